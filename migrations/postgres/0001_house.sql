@@ -1,0 +1,206 @@
+-- The house's tables: who wants what (organization, application, endpoint, event type), what is on its way (message,
+-- delivery, attempt), the way in (outbox) and who works (process, slot). Times are microseconds since 1970, ids UUIDv7.
+-- The hot tables (message, delivery, attempt) have no foreign keys, and keys that grow with time.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value BYTEA NOT NULL
+);
+
+CREATE TABLE application (
+    id            UUID PRIMARY KEY,
+    org           TEXT NOT NULL,
+    uid           TEXT,
+    name          TEXT NOT NULL,
+    throttle_rate INTEGER,
+    metadata      TEXT NOT NULL,
+    contact_email TEXT,
+    -- Grows with every change of the application or one of its endpoints: what the fan-out's cache is checked against.
+    version       BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL,
+    deleted_at    BIGINT
+);
+CREATE UNIQUE INDEX application_uid ON application (org, uid);
+CREATE INDEX application_by_uid ON application (uid);
+CREATE INDEX application_list ON application (org, id);
+
+CREATE TABLE endpoint (
+    id               UUID PRIMARY KEY,
+    app_id           UUID NOT NULL,
+    uid              TEXT,
+    url              TEXT NOT NULL,
+    description      TEXT NOT NULL,
+    disabled         BOOLEAN NOT NULL,
+    disabled_reason  TEXT,
+    event_types      TEXT,
+    channels         TEXT,
+    throttle_rate    INTEGER,
+    timeout_s        INTEGER,
+    retry_schedule   TEXT,
+    signature_type   TEXT NOT NULL,
+    extra_signatures TEXT NOT NULL,
+    -- Sealed: header values may be secrets.
+    headers          BYTEA,
+    metadata         TEXT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    updated_at       BIGINT NOT NULL,
+    deleted_at       BIGINT,
+    -- Since when it has done nothing but fail; NULL: its last attempt was delivered, or it had none.
+    failing_since    BIGINT,
+    -- 1 until the sweep has ended the pending deliveries of a deleted endpoint.
+    unburied         SMALLINT NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX endpoint_uid ON endpoint (app_id, uid);
+CREATE INDEX endpoint_list ON endpoint (app_id, id);
+CREATE INDEX endpoint_failing ON endpoint (failing_since) WHERE failing_since IS NOT NULL;
+CREATE INDEX endpoint_unburied ON endpoint (id) WHERE unburied = 1;
+
+CREATE TABLE endpoint_secret (
+    endpoint_id UUID NOT NULL,
+    made_at     BIGINT NOT NULL,
+    -- Sealed; the endpoint's id is the associated data.
+    sealed      BYTEA NOT NULL,
+    -- An old secret signs along until then; NULL: the current one.
+    expires_at  BIGINT,
+    PRIMARY KEY (endpoint_id, made_at)
+);
+
+CREATE TABLE event_type (
+    org           TEXT NOT NULL,
+    -- Sorted by bytes, as in SQLite.
+    name          TEXT COLLATE "C" NOT NULL,
+    description   TEXT NOT NULL,
+    archived      BOOLEAN NOT NULL,
+    deprecated    BOOLEAN NOT NULL,
+    feature_flags TEXT NOT NULL,
+    group_name    TEXT,
+    schemas       TEXT,
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL,
+    PRIMARY KEY (org, name)
+);
+
+CREATE TABLE message (
+    id          UUID PRIMARY KEY,
+    app_id      UUID NOT NULL,
+    event_type  TEXT NOT NULL,
+    event_id    TEXT,
+    channels    TEXT,
+    payload     BYTEA NOT NULL,
+    occurred_at BIGINT NOT NULL,
+    accepted_at BIGINT NOT NULL
+);
+CREATE INDEX message_list ON message (app_id, id);
+
+-- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
+CREATE TABLE message_key (
+    app_id     UUID NOT NULL,
+    event_id   TEXT NOT NULL,
+    message_id UUID NOT NULL,
+    PRIMARY KEY (app_id, event_id)
+);
+CREATE INDEX message_key_age ON message_key (message_id);
+
+-- state: 0 fresh, 1 retry (both pending), 2 delivered, 3 dead.
+CREATE TABLE delivery (
+    message_id  UUID NOT NULL,
+    endpoint_id UUID NOT NULL,
+    app_id      UUID NOT NULL,
+    state       SMALLINT NOT NULL,
+    due_at      BIGINT NOT NULL,
+    attempts    INTEGER NOT NULL,
+    step        INTEGER NOT NULL,
+    generation  INTEGER NOT NULL,
+    trigger     SMALLINT NOT NULL,
+    reason      TEXT,
+    PRIMARY KEY (message_id, endpoint_id)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
+-- What an endpoint's lane reads: fresh ones and retries apart, the longest due first.
+CREATE INDEX delivery_pending ON delivery (endpoint_id, state, due_at) WHERE state <= 1;
+CREATE INDEX delivery_dead ON delivery (message_id) WHERE state = 3;
+CREATE INDEX delivery_retry ON delivery (due_at) WHERE state = 1;
+
+CREATE TABLE attempt (
+    id               UUID PRIMARY KEY,
+    message_id       UUID NOT NULL,
+    endpoint_id      UUID NOT NULL,
+    app_id           UUID NOT NULL,
+    number           INTEGER NOT NULL,
+    trigger          SMALLINT NOT NULL,
+    at               BIGINT NOT NULL,
+    url              TEXT NOT NULL,
+    request_headers  TEXT NOT NULL,
+    failure          TEXT,
+    detail           TEXT NOT NULL,
+    status           INTEGER,
+    duration_us      BIGINT NOT NULL,
+    response_headers TEXT NOT NULL,
+    response_body    BYTEA NOT NULL,
+    next_at          BIGINT
+);
+CREATE INDEX attempt_of_message ON attempt (message_id, id);
+CREATE INDEX attempt_of_endpoint ON attempt (endpoint_id, id);
+
+-- Counts shown to people: attempts by minute, of an endpoint or (the nil id) of the whole organization.
+CREATE TABLE rollup (
+    org         TEXT NOT NULL,
+    endpoint_id UUID NOT NULL,
+    minute      BIGINT NOT NULL,
+    delivered   BIGINT NOT NULL,
+    failed      BIGINT NOT NULL,
+    retried     BIGINT NOT NULL,
+    dead        BIGINT NOT NULL,
+    -- How many attempts took at most 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 15000 ms, and longer.
+    le0 BIGINT NOT NULL, le1 BIGINT NOT NULL, le2 BIGINT NOT NULL, le3 BIGINT NOT NULL,
+    le4 BIGINT NOT NULL, le5 BIGINT NOT NULL, le6 BIGINT NOT NULL, le7 BIGINT NOT NULL,
+    le8 BIGINT NOT NULL, le9 BIGINT NOT NULL, le10 BIGINT NOT NULL, le11 BIGINT NOT NULL,
+    PRIMARY KEY (org, endpoint_id, minute)
+);
+CREATE INDEX rollup_age ON rollup (minute);
+
+-- The way in for the team's own transactions. Nothing here can refuse an insert: text columns that may all be absent, a
+-- surrogate key, and no constraint of ours. What is wrong with a row the relay finds out, and says so in `stuck_reason`.
+CREATE TABLE outbox (
+    id           BIGINT GENERATED BY DEFAULT AS IDENTITY,
+    application  TEXT,
+    event_type   TEXT,
+    payload      TEXT,
+    event_id     TEXT,
+    channels     TEXT,
+    occurred_at  TEXT,
+    -- From here on the relay's own: when it looks at the row (again), why the row could not be routed, and since when.
+    look_at      BIGINT DEFAULT 0,
+    stuck_reason TEXT,
+    stuck_since  BIGINT
+);
+CREATE INDEX outbox_next ON outbox (look_at, id);
+
+CREATE TABLE process (
+    id         UUID PRIMARY KEY,
+    name       TEXT NOT NULL,
+    started_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- The 256 slots and their leases: who sends for the endpoints of a slot, and under which epoch.
+CREATE TABLE slot (
+    slot       SMALLINT PRIMARY KEY,
+    owner      UUID,
+    epoch      BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+INSERT INTO slot (slot, owner, epoch, expires_at) SELECT n, NULL, 0, 0 FROM generate_series(0, 255) AS n;
+
+CREATE TABLE login_link (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+CREATE TABLE session (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);

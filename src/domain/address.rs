@@ -1,0 +1,380 @@
+//! May we connect to this address? Customers choose the URLs, so the answer is no for everything that is not the open
+//! Internet: otherwise a webhook would be a way to talk to the machines behind our own firewall (SSRF).
+//!
+//! * A **special** address is one of the IANA registries of special-purpose addresses
+//!   (<https://www.iana.org/assignments/iana-ipv4-special-registry>, `iana-ipv6-special-registry`), or one that is no
+//!   global unicast at all. [`public`] refuses those and says why.
+//! * An address that **embeds** an IPv4 address, and may be routed to it, is judged by what it embeds.
+//! * The [`AddressPolicy`] adds what the operator set (`SENDOFF_EGRESS_ALLOW`, `SENDOFF_HTTPS_ONLY`) and judges
+//!   whole URLs. A host that is a name says nothing here: `egress` judges each address that it resolves to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use url::{Host, Url};
+
+use super::Invalid;
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix_len: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len)
+}
+
+/// From the first three groups: nothing in the table needs more.
+const fn v6(a: u16, b: u16, c: u16, prefix_len: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix_len)
+}
+
+/// Every IPv4 range that we never connect to. The first that fits gives the reason, so narrow ones come first.
+const SPECIAL_V4: [(Ipv4Net, &str); 18] = [
+    (v4(0, 0, 0, 0, 32), "unspecified"),
+    (v4(0, 0, 0, 0, 8), "\"this network\""),
+    (v4(10, 0, 0, 0, 8), "private"),
+    (v4(100, 64, 0, 0, 10), "shared (carrier-grade NAT)"),
+    (v4(127, 0, 0, 0, 8), "loopback"),
+    // A public number that Azure routes to the host of the virtual machine: its metadata and configuration.
+    (v4(168, 63, 129, 16, 32), "Azure's platform service (cloud metadata)"),
+    (v4(169, 254, 0, 0, 16), "link-local (cloud metadata)"),
+    (v4(172, 16, 0, 0, 12), "private"),
+    (v4(192, 0, 0, 0, 24), "reserved for protocol assignments"),
+    (v4(192, 0, 2, 0, 24), "for documentation"),
+    (v4(192, 88, 99, 0, 24), "a 6to4 relay (deprecated)"),
+    (v4(192, 168, 0, 0, 16), "private"),
+    (v4(198, 18, 0, 0, 15), "for benchmarking"),
+    (v4(198, 51, 100, 0, 24), "for documentation"),
+    (v4(203, 0, 113, 0, 24), "for documentation"),
+    (v4(224, 0, 0, 0, 4), "multicast"),
+    (v4(255, 255, 255, 255, 32), "broadcast"),
+    (v4(240, 0, 0, 0, 4), "reserved"),
+];
+
+/// IPv6 ranges outside of global unicast, to which we never connect; only the reason differs.
+const OUTSIDE_V6: [(Ipv6Net, &str); 10] = [
+    (v6(0x0064, 0xff9b, 1, 48), "local NAT64, which leads to IPv4 addresses of this network"),
+    (v6(0x0100, 0, 0, 64), "discard-only"),
+    (v6(0x5f00, 0, 0, 16), "for segment routing"),
+    (v6(0xfc00, 0, 0, 7), "private (unique local)"),
+    (v6(0xfe80, 0, 0, 10), "link-local"),
+    (v6(0xfec0, 0, 0, 10), "private (site-local, deprecated)"),
+    (v6(0xff00, 0, 0, 8), "multicast"),
+    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), "unspecified"),
+    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "loopback"),
+    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 96), "IPv4-compatible (deprecated)"),
+];
+
+/// All that is handed out for global unicast (RFC 4291, section 2.4): what is outside is reserved.
+const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
+
+/// IPv6 ranges inside of global unicast, to which we never connect.
+const SPECIAL_V6: [(Ipv6Net, &str); 6] = [
+    (v6(0x2001, 0, 0, 32), "Teredo, which can lead to any IPv4 address"),
+    (v6(0x2001, 2, 0, 48), "for benchmarking"),
+    (v6(0x2001, 0, 0, 23), "reserved for protocol assignments"),
+    (v6(0x2001, 0x0db8, 0, 32), "for documentation"),
+    (v6(0x2002, 0, 0, 16), "6to4, which can lead to any IPv4 address"),
+    (v6(0x3fff, 0, 0, 20), "for documentation"),
+];
+
+/// NAT64's well-known prefix (RFC 6052): on networks without IPv4, public receivers have such addresses.
+const NAT64: Ipv6Net = v6(0x0064, 0xff9b, 0, 96);
+
+/// The IPv4 address in the last 32 bits of a form that may be routed to it, with the form's name.
+fn embedded(ip: Ipv6Addr) -> Option<(Ipv4Addr, &'static str)> {
+    let [.., a, b, c, d] = ip.octets();
+    let v4 = Ipv4Addr::new(a, b, c, d);
+    let groups = ip.segments();
+    match groups {
+        _ if NAT64.contains(&ip) => Some((v4, "NAT64")),
+        // RFC 5214: the interface id 00-00-5E-FE, or 02-00-5E-FE for a globally unique IPv4 address.
+        [_, _, _, _, 0x0000 | 0x0200, 0x5efe, _, _] => Some((v4, "ISATAP")),
+        _ => None,
+    }
+}
+
+/// An address that we do not connect to, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{ip} is {why}")]
+pub struct Refused {
+    pub ip: IpAddr,
+    /// What kind of address it is, e.g. `loopback`, `link-local (cloud metadata)`.
+    pub why: String,
+}
+
+/// Whether `ip` is an address of the open Internet.
+///
+/// # Errors
+/// The kind of special address that it is. An IPv4-mapped one is judged as the IPv4 address that it stands for, because
+/// that is what the system connects to.
+pub fn public(ip: IpAddr) -> Result<(), Refused> {
+    match why_special(ip.to_canonical()) {
+        None => Ok(()),
+        Some(why) if ip.to_canonical() == ip => Err(Refused { ip, why }),
+        Some(why) => Err(Refused { ip, why: format!("IPv4-mapped, stands for {}, {why}", ip.to_canonical()) }),
+    }
+}
+
+fn why_special(ip: IpAddr) -> Option<String> {
+    let ip = match ip {
+        IpAddr::V4(ip) => return why_special_v4(ip).map(str::to_owned),
+        IpAddr::V6(ip) => ip,
+    };
+    if let Some((inner, form)) = embedded(ip)
+        && let Some(why) = why_special_v4(inner)
+    {
+        return Some(format!("{form} for {inner}, {why}"));
+    }
+    if NAT64.contains(&ip) {
+        return None;
+    }
+    let inside = GLOBAL_V6.contains(&ip);
+    let table: &[_] = if inside { &SPECIAL_V6 } else { &OUTSIDE_V6 };
+    let known = table.iter().find(|(net, _)| net.contains(&ip)).map(|&(_, why)| why);
+    known.or((!inside).then_some("reserved")).map(str::to_owned)
+}
+
+fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
+    SPECIAL_V4.iter().find(|(net, _)| net.contains(&ip)).map(|&(_, why)| why)
+}
+
+/// What is wrong with a URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlFault {
+    /// Its host is an address that we do not connect to.
+    #[error(
+        "points to an address that Sendoff does not connect to: {0}. Use a public one, or open it (SENDOFF_EGRESS_ALLOW)"
+    )]
+    Address(#[from] Refused),
+    /// It is not of a form that we send to.
+    #[error("{0}")]
+    Form(&'static str),
+}
+
+/// Which addresses and URLs this installation sends to.
+#[derive(Clone, Debug, Default)]
+pub struct AddressPolicy {
+    /// Ranges that the operator opened although they are special (`SENDOFF_EGRESS_ALLOW`).
+    pub allow: Vec<IpNet>,
+    /// Refuse `http://` (`SENDOFF_HTTPS_ONLY`).
+    pub https_only: bool,
+}
+
+impl AddressPolicy {
+    /// Whether the operator opened `ip` by name. A range of IPv4 addresses opens their IPv4-mapped forms as well, and
+    /// no other form that embeds them.
+    pub fn opened(&self, ip: IpAddr) -> bool {
+        self.allow.iter().any(|net| net.contains(&ip.to_canonical()))
+    }
+
+    /// Whether we connect to `ip`: it is public, or opened.
+    ///
+    /// # Errors
+    /// The address and why not.
+    pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
+        if self.opened(ip) { Ok(()) } else { public(ip) }
+    }
+
+    /// Whether we send to `url`, as far as its text says: scheme, host, port, no password, and the address if the host
+    /// is one. The `url` crate has turned decimal, octal and hexadecimal spellings into addresses by then.
+    ///
+    /// # Errors
+    /// What is wrong, as words for whoever gave the URL. Never quotes the URL, which may hold a password.
+    pub fn judge(&self, url: &Url) -> Result<(), UrlFault> {
+        match url.scheme() {
+            "https" => {}
+            "http" if !self.https_only => {}
+            "http" => {
+                return Err(UrlFault::Form(
+                    "must begin with https://, plain http:// is turned off (SENDOFF_HTTPS_ONLY)",
+                ));
+            }
+            _ => return Err(UrlFault::Form("must begin with https:// or http://")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(UrlFault::Form("must not hold a user name or password, use the header Authorization instead"));
+        }
+        if url.port() == Some(0) {
+            return Err(UrlFault::Form("must not use port 0, nothing can listen there"));
+        }
+        match url.host() {
+            Some(Host::Ipv4(ip)) => Ok(self.check(ip.into())?),
+            Some(Host::Ipv6(ip)) => Ok(self.check(ip.into())?),
+            Some(Host::Domain(name)) if !name.trim_end_matches('.').is_empty() => Ok(()),
+            _ => Err(UrlFault::Form("must name a host, such as https://example.com/webhooks")),
+        }
+    }
+
+    /// [`AddressPolicy::judge`] for an endpoint that is being saved.
+    ///
+    /// # Errors
+    /// The same, of the field `url`.
+    pub fn check_url(&self, url: &Url) -> Result<(), Invalid> {
+        self.judge(url).map_err(|fault| Invalid::new("url", fault.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn why(ip: &str) -> Option<String> {
+        public(ip.parse().unwrap()).err().map(|refused| refused.why)
+    }
+
+    #[test]
+    fn addresses_of_the_open_internet_pass() {
+        let edges = "1.0.0.0 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 \
+                     168.63.129.15 169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0 \
+                     192.0.3.0 192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0 203.0.112.255 203.0.114.0 \
+                     223.255.255.255 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2000:: 2001:200::1 2001:4860:4860::8888 \
+                     2606:4700::1111 2a00:1450::1 3ffe::1 3fff:1000:: 2606:4700::200:5efe:808:808";
+        for ip in edges.split_whitespace() {
+            assert_eq!(why(ip), None, "{ip}");
+        }
+    }
+
+    #[test]
+    fn special_addresses_are_refused_by_name() {
+        let table = [
+            ("0.0.0.0", "unspecified"),
+            ("0.1.2.3", "this network"),
+            ("10.0.0.0", "private"),
+            ("10.255.255.255", "private"),
+            ("100.64.0.0", "shared (carrier-grade NAT)"),
+            ("100.100.100.200", "shared (carrier-grade NAT)"),
+            ("100.127.255.255", "shared (carrier-grade NAT)"),
+            ("127.0.0.1", "loopback"),
+            ("127.255.255.255", "loopback"),
+            ("168.63.129.16", "cloud metadata"),
+            ("169.254.169.254", "link-local (cloud metadata)"),
+            ("172.16.0.0", "private"),
+            ("172.31.255.255", "private"),
+            ("192.0.0.192", "protocol assignments"),
+            ("192.0.2.1", "documentation"),
+            ("192.88.99.1", "6to4"),
+            ("192.168.255.255", "private"),
+            ("198.18.0.0", "benchmarking"),
+            ("198.19.255.255", "benchmarking"),
+            ("198.51.100.7", "documentation"),
+            ("203.0.113.7", "documentation"),
+            ("224.0.0.1", "multicast"),
+            ("239.255.255.255", "multicast"),
+            ("240.0.0.1", "reserved"),
+            ("255.255.255.254", "reserved"),
+            ("255.255.255.255", "broadcast"),
+            ("::", "unspecified"),
+            ("::1", "loopback"),
+            ("::7f00:1", "IPv4-compatible"),
+            ("::8.8.8.8", "IPv4-compatible"),
+            ("::ffff:127.0.0.1", "IPv4-mapped, stands for 127.0.0.1, loopback"),
+            ("::ffff:a9fe:a9fe", "link-local (cloud metadata)"),
+            ("::ffff:0:8.8.8.8", "reserved"),
+            ("64:ff9b::10.0.0.1", "NAT64 for 10.0.0.1, private"),
+            ("64:ff9b::a9fe:a9fe", "cloud metadata"),
+            ("64:ff9b:1::8.8.8.8", "local NAT64"),
+            ("64:ff9b:2::1", "reserved"),
+            ("100::1", "discard-only"),
+            ("200::1", "reserved"),
+            ("1fff:ffff::1", "reserved"),
+            ("2001::1", "Teredo"),
+            ("2001:0:53aa:64c:0:0:f5ff:fffe", "Teredo"),
+            ("2001:2::1", "benchmarking"),
+            ("2001:10::1", "protocol assignments"),
+            ("2001:20::1", "protocol assignments"),
+            ("2001:1ff:ffff::1", "protocol assignments"),
+            ("2001:db8::1", "documentation"),
+            ("2002:7f00:1::1", "6to4"),
+            ("2002:808:808::1", "6to4"),
+            ("2606:4700::5efe:10.0.0.1", "ISATAP for 10.0.0.1, private"),
+            ("2606:4700::200:5efe:127.0.0.1", "ISATAP for 127.0.0.1, loopback"),
+            ("3fff::1", "documentation"),
+            ("3fff:fff:ffff::1", "documentation"),
+            ("4000::1", "reserved"),
+            ("5f00::1", "segment routing"),
+            ("fc00::1", "private (unique local)"),
+            ("fd00:ec2::254", "private (unique local)"),
+            ("fe80::1", "link-local"),
+            ("febf::1", "link-local"),
+            ("fec0::1", "site-local"),
+            ("ff02::1", "multicast"),
+        ];
+        for (ip, wanted) in table {
+            let why = why(ip).unwrap_or_else(|| panic!("{ip} passed"));
+            assert!(why.contains(wanted), "{ip} is {why}, wanted {wanted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_mapped_address_is_judged_as_its_ipv4(ip in any::<u32>().prop_map(Ipv4Addr::from)) {
+            let plain = public(ip.into()).is_ok();
+            prop_assert_eq!(public(ip.to_ipv6_mapped().into()).is_ok(), plain);
+            let [a, b, c, d] = ip.octets().map(u16::from);
+            let nat64 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a << 8 | b, c << 8 | d);
+            prop_assert_eq!(public(nat64.into()).is_ok(), plain);
+        }
+
+        #[test]
+        fn outside_of_global_unicast_nothing_passes(ip in any::<u128>().prop_map(Ipv6Addr::from)) {
+            let passes = public(ip.into()).is_ok();
+            prop_assert!(!passes || GLOBAL_V6.contains(&ip) || NAT64.contains(&ip) || ip.to_ipv4_mapped().is_some());
+        }
+    }
+
+    #[test]
+    fn the_operator_opens_exactly_what_was_named() {
+        let policy = AddressPolicy {
+            allow: vec!["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()],
+            https_only: false,
+        };
+        for (ip, passes) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("::1", true),
+            ("8.8.8.8", true),
+            ("10.2.0.1", false),
+            ("127.0.0.1", false),
+            ("64:ff9b::10.1.2.3", false),
+        ] {
+            assert_eq!(policy.check(ip.parse().unwrap()).is_ok(), passes, "{ip}");
+        }
+    }
+
+    #[test]
+    fn urls_are_judged_by_their_text() {
+        let open = AddressPolicy::default();
+        let strict = AddressPolicy { https_only: true, ..AddressPolicy::default() };
+        let judge = |policy: &AddressPolicy, url: &str| policy.check_url(&url.parse().unwrap());
+        for url in
+            ["https://example.com/x?y#z", "http://example.com:8080", "http://8.8.8.8/", "https://[2606:4700::1111]/"]
+        {
+            assert_eq!(judge(&open, url), Ok(()), "{url}");
+        }
+        assert!(judge(&strict, "https://example.com").is_ok());
+        let table = [
+            (&strict, "http://example.com/", "https://"),
+            (&open, "ftp://example.com/", "https:// or http://"),
+            (&open, "file:///etc/passwd", "https:// or http://"),
+            (&open, "javascript:alert(1)", "https:// or http://"),
+            (&open, "https://user@example.com/", "Authorization"),
+            (&open, "https://:hush@example.com/", "Authorization"),
+            (&open, "https://example.com:0/", "port 0"),
+            (&open, "https://./", "name a host"),
+            (&open, "http://127.0.0.1:1/", "loopback"),
+            (&open, "http://2130706433/", "loopback"),
+            (&open, "http://0x7f.1/", "loopback"),
+            (&open, "http://0177.0.0.1/", "loopback"),
+            (&open, "http://127.0.0.1./", "loopback"),
+            (&open, "http://①②⑦.0.0.1/", "loopback"),
+            (&open, "http://[::1]/", "loopback"),
+            (&open, "http://[::ffff:127.0.0.1]/", "stands for 127.0.0.1"),
+            (&open, "http://169.254.169.254/latest/meta-data", "cloud metadata"),
+        ];
+        for (policy, url, wanted) in table {
+            let Err(invalid) = judge(policy, url) else { panic!("{url} passed") };
+            assert_eq!(invalid.field, "url");
+            assert!(invalid.reason.contains(wanted) && !invalid.reason.contains("hush"), "{url}: {invalid}");
+        }
+        assert!(judge(&open, "http://10.0.0.1/").unwrap_err().reason.contains("SENDOFF_EGRESS_ALLOW"));
+    }
+}

@@ -1,0 +1,105 @@
+//! An **application** is one customer of the SaaS team: a tenant. It owns endpoints and messages.
+
+use std::collections::BTreeMap;
+
+use super::{AppId, Invalid, OrgId, Time, Uid};
+
+/// Text pairs of the team's own; at most 50 entries and 4 KiB in all.
+pub type Metadata = BTreeMap<String, String>;
+
+/// An application as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    pub id: AppId,
+    pub org: OrgId,
+    /// A name of the team's own, unique in its organization.
+    pub uid: Option<Uid>,
+    pub name: String,
+    /// Messages a second to all of its endpoints together; `None`: no limit.
+    pub throttle_rate: Option<u16>,
+    pub metadata: Metadata,
+    /// Whom to tell when an endpoint is disabled.
+    pub contact_email: Option<String>,
+    pub created_at: Time,
+    pub updated_at: Time,
+}
+
+/// What somebody wants an application to be: everything but what the store adds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplicationSpec {
+    pub uid: Option<Uid>,
+    pub name: String,
+    pub throttle_rate: Option<u16>,
+    pub metadata: Metadata,
+    pub contact_email: Option<String>,
+}
+
+impl ApplicationSpec {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// Every rule that is broken, not only the first.
+    pub fn check(&self) -> Result<(), Vec<Invalid>> {
+        let mut wrong = Vec::new();
+        if self.name.is_empty() || self.name.chars().count() > 256 {
+            wrong.push(Invalid::new("name", "must have 1 to 256 characters"));
+        }
+        check_text("name", &self.name, &mut wrong);
+        check_rate(self.throttle_rate, &mut wrong);
+        check_metadata(&self.metadata, &mut wrong);
+        if let Some(email) = &self.contact_email {
+            let fits = email.len() <= 254
+                && email.split_once('@').is_some_and(|(who, host)| !who.is_empty() && host.contains('.'))
+                && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+            if !fits {
+                wrong.push(Invalid::new("contactEmail", "is not an e-mail address such as ops@example.com"));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+/// NUL cannot be stored as text in PostgreSQL, so it is refused on both stores.
+pub(super) fn check_text(field: &str, text: &str, wrong: &mut Vec<Invalid>) {
+    if text.contains('\0') {
+        wrong.push(Invalid::new(field, "must not contain the character U+0000"));
+    }
+}
+
+/// A throttle rate is 1–65535 messages a second.
+pub(super) fn check_rate(rate: Option<u16>, wrong: &mut Vec<Invalid>) {
+    if rate == Some(0) {
+        wrong.push(Invalid::new("throttleRate", "must be at least 1 message a second, or null for no limit"));
+    }
+}
+
+/// At most 50 entries and 4 KiB of keys and values.
+pub(super) fn check_metadata(metadata: &Metadata, wrong: &mut Vec<Invalid>) {
+    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if metadata.len() > 50 || bytes > 4096 {
+        let reason = format!("may have at most 50 entries and 4096 bytes, got {} and {bytes}", metadata.len());
+        wrong.push(Invalid::new("metadata", reason));
+    }
+    for (key, value) in metadata {
+        check_text("metadata", key, wrong);
+        check_text("metadata", value, wrong);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_broken_rule_is_named() {
+        let spec = ApplicationSpec {
+            throttle_rate: Some(0),
+            metadata: (0..51).map(|i| (i.to_string(), String::new())).collect(),
+            contact_email: Some("nobody".into()),
+            ..ApplicationSpec::default()
+        };
+        let fields: Vec<_> = spec.check().unwrap_err().into_iter().map(|w| w.field).collect();
+        assert_eq!(fields, ["name", "throttleRate", "metadata", "contactEmail"]);
+        assert!(ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() }.check().is_ok());
+    }
+}

@@ -1,0 +1,186 @@
+//! An **endpoint** is a URL that an application wants events at. It has secrets, filters, limits and a health state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::application::{Metadata, check_metadata, check_rate, check_text};
+use super::backoff::Schedule;
+use super::message::CHANNEL_LIMIT;
+use super::secret::SignatureType;
+use super::signature::{self, ExtraSignature};
+use super::{AppId, EndpointId, Invalid, Time, Uid, ids};
+
+/// How many channels an endpoint may listen to.
+pub const ENDPOINT_CHANNEL_LIMIT: usize = 10;
+/// How many headers of its own an endpoint may have, and how many bytes they may take in all.
+pub const HEADER_LIMIT: (usize, usize) = (50, 8 * 1024);
+/// How many characters a URL may have.
+pub const URL_LIMIT: usize = 2_048;
+
+/// Headers that the endpoint's owner wants on each request: name → value. The values may be secrets: sealed in the store,
+/// masked on reading.
+pub type Headers = BTreeMap<String, String>;
+
+/// An endpoint as it is stored, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub id: EndpointId,
+    pub app_id: AppId,
+    pub spec: EndpointSpec,
+    /// Why it is disabled, when it is.
+    pub disabled_reason: Option<DisabledReason>,
+    pub created_at: Time,
+    pub updated_at: Time,
+}
+
+/// What somebody wants an endpoint to be: everything but what the store adds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSpec {
+    pub uid: Option<Uid>,
+    /// Whole, as it was given. `egress` says whether it may be used.
+    pub url: String,
+    pub description: String,
+    pub disabled: bool,
+    /// Which event types it wants; `None`: all.
+    pub event_types: Option<Vec<String>>,
+    /// Which channels it listens to; `None`: all messages, whatever their channels.
+    pub channels: Option<Vec<String>>,
+    /// Messages a second; `None`: no limit.
+    pub throttle_rate: Option<u16>,
+    /// How long one attempt may take, 1–30 s; `None`: the process's setting.
+    pub timeout: Option<Duration>,
+    /// The waits between attempts; `None`: the process's setting.
+    pub retry_schedule: Option<Schedule>,
+    pub signature_type: SignatureType,
+    pub extra_signatures: Vec<ExtraSignature>,
+    pub headers: Headers,
+    pub metadata: Metadata,
+}
+
+/// Why an endpoint is disabled. The words are stored and given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisabledReason {
+    /// Somebody disabled it.
+    Manual,
+    /// It answered 410.
+    Gone,
+    /// It did nothing but fail for `SENDOFF_ENDPOINT_DISABLE_AFTER`.
+    Failing,
+}
+
+impl DisabledReason {
+    /// The word under which it is stored.
+    pub const fn word(self) -> &'static str {
+        match self {
+            DisabledReason::Manual => "manual",
+            DisabledReason::Gone => "gone",
+            DisabledReason::Failing => "failing",
+        }
+    }
+
+    /// The reason of a stored word.
+    pub fn from_word(word: &str) -> Option<DisabledReason> {
+        [DisabledReason::Manual, DisabledReason::Gone, DisabledReason::Failing].into_iter().find(|r| r.word() == word)
+    }
+}
+
+impl EndpointSpec {
+    /// Whether a message of `event_type` on `channels` goes to it. A message without channels passes by an endpoint
+    /// that listens to some.
+    pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {
+        !self.disabled
+            && self.event_types.as_ref().is_none_or(|types| types.iter().any(|one| one == event_type))
+            && self.channels.as_ref().is_none_or(|wanted| wanted.iter().any(|one| channels.contains(one)))
+    }
+
+    /// Checks what the types do not say. Whether the URL may be connected to is `egress`'s to say, whether the event types
+    /// exist the store's.
+    ///
+    /// # Errors
+    /// Every rule that is broken, not only the first.
+    pub fn check(&self) -> Result<(), Vec<Invalid>> {
+        let mut wrong = Vec::new();
+        if self.url.is_empty() || self.url.len() > URL_LIMIT {
+            wrong.push(Invalid::new("url", format!("must have 1 to {URL_LIMIT} characters")));
+        }
+        check_text("url", &self.url, &mut wrong);
+        check_text("description", &self.description, &mut wrong);
+        check_names("eventTypes", self.event_types.as_deref(), usize::MAX, 256, &mut wrong);
+        check_names("channels", self.channels.as_deref(), ENDPOINT_CHANNEL_LIMIT, CHANNEL_LIMIT, &mut wrong);
+        check_rate(self.throttle_rate, &mut wrong);
+        check_metadata(&self.metadata, &mut wrong);
+        let one_to_thirty = Duration::from_secs(1)..=Duration::from_secs(30);
+        if self.timeout.is_some_and(|timeout| !one_to_thirty.contains(&timeout)) {
+            wrong.push(Invalid::new("requestTimeoutSeconds", "must be 1 to 30"));
+        }
+        self.check_headers(&mut wrong);
+        wrong.extend(signature::check_extras("extraSignatures", &self.extra_signatures, self.signature_type).err());
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn check_headers(&self, wrong: &mut Vec<Invalid>) {
+        let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let (most, most_bytes) = HEADER_LIMIT;
+        if self.headers.len() > most || bytes > most_bytes {
+            wrong.push(Invalid::new(
+                "headers",
+                format!("may have at most {most} entries and {most_bytes} bytes in all"),
+            ));
+        }
+        for (name, value) in &self.headers {
+            wrong.extend(signature::header_allowed("headers", name, value).err());
+        }
+    }
+}
+
+/// A filter is absent (all) or names at least one thing.
+fn check_names(field: &str, list: Option<&[String]>, most: usize, longest: usize, wrong: &mut Vec<Invalid>) {
+    let Some(list) = list else { return };
+    if list.is_empty() {
+        wrong.push(Invalid::new(field, "must not be empty: leave it out, or set it to null, to get everything"));
+    }
+    if list.len() > most {
+        wrong.push(Invalid::new(field, format!("may have at most {most} entries, got {}", list.len())));
+    }
+    wrong.extend(list.iter().filter_map(|one| ids::name(field, one, longest).err()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> EndpointSpec {
+        EndpointSpec { url: "https://example.com/hook".into(), ..EndpointSpec::default() }
+    }
+
+    fn list(names: &[&str]) -> Option<Vec<String>> {
+        Some(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn filters_choose() {
+        let channels = |names: &[&str]| list(names).unwrap();
+        assert!(spec().wants("a", &[]) && spec().wants("a", &channels(&["x"])));
+        let typed = EndpointSpec { event_types: list(&["a", "b"]), ..spec() };
+        assert!(typed.wants("b", &[]) && !typed.wants("c", &[]));
+        let tuned = EndpointSpec { channels: list(&["x", "y"]), ..spec() };
+        assert!(tuned.wants("a", &channels(&["z", "y"])) && !tuned.wants("a", &channels(&["z"])));
+        assert!(!tuned.wants("a", &[]), "a message without channels passes by an endpoint that listens to some");
+        assert!(!EndpointSpec { disabled: true, ..spec() }.wants("a", &[]));
+    }
+
+    #[test]
+    fn every_broken_rule_is_named() {
+        let wrong = EndpointSpec {
+            event_types: list(&[]),
+            channels: list(&["no spaces"]),
+            throttle_rate: Some(0),
+            timeout: Some(Duration::from_secs(31)),
+            headers: [("webhook-id".to_owned(), "x".to_owned())].into(),
+            ..EndpointSpec::default()
+        };
+        let fields: Vec<_> = wrong.check().unwrap_err().into_iter().map(|w| w.field).collect();
+        assert_eq!(fields, ["url", "eventTypes", "channels", "throttleRate", "requestTimeoutSeconds", "headers"]);
+        assert!(spec().check().is_ok());
+    }
+}

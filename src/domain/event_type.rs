@@ -1,0 +1,53 @@
+//! An **event type** is a name such as `invoice.paid`, with a description and a JSON Schema per version: the catalog from which
+//! an application chooses what it wants. A message may carry a name that is not in it; an endpoint's filter may not.
+
+use serde_json::{Map, Value};
+
+use super::application::check_text;
+use super::{Invalid, OrgId, Time, ids};
+
+/// How many characters the name of an event type may have.
+pub const EVENT_TYPE_NAME_LIMIT: usize = 256;
+
+/// An event type as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventType {
+    pub org: OrgId,
+    pub spec: EventTypeSpec,
+    pub created_at: Time,
+    pub updated_at: Time,
+}
+
+/// What somebody wants an event type to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventTypeSpec {
+    pub name: String,
+    pub description: String,
+    /// No longer offered; what is sent under it is still delivered.
+    pub archived: bool,
+    pub deprecated: bool,
+    /// Shown only to portals that carry one of these flags.
+    pub feature_flags: Vec<String>,
+    pub group_name: Option<String>,
+    /// Version → JSON Schema.
+    pub schemas: Option<Map<String, Value>>,
+}
+
+impl EventTypeSpec {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// Every rule that is broken, not only the first.
+    pub fn check(&self) -> Result<(), Vec<Invalid>> {
+        let mut wrong = Vec::new();
+        wrong.extend(ids::name("name", &self.name, EVENT_TYPE_NAME_LIMIT).err());
+        check_text("description", &self.description, &mut wrong);
+        for flag in &self.feature_flags {
+            wrong.extend(ids::name("featureFlags", flag, 256).err());
+        }
+        if let Some(group) = &self.group_name {
+            wrong.extend(ids::name("groupName", group, 256).err());
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}

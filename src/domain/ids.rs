@@ -1,0 +1,268 @@
+//! Names of things. Inside, an id is a UUIDv7 (16 bytes, ordered by time); outside it is a prefix and 26 characters of
+//! Crockford's base32 (the TypeID form), e.g. `msg_01jd8x5q3fe8ktq8b4m5rj2w3a`. A [`Uid`] is a name of the caller's own.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use super::{Invalid, Time};
+
+/// Hands out ids that grow even within one millisecond and when the clock steps back, so that "newest first" is the
+/// order in which things were accepted.
+static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
+fn new_uuid(now: Time) -> Uuid {
+    let context = CONTEXT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let nanos = (now.micros().rem_euclid(1_000_000) * 1_000) as u32;
+    Uuid::new_v7(Timestamp::from_unix(&*context, now.seconds().max(0) as u64, nanos))
+}
+
+/// The smallest UUIDv7 of a millisecond: where a range of ids by time begins.
+fn floor_uuid(time: Time) -> Uuid {
+    let mut bytes = [0u8; 16];
+    bytes[..6].copy_from_slice(&time.millis().to_be_bytes()[2..]);
+    bytes[6] = 0x70;
+    bytes[8] = 0x80;
+    Uuid::from_bytes(bytes)
+}
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn encode(uuid: Uuid) -> [u8; 26] {
+    let value = uuid.as_u128();
+    std::array::from_fn(|i| ALPHABET[(value >> (125 - 5 * i)) as usize & 31])
+}
+
+fn decode(text: &str) -> Option<Uuid> {
+    // 26 digits hold 130 bits: the first may only be 0–7.
+    if text.len() != 26 || text.as_bytes()[0] > b'7' {
+        return None;
+    }
+    let mut value = 0u128;
+    for byte in text.bytes() {
+        let digit = ALPHABET.iter().position(|&letter| letter == byte)?;
+        value = value << 5 | digit as u128;
+    }
+    Some(Uuid::from_u128(value))
+}
+
+/// The text is not an id of the wanted kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected an id that begins with {0}")]
+pub struct IdError(pub &'static str);
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+        #[sqlx(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// What its text begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new id of the time `now`, greater than all that this process made before.
+            pub fn new(now: Time) -> Self {
+                $name(new_uuid(now))
+            }
+
+            /// The least id of its millisecond: ids made before `time` are smaller.
+            pub fn floor(time: Time) -> Self {
+                $name(floor_uuid(time))
+            }
+
+            /// When it was made, to the millisecond.
+            pub fn time(self) -> Time {
+                let millis = (self.0.as_u128() >> 80) as i64;
+                Time::from_micros(millis.saturating_mul(1_000))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                let digits = encode(self.0);
+                f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix($prefix).and_then(decode).map($name).ok_or(IdError($prefix))
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Uuid {
+                id.0
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+id!(
+    /// An application: one customer of the SaaS team.
+    AppId, "app_"
+);
+id!(
+    /// An endpoint: a URL that an application wants events at.
+    EndpointId, "ep_"
+);
+id!(
+    /// A message: one event, addressed to one application. Also its `webhook-id`.
+    MessageId, "msg_"
+);
+id!(
+    /// An attempt: one HTTP POST of one delivery.
+    AttemptId, "atmpt_"
+);
+
+/// An organization: one environment of the SaaS team. Opaque text, `org_` and up to 60 letters and digits; one that is named by a
+/// valid token exists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type, serde::Serialize)]
+#[sqlx(transparent)]
+#[serde(transparent)]
+pub struct OrgId(String);
+
+impl OrgId {
+    /// What its text begins with.
+    pub const PREFIX: &'static str = "org_";
+
+    /// The organization that exists from the first start; what `sendoff token` prints a token for.
+    pub fn default_org() -> OrgId {
+        OrgId("org_default".to_owned())
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OrgId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<OrgId, IdError> {
+        let rest = text.strip_prefix(Self::PREFIX).ok_or(IdError(Self::PREFIX))?;
+        let fits = (1..=60).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric());
+        if fits { Ok(OrgId(text.to_owned())) } else { Err(IdError(Self::PREFIX)) }
+    }
+}
+
+impl fmt::Display for OrgId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name of the caller's own for a thing of ours: 1–256 of `[a-zA-Z0-9-_.]`, never one that looks like an id of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
+#[sqlx(transparent)]
+#[serde(transparent)]
+pub struct Uid(String);
+
+impl Uid {
+    /// Checks `text`, given as `field`.
+    ///
+    /// # Errors
+    /// Empty, longer than 256, a character that is not allowed, or the beginning of an id (it would collide with ids in paths).
+    pub fn parse(field: &str, text: &str) -> Result<Uid, Invalid> {
+        name(field, text, 256)?;
+        const TAKEN: [&str; 5] =
+            [AppId::PREFIX, EndpointId::PREFIX, MessageId::PREFIX, AttemptId::PREFIX, OrgId::PREFIX];
+        match TAKEN.iter().find(|prefix| text.starts_with(**prefix)) {
+            Some(prefix) => {
+                Err(Invalid::new(field, format!("must not begin with {prefix}, which is kept for Sendoff's own ids")))
+            }
+            None => Ok(Uid(text.to_owned())),
+        }
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks a name: 1 to `most` characters of `[a-zA-Z0-9-_.]`. The rule for uids, event types and channels alike.
+///
+/// # Errors
+/// Says which rule `text` breaks.
+pub fn name(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
+    if text.is_empty() || text.len() > most {
+        return Err(Invalid::new(field, format!("must have 1 to {most} characters, got {}", text.len())));
+    }
+    match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
+        Some(odd) => Err(Invalid::new(field, format!("may only contain a-z, A-Z, 0-9, '-', '_' and '.', got {odd:?}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_own_text() {
+        let id = MessageId::new(Time::from_micros(1_763_800_000_123_456));
+        let text = id.to_string();
+        assert_eq!((text.len(), &text[..4]), (30, "msg_"));
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(id.time(), Time::from_micros(1_763_800_000_123_000));
+        assert!(text.parse::<AppId>().is_err(), "an id of another kind is not an id of this kind");
+        assert!("msg_8zzzzzzzzzzzzzzzzzzzzzzzzz".parse::<MessageId>().is_err(), "more than 128 bits");
+    }
+
+    #[test]
+    fn ids_grow_even_in_one_instant_and_when_the_clock_steps_back() {
+        let now = Time::from_micros(1_763_800_000_000_000);
+        let mut last = MessageId::new(now);
+        for step in 0..2_000 {
+            let next = MessageId::new(if step == 1_000 { Time::from_micros(now.micros() - 5_000_000) } else { now });
+            assert!(next > last, "step {step}");
+            last = next;
+        }
+    }
+
+    #[test]
+    fn the_floor_of_a_time_parts_earlier_ids_from_later_ones() {
+        let cut = Time::from_micros(4_000_000_000_000_000);
+        assert!(MessageId::floor(cut) > MessageId::floor(Time::from_micros(cut.micros() - 1_000)));
+        assert!(MessageId::new(cut) >= MessageId::floor(cut));
+    }
+
+    #[test]
+    fn a_uid_is_a_plain_name_that_does_not_look_like_an_id() {
+        assert!(Uid::parse("uid", "customer-7_a.b").is_ok());
+        for bad in ["", "a b", "ü", "app_1", "ep_x", "org_x", "msg_", "atmpt_1", "a/b", &"x".repeat(257)] {
+            assert!(Uid::parse("uid", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_organization_is_opaque_text() {
+        assert!("org_23rb8YdGqMT0qIzpgGwdXfHirMu".parse::<OrgId>().is_ok());
+        assert!("org_".parse::<OrgId>().is_err() && "org_a b".parse::<OrgId>().is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! The ground floor: what things are and what follows from what, without I/O or a clock; randomness only where a key or an id is made.
+//!
+//! Everything about time is an argument. Nothing here imports another floor of the house.
+
+pub mod address;
+pub mod application;
+pub mod attempt;
+pub mod backoff;
+pub mod delivery;
+pub mod endpoint;
+pub mod event_type;
+pub mod ids;
+pub mod invalid;
+pub mod message;
+pub mod secret;
+pub mod signature;
+pub mod time;
+
+pub use ids::{AppId, AttemptId, EndpointId, MessageId, OrgId, Uid};
+pub use invalid::Invalid;
+pub use time::Time;

@@ -1,0 +1,210 @@
+//! What went wrong before an answer's head had arrived, in our own words.
+//!
+//! The client's error is a chain: its own, hyper's, the system's, the TLS library's, our resolver's. The first link
+//! that says something decides; the sentence is ours, so that it neither changes with a library nor carries a header or
+//! URL.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError};
+
+use super::resolver::ResolveError;
+use crate::domain::Time;
+use crate::domain::attempt::Failure;
+
+/// The failure and the sentence for an error of the client.
+pub fn classify(error: &reqwest::Error) -> (Failure, String) {
+    let connecting = error.is_connect();
+    let mut link: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(this) = link {
+        if let Some(known) = classify_link(this, connecting) {
+            return known;
+        }
+        link = this.source();
+    }
+    match error {
+        error if error.is_builder() => {
+            (Failure::Request, "the URL or the headers can't be made into a request".to_owned())
+        }
+        error if error.is_timeout() => (Failure::Timeout, "the connection was not made in time".to_owned()),
+        _ if connecting => (Failure::Unreachable, "no connection could be made".to_owned()),
+        _ => (Failure::Closed, "the connection ended before an answer".to_owned()),
+    }
+}
+
+fn classify_link(link: &(dyn Error + 'static), connecting: bool) -> Option<(Failure, String)> {
+    if let Some(error) = link.downcast_ref::<ResolveError>() {
+        let failure = match error {
+            ResolveError::Blocked(_) => Failure::Blocked,
+            ResolveError::NotFound(_) => Failure::Dns,
+        };
+        return Some((failure, error.to_string()));
+    }
+    if let Some(error) = link.downcast_ref::<rustls::Error>() {
+        return Some((Failure::Tls, tls_sentence(error)));
+    }
+    if let Some(error) = link.downcast_ref::<hyper::Error>() {
+        return classify_http(error);
+    }
+    let error = link.downcast_ref::<io::Error>()?;
+    // What an I/O error wraps is not a link of the chain: its `source` is already the one after.
+    match error.get_ref() {
+        Some(inner) => classify_link(inner, connecting).or_else(|| classify_io(error, connecting)),
+        None => classify_io(error, connecting),
+    }
+}
+
+fn classify_http(error: &hyper::Error) -> Option<(Failure, String)> {
+    let (failure, sentence) = if error.is_parse() {
+        (Failure::Protocol, "the answer is not HTTP/1.1, or its head is beyond all bounds")
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        (Failure::Closed, "the connection was closed before an answer")
+    } else if error.is_user() {
+        (Failure::Request, "the stored headers can't be sent")
+    } else {
+        // An I/O error: the next link says which. Bytes that nobody asked for have no link and end up as `Closed`.
+        return None;
+    };
+    Some((failure, sentence.to_owned()))
+}
+
+fn classify_io(error: &io::Error, connecting: bool) -> Option<(Failure, String)> {
+    let (failure, sentence) = match error.kind() {
+        ErrorKind::ConnectionRefused => (Failure::Refused, "the connection was refused: nothing listens there"),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+            (Failure::Unreachable, "the host can't be reached from here")
+        }
+        ErrorKind::AddrNotAvailable => {
+            (Failure::Unreachable, "this machine has no address or port left to connect from")
+        }
+        ErrorKind::TimedOut => (Failure::Timeout, "the host did not answer in time"),
+        // The TCP connection stands when TLS begins, so what ends then was ended by the other side's TLS.
+        ErrorKind::UnexpectedEof if connecting => (Failure::Tls, "the connection was closed during the TLS handshake"),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
+            (Failure::Closed, "the connection was reset before an answer")
+        }
+        ErrorKind::UnexpectedEof => (Failure::Closed, "the connection was closed before an answer"),
+        ErrorKind::InvalidInput | ErrorKind::PermissionDenied if connecting => {
+            (Failure::Unreachable, "the system does not allow a connection to this address")
+        }
+        _ if error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE) => {
+            (Failure::Unreachable, "Sendoff has no file descriptor left: raise the limit (ulimit -n)")
+        }
+        _ => return None,
+    };
+    Some((failure, sentence.to_owned()))
+}
+
+/// "Too many open files", of the process and of the system: numbers that are the same on every Unix.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+fn tls_sentence(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => certificate_sentence(error),
+        rustls::Error::NoCertificatesPresented => "the server has no certificate".to_owned(),
+        rustls::Error::InvalidMessage(_) => "what answers there does not speak TLS".to_owned(),
+        rustls::Error::PeerIncompatible(_) => "the server offers no TLS that is safe today (1.2 or 1.3)".to_owned(),
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            "the server refuses TLS 1.2 and 1.3".to_owned()
+        }
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            "the server knows no site of this name".to_owned()
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server asks for a client certificate".to_owned()
+        }
+        rustls::Error::AlertReceived(alert) => format!("the server refused the TLS handshake ({alert:?})"),
+        _ => "the TLS handshake failed".to_owned(),
+    }
+}
+
+fn certificate_sentence(error: &CertificateError) -> String {
+    use CertificateError as E;
+    match error {
+        E::ExpiredContext { not_after, .. } => format!("the certificate expired on {}", day(*not_after)),
+        E::Expired => "the certificate expired".to_owned(),
+        E::NotValidYetContext { not_before, .. } => format!("the certificate is not valid before {}", day(*not_before)),
+        E::NotValidYet => "the certificate is not valid yet".to_owned(),
+        E::NotValidForNameContext { expected, .. } => {
+            format!("the certificate is for another name than {}", expected.to_str())
+        }
+        E::NotValidForName => "the certificate is for another name".to_owned(),
+        E::UnknownIssuer => {
+            "the certificate is self-signed or its issuer is unknown (is the intermediate one missing?)".to_owned()
+        }
+        E::Revoked => "the certificate was revoked".to_owned(),
+        E::BadSignature => "the certificate's signature is wrong".to_owned(),
+        E::BadEncoding => "the certificate can't be read".to_owned(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "the certificate is not made for servers".to_owned(),
+        // What `openssl req -x509` makes. The error's type is webpki's own, which is no dependency of ours: by its
+        // name.
+        E::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+            "the certificate is self-signed: a certificate authority's own, used as a server's".to_owned()
+        }
+        _ => "the certificate is not valid".to_owned(),
+    }
+}
+
+/// `2026-01-02`.
+fn day(time: UnixTime) -> String {
+    let micros = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    Time::from_micros(micros).to_string().chars().take(10).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+
+    #[test]
+    fn certificates_are_described_in_plain_words() {
+        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let expected = ServerName::try_from("example.com").unwrap();
+        let table = [
+            (
+                CertificateError::ExpiredContext { time: at(1_790_000_000), not_after: at(1_767_312_000) },
+                "the certificate expired on 2026-01-02",
+            ),
+            (
+                CertificateError::NotValidYetContext { time: at(0), not_before: at(1_767_312_000) },
+                "the certificate is not valid before 2026-01-02",
+            ),
+            (
+                CertificateError::NotValidForNameContext { expected, presented: vec!["evil.example".into()] },
+                "the certificate is for another name than example.com",
+            ),
+        ];
+        for (error, wanted) in table {
+            // As it comes: wrapped by the system's error.
+            let wrapped = io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
+            assert_eq!(classify_link(&wrapped, true), Some((Failure::Tls, wanted.to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_systems_errors_have_their_kinds() {
+        let table = [
+            (ErrorKind::ConnectionRefused, true, Some(Failure::Refused)),
+            (ErrorKind::HostUnreachable, true, Some(Failure::Unreachable)),
+            (ErrorKind::NetworkUnreachable, true, Some(Failure::Unreachable)),
+            (ErrorKind::TimedOut, true, Some(Failure::Timeout)),
+            (ErrorKind::UnexpectedEof, true, Some(Failure::Tls)),
+            (ErrorKind::UnexpectedEof, false, Some(Failure::Closed)),
+            (ErrorKind::ConnectionReset, false, Some(Failure::Closed)),
+            (ErrorKind::BrokenPipe, false, Some(Failure::Closed)),
+            (ErrorKind::OutOfMemory, false, None),
+        ];
+        for (kind, connecting, wanted) in table {
+            let failure = classify_link(&io::Error::from(kind), connecting).map(|(failure, _)| failure);
+            assert_eq!(failure, wanted, "{kind:?}");
+        }
+        let (failure, sentence) = classify_link(&io::Error::from_raw_os_error(EMFILE), true).unwrap();
+        assert!(failure == Failure::Unreachable && sentence.contains("ulimit"), "{sentence}");
+    }
+}

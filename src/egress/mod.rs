@@ -1,0 +1,183 @@
+//! The way out: one signed POST, and what came of it.
+//!
+//! * [`Egress`] is the HTTP client with everything turned off that would surprise: redirects, proxies from the
+//!   environment, cookies, decompression, HTTP/2, and every kind of sending twice.
+//! * A [`Post`] is one request; its [`Outcome`] is data, whatever the receiver does.
+//! * The `Resolver` stands between the client and the network: no connection is made to an address
+//!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
+//! * `classify` turns errors into words, `answer` bounds what is kept.
+//!
+//! **Sent at most once.** The client resends a request only if it took an idle connection that closed before the first
+//! byte was handed to it (hyper-util, "retry canceled requests"); what may have reached the network is never sent
+//! again.
+//!
+//! **Bounds of an answer.** The head: 100 headers and about 400 KiB (hyper's, which reqwest can't lower); beyond it the
+//! attempt fails as `protocol`. The body: the first 16 KiB are read. All of it: the endpoint's timeout.
+
+mod answer;
+mod classify;
+mod resolver;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use reqwest::{Client, Request};
+use tokio::time::{Instant, timeout, timeout_at};
+use url::{Host, Url};
+
+use crate::domain::address::{AddressPolicy, UrlFault};
+use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::{Invalid, Time};
+use resolver::Resolver;
+
+/// What every request says about its sender.
+const USER_AGENT: &str = concat!("Sendoff/", env!("CARGO_PKG_VERSION"));
+/// How long an idle connection is kept. Common servers close theirs after 5 s (Node.js, Apache): we let go a little
+/// earlier, so that a request does not run into a connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(4);
+/// How many idle connections are kept per host: more than one endpoint may have in flight, as several can share a host.
+const IDLE_PER_HOST: usize = 256;
+/// A connection that is still being made when its request went over another one is finished for the pool, without any
+/// request's deadline. This one, the longest timeout that an endpoint can have, keeps it from staying forever.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long saving an endpoint waits for DNS before it believes the name.
+const VET: Duration = Duration::from_secs(5);
+
+/// One request to make.
+#[derive(Clone, Debug)]
+pub struct Post<'a> {
+    pub url: &'a Url,
+    /// All headers but `host`, `content-length`, `user-agent` and `accept`, which are added.
+    pub headers: HeaderMap,
+    /// The payload, as it was signed.
+    pub body: Bytes,
+    /// For everything together, from DNS to the last byte that is read.
+    pub timeout: Duration,
+    /// The wall clock at the start: a date in `Retry-After` is told from it.
+    pub now: Time,
+}
+
+/// The HTTP client. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    client: Client,
+    resolver: Resolver,
+    policy: Arc<AddressPolicy>,
+}
+
+/// Why there is no HTTP client.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    #[error("can't set up the HTTP client: {}. It needs the system's CA certificates (or SSL_CERT_FILE)", root(.0))]
+    Client(#[source] reqwest::Error),
+    #[error("can't set up name resolution: {0}")]
+    Resolver(#[source] hickory_resolver::net::NetError),
+}
+
+/// The innermost error, which says what happened.
+fn root(error: &reqwest::Error) -> String {
+    let mut link: &dyn std::error::Error = error;
+    while let Some(source) = link.source() {
+        link = source;
+    }
+    link.to_string()
+}
+
+impl Egress {
+    /// A client that connects only where `policy` lets it.
+    ///
+    /// # Errors
+    /// [`EgressError`]: no CA certificates on this system, or a DNS configuration that can't be used.
+    pub fn new(policy: AddressPolicy) -> Result<Egress, EgressError> {
+        // Fails if there is a default already: then that is the one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let policy = Arc::new(policy);
+        let resolver = Resolver::new(policy.clone()).map_err(EgressError::Resolver)?;
+        let client = Client::builder()
+            .user_agent(USER_AGENT)
+            .dns_resolver(resolver.clone())
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .build()
+            .map_err(EgressError::Client)?;
+        Ok(Egress { client, resolver, policy })
+    }
+
+    /// Sends `post` once and waits for the answer, at most as long as its timeout.
+    pub async fn post(&self, post: Post<'_>) -> Outcome {
+        let start = Instant::now();
+        let deadline = start + post.timeout;
+        // The client does not show literal addresses to the resolver, and would make a password in the URL a header.
+        if let Err(fault) = self.policy.judge(post.url) {
+            return refused(fault, start.elapsed());
+        }
+        let mut request = Request::new(Method::POST, post.url.clone());
+        *request.headers_mut() = post.headers;
+        *request.body_mut() = Some(post.body.into());
+        match timeout_at(deadline, self.client.execute(request)).await {
+            Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
+            Ok(Err(error)) => {
+                let (failure, detail) = classify::classify(&error);
+                Outcome::failed(failure, detail, start.elapsed())
+            }
+            Err(_) => {
+                let detail = format!("no answer within {} s", post.timeout.as_secs_f64());
+                Outcome::failed(Failure::Timeout, detail, start.elapsed())
+            }
+        }
+    }
+
+    /// Checks the URL of an endpoint that is being saved: its text, and the addresses that its host has right now. One
+    /// that is refused refuses the URL, unless another of them was opened by the operator, who then knows the host
+    /// (`localhost` is 127.0.0.1 and ::1). A name that does not resolve, or not within 5 s, passes: each attempt checks
+    /// again what it connects to.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, as the field `url`.
+    pub async fn vet(&self, url: &Url) -> Result<(), Invalid> {
+        self.policy.check_url(url)?;
+        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+        let Ok(Ok(addresses)) = timeout(VET, self.resolver.addresses(name)).await else { return Ok(()) };
+        if addresses.iter().any(|&ip| self.policy.opened(ip)) {
+            return Ok(());
+        }
+        let refused = addresses.into_iter().find_map(|ip| self.policy.check(ip).err());
+        refused.map_or(Ok(()), |why| Err(Invalid::new("url", UrlFault::from(why).to_string())))
+    }
+}
+
+fn refused(fault: UrlFault, duration: Duration) -> Outcome {
+    match fault {
+        UrlFault::Address(why) => {
+            Outcome::failed(Failure::Blocked, format!("{why}, which Sendoff does not connect to"), duration)
+        }
+        UrlFault::Form(why) => Outcome::failed(Failure::Request, format!("the URL {why}"), duration),
+    }
+}
+
+/// The outcome of an attempt whose answer's head is there.
+async fn answered(response: reqwest::Response, start: Instant, deadline: Instant, now: Time) -> Outcome {
+    let status = response.status();
+    let delivered = status.is_success();
+    let response_headers = answer::kept_headers(response.headers());
+    let retry_after = answer::retry_after(response.headers(), now.plus(start.elapsed()));
+    let response_body = answer::read_body(response, deadline).await;
+    Outcome {
+        failure: (!delivered).then_some(Failure::Status),
+        detail: if delivered { String::new() } else { answer::status_sentence(status) },
+        status: Some(status.as_u16()),
+        duration: start.elapsed(),
+        response_headers,
+        response_body,
+        retry_after,
+    }
+}

@@ -1,0 +1,289 @@
+//! The door. `accept` is the only way in: one transaction stores the messages and one delivery per endpoint that wants them, and
+//! nobody is told before it is committed.
+//!
+//! One bad item never fails its batch: each gets a verdict of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::directory::{self, AppView, Directory, LiveEndpoint};
+use super::signals::Admission;
+use super::{AppRef, Store, StoreError, Tenant, Tx, codec, sqlite};
+use crate::domain::delivery::State;
+use crate::domain::message::{Message, MessageSpec};
+use crate::domain::secret::MasterKey;
+use crate::domain::{AppId, Invalid, MessageId, Time};
+
+/// One message that wants in.
+#[derive(Clone, Debug)]
+pub struct AcceptItem {
+    /// Who brings it; `None` for the outbox, whose writers have the database's own leave.
+    pub tenant: Option<Tenant>,
+    pub app: AppRef,
+    pub spec: MessageSpec,
+    /// When it came.
+    pub at: Time,
+}
+
+/// Why a message was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no application {0}")]
+    UnknownApplication(String),
+    #[error("several organizations have an application {0}: name it by its id")]
+    AmbiguousApplication(String),
+    /// The caller's own id came before. What it stands for is in the store already: a repeat, harmless.
+    #[error("a message with the event id {0} was accepted before")]
+    Duplicate(String),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<Invalid>),
+}
+
+/// What became of one item.
+pub type Verdict = Result<Arc<Message>, Refusal>;
+
+/// What became of a batch: verdicts in its order, and what the engine may send once it is committed.
+pub(super) struct Accepted {
+    pub verdicts: Vec<Verdict>,
+    pub admissions: Vec<Admission>,
+}
+
+impl Store {
+    /// Accepts one message, together with whatever else waits at that moment; answered after the commit.
+    ///
+    /// # Errors
+    /// The store is away, or too much waits: then nothing was accepted. After an error in the commit itself, nobody
+    /// knows; a repeat under the same event id is harmless.
+    pub async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
+        if let Err(wrong) = item.spec.check(self.inner.max_payload) {
+            return Ok(Err(Refusal::Invalid(wrong)));
+        }
+        self.inner.queues.accept(item).await
+    }
+
+    /// The most bytes a payload may have.
+    pub fn max_payload(&self) -> usize {
+        self.inner.max_payload
+    }
+}
+
+/// Stores `items` inside `tx`. They have been checked.
+pub(super) async fn accept_in(
+    tx: &mut Tx,
+    directory: &Directory,
+    master: &MasterKey,
+    items: &[AcceptItem],
+) -> Result<Accepted, StoreError> {
+    let keys: HashSet<directory::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
+    let views = directory::resolve(tx, directory, master, keys).await?;
+    let mut drafts: Vec<Result<(Message, Arc<AppView>), Refusal>> = Vec::with_capacity(items.len());
+    for item in items {
+        drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
+            Some(Ok(view)) => Ok((message(item, view.id), view.clone())),
+            Some(Err(refusal)) => Err(refusal.clone()),
+            None => Err(Refusal::UnknownApplication(item.app.to_string())),
+        });
+    }
+    refuse_repeats(tx, &mut drafts).await?;
+
+    let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
+    for draft in drafts {
+        accepted.verdicts.push(draft.map(|(message, view)| {
+            let message = Arc::new(message);
+            let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(&message.event_type, &message.channels);
+            let endpoints = view.endpoints.iter().filter(wants).cloned().collect();
+            accepted.admissions.push(Admission { message: message.clone(), endpoints });
+            message
+        }));
+    }
+    insert_messages(tx, &accepted.admissions).await?;
+    insert_deliveries(tx, &accepted.admissions).await?;
+    accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
+    Ok(accepted)
+}
+
+fn message(item: &AcceptItem, app_id: AppId) -> Message {
+    Message {
+        id: MessageId::new(item.at),
+        app_id,
+        event_type: item.spec.event_type.clone(),
+        event_id: item.spec.event_id.clone(),
+        channels: item.spec.channels.clone(),
+        payload: item.spec.payload.clone(),
+        occurred_at: item.spec.occurred_at.unwrap_or(item.at),
+        accepted_at: item.at,
+    }
+}
+
+/// Enters the callers' own ids; a draft whose id is taken, in the store or earlier in the batch, becomes a refusal.
+async fn refuse_repeats(
+    tx: &mut Tx,
+    drafts: &mut [Result<(Message, Arc<AppView>), Refusal>],
+) -> Result<(), StoreError> {
+    // Sorted, so that two processes which enter the same ids wait for each other in one order and never in a circle.
+    let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
+    for (message, _) in drafts.iter().flatten() {
+        if let Some(event_id) = &message.event_id {
+            keys.push((message.app_id, event_id.as_str().to_owned(), message.id));
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    keys.sort();
+    keys.dedup_by(|later, first| (later.0, &later.1) == (first.0, &first.1));
+    let entered: HashSet<MessageId> = enter_keys(tx, &keys).await?;
+    for draft in drafts {
+        let repeat = match draft {
+            Ok((message, _)) if !entered.contains(&message.id) => message.event_id.as_ref(),
+            _ => None,
+        };
+        if let Some(event_id) = repeat {
+            *draft = Err(Refusal::Duplicate(event_id.to_string()));
+        }
+    }
+    Ok(())
+}
+
+async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
+    let mut entered = HashSet::with_capacity(keys.len());
+    match tx {
+        Tx::Sqlite(tx) => {
+            for chunk in sqlite::chunks(keys, 3) {
+                let head = "INSERT INTO message_key (app_id, event_id, message_id) ";
+                let tail = " ON CONFLICT DO NOTHING RETURNING message_id";
+                let mut statement = sqlite::values(head, chunk, tail, |mut row, (app, event_id, message)| {
+                    row.push_bind(app.0).push_bind(event_id.clone()).push_bind(message.0);
+                });
+                let ids: Vec<MessageId> = statement.build_query_scalar().fetch_all(&mut **tx).await?;
+                entered.extend(ids);
+            }
+        }
+        Tx::Postgres(tx) => {
+            let ids: Vec<MessageId> = sqlx::query_scalar(
+                "INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::uuid[])
+                 ON CONFLICT DO NOTHING RETURNING message_id",
+            )
+            .bind(keys.iter().map(|key| key.0.0).collect::<Vec<Uuid>>())
+            .bind(keys.iter().map(|key| key.1.as_str()).collect::<Vec<&str>>())
+            .bind(keys.iter().map(|key| key.2.0).collect::<Vec<Uuid>>())
+            .fetch_all(&mut **tx)
+            .await?;
+            entered.extend(ids);
+        }
+    }
+    Ok(entered)
+}
+
+async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
+    if admissions.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<&Message> = admissions.iter().map(|admission| &*admission.message).collect();
+    let mut channels = Vec::with_capacity(messages.len());
+    for message in &messages {
+        channels.push(codec::list_or_null(&message.channels)?);
+    }
+    match tx {
+        Tx::Sqlite(tx) => {
+            let rows: Vec<_> = messages.iter().zip(&channels).collect();
+            let head =
+                "INSERT INTO message (id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at) ";
+            sqlite::insert(tx, head, 8, &rows, |mut row, (message, channels)| {
+                row.push_bind(message.id.0)
+                    .push_bind(message.app_id.0)
+                    .push_bind(message.event_type.clone())
+                    .push_bind(message.event_id.clone())
+                    .push_bind((*channels).clone())
+                    .push_bind(message.payload.to_vec())
+                    .push_bind(message.occurred_at)
+                    .push_bind(message.accepted_at);
+            })
+            .await
+        }
+        Tx::Postgres(tx) => {
+            sqlx::query(
+                "INSERT INTO message (id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at)
+                 SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[],
+                                      $7::bigint[], $8::bigint[])",
+            )
+            .bind(messages.iter().map(|m| m.id.0).collect::<Vec<Uuid>>())
+            .bind(messages.iter().map(|m| m.app_id.0).collect::<Vec<Uuid>>())
+            .bind(messages.iter().map(|m| m.event_type.as_str()).collect::<Vec<&str>>())
+            .bind(messages.iter().map(|m| m.event_id.as_ref().map(|id| id.as_str())).collect::<Vec<Option<&str>>>())
+            .bind(channels)
+            .bind(messages.iter().map(|m| &*m.payload).collect::<Vec<&[u8]>>())
+            .bind(messages.iter().map(|m| m.occurred_at.micros()).collect::<Vec<i64>>())
+            .bind(messages.iter().map(|m| m.accepted_at.micros()).collect::<Vec<i64>>())
+            .execute(&mut **tx)
+            .await?;
+            Ok(())
+        }
+    }
+}
+
+/// A delivery per message and endpoint, fresh and due at once.
+async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
+    let rows: Vec<(&Message, Uuid)> = admissions
+        .iter()
+        .flat_map(|admission| admission.endpoints.iter().map(|live| (&*admission.message, live.endpoint.id.0)))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match tx {
+        Tx::Sqlite(tx) => {
+            let head = "INSERT INTO delivery
+                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger) ";
+            sqlite::insert(tx, head, 9, &rows, |mut row, (message, endpoint)| {
+                row.push_bind(message.id.0)
+                    .push_bind(*endpoint)
+                    .push_bind(message.app_id.0)
+                    .push_bind(State::Fresh.code())
+                    .push_bind(message.accepted_at);
+                // What begins at nothing is part of the statement: fewer values to carry.
+                for _ in 0..4 {
+                    row.push("0");
+                }
+            })
+            .await
+        }
+        Tx::Postgres(tx) => {
+            for chunk in rows.chunks(2_000) {
+                sqlx::query(
+                    "INSERT INTO delivery
+                         (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
+                     SELECT m, e, a, 0, d, 0, 0, 0, 0
+                     FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[]) AS new (m, e, a, d)",
+                )
+                .bind(chunk.iter().map(|row| row.0.id.0).collect::<Vec<Uuid>>())
+                .bind(chunk.iter().map(|row| row.1).collect::<Vec<Uuid>>())
+                .bind(chunk.iter().map(|row| row.0.app_id.0).collect::<Vec<Uuid>>())
+                .bind(chunk.iter().map(|row| row.0.accepted_at.micros()).collect::<Vec<i64>>())
+                .execute(&mut **tx)
+                .await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Refusal {
+    /// The store itself would not take it, alone in a batch: nothing that the checks foresee.
+    pub(super) fn by_store(reason: &str) -> Refusal {
+        Refusal::Invalid(vec![Invalid::new("payload", format!("was refused by the store: {reason}"))])
+    }
+
+    /// The word under which it is counted.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Refusal::UnknownApplication(_) => "unknown_application",
+            Refusal::AmbiguousApplication(_) => "ambiguous_application",
+            Refusal::Duplicate(_) => "duplicate",
+            Refusal::Invalid(_) => "invalid",
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Applications: create, read, change, delete, list.
+
+use super::codec::{self, APPLICATION, ApplicationRow};
+use super::error::is_taken;
+use super::signals::Signal;
+use super::{AppRef, Page, PageRequest, Store, StoreError, Tenant, Tx, on, outbox, read};
+use crate::domain::application::{Application, ApplicationSpec};
+use crate::domain::{AppId, Time};
+
+/// What became of something that was put where there may have been something already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put<T> {
+    Created(T),
+    Replaced(T),
+}
+
+impl Store {
+    /// Makes an application; outbox rows that wait for one of its name are looked at again.
+    ///
+    /// # Errors
+    /// The uid is taken, or the store is away.
+    pub async fn create_application(
+        &self,
+        tenant: &Tenant,
+        spec: ApplicationSpec,
+        now: Time,
+    ) -> Result<Application, StoreError> {
+        let app = Application {
+            id: AppId::new(now),
+            org: tenant.org.clone(),
+            uid: spec.uid,
+            name: spec.name,
+            throttle_rate: spec.throttle_rate,
+            metadata: spec.metadata,
+            contact_email: spec.contact_email,
+            created_at: now,
+            updated_at: now,
+        };
+        const SQL: &str = "INSERT INTO application (id, org, uid, name, throttle_rate, metadata, contact_email,
+                 version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)";
+        let metadata = codec::json(&app.metadata)?;
+        let mut tx = self.begin().await?;
+        let done = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(app.id).bind(&app.org).bind(&app.uid).bind(&app.name)
+                .bind(app.throttle_rate.map(i32::from)).bind(metadata).bind(&app.contact_email).bind(now)
+                .execute(db).await.map(drop)
+        });
+        done.map_err(|error| taken(error, &app))?;
+        unstick(&mut tx, &app).await?;
+        tx.commit().await?;
+        Ok(app)
+    }
+
+    /// The application, if the tenant has it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn application(&self, tenant: &Tenant, app: &AppRef) -> Result<Option<Application>, StoreError> {
+        let column = match app {
+            AppRef::Id(_) => "id",
+            AppRef::Uid(_) => "uid",
+        };
+        let sql =
+            format!("SELECT {APPLICATION} FROM application WHERE org = $1 AND {column} = $2 AND deleted_at IS NULL");
+        let sql = sqlx::AssertSqlSafe(sql);
+        let row: Option<ApplicationRow> = read!(self, db => match app {
+            AppRef::Id(id) => sqlx::query_as(sql).bind(&tenant.org).bind(id).fetch_optional(db).await,
+            AppRef::Uid(uid) => sqlx::query_as(sql).bind(&tenant.org).bind(uid).fetch_optional(db).await,
+        })?;
+        let found = row.map(ApplicationRow::application).transpose()?;
+        Ok(found.filter(|app| tenant.sees(app.id)))
+    }
+
+    /// Replaces what `id` is. `None` if the tenant does not have it.
+    ///
+    /// # Errors
+    /// The new uid is taken, or the store is away.
+    pub async fn update_application(
+        &self,
+        tenant: &Tenant,
+        id: AppId,
+        spec: ApplicationSpec,
+        now: Time,
+    ) -> Result<Option<Application>, StoreError> {
+        let Some(before) = self.application(tenant, &AppRef::Id(id)).await? else { return Ok(None) };
+        let app = Application {
+            uid: spec.uid,
+            name: spec.name,
+            throttle_rate: spec.throttle_rate,
+            metadata: spec.metadata,
+            contact_email: spec.contact_email,
+            updated_at: now,
+            ..before
+        };
+        const SQL: &str = "UPDATE application SET uid = $3, name = $4, throttle_rate = $5, metadata = $6,
+                 contact_email = $7, updated_at = $8, version = version + 1
+             WHERE org = $1 AND id = $2 AND deleted_at IS NULL";
+        let metadata = codec::json(&app.metadata)?;
+        let mut tx = self.begin().await?;
+        let done = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(&app.org).bind(id).bind(&app.uid).bind(&app.name).bind(app.throttle_rate.map(i32::from))
+                .bind(metadata).bind(&app.contact_email).bind(now)
+                .execute(db).await.map(|done| done.rows_affected())
+        });
+        let changed = done.map_err(|error| taken(error, &app))?;
+        unstick(&mut tx, &app).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(id));
+        Ok((changed > 0).then_some(app))
+    }
+
+    /// Deletes the application with its endpoints; their pending deliveries end as dead. What was sent stays in the store
+    /// until the retention takes it. `false` if the tenant does not have it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_application(&self, tenant: &Tenant, id: AppId, now: Time) -> Result<bool, StoreError> {
+        if !tenant.sees(id) {
+            return Ok(false);
+        }
+        let mut tx = self.begin().await?;
+        const APP: &str = "UPDATE application SET deleted_at = $3, uid = NULL, version = version + 1
+             WHERE org = $1 AND id = $2 AND deleted_at IS NULL";
+        let changed = on!(tx, db => {
+            sqlx::query(APP).bind(&tenant.org).bind(id).bind(now).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        if changed > 0 {
+            const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, unburied = 1
+                 WHERE app_id = $1 AND deleted_at IS NULL";
+            on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
+        }
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(id));
+        Ok(changed > 0)
+    }
+
+    /// The tenant's applications, by id.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn applications(
+        &self,
+        tenant: &Tenant,
+        page: &PageRequest<AppId>,
+    ) -> Result<Page<Application>, StoreError> {
+        if let Some(only) = tenant.only {
+            let one = self.application(tenant, &AppRef::Id(only)).await?;
+            return Ok(Page { data: one.into_iter().filter(|_| page.after.is_none()).collect(), more: false });
+        }
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {APPLICATION} FROM application WHERE org = $1 AND deleted_at IS NULL AND id {compare} $2
+             ORDER BY id {direction} LIMIT $3"
+        ));
+        let rows: Vec<ApplicationRow> = read!(self, db => {
+            sqlx::query_as(sql).bind(&tenant.org).bind(page.bound()).bind(page.rows()).fetch_all(db).await
+        })?;
+        let apps: Result<Vec<_>, _> = rows.into_iter().map(ApplicationRow::application).collect();
+        Ok(page.page(apps?))
+    }
+}
+
+fn taken(error: sqlx::Error, app: &Application) -> StoreError {
+    match (&app.uid, is_taken(&error)) {
+        (Some(uid), true) => StoreError::Taken(format!("the application uid {uid}")),
+        _ => error.into(),
+    }
+}
+
+async fn unstick(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
+    let id = app.id.to_string();
+    let names: Vec<&str> = std::iter::once(id.as_str()).chain(app.uid.as_ref().map(|uid| uid.as_str())).collect();
+    outbox::unstick(tx, &names).await
+}
+
+/// Makes an application's version grow: whatever is remembered of it is stale from the commit on.
+pub(super) async fn touch(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
+    const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1";
+    on!(tx, db => sqlx::query(SQL).bind(app).execute(db).await.map(drop))?;
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! Deliveries: what is due (read by the engine's lanes), how a message's deliveries stand, and what people do to them.
+
+use super::{Engine, Store, StoreError, Tenant, Tx, on, read};
+use crate::domain::attempt::Trigger;
+use crate::domain::delivery::{DeadReason, Progress, State};
+use crate::domain::{AppId, EndpointId, MessageId, Time};
+
+/// A delivery that waits to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub state: State,
+    pub due_at: Time,
+    pub progress: Progress,
+}
+
+/// What a lane wants to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneWants {
+    pub endpoint: EndpointId,
+    /// At most this many of the fresh ones, and of the retries: each kind by itself, so that neither crowds out the other.
+    pub fresh: i64,
+    pub retries: i64,
+}
+
+/// An endpoint with something pending, and when the first of it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingLane {
+    pub endpoint: EndpointId,
+    pub first_due: Time,
+}
+
+/// How one delivery of a message stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryView {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub state: State,
+    /// When the next attempt is due, while it is pending.
+    pub due_at: Time,
+    pub attempts: i32,
+    pub reason: Option<DeadReason>,
+    /// The endpoint as it is now, deleted or not.
+    pub url: String,
+    pub endpoint_description: String,
+    pub endpoint_disabled: bool,
+    pub endpoint_deleted: bool,
+}
+
+/// A delivery in a list for people.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeliveryLine {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub due_at: Time,
+    pub attempts: i32,
+    pub reason: Option<String>,
+    pub url: String,
+    pub event_type: Option<String>,
+    pub app_name: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct WaitingRow {
+    message_id: MessageId,
+    endpoint_id: EndpointId,
+    state: i16,
+    due_at: Time,
+    attempts: i32,
+    step: i32,
+    generation: i32,
+    trigger: i16,
+}
+
+impl From<WaitingRow> for Waiting {
+    fn from(row: WaitingRow) -> Waiting {
+        let progress = Progress {
+            attempts: row.attempts,
+            step: row.step,
+            generation: row.generation,
+            trigger: Trigger::from_code(row.trigger),
+        };
+        Waiting {
+            message_id: row.message_id,
+            endpoint_id: row.endpoint_id,
+            state: State::from_code(row.state),
+            due_at: row.due_at,
+            progress,
+        }
+    }
+}
+
+/// `AND state <= 1` repeats the condition of the partial index, without which neither database would use it.
+const LANE: &str = "SELECT message_id, endpoint_id, state, due_at, attempts, step, generation, trigger FROM delivery
+     WHERE endpoint_id = $1 AND state = $2 AND state <= 1 ORDER BY due_at LIMIT $3";
+
+impl Store {
+    /// The first pending deliveries of each lane, due or not, by the time they are due: a few for each, never "the oldest of all".
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn waiting(&self, lanes: &[LaneWants]) -> Result<Vec<Waiting>, StoreError> {
+        if lanes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<WaitingRow> = match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let mut connection = engine.readers.acquire().await?;
+                let mut rows = Vec::new();
+                for lane in lanes {
+                    for (state, limit) in [(State::Fresh, lane.fresh), (State::Retry, lane.retries)] {
+                        let some: Vec<WaitingRow> = sqlx::query_as(LANE)
+                            .bind(lane.endpoint)
+                            .bind(state.code())
+                            .bind(limit)
+                            .fetch_all(&mut *connection)
+                            .await?;
+                        rows.extend(some);
+                    }
+                }
+                rows
+            }
+            Engine::Postgres(engine) => sqlx::query_as(
+                "SELECT d.* FROM UNNEST($1::uuid[], $2::smallint[], $3::bigint[]) AS lane (endpoint_id, state, most),
+                     LATERAL (SELECT message_id, endpoint_id, state, due_at, attempts, step, generation, trigger
+                              FROM delivery WHERE endpoint_id = lane.endpoint_id AND state = lane.state AND state <= 1
+                              ORDER BY due_at LIMIT lane.most) AS d",
+            )
+            .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
+            .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
+            .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
+            .fetch_all(&engine.engine)
+            .await?,
+        };
+        let mut waiting: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
+        waiting.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
+        Ok(waiting)
+    }
+
+    /// Every endpoint that has something pending. Steps from endpoint to endpoint along the index: as many steps as there are
+    /// endpoints, however much each of them has waiting.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn pending_lanes(&self) -> Result<Vec<PendingLane>, StoreError> {
+        const SQL: &str = "WITH RECURSIVE lane (endpoint_id) AS (
+                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 ORDER BY endpoint_id LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 AND endpoint_id > lane.endpoint_id
+                         ORDER BY endpoint_id LIMIT 1)
+                 FROM lane WHERE lane.endpoint_id IS NOT NULL)
+             SELECT endpoint_id,
+                 (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id AND state = 0
+                  ORDER BY due_at LIMIT 1),
+                 (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id AND state = 1
+                  ORDER BY due_at LIMIT 1)
+             FROM lane WHERE endpoint_id IS NOT NULL";
+        type Row = (EndpointId, Option<Time>, Option<Time>);
+        let rows: Vec<Row> = match &self.inner.engine {
+            Engine::Sqlite(engine) => sqlx::query_as(SQL).fetch_all(&engine.readers).await?,
+            Engine::Postgres(engine) => sqlx::query_as(SQL).fetch_all(&engine.engine).await?,
+        };
+        let lane = |(endpoint, fresh, retry): Row| PendingLane {
+            endpoint,
+            first_due: [fresh, retry].into_iter().flatten().min().unwrap_or(Time::ZERO),
+        };
+        Ok(rows.into_iter().map(lane).collect())
+    }
+
+    /// How many deliveries are pending; counted up to `most`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn pending_count(&self, most: i64) -> Result<i64, StoreError> {
+        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state <= 1 LIMIT $1) AS pending";
+        Ok(read!(self, db => sqlx::query_scalar(SQL).bind(most).fetch_one(db).await)?)
+    }
+
+    /// How a message's deliveries stand.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn deliveries_of(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+    ) -> Result<Vec<DeliveryView>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(Vec::new());
+        }
+        const SQL: &str =
+            "SELECT d.endpoint_id, d.state, d.due_at, d.attempts, d.reason, e.url, e.description, e.disabled,
+                 e.deleted_at
+             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+             WHERE d.message_id = $1 AND d.app_id = $2 AND p.org = $3 ORDER BY d.endpoint_id";
+        type Row = (EndpointId, i16, Time, i32, Option<String>, String, String, bool, Option<Time>);
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(SQL).bind(message).bind(app).bind(&tenant.org).fetch_all(db).await
+        })?;
+        let view =
+            |(endpoint_id, state, due_at, attempts, reason, url, description, disabled, deleted): Row| DeliveryView {
+                message_id: message,
+                endpoint_id,
+                app_id: app,
+                state: State::from_code(state),
+                due_at,
+                attempts,
+                reason: reason.as_deref().and_then(DeadReason::from_word),
+                url,
+                endpoint_description: description,
+                endpoint_disabled: disabled,
+                endpoint_deleted: deleted.is_some(),
+            };
+        Ok(rows.into_iter().map(view).collect())
+    }
+
+    /// The tenant's dead deliveries, the newest messages first.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn dead_deliveries(
+        &self,
+        tenant: &Tenant,
+        before: Option<(MessageId, EndpointId)>,
+        limit: i64,
+    ) -> Result<Vec<DeliveryLine>, StoreError> {
+        const SQL: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
+                 m.event_type, p.name AS app_name
+             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+                 LEFT JOIN message m ON m.id = d.message_id
+             WHERE d.state = 3 AND p.org = $1 AND d.message_id <= $2 AND (d.message_id < $2 OR d.endpoint_id < $3)
+             ORDER BY d.message_id DESC, d.endpoint_id DESC LIMIT $4";
+        let (message, endpoint) = before.map_or((uuid::Uuid::max(), uuid::Uuid::max()), |(m, e)| (m.0, e.0));
+        Ok(read!(self, db => {
+            sqlx::query_as(SQL).bind(&tenant.org).bind(message).bind(endpoint).bind(limit).fetch_all(db).await
+        })?)
+    }
+
+    /// The tenant's deliveries that wait for a retry, the next due first.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn retrying(&self, tenant: &Tenant, limit: i64) -> Result<Vec<DeliveryLine>, StoreError> {
+        const SQL: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
+                 m.event_type, p.name AS app_name
+             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+                 LEFT JOIN message m ON m.id = d.message_id
+             WHERE d.state = 1 AND p.org = $1 ORDER BY d.due_at LIMIT $2";
+        Ok(read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(limit).fetch_all(db).await)?)
+    }
+
+    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn count_in(&self, tenant: &Tenant, state: State, most: i64) -> Result<i64, StoreError> {
+        // The state is part of the text, or the partial indexes would not be used.
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
+                 WHERE d.state = {} AND p.org = $1 LIMIT $2) AS some",
+            state.code()
+        ));
+        Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
+    }
+
+    /// Sends a message to an endpoint (again): at once, numbered on, with a fresh schedule, and also where the endpoint's filters would
+    /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. `false` if the tenant's
+    /// application has no such message or endpoint.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn resend(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        endpoint: EndpointId,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(false);
+        }
+        const SQL: &str = "INSERT INTO delivery
+                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
+             SELECT m.id, e.id, e.app_id, 0, $4, 0, 0, 0, 1
+             FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
+             WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $5 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
+             ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 0, due_at = excluded.due_at, step = 0,
+                 generation = delivery.generation + 1, trigger = 1, reason = NULL";
+        let mut tx = self.begin().await?;
+        let changed = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(message).bind(endpoint).bind(app).bind(now).bind(&tenant.org)
+                .execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        self.inner.signals.send(super::signals::Signal::Look(endpoint));
+        Ok(changed > 0)
+    }
+
+    /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn bury_deleted(&self, limit: i64) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        const NEXT: &str = "SELECT id FROM endpoint WHERE unburied = 1 LIMIT 1";
+        let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(NEXT).fetch_optional(db).await)?;
+        let Some(endpoint) = next else { return Ok(0) };
+        let buried = bury(&mut tx, endpoint, DeadReason::EndpointDeleted, limit).await?;
+        if buried < limit as u64 {
+            const DONE: &str = "UPDATE endpoint SET unburied = 0 WHERE id = $1";
+            on!(tx, db => sqlx::query(DONE).bind(endpoint).execute(db).await.map(drop))?;
+        }
+        tx.commit().await?;
+        // One more than nothing: the endpoint itself is done with, there may be another.
+        Ok(buried.max(1))
+    }
+}
+
+/// Ends up to `limit` pending deliveries of an endpoint.
+async fn bury(tx: &mut Tx, endpoint: EndpointId, reason: DeadReason, limit: i64) -> Result<u64, StoreError> {
+    const SQL: &str = "UPDATE delivery SET state = 3, reason = $2, generation = generation + 1
+         WHERE endpoint_id = $1 AND message_id IN
+             (SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 ORDER BY endpoint_id, state, due_at LIMIT $3)";
+    Ok(on!(tx, db => {
+        sqlx::query(SQL).bind(endpoint).bind(reason.word()).bind(limit).execute(db).await.map(|done| done.rows_affected())
+    })?)
+}

@@ -1,0 +1,131 @@
+//! Messages, as they are read.
+
+use sqlx::QueryBuilder;
+
+use super::codec::{self, MESSAGE, MessageRow};
+use super::{MessageRef, Page, PageRequest, Store, StoreError, Tenant, read};
+use crate::domain::message::Message;
+use crate::domain::{AppId, MessageId, Time};
+
+/// Which messages are wanted; an empty list or `None` means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    pub event_types: Vec<String>,
+    pub channel: Option<String>,
+    /// Accepted before this time.
+    pub before: Option<Time>,
+    /// Accepted after this time.
+    pub after: Option<Time>,
+}
+
+impl Store {
+    /// The message, if the tenant's application has it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn message(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: &MessageRef,
+    ) -> Result<Option<Message>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(None);
+        }
+        const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)";
+        let row: Option<MessageRow> = match message {
+            MessageRef::Id(id) => {
+                let sql = sqlx::AssertSqlSafe(format!(
+                    "SELECT {MESSAGE} FROM message WHERE app_id = $1 AND id = $2 AND {OWNED}"
+                ));
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await)?
+            }
+            MessageRef::Uid(uid) => {
+                let sql = sqlx::AssertSqlSafe(format!(
+                    "SELECT {MESSAGE} FROM message WHERE {OWNED} AND id =
+                         (SELECT message_id FROM message_key WHERE app_id = $1 AND event_id = $2)"
+                ));
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await)?
+            }
+        };
+        row.map(MessageRow::message).transpose()
+    }
+
+    /// The messages of the tenant's application; the newest first unless the page says otherwise.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn messages(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        filter: &MessageFilter,
+        page: &PageRequest<MessageId>,
+    ) -> Result<Page<Message>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(Page { data: Vec::new(), more: false });
+        }
+        let (compare, direction) = page.sql();
+        let rows: Vec<MessageRow> = read!(self, db => {
+            let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE app_id = "));
+            sql.push_bind(app).push(format!(" AND id {compare} ")).push_bind(page.bound());
+            sql.push(" AND EXISTS (SELECT 1 FROM application WHERE id = message.app_id AND deleted_at IS NULL AND org = ");
+            sql.push_bind(tenant.org.clone()).push(")");
+            if !filter.event_types.is_empty() {
+                let mut list = sql.push(" AND event_type IN (").separated(", ");
+                for name in &filter.event_types {
+                    list.push_bind(name.clone());
+                }
+                sql.push(")");
+            }
+            if let Some(channel) = &filter.channel {
+                sql.push(" AND channels LIKE ").push_bind(like_channel(channel)).push(" ESCAPE '\\'");
+            }
+            // An id says when it was made: times are ranges of the key.
+            if let Some(before) = filter.before {
+                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
+            }
+            if let Some(after) = filter.after {
+                sql.push(" AND accepted_at > ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
+            }
+            sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
+            sql.build_query_as().fetch_all(db).await
+        })?;
+        let messages: Result<Vec<_>, _> = rows.into_iter().map(MessageRow::message).collect();
+        Ok(page.page(messages?))
+    }
+
+    /// The messages behind deliveries that are about to be sent.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn load_messages(&self, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<MessageRow> = match &self.inner.engine {
+            super::Engine::Sqlite(engine) => {
+                let sql = format!("SELECT {MESSAGE} FROM message WHERE id IN (SELECT unhex(value) FROM json_each($1))");
+                sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                    .bind(super::sqlite::id_list(codec::uuids(ids)))
+                    .fetch_all(&engine.readers)
+                    .await?
+            }
+            super::Engine::Postgres(engine) => {
+                let sql = format!("SELECT {MESSAGE} FROM message WHERE id = ANY($1)");
+                sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(codec::uuids(ids)).fetch_all(&engine.engine).await?
+            }
+        };
+        rows.into_iter().map(MessageRow::message).collect()
+    }
+}
+
+/// The least id that is certainly later than `time`.
+fn ceiling(time: Time) -> MessageId {
+    MessageId::floor(time.plus(std::time::Duration::from_millis(1)))
+}
+
+/// A channel as it stands in the column's JSON text, for LIKE. The only wildcard that a channel may contain is `_`.
+pub(super) fn like_channel(channel: &str) -> String {
+    format!("%\"{}\"%", channel.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}

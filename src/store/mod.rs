@@ -1,0 +1,376 @@
+//! The store: everything that outlives the process, on SQLite or PostgreSQL, with one behaviour.
+//!
+//! The cast:
+//!
+//! * [`Store`] – the handle that everybody shares. Its methods live in one file per thing they are about.
+//! * [`Engine`] – which of the two databases it is: a closed enum, no `dyn`. SQL that is the same on both is written once,
+//!   between the macros [`read!`] and [`on!`]; what differs stands side by side in a `match`.
+//! * [`Tx`] – a write transaction on either. On SQLite there is one writer, so they queue.
+//! * [`writer`] – takes what waits to be accepted or recorded and stores it in batches that form themselves.
+//! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
+//! * [`signals`] – how the store tells an engine in the same process what has just become due.
+//!
+//! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
+
+pub mod accept;
+pub mod applications;
+pub mod attempts;
+mod codec;
+pub mod deliveries;
+pub mod directory;
+pub mod endpoints;
+mod error;
+pub mod event_types;
+pub mod keys;
+pub mod messages;
+pub mod outbox;
+pub mod page;
+mod postgres;
+pub mod record;
+pub mod retention;
+pub mod rollups;
+pub mod signals;
+pub mod slots;
+mod sqlite;
+pub mod tenant;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::migrate::{MigrateError, Migrator};
+
+use crate::domain::Time;
+use crate::domain::secret::MasterKey;
+
+pub use error::StoreError;
+pub use page::{Order, Page, PageRequest};
+use postgres::Postgres;
+use sqlite::Sqlite;
+pub use tenant::{AppRef, EndpointRef, MessageRef, Tenant};
+
+/// What the store needs to know to open.
+#[derive(Debug)]
+pub struct StoreOptions {
+    pub location: Location,
+    /// Seals the endpoints' secrets.
+    pub master: MasterKey,
+    /// The most bytes a payload may have.
+    pub max_payload: usize,
+    /// How many items may wait to be stored before callers are turned away.
+    pub queue: usize,
+}
+
+/// Where the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    Sqlite(PathBuf),
+    /// The whole URL, password included: never logged.
+    Postgres(String),
+}
+
+impl Location {
+    /// Reads `sqlite:PATH` or `postgres://…`.
+    ///
+    /// # Errors
+    /// Says what is expected.
+    pub fn parse(text: &str) -> Result<Location, String> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Location::Postgres(text.to_owned()));
+        }
+        let path = text.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        match path {
+            Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
+                Ok(Location::Sqlite(PathBuf::from(path)))
+            }
+            _ => Err("expected sqlite:PATH (a file) or postgres://user:password@host/database".to_owned()),
+        }
+    }
+}
+
+/// Which database it is.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// Runs `$body` on either database, with `$db` bound to a pool to read from and `Db` to the kind of database.
+macro_rules! read {
+    ($store:expr, $db:ident => $body:expr) => {
+        match &$store.inner.engine {
+            $crate::store::Engine::Sqlite(engine) => {
+                #[allow(dead_code)]
+                type Db = sqlx::Sqlite;
+                let $db = &engine.readers;
+                $body
+            }
+            $crate::store::Engine::Postgres(engine) => {
+                #[allow(dead_code)]
+                type Db = sqlx::Postgres;
+                let $db = &engine.front;
+                $body
+            }
+        }
+    };
+}
+
+/// Runs `$body` on either database, with `$db` bound to the connection of a transaction.
+macro_rules! on {
+    ($tx:expr, $db:ident => $body:expr) => {
+        match $tx.connection() {
+            $crate::store::Connection::Sqlite($db) => $body,
+            $crate::store::Connection::Postgres($db) => $body,
+        }
+    };
+}
+
+pub(crate) use {on, read};
+
+/// A write transaction; rolled back when it is dropped.
+pub(crate) enum Tx {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+/// What the statements of a transaction are executed on.
+pub(crate) enum Connection<'t> {
+    Sqlite(&'t mut sqlx::SqliteConnection),
+    Postgres(&'t mut sqlx::PgConnection),
+}
+
+impl Tx {
+    pub(crate) fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Tx::Sqlite(tx) => Connection::Sqlite(tx),
+            Tx::Postgres(tx) => Connection::Postgres(tx),
+        }
+    }
+
+    /// Makes it so. After an error nobody knows whether it was.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Tx::Sqlite(tx) => tx.commit().await?,
+            Tx::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+/// The handle to the store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    master: MasterKey,
+    max_payload: usize,
+    directory: directory::Directory,
+    signals: signals::Signals,
+    queues: writer::Queues,
+}
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+impl Store {
+    /// Connects, without touching the schema; starts the writers on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The database cannot be reached, is too old, or is somebody else's.
+    pub async fn open(options: StoreOptions) -> Result<Store, StoreError> {
+        let engine = match &options.location {
+            Location::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
+            Location::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
+        };
+        let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
+        let inner = Inner {
+            engine,
+            master: options.master,
+            max_payload: options.max_payload,
+            directory: directory::Directory::default(),
+            signals: signals::Signals::default(),
+            queues,
+        };
+        let store = Store { inner: Arc::new(inner) };
+        for taker in takers {
+            tokio::spawn(writer::run(Arc::downgrade(&store.inner), taker));
+        }
+        Ok(store)
+    }
+
+    /// Brings the schema up to this binary's, and makes sure that the master key is the one that was used before.
+    ///
+    /// # Errors
+    /// A schema newer than the binary, one that was altered, another master key.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let done = match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let mut connection = engine.writer.acquire().await?;
+                SQLITE_MIGRATIONS.run_direct(None, &mut *connection, false).await
+            }
+            Engine::Postgres(engine) => {
+                let mut migrator = Migrator { ..clone_of(&POSTGRES_MIGRATIONS) };
+                migrator.create_schema(postgres::SCHEMA);
+                let mut connection = engine.engine.acquire().await?;
+                migrator.run_direct(None, &mut *connection, false).await
+            }
+        };
+        done.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => newer(version),
+            MigrateError::Execute(error) => StoreError::from(error),
+            other => StoreError::Unusable(format!("cannot bring the schema up to date: {other}")),
+        })?;
+        self.check_master_key().await
+    }
+
+    /// Whether the store answers and has this binary's schema.
+    ///
+    /// # Errors
+    /// It does not answer, or its schema is older or newer; the sentence says which.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        let found: Option<i64> = read!(self, db => {
+            sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(db).await
+        })?;
+        let known = SQLITE_MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        match found.unwrap_or(0) {
+            version if version > known => Err(newer(version)),
+            version if version < known => Err(StoreError::Unusable(format!(
+                "the schema is at {version}, this binary needs {known}: run `sendoff migrate`"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the lock of the one process that may serve an SQLite file. PostgreSQL is shared.
+    ///
+    /// # Errors
+    /// Another process serves the file.
+    pub fn lock(&self) -> Result<(), StoreError> {
+        match &self.inner.engine {
+            Engine::Sqlite(engine) => engine.lock(),
+            Engine::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// `sqlite` or `postgres`: for people and for what only speeds one of them up.
+    pub fn kind(&self) -> &'static str {
+        match self.inner.engine {
+            Engine::Sqlite(_) => "sqlite",
+            Engine::Postgres(_) => "postgres",
+        }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.inner.engine {
+            Engine::Sqlite(engine) => Some(engine.path()),
+            Engine::Postgres(_) => None,
+        }
+    }
+
+    /// How the store tells an engine what has become due.
+    pub fn signals(&self) -> &signals::Signals {
+        &self.inner.signals
+    }
+
+    /// Tidies up behind the commits; called every second or so. SQLite's checkpoints are kept off the commit path.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn tidy(&self) -> Result<(), StoreError> {
+        const WAL_RESTART: u64 = 64 * 1024 * 1024;
+        match &self.inner.engine {
+            Engine::Sqlite(engine) => engine.checkpoint(WAL_RESTART).await,
+            Engine::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Begins a write transaction.
+    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        self.inner.begin().await
+    }
+
+    /// The first time, leaves a sealed word in the store; from then on, tries to open it.
+    async fn check_master_key(&self) -> Result<(), StoreError> {
+        const NAME: &str = "master-key-check";
+        let mut tx = self.begin().await?;
+        let found: Option<Vec<u8>> = on!(tx, db => {
+            sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_optional(db).await
+        })?;
+        match found {
+            Some(sealed) => {
+                self.inner.master.open(NAME.as_bytes(), &sealed)?;
+            }
+            None => {
+                let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
+                on!(tx, db => {
+                    sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                        .bind(NAME).bind(sealed).execute(db).await.map(drop)
+                })?;
+            }
+        }
+        tx.commit().await
+    }
+
+    /// The lease table's clock: the database's own on PostgreSQL, where processes must agree; ours on SQLite, where there is one.
+    pub(crate) async fn lease_clock(tx: &mut Tx, now: Time) -> Result<Time, StoreError> {
+        match tx {
+            Tx::Sqlite(_) => Ok(now),
+            Tx::Postgres(tx) => {
+                let micros: i64 =
+                    sqlx::query_scalar("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
+                        .fetch_one(&mut **tx)
+                        .await?;
+                Ok(Time::from_micros(micros))
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// A transaction to read in: on SQLite it does not wait for the writer.
+    async fn snapshot(&self) -> Result<Tx, StoreError> {
+        Ok(match &self.engine {
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
+            Engine::Postgres(engine) => Tx::Postgres(engine.engine.begin().await?),
+        })
+    }
+
+    async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(match &self.engine {
+            // IMMEDIATE: the lock is taken now, not in the middle, where waiting for it would be an error.
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.writer.begin_with("BEGIN IMMEDIATE").await?),
+            Engine::Postgres(engine) => Tx::Postgres(engine.engine.begin().await?),
+        })
+    }
+}
+
+fn newer(version: i64) -> StoreError {
+    StoreError::Unusable(format!(
+        "the store's schema ({version}) is newer than this binary: start the Sendoff that made it, or a newer one"
+    ))
+}
+
+/// `Migrator` is not `Clone`; its parts are.
+fn clone_of(migrator: &Migrator) -> Migrator {
+    Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations() {
+        assert_eq!(Location::parse("sqlite:sendoff.db"), Ok(Location::Sqlite("sendoff.db".into())));
+        assert_eq!(Location::parse("sqlite:///var/lib/x.db"), Ok(Location::Sqlite("/var/lib/x.db".into())));
+        assert!(matches!(Location::parse("postgres://a@b/c"), Ok(Location::Postgres(_))));
+        for bad in ["", "sqlite:", "sqlite::memory:", "mysql://x", "sendoff.db", "sqlite:a.db?mode=ro"] {
+            assert!(Location::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

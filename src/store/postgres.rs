@@ -1,0 +1,66 @@
+//! PostgreSQL: two pools, one schema, and whatever about it differs from SQLite.
+//!
+//! Everything of ours lives in the schema `sendoff`, so that it can sit in the team's own database. The engine has a pool of
+//! its own: pages and requests that read can never keep it waiting for a connection.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Executor, PgPool};
+
+use super::StoreError;
+
+/// The schema in which all of our tables live.
+pub(super) const SCHEMA: &str = "sendoff";
+/// The oldest server that is supported, as `server_version_num`.
+const LEAST_VERSION: i32 = 140_000;
+/// Connections for requests and pages, and for the engine.
+const FRONT_CONNECTIONS: u32 = 8;
+const ENGINE_CONNECTIONS: u32 = 8;
+/// How long to wait for a connection: a request would rather hear 503 than hang.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The two pools.
+#[derive(Debug)]
+pub struct Postgres {
+    /// What requests and pages use.
+    pub(super) front: PgPool,
+    /// What the writers, the relay, the lanes and the leases use.
+    pub(super) engine: PgPool,
+}
+
+impl Postgres {
+    /// Connects to `url`.
+    pub(super) async fn open(url: &str) -> Result<Postgres, StoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| {
+                StoreError::Unusable(
+                    "SENDOFF_DATABASE_URL is not a URL such as postgres://user:password@host/database".into(),
+                )
+            })?
+            .application_name("sendoff")
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(5));
+        let pool = |connections| {
+            PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
+                |connection, _| {
+                    Box::pin(async move {
+                        // A statement that takes longer than this is stuck; the caller has given up long before.
+                        let setup = format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'");
+                        connection.execute(sqlx::AssertSqlSafe(setup)).await?;
+                        Ok(())
+                    })
+                },
+            )
+        };
+        let engine = pool(ENGINE_CONNECTIONS).connect_with(options.clone()).await.map_err(|error| match error {
+            sqlx::Error::Database(inner) => StoreError::Unusable(format!("PostgreSQL refuses us: {inner}")),
+            other => StoreError::Unavailable(format!("cannot reach PostgreSQL: {other}")),
+        })?;
+        let version: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(&engine).await?;
+        if version.parse::<i32>().unwrap_or(0) < LEAST_VERSION {
+            return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is needed, this one is {version}")));
+        }
+        Ok(Postgres { front: pool(FRONT_CONNECTIONS).connect_lazy_with(options), engine })
+    }
+}

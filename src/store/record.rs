@@ -1,0 +1,309 @@
+//! Recording: what came of an attempt goes into the store together with what it makes of its delivery.
+//!
+//! Three things keep a record from undoing what others did meanwhile:
+//! * the **epoch**: who lost the slot since the attempt was sent changes nothing of the delivery;
+//! * the **generation**: a resend or a cancel since then stands;
+//! * the number of **attempts**: each record goes one step from where it began.
+//!
+//! Whatever they say, the attempt itself is appended: every attempt is recorded.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::{Store, StoreError, Tx, codec, on, rollups, sqlite};
+use crate::domain::attempt::Attempt;
+use crate::domain::delivery::{Next, Progress};
+use crate::domain::endpoint::DisabledReason;
+use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
+
+/// An attempt that was made, and what it makes of its delivery.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    pub org: OrgId,
+    pub attempt: Attempt,
+    /// Where the delivery stood when the attempt began.
+    pub before: Progress,
+    pub next: Next,
+    /// The slot under whose lease it was sent, and that lease's epoch.
+    pub slot: u8,
+    pub epoch: i64,
+    /// The endpoint is to be disabled, and why.
+    pub disable: Option<DisabledReason>,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// The delivery is where `next` says.
+    Applied,
+    /// Somebody resent, canceled or deleted it meanwhile: that stands.
+    Superseded,
+    /// The slot has another owner now: what that one does stands.
+    Fenced,
+}
+
+impl Store {
+    /// Records a batch; answered in its order, after the commit.
+    ///
+    /// # Errors
+    /// The store is away: nothing was recorded, record it again. (If the commit itself failed, doing it again is harmless: an attempt is
+    /// appended once.)
+    pub async fn record(&self, finished: Vec<Finished>) -> Result<Vec<Recorded>, StoreError> {
+        self.inner.queues.record(finished).await
+    }
+}
+
+/// Records `finished` inside `tx`.
+pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
+    let epochs = epochs(tx).await?;
+    let current = |one: &Finished| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
+    // Sorted: two processes that record on the same rows wait for each other in one order.
+    let mut mine: Vec<&Finished> = finished.iter().filter(|one| current(one)).collect();
+    mine.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id));
+    let applied = advance(tx, &mine).await?;
+    let recorded: Vec<Recorded> = finished
+        .iter()
+        .map(|one| match () {
+            () if applied.contains(&(one.attempt.message_id, one.attempt.endpoint_id)) => Recorded::Applied,
+            () if current(one) => Recorded::Superseded,
+            () => Recorded::Fenced,
+        })
+        .collect();
+    for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Superseded) {
+        count_attempt(tx, one).await?;
+    }
+    append(tx, finished).await?;
+    note_health(tx, finished).await?;
+    for one in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Applied).map(|(one, _)| one) {
+        if let Some(reason) = one.disable {
+            disable(tx, one.attempt.app_id, one.attempt.endpoint_id, reason, one.attempt.at).await?;
+        }
+    }
+    rollups::add(tx, finished).await?;
+    Ok(recorded)
+}
+
+async fn epochs(tx: &mut Tx) -> Result<HashMap<i16, i64>, StoreError> {
+    let rows: Vec<(i16, i64)> = on!(tx, db => sqlx::query_as("SELECT slot, epoch FROM slot").fetch_all(db).await)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Moves deliveries on; gives back those that were where their attempt had begun.
+async fn advance(tx: &mut Tx, finished: &[&Finished]) -> Result<HashSet<(MessageId, EndpointId)>, StoreError> {
+    let mut applied = HashSet::with_capacity(finished.len());
+    match tx {
+        Tx::Sqlite(tx) => {
+            for chunk in sqlite::chunks(finished, 9) {
+                let tail = ") UPDATE delivery SET state = new.state, due_at = new.due_at, attempts = new.attempts,
+                         step = new.step, trigger = 0, reason = new.reason
+                     FROM new WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
+                         AND delivery.generation = new.generation AND delivery.attempts = new.attempts - 1
+                         AND delivery.state <= 1
+                     RETURNING message_id, endpoint_id";
+                let head = "WITH new (message_id, endpoint_id, state, due_at, attempts, step, generation, reason) AS (";
+                let mut statement = sqlite::values(head, chunk, tail, |mut row, one| {
+                    let settled = Settled::of(one);
+                    row.push_bind(one.attempt.message_id.0)
+                        .push_bind(one.attempt.endpoint_id.0)
+                        .push_bind(settled.state)
+                        .push_bind(settled.due_at)
+                        .push_bind(one.before.attempts + 1)
+                        .push_bind(settled.step)
+                        .push_bind(one.before.generation)
+                        .push_bind(settled.reason);
+                });
+                let rows: Vec<(MessageId, EndpointId)> = statement.build_query_as().fetch_all(&mut **tx).await?;
+                applied.extend(rows);
+            }
+        }
+        Tx::Postgres(tx) => {
+            let settled: Vec<Settled> = finished.iter().map(|one| Settled::of(one)).collect();
+            let rows: Vec<(MessageId, EndpointId)> = sqlx::query_as(
+                "UPDATE delivery SET state = new.state, due_at = new.due_at, attempts = new.attempts,
+                     step = new.step, trigger = 0, reason = new.reason
+                 FROM UNNEST($1::uuid[], $2::uuid[], $3::smallint[], $4::bigint[], $5::integer[], $6::integer[],
+                             $7::integer[], $8::text[])
+                     AS new (message_id, endpoint_id, state, due_at, attempts, step, generation, reason)
+                 WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
+                     AND delivery.generation = new.generation AND delivery.attempts = new.attempts - 1
+                     AND delivery.state <= 1
+                 RETURNING delivery.message_id, delivery.endpoint_id",
+            )
+            .bind(finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<Uuid>>())
+            .bind(finished.iter().map(|one| one.attempt.endpoint_id.0).collect::<Vec<Uuid>>())
+            .bind(settled.iter().map(|s| s.state).collect::<Vec<i16>>())
+            .bind(settled.iter().map(|s| s.due_at).collect::<Vec<i64>>())
+            .bind(finished.iter().map(|one| one.before.attempts + 1).collect::<Vec<i32>>())
+            .bind(settled.iter().map(|s| s.step).collect::<Vec<i32>>())
+            .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
+            .bind(settled.iter().map(|s| s.reason).collect::<Vec<Option<&str>>>())
+            .fetch_all(&mut **tx)
+            .await?;
+            applied.extend(rows);
+        }
+    }
+    Ok(applied)
+}
+
+/// A delivery's columns after an attempt.
+struct Settled {
+    state: i16,
+    due_at: i64,
+    step: i32,
+    reason: Option<&'static str>,
+}
+
+impl Settled {
+    fn of(one: &Finished) -> Settled {
+        let (due_at, step, reason) = match one.next {
+            Next::Retry { due, step } => (due.micros(), step, None),
+            Next::Delivered => (one.attempt.at.micros(), one.before.step, None),
+            Next::Dead(reason) => (one.attempt.at.micros(), one.before.step, Some(reason.word())),
+        };
+        Settled { state: one.next.state().code(), due_at, step, reason }
+    }
+}
+
+/// What others did to the delivery stands, but the attempt was made: the next one gets the next number.
+async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
+    const SQL: &str = "UPDATE delivery SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
+    on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(one.attempt.message_id)
+            .bind(one.attempt.endpoint_id)
+            .bind(one.before.attempts + 1)
+            .execute(db)
+            .await
+            .map(drop)
+    })?;
+    Ok(())
+}
+
+const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, number, trigger, at, url, \
+     request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
+
+/// Appends the attempts; one that is there already (the commit before came through after all) is left alone.
+async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreError> {
+    match tx {
+        Tx::Sqlite(tx) => {
+            for chunk in sqlite::chunks(finished, 16) {
+                sqlite::values(ATTEMPT_INSERT, chunk, " ON CONFLICT DO NOTHING", |mut row, one| {
+                    let attempt = &one.attempt;
+                    row.push_bind(attempt.id.0)
+                        .push_bind(attempt.message_id.0)
+                        .push_bind(attempt.endpoint_id.0)
+                        .push_bind(attempt.app_id.0)
+                        .push_bind(attempt.number)
+                        .push_bind(attempt.trigger.code())
+                        .push_bind(attempt.at)
+                        .push_bind(attempt.url.clone())
+                        .push_bind(codec::lines(&attempt.request_headers))
+                        .push_bind(attempt.outcome.failure.map(|failure| failure.word()))
+                        .push_bind(codec::plain(&attempt.outcome.detail))
+                        .push_bind(attempt.outcome.status.map(i32::from))
+                        .push_bind(attempt.outcome.duration.as_micros() as i64)
+                        .push_bind(codec::lines(&attempt.outcome.response_headers))
+                        .push_bind(attempt.outcome.response_body.to_vec())
+                        .push_bind(attempt.next_at);
+                })
+                .build()
+                .execute(&mut **tx)
+                .await?;
+            }
+            Ok(())
+        }
+        Tx::Postgres(tx) => append_postgres(tx, finished).await,
+    }
+}
+
+async fn append_postgres(connection: &mut sqlx::PgConnection, finished: &[Finished]) -> Result<(), StoreError> {
+    fn column<'f, T>(finished: &'f [Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
+        finished.iter().map(|one| &one.attempt).map(of).collect()
+    }
+    const TAIL: &str =
+        "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::smallint[],
+         $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::text[],
+         $15::bytea[], $16::bigint[]) ON CONFLICT DO NOTHING";
+    sqlx::query(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
+        .bind(column(finished, |a| a.id.0))
+        .bind(column(finished, |a| a.message_id.0))
+        .bind(column(finished, |a| a.endpoint_id.0))
+        .bind(column(finished, |a| a.app_id.0))
+        .bind(column(finished, |a| a.number))
+        .bind(column(finished, |a| a.trigger.code()))
+        .bind(column(finished, |a| a.at.micros()))
+        .bind(column(finished, |a| a.url.as_str()))
+        .bind(column(finished, |a| codec::lines(&a.request_headers)))
+        .bind(column(finished, |a| a.outcome.failure.map(|failure| failure.word())))
+        .bind(column(finished, |a| codec::plain(&a.outcome.detail)))
+        .bind(column(finished, |a| a.outcome.status.map(i32::from)))
+        .bind(column(finished, |a| a.outcome.duration.as_micros() as i64))
+        .bind(column(finished, |a| codec::lines(&a.outcome.response_headers)))
+        .bind(column(finished, |a| &*a.outcome.response_body))
+        .bind(column(finished, |a| a.next_at.map(Time::micros)))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Almost always
+/// there is nothing to write.
+async fn note_health(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreError> {
+    let mut failing: BTreeMap<EndpointId, Time> = BTreeMap::new();
+    let mut well: BTreeMap<EndpointId, ()> = BTreeMap::new();
+    for one in finished {
+        let (endpoint, at) = (one.attempt.endpoint_id, one.attempt.at);
+        if one.attempt.outcome.delivered() {
+            well.insert(endpoint, ());
+        } else {
+            failing.entry(endpoint).and_modify(|first| *first = (*first).min(at)).or_insert(at);
+        }
+    }
+    failing.retain(|endpoint, _| !well.contains_key(endpoint));
+    for (endpoint, since) in failing {
+        const SQL: &str = "UPDATE endpoint SET failing_since = $2 WHERE id = $1 AND failing_since IS NULL";
+        on!(tx, db => sqlx::query(SQL).bind(endpoint).bind(since).execute(db).await.map(drop))?;
+    }
+    let well = codec::uuids(well.keys());
+    if well.is_empty() {
+        return Ok(());
+    }
+    match tx {
+        Tx::Sqlite(tx) => {
+            sqlx::query(
+                "UPDATE endpoint SET failing_since = NULL
+                 WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND failing_since IS NOT NULL",
+            )
+            .bind(sqlite::id_list(well))
+            .execute(&mut **tx)
+            .await?;
+        }
+        Tx::Postgres(tx) => {
+            sqlx::query("UPDATE endpoint SET failing_since = NULL WHERE id = ANY($1) AND failing_since IS NOT NULL")
+                .bind(well)
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Disables an endpoint on behalf of the engine. What is pending waits until somebody enables it again.
+pub(super) async fn disable(
+    tx: &mut Tx,
+    app: AppId,
+    endpoint: EndpointId,
+    reason: DisabledReason,
+    at: Time,
+) -> Result<bool, StoreError> {
+    const ENDPOINT: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, updated_at = $3
+         WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL";
+    let changed = on!(tx, db => {
+        sqlx::query(ENDPOINT).bind(endpoint).bind(reason.word()).bind(at).execute(db).await.map(|done| done.rows_affected())
+    })?;
+    if changed > 0 {
+        super::applications::touch(tx, app).await?;
+    }
+    Ok(changed > 0)
+}

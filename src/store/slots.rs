@@ -1,0 +1,195 @@
+//! Slots and their leases: who sends for which endpoints. There are 256 slots; an endpoint belongs to one by a hash of its id (of its
+//! application's, where that has a throttle rate, so that one process sees all of its traffic).
+//!
+//! A process keeps its leases with one heartbeat. Each change of owner gives a slot a new **epoch**; a lease that merely ran out and
+//! was taken by nobody keeps its owner and epoch, however long the store was away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::directory::LiveEndpoint;
+use super::{Engine, Store, StoreError, Tx, on};
+use crate::domain::Time;
+
+/// How many slots there are.
+pub const SLOTS: usize = 256;
+/// How long a lease lasts without a heartbeat.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// A process that sends, as the lease table knows it.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub id: Uuid,
+    /// Host and pid, for people.
+    pub name: String,
+    pub started_at: Time,
+}
+
+/// The slots that a process owns: slot → epoch.
+pub type Leases = BTreeMap<u8, i64>;
+
+/// The slot of an endpoint.
+pub fn slot_of(live: &LiveEndpoint) -> u8 {
+    let id = if live.app_throttle.is_some() { live.endpoint.app_id.0 } else { live.endpoint.id.0 };
+    slot_of_uuid(id)
+}
+
+/// A UUIDv7's last byte is random: as good a hash as any, and the same in every release.
+fn slot_of_uuid(id: Uuid) -> u8 {
+    id.as_bytes()[15]
+}
+
+impl Store {
+    /// One heartbeat: renews what is ours, takes what is free up to a fair share, and says what we own now.
+    ///
+    /// Leases go by the database's clock, the only thing that does.
+    ///
+    /// # Errors
+    /// The store is away: then nothing is known, and the leases we had run on to their end.
+    pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+        let mut tx = self.begin().await?;
+        let clock = Store::lease_clock(&mut tx, now).await?;
+        let until = clock.plus(LEASE);
+        const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
+        on!(tx, db => {
+            sqlx::query(ALIVE)
+                .bind(process.id).bind(&process.name).bind(process.started_at).bind(until)
+                .execute(db).await.map(drop)
+        })?;
+        const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1";
+        on!(tx, db => sqlx::query(RENEW).bind(process.id).bind(until).execute(db).await.map(drop))?;
+        const PROCESSES: &str = "SELECT count(*) FROM process WHERE expires_at > $1";
+        let alive: i64 = on!(tx, db => sqlx::query_scalar(PROCESSES).bind(clock).fetch_one(db).await)?;
+        let mine = leases(&mut tx, process.id).await?;
+        let missing = share_of(alive).saturating_sub(mine.len());
+        if missing > 0 {
+            take(&mut tx, process.id, clock, until, missing as i64).await?;
+        }
+        let mine = leases(&mut tx, process.id).await?;
+        tx.commit().await?;
+        Ok(mine)
+    }
+
+    /// How many slots a process should own when all that are alive share evenly.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn fair_share(&self, now: Time) -> Result<usize, StoreError> {
+        let mut tx = self.begin().await?;
+        let clock = Store::lease_clock(&mut tx, now).await?;
+        const PROCESSES: &str = "SELECT count(*) FROM process WHERE expires_at > $1";
+        let alive: i64 = on!(tx, db => sqlx::query_scalar(PROCESSES).bind(clock).fetch_one(db).await)?;
+        tx.commit().await?;
+        Ok(share_of(alive))
+    }
+
+    /// Hands slots back, so that another process takes them at once and not after [`LEASE`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn hand_back(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        const SQL: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot = $2";
+        for slot in slots {
+            on!(tx, db => sqlx::query(SQL).bind(process).bind(i16::from(*slot)).execute(db).await.map(drop))?;
+        }
+        tx.commit().await
+    }
+
+    /// Says good-bye: hands every slot back and leaves the list of processes.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn depart(&self, process: Uuid) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        const SLOTS: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1";
+        on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
+        const PROCESS: &str = "DELETE FROM process WHERE id = $1";
+        on!(tx, db => sqlx::query(PROCESS).bind(process).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+
+    /// Forgets processes that died long ago.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_processes(&self, before: Time) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
+        on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+
+    /// The processes that are alive or died lately, for people: name, started, expires.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn processes(&self) -> Result<Vec<(String, Time, Time)>, StoreError> {
+        const SQL: &str = "SELECT name, started_at, expires_at FROM process ORDER BY id";
+        Ok(super::read!(self, db => sqlx::query_as(SQL).fetch_all(db).await)?)
+    }
+}
+
+fn share_of(alive: i64) -> usize {
+    SLOTS.div_ceil(usize::try_from(alive).unwrap_or(1).max(1))
+}
+
+async fn leases(tx: &mut Tx, owner: Uuid) -> Result<Leases, StoreError> {
+    const SQL: &str = "SELECT slot, epoch FROM slot WHERE owner = $1";
+    let rows: Vec<(i16, i64)> = on!(tx, db => sqlx::query_as(SQL).bind(owner).fetch_all(db).await)?;
+    Ok(rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect())
+}
+
+/// Takes up to `most` slots that nobody holds. With SQLite there is one process, which the file's lock has let in: whoever held
+/// a slot before is gone.
+async fn take(tx: &mut Tx, owner: Uuid, clock: Time, until: Time, most: i64) -> Result<(), StoreError> {
+    match tx {
+        Tx::Sqlite(tx) => {
+            sqlx::query("UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1")
+                .bind(owner)
+                .bind(until)
+                .execute(&mut **tx)
+                .await?;
+        }
+        Tx::Postgres(tx) => {
+            // Processes that come at the same moment take different slots instead of waiting for each other.
+            sqlx::query(
+                "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE slot IN
+                     (SELECT slot FROM slot WHERE owner IS NULL OR expires_at < $3
+                      ORDER BY slot LIMIT $4 FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(owner)
+            .bind(until)
+            .bind(clock)
+            .bind(most)
+            .execute(&mut **tx)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Whether several processes can share this store.
+    pub fn shared(&self) -> bool {
+        matches!(self.inner.engine, Engine::Postgres(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::EndpointId;
+
+    #[test]
+    fn endpoints_spread_over_all_slots() {
+        let mut seen = [0usize; SLOTS];
+        for _ in 0..SLOTS * 40 {
+            seen[slot_of_uuid(EndpointId::new(Time::from_micros(1_763_800_000_000_000)).0) as usize] += 1;
+        }
+        assert!(seen.iter().all(|&count| (5..120).contains(&count)), "{seen:?}");
+    }
+}

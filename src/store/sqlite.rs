@@ -1,0 +1,193 @@
+//! SQLite: one file, one writer connection, several readers, and whatever about it differs from PostgreSQL.
+//!
+//! WAL with `synchronous=FULL`: a commit is on the disk before anybody is told. Checkpoints run apart from commits (see
+//! [`Sqlite::checkpoint`]). One process serves a file at a time: a lock beside it refuses the second.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::query_builder::Separated;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{QueryBuilder, Sqlite as Db, SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// Versions before this one can corrupt a WAL database that is checkpointed while it is written.
+const LEAST_VERSION: (u32, u32, u32) = (3, 51, 3);
+/// How many connections read at once; readers never wait for the writer in WAL mode.
+const READERS: u32 = 4;
+/// How long a statement waits for a lock that another process (the team's own writer) holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The open file.
+#[derive(Debug)]
+pub struct Sqlite {
+    pub(super) writer: SqlitePool,
+    pub(super) readers: SqlitePool,
+    path: PathBuf,
+    /// Held as long as this process serves the file.
+    lock: std::sync::Mutex<Option<File>>,
+}
+
+impl Sqlite {
+    /// Opens (and creates) the file behind `sqlite:PATH`.
+    pub(super) async fn open(path: &Path) -> Result<Sqlite, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(false)
+            .statement_cache_capacity(300)
+            .pragma("wal_autocheckpoint", "0")
+            .pragma("cache_size", "-65536")
+            .pragma("temp_store", "memory");
+        let cannot = |error: sqlx::Error| {
+            StoreError::Unusable(format!("cannot open the SQLite file {}: {error}", path.display()))
+        };
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(cannot)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.pragma("query_only", "on"))
+            .await
+            .map_err(cannot)?;
+        let sqlite = Sqlite { writer, readers, path: path.to_owned(), lock: std::sync::Mutex::new(None) };
+        sqlite.check_version().await?;
+        Ok(sqlite)
+    }
+
+    async fn check_version(&self) -> Result<(), StoreError> {
+        let text: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&self.readers).await?;
+        let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let mut part = || parts.next().unwrap_or(0);
+        let version = (part(), part(), part());
+        if version >= LEAST_VERSION {
+            return Ok(());
+        }
+        let (a, b, c) = LEAST_VERSION;
+        Err(StoreError::Unusable(format!(
+            "this binary was built with SQLite {text}, which can damage its file; build it with {a}.{b}.{c} or newer"
+        )))
+    }
+
+    /// Takes the lock of the one process that serves the file.
+    pub(super) fn lock(&self) -> Result<(), StoreError> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".lock");
+        let cannot = |error: std::io::Error| {
+            StoreError::Unusable(format!("cannot lock {}: {error}", Path::new(&name).display()))
+        };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {
+                *self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(file);
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+                "another Sendoff process serves {}: stop it first, or use PostgreSQL for several processes",
+                self.path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        }
+    }
+
+    /// Moves what was committed from the WAL into the file, apart from any commit. A passive checkpoint waits for nobody; once
+    /// the WAL has grown beyond `restart_at` bytes, one that makes the next writer begin it anew.
+    pub(super) async fn checkpoint(&self, restart_at: u64) -> Result<(), StoreError> {
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        let grown = std::fs::metadata(&wal).map(|meta| meta.len()).unwrap_or(0) > restart_at;
+        let mut connection = self.readers.acquire().await?;
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await?;
+        if grown {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the file lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The sizes in which rows are written: a statement of its own for each, so that a handful of prepared ones do for all.
+const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
+
+/// Calls `write` with as few slices of `rows` as the sizes in [`CHUNKS`] allow. `columns` × rows stays under SQLite's limit
+/// of 32,766 parameters.
+pub(super) fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let fits = |size: &&usize| **size <= rest.len() && **size * columns <= 32_766;
+        let (chunk, after) = rest.split_at(*CHUNKS.iter().find(fits)?);
+        rest = after;
+        Some(chunk)
+    })
+}
+
+/// `head VALUES (…), (…) tail` over `rows`.
+pub(super) fn values<'q, T>(
+    head: &str,
+    rows: &[T],
+    tail: &str,
+    push: impl FnMut(Separated<'_, Db, &'static str>, &T),
+) -> QueryBuilder<Db> {
+    let mut builder = QueryBuilder::new(head);
+    builder.push_values(rows, push);
+    builder.push(tail);
+    builder
+}
+
+/// Writes `rows` with `head VALUES …` in as few statements as there are chunks.
+pub(super) async fn insert<T>(
+    connection: &mut SqliteConnection,
+    head: &str,
+    columns: usize,
+    rows: &[T],
+    mut push: impl FnMut(Separated<'_, Db, &'static str>, &T),
+) -> Result<(), StoreError> {
+    for chunk in chunks(rows, columns) {
+        values(head, chunk, "", &mut push).build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A list of ids for `IN (SELECT unhex(value) FROM json_each($n))`: SQLite has no arrays.
+pub(super) fn id_list(ids: impl IntoIterator<Item = Uuid>) -> String {
+    let mut text = String::from("[");
+    for id in ids {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push('"');
+        text.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
+        text.push('"');
+    }
+    text.push(']');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_in_few_statements_of_known_sizes() {
+        let rows: Vec<u32> = (0..341).collect();
+        let sizes: Vec<usize> = chunks(&rows, 10).map(<[u32]>::len).collect();
+        assert_eq!(sizes, [256, 64, 16, 4, 1]);
+        assert_eq!(chunks(&rows, 200).map(<[u32]>::len).max(), Some(64), "never more parameters than SQLite takes");
+        assert_eq!(chunks(&rows, 10).flatten().copied().collect::<Vec<_>>(), rows);
+    }
+
+    #[test]
+    fn a_list_of_ids_is_json() {
+        let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+        assert_eq!(serde_json::from_str::<Vec<String>>(&id_list(ids)).map(|list| list.len()).ok(), Some(2));
+        assert_eq!(id_list([]), "[]");
+    }
+}

@@ -1,0 +1,282 @@
+//! Batches that form themselves. A writer takes whatever queued up while its last commit ran, stores it in one transaction, and
+//! answers everybody after the commit. No timer, no least delay: one message alone goes at once, a thousand share a commit.
+//!
+//! On SQLite there is one writer for everything, so accepts, records and relayed rows that wait go into the *same*
+//! transaction. On PostgreSQL each kind has a writer of its own.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::accept::{AcceptItem, Accepted, Refusal, Verdict, accept_in};
+use super::outbox::{RelayRequest, Relayed, relay_in};
+use super::record::{Finished, Recorded, record_in};
+use super::signals::{Admission, Signal};
+use super::{Engine, Inner, StoreError};
+
+/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
+const BATCH: usize = 512;
+/// How many payload bytes one transaction accepts at most, but for the first message.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// SQLite's lock is left free for this long between two transactions when more is waiting, so that the team's own writers, which
+/// poll for it, get their turn.
+const BREATH: Duration = Duration::from_millis(1);
+/// A transaction that takes longer than this is given up: its callers would rather hear 503.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Something to be stored, and who waits for the answer.
+pub(super) enum Write {
+    Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
+    Record(Vec<Finished>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
+    Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
+}
+
+impl Write {
+    /// Whether nobody waits for the answer any more: a caller that hung up before its turn is not stored for.
+    fn forsaken(&self) -> bool {
+        match self {
+            Write::Accept(_, answer) => answer.is_closed(),
+            // An attempt that was made is recorded, whoever waits.
+            Write::Record(..) => false,
+            Write::Relay(_, answer) => answer.is_closed(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Write::Accept(item, _) => item.spec.payload.len(),
+            Write::Record(..) | Write::Relay(..) => 0,
+        }
+    }
+
+    fn fail(self, error: &StoreError) {
+        match self {
+            Write::Accept(_, answer) => drop(answer.send(Err(error.clone()))),
+            Write::Record(_, answer) => drop(answer.send(Err(error.clone()))),
+            Write::Relay(_, answer) => drop(answer.send(Err(error.clone()))),
+        }
+    }
+}
+
+/// Where callers queue.
+#[derive(Debug)]
+pub(super) struct Queues {
+    accepts: mpsc::Sender<Write>,
+    records: mpsc::Sender<Write>,
+    relays: mpsc::Sender<Write>,
+}
+
+impl Queues {
+    pub(super) async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
+        let (answer, wait) = oneshot::channel();
+        // A caller is turned away at once rather than kept in a queue that only grows.
+        self.accepts.try_send(Write::Accept(item, answer)).map_err(|_| StoreError::Overloaded)?;
+        wait.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    pub(super) async fn record(&self, finished: Vec<Finished>) -> Result<Vec<Recorded>, StoreError> {
+        let (answer, wait) = oneshot::channel();
+        self.records.send(Write::Record(finished, answer)).await.map_err(|_| gone())?;
+        wait.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    pub(super) async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
+        let (answer, wait) = oneshot::channel();
+        self.relays.send(Write::Relay(request, answer)).await.map_err(|_| gone())?;
+        wait.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("the writer has stopped".into())
+}
+
+/// The queues, and what their writers take from: one for all three kinds, or one for each.
+pub(super) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::Receiver<Write>>) {
+    let (accepts, from_accepts) = mpsc::channel(length.max(1));
+    if one {
+        let queues = Queues { accepts: accepts.clone(), records: accepts.clone(), relays: accepts };
+        return (queues, vec![from_accepts]);
+    }
+    let (records, from_records) = mpsc::channel(16);
+    let (relays, from_relays) = mpsc::channel(4);
+    (Queues { accepts, records, relays }, vec![from_accepts, from_records, from_relays])
+}
+
+/// A writer: runs until the store is dropped.
+pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
+    while let Some(first) = queue.recv().await {
+        let Some(inner) = store.upgrade() else { return };
+        let batch = gather(first, &mut queue);
+        metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
+        settle(&inner, batch).await;
+        if matches!(inner.engine, Engine::Sqlite(_)) && !queue.is_empty() {
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+}
+
+fn gather(first: Write, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
+    let mut bytes = first.bytes();
+    let mut batch = vec![first];
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += next.bytes();
+        batch.push(next);
+    }
+    batch.retain(|write| !write.forsaken());
+    batch
+}
+
+/// Stores `batch` and answers it. When the store refuses a value, the batch is halved until the culprit is alone.
+async fn settle(inner: &Inner, mut batch: Vec<Write>) {
+    if batch.is_empty() {
+        return;
+    }
+    let error = match tokio::time::timeout(PATIENCE, commit(inner, &batch)).await {
+        Ok(Ok(stored)) => return stored.answer(inner, batch),
+        Ok(Err(error)) => error,
+        Err(_) => StoreError::Unavailable(format!("a transaction took longer than {} s", PATIENCE.as_secs())),
+    };
+    if !matches!(error, StoreError::Refused(_)) {
+        batch.into_iter().for_each(|write| write.fail(&error));
+    } else if batch.len() > 1 {
+        let second = batch.split_off(batch.len() / 2);
+        Box::pin(settle(inner, batch)).await;
+        Box::pin(settle(inner, second)).await;
+    } else if let Some(write) = batch.pop() {
+        refuse(inner, write, &error).await;
+    }
+}
+
+/// Answers for the one write that the store refuses.
+async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
+    match write {
+        Write::Accept(_, answer) => drop(answer.send(Ok(Err(Refusal::by_store(&error.to_string()))))),
+        Write::Record(finished, answer) => drop(answer.send(record_apart(inner, finished).await)),
+        Write::Relay(..) => write.fail(error),
+    }
+}
+
+/// Records a refused batch one by one; what still is refused is recorded without what the receiver sent.
+async fn record_apart(inner: &Inner, finished: Vec<Finished>) -> Result<Vec<Recorded>, StoreError> {
+    let mut recorded = Vec::with_capacity(finished.len());
+    for mut one in finished {
+        let mut done = record_one(inner, &one).await;
+        if let Err(StoreError::Refused(reason)) = &done {
+            tracing::error!(message = %one.attempt.message_id, %reason, "an attempt is recorded without its answer");
+            one.attempt.outcome.response_headers.clear();
+            one.attempt.outcome.response_body = bytes::Bytes::new();
+            one.attempt.outcome.detail = "the receiver's answer could not be stored".into();
+            done = record_one(inner, &one).await;
+        }
+        recorded.push(done?);
+    }
+    Ok(recorded)
+}
+
+async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreError> {
+    let mut tx = inner.begin().await?;
+    let recorded = record_in(&mut tx, std::slice::from_ref(one)).await?;
+    tx.commit().await?;
+    recorded.into_iter().next().ok_or_else(|| StoreError::Refused("nothing was recorded".into()))
+}
+
+/// What a transaction stored, in the order of its batch's kinds.
+struct Stored {
+    accepted: Option<Accepted>,
+    recorded: Vec<Vec<Recorded>>,
+    relayed: Vec<(Relayed, Vec<Admission>)>,
+}
+
+async fn commit(inner: &Inner, batch: &[Write]) -> Result<Stored, StoreError> {
+    let items: Vec<AcceptItem> = batch
+        .iter()
+        .filter_map(|write| match write {
+            Write::Accept(item, _) => Some(item.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut tx = inner.begin().await?;
+    let mut stored = Stored { accepted: None, recorded: Vec::new(), relayed: Vec::new() };
+    if !items.is_empty() {
+        stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items).await?);
+    }
+    for write in batch {
+        match write {
+            Write::Accept(..) => {}
+            Write::Record(finished, _) => stored.recorded.push(record_in(&mut tx, finished).await?),
+            Write::Relay(request, _) => stored.relayed.push(relay_in(inner, &mut tx, request).await?),
+        }
+    }
+    tx.commit().await?;
+    Ok(stored)
+}
+
+impl Stored {
+    /// Tells the engine what is due, then everybody what became of theirs.
+    fn answer(self, inner: &Inner, batch: Vec<Write>) {
+        let (mut verdicts, mut due) = match self.accepted {
+            Some(accepted) => (accepted.verdicts.into_iter(), accepted.admissions),
+            None => (Vec::new().into_iter(), Vec::new()),
+        };
+        let mut recorded = self.recorded.into_iter();
+        let mut relayed = Vec::with_capacity(self.relayed.len());
+        for (result, admissions) in self.relayed {
+            due.extend(admissions);
+            relayed.push(result);
+        }
+        let mut relayed = relayed.into_iter();
+        if !due.is_empty() {
+            inner.signals.send(Signal::Accepted(due));
+        }
+        for write in batch {
+            match write {
+                Write::Accept(_, answer) => drop(answer.send(verdicts.next().ok_or_else(gone))),
+                Write::Record(_, answer) => drop(answer.send(recorded.next().ok_or_else(gone))),
+                Write::Relay(_, answer) => drop(answer.send(relayed.next().ok_or_else(gone))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Time;
+    use crate::domain::message::MessageSpec;
+    use crate::store::AppRef;
+
+    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {
+        let (answer, wait) = oneshot::channel();
+        let spec = MessageSpec {
+            event_type: "a".into(),
+            event_id: None,
+            channels: vec![],
+            payload: vec![b' '; bytes].into(),
+            occurred_at: None,
+        };
+        let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
+        (Write::Accept(AcceptItem { tenant: None, app, spec, at: Time::ZERO }, answer), wait)
+    }
+
+    #[test]
+    fn a_batch_is_what_waits_up_to_its_bounds_without_those_who_left() {
+        let (sender, mut queue) = mpsc::channel(2_000);
+        let mut waits = Vec::new();
+        let mut send = |bytes| {
+            let (write, wait) = write(bytes);
+            assert!(sender.try_send(write).is_ok());
+            waits.push(wait);
+        };
+        (0..600).for_each(|_| send(1));
+        (0..3).for_each(|_| send(BATCH_BYTES / 2));
+        waits.truncate(602);
+        let mut next = || {
+            let first = queue.try_recv().ok()?;
+            Some(gather(first, &mut queue).len())
+        };
+        assert_eq!((next(), next(), next(), next()), (Some(512), Some(90), Some(0), None));
+    }
+}
