@@ -213,9 +213,16 @@ impl Store {
                 SQLITE_MIGRATIONS.run_direct(None, &mut *connection, false).await
             }
             Engine::Postgres(engine) => {
-                let mut migrator = Migrator { ..clone_of(&POSTGRES_MIGRATIONS) };
-                migrator.create_schema(postgres::SCHEMA);
                 let mut connection = engine.engine.acquire().await?;
+                let mut migrator = clone_of(&POSTGRES_MIGRATIONS);
+                // Only where it is missing: PostgreSQL asks for the right to create before it looks.
+                let there: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
+                    .bind(postgres::SCHEMA)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                if there.is_none() {
+                    migrator.create_schema(postgres::SCHEMA);
+                }
                 migrator.run_direct(None, &mut *connection, false).await
             }
         };

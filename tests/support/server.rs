@@ -1,0 +1,239 @@
+//! The real `sendoff` binary as a child of the test: a command that is run to its end, or a server that is started, asked,
+//! drained by SIGTERM or killed. It knows the command line and the settings, and nothing of the inside.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{SOON, eventually_blocking, free_port};
+
+/// Signs the tokens of every server of the suite.
+pub const JWT_SECRET: &str = "a secret of the test suite, long enough for HS256";
+/// 32 bytes in base64.
+pub const MASTER_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// How the binary is called: its settings and its folder. Cheap to change before each start.
+pub struct Binary {
+    settings: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Binary {
+    /// On this store, with the suite's keys, and with loopback opened for the suite's receivers.
+    pub fn on(database_url: &str) -> Binary {
+        let folder = TempDir::with_prefix("sendoff-server-").expect("a temporary folder");
+        Binary { settings: Vec::new(), folder }
+            .set("SENDOFF_DATABASE_URL", database_url)
+            .set("SENDOFF_JWT_SECRET", JWT_SECRET)
+            .set("SENDOFF_MASTER_KEY", MASTER_KEY)
+            .set("SENDOFF_EGRESS_ALLOW", "127.0.0.1/32")
+    }
+
+    /// With this setting too, in place of what it was.
+    pub fn set(mut self, name: &str, value: &str) -> Binary {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without this setting.
+    pub fn unset(mut self, name: &str) -> Binary {
+        self.settings.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Where it is run: relative paths in its settings start here.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Nothing of the caller's environment but the PATH, so that a developer's own settings change no test.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendoff"));
+        command.args(arguments).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        for name in ["PATH", "TMPDIR", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        let output = self.command(arguments).output().expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Finished { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// A bearer token for the default organization: what `sendoff token` prints.
+    pub fn token(&self) -> String {
+        let finished = self.run(&["token"]);
+        assert!(finished.status.success(), "sendoff token: {finished:?}");
+        finished.stdout.trim().to_owned()
+    }
+
+    /// Starts `sendoff serve` and waits until `/healthz` answers.
+    pub fn serve(self) -> Server {
+        self.start(&["serve"])
+    }
+
+    /// Starts a command that listens (`serve`, `demo`), with these arguments.
+    pub fn start(self, arguments: &[&str]) -> Server {
+        let mut binary = self;
+        // Another process may take the port between our look and its bind.
+        for _ in 0..2 {
+            match Server::try_start(binary, arguments) {
+                Ok(server) => return server,
+                Err((failed, output)) if output.to_lowercase().contains("in use") => binary = failed,
+                Err((_, output)) => panic!("sendoff {arguments:?} ended before it was ready:\n{output}"),
+            }
+        }
+        Server::try_start(binary, arguments).unwrap_or_else(|(_, output)| panic!("no port was free:\n{output}"))
+    }
+}
+
+/// A running server. Killed when dropped, and its output printed if the test is failing.
+pub struct Server {
+    child: Child,
+    binary: Binary,
+    port: u16,
+    output: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn try_start(binary: Binary, arguments: &[&str]) -> Result<Server, (Binary, String)> {
+        let port = free_port();
+        let binary = binary.set("SENDOFF_LISTEN", &format!("127.0.0.1:{port}"));
+        let mut command = binary.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let output = Arc::new(Mutex::new(String::new()));
+        let readers = vec![
+            collect(child.stdout.take().expect("piped"), Arc::clone(&output)),
+            collect(child.stderr.take().expect("piped"), Arc::clone(&output)),
+        ];
+        let mut server = Server { child, binary, port, output, readers };
+        let ready = eventually_blocking("/healthz of a new server", SOON, || match server.exited() {
+            Some(_) => Some(false),
+            None => server.get_status("/healthz").filter(|status| status / 100 == 2).map(|_| true),
+        });
+        if ready { Ok(server) } else { Err(server.take_apart()) }
+    }
+
+    fn take_apart(mut self) -> (Binary, String) {
+        self.finish_reading();
+        let output = self.output();
+        let empty = Binary { settings: Vec::new(), folder: TempDir::new().expect("a temporary folder") };
+        (std::mem::replace(&mut self.binary, empty), output)
+    }
+
+    /// Its address, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn token(&self) -> String {
+        self.binary.token()
+    }
+
+    /// Its settings and folder, to run other commands on the same store.
+    pub fn binary(&self) -> &Binary {
+        &self.binary
+    }
+
+    /// All it printed so far, standard output and error as they came.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// How it ended, if it did.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours")
+    }
+
+    /// The status of a plain GET; `None` while nobody answers. (Everything else a test asks with a client of its own.)
+    pub fn get_status(&self, path: &str) -> Option<u16> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n\r\n", self.port).ok()?;
+        let mut first = String::new();
+        BufReader::new(stream).read_line(&mut first).ok()?;
+        first.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// Sends SIGTERM and returns at once.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name, e.g. `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        let order = format!("kill -{name} {}", self.pid());
+        let status = Command::new("sh").args(["-c", &order]).status().expect("a shell");
+        assert!(status.success(), "{order}");
+    }
+
+    /// Waits until it has ended by itself; gives how, and everything it printed.
+    pub fn wait(mut self, within: Duration) -> (ExitStatus, String) {
+        let status = eventually_blocking("the server's end", within, || self.exited());
+        self.finish_reading();
+        (status, self.output())
+    }
+
+    /// Ends it without a word, as a power cut would, and gives its settings back for the next start.
+    pub fn kill(mut self) -> Binary {
+        self.end();
+        self.take_apart().0
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn finish_reading(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        self.finish_reading();
+        if std::thread::panicking() {
+            eprintln!("--- output of sendoff ({}) ---\n{}--- end of output ---", self.url(), self.output());
+        }
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let mut output = output.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            output.push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
