@@ -15,4 +15,5 @@
 
 pub mod domain;
 pub mod egress;
+pub mod engine;
 pub mod store;

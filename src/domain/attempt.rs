@@ -113,9 +113,10 @@ impl Outcome {
 }
 
 /// What set an attempt off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Trigger {
     /// The first attempt of a delivery and its retries.
+    #[default]
     Scheduled,
     /// Somebody pressed *Resend*, or asked for it over REST.
     Manual,

@@ -111,8 +111,8 @@ impl DeadReason {
     }
 }
 
-/// What the store keeps of a delivery's life, as its owner read it before an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the store keeps of a delivery's life, as its owner read it before an attempt; the default is that of one just accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Attempts made so far, over its whole life: the next one has this number plus 1.
     pub attempts: i32,

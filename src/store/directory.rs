@@ -27,6 +27,8 @@ const LIMIT: usize = 50_000;
 /// An endpoint with everything that sending to it needs.
 pub struct LiveEndpoint {
     pub org: OrgId,
+    /// The version of its application that it was read at: the larger of two is the newer.
+    pub version: i64,
     pub endpoint: Endpoint,
     /// Messages a second to all endpoints of its application together.
     pub app_throttle: Option<u16>,
@@ -197,7 +199,7 @@ async fn load(tx: &mut Tx, master: &MasterKey, app: AppRow) -> Result<AppView, S
     for row in rows {
         let endpoint = row.endpoint(master)?;
         let keys = secrets.get(&endpoint.id).map(Vec::as_slice).unwrap_or_default();
-        endpoints.push(Arc::new(live(app.org.clone(), endpoint, throttle, keys)?));
+        endpoints.push(Arc::new(live(&app, endpoint, throttle, keys)?));
     }
     Ok(AppView { id: app.id, org: app.org, uid: app.uid, version: app.version, endpoints })
 }
@@ -206,7 +208,7 @@ async fn load(tx: &mut Tx, master: &MasterKey, app: AppRow) -> Result<AppView, S
 pub(super) type Keyed = (Secret, Option<Time>);
 
 fn live(
-    org: OrgId,
+    app: &AppRow,
     endpoint: Endpoint,
     app_throttle: Option<u16>,
     secrets: &[Keyed],
@@ -218,7 +220,7 @@ fn live(
     let graced = secrets.iter().filter_map(|(secret, expires)| expires.map(|expires| (secret, expires)));
     let signing = Signing::new(current, graced, &endpoint.spec.extra_signatures);
     let url = Url::parse(&endpoint.spec.url).ok();
-    Ok(LiveEndpoint { org, endpoint, app_throttle, url, signing })
+    Ok(LiveEndpoint { org: app.org.clone(), version: app.version, endpoint, app_throttle, url, signing })
 }
 
 /// The secrets of all endpoints of `app`, newest first.

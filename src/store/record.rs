@@ -8,6 +8,7 @@
 //! Whatever they say, the attempt itself is appended: every attempt is recorded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -49,8 +50,8 @@ impl Store {
     /// # Errors
     /// The store is away: nothing was recorded, record it again. (If the commit itself failed, doing it again is harmless: an attempt is
     /// appended once.)
-    pub async fn record(&self, finished: Vec<Finished>) -> Result<Vec<Recorded>, StoreError> {
-        self.inner.queues.record(finished).await
+    pub async fn record(&self, finished: impl Into<Arc<[Finished]>>) -> Result<Vec<Recorded>, StoreError> {
+        self.inner.queues.record(finished.into()).await
     }
 }
 

@@ -4,7 +4,7 @@
 //! On SQLite there is one writer for everything, so accepts, records and relayed rows that wait go into the *same*
 //! transaction. On PostgreSQL each kind has a writer of its own.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Something to be stored, and who waits for the answer.
 pub(super) enum Write {
     Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
-    Record(Vec<Finished>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
+    Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
     Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
 }
 
@@ -75,7 +75,7 @@ impl Queues {
         wait.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    pub(super) async fn record(&self, finished: Vec<Finished>) -> Result<Vec<Recorded>, StoreError> {
+    pub(super) async fn record(&self, finished: Arc<[Finished]>) -> Result<Vec<Recorded>, StoreError> {
         let (answer, wait) = oneshot::channel();
         self.records.send(Write::Record(finished, answer)).await.map_err(|_| gone())?;
         wait.await.unwrap_or_else(|_| Err(gone()))
@@ -154,17 +154,18 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>) {
 async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
     match write {
         Write::Accept(_, answer) => drop(answer.send(Ok(Err(Refusal::by_store(&error.to_string()))))),
-        Write::Record(finished, answer) => drop(answer.send(record_apart(inner, finished).await)),
+        Write::Record(finished, answer) => drop(answer.send(record_apart(inner, &finished).await)),
         Write::Relay(..) => write.fail(error),
     }
 }
 
 /// Records a refused batch one by one; what still is refused is recorded without what the receiver sent.
-async fn record_apart(inner: &Inner, finished: Vec<Finished>) -> Result<Vec<Recorded>, StoreError> {
+async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
     let mut recorded = Vec::with_capacity(finished.len());
-    for mut one in finished {
-        let mut done = record_one(inner, &one).await;
+    for one in finished {
+        let mut done = record_one(inner, one).await;
         if let Err(StoreError::Refused(reason)) = &done {
+            let mut one = one.clone();
             tracing::error!(message = %one.attempt.message_id, %reason, "an attempt is recorded without its answer");
             one.attempt.outcome.response_headers.clear();
             one.attempt.outcome.response_body = bytes::Bytes::new();
@@ -222,8 +223,10 @@ impl Stored {
             None => (Vec::new().into_iter(), Vec::new()),
         };
         let mut recorded = self.recorded.into_iter();
+        metrics::counter!("sendoff_accepted_total", "way" => "rest").increment(verdicts.as_slice().iter().flatten().count() as u64);
         let mut relayed = Vec::with_capacity(self.relayed.len());
         for (result, admissions) in self.relayed {
+            metrics::counter!("sendoff_accepted_total", "way" => "outbox").increment(result.accepted as u64);
             due.extend(admissions);
             relayed.push(result);
         }

@@ -1,0 +1,245 @@
+//! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
+//! endpoint uses up its own lane and nobody else's.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Moment;
+use super::breaker::Pace;
+use super::limit::Limit;
+use crate::domain::delivery::Progress;
+use crate::domain::message::Message;
+use crate::domain::{AppId, MessageId, Time};
+use crate::store::directory::LiveEndpoint;
+use crate::store::slots::slot_of;
+
+/// How many deliveries of each kind wait in memory; the rest waits in the store.
+pub const QUEUE: usize = 128;
+
+/// A delivery that waits to be sent.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub message: Arc<Message>,
+    pub progress: Progress,
+}
+
+/// Why nothing leaves a lane at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing waits, or as much is in flight as may be: an event will tell.
+    Idle,
+    /// Not before this moment of the engine's own time.
+    Until(Duration),
+}
+
+/// One endpoint's lane.
+pub struct Lane {
+    pub live: Arc<LiveEndpoint>,
+    pub slot: u8,
+    /// Whether we hold the lease of its slot.
+    pub owned: bool,
+    fresh: VecDeque<Work>,
+    retries: VecDeque<Work>,
+    /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
+    held: HashSet<MessageId>,
+    pub in_flight: usize,
+    limit: Option<Limit>,
+    /// A permit of the application's limit that was taken and not used yet.
+    app_permit: bool,
+    pace: Pace,
+    /// Whose turn it is when both kinds wait.
+    retry_next: bool,
+    /// When the store may have something due for it; `None`: as far as we know, never.
+    look_at: Option<Time>,
+    /// The earliest look of it that stands in the engine's list.
+    pub look_listed: Option<Time>,
+    /// The endpoint was deleted: nothing more is sent.
+    pub gone: bool,
+    /// Being read right now; and what was settled meanwhile, which the reading may still show as pending.
+    reading: bool,
+    settled_meanwhile: Vec<MessageId>,
+    /// When something last happened here.
+    pub touched: Duration,
+    /// Whether it stands in the line of lanes that may have something to send.
+    pub in_line: bool,
+}
+
+impl Lane {
+    /// A lane of an endpoint whose slot has been ours since `owned_since`.
+    pub fn new(live: Arc<LiveEndpoint>, owned: bool, owned_since: Duration, cap: usize) -> Lane {
+        Lane {
+            slot: slot_of(&live),
+            owned,
+            fresh: VecDeque::new(),
+            retries: VecDeque::new(),
+            held: HashSet::new(),
+            in_flight: 0,
+            limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
+            app_permit: false,
+            pace: Pace::new(cap),
+            retry_next: false,
+            look_at: None,
+            look_listed: None,
+            gone: false,
+            reading: false,
+            settled_meanwhile: Vec::new(),
+            touched: Duration::ZERO,
+            in_line: false,
+            live,
+        }
+    }
+
+    /// The endpoint as it is from now on.
+    pub fn refresh(&mut self, live: Arc<LiveEndpoint>, now: Moment) {
+        let rate = live.endpoint.spec.throttle_rate;
+        if rate != self.limit.as_ref().map(Limit::rate) {
+            self.limit = rate.map(|rate| Limit::new(rate, now.mono));
+        }
+        let enabled = self.live.endpoint.spec.disabled && !live.endpoint.spec.disabled;
+        self.slot = slot_of(&live);
+        self.live = live;
+        self.gone = false;
+        if enabled || self.paused() {
+            self.look(Time::ZERO);
+        }
+    }
+
+    /// Disabling pauses: what is pending waits in the store.
+    pub fn paused(&self) -> bool {
+        self.gone || self.live.endpoint.spec.disabled
+    }
+
+    /// Forgets what is queued (not what is in flight); gives back how many payload bytes that frees.
+    pub fn clear(&mut self) -> usize {
+        let mut bytes = 0;
+        for work in self.fresh.drain(..).chain(self.retries.drain(..)) {
+            bytes += work.message.payload.len();
+            self.held.remove(&work.message.id);
+        }
+        bytes
+    }
+
+    /// Queues a delivery, if it is not held already and there is room. `false`: no room, it waits in the store.
+    pub fn push(&mut self, work: Work, retry: bool) -> bool {
+        let queue = if retry { &mut self.retries } else { &mut self.fresh };
+        if queue.len() >= QUEUE {
+            return false;
+        }
+        if self.held.insert(work.message.id) {
+            queue.push_back(work);
+        }
+        true
+    }
+
+    pub fn holds(&self, message: MessageId) -> bool {
+        self.held.contains(&message)
+    }
+
+    pub fn held(&self) -> impl Iterator<Item = MessageId> + '_ {
+        self.held.iter().copied()
+    }
+
+    pub fn queued(&self) -> usize {
+        self.fresh.len() + self.retries.len()
+    }
+
+    /// How many of each kind to read: what there is room for, and as many more as the store will show although we hold them.
+    pub fn wants(&self) -> (i64, i64) {
+        let held = self.held.len();
+        let room = |queue: &VecDeque<Work>| (QUEUE - queue.len().min(QUEUE) + held) as i64;
+        (room(&self.fresh), room(&self.retries))
+    }
+
+    /// Whether enough room has come up to make a reading worth it.
+    pub fn roomy(&self) -> bool {
+        self.fresh.len() <= QUEUE / 2 && self.retries.len() <= QUEUE / 2
+    }
+
+    /// Notes that the store may have something due at `at`.
+    pub fn look(&mut self, at: Time) {
+        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// When it wants to be read next; `None` while it is being read or nothing is to be had.
+    pub fn look_at(&self) -> Option<Time> {
+        if self.reading || self.paused() || !self.owned { None } else { self.look_at }
+    }
+
+    pub fn begin_reading(&mut self) {
+        self.reading = true;
+        self.look_at = None;
+        self.settled_meanwhile.clear();
+    }
+
+    /// The reading is over. Gives back what must not be taken from it.
+    pub fn end_reading(&mut self) -> Vec<MessageId> {
+        self.reading = false;
+        std::mem::take(&mut self.settled_meanwhile)
+    }
+
+    /// The next delivery to send, if pace, limits and room allow one.
+    ///
+    /// `free` is how many more the engine as a whole may have in flight: a lane never takes more than a share of it, so that a few
+    /// endpoints that hang leave room for all others.
+    ///
+    /// # Errors
+    /// Why not, and until when.
+    pub fn next(&mut self, now: Moment, free: usize, apps: &HashMap<AppId, Limit>) -> Result<Work, Hold> {
+        if self.queued() == 0 || self.paused() || !self.owned {
+            return Err(Hold::Idle);
+        }
+        let cap = self.pace.cap(now.mono).map_err(Hold::Until)?;
+        if self.in_flight >= cap.min((free / 4).max(1)) {
+            return Err(Hold::Idle);
+        }
+        let wait = |wait: Duration| Hold::Until(now.mono + wait);
+        if let (Some(limit), false) = (apps.get(&self.live.endpoint.app_id), self.app_permit) {
+            limit.take(now.mono).map_err(wait)?;
+            self.app_permit = true;
+        }
+        if let Some(limit) = &self.limit {
+            limit.take(now.mono).map_err(wait)?;
+        }
+        self.app_permit = false;
+        let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
+        self.retry_next = !retry;
+        let queue = if retry { &mut self.retries } else { &mut self.fresh };
+        let work = queue.pop_front().ok_or(Hold::Idle)?;
+        self.in_flight += 1;
+        self.touched = now.mono;
+        Ok(work)
+    }
+
+    /// An attempt has ended. It stays held until it is recorded.
+    pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.pace.learn(outcome, now.mono);
+        self.touched = now.mono;
+    }
+
+    /// The store has it: no longer held. `due` is when the delivery wants to be sent again.
+    pub fn recorded(&mut self, message: MessageId, due: Option<Time>) {
+        self.held.remove(&message);
+        if self.reading {
+            self.settled_meanwhile.push(message);
+        }
+        if let Some(due) = due {
+            self.look(due);
+        }
+    }
+
+    /// Whether nothing at all would be lost by forgetting it.
+    pub fn forgettable(&self, now: Moment, idle: Duration) -> bool {
+        self.held.is_empty()
+            && !self.reading
+            && (self.look_at.is_none() || !self.owned || self.gone)
+            && !self.pace.probing()
+            && now.mono.saturating_sub(self.touched) >= idle
+    }
+
+    /// Whether something of it is on its way.
+    pub fn busy(&self) -> bool {
+        !self.held.is_empty()
+    }
+}

@@ -1,0 +1,112 @@
+//! An endpoint's (or application's) rate limit: governor, with our clock.
+//!
+//! The bucket holds a tenth of a second's worth, at least one: in any second at most rate + burst leave. It begins empty at the moment
+//! from which this process could have sent, so that a change of owner never adds a burst.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+/// The clock that governor reads: a hand that we set before each question.
+#[derive(Clone, Debug, Default)]
+struct Hand(Arc<AtomicU64>);
+
+impl Clock for Hand {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// At most so many a second.
+pub struct Limit {
+    rate: u16,
+    hand: Hand,
+    bucket: RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>,
+}
+
+impl Limit {
+    /// A limit of `rate` a second (0 counts as 1) whose bucket was empty at `since`, on the engine's own monotonic time.
+    pub fn new(rate: u16, since: Duration) -> Limit {
+        let per_second = NonZeroU32::new(u32::from(rate)).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
+        let hand = Hand::default();
+        let bucket = RateLimiter::direct_with_clock(Quota::per_second(per_second).allow_burst(burst), hand.clone());
+        let limit = Limit { rate, hand, bucket };
+        limit.set(since);
+        // A new bucket is full: take out what it holds.
+        let _ = limit.bucket.check_n(burst);
+        limit
+    }
+
+    /// The rate it was made for.
+    pub fn rate(&self) -> u16 {
+        self.rate
+    }
+
+    /// Takes one, or says how long to wait for it.
+    ///
+    /// # Errors
+    /// The time until one is there, never zero.
+    pub fn take(&self, now: Duration) -> Result<(), Duration> {
+        self.set(now);
+        self.bucket.check().map_err(|refused| {
+            let wait = refused.earliest_possible().duration_since(self.hand.now());
+            Duration::from(wait).max(Duration::from_micros(100))
+        })
+    }
+
+    fn set(&self, now: Duration) {
+        self.hand.0.store(now.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes as soon as it may, `count` times from `start`; gives back when.
+    fn departures(limit: &Limit, start: Duration, count: usize) -> Vec<Duration> {
+        let mut now = start;
+        let mut times = Vec::new();
+        while times.len() < count {
+            match limit.take(now) {
+                Ok(()) => times.push(now),
+                Err(wait) => now += wait,
+            }
+        }
+        times
+    }
+
+    fn most_in_a_second(times: &[Duration]) -> usize {
+        let within = |start: &Duration| times.iter().filter(|t| (*start..*start + Duration::from_secs(1)).contains(t)).count();
+        times.iter().map(|start| within(start)).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn never_more_than_rate_and_burst_in_any_second() {
+        for (rate, most) in [(50, 55), (1, 2), (9, 10), (1_000, 1_100)] {
+            let rested = Limit::new(rate, Duration::ZERO);
+            let times = departures(&rested, Duration::from_secs(3_600), usize::from(rate) * 4);
+            assert!(most_in_a_second(&times) <= most, "{rate}: {}", most_in_a_second(&times));
+            let took = times[times.len() - 1] - times[0];
+            assert!(took < Duration::from_secs(4), "{rate}: the limit is also reached: {took:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_owner_begins_with_an_empty_bucket() {
+        let fresh = Limit::new(50, Duration::from_secs(10));
+        assert_eq!(fresh.take(Duration::from_secs(10)), Err(Duration::from_millis(20)));
+        let times = departures(&fresh, Duration::from_secs(10), 200);
+        assert!(most_in_a_second(&times) <= 51, "{}", most_in_a_second(&times));
+    }
+}

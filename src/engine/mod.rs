@@ -1,0 +1,153 @@
+//! The engine: what is due leaves the store, is signed and sent, and what came of it goes back.
+//!
+//! The cast:
+//!
+//! * **lanes** – one per endpoint with something to do: its queue, rate, cap and health ([`lane`]); all decisions are made in
+//!   [`lanes`], without I/O, on events and the time.
+//! * the **loop** ([`steward`]) – feeds events to the lanes and does what they say: start sends, read the store.
+//! * **send** – one delivery, one POST. No transaction and no connection is held across it.
+//! * **record** – results go into the store in batches.
+//! * the **relay** – moves outbox rows through the door.
+//! * **slots** – the leases under which this process sends. **sweep** – what is done now and then.
+//!
+//! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
+//! there.
+
+mod breaker;
+mod lane;
+mod lanes;
+mod limit;
+mod record;
+mod relay;
+mod send;
+mod slots;
+mod steward;
+mod sweep;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::domain::backoff::Schedule;
+use crate::domain::time::Clock;
+use crate::domain::Time;
+use crate::egress::Egress;
+use crate::store::slots::{Leases, Process};
+use crate::store::{Store, StoreError};
+use send::Sending;
+use steward::{Reading, Steward};
+use sweep::Sweep;
+
+/// The process's settings, as the engine needs them.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// For endpoints that have none of their own.
+    pub schedule: Schedule,
+    pub timeout: Duration,
+    /// How many requests may be in flight, in all and to one endpoint.
+    pub max_in_flight: usize,
+    pub endpoint_max_in_flight: usize,
+    /// How long a shutdown waits for what is in flight.
+    pub drain: Duration,
+    /// An endpoint that did nothing but fail for so long is disabled.
+    pub disable_after: Duration,
+    /// How long messages, deliveries and attempts are kept.
+    pub retention: Duration,
+    /// Host and pid, for people.
+    pub process: String,
+}
+
+/// The two clocks of one moment: the wall's says what is due, the engine's own (which nobody sets) paces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub wall: Time,
+    /// Since the engine started.
+    pub mono: Duration,
+}
+
+/// What happens to the engine.
+pub(crate) enum Event {
+    Sent(Box<crate::store::record::Finished>),
+    Recorded(Vec<record::Settled>),
+    Read(Result<Reading, Reading>),
+    /// Endpoints as they are now, of those that were asked for.
+    Lives(steward::Loaded),
+    Pending(Result<Vec<crate::store::deliveries::PendingLane>, StoreError>),
+    /// Our leases, and until when they may be relied on.
+    Leases(Leases, Instant),
+    /// Slots to let go of; answered when nothing of theirs is on its way.
+    Release(Vec<u8>, oneshot::Sender<()>),
+    /// No more sends; answered when everything is recorded.
+    Drain(oneshot::Sender<()>),
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    store: Store,
+    process: Uuid,
+    drain: Duration,
+    events: mpsc::UnboundedSender<Event>,
+    stop: watch::Sender<bool>,
+    relay: JoinHandle<()>,
+    slots: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts on the current tokio runtime. One engine per store and process.
+    pub fn start(store: Store, egress: Egress, options: EngineOptions) -> Engine {
+        let clock = Clock;
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (finished, results) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let process = Process {
+            id: Uuid::now_v7(),
+            name: options.process.clone(),
+            started_at: clock.now(),
+        };
+        let id = process.id;
+        let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
+        let steward = Steward::new(store.clone(), sending, clock, events.clone(), finished)
+            .with_caps(options.max_in_flight, options.endpoint_max_in_flight);
+        let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
+        Engine {
+            relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
+            slots: tokio::spawn(slots::run(store.clone(), process, clock, events.clone(), stopped.clone())),
+            others: vec![
+                tokio::spawn(steward.run(inbox)),
+                tokio::spawn(record::run(store.clone(), results, events.clone())),
+                tokio::spawn(sweep.run(store.clone(), clock, stopped)),
+            ],
+            store,
+            process: id,
+            drain: options.drain,
+            events,
+            stop,
+        }
+    }
+
+    /// Stops reading, finishes and records what is in flight (for the drain time at most), hands the slots back.
+    /// After this nothing that was sent is unrecorded, unless the store was away or the drain time too short; it says so in the log.
+    pub async fn shut_down(self) {
+        let until = Instant::now() + self.drain;
+        let _ = self.stop.send(true);
+        // The relay first: what it is moving just now is moved or is not, and nothing new comes.
+        let _ = tokio::time::timeout_at(until, self.relay).await;
+        let (done, drained) = oneshot::channel();
+        let _ = self.events.send(Event::Drain(done));
+        if !matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(()))) {
+            tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.slots).await;
+        match tokio::time::timeout(Duration::from_secs(3), self.store.depart(self.process)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the slots are not handed back; they run out by themselves"),
+            Err(_) => tracing::warn!("the slots are not handed back; they run out by themselves"),
+        }
+        self.others.into_iter().for_each(|task| task.abort());
+    }
+}

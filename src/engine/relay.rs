@@ -1,0 +1,74 @@
+//! The relay moves outbox rows through the door. Each step is one transaction of the store's; this is only the loop around it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::time::Clock;
+use crate::store::outbox::{RelayRequest, Relayed};
+use crate::store::{Store, StoreError};
+
+/// How often an idle relay looks for rows: a commit is noticed within this.
+const POLL: Duration = Duration::from_millis(25);
+/// How many rows one step takes at most.
+const STEP: i64 = 256;
+/// The longest wait after the store was away.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Relays until `stop` turns true.
+pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
+    // A setting may have changed since the stuck rows were looked at last.
+    if let Err(error) = store.outbox_retry_all().await {
+        tracing::warn!(%error, "stuck outbox rows are not looked at again yet");
+    }
+    let (mut limit, mut wait) = (STEP, POLL);
+    while !*stop.borrow() {
+        match step(&store, clock, limit).await {
+            Ok(0) => (limit, wait) = (STEP, POLL),
+            Ok(_) => {
+                (limit, wait) = (STEP, POLL);
+                continue;
+            }
+            // One row of the batch upsets the store: fewer at a time, until it is alone.
+            Err(StoreError::Refused(_)) if limit > 1 => {
+                limit /= 2;
+                continue;
+            }
+            Err(StoreError::Refused(reason)) => {
+                if let Err(error) = store.relay_give_up(clock.now(), &reason).await {
+                    tracing::warn!(%error, "an outbox row that the store refuses could not be marked");
+                }
+            }
+            Err(error) => {
+                if wait == POLL {
+                    tracing::warn!(%error, "the relay waits for the store");
+                }
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(wait) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// One step; gives back how many rows it looked at.
+async fn step(store: &Store, clock: Clock, limit: i64) -> Result<usize, StoreError> {
+    if !store.outbox_has_work(clock.now()).await? {
+        return Ok(0);
+    }
+    let relayed = store.relay(RelayRequest { limit, now: clock.now() }).await?;
+    report(&relayed);
+    Ok(relayed.rows())
+}
+
+fn report(relayed: &Relayed) {
+    metrics::histogram!("sendoff_batch_size", "kind" => "relay").record(relayed.rows() as f64);
+    metrics::counter!("sendoff_outbox_relayed_total").increment(relayed.accepted as u64);
+    metrics::counter!("sendoff_outbox_duplicates_total").increment(relayed.duplicates as u64);
+    if let Some((application, reason)) = relayed.stuck.first() {
+        let rows = relayed.stuck.len();
+        tracing::warn!(rows, %application, %reason, "{rows} outbox rows could not be routed; the first says why");
+    }
+}
