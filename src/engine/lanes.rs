@@ -224,7 +224,8 @@ impl Lanes {
 
     /// What the store says is pending; gives back the endpoints that have to be loaded first.
     pub fn pending(&mut self, pending: &[PendingLane]) -> Vec<EndpointId> {
-        let unknown = |one: &&PendingLane| !self.lanes.contains_key(&one.endpoint) && !self.foreign.contains_key(&one.endpoint);
+        let unknown =
+            |one: &&PendingLane| !self.lanes.contains_key(&one.endpoint) && !self.foreign.contains_key(&one.endpoint);
         let load = pending.iter().filter(unknown).map(|one| one.endpoint).collect();
         for one in pending {
             // Never earlier than it is due: a lane whose first rows are all held would be read over and over.
@@ -385,8 +386,12 @@ impl Lanes {
 
     /// Lets go of slots: nothing more is sent for them.
     pub fn release(&mut self, slots: &[u8], now: Moment) {
-        let kept: Leases =
-            self.leases.iter().filter(|(slot, _)| !slots.contains(slot)).map(|(slot, (epoch, _))| (*slot, *epoch)).collect();
+        let kept: Leases = self
+            .leases
+            .iter()
+            .filter(|(slot, _)| !slots.contains(slot))
+            .map(|(slot, (epoch, _))| (*slot, *epoch))
+            .collect();
         self.lease(&kept, now);
     }
 

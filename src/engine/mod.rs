@@ -31,9 +31,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::domain::Time;
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
-use crate::domain::Time;
 use crate::egress::Egress;
 use crate::store::slots::{Leases, Process};
 use crate::store::{Store, StoreError};
@@ -104,11 +104,7 @@ impl Engine {
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
-        let process = Process {
-            id: Uuid::now_v7(),
-            name: options.process.clone(),
-            started_at: clock.now(),
-        };
+        let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
         let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
         let steward = Steward::new(store.clone(), sending, clock, events.clone(), finished)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::lanes::Start;
 use crate::domain::attempt::{Attempt, Failure, Outcome};

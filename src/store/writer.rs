@@ -223,7 +223,8 @@ impl Stored {
             None => (Vec::new().into_iter(), Vec::new()),
         };
         let mut recorded = self.recorded.into_iter();
-        metrics::counter!("sendoff_accepted_total", "way" => "rest").increment(verdicts.as_slice().iter().flatten().count() as u64);
+        metrics::counter!("sendoff_accepted_total", "way" => "rest")
+            .increment(verdicts.as_slice().iter().flatten().count() as u64);
         let mut relayed = Vec::with_capacity(self.relayed.len());
         for (result, admissions) in self.relayed {
             metrics::counter!("sendoff_accepted_total", "way" => "outbox").increment(result.accepted as u64);

@@ -1,0 +1,169 @@
+//! A house for the engine's tests: a store of either kind, an engine on it, one application.
+
+use std::time::Duration;
+
+use sendoff::domain::address::AddressPolicy;
+use sendoff::domain::application::{Application, ApplicationSpec};
+use sendoff::domain::attempt::Attempt;
+use sendoff::domain::backoff::Schedule;
+use sendoff::domain::delivery::State;
+use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::message::{Message, MessageSpec};
+use sendoff::domain::secret::{MasterKey, Secret};
+use sendoff::domain::time::Clock;
+use sendoff::domain::{EndpointId, MessageId, OrgId};
+use sendoff::egress::Egress;
+use sendoff::engine::{Engine, EngineOptions};
+use sendoff::store::accept::AcceptItem;
+use sendoff::store::attempts::AttemptFilter;
+use sendoff::store::deliveries::DeliveryView;
+use sendoff::store::{AppRef, Location, MessageRef, Order, PageRequest, Store, StoreOptions, Tenant};
+
+use super::support::{self, Postgres, SOON, SqliteFile, eventually};
+
+/// The kinds of store that every test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+pub struct House {
+    pub store: Store,
+    pub url: String,
+    pub tenant: Tenant,
+    pub app: Application,
+    engine: Option<Engine>,
+    _file: Option<SqliteFile>,
+}
+
+/// What the tests retry by, unless they say otherwise: quick, and long enough to count on.
+pub fn options() -> EngineOptions {
+    EngineOptions {
+        schedule: Schedule::new("schedule", vec![Duration::from_millis(40), Duration::from_millis(80)]).unwrap(),
+        timeout: Duration::from_secs(2),
+        max_in_flight: 256,
+        endpoint_max_in_flight: 32,
+        drain: Duration::from_secs(10),
+        disable_after: Duration::from_secs(5 * 86_400),
+        retention: Duration::from_secs(90 * 86_400),
+        process: "test".into(),
+    }
+}
+
+pub fn egress() -> Egress {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let allow = vec!["127.0.0.0/8".parse().unwrap()];
+    Egress::new(AddressPolicy { allow, https_only: false }).unwrap()
+}
+
+impl House {
+    /// A store without an engine.
+    pub async fn quiet(kind: Kind) -> House {
+        let (url, file) = match kind {
+            Kind::Sqlite => {
+                let file = support::sqlite_file();
+                (file.url(), Some(file))
+            }
+            Kind::Postgres => (Postgres::shared().fresh_database(), None),
+        };
+        let store = open(&url, MasterKey::generate()).await;
+        let tenant = Tenant::org(OrgId::default_org());
+        let spec = ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() };
+        let app = store.create_application(&tenant, spec, Clock.now()).await.unwrap();
+        House { store, url, tenant, app, engine: None, _file: file }
+    }
+
+    /// A store with an engine.
+    pub async fn busy(kind: Kind) -> House {
+        let mut house = House::quiet(kind).await;
+        house.start(options());
+        house
+    }
+
+    pub fn start(&mut self, options: EngineOptions) {
+        self.engine = Some(Engine::start(self.store.clone(), egress(), options));
+    }
+
+    pub async fn stop(&mut self) {
+        self.engine.take().unwrap().shut_down().await;
+    }
+
+    pub async fn endpoint(&self, url: String) -> Endpoint {
+        self.endpoint_with(EndpointSpec { url, ..EndpointSpec::default() }).await.0
+    }
+
+    pub async fn endpoint_with(&self, spec: EndpointSpec) -> (Endpoint, Secret) {
+        let secret = Secret::generate(spec.signature_type);
+        let made = self.store.create_endpoint(&self.tenant, self.app.id, spec, &secret, Clock.now()).await.unwrap();
+        (made, secret)
+    }
+
+    pub async fn update(&self, id: EndpointId, spec: EndpointSpec) {
+        self.store.update_endpoint(&self.tenant, self.app.id, id, spec, Clock.now()).await.unwrap().unwrap();
+    }
+
+    pub async fn send(&self, payload: &str) -> std::sync::Arc<Message> {
+        self.send_as("invoice.paid", &[], payload).await
+    }
+
+    pub async fn send_as(&self, event_type: &str, channels: &[&str], payload: &str) -> std::sync::Arc<Message> {
+        let spec = MessageSpec {
+            event_type: event_type.into(),
+            event_id: None,
+            channels: channels.iter().map(|c| (*c).to_owned()).collect(),
+            payload: payload.to_owned().into(),
+            occurred_at: None,
+        };
+        let item =
+            AcceptItem { tenant: Some(self.tenant.clone()), app: AppRef::Id(self.app.id), spec, at: Clock.now() };
+        self.store.accept(item).await.unwrap().unwrap()
+    }
+
+    pub async fn deliveries(&self, message: MessageId) -> Vec<DeliveryView> {
+        self.store.deliveries_of(&self.tenant, self.app.id, message).await.unwrap()
+    }
+
+    /// The message's only delivery, once it is in `state`.
+    pub async fn until(&self, message: MessageId, state: State) -> DeliveryView {
+        eventually(&format!("the delivery of {message} is {state:?}"), SOON, async || {
+            let deliveries = self.deliveries(message).await;
+            assert_eq!(deliveries.len(), 1);
+            deliveries.into_iter().find(|one| one.state == state)
+        })
+        .await
+    }
+
+    /// Every attempt of a message, the first one first.
+    pub async fn attempts(&self, message: MessageId) -> Vec<Attempt> {
+        let filter = AttemptFilter { message: Some(message), ..AttemptFilter::default() };
+        let page = PageRequest::first(250, Order::Ascending);
+        self.store.attempts(&self.tenant, self.app.id, &filter, &page).await.unwrap().data
+    }
+
+    pub async fn message(&self, id: MessageId) -> Message {
+        self.store.message(&self.tenant, self.app.id, &MessageRef::Id(id)).await.unwrap().unwrap()
+    }
+}
+
+pub async fn open(url: &str, master: MasterKey) -> Store {
+    let location = Location::parse(url).unwrap();
+    let store = Store::open(StoreOptions { location, master, max_payload: 256 * 1024, queue: 10_000 }).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+/// Makes `name` a test on either store.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::house::Kind::Sqlite).await })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::house::Kind::Postgres).await })*
+        }
+    };
+}
+pub(crate) use on_both;

@@ -1,0 +1,10 @@
+//! The engine on both stores, against receivers that misbehave.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod delivering;
+mod house;
+mod pacing;
+mod retrying;
+mod signing;
