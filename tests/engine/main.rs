@@ -6,5 +6,6 @@ mod support;
 mod delivering;
 mod house;
 mod pacing;
+mod python;
 mod retrying;
 mod signing;
