@@ -416,3 +416,6 @@ impl Lanes {
         [wake, look].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;

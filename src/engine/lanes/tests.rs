@@ -1,0 +1,341 @@
+//! The lanes against a small model of the store and its receivers, driven by a seed: whatever the order of events, nothing is lost, nothing
+//! is in flight twice, and caps and limits hold. A failing seed prints itself; put it into `seed` to see it again.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::OrgId;
+use crate::domain::attempt::Failure;
+use crate::domain::delivery::Progress;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::secret::{Secret, SignatureType};
+use crate::domain::signature::Signing;
+
+const START: Time = Time::from_micros(1_763_800_000_000_000);
+
+fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEndpoint> {
+    let mut spec = EndpointSpec { url: "http://127.0.0.1/".into(), ..EndpointSpec::default() };
+    change(&mut spec);
+    let endpoint = Endpoint {
+        id: EndpointId(uuid::Uuid::from_u128(number)),
+        app_id: AppId(uuid::Uuid::from_u128(1)),
+        spec,
+        disabled_reason: None,
+        created_at: START,
+        updated_at: START,
+    };
+    let signing = Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]);
+    Arc::new(LiveEndpoint { org: OrgId::default_org(), version: 1, endpoint, app_throttle: None, url: None, signing })
+}
+
+fn message(number: u128) -> Arc<Message> {
+    Arc::new(Message {
+        id: MessageId(uuid::Uuid::from_u128(number)),
+        app_id: AppId(uuid::Uuid::from_u128(1)),
+        event_type: "a".into(),
+        event_id: None,
+        channels: vec![],
+        payload: "{}".into(),
+        occurred_at: START,
+        accepted_at: START,
+    })
+}
+
+fn all_slots() -> Leases {
+    (0..=255).map(|slot| (slot, 1)).collect()
+}
+
+/// The store, the receivers and the clock, as far as the lanes can tell.
+struct World {
+    lanes: Lanes,
+    lives: Vec<Arc<LiveEndpoint>>,
+    messages: HashMap<MessageId, Arc<Message>>,
+    /// What the store shows as pending: state, due, progress.
+    pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
+    in_flight: Vec<Start>,
+    unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
+    reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
+    now: Moment,
+    next: u128,
+    delivered: usize,
+}
+
+impl World {
+    fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> World {
+        let now = Moment { wall: START, mono: Duration::from_secs(100) };
+        let mut lanes = Lanes::new(max_in_flight, cap);
+        lanes.lease(&all_slots(), Moment { mono: Duration::ZERO, ..now });
+        World {
+            lanes,
+            lives: (1..=endpoints).map(|number| live(number, |_| {})).collect(),
+            messages: HashMap::new(),
+            pending: BTreeMap::new(),
+            in_flight: Vec::new(),
+            unrecorded: Vec::new(),
+            reading: None,
+            now,
+            next: 1_000,
+            delivered: 0,
+        }
+    }
+
+    /// A message to all endpoints is committed; the signal of it may be lost.
+    fn accept(&mut self, heard: bool) {
+        self.next += 1;
+        let message = message(self.next);
+        for live in &self.lives {
+            let row = (State::Fresh, self.now.wall, Progress::default());
+            self.pending.insert((live.endpoint.id, message.id), row);
+        }
+        self.messages.insert(message.id, message.clone());
+        if heard {
+            self.lanes.admit(&Admission { message, endpoints: self.lives.clone() }, self.now);
+        }
+    }
+
+    fn advance(&mut self, millis: u64) {
+        self.now.wall = self.now.wall.plus(Duration::from_millis(millis));
+        self.now.mono += Duration::from_millis(millis);
+    }
+
+    fn start(&mut self) {
+        while let Some(start) = self.lanes.start(self.now) {
+            let key = (start.live.endpoint.id, start.work.message.id);
+            let row = self.pending.get(&key).expect("only what is pending is sent");
+            assert!(row.1 <= self.now.wall, "never before it is due");
+            assert_eq!(row.2, start.work.progress, "never from a place that it has left");
+            let twin = |other: &Start| (other.live.endpoint.id, other.work.message.id) == key;
+            assert!(!self.in_flight.iter().any(twin), "in flight twice");
+            assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before it was recorded");
+            self.in_flight.push(start);
+        }
+    }
+
+    fn finish(&mut self, pick: usize, delivered: bool) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let start = self.in_flight.swap_remove(pick % self.in_flight.len());
+        let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
+        outcome.failure = (!delivered).then_some(Failure::Status);
+        let id = start.live.endpoint.id;
+        self.lanes.sent(id, &outcome, self.now);
+        self.unrecorded.push((id, start.work.message.id, start.work.progress, delivered));
+    }
+
+    /// The recorder commits some; the lanes hear of it.
+    fn record(&mut self, count: usize) {
+        for (endpoint, message, before, delivered) in self.unrecorded.drain(..count.min(self.unrecorded.len())) {
+            let mut due = None;
+            if delivered {
+                self.pending.remove(&(endpoint, message));
+                self.delivered += 1;
+            } else {
+                let at = self.now.wall.plus(Duration::from_millis(50));
+                let progress = Progress { attempts: before.attempts + 1, step: before.step + 1, ..before };
+                self.pending.insert((endpoint, message), (State::Retry, at, progress));
+                due = Some(at);
+            }
+            self.lanes.recorded(endpoint, message, due);
+        }
+    }
+
+    /// A reading begins: what it will bring is what the store shows now.
+    fn begin_reading(&mut self) {
+        if self.reading.is_some() {
+            return;
+        }
+        let (wants, _) = self.lanes.to_read(self.now);
+        let mut waiting = Vec::new();
+        for want in &wants {
+            for (state, most) in [(State::Fresh, want.fresh), (State::Retry, want.retries)] {
+                let mut rows: Vec<Waiting> = self
+                    .pending
+                    .iter()
+                    .filter(|((endpoint, _), row)| *endpoint == want.endpoint && row.0 == state)
+                    .map(|((endpoint_id, message_id), (state, due_at, progress))| Waiting {
+                        message_id: *message_id,
+                        endpoint_id: *endpoint_id,
+                        state: *state,
+                        due_at: *due_at,
+                        progress: *progress,
+                    })
+                    .collect();
+                rows.sort_by_key(|row| (row.due_at, row.message_id));
+                rows.truncate(most as usize);
+                waiting.extend(rows);
+            }
+        }
+        if !wants.is_empty() {
+            self.reading = Some((wants, waiting));
+        }
+    }
+
+    fn end_reading(&mut self) {
+        if let Some((wants, waiting)) = self.reading.take() {
+            self.lanes.read(&wants, &waiting, &self.messages, self.now);
+        }
+    }
+
+    fn scan(&mut self) {
+        let mut first: BTreeMap<EndpointId, Time> = BTreeMap::new();
+        for ((endpoint, _), (_, due, _)) in &self.pending {
+            first.entry(*endpoint).and_modify(|known| *known = (*known).min(*due)).or_insert(*due);
+        }
+        let pending: Vec<PendingLane> =
+            first.into_iter().map(|(endpoint, first_due)| PendingLane { endpoint, first_due }).collect();
+        let load = self.lanes.pending(&pending);
+        let lives: Vec<_> = self.lives.iter().filter(|live| load.contains(&live.endpoint.id)).cloned().collect();
+        self.lanes.know(&lives, self.now);
+    }
+
+    fn step(&mut self, choice: u32) {
+        let pick = (choice >> 8) as usize;
+        match choice % 16 {
+            0 | 1 => self.accept(!pick.is_multiple_of(3)),
+            2 => self.advance(1 + pick as u64 % 80),
+            3 => self.scan(),
+            4 | 5 => self.begin_reading(),
+            6 | 7 => self.end_reading(),
+            8 | 9 => self.record(1 + pick % 5),
+            10 => self.lanes.tidy(self.now),
+            11 => self.lanes.know(&self.lives.clone(), self.now),
+            _ => self.finish(pick, !pick.is_multiple_of(4)),
+        }
+        self.start();
+    }
+
+    /// Lets everything come to rest.
+    fn settle(&mut self) {
+        for round in 0..10_000 {
+            if self.pending.is_empty() && self.lanes.settled() && self.reading.is_none() {
+                return;
+            }
+            if round % 20 == 0 {
+                self.scan();
+            }
+            self.advance(10);
+            self.begin_reading();
+            self.end_reading();
+            self.start();
+            while !self.in_flight.is_empty() {
+                self.finish(0, true);
+            }
+            self.record(usize::MAX);
+        }
+        panic!("{} deliveries never ended", self.pending.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_order_nothing_is_lost_and_nothing_is_in_flight_twice(
+        seed in proptest::collection::vec(any::<u32>(), 1..300)
+    ) {
+        let mut world = World::new(3, 8, 4);
+        for choice in &seed {
+            world.step(*choice);
+            prop_assert!(world.lanes.in_flight() <= 8 && world.lanes.in_flight() == world.in_flight.len());
+            for live in &world.lives {
+                let mine = world.in_flight.iter().filter(|start| start.live.endpoint.id == live.endpoint.id).count();
+                prop_assert!(mine <= 4, "{mine} in flight to one endpoint");
+            }
+        }
+        let accepted = world.messages.len() * world.lives.len();
+        world.settle();
+        prop_assert_eq!(world.delivered, accepted);
+    }
+}
+
+#[test]
+fn what_finds_no_room_waits_in_the_store_and_comes_later() {
+    let mut world = World::new(1, 4, 4);
+    (0..1_000).for_each(|_| world.accept(true));
+    world.start();
+    assert_eq!(world.in_flight.len(), 1, "a quarter of what is free");
+    assert!(world.lanes.lanes.values().all(|lane| lane.queued() <= super::super::lane::QUEUE));
+    world.settle();
+    assert_eq!(world.delivered, 1_000);
+}
+
+#[test]
+fn a_lane_alone_takes_no_more_than_a_share_of_what_is_free() {
+    let mut world = World::new(1, 100, 100);
+    (0..100).for_each(|_| world.accept(true));
+    world.start();
+    // Each one that starts leaves less: a quarter of the rest is reached at 20 of 100.
+    assert_eq!(world.in_flight.len(), 20);
+}
+
+#[test]
+fn a_slot_that_is_not_ours_is_left_alone() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
+    world.accept(true);
+    world.start();
+    let sent: Vec<_> = world.in_flight.iter().map(|start| (start.slot, start.epoch)).collect();
+    assert_eq!(sent, [(1, 7)]);
+    world.lanes.release(&[1], world.now);
+    assert!(!world.lanes.quiet(&[1]), "one is in flight");
+    world.finish(0, true);
+    world.record(1);
+    assert!(world.lanes.quiet(&[1]));
+    world.accept(true);
+    world.start();
+    assert!(world.in_flight.is_empty());
+}
+
+#[test]
+fn a_paused_lane_sends_nothing_and_goes_on_when_it_is_enabled() {
+    let mut world = World::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(true));
+    let off = live(1, |spec| spec.disabled = true);
+    world.lanes.know(&[off], world.now);
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert!(world.in_flight.is_empty());
+    world.lanes.know(&world.lives.clone(), world.now);
+    world.settle();
+    assert_eq!(world.delivered, 3);
+}
+
+#[test]
+fn fresh_deliveries_and_retries_take_turns() {
+    let mut world = World::new(1, 100, 100);
+    let id = world.lives[0].endpoint.id;
+    for number in 0..40 {
+        let message = message(number);
+        let (state, attempts) = if number < 20 { (State::Retry, 1) } else { (State::Fresh, 0) };
+        let progress = Progress { attempts, step: attempts, ..Progress::default() };
+        world.pending.insert((id, message.id), (state, START, progress));
+        world.messages.insert(message.id, message);
+    }
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    let kinds: Vec<bool> = world.in_flight.iter().map(|start| start.work.progress.attempts > 0).collect();
+    assert_eq!(kinds.iter().filter(|retry| **retry).count() * 2, kinds.len(), "{kinds:?}");
+}
+
+#[test]
+fn the_memory_of_looks_does_not_grow_with_traffic() {
+    let mut world = World::new(1, 8, 8);
+    let id = world.lives[0].endpoint.id;
+    world.accept(true);
+    world.start();
+    world.lanes.nudge(id, START.plus(Duration::from_secs(3_600)));
+    for _ in 0..1_000 {
+        world.accept(true);
+        world.start();
+        world.finish(0, true);
+        world.record(1);
+    }
+    assert!(world.lanes.looks.len() < 10, "{}", world.lanes.looks.len());
+}
