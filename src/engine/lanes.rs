@@ -12,7 +12,7 @@ use super::Moment;
 use super::lane::{Hold, Lane, Work};
 use super::limit::Limit;
 use crate::domain::attempt::Outcome;
-use crate::domain::delivery::State;
+use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
@@ -29,6 +29,8 @@ const UNRECORDED: usize = 4_096;
 const LANES_PER_READING: usize = 64;
 /// A lane in which nothing happened for so long is forgotten; its bucket has filled up by then.
 const IDLE: Duration = Duration::from_secs(60);
+/// So late may the signal of a commit come after others have seen the commit.
+const LATE: Duration = Duration::from_secs(5);
 /// After a reading failed, its lanes wait this long.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 
@@ -56,6 +58,10 @@ pub struct Lanes {
     leases: BTreeMap<u8, (i64, Duration)>,
     /// Endpoints of slots that are not ours, so that they are not loaded again and again.
     foreign: HashMap<EndpointId, u8>,
+    /// Fresh deliveries that a reading brought lately. Their signal may still come: a commit is seen before it is told. By then
+    /// they may be sent and recorded, and nothing else would tell that they must not go out again.
+    brought: HashSet<(EndpointId, MessageId)>,
+    brought_at: VecDeque<(Duration, (EndpointId, MessageId))>,
     max_in_flight: usize,
     lane_cap: usize,
     in_flight: usize,
@@ -74,6 +80,8 @@ impl Lanes {
             looks: BinaryHeap::new(),
             leases: BTreeMap::new(),
             foreign: HashMap::new(),
+            brought: HashSet::new(),
+            brought_at: VecDeque::new(),
             max_in_flight: max_in_flight.max(1),
             lane_cap,
             in_flight: 0,
@@ -101,7 +109,10 @@ impl Lanes {
     pub fn admit(&mut self, admission: &Admission, now: Moment) {
         for live in &admission.endpoints {
             let Some(lane) = self.lane(live, now) else { continue };
-            let work = Work { message: admission.message.clone(), progress: Default::default() };
+            if self.brought.contains(&(lane, admission.message.id)) {
+                continue;
+            }
+            let work = Work { message: admission.message.clone(), progress: Progress::default() };
             self.queue(lane, work, State::Fresh, now.wall);
         }
     }
@@ -265,6 +276,7 @@ impl Lanes {
         messages: &HashMap<MessageId, Arc<Message>>,
         now: Moment,
     ) {
+        self.forget_brought(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
         for want in wants {
@@ -281,6 +293,10 @@ impl Lanes {
                 self.look(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
                 let work = Work { message: message.clone(), progress: one.progress };
+                if one.progress == Progress::default() {
+                    self.brought.insert((one.endpoint_id, one.message_id));
+                    self.brought_at.push_back((now.mono, (one.endpoint_id, one.message_id)));
+                }
                 self.queue(one.endpoint_id, work, one.state, now.wall);
             }
         }
@@ -292,6 +308,12 @@ impl Lanes {
                 // Something may have been noted while the reading was under way.
                 self.list_look(want.endpoint);
             }
+        }
+    }
+
+    fn forget_brought(&mut self, now: Moment) {
+        while let Some((_, key)) = self.brought_at.pop_front_if(|(at, _)| now.mono.saturating_sub(*at) > LATE) {
+            self.brought.remove(&key);
         }
     }
 
@@ -402,6 +424,7 @@ impl Lanes {
 
     /// Forgets lanes in which nothing has happened for a while.
     pub fn tidy(&mut self, now: Moment) {
+        self.forget_brought(now);
         self.lanes.retain(|_, lane| lane.in_line || !lane.forgettable(now, IDLE));
         let apps: HashSet<AppId> = self.lanes.values().map(|lane| lane.live.endpoint.app_id).collect();
         self.apps.retain(|app, _| apps.contains(app));

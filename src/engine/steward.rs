@@ -115,6 +115,10 @@ impl Steward {
                 _ = signals.recv_many(&mut heard, EVENTS) => {}
                 _ = tokio::time::sleep(nap) => {}
             }
+            // Signals first: what a reading brings may be what they tell of.
+            while let Ok(signal) = signals.try_recv() {
+                heard.push(signal);
+            }
             let now = self.now();
             heard.drain(..).for_each(|signal| self.hear(signal, now));
             events.drain(..).for_each(|event| self.happen(event, now));
