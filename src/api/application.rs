@@ -1,0 +1,163 @@
+//! Applications over REST: one for each customer of the team.
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use super::body::{Body, Fields};
+use super::call::{Call, json, nothing};
+use super::errors::{Answer, ApiError};
+use super::query::ListOut;
+use crate::domain::application::{Application, ApplicationSpec, Metadata};
+use crate::domain::{AppId, Time, Uid};
+use crate::store::{AppRef, Order, StoreError};
+
+/// An application, as it is given out.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApplicationOut<'a> {
+    id: AppId,
+    uid: Option<&'a Uid>,
+    name: &'a str,
+    throttle_rate: Option<u16>,
+    /// The old name of `throttleRate`.
+    rate_limit: Option<u16>,
+    metadata: &'a Metadata,
+    contact_email: Option<&'a str>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> From<&'a Application> for ApplicationOut<'a> {
+    fn from(app: &'a Application) -> ApplicationOut<'a> {
+        ApplicationOut {
+            id: app.id,
+            uid: app.uid.as_ref(),
+            name: &app.name,
+            throttle_rate: app.throttle_rate,
+            rate_limit: app.throttle_rate,
+            metadata: &app.metadata,
+            contact_email: app.contact_email.as_deref(),
+            created_at: app.created_at,
+            updated_at: app.updated_at,
+        }
+    }
+}
+
+fn out(status: StatusCode, app: &Application) -> Answer {
+    json(status, &ApplicationOut::from(app))
+}
+
+/// Makes of `base` what the body says.
+fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -> Result<ApplicationSpec, ApiError> {
+    let mut spec = base;
+    if whole {
+        fields.require("name");
+    } else {
+        fields.not_null("name");
+    }
+    fields.text("name").put_or_default(&mut spec.name);
+    fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
+    let rate = "a whole number from 1 to 65535";
+    fields.take("throttleRate", rate).or(fields.take("rateLimit", rate)).put(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
+    fields.text("contactEmail").put(&mut spec.contact_email);
+    fields.done(spec.check())?;
+    Ok(spec)
+}
+
+fn spec_of(app: Application) -> ApplicationSpec {
+    ApplicationSpec {
+        uid: app.uid,
+        name: app.name,
+        throttle_rate: app.throttle_rate,
+        metadata: app.metadata,
+        contact_email: app.contact_email,
+    }
+}
+
+pub(super) async fn create(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let get = call.query().flag("get_if_exists", false)?;
+    let spec = read(body.fields()?, ApplicationSpec::default(), true)?;
+    let named = spec.uid.clone().filter(|_| get).map(AppRef::Uid);
+    if let Some(named) = &named
+        && let Some(app) = call.store().application(&call.tenant, named).await?
+    {
+        return out(StatusCode::OK, &app);
+    }
+    match (call.store().create_application(&call.tenant, spec, call.now).await, named) {
+        (Ok(app), _) => out(StatusCode::CREATED, &app),
+        // Somebody else made it at the same moment.
+        (Err(StoreError::Taken(what)), Some(named)) => match call.store().application(&call.tenant, &named).await? {
+            Some(app) => out(StatusCode::OK, &app),
+            None => Err(StoreError::Taken(what).into()),
+        },
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+pub(super) async fn read_one(call: Call) -> Answer {
+    out(StatusCode::OK, &call.app().await?)
+}
+
+pub(super) async fn list(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let query = call.query();
+    for unknown in ["no_endpoints", "disabled_endpoints", "svix_play_endpoints"] {
+        query.unsupported(&format!("exclude_apps_with_{unknown}"), "false")?;
+    }
+    let request = query.page::<AppId>(Order::Ascending, true)?;
+    let page = call.store().applications(&call.tenant, &request).await?;
+    json(StatusCode::OK, &ListOut::of(&page, &request, |app| app.id, ApplicationOut::from))
+}
+
+/// Replaces; makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and
+/// so does what only Sendoff knows (`contactEmail`): clients that know nothing of it would wipe it out.
+pub(super) async fn put(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
+    match (call.store().application(&call.tenant, &named).await?, named) {
+        (Some(before), _) => {
+            let base =
+                ApplicationSpec { uid: before.uid, contact_email: before.contact_email, ..ApplicationSpec::default() };
+            replace(&call, before.id, read(body.fields()?, base, true)?).await
+        }
+        (None, AppRef::Uid(uid)) => {
+            let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
+            let spec = read(body.fields()?, base, true)?;
+            same_uid(spec.uid.as_ref(), &uid)?;
+            out(StatusCode::CREATED, &call.store().create_application(&call.tenant, spec, call.now).await?)
+        }
+        (None, AppRef::Id(_)) => Err(ApiError::not_found("application")),
+    }
+}
+
+/// What a PUT makes must be found again under the uid of its path, or the next one would make another.
+pub(super) fn same_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> {
+    if given == Some(path) {
+        return Ok(());
+    }
+    let reason = format!("differs from the one in the path ({path}), under which nothing exists yet");
+    Err(vec![crate::domain::Invalid::new("uid", reason)].into())
+}
+
+pub(super) async fn patch(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let before = call.app().await?;
+    let id = before.id;
+    replace(&call, id, read(body.fields()?, spec_of(before), false)?).await
+}
+
+async fn replace(call: &Call, id: AppId, spec: ApplicationSpec) -> Answer {
+    let app = call.store().update_application(&call.tenant, id, spec, call.now).await?;
+    out(StatusCode::OK, &app.ok_or_else(|| ApiError::not_found("application"))?)
+}
+
+pub(super) async fn delete(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app().await?;
+    match call.store().delete_application(&call.tenant, app.id, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("application")),
+    }
+}

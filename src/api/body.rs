@@ -1,0 +1,355 @@
+//! What a request brings: JSON, read once and borrowed from the bytes that came, so that a payload can be cut out of them as it
+//! was written.
+//!
+//! * [`Body`] – the bytes, within the limit and in UTF-8.
+//! * [`Fields`] – the members of the object in it, each still as raw JSON; what is read from them and does not fit is noted, so
+//!   that the caller hears of everything at once.
+//! * [`Field`] – one of them: absent, `null`, or set. A PATCH tells the three apart.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::web::{Bytes, BytesMut, Data};
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::ApiState;
+use super::errors::{ApiError, Item};
+use crate::domain::Invalid;
+
+/// How many bytes everything around a message's payload may have.
+const ENVELOPE: usize = 64 * 1024;
+
+/// The body of a request.
+pub(super) struct Body(Bytes);
+
+impl FromRequest for Body {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Body, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { read(&request, payload).await })
+    }
+}
+
+async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, ApiError> {
+    if !says_json(request) {
+        return Err(ApiError::not_json());
+    }
+    let most = request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
+    let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length: usize = length.unwrap_or(0);
+    if length > most {
+        return Err(too_large());
+    }
+    let cut_off = |_| ApiError::malformed("the body ended early or could not be read");
+    let first = payload.next().await.transpose().map_err(cut_off)?.unwrap_or_default();
+    // Most bodies come in one piece, which then needs no copy.
+    let bytes = match payload.next().await.transpose().map_err(cut_off)? {
+        None => first,
+        Some(second) => {
+            let mut all = BytesMut::with_capacity(length.max(first.len() + second.len()));
+            all.extend_from_slice(&first);
+            let mut next = Some(second);
+            while let Some(piece) = next {
+                if all.len() + piece.len() > most {
+                    return Err(too_large());
+                }
+                all.extend_from_slice(&piece);
+                next = payload.next().await.transpose().map_err(cut_off)?;
+            }
+            all.freeze()
+        }
+    };
+    if bytes.len() > most {
+        return Err(too_large());
+    }
+    Ok(Body(bytes))
+}
+
+/// `application/json`, `application/…+json`, or nothing said at all.
+fn says_json(request: &HttpRequest) -> bool {
+    let Some(value) = request.headers().get(header::CONTENT_TYPE) else { return true };
+    let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+impl Body {
+    /// The members of the JSON object that the body is.
+    ///
+    /// # Errors
+    /// 400: no UTF-8, or no JSON. 422: JSON, but not an object.
+    pub fn fields(&self) -> Result<Fields<'_>, ApiError> {
+        let text = std::str::from_utf8(&self.0).map_err(|_| ApiError::malformed("the body is not UTF-8"))?;
+        match serde_json::from_str::<Members<'_>>(text) {
+            Ok(Members(members)) => Ok(Fields { members, wrong: Vec::new() }),
+            Err(error) if error.classify() == Category::Data => {
+                Err(ApiError::refused(vec![Item::mistyped("", "must be a JSON object")]))
+            }
+            Err(error) => Err(ApiError::malformed(format!("the body is not JSON: {error}"))),
+        }
+    }
+
+    /// The bytes of a part of the body, without a copy.
+    pub fn bytes_of(&self, part: &RawValue) -> Bytes {
+        self.0.slice_ref(part.get().as_bytes())
+    }
+}
+
+/// The members of an object, in their order, borrowed.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'de>, M::Error> {
+                let mut members = Vec::with_capacity(8);
+                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A member's name, borrowed where it has no escapes.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// One field of a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Field<T> {
+    #[default]
+    Absent,
+    Null,
+    Set(T),
+}
+
+impl<T> Field<T> {
+    /// Absent and `null` are the same where something is new.
+    pub fn set(self) -> Option<T> {
+        match self {
+            Field::Set(value) => Some(value),
+            Field::Absent | Field::Null => None,
+        }
+    }
+
+    /// This field, or where it is absent the one under its old name.
+    pub fn or(self, old: Field<T>) -> Field<T> {
+        if matches!(self, Field::Absent) { old } else { self }
+    }
+
+    /// Puts it into `place`: absent stays, `null` clears.
+    pub fn put(self, place: &mut Option<T>) {
+        match self {
+            Field::Absent => {}
+            Field::Null => *place = None,
+            Field::Set(value) => *place = Some(value),
+        }
+    }
+
+    /// Puts it into a place that is never empty: absent stays, `null` makes it what it is by default.
+    pub fn put_or_default(self, place: &mut T)
+    where
+        T: Default,
+    {
+        match self {
+            Field::Absent => {}
+            Field::Null => *place = T::default(),
+            Field::Set(value) => *place = value,
+        }
+    }
+}
+
+/// What a body says, field by field. End with [`Fields::done`].
+pub(super) struct Fields<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    wrong: Vec<Item>,
+}
+
+impl<'a> Fields<'a> {
+    /// The field `name` as it stands there; written twice, the later one counts, as in most readers of JSON.
+    pub fn raw(&self, name: &str) -> Field<&'a RawValue> {
+        match self.members.iter().rev().find(|(key, _)| key == name) {
+            None => Field::Absent,
+            Some((_, value)) if value.get() == "null" => Field::Null,
+            Some((_, value)) => Field::Set(value),
+        }
+    }
+
+    /// The field `name`, read as a `T`; one that is none is noted as "must be `what`" and treated as absent.
+    pub fn take<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Field<T> {
+        self.take_with(name, |text| serde_json::from_str(text).map_err(|_| format!("must be {what}")))
+    }
+
+    /// The same, where the reader knows best what is wrong.
+    pub fn take_with<T>(&mut self, name: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> Field<T> {
+        match self.raw(name) {
+            Field::Absent => Field::Absent,
+            Field::Null => Field::Null,
+            Field::Set(value) => match read(value.get()) {
+                Ok(value) => Field::Set(value),
+                Err(msg) => {
+                    self.wrong.push(Item::mistyped(name, msg));
+                    Field::Absent
+                }
+            },
+        }
+    }
+
+    /// A string.
+    pub fn text(&mut self, name: &str) -> Field<String> {
+        self.take(name, "a string")
+    }
+
+    /// A string that `parse` makes something of.
+    pub fn parsed<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Field<T> {
+        match self.text(name) {
+            Field::Absent => Field::Absent,
+            Field::Null => Field::Null,
+            Field::Set(text) => match parse(&text) {
+                Ok(value) => Field::Set(value),
+                Err(wrong) => {
+                    self.note(wrong);
+                    Field::Absent
+                }
+            },
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, name: &str) -> Field<bool> {
+        self.take(name, "true or false")
+    }
+
+    /// A list of strings.
+    pub fn list(&mut self, name: &str) -> Field<Vec<String>> {
+        self.take(name, "a list of strings")
+    }
+
+    /// Notes the field as missing if it is absent or `null`.
+    pub fn require(&mut self, name: &str) {
+        match self.raw(name) {
+            Field::Absent => self.wrong.push(Item::missing(name)),
+            Field::Null => self.not_null(name),
+            Field::Set(_) => {}
+        }
+    }
+
+    /// Notes the field if it is `null`, where there is nothing that this could mean.
+    pub fn not_null(&mut self, name: &str) {
+        if matches!(self.raw(name), Field::Null) {
+            self.wrong.push(Item::mistyped(name, "must not be null"));
+        }
+    }
+
+    /// Refuses a field that would change what is done, in a way that this release does not know: anything but absent, `null` and
+    /// `harmless` values.
+    pub fn unsupported(&mut self, name: &str, harmless: &[&str]) {
+        if let Field::Set(value) = self.raw(name)
+            && !harmless.contains(&value.get())
+        {
+            self.wrong.push(Item::unsupported(name));
+        }
+    }
+
+    /// Notes a rule that is broken.
+    pub fn note(&mut self, wrong: Invalid) {
+        self.wrong.push(wrong.into());
+    }
+
+    /// Everything has been read.
+    ///
+    /// # Errors
+    /// 422 with all that was noted, and with what `check` finds beyond it.
+    pub fn done(mut self, check: Result<(), Vec<Invalid>>) -> Result<(), ApiError> {
+        if let Err(wrong) = check {
+            // What was noted already is not said twice: a field that was refused looks absent to the check.
+            let fresh = wrong.into_iter().map(Item::from).filter(|item| !self.wrong.iter().any(|one| one.same(item)));
+            let fresh: Vec<Item> = fresh.collect();
+            self.wrong.extend(fresh);
+        }
+        if self.wrong.is_empty() { Ok(()) } else { Err(ApiError::refused(self.wrong)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &'static str) -> Body {
+        Body(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn absent_null_and_set_are_three_things() {
+        let body = body(r#"{"a": null, "\u0062": "x", "b": "y", "n": 7}"#);
+        let mut fields = body.fields().unwrap();
+        assert_eq!(fields.text("a"), Field::Null);
+        assert_eq!(fields.text("b"), Field::Set("y".to_owned()), "the later one counts");
+        assert_eq!(fields.text("c"), Field::Absent);
+        assert_eq!(fields.take::<u16>("n", "a number"), Field::Set(7));
+        assert!(fields.done(Ok(())).is_ok());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_and_nothing_twice() {
+        let body = body(r#"{"name": 7, "uid": "a b", "tags": ["x"], "ordered": false, "url": null}"#);
+        let mut fields = body.fields().unwrap();
+        assert_eq!(fields.text("name"), Field::Absent);
+        assert_eq!(fields.parsed("uid", |text| crate::domain::Uid::parse("uid", text)), Field::Absent);
+        fields.unsupported("tags", &["[]"]);
+        fields.unsupported("ordered", &["false"]);
+        fields.require("url");
+        fields.require("eventType");
+        let error = fields.done(Err(vec![Invalid::new("name", "is empty"), Invalid::new("other", "no")])).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(text.split("; ").count(), 6, "{text}");
+        assert!(text.starts_with("name: must be a string; uid: may only contain"), "{text}");
+        assert!(text.ends_with("url: must not be null; eventType: is required; other: no"), "{text}");
+    }
+
+    #[test]
+    fn a_part_is_cut_out_as_it_was_written() {
+        let body = body("{\"payload\":  {\"b\":1e400,\n \"a\":\"\\ud83d\"}  ,\"x\":1}");
+        let fields = body.fields().unwrap();
+        let Field::Set(raw) = fields.raw("payload") else { panic!("no payload") };
+        let bytes = body.bytes_of(raw);
+        assert_eq!(&bytes[..], b"{\"b\":1e400,\n \"a\":\"\\ud83d\"}");
+        assert_eq!(bytes.as_ptr(), raw.get().as_ptr(), "no copy");
+    }
+}

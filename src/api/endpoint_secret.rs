@@ -1,0 +1,58 @@
+//! An endpoint's secret over REST: what its receiver verifies with, and changing it while the old one signs along for a while.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use serde::Serialize;
+
+use super::body::Body;
+use super::call::{Call, json};
+use super::endpoint::mismatch;
+use super::errors::{Answer, ApiError};
+use crate::domain::Invalid;
+use crate::domain::secret::Secret;
+
+/// How long the old secret signs along if nothing is said, and at most, in seconds.
+const GRACE: (u64, u64) = (24 * 3_600, 7 * 24 * 3_600);
+
+#[derive(Serialize)]
+struct SecretOut {
+    /// `whsec_…`, or the public key `whpk_…`.
+    key: String,
+}
+
+fn out(secret: &Secret) -> Answer {
+    let mut answer = json(StatusCode::OK, &SecretOut { key: secret.shown() })?;
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+pub(super) async fn read(call: Call) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
+    out(&secret.ok_or_else(|| ApiError::not_found("endpoint"))?)
+}
+
+pub(super) async fn rotate(call: Call, body: Body) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let kind = endpoint.spec.signature_type;
+    let mut fields = body.fields()?;
+    let given = fields.parsed("key", |text| Secret::parse("key", text)).set();
+    if let Some(wrong) = given.as_ref().and_then(|secret| mismatch("key", secret, kind)) {
+        fields.note(wrong);
+    }
+    let (usual, most) = GRACE;
+    let grace = fields.take::<u64>("gracePeriodSeconds", "a whole number of seconds").set().unwrap_or(usual);
+    if grace > most {
+        fields.note(Invalid::new("gracePeriodSeconds", format!("must be 0 to {most} (7 days)")));
+    }
+    fields.done(Ok(()))?;
+    let secret = given.unwrap_or_else(|| Secret::generate(kind));
+    let grace = Duration::from_secs(grace);
+    match call.store().rotate_secret(&call.tenant, app.id, endpoint.id, &secret, grace, call.now).await? {
+        true => out(&secret),
+        false => Err(ApiError::not_found("endpoint")),
+    }
+}

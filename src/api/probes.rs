@@ -1,0 +1,88 @@
+//! What machines ask of a running Sendoff, without a token: `/healthz` (does the process live?), `/readyz` (may it be sent
+//! requests?), `/metrics` (Prometheus). None of them says anything about what is stored.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, ServiceConfig};
+use serde::Serialize;
+use tracing::warn;
+
+use crate::store::{Store, StoreError};
+
+/// How long the store may take to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the probes look at; expected as `web::Data<Probes>`.
+#[derive(Clone)]
+pub struct Probes {
+    pub store: Store,
+    /// Set once the process has been told to end.
+    pub draining: Arc<AtomicBool>,
+    /// Writes all metrics in Prometheus' text form.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probes").field("draining", &self.draining).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct NotReady {
+    code: &'static str,
+    detail: String,
+}
+
+/// Mounts `/healthz`, `/readyz` and `/metrics`.
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .service(web::resource("/healthz").get(alive))
+        .service(web::resource("/readyz").get(ready))
+        .service(web::resource("/metrics").get(metrics));
+}
+
+async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(Ready { status: "alive" })
+}
+
+async fn ready(probes: Data<Probes>) -> HttpResponse {
+    match look(&probes).await {
+        Ok(()) => HttpResponse::Ok().json(Ready { status: "ready" }),
+        Err(reason) => HttpResponse::ServiceUnavailable().json(reason),
+    }
+}
+
+async fn look(probes: &Probes) -> Result<(), NotReady> {
+    if probes.draining.load(Ordering::Relaxed) {
+        let detail = "this process finishes what it has in flight, and ends".to_owned();
+        return Err(NotReady { code: "draining", detail });
+    }
+    let away = || NotReady { code: "store_unavailable", detail: "the store does not answer: see the log".to_owned() };
+    match tokio::time::timeout(PATIENCE, probes.store.ready()).await {
+        Ok(Ok(())) => Ok(()),
+        // A sentence of ours about the schema, with nothing of the database's in it.
+        Ok(Err(StoreError::Unusable(detail))) => Err(NotReady { code: "store_unusable", detail }),
+        Ok(Err(cause)) => {
+            warn!(%cause, "not ready: the store does not answer");
+            Err(away())
+        }
+        Err(_) => {
+            warn!("not ready: the store did not answer within {} s", PATIENCE.as_secs());
+            Err(away())
+        }
+    }
+}
+
+async fn metrics(probes: Data<Probes>) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body((probes.metrics)())
+}

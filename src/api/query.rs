@@ -1,0 +1,237 @@
+//! What a request's query asks for, and the lists that it is asked of.
+//!
+//! * [`Query`] – the parameters, decoded. Lists arrive comma-joined, repeated, or both.
+//! * [`Listed`] – what a list goes by: ids, or the names of event types.
+//! * [`ListOut`] – a page as it is given out: `{data, iterator, prevIterator, done}`.
+//!
+//! An **iterator** is the key to go on from; with a `-` before it, to walk back from. `iterator` is null at the end of the list;
+//! `prevIterator` is there whenever something is, since what is newer may have come meanwhile.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use url::form_urlencoded;
+
+use super::errors::ApiError;
+use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
+use crate::store::{Order, Page, PageRequest};
+
+/// How many items a page has if nothing is said, and at most.
+const LIMIT: (usize, usize) = (50, 250);
+
+/// The parameters of a request's query.
+pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    pub fn parse(query: &'a str) -> Query<'a> {
+        Query(form_urlencoded::parse(query.as_bytes()).collect())
+    }
+
+    /// A parameter; given several times, the last one. An empty one counts as absent.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    }
+
+    /// All values of a list.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(key, _)| key == name);
+        values.flat_map(|(_, value)| value.split(',')).filter(|one| !one.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// 422: something else.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        match self.text(name) {
+            None => Ok(default),
+            Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(_) => Err(ApiError::query(name, "must be true or false")),
+        }
+    }
+
+    /// A point in time.
+    ///
+    /// # Errors
+    /// 422: no RFC 3339.
+    pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
+        let time = self.text(name).map(Time::parse).transpose();
+        time.map_err(|error| ApiError::query(name, error.to_string()))
+    }
+
+    /// One of a few numbers.
+    ///
+    /// # Errors
+    /// 422: another one, or none.
+    pub fn one_of(&self, name: &str, known: &[i32]) -> Result<Option<i32>, ApiError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match text.parse::<i32>().ok().filter(|number| known.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let known: Vec<String> = known.iter().map(i32::to_string).collect();
+                Err(ApiError::query(name, format!("must be one of {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// Refuses a filter that this release does not know: without it the list would be a longer one than was asked for.
+    ///
+    /// # Errors
+    /// 422: it is there, and not `harmless`.
+    pub fn unsupported(&self, name: &str, harmless: &str) -> Result<(), ApiError> {
+        match self.text(name) {
+            Some(value) if value != harmless => Err(ApiError::query(name, "is not supported yet: leave it out")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Which part of a list is wanted; `order` says which way it runs unless the caller may choose and does.
+    ///
+    /// # Errors
+    /// 422: a limit beyond 1–250, an order that is none, an iterator that is no key of this list.
+    pub fn page<K: Listed>(&self, order: Order, may_choose: bool) -> Result<PageRequest<K>, ApiError> {
+        let (usual, most) = LIMIT;
+        let limit = match self.text("limit").map(str::parse::<usize>) {
+            None => usual,
+            Some(Ok(limit)) if (1..=most).contains(&limit) => limit,
+            Some(_) => return Err(ApiError::query("limit", format!("must be 1 to {most}"))),
+        };
+        let order = match self.text("order").filter(|_| may_choose) {
+            None => order,
+            Some("ascending") => Order::Ascending,
+            Some("descending") => Order::Descending,
+            Some(_) => return Err(ApiError::query("order", "must be ascending or descending")),
+        };
+        let Some(text) = self.text("iterator") else { return Ok(PageRequest::first(limit, order)) };
+        let (back, key) = match text.strip_prefix('-') {
+            Some(key) => (true, key),
+            None => (false, text),
+        };
+        let key = K::read(key).ok_or_else(|| {
+            ApiError::query(
+                "iterator",
+                "is not one that this list gave out: take iterator or prevIterator of an answer",
+            )
+        })?;
+        Ok(PageRequest { limit, order, after: Some(key), back })
+    }
+}
+
+/// What a list goes by.
+pub(super) trait Listed: Sized {
+    fn read(text: &str) -> Option<Self>;
+    fn write(&self) -> String;
+}
+
+macro_rules! listed_by_id {
+    ($($id:ident),*) => {
+        $(impl Listed for $id {
+            fn read(text: &str) -> Option<$id> {
+                text.parse().ok()
+            }
+            fn write(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+listed_by_id!(AppId, EndpointId, MessageId, AttemptId);
+
+/// A name may begin with `-`, which would walk back: then a `~`, which no name contains, stands before it.
+impl Listed for String {
+    fn read(text: &str) -> Option<String> {
+        let name = text.strip_prefix('~').unwrap_or(text);
+        ids::name("iterator", name, EVENT_TYPE_NAME_LIMIT).ok().map(|()| name.to_owned())
+    }
+
+    fn write(&self) -> String {
+        if self.starts_with('-') { format!("~{self}") } else { self.clone() }
+    }
+}
+
+/// A page, as it is given out.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListOut<T> {
+    pub data: Vec<T>,
+    pub iterator: Option<String>,
+    pub prev_iterator: Option<String>,
+    /// Whether there is nothing more in the direction that was walked.
+    pub done: bool,
+}
+
+impl<T> ListOut<T> {
+    /// Of a page that was read by `request`, each item given out by `out` and going by `key`.
+    pub fn of<'p, K: Listed, I>(
+        page: &'p Page<I>,
+        request: &PageRequest<K>,
+        key: impl Fn(&I) -> K,
+        out: impl FnMut(&'p I) -> T,
+    ) -> ListOut<T> {
+        // Who walks back came from somewhere: there is always more the other way.
+        let on = page.more || request.back;
+        ListOut {
+            iterator: page.data.last().filter(|_| on).map(|last| key(last).write()),
+            prev_iterator: page.data.first().map(|first| format!("-{}", key(first).write())),
+            done: !page.more,
+            data: page.data.iter().map(out).collect(),
+        }
+    }
+}
+
+impl<T> ListOut<Result<T, ApiError>> {
+    /// The same list, if every item of it could be given out.
+    ///
+    /// # Errors
+    /// The first one that could not.
+    pub fn whole(self) -> Result<ListOut<T>, ApiError> {
+        Ok(ListOut {
+            data: self.data.into_iter().collect::<Result<_, _>>()?,
+            iterator: self.iterator,
+            prev_iterator: self.prev_iterator,
+            done: self.done,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_come_joined_repeated_or_both() {
+        let query = Query::parse("event_types=a%2Cb&event_types=c,&x=&flag=false&after=2026-11-22T09:30:00%2B00:00");
+        assert_eq!(query.list("event_types"), ["a", "b", "c"]);
+        assert!(query.list("x").is_empty() && query.text("x").is_none());
+        assert_eq!((query.flag("flag", true), query.flag("none", true)), (Ok(false), Ok(true)));
+        assert!(query.time("after").unwrap().is_some());
+        assert!(query.time("event_types").is_err() && query.flag("event_types", true).is_err());
+    }
+
+    #[test]
+    fn a_page_is_asked_for_within_bounds() {
+        for bad in ["limit=0", "limit=251", "limit=x", "order=up", "iterator=msg_1", "iterator=-"] {
+            assert!(Query::parse(bad).page::<AppId>(Order::Ascending, true).is_err(), "{bad}");
+        }
+        let page = Query::parse("limit=250&order=descending").page::<AppId>(Order::Ascending, true).unwrap();
+        assert_eq!((page.limit, page.order), (250, Order::Descending));
+        let fixed = Query::parse("order=up").page::<AppId>(Order::Descending, false).unwrap();
+        assert_eq!(fixed.order, Order::Descending, "not for this list to choose");
+    }
+
+    #[test]
+    fn a_name_that_begins_with_a_dash_does_not_turn_the_walk_around() {
+        let page = |iterator: &str| {
+            let page = Query::parse(&format!("iterator={iterator}")).page::<String>(Order::Ascending, true).unwrap();
+            (page.after.unwrap(), page.back)
+        };
+        for name in ["-a", "--", "a", "a-b"] {
+            let name = name.to_owned();
+            assert_eq!(page(&name.write()), (name.clone(), false));
+            assert_eq!(page(&format!("-{}", name.write())), (name, true));
+        }
+    }
+}
