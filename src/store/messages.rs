@@ -79,7 +79,7 @@ impl Store {
                 sql.push(")");
             }
             if let Some(channel) = &filter.channel {
-                sql.push(" AND channels LIKE ").push_bind(like_channel(channel)).push(" ESCAPE '\\'");
+                sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
             }
             // An id says when it was made: times are ranges of the key.
             if let Some(before) = filter.before {
@@ -125,7 +125,15 @@ fn ceiling(time: Time) -> MessageId {
     MessageId::floor(time.plus(std::time::Duration::from_millis(1)))
 }
 
-/// A channel as it stands in the column's JSON text, for LIKE. The only wildcard that a channel may contain is `_`.
-pub(super) fn like_channel(channel: &str) -> String {
-    format!("%\"{}\"%", channel.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+/// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.
+pub(super) fn on_channel(store: &Store) -> &'static str {
+    match store.inner.engine {
+        super::Engine::Sqlite(_) => " AND instr(channels, ",
+        super::Engine::Postgres(_) => " AND strpos(channels, ",
+    }
+}
+
+/// A channel as it stands in that text: its characters need no escape.
+pub(super) fn quoted(channel: &str) -> String {
+    format!("\"{channel}\"")
 }
