@@ -1,5 +1,7 @@
 //! Messages, as they are read.
 
+use std::time::Duration;
+
 use sqlx::QueryBuilder;
 
 use super::codec::{self, MESSAGE, MessageRow};
@@ -81,9 +83,11 @@ impl Store {
             if let Some(channel) = &filter.channel {
                 sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
             }
-            // An id says when it was made: times are ranges of the key.
+            // An id says when it was made, so times are ranges of the key too. Ids never lag behind, but run ahead for as long as a
+            // clock that was set back has not caught up.
             if let Some(before) = filter.before {
-                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
+                let ceiling = MessageId::floor(before.plus(CLOCK_SET_BACK));
+                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling);
             }
             if let Some(after) = filter.after {
                 sql.push(" AND accepted_at > ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
@@ -120,10 +124,8 @@ impl Store {
     }
 }
 
-/// The least id that is certainly later than `time`.
-fn ceiling(time: Time) -> MessageId {
-    MessageId::floor(time.plus(std::time::Duration::from_millis(1)))
-}
+/// How far a clock may have been set back without messages missing from a list by time.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(2 * 3_600);
 
 /// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.
 pub(super) fn on_channel(store: &Store) -> &'static str {
