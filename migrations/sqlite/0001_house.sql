@@ -159,9 +159,11 @@ CREATE TABLE rollup (
 CREATE INDEX rollup_age ON rollup (minute);
 
 -- The way in for the team's own transactions. Nothing here can refuse an insert: text columns that may all be absent, a
--- surrogate key, and no constraint of ours. What is wrong with a row the relay finds out, and says so in `stuck_reason`.
+-- surrogate key, and no constraint of ours: not even the key is unique. What is wrong with a row the relay finds out, and says
+-- so in `stuck_reason`.
 CREATE TABLE outbox (
-    id           INTEGER PRIMARY KEY,
+    -- Nobody's: the relay goes by the rowid, which a second column of the same number cannot collide with.
+    id           INTEGER,
     application  TEXT,
     event_type   TEXT,
     payload      TEXT,
@@ -173,7 +175,8 @@ CREATE TABLE outbox (
     stuck_reason TEXT,
     stuck_since  BIGINT
 );
-CREATE INDEX outbox_next ON outbox (look_at, id);
+CREATE INDEX outbox_next ON outbox (CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END);
+CREATE INDEX outbox_stuck ON outbox (stuck_since) WHERE stuck_reason IS NOT NULL;
 
 CREATE TABLE process (
     id         BLOB PRIMARY KEY,

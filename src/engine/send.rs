@@ -59,14 +59,18 @@ impl Sending {
     /// Signs and sends; gives back the headers as they are recorded, and what came of it.
     async fn post(&self, start: &Start, at: Time) -> (Vec<(String, String)>, Outcome) {
         let (live, message) = (&start.live, &start.work.message);
+        let cannot = |why: &str| (Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO));
         let Some(url) = &live.url else {
-            let detail = "the endpoint's URL cannot be understood: correct it, then resend";
-            return (Vec::new(), Outcome::failed(Failure::Request, detail, Duration::ZERO));
+            return cannot("the endpoint's URL cannot be understood: correct it, then resend");
+        };
+        let signing = match &live.signing {
+            Ok(signing) => signing,
+            Err(why) => return cannot(why),
         };
         let mut headers = own_headers(live);
         let own = headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        live.signing.sign(&mut headers, message.id, at, &message.payload);
+        signing.sign(&mut headers, message.id, at, &message.payload);
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
         let post = Post { url, headers, body: message.payload.clone(), timeout, now: at };

@@ -46,7 +46,7 @@ impl Sweep {
 
     async fn round(self, store: &Store, clock: Clock, round: u64) -> Result<(), StoreError> {
         store.tidy().await?;
-        self.bury(store).await?;
+        self.bury(store, clock).await?;
         if round.is_multiple_of(5) {
             gauges(store).await?;
             self.expire(store, clock).await?;
@@ -62,9 +62,9 @@ impl Sweep {
     }
 
     /// Ends what waits for deleted endpoints; leaves the writer to others between the steps.
-    async fn bury(self, store: &Store) -> Result<(), StoreError> {
+    async fn bury(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
         let until = Instant::now() + ROUND;
-        while Instant::now() < until && store.bury_deleted(BURY).await? > 0 {
+        while Instant::now() < until && store.bury_deleted(BURY, clock.now()).await? > 0 {
             tokio::task::yield_now().await;
         }
         Ok(())

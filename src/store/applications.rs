@@ -1,5 +1,7 @@
 //! Applications: create, read, change, delete, list.
 
+use std::collections::BTreeSet;
+
 use super::codec::{self, APPLICATION, ApplicationRow};
 use super::error::is_taken;
 use super::signals::Signal;
@@ -175,9 +177,25 @@ async fn unstick(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
     outbox::unstick(tx, &names).await
 }
 
-/// Makes an application's version grow: whatever is remembered of it is stale from the commit on.
-pub(super) async fn touch(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
+/// Makes the versions of `apps` grow: whatever is remembered of them is stale from the commit on. On PostgreSQL it also keeps
+/// everybody else from changing them meanwhile; whoever changes an endpoint does this first, so that all wait in one order.
+pub(super) async fn touch(tx: &mut Tx, apps: impl IntoIterator<Item = AppId>) -> Result<(), StoreError> {
     const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1";
-    on!(tx, db => sqlx::query(SQL).bind(app).execute(db).await.map(drop))?;
+    let apps: BTreeSet<AppId> = apps.into_iter().collect();
+    for app in apps {
+        on!(tx, db => sqlx::query(SQL).bind(app).execute(db).await.map(drop))?;
+    }
     Ok(())
+}
+
+/// The same for an application that a caller names. `false` if the tenant does not have it.
+pub(super) async fn hold(tx: &mut Tx, tenant: &Tenant, app: AppId) -> Result<bool, StoreError> {
+    const SQL: &str = "UPDATE application SET version = version + 1 WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
+    if !tenant.sees(app) {
+        return Ok(false);
+    }
+    let changed = on!(tx, db => {
+        sqlx::query(SQL).bind(app).bind(&tenant.org).execute(db).await.map(|done| done.rows_affected())
+    })?;
+    Ok(changed > 0)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::QueryBuilder;
 
-use super::messages::like_channel;
+use super::messages::{on_channel, quoted};
 use super::{Page, PageRequest, Store, StoreError, Tenant, codec, read};
 use crate::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -142,12 +142,12 @@ impl Store {
                 if !filter.event_types.is_empty() {
                     let mut list = sql.push(" AND event_type IN (").separated(", ");
                     for name in &filter.event_types {
-                    list.push_bind(name.clone());
-                }
+                        list.push_bind(name.clone());
+                    }
                     sql.push(")");
                 }
                 if let Some(channel) = &filter.channel {
-                    sql.push(" AND channels LIKE ").push_bind(like_channel(channel)).push(" ESCAPE '\\'");
+                    sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
                 }
                 sql.push(")");
             }

@@ -122,37 +122,59 @@ pub(super) const ENDPOINT: &str = "id, app_id, uid, url, description, disabled, 
      throttle_rate, timeout_s, retry_schedule, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
 
 impl EndpointRow {
-    pub(super) fn endpoint(self, master: &MasterKey) -> Result<Endpoint, StoreError> {
-        let waits = from_json_opt::<Vec<f64>>(self.retry_schedule.as_deref())?;
-        let schedule = waits.map(|waits| {
-            Schedule::new("retrySchedule", waits.into_iter().map(seconds).collect())
-                .map_err(|wrong| StoreError::Damaged(wrong.to_string()))
-        });
+    /// The endpoint, and what of it could not be read: that is left at its default, so that one damaged row hides neither
+    /// itself nor its neighbours.
+    pub(super) fn read(self, master: &MasterKey) -> (Endpoint, Option<StoreError>) {
+        fn kept<T: Default>(read: Result<T, StoreError>, fault: &mut Option<StoreError>) -> T {
+            read.unwrap_or_else(|error| {
+                fault.get_or_insert(error);
+                T::default()
+            })
+        }
+        let mut fault = None;
+        let kind = SignatureType::from_word(&self.signature_type)
+            .ok_or_else(|| StoreError::Damaged(format!("signature type {:?}", self.signature_type)));
         let spec = EndpointSpec {
             uid: self.uid,
             url: self.url,
             description: self.description,
             disabled: self.disabled,
-            event_types: from_json_opt(self.event_types.as_deref())?,
-            channels: from_json_opt(self.channels.as_deref())?,
+            event_types: kept(from_json_opt(self.event_types.as_deref()), &mut fault),
+            channels: kept(from_json_opt(self.channels.as_deref()), &mut fault),
             throttle_rate: self.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
             timeout: self.timeout_s.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
-            retry_schedule: schedule.transpose()?,
-            signature_type: SignatureType::from_word(&self.signature_type)
-                .ok_or_else(|| StoreError::Damaged(format!("signature type {:?}", self.signature_type)))?,
-            extra_signatures: from_json(&self.extra_signatures)?,
-            headers: open_headers(master, self.id, self.headers.as_deref())?,
-            metadata: from_json(&self.metadata)?,
+            retry_schedule: kept(read_schedule(self.retry_schedule.as_deref()), &mut fault),
+            signature_type: kept(kind, &mut fault),
+            extra_signatures: kept(from_json(&self.extra_signatures), &mut fault),
+            headers: kept(open_headers(master, self.id, self.headers.as_deref()), &mut fault),
+            metadata: kept(from_json(&self.metadata), &mut fault),
         };
-        Ok(Endpoint {
+        let endpoint = Endpoint {
             id: self.id,
             app_id: self.app_id,
             spec,
             disabled_reason: self.disabled_reason.as_deref().and_then(DisabledReason::from_word),
             created_at: self.created_at,
             updated_at: self.updated_at,
-        })
+        };
+        (endpoint, fault)
     }
+
+    /// The endpoint as it is shown to whoever may repair it; what cannot be read goes to the log.
+    pub(super) fn endpoint(self, master: &MasterKey) -> Endpoint {
+        let (endpoint, fault) = self.read(master);
+        if let Some(error) = fault {
+            tracing::error!(endpoint = %endpoint.id, %error, "an endpoint is shown without what cannot be read of it");
+        }
+        endpoint
+    }
+}
+
+fn read_schedule(text: Option<&str>) -> Result<Option<Schedule>, StoreError> {
+    let Some(waits) = from_json_opt::<Vec<f64>>(text)? else { return Ok(None) };
+    Schedule::new("retrySchedule", waits.into_iter().map(seconds).collect())
+        .map(Some)
+        .map_err(|wrong| StoreError::Damaged(wrong.to_string()))
 }
 
 fn seconds(seconds: f64) -> Duration {
@@ -179,7 +201,8 @@ pub(super) fn seal_headers(
 fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Result<Headers, StoreError> {
     let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
     let plain = master.open(id.0.as_bytes(), sealed)?;
-    serde_json::from_slice(&plain).map_err(|error| StoreError::Damaged(error.to_string()))
+    // The reader's own words could quote a value.
+    serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers that are no map of texts".into()))
 }
 
 /// A message's row.

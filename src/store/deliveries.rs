@@ -1,5 +1,7 @@
 //! Deliveries: what is due (read by the engine's lanes), how a message's deliveries stand, and what people do to them.
 
+use std::time::Duration;
+
 use super::{Engine, Store, StoreError, Tenant, Tx, on, read};
 use crate::domain::attempt::Trigger;
 use crate::domain::delivery::{DeadReason, Progress, State};
@@ -196,7 +198,8 @@ impl Store {
             "SELECT d.endpoint_id, d.state, d.due_at, d.attempts, d.reason, e.url, e.description, e.disabled,
                  e.deleted_at
              FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
-             WHERE d.message_id = $1 AND d.app_id = $2 AND p.org = $3 ORDER BY d.endpoint_id";
+             WHERE d.message_id = $1 AND d.app_id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+             ORDER BY d.endpoint_id";
         type Row = (EndpointId, i16, Time, i32, Option<String>, String, String, bool, Option<Time>);
         let rows: Vec<Row> = read!(self, db => {
             sqlx::query_as(SQL).bind(message).bind(app).bind(&tenant.org).fetch_all(db).await
@@ -261,7 +264,7 @@ impl Store {
         // The state is part of the text, or the partial indexes would not be used.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
-                 WHERE d.state = {} AND p.org = $1 LIMIT $2) AS some",
+                 WHERE d.state = {} AND p.org = $1 LIMIT $2) AS found",
             state.code()
         ));
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
@@ -298,34 +301,45 @@ impl Store {
                 .execute(db).await.map(|done| done.rows_affected())
         })?;
         tx.commit().await?;
-        self.inner.signals.send(super::signals::Signal::Look(endpoint));
+        if changed > 0 {
+            self.inner.signals.send(super::signals::Signal::Look(endpoint));
+        }
         Ok(changed > 0)
     }
 
-    /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many.
+    /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many: 0 means that none is left.
+    ///
+    /// An endpoint stays on the list for [`GRAVE`] after its deletion: a message may have been accepted for it in a transaction that
+    /// began before and was committed after.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn bury_deleted(&self, limit: i64) -> Result<u64, StoreError> {
+    pub async fn bury_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        const NEXT: &str = "SELECT id FROM endpoint WHERE unburied = 1 LIMIT 1";
+        const NEXT: &str = "SELECT id FROM endpoint WHERE unburied = 1
+             AND EXISTS (SELECT 1 FROM delivery WHERE endpoint_id = endpoint.id AND state <= 1) LIMIT 1";
         let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(NEXT).fetch_optional(db).await)?;
-        let Some(endpoint) = next else { return Ok(0) };
-        let buried = bury(&mut tx, endpoint, DeadReason::EndpointDeleted, limit).await?;
-        if buried < limit as u64 {
-            const DONE: &str = "UPDATE endpoint SET unburied = 0 WHERE id = $1";
-            on!(tx, db => sqlx::query(DONE).bind(endpoint).execute(db).await.map(drop))?;
-        }
+        let buried = match next {
+            Some(endpoint) => bury(&mut tx, endpoint, DeadReason::EndpointDeleted, limit).await?,
+            None => {
+                const DONE: &str = "UPDATE endpoint SET unburied = 0 WHERE unburied = 1 AND deleted_at < $1
+                     AND NOT EXISTS (SELECT 1 FROM delivery WHERE endpoint_id = endpoint.id AND state <= 1)";
+                on!(tx, db => sqlx::query(DONE).bind(now.minus(GRAVE)).execute(db).await.map(drop))?;
+                0
+            }
+        };
         tx.commit().await?;
-        // One more than nothing: the endpoint itself is done with, there may be another.
-        Ok(buried.max(1))
+        Ok(buried)
     }
 }
 
-/// Ends up to `limit` pending deliveries of an endpoint.
+/// How long after its deletion an endpoint may still be given a delivery: longer than any transaction takes.
+const GRAVE: Duration = Duration::from_secs(120);
+
+/// Ends up to `limit` pending deliveries of an endpoint. The condition stands twice: a delivery that is recorded meanwhile keeps its end.
 async fn bury(tx: &mut Tx, endpoint: EndpointId, reason: DeadReason, limit: i64) -> Result<u64, StoreError> {
     const SQL: &str = "UPDATE delivery SET state = 3, reason = $2, generation = generation + 1
-         WHERE endpoint_id = $1 AND message_id IN
+         WHERE endpoint_id = $1 AND state <= 1 AND message_id IN
              (SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 ORDER BY endpoint_id, state, due_at LIMIT $3)";
     Ok(on!(tx, db => {
         sqlx::query(SQL).bind(endpoint).bind(reason.word()).bind(limit).execute(db).await.map(|done| done.rows_affected())

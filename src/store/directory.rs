@@ -7,7 +7,7 @@
 //! What is remembered is never trusted: [`resolve`] compares its version with the store's **inside the accepting transaction**,
 //! so an endpoint that another process created a moment ago gets its delivery.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, RwLock};
 
 use url::Url;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::accept::Refusal;
 use super::codec::{self, EndpointRow};
-use super::{AppRef, StoreError, Tenant, Tx, on, sqlite};
+use super::{AppRef, StoreError, Tenant, Tx, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::{MasterKey, Secret};
 use crate::domain::signature::Signing;
@@ -34,8 +34,14 @@ pub struct LiveEndpoint {
     pub app_throttle: Option<u16>,
     /// `None`: the stored URL is none, which every attempt will say.
     pub url: Option<Url>,
-    pub signing: Signing,
+    /// `Err`: nothing may be sent to it, because its secret or its headers cannot be read; the sentence that every attempt
+    /// fails with. It takes down neither its application nor what else is in its lane's batch.
+    pub signing: Result<Signing, &'static str>,
 }
+
+/// What the attempts of an endpoint say that cannot be read. Customers see it; the reason is for the operator, in the log.
+const UNREADABLE: &str =
+    "this endpoint's signing secret or headers cannot be read, so nothing was sent: the reason is in the server's log";
 
 impl std::fmt::Debug for LiveEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -48,19 +54,8 @@ impl std::fmt::Debug for LiveEndpoint {
 pub struct AppView {
     pub id: AppId,
     pub org: OrgId,
-    pub uid: Option<Uid>,
     pub version: i64,
     pub endpoints: Vec<Arc<LiveEndpoint>>,
-}
-
-impl AppView {
-    fn is(&self, tenant: Option<&Tenant>, app: &AppRef) -> bool {
-        tenant.is_none_or(|tenant| tenant.org == self.org && tenant.sees(self.id))
-            && match app {
-                AppRef::Id(id) => *id == self.id,
-                AppRef::Uid(uid) => self.uid.as_ref() == Some(uid),
-            }
-    }
 }
 
 /// Whose application, and which. The outbox names no organization.
@@ -69,90 +64,62 @@ pub type Key = (Option<Tenant>, AppRef);
 /// What this process remembers.
 #[derive(Debug, Default)]
 pub struct Directory {
-    remembered: RwLock<Remembered>,
-}
-
-#[derive(Debug, Default)]
-struct Remembered {
-    views: HashMap<AppId, Arc<AppView>>,
-    uids: HashMap<(OrgId, Uid), AppId>,
+    views: RwLock<HashMap<AppId, Arc<AppView>>>,
 }
 
 impl Directory {
-    fn recall(&self, (tenant, app): &Key) -> Option<Arc<AppView>> {
-        let remembered = self.remembered.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let id = match (app, tenant) {
-            (AppRef::Id(id), _) => *id,
-            (AppRef::Uid(uid), Some(tenant)) => *remembered.uids.get(&(tenant.org.clone(), uid.clone()))?,
-            // Only the store knows whether a uid without an organization is the only one of its name.
-            (AppRef::Uid(_), None) => return None,
-        };
-        remembered.views.get(&id).cloned()
+    fn recall(&self, app: &AppRow) -> Option<Arc<AppView>> {
+        let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        views.get(&app.id).filter(|view| view.version == app.version).cloned()
     }
 
     fn remember(&self, view: &Arc<AppView>) {
-        let mut remembered = self.remembered.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if remembered.views.len() >= LIMIT {
-            *remembered = Remembered::default();
+        let mut views = self.views.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if views.len() >= LIMIT {
+            views.clear();
         }
-        if let Some(uid) = &view.uid {
-            remembered.uids.insert((view.org.clone(), uid.clone()), view.id);
-        }
-        remembered.views.insert(view.id, view.clone());
+        views.insert(view.id, view.clone());
     }
 }
 
 /// Finds the view of each of `keys` as it is inside `tx`; what is remembered and still right is not read again.
+///
+/// `tx` must not have changed any application itself: what it would remember might never be committed.
 pub(super) async fn resolve(
     tx: &mut Tx,
     directory: &Directory,
     master: &MasterKey,
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<HashMap<Key, Result<Arc<AppView>, Refusal>>, StoreError> {
-    let recalled: Vec<(Key, Option<Arc<AppView>>)> =
-        keys.into_iter().map(|key| (key.clone(), directory.recall(&key))).collect();
-    let mut ids: Vec<AppId> = recalled.iter().filter_map(|(_, view)| view.as_ref().map(|view| view.id)).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let versions = versions(tx, &ids).await?;
-    let mut resolved = HashMap::with_capacity(recalled.len());
-    for (key, view) in recalled {
-        let current =
-            view.filter(|view| versions.get(&view.id) == Some(&view.version) && view.is(key.0.as_ref(), &key.1));
-        let found = match current {
-            Some(view) => Ok(view),
-            None => look_up(tx, directory, master, &key).await?,
-        };
-        resolved.insert(key, found);
-    }
-    Ok(resolved)
-}
-
-async fn versions(tx: &mut Tx, ids: &[AppId]) -> Result<HashMap<AppId, i64>, StoreError> {
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows: Vec<(AppId, i64)> = match tx {
-        Tx::Sqlite(tx) => {
-            sqlx::query_as(
-                "SELECT id, version FROM application
-                 WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND deleted_at IS NULL",
-            )
-            .bind(sqlite::id_list(codec::uuids(ids)))
-            .fetch_all(&mut **tx)
-            .await?
+    let keys: Vec<Key> = keys.into_iter().collect();
+    // The version is read before what it stands for: a change in between makes the view older than it is, never newer.
+    let apps = apps(tx, &keys).await?;
+    let chosen: Vec<(Key, Result<AppId, Refusal>)> =
+        keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
+    let mut views: HashMap<AppId, Arc<AppView>> = HashMap::new();
+    let mut unknown: Vec<&AppRow> = Vec::new();
+    for id in chosen.iter().filter_map(|(_, app)| app.as_ref().ok()) {
+        let Some(row) = apps.by_id.get(id) else { continue };
+        match directory.recall(row) {
+            Some(view) => drop(views.insert(*id, view)),
+            None if unknown.iter().any(|other| other.id == *id) => {}
+            None => unknown.push(row),
         }
-        Tx::Postgres(tx) => {
-            sqlx::query_as("SELECT id, version FROM application WHERE id = ANY($1) AND deleted_at IS NULL")
-                .bind(codec::uuids(ids))
-                .fetch_all(&mut **tx)
-                .await?
-        }
+    }
+    for view in load(tx, master, &unknown).await? {
+        let view = Arc::new(view);
+        directory.remember(&view);
+        views.insert(view.id, view);
+    }
+    let found = |(key, app): (Key, Result<AppId, Refusal>)| {
+        let unknown = || Refusal::UnknownApplication(key.1.to_string());
+        let view = app.and_then(|id| views.get(&id).cloned().ok_or_else(unknown));
+        (key, view)
     };
-    Ok(rows.into_iter().collect())
+    Ok(chosen.into_iter().map(found).collect())
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(Clone, sqlx::FromRow)]
 struct AppRow {
     id: AppId,
     org: OrgId,
@@ -161,82 +128,172 @@ struct AppRow {
     version: i64,
 }
 
-async fn look_up(
-    tx: &mut Tx,
-    directory: &Directory,
-    master: &MasterKey,
-    (tenant, app): &Key,
-) -> Result<Result<Arc<AppView>, Refusal>, StoreError> {
-    const BY_ID: &str =
-        "SELECT id, org, uid, throttle_rate, version FROM application WHERE id = $1 AND deleted_at IS NULL";
-    // Two rows are enough to know that a uid alone does not say which application is meant.
-    const BY_UID: &str =
-        "SELECT id, org, uid, throttle_rate, version FROM application WHERE uid = $1 AND deleted_at IS NULL";
-    let rows: Vec<AppRow> = match app {
-        AppRef::Id(id) => on!(tx, db => sqlx::query_as(BY_ID).bind(id).fetch_all(db).await)?,
-        AppRef::Uid(uid) => on!(tx, db => sqlx::query_as(BY_UID).bind(uid).fetch_all(db).await)?,
-    };
-    let mut mine = rows.into_iter().filter(|row| match tenant {
-        Some(tenant) => tenant.org == row.org && tenant.sees(row.id),
-        None => true,
-    });
-    let Some(row) = mine.next() else { return Ok(Err(Refusal::UnknownApplication(app.to_string()))) };
-    if mine.next().is_some() {
-        return Ok(Err(Refusal::AmbiguousApplication(app.to_string())));
-    }
-    let view = Arc::new(load(tx, master, row).await?);
-    directory.remember(&view);
-    Ok(Ok(view))
+/// The applications that some keys may mean, as they are now.
+#[derive(Default)]
+struct Apps {
+    by_id: HashMap<AppId, AppRow>,
+    /// Several organizations may use the same name.
+    by_uid: HashMap<Uid, Vec<AppId>>,
 }
 
-async fn load(tx: &mut Tx, master: &MasterKey, app: AppRow) -> Result<AppView, StoreError> {
-    let sql = format!("SELECT {} FROM endpoint WHERE app_id = $1 AND deleted_at IS NULL ORDER BY id", codec::ENDPOINT);
-    let rows: Vec<EndpointRow> =
-        on!(tx, db => sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(app.id).fetch_all(db).await)?;
-    let secrets = secrets_of(tx, master, app.id).await?;
-    let throttle = app.throttle_rate.and_then(|rate| u16::try_from(rate).ok());
-    let mut endpoints = Vec::with_capacity(rows.len());
+impl Apps {
+    fn choose(&self, (tenant, app): &Key) -> Result<AppId, Refusal> {
+        let named: &[AppId] = match app {
+            AppRef::Id(id) => std::slice::from_ref(id),
+            AppRef::Uid(uid) => self.by_uid.get(uid).map(Vec::as_slice).unwrap_or_default(),
+        };
+        let mut mine = named.iter().filter_map(|id| self.by_id.get(id)).filter(|row| match tenant {
+            Some(tenant) => tenant.org == row.org && tenant.sees(row.id),
+            None => true,
+        });
+        match (mine.next(), mine.next()) {
+            (None, _) => Err(Refusal::UnknownApplication(app.to_string())),
+            (Some(row), None) => Ok(row.id),
+            (Some(_), Some(_)) => Err(Refusal::AmbiguousApplication(app.to_string())),
+        }
+    }
+}
+
+async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
+    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, version FROM application WHERE deleted_at IS NULL AND";
+    let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
+    for (_, app) in keys {
+        match app {
+            AppRef::Id(id) => drop(ids.insert(id.0)),
+            AppRef::Uid(uid) => drop(uids.insert(uid.as_str())),
+        }
+    }
+    let (ids, uids): (Vec<Uuid>, Vec<&str>) = (ids.into_iter().collect(), uids.into_iter().collect());
+    let mut rows: Vec<AppRow> = Vec::new();
+    match tx {
+        Tx::Sqlite(tx) => {
+            if !ids.is_empty() {
+                let sql = format!("{COLUMNS} id IN (SELECT unhex(value) FROM json_each($1))");
+                let list = sqlite::id_list(ids);
+                rows.extend(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).fetch_all(&mut **tx).await?);
+            }
+            if !uids.is_empty() {
+                let sql = format!("{COLUMNS} uid IN (SELECT value FROM json_each($1))");
+                let list = codec::json(&uids)?;
+                rows.extend(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).fetch_all(&mut **tx).await?);
+            }
+        }
+        Tx::Postgres(tx) => {
+            if !ids.is_empty() {
+                let sql = format!("{COLUMNS} id = ANY($1)");
+                rows.extend(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_all(&mut **tx).await?);
+            }
+            if !uids.is_empty() {
+                let sql = format!("{COLUMNS} uid = ANY($1)");
+                rows.extend(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(uids).fetch_all(&mut **tx).await?);
+            }
+        }
+    }
+    let mut apps = Apps::default();
     for row in rows {
-        let endpoint = row.endpoint(master)?;
-        let keys = secrets.get(&endpoint.id).map(Vec::as_slice).unwrap_or_default();
-        endpoints.push(Arc::new(live(&app, endpoint, throttle, keys)?));
+        let (id, uid) = (row.id, row.uid.clone());
+        if apps.by_id.insert(id, row).is_none() {
+            uid.into_iter().for_each(|uid| apps.by_uid.entry(uid).or_default().push(id));
+        }
     }
-    Ok(AppView { id: app.id, org: app.org, uid: app.uid, version: app.version, endpoints })
+    Ok(apps)
 }
 
-/// A secret and when it stops signing; `None` is the current one.
-pub(super) type Keyed = (Secret, Option<Time>);
-
-fn live(
-    app: &AppRow,
-    endpoint: Endpoint,
-    app_throttle: Option<u16>,
-    secrets: &[Keyed],
-) -> Result<LiveEndpoint, StoreError> {
-    let current = secrets.iter().find(|(_, expires)| expires.is_none());
-    let Some((current, _)) = current else {
-        return Err(StoreError::Damaged(format!("endpoint {} has no secret", endpoint.id)));
+/// Reads the views of `apps`: two statements, however many there are.
+async fn load(tx: &mut Tx, master: &MasterKey, apps: &[&AppRow]) -> Result<Vec<AppView>, StoreError> {
+    if apps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = apps.iter().map(|app| app.id.0).collect();
+    let mut secrets = secrets_of(tx, master, &ids).await?;
+    let mut endpoints: HashMap<AppId, Vec<Arc<LiveEndpoint>>> = HashMap::new();
+    for row in endpoints_of(tx, ids).await? {
+        let (endpoint, fault) = row.read(master);
+        let Some(app) = apps.iter().find(|app| app.id == endpoint.app_id) else { continue };
+        let keys = secrets.remove(&endpoint.id).unwrap_or_default();
+        let live = live(app, endpoint, fault, keys);
+        endpoints.entry(app.id).or_default().push(Arc::new(live));
+    }
+    let view = |app: &&AppRow| AppView {
+        id: app.id,
+        org: app.org.clone(),
+        version: app.version,
+        endpoints: endpoints.remove(&app.id).unwrap_or_default(),
     };
-    let graced = secrets.iter().filter_map(|(secret, expires)| expires.map(|expires| (secret, expires)));
-    let signing = Signing::new(current, graced, &endpoint.spec.extra_signatures);
-    let url = Url::parse(&endpoint.spec.url).ok();
-    Ok(LiveEndpoint { org: app.org.clone(), version: app.version, endpoint, app_throttle, url, signing })
+    Ok(apps.iter().map(view).collect())
 }
 
-/// The secrets of all endpoints of `app`, newest first.
+async fn endpoints_of(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<EndpointRow>, StoreError> {
+    const COLUMNS: &str = codec::ENDPOINT;
+    Ok(match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM endpoint
+                 WHERE app_id IN (SELECT unhex(value) FROM json_each($1)) AND deleted_at IS NULL ORDER BY id"
+            );
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(sqlite::id_list(apps)).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            let sql =
+                format!("SELECT {COLUMNS} FROM endpoint WHERE app_id = ANY($1) AND deleted_at IS NULL ORDER BY id");
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(apps).fetch_all(&mut **tx).await?
+        }
+    })
+}
+
+/// A secret, or why it cannot be read, and when it stops signing; `None` is the current one.
+type Keyed = (Result<Secret, StoreError>, Option<Time>);
+
+/// `secrets` are the newest first. An unreadable one in grace is left out: what it signed for can only be verified by the new one.
+fn live(app: &AppRow, endpoint: Endpoint, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
+    let missing = || StoreError::Damaged("it has no secret".into());
+    let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
+    let signing = match (fault.as_ref(), current) {
+        (None, Some(Ok(current))) => {
+            let graced = secrets.iter().filter_map(|(secret, expires)| Some((secret.as_ref().ok()?, (*expires)?)));
+            Ok(Signing::new(current, graced, &endpoint.spec.extra_signatures))
+        }
+        (Some(error), _) | (None, Some(Err(error))) => Err(error.clone()),
+        (None, None) => Err(missing()),
+    };
+    let signing = signing.map_err(|error| {
+        tracing::error!(endpoint = %endpoint.id, %error, "nothing can be sent to this endpoint");
+        UNREADABLE
+    });
+    LiveEndpoint {
+        org: app.org.clone(),
+        version: app.version,
+        app_throttle: app.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
+        url: Url::parse(&endpoint.spec.url).ok(),
+        endpoint,
+        signing,
+    }
+}
+
+/// The secrets of all endpoints of `apps`, newest first.
 async fn secrets_of(
     tx: &mut Tx,
     master: &MasterKey,
-    app: AppId,
+    apps: &[Uuid],
 ) -> Result<HashMap<EndpointId, Vec<Keyed>>, StoreError> {
-    const SQL: &str = "SELECT s.endpoint_id, s.sealed, s.expires_at FROM endpoint_secret s
-         JOIN endpoint e ON e.id = s.endpoint_id
-         WHERE e.app_id = $1 AND e.deleted_at IS NULL ORDER BY s.made_at DESC";
-    let rows: Vec<(EndpointId, Vec<u8>, Option<Time>)> =
-        on!(tx, db => sqlx::query_as(SQL).bind(app).fetch_all(db).await)?;
+    const SECRETS: &str = "SELECT s.endpoint_id, s.sealed, s.expires_at FROM endpoint e
+         JOIN endpoint_secret s ON s.endpoint_id = e.id WHERE e.deleted_at IS NULL AND e.app_id";
+    const NEWEST_FIRST: &str = "ORDER BY s.made_at DESC";
+    type Row = (EndpointId, Vec<u8>, Option<Time>);
+    let rows: Vec<Row> = match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!("{SECRETS} IN (SELECT unhex(value) FROM json_each($1)) {NEWEST_FIRST}");
+            let list = sqlite::id_list(apps.iter().copied());
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!("{SECRETS} = ANY($1) {NEWEST_FIRST}");
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(apps).fetch_all(&mut **tx).await?
+        }
+    };
     let mut secrets: HashMap<EndpointId, Vec<Keyed>> = HashMap::new();
     for (endpoint, sealed, expires) in rows {
-        secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, &sealed)?, expires));
+        secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, &sealed), expires));
     }
     Ok(secrets)
 }
@@ -252,7 +309,7 @@ impl super::Store {
     /// Everything that sending to `endpoints` needs, as it is now; deleted ones are left out.
     ///
     /// # Errors
-    /// The store is away, or a row of it cannot be read.
+    /// The store is away.
     pub async fn live_endpoints(&self, endpoints: &[EndpointId]) -> Result<Vec<Arc<LiveEndpoint>>, StoreError> {
         if endpoints.is_empty() {
             return Ok(Vec::new());

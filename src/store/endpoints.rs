@@ -15,7 +15,7 @@ impl Store {
     /// Makes an endpoint of `app` with `secret`.
     ///
     /// # Errors
-    /// The uid is taken, an event type of its filter is not in the catalog, or the store is away.
+    /// The tenant has no such application, the uid is taken, an event type of its filter is not in the catalog, or the store is away.
     pub async fn create_endpoint(
         &self,
         tenant: &Tenant,
@@ -33,6 +33,9 @@ impl Store {
             updated_at: now,
         };
         let mut tx = self.begin().await?;
+        if !applications::hold(&mut tx, tenant, app).await? {
+            return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
+        }
         check_event_types(&mut tx, &tenant.org, &endpoint.spec).await?;
         const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
@@ -40,7 +43,6 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
         self.add_secret(&mut tx, endpoint.id, secret, now).await?;
-        applications::touch(&mut tx, app).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         Ok(endpoint)
@@ -58,13 +60,13 @@ impl Store {
         spec: EndpointSpec,
         now: Time,
     ) -> Result<Option<Endpoint>, StoreError> {
-        let Some(before) = self.endpoint(tenant, app, &EndpointRef::Id(id)).await? else { return Ok(None) };
+        let mut tx = self.begin().await?;
+        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(None) };
         let reason = match (spec.disabled, before.disabled_reason) {
             (false, _) => None,
             (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
         };
         let endpoint = Endpoint { spec, disabled_reason: reason, updated_at: now, ..before };
-        let mut tx = self.begin().await?;
         check_event_types(&mut tx, &tenant.org, &endpoint.spec).await?;
         const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                  disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
@@ -72,10 +74,27 @@ impl Store {
                  metadata = $18, failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
-        applications::touch(&mut tx, app).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         Ok(Some(endpoint))
+    }
+
+    /// The endpoint inside `tx`, with its application held, so that it stays as it is until the commit.
+    async fn held(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+    ) -> Result<Option<Endpoint>, StoreError> {
+        if !applications::hold(tx, tenant, app).await? {
+            return Ok(None);
+        }
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"
+        ));
+        let row: Option<EndpointRow> = on!(tx, db => sqlx::query_as(sql).bind(app).bind(id).fetch_optional(db).await)?;
+        Ok(row.map(|row| row.endpoint(&self.inner.master)))
     }
 
     async fn write_endpoint(&self, tx: &mut Tx, sql: &'static str, endpoint: &Endpoint) -> Result<(), StoreError> {
@@ -143,7 +162,7 @@ impl Store {
             EndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await,
             EndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await,
         })?;
-        row.map(|row| row.endpoint(&self.inner.master)).transpose()
+        Ok(row.map(|row| row.endpoint(&self.inner.master)))
     }
 
     /// The endpoints of the tenant's application, by id.
@@ -168,8 +187,7 @@ impl Store {
         let rows: Vec<EndpointRow> = read!(self, db => {
             sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(&tenant.org).fetch_all(db).await
         })?;
-        let endpoints: Result<Vec<_>, _> = rows.into_iter().map(|row| row.endpoint(&self.inner.master)).collect();
-        Ok(page.page(endpoints?))
+        Ok(page.page(rows.into_iter().map(|row| row.endpoint(&self.inner.master)).collect()))
     }
 
     /// Deletes an endpoint. Its pending deliveries end as dead, a few at a time; its history stays. `false` if the tenant's
@@ -184,16 +202,15 @@ impl Store {
         id: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
+        let mut tx = self.begin().await?;
+        if self.held(&mut tx, tenant, app, id).await?.is_none() {
             return Ok(false);
         }
-        let mut tx = self.begin().await?;
         const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, unburied = 1
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         let changed = on!(tx, db => {
             sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
         })?;
-        applications::touch(&mut tx, app).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         Ok(changed > 0)
@@ -232,16 +249,15 @@ impl Store {
         grace: Duration,
         now: Time,
     ) -> Result<bool, StoreError> {
-        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
+        let mut tx = self.begin().await?;
+        if self.held(&mut tx, tenant, app, id).await?.is_none() {
             return Ok(false);
         }
-        let mut tx = self.begin().await?;
         const RETIRE: &str = "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
         on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
         const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
         on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
         self.add_secret(&mut tx, id, secret, now).await?;
-        applications::touch(&mut tx, app).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         Ok(true)
@@ -264,15 +280,20 @@ impl Store {
         const SQL: &str = "SELECT id, app_id FROM endpoint
              WHERE failing_since IS NOT NULL AND failing_since < $1 AND disabled = FALSE AND deleted_at IS NULL LIMIT 100";
         let mut tx = self.begin().await?;
-        let rows: Vec<(EndpointId, AppId)> = on!(tx, db => sqlx::query_as(SQL).bind(since).fetch_all(db).await)?;
-        for (endpoint, app) in &rows {
-            record::disable(&mut tx, *app, *endpoint, DisabledReason::Failing, now).await?;
+        let mut rows: Vec<(EndpointId, AppId)> = on!(tx, db => sqlx::query_as(SQL).bind(since).fetch_all(db).await)?;
+        rows.sort_unstable();
+        applications::touch(&mut tx, rows.iter().map(|(_, app)| *app)).await?;
+        let mut disabled = Vec::with_capacity(rows.len());
+        for (endpoint, _) in &rows {
+            if record::disable(&mut tx, *endpoint, DisabledReason::Failing, now).await? {
+                disabled.push(*endpoint);
+            }
         }
         tx.commit().await?;
         for (_, app) in &rows {
             self.inner.signals.send(Signal::Changed(*app));
         }
-        Ok(rows.into_iter().map(|(endpoint, _)| endpoint).collect())
+        Ok(disabled)
     }
 
     /// The application that a path names, as the endpoint operations need it.
@@ -287,14 +308,18 @@ impl Store {
 /// A filter names only event types that are in the catalog.
 async fn check_event_types(tx: &mut Tx, org: &OrgId, spec: &EndpointSpec) -> Result<(), StoreError> {
     let Some(wanted) = &spec.event_types else { return Ok(()) };
-    let mut missing = Vec::new();
-    for name in wanted {
-        const SQL: &str = "SELECT 1 FROM event_type WHERE org = $1 AND name = $2";
-        let found: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(org).bind(name).fetch_optional(db).await)?;
-        if found.is_none() {
-            missing.push(name.as_str());
+    let found: Vec<String> = match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str =
+                "SELECT name FROM event_type WHERE org = $1 AND name IN (SELECT value FROM json_each($2))";
+            sqlx::query_scalar(SQL).bind(org).bind(codec::json(wanted)?).fetch_all(&mut **tx).await?
         }
-    }
+        Tx::Postgres(tx) => {
+            const SQL: &str = "SELECT name FROM event_type WHERE org = $1 AND name = ANY($2)";
+            sqlx::query_scalar(SQL).bind(org).bind(wanted).fetch_all(&mut **tx).await?
+        }
+    };
+    let missing: Vec<&str> = wanted.iter().filter(|name| !found.contains(name)).map(String::as_str).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -39,28 +39,18 @@ impl StoreError {
     }
 }
 
-/// SQLite's primary result codes that say "not now" and not "not this": busy, locked, read-only, I/O, full, cannot open.
-const SQLITE_NOT_NOW: [&str; 6] = ["5", "6", "8", "10", "13", "14"];
+/// What says "not this value", by SQLite's primary result codes: too big, constraint, mismatch. Everything else is about the store and
+/// not about what it was given, and may pass: busy, full, read-only, I/O, a file that somebody damaged.
+const SQLITE_REFUSALS: [i32; 3] = [18, 19, 20];
 
-/// PostgreSQL's classes that say so: connection, transaction rollback (deadlock, serialization), resources, operator
-/// intervention, system error, internal error, lock not available.
-const POSTGRES_NOT_NOW: [&str; 7] = ["08", "40", "53", "57", "58", "XX", "55"];
+/// The same by PostgreSQL's classes: data exception, integrity constraint, program limit.
+const POSTGRES_REFUSALS: [&str; 3] = ["22", "23", "54"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         let text = error.to_string();
         match error {
-            sqlx::Error::Database(inner) => {
-                let code = inner.code().unwrap_or_default().into_owned();
-                // SQLite's extended codes carry the primary one in their low byte.
-                let primary = code.parse::<i32>().map(|code| (code & 0xff).to_string()).unwrap_or_default();
-                let not_now = if code.len() == 5 {
-                    POSTGRES_NOT_NOW.contains(&&code[..2])
-                } else {
-                    SQLITE_NOT_NOW.contains(&primary.as_str())
-                };
-                if not_now { StoreError::Unavailable(text) } else { StoreError::Refused(text) }
-            }
+            sqlx::Error::Database(inner) if is_refusal(&inner.code().unwrap_or_default()) => StoreError::Refused(text),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
                 StoreError::Damaged(text)
             }
@@ -70,7 +60,39 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// PostgreSQL's codes have five characters; SQLite's are numbers whose low byte is the primary code.
+fn is_refusal(code: &str) -> bool {
+    match code.len() {
+        5 => POSTGRES_REFUSALS.contains(&&code[..2]),
+        _ => code.parse::<i32>().is_ok_and(|code| SQLITE_REFUSALS.contains(&(code & 0xff))),
+    }
+}
+
 /// Whether `error` says that a unique key is taken.
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|inner| inner.is_unique_violation())
+}
+
+/// Whether `error` says that there is no such table.
+pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|inner| inner.code().as_deref() == Some("42P01") || inner.message().starts_with("no such table"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_about_the_value_is_a_refusal() {
+        for code in ["22021", "23505", "54000", "18", "19", "2067", "1555", "20"] {
+            assert!(is_refusal(code), "{code}");
+        }
+        for code in
+            ["40P01", "57P01", "53300", "25006", "42P01", "08006", "5", "261", "10", "13", "8", "11", "26", "1", ""]
+        {
+            assert!(!is_refusal(code), "{code}");
+        }
+    }
 }

@@ -84,7 +84,11 @@ impl Store {
                 self.write_event_type(tenant, REPLACE, &spec, now).await?;
                 Ok(Put::Replaced(EventType { spec, updated_at: now, ..found }))
             }
-            None => Ok(Put::Created(self.create_event_type(tenant, spec, now).await?)),
+            None => match self.create_event_type(tenant, spec.clone(), now).await {
+                // Somebody else was quicker, a moment ago.
+                Err(StoreError::Taken(_)) => Box::pin(self.put_event_type(tenant, spec, now)).await,
+                made => made.map(Put::Created),
+            },
         }
     }
 

@@ -1,5 +1,7 @@
 //! Messages, as they are read.
 
+use std::time::Duration;
+
 use sqlx::QueryBuilder;
 
 use super::codec::{self, MESSAGE, MessageRow};
@@ -79,11 +81,13 @@ impl Store {
                 sql.push(")");
             }
             if let Some(channel) = &filter.channel {
-                sql.push(" AND channels LIKE ").push_bind(like_channel(channel)).push(" ESCAPE '\\'");
+                sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
             }
-            // An id says when it was made: times are ranges of the key.
+            // An id says when it was made, so times are ranges of the key too. Ids never lag behind, but run ahead for as long as a
+            // clock that was set back has not caught up.
             if let Some(before) = filter.before {
-                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
+                let ceiling = MessageId::floor(before.plus(CLOCK_SET_BACK));
+                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling);
             }
             if let Some(after) = filter.after {
                 sql.push(" AND accepted_at > ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
@@ -120,12 +124,18 @@ impl Store {
     }
 }
 
-/// The least id that is certainly later than `time`.
-fn ceiling(time: Time) -> MessageId {
-    MessageId::floor(time.plus(std::time::Duration::from_millis(1)))
+/// How far a clock may have been set back without messages missing from a list by time.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(2 * 3_600);
+
+/// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.
+pub(super) fn on_channel(store: &Store) -> &'static str {
+    match store.inner.engine {
+        super::Engine::Sqlite(_) => " AND instr(channels, ",
+        super::Engine::Postgres(_) => " AND strpos(channels, ",
+    }
 }
 
-/// A channel as it stands in the column's JSON text, for LIKE. The only wildcard that a channel may contain is `_`.
-pub(super) fn like_channel(channel: &str) -> String {
-    format!("%\"{}\"%", channel.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+/// A channel as it stands in that text: its characters need no escape.
+pub(super) fn quoted(channel: &str) -> String {
+    format!("\"{channel}\"")
 }

@@ -38,6 +38,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::domain::Time;
@@ -213,17 +214,20 @@ impl Store {
                 SQLITE_MIGRATIONS.run_direct(None, &mut *connection, false).await
             }
             Engine::Postgres(engine) => {
-                let mut connection = engine.engine.acquire().await?;
+                // Not given back: if a migration fails, the lock that it holds goes with the connection.
+                let mut connection = engine.engine.acquire().await?.detach();
                 let mut migrator = clone_of(&POSTGRES_MIGRATIONS);
                 // Only where it is missing: PostgreSQL asks for the right to create before it looks.
                 let there: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
                     .bind(postgres::SCHEMA)
-                    .fetch_optional(&mut *connection)
+                    .fetch_optional(&mut connection)
                     .await?;
                 if there.is_none() {
                     migrator.create_schema(postgres::SCHEMA);
                 }
-                migrator.run_direct(None, &mut *connection, false).await
+                let done = migrator.run_direct(None, &mut connection, false).await;
+                connection.close().await?;
+                done
             }
         };
         done.map_err(|error| match error {
@@ -239,9 +243,13 @@ impl Store {
     /// # Errors
     /// It does not answer, or its schema is older or newer; the sentence says which.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        let found: Option<i64> = read!(self, db => {
+        let found: Result<Option<i64>, sqlx::Error> = read!(self, db => {
             sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(db).await
-        })?;
+        });
+        let found = match found {
+            Err(error) if error::is_missing_table(&error) => None,
+            found => found?,
+        };
         let known = SQLITE_MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
         match found.unwrap_or(0) {
             version if version > known => Err(newer(version)),
@@ -305,21 +313,16 @@ impl Store {
     async fn check_master_key(&self) -> Result<(), StoreError> {
         const NAME: &str = "master-key-check";
         let mut tx = self.begin().await?;
-        let found: Option<Vec<u8>> = on!(tx, db => {
-            sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_optional(db).await
+        let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
+        // Of several processes that start at once with different keys, one is the first, and the others hear of it.
+        on!(tx, db => {
+            sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(NAME).bind(sealed).execute(db).await.map(drop)
         })?;
-        match found {
-            Some(sealed) => {
-                self.inner.master.open(NAME.as_bytes(), &sealed)?;
-            }
-            None => {
-                let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
-                on!(tx, db => {
-                    sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                        .bind(NAME).bind(sealed).execute(db).await.map(drop)
-                })?;
-            }
-        }
+        let sealed: Vec<u8> = on!(tx, db => {
+            sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_one(db).await
+        })?;
+        self.inner.master.open(NAME.as_bytes(), &sealed)?;
         tx.commit().await
     }
 

@@ -7,14 +7,20 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _};
+
 use super::accept::{AcceptItem, Refusal, accept_in};
 use super::signals::Admission;
-use super::{AppRef, Engine, Inner, Store, StoreError, Tx, on, read};
+use super::{AppRef, Engine, Inner, Store, StoreError, Tx, codec, on, read};
 use crate::domain::message::{MessageSpec, too_large};
 use crate::domain::{Invalid, Time, Uid};
 
-/// How many bytes of a name are read from a row: more than any name may have, so that too long ones are still refused.
-const NAME_BYTES: i32 = 2_000;
+/// How much of a name is read from a row: more than any name may have, so that too long ones are still refused.
+const NAME_LIMIT: i32 = 2_000;
+/// How many payload bytes one step takes at most, but for the first row.
+const STEP_BYTES: i64 = 8 * 1024 * 1024;
 /// The longest a stuck row waits until it is looked at again.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const SHORTEST_WAIT: Duration = Duration::from_secs(5);
@@ -54,10 +60,16 @@ pub struct OutboxDepth {
     pub stuck: i64,
 }
 
+/// When the relay looks at a row. A writer may have put anything there; the index is on the same words.
+const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
+const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
+
 /// A row that could not be routed, for people. The payload is not shown here: it can be of any size.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StuckRow {
+    /// Where it stands among the rows; a number to tell them apart by.
     pub id: i64,
+    /// As written, at most 300 characters.
     pub application: Option<String>,
     pub event_type: Option<String>,
     pub stuck_reason: String,
@@ -65,9 +77,34 @@ pub struct StuckRow {
     pub look_at: Time,
 }
 
-/// A row as it is read: bytes, because nobody has checked anything yet. `row` is what it is updated and deleted by.
-struct OutboxRow {
-    row: RowKey,
+/// A stuck row as it is read: bytes, for SQLite's text columns hold whatever was put there.
+#[derive(FromRow)]
+struct StuckColumns {
+    id: i64,
+    application: Option<Vec<u8>>,
+    event_type: Option<Vec<u8>>,
+    stuck_reason: Vec<u8>,
+    stuck_since: Time,
+    look_at: Time,
+}
+
+impl From<StuckColumns> for StuckRow {
+    fn from(row: StuckColumns) -> StuckRow {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        StuckRow {
+            id: row.id,
+            application: row.application.map(text),
+            event_type: row.event_type.map(text),
+            stuck_reason: text(row.stuck_reason),
+            stuck_since: row.stuck_since,
+            look_at: row.look_at,
+        }
+    }
+}
+
+/// A row as it is read: bytes, because nobody has checked anything yet.
+#[derive(sqlx::FromRow)]
+struct Columns {
     application: Option<Vec<u8>>,
     event_type: Option<Vec<u8>>,
     /// `None` with a size: larger than the limit, and therefore not read.
@@ -79,38 +116,29 @@ struct OutboxRow {
     stuck_since: Option<Time>,
 }
 
-/// PostgreSQL's rows are told apart by their place (they are locked, so it stays), because no key of the table is unique: a
-/// constraint could refuse a writer. SQLite's by their rowid.
+/// What a row is updated and deleted by. PostgreSQL's are told apart by their place (they are locked, so it stays), because no key of
+/// the table is unique: a constraint could refuse a writer. SQLite's by their rowid.
+#[derive(Clone)]
 enum RowKey {
     Id(i64),
     Place(String),
 }
 
-type Columns = (
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<i64>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Time>,
-);
+struct OutboxRow {
+    row: RowKey,
+    columns: Columns,
+}
 
 impl OutboxRow {
-    fn new(row: RowKey, columns: Columns) -> OutboxRow {
-        let (application, event_type, payload, payload_bytes, event_id, channels, occurred_at, stuck_since) = columns;
-        OutboxRow { row, application, event_type, payload, payload_bytes, event_id, channels, occurred_at, stuck_since }
-    }
-
     /// What the row asks for.
     fn item(&self, max_payload: usize, now: Time) -> Result<AcceptItem, Invalid> {
-        let application = required("application", self.application.as_deref())?;
+        let row = &self.columns;
+        let application = required("application", row.application.as_deref())?;
         let app = AppRef::parse(application).map_err(|wrong| Invalid::new("application", wrong.reason))?;
-        let event_type = required("event_type", self.event_type.as_deref())?.to_owned();
-        let event_id = text("event_id", self.event_id.as_deref())?;
-        let occurred_at = text("occurred_at", self.occurred_at.as_deref())?;
-        let payload = match (&self.payload, self.payload_bytes) {
+        let event_type = required("event_type", row.event_type.as_deref())?.to_owned();
+        let event_id = text("event_id", row.event_id.as_deref())?;
+        let occurred_at = text("occurred_at", row.occurred_at.as_deref())?;
+        let payload = match (&row.payload, row.payload_bytes) {
             (Some(payload), _) => payload.clone(),
             (None, Some(bytes)) => return Err(too_large(bytes.max(0) as usize, max_payload)),
             (None, None) => return Err(Invalid::new("payload", "is missing")),
@@ -118,7 +146,7 @@ impl OutboxRow {
         let spec = MessageSpec {
             event_type,
             event_id: event_id.map(|id| Uid::parse("event_id", id)).transpose()?,
-            channels: channels(text("channels", self.channels.as_deref())?),
+            channels: channels(text("channels", row.channels.as_deref())?),
             payload: payload.into(),
             occurred_at: occurred_at.map(written_time).transpose()?,
         };
@@ -127,12 +155,12 @@ impl OutboxRow {
     }
 
     fn name(&self) -> String {
-        let bytes = self.application.as_deref().unwrap_or_default();
+        let bytes = self.columns.application.as_deref().unwrap_or_default();
         String::from_utf8_lossy(bytes).chars().take(80).collect()
     }
 
     fn look_again(&self, now: Time) -> Time {
-        let stuck_for = self.stuck_since.map_or(Duration::ZERO, |since| now.since(since));
+        let stuck_for = self.columns.stuck_since.map_or(Duration::ZERO, |since| now.since(since));
         now.plus(stuck_for.clamp(SHORTEST_WAIT, LONGEST_WAIT))
     }
 }
@@ -210,77 +238,92 @@ async fn take(tx: &mut Tx, max_payload: usize, request: &RelayRequest) -> Result
     let max = max_payload as i64;
     match tx {
         Tx::Sqlite(tx) => {
-            const SQL: &str = "SELECT id,
-                     CAST(substr(application, 1, $3) AS BLOB), CAST(substr(event_type, 1, $3) AS BLOB),
-                     CASE WHEN octet_length(payload) <= $4 THEN CAST(payload AS BLOB) END, octet_length(payload),
-                     CAST(substr(event_id, 1, $3) AS BLOB), CAST(substr(channels, 1, $3) AS BLOB),
-                     CAST(substr(occurred_at, 1, $3) AS BLOB), stuck_since
-                 FROM outbox WHERE look_at <= $1 ORDER BY look_at, id LIMIT $2";
-            type Row = (
-                i64,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<i64>,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<Time>,
+            let sql = format!(
+                "SELECT rowid, octet_length(payload) FROM outbox WHERE {SQLITE_LOOK_AT} <= $1
+                 ORDER BY {SQLITE_LOOK_AT}, rowid LIMIT $2"
             );
-            let rows: Vec<Row> = sqlx::query_as(SQL)
+            let next: Vec<(i64, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
                 .bind(request.now)
                 .bind(request.limit)
-                .bind(NAME_BYTES)
-                .bind(max)
                 .fetch_all(&mut **tx)
                 .await?;
-            let row = |(id, a, e, p, n, i, c, o, s)| OutboxRow::new(RowKey::Id(id), (a, e, p, n, i, c, o, s));
-            Ok(rows.into_iter().map(row).collect())
+            // As bytes before anything is cut: SQLite's text functions stop at a NUL, and another name would come of it.
+            const SQL: &str = "SELECT rowid AS place, substr(CAST(application AS BLOB), 1, $2) AS application,
+                     substr(CAST(event_type AS BLOB), 1, $2) AS event_type,
+                     CASE WHEN octet_length(payload) <= $3 THEN CAST(payload AS BLOB) END AS payload,
+                     octet_length(payload) AS payload_bytes, substr(CAST(event_id AS BLOB), 1, $2) AS event_id,
+                     substr(CAST(channels AS BLOB), 1, $2) AS channels,
+                     substr(CAST(occurred_at AS BLOB), 1, $2) AS occurred_at,
+                     CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
+                 FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
+            let rows: Vec<(i64, Columns)> = sqlx::query(SQL)
+                .bind(codec::json(&fitting(next, max))?)
+                .bind(NAME_LIMIT)
+                .bind(max)
+                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: RowKey::Id(id), columns }).collect())
         }
         Tx::Postgres(tx) => {
-            const SQL: &str = "SELECT CAST(ctid AS text),
-                     convert_to(left(application, $3), 'UTF8'), convert_to(left(event_type, $3), 'UTF8'),
-                     CASE WHEN octet_length(payload) <= $4 THEN convert_to(payload, 'UTF8') END,
-                     CAST(octet_length(payload) AS bigint),
-                     convert_to(left(event_id, $3), 'UTF8'), convert_to(left(channels, $3), 'UTF8'),
-                     convert_to(left(occurred_at, $3), 'UTF8'), stuck_since
-                 FROM outbox WHERE look_at <= $1 ORDER BY look_at, id LIMIT $2 FOR UPDATE SKIP LOCKED";
-            type Row = (
-                String,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<i64>,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<Vec<u8>>,
-                Option<Time>,
+            let sql = format!(
+                "SELECT CAST(ctid AS text), CAST(octet_length(payload) AS bigint) FROM outbox
+                 WHERE {POSTGRES_LOOK_AT} <= $1 ORDER BY {POSTGRES_LOOK_AT}, id LIMIT $2 FOR UPDATE SKIP LOCKED"
             );
-            let rows: Vec<Row> = sqlx::query_as(SQL)
+            let next: Vec<(String, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
                 .bind(request.now)
                 .bind(request.limit)
-                .bind(NAME_BYTES)
-                .bind(max)
                 .fetch_all(&mut **tx)
                 .await?;
-            let row = |(place, a, e, p, n, i, c, o, s)| OutboxRow::new(RowKey::Place(place), (a, e, p, n, i, c, o, s));
-            Ok(rows.into_iter().map(row).collect())
+            const SQL: &str =
+                "SELECT CAST(ctid AS text) AS place, convert_to(left(application, $2), 'UTF8') AS application,
+                     convert_to(left(event_type, $2), 'UTF8') AS event_type,
+                     CASE WHEN octet_length(payload) <= $3 THEN convert_to(payload, 'UTF8') END AS payload,
+                     CAST(octet_length(payload) AS bigint) AS payload_bytes,
+                     convert_to(left(event_id, $2), 'UTF8') AS event_id,
+                     convert_to(left(channels, $2), 'UTF8') AS channels,
+                     convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
+                 FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
+            let rows: Vec<(String, Columns)> = sqlx::query(SQL)
+                .bind(fitting(next, max))
+                .bind(NAME_LIMIT)
+                .bind(max)
+                .try_map(|row: PgRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: RowKey::Place(place), columns }).collect())
         }
     }
+}
+
+/// The first of the rows whose payloads fit into one step together.
+fn fitting<K>(rows: Vec<(K, Option<i64>)>, max_payload: i64) -> Vec<K> {
+    let mut bytes = 0;
+    // What is over the limit is not read at all.
+    let weigh = |size: Option<i64>| size.filter(|size| *size <= max_payload).unwrap_or(0);
+    rows.into_iter()
+        .enumerate()
+        .take_while(|(n, (_, size))| {
+            bytes += weigh(*size);
+            *n == 0 || bytes <= STEP_BYTES
+        })
+        .map(|(_, (key, _))| key)
+        .collect()
 }
 
 async fn delete(tx: &mut Tx, rows: &[&RowKey]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    match tx {
+    let deleted = match tx {
         Tx::Sqlite(tx) => {
             let ids: Vec<i64> =
                 rows.iter().filter_map(|row| if let RowKey::Id(id) = row { Some(*id) } else { None }).collect();
-            sqlx::query("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each($1))")
-                .bind(super::codec::json(&ids)?)
+            sqlx::query("DELETE FROM outbox WHERE rowid IN (SELECT value FROM json_each($1))")
+                .bind(codec::json(&ids)?)
                 .execute(&mut **tx)
-                .await?;
+                .await?
+                .rows_affected()
         }
         Tx::Postgres(tx) => {
             let places: Vec<&str> = rows
@@ -290,35 +333,29 @@ async fn delete(tx: &mut Tx, rows: &[&RowKey]) -> Result<(), StoreError> {
             sqlx::query("DELETE FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[]))")
                 .bind(places)
                 .execute(&mut **tx)
-                .await?;
+                .await?
+                .rows_affected()
         }
+    };
+    // Never a message whose row stays: it would be accepted again.
+    match deleted == rows.len() as u64 {
+        true => Ok(()),
+        false => Err(StoreError::Unavailable(format!("{deleted} of {} outbox rows were there to delete", rows.len()))),
     }
-    Ok(())
 }
 
 async fn mark(tx: &mut Tx, row: &OutboxRow, reason: &str, now: Time) -> Result<(), StoreError> {
-    let (look_at, since) = (row.look_again(now), row.stuck_since.unwrap_or(now));
-    let reason = super::codec::plain(reason);
+    let (look_at, since) = (row.look_again(now), row.columns.stuck_since.unwrap_or(now));
+    let reason = codec::plain(reason);
     match (tx, &row.row) {
         (Tx::Sqlite(tx), RowKey::Id(id)) => {
-            sqlx::query("UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE id = $1")
-                .bind(id)
-                .bind(reason)
-                .bind(look_at)
-                .bind(since)
-                .execute(&mut **tx)
-                .await?;
+            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE rowid = $1";
+            sqlx::query(SQL).bind(id).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
         }
         (Tx::Postgres(tx), RowKey::Place(place)) => {
-            sqlx::query(
-                "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE ctid = CAST($1::text AS tid)",
-            )
-            .bind(place)
-            .bind(reason)
-            .bind(look_at)
-            .bind(since)
-            .execute(&mut **tx)
-            .await?;
+            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4
+                 WHERE ctid = CAST($1::text AS tid)";
+            sqlx::query(SQL).bind(place).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
         }
         _ => {}
     }
@@ -327,7 +364,8 @@ async fn mark(tx: &mut Tx, row: &OutboxRow, reason: &str, now: Time) -> Result<(
 
 /// An application of these names has come to be: rows that wait for it are looked at now.
 pub(super) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
-    const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND application = $1";
+    // The cast is for SQLite, whose writers may have put bytes there.
+    const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
     for name in names {
         on!(tx, db => sqlx::query(SQL).bind(*name).execute(db).await.map(drop))?;
     }
@@ -360,10 +398,14 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn outbox_has_work(&self, now: Time) -> Result<bool, StoreError> {
-        const SQL: &str = "SELECT 1 FROM outbox WHERE look_at <= $1 LIMIT 1";
+        let look_at = match &self.inner.engine {
+            Engine::Sqlite(_) => SQLITE_LOOK_AT,
+            Engine::Postgres(_) => POSTGRES_LOOK_AT,
+        };
+        let sql = sqlx::AssertSqlSafe(format!("SELECT 1 FROM outbox WHERE {look_at} <= $1 LIMIT 1"));
         let found: Option<i32> = match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_scalar(SQL).bind(now).fetch_optional(&engine.readers).await?,
-            Engine::Postgres(engine) => sqlx::query_scalar(SQL).bind(now).fetch_optional(&engine.engine).await?,
+            Engine::Sqlite(engine) => sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.readers).await?,
+            Engine::Postgres(engine) => sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.engine).await?,
         };
         Ok(found.is_some())
     }
@@ -396,10 +438,25 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn outbox_stuck(&self, limit: i64) -> Result<Vec<StuckRow>, StoreError> {
-        const SQL: &str = "SELECT id, substr(application, 1, 300) AS application,
-                 substr(event_type, 1, 300) AS event_type, stuck_reason, stuck_since, look_at
-             FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY stuck_since, id LIMIT $1";
-        Ok(read!(self, db => sqlx::query_as(SQL).bind(limit).fetch_all(db).await)?)
+        // What a writer put into columns of ours is no reason to show nothing.
+        let sql = match &self.inner.engine {
+            Engine::Sqlite(_) => {
+                "SELECT rowid AS id, substr(CAST(application AS BLOB), 1, 300) AS application,
+                     substr(CAST(event_type AS BLOB), 1, 300) AS event_type, CAST(stuck_reason AS BLOB) AS stuck_reason,
+                     CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since ELSE 0 END AS stuck_since,
+                     CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END AS look_at
+                 FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY outbox.stuck_since, rowid LIMIT $1"
+            }
+            Engine::Postgres(_) => {
+                "SELECT coalesce(id, 0) AS id, convert_to(left(application, 300), 'UTF8') AS application,
+                     convert_to(left(event_type, 300), 'UTF8') AS event_type,
+                     convert_to(stuck_reason, 'UTF8') AS stuck_reason, coalesce(stuck_since, 0) AS stuck_since,
+                     coalesce(look_at, 0) AS look_at
+                 FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY outbox.stuck_since, outbox.id LIMIT $1"
+            }
+        };
+        let rows: Vec<StuckColumns> = read!(self, db => sqlx::query_as(sql).bind(limit).fetch_all(db).await)?;
+        Ok(rows.into_iter().map(StuckRow::from).collect())
     }
 }
 

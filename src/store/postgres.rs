@@ -46,7 +46,8 @@ impl Postgres {
                 |connection, _| {
                     Box::pin(async move {
                         // A statement that takes longer than this is stuck; the caller has given up long before.
-                        let setup = format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'");
+                        // None of our statements runs long enough to be worth compiling.
+                        let setup = format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'; SET jit = off");
                         connection.execute(sqlx::AssertSqlSafe(setup)).await?;
                         Ok(())
                     })
@@ -60,6 +61,12 @@ impl Postgres {
         let version: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(&engine).await?;
         if version.parse::<i32>().unwrap_or(0) < LEAST_VERSION {
             return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is needed, this one is {version}")));
+        }
+        let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&engine).await?;
+        if encoding != "UTF8" {
+            return Err(StoreError::Unusable(format!(
+                "the database must be encoded in UTF8, this one is in {encoding}: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            )));
         }
         Ok(Postgres { front: pool(FRONT_CONNECTIONS).connect_lazy_with(options), engine })
     }

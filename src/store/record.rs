@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Store, StoreError, Tx, codec, on, rollups, sqlite};
+use super::{Store, StoreError, Tx, applications, codec, on, rollups, sqlite};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Next, Progress};
 use crate::domain::endpoint::DisabledReason;
-use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 
 /// An attempt that was made, and what it makes of its delivery.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct Finished {
 pub enum Recorded {
     /// The delivery is where `next` says.
     Applied,
-    /// Somebody resent, canceled or deleted it meanwhile: that stands.
+    /// Somebody resent, canceled or deleted it meanwhile, or this was recorded before: what the store has stands.
     Superseded,
     /// The slot has another owner now: what that one does stands.
     Fenced,
@@ -59,14 +59,16 @@ impl Store {
 pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
     let epochs = epochs(tx).await?;
     let current = |one: &Finished| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
-    // Sorted: two processes that record on the same rows wait for each other in one order.
-    let mut mine: Vec<&Finished> = finished.iter().filter(|one| current(one)).collect();
-    mine.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id));
-    let applied = advance(tx, &mine).await?;
+    let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
+    for round in rounds(finished.iter().filter(|one| current(one))) {
+        let moved = advance(tx, &round).await?;
+        let moved = round.iter().filter(|one| moved.contains(&(one.attempt.message_id, one.attempt.endpoint_id)));
+        applied.extend(moved.map(|one| one.attempt.id));
+    }
     let recorded: Vec<Recorded> = finished
         .iter()
         .map(|one| match () {
-            () if applied.contains(&(one.attempt.message_id, one.attempt.endpoint_id)) => Recorded::Applied,
+            () if applied.contains(&one.attempt.id) => Recorded::Applied,
             () if current(one) => Recorded::Superseded,
             () => Recorded::Fenced,
         })
@@ -74,15 +76,43 @@ pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<
     for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Superseded) {
         count_attempt(tx, one).await?;
     }
-    append(tx, finished).await?;
-    note_health(tx, finished).await?;
-    for one in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Applied).map(|(one, _)| one) {
+    // What was recorded before (a commit that came through after all) is not counted again.
+    let mut new = append(tx, finished).await?;
+    let new: Vec<&Finished> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
+    let gone = |one: &&Finished| one.disable.is_some() && applied.contains(&one.attempt.id);
+    let disabled: BTreeMap<EndpointId, &Finished> =
+        finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
+    applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
+    note_health(tx, &new).await?;
+    for (endpoint, one) in disabled {
         if let Some(reason) = one.disable {
-            disable(tx, one.attempt.app_id, one.attempt.endpoint_id, reason, one.attempt.at).await?;
+            disable(tx, endpoint, reason, one.attempt.at).await?;
         }
     }
-    rollups::add(tx, finished).await?;
+    rollups::add(tx, &new).await?;
     Ok(recorded)
+}
+
+/// Two attempts of one delivery may wait in one batch (the store was away): each is a step of its own, in their order. Each round is
+/// sorted: two processes that record on the same rows wait for each other in one order.
+fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finished>> {
+    let mut sorted: Vec<&Finished> = finished.collect();
+    sorted.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id, one.before.attempts));
+    let mut rounds: Vec<Vec<&Finished>> = Vec::new();
+    let mut round = 0;
+    let mut before: Option<&Finished> = None;
+    for one in sorted {
+        let same = |other: &Finished| {
+            (other.attempt.message_id, other.attempt.endpoint_id) == (one.attempt.message_id, one.attempt.endpoint_id)
+        };
+        round = if before.is_some_and(same) { round + 1 } else { 0 };
+        if rounds.len() <= round {
+            rounds.push(Vec::new());
+        }
+        rounds[round].push(one);
+        before = Some(one);
+    }
+    rounds
 }
 
 async fn epochs(tx: &mut Tx) -> Result<HashMap<i16, i64>, StoreError> {
@@ -184,12 +214,14 @@ async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
 const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, number, trigger, at, url, \
      request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
 
-/// Appends the attempts; one that is there already (the commit before came through after all) is left alone.
-async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreError> {
+/// Appends the attempts and gives back which are new; one that is there already is left alone.
+async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<HashSet<AttemptId>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
+            let mut new = HashSet::with_capacity(finished.len());
             for chunk in sqlite::chunks(finished, 16) {
-                sqlite::values(ATTEMPT_INSERT, chunk, " ON CONFLICT DO NOTHING", |mut row, one| {
+                let tail = " ON CONFLICT DO NOTHING RETURNING id";
+                let mut statement = sqlite::values(ATTEMPT_INSERT, chunk, tail, |mut row, one| {
                     let attempt = &one.attempt;
                     row.push_bind(attempt.id.0)
                         .push_bind(attempt.message_id.0)
@@ -207,26 +239,28 @@ async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreError> {
                         .push_bind(codec::lines(&attempt.outcome.response_headers))
                         .push_bind(attempt.outcome.response_body.to_vec())
                         .push_bind(attempt.next_at);
-                })
-                .build()
-                .execute(&mut **tx)
-                .await?;
+                });
+                let ids: Vec<AttemptId> = statement.build_query_scalar().fetch_all(&mut **tx).await?;
+                new.extend(ids);
             }
-            Ok(())
+            Ok(new)
         }
         Tx::Postgres(tx) => append_postgres(tx, finished).await,
     }
 }
 
-async fn append_postgres(connection: &mut sqlx::PgConnection, finished: &[Finished]) -> Result<(), StoreError> {
+async fn append_postgres(
+    connection: &mut sqlx::PgConnection,
+    finished: &[Finished],
+) -> Result<HashSet<AttemptId>, StoreError> {
     fn column<'f, T>(finished: &'f [Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
         finished.iter().map(|one| &one.attempt).map(of).collect()
     }
     const TAIL: &str =
         "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::smallint[],
          $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::text[],
-         $15::bytea[], $16::bigint[]) ON CONFLICT DO NOTHING";
-    sqlx::query(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
+         $15::bytea[], $16::bigint[]) ON CONFLICT DO NOTHING RETURNING id";
+    let new: Vec<AttemptId> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
         .bind(column(finished, |a| a.id.0))
         .bind(column(finished, |a| a.message_id.0))
         .bind(column(finished, |a| a.endpoint_id.0))
@@ -243,68 +277,64 @@ async fn append_postgres(connection: &mut sqlx::PgConnection, finished: &[Finish
         .bind(column(finished, |a| codec::lines(&a.outcome.response_headers)))
         .bind(column(finished, |a| &*a.outcome.response_body))
         .bind(column(finished, |a| a.next_at.map(Time::micros)))
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(new.into_iter().collect())
 }
 
 /// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Almost always
-/// there is nothing to write.
-async fn note_health(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreError> {
-    let mut failing: BTreeMap<EndpointId, Time> = BTreeMap::new();
-    let mut well: BTreeMap<EndpointId, ()> = BTreeMap::new();
+/// there is nothing to write. An endpoint that did both in one batch counts as well: it does not do nothing but fail.
+async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
+    let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
     for one in finished {
-        let (endpoint, at) = (one.attempt.endpoint_id, one.attempt.at);
-        if one.attempt.outcome.delivered() {
-            well.insert(endpoint, ());
-        } else {
-            failing.entry(endpoint).and_modify(|first| *first = (*first).min(at)).or_insert(at);
-        }
+        let failed_at = (!one.attempt.outcome.delivered()).then_some(one.attempt.at);
+        let since = health.entry(one.attempt.endpoint_id).or_insert(failed_at);
+        *since = failed_at.and_then(|at| since.map(|first| first.min(at)));
     }
-    failing.retain(|endpoint, _| !well.contains_key(endpoint));
-    for (endpoint, since) in failing {
-        const SQL: &str = "UPDATE endpoint SET failing_since = $2 WHERE id = $1 AND failing_since IS NULL";
-        on!(tx, db => sqlx::query(SQL).bind(endpoint).bind(since).execute(db).await.map(drop))?;
-    }
-    let well = codec::uuids(well.keys());
-    if well.is_empty() {
+    let health: Vec<(EndpointId, Option<Time>)> = health.into_iter().collect();
+    if health.is_empty() {
         return Ok(());
     }
     match tx {
         Tx::Sqlite(tx) => {
-            sqlx::query(
-                "UPDATE endpoint SET failing_since = NULL
-                 WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND failing_since IS NOT NULL",
-            )
-            .bind(sqlite::id_list(well))
-            .execute(&mut **tx)
-            .await?;
-        }
-        Tx::Postgres(tx) => {
-            sqlx::query("UPDATE endpoint SET failing_since = NULL WHERE id = ANY($1) AND failing_since IS NOT NULL")
-                .bind(well)
+            for chunk in sqlite::chunks(&health, 2) {
+                let tail = ") UPDATE endpoint SET failing_since = new.since FROM new
+                     WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)";
+                sqlite::values("WITH new (id, since) AS (", chunk, tail, |mut row, (endpoint, since)| {
+                    row.push_bind(endpoint.0).push_bind(*since);
+                })
+                .build()
                 .execute(&mut **tx)
                 .await?;
+            }
+        }
+        Tx::Postgres(tx) => {
+            sqlx::query(
+                "UPDATE endpoint SET failing_since = new.since
+                 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, since)
+                 WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)",
+            )
+            .bind(codec::uuids(health.iter().map(|(endpoint, _)| endpoint)))
+            .bind(health.iter().map(|(_, since)| since.map(Time::micros)).collect::<Vec<Option<i64>>>())
+            .execute(&mut **tx)
+            .await?;
         }
     }
     Ok(())
 }
 
-/// Disables an endpoint on behalf of the engine. What is pending waits until somebody enables it again.
+/// Disables an endpoint on behalf of the engine, which has [touched](applications::touch) its application. What is pending waits until
+/// somebody enables it again.
 pub(super) async fn disable(
     tx: &mut Tx,
-    app: AppId,
     endpoint: EndpointId,
     reason: DisabledReason,
     at: Time,
 ) -> Result<bool, StoreError> {
-    const ENDPOINT: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, updated_at = $3
+    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, updated_at = $3
          WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL";
     let changed = on!(tx, db => {
-        sqlx::query(ENDPOINT).bind(endpoint).bind(reason.word()).bind(at).execute(db).await.map(|done| done.rows_affected())
+        sqlx::query(SQL).bind(endpoint).bind(reason.word()).bind(at).execute(db).await.map(|done| done.rows_affected())
     })?;
-    if changed > 0 {
-        super::applications::touch(tx, app).await?;
-    }
     Ok(changed > 0)
 }

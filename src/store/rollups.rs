@@ -87,7 +87,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Adds a batch of records to the counts of their minutes.
-pub(super) async fn add(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreError> {
+pub(super) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(&str, Uuid, Time), Counts> = BTreeMap::new();
     for one in finished {
         let minute = one.attempt.at.floor(MINUTE);
@@ -110,6 +110,7 @@ pub(super) async fn add(tx: &mut Tx, finished: &[Finished]) -> Result<(), StoreE
                 .await?;
             }
         }
+        Tx::Postgres(_) if rows.is_empty() => {}
         Tx::Postgres(tx) => {
             let mut statement = sqlx::query(sqlx::AssertSqlSafe(POSTGRES.as_str()))
                 .bind(rows.iter().map(|((org, ..), _)| *org).collect::<Vec<&str>>())

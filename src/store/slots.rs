@@ -61,10 +61,8 @@ impl Store {
         })?;
         const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1";
         on!(tx, db => sqlx::query(RENEW).bind(process.id).bind(until).execute(db).await.map(drop))?;
-        const PROCESSES: &str = "SELECT count(*) FROM process WHERE expires_at > $1";
-        let alive: i64 = on!(tx, db => sqlx::query_scalar(PROCESSES).bind(clock).fetch_one(db).await)?;
         let mine = leases(&mut tx, process.id).await?;
-        let missing = share_of(alive).saturating_sub(mine.len());
+        let missing = share(&mut tx, clock).await?.saturating_sub(mine.len());
         if missing > 0 {
             take(&mut tx, process.id, clock, until, missing as i64).await?;
         }
@@ -80,10 +78,9 @@ impl Store {
     pub async fn fair_share(&self, now: Time) -> Result<usize, StoreError> {
         let mut tx = self.begin().await?;
         let clock = Store::lease_clock(&mut tx, now).await?;
-        const PROCESSES: &str = "SELECT count(*) FROM process WHERE expires_at > $1";
-        let alive: i64 = on!(tx, db => sqlx::query_scalar(PROCESSES).bind(clock).fetch_one(db).await)?;
+        let share = share(&mut tx, clock).await?;
         tx.commit().await?;
-        Ok(share_of(alive))
+        Ok(share)
     }
 
     /// Hands slots back, so that another process takes them at once and not after [`LEASE`].
@@ -92,9 +89,12 @@ impl Store {
     /// The store is away.
     pub async fn hand_back(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        const SQL: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot = $2";
-        for slot in slots {
-            on!(tx, db => sqlx::query(SQL).bind(process).bind(i16::from(*slot)).execute(db).await.map(drop))?;
+        // Numbers of ours, at most 256: they may be part of the text, which then is the same for both.
+        let list: Vec<String> = slots.iter().map(u8::to_string).collect();
+        let sql =
+            format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({})", list.join(", "));
+        if !slots.is_empty() {
+            on!(tx, db => sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(process).execute(db).await.map(drop))?;
         }
         tx.commit().await
     }
@@ -133,8 +133,16 @@ impl Store {
     }
 }
 
-fn share_of(alive: i64) -> usize {
-    SLOTS.div_ceil(usize::try_from(alive).unwrap_or(1).max(1))
+/// An even share among the processes that are alive. On SQLite there is one, whatever a crashed one has left behind.
+async fn share(tx: &mut Tx, clock: Time) -> Result<usize, StoreError> {
+    let alive: i64 = match tx {
+        Tx::Sqlite(_) => 1,
+        Tx::Postgres(tx) => {
+            const SQL: &str = "SELECT count(*) FROM process WHERE expires_at > $1";
+            sqlx::query_scalar(SQL).bind(clock).fetch_one(&mut **tx).await?
+        }
+    };
+    Ok(SLOTS.div_ceil(usize::try_from(alive).unwrap_or(1).max(1)))
 }
 
 async fn leases(tx: &mut Tx, owner: Uuid) -> Result<Leases, StoreError> {
@@ -157,9 +165,9 @@ async fn take(tx: &mut Tx, owner: Uuid, clock: Time, until: Time, most: i64) -> 
         Tx::Postgres(tx) => {
             // Processes that come at the same moment take different slots instead of waiting for each other.
             sqlx::query(
-                "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE slot IN
-                     (SELECT slot FROM slot WHERE owner IS NULL OR expires_at < $3
-                      ORDER BY slot LIMIT $4 FOR UPDATE SKIP LOCKED)",
+                "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE slot = ANY(ARRAY(
+                     SELECT slot FROM slot WHERE owner IS NULL OR expires_at < $3
+                     ORDER BY slot LIMIT $4 FOR UPDATE SKIP LOCKED))",
             )
             .bind(owner)
             .bind(until)

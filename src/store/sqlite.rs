@@ -56,6 +56,7 @@ impl Sqlite {
             .map_err(cannot)?;
         let sqlite = Sqlite { writer, readers, path: path.to_owned(), lock: std::sync::Mutex::new(None) };
         sqlite.check_version().await?;
+        sqlite.check_encoding().await?;
         Ok(sqlite)
     }
 
@@ -71,6 +72,16 @@ impl Sqlite {
         Err(StoreError::Unusable(format!(
             "this binary was built with SQLite {text}, which can damage its file; build it with {a}.{b}.{c} or newer"
         )))
+    }
+
+    /// A file that the team made may hold its text in UTF-16, whose bytes are not those that were inserted.
+    async fn check_encoding(&self) -> Result<(), StoreError> {
+        let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&self.readers).await?;
+        if encoding == "UTF-8" {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(StoreError::Unusable(format!("the SQLite file {path} must be encoded in UTF-8, it is in {encoding}")))
     }
 
     /// Takes the lock of the one process that serves the file.

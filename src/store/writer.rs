@@ -120,7 +120,8 @@ pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
 fn gather(first: Write, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
     let mut bytes = first.bytes();
     let mut batch = vec![first];
-    while batch.len() < BATCH && bytes < BATCH_BYTES {
+    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event ids in order.
+    while batch.len() < BATCH && bytes < BATCH_BYTES && !matches!(batch.last(), Some(Write::Relay(..))) {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.bytes();
         batch.push(next);
@@ -204,11 +205,15 @@ async fn commit(inner: &Inner, batch: &[Write]) -> Result<Stored, StoreError> {
     if !items.is_empty() {
         stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items).await?);
     }
+    // The records come last: they may change applications, and what the others remember of those must be what is committed.
     for write in batch {
-        match write {
-            Write::Accept(..) => {}
-            Write::Record(finished, _) => stored.recorded.push(record_in(&mut tx, finished).await?),
-            Write::Relay(request, _) => stored.relayed.push(relay_in(inner, &mut tx, request).await?),
+        if let Write::Relay(request, _) = write {
+            stored.relayed.push(relay_in(inner, &mut tx, request).await?);
+        }
+    }
+    for write in batch {
+        if let Write::Record(finished, _) = write {
+            stored.recorded.push(record_in(&mut tx, finished).await?);
         }
     }
     tx.commit().await?;

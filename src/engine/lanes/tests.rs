@@ -25,7 +25,7 @@ fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEndpoin
         created_at: START,
         updated_at: START,
     };
-    let signing = Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]);
+    let signing = Ok(Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]));
     Arc::new(LiveEndpoint { org: OrgId::default_org(), version: 1, endpoint, app_throttle: None, url: None, signing })
 }
 

@@ -1,0 +1,65 @@
+//! The conformance suite of the store: every method, driven by the same test code on SQLite and on PostgreSQL. What
+//! one of them does differently fails here.
+//!
+//! One file per story under `store/`; `store/home.rs` is what they stand on: a [`home::Home`] is a fresh database on
+//! either engine, and `on_both!` makes of one story a test for each.
+
+mod support;
+
+#[macro_use]
+#[path = "store/home.rs"]
+mod home;
+
+#[path = "store/accept.rs"]
+mod accept;
+#[path = "store/applications.rs"]
+mod applications;
+#[path = "store/away.rs"]
+mod away;
+#[path = "store/deliveries.rs"]
+mod deliveries;
+#[path = "store/endpoints.rs"]
+mod endpoints;
+#[path = "store/event_types.rs"]
+mod event_types;
+#[path = "store/faults.rs"]
+mod faults;
+#[path = "store/keys.rs"]
+mod keys;
+#[path = "store/opening.rs"]
+mod opening;
+#[path = "store/outbox.rs"]
+mod outbox;
+#[path = "store/reading.rs"]
+mod reading;
+#[path = "store/record.rs"]
+mod record;
+#[path = "store/retention.rs"]
+mod retention;
+#[path = "store/slots.rs"]
+mod slots;
+#[path = "store/writers.rs"]
+mod writers;
+
+use std::fs;
+use std::path::Path;
+
+fn read_all(folder: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    files.map(|file| fs::read_to_string(file.expect("a file").path()).expect("its text")).collect()
+}
+
+#[test]
+fn the_suite_drives_every_method_of_the_store() {
+    let (sources, suite) = (read_all("src/store"), read_all("tests/store"));
+    let methods: Vec<&str> = sources
+        .lines()
+        .filter_map(|line| line.strip_prefix("    pub async fn ")?.split_once('('))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(methods.len() > 50, "the methods are not where they were: {methods:?}");
+    let called = |name: &&str| suite.contains(&format!(".{name}(")) || suite.contains(&format!("Store::{name}("));
+    let missing: Vec<&str> = methods.into_iter().filter(|name| !called(name)).collect();
+    assert!(missing.is_empty(), "no story of tests/store calls {missing:?}");
+}

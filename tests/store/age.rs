@@ -1,0 +1,67 @@
+//! What is older than the retention goes, step by step, with all that hangs on it, and nothing else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sendoff::domain::Time;
+use sendoff::domain::delivery::Next;
+use sendoff::store::Store;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::home::*;
+
+/// A day of its own for the holder.
+async fn day() -> (MutexGuard<'static, ()>, impl Fn(u64) -> Time) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    static DAYS: AtomicU64 = AtomicU64::new(1);
+    let guard = ONE_AT_A_TIME.lock().await;
+    let day = DAYS.fetch_add(1, Ordering::Relaxed);
+    (guard, move |seconds| later(day * 86_400 + seconds))
+}
+
+on_both! {
+    async fn what_is_older_goes_in_steps_with_all_that_hangs_on_it(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let (_alone, at) = day().await;
+        for second in 0..121u64 {
+            // Within a batch ids are made in the order of the queue.
+            let offers = (0..10u64).map(|n| {
+                let mut one = item(app.id);
+                one.spec.event_id = Some(uid(&format!("event-{second}-{n}")));
+                one.at = at(second);
+                store.accept(one)
+            });
+            for offered in futures_util::future::join_all(offers).await {
+                offered.unwrap().unwrap();
+            }
+        }
+        let all: Vec<_> = {
+            let lane = sendoff::store::deliveries::LaneWants { endpoint: made.id, fresh: 5_000, retries: 1 };
+            store.waiting(&[lane]).await.unwrap()
+        };
+        assert_eq!(all.len(), 1_210);
+        let done = all.iter().map(|one| {
+            let mut done = finished(app.id, one, answered(200), Next::Delivered);
+            done.attempt.at = one.due_at;
+            done
+        });
+        store.record(done.collect()).await.unwrap();
+
+        let mut steps = Vec::new();
+        while steps.last() != Some(&0) {
+            steps.push(store.expire(at(120)).await.unwrap());
+        }
+        let step = Store::EXPIRE_STEP;
+        assert_eq!(steps, [step, step, 1_200 - 2 * step, 0]);
+        for table in ["message", "delivery", "attempt", "message_key"] {
+            let left = home.number(&format!("SELECT count(*) FROM {table}")).await;
+            assert_eq!(left, 10, "{table}: what was accepted at the cutoff");
+        }
+        let mut again = item(app.id);
+        (again.spec.event_id, again.at) = (Some(uid("event-1-1")), at(200));
+        assert!(offer(store, again).await.is_ok(), "its id is free again");
+        let mut again = item(app.id);
+        (again.spec.event_id, again.at) = (Some(uid("event-120-1")), at(200));
+        assert!(offer(store, again).await.is_err(), "this one is still there");
+    }
+}

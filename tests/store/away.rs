@@ -1,0 +1,72 @@
+//! The store is away for a while: nothing is accepted, everybody is told, and it goes on by itself.
+
+use std::time::Duration;
+
+use sendoff::store::{Location, StoreError};
+use sqlx::Executor;
+
+use crate::home::*;
+use crate::support::{Durability, Postgres, SOON, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_crashes_and_comes_back() {
+    let server = Postgres::start(Durability::On);
+    let home = Home::of(Location::parse(&server.fresh_database()).unwrap(), None).await;
+    let (app, made) = customer(&home.store, "acme").await;
+    let kept = accept(&home.store, app.id).await;
+    server.crash();
+    for _ in 0..2 {
+        let refused = home.store.accept(item(app.id)).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    }
+    let done =
+        finished(app.id, &sendoff_waiting(&kept, made.id), answered(200), sendoff::domain::delivery::Next::Delivered);
+    assert!(home.store.record(vec![done.clone()]).await.is_err_and(|error| error.transient()));
+    assert!(home.store.ready().await.is_err_and(|error| error.transient()));
+    assert!(home.store.application(&tenant(), &app.id.into()).await.is_err_and(|error| error.transient()));
+    server.restart();
+    eventually("the store takes messages again", SOON, async || home.store.accept(item(app.id)).await.ok())
+        .await
+        .unwrap();
+    assert_eq!(
+        home.number("SELECT count(*) FROM message").await,
+        2,
+        "what was answered, and nothing of what was refused"
+    );
+    home.store.ready().await.unwrap();
+    assert_eq!(home.store.record(vec![done]).await.unwrap(), [sendoff::store::record::Recorded::Applied]);
+}
+
+/// A delivery as the engine has it in memory.
+fn sendoff_waiting(
+    message: &sendoff::domain::message::Message,
+    endpoint: sendoff::domain::EndpointId,
+) -> sendoff::store::deliveries::Waiting {
+    sendoff::store::deliveries::Waiting {
+        message_id: message.id,
+        endpoint_id: endpoint,
+        state: sendoff::domain::delivery::State::Fresh,
+        due_at: NOW,
+        progress: progress(0, 0, 0, sendoff::domain::attempt::Trigger::Scheduled),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_somebody_else_holds_for_too_long() {
+    let home = Home::sqlite().await;
+    let app = application(&home.store, "acme").await;
+    let Raw::Sqlite(mut holder) = home.connect().await else { panic!("SQLite") };
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
+    let refused = home.store.accept(item(app.id)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(home.store.application(&tenant(), &app.id.into()).await.unwrap().is_some(), "reading goes on");
+    // Held for a moment only, it is waited for.
+    let offered = tokio::spawn({
+        let (store, one) = (home.store.clone(), item(app.id));
+        async move { store.accept(one).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    holder.execute("COMMIT").await.unwrap();
+    offered.await.unwrap().unwrap().unwrap();
+    assert_eq!(home.number("SELECT count(*) FROM message").await, 1);
+}

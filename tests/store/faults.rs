@@ -1,0 +1,87 @@
+//! One endpoint that cannot be read takes nobody down with it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::secret::MasterKey;
+
+use crate::home::*;
+
+async fn with_headers(home: &crate::home::Home, app: sendoff::domain::AppId) -> Endpoint {
+    let headers = BTreeMap::from([("x-token".to_owned(), "s3cret".to_owned())]);
+    endpoint(&home.store, app, EndpointSpec { headers, ..endpoint_spec() }).await
+}
+
+/// SQL that names an endpoint on either database.
+fn of(home: &crate::home::Home, sql: &str, id: sendoff::domain::EndpointId) -> String {
+    let literal = match home.is_sqlite() {
+        true => format!("x'{}'", id.0.simple()),
+        false => format!("'{}'", id.0),
+    };
+    sql.replace("{id}", &literal)
+}
+
+on_both! {
+    async fn an_endpoint_that_cannot_be_read_fails_alone(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        let well = endpoint(store, app.id, endpoint_spec()).await;
+        let mut broken = Vec::new();
+        for damage in [
+            "DELETE FROM endpoint_secret WHERE endpoint_id = {id}",
+            home.either(
+                "UPDATE endpoint_secret SET sealed = x'0102' WHERE endpoint_id = {id}",
+                "UPDATE endpoint_secret SET sealed = '\\x0102' WHERE endpoint_id = {id}",
+            ),
+            home.either(
+                "UPDATE endpoint SET headers = x'01020304050607' WHERE id = {id}",
+                "UPDATE endpoint SET headers = '\\x01020304050607' WHERE id = {id}",
+            ),
+            "UPDATE endpoint SET extra_signatures = 'nonsense' WHERE id = {id}",
+            "UPDATE endpoint SET retry_schedule = '[-1, 1e300, null]' WHERE id = {id}",
+            "UPDATE endpoint SET signature_type = 'rot13' WHERE id = {id}",
+        ] {
+            let made = with_headers(home, app.id).await;
+            home.execute(&of(home, damage, made.id)).await;
+            broken.push(made.id);
+        }
+        let store = home.another().await;
+        accept(&store, app.id).await;
+        assert_eq!(waiting(&store, well.id).await.len(), 1);
+        let lives = store.live_endpoints(&[vec![well.id], broken.clone()].concat()).await.unwrap();
+        assert_eq!(lives.len(), 7);
+        for live in &lives {
+            let fine = live.endpoint.id == well.id;
+            assert_eq!(live.signing.is_ok(), fine, "{:?}", live.endpoint);
+            if let Err(sentence) = &live.signing {
+                assert!(sentence.contains("cannot be read"), "{sentence}");
+            }
+        }
+        for id in &broken {
+            assert_eq!(waiting(&store, *id).await.len(), 1, "nothing is lost: its attempts say what is wrong");
+        }
+        assert_eq!(store.endpoints(&tenant(), app.id, &first()).await.unwrap().data.len(), 7, "it is there to be repaired");
+
+        // Repaired by a new secret, by being written anew, or deleted.
+        let grace = Duration::from_secs(60);
+        assert!(store.rotate_secret(&tenant(), app.id, broken[1], &secret(), grace, later(1)).await.unwrap());
+        for id in &broken[2..] {
+            assert!(store.update_endpoint(&tenant(), app.id, *id, endpoint_spec(), NOW).await.unwrap().is_some());
+        }
+        assert!(store.delete_endpoint(&tenant(), app.id, broken[0], NOW).await.unwrap());
+        let lives = store.live_endpoints(&broken).await.unwrap();
+        assert_eq!((lives.len(), lives.iter().filter(|live| live.signing.is_ok()).count()), (5, 5));
+    }
+
+    /// A backup with another key: nothing is sent unsigned, nothing falls over.
+    async fn under_another_master_key_nothing_signs(home) {
+        let (app, made) = customer(&home.store, "acme").await;
+        let other = open(&home.location, &MasterKey::generate()).await;
+        let live = other.live_endpoints(&[made.id]).await.unwrap().remove(0);
+        assert!(live.signing.is_err());
+        assert!(other.endpoint_secret(&tenant(), app.id, made.id).await.is_err());
+        accept(&other, app.id).await;
+        assert_eq!(waiting(&other, made.id).await.len(), 1);
+    }
+}

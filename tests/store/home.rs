@@ -1,0 +1,295 @@
+//! What the stories stand on.
+//!
+//! * A [`Home`] – a fresh database on one of the two engines, with its schema, its master key and a first [`Store`]. Another
+//!   handle to it ([`Home::another`]) is what another process would have: caches and writers of its own.
+//! * [`on_both!`] – makes of one story a test on SQLite and one on PostgreSQL.
+//! * Short words for what the stories bring along: applications, endpoints, messages, attempts. Their time is [`NOW`] and what is
+//!   a little later ([`later`]): nothing here asks a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sendoff::domain::application::{Application, ApplicationSpec};
+use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
+use sendoff::domain::delivery::{Next, Progress, State};
+use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::message::{Message, MessageSpec};
+use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
+use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
+use sendoff::store::accept::{AcceptItem, Verdict};
+use sendoff::store::deliveries::{DeliveryView, LaneWants, Waiting};
+use sendoff::store::record::Finished;
+use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreOptions, Tenant};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
+
+use crate::support::{Postgres, SqliteFile, sqlite_file};
+
+/// A Sunday morning.
+pub const NOW: Time = Time::from_micros(1_795_338_000_000_000);
+/// What the homes allow a payload to have.
+pub const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// So much after [`NOW`].
+pub fn later(seconds: u64) -> Time {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+/// A fresh database on one of the engines.
+pub struct Home {
+    pub location: Location,
+    pub master: MasterKey,
+    pub store: Store,
+    _file: Option<SqliteFile>,
+}
+
+impl Home {
+    pub async fn sqlite() -> Home {
+        let file = sqlite_file();
+        Home::of(Location::parse(&file.url()).expect("a location"), Some(file)).await
+    }
+
+    pub async fn postgres() -> Home {
+        let url = Postgres::shared().fresh_database();
+        Home::of(Location::parse(&url).expect("a location"), None).await
+    }
+
+    pub async fn of(location: Location, file: Option<SqliteFile>) -> Home {
+        let master = MasterKey::generate();
+        let store = open(&location, &master).await;
+        store.migrate().await.expect("the schema");
+        Home { location, master, store, _file: file }
+    }
+
+    /// What another process would have.
+    pub async fn another(&self) -> Store {
+        open(&self.location, &self.master).await
+    }
+
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.location, Location::Sqlite(_))
+    }
+
+    /// `sql` for SQLite or for PostgreSQL.
+    pub fn either<'s>(&self, sqlite: &'s str, postgres: &'s str) -> &'s str {
+        if self.is_sqlite() { sqlite } else { postgres }
+    }
+
+    /// Runs `sql` as somebody else would, on a connection of its own.
+    pub async fn try_execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.connect().await {
+            Raw::Sqlite(mut connection) => connection.execute(sql).await.map(|done| done.rows_affected()),
+            Raw::Postgres(mut connection) => connection.execute(sql).await.map(|done| done.rows_affected()),
+        }
+    }
+
+    pub async fn execute(&self, sql: &str) -> u64 {
+        self.try_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    /// The one number that `sql` gives.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.connect().await {
+            Raw::Sqlite(mut connection) => sqlx::query_scalar(sql).fetch_one(&mut connection).await,
+            Raw::Postgres(mut connection) => sqlx::query_scalar(sql).fetch_one(&mut connection).await,
+        }
+        .expect("a number")
+    }
+
+    /// All bytes of the first column that `sql` gives.
+    pub async fn bytes(&self, sql: &str) -> Vec<u8> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        let rows: Vec<Vec<u8>> = match self.connect().await {
+            Raw::Sqlite(mut connection) => {
+                let rows = connection.fetch_all(sql).await.expect("rows");
+                rows.iter().map(|row| row.get_unchecked(0)).collect()
+            }
+            Raw::Postgres(mut connection) => {
+                let rows = connection.fetch_all(sql).await.expect("rows");
+                rows.iter().map(|row| row.get_unchecked(0)).collect()
+            }
+        };
+        rows.concat()
+    }
+
+    pub async fn connect(&self) -> Raw {
+        match &self.location {
+            Location::Sqlite(path) => {
+                let url = format!("sqlite:{}", path.display());
+                Raw::Sqlite(SqliteConnection::connect(&url).await.expect("SQLite"))
+            }
+            Location::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.expect("PostgreSQL");
+                connection.execute("SET search_path = sendoff").await.expect("the schema");
+                Raw::Postgres(connection)
+            }
+        }
+    }
+}
+
+pub enum Raw {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+pub async fn open(location: &Location, master: &MasterKey) -> Store {
+    let options =
+        StoreOptions { location: location.clone(), master: master.clone(), max_payload: MAX_PAYLOAD, queue: 10_000 };
+    Store::open(options).await.expect("a store")
+}
+
+/// A test of each story for each engine: `story::sqlite`, `story::postgres`.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* async fn $name:ident($home:ident) $body:block)*) => {
+        $(
+            $(#[$doc])*
+            mod $name {
+                #[allow(unused_imports)]
+                use super::*;
+
+                async fn story($home: &crate::home::Home) $body
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn sqlite() {
+                    story(&crate::home::Home::sqlite().await).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn postgres() {
+                    story(&crate::home::Home::postgres().await).await;
+                }
+            }
+        )*
+    };
+}
+
+pub fn org(text: &str) -> OrgId {
+    text.parse().expect("an organization")
+}
+
+/// Everything of the default organization.
+pub fn tenant() -> Tenant {
+    Tenant::org(OrgId::default_org())
+}
+
+/// Another organization: it must see nothing of the default one's.
+pub fn stranger() -> Tenant {
+    Tenant::org(org("org_stranger"))
+}
+
+pub fn uid(text: &str) -> Uid {
+    Uid::parse("uid", text).expect("a uid")
+}
+
+pub fn named(text: &str) -> AppRef {
+    AppRef::parse(text).expect("a name")
+}
+
+pub fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+pub fn first<K>() -> PageRequest<K> {
+    PageRequest::first(100, Order::Ascending)
+}
+
+pub fn app_spec(uid_text: &str) -> ApplicationSpec {
+    ApplicationSpec { uid: Some(uid(uid_text)), name: uid_text.to_owned(), ..ApplicationSpec::default() }
+}
+
+pub async fn application(store: &Store, uid_text: &str) -> Application {
+    store.create_application(&tenant(), app_spec(uid_text), NOW).await.expect("an application")
+}
+
+pub fn endpoint_spec() -> EndpointSpec {
+    EndpointSpec { url: "https://example.com/hook".into(), ..EndpointSpec::default() }
+}
+
+pub fn secret() -> Secret {
+    Secret::generate(SignatureType::Hmac256)
+}
+
+pub async fn endpoint(store: &Store, app: AppId, spec: EndpointSpec) -> Endpoint {
+    store.create_endpoint(&tenant(), app, spec, &secret(), NOW).await.expect("an endpoint")
+}
+
+/// An application with one endpoint that wants everything.
+pub async fn customer(store: &Store, uid_text: &str) -> (Application, Endpoint) {
+    let app = application(store, uid_text).await;
+    let endpoint = endpoint(store, app.id, endpoint_spec()).await;
+    (app, endpoint)
+}
+
+pub fn item(app: impl Into<AppRef>) -> AcceptItem {
+    let spec = MessageSpec {
+        event_type: "invoice.paid".into(),
+        event_id: None,
+        channels: vec![],
+        payload: Bytes::from_static(b"{\"amount\": 1.50}"),
+        occurred_at: None,
+    };
+    AcceptItem { tenant: Some(tenant()), app: app.into(), spec, at: NOW }
+}
+
+pub async fn offer(store: &Store, item: AcceptItem) -> Verdict {
+    store.accept(item).await.expect("the store")
+}
+
+pub async fn accept(store: &Store, app: AppId) -> Arc<Message> {
+    offer(store, item(app)).await.expect("accepted")
+}
+
+/// Everything that waits for `endpoint`.
+pub async fn waiting(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
+    store.waiting(&[LaneWants { endpoint, fresh: 1_000, retries: 1_000 }]).await.expect("the store")
+}
+
+pub async fn only_waiting(store: &Store, endpoint: EndpointId) -> Waiting {
+    let mut found = waiting(store, endpoint).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+/// How the delivery of `message` to `endpoint` stands.
+pub async fn delivery(store: &Store, app: AppId, message: MessageId, endpoint: EndpointId) -> DeliveryView {
+    let all = store.deliveries_of(&tenant(), app, message).await.expect("the store");
+    all.into_iter().find(|one| one.endpoint_id == endpoint).expect("the delivery")
+}
+
+pub fn answered(status: u16) -> Outcome {
+    let failure = (!(200..300).contains(&status)).then_some(Failure::Status);
+    Outcome { failure, status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::from_millis(20)) }
+}
+
+pub fn retry(seconds: u64, step: i32) -> Next {
+    Next::Retry { due: later(seconds), step }
+}
+
+/// An attempt of `one` that came to `outcome` and then `next`, under the first epoch of the endpoint's slot.
+pub fn finished(app: AppId, one: &Waiting, outcome: Outcome, next: Next) -> Finished {
+    let attempt = Attempt {
+        id: AttemptId::new(NOW),
+        app_id: app,
+        message_id: one.message_id,
+        endpoint_id: one.endpoint_id,
+        number: one.progress.attempts + 1,
+        trigger: one.progress.trigger,
+        at: NOW,
+        url: "https://example.com/hook".into(),
+        request_headers: vec![("webhook-id".into(), one.message_id.to_string())],
+        outcome,
+        next_at: next.due(),
+    };
+    Finished { org: OrgId::default_org(), attempt, before: one.progress, next, slot: 0, epoch: 0, disable: None }
+}
+
+/// A place in a delivery's life, as it stands after so many attempts.
+pub fn progress(attempts: i32, step: i32, generation: i32, trigger: Trigger) -> Progress {
+    Progress { attempts, step, generation, trigger }
+}
+
+pub fn states(of: &[Waiting]) -> Vec<(State, Time)> {
+    of.iter().map(|one| (one.state, one.due_at)).collect()
+}

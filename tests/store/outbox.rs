@@ -1,0 +1,251 @@
+//! The outbox: a table that takes whatever is put into it, and a relay that makes of it what it can and says what it cannot.
+
+use std::time::Duration;
+
+use sendoff::domain::Time;
+use sendoff::store::outbox::{OutboxDepth, RelayRequest, Relayed};
+use sendoff::store::{MessageRef, Store};
+
+use crate::home::*;
+
+fn request(now: Time) -> RelayRequest {
+    RelayRequest { limit: 100, now }
+}
+
+async fn relay(store: &Store, now: Time) -> Relayed {
+    store.relay(request(now)).await.expect("the store")
+}
+
+async fn depth(store: &Store) -> (i64, i64) {
+    let OutboxDepth { waiting, stuck } = store.outbox_depth().await.expect("the store");
+    (waiting, stuck)
+}
+
+/// The reasons why rows are stuck, oldest first.
+async fn reasons(store: &Store) -> Vec<String> {
+    store.outbox_stuck(1_000).await.expect("the store").into_iter().map(|row| row.stuck_reason).collect()
+}
+
+on_both! {
+    async fn a_row_becomes_a_message_byte_for_byte(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        assert!(!store.outbox_has_work(NOW).await.unwrap());
+        home.execute(&format!(
+            "INSERT INTO outbox (application, event_type, payload, event_id, channels, occurred_at) VALUES
+             ('acme', 'invoice.paid', ' {{\"a\" : 1.0,\n \"☂\": \"''\"}} ', 'event-1', '[\"x\", \"y\"]', '2026-11-22 12:00:00+00'),
+             ('{}', 'a', '{{}}', '', NULL, NULL)",
+            app.id
+        )).await;
+        assert!(store.outbox_has_work(NOW).await.unwrap());
+        assert_eq!(depth(store).await, (2, 0));
+        assert_eq!(relay(store, NOW).await, Relayed { accepted: 2, duplicates: 0, stuck: vec![] });
+        assert_eq!((depth(store).await, store.outbox_has_work(NOW).await.unwrap()), ((0, 0), false));
+        let found = store.message(&tenant(), app.id, &MessageRef::Uid(uid("event-1"))).await.unwrap().unwrap();
+        assert_eq!(&found.payload[..], " {\"a\" : 1.0,\n \"☂\": \"'\"} ".as_bytes());
+        assert_eq!((found.event_type.as_str(), found.channels), ("invoice.paid", strings(&["x", "y"])));
+        assert_eq!((found.occurred_at, found.accepted_at), (Time::parse("2026-11-22T12:00:00Z").unwrap(), NOW));
+        let waiting = waiting(store, made.id).await;
+        assert_eq!(waiting.len(), 2);
+        let second = store.message(&tenant(), app.id, &waiting[1].message_id.into()).await.unwrap().unwrap();
+        assert_eq!((second.event_id, second.channels, second.occurred_at), (None, vec![], NOW));
+    }
+
+    async fn nothing_that_is_inserted_is_refused_or_lost(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        let megabyte = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+        let long = "n".repeat(100_000);
+        let mut inserts = vec![
+            "INSERT INTO outbox (application) VALUES (NULL)".to_owned(),
+            "INSERT INTO outbox DEFAULT VALUES".to_owned(),
+            "INSERT INTO outbox VALUES (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)".to_owned(),
+            "INSERT INTO outbox (id, application) VALUES (7, 'x'), (7, 'x'), (7, 'x')".to_owned(),
+            format!("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{megabyte}')"),
+            format!("INSERT INTO outbox (application, event_type, payload, event_id, channels, occurred_at)
+                     VALUES ('{long}', '{long}', '{long}', '{long}', '{long}', '{long}')"),
+            "INSERT INTO outbox (application, event_type, payload, stuck_reason) VALUES ('acme', 'a', '{}', 'mine')".to_owned(),
+        ];
+        if home.is_sqlite() {
+            // Whatever a column says, SQLite keeps what it is given.
+            inserts.extend([
+                "INSERT INTO outbox VALUES (x'00', x'ff', 1, 2.5, x'80', 3, 4, 'soon', 5, 'never')".to_owned(),
+                "INSERT INTO outbox (id) VALUES ('seven')".to_owned(),
+                "INSERT INTO outbox (application, event_type, payload) VALUES ('acme' || char(0) || 'x', 'a', '{}')".to_owned(),
+                "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}' || char(0))".to_owned(),
+                "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', x'7b2261223a22ff227d')".to_owned(),
+            ]);
+        }
+        for insert in &inserts {
+            home.execute(insert).await;
+        }
+        let rows = home.number("SELECT count(*) FROM outbox").await;
+        let relayed = relay(store, NOW).await;
+        assert_eq!((relayed.accepted, relayed.duplicates, relayed.rows() as i64), (1, 0, rows), "{relayed:?}");
+        assert_eq!(depth(store).await, (0, rows - 1));
+        assert_eq!(relay(store, NOW).await.rows(), 0, "each is looked at once");
+        assert_eq!(store.outbox_stuck(1_000).await.unwrap().len() as i64, rows - 1);
+        assert_eq!(home.number("SELECT count(*) FROM message").await, 1);
+        assert_eq!(app.name, "acme");
+    }
+
+    async fn a_row_that_cannot_be_routed_says_why(home) {
+        let store = &home.store;
+        let (app, _) = customer(store, "acme").await;
+        let too_large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PAYLOAD));
+        let rows: Vec<(String, &str)> = vec![
+            ("'nobody', 'a', '{}', NULL, NULL, NULL".into(), "there is no application nobody"),
+            ("NULL, 'a', '{}', NULL, NULL, NULL".into(), "application: is missing"),
+            ("'', 'a', '{}', NULL, NULL, NULL".into(), "application: is missing"),
+            ("'a b', 'a', '{}', NULL, NULL, NULL".into(), "application: may only contain"),
+            ("'acme', NULL, '{}', NULL, NULL, NULL".into(), "event_type: is missing"),
+            ("'acme', 'a b', '{}', NULL, NULL, NULL".into(), "eventType: may only contain"),
+            ("'acme', 'a', NULL, NULL, NULL, NULL".into(), "payload: is missing"),
+            ("'acme', 'a', '', NULL, NULL, NULL".into(), "payload: must be a JSON object"),
+            ("'acme', 'a', '[]', NULL, NULL, NULL".into(), "payload: must be a JSON object"),
+            ("'acme', 'a', '{\"a\":}', NULL, NULL, NULL".into(), "payload: must be a JSON object"),
+            (format!("'acme', 'a', '{too_large}', NULL, NULL, NULL"), "SENDOFF_MAX_PAYLOAD"),
+            ("'acme', 'a', '{}', 'msg_1', NULL, NULL".into(), "event_id: must not begin with msg_"),
+            ("'acme', 'a', '{}', NULL, 'a,b,c,d,e,f', NULL".into(), "channels: may name at most 5"),
+            ("'acme', 'a', '{}', NULL, '{\"a\":1}', NULL".into(), "channels: may only contain"),
+            ("'acme', 'a', '{}', NULL, NULL, 'noon'".into(), "occurred_at: expected an RFC 3339 time"),
+        ];
+        let mut expected: Vec<&str> = rows.iter().map(|(_, reason)| *reason).collect();
+        for (values, _) in &rows {
+            home.execute(&format!(
+                "INSERT INTO outbox (application, event_type, payload, event_id, channels, occurred_at) VALUES ({values})"
+            )).await;
+        }
+        if home.is_sqlite() {
+            for (values, reason) in [
+                ("x'ff', 'a', '{}'", "application: is not UTF-8"),
+                ("'acme', x'61ff', '{}'", "event_type: is not UTF-8"),
+                ("'acme', 'a', x'7b2261223a22ff227d'", "payload: must be a JSON object in UTF-8"),
+                ("'acme' || char(0) || 'x', 'a', '{}'", "application: may only contain"),
+            ] {
+                home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ({values})")).await;
+                expected.push(reason);
+            }
+        }
+        let relayed = relay(store, NOW).await;
+        assert_eq!((relayed.accepted, relayed.stuck.len()), (0, expected.len()));
+        let found = store.outbox_stuck(1_000).await.unwrap();
+        assert_eq!(found.len(), expected.len());
+        for (row, reason) in found.iter().zip(&expected) {
+            assert!(row.stuck_reason.contains(reason), "{:?} should say {reason:?}", row.stuck_reason);
+            assert_eq!((row.stuck_since, row.look_at), (NOW, later(5)));
+        }
+        assert_eq!((found[0].application.as_deref(), found[0].event_type.as_deref()), (Some("nobody"), Some("a")));
+        assert_eq!(home.number("SELECT count(*) FROM message").await, 0);
+        assert!(store.application(&tenant(), &app.id.into()).await.unwrap().is_some());
+    }
+
+    async fn a_stuck_row_goes_through_once_the_cause_is_gone(home) {
+        let store = &home.store;
+        let row = "INSERT INTO outbox (application, event_type, payload) VALUES ('late', 'a', '{}')";
+        home.execute(row).await;
+        home.execute(&row.replace("late", "never")).await;
+        assert_eq!(relay(store, NOW).await.stuck.len(), 2);
+        assert_eq!(relay(store, later(4)).await.rows(), 0, "not before its time");
+        // Looked at again after as long as it has been stuck, 5 s to 10 min.
+        let mut at = NOW;
+        for wait in [5, 5, 10, 20, 40, 80, 160, 320, 600, 600] {
+            at = at.plus(Duration::from_secs(wait));
+            assert!(!store.outbox_has_work(at.minus(Duration::from_micros(1))).await.unwrap(), "{wait}");
+            assert_eq!(relay(store, at).await.stuck.len(), 2, "{wait}");
+        }
+        application(store, "late").await;
+        assert!(store.outbox_has_work(at).await.unwrap(), "its application came: at once");
+        assert_eq!(relay(store, at).await, Relayed { accepted: 1, duplicates: 0, stuck: vec![] });
+
+        home.execute(row).await;
+        assert_eq!(relay(store, at).await.accepted, 1);
+        let renamed = application(store, "other").await;
+        store.update_application(&tenant(), renamed.id, app_spec("never"), NOW).await.unwrap();
+        assert_eq!(relay(store, at).await.accepted, 1, "or an application of its name");
+        assert_eq!(depth(store).await, (0, 0));
+    }
+
+    async fn a_setting_that_changed_lets_rows_through(home) {
+        let store = &home.store;
+        application(store, "acme").await;
+        let payload = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PAYLOAD));
+        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{payload}')")).await;
+        assert_eq!(relay(store, NOW).await.stuck.len(), 1);
+        let options = sendoff::store::StoreOptions {
+            location: home.location.clone(),
+            master: home.master.clone(),
+            max_payload: 1 << 20,
+            queue: 10,
+        };
+        let restarted = Store::open(options).await.unwrap();
+        assert_eq!(relay(&restarted, later(1)).await.rows(), 0);
+        restarted.outbox_retry_all().await.unwrap();
+        assert_eq!(relay(&restarted, later(1)).await.accepted, 1);
+    }
+
+    async fn a_repeat_is_deleted_and_counted(home) {
+        let store = &home.store;
+        application(store, "acme").await;
+        let row = "INSERT INTO outbox (application, event_type, payload, event_id) VALUES ('acme', 'a', '{}', 'one')";
+        for _ in 0..3 {
+            home.execute(row).await;
+        }
+        assert_eq!(relay(store, NOW).await, Relayed { accepted: 1, duplicates: 2, stuck: vec![] });
+        home.execute(row).await;
+        assert_eq!(relay(store, NOW).await, Relayed { accepted: 0, duplicates: 1, stuck: vec![] });
+        assert_eq!(depth(store).await, (0, 0));
+        store.create_application(&stranger(), app_spec("acme"), NOW).await.unwrap();
+        home.execute(row).await;
+        let relayed = relay(store, NOW).await;
+        assert!(relayed.stuck[0].1.contains("several organizations"), "{relayed:?}");
+    }
+
+    async fn the_store_itself_may_refuse_a_row(home) {
+        let store = &home.store;
+        application(store, "acme").await;
+        home.execute("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}'), ('acme', 'b', '{}')").await;
+        store.relay_give_up(NOW, "too heavy").await.unwrap();
+        assert_eq!(reasons(store).await, ["the store refused it: too heavy"]);
+        assert_eq!(relay(store, NOW).await.accepted, 1, "the others go on");
+    }
+
+    async fn a_step_takes_no_more_than_it_can_hold(home) {
+        let store = &home.store;
+        application(store, "acme").await;
+        let payload = format!("{{\"a\":\"{}\"}}", "x".repeat(200 * 1024));
+        for _ in 0..5 {
+            let values = vec![format!("('acme', 'a', '{payload}')"); 20].join(", ");
+            home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES {values}")).await;
+        }
+        let mut steps = Vec::new();
+        while steps.last() != Some(&0) {
+            steps.push(relay(store, NOW).await.accepted);
+        }
+        assert_eq!(steps, [40, 40, 20, 0], "8 MiB at a time");
+        home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES {}", vec!["('acme', 'a', '{}')"; 30].join(", "))).await;
+        assert_eq!(store.relay(RelayRequest { limit: 7, now: NOW }).await.unwrap().accepted, 7);
+        assert_eq!(relay(store, NOW).await.accepted, 23);
+    }
+}
+
+/// PostgreSQL: a writer needs INSERT on the outbox and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_needs_one_grant() {
+    let home = Home::postgres().await;
+    application(&home.store, "acme").await;
+    let role = format!("writer_{}", std::process::id());
+    home.execute(&format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA sendoff TO {role}; GRANT INSERT ON outbox TO {role}"
+    ))
+    .await;
+    let insert = "INSERT INTO sendoff.outbox (application, event_type, payload) VALUES ('acme', 'a', '{}')";
+    home.execute(&format!("SET ROLE {role}; {insert}")).await;
+    for refused in
+        ["SELECT * FROM sendoff.outbox", "DELETE FROM sendoff.outbox", "SELECT * FROM sendoff.endpoint_secret"]
+    {
+        assert!(home.try_execute(&format!("SET ROLE {role}; {refused}")).await.is_err(), "{refused}");
+    }
+    assert_eq!(relay(&home.store, NOW).await.accepted, 1);
+    home.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}

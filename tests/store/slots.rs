@@ -1,0 +1,127 @@
+//! Slots: who sends for which endpoints, for how long, and under which epoch.
+
+use std::time::Duration;
+
+use sendoff::domain::Time;
+use sendoff::domain::application::ApplicationSpec;
+use sendoff::store::slots::{Leases, Process, SLOTS, slot_of};
+use uuid::Uuid;
+
+use crate::home::*;
+
+fn process(n: u128) -> Process {
+    Process { id: Uuid::from_u128(n), name: format!("host-{n}"), started_at: NOW }
+}
+
+/// The database's clock, which PostgreSQL's leases go by.
+async fn clock(home: &crate::home::Home) -> Time {
+    let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)";
+    if home.is_sqlite() { NOW } else { Time::from_micros(home.number(sql).await) }
+}
+
+fn epochs(leases: &Leases) -> (usize, i64, i64) {
+    (leases.len(), leases.values().copied().min().unwrap_or(0), leases.values().copied().max().unwrap_or(0))
+}
+
+on_both! {
+    async fn one_process_owns_all_and_keeps_them(home) {
+        let store = &home.store;
+        assert_eq!(store.shared(), !home.is_sqlite());
+        let mine = store.heartbeat(&process(1), NOW).await.unwrap();
+        assert_eq!(epochs(&mine), (SLOTS, 1, 1));
+        assert_eq!(store.heartbeat(&process(1), later(5)).await.unwrap(), mine, "no new owner, no new epoch");
+        assert_eq!(store.fair_share(later(5)).await.unwrap(), SLOTS);
+        home.execute("UPDATE slot SET expires_at = 1").await;
+        home.execute("UPDATE process SET expires_at = 1").await;
+        assert_eq!(store.heartbeat(&process(1), later(900)).await.unwrap(), mine, "it ran out and nobody took it");
+        let alive = store.processes().await.unwrap();
+        assert_eq!((alive.len(), alive[0].0.as_str(), alive[0].1), (1, "host-1", NOW));
+        assert!(alive[0].2 > clock(home).await);
+    }
+
+    async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home) {
+        let store = &home.store;
+        store.heartbeat(&process(1), NOW).await.unwrap();
+        store.hand_back(process(1).id, &[]).await.unwrap();
+        store.hand_back(process(2).id, &[7]).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, 0, "only its own");
+        store.hand_back(process(1).id, &[0, 7, 255]).await.unwrap();
+        assert_eq!(home.number("SELECT sum(slot) FROM slot WHERE owner IS NULL").await, 262);
+        let again = store.heartbeat(&process(1), NOW).await.unwrap();
+        assert_eq!((again.len(), again[&0], again[&7], again[&255], again[&8]), (SLOTS, 2, 2, 2, 1));
+        store.depart(process(1).id).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, SLOTS as i64);
+        assert!(store.processes().await.unwrap().is_empty());
+    }
+
+    async fn a_process_that_died_is_forgotten(home) {
+        let store = &home.store;
+        store.heartbeat(&process(1), NOW).await.unwrap();
+        let at = clock(home).await;
+        store.forget_processes(at.minus(Duration::from_secs(60))).await.unwrap();
+        assert_eq!(store.processes().await.unwrap().len(), 1);
+        store.forget_processes(at.plus(Duration::from_secs(60))).await.unwrap();
+        assert!(store.processes().await.unwrap().is_empty());
+    }
+
+    async fn the_endpoints_of_a_throttled_application_share_a_slot(home) {
+        let store = &home.store;
+        let spec = ApplicationSpec { throttle_rate: Some(10), ..app_spec("throttled") };
+        let throttled = store.create_application(&tenant(), spec, NOW).await.unwrap();
+        let mut ids = Vec::new();
+        for _ in 0..5 {
+            ids.push(endpoint(store, throttled.id, endpoint_spec()).await.id);
+        }
+        let lives = store.live_endpoints(&ids).await.unwrap();
+        assert_eq!(lives.len(), 5);
+        assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15] && live.app_throttle == Some(10)));
+        let (_, free) = customer(store, "free").await;
+        let live = store.live_endpoints(&[free.id]).await.unwrap().remove(0);
+        assert_eq!(slot_of(&live), free.id.0.as_bytes()[15]);
+    }
+}
+
+#[tokio::test]
+async fn the_next_process_on_a_file_takes_over_at_once() {
+    let home = Home::sqlite().await;
+    home.store.heartbeat(&process(1), NOW).await.unwrap();
+    // It crashed: its lease has not run out, but the file's lock is free, or the next one would not be here.
+    let next = home.store.heartbeat(&process(2), later(1)).await.unwrap();
+    assert_eq!(epochs(&next), (SLOTS, 2, 2));
+    assert_eq!(home.store.fair_share(later(1)).await.unwrap(), SLOTS, "nothing is handed back to the dead");
+}
+
+#[tokio::test]
+async fn several_processes_share_and_the_database_says_when_a_lease_is_over() {
+    let home = Home::postgres().await;
+    let (one, two, three) = (process(1), process(2), process(3));
+    let there = home.another().await;
+    let first = home.store.heartbeat(&one, NOW).await.unwrap();
+    assert!(there.heartbeat(&two, NOW).await.unwrap().is_empty(), "everything has an owner");
+    // Whatever a process believes the time to be.
+    assert!(there.heartbeat(&two, later(1_000_000_000)).await.unwrap().is_empty());
+    assert_eq!(there.fair_share(NOW).await.unwrap(), 128);
+    let surplus: Vec<u8> = first.keys().copied().skip(128).collect();
+    home.store.hand_back(one.id, &surplus).await.unwrap();
+    assert_eq!(epochs(&there.heartbeat(&two, NOW).await.unwrap()), (128, 2, 2));
+    assert_eq!(epochs(&home.store.heartbeat(&one, NOW).await.unwrap()), (128, 1, 1));
+
+    home.execute("UPDATE slot SET expires_at = 1 WHERE owner = '00000000-0000-0000-0000-000000000001'").await;
+    home.execute("UPDATE process SET expires_at = 1 WHERE name = 'host-1'").await;
+    assert_eq!(epochs(&there.heartbeat(&two, NOW).await.unwrap()), (SLOTS, 2, 2));
+    assert!(home.store.heartbeat(&one, NOW).await.unwrap().is_empty(), "too late: it has to wait its turn");
+
+    // Newcomers that come in the same moment take different ones.
+    there.depart(two.id).await.unwrap();
+    home.store.depart(one.id).await.unwrap();
+    let (a, b, c) = tokio::join!(
+        async { home.store.heartbeat(&one, NOW).await.unwrap() },
+        async { there.heartbeat(&two, NOW).await.unwrap() },
+        async { there.heartbeat(&three, NOW).await.unwrap() },
+    );
+    let mut all: Vec<u8> = a.keys().chain(b.keys()).chain(c.keys()).copied().collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "a slot has one owner");
+}
