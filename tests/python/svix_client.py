@@ -178,7 +178,7 @@ def attempts(endpoint):
     assert newest.response == "résumé <b>" and newest.response_duration_ms == 42 and newest.endpoint_id == endpoint
     assert by_message()[0].response == ""
     assert [one.id for one in by_message(status=MessageStatus.FAIL)] == [timed_out.id, oldest.id]
-    assert [one.id for one in by_message(status_code_class=StatusCodeClass.CODE_5XX)] == [oldest.id]
+    assert [one.id for one in by_message(status_code_class=StatusCodeClass.CODE5XX)] == [oldest.id]
     assert len(by_message(endpoint_id=endpoint, event_types=["t.a"])) == 3 and by_message(channel="none") == []
     options = MessageAttemptListByEndpointOptions(with_msg=True, limit=2)
     by_endpoint = svix.message_attempt.list_by_endpoint("tried", endpoint, options)
