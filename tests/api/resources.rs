@@ -500,9 +500,14 @@ async fn probes_say_how_it_is(world: World) {
     let get = |path: &str| said(world.request("GET", path));
     assert_eq!(get("/healthz").await.expect(200)["status"], "alive");
     assert_eq!(get("/readyz").await.expect(200)["status"], "ready");
+    world.get("/app/nobody").await.expect(404);
+    world.delete("/app/").await.expect(405);
     let metrics = get("/metrics").await;
-    assert_eq!((metrics.status, &*metrics.text), (200, "sendoff_up 1\n"));
+    assert_eq!(metrics.status, 200);
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    let counted = |labels: &str| metrics.text.contains(&format!("sendoff_http_requests_total{{{labels}}}"));
+    assert!(counted(r#"route="/app/{app}",method="GET",status="404""#), "{}", metrics.text);
+    assert!(counted(r#"route="/app",method="other",status="405""#), "{}", metrics.text);
     world.draining.store(true, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(get("/readyz").await.expect(503)["code"], "draining");
     assert_eq!(get("/healthz").await.status, 200, "it still lives");

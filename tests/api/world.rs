@@ -1,12 +1,13 @@
 //! A server with a fresh store behind it, and somebody who calls it.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use sendoff::api::auth::Tokens;
@@ -28,6 +29,8 @@ use crate::support::{Postgres, SqliteFile, sqlite_file};
 
 /// The most bytes that a payload may have in these tests.
 pub const MAX_PAYLOAD: usize = 4_096;
+/// How many messages may wait to be stored.
+const QUEUE: usize = 1_000;
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub struct World {
@@ -93,9 +96,14 @@ impl World {
     }
 
     pub async fn on(url: &str) -> World {
+        World::with_queue(url, QUEUE).await
+    }
+
+    /// With room for so many messages that wait to be stored.
+    pub async fn with_queue(url: &str, queue: usize) -> World {
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
-        let store = Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue: 1_000 }).await;
+        let store = Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue }).await;
         let store = store.expect("a store");
         store.migrate().await.expect("a schema");
         let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };
@@ -107,7 +115,8 @@ impl World {
             clock: Clock,
         };
         let draining = Arc::new(AtomicBool::new(false));
-        let metrics = Arc::new(|| "sendoff_up 1\n".to_owned());
+        let metrics = Arc::new(|| recorder().render());
+        recorder();
         let probes = Probes { store: store.clone(), draining: draining.clone(), metrics };
         let make = move || {
             App::new()
@@ -241,6 +250,12 @@ impl World {
         self.store.record(vec![finished]).await.expect("a record");
         id
     }
+}
+
+/// What counts, for all tests of this binary together.
+fn recorder() -> &'static PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().expect("the only recorder"))
 }
 
 /// Sends a request.
