@@ -93,7 +93,7 @@ impl Body {
         match serde_json::from_str::<Members<'_>>(text) {
             Ok(Members(members)) => Ok(Fields { members, wrong: Vec::new() }),
             Err(error) if error.classify() == Category::Data => {
-                Err(ApiError::refused(vec![Item::mistyped("", "must be a JSON object")]))
+                Err(ApiError::refused(vec![Item::whole_body("must be a JSON object")]))
             }
             Err(error) => Err(ApiError::malformed(format!("the body is not JSON: {error}"))),
         }
@@ -339,8 +339,8 @@ mod tests {
         let error = fields.done(Err(vec![Invalid::new("name", "is empty"), Invalid::new("other", "no")])).unwrap_err();
         let text = error.to_string();
         assert_eq!(text.split("; ").count(), 6, "{text}");
-        assert!(text.starts_with("name: must be a string; uid: may only contain"), "{text}");
-        assert!(text.ends_with("url: must not be null; eventType: is required; other: no"), "{text}");
+        assert!(text.starts_with("body.name: must be a string; body.uid: may only contain"), "{text}");
+        assert!(text.ends_with("body.url: must not be null; body.eventType: is required; body.other: no"), "{text}");
     }
 
     #[test]

@@ -37,8 +37,8 @@ enum Told {
 /// One refused value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
-    /// `body`, `query` or `path`, and the name.
-    loc: [String; 2],
+    /// `body`, `query` or `path`, and the name in it, unless it is all of the body.
+    loc: Vec<String>,
     msg: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -47,7 +47,12 @@ pub struct Item {
 impl Item {
     /// A value of the request's body that breaks a rule.
     pub fn body(field: &str, msg: impl Into<String>) -> Item {
-        Item { loc: ["body".into(), field.into()], msg: msg.into(), kind: "value_error" }
+        Item { loc: vec!["body".into(), field.into()], msg: msg.into(), kind: "value_error" }
+    }
+
+    /// The body as a whole is something else than it must be.
+    pub fn whole_body(msg: &str) -> Item {
+        Item { loc: vec!["body".into()], ..Item::mistyped("", msg) }
     }
 
     /// A field of the body that must be there and is not.
@@ -126,12 +131,12 @@ impl ApiError {
 
     /// 422: a value of the query that was refused.
     pub fn query(name: &str, msg: impl Into<String>) -> ApiError {
-        ApiError::refused(vec![Item { loc: ["query".into(), name.into()], ..Item::body("", msg) }])
+        ApiError::refused(vec![Item { loc: vec!["query".into(), name.into()], ..Item::body("", msg) }])
     }
 
     /// 422: a name in the path that was refused.
     pub fn path(name: &str, wrong: Invalid) -> ApiError {
-        ApiError::refused(vec![Item { loc: ["path".into(), name.into()], ..Item::from(wrong) }])
+        ApiError::refused(vec![Item { loc: vec!["path".into(), name.into()], ..Item::from(wrong) }])
     }
 
     /// 501: an operation that the dialect has and this release does not answer.
@@ -159,7 +164,8 @@ impl fmt::Display for ApiError {
         match &self.told {
             Told::Said { detail, .. } => f.write_str(detail),
             Told::Refused { detail } => {
-                let list: Vec<String> = detail.iter().map(|item| format!("{}: {}", item.loc[1], item.msg)).collect();
+                let list: Vec<String> =
+                    detail.iter().map(|item| format!("{}: {}", item.loc.join("."), item.msg)).collect();
                 f.write_str(&list.join("; "))
             }
         }

@@ -1,0 +1,274 @@
+//! A server with a fresh store behind it, and somebody who calls it.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder};
+use sendoff::api::auth::Tokens;
+use sendoff::api::probes::{self, Probes};
+use sendoff::api::{self, ApiState};
+use sendoff::domain::address::AddressPolicy;
+use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
+use sendoff::domain::delivery::{Next, Progress};
+use sendoff::domain::secret::MasterKey;
+use sendoff::domain::time::Clock;
+use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
+use sendoff::egress::Egress;
+use sendoff::store::record::Finished;
+use sendoff::store::slots::{Process, slot_of};
+use sendoff::store::{Location, Store, StoreOptions};
+use serde_json::{Value, json};
+
+use crate::support::{Postgres, SqliteFile, sqlite_file};
+
+/// The most bytes that a payload may have in these tests.
+pub const MAX_PAYLOAD: usize = 4_096;
+/// How many messages may wait to be stored.
+const QUEUE: usize = 1_000;
+pub const HOUR: Duration = Duration::from_secs(3_600);
+
+pub struct World {
+    pub store: Store,
+    pub tokens: Tokens,
+    pub draining: Arc<AtomicBool>,
+    pub url: String,
+    /// For all of the default organization.
+    pub token: String,
+    client: reqwest::Client,
+    server: ServerHandle,
+    _file: Option<SqliteFile>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Told now; it ends when the runtime gets to it.
+        drop(self.server.stop(false));
+    }
+}
+
+/// What was answered.
+pub struct Said {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Said {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("no JSON ({e}): {} {:?}", self.status, self.text))
+    }
+
+    /// The body, where the status is `status`.
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The fields that were refused with 422, in their order.
+    pub fn refused(self) -> Vec<String> {
+        let body = self.expect(422);
+        let items = body["detail"].as_array().unwrap_or_else(|| panic!("no list: {body}"));
+        let loc = |item: &Value| {
+            assert!(item["msg"].is_string() && item["type"].is_string(), "{item}");
+            let loc: Vec<&str> = item["loc"].as_array().expect("a loc").iter().filter_map(Value::as_str).collect();
+            loc.join(".")
+        };
+        items.iter().map(loc).collect()
+    }
+}
+
+impl World {
+    pub async fn sqlite() -> World {
+        let file = sqlite_file();
+        let mut world = World::on(&file.url()).await;
+        world._file = Some(file);
+        world
+    }
+
+    pub async fn postgres() -> World {
+        World::on(&Postgres::shared().fresh_database()).await
+    }
+
+    pub async fn on(url: &str) -> World {
+        World::with_queue(url, QUEUE).await
+    }
+
+    /// With room for so many messages that wait to be stored.
+    pub async fn with_queue(url: &str, queue: usize) -> World {
+        let location = Location::parse(url).expect("a location");
+        let master = MasterKey::generate();
+        let store = Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue }).await;
+        let store = store.expect("a store");
+        store.migrate().await.expect("a schema");
+        let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };
+        let tokens = Tokens::new(b"the tests' secret");
+        let state = ApiState {
+            store: store.clone(),
+            egress: Egress::new(policy).expect("an egress"),
+            tokens: tokens.clone(),
+            clock: Clock,
+        };
+        let draining = Arc::new(AtomicBool::new(false));
+        let metrics = Arc::new(|| recorder().render());
+        recorder();
+        let probes = Probes { store: store.clone(), draining: draining.clone(), metrics };
+        let make = move || {
+            App::new()
+                .app_data(Data::new(state.clone()))
+                .app_data(Data::new(probes.clone()))
+                .configure(api::routes)
+                .configure(probes::routes)
+        };
+        let bound = HttpServer::new(make).workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("a port");
+        let url = format!("http://{}", bound.addrs()[0]);
+        let server = bound.run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        let token = tokens.mint_org(&OrgId::default_org(), Clock.now(), HOUR).expect("a token");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        World { store, tokens, draining, url, token, client, server: handle, _file: None }
+    }
+
+    pub fn org(&self) -> OrgId {
+        OrgId::default_org()
+    }
+
+    pub fn now(&self) -> Time {
+        Clock.now()
+    }
+
+    /// A request as it is sent, to change before [`said`].
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method: Method = method.parse().expect("a method");
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// A call of the API with a token, and a JSON body if there is one.
+    pub async fn call_as(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> Said {
+        let mut request =
+            self.request(method, &format!("/api/v1{path}")).header("authorization", format!("Bearer {token}"));
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_owned());
+        }
+        said(request).await
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> Said {
+        self.call_as(&self.token, method, path, Some(&body.to_string())).await
+    }
+
+    pub async fn raw(&self, method: &str, path: &str, body: &str) -> Said {
+        self.call_as(&self.token, method, path, Some(body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> Said {
+        self.call_as(&self.token, "GET", path, None).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Said {
+        self.call_as(&self.token, "DELETE", path, None).await
+    }
+
+    /// An application of this uid; its id.
+    pub async fn app(&self, uid: &str) -> String {
+        let app = self.call("POST", "/app", json!({"name": uid, "uid": uid})).await.expect(201);
+        app["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// An endpoint of the application, which wants everything; its id.
+    pub async fn endpoint(&self, app: &str) -> String {
+        let body = json!({"url": "http://127.0.0.1:9/hook"});
+        let endpoint = self.call("POST", &format!("/app/{app}/endpoint"), body).await.expect(201);
+        endpoint["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// A message to the application; its id.
+    pub async fn message(&self, app: &str, event_type: &str) -> String {
+        let body = json!({"eventType": event_type, "payload": {"of": event_type}});
+        let message = self.call("POST", &format!("/app/{app}/msg"), body).await.expect(202);
+        message["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Records an attempt of a delivery, as the engine would: delivered, or failed with a retry in an hour.
+    pub async fn attempt(
+        &self,
+        app: &str,
+        message: &str,
+        endpoint: &str,
+        number: i32,
+        status: Option<u16>,
+    ) -> AttemptId {
+        let now = self.now();
+        let endpoint_id: EndpointId = endpoint.parse().expect("an endpoint's id");
+        let app_id: AppId = app.parse().expect("an application's id");
+        let message_id: MessageId = message.parse().expect("a message's id");
+        let process = Process { id: app_id.0, name: "test".into(), started_at: now };
+        let leases = self.store.heartbeat(&process, now).await.expect("leases");
+        let live = self.store.live_endpoints(&[endpoint_id]).await.expect("an endpoint").remove(0);
+        let slot = slot_of(&live);
+        let delivered = status.is_some_and(|status| (200..300).contains(&status));
+        let failure = match status {
+            None => Some(Failure::Timeout),
+            Some(_) => (!delivered).then_some(Failure::Status),
+        };
+        let due = now.plus(HOUR);
+        let outcome = Outcome {
+            failure,
+            status,
+            response_body: "r\u{e9}sum\u{e9} <b>".into(),
+            ..Outcome::failed(Failure::Status, "", Duration::from_millis(42))
+        };
+        let id = AttemptId::new(now);
+        let attempt = Attempt {
+            id,
+            app_id,
+            message_id,
+            endpoint_id,
+            number,
+            trigger: Trigger::Scheduled,
+            at: now,
+            url: "http://127.0.0.1:9/hook".into(),
+            request_headers: Vec::new(),
+            outcome,
+            next_at: (!delivered).then_some(due),
+        };
+        let finished = Finished {
+            org: self.org(),
+            attempt,
+            before: Progress { attempts: number - 1, step: number - 1, generation: 0, trigger: Trigger::Scheduled },
+            next: if delivered { Next::Delivered } else { Next::Retry { due, step: number } },
+            slot,
+            epoch: leases[&slot],
+            disable: None,
+        };
+        self.store.record(vec![finished]).await.expect("a record");
+        id
+    }
+}
+
+/// What counts, for all tests of this binary together.
+fn recorder() -> &'static PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().expect("the only recorder"))
+}
+
+/// Sends a request.
+pub async fn said(request: RequestBuilder) -> Said {
+    let answer = request.send().await.expect("an answer");
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let said = Said { status, headers, text: answer.text().await.expect("a body") };
+    if status >= 400 {
+        let kind = said.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        assert!(kind.starts_with("application/json"), "an error is JSON: {status} {kind} {}", said.text);
+        let body = said.json();
+        let plain = body["code"].is_string() && body["detail"].is_string();
+        assert!(plain || (status == 422 && body["detail"].is_array()), "an error's shape: {body}");
+    }
+    said
+}
