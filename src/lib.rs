@@ -13,6 +13,7 @@
 //!   domain              what things are and what follows from what
 //! ```
 
+pub mod dashboard;
 pub mod domain;
 pub mod egress;
 pub mod store;
