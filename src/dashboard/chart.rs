@@ -175,8 +175,7 @@ mod tests {
 
     #[test]
     fn buckets_hold_every_minute_and_nothing_twice() {
-        let (since, now) =
-            (Time::parse("2026-11-21T14:37:12Z").unwrap(), Time::parse("2026-11-22T14:37:12Z").unwrap());
+        let (since, now) = (Time::parse("2026-11-21T14:37:12Z").unwrap(), Time::parse("2026-11-22T14:37:12Z").unwrap());
         let minutes = [
             minute("2026-11-21T14:37:00Z", 1, 0, 0),
             minute("2026-11-22T00:00:00Z", 10, 2, 1),
@@ -203,10 +202,7 @@ mod tests {
     #[test]
     fn bars_stay_inside() {
         for (delivered, failed, dead) in [(1, 0, 0), (0, 1, 1), (12_000, 9, 3), (1, 1_000_000, 1)] {
-            let bucket = Bucket {
-                at: Time::ZERO,
-                counts: Counts { delivered, failed, dead, ..Counts::default() },
-            };
+            let bucket = Bucket { at: Time::ZERO, counts: Counts { delivered, failed, dead, ..Counts::default() } };
             let bar = Bar::new(&bucket, 0.0, 2.0, MINUTE, delivered, failed);
             for (y, height) in [bar.up, bar.retried, bar.dead].into_iter().flatten() {
                 let (y, height): (f64, f64) = (y.parse().unwrap(), height.parse().unwrap());

@@ -118,9 +118,20 @@ impl Row {
             app: Line::new(&line.app_name),
             address: Address::new(&line.url),
             attempts: counted(line.attempts.into(), "attempt", "attempts"),
-            reason: line.reason.as_deref().and_then(DeadReason::from_word).map_or("", DeadReason::sentence),
+            reason: line.reason.as_deref().and_then(DeadReason::from_word).map_or("", in_short),
             when: When::new(line.due_at, now),
         }
+    }
+}
+
+/// Why a delivery is dead, for a narrow column; its page has the sentence.
+fn in_short(reason: DeadReason) -> &'static str {
+    match reason {
+        DeadReason::Exhausted => "All attempts failed",
+        DeadReason::Gone => "410 Gone",
+        DeadReason::EndpointDeleted => "Endpoint deleted",
+        DeadReason::Expired => "Older than retention",
+        DeadReason::Canceled => "Canceled",
     }
 }
 

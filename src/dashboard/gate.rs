@@ -115,7 +115,9 @@ impl Refusal {
             ),
         };
         tracing::warn!(request_id = id, refusal = ?self, "a request to the dashboard was refused");
-        HttpResponse::build(status).content_type("text/plain; charset=utf-8").body(format!("{text}\nRequest id: {id}\n"))
+        HttpResponse::build(status)
+            .content_type("text/plain; charset=utf-8")
+            .body(format!("{text}\nRequest id: {id}\n"))
     }
 }
 

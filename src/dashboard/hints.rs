@@ -57,10 +57,8 @@ mod tests {
         for failure in Failure::ALL.into_iter().filter(|failure| *failure != Failure::Status) {
             assert!(hint(&Outcome::failed(failure, "", Duration::ZERO)).is_some(), "{failure:?}");
         }
-        let answered = |status| Outcome {
-            status: Some(status),
-            ..Outcome::failed(Failure::Status, "", Duration::ZERO)
-        };
+        let answered =
+            |status| Outcome { status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
         for status in [301, 400, 401, 404, 410, 429, 500, 503, 599] {
             assert!(hint(&answered(status)).is_some(), "{status}");
         }

@@ -92,16 +92,12 @@ pub struct SignIn {
 }
 
 /// `POST /login`: uses the link up and opens a session.
-pub async fn sign_in(
-    state: web::Data<DashboardState>,
-    form: web::Form<SignIn>,
-) -> Result<HttpResponse, PageError> {
+pub async fn sign_in(state: web::Data<DashboardState>, form: web::Form<SignIn>) -> Result<HttpResponse, PageError> {
     if !session::same(&form.csrf, &form_token(&state.secret, "link", &form.token)) {
         return Err(PageError::WrongToken);
     }
     let (link, token, now) = (session::hash(&form.token), session::new_token(), state.clock.now());
-    let opened =
-        state.store.redeem_login_link(&link, &session::hash(&token), now, now.plus(SESSION_LIFE)).await?;
+    let opened = state.store.redeem_login_link(&link, &session::hash(&token), now, now.plus(SESSION_LIFE)).await?;
     match opened {
         Some(org) => {
             tracing::info!(%org, "an operator signed in");

@@ -42,6 +42,8 @@ struct Step {
     response_headers: Vec<(Line, Line)>,
     body: Block,
     body_note: Option<String>,
+    /// The answer is unfolded: what the receiver says about the latest failure is what one came for.
+    open: bool,
 }
 
 /// One delivery with its timeline.
@@ -139,7 +141,7 @@ impl Card {
         // The advice is about how things are now.
         let latest = steps.first().is_some_and(|step| step.number == view.attempts);
         for step in steps.iter_mut().skip(usize::from(latest)) {
-            (step.hint, step.next) = (None, None);
+            (step.hint, step.next, step.open) = (None, None, false);
         }
         let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
         let paused = view.state.pending() && view.endpoint_disabled;
@@ -216,6 +218,7 @@ impl Step {
             response_headers: lines(&outcome.response_headers),
             body: Block::new(&outcome.response_body),
             body_note: body_note(&outcome.response_body),
+            open: !outcome.delivered(),
         }
     }
 }
@@ -247,4 +250,3 @@ fn in_words(failure: Failure) -> &'static str {
         Failure::Request => "Could not be sent",
     }
 }
-

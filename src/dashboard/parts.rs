@@ -146,9 +146,11 @@ impl Id {
 #[derive(Clone, Debug, Template)]
 #[template(
     ext = "html",
-    source = r#"<bdi class="url" title="{{ whole }}"><span class="dim">{{ before }}</span>{{ host }}<span class="dim">{{ after }}</span></bdi>"#
+    source = r#"<bdi class="url" title="{{ whole }}"><span class="dim{% if secure %} usual{% endif %}">{{ before }}</span>{{ host }}<span class="dim">{{ after }}</span></bdi>"#
 )]
 pub struct Address {
+    /// The usual scheme: tables have no room for it.
+    secure: bool,
     whole: Line,
     before: Line,
     host: Line,
@@ -161,7 +163,13 @@ impl Address {
     pub fn new(url: &str) -> Address {
         let (before, rest) = url.find("://").map_or(("", url), |place| url.split_at(place + 3));
         let (host, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        Address { whole: Line::new(url), before: Line::new(before), host: Line::new(host), after: Line::new(after) }
+        Address {
+            secure: before == "https://",
+            whole: Line::new(url),
+            before: Line::new(before),
+            host: Line::new(host),
+            after: Line::new(after),
+        }
     }
 }
 
@@ -206,7 +214,7 @@ mod tests {
     #[test]
     fn an_address_is_taken_apart_and_loses_nothing() {
         for url in ["https://a.example/hook?x=1", "a.example", "", "x://", "https://<b>/\u{202e}"] {
-            let Address { whole, before, host, after } = Address::new(url);
+            let Address { whole, before, host, after, .. } = Address::new(url);
             assert_eq!(format!("{before}{host}{after}"), whole.to_string());
         }
         assert_eq!(Address::new("https://a.example/hook").host, Line::new("a.example"));

@@ -68,8 +68,14 @@ impl fmt::Display for Block {
 /// Control characters as their pictures; what changes the direction of text or cannot be seen at all as its number.
 fn visible(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
+    let mut marks = 0;
     for c in text.chars() {
+        marks = if is_mark(c) { marks + 1 } else { 0 };
         match c {
+            // Piled up, they would cover the lines above and below.
+            c if marks > MOST_MARKS => {
+                let _ = write!(shown, "‹U+{:04X}›", c as u32);
+            }
             c if keep(c) => shown.push(c),
             '\u{0}'..='\u{1f}' => shown.extend(char::from_u32(0x2400 + c as u32)),
             '\u{7f}' => shown.push('\u{2421}'),
@@ -90,6 +96,14 @@ fn visible(text: &str, keep: impl Fn(char) -> bool) -> String {
         }
     }
     shown
+}
+
+/// How many combining marks one letter keeps; no writing system needs more of these.
+const MOST_MARKS: usize = 3;
+
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
+        | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
 /// `12,481`.
@@ -181,7 +195,12 @@ mod tests {
         assert_eq!(Line::new("a\u{0}b\u{1b}[31m\r\nc\u{7f}").to_string(), "a␀b␛[31m␍␊c␡");
         assert_eq!(Line::new("moc.\u{202e}live\u{2066}").to_string(), "moc.‹U+202E›live‹U+2066›");
         assert_eq!(Block::new(b"a\r\n\tb\xff\x08").to_string(), "a\n\tb\u{fffd}␈");
-        assert_eq!(Line::new("日本語 العربية 👩‍💻").to_string(), "日本語 العربية 👩‍💻", "text of all scripts is left alone");
+        assert_eq!(
+            Line::new("日本語 العربية 👩‍💻").to_string(),
+            "日本語 العربية 👩‍💻",
+            "text of all scripts is left alone"
+        );
+        assert_eq!(Line::new("a\u{301}\u{302}\u{303}\u{304}b").to_string(), "a\u{301}\u{302}\u{303}‹U+0304›b");
         assert_eq!(Line::cut("äöü", 2).to_string(), "äö…");
         assert_eq!(Line::cut("äöü", 3).to_string(), "äöü");
     }
@@ -192,9 +211,7 @@ mod tests {
             assert_eq!(count(n), text);
         }
         assert_eq!((count_up_to(9, 10), count_up_to(10, 10)), ("9".to_owned(), "10+".to_owned()));
-        for (micros, text) in
-            [(10, "under 1 ms"), (214_600, "214 ms"), (1_250_000, "1.25 s"), (15_000_000, "15.0 s")]
-        {
+        for (micros, text) in [(10, "under 1 ms"), (214_600, "214 ms"), (1_250_000, "1.25 s"), (15_000_000, "15.0 s")] {
             assert_eq!(took(Duration::from_micros(micros)), text);
         }
         for (seconds, text) in [(8, "8 s"), (299, "4 min"), (7_200, "2 h"), (400_000, "4 d")] {

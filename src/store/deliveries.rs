@@ -322,7 +322,7 @@ impl Store {
         // The state is part of the text, or the partial indexes would not be used.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
-                 WHERE d.state = {} AND p.org = $1 LIMIT $2) AS some",
+                 WHERE d.state = {} AND p.org = $1 LIMIT $2) AS counted",
             state.code()
         ));
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)

@@ -19,6 +19,7 @@ use sendoff::store::accept::AcceptItem;
 use sendoff::store::record::Finished;
 use sendoff::store::slots::{Leases, Process};
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
+use sqlx::{Connection, Executor};
 use url::Url;
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ pub struct House {
     pub org: OrgId,
     pub url: Url,
     pub now: Time,
+    /// Of the database, for what a team does there by itself.
+    pub database: String,
     leases: Leases,
     client: Client,
     _file: Option<SqliteFile>,
@@ -100,6 +103,12 @@ pub async fn at(public_url: &str) -> House {
 
 impl House {
     async fn open(location: Location, file: Option<SqliteFile>, public_url: Option<&str>) -> House {
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_test_writer();
+        let _ = log.try_init();
+        let database = match &location {
+            Location::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Location::Postgres(url) => url.clone(),
+        };
         let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1 << 20, queue: 10_000 };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
@@ -124,7 +133,7 @@ impl House {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client =
             Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        House { store, org: OrgId::default_org(), url, now, leases, client, _file: file }
+        House { store, org: OrgId::default_org(), url, now, database, leases, client, _file: file }
     }
 
     pub fn tenant(&self) -> Tenant {
@@ -260,6 +269,19 @@ impl Browser<'_> {
 
     pub async fn post(&self, path: &str, form: &[(&str, String)]) -> Response {
         self.house.post(path, form).header("cookie", &self.cookie).send().await.unwrap()
+    }
+}
+
+/// Runs a statement in the house's database, as the team would.
+pub async fn execute(house: &House, sql: &str) {
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    if house.database.starts_with("sqlite:") {
+        let mut connection = sqlx::SqliteConnection::connect(&house.database).await.unwrap();
+        connection.execute(sql).await.unwrap();
+    } else {
+        let mut connection = sqlx::PgConnection::connect(&house.database).await.unwrap();
+        connection.execute("SET search_path = sendoff").await.unwrap();
+        connection.execute(sql).await.unwrap();
     }
 }
 

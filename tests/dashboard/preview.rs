@@ -7,7 +7,7 @@ use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::EndpointSpec;
 
-use crate::house::{House, MINUTE, Try, at, dead, retry};
+use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 
 #[tokio::test]
 #[ignore = "serves until it is interrupted"]
@@ -31,7 +31,9 @@ const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_
 async fn seed(house: &House) {
     let acme = house.app("Acme GmbH").await;
     let globex = house.app("Globex Corporation").await;
-    let long = house.app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables et Fils").await;
+    let long = house
+        .app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables et Fils")
+        .await;
     let hooks = house.endpoint(&acme, "https://hooks.acme.example/sendoff").await;
     let flaky = house.endpoint(&globex, "https://api.globex.example/v2/webhooks/incoming?tenant=eu-1").await;
     let slow = house
@@ -47,6 +49,7 @@ async fn seed(house: &House) {
     let path = "receive/".repeat(30);
     let far = house.endpoint(&long, &format!("https://very-long-host-name.of-a-customer.example/{path}")).await;
 
+    long_story(house, &globex, &flaky, &slow).await;
     let types = ["invoice.paid", "invoice.created", "customer.updated", "order.shipped", "user.invited"];
     let mut seed = 11u64;
     let mut random = |below: u64| {
@@ -73,11 +76,22 @@ async fn seed(house: &House) {
             }
         }
     }
-    long_story(house, &globex, &flaky, &slow).await;
-    let message = house.message(&long, "a.very.long.event.type.name.that.somebody.made.up.without.thinking.of.tables", HOSTILE.replace("\u{1b}", "\\u001b").replace("\u{7}", "\\u0007"), house.ago(MINUTE * 4)).await;
+    let message = house
+        .message(
+            &long,
+            "a.very.long.event.type.name.that.somebody.made.up.without.thinking.of.tables",
+            HOSTILE.replace("\u{1b}", "\\u001b").replace("\u{7}", "\\u0007"),
+            house.ago(MINUTE * 4),
+        )
+        .await;
     let step = |n: u32, minutes: u32| {
         let at = house.ago(MINUTE * minutes);
-        Try::answered(at, 500, HOSTILE, if minutes == 1 { retry(house.now.plus(MINUTE * 29), n as i32) } else { retry(at.plus(MINUTE), n as i32) })
+        Try::answered(
+            at,
+            500,
+            HOSTILE,
+            if minutes == 1 { retry(house.now.plus(MINUTE * 29), n as i32) } else { retry(at.plus(MINUTE), n as i32) },
+        )
     };
     house.tries(&message, &far, [step(1, 3), step(2, 1)]).await;
     let waiting = house.message(&acme, "order.shipped", PAYLOAD, house.ago(Duration::from_secs(47))).await;
@@ -120,7 +134,13 @@ async fn long_story(
             &message,
             slow,
             [
-                Try::failed(house.ago(MINUTE * 12), Failure::Timeout, "no whole answer within 15 s", 15_002, retry(at, 1)),
+                Try::failed(
+                    house.ago(MINUTE * 12),
+                    Failure::Timeout,
+                    "no whole answer within 15 s",
+                    15_002,
+                    retry(at, 1),
+                ),
                 Try::answered(at, 429, "slow down, please", next),
             ],
         )
@@ -132,7 +152,13 @@ async fn long_story(
         let next = if n % 2 == 0 { dead() } else { Next::Dead(DeadReason::Gone) };
         house.tries(&message, flaky, [Try::answered(at, if n % 2 == 0 { 502 } else { 410 }, "gone", next)]).await;
         let next = retry(house.now.plus(MINUTE * (n as u32 * 9 + 1)), 1);
-        house.tries(&message, slow, [Try::failed(at, Failure::Closed, "the connection was closed before an answer", 40, next)]).await;
+        house
+            .tries(
+                &message,
+                slow,
+                [Try::failed(at, Failure::Closed, "the connection was closed before an answer", 40, next)],
+            )
+            .await;
     }
 }
 
@@ -142,21 +168,15 @@ const HOSTILE: &str = "{\"html\":\"<script>alert(1)</script><img src=x onerror=a
 
 /// Rows that could not be routed, put there by hand and looked at by the relay.
 async fn stuck(house: &House) {
-    let path = house.store.file().expect("a file").to_owned();
-    let url = format!("sqlite:{}", path.display());
-    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.expect("a connection");
     for (application, event_type, payload) in [
         ("customer-4711", "invoice.paid", r#"{"a":1}"#),
         ("acme", "order.shipped", "not json"),
         ("<b>bold</b>\u{202e}", "", "{}"),
     ] {
-        sqlx::query("INSERT INTO outbox (application, event_type, payload) VALUES ($1, $2, $3)")
-            .bind(application)
-            .bind(event_type)
-            .bind(payload)
-            .execute(&mut connection)
-            .await
-            .expect("a row");
+        let row = format!(
+            "INSERT INTO outbox (application, event_type, payload) VALUES ('{application}', '{event_type}', '{payload}')"
+        );
+        execute(house, &row).await;
     }
     let request = sendoff::store::outbox::RelayRequest { limit: 10, now: house.ago(MINUTE * 3) };
     house.store.relay(request).await.expect("the relay's step");
