@@ -45,7 +45,7 @@ on_both! {
             done.attempt.at = one.due_at;
             done
         });
-        store.record(done.collect()).await.unwrap();
+        store.record(done.collect::<Vec<_>>()).await.unwrap();
 
         let mut steps = Vec::new();
         while steps.last() != Some(&0) {

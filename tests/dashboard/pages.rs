@@ -1,0 +1,321 @@
+//! What the pages say and what their buttons do, on both stores.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use sendoff::domain::attempt::Failure;
+use sendoff::domain::delivery::{DeadReason, Next, State};
+use sendoff::store::Tenant;
+use sendoff::store::outbox::RelayRequest;
+
+use crate::house::{House, MINUTE, Try, both, dead, field, location, retry};
+
+#[tokio::test]
+async fn the_overview_counts_what_was_recorded() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let fifth = house.endpoint(&acme, "https://b.example/hook").await;
+        // Within the hour: 3 delivered (one of them after a failure), 1 dead, 1 being retried. Before: 1 delivered, 1 dead.
+        let soon = house.now.plus(MINUTE * 5);
+        for minutes in [2, 3] {
+            let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * minutes)).await;
+            house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * minutes), 20)]).await;
+        }
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
+        let tries = [
+            Try::answered(house.ago(MINUTE * 9), 500, "", retry(house.ago(MINUTE * 8), 1)),
+            Try::delivered(house.ago(MINUTE * 8), 20),
+        ];
+        house.tries(&message, &endpoint, tries).await;
+        house.tries(&message, &fifth, [Try::answered(house.ago(MINUTE * 7), 500, "", dead())]).await;
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 5)).await;
+        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE * 5), 503, "", retry(soon, 1))]).await;
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 120)).await;
+        house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * 120), 20)]).await;
+        house.tries(&message, &fifth, [Try::answered(house.ago(MINUTE * 119), 500, "", dead())]).await;
+
+        let browser = house.sign_in().await;
+        let said = |page: &str| words(page.split("<h1").nth(1).unwrap().split("</h1>").next().unwrap());
+        let page = browser.page("/").await;
+        let wanted = "In the last hour 3 delivered, 3 failed, 1 being retried, 1 dead.";
+        assert!(said(&page).ends_with(wanted), "{}", said(&page));
+        assert!(page.contains("aria-label=\"Attempts by time: 3 delivered, 3 failed\""));
+        let page = browser.page("/?range=24h").await;
+        let wanted = "In the last 24 hours 4 delivered, 4 failed, 1 being retried, 2 dead.";
+        assert!(said(&page).ends_with(wanted), "{}", said(&page));
+        assert!(page.contains("aria-label=\"Attempts by time: 4 delivered, 4 failed\""));
+
+        assert_eq!(rows(&page), 8);
+        assert_eq!(rows(&browser.page("/?show=failed").await), 4);
+        // Two deliveries of the three messages to both endpoints were never tried, and are due since they were accepted.
+        assert!(page.contains("Oldest waiting</strong> <a href=\"/messages/"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_house_says_how_to_begin() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        assert!(browser.page("/").await.contains("Nothing was sent yet"));
+        assert!(browser.page("/?show=failed").await.contains("No failed attempt"));
+        assert!(browser.page("/deliveries?state=dead").await.contains("Nothing is dead"));
+        assert!(browser.page("/deliveries?state=retrying").await.contains("Nothing is being retried"));
+        assert!(browser.page("/outbox").await.contains("Nothing is stuck"));
+    }
+}
+
+#[tokio::test]
+async fn attempts_go_on_from_page_to_page() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        for n in 0..120u32 {
+            let at = house.ago(Duration::from_secs(u64::from(500 - n)));
+            let message = house.message(&acme, &format!("n.{n}"), "{}", at).await;
+            house.tries(&message, &endpoint, [Try::delivered(at, 5)]).await;
+        }
+        let browser = house.sign_in().await;
+        let (mut path, mut seen) = ("/".to_owned(), Vec::new());
+        loop {
+            let page = browser.page(&path).await;
+            seen.extend(
+                page.split("<bdi>n.").skip(1).map(|rest| rest.split('<').next().unwrap().parse::<u32>().unwrap()),
+            );
+            let Some(older) = link(&page, "Older") else { break };
+            path = older;
+        }
+        // The oldest waiting is said once more above the table; there is none here.
+        assert_eq!(seen, (0..120).rev().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_message_tells_its_story() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let message = house.message(&acme, "invoice.paid", r#"{"n":1.0,"n":2}"#, house.ago(MINUTE * 9)).await;
+        let at = |minutes| house.ago(MINUTE * minutes);
+        let due = house.now.plus(Duration::from_secs(250));
+        let tries = [
+            Try::failed(at(8), Failure::Tls, "the certificate expired on 2026-01-02", 83, retry(at(7), 1)),
+            Try::failed(at(7), Failure::Timeout, "no whole answer within 15 s", 15_000, retry(at(3), 2)),
+            Try::answered(at(3), 503, r#"{"error":"database is locked"}"#, retry(due, 3)),
+        ];
+        house.tries(&message, &endpoint, tries).await;
+        let browser = house.sign_in().await;
+        let path = format!("/messages/{}/{}", acme.id, message.id);
+        let page = browser.page(&path).await;
+        let text = words(&page);
+        let clock = due.to_string()[11..19].to_owned();
+        let next = format!("next try in 4 min ({clock} UTC)");
+        for part in [
+            "invoice.paid to Acme",
+            "Attempt 3 · 503 Service Unavailable after 214 ms · 3 min ago",
+            &next,
+            "Attempt 2 · Timed out after 15.0 s",
+            "Attempt 1 · TLS failed after 83 ms",
+            "the certificate expired on 2026-01-02",
+            "Retries go on by themselves.",
+            "webhook-signature",
+            "{&quot;error&quot;:&quot;database is locked&quot;}".replace("&quot;", "\"").as_str(),
+            "\"n\": 1.0, \"n\": 2",
+            r#"{"n":1.0,"n":2}"#,
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(page.contains("badge retrying") && page.contains("Resend now"));
+        let by_name = browser.get(&format!("/messages/{}/{}", acme.id, "nothing")).await;
+        assert_eq!(by_name.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
+        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
+        let state = async || {
+            let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap();
+            (views[0].state, views[0].attempts)
+        };
+        assert_eq!(state().await, (State::Dead, 1));
+
+        let browser = house.sign_in().await;
+        let path = format!("/messages/{}/{}", acme.id, message.id);
+        let (post, page) = (format!("{path}/resend"), browser.page(&path).await);
+        let (csrf, named) = (field(&page, "csrf"), field(&page, "endpoint"));
+        assert_eq!(named, endpoint.id.to_string());
+        for wrong in [String::new(), "x".into(), field(&house.sign_in().await.page("/").await, "csrf")] {
+            let response = browser.post(&post, &[("csrf", wrong), ("endpoint", named.clone())]).await;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        }
+        let without = browser.post(&post, &[("endpoint", named.clone())]).await;
+        assert_eq!(without.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(browser.get(&post).await.0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(state().await, (State::Dead, 1), "nothing of that did anything");
+
+        let response = browser.post(&post, &[("csrf", csrf.clone()), ("endpoint", named.clone())]).await;
+        assert_eq!(
+            (response.status(), location(&response)),
+            (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent"))
+        );
+        assert_eq!(state().await, (State::Fresh, 1));
+        let page = browser.page(&format!("{path}?notice=resent")).await;
+        assert!(page.contains("On its way again") && page.contains("badge pending") && page.contains("due now"));
+
+        // From the list of dead ones, back to it.
+        house.tries(&message, &endpoint, []).await;
+        let other = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
+        house.tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Next::Dead(DeadReason::Gone))]).await;
+        let page = browser.page("/deliveries?state=dead").await;
+        let action = page.split("action=\"").nth(2).unwrap().split('"').next().unwrap().to_owned();
+        assert_eq!(action, format!("/messages/{}/{}/resend", acme.id, other.id));
+        let form = [("csrf", csrf.clone()), ("endpoint", named.clone()), ("back", "dead".into())];
+        let response = browser.post(&action, &form).await;
+        assert_eq!(location(&response), "/deliveries?state=dead&notice=resent");
+        assert!(browser.page("/deliveries?state=dead").await.contains("Nothing is dead"));
+
+        // What is gone is not sent.
+        house.store.delete_endpoint(&house.tenant(), acme.id, endpoint.id, house.now).await.unwrap();
+        let response = browser.post(&action, &form[..2]).await;
+        assert!(location(&response).ends_with("?notice=not-resent"));
+        let foreign = format!("{action}?x=1");
+        let back = [("csrf", csrf), ("endpoint", named), ("back", "//evil.example".into())];
+        let response = browser.post(&foreign, &back).await;
+        assert!(location(&response).starts_with("/messages/"), "a form does not say where to go");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_another_organization_is_seen_or_resent() {
+    for mut house in both().await {
+        let theirs = Tenant::org("org_other".parse().unwrap());
+        let app = house.app_of(&theirs, "Their customer").await;
+        let endpoint = house.endpoint(&app, "https://their.example/hook").await;
+        let message = house.message(&app, "their.event", "{\"their\":1}", house.ago(MINUTE * 9)).await;
+        house.org = theirs.org.clone();
+        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
+        house.org = sendoff::domain::OrgId::default_org();
+        let browser = house.sign_in().await;
+        let path = format!("/messages/{}/{}", app.id, message.id);
+        assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
+        for path in ["/", "/?range=24h&show=failed", "/deliveries?state=dead", "/deliveries?state=retrying"] {
+            let page = browser.page(path).await;
+            assert!(!page.to_lowercase().contains("their"), "{path}: {page}");
+        }
+        let csrf = field(&browser.page("/").await, "csrf");
+        let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
+        let response = browser.post(&format!("{path}/resend"), &form).await;
+        assert!(location(&response).ends_with("not-resent"));
+        let views = house.store.deliveries_of(&theirs, app.id, message.id).await.unwrap();
+        assert_eq!(views[0].state, State::Dead);
+    }
+}
+
+#[tokio::test]
+async fn deliveries_go_on_from_page_to_page() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let (dying, waiting) =
+            (house.endpoint(&acme, "https://a.example/").await, house.endpoint(&acme, "https://b.example/").await);
+        for n in 0..110u64 {
+            let at = house.ago(Duration::from_secs(900 - n));
+            let message = house.message(&acme, &format!("n.{n}"), "{}", at).await;
+            house.tries(&message, &dying, [Try::answered(at, 500, "", dead())]).await;
+            // Many are due at the same moment: the cursor must tell them apart.
+            let due = house.now.plus(Duration::from_secs(60 + n / 40));
+            house.tries(&message, &waiting, [Try::answered(at, 500, "", retry(due, 1))]).await;
+        }
+        let browser = house.sign_in().await;
+        for (state, wanted) in [("dead", (0..110).rev().collect::<Vec<u32>>()), ("retrying", (0..110).collect())] {
+            let (mut path, mut seen) = (format!("/deliveries?state={state}"), Vec::new());
+            loop {
+                let page = browser.page(&path).await;
+                assert!(words(&page).contains("110 d"), "the count: {page}");
+                seen.extend(
+                    page.split("<bdi>n.").skip(1).map(|rest| rest.split('<').next().unwrap().parse::<u32>().unwrap()),
+                );
+                let Some(next) = link(&page, "Next page") else { break };
+                path = next;
+            }
+            assert_eq!(seen, wanted, "{state}");
+            for odd in ["x", "msg_1.ep_2", "1.2.3", "%00", "-9223372036854775808.x.y"] {
+                assert_eq!(browser.get(&format!("/deliveries?state={state}&after={odd}")).await.0, StatusCode::OK);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn stuck_rows_are_shown_with_their_reason() {
+    for house in both().await {
+        insert_into_outbox(&house).await;
+        house.store.relay(RelayRequest { limit: 10, now: house.ago(MINUTE) }).await.unwrap();
+        let browser = house.sign_in().await;
+        let strip = words(&browser.page("/").await);
+        assert!(strip.contains("2 outbox rows could not be routed"), "{strip}");
+        let page = words(&browser.page("/outbox").await);
+        assert!(page.contains("2 stuck outbox rows") && page.contains("there is no application nobody"), "{page}");
+        assert!(page.contains("is missing"), "{page}");
+    }
+}
+
+async fn insert_into_outbox(house: &House) {
+    let rows =
+        "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}'), (NULL, NULL, NULL)";
+    crate::house::execute(house, rows).await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        for path in ["/nowhere", "/messages/a", "/static/x/none.css", "/apiary", "/login/x", "/%ff"] {
+            let response = house.request(Method::GET, path).send().await.unwrap();
+            let (status, id) = (response.status(), response.headers()["x-request-id"].to_str().unwrap().to_owned());
+            let page = response.text().await.unwrap();
+            assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+            assert!(page.contains(&id) && page.contains("Nothing is here"), "{path}: {page}");
+            assert_eq!(browser.get(path).await.0, StatusCode::NOT_FOUND);
+        }
+        assert_eq!(browser.post("/outbox", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+        for (path, wanted) in [("/api/v1/health", "the api"), ("/metrics", "the metrics")] {
+            let response = house.request(Method::GET, path).header("host", "any.example").send().await.unwrap();
+            assert!(response.headers().get("content-security-policy").is_none());
+            assert_eq!(response.text().await.unwrap(), wanted);
+        }
+    }
+}
+
+/// The text of a page, white space put together.
+fn words(page: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in page.chars() {
+        match c {
+            '<' => inside = true,
+            '>' if inside => inside = false,
+            c if !inside => text.push(c),
+            _ => {}
+        }
+    }
+    for (entity, c) in [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")] {
+        text = text.replace(entity, c);
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace(" ,", ",").replace(" .", ".")
+}
+
+/// How many rows the page's table has.
+fn rows(page: &str) -> usize {
+    page.matches("<td class=\"c-state\">").count()
+}
+
+/// Where the link with that text leads.
+fn link(page: &str, text: &str) -> Option<String> {
+    let before = page.split(&format!("\">{text}</a>")).next().filter(|before| before.len() < page.len())?;
+    Some(before.rsplit("href=\"").next()?.replace("&#38;", "&").replace("&amp;", "&"))
+}
