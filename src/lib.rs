@@ -14,6 +14,7 @@
 //! ```
 
 pub mod api;
+pub mod dashboard;
 pub mod domain;
 pub mod egress;
 pub mod engine;

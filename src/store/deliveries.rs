@@ -253,6 +253,67 @@ impl Store {
         Ok(read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(limit).fetch_all(db).await)?)
     }
 
+    /// The same page by page: those that come after a delivery that was due at a time.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn retrying_after(
+        &self,
+        tenant: &Tenant,
+        after: Option<(Time, MessageId, EndpointId)>,
+        limit: i64,
+    ) -> Result<Vec<DeliveryLine>, StoreError> {
+        const SQL: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
+                 m.event_type, p.name AS app_name
+             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+                 LEFT JOIN message m ON m.id = d.message_id
+             WHERE d.state = 1 AND p.org = $1 AND d.due_at >= $2
+                 AND (d.due_at > $2 OR d.message_id > $3 OR (d.message_id = $3 AND d.endpoint_id > $4))
+             ORDER BY d.due_at, d.message_id, d.endpoint_id LIMIT $5";
+        let (due, message, endpoint) =
+            after.map_or((Time::ZERO, uuid::Uuid::nil(), uuid::Uuid::nil()), |(due, m, e)| (due, m.0, e.0));
+        Ok(read!(self, db => {
+            sqlx::query_as(SQL)
+                .bind(&tenant.org).bind(due).bind(message).bind(endpoint).bind(limit)
+                .fetch_all(db).await
+        })?)
+    }
+
+    /// The tenant's pending delivery that has been due for longest, if one was due `by` then. Disabled endpoints don't count: what
+    /// waits there waits on purpose. Steps along the index from endpoint to endpoint, like [`Store::pending_lanes`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn oldest_due(&self, tenant: &Tenant, by: Time) -> Result<Option<DeliveryLine>, StoreError> {
+        const FIRST: &str = "WITH RECURSIVE lane (endpoint_id) AS (
+                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 ORDER BY endpoint_id LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 AND endpoint_id > lane.endpoint_id
+                         ORDER BY endpoint_id LIMIT 1)
+                 FROM lane WHERE lane.endpoint_id IS NOT NULL)
+             SELECT first.message_id, first.endpoint_id, first.due_at FROM
+                 (SELECT lane.endpoint_id, kind.state,
+                      (SELECT message_id FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id
+                           AND state = kind.state ORDER BY due_at LIMIT 1) AS message_id,
+                      (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id
+                           AND state = kind.state ORDER BY due_at LIMIT 1) AS due_at
+                  FROM lane CROSS JOIN (SELECT 0 AS state UNION ALL SELECT 1) AS kind) AS first
+                 JOIN endpoint e ON e.id = first.endpoint_id JOIN application p ON p.id = e.app_id
+             WHERE p.org = $1 AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
+             ORDER BY first.due_at LIMIT 1";
+        const LINE: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
+                 m.event_type, p.name AS app_name
+             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+                 LEFT JOIN message m ON m.id = d.message_id
+             WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3 AND d.state <= 1";
+        let first: Option<(MessageId, EndpointId, Time)> =
+            read!(self, db => sqlx::query_as(FIRST).bind(&tenant.org).bind(by).fetch_optional(db).await)?;
+        let Some((message, endpoint, _)) = first else { return Ok(None) };
+        Ok(read!(self, db => {
+            sqlx::query_as(LINE).bind(message).bind(endpoint).bind(&tenant.org).fetch_optional(db).await
+        })?)
+    }
+
     /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`.
     ///
     /// # Errors

@@ -1,0 +1,111 @@
+//! What a page can come to instead of itself. Handlers give back a [`PageError`]; the gate turns it into words, with the id under
+//! which the log tells more.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use askama::Template;
+
+use super::frame::{Frame, Notice, answer};
+use crate::store::StoreError;
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// Nobody is signed in: off to the sign-in page.
+    #[error("not signed in")]
+    NotSignedIn,
+    /// There is no such thing, or it is another organization's: nobody is told which.
+    #[error("not found")]
+    NotFound,
+    #[error("wrong method")]
+    WrongMethod,
+    /// The form's token is missing, too old or another session's.
+    #[error("the form's token does not fit the session")]
+    WrongToken,
+    /// What the browser sent cannot be read.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the template: {0}")]
+    Template(#[from] askama::Error),
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: Frame,
+    title: &'static str,
+    what: &'static str,
+    todo: &'static str,
+    request_id: &'a str,
+}
+
+impl ResponseError for PageError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            PageError::NotSignedIn => StatusCode::SEE_OTHER,
+            PageError::NotFound => StatusCode::NOT_FOUND,
+            PageError::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            PageError::WrongToken => StatusCode::FORBIDDEN,
+            PageError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            PageError::Store(error) if error.transient() => StatusCode::SERVICE_UNAVAILABLE,
+            PageError::Store(_) | PageError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The gate makes a page of it; this is what is left if that fails.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl PageError {
+    /// The page that says what happened and what to do.
+    pub fn page(&self, request_id: &str) -> HttpResponse {
+        let (title, what, todo) = self.words();
+        let page = ErrorPage { frame: Frame::bare(), title, what, todo, request_id };
+        answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response())
+    }
+
+    fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            PageError::NotFound => (
+                "Nothing is here",
+                "There is no such page, or what it showed is gone.",
+                "Messages go when they are older than the retention; an application's go with it.",
+            ),
+            PageError::WrongMethod => {
+                ("Not this way", "This address is for a button of a page.", "Open the page and press the button there.")
+            }
+            PageError::WrongToken => (
+                "This form is too old",
+                "Nothing was done: the form does not belong to this session any more.",
+                "Go back, reload the page and try again.",
+            ),
+            PageError::BadRequest(what) => {
+                ("That could not be read", what, "Nothing was done. Go back and try again from the page.")
+            }
+            PageError::Store(error) if error.transient() => (
+                "The store is away",
+                "Sendoff cannot reach its database at the moment. What was accepted is safe; deliveries go on when it is back.",
+                "Reload in a moment. If it stays away, look at /readyz and at the log.",
+            ),
+            PageError::NotSignedIn | PageError::Store(_) | PageError::Template(_) => (
+                "Something went wrong",
+                "Sendoff could not make this page. Nothing was changed.",
+                "The log says why, under the request id below.",
+            ),
+        }
+    }
+}
+
+/// What answers where there is no page.
+pub async fn not_found() -> Result<HttpResponse, PageError> {
+    Err(PageError::NotFound)
+}
+
+/// What answers where there is a page, but not for this method.
+pub async fn wrong_method() -> Result<HttpResponse, PageError> {
+    Err(PageError::WrongMethod)
+}

@@ -1,0 +1,250 @@
+//! One message: what it is, what it says, and how each of its deliveries went, attempt by attempt.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use super::DashboardState;
+use super::error::PageError;
+use super::frame::{Frame, Here, Notice, answer};
+use super::hints;
+use super::parts::{Address, Badge, Id, When};
+use super::payload::Payload;
+use super::session::Signed;
+use super::show::{self, Block, Line, Query};
+use crate::domain::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
+use crate::domain::delivery::State;
+use crate::domain::{AttemptId, Time};
+use crate::store::attempts::AttemptFilter;
+use crate::store::deliveries::DeliveryView;
+use crate::store::{AppRef, MessageRef, Order, PageRequest};
+
+/// How many attempts are on a page, over all deliveries.
+const ATTEMPTS: usize = 50;
+/// So many of a delivery's attempts are open to see; the rest is folded.
+const OPEN: usize = 5;
+
+/// One attempt of a timeline.
+struct Step {
+    badge: Badge,
+    number: i32,
+    manual: bool,
+    /// `503 Service Unavailable after 214 ms`.
+    came_to: Line,
+    when: When,
+    /// The failure in one sentence, where the status alone does not say it.
+    detail: Option<Line>,
+    hint: Option<&'static str>,
+    next: Option<When>,
+    /// Where it went, if that is not the endpoint's URL any more.
+    elsewhere: Option<Address>,
+    request_headers: Vec<(Line, Line)>,
+    response_headers: Vec<(Line, Line)>,
+    body: Block,
+    body_note: Option<String>,
+}
+
+/// One delivery with its timeline.
+struct Card {
+    badge: Badge,
+    endpoint: String,
+    endpoint_id: Id,
+    address: Address,
+    description: Line,
+    facts: String,
+    /// What the delivery waits for, or why it is dead.
+    why: Option<&'static str>,
+    due: Option<When>,
+    /// What the button says; `None`: there is nowhere to send it.
+    button: Option<&'static str>,
+    urgent: bool,
+    steps: Vec<Step>,
+    earlier: Vec<Step>,
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage {
+    frame: Frame,
+    path: String,
+    id: Id,
+    event_type: Line,
+    app_name: Line,
+    app_id: Id,
+    event_id: Option<Line>,
+    channels: Vec<Line>,
+    accepted: When,
+    occurred: Option<When>,
+    size: String,
+    payload: Payload,
+    cards: Vec<Card>,
+    older: Option<String>,
+    paged: bool,
+}
+
+/// `GET /messages/{app}/{message}`: ids, or the team's own names.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
+    let app = AppRef::parse(&path.0).map_err(|_| PageError::NotFound)?;
+    let wanted = MessageRef::parse(&path.1).map_err(|_| PageError::NotFound)?;
+    let app = store.application(&tenant, &app).await?.ok_or(PageError::NotFound)?;
+    let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
+    let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
+
+    let views = store.deliveries_of(&tenant, app.id, message.id).await?;
+    let filter = AttemptFilter { message: Some(message.id), ..AttemptFilter::default() };
+    let page = PageRequest { after: before, ..PageRequest::first(ATTEMPTS, Order::Descending) };
+    let attempts = store.attempts(&tenant, app.id, &filter, &page).await?;
+    let path = format!("/messages/{}/{}", app.id, message.id);
+    let last = attempts.data.last().filter(|_| attempts.more);
+    let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
+
+    let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, now)).collect();
+    // Whoever comes here looks for what failed.
+    cards.sort_by_key(|card| match card.badge {
+        Badge::Dead => 0,
+        Badge::Retrying => 1,
+        Badge::Pending | Badge::Disabled => 2,
+        _ => 3,
+    });
+    let page = MessagePage {
+        frame: Frame::of(&signed, Here::Elsewhere).noting(query.get("notice")),
+        path,
+        id: Id::new(message.id),
+        event_type: Line::new(&message.event_type),
+        app_name: Line::new(&app.name),
+        app_id: Id::new(app.id),
+        event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
+        channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
+        accepted: When::new(message.accepted_at, now),
+        occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
+        size: show::size(message.payload.len()),
+        payload: Payload::new(&message.payload),
+        cards,
+        older,
+        paged: before.is_some(),
+    };
+    answer(StatusCode::OK, &page)
+}
+
+impl Card {
+    fn new(view: &DeliveryView, attempts: &[Attempt], now: Time) -> Card {
+        let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
+        let mut steps: Vec<Step> = of_it.map(|attempt| Step::new(attempt, view, now)).collect();
+        // The advice is about how things are now.
+        let latest = steps.first().is_some_and(|step| step.number == view.attempts);
+        for step in steps.iter_mut().skip(usize::from(latest)) {
+            (step.hint, step.next) = (None, None);
+        }
+        let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
+        let paused = view.state.pending() && view.endpoint_disabled;
+        let why = match (view.state, view.reason) {
+            (State::Dead, Some(reason)) => Some(reason.sentence()),
+            _ if paused => Some("The endpoint is disabled: this goes on when it is enabled again."),
+            _ => None,
+        };
+        let button = match view.state {
+            _ if view.endpoint_deleted => None,
+            State::Retry => Some("Resend now"),
+            State::Dead | State::Delivered => Some("Resend"),
+            State::Fresh => None,
+        };
+        Card {
+            badge: if paused { Badge::Disabled } else { Badge::of(view.state) },
+            endpoint: view.endpoint_id.to_string(),
+            endpoint_id: Id::new(view.endpoint_id),
+            address: Address::new(&view.url),
+            description: Line::cut(&view.endpoint_description, 200),
+            facts: facts(view),
+            why,
+            due: (view.state.pending() && !paused).then(|| When::new(view.due_at, now)),
+            button,
+            urgent: view.state == State::Dead,
+            steps,
+            earlier,
+        }
+    }
+}
+
+fn facts(view: &DeliveryView) -> String {
+    let mut facts = match view.attempts {
+        0 => "no attempt yet".to_owned(),
+        n => show::counted(n.into(), "attempt", "attempts"),
+    };
+    if view.endpoint_deleted {
+        facts.push_str(" · the endpoint is deleted");
+    } else if view.endpoint_disabled && !view.state.pending() {
+        facts.push_str(" · the endpoint is disabled");
+    }
+    facts
+}
+
+impl Step {
+    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> Step {
+        let outcome = &attempt.outcome;
+        let badge = match (outcome.delivered(), attempt.next_at) {
+            (true, _) => Badge::Delivered,
+            (false, Some(_)) => Badge::Failed,
+            (false, None) => Badge::Dead,
+        };
+        let what = match (outcome.status, outcome.failure) {
+            (Some(status), _) => show::status(status),
+            (None, Some(failure)) => in_words(failure).to_owned(),
+            (None, None) => "Delivered".to_owned(),
+        };
+        // What a status says already is not said again.
+        let detail = outcome.failure.is_some_and(|failure| failure != Failure::Status) && !outcome.detail.is_empty();
+        let lines = |headers: &[(String, String)]| {
+            headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
+        };
+        Step {
+            badge,
+            number: attempt.number,
+            manual: attempt.trigger == Trigger::Manual,
+            came_to: Line::new(&format!("{what} after {}", show::took(outcome.duration))),
+            when: When::new(attempt.at, now),
+            detail: detail.then(|| Line::cut(&outcome.detail, 500)),
+            hint: hints::hint(outcome),
+            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| When::new(at, now)),
+            elsewhere: (attempt.url != view.url).then(|| Address::new(&attempt.url)),
+            request_headers: lines(&attempt.request_headers),
+            response_headers: lines(&outcome.response_headers),
+            body: Block::new(&outcome.response_body),
+            body_note: body_note(&outcome.response_body),
+        }
+    }
+}
+
+fn body_note(body: &[u8]) -> Option<String> {
+    let mut notes = Vec::new();
+    if body.len() >= RESPONSE_BODY_LIMIT {
+        notes.push(format!("the first {}, the rest was not read", show::size(RESPONSE_BODY_LIMIT)));
+    } else if !body.is_empty() {
+        notes.push(show::size(body.len()));
+    }
+    if std::str::from_utf8(body).is_err_and(|error| error.error_len().is_some()) {
+        notes.push("not UTF-8".to_owned());
+    }
+    (!notes.is_empty()).then(|| notes.join(", "))
+}
+
+fn in_words(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Status => "Answered",
+        Failure::Timeout => "Timed out",
+        Failure::Refused => "Connection refused",
+        Failure::Unreachable => "Host unreachable",
+        Failure::Dns => "Name not found",
+        Failure::Tls => "TLS failed",
+        Failure::Blocked => "Address not allowed",
+        Failure::Closed => "Connection closed",
+        Failure::Protocol => "Not HTTP",
+        Failure::Request => "Could not be sent",
+    }
+}
+

@@ -1,0 +1,279 @@
+//! A house with a dashboard: a store, the pages served on a port, and a browser of the least kind. What happened in it is made up
+//! by the test: an *attempt* is recorded as the engine would.
+
+use std::time::Duration;
+
+use actix_web::{App, HttpServer, web};
+use bytes::Bytes;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use sendoff::dashboard::{self, DashboardState};
+use sendoff::domain::application::{Application, ApplicationSpec};
+use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
+use sendoff::domain::delivery::{DeadReason, Next, Progress};
+use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::message::{Message, MessageSpec};
+use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
+use sendoff::domain::time::Clock;
+use sendoff::domain::{AttemptId, OrgId, Time};
+use sendoff::store::accept::AcceptItem;
+use sendoff::store::record::Finished;
+use sendoff::store::slots::{Leases, Process};
+use sendoff::store::{Location, Store, StoreOptions, Tenant};
+use url::Url;
+use uuid::Uuid;
+
+use crate::support::{Postgres, SqliteFile, free_port, sqlite_file};
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// A store with the pages in front of it.
+pub struct House {
+    pub store: Store,
+    pub org: OrgId,
+    pub url: Url,
+    pub now: Time,
+    leases: Leases,
+    client: Client,
+    _file: Option<SqliteFile>,
+}
+
+/// How a message's attempt went.
+#[derive(Clone)]
+pub struct Try {
+    pub at: Time,
+    pub outcome: Outcome,
+    pub next: Next,
+}
+
+impl Try {
+    pub fn delivered(at: Time, millis: u64) -> Try {
+        let outcome = Outcome {
+            failure: None,
+            status: Some(200),
+            response_headers: vec![("content-type".into(), "text/plain".into()), ("server".into(), "nginx".into())],
+            response_body: Bytes::from_static(b"ok"),
+            ..Outcome::failed(Failure::Status, "", Duration::from_millis(millis))
+        };
+        Try { at, outcome, next: Next::Delivered }
+    }
+
+    pub fn answered(at: Time, status: u16, body: impl Into<Bytes>, next: Next) -> Try {
+        let outcome = Outcome {
+            status: Some(status),
+            response_headers: vec![("content-type".into(), "text/html; charset=utf-8".into())],
+            response_body: body.into(),
+            ..Outcome::failed(Failure::Status, format!("the receiver answered {status}"), Duration::from_millis(214))
+        };
+        Try { at, outcome, next }
+    }
+
+    pub fn failed(at: Time, failure: Failure, detail: &str, millis: u64, next: Next) -> Try {
+        Try { at, outcome: Outcome::failed(failure, detail, Duration::from_millis(millis)), next }
+    }
+}
+
+pub fn retry(due: Time, step: i32) -> Next {
+    Next::Retry { due, step }
+}
+
+pub fn dead() -> Next {
+    Next::Dead(DeadReason::Exhausted)
+}
+
+/// One house on each store.
+pub async fn both() -> Vec<House> {
+    let file = sqlite_file();
+    let postgres = Postgres::shared().fresh_database();
+    let locations = [(Location::Sqlite(file.path()), Some(file)), (Location::parse(&postgres).unwrap(), None)];
+    let mut houses = Vec::new();
+    for (location, file) in locations {
+        houses.push(House::open(location, file, None).await);
+    }
+    houses
+}
+
+/// A house on SQLite that answers as `public_url`.
+pub async fn at(public_url: &str) -> House {
+    let file = sqlite_file();
+    House::open(Location::Sqlite(file.path()), Some(file), Some(public_url)).await
+}
+
+impl House {
+    async fn open(location: Location, file: Option<SqliteFile>, public_url: Option<&str>) -> House {
+        let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1 << 20, queue: 10_000 };
+        let store = Store::open(options).await.unwrap();
+        store.migrate().await.unwrap();
+        let now = Clock.now();
+        let process = Process { id: Uuid::now_v7(), name: "test".into(), started_at: now };
+        let leases = store.heartbeat(&process, now).await.unwrap();
+        let port = free_port();
+        let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
+        let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
+        let state = DashboardState { store: store.clone(), clock: Clock, public_url, secret: [7; 32] };
+        let state = web::Data::new(state);
+        // Mounted before a neighbour, which must be reached all the same.
+        let app = move || {
+            App::new()
+                .app_data(state.clone())
+                .configure(dashboard::routes)
+                .route("/api/v1/health", web::get().to(async || "the api"))
+                .route("/metrics", web::get().to(async || "the metrics"))
+        };
+        let server = HttpServer::new(app).workers(1).disable_signals().bind(("127.0.0.1", port)).unwrap().run();
+        tokio::spawn(server);
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client =
+            Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+        House { store, org: OrgId::default_org(), url, now, leases, client, _file: file }
+    }
+
+    pub fn tenant(&self) -> Tenant {
+        Tenant::org(self.org.clone())
+    }
+
+    pub fn ago(&self, span: Duration) -> Time {
+        self.now.minus(span)
+    }
+
+    pub async fn app(&self, name: &str) -> Application {
+        self.app_of(&self.tenant(), name).await
+    }
+
+    pub async fn app_of(&self, tenant: &Tenant, name: &str) -> Application {
+        let spec = ApplicationSpec { name: name.into(), ..ApplicationSpec::default() };
+        self.store.create_application(tenant, spec, self.ago(MINUTE * 1_500)).await.unwrap()
+    }
+
+    pub async fn endpoint(&self, app: &Application, url: &str) -> Endpoint {
+        let spec = EndpointSpec { url: url.into(), ..EndpointSpec::default() };
+        self.endpoint_with(app, spec).await
+    }
+
+    pub async fn endpoint_with(&self, app: &Application, spec: EndpointSpec) -> Endpoint {
+        let (secret, tenant) = (Secret::generate(SignatureType::Hmac256), Tenant::org(app.org.clone()));
+        self.store.create_endpoint(&tenant, app.id, spec, &secret, self.ago(MINUTE * 1_500)).await.unwrap()
+    }
+
+    pub async fn message(&self, app: &Application, event_type: &str, payload: impl Into<Bytes>, at: Time) -> Message {
+        let spec = MessageSpec {
+            event_type: event_type.into(),
+            event_id: None,
+            channels: Vec::new(),
+            payload: payload.into(),
+            occurred_at: None,
+        };
+        let item = AcceptItem { tenant: Some(Tenant::org(app.org.clone())), app: app.id.into(), spec, at };
+        let message = self.store.accept(item).await.unwrap().unwrap();
+        (*message).clone()
+    }
+
+    /// Records what became of a message at an endpoint, try by try.
+    pub async fn tries(&self, message: &Message, endpoint: &Endpoint, tries: impl IntoIterator<Item = Try>) {
+        let slot = endpoint.id.0.as_bytes()[15];
+        for (n, one) in tries.into_iter().enumerate() {
+            let attempts = n as i32;
+            let attempt = Attempt {
+                id: AttemptId::new(one.at),
+                app_id: message.app_id,
+                message_id: message.id,
+                endpoint_id: endpoint.id,
+                number: attempts + 1,
+                trigger: Trigger::Scheduled,
+                at: one.at,
+                url: endpoint.spec.url.clone(),
+                request_headers: vec![
+                    ("content-type".into(), "application/json".into()),
+                    ("user-agent".into(), "Sendoff/0.1.0".into()),
+                    ("webhook-id".into(), message.id.to_string()),
+                    ("webhook-timestamp".into(), one.at.seconds().to_string()),
+                    ("webhook-signature".into(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=".into()),
+                ],
+                next_at: one.next.due(),
+                outcome: one.outcome,
+            };
+            let progress = Progress { attempts, step: attempts, generation: 0, trigger: Trigger::Scheduled };
+            let finished = Finished {
+                org: self.org.clone(),
+                attempt,
+                before: progress,
+                next: one.next,
+                slot,
+                epoch: self.leases[&slot],
+                disable: None,
+            };
+            self.store.record(vec![finished]).await.unwrap();
+        }
+    }
+
+    /// A request to the house, as a page of its own would make it.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url.join(path).expect("a path"))
+    }
+
+    pub async fn link(&self) -> String {
+        let link = dashboard::login::new_link(&self.store, &self.org, &self.url, Clock.now()).await.unwrap();
+        link.strip_prefix(self.url.as_str()).map(|path| format!("/{path}")).expect("a link to the house")
+    }
+
+    /// Signs in as an operator would.
+    pub async fn sign_in(&self) -> Browser<'_> {
+        let page = self.request(Method::GET, &self.link().await).send().await.unwrap().text().await.unwrap();
+        let form = [("token", field(&page, "token")), ("csrf", field(&page, "csrf"))];
+        let response = self.post("/login", &form).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        let cookie = set_cookie(&response);
+        Browser { house: self, cookie: cookie.split(';').next().unwrap_or_default().to_owned() }
+    }
+
+    /// A form's POST.
+    pub fn post(&self, path: &str, form: &[(&str, String)]) -> RequestBuilder {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        self.request(Method::POST, path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("origin", self.url.origin().ascii_serialization())
+            .header("sec-fetch-site", "same-origin")
+            .body(body)
+    }
+}
+
+/// Somebody who is signed in.
+pub struct Browser<'h> {
+    pub house: &'h House,
+    pub cookie: String,
+}
+
+impl Browser<'_> {
+    pub async fn get(&self, path: &str) -> (StatusCode, String) {
+        let response = self.house.request(Method::GET, path).header("cookie", &self.cookie).send().await.unwrap();
+        let status = response.status();
+        let page = response.text().await.unwrap();
+        crate::html::check(&page, path);
+        (status, page)
+    }
+
+    /// The page at `path`, which must be there.
+    pub async fn page(&self, path: &str) -> String {
+        let (status, page) = self.get(path).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {page}");
+        page
+    }
+
+    pub async fn post(&self, path: &str, form: &[(&str, String)]) -> Response {
+        self.house.post(path, form).header("cookie", &self.cookie).send().await.unwrap()
+    }
+}
+
+/// The value of a page's first hidden field of that name.
+pub fn field(page: &str, name: &str) -> String {
+    let marker = format!("name=\"{name}\" value=\"");
+    let from = page.find(&marker).unwrap_or_else(|| panic!("no field {name} in {page}")) + marker.len();
+    page[from..].split('"').next().unwrap_or_default().to_owned()
+}
+
+pub fn location(response: &Response) -> &str {
+    response.headers()["location"].to_str().unwrap()
+}
+
+pub fn set_cookie(response: &Response) -> String {
+    response.headers().get("set-cookie").map_or("", |value| value.to_str().unwrap()).to_owned()
+}

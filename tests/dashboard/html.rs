@@ -1,0 +1,113 @@
+//! Reads HTML strictly enough to notice what does not belong: tags and attributes that no template has, quotes that are not closed,
+//! elements that overlap. Foreign text that broke out of its place would be one of these.
+
+/// Every element a template uses.
+const ELEMENTS: [&str; 55] = [
+    "!doctype", "html", "head", "meta", "title", "link", "body", "a", "header", "div", "svg", "path", "circle", "rect",
+    "line", "text", "g", "span", "nav", "form", "input", "button", "main", "p", "strong", "b", "h1", "h2", "h3", "ul",
+    "li", "ol", "bdi", "section", "table", "thead", "tbody", "tr", "th", "td", "time", "code", "pre", "dl", "dt", "dd",
+    "details", "summary", "figure", "figcaption", "i", "article", "em", "br", "hr",
+];
+
+/// Every attribute a template uses. No `style`, no `on…`, no `src`.
+const ATTRIBUTES: [&str; 46] = [
+    "html", "lang", "charset", "name", "content", "rel", "href", "type", "class", "id", "title", "datetime", "method",
+    "action", "value", "aria-label", "aria-labelledby", "aria-current", "aria-hidden", "role", "tabindex", "viewbox",
+    "width", "height", "d", "cx", "cy", "r", "x", "y", "x1", "x2", "y1", "y2", "text-anchor", "scope", "open", "hidden",
+    "colspan", "for", "autofocus", "disabled", "fill", "stroke", "points", "translate",
+];
+
+const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];
+
+/// A tag, taken apart.
+#[derive(Debug)]
+pub struct Tag {
+    pub name: String,
+    pub closing: bool,
+    pub attributes: Vec<(String, String)>,
+}
+
+/// Checks a whole page; gives back its tags.
+pub fn check(page: &str, whence: &str) -> Vec<Tag> {
+    let tags = tags(page);
+    let mut open: Vec<&str> = Vec::new();
+    for tag in &tags {
+        assert!(ELEMENTS.contains(&tag.name.as_str()), "{whence}: a foreign element: {tag:?}");
+        for (name, value) in &tag.attributes {
+            assert!(ATTRIBUTES.contains(&name.as_str()), "{whence}: a foreign attribute: {tag:?}");
+            if matches!(name.as_str(), "href" | "action") {
+                let ours = value.starts_with('/') && !value.starts_with("//") || value.starts_with('#');
+                assert!(ours, "{whence}: a link that leads away: {tag:?}");
+            }
+        }
+        match (tag.closing, VOID.contains(&tag.name.as_str()) || is_shape(&tag.name)) {
+            (_, true) => {}
+            (false, false) => open.push(&tag.name),
+            (true, false) => assert_eq!(open.pop(), Some(tag.name.as_str()), "{whence}: elements overlap: {tag:?}"),
+        }
+    }
+    assert!(open.is_empty(), "{whence}: left open: {open:?}");
+    let hides = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert_eq!(page.find(hides), None, "{whence}: a character that hides or rearranges");
+    tags
+}
+
+/// Shapes close themselves.
+fn is_shape(name: &str) -> bool {
+    matches!(name, "circle" | "rect" | "line")
+}
+
+/// Every tag, read as a browser does: a quote belongs to its attribute until it closes.
+fn tags(page: &str) -> Vec<Tag> {
+    let mut tags = Vec::new();
+    let mut rest = page;
+    while let Some(place) = rest.find('<') {
+        let (tag, after) = read(&rest[place + 1..]);
+        tags.push(tag);
+        rest = after;
+    }
+    tags
+}
+
+fn read(text: &str) -> (Tag, &str) {
+    let closing = text.starts_with('/');
+    let text = text.strip_prefix('/').unwrap_or(text);
+    let end = text.find(|c: char| c.is_whitespace() || c == '>' || c == '/').expect("a tag that ends");
+    let mut tag = Tag { name: text[..end].to_lowercase(), closing, attributes: Vec::new() };
+    let mut rest = text[end..].trim_start();
+    loop {
+        rest = rest.trim_start().trim_start_matches('/').trim_start();
+        if let Some(after) = rest.strip_prefix('>') {
+            return (tag, after);
+        }
+        let end = rest.find(|c: char| c.is_whitespace() || "=>/".contains(c)).expect("an attribute that ends");
+        let name = rest[..end].to_lowercase();
+        rest = &rest[end..];
+        let mut value = String::new();
+        if let Some(after) = rest.strip_prefix('=') {
+            let inner = after.strip_prefix('"').unwrap_or_else(|| panic!("an attribute without quotes: {name}"));
+            let close = inner.find('"').expect("a quote that closes");
+            value = inner[..close].to_owned();
+            rest = &inner[close + 1..];
+        }
+        tag.attributes.push((name, value));
+    }
+}
+
+#[test]
+fn what_does_not_belong_is_noticed() {
+    check("<!doctype html><p class=\"a\">x &lt;script&gt;</p><br>", "good");
+    for bad in [
+        "<script>alert(1)</script>",
+        "<p onclick=\"x\">y</p>",
+        "<p style=\"x\">y</p>",
+        "<a href=\"javascript:alert(1)\">y</a>",
+        "<a href=\"//evil.example\">y</a>",
+        "<p><b>x</p></b>",
+        "<p>x",
+        "<p>\u{202e}x</p>",
+        "<p>\u{8}x</p>",
+    ] {
+        assert!(std::panic::catch_unwind(|| check(bad, "bad")).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,13 @@
+//! The dashboard over HTTP, on both stores: who gets in, what the pages say, what their buttons do, and that nothing foreign runs or
+//! breaks out of its place.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod hostile;
+mod house;
+mod html;
+mod pages;
+mod preview;
+mod sign_in;
+mod templates;

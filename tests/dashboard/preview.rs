@@ -1,0 +1,163 @@
+//! For people who change how the pages look: `cargo test --test dashboard preview -- --ignored --nocapture` serves a dashboard with a
+//! day of made-up history, prints links that sign in, and goes on until it is interrupted.
+
+use std::time::Duration;
+
+use sendoff::domain::attempt::Failure;
+use sendoff::domain::delivery::{DeadReason, Next};
+use sendoff::domain::endpoint::EndpointSpec;
+
+use crate::house::{House, MINUTE, Try, at, dead, retry};
+
+#[tokio::test]
+#[ignore = "serves until it is interrupted"]
+async fn preview() {
+    let full = at("http://localhost").await;
+    seed(&full).await;
+    let empty = at("http://localhost").await;
+    for (name, house) in [("full", &full), ("empty", &empty)] {
+        for _ in 0..4 {
+            println!("{name}: {}{}", house.url.as_str().trim_end_matches('/'), house.link().await);
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_due":4200,"currency":"eur","paid":true,"discount":null,
+"customer":{"name":"Ada Lovelace","email":"ada@example.com","address":{"line1":"12 St James's Square","city":"London","country":"GB"}},
+"lines":[{"description":"Team plan, November","quantity":3,"unit_amount":1200.50,"period":{"start":1761955200,"end":1764547200}},
+{"description":"Überstunden / 残業","quantity":1,"unit_amount":600,"tags":[]}]}"#;
+
+async fn seed(house: &House) {
+    let acme = house.app("Acme GmbH").await;
+    let globex = house.app("Globex Corporation").await;
+    let long = house.app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables et Fils").await;
+    let hooks = house.endpoint(&acme, "https://hooks.acme.example/sendoff").await;
+    let flaky = house.endpoint(&globex, "https://api.globex.example/v2/webhooks/incoming?tenant=eu-1").await;
+    let slow = house
+        .endpoint_with(
+            &globex,
+            EndpointSpec {
+                url: "https://legacy.globex.example:8443/cgi-bin/receive.pl".into(),
+                description: "The old ERP; ask Hank before changing anything".into(),
+                ..EndpointSpec::default()
+            },
+        )
+        .await;
+    let path = "receive/".repeat(30);
+    let far = house.endpoint(&long, &format!("https://very-long-host-name.of-a-customer.example/{path}")).await;
+
+    let types = ["invoice.paid", "invoice.created", "customer.updated", "order.shipped", "user.invited"];
+    let mut seed = 11u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for minute in (0..1_440u64).rev().step_by(3).chain((0..60).rev()) {
+        for _ in 0..1 + random(4) {
+            let at = house.ago(MINUTE * minute as u32 + Duration::from_secs(random(55) + 2));
+            let event_type = types[random(5) as usize];
+            let to_globex = random(3) == 0;
+            let (app, endpoint) = if to_globex { (&globex, &flaky) } else { (&acme, &hooks) };
+            let message = house.message(app, event_type, PAYLOAD, at).await;
+            let failed = to_globex && random(5) == 0;
+            let tries = if failed {
+                let again = at.plus(Duration::from_secs(5));
+                vec![Try::answered(at, 503, "upstream connect error", retry(again, 1)), Try::delivered(again, 61)]
+            } else {
+                vec![Try::delivered(at, 12 + random(90))]
+            };
+            house.tries(&message, endpoint, tries).await;
+            if to_globex {
+                house.tries(&message, &slow, [Try::delivered(at, 400 + random(2_500))]).await;
+            }
+        }
+    }
+    long_story(house, &globex, &flaky, &slow).await;
+    let message = house.message(&long, "a.very.long.event.type.name.that.somebody.made.up.without.thinking.of.tables", HOSTILE.replace("\u{1b}", "\\u001b").replace("\u{7}", "\\u0007"), house.ago(MINUTE * 4)).await;
+    let step = |n: u32, minutes: u32| {
+        let at = house.ago(MINUTE * minutes);
+        Try::answered(at, 500, HOSTILE, if minutes == 1 { retry(house.now.plus(MINUTE * 29), n as i32) } else { retry(at.plus(MINUTE), n as i32) })
+    };
+    house.tries(&message, &far, [step(1, 3), step(2, 1)]).await;
+    let waiting = house.message(&acme, "order.shipped", PAYLOAD, house.ago(Duration::from_secs(47))).await;
+    println!("pending: /messages/{}/{}", acme.id, waiting.id);
+    println!("hostile: /messages/{}/{}", long.id, message.id);
+    stuck(house).await;
+}
+
+/// A message whose one delivery walked the whole schedule and died, while the other is still being tried.
+async fn long_story(
+    house: &House,
+    app: &sendoff::domain::application::Application,
+    flaky: &sendoff::domain::endpoint::Endpoint,
+    slow: &sendoff::domain::endpoint::Endpoint,
+) {
+    let begun = house.ago(MINUTE * 1_300);
+    let message = house.message(app, "invoice.paid", PAYLOAD, begun).await;
+    let waits = [5u64, 300, 1_800, 7_200, 18_000, 20_000, 12_000];
+    let mut at = begun.plus(Duration::from_millis(40));
+    let mut tries = Vec::new();
+    for (n, wait) in waits.iter().enumerate() {
+        let due = at.plus(Duration::from_secs(*wait));
+        let next = retry(due, n as i32 + 1);
+        tries.push(match n {
+            0 | 1 => Try::answered(at, 503, "<html><head><title>503 Service Temporarily Unavailable</title></head>\n<body><center><h1>503</h1></center><hr><center>nginx</center></body></html>\n", next),
+            2 => Try::failed(at, Failure::Timeout, "no whole answer within 15 s", 15_001, next),
+            3 => Try::failed(at, Failure::Tls, "the certificate expired on 2026-11-21", 83, next),
+            4 => Try::failed(at, Failure::Dns, "api.globex.example does not resolve", 12, next),
+            5 => Try::answered(at, 301, "", next),
+            _ => Try::failed(at, Failure::Refused, "the connection was refused: nothing listens there", 3, next),
+        });
+        at = due;
+    }
+    tries.push(Try::answered(at, 500, r#"{"error":"database is locked","trace":"4bf92f3577b34da6"}"#, dead()));
+    house.tries(&message, flaky, tries).await;
+    let at = house.ago(MINUTE * 6);
+    let next = retry(house.now.plus(Duration::from_secs(250)), 2);
+    house
+        .tries(
+            &message,
+            slow,
+            [
+                Try::failed(house.ago(MINUTE * 12), Failure::Timeout, "no whole answer within 15 s", 15_002, retry(at, 1)),
+                Try::answered(at, 429, "slow down, please", next),
+            ],
+        )
+        .await;
+    println!("story: /messages/{}/{}", app.id, message.id);
+    for n in 0..6u64 {
+        let at = house.ago(MINUTE * (7 * n as u32 + 2));
+        let message = house.message(app, "customer.updated", PAYLOAD, at).await;
+        let next = if n % 2 == 0 { dead() } else { Next::Dead(DeadReason::Gone) };
+        house.tries(&message, flaky, [Try::answered(at, if n % 2 == 0 { 502 } else { 410 }, "gone", next)]).await;
+        let next = retry(house.now.plus(MINUTE * (n as u32 * 9 + 1)), 1);
+        house.tries(&message, slow, [Try::failed(at, Failure::Closed, "the connection was closed before an answer", 40, next)]).await;
+    }
+}
+
+const HOSTILE: &str = "{\"html\":\"<script>alert(1)</script><img src=x onerror=alert(2)>\",\"bidi\":\"abc \u{202e}gnp.exe\u{2066}\",\
+\"control\":\"\u{1b}[31mred\u{7}\",\"template\":\"{{ 7 * 7 }} {% raw %}\",\"zalgo\":\"Z̸̡̛̪͓͖̘͇͔̱̗̳̺͖̈́̅͂a̷̧̛̺̮͇̤l̶̢͓͔̳̟̐͊̈́g̸̢̢̝̗̏̿o̴͖̟͝\",\"arabic\":\"مرحبا بالعالم\",\
+\"long\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}";
+
+/// Rows that could not be routed, put there by hand and looked at by the relay.
+async fn stuck(house: &House) {
+    let path = house.store.file().expect("a file").to_owned();
+    let url = format!("sqlite:{}", path.display());
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.expect("a connection");
+    for (application, event_type, payload) in [
+        ("customer-4711", "invoice.paid", r#"{"a":1}"#),
+        ("acme", "order.shipped", "not json"),
+        ("<b>bold</b>\u{202e}", "", "{}"),
+    ] {
+        sqlx::query("INSERT INTO outbox (application, event_type, payload) VALUES ($1, $2, $3)")
+            .bind(application)
+            .bind(event_type)
+            .bind(payload)
+            .execute(&mut connection)
+            .await
+            .expect("a row");
+    }
+    let request = sendoff::store::outbox::RelayRequest { limit: 10, now: house.ago(MINUTE * 3) };
+    house.store.relay(request).await.expect("the relay's step");
+}
