@@ -32,6 +32,15 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// The one line that a command which did not work has said.
+pub fn complaint(finished: &Finished, code: i32) -> String {
+    assert_eq!(finished.status.code(), Some(code), "{finished:?}");
+    assert_eq!(finished.stdout, "", "nothing on standard output");
+    assert_eq!(finished.stderr.lines().count(), 1, "one line: {finished:?}");
+    let line = finished.stderr.trim_end();
+    line.strip_prefix("sendoff: ").unwrap_or_else(|| panic!("begins with the program's name: {line}")).to_owned()
+}
+
 impl Binary {
     /// On this store, with the suite's keys, and with loopback opened for the suite's receivers.
     pub fn on(database_url: &str) -> Binary {
@@ -74,7 +83,17 @@ impl Binary {
 
     /// Runs it to its end.
     pub fn run(&self, arguments: &[&str]) -> Finished {
-        let output = self.command(arguments).output().expect("the binary runs");
+        self.run_with_input(arguments, b"")
+    }
+
+    /// Runs it to its end, with `input` on standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Finished {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        // Whoever does not read it has closed it: no failure.
+        let _ = child.stdin.take().expect("piped").write_all(input);
+        let output = child.wait_with_output().expect("the binary ends");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Finished { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

@@ -1,0 +1,255 @@
+//! The commands, with the real binary. (The settings are in `settings.rs`.)
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Connection};
+use support::{Binary, Postgres, SOON, complaint, eventually_blocking, free_port, sqlite_file};
+
+#[test]
+fn what_is_typed_wrong_is_one_line_too() {
+    let file = sqlite_file();
+    let binary = Binary::on(&file.url());
+    for (arguments, said) in [
+        (&["serve", "--lisen", "127.0.0.1:1"][..], "--lisen"),
+        (&["srve"], "srve"),
+        (&["serve", "extra"], "extra"),
+        (&["serve", "--listen"], "--listen"),
+        (&["send", "app"], "<TYPE>"),
+        (&["token", "--org", "nonsense"], "org_"),
+        (&["token", "--expires", "soon"], "expected 1s to 36500d"),
+        (&["send", "app", "a.b", "{"], "not JSON"),
+        (&["verify", "--secret", "whsec_x", "--id", "m", "--timestamp", "1", "--signature", "s"], "--secret"),
+    ] {
+        let line = complaint(&binary.run(arguments), 2);
+        assert!(line.contains(said), "{arguments:?}: {line}");
+    }
+    for arguments in [&["--version"][..], &["--help"], &["serve", "--help"], &["help", "send"]] {
+        let finished = binary.run(arguments);
+        assert!(finished.status.success() && finished.stderr.is_empty() && !finished.stdout.is_empty(), "{finished:?}");
+    }
+    let version = binary.run(&["--version"]).stdout;
+    assert_eq!(version.trim(), format!("sendoff {}", env!("CARGO_PKG_VERSION")));
+    let nothing = binary.run(&[]);
+    assert!(nothing.status.code() == Some(2) && nothing.stderr.contains("Usage: sendoff"), "{nothing:?}");
+}
+
+async fn newer(url: &str) {
+    const SQL: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', TRUE, $1, 0)";
+    if url.starts_with("sqlite:") {
+        let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
+        let mut db = options.connect().await.unwrap();
+        sqlx::query(SQL).bind(&b"x"[..]).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    } else {
+        let mut db = sqlx::PgConnection::connect(url).await.unwrap();
+        sqlx::query("SET search_path TO sendoff").execute(&mut db).await.unwrap();
+        sqlx::query(SQL).bind(&b"x"[..]).execute(&mut db).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn migrate_can_be_repeated_and_refuses_a_newer_schema() {
+    let file = sqlite_file();
+    for url in [file.url(), Postgres::shared().fresh_database()] {
+        for _ in 0..2 {
+            let finished = Binary::on(&url).run(&["migrate"]);
+            assert!(finished.status.success() && finished.stdout.lines().count() == 1, "{finished:?}");
+        }
+        newer(&url).await;
+        for command in ["migrate", "serve", "login-link"] {
+            let line = complaint(&Binary::on(&url).set("SENDOFF_LISTEN", "127.0.0.1:0").run(&[command]), 1);
+            assert!(line.contains("newer than this binary"), "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_start_is_said_in_one_line() {
+    let file = sqlite_file();
+    let line = complaint(&Binary::on("sqlite:none/such/sendoff.db").run(&["migrate"]), 1);
+    assert!(line.contains("there is no folder none/such"), "{line}");
+    let line = complaint(&Binary::on(&file.url()).run(&["login-link"]), 1);
+    assert!(line.contains("there is no database") && !file.path().exists(), "{line}");
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = complaint(&Binary::on(&file.url()).set("SENDOFF_LISTEN", &address).run(&["serve"]), 1);
+    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+    let server = Binary::on(&file.url()).serve();
+    let line = complaint(&Binary::on(&file.url()).set("SENDOFF_LISTEN", "127.0.0.1:0").run(&["serve"]), 1);
+    assert!(line.contains("another Sendoff process serves"), "{line}");
+    drop(server);
+}
+
+#[test]
+fn log_lines_can_be_json() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).set("SENDOFF_LOG_FORMAT", "json").set("SENDOFF_DRAIN", "5s").serve();
+    server.terminate();
+    let (status, output) = server.wait(SOON);
+    assert!(status.success(), "{output}");
+    let lines: Vec<serde_json::Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(lines.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("serves"))), "{output}");
+    let warned =
+        lines.iter().any(|line| line["level"] == "WARN" && line["message"].to_string().contains("SENDOFF_DRAIN"));
+    assert!(warned, "a drain shorter than the longest timeout is a warning: {output}");
+}
+
+/// The body and status of a GET with a token.
+fn get(url: &str, path: &str, token: &str) -> (u16, String) {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn a_token_is_one_line_that_the_api_accepts() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).unset("SENDOFF_JWT_SECRET").unset("SENDOFF_MASTER_KEY").serve();
+    let binary = server.binary();
+    let token = |arguments: &[&str]| {
+        let finished = binary.run(&[&["token"], arguments].concat());
+        assert!(finished.status.success() && finished.stderr.is_empty(), "{finished:?}");
+        assert_eq!(finished.stdout.lines().count(), 1, "{finished:?}");
+        finished.stdout.trim().to_owned()
+    };
+    let (status, body) = get(&server.url(), "/api/v1/app/", &token(&[]));
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(get(&server.url(), "/api/v1/app/", &token(&["--org", "org_other"])).0, 200);
+    assert_eq!(get(&server.url(), "/api/v1/app/", "nonsense").0, 401);
+    let short = token(&["--expires", "1s"]);
+    eventually_blocking("the end of a token", SOON, || {
+        (get(&server.url(), "/api/v1/app/", &short).0 == 401).then_some(())
+    });
+    let app = token(&["--app", "app_00000000000000000000000000"]);
+    assert!(
+        [401, 403, 404].contains(&get(&server.url(), "/api/v1/app/", &app).0),
+        "an application's token lists no other"
+    );
+}
+
+#[test]
+fn send_goes_through_the_api_and_prints_the_message() {
+    let file = sqlite_file();
+    let nobody = Binary::on(&file.url()).set("SENDOFF_LISTEN", &format!("127.0.0.1:{}", free_port()));
+    let line = complaint(&nobody.run(&["send", "acme", "a.b", "{}"]), 1);
+    assert!(line.contains("no answer") && line.contains("sendoff serve"), "{line}");
+
+    let server = Binary::on(&file.url()).serve();
+    let binary = server.binary();
+    let line = complaint(&binary.run(&["send", "acme", "a.b", "{}"]), 1);
+    assert!(line.contains("404"), "an unknown application: {line}");
+    make_app(&server.url(), &server.token(), "acme");
+    let sent = binary.run(&["send", "acme", "invoice.paid", "{\"n\": 1.0}", "--event-id", "e-1"]);
+    assert!(sent.status.success() && sent.stdout.starts_with("msg_") && sent.stdout.lines().count() == 1, "{sent:?}");
+    let (_, body) = get(&server.url(), &format!("/api/v1/app/acme/msg/{}/", sent.stdout.trim()), &server.token());
+    assert!(body.contains("{\"n\": 1.0}"), "the payload is as it was typed: {body}");
+    let piped = binary.run_with_input(&["send", "acme", "invoice.paid", "-"], b"{\"n\": 2}\n");
+    assert!(piped.status.success() && piped.stdout.starts_with("msg_"), "{piped:?}");
+    let line = complaint(&binary.run(&["send", "acme", "invoice.paid", "{}", "--event-id", "e-1"]), 1);
+    assert!(line.contains("409"), "{line}");
+    let line = complaint(&binary.run(&["send", "acme", "invoice.paid", "{}", "--token", "nonsense"]), 1);
+    assert!(line.contains("401"), "{line}");
+}
+
+fn make_app(url: &str, token: &str, uid: &str) {
+    let address = url.strip_prefix("http://").unwrap();
+    let body = format!("{{\"name\":\"{uid}\",\"uid\":\"{uid}\"}}");
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST /api/v1/app/ HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut first = String::new();
+    BufReader::new(stream).read_line(&mut first).unwrap();
+    assert!(first.contains(" 201 "), "{first}");
+}
+
+#[test]
+fn verify_says_who_is_right() {
+    // The published vector of Standard Webhooks.
+    const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    let file = sqlite_file();
+    // Needs no settings, and so does not mind wrong ones.
+    let binary = Binary::on(&file.url()).set("SENDOFF_LISTEN", "nonsense");
+    let verify = |signature: &str, body: &[u8], more: &[&str]| {
+        let arguments = [
+            &[
+                "verify",
+                "--secret",
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                "--id",
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                "--timestamp",
+                "1614265330",
+                "--signature",
+                signature,
+            ],
+            more,
+        ];
+        binary.run_with_input(&arguments.concat(), body)
+    };
+    let good = verify(SIGNATURE, b"{\"test\": 2432232314}", &["--tolerance", "36500d"]);
+    assert!(good.status.success() && good.stdout.contains("is right"), "{good:?}");
+    let line = complaint(&verify(SIGNATURE, b"{\"test\": 2432232314}", &[]), 1);
+    assert!(line.contains("the signature is right, but its time"), "{line}");
+    let line = complaint(&verify(SIGNATURE, b"{\"test\": 2432232314}\n", &["--tolerance", "36500d"]), 1);
+    assert!(line.contains("no signature") && line.contains("newline"), "{line}");
+}
+
+#[test]
+fn serve_prints_a_link_and_ends_well_with_connections_open() {
+    let file = sqlite_file();
+    let mut server = Binary::on(&file.url()).serve();
+    let output =
+        eventually_blocking("the greeting", SOON, || Some(server.output()).filter(|text| text.contains("Dashboard:")));
+    assert!(output.contains(&format!("Dashboard: {}/login", server.url())), "{output}");
+    let link = server.binary().run(&["login-link"]);
+    assert!(
+        link.status.success() && link.stdout.lines().count() == 1 && link.stdout.starts_with("http://"),
+        "{link:?}"
+    );
+    // Kept open by a client that has nothing more to ask.
+    let mut idle = TcpStream::connect(server.url().strip_prefix("http://").unwrap()).unwrap();
+    write!(idle, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut first = [0; 15];
+    idle.read_exact(&mut first).unwrap();
+    assert!(server.exited().is_none());
+    server.terminate();
+    let (status, output) = server.wait(Duration::from_secs(8));
+    assert!(status.success() && output.contains("stopped"), "{output}");
+    // Everything it held is free again.
+    let mut again = Binary::on(&file.url()).serve();
+    assert!(again.exited().is_none());
+}
+
+#[test]
+fn roles_split_the_work_on_postgresql() {
+    let url = Postgres::shared().fresh_database();
+    let worker = Binary::on(&url).set("SENDOFF_ROLE", "worker").serve();
+    assert_eq!((worker.get_status("/readyz"), worker.get_status("/metrics")), (Some(200), Some(200)));
+    assert_eq!((worker.get_status("/api/v1/app/"), worker.get_status("/login")), (Some(404), Some(404)));
+    assert!(!worker.output().contains("Dashboard:"), "{}", worker.output());
+    let api = Binary::on(&url).set("SENDOFF_ROLE", "api").serve();
+    assert_eq!(api.get_status("/api/v1/app/"), Some(401));
+    for server in [worker, api] {
+        server.terminate();
+        let (status, output) = server.wait(SOON);
+        assert!(status.success(), "{output}");
+    }
+}
