@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::directory::{self, AppView, Directory, LiveEndpoint};
@@ -111,7 +112,8 @@ fn message(item: &AcceptItem, app_id: AppId) -> Message {
         event_type: item.spec.event_type.clone(),
         event_id: item.spec.event_id.clone(),
         channels: item.spec.channels.clone(),
-        payload: item.spec.payload.clone(),
+        // A copy of its own: as a slice it would keep the whole buffer of its request in memory.
+        payload: Bytes::copy_from_slice(&item.spec.payload),
         occurred_at: item.spec.occurred_at.unwrap_or(item.at),
         accepted_at: item.at,
     }

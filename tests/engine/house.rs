@@ -30,7 +30,6 @@ pub enum Kind {
 
 pub struct House {
     pub store: Store,
-    pub url: String,
     pub tenant: Tenant,
     pub app: Application,
     engine: Option<Engine>,
@@ -71,7 +70,7 @@ impl House {
         let tenant = Tenant::org(OrgId::default_org());
         let spec = ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() };
         let app = store.create_application(&tenant, spec, Clock.now()).await.unwrap();
-        House { store, url, tenant, app, engine: None, _file: file }
+        House { store, tenant, app, engine: None, _file: file }
     }
 
     /// A store with an engine.

@@ -62,7 +62,7 @@ on_both! {
         for (n, id) in ids[..2].iter().enumerate() {
             let next = |k| if n == 1 && k == 0 { retry(77, 1) } else { Next::Delivered };
             let all = waiting(store, *id).await;
-            let done = all.iter().enumerate().map(|(k, w)| finished(app.id, w, answered(200), next(k))).collect();
+            let done = all.iter().enumerate().map(|(k, w)| finished(app.id, w, answered(200), next(k))).collect::<Vec<_>>();
             store.record(done).await.unwrap();
         }
         let lanes = store.pending_lanes().await.unwrap();
