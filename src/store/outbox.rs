@@ -55,7 +55,7 @@ pub struct OutboxDepth {
 }
 
 /// A row that could not be routed, for people. The payload is not shown here: it can be of any size.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StuckRow {
     pub id: i64,
     pub application: Option<String>,
@@ -391,15 +391,34 @@ impl Store {
         Ok(OutboxDepth { waiting, stuck })
     }
 
-    /// The rows that have been stuck for longest.
+    /// The rows that have been stuck for longest. Names that are no text (SQLite's columns take anything) are read as well as they can be.
     ///
     /// # Errors
     /// The store is away.
     pub async fn outbox_stuck(&self, limit: i64) -> Result<Vec<StuckRow>, StoreError> {
-        const SQL: &str = "SELECT id, substr(application, 1, 300) AS application,
-                 substr(event_type, 1, 300) AS event_type, stuck_reason, stuck_since, look_at
+        const REST: &str = "stuck_reason, stuck_since, look_at
              FROM outbox WHERE stuck_reason IS NOT NULL ORDER BY stuck_since, id LIMIT $1";
-        Ok(read!(self, db => sqlx::query_as(SQL).bind(limit).fetch_all(db).await)?)
+        let columns = match &self.inner.engine {
+            Engine::Sqlite(_) => {
+                "id, CAST(substr(application, 1, 300) AS BLOB), CAST(substr(event_type, 1, 300) AS BLOB)"
+            }
+            Engine::Postgres(_) => {
+                "id, convert_to(left(application, 300), 'UTF8'), convert_to(left(event_type, 300), 'UTF8')"
+            }
+        };
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {columns}, {REST}"));
+        type Row = (i64, Option<Vec<u8>>, Option<Vec<u8>>, String, Time, Time);
+        let rows: Vec<Row> = read!(self, db => sqlx::query_as(sql).bind(limit).fetch_all(db).await)?;
+        let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let row = |(id, application, event_type, stuck_reason, stuck_since, look_at): Row| StuckRow {
+            id,
+            application: text(application),
+            event_type: text(event_type),
+            stuck_reason,
+            stuck_since,
+            look_at,
+        };
+        Ok(rows.into_iter().map(row).collect())
     }
 }
 
