@@ -433,7 +433,7 @@ impl Store {
         Ok(OutboxDepth { waiting, stuck })
     }
 
-    /// The rows that have been stuck for longest.
+    /// The rows that have been stuck for longest. Names that are no text (SQLite's columns take anything) are read as well as they can be.
     ///
     /// # Errors
     /// The store is away.
