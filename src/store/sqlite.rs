@@ -119,6 +119,11 @@ impl Sqlite {
         Ok(())
     }
 
+    /// A number that changes when anybody but the writer has committed.
+    pub(super) async fn commits_of_others(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await
+    }
+
     /// Where the file lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
