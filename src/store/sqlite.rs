@@ -146,7 +146,7 @@ pub(super) fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<Item = &[T]
 }
 
 /// `head VALUES (…), (…) tail` over `rows`.
-pub(super) fn values<'q, T>(
+pub(super) fn values<T>(
     head: &str,
     rows: &[T],
     tail: &str,

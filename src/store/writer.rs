@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::accept::{AcceptItem, Accepted, Refusal, Verdict, accept_in};
-use super::outbox::{RelayRequest, Relayed, relay_in};
+use super::outbox::{RelayRequest, Relayed};
 use super::record::{Finished, Recorded, record_in};
+use super::relay::relay_in;
 use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
 use super::{Engine, Inner, StoreError};
