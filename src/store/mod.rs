@@ -27,6 +27,7 @@ pub mod outbox;
 pub mod page;
 mod postgres;
 pub mod record;
+mod relay;
 pub mod retention;
 pub mod rollups;
 pub mod signals;

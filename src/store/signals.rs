@@ -53,10 +53,8 @@ impl Signals {
     }
 
     pub(super) fn send(&self, signal: Signal) {
-        if let Some(sender) = self.sender.get() {
-            if sender.try_send(signal).is_err() {
-                self.missed.store(true, Ordering::Release);
-            }
+        if self.sender.get().is_some_and(|sender| sender.try_send(signal).is_err()) {
+            self.missed.store(true, Ordering::Release);
         }
     }
 }

@@ -119,6 +119,11 @@ impl Sqlite {
         Ok(())
     }
 
+    /// A number that changes when anybody but the writer has committed.
+    pub(super) async fn commits_of_others(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await
+    }
+
     /// Where the file lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -141,7 +146,7 @@ pub(super) fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<Item = &[T]
 }
 
 /// `head VALUES (…), (…) tail` over `rows`.
-pub(super) fn values<'q, T>(
+pub(super) fn values<T>(
     head: &str,
     rows: &[T],
     tail: &str,

@@ -5,23 +5,31 @@
 //! transaction. On PostgreSQL each kind has a writer of its own.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::accept::{AcceptItem, Accepted, Refusal, Verdict, accept_in};
-use super::outbox::{RelayRequest, Relayed, relay_in};
+use super::outbox::{RelayRequest, Relayed};
 use super::record::{Finished, Recorded, record_in};
+use super::relay::relay_in;
 use super::signals::{Admission, Signal};
+use super::sqlite::Sqlite;
 use super::{Engine, Inner, StoreError};
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
 const BATCH: usize = 512;
 /// How many payload bytes one transaction accepts at most, but for the first message.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// SQLite's lock is left free for this long between two transactions when more is waiting, so that the team's own writers, which
-/// poll for it, get their turn.
+/// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their turn: they
+/// poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is at least this long,
 const BREATH: Duration = Duration::from_millis(1);
+/// at most this long,
+const LONGEST_BREATH: Duration = Duration::from_millis(20);
+/// and in between this part of what the transaction took: as long as it took when others have written lately, else a sixth.
+const SHARE_OF_NOBODY: u32 = 6;
+/// For how long after a commit of others they are taken to be there.
+const OTHERS_STAY: Duration = Duration::from_secs(60);
 /// A transaction that takes longer than this is given up: its callers would rather hear 503.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -106,14 +114,37 @@ pub(super) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::Receiver<Wr
 
 /// A writer: runs until the store is dropped.
 pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
+    let mut others = Others::default();
     while let Some(first) = queue.recv().await {
         let Some(inner) = store.upgrade() else { return };
+        let begun = Instant::now();
         let batch = gather(first, &mut queue);
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         settle(&inner, batch).await;
-        if matches!(inner.engine, Engine::Sqlite(_)) && !queue.is_empty() {
-            tokio::time::sleep(BREATH).await;
+        if let (Engine::Sqlite(engine), false) = (&inner.engine, queue.is_empty()) {
+            let share = if others.are_there(engine).await { 1 } else { SHARE_OF_NOBODY };
+            let breath = (begun.elapsed() / share).clamp(BREATH, LONGEST_BREATH);
+            drop(inner);
+            tokio::time::sleep(breath).await;
         }
+    }
+}
+
+/// Whether other processes write to the file, as far as can be seen: SQLite counts the commits of others for each connection.
+#[derive(Default)]
+struct Others {
+    version: Option<i64>,
+    seen: Option<Instant>,
+}
+
+impl Others {
+    async fn are_there(&mut self, engine: &Sqlite) -> bool {
+        let version = engine.commits_of_others().await.ok();
+        let before = std::mem::replace(&mut self.version, version);
+        if before.is_some() && before != version {
+            self.seen = Some(Instant::now());
+        }
+        self.seen.is_some_and(|seen| seen.elapsed() < OTHERS_STAY)
     }
 }
 
