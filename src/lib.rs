@@ -14,8 +14,12 @@
 //! ```
 
 pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod dashboard;
 pub mod domain;
 pub mod egress;
 pub mod engine;
 pub mod store;
+pub mod telemetry;

@@ -12,7 +12,7 @@ pub const FLOORS: [(&str, &[&str]); 10] = [
     ("engine", &["domain", "store", "egress"]),
     ("api", &["domain", "store", "egress"]),
     ("dashboard", &["domain", "store"]),
-    ("config", &["domain"]),
+    ("config", &["domain", "store"]),
     ("telemetry", &["domain", "config"]),
     ("app", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry"]),
     ("cli", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "app"]),

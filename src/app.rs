@@ -1,0 +1,267 @@
+//! The only wiring: what is built from the settings, in which order it starts, and in which it stops.
+//!
+//! * [`open`] makes an [`Opened`] store: keys, database, lock, schema.
+//! * [`App::start`] puts engine and HTTP server on it, as far as the role asks for them.
+//! * [`App::run`] lasts until a signal. Then: unready → no more connections → the engine drains → the end. A second signal does
+//!   not wait for any of that.
+
+mod http;
+mod keys;
+mod limits;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::api::auth::Tokens;
+use crate::config::{Config, Fault};
+use crate::egress::{Egress, EgressError};
+use crate::engine::{Engine, EngineOptions};
+use crate::store::{Location, Store, StoreError, StoreOptions};
+use crate::telemetry;
+pub use http::listen;
+pub use keys::jwt_secret;
+
+/// How many messages may wait to be stored before callers are turned away with 503.
+const QUEUE: usize = 16_384;
+/// How much longer than `SENDOFF_DRAIN` a shutdown waits for the last records.
+const LAST_WORDS: Duration = Duration::from_secs(6);
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why there is nothing running (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Setting(#[from] Fault),
+    /// Something of this machine is in the way; the sentence says what to do.
+    #[error("{0}")]
+    Start(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// A part that should have gone on has stopped.
+    #[error("{0}")]
+    Stopped(String),
+    /// A second signal.
+    #[error("a second signal: stopped without waiting for what is in flight")]
+    Interrupted,
+}
+
+/// A store that is ready to be worked on, and the keys that go with it.
+pub struct Opened {
+    pub store: Store,
+    pub tokens: Tokens,
+    /// Keys what the dashboard signs for itself.
+    dashboard_secret: [u8; 32],
+}
+
+/// Opens the store as the one who serves it: keys, database, lock, schema.
+///
+/// # Errors
+/// A key or database that can't be used; another process that serves the file; a schema newer than this binary.
+pub async fn open(config: &Config) -> Result<Opened, AppError> {
+    let keys = keys::keys(&config.keys, &config.store.location)?;
+    let made = keys.made_master.clone();
+    let opened = connect(config, keys).await?;
+    opened.store.lock()?;
+    opened.store.migrate().await.map_err(|error| match (&error, made) {
+        // A new key for an old database would only hide that the right one is missing.
+        (StoreError::Sealed(_), Some(file)) => {
+            let _ = std::fs::remove_file(&file);
+            AppError::Start(format!(
+                "the master key {} is missing: put it back beside the database, or set SENDOFF_MASTER_KEY",
+                file.display()
+            ))
+        }
+        _ => error.into(),
+    })?;
+    Ok(opened)
+}
+
+/// Opens a store that somebody else may be serving, without changing its schema.
+///
+/// # Errors
+/// There is none, it can't be reached, or its schema is not this binary's.
+pub async fn visit(config: &Config) -> Result<Opened, AppError> {
+    if let Location::Sqlite(path) = &config.store.location
+        && !path.exists()
+    {
+        let path = path.display();
+        return Err(AppError::Start(format!(
+            "there is no database {path} yet: `sendoff serve` makes it at its first start"
+        )));
+    }
+    let opened = connect(config, keys::keys(&config.keys, &config.store.location)?).await?;
+    opened.store.ready().await?;
+    Ok(opened)
+}
+
+async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> {
+    if let Location::Sqlite(path) = &config.store.location {
+        check_folder(path)?;
+    }
+    let options = StoreOptions {
+        location: config.store.location.clone(),
+        master: keys.master,
+        max_payload: config.store.max_payload,
+        queue: QUEUE,
+    };
+    Ok(Opened {
+        store: Store::open(options).await?,
+        tokens: Tokens::new(&keys.jwt_secret),
+        dashboard_secret: derived(&keys.jwt_secret, b"sendoff dashboard"),
+    })
+}
+
+/// SQLite says "unable to open database file" of a folder that is missing; this says which.
+fn check_folder(file: &Path) -> Result<(), AppError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(AppError::Start(format!(
+            "there is no folder {} for the database (SENDOFF_DATABASE_URL): make it first",
+            folder.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A key for another purpose, from which the first can't be told.
+fn derived(secret: &[u8], purpose: &[u8]) -> [u8; 32] {
+    // An HMAC takes keys of every length: the other arm is never taken.
+    let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
+    mac.chain_update(purpose).finalize().into_bytes().into()
+}
+
+/// What runs.
+pub struct App {
+    pub public_url: Url,
+    pub address: std::net::SocketAddr,
+    draining: Arc<AtomicBool>,
+    engine: Option<Engine>,
+    handle: ServerHandle,
+    server: JoinHandle<std::io::Result<()>>,
+    drain: Duration,
+}
+
+impl App {
+    /// Starts the engine and the HTTP server, as far as the role asks for them, on a port that is open already.
+    ///
+    /// # Errors
+    /// The HTTP client or server can't be set up.
+    pub fn start(config: &Config, opened: &Opened, listener: std::net::TcpListener) -> Result<App, AppError> {
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        limits::raise_open_files(config.delivery.max_in_flight);
+        let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
+        let address = listener.local_addr().map_err(failed)?;
+        let public_url =
+            config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
+        let egress = Egress::new(config.egress.clone())?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let served = http::Served {
+            role: config.role,
+            store: opened.store.clone(),
+            egress: egress.clone(),
+            tokens: opened.tokens.clone(),
+            public_url: public_url.clone(),
+            dashboard_secret: opened.dashboard_secret,
+            draining: draining.clone(),
+            metrics: metrics()?,
+        };
+        let server = http::server(served, listener, config.delivery.drain).map_err(failed)?;
+        let engine = config.role.sends().then(|| Engine::start(opened.store.clone(), egress, engine_options(config)));
+        tracing::info!(%address, role = ?config.role, store = opened.store.kind(), "Sendoff {} serves", env!("CARGO_PKG_VERSION"));
+        Ok(App {
+            public_url,
+            address,
+            draining,
+            engine,
+            handle: server.handle(),
+            server: tokio::spawn(server),
+            drain: config.delivery.drain,
+        })
+    }
+
+    /// Lasts until SIGTERM or SIGINT, then drains. Calls `stopping` at the signal.
+    ///
+    /// # Errors
+    /// The HTTP server ended by itself, or a second signal came.
+    pub async fn run(mut self, stopping: impl FnOnce()) -> Result<(), AppError> {
+        let failed = |error: std::io::Error| AppError::Start(format!("can't wait for signals: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut asked = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::select! {
+            () = asked() => {}
+            ended = &mut self.server => {
+                let why = match ended {
+                    Ok(Ok(())) => "without a reason".to_owned(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                return Err(AppError::Stopped(format!("the HTTP server ended: {why}")));
+            }
+        }
+        stopping();
+        tokio::select! {
+            () = self.shut_down() => Ok(()),
+            () = asked() => Err(AppError::Interrupted),
+        }
+    }
+
+    async fn shut_down(self) {
+        tracing::info!(drain = ?self.drain, "stopping: what is in flight is finished and recorded");
+        self.draining.store(true, Ordering::Release);
+        let engine = async {
+            if let Some(engine) = self.engine
+                && timeout(self.drain + LAST_WORDS, engine.shut_down()).await.is_err()
+            {
+                tracing::warn!("the drain took too long: what was in flight will be sent a second time");
+            }
+        };
+        tokio::join!(self.handle.stop(true), engine);
+        tracing::info!("stopped");
+    }
+}
+
+fn engine_options(config: &Config) -> EngineOptions {
+    EngineOptions {
+        schedule: config.delivery.schedule.clone(),
+        timeout: config.delivery.timeout,
+        max_in_flight: config.delivery.max_in_flight,
+        endpoint_max_in_flight: config.delivery.endpoint_max_in_flight,
+        drain: config.delivery.drain,
+        disable_after: config.delivery.disable_after,
+        retention: config.store.retention,
+        process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
+    }
+}
+
+/// What `/metrics` shows.
+fn metrics() -> Result<http::Render, AppError> {
+    let handle = telemetry::count().map_err(|error| AppError::Start(format!("can't count: {error}")))?;
+    let tidied = handle.clone();
+    tokio::spawn(async move {
+        let mut beat = tokio::time::interval(UPKEEP);
+        loop {
+            beat.tick().await;
+            tidied.run_upkeep();
+        }
+    });
+    Ok(Arc::new(move || handle.render()))
+}

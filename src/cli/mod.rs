@@ -1,0 +1,193 @@
+//! The command line: what can be typed, one file per command.
+//!
+//! Settings are flags of every command, made from their table; what a command takes beside them is declared in its file.
+//! Standard output is for what was asked for (a token, a link); everything else goes to standard error. Exit codes: 0 done, 1 it
+//! did not work, 2 it was typed or set wrong.
+
+mod demo;
+mod login_link;
+mod migrate;
+mod send;
+mod serve;
+mod token;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::app::AppError;
+use crate::config::settings::{SETTINGS, unknown_variables};
+use crate::config::{Config, Fault, Settings};
+
+/// Sendoff delivers events as signed webhooks: from the REST API or an outbox table to your customers' endpoints.
+#[derive(Debug, Parser)]
+#[command(name = "sendoff", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Each setting is also an environment variable (--max-payload is SENDOFF_MAX_PAYLOAD) and an entry of \
+    the TOML file that --config names (max_payload). A flag goes before the environment, the environment before the file."
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// API, dashboard and engine
+    Serve,
+    /// The same on a throw-away database, with receivers, customers, a day of history and a trickle of events
+    Demo,
+    /// Print a bearer token for the REST API
+    Token(token::Options),
+    /// Print a one-time link that signs an operator in to the dashboard
+    LoginLink(login_link::Options),
+    /// Bring the database's schema up to this version
+    Migrate,
+    /// Send one message through the REST API of a running Sendoff
+    Send(send::Options),
+    /// Check a signature as a receiver would; the body comes from standard input
+    Verify(verify::Options),
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// It was typed or set wrong.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<Fault> for CliError {
+    fn from(fault: Fault) -> CliError {
+        CliError::App(fault.into())
+    }
+}
+
+impl From<crate::store::StoreError> for CliError {
+    fn from(error: crate::store::StoreError) -> CliError {
+        CliError::App(error.into())
+    }
+}
+
+/// Runs the command that `arguments` (the program's name first) stand for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = SETTINGS.iter().map(|setting| {
+        let default = setting.default.filter(|default| !default.is_empty());
+        let default = default.map(|default| format!(" [{default}]")).unwrap_or_default();
+        Arg::new(setting.name)
+            .long(setting.flag())
+            .value_name("VALUE")
+            .help(format!("{}{default}", setting.help))
+            .help_heading("Settings")
+            .hide(setting.later)
+            .global(true)
+    });
+    let matches = match Line::command().args(flags).try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return misunderstood(&error),
+    };
+    let done = Line::from_arg_matches(&matches).map_err(|error| CliError::Usage(one_line(&error)));
+    match done.and_then(|line| dispatch(line.command, &matches)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whatever a cause says: one line.
+            complain(&error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            ExitCode::from(match error {
+                CliError::Usage(_) | CliError::App(AppError::Setting(_)) => 2,
+                CliError::App(_) | CliError::Failed(_) => 1,
+            })
+        }
+    }
+}
+
+fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
+    // What needs no settings must not fail over them.
+    if let Command::Verify(options) = command {
+        return verify::run(&options);
+    }
+    let settings = Settings::gather(
+        |name| matches.get_one::<String>(name).cloned(),
+        |variable| std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned()),
+    )?;
+    match command {
+        Command::Serve => in_runtime(serve::run(config(&settings)?)),
+        Command::Demo => in_runtime(demo::run(settings)),
+        Command::Token(options) => token::run(&config(&settings)?, &options),
+        Command::LoginLink(options) => in_runtime(login_link::run(config(&settings)?, options)),
+        Command::Migrate => in_runtime(migrate::run(config(&settings)?)),
+        Command::Send(options) => in_runtime(send::run(config(&settings)?, options)),
+        Command::Verify(_) => Ok(()),
+    }
+}
+
+/// Checks the settings and begins to log as they say.
+fn config(settings: &Settings) -> Result<Config, CliError> {
+    let config = Config::new(settings)?;
+    crate::telemetry::log(&config.log);
+    let names: Vec<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    for name in unknown_variables(names.iter().map(String::as_str)) {
+        tracing::warn!("{name} is no setting of Sendoff: is it mistyped?");
+    }
+    Ok(config)
+}
+
+fn in_runtime(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    // At least two threads, also where one core is seen: the engine and the writer must not wait for each other.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("can't start threads: {error}")))?;
+    let done = runtime.block_on(command);
+    // What still blocks a thread (a name that does not resolve) is no reason to wait.
+    runtime.shutdown_background();
+    done
+}
+
+/// What clap has to say: help and version as they are, an error in one line.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            complain(&one_line(error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// An error of clap's without its paragraphs.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let said = said.collect::<Vec<_>>().join(" ");
+    format!("{}; `sendoff --help` lists what there is", said.strip_prefix("error: ").unwrap_or(&said))
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "sendoff: {line}");
+}
+
+/// Prints to standard output; whoever hung up does not want it any more.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}

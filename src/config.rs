@@ -1,0 +1,287 @@
+//! What this process was told, checked: one struct per concern, made in one place from [`settings`] as text.
+//!
+//! Whatever is wrong ends the process at once with one line ([`Fault`]); what is merely unwise is a warning in
+//! [`Config::warnings`].
+
+pub mod settings;
+pub mod values;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::domain::address::AddressPolicy;
+use crate::domain::backoff::Schedule;
+use crate::domain::secret::MasterKey;
+use crate::store::Location;
+pub use settings::{Fault, Settings};
+use values::{count_within, size_within, span_within};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+/// The longest timeout that an endpoint can be given.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A shorter secret could be guessed offline from one token.
+const JWT_SECRET_BYTES: usize = 16;
+
+/// Everything that was set.
+#[derive(Debug)]
+pub struct Config {
+    pub store: StoreConfig,
+    pub keys: KeyConfig,
+    pub http: HttpConfig,
+    pub role: Role,
+    pub egress: AddressPolicy,
+    pub delivery: DeliveryConfig,
+    pub log: LogConfig,
+    /// What is allowed and unwise, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Where things are kept, how large they may be and how long they stay.
+#[derive(Debug)]
+pub struct StoreConfig {
+    pub location: Location,
+    /// Bytes.
+    pub max_payload: usize,
+    pub retention: Duration,
+}
+
+/// The keys that were given. `None` with SQLite: they lie beside the database, or are made there.
+pub struct KeyConfig {
+    pub jwt_secret: Option<Zeroizing<Vec<u8>>>,
+    pub master: Option<MasterKey>,
+}
+
+impl std::fmt::Debug for KeyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyConfig(redacted)")
+    }
+}
+
+/// Where people and programs come in.
+#[derive(Debug)]
+pub struct HttpConfig {
+    pub listen: SocketAddr,
+    /// `None`: made from the address that is listened on.
+    pub public_url: Option<Url>,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    All,
+    /// The REST API and the dashboard.
+    Api,
+    /// The engine (and, over HTTP, the probes alone).
+    Worker,
+}
+
+impl Role {
+    /// Whether it answers over REST and shows the dashboard.
+    pub fn serves(self) -> bool {
+        self != Role::Worker
+    }
+
+    /// Whether it sends.
+    pub fn sends(self) -> bool {
+        self != Role::Api
+    }
+}
+
+/// How deliveries are made.
+#[derive(Debug)]
+pub struct DeliveryConfig {
+    pub schedule: Schedule,
+    pub timeout: Duration,
+    pub max_in_flight: usize,
+    pub endpoint_max_in_flight: usize,
+    pub drain: Duration,
+    pub disable_after: Duration,
+}
+
+/// What is logged, and how it looks.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// The first that is wrong.
+    pub fn new(settings: &Settings) -> Result<Config, Fault> {
+        let store = StoreConfig::new(settings)?;
+        let config = Config {
+            keys: KeyConfig::new(settings, &store.location)?,
+            http: HttpConfig::new(settings)?,
+            role: role(settings, &store.location)?,
+            egress: AddressPolicy {
+                allow: settings.read("egress_allow", values::networks)?,
+                https_only: settings.read("https_only", values::switch)?,
+            },
+            delivery: DeliveryConfig::new(settings)?,
+            log: LogConfig::new(settings)?,
+            warnings: Vec::new(),
+            store,
+        };
+        settings.read("jwt_algorithm", |text| match text {
+            "HS256" => Ok(()),
+            _ => Err("is not supported yet".to_owned()),
+        })?;
+        Ok(Config { warnings: config.unwise(), ..config })
+    }
+
+    fn unwise(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (drain, delivery) = (self.delivery.drain, &self.delivery);
+        if drain < LONGEST_TIMEOUT {
+            warnings.push(format!(
+                "SENDOFF_DRAIN ({drain:?}) is shorter than the longest timeout of an endpoint ({LONGEST_TIMEOUT:?}): what is cut off \
+                 at a shutdown is sent a second time"
+            ));
+        }
+        let whole: Duration = delivery.schedule.waits().iter().sum();
+        if whole > self.store.retention {
+            warnings.push(format!(
+                "SENDOFF_RETENTION ({:?}) is shorter than SENDOFF_RETRY_SCHEDULE as a whole ({whole:?}): messages go before their \
+                 last retries",
+                self.store.retention
+            ));
+        }
+        warnings
+    }
+}
+
+impl StoreConfig {
+    fn new(settings: &Settings) -> Result<StoreConfig, Fault> {
+        Ok(StoreConfig {
+            location: settings.read("database_url", |text| {
+                Location::parse(text).map_err(|_| "is neither of the two forms".to_owned())
+            })?,
+            max_payload: settings.read("max_payload", size_within(1 << 10, 16 << 20))?,
+            retention: settings.read("retention", span_within(MINUTE, 3_650 * DAY))?,
+        })
+    }
+}
+
+impl KeyConfig {
+    fn new(settings: &Settings, location: &Location) -> Result<KeyConfig, Fault> {
+        let keys = KeyConfig {
+            jwt_secret: settings.read_given("jwt_secret", jwt_secret)?,
+            master: settings.read_given("master_key", master_key)?,
+        };
+        if matches!(location, Location::Postgres(_)) {
+            const MISSING: &str = "is missing: with PostgreSQL it has to be given, the same for every process";
+            if keys.jwt_secret.is_none() {
+                return Err(settings.fault("jwt_secret", MISSING));
+            }
+            if keys.master.is_none() {
+                return Err(settings.fault("master_key", MISSING));
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// Checks the secret that tokens are signed with. Never quotes it.
+///
+/// # Errors
+/// It is too short.
+pub fn jwt_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    match text.len() {
+        bytes if bytes < JWT_SECRET_BYTES => Err(format!("has only {bytes} bytes")),
+        _ => Ok(Zeroizing::new(text.as_bytes().to_vec())),
+    }
+}
+
+/// Reads the master key. Never quotes it.
+///
+/// # Errors
+/// It is not what a master key looks like.
+pub fn master_key(text: &str) -> Result<MasterKey, String> {
+    MasterKey::parse(text).map_err(|wrong| wrong.reason)
+}
+
+impl HttpConfig {
+    fn new(settings: &Settings) -> Result<HttpConfig, Fault> {
+        Ok(HttpConfig {
+            listen: settings.read("listen", values::listen)?,
+            public_url: settings.read_given("public_url", values::public_url)?,
+        })
+    }
+
+    /// What people type to get here, now that `bound` is listened on. Who listens everywhere is found on loopback.
+    ///
+    /// # Errors
+    /// None in practice: an address always makes a URL.
+    pub fn public_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
+        let ip = match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        if let Some(url) = &self.public_url {
+            return Ok(url.clone());
+        }
+        Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))
+    }
+}
+
+fn role(settings: &Settings, location: &Location) -> Result<Role, Fault> {
+    let role = settings.read("role", |text| match text {
+        "all" => Ok(Role::All),
+        "api" => Ok(Role::Api),
+        "worker" => Ok(Role::Worker),
+        _ => Err("is no role".to_owned()),
+    })?;
+    match location {
+        Location::Sqlite(_) if role != Role::All => {
+            Err(settings
+                .fault("role", "needs PostgreSQL (SENDOFF_DATABASE_URL), an SQLite file is served by one process"))
+        }
+        _ => Ok(role),
+    }
+}
+
+impl DeliveryConfig {
+    fn new(settings: &Settings) -> Result<DeliveryConfig, Fault> {
+        let max_in_flight = settings.read("max_in_flight", count_within(1, 65_536))?;
+        // Who lowers the whole below the default share means the share too; who sets both has to make them fit.
+        let most = if settings.is_given("endpoint_max_in_flight") { max_in_flight } else { usize::MAX };
+        let endpoint_max_in_flight = settings.read("endpoint_max_in_flight", count_within(1, most))?;
+        Ok(DeliveryConfig {
+            schedule: settings
+                .read("retry_schedule", |text| Schedule::new("", values::spans(text)?).map_err(|wrong| wrong.reason))?,
+            timeout: settings.read("request_timeout", span_within(SECOND, LONGEST_TIMEOUT))?,
+            max_in_flight,
+            endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),
+            drain: settings.read("drain", span_within(SECOND, 60 * MINUTE))?,
+            disable_after: settings.read("endpoint_disable_after", span_within(MINUTE, 365 * DAY))?,
+        })
+    }
+}
+
+impl LogConfig {
+    fn new(settings: &Settings) -> Result<LogConfig, Fault> {
+        let format = settings.read("log_format", |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("is neither".to_owned()),
+        })?;
+        Ok(LogConfig { filter: settings.read("log", values::log_filter)?, format })
+    }
+}

@@ -1,0 +1,330 @@
+//! The settings as text: what there is, where each was given, and which of them counts.
+//!
+//! * A [`Setting`] is a line of the table [`SETTINGS`]: its name, what it should look like, its default.
+//! * Each can be given as a **flag** (`--kebab-case`), in the **environment** (`SENDOFF_…`) and in the **file** that
+//!   `--config` names (TOML, `snake_case`). The first of these that gives it counts; then the default.
+//! * [`Settings`] is what was given, by name; an empty text counts as not given.
+//! * A [`Fault`] is one line for whoever set something wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// In snake_case, as in the file.
+    pub name: &'static str,
+    pub default: Option<&'static str>,
+    /// What a good value looks like: the end of the sentence "expected …".
+    pub form: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+    /// Never quoted.
+    pub secret: bool,
+    /// Known, and not built yet: refused when it is given.
+    pub later: bool,
+}
+
+const fn setting(name: &'static str, default: Option<&'static str>, form: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, form, help, secret: false, later: false }
+}
+
+const fn secret(name: &'static str, default: Option<&'static str>, form: &'static str, help: &'static str) -> Setting {
+    Setting { secret: true, ..setting(name, default, form, help) }
+}
+
+const fn later(name: &'static str, help: &'static str) -> Setting {
+    Setting { later: true, secret: true, ..setting(name, None, "nothing", help) }
+}
+
+/// Everything that can be set.
+pub const SETTINGS: [Setting; 23] = [
+    secret(
+        "database_url",
+        Some("sqlite:sendoff.db"),
+        "sqlite:PATH (a file) or postgres://user:password@host/database",
+        "The database",
+    ),
+    setting(
+        "listen",
+        Some("127.0.0.1:8071"),
+        "an IP address and a port, such as 127.0.0.1:8071",
+        "Where API and dashboard listen",
+    ),
+    setting(
+        "public_url",
+        None,
+        "a scheme, a host and a port at most, such as https://hooks.example.com",
+        "What people type to get here; from --listen if not given",
+    ),
+    secret(
+        "jwt_secret",
+        None,
+        "at least 16 bytes, such as `openssl rand -hex 32` makes",
+        "Signs the tokens; made on the first start with SQLite",
+    ),
+    secret(
+        "master_key",
+        None,
+        "base64 of 32 random bytes, such as `openssl rand -base64 32` makes",
+        "Seals the endpoints' secrets; made on the first start with SQLite",
+    ),
+    setting("role", Some("all"), "all, api or worker", "What this process does: with PostgreSQL it can be split"),
+    setting(
+        "egress_allow",
+        Some(""),
+        "networks with commas between, such as 127.0.0.1/32,10.1.0.0/16",
+        "Networks that are let through although private",
+    ),
+    setting("https_only", Some("false"), "true or false", "Refuse endpoints with http://"),
+    setting(
+        "retry_schedule",
+        Some("5s,5m,30m,2h,5h,10h,14h,20h,24h"),
+        "at most 20 waits of at most 7d with commas between, such as 5s,5m,2h",
+        "The waits between attempts",
+    ),
+    setting("request_timeout", Some("15s"), "1s to 30s, such as 15s", "How long one attempt may take"),
+    setting("max_payload", Some("256KiB"), "1KiB to 16MiB, such as 256KiB", "The largest payload"),
+    setting(
+        "retention",
+        Some("90d"),
+        "1m to 3650d, such as 90d",
+        "How long messages, deliveries and attempts are kept",
+    ),
+    setting("max_in_flight", Some("1024"), "a number from 1 to 65536, such as 1024", "The most POSTs at a time"),
+    setting(
+        "endpoint_max_in_flight",
+        Some("64"),
+        "a number from 1 to SENDOFF_MAX_IN_FLIGHT, such as 64",
+        "The most POSTs at a time to one endpoint",
+    ),
+    setting("drain", Some("30s"), "1s to 1h, such as 30s", "How long a shutdown waits for what is in flight"),
+    setting(
+        "endpoint_disable_after",
+        Some("5d"),
+        "1m to 365d, such as 5d",
+        "An endpoint that did nothing but fail for so long is disabled",
+    ),
+    setting("jwt_algorithm", Some("HS256"), "HS256", "How the tokens are signed"),
+    setting(
+        "log",
+        Some("info"),
+        "off, error, warn, info, debug or trace, or a list such as info,sendoff=debug",
+        "What is logged, to standard error",
+    ),
+    setting("log_format", Some("text"), "text or json", "How log lines look"),
+    // Kept for last, in the order of the table in the documentation.
+    later("frame_origins", "Origins that may embed the portal"),
+    later("smtp_url", "Where mail goes out"),
+    later("mail_from", "Who mail comes from"),
+    setting("config", None, "the path of a TOML file", "A file with settings, in snake_case"),
+];
+
+impl Setting {
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("SENDOFF_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Its flag, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+/// One line about one setting: which it is, what is wrong with it, how it should look.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(pub String);
+
+/// Where a text was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Flag,
+    Environment,
+    File(String),
+    Default,
+    /// The command itself (the demo's throw-away database).
+    Command,
+}
+
+#[derive(Clone, Debug)]
+struct Given {
+    text: String,
+    origin: Origin,
+}
+
+/// What was given, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    given: BTreeMap<&'static str, Given>,
+}
+
+impl Settings {
+    /// Puts flags over the environment over the file over the defaults. `flag` gives the value of a flag by a setting's name,
+    /// `variable` that of an environment variable.
+    ///
+    /// # Errors
+    /// The file can't be read, is not TOML or has a key that is no setting; or a setting that is not supported yet was given.
+    pub fn gather(
+        flag: impl Fn(&str) -> Option<String>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Settings, Fault> {
+        let mut settings = Settings::default();
+        for setting in &SETTINGS {
+            settings.put(setting, flag(setting.name), Origin::Flag);
+            settings.put(setting, variable(&setting.variable()), Origin::Environment);
+        }
+        if let Some(path) = settings.text("config").map(str::to_owned) {
+            settings.read_file(&path)?;
+        }
+        for setting in SETTINGS.iter().filter(|setting| setting.later) {
+            if settings.given.contains_key(setting.name) {
+                return Err(settings.fault(setting.name, "is not supported yet: take it out"));
+            }
+        }
+        for setting in &SETTINGS {
+            settings.put(setting, setting.default.map(str::to_owned), Origin::Default);
+        }
+        Ok(settings)
+    }
+
+    /// Enters a value unless there is one already or it is empty.
+    fn put(&mut self, setting: &'static Setting, text: Option<String>, origin: Origin) {
+        let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        if let Some(text) = text {
+            self.given.entry(setting.name).or_insert(Given { text, origin });
+        }
+    }
+
+    fn read_file(&mut self, path: &str) -> Result<(), Fault> {
+        let wrong = |what: String| Fault(format!("the file {path} (--config): {what}"));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
+            wrong(format!("line {line} is not TOML: {}", error.message().replace('\n', " ")))
+        })?;
+        for (key, value) in table {
+            let known = SETTINGS.iter().find(|setting| setting.name == key && key != "config");
+            let setting = known.ok_or_else(|| wrong(format!("{key:?} is no setting; {}", nearest(&key))))?;
+            let text = written(&value).ok_or_else(|| {
+                let kind = value.type_str();
+                wrong(format!("{key} is a TOML {kind}; expected text, a number, true or false: {}", setting.form))
+            })?;
+            self.put(setting, Some(text), Origin::File(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// What was given for `name`, or its default.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.given.get(name).map(|given| given.text.as_str())
+    }
+
+    /// Whether somebody set it.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.get(name).is_some_and(|given| given.origin != Origin::Default)
+    }
+
+    /// Sets `name` on behalf of a command, whatever was given.
+    pub fn fix(&mut self, name: &'static str, text: impl Into<String>) {
+        self.given.insert(name, Given { text: text.into(), origin: Origin::Command });
+    }
+
+    /// Reads `name`, which has a default.
+    ///
+    /// # Errors
+    /// The line about what is wrong with it.
+    pub fn read<T>(&self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+        read(self.text(name).unwrap_or_default()).map_err(|what| self.fault(name, &what))
+    }
+
+    /// Reads `name` if it was given.
+    ///
+    /// # Errors
+    /// The line about what is wrong with it.
+    pub fn read_given<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Fault> {
+        self.text(name).map(read).transpose().map_err(|what| self.fault(name, &what))
+    }
+
+    /// The line about a setting: `what` is the rest of a sentence that begins with its value.
+    pub fn fault(&self, name: &'static str, what: &str) -> Fault {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            return Fault(format!("{name}: {what}"));
+        };
+        let given = self.given.get(name);
+        let value = match given {
+            Some(given) if !setting.secret => format!(": {:?}", shortened(&given.text)),
+            _ => String::new(),
+        };
+        let expected = if setting.later { String::new() } else { format!("; expected {}", setting.form) };
+        let origin = given.map(|given| given.origin.describe(setting)).unwrap_or_default();
+        Fault(format!("{}{value} {what}{expected}{origin}", setting.variable()))
+    }
+}
+
+impl Origin {
+    fn describe(&self, setting: &Setting) -> String {
+        match self {
+            Origin::Flag => format!(" (given as --{})", setting.flag()),
+            Origin::File(path) => format!(" (given in {path})"),
+            Origin::Environment | Origin::Default | Origin::Command => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.variable())
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// A TOML value as it would be written in the environment.
+fn written(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(switch) => Some(switch.to_string()),
+        toml::Value::Array(list) => {
+            let items: Option<Vec<&str>> = list.iter().map(toml::Value::as_str).collect();
+            items.map(|items| items.join(","))
+        }
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}
+
+/// What somebody who wrote `key` may have meant.
+fn nearest(key: &str) -> String {
+    let bare = key.to_ascii_lowercase().replace('-', "_");
+    let bare = bare.strip_prefix("sendoff_").unwrap_or(&bare);
+    let close = |setting: &&Setting| setting.name == bare || setting.name.contains(bare) || bare.contains(setting.name);
+    match SETTINGS.iter().filter(|setting| !setting.later && setting.name != "config").find(close) {
+        Some(setting) => format!("did you mean {}?", setting.name),
+        None => "`sendoff serve --help` lists them (in the file in snake_case, such as max_payload)".to_owned(),
+    }
+}
+
+/// Environment variables that look like settings and are none: most likely mistyped. What Kubernetes sets for a service
+/// named `sendoff` is left out, and so is what the test suite reads.
+pub fn unknown_variables<'v>(names: impl Iterator<Item = &'v str>) -> Vec<&'v str> {
+    const OTHERS: [&str; 3] = ["SENDOFF_TEST_", "SENDOFF_SERVICE_", "SENDOFF_PORT"];
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+    names
+        .filter(|name| name.starts_with("SENDOFF_") && !known.iter().any(|one| one == name))
+        .filter(|name| !OTHERS.iter().any(|other| name.starts_with(other)))
+        .collect()
+}

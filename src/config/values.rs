@@ -1,0 +1,191 @@
+//! How values are written: spans of time, sizes, lists, addresses. Each reader says what is wrong with a text as the end of the
+//! sentence "VALUE …"; what it should look like is said once, in the table of settings.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+/// What a reader gives: the value, or the rest of the sentence.
+pub type Read<T> = Result<T, String>;
+
+/// A span of time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+pub fn span(text: &str) -> Read<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err("is not a span of time".to_owned());
+    }
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" => return Err("has no unit (ms, s, m, h, d)".to_owned()),
+        _ => return Err("has a unit that is none of ms, s, m, h, d".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "is too long".to_owned())?;
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
+}
+
+/// A span of time within bounds.
+pub fn span_within(least: Duration, most: Duration) -> impl Fn(&str) -> Read<Duration> {
+    move |text| match span(text)? {
+        span if span < least => Err("is too short".to_owned()),
+        span if span > most => Err("is too long".to_owned()),
+        span => Ok(span),
+    }
+}
+
+/// Spans of time with commas between.
+pub fn spans(text: &str) -> Read<Vec<Duration>> {
+    items(text).map(|item| span(item).map_err(|wrong| format!("holds {item:?}, which {wrong}"))).collect()
+}
+
+/// Bytes: a whole number and one of `B`, `KiB`, `MiB`, or none for bytes; within bounds.
+pub fn size_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
+    move |text| {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let scale = match unit.trim_start() {
+            "" | "B" => 1,
+            "KiB" => 1_024,
+            "MiB" => 1_024 * 1_024,
+            _ => return Err("has a unit that is none of B, KiB, MiB".to_owned()),
+        };
+        let number: usize = number.parse().map_err(|_| "is not a size".to_owned())?;
+        match number.checked_mul(scale) {
+            Some(bytes) if bytes < least => Err("is too small".to_owned()),
+            Some(bytes) if bytes <= most => Ok(bytes),
+            _ => Err("is too large".to_owned()),
+        }
+    }
+}
+
+/// A whole number within bounds.
+pub fn count_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
+    move |text| match text.parse::<usize>() {
+        Ok(number) if number < least => Err("is too small".to_owned()),
+        Ok(number) if number > most => Err("is too large".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("is not a whole number".to_owned()),
+    }
+}
+
+/// `true` or `false`.
+pub fn switch(text: &str) -> Read<bool> {
+    text.parse().map_err(|_| "is neither".to_owned())
+}
+
+/// Networks with commas between; an address alone is a network of one.
+pub fn networks(text: &str) -> Read<Vec<IpNet>> {
+    let network = |item: &str| match item.parse::<IpAddr>() {
+        Ok(ip) => Ok(IpNet::from(ip)),
+        Err(_) => item.parse::<IpNet>().map_err(|_| format!("holds {item:?}, which is not a network")),
+    };
+    items(text).map(network).collect()
+}
+
+/// Where to listen. `localhost` is 127.0.0.1.
+pub fn listen(text: &str) -> Read<SocketAddr> {
+    let text = text.strip_prefix("localhost:").map_or(text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| "is not an IP address with a port".to_owned())
+}
+
+/// What people type to get here: scheme, host, port, and nothing else.
+pub fn public_url(text: &str) -> Read<Url> {
+    let url: Url = text.parse().map_err(|_| "is not a URL".to_owned())?;
+    match () {
+        () if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) => {
+            Err("is not an http or https URL".to_owned())
+        }
+        () if !url.username().is_empty() || url.password().is_some() => Err("holds a user or password".to_owned()),
+        () if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
+            Err("holds more than a scheme, a host and a port".to_owned())
+        }
+        () => Ok(url),
+    }
+}
+
+/// A filter of log lines. Stricter than its library, for which a mistyped level is the name of a module.
+pub fn log_filter(text: &str) -> Read<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for item in items(text) {
+        let level = item.rsplit_once('=').map_or(item, |(_, level)| level).to_ascii_lowercase();
+        if !LEVELS.contains(&level.as_str()) {
+            return Err(format!("holds {item:?}, which names no level"));
+        }
+    }
+    tracing_subscriber::EnvFilter::try_new(text).map_err(|_| "is not a filter".to_owned())?;
+    Ok(text.to_owned())
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_units() {
+        let seconds = |text| span(text).map(|span| span.as_secs());
+        assert_eq!((seconds("15s"), seconds("5m"), seconds("2h")), (Ok(15), Ok(300), Ok(7_200)));
+        assert_eq!((seconds("90d"), span("250ms")), (Ok(7_776_000), Ok(Duration::from_millis(250))));
+        for bad in ["", "s", "15", "1.5s", "-1s", "15 s", "1h30m", "1w", "15S", "99999999999999999999s", "+1s"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+        assert_eq!(spans("1s, 2m,").map(|list| list.len()), Ok(2));
+        assert!(spans("1s;2s").is_err());
+        let bounded = span_within(Duration::from_secs(1), Duration::from_secs(30));
+        assert!(
+            bounded("1s").is_ok() && bounded("30s").is_ok() && bounded("999ms").is_err() && bounded("31s").is_err()
+        );
+    }
+
+    #[test]
+    fn sizes_and_counts_have_bounds() {
+        let size = size_within(1_024, 16 << 20);
+        assert_eq!((size("256KiB"), size("1MiB"), size("2048")), (Ok(262_144), Ok(1_048_576), Ok(2_048)));
+        assert_eq!(size("1024 B"), Ok(1_024));
+        for bad in ["1B", "17MiB", "1GB", "256kb", "KiB", "-1", "", "18446744073709551615MiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        let count = count_within(1, 10);
+        assert!(count("1").is_ok() && count("10").is_ok() && count("0").is_err() && count("11").is_err());
+        assert!(count("many").is_err() && count("-1").is_err());
+    }
+
+    #[test]
+    fn addresses_and_networks() {
+        assert_eq!(listen("localhost:80"), listen("127.0.0.1:80"));
+        assert!(listen("[::1]:8071").is_ok() && listen("0.0.0.0:0").is_ok());
+        for bad in ["", "8071", ":8071", "example.com:80", "127.0.0.1", "127.0.0.1:99999"] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+        assert_eq!(networks("10.0.0.0/8, ::1").map(|list| list.len()), Ok(2));
+        assert_eq!(networks(""), Ok(vec![]));
+        assert!(networks("10.0.0.0/33").is_err() && networks("localhost").is_err());
+    }
+
+    #[test]
+    fn public_urls_are_a_scheme_a_host_and_a_port() {
+        assert!(public_url("https://hooks.example.com").is_ok() && public_url("http://[::1]:8071/").is_ok());
+        for bad in ["", "example.com", "ftp://x", "https://a@b", "https://x/y", "https://x/?q", "https://x/#f"] {
+            assert!(public_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_filter_names_levels() {
+        for good in ["info", "warn,sendoff=debug", "OFF", "sendoff::engine=trace"] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["inof", "sendoff", "sendoff=loud", "info,sendoff="] {
+            assert!(log_filter(bad).is_err(), "{bad}");
+        }
+    }
+}

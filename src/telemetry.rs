@@ -1,0 +1,59 @@
+//! What the process says about itself: log lines to standard error, and the numbers behind `/metrics`.
+
+use std::io::IsTerminal;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Seconds: the dashboard's bounds, and those between which timeouts lie.
+const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
+/// Items that shared a transaction.
+const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Begins to write log lines. Said twice in one process, the first counts.
+pub fn log(config: &LogConfig) {
+    // Its notes about workers that start and stop say nothing that ours don't.
+    let filter = EnvFilter::try_new(format!("actix_server=warn,{}", config.filter)).unwrap_or_default();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match config.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+}
+
+/// Begins to count, for the whole process. The handle renders what was counted and has to be tidied now and then
+/// ([`PrometheusHandle::run_upkeep`]), or histograms that nobody asks for grow.
+///
+/// # Errors
+/// Something else in this process counts already.
+pub fn count() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("sendoff_attempt_duration_seconds".to_owned()), &DURATIONS)?
+        .set_buckets_for_metric(Matcher::Full("sendoff_batch_size".to_owned()), &BATCHES)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+/// The list of docs/operations.md.
+fn describe() {
+    describe_counter!("sendoff_accepted_total", "Messages accepted, through REST and the outbox.");
+    describe_counter!("sendoff_outbox_relayed_total", "Outbox rows that became messages.");
+    describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that were repeats of an event id.");
+    describe_counter!("sendoff_attempts_total", "Attempts, by what they came to (outcome).");
+    describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by the reason.");
+    describe_gauge!("sendoff_in_flight", "POSTs being made right now.");
+    describe_gauge!("sendoff_pending", "Deliveries that wait for their first attempt or a retry.");
+    describe_gauge!(
+        "sendoff_oldest_pending_seconds",
+        Unit::Seconds,
+        "How long the oldest delivery that is due has waited."
+    );
+    describe_gauge!("sendoff_outbox_waiting", "Outbox rows that the relay has not taken yet.");
+    describe_gauge!("sendoff_outbox_stuck", "Outbox rows that can't be routed.");
+    describe_histogram!("sendoff_attempt_duration_seconds", Unit::Seconds, "How long attempts take.");
+    describe_histogram!("sendoff_batch_size", "How many items shared a transaction, by its kind.");
+}
