@@ -17,7 +17,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use url::Url;
@@ -143,6 +143,31 @@ fn derived(secret: &[u8], purpose: &[u8]) -> [u8; 32] {
     mac.chain_update(purpose).finalize().into_bytes().into()
 }
 
+/// SIGTERM and SIGINT, which from then on no longer end the process by themselves.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn listen() -> Result<Signals, AppError> {
+        let on = |kind| signal(kind).map_err(|error| AppError::Start(format!("can't wait for signals: {error}")));
+        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next of them.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// What runs.
 pub struct App {
     pub public_url: Url,
@@ -192,22 +217,13 @@ impl App {
         })
     }
 
-    /// Lasts until SIGTERM or SIGINT, then drains. Calls `stopping` at the signal.
+    /// Lasts until a signal, then drains. Calls `stopping` at the signal.
     ///
     /// # Errors
     /// The HTTP server ended by itself, or a second signal came.
-    pub async fn run(mut self, stopping: impl FnOnce()) -> Result<(), AppError> {
-        let failed = |error: std::io::Error| AppError::Start(format!("can't wait for signals: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut asked = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+    pub async fn run(mut self, mut signals: Signals, stopping: impl FnOnce()) -> Result<(), AppError> {
         tokio::select! {
-            () = asked() => {}
+            () = signals.next() => {}
             ended = &mut self.server => {
                 let why = match ended {
                     Ok(Ok(())) => "without a reason".to_owned(),
@@ -220,7 +236,7 @@ impl App {
         stopping();
         tokio::select! {
             () = self.shut_down() => Ok(()),
-            () = asked() => Err(AppError::Interrupted),
+            () = signals.next() => Err(AppError::Interrupted),
         }
     }
 

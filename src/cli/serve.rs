@@ -1,7 +1,7 @@
 //! `sendoff serve`: the whole of it, until a signal.
 
 use super::{CliError, say};
-use crate::app::{self, App};
+use crate::app::{self, App, Signals};
 use crate::config::Config;
 use crate::dashboard::login;
 use crate::domain::OrgId;
@@ -11,6 +11,8 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     // The port first: a second process on the same machine should not get as far as the database.
     let listener = app::listen(config.http.listen)?;
     let opened = app::open(&config).await?;
+    // Before anything is in flight: from here on a signal drains.
+    let signals = Signals::listen()?;
     let app = App::start(&config, &opened, listener)?;
     say(&format!("Sendoff {} listens on {}", env!("CARGO_PKG_VERSION"), app.address));
     if config.role.serves() {
@@ -19,5 +21,5 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
             "Dashboard: {link}\n           (signs in once, within 15 minutes; `sendoff login-link` prints another)"
         ));
     }
-    Ok(app.run(|| ()).await?)
+    Ok(app.run(signals, || ()).await?)
 }

@@ -74,7 +74,17 @@ impl Binary {
 
     /// Runs it to its end.
     pub fn run(&self, arguments: &[&str]) -> Finished {
-        let output = self.command(arguments).output().expect("the binary runs");
+        self.run_with_input(arguments, b"")
+    }
+
+    /// Runs it to its end, with `input` on standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Finished {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        // Whoever does not read it has closed it: no failure.
+        let _ = child.stdin.take().expect("piped").write_all(input);
+        let output = child.wait_with_output().expect("the binary ends");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Finished { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

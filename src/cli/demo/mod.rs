@@ -1,6 +1,189 @@
-//! `sendoff demo`.
-use super::CliError;
-use crate::config::Settings;
-pub(super) async fn run(_settings: Settings) -> Result<(), CliError> {
+//! `sendoff demo`: all of it on a throw-away database, with customers who behave well and badly.
+//!
+//! * The [`receiver`] plays the customers' servers, the [`catalog`] says who they are and what they want.
+//! * The [`history`] is the day before, so that there is something to look at from the first moment.
+//! * The [`trickle`] is the shop that sends, over REST and through the outbox.
+//! * The [`folder`] with the database goes at the end, however it comes about, short of a kill.
+
+mod catalog;
+mod folder;
+mod history;
+mod receiver;
+mod trickle;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{CliError, say, send};
+use crate::app::{self, App, AppError, Opened, Signals};
+use crate::config::{Config, Settings};
+use crate::dashboard::login;
+use crate::domain::OrgId;
+use crate::domain::secret::MasterKey;
+use crate::domain::time::Clock;
+use catalog::Customer;
+use folder::Folder;
+use receiver::Receiver;
+use trickle::{Inflow, Shop};
+
+/// Quick enough to watch; whoever sets a schedule gets that.
+const SCHEDULE: &str = "2s,5s,15s,30s";
+/// How often the counts are printed.
+const BEAT: Duration = Duration::from_secs(10);
+/// How many ports after the usual one are tried when somebody has it.
+const PORTS: u16 = 10;
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
+    let start = Instant::now();
+    // From here on the folder is removed at a signal too.
+    let mut signals = Signals::listen()?;
+    let folder = Folder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
+    let stage = tokio::select! {
+        stage = Stage::set(settings, &folder) => stage?,
+        () = signals.next() => return Ok(()),
+    };
+    let app = App::start(&stage.config, &stage.opened, stage.listener)?;
+    let link = login::new_link(&stage.opened.store, &OrgId::default_org(), &app.public_url, Clock.now()).await?;
+    let token = stage
+        .opened
+        .tokens
+        .mint_org(&OrgId::default_org(), Clock.now(), DAY)
+        .map_err(|error| CliError::Failed(format!("can't sign a token: {error}")))?;
+    greet(&app, &link, &token, &stage.customers, &stage.receiver, stage.messages);
+
+    let inflow = Arc::new(Inflow::default());
+    let shop = Shop {
+        base: own_url(&app)?,
+        token,
+        client: send::client()?,
+        database: folder.path().join("sendoff.db"),
+        customers: stage.customers.iter().map(|customer| customer.uid).collect(),
+        inflow: inflow.clone(),
+    };
+    let shop = tokio::spawn(shop.run());
+    let report = tokio::spawn(report(stage.receiver, inflow, start));
+    let done = app
+        .run(signals, || {
+            shop.abort();
+            report.abort();
+            say("\nStopping: what is in flight is finished first (again to stop at once).");
+        })
+        .await;
+    drop(folder);
+    done?;
+    say("The demo's database is gone.");
     Ok(())
+}
+
+/// Everything that is set up before the curtain.
+struct Stage {
+    config: Config,
+    listener: TcpListener,
+    opened: Opened,
+    receiver: Receiver,
+    customers: Vec<Customer>,
+    messages: usize,
+}
+
+impl Stage {
+    async fn set(mut settings: Settings, folder: &Folder) -> Result<Stage, CliError> {
+        let usual_port = !settings.is_given("listen");
+        settings.fix("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
+        settings.fix("jwt_secret", MasterKey::generate().text().as_str());
+        settings.fix("master_key", MasterKey::generate().text().as_str());
+        settings.fix("role", "all");
+        // The closest network that there is: the receiver's address, whatever the port.
+        settings.fix("egress_allow", "127.0.0.1/32");
+        settings.fix("https_only", "false");
+        if !settings.is_given("retry_schedule") {
+            settings.fix("retry_schedule", SCHEDULE);
+        }
+        if !settings.is_given("log") {
+            settings.fix("log", "warn");
+        }
+        let config = super::config(&settings)?;
+        let listener = if usual_port { listen_nearby(&config)? } else { app::listen(config.http.listen)? };
+        let receiver = Receiver::start()
+            .await
+            .map_err(|error| CliError::Failed(format!("the demo's receiver can't listen: {error}")))?;
+        let opened = app::open(&config).await?;
+        let now = Clock.now();
+        let customers = catalog::enter(&opened.store, &receiver, now.minus(DAY)).await?;
+        let messages = history::write(&opened.store, &customers, &config.delivery.schedule, now).await?;
+        Ok(Stage { config, listener, opened, receiver, customers, messages })
+    }
+}
+
+/// The usual port, or one of the next where somebody has it.
+fn listen_nearby(config: &Config) -> Result<TcpListener, AppError> {
+    let mut address = config.http.listen;
+    let first = app::listen(address);
+    for port in (address.port()..).skip(1).take(PORTS.into()) {
+        if first.is_ok() {
+            break;
+        }
+        address.set_port(port);
+        if let Ok(listener) = app::listen(address) {
+            return Ok(listener);
+        }
+    }
+    first
+}
+
+/// Where this process reaches itself, whatever the public URL says.
+fn own_url(app: &App) -> Result<url::Url, CliError> {
+    let mut address = app.address;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    url::Url::parse(&format!("http://{address}/")).map_err(|error| CliError::Failed(error.to_string()))
+}
+
+fn greet(app: &App, link: &str, token: &str, customers: &[Customer], receiver: &Receiver, messages: usize) {
+    say(&format!(
+        "Sendoff {} – the demo. Its database is thrown away when you press Ctrl-C.\n",
+        env!("CARGO_PKG_VERSION")
+    ));
+    say(&format!("  Dashboard  {link}\n             (signs in once, within 15 minutes)"));
+    say(&format!("  REST API   {}api/v1/, with the token\n             {token}", app.public_url));
+    for (number, customer) in customers.iter().enumerate() {
+        let title = if number == 0 { "Customers" } else { "" };
+        let endpoints: Vec<&str> =
+            customer.endpoints.iter().map(|hooked| hooked.endpoint.spec.description.as_str()).collect();
+        say(&format!("  {title:<9}  {:<14} {}", customer.app.name, endpoints.join(", ")));
+    }
+    say(&format!(
+        "  Receiver   {}, in this process: the guard lets 127.0.0.1/32 through for it, and no other private address",
+        receiver.address
+    ));
+    say(&format!("  History    {messages} messages of the last 24 hours; new ones come about three a second\n"));
+}
+
+/// Says when the first delivery has arrived, then the counts now and then.
+async fn report(receiver: Receiver, inflow: Arc<Inflow>, start: Instant) {
+    let tally = &receiver.tally;
+    tally.first.notified().await;
+    say(&format!("First delivery {:.1} s after the start.", start.elapsed().as_secs_f64()));
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let failed = match count(&inflow.failed) {
+            0 => String::new(),
+            failed => format!(" ({failed} could not be sent)"),
+        };
+        say(&format!(
+            "{:>4} s  in: {} over REST, {} through the outbox{failed} · out: {} requests, {} delivered · signatures: {} bad",
+            start.elapsed().as_secs(),
+            count(&inflow.rest),
+            count(&inflow.outbox),
+            count(&tally.requests),
+            count(&tally.delivered),
+            count(&tally.bad_signatures),
+        ));
+    }
 }

@@ -1,0 +1,160 @@
+//! The day before: messages, deliveries and attempts of the last 24 hours, written through the store's own methods with the times
+//! of then, before the engine starts. What the customers' servers would have answered is made up here; what follows from an
+//! answer is the domain's real transition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::HeaderMap;
+
+use super::super::CliError;
+use super::catalog::{Customer, EVENT_TYPES, Hooked, payload, tenant};
+use super::receiver::Behaviour;
+use crate::domain::attempt::{Attempt, Failure, Outcome, Trigger};
+use crate::domain::backoff::Schedule;
+use crate::domain::delivery::{self, Next, Progress};
+use crate::domain::message::{Message, MessageSpec};
+use crate::domain::signature::Signing;
+use crate::domain::{AttemptId, Time};
+use crate::store::accept::AcceptItem;
+use crate::store::record::Finished;
+use crate::store::{AppRef, Store};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// The last minutes stay empty: there the live part begins.
+const GAP: Duration = Duration::from_secs(60);
+const MESSAGES: u32 = 800;
+/// Since when the warehouse hangs up: before, all was well there.
+const TROUBLE: Duration = Duration::from_secs(5 * 3_600);
+/// How many messages or attempts are handed over together.
+const BATCH: usize = 400;
+
+/// Writes the day that ends at `now`. Gives how many messages it had.
+pub(super) async fn write(
+    store: &Store,
+    customers: &[Customer],
+    schedule: &Schedule,
+    now: Time,
+) -> Result<usize, CliError> {
+    let mut items = Vec::with_capacity(MESSAGES as usize);
+    for number in 0..MESSAGES {
+        let customer = &customers[rand::random_range(0..customers.len())];
+        let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
+        let spec = MessageSpec {
+            event_type: event_type.to_owned(),
+            event_id: None,
+            channels: Vec::new(),
+            payload: Bytes::from(payload(event_type, u64::from(number)).to_string()),
+            occurred_at: None,
+        };
+        let at = now.minus(ago(number));
+        items.push((customer, AcceptItem { tenant: Some(tenant()), app: AppRef::Id(customer.app.id), spec, at }));
+    }
+    let mut accepted: Vec<(&Customer, Arc<Message>)> = Vec::with_capacity(items.len());
+    for batch in items.chunks(BATCH) {
+        // Together, so that they share a commit as messages that come together do.
+        let verdicts = join_all(batch.iter().map(|(_, item)| store.accept(item.clone()))).await;
+        for ((customer, _), verdict) in batch.iter().zip(verdicts) {
+            let message = verdict?.map_err(|refusal| CliError::Failed(format!("the demo's history: {refusal}")))?;
+            accepted.push((customer, message));
+        }
+    }
+    for round in rounds(&accepted, schedule, now) {
+        for batch in round.chunks(BATCH) {
+            store.record(batch.to_vec()).await?;
+        }
+    }
+    Ok(accepted.len())
+}
+
+/// How long ago message `number` was: more in the second half of the day, as in a shop's.
+fn ago(number: u32) -> Duration {
+    let share = (f64::from(number) + rand::random::<f64>()) / f64::from(MESSAGES);
+    GAP + (DAY - GAP).mul_f64(share * share.sqrt())
+}
+
+/// All attempts: the first ones of all deliveries, then the second ones and so on, because each record goes one step from where the one
+/// before it has led.
+fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time) -> Vec<Vec<Finished>> {
+    let mut rounds: Vec<Vec<Finished>> = Vec::new();
+    for (customer, message) in accepted {
+        for hooked in &customer.endpoints {
+            if !hooked.endpoint.spec.wants(&message.event_type, &message.channels) {
+                continue;
+            }
+            for (number, finished) in life(customer, hooked, message, schedule, now).into_iter().enumerate() {
+                if rounds.len() <= number {
+                    rounds.push(Vec::new());
+                }
+                rounds[number].push(finished);
+            }
+        }
+    }
+    rounds
+}
+
+/// The attempts of one delivery up to `now`; what is due later is left to the engine.
+fn life(customer: &Customer, hooked: &Hooked, message: &Message, schedule: &Schedule, now: Time) -> Vec<Finished> {
+    let signing = Signing::new(&hooked.secret, [], &[]);
+    let mut made = Vec::new();
+    let mut at = message.accepted_at.plus(Duration::from_millis(rand::random_range(3..20)));
+    let mut progress = Progress { attempts: 0, step: 0, generation: 0, trigger: Trigger::Scheduled };
+    while at <= now {
+        let outcome = outcome(hooked.behaviour, now.since(at));
+        let next = delivery::after(&outcome, progress.step, schedule, at.plus(outcome.duration), rand::random());
+        let attempt = Attempt {
+            id: AttemptId::new(at),
+            app_id: message.app_id,
+            message_id: message.id,
+            endpoint_id: hooked.endpoint.id,
+            number: progress.attempts + 1,
+            trigger: progress.trigger,
+            at,
+            url: hooked.endpoint.spec.url.clone(),
+            request_headers: headers(&signing, message, at),
+            outcome,
+            next_at: next.due(),
+        };
+        let org = customer.app.org.clone();
+        // No lease was ever taken of this new store: each slot is at the epoch it began with.
+        made.push(Finished { org, attempt, before: progress, next, slot: 0, epoch: 0, disable: None });
+        let Next::Retry { due, step } = next else { break };
+        (at, progress.step, progress.attempts) = (due, step, progress.attempts + 1);
+    }
+    made
+}
+
+fn headers(signing: &Signing, message: &Message, at: Time) -> Vec<(String, String)> {
+    let mut headers = HeaderMap::new();
+    signing.sign(&mut headers, message.id, at, &message.payload);
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let mut headers: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    headers
+}
+
+/// What a customer's server answered, that long ago.
+fn outcome(behaviour: Behaviour, ago: Duration) -> Outcome {
+    let quick = Duration::from_micros(rand::random_range(4_000..70_000));
+    let (status, text, duration) = match behaviour {
+        Behaviour::HangsUp if ago < TROUBLE => {
+            let detail = "the receiver closed the connection before it answered";
+            return Outcome::failed(Failure::Closed, detail, quick);
+        }
+        Behaviour::Flaky if rand::random_range(0..3) == 0 => (500, "Something went wrong on our side.\n", quick),
+        Behaviour::Slow => (200, "It took a while.\n", Duration::from_millis(rand::random_range(1_000..2_000))),
+        _ => (200, "Thank you.\n", quick),
+    };
+    let failed = status != 200;
+    Outcome {
+        failure: failed.then_some(Failure::Status),
+        detail: if failed { format!("answered {status}") } else { String::new() },
+        status: Some(status),
+        duration,
+        response_headers: vec![("content-type".to_owned(), "text/plain; charset=utf-8".to_owned())],
+        response_body: Bytes::from_static(text.as_bytes()),
+        retry_after: None,
+    }
+}

@@ -1,0 +1,200 @@
+//! The customers' servers, all in one: a small HTTP server on a loopback port of this process.
+//!
+//! * A [`Place`] is one path of it, behind one endpoint: it checks each request's signature as a customer should, and then does what
+//!   its [`Behaviour`] says.
+//! * The [`Tally`] counts what came.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::domain::signature::{Signed, Verifier};
+use crate::domain::time::Clock;
+
+const TOLERANCE: Duration = Duration::from_secs(300);
+/// Bounds of a request: this listens to whoever is on the machine.
+const HEAD_BYTES: u64 = 64 * 1024;
+const BODY_BYTES: u64 = 17 * 1024 * 1024;
+
+/// How a customer's server behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    Healthy,
+    /// Every third request is a 500.
+    Flaky,
+    /// Answers after one to two seconds.
+    Slow,
+    /// 410: wants no more.
+    Gone,
+    /// Closes the connection without an answer.
+    HangsUp,
+}
+
+impl Behaviour {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Behaviour::Healthy => "healthy",
+            Behaviour::Flaky => "flaky: every 3rd is a 500",
+            Behaviour::Slow => "slow: 1–2 s",
+            Behaviour::Gone => "410 Gone",
+            Behaviour::HangsUp => "hangs up",
+        }
+    }
+}
+
+/// One path, behind one endpoint.
+pub(super) struct Place {
+    pub(super) behaviour: Behaviour,
+    pub(super) verifier: Verifier,
+    requests: AtomicU64,
+}
+
+impl Place {
+    pub(super) fn new(behaviour: Behaviour, verifier: Verifier) -> Place {
+        Place { behaviour, verifier, requests: AtomicU64::new(0) }
+    }
+}
+
+/// What came.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) requests: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) bad_signatures: AtomicU64,
+    pub(super) first: Notify,
+}
+
+/// The server.
+#[derive(Clone)]
+pub(super) struct Receiver {
+    pub(super) address: SocketAddr,
+    pub(super) tally: Arc<Tally>,
+    places: Arc<RwLock<HashMap<String, Arc<Place>>>>,
+}
+
+struct Request {
+    path: String,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+enum Answer {
+    HangUp,
+    Status(u16, &'static str, Duration),
+}
+
+impl Receiver {
+    /// Begins to listen, on a loopback port that is free.
+    pub(super) async fn start() -> io::Result<Receiver> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let receiver = Receiver { address: listener.local_addr()?, tally: Arc::default(), places: Arc::default() };
+        tokio::spawn(receiver.clone().welcome(listener));
+        Ok(receiver)
+    }
+
+    /// Opens a path.
+    pub(super) fn open(&self, path: &str, place: Place) {
+        let mut places = self.places.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        places.insert(path.to_owned(), Arc::new(place));
+    }
+
+    async fn welcome(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let receiver = self.clone();
+                    // An error is the sender's hanging up: its own affair.
+                    tokio::spawn(async move { receiver.converse(stream).await });
+                }
+                // Out of descriptors, most likely: give some back first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    async fn converse(self, stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut stream = BufReader::new(stream);
+        while let Some(request) = read(&mut stream).await? {
+            match self.answer(&request) {
+                Answer::HangUp => return Ok(()),
+                Answer::Status(code, text, delay) => {
+                    tokio::time::sleep(delay).await;
+                    let length = text.len();
+                    let head = format!(
+                        "HTTP/1.1 {code} -\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{text}"
+                    );
+                    stream.write_all(head.as_bytes()).await?;
+                    if (200..300).contains(&code) && self.tally.delivered.fetch_add(1, Ordering::Relaxed) == 0 {
+                        self.tally.first.notify_one();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        const AT_ONCE: Duration = Duration::ZERO;
+        self.tally.requests.fetch_add(1, Ordering::Relaxed);
+        let place = {
+            let places = self.places.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+            places.get(&request.path).cloned()
+        };
+        let Some(place) = place else { return Answer::Status(404, "There is no such customer.\n", AT_ONCE) };
+        let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
+        let signed = Signed {
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature"),
+        };
+        if place.verifier.verify(signed, &request.body, Clock.now(), TOLERANCE).is_err() {
+            self.tally.bad_signatures.fetch_add(1, Ordering::Relaxed);
+            return Answer::Status(401, "The signature is wrong.\n", AT_ONCE);
+        }
+        let number = place.requests.fetch_add(1, Ordering::Relaxed);
+        match place.behaviour {
+            Behaviour::Healthy => Answer::Status(200, "Thank you.\n", AT_ONCE),
+            Behaviour::Flaky if number % 3 == 2 => Answer::Status(500, "Something went wrong on our side.\n", AT_ONCE),
+            Behaviour::Flaky => Answer::Status(200, "Got it this time.\n", AT_ONCE),
+            Behaviour::Slow => {
+                Answer::Status(200, "It took a while.\n", Duration::from_millis(rand::random_range(1_000..2_000)))
+            }
+            Behaviour::Gone => Answer::Status(410, "We have moved on.\n", AT_ONCE),
+            Behaviour::HangsUp => Answer::HangUp,
+        }
+    }
+}
+
+/// One request; `None` when the sender has closed the connection between two.
+async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+    let mut head = stream.take(HEAD_BYTES);
+    let mut line = String::new();
+    if head.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = HashMap::new();
+    loop {
+        line.clear();
+        if head.read_line(&mut line).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length: u64 = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    if length > BODY_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut body = vec![0; length as usize];
+    stream.read_exact(&mut body).await?;
+    Ok(Some(Request { path, headers, body }))
+}
