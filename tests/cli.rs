@@ -1,212 +1,13 @@
-//! The command line and the settings, with the real binary: each setting's good and bad values, which of its places counts, the key
-//! files, and every command.
+//! The commands, with the real binary. (The settings are in `settings.rs`.)
 
 mod support;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::{ConnectOptions, Connection};
-use support::{Binary, Finished, Postgres, SOON, SqliteFile, eventually_blocking, free_port, sqlite_file};
-
-/// A binary whose keys lie beside the database.
-fn bare(file: &SqliteFile) -> Binary {
-    Binary::on(&file.url()).unset("SENDOFF_JWT_SECRET").unset("SENDOFF_MASTER_KEY")
-}
-
-/// The one line that a command which did not work has said.
-fn complaint(finished: &Finished, code: i32) -> String {
-    assert_eq!(finished.status.code(), Some(code), "{finished:?}");
-    assert_eq!(finished.stdout, "", "nothing on standard output");
-    assert_eq!(finished.stderr.lines().count(), 1, "one line: {finished:?}");
-    let line = finished.stderr.trim_end();
-    line.strip_prefix("sendoff: ").unwrap_or_else(|| panic!("begins with the program's name: {line}")).to_owned()
-}
-
-/// Good and bad values of each setting, as text in the environment.
-const VALUES: &[(&str, &[&str], &[&str])] = &[
-    (
-        "SENDOFF_DATABASE_URL",
-        &["sqlite:a.db", "sqlite:///tmp/a.db", "postgres://a:b@localhost/c"],
-        &["mysql://a/b", "a.db", "sqlite:", "sqlite::memory:"],
-    ),
-    (
-        "SENDOFF_LISTEN",
-        &["127.0.0.1:0", "[::1]:8071", "localhost:8071"],
-        &["8071", "127.0.0.1", "host:1", "1.2.3.4:99999"],
-    ),
-    (
-        "SENDOFF_PUBLIC_URL",
-        &["https://hooks.example.com", "http://[::1]:8071/"],
-        &["hooks.example.com", "ftp://x", "https://x/y", "https://a:b@x"],
-    ),
-    ("SENDOFF_JWT_SECRET", &["0123456789abcdef"], &["0123456789abcde"]),
-    (
-        "SENDOFF_MASTER_KEY",
-        &["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="],
-        &["MDEyMw==", "not base64 !", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"],
-    ),
-    ("SENDOFF_ROLE", &["all"], &["both", "ALL", "worker", "api"]),
-    (
-        "SENDOFF_EGRESS_ALLOW",
-        &["127.0.0.1/32", "10.0.0.0/8, fd00::/8,::1"],
-        &["10.0.0.0/33", "localhost", "10.0.0.0/8;::1"],
-    ),
-    ("SENDOFF_HTTPS_ONLY", &["true", "false"], &["yes", "1", "True"]),
-    (
-        "SENDOFF_RETRY_SCHEDULE",
-        &["1s", "5s,5m,2h,1d", "500ms, 1s"],
-        &["5", "5s,x", "8d", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"],
-    ),
-    ("SENDOFF_REQUEST_TIMEOUT", &["1s", "30s", "1500ms"], &["0s", "31s", "999ms", "15", "fast"]),
-    ("SENDOFF_MAX_PAYLOAD", &["1KiB", "16MiB", "2048"], &["1023", "17MiB", "256kB", "lots"]),
-    ("SENDOFF_RETENTION", &["90d", "24h"], &["0d", "59s", "4000d", "1y"]),
-    ("SENDOFF_MAX_IN_FLIGHT", &["1", "65536"], &["0", "65537", "-1", "many"]),
-    ("SENDOFF_ENDPOINT_MAX_IN_FLIGHT", &["1", "1024"], &["0", "1025", "x"]),
-    ("SENDOFF_DRAIN", &["30s", "1m"], &["0s", "2h", "30"]),
-    ("SENDOFF_ENDPOINT_DISABLE_AFTER", &["5d", "1m"], &["0s", "400d", "never"]),
-    ("SENDOFF_JWT_ALGORITHM", &["HS256"], &["RS256", "none"]),
-    ("SENDOFF_LOG", &["debug", "warn,sendoff=trace"], &["inof", "sendoff", "sendoff=loud"]),
-    ("SENDOFF_LOG_FORMAT", &["text", "json"], &["xml", "JSON"]),
-    ("SENDOFF_FRAME_ORIGINS", &[], &["https://app.example.com"]),
-    ("SENDOFF_SMTP_URL", &[], &["smtp://user:hidden@mail.example.com"]),
-    ("SENDOFF_MAIL_FROM", &[], &["a@example.com"]),
-];
-
-fn kebab(variable: &str) -> String {
-    format!("--{}", variable.trim_start_matches("SENDOFF_").to_lowercase().replace('_', "-"))
-}
-
-#[test]
-fn a_wrong_setting_ends_it_with_one_line_that_says_which_what_and_how() {
-    let file = sqlite_file();
-    for (variable, good, bad) in VALUES {
-        for value in *good {
-            let finished = Binary::on(&file.url()).set(variable, value).run(&["token"]);
-            assert!(finished.status.success(), "{variable}={value}: {finished:?}");
-            assert_eq!(finished.stderr, "", "{variable}={value}");
-        }
-        for value in *bad {
-            for (place, finished) in [
-                ("environment", Binary::on(&file.url()).set(variable, value).run(&["token"])),
-                ("flag", Binary::on(&file.url()).run(&["token", &format!("{}={value}", kebab(variable))])),
-            ] {
-                let line = complaint(&finished, 2);
-                assert!(line.starts_with(variable), "{place}, {variable}={value}: {line}");
-                assert!(
-                    line.contains("expected ") || line.contains("not supported yet"),
-                    "{place}, {variable}={value} says how it should look: {line}"
-                );
-                let secret = ["SENDOFF_JWT_SECRET", "SENDOFF_MASTER_KEY", "SENDOFF_SMTP_URL"].contains(variable);
-                assert!(!secret || !line.contains(value), "a secret is not quoted: {line}");
-                assert_eq!(place == "flag", line.contains(&format!("(given as {})", kebab(variable))), "{line}");
-            }
-        }
-    }
-}
-
-#[test]
-fn with_postgresql_the_keys_have_to_be_given() {
-    for (missing, how) in
-        [("SENDOFF_JWT_SECRET", "openssl rand -hex 32"), ("SENDOFF_MASTER_KEY", "openssl rand -base64 32")]
-    {
-        let binary = Binary::on("postgres://nobody@127.0.0.1:1/none").unset(missing);
-        let line = complaint(&binary.run(&["serve"]), 2);
-        assert!(line.starts_with(missing) && line.contains("missing") && line.contains(how), "{line}");
-    }
-    let away = Binary::on("postgres://nobody:hidden@127.0.0.1:1/none").run(&["migrate"]);
-    let line = complaint(&away, 1);
-    assert!(!line.contains("hidden"), "the password is not quoted: {line}");
-}
-
-#[test]
-fn a_flag_goes_before_the_environment_the_environment_before_the_file_the_file_before_the_default() {
-    let file = sqlite_file();
-    // A wrong value says where the one that counts was given.
-    let place = |flag: Option<&str>, environment: Option<&str>, in_file: Option<&str>| {
-        let mut binary = Binary::on(&file.url());
-        let path = binary.folder().join("sendoff.toml");
-        fs::write(&path, in_file.map(|value| format!("log_format = {value:?}\n")).unwrap_or_default()).unwrap();
-        if let Some(value) = environment {
-            binary = binary.set("SENDOFF_LOG_FORMAT", value);
-        }
-        let mut arguments = vec!["token", "--config", "sendoff.toml"];
-        arguments.extend(flag.iter().flat_map(|value| ["--log-format", value]));
-        let finished = binary.run(&arguments);
-        match finished.status.success() {
-            true => "none wrong".to_owned(),
-            false => complaint(&finished, 2).split('"').nth(1).unwrap_or_default().to_owned(),
-        }
-    };
-    assert_eq!(place(Some("flag"), Some("environment"), Some("file")), "flag");
-    assert_eq!(place(None, Some("environment"), Some("file")), "environment");
-    assert_eq!(place(None, None, Some("file")), "file");
-    assert_eq!(place(None, None, None), "none wrong");
-    assert_eq!(place(Some("json"), Some("wrong"), Some("wrong")), "none wrong", "what does not count is not read");
-    assert_eq!(place(None, Some(""), Some("file")), "file", "empty is not given");
-}
-
-#[test]
-fn the_file_is_toml_with_settings_and_nothing_else() {
-    let file = sqlite_file();
-    let run = |text: &str| {
-        let binary = Binary::on(&file.url());
-        fs::write(binary.folder().join("s.toml"), text).unwrap();
-        binary.run(&["token", "--config", "s.toml"])
-    };
-    let good = "# a comment\nmax_in_flight = 100\nhttps_only = true\negress_allow = [\"10.0.0.0/8\", \"::1\"]\nretention = \"30d\"\n";
-    assert!(run(good).status.success());
-    for (text, said) in [
-        ("max_paylod = \"1MiB\"", "\"max_paylod\" is no setting"),
-        ("SENDOFF_LISTEN = \"127.0.0.1:1\"", "did you mean listen?"),
-        ("max-payload = \"1MiB\"", "did you mean max_payload?"),
-        ("config = \"other.toml\"", "no setting"),
-        ("[http]\nlisten = \"127.0.0.1:1\"", "\"http\" is no setting"),
-        ("listen = \"127.0.0.1:1\"\nlisten", "line 2 is not TOML"),
-        ("retention = 1.5", "retention is a TOML float"),
-        ("max_in_flight = 0", "SENDOFF_MAX_IN_FLIGHT: \"0\" is too small"),
-        ("smtp_url = \"smtp://x\"", "SENDOFF_SMTP_URL is not supported yet"),
-    ] {
-        let line = complaint(&run(text), 2);
-        assert!(line.contains(said), "{text:?}: {line}");
-        assert!(line.contains("s.toml"), "names the file: {line}");
-    }
-    let line = complaint(&Binary::on(&file.url()).run(&["token", "--config", "none.toml"]), 2);
-    assert!(line.contains("none.toml") && line.contains("can't be read"), "{line}");
-}
-
-#[test]
-fn the_example_of_a_file_has_every_setting_with_its_default() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sendoff.toml")).unwrap();
-    let uncommented: String = text
-        .lines()
-        .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let file = sqlite_file();
-    let binary = Binary::on(&file.url());
-    fs::write(binary.folder().join("s.toml"), &uncommented).unwrap();
-    let finished = binary.run(&["token", "--config", "s.toml"]);
-    assert!(finished.status.success(), "{finished:?}");
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    for setting in
-        sendoff::config::settings::SETTINGS.iter().filter(|setting| !setting.later && setting.name != "config")
-    {
-        assert!(uncommented.contains(&format!("\n{} = ", setting.name)), "examples/sendoff.toml: {}", setting.name);
-        let row =
-            readme.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", setting.variable())));
-        let row = row.unwrap_or_else(|| panic!("the README's table has no {}", setting.variable()));
-        if let Some(default) = setting.default.filter(|default| !default.is_empty()) {
-            assert!(row.contains(&format!("`{default}`")), "the README's default of {}: {row}", setting.variable());
-            let line = uncommented.lines().find(|line| line.starts_with(&format!("{} = ", setting.name))).unwrap();
-            assert!(line.replace('"', "").ends_with(&format!(" = {default}")), "examples/sendoff.toml: {line}");
-        }
-    }
-}
+use support::{Binary, Postgres, SOON, complaint, eventually_blocking, free_port, sqlite_file};
 
 #[test]
 fn what_is_typed_wrong_is_one_line_too() {
@@ -234,55 +35,6 @@ fn what_is_typed_wrong_is_one_line_too() {
     assert_eq!(version.trim(), format!("sendoff {}", env!("CARGO_PKG_VERSION")));
     let nothing = binary.run(&[]);
     assert!(nothing.status.code() == Some(2) && nothing.stderr.contains("Usage: sendoff"), "{nothing:?}");
-}
-
-fn key_files(file: &SqliteFile) -> [PathBuf; 2] {
-    ["jwt-secret", "master-key"].map(|name| PathBuf::from(format!("{}.{name}", file.path().display())))
-}
-
-#[test]
-fn keys_are_made_once_beside_the_database_for_the_owner_alone() {
-    let file = sqlite_file();
-    let keys = || key_files(&file).map(|path| fs::read_to_string(path).unwrap());
-    let started = bare(&file).run(&["migrate"]);
-    assert!(started.status.success(), "{started:?}");
-    let first = keys();
-    for path in key_files(&file) {
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
-    }
-    assert!(first[0].trim().len() >= 32 && first[0] != first[1]);
-    for command in ["migrate", "token"] {
-        let again = bare(&file).run(&[command]);
-        assert!(again.status.success() && again.stderr.is_empty(), "{again:?}");
-    }
-    assert_eq!(keys(), first, "kept over starts");
-    let left: Vec<_> =
-        fs::read_dir(file.path().parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| !name.to_string_lossy().contains("key.")), "no draft is left: {left:?}");
-
-    fs::set_permissions(&key_files(&file)[1], fs::Permissions::from_mode(0o644)).unwrap();
-    let open = bare(&file).run(&["migrate"]);
-    assert!(open.status.success() && open.stderr.contains("chmod 600"), "{open:?}");
-    assert!(!open.stderr.contains(first[1].trim()), "the key is not shown");
-}
-
-#[test]
-fn a_database_without_its_master_key_gets_no_new_one() {
-    let file = sqlite_file();
-    assert!(bare(&file).run(&["migrate"]).status.success());
-    let [_, master] = key_files(&file);
-    let away = master.with_extension("away");
-    fs::rename(&master, &away).unwrap();
-    let line = complaint(&bare(&file).run(&["migrate"]), 1);
-    assert!(line.contains("master-key is missing") && line.contains("put it back"), "{line}");
-    assert!(!master.exists(), "no new one in its place");
-    fs::rename(&away, &master).unwrap();
-    assert!(bare(&file).run(&["migrate"]).status.success());
-    let line = complaint(&bare(&file).set("SENDOFF_MASTER_KEY", support::server::MASTER_KEY).run(&["migrate"]), 1);
-    assert!(line.contains("another master key"), "{line}");
-    fs::write(&master, "nonsense\n").unwrap();
-    let line = complaint(&bare(&file).run(&["migrate"]), 1);
-    assert!(line.contains("master-key") && !line.contains("nonsense"), "{line}");
 }
 
 async fn newer(url: &str) {
@@ -334,15 +86,6 @@ fn what_is_in_the_way_of_a_start_is_said_in_one_line() {
 }
 
 #[test]
-fn a_mistyped_variable_is_a_warning() {
-    let file = sqlite_file();
-    let binary = Binary::on(&file.url()).set("SENDOFF_RETRY_SCHEDUEL", "1s").set("SENDOFF_SERVICE_HOST", "10.0.0.1");
-    let finished = binary.run(&["migrate"]);
-    assert!(finished.status.success() && finished.stderr.lines().count() == 1, "{finished:?}");
-    assert!(finished.stderr.contains("SENDOFF_RETRY_SCHEDUEL is no setting"), "{finished:?}");
-}
-
-#[test]
 fn log_lines_can_be_json() {
     let file = sqlite_file();
     let server = Binary::on(&file.url()).set("SENDOFF_LOG_FORMAT", "json").set("SENDOFF_DRAIN", "5s").serve();
@@ -374,7 +117,7 @@ fn get(url: &str, path: &str, token: &str) -> (u16, String) {
 #[test]
 fn a_token_is_one_line_that_the_api_accepts() {
     let file = sqlite_file();
-    let server = bare(&file).serve();
+    let server = Binary::on(&file.url()).unset("SENDOFF_JWT_SECRET").unset("SENDOFF_MASTER_KEY").serve();
     let binary = server.binary();
     let token = |arguments: &[&str]| {
         let finished = binary.run(&[&["token"], arguments].concat());

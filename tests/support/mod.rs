@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
-pub use server::{Binary, Finished, Server};
+pub use server::{Binary, Finished, Server, complaint};
 
 /// How long a test waits for what should happen soon. Long, since only a failing test waits it out.
 pub const SOON: Duration = Duration::from_secs(20);

@@ -32,6 +32,15 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// The one line that a command which did not work has said.
+pub fn complaint(finished: &Finished, code: i32) -> String {
+    assert_eq!(finished.status.code(), Some(code), "{finished:?}");
+    assert_eq!(finished.stdout, "", "nothing on standard output");
+    assert_eq!(finished.stderr.lines().count(), 1, "one line: {finished:?}");
+    let line = finished.stderr.trim_end();
+    line.strip_prefix("sendoff: ").unwrap_or_else(|| panic!("begins with the program's name: {line}")).to_owned()
+}
+
 impl Binary {
     /// On this store, with the suite's keys, and with loopback opened for the suite's receivers.
     pub fn on(database_url: &str) -> Binary {
