@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::HeaderMap;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use super::super::CliError;
 use super::catalog::{Customer, EVENT_TYPES, Hooked, payload, tenant};
@@ -39,6 +40,7 @@ pub(super) async fn write(
     now: Time,
 ) -> Result<usize, CliError> {
     let mut items = Vec::with_capacity(MESSAGES as usize);
+    // The oldest first: ids grow with each one that is made, whatever time it is made for.
     for number in 0..MESSAGES {
         let customer = &customers[rand::random_range(0..customers.len())];
         let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
@@ -49,7 +51,7 @@ pub(super) async fn write(
             payload: Bytes::from(payload(event_type, u64::from(number)).to_string()),
             occurred_at: None,
         };
-        let at = now.minus(ago(number));
+        let at = now.minus(ago(MESSAGES - 1 - number));
         items.push((customer, AcceptItem { tenant: Some(tenant()), app: AppRef::Id(customer.app.id), spec, at }));
     }
     let mut accepted: Vec<(&Customer, Arc<Message>)> = Vec::with_capacity(items.len());
@@ -69,7 +71,7 @@ pub(super) async fn write(
     Ok(accepted.len())
 }
 
-/// How long ago message `number` was: more in the second half of the day, as in a shop's.
+/// How long ago message `number` was, counted from the newest: more in the second half of the day, as in a shop's.
 fn ago(number: u32) -> Duration {
     let share = (f64::from(number) + rand::random::<f64>()) / f64::from(MESSAGES);
     GAP + (DAY - GAP).mul_f64(share * share.sqrt())
@@ -105,7 +107,7 @@ fn life(customer: &Customer, hooked: &Hooked, message: &Message, schedule: &Sche
         let outcome = outcome(hooked.behaviour, now.since(at));
         let next = delivery::after(&outcome, progress.step, schedule, at.plus(outcome.duration), rand::random());
         let attempt = Attempt {
-            id: AttemptId::new(at),
+            id: id_of(at),
             app_id: message.app_id,
             message_id: message.id,
             endpoint_id: hooked.endpoint.id,
@@ -124,6 +126,12 @@ fn life(customer: &Customer, hooked: &Hooked, message: &Message, schedule: &Sche
         (at, progress.step, progress.attempts) = (due, step, progress.attempts + 1);
     }
     made
+}
+
+/// An id of that time. Attempts are made up delivery by delivery, and so not in their order: the ids that grow would not fit.
+fn id_of(at: Time) -> AttemptId {
+    let nanos = (at.micros() % 1_000_000 * 1_000) as u32;
+    AttemptId(Uuid::new_v7(Timestamp::from_unix(NoContext, at.seconds() as u64, nanos)))
 }
 
 fn headers(signing: &Signing, message: &Message, at: Time) -> Vec<(String, String)> {
