@@ -13,9 +13,9 @@ const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 /// Items that shared a transaction.
 const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Notes of libraries that say nothing to an operator: workers that start and stop, "already exists, skipping". Whoever wants them
-/// names them in the filter.
-const QUIET: &str = "actix_server=warn,sqlx::postgres::notice=warn";
+/// Notes of libraries that say nothing to an operator: workers that start and stop, "already exists, skipping", and as errors what
+/// any stranger can cause by sending something that is no HTTP. Whoever wants them names them in the filter.
+const QUIET: &str = "actix_server=warn,actix_http=off,sqlx::postgres::notice=warn";
 
 /// Begins to write log lines. Said twice in one process, the first counts.
 pub fn log(config: &LogConfig) {
