@@ -60,7 +60,7 @@ impl Receiver {
             let text = String::from_utf8_lossy(&request).into_owned();
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-            if body.len() >= length.parse().unwrap() {
+            if body.len() >= length.parse::<usize>().unwrap() {
                 self.requests.lock().unwrap().push(text);
                 return true;
             }
