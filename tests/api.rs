@@ -15,6 +15,8 @@ mod resources;
 mod svix_client;
 #[path = "api/tenants.rs"]
 mod tenants;
+#[path = "api/traffic.rs"]
+mod traffic;
 #[path = "api/world.rs"]
 mod world;
 

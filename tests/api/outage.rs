@@ -46,7 +46,10 @@ async fn who_comes_when_too_much_waits_is_turned_away_on_sqlite() {
     world.app("a").await;
     let mut lock = SqliteConnection::connect(&file.url()).await.expect("a connection");
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut lock).await.expect("the lock");
-    turned_away(&world, async || drop(sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.expect("its end"))).await;
+    let let_go = async || {
+        sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.expect("its end");
+    };
+    turned_away(&world, let_go).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +60,10 @@ async fn who_comes_when_too_much_waits_is_turned_away_on_postgres() {
     let mut lock = PgConnection::connect(&url).await.expect("a connection");
     let statement = "BEGIN; LOCK TABLE sendoff.message IN EXCLUSIVE MODE";
     sqlx::raw_sql(statement).execute(&mut lock).await.expect("the lock");
-    turned_away(&world, async || drop(sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.expect("its end"))).await;
+    let let_go = async || {
+        sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.expect("its end");
+    };
+    turned_away(&world, let_go).await;
 }
 
 /// Somebody else holds what the writer needs: few messages are with the writer or wait, the others hear so at once.
