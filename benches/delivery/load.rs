@@ -149,10 +149,8 @@ impl Client {
             let read = self.stream.read(&mut self.buffer[filled..]).await.expect("to read");
             assert!(read > 0, "the server hung up");
             filled += read;
-            if let Some((head, length)) = head(&self.buffer[..filled]) {
-                if filled >= head + length {
-                    return self.buffer.starts_with(b"HTTP/1.1 202");
-                }
+            if head(&self.buffer[..filled]).is_some_and(|(head, length)| filled >= head + length) {
+                return self.buffer.starts_with(b"HTTP/1.1 202");
             }
         }
     }

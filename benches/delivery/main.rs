@@ -6,7 +6,6 @@
 //!
 //! `cargo bench -- --seconds 8 --rounds 3 --payload 300`
 
-#[allow(dead_code)]
 #[path = "../../tests/support/mod.rs"]
 mod support;
 

@@ -1,5 +1,5 @@
 //! All lanes together: the engine's decisions, without any I/O. Events go in (admitted, read, sent, recorded, leases, …), and
-//! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::to_read`] the lanes to read for.
+//! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for.
 //!
 //! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
 
@@ -247,7 +247,7 @@ impl Lanes {
 
     /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
     /// [`Lanes::read`] or [`Lanes::read_failed`].
-    pub fn to_read(&mut self, now: Moment) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
+    pub fn begin_reading(&mut self, now: Moment) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
         while wants.len() < LANES_PER_READING {
             let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.wall) else {

@@ -89,7 +89,7 @@ mod tests {
     fn most_in_a_second(times: &[Duration]) -> usize {
         let within =
             |start: &Duration| times.iter().filter(|t| (*start..*start + Duration::from_secs(1)).contains(*t)).count();
-        times.iter().map(|start| within(start)).max().unwrap_or(0)
+        times.iter().map(within).max().unwrap_or(0)
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Steward {
         if self.reading {
             return;
         }
-        let (wants, held) = self.lanes.to_read(now);
+        let (wants, held) = self.lanes.begin_reading(now);
         if wants.is_empty() {
             return;
         }

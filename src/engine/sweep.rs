@@ -30,10 +30,8 @@ impl Sweep {
         let mut failing = false;
         while !*stop.borrow() {
             let done = self.round(&store, clock, round).await;
-            if let Err(error) = &done {
-                if !failing {
-                    tracing::warn!(%error, "the sweep waits for the store");
-                }
+            if let (Err(error), false) = (&done, failing) {
+                tracing::warn!(%error, "the sweep waits for the store");
             }
             failing = done.is_err();
             round += 1;

@@ -166,7 +166,7 @@ impl World {
         if self.reading.is_some() {
             return;
         }
-        let (wants, _) = self.lanes.to_read(self.now);
+        let (wants, _) = self.lanes.begin_reading(self.now);
         let mut waiting = Vec::new();
         for want in &wants {
             for (state, most) in [(State::Fresh, want.fresh), (State::Retry, want.retries)] {
