@@ -15,7 +15,7 @@ use super::record::{Finished, Recorded, record_in};
 use super::relay::relay_in;
 use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
-use super::{Engine, Inner, StoreError};
+use super::{Engine, Inner, StoreError, Tx};
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
 const BATCH: usize = 512;
@@ -120,7 +120,12 @@ pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
         let begun = Instant::now();
         let batch = gather(first, &mut queue);
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
-        settle(&inner, batch).await;
+        if let Some(error) = settle(&inner, batch).await {
+            // Whoever waits has waited for this answer long enough: nobody waits for one such time after another.
+            while let Ok(write) = queue.try_recv() {
+                write.fail(&error);
+            }
+        }
         if let (Engine::Sqlite(engine), false) = (&inner.engine, queue.is_empty()) {
             let share = if others.are_there(engine).await { 1 } else { SHARE_OF_NOBODY };
             let breath = (begun.elapsed() / share).clamp(BREATH, LONGEST_BREATH);
@@ -161,25 +166,45 @@ fn gather(first: Write, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
     batch
 }
 
-/// Stores `batch` and answers it. When the store refuses a value, the batch is halved until the culprit is alone.
-async fn settle(inner: &Inner, mut batch: Vec<Write>) {
+/// Where a transaction failed.
+enum Failed {
+    /// Before it began: the store is away, for everybody.
+    Beginning(StoreError),
+    Within(StoreError),
+}
+
+/// Stores `batch` and answers it. When the store refuses a value, the batch is halved until the culprit is alone. Gives back the error
+/// if the store is away.
+async fn settle(inner: &Inner, mut batch: Vec<Write>) -> Option<StoreError> {
     if batch.is_empty() {
-        return;
+        return None;
     }
-    let error = match tokio::time::timeout(PATIENCE, commit(inner, &batch)).await {
-        Ok(Ok(stored)) => return stored.answer(inner, batch),
-        Ok(Err(error)) => error,
-        Err(_) => StoreError::Unavailable(format!("a transaction took longer than {} s", PATIENCE.as_secs())),
+    let stored = tokio::time::timeout(PATIENCE, async {
+        let tx = inner.begin().await.map_err(Failed::Beginning)?;
+        commit(inner, tx, &batch).await.map_err(Failed::Within)
+    });
+    let (error, away) = match stored.await {
+        Ok(Ok(stored)) => {
+            stored.answer(inner, batch);
+            return None;
+        }
+        Ok(Err(Failed::Beginning(error))) => (error, true),
+        Ok(Err(Failed::Within(error))) => (error, false),
+        Err(_) => (StoreError::Unavailable(format!("a transaction took longer than {} s", PATIENCE.as_secs())), false),
     };
-    if !matches!(error, StoreError::Refused(_)) {
+    if away || !matches!(error, StoreError::Refused(_)) {
         batch.into_iter().for_each(|write| write.fail(&error));
-    } else if batch.len() > 1 {
+        return away.then_some(error);
+    }
+    if batch.len() > 1 {
         let second = batch.split_off(batch.len() / 2);
-        Box::pin(settle(inner, batch)).await;
-        Box::pin(settle(inner, second)).await;
-    } else if let Some(write) = batch.pop() {
+        let away = Box::pin(settle(inner, batch)).await;
+        return Box::pin(settle(inner, second)).await.or(away);
+    }
+    if let Some(write) = batch.pop() {
         refuse(inner, write, &error).await;
     }
+    None
 }
 
 /// Answers for the one write that the store refuses.
@@ -223,7 +248,7 @@ struct Stored {
     relayed: Vec<(Relayed, Vec<Admission>)>,
 }
 
-async fn commit(inner: &Inner, batch: &[Write]) -> Result<Stored, StoreError> {
+async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write]) -> Result<Stored, StoreError> {
     let items: Vec<AcceptItem> = batch
         .iter()
         .filter_map(|write| match write {
@@ -231,7 +256,6 @@ async fn commit(inner: &Inner, batch: &[Write]) -> Result<Stored, StoreError> {
             _ => None,
         })
         .collect();
-    let mut tx = inner.begin().await?;
     let mut stored = Stored { accepted: None, recorded: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
         stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items).await?);

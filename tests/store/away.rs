@@ -1,7 +1,14 @@
 //! The store is away for a while: nothing is accepted, everybody is told, and it goes on by itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use sendoff::domain::EndpointId;
+use sendoff::domain::attempt::Trigger;
+use sendoff::domain::delivery::{Next, State};
+use sendoff::domain::message::Message;
+use sendoff::store::deliveries::Waiting;
+use sendoff::store::record::Recorded;
 use sendoff::store::{Location, StoreError};
 use sqlx::Executor;
 
@@ -15,15 +22,22 @@ async fn a_server_that_crashes_and_comes_back() {
     let (app, made) = customer(&home.store, "acme").await;
     let kept = accept(&home.store, app.id).await;
     server.crash();
-    for _ in 0..2 {
-        let refused = home.store.accept(item(app.id)).await;
+    let done = finished(app.id, &in_memory(&kept, made.id), answered(200), Next::Delivered);
+    // Many more than one batch holds: all of them hear it together and not one batch after the other.
+    let begun = Instant::now();
+    let (offers, recorded, ready, read) = tokio::join!(
+        join_all((0..2_000).map(|_| home.store.accept(item(app.id)))),
+        home.store.record(vec![done.clone()]),
+        home.store.ready(),
+        async { home.store.application(&tenant(), &app.id.into()).await },
+    );
+    for refused in offers {
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     }
-    let done =
-        finished(app.id, &sendoff_waiting(&kept, made.id), answered(200), sendoff::domain::delivery::Next::Delivered);
-    assert!(home.store.record(vec![done.clone()]).await.is_err_and(|error| error.transient()));
-    assert!(home.store.ready().await.is_err_and(|error| error.transient()));
-    assert!(home.store.application(&tenant(), &app.id.into()).await.is_err_and(|error| error.transient()));
+    for refused in [recorded.map(drop), ready, read.map(drop)] {
+        assert!(refused.as_ref().is_err_and(StoreError::transient), "{refused:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     server.restart();
     eventually("the store takes messages again", SOON, async || home.store.accept(item(app.id)).await.ok())
         .await
@@ -34,20 +48,17 @@ async fn a_server_that_crashes_and_comes_back() {
         "what was answered, and nothing of what was refused"
     );
     home.store.ready().await.unwrap();
-    assert_eq!(home.store.record(vec![done]).await.unwrap(), [sendoff::store::record::Recorded::Applied]);
+    assert_eq!(home.store.record(vec![done]).await.unwrap(), [Recorded::Applied]);
 }
 
 /// A delivery as the engine has it in memory.
-fn sendoff_waiting(
-    message: &sendoff::domain::message::Message,
-    endpoint: sendoff::domain::EndpointId,
-) -> sendoff::store::deliveries::Waiting {
-    sendoff::store::deliveries::Waiting {
+fn in_memory(message: &Message, endpoint: EndpointId) -> Waiting {
+    Waiting {
         message_id: message.id,
         endpoint_id: endpoint,
-        state: sendoff::domain::delivery::State::Fresh,
+        state: State::Fresh,
         due_at: NOW,
-        progress: progress(0, 0, 0, sendoff::domain::attempt::Trigger::Scheduled),
+        progress: progress(0, 0, 0, Trigger::Scheduled),
     }
 }
 

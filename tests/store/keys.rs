@@ -19,7 +19,7 @@ on_both! {
             async move { store.redeem_login_link(&LINK, &session, later(59), later(600)).await.unwrap() }
         }))
         .await;
-        assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [org.clone()], "once, however many try");
+        assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [org], "once, however many try");
         assert!(!store.login_link_good(&LINK, NOW).await.unwrap());
         assert_eq!(home.number("SELECT count(*) FROM session").await, 1);
     }

@@ -66,7 +66,7 @@ on_both! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_schema_it_says_what_to_do() {
     for sqlite in [true, false] {
-        let (store, ..) = bare(sqlite).await;
+        let (store, _location, _file) = bare(sqlite).await;
         let refused = sentence(store.ready().await);
         assert!(refused.contains("sendoff migrate"), "{refused}");
         let verdict = store.accept(item(named("acme"))).await;
