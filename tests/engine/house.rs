@@ -66,7 +66,12 @@ impl House {
             }
             Kind::Postgres => (Postgres::shared().fresh_database(), None),
         };
-        let store = open(&url, MasterKey::generate()).await;
+        House::at(&url, file).await
+    }
+
+    /// A store at `url` without an engine.
+    pub async fn at(url: &str, file: Option<SqliteFile>) -> House {
+        let store = open(url, MasterKey::generate()).await;
         let tenant = Tenant::org(OrgId::default_org());
         let spec = ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() };
         let app = store.create_application(&tenant, spec, Clock.now()).await.unwrap();

@@ -1,0 +1,51 @@
+//! The store goes away and comes back: nothing is accepted meanwhile, what was sent is recorded afterwards, and the engine goes on by itself.
+
+use std::time::{Duration, Instant};
+
+use sendoff::domain::delivery::State;
+use sendoff::domain::message::MessageSpec;
+use sendoff::domain::time::Clock;
+use sendoff::store::accept::AcceptItem;
+use sendoff::store::{AppRef, StoreError};
+
+use crate::house::{House, options};
+use crate::support::{Answer, Durability, Postgres, Receiver, SOON, eventually};
+
+fn item(house: &House) -> AcceptItem {
+    let spec = MessageSpec {
+        event_type: "a".into(),
+        event_id: None,
+        channels: vec![],
+        payload: "{}".into(),
+        occurred_at: None,
+    };
+    AcceptItem { tenant: Some(house.tenant.clone()), app: AppRef::Id(house.app.id), spec, at: Clock.now() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_outlives_an_outage_of_the_store() {
+    let server = Postgres::start(Durability::On);
+    let mut house = House::at(&server.fresh_database(), None).await;
+    // Slow enough that the answers come while the store is away.
+    let receiver = Receiver::start(|_| Answer::ok().after(Duration::from_millis(700)));
+    house.endpoint(receiver.url("/")).await;
+    house.start(options());
+    let mut accepted = Vec::new();
+    for n in 0..10 {
+        accepted.push(house.send(&format!("{{\"n\":{n}}}")).await.id);
+    }
+    eventually("all are in flight", SOON, async || (receiver.count() == 10).then_some(())).await;
+    server.crash();
+    let refused = house.store.accept(item(&house)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    server.restart();
+    let back = Instant::now();
+    for id in &accepted {
+        house.until(*id, State::Delivered).await;
+        assert_eq!(house.attempts(*id).await.len(), 1);
+    }
+    assert_eq!(receiver.count(), 10, "what was answered during the outage is recorded, not sent again");
+    let later = house.send("{\"later\":true}").await;
+    house.until(later.id, State::Delivered).await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+}
