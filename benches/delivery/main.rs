@@ -4,7 +4,7 @@
 //! stored (the **ceiling**: the same HTTP server, signing and client, see [`ceiling`]), once on SQLite, once on PostgreSQL, in turn and several
 //! times. All of it shares one machine, so what counts are the ratios within a run, not the absolute figures.
 //!
-//! `cargo bench -- --seconds 8 --rounds 3 --payload 300`
+//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
