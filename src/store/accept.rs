@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
 use super::directory::{self, AppView, Directory, LiveEndpoint};
@@ -153,15 +154,16 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
     let mut entered = HashSet::with_capacity(keys.len());
     match tx {
         Tx::Sqlite(tx) => {
-            for chunk in sqlite::chunks(keys, 3) {
-                let head = "INSERT INTO message_key (app_id, event_id, message_id) ";
-                let tail = " ON CONFLICT DO NOTHING RETURNING message_id";
-                let mut statement = sqlite::values(head, chunk, tail, |mut row, (app, event_id, message)| {
-                    row.push_bind(app.0).push_bind(event_id.clone()).push_bind(message.0);
-                });
-                let ids: Vec<MessageId> = statement.build_query_scalar().fetch_all(&mut **tx).await?;
-                entered.extend(ids);
-            }
+            let sql = sqlite::Around {
+                head: "INSERT INTO message_key (app_id, event_id, message_id) ",
+                tail: " ON CONFLICT DO NOTHING",
+                returning: "message_id",
+            };
+            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, key: &(AppId, String, MessageId)| {
+                row.push_bind(key.0.0).push_bind(key.1.clone()).push_bind(key.2.0);
+            };
+            let ids = sqlite::write_each(tx, sql, 3, keys, push, |key| (key.2,)).await?;
+            entered.extend(ids.into_iter().map(|(id,)| id));
         }
         Tx::Postgres(tx) => {
             let ids: Vec<MessageId> = sqlx::query_scalar(

@@ -7,9 +7,10 @@
 //!
 //! Whatever they say, the attempt itself is appended: every attempt is recorded.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
 use super::{Store, StoreError, Tx, applications, codec, on, rollups, sqlite};
@@ -57,7 +58,7 @@ impl Store {
 
 /// Records `finished` inside `tx`.
 pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
-    let epochs = epochs(tx).await?;
+    let epochs = epochs(tx, finished).await?;
     let current = |one: &Finished| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
     let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
     for round in rounds(finished.iter().filter(|one| current(one))) {
@@ -115,9 +116,25 @@ fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finis
     rounds
 }
 
-async fn epochs(tx: &mut Tx) -> Result<HashMap<i16, i64>, StoreError> {
-    let rows: Vec<(i16, i64)> = on!(tx, db => sqlx::query_as("SELECT slot, epoch FROM slot").fetch_all(db).await)?;
-    Ok(rows.into_iter().collect())
+/// The present epochs of the slots of `finished`.
+async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>, StoreError> {
+    let slots: BTreeSet<i16> = finished.iter().map(|one| i16::from(one.slot)).collect();
+    match tx {
+        Tx::Sqlite(tx) => {
+            // One row instead of one for each slot: see `sqlite::write_each`.
+            const SQL: &str = "SELECT json_group_object(slot, epoch) FROM slot
+                 WHERE slot IN (SELECT value FROM json_each($1))";
+            let text: String = sqlx::query_scalar(SQL).bind(codec::json(&slots)?).fetch_one(&mut **tx).await?;
+            codec::from_json(&text)
+        }
+        Tx::Postgres(tx) => {
+            let rows: Vec<(i16, i64)> = sqlx::query_as("SELECT slot, epoch FROM slot WHERE slot = ANY($1)")
+                .bind(slots.into_iter().collect::<Vec<i16>>())
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().collect())
+        }
+    }
 }
 
 /// Moves deliveries on; gives back those that were where their attempt had begun.
@@ -125,28 +142,28 @@ async fn advance(tx: &mut Tx, finished: &[&Finished]) -> Result<HashSet<(Message
     let mut applied = HashSet::with_capacity(finished.len());
     match tx {
         Tx::Sqlite(tx) => {
-            for chunk in sqlite::chunks(finished, 9) {
-                let tail = ") UPDATE delivery SET state = new.state, due_at = new.due_at, attempts = new.attempts,
+            let sql = sqlite::Around {
+                head: "WITH new (message_id, endpoint_id, state, due_at, attempts, step, generation, reason) AS (",
+                tail: ") UPDATE delivery SET state = new.state, due_at = new.due_at, attempts = new.attempts,
                          step = new.step, trigger = 0, reason = new.reason
                      FROM new WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
                          AND delivery.generation = new.generation AND delivery.attempts = new.attempts - 1
-                         AND delivery.state <= 1
-                     RETURNING message_id, endpoint_id";
-                let head = "WITH new (message_id, endpoint_id, state, due_at, attempts, step, generation, reason) AS (";
-                let mut statement = sqlite::values(head, chunk, tail, |mut row, one| {
-                    let settled = Settled::of(one);
-                    row.push_bind(one.attempt.message_id.0)
-                        .push_bind(one.attempt.endpoint_id.0)
-                        .push_bind(settled.state)
-                        .push_bind(settled.due_at)
-                        .push_bind(one.before.attempts + 1)
-                        .push_bind(settled.step)
-                        .push_bind(one.before.generation)
-                        .push_bind(settled.reason);
-                });
-                let rows: Vec<(MessageId, EndpointId)> = statement.build_query_as().fetch_all(&mut **tx).await?;
-                applied.extend(rows);
-            }
+                         AND delivery.state <= 1",
+                returning: "message_id, endpoint_id",
+            };
+            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, one: &&Finished| {
+                let settled = Settled::of(one);
+                row.push_bind(one.attempt.message_id.0)
+                    .push_bind(one.attempt.endpoint_id.0)
+                    .push_bind(settled.state)
+                    .push_bind(settled.due_at)
+                    .push_bind(one.before.attempts + 1)
+                    .push_bind(settled.step)
+                    .push_bind(one.before.generation)
+                    .push_bind(settled.reason);
+            };
+            let key = |one: &&Finished| (one.attempt.message_id, one.attempt.endpoint_id);
+            applied.extend(sqlite::write_each(tx, sql, 8, finished, push, key).await?);
         }
         Tx::Postgres(tx) => {
             let settled: Vec<Settled> = finished.iter().map(|one| Settled::of(one)).collect();
@@ -218,32 +235,28 @@ const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, 
 async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<HashSet<AttemptId>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
-            let mut new = HashSet::with_capacity(finished.len());
-            for chunk in sqlite::chunks(finished, 16) {
-                let tail = " ON CONFLICT DO NOTHING RETURNING id";
-                let mut statement = sqlite::values(ATTEMPT_INSERT, chunk, tail, |mut row, one| {
-                    let attempt = &one.attempt;
-                    row.push_bind(attempt.id.0)
-                        .push_bind(attempt.message_id.0)
-                        .push_bind(attempt.endpoint_id.0)
-                        .push_bind(attempt.app_id.0)
-                        .push_bind(attempt.number)
-                        .push_bind(attempt.trigger.code())
-                        .push_bind(attempt.at)
-                        .push_bind(attempt.url.clone())
-                        .push_bind(codec::lines(&attempt.request_headers))
-                        .push_bind(attempt.outcome.failure.map(|failure| failure.word()))
-                        .push_bind(codec::plain(&attempt.outcome.detail))
-                        .push_bind(attempt.outcome.status.map(i32::from))
-                        .push_bind(attempt.outcome.duration.as_micros() as i64)
-                        .push_bind(codec::lines(&attempt.outcome.response_headers))
-                        .push_bind(attempt.outcome.response_body.to_vec())
-                        .push_bind(attempt.next_at);
-                });
-                let ids: Vec<AttemptId> = statement.build_query_scalar().fetch_all(&mut **tx).await?;
-                new.extend(ids);
-            }
-            Ok(new)
+            let sql = sqlite::Around { head: ATTEMPT_INSERT, tail: " ON CONFLICT DO NOTHING", returning: "id" };
+            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, one: &Finished| {
+                let attempt = &one.attempt;
+                row.push_bind(attempt.id.0)
+                    .push_bind(attempt.message_id.0)
+                    .push_bind(attempt.endpoint_id.0)
+                    .push_bind(attempt.app_id.0)
+                    .push_bind(attempt.number)
+                    .push_bind(attempt.trigger.code())
+                    .push_bind(attempt.at)
+                    .push_bind(attempt.url.clone())
+                    .push_bind(codec::lines(&attempt.request_headers))
+                    .push_bind(attempt.outcome.failure.map(|failure| failure.word()))
+                    .push_bind(codec::plain(&attempt.outcome.detail))
+                    .push_bind(attempt.outcome.status.map(i32::from))
+                    .push_bind(attempt.outcome.duration.as_micros() as i64)
+                    .push_bind(codec::lines(&attempt.outcome.response_headers))
+                    .push_bind(attempt.outcome.response_body.to_vec())
+                    .push_bind(attempt.next_at);
+            };
+            let new = sqlite::write_each(tx, sql, 16, finished, push, |one| (one.attempt.id,)).await?;
+            Ok(new.into_iter().map(|(id,)| id).collect())
         }
         Tx::Postgres(tx) => append_postgres(tx, finished).await,
     }

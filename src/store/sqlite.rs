@@ -42,6 +42,8 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(false)
             .statement_cache_capacity(300)
+            // Rows come over from SQLite's own thread: as many as a batch has without either side waiting for the other.
+            .row_buffer_size(1_024)
             .pragma("wal_autocheckpoint", "0")
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory");
@@ -131,7 +133,7 @@ impl Sqlite {
 }
 
 /// The sizes in which rows are written: a statement of its own for each, so that a handful of prepared ones do for all.
-const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
+const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// Calls `write` with as few slices of `rows` as the sizes in [`CHUNKS`] allow. `columns` × rows stays under SQLite's limit
 /// of 32,766 parameters.
@@ -172,6 +174,47 @@ pub(super) async fn insert<T>(
     Ok(())
 }
 
+/// Writes `rows` with `head VALUES … tail`, each expected to be written. Where one is not, everything is undone and written once more
+/// with `returning` behind it, which tells which rows were: the usual case brings no rows back, and rows cost more than writing.
+pub(super) async fn write_each<T, K>(
+    connection: &mut SqliteConnection,
+    sql: Around<'_>,
+    columns: usize,
+    rows: &[T],
+    mut push: impl FnMut(Separated<'_, Db, &'static str>, &T),
+    key: impl Fn(&T) -> K,
+) -> Result<Vec<K>, StoreError>
+where
+    K: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
+{
+    sqlx::query("SAVEPOINT each").execute(&mut *connection).await?;
+    let mut written = 0;
+    for chunk in chunks(rows, columns) {
+        let done = values(sql.head, chunk, sql.tail, &mut push).build().execute(&mut *connection).await?;
+        written += done.rows_affected();
+    }
+    let mut keys = Vec::with_capacity(rows.len());
+    if written == rows.len() as u64 {
+        keys.extend(rows.iter().map(key));
+    } else {
+        sqlx::query("ROLLBACK TO each").execute(&mut *connection).await?;
+        let tail = format!("{} RETURNING {}", sql.tail, sql.returning);
+        for chunk in chunks(rows, columns) {
+            let mut statement = values(sql.head, chunk, &tail, &mut push);
+            keys.extend(statement.build_query_as::<K>().fetch_all(&mut *connection).await?);
+        }
+    }
+    sqlx::query("RELEASE each").execute(&mut *connection).await?;
+    Ok(keys)
+}
+
+/// The text around the values of [`write_each`].
+pub(super) struct Around<'a> {
+    pub head: &'a str,
+    pub tail: &'a str,
+    pub returning: &'a str,
+}
+
 /// A list of ids for `IN (SELECT unhex(value) FROM json_each($n))`: SQLite has no arrays.
 pub(super) fn id_list(ids: impl IntoIterator<Item = Uuid>) -> String {
     let mut text = String::from("[");
@@ -196,7 +239,8 @@ mod tests {
         let rows: Vec<u32> = (0..341).collect();
         let sizes: Vec<usize> = chunks(&rows, 10).map(<[u32]>::len).collect();
         assert_eq!(sizes, [256, 64, 16, 4, 1]);
-        assert_eq!(chunks(&rows, 200).map(<[u32]>::len).max(), Some(64), "never more parameters than SQLite takes");
+        assert_eq!(chunks(&rows[..255], 10).count(), 8, "never more than one of each size below the largest");
+        assert_eq!(chunks(&rows, 200).map(<[u32]>::len).max(), Some(128), "never more parameters than SQLite takes");
         assert_eq!(chunks(&rows, 10).flatten().copied().collect::<Vec<_>>(), rows);
     }
 
