@@ -4,7 +4,7 @@
 //! stored (the **ceiling**: the same HTTP server, signing and client, see [`ceiling`]), once on SQLite, once on PostgreSQL, in turn and several
 //! times. All of it shares one machine, so what counts are the ratios within a run, not the absolute figures.
 //!
-//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`
+//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`; `--only SQLite` runs one of the three.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -45,6 +45,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
+    let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
     let plan = Plan {
         seconds: number("--seconds", 8.0),
         rounds: number("--rounds", 3.0) as usize,
@@ -54,12 +55,14 @@ fn main() {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(run(plan));
+    runtime.block_on(run(plan, only.map(String::as_str)));
 }
 
-async fn run(plan: Plan) {
+async fn run(plan: Plan, only: Option<&str>) {
     println!("{plan:?}");
-    let mut rows: Vec<(Target, Vec<Measured>)> = Target::ALL.into_iter().map(|target| (target, Vec::new())).collect();
+    let wanted = |target: &Target| only.is_none_or(|name| name == target.name());
+    let mut rows: Vec<(Target, Vec<Measured>)> =
+        Target::ALL.into_iter().filter(wanted).map(|target| (target, Vec::new())).collect();
     for round in 1..=plan.rounds {
         for (target, measured) in &mut rows {
             let one = server::measure(*target, plan).await;

@@ -76,7 +76,7 @@ pub(super) async fn accept_in(
     tx: &mut Tx,
     directory: &Directory,
     master: &MasterKey,
-    items: &[AcceptItem],
+    items: &[&AcceptItem],
 ) -> Result<Accepted, StoreError> {
     let keys: HashSet<directory::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = directory::resolve(tx, directory, master, keys).await?;

@@ -298,7 +298,8 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn tidy(&self) -> Result<(), StoreError> {
-        const WAL_RESTART: u64 = 64 * 1024 * 1024;
+        /// Pages: 64 MiB.
+        const WAL_RESTART: i64 = 16 * 1024;
         match &self.inner.engine {
             Engine::Sqlite(engine) => engine.checkpoint(WAL_RESTART).await,
             Engine::Postgres(_) => Ok(()),

@@ -139,7 +139,7 @@ pub(super) async fn relay_in(
             Err(wrong) => stuck.push((row, wrong.to_string())),
         }
     }
-    let accepted = accept_in(tx, &inner.directory, &inner.master, &items).await?;
+    let accepted = accept_in(tx, &inner.directory, &inner.master, &items.iter().collect::<Vec<_>>()).await?;
     for (row, verdict) in brought.into_iter().zip(accepted.verdicts) {
         match verdict {
             Ok(_) => relayed.accepted += 1,

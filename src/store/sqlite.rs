@@ -45,6 +45,8 @@ impl Sqlite {
             // Rows come over from SQLite's own thread: as many as a batch has without either side waiting for the other.
             .row_buffer_size(1_024)
             .pragma("wal_autocheckpoint", "0")
+            // Rows of a few hundred bytes: fewer pages to split than with the usual 4 KiB. Counts for new files only.
+            .page_size(8_192)
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory");
         let cannot = |error: sqlx::Error| {
@@ -108,15 +110,14 @@ impl Sqlite {
     }
 
     /// Moves what was committed from the WAL into the file, apart from any commit. A passive checkpoint waits for nobody; once
-    /// the WAL has grown beyond `restart_at` bytes, one that makes the next writer begin it anew.
-    pub(super) async fn checkpoint(&self, restart_at: u64) -> Result<(), StoreError> {
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        let grown = std::fs::metadata(&wal).map(|meta| meta.len()).unwrap_or(0) > restart_at;
+    /// the WAL holds more than `restart_at` pages, one that makes the next writer begin it anew, in the place that it has:
+    /// a file that does not grow is the quicker one to sync.
+    pub(super) async fn checkpoint(&self, restart_at: i64) -> Result<(), StoreError> {
         let mut connection = self.readers.acquire().await?;
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await?;
-        if grown {
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await?;
+        let (_, pages, _): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *connection).await?;
+        if pages > restart_at {
+            sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(&mut *connection).await?;
         }
         Ok(())
     }
@@ -135,8 +136,8 @@ impl Sqlite {
 /// The sizes in which rows are written: a statement of its own for each, so that a handful of prepared ones do for all.
 const CHUNKS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
-/// Calls `write` with as few slices of `rows` as the sizes in [`CHUNKS`] allow. `columns` × rows stays under SQLite's limit
-/// of 32,766 parameters.
+/// Parts `rows` into as few slices as the sizes in [`CHUNKS`] allow. `columns` × rows stays under SQLite's limit of 32,766
+/// parameters.
 pub(super) fn chunks<T>(rows: &[T], columns: usize) -> impl Iterator<Item = &[T]> {
     let mut rest = rows;
     std::iter::from_fn(move || {

@@ -26,8 +26,8 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 const BREATH: Duration = Duration::from_millis(1);
 /// at most this long,
 const LONGEST_BREATH: Duration = Duration::from_millis(20);
-/// and in between this part of what the transaction took: as long as it took when others have written lately, else a sixth.
-const SHARE_OF_NOBODY: u32 = 6;
+/// and in between this part of what the transaction took: as long as it took when others have written lately, else a tenth.
+const SHARE_OF_NOBODY: u32 = 10;
 /// For how long after a commit of others they are taken to be there.
 const OTHERS_STAY: Duration = Duration::from_secs(60);
 /// A transaction that takes longer than this is given up: its callers would rather hear 503.
@@ -115,6 +115,8 @@ pub(super) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::Receiver<Wr
 /// A writer: runs until the store is dropped.
 pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
     let mut others = Others::default();
+    // How long SQLite's lock was held since it was free for others.
+    let mut held = Duration::ZERO;
     while let Some(first) = queue.recv().await {
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
@@ -126,11 +128,20 @@ pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
                 write.fail(&error);
             }
         }
-        if let (Engine::Sqlite(engine), false) = (&inner.engine, queue.is_empty()) {
-            let share = if others.are_there(engine).await { 1 } else { SHARE_OF_NOBODY };
-            let breath = (begun.elapsed() / share).clamp(BREATH, LONGEST_BREATH);
-            drop(inner);
-            tokio::time::sleep(breath).await;
+        held += begun.elapsed();
+        match &inner.engine {
+            Engine::Sqlite(_) if queue.is_empty() => held = Duration::ZERO,
+            Engine::Sqlite(engine) => {
+                // A timer is no finer than a breath: shorter ones are saved up.
+                if held / SHARE_OF_NOBODY >= BREATH {
+                    let share = if others.are_there(engine).await { 1 } else { SHARE_OF_NOBODY };
+                    let breath = (held / share).min(LONGEST_BREATH);
+                    held = Duration::ZERO;
+                    drop(inner);
+                    tokio::time::sleep(breath).await;
+                }
+            }
+            Engine::Postgres(_) => {}
         }
     }
 }
@@ -249,10 +260,10 @@ struct Stored {
 }
 
 async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write]) -> Result<Stored, StoreError> {
-    let items: Vec<AcceptItem> = batch
+    let items: Vec<&AcceptItem> = batch
         .iter()
         .filter_map(|write| match write {
-            Write::Accept(item, _) => Some(item.clone()),
+            Write::Accept(item, _) => Some(item),
             _ => None,
         })
         .collect();
