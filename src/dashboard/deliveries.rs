@@ -81,7 +81,7 @@ pub async fn show(
     };
     let mut lines = match wanted {
         Wanted::Dead => store.dead_deliveries(&tenant, after.and_then(dead_cursor), LINES + 1).await?,
-        Wanted::Retrying => store.retrying_after(&tenant, after.and_then(retry_cursor), LINES + 1).await?,
+        Wanted::Retrying => store.retrying(&tenant, after.and_then(retry_cursor), LINES + 1).await?,
     };
     let more = lines.len() > LINES as usize;
     lines.truncate(LINES as usize);

@@ -243,24 +243,11 @@ impl Store {
         })?)
     }
 
-    /// The tenant's deliveries that wait for a retry, the next due first.
+    /// The tenant's deliveries that wait for a retry, the next due first; those that come after the given one.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn retrying(&self, tenant: &Tenant, limit: i64) -> Result<Vec<DeliveryLine>, StoreError> {
-        const SQL: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
-                 m.event_type, p.name AS app_name
-             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
-                 LEFT JOIN message m ON m.id = d.message_id
-             WHERE d.state = 1 AND p.org = $1 ORDER BY d.due_at LIMIT $2";
-        Ok(read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(limit).fetch_all(db).await)?)
-    }
-
-    /// The same page by page: those that come after a delivery that was due at a time.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn retrying_after(
+    pub async fn retrying(
         &self,
         tenant: &Tenant,
         after: Option<(Time, MessageId, EndpointId)>,

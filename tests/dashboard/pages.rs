@@ -262,7 +262,7 @@ async fn stuck_rows_are_shown_with_their_reason() {
             house.store.relay(RelayRequest { limit: 10, now: house.ago(MINUTE) }).await.unwrap();
             let browser = house.sign_in().await;
             assert!(words(&browser.page("/outbox").await).contains("4 stuck outbox rows"));
-            crate::house::execute(&house, "DELETE FROM outbox WHERE id > 2").await;
+            crate::house::execute(&house, "DELETE FROM outbox WHERE rowid > 2").await;
         }
         let browser = house.sign_in().await;
         let strip = words(&browser.page("/").await);

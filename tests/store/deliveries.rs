@@ -1,5 +1,7 @@
 //! Deliveries: what the lanes read, how they stand, and what people do to them.
 
+use std::time::Duration;
+
 use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
@@ -186,8 +188,16 @@ on_both! {
         assert_eq!((lines[0].event_type.as_deref(), lines[0].app_name.as_str()), (Some("invoice.paid"), "acme"));
         let next = store.dead_deliveries(&tenant(), Some((ids[1], made.id)), 9).await.unwrap();
         assert_eq!(next.iter().map(|line| line.message_id).collect::<Vec<_>>(), [ids[0]]);
-        let retrying = store.retrying(&tenant(), 9).await.unwrap();
+        let retrying = store.retrying(&tenant(), None, 9).await.unwrap();
         assert_eq!(retrying.iter().map(|line| line.message_id).collect::<Vec<_>>(), [ids[3], ids[2]]);
+        let after = (retrying[0].due_at, retrying[0].message_id, retrying[0].endpoint_id);
+        let rest = store.retrying(&tenant(), Some(after), 9).await.unwrap();
+        assert_eq!(rest.iter().map(|line| line.message_id).collect::<Vec<_>>(), [ids[2]]);
+        let oldest = store.oldest_due(&tenant(), retrying[1].due_at).await.unwrap().unwrap();
+        assert_eq!(oldest.message_id, ids[4], "the fresh one has been due since it was accepted");
+        let before = oldest.due_at.minus(Duration::from_micros(1));
+        assert_eq!(store.oldest_due(&tenant(), before).await.unwrap(), None, "nothing is due yet");
+        assert_eq!(store.oldest_due(&stranger(), retrying[1].due_at).await.unwrap(), None);
         assert_eq!(store.count_in(&tenant(), State::Dead, 100).await.unwrap(), 2);
         assert_eq!(store.count_in(&tenant(), State::Retry, 1).await.unwrap(), 1);
 
@@ -195,7 +205,7 @@ on_both! {
         assert!(store.deliveries_of(&only_other, app.id, ids[1]).await.unwrap().is_empty());
         assert!(store.deliveries_of(&stranger(), app.id, ids[1]).await.unwrap().is_empty());
         assert!(store.dead_deliveries(&stranger(), None, 9).await.unwrap().is_empty());
-        assert!(store.retrying(&stranger(), 9).await.unwrap().is_empty());
+        assert!(store.retrying(&stranger(), None, 9).await.unwrap().is_empty());
         assert_eq!(store.count_in(&stranger(), State::Dead, 9).await.unwrap(), 0);
     }
 }
