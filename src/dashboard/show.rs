@@ -135,7 +135,7 @@ pub fn counted(n: i64, one: &str, many: &str) -> String {
 /// How long something took: `214 ms`, `1.25 s`.
 pub fn took(span: Duration) -> String {
     match span.as_micros() {
-        0..1_000 => "under 1 ms".to_owned(),
+        0..1_000 => "< 1 ms".to_owned(),
         1_000..1_000_000 => format!("{} ms", span.as_millis()),
         1_000_000..10_000_000 => format!("{:.2} s", span.as_secs_f64()),
         _ => format!("{:.1} s", span.as_secs_f64()),
@@ -211,7 +211,7 @@ mod tests {
             assert_eq!(count(n), text);
         }
         assert_eq!((count_up_to(9, 10), count_up_to(10, 10)), ("9".to_owned(), "10+".to_owned()));
-        for (micros, text) in [(10, "under 1 ms"), (214_600, "214 ms"), (1_250_000, "1.25 s"), (15_000_000, "15.0 s")] {
+        for (micros, text) in [(10, "< 1 ms"), (214_600, "214 ms"), (1_250_000, "1.25 s"), (15_000_000, "15.0 s")] {
             assert_eq!(took(Duration::from_micros(micros)), text);
         }
         for (seconds, text) in [(8, "8 s"), (299, "4 min"), (7_200, "2 h"), (400_000, "4 d")] {
