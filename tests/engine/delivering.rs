@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sendoff::domain::backoff::Schedule;
 use sendoff::domain::delivery::State;
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::event_type::EventTypeSpec;
@@ -64,28 +65,37 @@ async fn filters_choose_who_gets_it(kind: Kind) {
 
 async fn disabling_pauses_and_enabling_goes_on(kind: Kind) {
     let house = House::busy(kind).await;
-    let receiver = Receiver::script([Answer::status(500)]);
-    let endpoint = house.endpoint(receiver.url("/")).await;
+    // Two endpoints that fail once and are due again at the same time: when the one has its retry, the other's time has passed.
+    let (receiver, control) = (Receiver::script([Answer::status(500)]), Receiver::script([Answer::status(500)]));
+    let schedule = Some(Schedule::new("retrySchedule", vec![Duration::from_secs(1)]).unwrap());
+    let spec = |url| EndpointSpec { url, retry_schedule: schedule.clone(), ..EndpointSpec::default() };
+    let (endpoint, _) = house.endpoint_with(spec(receiver.url("/"))).await;
+    house.endpoint_with(spec(control.url("/"))).await;
     let waits = house.send("{\"n\":1}").await;
-    eventually("the first attempt is recorded", SOON, async || {
-        (!house.attempts(waits.id).await.is_empty()).then_some(())
+    eventually("both first attempts are recorded", SOON, async || {
+        (house.attempts(waits.id).await.len() == 2).then_some(())
     })
     .await;
     receiver.answer_with(|_| Answer::ok());
-    let count = house.attempts(waits.id).await.len();
-    let spec = EndpointSpec { disabled: true, ..endpoint.spec.clone() };
-    house.update(endpoint.id, spec).await;
+    control.answer_with(|_| Answer::ok());
+    house.update(endpoint.id, EndpointSpec { disabled: true, ..endpoint.spec.clone() }).await;
     let passes = house.send("{\"n\":2}").await;
-    assert!(house.deliveries(passes.id).await.is_empty(), "what comes while it is disabled gets no delivery there");
-    // The retry's time passes: as long as it is disabled nothing may go out (an attempt in flight at the moment may still end).
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    let paused = house.deliveries(waits.id).await.remove(0);
-    if paused.state != State::Delivered {
-        assert!(paused.state.pending());
-        assert!(house.attempts(waits.id).await.len() <= count + 1);
-    }
+    let chosen: Vec<_> = house.deliveries(passes.id).await.iter().map(|one| one.endpoint_id).collect();
+    assert!(chosen.len() == 1 && chosen[0] != endpoint.id, "what comes while it is disabled gets no delivery there");
+    let state = async || {
+        let deliveries = house.deliveries(waits.id).await;
+        let of = |mine: bool| deliveries.iter().find(|one| (one.endpoint_id == endpoint.id) == mine).unwrap().state;
+        (of(true), of(false))
+    };
+    let late = Duration::from_millis(500);
+    let due = house.attempts(waits.id).await.iter().filter_map(|one| one.next_at).max().unwrap().plus(late);
+    eventually("the other's retry is delivered and both were due", SOON, async || {
+        (state().await.1 == State::Delivered && Clock.now() > due).then_some(())
+    })
+    .await;
+    assert_eq!((state().await.0, receiver.count()), (State::Retry, 1), "nothing goes out while it is disabled");
     house.update(endpoint.id, endpoint.spec.clone()).await;
-    house.until(waits.id, State::Delivered).await;
+    eventually("it goes on", SOON, async || (state().await.0 == State::Delivered).then_some(())).await;
 }
 
 async fn gone_disables_the_endpoint(kind: Kind) {
