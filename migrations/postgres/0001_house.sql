@@ -15,6 +15,8 @@ CREATE TABLE application (
     throttle_rate INTEGER,
     metadata      TEXT NOT NULL,
     contact_email TEXT,
+    -- The house's own: what happens to an organization's endpoints and messages is sent to this one's endpoints. Listed nowhere.
+    operational   BOOLEAN NOT NULL DEFAULT FALSE,
     -- Grows with every change of the application or one of its endpoints: what the fan-out's cache is checked against.
     version       BIGINT NOT NULL,
     created_at    BIGINT NOT NULL,
@@ -24,6 +26,7 @@ CREATE TABLE application (
 CREATE UNIQUE INDEX application_uid ON application (org, uid);
 CREATE INDEX application_by_uid ON application (uid);
 CREATE INDEX application_list ON application (org, id);
+CREATE UNIQUE INDEX application_operational ON application (org) WHERE operational;
 
 CREATE TABLE endpoint (
     id               UUID PRIMARY KEY,
@@ -87,11 +90,20 @@ CREATE TABLE message (
     event_type  TEXT NOT NULL,
     event_id    TEXT,
     channels    TEXT,
-    payload     BYTEA NOT NULL,
+    tags        TEXT,
+    -- NULL: the content was deleted, or kept no longer than was asked for.
+    payload     BYTEA,
+    -- The payload is any bytes of this type, and no JSON object; NULL: it is one.
+    raw_type    TEXT,
     occurred_at BIGINT NOT NULL,
-    accepted_at BIGINT NOT NULL
+    accepted_at BIGINT NOT NULL,
+    -- Not to be sent before; NULL: at once.
+    deliver_at  BIGINT,
+    -- When the content goes; NULL: together with the message.
+    content_until BIGINT
 );
 CREATE INDEX message_list ON message (app_id, id);
+CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;
 
 -- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
 CREATE TABLE message_key (
@@ -118,6 +130,8 @@ CREATE TABLE delivery (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
 -- What an endpoint's lane reads: fresh ones and retries apart, the longest due first.
 CREATE INDEX delivery_pending ON delivery (endpoint_id, state, due_at) WHERE state <= 1;
+-- What an endpoint was sent, by message: what it missed, how it stands.
+CREATE INDEX delivery_of_endpoint ON delivery (endpoint_id, message_id);
 CREATE INDEX delivery_dead ON delivery (message_id) WHERE state = 3;
 CREATE INDEX delivery_retry ON delivery (due_at) WHERE state = 1;
 
@@ -199,6 +213,53 @@ CREATE TABLE slot (
     expires_at BIGINT NOT NULL
 );
 INSERT INTO slot (slot, owner, epoch, expires_at) SELECT n, NULL, 0, 0 FROM generate_series(0, 255) AS n;
+
+-- What callers may show instead of a signed token: only the hash of a key is kept.
+CREATE TABLE api_key (
+    id           UUID PRIMARY KEY,
+    org          TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    hash         BYTEA NOT NULL,
+    -- The last characters of the key, for people who must tell several apart.
+    hint         TEXT NOT NULL,
+    -- What it may do, a JSON list; NULL: everything.
+    scopes       TEXT,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT,
+    last_used_at BIGINT,
+    revoked_at   BIGINT
+);
+CREATE UNIQUE INDEX api_key_hash ON api_key (hash);
+CREATE INDEX api_key_list ON api_key (org, id);
+
+-- What a POST under an idempotency key made, for as long as the same key gives the same answer. Never the answer itself.
+CREATE TABLE once (
+    -- SHA-256 of who called, what, and under which key.
+    hash BYTEA PRIMARY KEY,
+    -- SHA-256 of the body.
+    body BYTEA NOT NULL,
+    made TEXT NOT NULL,
+    at   BIGINT NOT NULL
+);
+CREATE INDEX once_age ON once (at);
+
+-- Work that an organization asked for and that goes on behind the answer, in steps. It is resumed where it was left.
+CREATE TABLE background (
+    id         UUID PRIMARY KEY,
+    org        TEXT NOT NULL,
+    app_id     UUID,
+    kind       TEXT NOT NULL,
+    -- running, finished, failed, canceled.
+    state      TEXT NOT NULL,
+    -- What was asked for, and how far it has come; JSON.
+    data       TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    -- Whose turn it is: nobody else's before then.
+    leased_until BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX background_list ON background (org, id);
+CREATE INDEX background_running ON background (leased_until) WHERE state = 'running';
 
 CREATE TABLE login_link (
     hash       BYTEA PRIMARY KEY,

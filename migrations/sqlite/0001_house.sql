@@ -15,6 +15,8 @@ CREATE TABLE application (
     throttle_rate INTEGER,
     metadata      TEXT NOT NULL,
     contact_email TEXT,
+    -- The house's own: what happens to an organization's endpoints and messages is sent to this one's endpoints. Listed nowhere.
+    operational   BOOLEAN NOT NULL DEFAULT FALSE,
     -- Grows with every change of the application or one of its endpoints: what the fan-out's cache is checked against.
     version       BIGINT NOT NULL,
     created_at    BIGINT NOT NULL,
@@ -24,6 +26,7 @@ CREATE TABLE application (
 CREATE UNIQUE INDEX application_uid ON application (org, uid);
 CREATE INDEX application_by_uid ON application (uid);
 CREATE INDEX application_list ON application (org, id);
+CREATE UNIQUE INDEX application_operational ON application (org) WHERE operational;
 
 CREATE TABLE endpoint (
     id               BLOB PRIMARY KEY,
@@ -86,11 +89,20 @@ CREATE TABLE message (
     event_type  TEXT NOT NULL,
     event_id    TEXT,
     channels    TEXT,
-    payload     BLOB NOT NULL,
+    tags        TEXT,
+    -- NULL: the content was deleted, or kept no longer than was asked for.
+    payload     BLOB,
+    -- The payload is any bytes of this type, and no JSON object; NULL: it is one.
+    raw_type    TEXT,
     occurred_at BIGINT NOT NULL,
-    accepted_at BIGINT NOT NULL
+    accepted_at BIGINT NOT NULL,
+    -- Not to be sent before; NULL: at once.
+    deliver_at  BIGINT,
+    -- When the content goes; NULL: together with the message.
+    content_until BIGINT
 ) WITHOUT ROWID;
 CREATE INDEX message_list ON message (app_id, id);
+CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;
 
 -- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
 CREATE TABLE message_key (
@@ -117,6 +129,8 @@ CREATE TABLE delivery (
 ) WITHOUT ROWID;
 -- What an endpoint's lane reads: fresh ones and retries apart, the longest due first.
 CREATE INDEX delivery_pending ON delivery (endpoint_id, state, due_at) WHERE state <= 1;
+-- What an endpoint was sent, by message: what it missed, how it stands.
+CREATE INDEX delivery_of_endpoint ON delivery (endpoint_id, message_id);
 CREATE INDEX delivery_dead ON delivery (message_id) WHERE state = 3;
 CREATE INDEX delivery_retry ON delivery (due_at) WHERE state = 1;
 
@@ -195,6 +209,53 @@ CREATE TABLE slot (
 INSERT INTO slot (slot, owner, epoch, expires_at)
 WITH RECURSIVE count (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM count WHERE n < 255)
 SELECT n, NULL, 0, 0 FROM count;
+
+-- What callers may show instead of a signed token: only the hash of a key is kept.
+CREATE TABLE api_key (
+    id           BLOB PRIMARY KEY,
+    org          TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    hash         BLOB NOT NULL,
+    -- The last characters of the key, for people who must tell several apart.
+    hint         TEXT NOT NULL,
+    -- What it may do, a JSON list; NULL: everything.
+    scopes       TEXT,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT,
+    last_used_at BIGINT,
+    revoked_at   BIGINT
+);
+CREATE UNIQUE INDEX api_key_hash ON api_key (hash);
+CREATE INDEX api_key_list ON api_key (org, id);
+
+-- What a POST under an idempotency key made, for as long as the same key gives the same answer. Never the answer itself.
+CREATE TABLE once (
+    -- SHA-256 of who called, what, and under which key.
+    hash BLOB PRIMARY KEY,
+    -- SHA-256 of the body.
+    body BLOB NOT NULL,
+    made TEXT NOT NULL,
+    at   BIGINT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX once_age ON once (at);
+
+-- Work that an organization asked for and that goes on behind the answer, in steps. It is resumed where it was left.
+CREATE TABLE background (
+    id         BLOB PRIMARY KEY,
+    org        TEXT NOT NULL,
+    app_id     BLOB,
+    kind       TEXT NOT NULL,
+    -- running, finished, failed, canceled.
+    state      TEXT NOT NULL,
+    -- What was asked for, and how far it has come; JSON.
+    data       TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    -- Whose turn it is: nobody else's before then.
+    leased_until BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX background_list ON background (org, id);
+CREATE INDEX background_running ON background (leased_until) WHERE state = 'running';
 
 CREATE TABLE login_link (
     hash       BLOB PRIMARY KEY,
