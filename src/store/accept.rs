@@ -7,13 +7,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
 use super::directory::{self, AppView, Directory, LiveEndpoint};
 use super::signals::Admission;
 use super::{AppRef, Store, StoreError, Tenant, Tx, codec, sqlite};
-use crate::domain::delivery::State;
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::secret::MasterKey;
 use crate::domain::{AppId, Invalid, MessageId, Time};
@@ -154,16 +152,26 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
     let mut entered = HashSet::with_capacity(keys.len());
     match tx {
         Tx::Sqlite(tx) => {
-            let sql = sqlite::Around {
-                head: "INSERT INTO message_key (app_id, event_id, message_id) ",
-                tail: " ON CONFLICT DO NOTHING",
-                returning: "message_id",
-            };
-            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, key: &(AppId, String, MessageId)| {
-                row.push_bind(key.0.0).push_bind(key.1.clone()).push_bind(key.2.0);
-            };
-            let ids = sqlite::write_each(tx, sql, 3, keys, push, |key| (key.2,)).await?;
-            entered.extend(ids.into_iter().map(|(id,)| id));
+            const SQL: &str = "INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT substr($1, key * 32 + 1, 16), value, substr($1, key * 32 + 17, 16) FROM json_each($2) WHERE TRUE
+                 ON CONFLICT DO NOTHING";
+            let mut packed = sqlite::Packed::default();
+            for (app, event_id, message) in keys {
+                packed.push([app.0, message.0], event_id)?;
+            }
+            let (ids, list) = packed.values()?;
+            sqlx::query("SAVEPOINT keys").execute(&mut **tx).await?;
+            let done = sqlx::query(SQL).bind(ids.clone()).bind(list.clone()).execute(&mut **tx).await?;
+            if done.rows_affected() == keys.len() as u64 {
+                entered.extend(keys.iter().map(|key| key.2));
+            } else {
+                // Once more, telling which: the usual case brings no rows back, and rows cost more than writing.
+                sqlx::query("ROLLBACK TO keys").execute(&mut **tx).await?;
+                let sql = sqlx::AssertSqlSafe(format!("{SQL} RETURNING message_id"));
+                let new: Vec<MessageId> = sqlx::query_scalar(sql).bind(ids).bind(list).fetch_all(&mut **tx).await?;
+                entered.extend(new);
+            }
+            sqlx::query("RELEASE keys").execute(&mut **tx).await?;
         }
         Tx::Postgres(tx) => {
             let ids: Vec<MessageId> = sqlx::query_scalar(
@@ -240,20 +248,19 @@ async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), 
     }
     match tx {
         Tx::Sqlite(tx) => {
-            let head = "INSERT INTO delivery
-                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger) ";
-            sqlite::insert(tx, head, 9, &rows, |mut row, (message, endpoint)| {
-                row.push_bind(message.id.0)
-                    .push_bind(*endpoint)
-                    .push_bind(message.app_id.0)
-                    .push_bind(State::Fresh.code())
-                    .push_bind(message.accepted_at);
-                // What begins at nothing is part of the statement: fewer values to carry.
-                for _ in 0..4 {
-                    row.push("0");
+            const SQL: &str = "INSERT INTO delivery
+                     (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
+                 SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16),
+                     0, value, 0, 0, 0, 0 FROM json_each($2)";
+            for chunk in rows.chunks(2_000) {
+                let mut packed = sqlite::Packed::default();
+                for (message, endpoint) in chunk {
+                    packed.push([message.id.0, *endpoint, message.app_id.0], &message.accepted_at.micros())?;
                 }
-            })
-            .await
+                let (ids, list) = packed.values()?;
+                sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
+            }
+            Ok(())
         }
         Tx::Postgres(tx) => {
             for chunk in rows.chunks(2_000) {

@@ -157,6 +157,15 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// Undoes it now, and not only when the connection is used next.
+    pub(crate) async fn roll_back(self) -> Result<(), StoreError> {
+        match self {
+            Tx::Sqlite(tx) => tx.rollback().await?,
+            Tx::Postgres(tx) => tx.rollback().await?,
+        }
+        Ok(())
+    }
 }
 
 /// The handle to the store; cheap to clone.

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{QueryBuilder, Sqlite as Db, SqliteConnection, SqlitePool};
@@ -175,45 +176,27 @@ pub(super) async fn insert<T>(
     Ok(())
 }
 
-/// Writes `rows` with `head VALUES … tail`, each expected to be written. Where one is not, everything is undone and written once more
-/// with `returning` behind it, which tells which rows were: the usual case brings no rows back, and rows cost more than writing.
-pub(super) async fn write_each<T, K>(
-    connection: &mut SqliteConnection,
-    sql: Around<'_>,
-    columns: usize,
-    rows: &[T],
-    mut push: impl FnMut(Separated<'_, Db, &'static str>, &T),
-    key: impl Fn(&T) -> K,
-) -> Result<Vec<K>, StoreError>
-where
-    K: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
-{
-    sqlx::query("SAVEPOINT each").execute(&mut *connection).await?;
-    let mut written = 0;
-    for chunk in chunks(rows, columns) {
-        let done = values(sql.head, chunk, sql.tail, &mut push).build().execute(&mut *connection).await?;
-        written += done.rows_affected();
-    }
-    let mut keys = Vec::with_capacity(rows.len());
-    if written == rows.len() as u64 {
-        keys.extend(rows.iter().map(key));
-    } else {
-        sqlx::query("ROLLBACK TO each").execute(&mut *connection).await?;
-        let tail = format!("{} RETURNING {}", sql.tail, sql.returning);
-        for chunk in chunks(rows, columns) {
-            let mut statement = values(sql.head, chunk, &tail, &mut push);
-            keys.extend(statement.build_query_as::<K>().fetch_all(&mut *connection).await?);
-        }
-    }
-    sqlx::query("RELEASE each").execute(&mut *connection).await?;
-    Ok(keys)
+/// Narrow rows as two values for all of them instead of several for each: their ids, one behind the other, and a JSON list of the one
+/// thing more that each has. The statement takes them apart: `substr($1, key * 32 + 1, 16), … FROM json_each($2)`.
+#[derive(Default)]
+pub(super) struct Packed {
+    ids: Vec<u8>,
+    list: Vec<u8>,
 }
 
-/// The text around the values of [`write_each`].
-pub(super) struct Around<'a> {
-    pub head: &'a str,
-    pub tail: &'a str,
-    pub returning: &'a str,
+impl Packed {
+    pub(super) fn push<const N: usize>(&mut self, ids: [Uuid; N], one_more: &impl Serialize) -> Result<(), StoreError> {
+        ids.iter().for_each(|id| self.ids.extend_from_slice(id.as_bytes()));
+        self.list.push(if self.list.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.list, one_more).map_err(|error| StoreError::Refused(error.to_string()))
+    }
+
+    /// The ids, and the list.
+    pub(super) fn values(mut self) -> Result<(Vec<u8>, String), StoreError> {
+        self.list.extend_from_slice(if self.list.is_empty() { b"[]" } else { b"]" });
+        let list = String::from_utf8(self.list).map_err(|error| StoreError::Refused(error.to_string()))?;
+        Ok((self.ids, list))
+    }
 }
 
 /// A list of ids for `IN (SELECT unhex(value) FROM json_each($n))`: SQLite has no arrays.
@@ -243,6 +226,17 @@ mod tests {
         assert_eq!(chunks(&rows[..255], 10).count(), 8, "never more than one of each size below the largest");
         assert_eq!(chunks(&rows, 200).map(<[u32]>::len).max(), Some(128), "never more parameters than SQLite takes");
         assert_eq!(chunks(&rows, 10).flatten().copied().collect::<Vec<_>>(), rows);
+    }
+
+    #[test]
+    fn packed_rows_are_ids_and_a_list() {
+        let mut packed = Packed::default();
+        packed.push([Uuid::from_u128(1), Uuid::from_u128(2)], &7).unwrap();
+        packed.push([Uuid::from_u128(3), Uuid::from_u128(4)], &"a\"b").unwrap();
+        let (ids, list) = packed.values().unwrap();
+        assert_eq!((ids.len(), ids[15], ids[63]), (64, 1, 4));
+        assert_eq!(list, r#"[7,"a\"b"]"#);
+        assert_eq!(Packed::default().values().unwrap(), (vec![], "[]".to_owned()));
     }
 
     #[test]
