@@ -10,6 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::directory::{self, AppView, Directory, LiveEndpoint};
+use super::once::{self, Once};
 use super::signals::Admission;
 use super::{AppRef, Store, StoreError, Tenant, Tx, codec, sqlite};
 use crate::domain::message::{Message, MessageSpec};
@@ -25,6 +26,8 @@ pub struct AcceptItem {
     pub spec: MessageSpec,
     /// When it came.
     pub at: Time,
+    /// The call that brings it is to take effect once; see [`Store::once`].
+    pub once: Option<Arc<Once>>,
 }
 
 /// Why a message was not let in.
@@ -34,6 +37,9 @@ pub enum Refusal {
     UnknownApplication(String),
     #[error("several organizations have an application {0}: name it by its id")]
     AmbiguousApplication(String),
+    /// The call came before, under the same key.
+    #[error("the same request was made before")]
+    Repeated,
     /// The caller's own id came before. What it stands for is in the store already: a repeat, harmless.
     #[error("a message with the event id {0} was accepted before")]
     Duplicate(String),
@@ -56,7 +62,8 @@ impl Store {
     /// # Errors
     /// The store is away, or too much waits: then nothing was accepted. After an error in the commit itself, nobody
     /// knows; a repeat under the same event id is harmless.
-    pub async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
+    pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
+        item.once = self.once.clone().or(item.once);
         if let Err(wrong) = item.spec.check(self.inner.max_payload) {
             return Ok(Err(Refusal::Invalid(wrong)));
         }
@@ -86,7 +93,9 @@ pub(super) async fn accept_in(
             None => Err(Refusal::UnknownApplication(item.app.to_string())),
         });
     }
+    once::enter_batch(tx, items, &mut drafts, |(message, _)| message.id.to_string()).await?;
     refuse_repeats(tx, &mut drafts).await?;
+    once::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
     for draft in drafts {
@@ -149,7 +158,6 @@ async fn refuse_repeats(
 }
 
 async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
-    let mut entered = HashSet::with_capacity(keys.len());
     match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "INSERT INTO message_key (app_id, event_id, message_id)
@@ -157,21 +165,10 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
                  ON CONFLICT DO NOTHING";
             let mut packed = sqlite::Packed::default();
             for (app, event_id, message) in keys {
-                packed.push([app.0, message.0], event_id)?;
+                packed.push(&[app.0.as_bytes(), message.0.as_bytes()], event_id)?;
             }
-            let (ids, list) = packed.values()?;
-            sqlx::query("SAVEPOINT keys").execute(&mut **tx).await?;
-            let done = sqlx::query(SQL).bind(ids.clone()).bind(list.clone()).execute(&mut **tx).await?;
-            if done.rows_affected() == keys.len() as u64 {
-                entered.extend(keys.iter().map(|key| key.2));
-            } else {
-                // Once more, telling which: the usual case brings no rows back, and rows cost more than writing.
-                sqlx::query("ROLLBACK TO keys").execute(&mut **tx).await?;
-                let sql = sqlx::AssertSqlSafe(format!("{SQL} RETURNING message_id"));
-                let new: Vec<MessageId> = sqlx::query_scalar(sql).bind(ids).bind(list).fetch_all(&mut **tx).await?;
-                entered.extend(new);
-            }
-            sqlx::query("RELEASE keys").execute(&mut **tx).await?;
+            let usual = keys.iter().map(|key| key.2).collect();
+            sqlite::enter(tx, SQL, "message_id", packed, usual, |query| query).await
         }
         Tx::Postgres(tx) => {
             let ids: Vec<MessageId> = sqlx::query_scalar(
@@ -184,10 +181,9 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
             .bind(keys.iter().map(|key| key.2.0).collect::<Vec<Uuid>>())
             .fetch_all(&mut **tx)
             .await?;
-            entered.extend(ids);
+            Ok(ids.into_iter().collect())
         }
     }
-    Ok(entered)
 }
 
 async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
@@ -255,7 +251,8 @@ async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), 
             for chunk in rows.chunks(2_000) {
                 let mut packed = sqlite::Packed::default();
                 for (message, endpoint) in chunk {
-                    packed.push([message.id.0, *endpoint, message.app_id.0], &message.accepted_at.micros())?;
+                    let ids = [message.id.0.as_bytes(), endpoint.as_bytes(), message.app_id.0.as_bytes()];
+                    packed.push(&ids.map(|id| &id[..]), &message.accepted_at.micros())?;
                 }
                 let (ids, list) = packed.values()?;
                 sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
@@ -293,6 +290,7 @@ impl Refusal {
         match self {
             Refusal::UnknownApplication(_) => "unknown_application",
             Refusal::AmbiguousApplication(_) => "ambiguous_application",
+            Refusal::Repeated => "repeated",
             Refusal::Duplicate(_) => "duplicate",
             Refusal::Invalid(_) => "invalid",
         }

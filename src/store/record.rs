@@ -219,7 +219,8 @@ async fn advance_sqlite(
              AND delivery.generation = $7 AND delivery.attempts = $4 AND delivery.state <= 1";
     let mut packed = sqlite::Packed::default();
     for one in finished {
-        packed.push([one.attempt.message_id.0, one.attempt.endpoint_id.0], &Settled::of(one).due_at)?;
+        let ids = [one.attempt.message_id.0.as_bytes(), one.attempt.endpoint_id.0.as_bytes()];
+        packed.push(&ids.map(|id| &id[..]), &Settled::of(one).due_at)?;
     }
     let (ids, list) = packed.values()?;
     let sql = if care == Care::Telling { format!("{SQL} RETURNING message_id, endpoint_id") } else { SQL.to_owned() };
