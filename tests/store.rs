@@ -28,6 +28,8 @@ mod faults;
 mod keys;
 #[path = "store/opening.rs"]
 mod opening;
+#[path = "store/operational.rs"]
+mod operational;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/reading.rs"]

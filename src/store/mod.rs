@@ -23,6 +23,7 @@ mod error;
 pub mod event_types;
 pub mod keys;
 pub mod messages;
+pub mod operational;
 pub mod outbox;
 pub mod page;
 mod postgres;

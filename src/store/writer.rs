@@ -15,7 +15,7 @@ use super::record::{Finished, Recorded, record_in};
 use super::relay::relay_in;
 use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
-use super::{Engine, Inner, StoreError, Tx};
+use super::{Engine, Inner, StoreError, Tx, operational};
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
 const BATCH: usize = 512;
@@ -247,8 +247,9 @@ async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Record
 
 async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreError> {
     let mut tx = inner.begin().await?;
-    let recorded = record_in(&mut tx, std::slice::from_ref(one)).await?;
+    let (recorded, told) = record_in(inner, &mut tx, std::slice::from_ref(one)).await?;
     tx.commit().await?;
+    operational::admit(inner, told);
     recorded.into_iter().next().ok_or_else(|| StoreError::Refused("nothing was recorded".into()))
 }
 
@@ -256,6 +257,8 @@ async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreErro
 struct Stored {
     accepted: Option<Accepted>,
     recorded: Vec<Vec<Recorded>>,
+    /// What the records make the engine tell the organizations.
+    told: Vec<Admission>,
     relayed: Vec<(Relayed, Vec<Admission>)>,
 }
 
@@ -267,7 +270,7 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write]) -> Result<Stored, St
             _ => None,
         })
         .collect();
-    let mut stored = Stored { accepted: None, recorded: Vec::new(), relayed: Vec::new() };
+    let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
         stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items).await?);
     }
@@ -279,7 +282,9 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write]) -> Result<Stored, St
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            stored.recorded.push(record_in(&mut tx, finished).await?);
+            let (recorded, told) = record_in(inner, &mut tx, finished).await?;
+            stored.recorded.push(recorded);
+            stored.told.extend(told);
         }
     }
     tx.commit().await?;
@@ -306,6 +311,7 @@ impl Stored {
         if !due.is_empty() {
             inner.signals.send(Signal::Accepted(due));
         }
+        operational::admit(inner, self.told);
         for write in batch {
             match write {
                 Write::Accept(_, answer) => drop(answer.send(verdicts.next().ok_or_else(gone))),
