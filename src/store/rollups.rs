@@ -197,12 +197,16 @@ impl Store {
         Ok(minutes)
     }
 
-    /// What went to the organization's operational endpoints. It is told apart here and not where it is counted: an attempt does not know
-    /// what it was for, and this is asked for rarely.
-    async fn operational_minutes(&self, tenant: &Tenant, since: Time) -> Result<Vec<Minute>, StoreError> {
+    /// The same of what went to the organization's operational endpoints, each minute of each endpoint by itself. It is told apart here and
+    /// not where it is counted: an attempt does not know what it was for, and this is asked for rarely.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn operational_minutes(&self, tenant: &Tenant, since: Time) -> Result<Vec<Minute>, StoreError> {
         const SQL: &str = "SELECT * FROM rollup WHERE org = $1 AND minute >= $2 AND endpoint_id IN
                  (SELECT id FROM endpoint WHERE app_id = (SELECT id FROM application WHERE org = $1 AND operational))";
-        let rows: Vec<Row> = read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(since).fetch_all(db).await)?;
+        let rows: Vec<Row> =
+            read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(since.floor(MINUTE)).fetch_all(db).await)?;
         Ok(rows.into_iter().map(Minute::from).collect())
     }
 }

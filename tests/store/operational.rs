@@ -371,6 +371,8 @@ on_both! {
         let before = store.minutes(&tenant(), None, since).await.unwrap();
         fail(store, ears.app_id, ears.id, false).await;
         assert_eq!(store.minutes(&tenant(), None, since).await.unwrap(), before);
+        assert_eq!(store.operational_minutes(&tenant(), since).await.unwrap()[0].counts.failed, 1);
+        assert!(store.operational_minutes(&stranger(), since).await.unwrap().is_empty());
         assert_eq!(store.minutes(&tenant(), Some(ears.id), since).await.unwrap().len(), 1, "counted all the same");
         assert_eq!(store.newest_attempts(&tenant(), false, None, 9).await.unwrap().len(), 1);
         assert!(store.retrying(&tenant(), None, 9).await.unwrap().is_empty());
