@@ -9,6 +9,8 @@ mod bad_input;
 mod lists;
 #[path = "api/once.rs"]
 mod once;
+#[path = "api/operational.rs"]
+mod operational;
 #[path = "api/outage.rs"]
 mod outage;
 #[path = "api/resources.rs"]

@@ -30,6 +30,8 @@ mod keys;
 mod once;
 #[path = "store/opening.rs"]
 mod opening;
+#[path = "store/operational.rs"]
+mod operational;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/reading.rs"]

@@ -100,11 +100,16 @@ impl Call {
         AppRef::parse(self.part("app")).map_err(|_| ApiError::not_found("application"))
     }
 
-    /// The application that the path names.
+    /// The application that the path names; on a path that has no place for one, the organization's operational application.
     ///
     /// # Errors
-    /// 404: the caller has none of this name.
+    /// 404: the caller has none of this name, or there are no operational endpoints yet. 403: those are the organization's.
     pub async fn app(&self) -> Result<Application, ApiError> {
+        if self.request.match_info().get("app").is_none() {
+            self.for_the_organization()?;
+            let found = self.store().operational_application(&self.tenant).await?;
+            return found.ok_or_else(|| ApiError::not_found("endpoint"));
+        }
         let found = self.store().application(&self.tenant, &self.app_ref()?).await?;
         found.ok_or_else(|| ApiError::not_found("application"))
     }

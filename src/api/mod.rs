@@ -8,7 +8,8 @@
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
-//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`event_type`], [`message`], [`attempt`].
+//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`event_type`], [`message`],
+//!   [`attempt`], [`operational`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
 mod application;
@@ -18,12 +19,14 @@ pub mod auth;
 mod body;
 mod call;
 mod endpoint;
+mod endpoint_headers;
 mod endpoint_secret;
 mod errors;
 mod event_type;
 mod hs256;
 mod message;
 mod once;
+mod operational;
 pub mod probes;
 mod query;
 
@@ -87,6 +90,20 @@ pub fn routes(config: &mut ServiceConfig) {
                 .patch(event_type::patch)
                 .delete(event_type::delete),
         )
+        .service(at("/operational-webhook/endpoint").get(operational::list).post(operational::create))
+        .service(
+            at("/operational-webhook/endpoint/{endpoint}")
+                .get(endpoint::read_one)
+                .put(operational::put)
+                .delete(endpoint::delete),
+        )
+        .service(at("/operational-webhook/endpoint/{endpoint}/secret").get(endpoint_secret::read))
+        .service(at("/operational-webhook/endpoint/{endpoint}/secret/rotate").post(endpoint_secret::rotate))
+        .service(
+            at("/operational-webhook/endpoint/{endpoint}/headers")
+                .get(endpoint_headers::read)
+                .put(endpoint_headers::put),
+        )
         .configure(later)
         .default_service(web::to(errors::no_route));
     config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route)));
@@ -115,12 +132,7 @@ fn later(config: &mut ServiceConfig) {
         .service(at("/auth/logout").post(not_yet))
         .service(at("/background-task").get(not_yet))
         .service(at("/background-task/{id}").get(not_yet))
-        .service(at("/event-type/import/openapi").post(not_yet))
-        .service(at("/operational-webhook/endpoint").get(not_yet).post(not_yet))
-        .service(at("/operational-webhook/endpoint/{endpoint}").get(not_yet).put(not_yet).delete(not_yet))
-        .service(at("/operational-webhook/endpoint/{endpoint}/secret").get(not_yet))
-        .service(at("/operational-webhook/endpoint/{endpoint}/secret/rotate").post(not_yet))
-        .service(at("/operational-webhook/endpoint/{endpoint}/headers").get(not_yet).put(not_yet));
+        .service(at("/event-type/import/openapi").post(not_yet));
 }
 
 /// Known, not answered yet; only callers with a token learn that much.

@@ -94,7 +94,14 @@ pub async fn show(
     let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
     let app = AppRef::parse(&path.0).map_err(|_| PageError::NotFound)?;
     let wanted = MessageRef::parse(&path.1).map_err(|_| PageError::NotFound)?;
-    let app = store.application(&tenant, &app).await?.ok_or(PageError::NotFound)?;
+    let app = match store.application(&tenant, &app).await? {
+        Some(app) => app,
+        // What the organization itself is told travels by an application that is hidden elsewhere.
+        None => {
+            let house = store.operational_application(&tenant).await?;
+            house.filter(|house| AppRef::Id(house.id) == app).ok_or(PageError::NotFound)?
+        }
+    };
     let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
     let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
 

@@ -2,7 +2,8 @@
 //!
 //! The cast:
 //!
-//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`outbox`], [`login`].
+//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`outbox`],
+//!   [`operational`], [`login`].
 //! * [`Signed`](session::Signed) – whoever is signed in: an organization and the token that its forms carry. A handler that asks for
 //!   it is not reached without a session.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
@@ -19,6 +20,7 @@ mod gate;
 mod hints;
 pub mod login;
 mod message;
+mod operational;
 mod outbox;
 mod overview;
 mod parts;
@@ -58,6 +60,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page("/messages/{app}/{message}", read().to(message::show)))
         .service(page("/messages/{app}/{message}/resend", web::post().to(resend::resend)))
         .service(page("/deliveries", read().to(deliveries::show)))
+        .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))

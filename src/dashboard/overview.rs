@@ -63,18 +63,18 @@ impl Range {
 }
 
 /// A row of the newest attempts.
-struct AttemptRow {
-    badge: Badge,
-    when: When,
-    app: Line,
+pub(super) struct AttemptRow {
+    pub badge: Badge,
+    pub when: When,
+    pub app: Line,
     /// `None`: the message is gone.
-    event_type: Option<Line>,
-    href: String,
-    address: Address,
-    number: i32,
-    answer: Line,
-    took: String,
-    next: Option<When>,
+    pub event_type: Option<Line>,
+    pub href: String,
+    pub address: Address,
+    pub number: i32,
+    pub answer: Line,
+    pub took: String,
+    pub next: Option<When>,
 }
 
 /// The delivery that has been due for longest.
@@ -105,6 +105,8 @@ struct Overview {
     late: Option<Late>,
     waiting: Option<String>,
     stuck: Option<String>,
+    /// How what the organization itself is told arrived in the range; `None`: nothing was, and it does not listen.
+    told: Option<String>,
     chart: Option<Chart>,
     attempts: Vec<AttemptRow>,
     /// Where the table goes on.
@@ -157,6 +159,8 @@ pub async fn show(
     lines.truncate(ATTEMPTS as usize);
     let last = lines.last().filter(|_| more).map(|line| line.id);
     let depth = store.outbox_depth().await?;
+    let told = total(&store.operational_minutes(&tenant, since).await?);
+    let listens = told.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
     let late = store.oldest_due(&tenant, now.minus(LATE)).await?;
 
     let page = Overview {
@@ -181,6 +185,7 @@ pub async fn show(
         }),
         waiting: (depth.waiting > 0).then(|| count_up_to(depth.waiting, 100_000)),
         stuck: (depth.stuck > 0).then(|| show::counted(depth.stuck, "outbox row", "outbox rows")),
+        told: listens.then(|| format!("{} delivered, {} failed", count(told.delivered), count(told.failed))),
         chart: (counts.attempts() > 0).then(|| Chart::new(&buckets(&minutes, since, now, width), width, per, step)),
         fresh: lines.is_empty() && !failed_only && before.is_none(),
         attempts: lines.iter().map(|line| AttemptRow::new(line, now)).collect(),
@@ -190,7 +195,7 @@ pub async fn show(
 }
 
 impl AttemptRow {
-    fn new(line: &AttemptLine, now: Time) -> AttemptRow {
+    pub(super) fn new(line: &AttemptLine, now: Time) -> AttemptRow {
         let badge = match (&line.failure, line.next_at) {
             (None, _) => Badge::Delivered,
             (Some(_), Some(_)) => Badge::Failed,

@@ -12,6 +12,7 @@ pub mod event_type;
 pub mod ids;
 pub mod invalid;
 pub mod message;
+pub mod operational;
 pub mod secret;
 pub mod signature;
 pub mod time;

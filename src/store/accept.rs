@@ -88,6 +88,8 @@ pub(super) async fn accept_in(
     let mut drafts: Vec<Result<(Message, Arc<AppView>), Refusal>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
+            // Hidden: what goes to the operational endpoints is made by `operational` alone.
+            Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
             Some(Ok(view)) => Ok((message(item, view.id), view.clone())),
             Some(Err(refusal)) => Err(refusal.clone()),
             None => Err(Refusal::UnknownApplication(item.app.to_string())),
@@ -186,7 +188,7 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
     }
 }
 
-async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
+pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
     if admissions.is_empty() {
         return Ok(());
     }
@@ -234,7 +236,7 @@ async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), St
 }
 
 /// A delivery per message and endpoint, fresh and due at once.
-async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
+pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
     let rows: Vec<(&Message, Uuid)> = admissions
         .iter()
         .flat_map(|admission| admission.endpoints.iter().map(|live| (&*admission.message, live.endpoint.id.0)))

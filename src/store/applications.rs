@@ -64,8 +64,9 @@ impl Store {
             AppRef::Id(_) => "id",
             AppRef::Uid(_) => "uid",
         };
-        let sql =
-            format!("SELECT {APPLICATION} FROM application WHERE org = $1 AND {column} = $2 AND deleted_at IS NULL");
+        let sql = format!(
+            "SELECT {APPLICATION} FROM application WHERE org = $1 AND {column} = $2 AND deleted_at IS NULL AND operational = FALSE"
+        );
         let sql = sqlx::AssertSqlSafe(sql);
         let row: Option<ApplicationRow> = read!(self, db => match app {
             AppRef::Id(id) => sqlx::query_as(sql).bind(&tenant.org).bind(id).fetch_optional(db).await,
@@ -125,7 +126,7 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         const APP: &str = "UPDATE application SET deleted_at = $3, uid = NULL, version = version + 1
-             WHERE org = $1 AND id = $2 AND deleted_at IS NULL";
+             WHERE org = $1 AND id = $2 AND deleted_at IS NULL AND operational = FALSE";
         let changed = on!(tx, db => {
             sqlx::query(APP).bind(&tenant.org).bind(id).bind(now).execute(db).await.map(|done| done.rows_affected())
         })?;
@@ -154,7 +155,7 @@ impl Store {
         }
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT {APPLICATION} FROM application WHERE org = $1 AND deleted_at IS NULL AND id {compare} $2
+            "SELECT {APPLICATION} FROM application WHERE org = $1 AND deleted_at IS NULL AND operational = FALSE AND id {compare} $2
              ORDER BY id {direction} LIMIT $3"
         ));
         let rows: Vec<ApplicationRow> = read!(self, db => {

@@ -179,7 +179,8 @@ impl Store {
         Ok(row.map(Attempt::from))
     }
 
-    /// The newest attempts of all the tenant's applications, for people; only failed ones if `failed`.
+    /// The newest attempts of all the tenant's applications, for people; only failed ones if `failed`. Here and in the lists of deliveries,
+    /// what goes to operational endpoints is left out.
     ///
     /// # Errors
     /// The store is away.
@@ -195,7 +196,7 @@ impl Store {
             "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail, a.status,
                  a.duration_us, a.next_at, m.event_type, p.name AS app_name
              FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id
-             WHERE p.org = $1 AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"
+             WHERE p.org = $1 AND NOT p.operational AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"
         ));
         let before = before.map_or(uuid::Uuid::max(), |id| id.0);
         Ok(read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(before).bind(limit).fetch_all(db).await)?)

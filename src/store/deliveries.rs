@@ -235,7 +235,7 @@ impl Store {
                  m.event_type, p.name AS app_name
              FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
                  LEFT JOIN message m ON m.id = d.message_id
-             WHERE d.state = 3 AND p.org = $1 AND d.message_id <= $2 AND (d.message_id < $2 OR d.endpoint_id < $3)
+             WHERE d.state = 3 AND p.org = $1 AND NOT p.operational AND d.message_id <= $2 AND (d.message_id < $2 OR d.endpoint_id < $3)
              ORDER BY d.message_id DESC, d.endpoint_id DESC LIMIT $4";
         let (message, endpoint) = before.map_or((uuid::Uuid::max(), uuid::Uuid::max()), |(m, e)| (m.0, e.0));
         Ok(read!(self, db => {
@@ -257,7 +257,7 @@ impl Store {
                  m.event_type, p.name AS app_name
              FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
                  LEFT JOIN message m ON m.id = d.message_id
-             WHERE d.state = 1 AND p.org = $1 AND d.due_at >= $2
+             WHERE d.state = 1 AND p.org = $1 AND NOT p.operational AND d.due_at >= $2
                  AND (d.due_at > $2 OR d.message_id > $3 OR (d.message_id = $3 AND d.endpoint_id > $4))
              ORDER BY d.due_at, d.message_id, d.endpoint_id LIMIT $5";
         let (due, message, endpoint) =
@@ -289,7 +289,7 @@ impl Store {
                            AND state = kind.state ORDER BY due_at LIMIT 1) AS due_at
                   FROM lane CROSS JOIN (SELECT 0 AS state UNION ALL SELECT 1) AS kind) AS first
                  JOIN endpoint e ON e.id = first.endpoint_id JOIN application p ON p.id = e.app_id
-             WHERE p.org = $1 AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
+             WHERE p.org = $1 AND NOT p.operational AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
              ORDER BY first.due_at LIMIT 1";
         const LINE: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
                  m.event_type, p.name AS app_name
@@ -312,7 +312,7 @@ impl Store {
         // The state is part of the text, or the partial indexes would not be used.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
-                 WHERE d.state = {} AND p.org = $1 LIMIT $2) AS found",
+                 WHERE d.state = {} AND p.org = $1 AND NOT p.operational LIMIT $2) AS found",
             state.code()
         ));
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)

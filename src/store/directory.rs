@@ -55,6 +55,8 @@ pub struct AppView {
     pub id: AppId,
     pub org: OrgId,
     pub version: i64,
+    /// It is the organization's hidden one, into which nobody sends from outside.
+    pub operational: bool,
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }
 
@@ -119,6 +121,22 @@ pub(super) async fn resolve(
     Ok(chosen.into_iter().map(found).collect())
 }
 
+/// The view of `app` as it is inside `tx`, which may have changed it: nothing of it is remembered. What is remembered was committed, and
+/// has another version than what is not.
+pub(super) async fn view_inside(
+    tx: &mut Tx,
+    directory: &Directory,
+    master: &MasterKey,
+    app: AppId,
+) -> Result<Option<Arc<AppView>>, StoreError> {
+    let apps = apps(tx, &[(None, AppRef::Id(app))]).await?;
+    let Some(row) = apps.by_id.get(&app) else { return Ok(None) };
+    if let Some(view) = directory.recall(row) {
+        return Ok(Some(view));
+    }
+    Ok(load(tx, master, &[row]).await?.pop().map(Arc::new))
+}
+
 #[derive(Clone, sqlx::FromRow)]
 struct AppRow {
     id: AppId,
@@ -126,6 +144,7 @@ struct AppRow {
     uid: Option<Uid>,
     throttle_rate: Option<i32>,
     version: i64,
+    operational: bool,
 }
 
 /// The applications that some keys may mean, as they are now.
@@ -155,7 +174,8 @@ impl Apps {
 }
 
 async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
-    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, version FROM application WHERE deleted_at IS NULL AND";
+    const COLUMNS: &str =
+        "SELECT id, org, uid, throttle_rate, version, operational FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for (_, app) in keys {
         match app {
@@ -218,6 +238,7 @@ async fn load(tx: &mut Tx, master: &MasterKey, apps: &[&AppRow]) -> Result<Vec<A
         id: app.id,
         org: app.org.clone(),
         version: app.version,
+        operational: app.operational,
         endpoints: endpoints.remove(&app.id).unwrap_or_default(),
     };
     Ok(apps.iter().map(view).collect())

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::codec::{self, ENDPOINT, EndpointRow};
 use super::directory::open_secret;
 use super::error::is_taken;
-use super::signals::Signal;
+use super::operational::{self, Happening, What};
+use super::signals::{Admission, Signal};
 use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read, record};
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use crate::domain::operational::{DisabledBy, Kind};
 use crate::domain::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time};
 
@@ -37,15 +39,18 @@ impl Store {
         if !applications::hold(&mut tx, tenant, app).await? {
             return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
         }
-        check_event_types(&mut tx, &tenant.org, &endpoint.spec).await?;
+        check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
         const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
                  extra_signatures, headers, metadata)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
         self.add_secret(&mut tx, endpoint.id, secret, now).await?;
+        let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+        let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
         Ok(endpoint)
     }
 
@@ -67,17 +72,37 @@ impl Store {
             (false, _) => None,
             (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
         };
+        let mut what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: spec.uid.clone() }];
+        if spec.disabled && !before.spec.disabled {
+            what.push(What::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
+        }
         let endpoint = Endpoint { spec, disabled_reason: reason, updated_at: now, ..before };
-        check_event_types(&mut tx, &tenant.org, &endpoint.spec).await?;
+        check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
         const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                  disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
                  timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
                  metadata = $18, failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
+        let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
         Ok(Some(endpoint))
+    }
+
+    /// Tells the organization what was done to one of its endpoints, inside `tx`; to be [admitted](operational::admit) after the commit.
+    async fn tell_of(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        endpoint: &Endpoint,
+        at: Time,
+        what: Vec<What>,
+    ) -> Result<Vec<Admission>, StoreError> {
+        let (app, id) = (endpoint.app_id, endpoint.id);
+        let happening = |what| Happening { org: tenant.org.clone(), app, endpoint: id, at, what };
+        operational::tell(&self.inner, tx, what.into_iter().map(happening).collect()).await
     }
 
     /// The endpoint inside `tx`, with its application held, so that it stays as it is until the commit.
@@ -204,16 +229,17 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        if self.held(&mut tx, tenant, app, id).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
         const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, unburied = 1
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         let changed = on!(tx, db => {
             sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
         })?;
+        let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
+        let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
         Ok(changed > 0)
     }
 
@@ -299,22 +325,27 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn disable_failing(&self, since: Time, now: Time) -> Result<Vec<EndpointId>, StoreError> {
-        const SQL: &str = "SELECT id, app_id FROM endpoint
-             WHERE failing_since IS NOT NULL AND failing_since < $1 AND disabled = FALSE AND deleted_at IS NULL LIMIT 100";
+        const SQL: &str = "SELECT e.id, e.app_id, p.org FROM endpoint e JOIN application p ON p.id = e.app_id
+             WHERE e.failing_since IS NOT NULL AND e.failing_since < $1 AND e.disabled = FALSE AND e.deleted_at IS NULL
+             LIMIT 100";
         let mut tx = self.begin().await?;
-        let mut rows: Vec<(EndpointId, AppId)> = on!(tx, db => sqlx::query_as(SQL).bind(since).fetch_all(db).await)?;
+        let mut rows: Vec<(EndpointId, AppId, OrgId)> =
+            on!(tx, db => sqlx::query_as(SQL).bind(since).fetch_all(db).await)?;
         rows.sort_unstable();
-        applications::touch(&mut tx, rows.iter().map(|(_, app)| *app)).await?;
-        let mut disabled = Vec::with_capacity(rows.len());
-        for (endpoint, _) in &rows {
-            if record::disable(&mut tx, *endpoint, DisabledReason::Failing, now).await? {
+        applications::touch(&mut tx, rows.iter().map(|(_, app, _)| *app)).await?;
+        let (mut disabled, mut happened) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (endpoint, app, org) in &rows {
+            if let Some(what) = record::disable(&mut tx, *endpoint, DisabledReason::Failing, now).await? {
                 disabled.push(*endpoint);
+                happened.push(Happening { org: org.clone(), app: *app, endpoint: *endpoint, at: now, what });
             }
         }
+        let told = operational::tell(&self.inner, &mut tx, happened).await?;
         tx.commit().await?;
-        for (_, app) in &rows {
+        for (_, app, _) in &rows {
             self.inner.signals.send(Signal::Changed(*app));
         }
+        operational::admit(&self.inner, told);
         Ok(disabled)
     }
 
@@ -327,9 +358,17 @@ impl Store {
     }
 }
 
-/// A filter names only event types that are in the catalog.
-async fn check_event_types(tx: &mut Tx, org: &OrgId, spec: &EndpointSpec) -> Result<(), StoreError> {
+/// A filter names only event types that are in the catalog; one of the operational application's, only operational events.
+async fn check_event_types(tx: &mut Tx, org: &OrgId, app: AppId, spec: &EndpointSpec) -> Result<(), StoreError> {
     let Some(wanted) = &spec.event_types else { return Ok(()) };
+    if operational::is_operational(tx, org, app).await? {
+        let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !Kind::known(name)).collect();
+        let reason = || format!("these are no operational events: {}", unknown.join(", "));
+        return match unknown.is_empty() {
+            true => Ok(()),
+            false => Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason())])),
+        };
+    }
     let found: Vec<String> = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str =

@@ -25,6 +25,7 @@ pub mod event_types;
 pub mod keys;
 pub mod messages;
 pub mod once;
+pub mod operational;
 pub mod outbox;
 pub mod page;
 mod postgres;

@@ -14,11 +14,14 @@ use sqlx::FromRow;
 use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
-use super::{Store, StoreError, Tx, applications, codec, on, rollups, sqlite};
+use super::operational::{self, What};
+use super::signals::Admission;
+use super::{Inner, Store, StoreError, Tx, applications, codec, on, rollups, sqlite};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Next, Progress};
 use crate::domain::endpoint::DisabledReason;
-use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::operational::DisabledBy;
+use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 
 /// An attempt that was made, and what it makes of its delivery.
 #[derive(Clone, Debug)]
@@ -67,13 +70,17 @@ pub(super) enum Care {
     Telling,
 }
 
+/// What came of a batch, and what it makes the engine tell the organizations, after the commit.
+pub(super) type Recording = (Vec<Recorded>, Vec<Admission>);
+
 /// Records `finished` inside `tx`. `None`: not everything was as [expected](Care::Expecting), so `tx` is to be rolled back and all of it
 /// done again with [`Care::Telling`].
 pub(super) async fn record_in(
+    inner: &Inner,
     tx: &mut Tx,
     finished: &[Finished],
     care: Care,
-) -> Result<Option<Vec<Recorded>>, StoreError> {
+) -> Result<Option<Recording>, StoreError> {
     let epochs = epochs(tx, finished).await?;
     let current = |one: &Finished| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
     let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
@@ -101,13 +108,17 @@ pub(super) async fn record_in(
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
     note_health(tx, &new).await?;
+    let mut happened = operational::of_records(finished, &recorded);
     for (endpoint, one) in disabled {
-        if let Some(reason) = one.disable {
-            disable(tx, endpoint, reason, one.attempt.at).await?;
+        if let Some(reason) = one.disable
+            && let Some(what) = disable(tx, endpoint, reason, one.attempt.at).await?
+        {
+            happened.push(operational::of_record(one, what));
         }
     }
+    let told = operational::tell(inner, tx, happened).await?;
     rollups::add(tx, &new).await?;
-    Ok(Some(recorded))
+    Ok(Some((recorded, told)))
 }
 
 /// Two attempts of one delivery may wait in one batch (the store was away): each is a step of its own, in their order. Each round is
@@ -401,17 +412,17 @@ async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreErr
 }
 
 /// Disables an endpoint on behalf of the engine, which has [touched](applications::touch) its application. What is pending waits until
-/// somebody enables it again.
+/// somebody enables it again. Gives back what there is to tell of it; `None` if it was disabled or deleted before.
 pub(super) async fn disable(
     tx: &mut Tx,
     endpoint: EndpointId,
     reason: DisabledReason,
     at: Time,
-) -> Result<bool, StoreError> {
+) -> Result<Option<What>, StoreError> {
     const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, updated_at = $3
-         WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL";
-    let changed = on!(tx, db => {
-        sqlx::query(SQL).bind(endpoint).bind(reason.word()).bind(at).execute(db).await.map(|done| done.rows_affected())
+         WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL RETURNING uid, failing_since";
+    let done: Option<(Option<Uid>, Option<Time>)> = on!(tx, db => {
+        sqlx::query_as(SQL).bind(endpoint).bind(reason.word()).bind(at).fetch_optional(db).await
     })?;
-    Ok(changed > 0)
+    Ok(done.map(|(uid, fail_since)| What::Disabled { by: DisabledBy::Automatic, uid, fail_since }))
 }

@@ -55,6 +55,16 @@ impl Counts {
         self.latency[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < millis)] += 1;
     }
 
+    fn subtract(&mut self, part: &Counts) {
+        self.delivered -= part.delivered;
+        self.failed -= part.failed;
+        self.retried -= part.retried;
+        self.dead -= part.dead;
+        for (all, one) in self.latency.iter_mut().zip(part.latency) {
+            *all -= one;
+        }
+    }
+
     fn columns(&self) -> [i64; COUNTS] {
         let mut columns = [0; COUNTS];
         columns[..4].copy_from_slice(&[self.delivered, self.failed, self.retried, self.dead]);
@@ -159,7 +169,8 @@ impl From<Row> for Minute {
 }
 
 impl Store {
-    /// The minutes since `since` in which something was attempted, oldest first: of one endpoint, or of the whole organization.
+    /// The minutes since `since` in which something was attempted, oldest first: of one endpoint, or of the whole organization, but for
+    /// what went to its operational endpoints.
     ///
     /// # Errors
     /// The store is away.
@@ -170,10 +181,32 @@ impl Store {
         since: Time,
     ) -> Result<Vec<Minute>, StoreError> {
         const SQL: &str = "SELECT * FROM rollup WHERE org = $1 AND endpoint_id = $2 AND minute >= $3 ORDER BY minute";
-        let scope = endpoint.map_or(Uuid::nil(), |endpoint| endpoint.0);
+        let (scope, since) = (endpoint.map_or(Uuid::nil(), |endpoint| endpoint.0), since.floor(MINUTE));
+        // First, so that what is recorded meanwhile is not taken out of a sum that it is not in.
+        let told = if endpoint.is_some() { Vec::new() } else { self.operational_minutes(tenant, since).await? };
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(SQL).bind(&tenant.org).bind(scope).bind(since.floor(MINUTE)).fetch_all(db).await
+            sqlx::query_as(SQL).bind(&tenant.org).bind(scope).bind(since).fetch_all(db).await
         })?;
+        let mut minutes: Vec<Minute> = rows.into_iter().map(Minute::from).collect();
+        for Minute { minute, counts } in told {
+            if let Ok(place) = minutes.binary_search_by_key(&minute, |one| one.minute) {
+                minutes[place].counts.subtract(&counts);
+            }
+        }
+        minutes.retain(|one| one.counts != Counts::default());
+        Ok(minutes)
+    }
+
+    /// The same of what went to the organization's operational endpoints, each minute of each endpoint by itself. It is told apart here and
+    /// not where it is counted: an attempt does not know what it was for, and this is asked for rarely.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn operational_minutes(&self, tenant: &Tenant, since: Time) -> Result<Vec<Minute>, StoreError> {
+        const SQL: &str = "SELECT * FROM rollup WHERE org = $1 AND minute >= $2 AND endpoint_id IN
+                 (SELECT id FROM endpoint WHERE app_id = (SELECT id FROM application WHERE org = $1 AND operational))";
+        let rows: Vec<Row> =
+            read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(since.floor(MINUTE)).fetch_all(db).await)?;
         Ok(rows.into_iter().map(Minute::from).collect())
     }
 }

@@ -15,7 +15,7 @@ use super::record::{Care, Finished, Recorded, record_in};
 use super::relay::relay_in;
 use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
-use super::{Engine, Inner, StoreError, Tx};
+use super::{Engine, Inner, StoreError, Tx, operational};
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
 const BATCH: usize = 512;
@@ -252,15 +252,20 @@ async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Record
 
 async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreError> {
     let mut tx = inner.begin().await?;
-    let recorded = record_in(&mut tx, std::slice::from_ref(one), Care::Telling).await?;
+    let nothing = || StoreError::Refused("nothing was recorded".into());
+    let finished = std::slice::from_ref(one);
+    let (recorded, told) = record_in(inner, &mut tx, finished, Care::Telling).await?.ok_or_else(nothing)?;
     tx.commit().await?;
-    recorded.into_iter().flatten().next().ok_or_else(|| StoreError::Refused("nothing was recorded".into()))
+    operational::admit(inner, told);
+    recorded.into_iter().next().ok_or_else(nothing)
 }
 
 /// What a transaction stored, in the order of its batch's kinds.
 struct Stored {
     accepted: Option<Accepted>,
     recorded: Vec<Vec<Recorded>>,
+    /// What the records make the engine tell the organizations.
+    told: Vec<Admission>,
     relayed: Vec<(Relayed, Vec<Admission>)>,
 }
 
@@ -273,7 +278,7 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write], care: Care) -> Resul
             _ => None,
         })
         .collect();
-    let mut stored = Stored { accepted: None, recorded: Vec::new(), relayed: Vec::new() };
+    let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
         stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items).await?);
     }
@@ -285,11 +290,12 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write], care: Care) -> Resul
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            let Some(recorded) = record_in(&mut tx, finished, care).await? else {
+            let Some((recorded, told)) = record_in(inner, &mut tx, finished, care).await? else {
                 tx.roll_back().await?;
                 return Ok(None);
             };
             stored.recorded.push(recorded);
+            stored.told.extend(told);
         }
     }
     tx.commit().await?;
@@ -316,6 +322,7 @@ impl Stored {
         if !due.is_empty() {
             inner.signals.send(Signal::Accepted(due));
         }
+        operational::admit(inner, self.told);
         for write in batch {
             match write {
                 Write::Accept(_, answer) => drop(answer.send(verdicts.next().ok_or_else(gone))),

@@ -313,7 +313,6 @@ async fn what_is_around(world: World) {
         ("GET", "/background-task"),
         ("POST", "/event-type/import/openapi"),
         ("GET", "/app/a/poller/p/consumer/c"),
-        ("PUT", "/operational-webhook/endpoint/e"),
     ] {
         let later = world.call_as(&world.token, method, path, None).await.expect(501);
         assert_eq!(later["code"], "not_implemented", "{method} {path}");

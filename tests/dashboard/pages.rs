@@ -280,6 +280,43 @@ async fn insert_into_outbox(house: &House) {
 }
 
 #[tokio::test]
+async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        assert!(!browser.page("/").await.contains("Operational webhooks"), "nobody listens");
+        assert!(words(&browser.page("/operational").await).contains("Nobody listens"));
+        let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
+        let ears = house.endpoint(&told, "https://ops.example/hook").await;
+        assert!(words(&browser.page("/operational").await).contains("Nothing was told yet"));
+        let acme = house.app("Acme").await;
+        house.endpoint(&acme, "https://a.example/hook").await;
+        let wants = sendoff::store::deliveries::LaneWants { endpoint: ears.id, fresh: 9, retries: 9 };
+        let id = house.store.waiting(&[wants]).await.unwrap()[0].message_id;
+        let message = house.store.load_messages(&[id]).await.unwrap().remove(0);
+        let at = house.ago(MINUTE * 5);
+        house
+            .tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())])
+            .await;
+
+        let page = words(&browser.page("/").await);
+        assert!(page.contains("In the last hour 0 delivered, 0 failed, 0 being retried, 0 dead."), "{page}");
+        assert!(page.contains("Operational webhooks 0 delivered, 2 failed") && page.contains("Nothing was sent yet"));
+        assert_eq!(rows(&browser.page("/deliveries?state=dead").await), 0);
+        let page = browser.page("/operational").await;
+        assert_eq!(rows(&page), 2);
+        let text = words(&page);
+        assert!(text.contains("0 attempts arrived and 2 failed") && text.contains("hears of everything"), "{text}");
+        let path = format!("/messages/{}/{id}", told.id);
+        assert!(page.contains(&path));
+        let message = browser.page(&path).await;
+        assert!(words(&message).contains("endpoint.created to Operational webhooks"), "{message}");
+        let form = [("csrf", field(&message, "csrf")), ("endpoint", ears.id.to_string())];
+        let done = browser.post(&format!("{path}/resend"), &form).await;
+        assert_eq!(location(&done), format!("{path}?notice=resent"));
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
     for house in both().await {
         let browser = house.sign_in().await;

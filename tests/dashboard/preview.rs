@@ -6,6 +6,7 @@ use std::time::Duration;
 use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::store::deliveries::LaneWants;
 
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 
@@ -14,6 +15,7 @@ use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 async fn preview() {
     let full = at("http://localhost").await;
     seed(&full).await;
+    listen(&full).await;
     let empty = at("http://localhost").await;
     for (name, house) in [("full", &full), ("empty", &empty)] {
         for _ in 0..4 {
@@ -27,6 +29,35 @@ const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_
 "customer":{"name":"Ada Lovelace","email":"ada@example.com","address":{"line1":"12 St James's Square","city":"London","country":"GB"}},
 "lines":[{"description":"Team plan, November","quantity":3,"unit_amount":1200.50,"period":{"start":1761955200,"end":1764547200}},
 {"description":"Überstunden / 残業","quantity":1,"unit_amount":600,"tags":[]}]}"#;
+
+/// What the organization is told: two operational endpoints, one of them gone.
+async fn listen(house: &House) {
+    let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
+    let ops = house.endpoint(&told, "https://ops.acme.example/sendoff/told").await;
+    let spec = EndpointSpec {
+        url: "https://pager.acme.example/".into(),
+        description: "Wakes whoever is on call".into(),
+        event_types: Some(vec!["endpoint.disabled".into(), "message.attempt.exhausted".into()]),
+        disabled: true,
+        ..EndpointSpec::default()
+    };
+    house.endpoint_with(&told, spec).await;
+    let new = house.app("Initech").await;
+    for n in 0..4u64 {
+        house.endpoint(&new, &format!("https://initech.example/{n}")).await;
+    }
+    let wants = LaneWants { endpoint: ops.id, fresh: 9, retries: 9 };
+    let ids: Vec<_> = house.store.waiting(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
+    for (n, message) in house.store.load_messages(&ids).await.unwrap().iter().enumerate() {
+        let ago = |minutes: u32| house.ago(MINUTE * (40 - minutes - n as u32 * 5));
+        let failed = |at, next| Try::answered(at, 503, "try again", next);
+        match n {
+            0 => house.tries(message, &ops, [failed(ago(0), dead())]).await,
+            1 => house.tries(message, &ops, [failed(ago(0), retry(ago(1), 1)), Try::delivered(ago(1), 40)]).await,
+            _ => house.tries(message, &ops, [Try::delivered(ago(0), 31)]).await,
+        }
+    }
+}
 
 async fn seed(house: &House) {
     let acme = house.app("Acme GmbH").await;

@@ -5,6 +5,7 @@ mod support;
 
 mod delivering;
 mod house;
+mod operational;
 mod outage;
 mod pacing;
 mod python;

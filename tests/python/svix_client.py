@@ -26,6 +26,8 @@ from svix.api import (
     MessageGetOptions,
     MessageIn,
     MessageListOptions,
+    OperationalWebhookEndpointIn,
+    OperationalWebhookEndpointListOptions,
     Svix,
     SvixOptions,
 )
@@ -33,6 +35,11 @@ from svix.api.endpoint import EndpointUpsertIn
 from svix.api.errors.http_error import HttpError
 from svix.api.errors.http_validation_error import HTTPValidationError
 from svix.api.event_type import EventTypeDeleteOptions, EventTypeUpsertIn
+from svix.api.operational_webhook_endpoint import (
+    OperationalWebhookEndpointHeadersIn,
+    OperationalWebhookEndpointSecretIn,
+    OperationalWebhookEndpointUpsertIn,
+)
 from svix.models import MessageStatus, MessageStatusText, Ordering, StatusCodeClass
 
 HERE = "http://127.0.0.1:9/hook"
@@ -194,6 +201,37 @@ def attempts(endpoint):
         svix.message_attempt.resend("tried", "nothing", endpoint)
 
 
+def operational_webhooks():
+    ops = svix.operational_webhook.endpoint
+    assert ops.list().data == []
+    made = ops.create(OperationalWebhookEndpointIn(
+        url=HERE, uid="ops", description="d", event_types=["endpoint.disabled"], throttle_rate=5, metadata={"a": "b"},
+        headers={"x-team": "ops", "x-api-key": "hush"},
+    ))
+    assert made.id.startswith("ep_") and made.event_types == ["endpoint.disabled"] and made.throttle_rate == 5
+    assert ops.get("ops") == made and ops.get(made.id) == made
+    headers = ops.get_headers("ops")
+    assert (headers.headers, headers.sensitive) == ({"x-team": "ops"}, ["x-api-key"])
+    ops.set_headers("ops", OperationalWebhookEndpointHeadersIn(headers={"x-team": "other"}))
+    assert ops.get_headers("ops").headers == {"x-team": "other"}
+    replaced = ops.upsert("ops", OperationalWebhookEndpointUpsertIn(url=HERE + "2", disabled=True))
+    assert (replaced.id, replaced.url, replaced.disabled, replaced.event_types) == (made.id, HERE + "2", True, None)
+    second = ops.upsert("second", OperationalWebhookEndpointUpsertIn(url=HERE))
+    assert [found.id for found in ops.list().data] == [made.id, second.id]
+    newest = ops.list(OperationalWebhookEndpointListOptions(limit=1, order=Ordering.DESCENDING))
+    assert [found.id for found in newest.data] == [second.id] and not newest.done and newest.iterator
+    key = ops.get_secret("ops").key
+    ops.rotate_secret("ops", OperationalWebhookEndpointSecretIn(grace_period_seconds=60))
+    assert ops.get_secret("ops").key.startswith("whsec_") and ops.get_secret("ops").key != key
+    with refused(422, loc=["body", "eventTypes"]):
+        ops.create(OperationalWebhookEndpointIn(url=HERE, event_types=["invoice.paid"]))
+    assert {found.uid for found in svix.application.list().data} == {"tried", "acme"}
+    ops.delete("ops")
+    ops.delete(second.id)
+    with refused(404, "not_found"):
+        ops.get("ops")
+
+
 def strangers():
     stranger = Svix("nonsense", SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
     with refused(401, "authentication_failed"):
@@ -206,5 +244,6 @@ event_types()
 endpoints()
 messages()
 attempts(sys.argv[1])
+operational_webhooks()
 strangers()
 print("all is well")

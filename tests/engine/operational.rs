@@ -1,0 +1,125 @@
+//! What happens to endpoints and deliveries arrives at the organization's own receiver: signed, tried again, each event once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use sendoff::domain::backoff::Schedule;
+use sendoff::domain::delivery::State;
+use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
+use sendoff::domain::secret::{Secret, SignatureType};
+use sendoff::domain::time::Clock;
+use sendoff::domain::{AppId, EndpointId};
+use sendoff::store::EndpointRef;
+
+use crate::house::{House, Kind, on_both};
+use crate::signing::official;
+use crate::support::{Answer, Receiver, SOON, eventually};
+
+on_both! {
+    each_of_the_seven_arrives_once_though_its_receiver_fails_first
+    an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told
+}
+
+fn schedule(waits: usize) -> Option<Schedule> {
+    Some(Schedule::new("retrySchedule", vec![Duration::from_millis(20); waits]).unwrap())
+}
+
+/// A receiver that refuses each message once.
+fn hard_of_hearing() -> Receiver {
+    let heard: Mutex<HashSet<String>> = Mutex::default();
+    Receiver::start(move |request| {
+        let id = request.header("webhook-id").unwrap_or_default().to_owned();
+        let first = heard.lock().unwrap().insert(id);
+        if first { Answer::status(503) } else { Answer::ok() }
+    })
+}
+
+/// An operational endpoint at `receiver`.
+async fn listener(house: &House, receiver: &Receiver) -> (AppId, EndpointId, Secret) {
+    let app = house.store.make_operational_application(&house.tenant, Clock.now()).await.unwrap().id;
+    let secret = Secret::generate(SignatureType::Hmac256);
+    let spec = EndpointSpec { url: receiver.url("/ops"), ..Default::default() };
+    let made = house.store.create_endpoint(&house.tenant, app, spec, &secret, Clock.now()).await.unwrap();
+    (app, made.id, secret)
+}
+
+async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Kind) {
+    let house = House::busy(kind).await;
+    let ears = hard_of_hearing();
+    let (.., secret) = listener(&house, &ears).await;
+    let bad = |status| move |_: &_| Answer::status(status);
+    let flaky = Receiver::script([500, 500, 500, 500, 200].map(Answer::status));
+    let (dead, gone) = (Receiver::start(bad(500)), Receiver::start(bad(410)));
+    let make = async |receiver: &Receiver, waits| {
+        let spec = EndpointSpec { url: receiver.url("/"), retry_schedule: schedule(waits), ..Default::default() };
+        house.endpoint_with(spec).await.0
+    };
+    let (flaky, dead, gone) = (make(&flaky, 9).await, make(&dead, 1).await, make(&gone, 1).await);
+    let message = house.send("{\"amount\": 12.50}").await;
+    eventually("every delivery has come to its end", SOON, async || {
+        let deliveries = house.deliveries(message.id).await;
+        (deliveries.len() == 3 && deliveries.iter().all(|one| !one.state.pending())).then_some(())
+    })
+    .await;
+    house.update(flaky.id, EndpointSpec { description: "new".into(), ..flaky.spec.clone() }).await;
+    assert!(house.store.delete_endpoint(&house.tenant, house.app.id, dead.id, Clock.now()).await.unwrap());
+
+    let mut wanted = vec![
+        ("endpoint.created", flaky.id),
+        ("endpoint.created", dead.id),
+        ("endpoint.created", gone.id),
+        ("message.attempt.failing", flaky.id),
+        ("message.attempt.recovered", flaky.id),
+        ("message.attempt.exhausted", dead.id),
+        ("endpoint.disabled", gone.id),
+        ("endpoint.updated", flaky.id),
+        ("endpoint.deleted", dead.id),
+    ];
+    let received = ears.wait_for(2 * wanted.len(), SOON).await;
+    // Of each message two requests, the same but for the time of the attempt.
+    let mut told: BTreeMap<&str, Vec<serde_json::Value>> = BTreeMap::new();
+    for request in &received {
+        assert!(official(&secret, request), "{}", request.text());
+        let body = serde_json::from_slice(&request.body).unwrap();
+        told.entry(request.header("webhook-id").unwrap()).or_default().push(body);
+    }
+    let mut events = Vec::new();
+    for bodies in told.into_values() {
+        assert!(bodies.len() == 2 && bodies[0] == bodies[1], "{bodies:?}");
+        let data = &bodies[0]["data"];
+        assert_eq!(data["appId"], house.app.id.to_string());
+        let about_message = bodies[0]["type"].as_str().unwrap().starts_with("message");
+        assert_eq!(data.get("msgId").is_some(), about_message);
+        events.push(format!("{} {}", bodies[0]["type"].as_str().unwrap(), data["endpointId"].as_str().unwrap()));
+    }
+    let mut wanted: Vec<String> = wanted.drain(..).map(|(kind, endpoint)| format!("{kind} {endpoint}")).collect();
+    events.sort();
+    wanted.sort();
+    assert_eq!(events, wanted);
+}
+
+async fn an_operational_endpoint_that_is_gone_is_disabled_and_nobody_is_told(kind: Kind) {
+    let house = House::busy(kind).await;
+    let (well, gone) = (Receiver::ok(), Receiver::start(|_| Answer::status(410)));
+    listener(&house, &well).await;
+    let (app, gone_id, _) = listener(&house, &gone).await;
+    let customer = Receiver::ok();
+    house.endpoint(customer.url("/")).await;
+    eventually("it is disabled", SOON, async || {
+        let found = house.store.endpoint(&house.tenant, app, &EndpointRef::Id(gone_id)).await.unwrap().unwrap();
+        (found.disabled_reason == Some(DisabledReason::Gone)).then_some(())
+    })
+    .await;
+    // Whatever had been told of it would have come before this.
+    house.endpoint(customer.url("/second")).await;
+    let message = house.send_as("invoice.paid", &[], "{}").await;
+    eventually("both deliveries are made", SOON, async || {
+        let deliveries = house.deliveries(message.id).await;
+        deliveries.iter().all(|one| one.state == State::Delivered).then_some(())
+    })
+    .await;
+    let told: Vec<String> = well.wait_for(2, SOON).await.iter().map(|request| request.text()).collect();
+    assert!(told.len() == 2 && told.iter().all(|text| text.contains("\"endpoint.created\"")), "{told:?}");
+    assert_eq!(gone.count(), 1, "what comes later passes by it");
+}
