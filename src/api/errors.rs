@@ -204,7 +204,9 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         match refusal {
             Refusal::UnknownApplication(_) => ApiError::not_found("application"),
-            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) => ApiError::conflict(refusal.to_string()),
+            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) | Refusal::Unreachable => {
+                ApiError::conflict(refusal.to_string())
+            }
             Refusal::Invalid(wrong) => ApiError::from(wrong),
         }
     }

@@ -48,7 +48,7 @@ impl Serialize for PayloadOut<'_> {
 }
 
 impl<'a> PayloadOut<'a> {
-    fn of(message: &'a Message, wanted: bool) -> Result<PayloadOut<'a>, ApiError> {
+    pub fn of(message: &'a Message, wanted: bool) -> Result<PayloadOut<'a>, ApiError> {
         if !wanted {
             return Ok(PayloadOut::LeftOut);
         }
@@ -108,7 +108,7 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     let app = call.app_ref()?;
     let wanted = call.query().flag("with_content", true)?;
     let (spec, payload) = read(&body)?;
-    let item = AcceptItem { tenant: Some(call.tenant.clone()), app, spec, at: call.now };
+    let item = AcceptItem { tenant: Some(call.tenant.clone()), app, only_endpoint: None, spec, at: call.now };
     let message = call.store().accept(item).await??;
     let payload = if wanted { PayloadOut::Written(payload) } else { PayloadOut::LeftOut };
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
@@ -127,7 +127,7 @@ pub(super) async fn list(call: Call) -> Answer {
     let (filter, wanted) = (filter(&query)?, query.flag("with_content", true)?);
     let app = call.app().await?;
     let page = call.store().messages(&call.tenant, app.id, &filter, &request).await?;
-    let list = ListOut::of(
+    let list = ListOut::of_scanned(
         &page,
         &request,
         |message| message.id,

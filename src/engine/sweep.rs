@@ -16,6 +16,9 @@ const BURY: i64 = 500;
 /// Up to how many pending deliveries are counted for the gauge.
 const COUNTED: i64 = 1_000_000;
 
+/// How long background work that has ended can be looked at.
+const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
+
 /// What the sweep goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
@@ -54,6 +57,7 @@ impl Sweep {
         }
         if round.is_multiple_of(60) {
             store.forget_logins(clock.now()).await?;
+            store.forget_background(clock.now().minus(REMEMBERED)).await?;
             store.forget_processes(clock.now().minus(Duration::from_secs(3600))).await?;
         }
         Ok(())

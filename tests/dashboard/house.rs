@@ -171,7 +171,13 @@ impl House {
             payload: payload.into(),
             occurred_at: None,
         };
-        let item = AcceptItem { tenant: Some(Tenant::org(app.org.clone())), app: app.id.into(), spec, at };
+        let item = AcceptItem {
+            tenant: Some(Tenant::org(app.org.clone())),
+            app: app.id.into(),
+            only_endpoint: None,
+            spec,
+            at,
+        };
         let message = self.store.accept(item).await.unwrap().unwrap();
         (*message).clone()
     }

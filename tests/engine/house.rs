@@ -17,6 +17,7 @@ use sendoff::engine::{Engine, EngineOptions};
 use sendoff::store::accept::AcceptItem;
 use sendoff::store::attempts::AttemptFilter;
 use sendoff::store::deliveries::DeliveryView;
+use sendoff::store::endpoints::Updated;
 use sendoff::store::{AppRef, Location, MessageRef, Order, PageRequest, Store, StoreOptions, Tenant};
 
 use super::support::{self, Postgres, SOON, SqliteFile, eventually};
@@ -104,7 +105,9 @@ impl House {
     }
 
     pub async fn update(&self, id: EndpointId, spec: EndpointSpec) {
-        self.store.update_endpoint(&self.tenant, self.app.id, id, spec, Clock.now()).await.unwrap().unwrap();
+        let before = self.store.endpoint(&self.tenant, self.app.id, &id.into()).await.unwrap().unwrap();
+        let done = self.store.update_endpoint(&self.tenant, &before, spec, Clock.now()).await.unwrap();
+        assert!(matches!(done, Updated::Done(_)), "{done:?}");
     }
 
     pub async fn send(&self, payload: &str) -> std::sync::Arc<Message> {
@@ -119,8 +122,13 @@ impl House {
             payload: payload.to_owned().into(),
             occurred_at: None,
         };
-        let item =
-            AcceptItem { tenant: Some(self.tenant.clone()), app: AppRef::Id(self.app.id), spec, at: Clock.now() };
+        let item = AcceptItem {
+            tenant: Some(self.tenant.clone()),
+            app: AppRef::Id(self.app.id),
+            only_endpoint: None,
+            spec,
+            at: Clock.now(),
+        };
         self.store.accept(item).await.unwrap().unwrap()
     }
 
