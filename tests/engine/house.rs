@@ -72,7 +72,12 @@ impl House {
 
     /// A store at `url` without an engine.
     pub async fn at(url: &str, file: Option<SqliteFile>) -> House {
-        let store = open(url, MasterKey::generate()).await;
+        House::at_with(url, file, MasterKey::generate()).await
+    }
+
+    /// The same under a key that another process has as well.
+    pub async fn at_with(url: &str, file: Option<SqliteFile>, master: MasterKey) -> House {
+        let store = open(url, master).await;
         let tenant = Tenant::org(OrgId::default_org());
         let spec = ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() };
         let app = store.create_application(&tenant, spec, Clock.now()).await.unwrap();
