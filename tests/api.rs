@@ -3,8 +3,16 @@
 
 mod support;
 
+#[path = "api/background.rs"]
+mod background;
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/endpoint_messages.rs"]
+mod endpoint_messages;
+#[path = "api/examples.rs"]
+mod examples;
+#[path = "api/headers.rs"]
+mod headers;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/once.rs"]

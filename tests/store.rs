@@ -16,8 +16,12 @@ mod accept;
 mod applications;
 #[path = "store/away.rs"]
 mod away;
+#[path = "store/background.rs"]
+mod background;
 #[path = "store/deliveries.rs"]
 mod deliveries;
+#[path = "store/endpoint_messages.rs"]
+mod endpoint_messages;
 #[path = "store/endpoints.rs"]
 mod endpoints;
 #[path = "store/event_types.rs"]

@@ -12,7 +12,7 @@ use super::message::{MessageOut, PayloadOut};
 use super::once::{Look, once};
 use super::query::{ListOut, Query};
 use crate::domain::attempt::Attempt;
-use crate::domain::delivery::State;
+use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::Message;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -22,26 +22,39 @@ use crate::store::{EndpointRef, Order, Page, PageRequest};
 
 /// The dialect's numbers and words for how an attempt or a delivery stands.
 #[derive(Clone, Copy)]
-enum Status {
+pub(super) enum Status {
     Success,
     Pending,
     Fail,
+    Canceled,
 }
 
 impl Status {
-    const fn code(self) -> u8 {
+    /// How a delivery stands. Clients that do not ask for `expanded` ones know of no canceled deliveries: to them they have failed.
+    pub const fn of(standing: Standing, expanded: bool) -> Status {
+        match standing {
+            Standing::Delivered => Status::Success,
+            Standing::Pending => Status::Pending,
+            Standing::Canceled if expanded => Status::Canceled,
+            Standing::Dead | Standing::Canceled => Status::Fail,
+        }
+    }
+
+    pub const fn code(self) -> u8 {
         match self {
             Status::Success => 0,
             Status::Pending => 1,
             Status::Fail => 2,
+            Status::Canceled => 4,
         }
     }
 
-    const fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Status::Success => "success",
             Status::Pending => "pending",
             Status::Fail => "fail",
+            Status::Canceled => "canceled",
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
+use crate::store::endpoints::Updated;
 use crate::store::{EndpointRef, Order};
 
 /// An endpoint, as it is given out.
@@ -218,6 +219,15 @@ pub(super) fn mismatch(field: &str, secret: &Secret, kind: SignatureType) -> Opt
     (secret.kind() != kind).then(|| Invalid::new(field, reason))
 }
 
+/// Nothing is sent to a disabled endpoint: what would wait there is better not asked for.
+///
+/// # Errors
+/// 422: it is disabled.
+pub(super) fn must_be_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
+    let reason = "is disabled, so nothing would be sent: enable it first";
+    if endpoint.spec.disabled { Err(ApiError::path("endpoint_id", Invalid::new("endpoint", reason))) } else { Ok(()) }
+}
+
 async fn vet(call: &Call, fields: &mut Fields<'_>, url: &str) {
     let wrong = match Url::parse(url) {
         Err(error) => Some(Invalid::new("url", format!("is not an absolute URL: {error}"))),
@@ -267,10 +277,7 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let named = EndpointRef::parse(call.part("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
     match (call.store().endpoint(&call.tenant, app.id, &named).await?, named) {
-        (Some(before), _) => {
-            let (spec, _) = read(&call, body.fields()?, For::Replace(&before.spec), None).await?;
-            replace(&call, &before, spec).await
-        }
+        (Some(before), _) => change(&call, &body, before, |before| For::Replace(before)).await,
         (None, EndpointRef::Uid(uid)) => make(&call, app.id, body.fields()?, Some(&uid)).await,
         (None, EndpointRef::Id(_)) => Err(ApiError::not_found("endpoint")),
     }
@@ -279,13 +286,27 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let before = call.endpoint(app.id).await?;
-    let (spec, _) = read(&call, body.fields()?, For::Patch(&before.spec), None).await?;
-    replace(&call, &before, spec).await
+    change(&call, &body, before, |before| For::Patch(before)).await
 }
 
-async fn replace(call: &Call, before: &Endpoint, spec: EndpointSpec) -> Answer {
-    let done = call.store().update_endpoint(&call.tenant, before.app_id, before.id, spec, call.now).await?;
-    out(StatusCode::OK, &done.ok_or_else(|| ApiError::not_found("endpoint"))?)
+/// How often a change is worked out anew because the endpoint has changed meanwhile.
+const TRIES: usize = 8;
+
+/// Makes of `before` what the body says; if that is no longer what the endpoint is, of what it is by then.
+async fn change(call: &Call, body: &Body, mut before: Endpoint, what: fn(&EndpointSpec) -> For<'_>) -> Answer {
+    let missing = || ApiError::not_found("endpoint");
+    for _ in 0..TRIES {
+        let (spec, _) = read(call, body.fields()?, what(&before.spec), None).await?;
+        match call.store().update_endpoint(&call.tenant, &before, spec, call.now).await? {
+            Updated::Done(endpoint) => return out(StatusCode::OK, &endpoint),
+            Updated::Gone => return Err(missing()),
+            Updated::Stale => {
+                let found = call.store().endpoint(&call.tenant, before.app_id, &before.id.into()).await?;
+                before = found.ok_or_else(missing)?;
+            }
+        }
+    }
+    Err(ApiError::conflict("the endpoint is being changed by others all the time: try again in a moment"))
 }
 
 pub(super) async fn delete(call: Call) -> Answer {

@@ -226,7 +226,9 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::UnknownApplication(_) => ApiError::not_found("application"),
             Refusal::Repeated => ApiError::repeated(),
-            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) => ApiError::conflict(refusal.to_string()),
+            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) | Refusal::Unreachable => {
+                ApiError::conflict(refusal.to_string())
+            }
             Refusal::Invalid(wrong) => ApiError::from(wrong),
         }
     }

@@ -83,7 +83,7 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
 }
 
 /// Whether the caller may know of it.
-fn offered(call: &Call, event_type: &EventType) -> bool {
+pub(super) fn offered(call: &Call, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || (!event_type.spec.archived && event_type.spec.feature_flags.is_empty())
 }
 

@@ -49,7 +49,7 @@ impl Serialize for PayloadOut<'_> {
 }
 
 impl<'a> PayloadOut<'a> {
-    fn of(message: &'a Message, wanted: bool) -> Result<PayloadOut<'a>, ApiError> {
+    pub fn of(message: &'a Message, wanted: bool) -> Result<PayloadOut<'a>, ApiError> {
         if !wanted {
             return Ok(PayloadOut::LeftOut);
         }
@@ -110,19 +110,28 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     let wanted = call.query().flag("with_content", true)?;
     let act = async |call: &Call| {
         let (spec, payload) = read(&body)?;
-        let item = AcceptItem { tenant: Some(call.tenant.clone()), app: app.clone(), spec, at: call.now, once: None };
+        let item = AcceptItem {
+            tenant: Some(call.tenant.clone()),
+            app: app.clone(),
+            only_endpoint: None,
+            spec,
+            at: call.now,
+            once: None,
+        };
         let message = call.store().accept(item).await??;
         let payload = if wanted { PayloadOut::Written(payload) } else { PayloadOut::LeftOut };
         json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
     };
-    let again = async |call: &Call, made: &str| {
-        let missing = || ApiError::not_found("message");
-        let named = MessageRef::parse(made).map_err(|_| missing())?;
-        let app = call.app().await?;
-        let message = call.store().message(&call.tenant, app.id, &named).await?.ok_or_else(missing)?;
-        json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, wanted)?))
-    };
-    once(call, body.bytes(), Look::Late, act, again).await
+    once(call, body.bytes(), Look::Late, act, async |call, made| accepted(call, made, wanted).await).await
+}
+
+/// The answer to a request that comes again, and made the message `made` the first time.
+pub(super) async fn accepted(call: &Call, made: &str, with_content: bool) -> Answer {
+    let missing = || ApiError::not_found("message");
+    let named = MessageRef::parse(made).map_err(|_| missing())?;
+    let app = call.app().await?;
+    let message = call.store().message(&call.tenant, app.id, &named).await?.ok_or_else(missing)?;
+    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)?))
 }
 
 pub(super) async fn read_one(call: Call) -> Answer {
@@ -138,7 +147,7 @@ pub(super) async fn list(call: Call) -> Answer {
     let (filter, wanted) = (filter(&query)?, query.flag("with_content", true)?);
     let app = call.app().await?;
     let page = call.store().messages(&call.tenant, app.id, &filter, &request).await?;
-    let list = ListOut::of(
+    let list = ListOut::of_scanned(
         &page,
         &request,
         |message| message.id,

@@ -8,27 +8,31 @@
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
-//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`event_type`], [`message`],
-//!   [`attempt`], [`operational`].
+//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
+//!   [`event_type`], [`message`], [`attempt`], [`background`]; [`operational`]; and [`stats`], [`example`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
 mod application;
 mod at;
 mod attempt;
 pub mod auth;
+mod background;
 mod body;
 mod call;
 mod endpoint;
 mod endpoint_headers;
+mod endpoint_message;
 mod endpoint_secret;
 mod errors;
 mod event_type;
+mod example;
 mod hs256;
 mod message;
 mod once;
 mod operational;
 pub mod probes;
 mod query;
+mod stats;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
@@ -74,6 +78,22 @@ pub fn routes(config: &mut ServiceConfig) {
         )
         .service(at("/app/{app}/endpoint/{endpoint}/secret").get(endpoint_secret::read))
         .service(at("/app/{app}/endpoint/{endpoint}/secret/rotate").post(endpoint_secret::rotate))
+        .service(
+            at("/app/{app}/endpoint/{endpoint}/headers")
+                .get(endpoint_headers::read)
+                .put(endpoint_headers::put)
+                .patch(endpoint_headers::patch),
+        )
+        .service(at("/app/{app}/endpoint/{endpoint}/msg").get(endpoint_message::list))
+        .service(at("/app/{app}/endpoint/{endpoint}/send-example").post(example::send))
+        .service(at("/app/{app}/endpoint/{endpoint}/stats").get(stats::of_endpoint))
+        .service(at("/app/{app}/endpoint/{endpoint}/attempt-stats").get(stats::attempts_of_endpoint))
+        .service(at("/app/{app}/stats/attempts").get(stats::attempts_of_application))
+        .service(at("/app/{app}/endpoint/{endpoint}/recover").post(background::recover))
+        .service(at("/app/{app}/endpoint/{endpoint}/replay-missing").post(background::replay_missing))
+        .service(at("/app/{app}/endpoint/{endpoint}/bulk-replay").post(background::bulk_replay))
+        .service(at("/background-task").get(background::list))
+        .service(at("/background-task/{id}").get(background::read_one))
         // Before the path of a message, which would take it for an event id.
         .service(at("/app/{app}/msg/expunge-all-contents").post(not_yet))
         .service(at("/app/{app}/msg/{msg}").get(message::read_one))
@@ -112,26 +132,16 @@ pub fn routes(config: &mut ServiceConfig) {
 /// Paths that the dialect has and a later release answers.
 fn later(config: &mut ServiceConfig) {
     config
-        .service(at("/app/{app}/endpoint/{endpoint}/headers").get(not_yet).put(not_yet).patch(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/msg").get(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/recover").post(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/replay-missing").post(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/bulk-replay").post(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/send-example").post(not_yet))
-        .service(at("/app/{app}/endpoint/{endpoint}/stats").get(not_yet))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_yet))
         .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(not_yet))
         .service(at("/app/{app}/msg/{msg}/content").delete(not_yet))
         .service(at("/app/{app}/msg/precheck/active").post(not_yet))
-        .service(at("/app/{app}/stats/attempts").get(not_yet))
         .service(at("/app/{app}/poller/{sink}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}/seek").post(not_yet))
         .service(at("/auth/app-portal-access/{app}").post(not_yet))
         .service(at("/auth/logout").post(not_yet))
-        .service(at("/background-task").get(not_yet))
-        .service(at("/background-task/{id}").get(not_yet))
         .service(at("/event-type/import/openapi").post(not_yet));
 }
 

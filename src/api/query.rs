@@ -5,7 +5,8 @@
 //! * [`ListOut`] – a page as it is given out: `{data, iterator, prevIterator, done}`.
 //!
 //! An **iterator** is the key to go on from; with a `-` before it, to walk back from. `iterator` is null at the end of the list;
-//! `prevIterator` is there whenever something is, since what is newer may have come meanwhile.
+//! `prevIterator` is there whenever something is, since what is newer may have come meanwhile. A filtered page may be short, or even
+//! empty, without being the last: `done` says that.
 
 use std::borrow::Cow;
 
@@ -14,8 +15,8 @@ use url::form_urlencoded;
 
 use super::errors::ApiError;
 use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
-use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
-use crate::store::{Order, Page, PageRequest};
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, ids};
+use crate::store::{Order, Page, PageRequest, Scanned};
 
 /// How many items a page has if nothing is said, and at most.
 const LIMIT: (usize, usize) = (50, 250);
@@ -138,7 +139,7 @@ macro_rules! listed_by_id {
     };
 }
 
-listed_by_id!(AppId, EndpointId, MessageId, AttemptId);
+listed_by_id!(AppId, EndpointId, MessageId, AttemptId, BackgroundId);
 
 /// A name may begin with `-`, which would walk back: then a `~`, which no name contains, stands before it.
 impl Listed for String {
@@ -171,13 +172,44 @@ impl<T> ListOut<T> {
         key: impl Fn(&I) -> K,
         out: impl FnMut(&'p I) -> T,
     ) -> ListOut<T> {
+        ListOut::new(&page.data, page.more, request, key, out)
+    }
+
+    /// Of a filtered page, which may have stopped before it was full: it goes on after what was looked at last.
+    pub fn of_scanned<'p, K: Listed, I>(
+        page: &'p Scanned<I, K>,
+        request: &PageRequest<K>,
+        key: impl Fn(&I) -> K,
+        out: impl FnMut(&'p I) -> T,
+    ) -> ListOut<T> {
+        let mut list = ListOut::new(&page.data, page.more, request, key, out);
+        if let Some(stopped) = &page.stopped {
+            let (on, back) = (stopped.write(), format!("-{}", stopped.write()));
+            if request.back {
+                list.prev_iterator = Some(back);
+                list.iterator.get_or_insert(on);
+            } else {
+                list.iterator = Some(on);
+                list.prev_iterator.get_or_insert(back);
+            }
+        }
+        list
+    }
+
+    fn new<'p, K: Listed, I>(
+        data: &'p [I],
+        more: bool,
+        request: &PageRequest<K>,
+        key: impl Fn(&I) -> K,
+        out: impl FnMut(&'p I) -> T,
+    ) -> ListOut<T> {
         // Who walks back came from somewhere: there is always more the other way.
-        let on = page.more || request.back;
+        let on = more || request.back;
         ListOut {
-            iterator: page.data.last().filter(|_| on).map(|last| key(last).write()),
-            prev_iterator: page.data.first().map(|first| format!("-{}", key(first).write())),
-            done: !page.more,
-            data: page.data.iter().map(out).collect(),
+            iterator: data.last().filter(|_| on).map(|last| key(last).write()),
+            prev_iterator: data.first().map(|first| format!("-{}", key(first).write())),
+            done: !more,
+            data: data.iter().map(out).collect(),
         }
     }
 }

@@ -111,6 +111,47 @@ impl DeadReason {
     }
 }
 
+/// How a delivery stands, as people ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    Delivered,
+    /// Waits for an attempt, or is being sent: in flight is not a state of the store.
+    Pending,
+    /// Given up, for whatever reason but the next.
+    Dead,
+    /// Given up because somebody canceled it.
+    Canceled,
+}
+
+impl Standing {
+    const ALL: [Standing; 4] = [Standing::Delivered, Standing::Pending, Standing::Dead, Standing::Canceled];
+
+    /// How a delivery in `state` stands, which is dead for `reason` if it is.
+    pub fn of(state: State, reason: Option<DeadReason>) -> Standing {
+        match state {
+            State::Fresh | State::Retry => Standing::Pending,
+            State::Delivered => Standing::Delivered,
+            State::Dead if reason == Some(DeadReason::Canceled) => Standing::Canceled,
+            State::Dead => Standing::Dead,
+        }
+    }
+
+    /// The word under which it is stored.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Standing::Delivered => "delivered",
+            Standing::Pending => "pending",
+            Standing::Dead => "dead",
+            Standing::Canceled => "canceled",
+        }
+    }
+
+    /// The standing of a stored word.
+    pub fn from_word(word: &str) -> Option<Standing> {
+        Standing::ALL.into_iter().find(|standing| standing.word() == word)
+    }
+}
+
 /// What the store keeps of a delivery's life, as its owner read it before an attempt; the default is that of one just accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -21,6 +21,56 @@ pub const URL_LIMIT: usize = 2_048;
 /// masked on reading.
 pub type Headers = BTreeMap<String, String>;
 
+/// What the name of a header contains, in any case, whose value is taken for a secret: `Authorization`, `Cookie`, `X-Api-Key`, …
+const SENSITIVE: [&str; 9] =
+    ["auth", "cookie", "credential", "key", "passwd", "password", "secret", "session", "token"];
+
+/// Whether the value of a header of this name is never given out.
+pub fn sensitive_header(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    SENSITIVE.iter().any(|part| lower.contains(part))
+}
+
+/// What is to become of an endpoint's own headers.
+#[derive(Clone, PartialEq, Eq)]
+pub enum HeaderChange {
+    /// These and no others.
+    Replace(Headers),
+    /// These beside or in place of those that are there, less some. Names are the same in any case.
+    Merge { set: Headers, delete: Vec<String> },
+}
+
+impl HeaderChange {
+    /// The headers that it makes of `before`.
+    pub fn apply(&self, before: &Headers) -> Headers {
+        match self {
+            HeaderChange::Replace(headers) => headers.clone(),
+            HeaderChange::Merge { set, delete } => {
+                let stays = |name: &str| !set.keys().chain(delete).any(|other| other.eq_ignore_ascii_case(name));
+                let kept = before.iter().filter(|(name, _)| stays(name));
+                kept.chain(set).map(|(name, value)| (name.clone(), value.clone())).collect()
+            }
+        }
+    }
+}
+
+/// Checks an endpoint's own headers.
+///
+/// # Errors
+/// Every rule that is broken. No value is quoted.
+pub fn check_headers(headers: &Headers) -> Result<(), Vec<Invalid>> {
+    let mut wrong = Vec::new();
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let (most, most_bytes) = HEADER_LIMIT;
+    if headers.len() > most || bytes > most_bytes {
+        wrong.push(Invalid::new("headers", format!("may have at most {most} entries and {most_bytes} bytes in all")));
+    }
+    for (name, value) in headers {
+        wrong.extend(signature::header_allowed("headers", name, value).err());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
 /// An endpoint as it is stored, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -113,23 +163,9 @@ impl EndpointSpec {
         if self.timeout.is_some_and(|timeout| !one_to_thirty.contains(&timeout)) {
             wrong.push(Invalid::new("requestTimeoutSeconds", "must be 1 to 30"));
         }
-        self.check_headers(&mut wrong);
+        wrong.extend(check_headers(&self.headers).err().into_iter().flatten());
         wrong.extend(signature::check_extras("extraSignatures", &self.extra_signatures, self.signature_type).err());
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-    }
-
-    fn check_headers(&self, wrong: &mut Vec<Invalid>) {
-        let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let (most, most_bytes) = HEADER_LIMIT;
-        if self.headers.len() > most || bytes > most_bytes {
-            wrong.push(Invalid::new(
-                "headers",
-                format!("may have at most {most} entries and {most_bytes} bytes in all"),
-            ));
-        }
-        for (name, value) in &self.headers {
-            wrong.extend(signature::header_allowed("headers", name, value).err());
-        }
     }
 }
 
@@ -167,6 +203,27 @@ mod tests {
         assert!(tuned.wants("a", &channels(&["z", "y"])) && !tuned.wants("a", &channels(&["z"])));
         assert!(!tuned.wants("a", &[]), "a message without channels passes by an endpoint that listens to some");
         assert!(!EndpointSpec { disabled: true, ..spec() }.wants("a", &[]));
+    }
+
+    #[test]
+    fn headers_merge_whatever_the_case_of_their_names() {
+        let of = |list: &[(&str, &str)]| -> Headers {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let before = of(&[("X-A", "1"), ("x-b", "2"), ("x-c", "3")]);
+        let merge = HeaderChange::Merge { set: of(&[("x-a", "9"), ("x-d", "4")]), delete: vec!["X-B".into()] };
+        assert_eq!(merge.apply(&before), of(&[("x-a", "9"), ("x-c", "3"), ("x-d", "4")]));
+        assert_eq!(HeaderChange::Replace(of(&[("x-z", "0")])).apply(&before), of(&[("x-z", "0")]));
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_taken_for_one() {
+        for name in ["Authorization", "cookie", "X-API-Key", "x-auth", "My-Secret-Thing", "x-session-id", "X-TOKEN"] {
+            assert!(sensitive_header(name), "{name}");
+        }
+        for name in ["x-tenant", "accept", "x-request-source"] {
+            assert!(!sensitive_header(name), "{name}");
+        }
     }
 
     #[test]

@@ -132,6 +132,10 @@ id!(
     /// An attempt: one HTTP POST of one delivery.
     AttemptId, "atmpt_"
 );
+id!(
+    /// Background work: what goes on behind the answer to a call. The prefix is the dialect's.
+    BackgroundId, "qtask_"
+);
 
 /// An organization: one environment of the SaaS team. Opaque text, `org_` and up to 60 letters and digits; one that is named by a
 /// valid token exists.

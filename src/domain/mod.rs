@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod delivery;
 pub mod endpoint;
 pub mod event_type;
+pub mod example;
 pub mod ids;
 pub mod invalid;
 pub mod message;
@@ -17,6 +18,6 @@ pub mod secret;
 pub mod signature;
 pub mod time;
 
-pub use ids::{AppId, AttemptId, EndpointId, MessageId, OrgId, Uid};
+pub use ids::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Uid};
 pub use invalid::Invalid;
 pub use time::Time;

@@ -7,12 +7,13 @@
 //! * the **loop** ([`steward`]) – feeds events to the lanes and does what they say: start sends, read the store.
 //! * **send** – one delivery, one POST. No transaction and no connection is held across it.
 //! * **record** – results go into the store in batches.
-//! * the **relay** – moves outbox rows through the door.
+//! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time.
 //! * **slots** – the leases under which this process sends. **sweep** – what is done now and then.
 //!
 //! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
 //! there.
 
+mod background;
 mod breaker;
 mod lane;
 mod lanes;
@@ -116,6 +117,7 @@ impl Engine {
             others: vec![
                 tokio::spawn(steward.run(inbox)),
                 tokio::spawn(record::run(store.clone(), results, events.clone())),
+                tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
                 tokio::spawn(sweep.run(store.clone(), clock, stopped)),
             ],
             store,

@@ -18,6 +18,9 @@ const FORGET: i64 = 1_000;
 /// Up to how many pending deliveries are counted for the gauge.
 const COUNTED: i64 = 1_000_000;
 
+/// How long background work that has ended can be looked at.
+const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
+
 /// What the sweep goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
@@ -59,6 +62,7 @@ impl Sweep {
             while store.forget_once(clock.now(), FORGET).await? == FORGET as u64 {
                 tokio::task::yield_now().await;
             }
+            store.forget_background(clock.now().minus(REMEMBERED)).await?;
             store.forget_processes(clock.now().minus(Duration::from_secs(3600))).await?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use super::signals::Admission;
 use super::{AppRef, Store, StoreError, Tenant, Tx, codec, sqlite};
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::secret::MasterKey;
-use crate::domain::{AppId, Invalid, MessageId, Time};
+use crate::domain::{AppId, EndpointId, Invalid, MessageId, Time};
 
 /// One message that wants in.
 #[derive(Clone, Debug)]
@@ -23,11 +23,21 @@ pub struct AcceptItem {
     /// Who brings it; `None` for the outbox, whose writers have the database's own leave.
     pub tenant: Option<Tenant>,
     pub app: AppRef,
+    /// The one endpoint that gets it, whatever its filters say; `None`: all that want it.
+    pub only_endpoint: Option<EndpointId>,
     pub spec: MessageSpec,
     /// When it came.
     pub at: Time,
     /// The call that brings it is to take effect once; see [`Store::once`].
     pub once: Option<Arc<Once>>,
+}
+
+impl AcceptItem {
+    /// Whether there is an endpoint to send it to, if it is for one alone.
+    fn reaches(&self, view: &AppView) -> bool {
+        let enabled = |only| view.endpoints.iter().any(|live| live.endpoint.id == only && !live.endpoint.spec.disabled);
+        self.only_endpoint.is_none_or(enabled)
+    }
 }
 
 /// Why a message was not let in.
@@ -43,6 +53,8 @@ pub enum Refusal {
     /// The caller's own id came before. What it stands for is in the store already: a repeat, harmless.
     #[error("a message with the event id {0} was accepted before")]
     Duplicate(String),
+    #[error("the one endpoint that this message is for is disabled or deleted")]
+    Unreachable,
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Invalid>),
 }
@@ -90,6 +102,7 @@ pub(super) async fn accept_in(
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // Hidden: what goes to the operational endpoints is made by `operational` alone.
             Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
+            Some(Ok(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
             Some(Ok(view)) => Ok((message(item, view.id), view.clone())),
             Some(Err(refusal)) => Err(refusal.clone()),
             None => Err(Refusal::UnknownApplication(item.app.to_string())),
@@ -100,10 +113,13 @@ pub(super) async fn accept_in(
     once::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
-    for draft in drafts {
+    for (item, draft) in items.iter().zip(drafts) {
         accepted.verdicts.push(draft.map(|(message, view)| {
             let message = Arc::new(message);
-            let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(&message.event_type, &message.channels);
+            let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
+                Some(only) => only == live.endpoint.id,
+                None => live.endpoint.spec.wants(&message.event_type, &message.channels),
+            };
             let endpoints = view.endpoints.iter().filter(wants).cloned().collect();
             accepted.admissions.push(Admission { message: message.clone(), endpoints });
             message
@@ -294,6 +310,7 @@ impl Refusal {
             Refusal::AmbiguousApplication(_) => "ambiguous_application",
             Refusal::Repeated => "repeated",
             Refusal::Duplicate(_) => "duplicate",
+            Refusal::Unreachable => "unreachable",
             Refusal::Invalid(_) => "invalid",
         }
     }

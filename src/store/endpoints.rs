@@ -8,10 +8,21 @@ use super::error::is_taken;
 use super::operational::{self, Happening, What};
 use super::signals::{Admission, Signal};
 use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read, record};
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::operational::{DisabledBy, Kind};
 use crate::domain::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time};
+
+/// What became of a change that was worked out on what the endpoint was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Updated {
+    /// The endpoint is this now.
+    Done(Endpoint),
+    /// Somebody else, or the engine, has changed it meanwhile: nothing was done.
+    Stale,
+    /// The tenant's application does not have it.
+    Gone,
+}
 
 impl Store {
     /// Makes an endpoint of `app` with `secret`.
@@ -54,20 +65,24 @@ impl Store {
         Ok(endpoint)
     }
 
-    /// Replaces what endpoint `id` is, keeping its secrets. `None` if the application does not have it.
+    /// Replaces what an endpoint is, keeping its secrets; only if it still is what it was `before`, when `spec` was worked out.
     ///
     /// # Errors
     /// The new uid is taken, an event type is not in the catalog, or the store is away.
     pub async fn update_endpoint(
         &self,
         tenant: &Tenant,
-        app: AppId,
-        id: EndpointId,
+        before: &Endpoint,
         spec: EndpointSpec,
         now: Time,
-    ) -> Result<Option<Endpoint>, StoreError> {
+    ) -> Result<Updated, StoreError> {
+        let app = before.app_id;
         let mut tx = self.begin().await?;
-        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(None) };
+        let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
+        if found != *before {
+            return Ok(Updated::Stale);
+        }
+        let before = found;
         let reason = match (spec.disabled, before.disabled_reason) {
             (false, _) => None,
             (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
@@ -88,7 +103,34 @@ impl Store {
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         operational::admit(&self.inner, told);
-        Ok(Some(endpoint))
+        Ok(Updated::Done(endpoint))
+    }
+
+    /// Changes an endpoint's own headers and nothing else of it. `false` if the tenant's application does not have it.
+    ///
+    /// # Errors
+    /// What would come of it breaks a rule, or the store is away.
+    pub async fn change_headers(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+        change: &HeaderChange,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+        let headers = change.apply(&before.spec.headers);
+        check_headers(&headers).map_err(StoreError::Invalid)?;
+        let sealed = codec::seal_headers(&self.inner.master, id, &headers)?;
+        const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4 WHERE id = $1 AND app_id = $2";
+        on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
+        let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
+        let told = self.tell_of(&mut tx, tenant, &before, now, what).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
+        Ok(true)
     }
 
     /// Tells the organization what was done to one of its endpoints, inside `tx`; to be [admitted](operational::admit) after the commit.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use sqlx::QueryBuilder;
+use uuid::Uuid;
 
 use super::codec::{self, MESSAGE, MessageRow};
-use super::{MessageRef, Page, PageRequest, Store, StoreError, Tenant, read};
+use super::page::SCAN;
+use super::{MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 
@@ -18,6 +20,20 @@ pub struct MessageFilter {
     pub before: Option<Time>,
     /// Accepted after this time.
     pub after: Option<Time>,
+}
+
+impl MessageFilter {
+    /// Whether it may pass over most of what it looks at.
+    fn selective(&self) -> bool {
+        *self != MessageFilter::default()
+    }
+
+    /// The ids between which everything lies that was accepted in its times. An id says when it was made: ids never lag behind, but
+    /// run ahead for as long as a clock that was set back has not caught up.
+    fn ids(&self) -> (MessageId, MessageId) {
+        let floor = MessageId::floor(self.after.unwrap_or(Time::ZERO));
+        (floor, self.before.map_or(MessageId(Uuid::max()), ceiling))
+    }
 }
 
 impl Store {
@@ -53,7 +69,8 @@ impl Store {
         row.map(MessageRow::message).transpose()
     }
 
-    /// The messages of the tenant's application; the newest first unless the page says otherwise.
+    /// The messages of the tenant's application; the newest first unless the page says otherwise. With a filter, a page looks at no
+    /// more than [`SCAN`] of them and may end short.
     ///
     /// # Errors
     /// The store is away.
@@ -63,11 +80,12 @@ impl Store {
         app: AppId,
         filter: &MessageFilter,
         page: &PageRequest<MessageId>,
-    ) -> Result<Page<Message>, StoreError> {
+    ) -> Result<Scanned<Message, MessageId>, StoreError> {
         if !tenant.sees(app) {
-            return Ok(Page { data: Vec::new(), more: false });
+            return Ok(Scanned::nothing());
         }
         let (compare, direction) = page.sql();
+        let end = if filter.selective() { self.end_of_scan(app, filter, page).await? } else { None };
         let rows: Vec<MessageRow> = read!(self, db => {
             let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE app_id = "));
             sql.push_bind(app).push(format!(" AND id {compare} ")).push_bind(page.bound());
@@ -83,20 +101,43 @@ impl Store {
             if let Some(channel) = &filter.channel {
                 sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
             }
-            // An id says when it was made, so times are ranges of the key too. Ids never lag behind, but run ahead for as long as a
-            // clock that was set back has not caught up.
+            // Times are ranges of the key too.
             if let Some(before) = filter.before {
-                let ceiling = MessageId::floor(before.plus(CLOCK_SET_BACK));
-                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling);
+                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
             }
             if let Some(after) = filter.after {
                 sql.push(" AND accepted_at > ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
+            }
+            if let Some(end) = end {
+                sql.push(format!(" AND NOT id {compare} ")).push_bind(end);
             }
             sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
             sql.build_query_as().fetch_all(db).await
         })?;
         let messages: Result<Vec<_>, _> = rows.into_iter().map(MessageRow::message).collect();
-        Ok(page.page(messages?))
+        Ok(Scanned::new(page.page(messages?), end))
+    }
+
+    /// The last message that a filtered page looks at; `None`: the list, or the filter's times, end before.
+    async fn end_of_scan(
+        &self,
+        app: AppId,
+        filter: &MessageFilter,
+        page: &PageRequest<MessageId>,
+    ) -> Result<Option<MessageId>, StoreError> {
+        let (compare, direction) = page.sql();
+        let (floor, ceiling) = filter.ids();
+        let start = match page.reading() {
+            Order::Ascending => page.bound().max(floor.0),
+            Order::Descending => page.bound().min(ceiling.0),
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM message WHERE app_id = $1 AND id {compare} $2 ORDER BY id {direction} LIMIT 1 OFFSET $3"
+        ));
+        let last = SCAN as i64 - 1;
+        let end: Option<MessageId> =
+            read!(self, db => sqlx::query_scalar(sql).bind(app).bind(start).bind(last).fetch_optional(db).await)?;
+        Ok(end.filter(|end| (floor..=ceiling).contains(end)))
     }
 
     /// The messages behind deliveries that are about to be sent.
@@ -126,6 +167,11 @@ impl Store {
 
 /// How far a clock may have been set back without messages missing from a list by time.
 const CLOCK_SET_BACK: Duration = Duration::from_secs(2 * 3_600);
+
+/// The id before which everything lies that was accepted before `time`.
+pub(super) fn ceiling(time: Time) -> MessageId {
+    MessageId::floor(time.plus(CLOCK_SET_BACK))
+}
 
 /// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.
 pub(super) fn on_channel(store: &Store) -> &'static str {

@@ -16,9 +16,11 @@
 pub mod accept;
 pub mod applications;
 pub mod attempts;
+pub mod background;
 mod codec;
 pub mod deliveries;
 pub mod directory;
+pub mod endpoint_messages;
 pub mod endpoints;
 mod error;
 pub mod event_types;
@@ -31,6 +33,7 @@ pub mod page;
 mod postgres;
 pub mod record;
 mod relay;
+mod replay;
 pub mod retention;
 pub mod rollups;
 pub mod signals;
@@ -49,7 +52,7 @@ use crate::domain::Time;
 use crate::domain::secret::MasterKey;
 
 pub use error::StoreError;
-pub use page::{Order, Page, PageRequest};
+pub use page::{Order, Page, PageRequest, Scanned};
 use postgres::Postgres;
 use sqlite::Sqlite;
 pub use tenant::{AppRef, EndpointRef, MessageRef, Tenant};

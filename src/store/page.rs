@@ -94,6 +94,32 @@ impl<T> Page<T> {
     }
 }
 
+/// How many rows are looked at for one page of a filtered list: what a filter costs that nothing matches.
+pub const SCAN: usize = 10_000;
+
+/// A page of a filtered list. It may end before it is full, because only [`SCAN`] rows are looked at for it.
+#[derive(Clone, Debug)]
+pub struct Scanned<T, K> {
+    pub data: Vec<T>,
+    /// Whether there are, or after such an end may be, more in the direction that was walked.
+    pub more: bool,
+    /// The last key that was looked at, where that is why the page ended: go on after it.
+    pub stopped: Option<K>,
+}
+
+impl<T, K> Scanned<T, K> {
+    /// Nothing, and nothing more.
+    pub(super) fn nothing() -> Scanned<T, K> {
+        Scanned { data: Vec::new(), more: false, stopped: None }
+    }
+
+    /// `page`, which was looked for up to `end` if that is `Some`.
+    pub(super) fn new(page: Page<T>, end: Option<K>) -> Scanned<T, K> {
+        let stopped = end.filter(|_| !page.more);
+        Scanned { data: page.data, more: page.more || stopped.is_some(), stopped }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

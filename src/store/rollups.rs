@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::record::Finished;
 use super::{Store, StoreError, Tenant, Tx, read, sqlite};
 use crate::domain::delivery::Next;
-use crate::domain::{EndpointId, Time};
+use crate::domain::{AppId, EndpointId, Time};
 
 /// The upper bounds of the latency histogram's buckets; one more takes what is longer.
 pub const LATENCY_BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000];
@@ -208,6 +208,44 @@ impl Store {
         let rows: Vec<Row> =
             read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(since.floor(MINUTE)).fetch_all(db).await)?;
         Ok(rows.into_iter().map(Minute::from).collect())
+    }
+}
+
+/// Attempts over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct AttemptCounts {
+    pub delivered: i64,
+    pub failed: i64,
+}
+
+impl Store {
+    /// How many attempts were made in the minutes from that of `since` up to `until`: to one endpoint of the tenant's application, or
+    /// to all of them, deleted ones included.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn attempt_counts(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: Option<EndpointId>,
+        since: Time,
+        until: Time,
+    ) -> Result<AttemptCounts, StoreError> {
+        const SQL: &str = "SELECT CAST(COALESCE(SUM(delivered), 0) AS BIGINT) AS delivered,
+                 CAST(COALESCE(SUM(failed), 0) AS BIGINT) AS failed
+             FROM rollup WHERE org = $1 AND minute >= $2 AND minute < $3 AND endpoint_id IN
+                 (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
+                  WHERE e.app_id = $4 AND p.org = $1 AND p.deleted_at IS NULL AND e.id >= $5 AND e.id <= $6)";
+        if !tenant.sees(app) {
+            return Ok(AttemptCounts::default());
+        }
+        let (least, most) = endpoint.map_or((Uuid::nil(), Uuid::max()), |endpoint| (endpoint.0, endpoint.0));
+        Ok(read!(self, db => {
+            sqlx::query_as(SQL)
+                .bind(&tenant.org).bind(since.floor(MINUTE)).bind(until).bind(app).bind(least).bind(most)
+                .fetch_one(db).await
+        })?)
     }
 }
 

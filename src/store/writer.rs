@@ -350,7 +350,13 @@ mod tests {
             occurred_at: None,
         };
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
-        (Write::Accept(AcceptItem { tenant: None, app, spec, at: Time::ZERO, once: None }, answer), wait)
+        (
+            Write::Accept(
+                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, once: None },
+                answer,
+            ),
+            wait,
+        )
     }
 
     #[test]

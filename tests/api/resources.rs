@@ -299,18 +299,11 @@ async fn what_is_around(world: World) {
         assert_eq!((said.status, &*said.text), (204, ""), "{path} needs no token");
     }
     for (method, path) in [
-        ("GET", "/app/a/endpoint/e/headers"),
-        ("PATCH", "/app/a/endpoint/e/headers/"),
-        ("POST", "/app/a/endpoint/e/recover"),
-        ("POST", "/app/a/endpoint/e/send-example"),
-        ("GET", "/app/a/endpoint/e/stats"),
-        ("GET", "/app/a/endpoint/e/msg"),
         ("DELETE", "/app/a/msg/m/content"),
         ("DELETE", "/app/a/msg/m/attempt/t/content"),
         ("POST", "/app/a/msg/expunge-all-contents"),
         ("POST", "/auth/app-portal-access/a"),
         ("POST", "/auth/logout/"),
-        ("GET", "/background-task"),
         ("POST", "/event-type/import/openapi"),
         ("GET", "/app/a/poller/p/consumer/c"),
     ] {

@@ -17,6 +17,7 @@ use sendoff::engine::{Engine, EngineOptions};
 use sendoff::store::accept::AcceptItem;
 use sendoff::store::attempts::AttemptFilter;
 use sendoff::store::deliveries::DeliveryView;
+use sendoff::store::endpoints::Updated;
 use sendoff::store::{AppRef, Location, MessageRef, Order, PageRequest, Store, StoreOptions, Tenant};
 
 use super::support::{self, Postgres, SOON, SqliteFile, eventually};
@@ -71,7 +72,12 @@ impl House {
 
     /// A store at `url` without an engine.
     pub async fn at(url: &str, file: Option<SqliteFile>) -> House {
-        let store = open(url, MasterKey::generate()).await;
+        House::at_with(url, file, MasterKey::generate()).await
+    }
+
+    /// The same under a key that another process has as well.
+    pub async fn at_with(url: &str, file: Option<SqliteFile>, master: MasterKey) -> House {
+        let store = open(url, master).await;
         let tenant = Tenant::org(OrgId::default_org());
         let spec = ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() };
         let app = store.create_application(&tenant, spec, Clock.now()).await.unwrap();
@@ -104,7 +110,9 @@ impl House {
     }
 
     pub async fn update(&self, id: EndpointId, spec: EndpointSpec) {
-        self.store.update_endpoint(&self.tenant, self.app.id, id, spec, Clock.now()).await.unwrap().unwrap();
+        let before = self.store.endpoint(&self.tenant, self.app.id, &id.into()).await.unwrap().unwrap();
+        let done = self.store.update_endpoint(&self.tenant, &before, spec, Clock.now()).await.unwrap();
+        assert!(matches!(done, Updated::Done(_)), "{done:?}");
     }
 
     pub async fn send(&self, payload: &str) -> std::sync::Arc<Message> {
@@ -124,6 +132,7 @@ impl House {
             app: AppRef::Id(self.app.id),
             spec,
             at: Clock.now(),
+            only_endpoint: None,
             once: None,
         };
         self.store.accept(item).await.unwrap().unwrap()

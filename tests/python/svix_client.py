@@ -31,16 +31,29 @@ from svix.api import (
     Svix,
     SvixOptions,
 )
-from svix.api.endpoint import EndpointUpsertIn
+from svix.api.background_task import BackgroundTaskListOptions
+from svix.api.endpoint import EndpointGetAttemptStatsOptions, EndpointUpsertIn
 from svix.api.errors.http_error import HttpError
 from svix.api.errors.http_validation_error import HTTPValidationError
 from svix.api.event_type import EventTypeDeleteOptions, EventTypeUpsertIn
+from svix.api.message_attempt import MessageAttemptListAttemptedMessagesOptions
 from svix.api.operational_webhook_endpoint import (
     OperationalWebhookEndpointHeadersIn,
     OperationalWebhookEndpointSecretIn,
     OperationalWebhookEndpointUpsertIn,
 )
-from svix.models import MessageStatus, MessageStatusText, Ordering, StatusCodeClass
+from svix.models import (
+    BulkReplayIn,
+    EndpointHeadersIn,
+    EndpointHeadersPatchIn,
+    EventExampleIn,
+    MessageStatus,
+    MessageStatusText,
+    Ordering,
+    RecoverIn,
+    ReplayIn,
+    StatusCodeClass,
+)
 
 HERE = "http://127.0.0.1:9/hook"
 svix = Svix(os.environ["SENDOFF_TOKEN"], SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
@@ -136,8 +149,15 @@ def endpoints():
     assert svix.endpoint.get_secret("acme", "main").key == key
     with refused(422, loc=["body", "gracePeriodSeconds"]):
         svix.endpoint.rotate_secret("acme", "main", EndpointSecretRotateIn(grace_period_seconds=604801))
-    with refused(501, "not_implemented"):
-        svix.endpoint.get_headers("acme", "main")
+    assert svix.endpoint.get_headers("acme", "main").sensitive == ["x-api-key"]
+    svix.endpoint.set_headers("acme", "main", EndpointHeadersIn(headers={"x-region": "eu", "cookie": "a=b"}))
+    shown = svix.endpoint.get_headers("acme", "main")
+    assert (shown.headers, shown.sensitive) == ({"x-region": "eu"}, ["cookie"])
+    svix.endpoint.patch_headers("acme", "main", EndpointHeadersPatchIn(headers={"x-a": "1"}, delete_headers=["Cookie"]))
+    shown = svix.endpoint.get_headers("acme", "main")
+    assert (shown.headers, shown.sensitive) == ({"x-region": "eu", "x-a": "1"}, [])
+    with refused(422, loc=["body", "headers"]):
+        svix.endpoint.set_headers("acme", "main", EndpointHeadersIn(headers={"webhook-id": "x"}))
 
 
 def messages():
@@ -230,6 +250,43 @@ def operational_webhooks():
     ops.delete(second.id)
     with refused(404, "not_found"):
         ops.get("ops")
+def what_an_endpoint_was_sent(endpoint):
+    hour = timedelta(hours=1)
+    now = datetime.now(timezone.utc)
+
+    def listed(**options):
+        found = svix.message_attempt.list_attempted_messages("tried", endpoint, MessageAttemptListAttemptedMessagesOptions(**options))
+        assert found.done and found.iterator is None
+        return found.data
+
+    (one,) = listed(with_content=True, after=now - hour, event_types=["t.a"])
+    assert one.event_id == "tried-1" and one.payload == {"a": 1}
+    assert (one.status, one.status_text) == (MessageStatus.PENDING, MessageStatusText.PENDING) and one.next_attempt
+    assert listed()[0].payload == {} and len(listed(status=MessageStatus.PENDING)) == 1
+    assert listed(status=MessageStatus.FAIL) == listed(status=MessageStatus.SENDING) == listed(before=now - hour) == []
+    stats = svix.endpoint.get_stats("tried", endpoint)
+    assert (stats.success, stats.pending, stats.sending, stats.fail, stats.canceled) == (0, 1, 0, 0, 0)
+    tries = svix.endpoint.get_attempt_stats("tried", endpoint, EndpointGetAttemptStatsOptions(since=now - hour, until=now + hour))
+    assert (tries.success, tries.fail, tries.canceled) == (1, 2, 0)
+
+    with refused(422, loc=["body", "eventType"]):
+        svix.endpoint.send_example("tried", endpoint, EventExampleIn(event_type="no.such"))
+    example = svix.endpoint.send_example("tried", endpoint, EventExampleIn(event_type="invoice.paid"))
+    assert example.id.startswith("msg_") and example.event_type == "invoice.paid" and example.payload == {}
+
+    begun = svix.endpoint.recover("tried", endpoint, RecoverIn(since=now - hour))
+    assert begun.id.startswith("qtask_") and (begun.status, begun.task) == ("running", "endpoint.recover")
+    with refused(422, loc=["body", "since"]):
+        svix.endpoint.recover("tried", endpoint, RecoverIn(since=now - timedelta(days=15)))
+    missing = svix.endpoint.replay_missing("tried", endpoint, ReplayIn(since=now - hour, until=now))
+    assert missing.task == "endpoint.replay"
+    bulk = svix.endpoint.bulk_replay("tried", endpoint, BulkReplayIn(since=now - hour, event_types=["t.a"], status=MessageStatus.FAIL))
+    assert bulk.task == "endpoint.bulk-replay"
+    seen = svix.background_task.get(begun.id)
+    assert seen.id == begun.id and seen.data["endpointId"] == endpoint
+    assert [one.id for one in svix.background_task.list().data] == [bulk.id, missing.id, begun.id]
+    options = BackgroundTaskListOptions(limit=1, order=Ordering.ASCENDING, status="running", task="endpoint.recover")
+    assert [one.id for one in svix.background_task.list(options).data] == [begun.id]
 
 
 def strangers():
@@ -245,5 +302,6 @@ endpoints()
 messages()
 attempts(sys.argv[1])
 operational_webhooks()
+what_an_endpoint_was_sent(sys.argv[1])
 strangers()
 print("all is well")

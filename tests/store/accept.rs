@@ -125,6 +125,21 @@ on_both! {
         assert_eq!(told, [all.id, only_a.id], "the engine of this process hears at once");
     }
 
+    async fn a_message_for_one_endpoint_goes_there_and_nowhere_else(home) {
+        let store = &home.store;
+        let (app, all) = customer(store, "acme").await;
+        let never = endpoint(store, app.id, EndpointSpec { channels: Some(strings(&["x"])), ..endpoint_spec() }).await;
+        let paused = endpoint(store, app.id, EndpointSpec { disabled: true, ..endpoint_spec() }).await;
+        let (_, strangers) = customer(store, "sister").await;
+        let only = |id| AcceptItem { only_endpoint: Some(id), ..with_id(app.id, "one") };
+        for id in [paused.id, strangers.id] {
+            assert_eq!(offer(store, only(id)).await, Err(Refusal::Unreachable));
+        }
+        assert_eq!(home.number("SELECT count(*) FROM message").await, 0);
+        offer(store, only(never.id)).await.expect("the event id is not taken by what was refused");
+        assert_eq!(received(store, &[all.id, never.id, paused.id]).await, [0, 1, 0]);
+    }
+
     /// What another process changed a moment ago is known, whatever this one remembers.
     async fn what_another_process_changed_counts(home) {
         let (here, there) = (&home.store, home.another().await);
@@ -134,7 +149,7 @@ on_both! {
         accept(here, app.id).await;
         assert_eq!(received(here, &[made.id]).await, [1]);
         let disabled = EndpointSpec { disabled: true, ..endpoint_spec() };
-        there.update_endpoint(&tenant(), app.id, made.id, disabled, NOW).await.unwrap();
+        updated(&there, &made, disabled, NOW).await;
         accept(here, app.id).await;
         assert_eq!(received(here, &[made.id]).await, [1], "disabled there, no delivery from here");
         there.update_application(&tenant(), app.id, app_spec("renamed"), NOW).await.unwrap();

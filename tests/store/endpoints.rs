@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sendoff::domain::backoff::Schedule;
-use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
+use sendoff::domain::delivery::{DeadReason, Next};
+use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::signature::{ExtraSignature, Signing};
 use sendoff::domain::{AppId, EndpointId};
+use sendoff::store::endpoints::Updated;
+use sendoff::store::record::Finished;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
 
 use crate::home::*;
@@ -36,6 +39,64 @@ async fn full_spec(store: &Store) -> EndpointSpec {
 }
 
 on_both! {
+    async fn a_change_worked_out_on_what_is_no_more_is_not_made(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        accept(store, app.id).await;
+        // While somebody works out a change, the receiver answers 410, and the engine disables the endpoint.
+        let refused = finished(app.id, &only_waiting(store, made.id).await, answered(410), Next::Dead(DeadReason::Gone));
+        store.record(vec![Finished { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
+        let described = EndpointSpec { description: "new".into(), ..made.spec.clone() };
+        assert_eq!(store.update_endpoint(&tenant(), &made, described, later(1)).await.unwrap(), Updated::Stale);
+        let stands = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
+        assert_eq!((stands.disabled_reason, &*stands.spec.description), (Some(DisabledReason::Gone), ""));
+        let described = EndpointSpec { description: "new".into(), ..stands.spec.clone() };
+        let now = updated(store, &stands, described, later(2)).await;
+        assert_eq!((now.disabled_reason, &*now.spec.description), (Some(DisabledReason::Gone), "new"));
+        let none = HeaderChange::Replace(BTreeMap::new());
+        store.change_headers(&tenant(), app.id, made.id, &none, later(3)).await.unwrap();
+        let again = store.update_endpoint(&tenant(), &now, endpoint_spec(), later(4)).await.unwrap();
+        assert_eq!(again, Updated::Stale, "the headers are part of it");
+        store.delete_endpoint(&tenant(), app.id, made.id, later(5)).await.unwrap();
+        assert_eq!(store.update_endpoint(&tenant(), &now, endpoint_spec(), NOW).await.unwrap(), Updated::Gone);
+    }
+
+    async fn headers_change_and_nothing_else_does(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        let made = endpoint(store, app.id, full_spec(store).await).await;
+        let of = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let merge = HeaderChange::Merge { set: of(&[("x-a", "1")]), delete: strings(&["AUTHORIZATION"]) };
+        assert!(store.change_headers(&tenant(), app.id, made.id, &merge, later(5)).await.unwrap());
+        let spec = EndpointSpec { headers: of(&[("x-a", "1")]), ..made.spec.clone() };
+        let wanted = Endpoint { spec, updated_at: later(5), ..made.clone() };
+        assert_eq!(store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap(), Some(wanted));
+        let live = home.another().await.live_endpoints(&[made.id]).await.unwrap().remove(0);
+        assert_eq!(live.endpoint.spec.headers, of(&[("x-a", "1")]));
+        // Two at once: neither is lost.
+        let other = home.another().await;
+        for round in 0..5 {
+            let (one, two) = (format!("x-one-{round}"), format!("x-two-{round}"));
+            let set = |name: &str| HeaderChange::Merge { set: of(&[(name, "v")]), delete: vec![] };
+            let (one, two) = (set(&one), set(&two));
+            let (first, second) = tokio::join!(
+                async { store.change_headers(&tenant(), app.id, made.id, &one, NOW).await },
+                async { other.change_headers(&tenant(), app.id, made.id, &two, NOW).await },
+            );
+            assert!(first.unwrap() && second.unwrap());
+        }
+        let headers = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap().spec.headers;
+        assert_eq!(headers.len(), 11, "{headers:?}");
+        // What would come of it is checked: fifty, and one more.
+        let many: BTreeMap<_, _> = (0..50).map(|n| (format!("x-{n}"), "v".to_owned())).collect();
+        store.change_headers(&tenant(), app.id, made.id, &HeaderChange::Replace(many), NOW).await.unwrap();
+        let more = HeaderChange::Merge { set: of(&[("x-more", "v")]), delete: vec![] };
+        let refused = store.change_headers(&tenant(), app.id, made.id, &more, NOW).await;
+        assert!(matches!(&refused, Err(StoreError::Invalid(wrong)) if wrong[0].field == "headers"), "{refused:?}");
+    }
+
     async fn an_endpoint_comes_back_as_it_was_made(home) {
         let store = &home.store;
         let app = application(store, "acme").await;
@@ -48,7 +109,7 @@ on_both! {
         let plain = endpoint(store, app.id, endpoint_spec()).await;
         assert_eq!(store.endpoints(&tenant(), app.id, &first()).await.unwrap().data, [made.clone(), plain.clone()]);
 
-        let changed = store.update_endpoint(&tenant(), app.id, made.id, endpoint_spec(), later(5)).await.unwrap().unwrap();
+        let changed = updated(store, &made, endpoint_spec(), later(5)).await;
         assert_eq!((changed.created_at, changed.updated_at, changed.disabled_reason), (NOW, later(5), None));
         assert_eq!(store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap(), Some(changed));
         assert!(store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap());
@@ -65,7 +126,7 @@ on_both! {
         let again = store.create_endpoint(&tenant(), one.id, spec.clone(), &secret(), NOW).await;
         assert!(matches!(&again, Err(StoreError::Taken(what)) if what.contains("hook")), "{again:?}");
         let other = endpoint(store, one.id, endpoint_spec()).await;
-        let again = store.update_endpoint(&tenant(), one.id, other.id, spec.clone(), NOW).await;
+        let again = store.update_endpoint(&tenant(), &other, spec.clone(), NOW).await;
         assert!(matches!(again, Err(StoreError::Taken(_))), "{again:?}");
         endpoint(store, two.id, spec.clone()).await;
         store.delete_endpoint(&tenant(), one.id, made.id, NOW).await.unwrap();
@@ -74,7 +135,7 @@ on_both! {
         let filtered = EndpointSpec { event_types: Some(strings(&["no.such"])), ..endpoint_spec() };
         let refused = store.create_endpoint(&tenant(), one.id, filtered.clone(), &secret(), NOW).await;
         assert!(matches!(&refused, Err(StoreError::Invalid(wrong)) if wrong[0].field == "eventTypes"), "{refused:?}");
-        let refused = store.update_endpoint(&tenant(), one.id, other.id, filtered.clone(), NOW).await;
+        let refused = store.update_endpoint(&tenant(), &other, filtered.clone(), NOW).await;
         assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
         let strangers = EventTypeSpec { name: "no.such".into(), ..EventTypeSpec::default() };
         store.put_event_type(&stranger(), strangers, NOW).await.unwrap();
@@ -94,7 +155,10 @@ on_both! {
         ] {
             assert_eq!(store.endpoint(&who, of, &made.id.into()).await.unwrap(), None);
             assert!(!store.endpoints(&who, of, &first()).await.unwrap().data.iter().any(|one| one.id == made.id));
-            assert_eq!(store.update_endpoint(&who, of, made.id, endpoint_spec(), NOW).await.unwrap(), None);
+            let named = Endpoint { app_id: of, ..made.clone() };
+            assert_eq!(store.update_endpoint(&who, &named, endpoint_spec(), NOW).await.unwrap(), Updated::Gone);
+            let none = HeaderChange::Replace(BTreeMap::new());
+            assert!(!store.change_headers(&who, of, made.id, &none, NOW).await.unwrap());
             assert!(!store.delete_endpoint(&who, of, made.id, NOW).await.unwrap());
             assert!(store.endpoint_secret(&who, of, made.id).await.unwrap().is_none());
             assert!(!store.rotate_secret(&who, of, made.id, &secret(), Duration::ZERO, NOW).await.unwrap());
@@ -186,7 +250,7 @@ on_both! {
         assert_eq!(waiting(store, failing.id).await[0].message_id, one.id, "what is pending waits");
         accept(store, app.id).await;
         assert_eq!((waiting(store, failing.id).await.len(), waiting(store, well.id).await.len()), (1, 1));
-        store.update_endpoint(&tenant(), app.id, failing.id, endpoint_spec(), NOW).await.unwrap();
+        updated(store, &now, endpoint_spec(), NOW).await;
         let forgiven = "SELECT count(*) FROM endpoint WHERE failing_since IS NULL";
         assert_eq!(home.number(forgiven).await, 2, "enabling begins anew");
     }

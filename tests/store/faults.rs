@@ -67,7 +67,8 @@ on_both! {
         let grace = Duration::from_secs(60);
         assert!(store.rotate_secret(&tenant(), app.id, broken[1], &secret(), grace, later(1)).await.unwrap());
         for id in &broken[2..] {
-            assert!(store.update_endpoint(&tenant(), app.id, *id, endpoint_spec(), NOW).await.unwrap().is_some());
+            let before = store.endpoint(&tenant(), app.id, &(*id).into()).await.unwrap().unwrap();
+            updated(&store, &before, endpoint_spec(), NOW).await;
         }
         assert!(store.delete_endpoint(&tenant(), app.id, broken[0], NOW).await.unwrap());
         let lives = store.live_endpoints(&broken).await.unwrap();

@@ -19,6 +19,7 @@ use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::accept::{AcceptItem, Verdict};
 use sendoff::store::deliveries::{DeliveryView, LaneWants, Waiting};
+use sendoff::store::endpoints::Updated;
 use sendoff::store::record::Finished;
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
@@ -215,6 +216,14 @@ pub async fn endpoint(store: &Store, app: AppId, spec: EndpointSpec) -> Endpoint
     store.create_endpoint(&tenant(), app, spec, &secret(), NOW).await.expect("an endpoint")
 }
 
+/// `before`, made what `spec` says.
+pub async fn updated(store: &Store, before: &Endpoint, spec: EndpointSpec, now: Time) -> Endpoint {
+    match store.update_endpoint(&tenant(), before, spec, now).await.expect("the store") {
+        Updated::Done(endpoint) => endpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// An application with one endpoint that wants everything.
 pub async fn customer(store: &Store, uid_text: &str) -> (Application, Endpoint) {
     let app = application(store, uid_text).await;
@@ -230,7 +239,7 @@ pub fn item(app: impl Into<AppRef>) -> AcceptItem {
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
         occurred_at: None,
     };
-    AcceptItem { tenant: Some(tenant()), app: app.into(), spec, at: NOW, once: None }
+    AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, once: None }
 }
 
 pub async fn offer(store: &Store, item: AcceptItem) -> Verdict {

@@ -86,10 +86,10 @@ on_both! {
         let app = application(store, "acme").await;
         let spec = EndpointSpec { uid: Some(uid("hook")), ..endpoint_spec() };
         let made = endpoint(store, app.id, spec.clone()).await;
-        store.update_endpoint(&tenant(), app.id, made.id, spec.clone(), later(1)).await.unwrap().unwrap();
+        let made = updated(store, &made, spec.clone(), later(1)).await;
         let off = EndpointSpec { disabled: true, ..spec.clone() };
-        store.update_endpoint(&tenant(), app.id, made.id, off.clone(), later(2)).await.unwrap().unwrap();
-        store.update_endpoint(&tenant(), app.id, made.id, off, later(3)).await.unwrap().unwrap();
+        let made = updated(store, &made, off.clone(), later(2)).await;
+        let made = updated(store, &made, off, later(3)).await;
         assert!(store.delete_endpoint(&tenant(), app.id, made.id, later(4)).await.unwrap());
         assert!(!store.delete_endpoint(&tenant(), app.id, made.id, later(5)).await.unwrap());
 
@@ -205,7 +205,7 @@ on_both! {
         let ears = listener(store, endpoint_spec()).await;
         let house = store.operational_application(&tenant()).await.unwrap().unwrap().id;
         let other = endpoint(store, house, endpoint_spec()).await;
-        store.update_endpoint(&tenant(), house, other.id, endpoint_spec(), NOW).await.unwrap().unwrap();
+        updated(store, &other, endpoint_spec(), NOW).await;
         customer(store, "acme").await;
         assert_eq!(kinds(store, other.id).await, ["endpoint.created"]);
         for step in 1..=5 {
@@ -305,7 +305,7 @@ on_both! {
         let house = store.operational_application(&tenant()).await.unwrap().unwrap().id;
         let said = store.create_endpoint(&tenant(), house, unknown.clone(), &secret(), NOW).await.unwrap_err().to_string();
         assert!(said.ends_with("invoice.paid, x"), "{said}");
-        assert!(store.update_endpoint(&tenant(), house, paused.id, unknown, NOW).await.is_err());
+        assert!(store.update_endpoint(&tenant(), &paused, unknown, NOW).await.is_err());
         let typed = EndpointSpec { event_types: Some(strings(&["endpoint.deleted"])), ..endpoint_spec() };
         assert!(store.create_endpoint(&tenant(), app.id, typed, &secret(), NOW).await.is_err(), "not in the catalog");
     }

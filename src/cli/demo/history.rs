@@ -54,7 +54,14 @@ pub(super) async fn write(
         let at = now.minus(ago(MESSAGES - 1 - number));
         items.push((
             customer,
-            AcceptItem { tenant: Some(tenant()), app: AppRef::Id(customer.app.id), spec, at, once: None },
+            AcceptItem {
+                tenant: Some(tenant()),
+                app: AppRef::Id(customer.app.id),
+                only_endpoint: None,
+                spec,
+                at,
+                once: None,
+            },
         ));
     }
     let mut accepted: Vec<(&Customer, Arc<Message>)> = Vec::with_capacity(items.len());

@@ -1,0 +1,198 @@
+//! Background work over REST: asking for it, and seeing how far it has come. The dialect calls it a background task. It is answered
+//! once it is taken down; an engine does it (`store/background.rs`).
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use super::body::{Body, Fields};
+use super::call::{Call, json};
+use super::endpoint::must_be_enabled;
+use super::endpoint_message::standing;
+use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
+use super::query::ListOut;
+use crate::domain::delivery::Standing;
+use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time};
+use crate::store::Order;
+use crate::store::background::{Background, Begun, Kind, Stage};
+use crate::store::endpoint_messages::SentFilter;
+
+/// How far back a recovery goes at most.
+const FURTHEST: Duration = Duration::from_secs(14 * 86_400);
+/// Kinds that other servers of the dialect have: known words under which we have nothing.
+const ELSEWHERE: [&str; 5] =
+    ["application.stats", "message.broadcast", "sdk.generate", "event-type.aggregate", "application.purge_content"];
+
+/// Background work, as it is given out.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TaskOut<'a> {
+    id: BackgroundId,
+    status: &'static str,
+    task: &'static str,
+    data: DataOut<'a>,
+    updated_at: Time,
+}
+
+/// What was asked for, and how far it has come.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DataOut<'a> {
+    app_id: AppId,
+    endpoint_id: EndpointId,
+    since: Time,
+    until: Time,
+    /// How many messages were looked at, and how many of them are to be sent.
+    looked: i64,
+    sent: i64,
+    /// Why it failed.
+    reason: Option<&'a str>,
+    created_at: Time,
+}
+
+impl<'a> From<&'a Background> for TaskOut<'a> {
+    fn from(work: &'a Background) -> TaskOut<'a> {
+        TaskOut {
+            id: work.id,
+            status: work.stage.word(),
+            task: work.kind.word(),
+            data: DataOut {
+                app_id: work.app_id,
+                endpoint_id: work.endpoint_id,
+                since: work.filter.since,
+                until: work.filter.until,
+                looked: work.looked,
+                sent: work.sent,
+                reason: work.reason.as_deref(),
+                created_at: work.created_at,
+            },
+            updated_at: work.updated_at,
+        }
+    }
+}
+
+/// What is dead is sent again.
+pub(super) async fn recover(call: Call, body: Body) -> Answer {
+    once(call, body.bytes(), Look::First, async |call| recovery(call, &body).await, again).await
+}
+
+async fn recovery(call: &Call, body: &Body) -> Answer {
+    let mut fields = body.fields()?;
+    let (since, until) = times(&mut fields, call.now);
+    if call.now.since(since) > FURTHEST {
+        let days = FURTHEST.as_secs() / 86_400;
+        fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
+    }
+    fields.done(Ok(()))?;
+    let filter = SentFilter { since, until, standings: vec![Standing::Dead], ..SentFilter::default() };
+    begin(call, Kind::Recover, filter).await
+}
+
+/// What the endpoint wants and was never given is sent.
+pub(super) async fn replay_missing(call: Call, body: Body) -> Answer {
+    once(call, body.bytes(), Look::First, async |call| replay_of_missing(call, &body).await, again).await
+}
+
+async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
+    let mut fields = body.fields()?;
+    let (since, until) = times(&mut fields, call.now);
+    fields.done(Ok(()))?;
+    begin(call, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+}
+
+/// What was sent is sent again. What is pending is on its way anyhow: it is sent at once only if its status is asked for.
+pub(super) async fn bulk_replay(call: Call, body: Body) -> Answer {
+    once(call, body.bytes(), Look::First, async |call| replay(call, &body).await, again).await
+}
+
+async fn replay(call: &Call, body: &Body) -> Answer {
+    let mut fields = body.fields()?;
+    let (since, until) = times(&mut fields, call.now);
+    let event_types = fields.list("eventTypes").set();
+    if event_types.as_ref().is_some_and(Vec::is_empty) {
+        fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
+    }
+    let (channel, tag) = (fields.text("channel").set(), fields.text("tag").set());
+    let standings = match fields.take::<i32>("status", "a number").set() {
+        None => vec![Standing::Delivered, Standing::Dead],
+        Some(status) => {
+            let found = standing(status);
+            if found.is_none() {
+                fields.note(Invalid::new("status", "must be 0, 1, 2 or 4"));
+            }
+            found.into_iter().collect()
+        }
+    };
+    let status_class = fields.take::<i32>("statusCodeClass", "a number").set();
+    if status_class.is_some_and(|class| ![0, 100, 200, 300, 400, 500].contains(&class)) {
+        fields.note(Invalid::new("statusCodeClass", "must be one of 0, 100, 200, 300, 400, 500"));
+    }
+    fields.done(Ok(()))?;
+    let event_types = event_types.unwrap_or_default();
+    begin(call, Kind::BulkReplay, SentFilter { since, until, event_types, channel, tag, standings, status_class }).await
+}
+
+/// From when until when; `until` is now if nothing is said, and never later: what is to come is sent anyhow.
+fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
+    fields.require("since");
+    let mut time = |name: &'static str| {
+        fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
+    };
+    let (since, until) = (time("since"), time("until"));
+    let end = until.unwrap_or(now).min(now);
+    if since.is_some_and(|since| since >= end) {
+        fields.note(Invalid::new("since", "must be in the past, and before until"));
+    }
+    (since.unwrap_or(now), end)
+}
+
+/// The answer to a request that comes again.
+async fn again(call: &Call, made: &str) -> Answer {
+    let missing = || ApiError::not_found("background task");
+    let id: BackgroundId = made.parse().map_err(|_| missing())?;
+    let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
+    json(StatusCode::ACCEPTED, &TaskOut::from(&found))
+}
+
+async fn begin(call: &Call, kind: Kind, filter: SentFilter) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    must_be_enabled(&endpoint)?;
+    match call.store().begin_background(&call.tenant, app.id, endpoint.id, kind, filter, call.now).await? {
+        Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&work)),
+        Begun::NoEndpoint => Err(ApiError::not_found("endpoint")),
+        Begun::TooMany(running) => {
+            let reason = format!("the application has {running} background tasks running: wait until one has ended");
+            Err(ApiError::conflict(reason))
+        }
+    }
+}
+
+pub(super) async fn read_one(call: Call) -> Answer {
+    let missing = || ApiError::not_found("background task");
+    let id: BackgroundId = call.part("id").parse().map_err(|_| missing())?;
+    let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
+    json(StatusCode::OK, &TaskOut::from(&found))
+}
+
+/// The newest first, unless asked otherwise.
+pub(super) async fn list(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<BackgroundId>(Order::Descending, true)?;
+    let stage = match query.text("status").map(Stage::from_word) {
+        Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
+        known => known.flatten(),
+    };
+    let kind = match query.text("task").map(|word| (word, Kind::from_word(word))) {
+        Some((word, None)) if ELSEWHERE.contains(&word) => {
+            let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
+            return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from));
+        }
+        Some((_, None)) => return Err(ApiError::query("task", "is no kind of background task")),
+        known => known.and_then(|(_, kind)| kind),
+    };
+    let page = call.store().backgrounds(&call.tenant, stage, kind, &request).await?;
+    json(StatusCode::OK, &ListOut::of(&page, &request, |work| work.id, TaskOut::from))
+}

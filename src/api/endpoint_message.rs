@@ -1,0 +1,86 @@
+//! What an endpoint was sent, over REST: the list by which a receiver finds out what it missed.
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use super::attempt::Status;
+use super::call::{Call, json};
+use super::errors::{Answer, ApiError};
+use super::message::{MessageOut, PayloadOut};
+use super::query::{ListOut, Query};
+use crate::domain::delivery::Standing;
+use crate::domain::{MessageId, Time};
+use crate::store::endpoint_messages::{EndpointMessage, SentFilter};
+use crate::store::{Order, Page};
+
+/// A message, and how its delivery at the endpoint stands.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointMessageOut<'a> {
+    #[serde(flatten)]
+    message: MessageOut<'a>,
+    status: u8,
+    status_text: &'static str,
+    next_attempt: Option<Time>,
+}
+
+/// The newest first. What is in flight counts as pending: 3, "sending", is never given out, and nothing is found under it.
+pub(super) async fn list(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<MessageId>(Order::Descending, false)?;
+    let (content, expanded) = (query.flag("with_content", true)?, query.flag("expanded_statuses", false)?);
+    let filter = filter(&query, expanded)?;
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let Some(filter) = filter else {
+        let nothing: Page<EndpointMessage> = Page { data: Vec::new(), more: false };
+        let list = ListOut::of(&nothing, &request, |one| one.message.id, |one| one.message.id);
+        return json(StatusCode::OK, &list);
+    };
+    let page = call.store().endpoint_messages(&call.tenant, app.id, endpoint.id, &filter, &request).await?;
+    let out = |one| out(one, content, expanded);
+    let list = ListOut::of_scanned(&page, &request, |one| one.message.id, out);
+    json(StatusCode::OK, &list.whole()?)
+}
+
+fn out(one: &EndpointMessage, content: bool, expanded: bool) -> Result<EndpointMessageOut<'_>, ApiError> {
+    let status = Status::of(one.standing, expanded);
+    Ok(EndpointMessageOut {
+        message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)?),
+        status: status.code(),
+        status_text: status.word(),
+        next_attempt: one.next_at,
+    })
+}
+
+/// `None`: nothing can match it.
+fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiError> {
+    let standings = match query.one_of("status", &[0, 1, 2, 3, 4])? {
+        None => Vec::new(),
+        Some(3) => return Ok(None),
+        Some(2) if !expanded => vec![Standing::Dead, Standing::Canceled],
+        Some(status) => standing(status).into_iter().collect(),
+    };
+    let usual = SentFilter::default();
+    Ok(Some(SentFilter {
+        // "After" leaves out that very moment.
+        since: query.time("after")?.map_or(usual.since, |after| after.plus(std::time::Duration::from_micros(1))),
+        until: query.time("before")?.unwrap_or(usual.until),
+        event_types: query.list("event_types"),
+        channel: query.text("channel").map(str::to_owned),
+        tag: query.text("tag").map(str::to_owned),
+        standings,
+        status_class: None,
+    }))
+}
+
+/// How a delivery stands by the dialect's number; 3 is none of ours.
+pub(super) fn standing(status: i32) -> Option<Standing> {
+    match status {
+        0 => Some(Standing::Delivered),
+        1 => Some(Standing::Pending),
+        2 => Some(Standing::Dead),
+        4 => Some(Standing::Canceled),
+        _ => None,
+    }
+}

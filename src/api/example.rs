@@ -1,0 +1,72 @@
+//! Sending an example over REST: a real, signed message of an event type's example, to one endpoint, so that its owner sees that what
+//! they built works.
+
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::body::Body;
+use super::call::{Call, json};
+use super::endpoint::must_be_enabled;
+use super::errors::{Answer, ApiError};
+use super::event_type::offered;
+use super::message::{MessageOut, PayloadOut, accepted};
+use super::once::{Look, once};
+use crate::domain::example::example;
+use crate::domain::message::MessageSpec;
+use crate::domain::{Invalid, event_type::EventType};
+use crate::store::AppRef;
+use crate::store::accept::AcceptItem;
+
+/// Goes to that endpoint alone, whatever its filters say.
+pub(super) async fn send(call: Call, body: Body) -> Answer {
+    let act = async |call: &Call| make(call, &body).await;
+    once(call, body.bytes(), Look::First, act, async |call, made| accepted(call, made, true).await).await
+}
+
+async fn make(call: &Call, body: &Body) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let mut fields = body.fields()?;
+    fields.require("eventType");
+    let name = fields.text("eventType").set().unwrap_or_default();
+    let index = fields.take::<usize>("exampleIndex", "a whole number from 0").set();
+    fields.unsupported("payload", &[]);
+    fields.done(Ok(()))?;
+    must_be_enabled(&endpoint)?;
+    let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| offered(call, found));
+    let refused = |field: &str, reason: &str| ApiError::from(vec![Invalid::new(field, reason)]);
+    let event_type = found.ok_or_else(|| refused("eventType", "is not in the catalog"))?;
+    let schema = newest(&event_type).ok_or_else(|| refused("eventType", "has no schema to take an example from"))?;
+    let value = example(schema, index).map_err(|wrong| ApiError::from(vec![wrong]))?;
+    if !value.is_object() {
+        return Err(refused(
+            "eventType",
+            "has an example in its schema that is no JSON object, which a payload must be",
+        ));
+    }
+    let payload = serde_json::to_vec(&value).map_err(|error| ApiError::internal(&error))?;
+    let spec = MessageSpec {
+        event_type: name,
+        event_id: None,
+        channels: Vec::new(),
+        payload: Bytes::from(payload),
+        occurred_at: None,
+    };
+    let item = AcceptItem {
+        tenant: Some(call.tenant.clone()),
+        app: AppRef::Id(app.id),
+        only_endpoint: Some(endpoint.id),
+        spec,
+        at: call.now,
+        once: None,
+    };
+    let message = call.store().accept(item).await??;
+    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, true)?))
+}
+
+/// The schema of the highest version: versions are numbers, if all goes well.
+fn newest(event_type: &EventType) -> Option<&Value> {
+    let schemas = event_type.spec.schemas.as_ref()?;
+    schemas.iter().max_by_key(|(version, _)| (version.parse::<u64>().ok(), *version)).map(|(_, schema)| schema)
+}

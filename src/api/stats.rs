@@ -1,0 +1,87 @@
+//! Counts over REST: how an endpoint's deliveries stand, and how many attempts were made.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use super::call::{Call, json};
+use super::errors::{Answer, ApiError};
+use crate::domain::{AppId, EndpointId, Time};
+use crate::store::endpoint_messages::Standings;
+
+/// What is counted if nothing is said: so long until now.
+const USUAL: Duration = Duration::from_secs(28 * 86_400);
+/// Over how long attempts are counted at most.
+const LONGEST: Duration = Duration::from_secs(100 * 86_400);
+
+/// How the deliveries of an endpoint stand. What is in flight counts as pending.
+#[derive(Serialize)]
+struct StandingsOut {
+    success: i64,
+    pending: i64,
+    sending: i64,
+    fail: i64,
+    canceled: i64,
+}
+
+/// How many attempts were made; one that was made is never canceled.
+#[derive(Serialize)]
+struct AttemptsOut {
+    success: i64,
+    fail: i64,
+    canceled: i64,
+}
+
+/// The time that is asked about: from `since` up to `until`.
+fn range(call: &Call) -> Result<(Time, Time), ApiError> {
+    let query = call.query();
+    let until = query.time("until")?.unwrap_or(call.now);
+    let since = query.time("since")?.unwrap_or(until.minus(USUAL));
+    if since >= until {
+        return Err(ApiError::query("since", "must be before until, which is now if nothing is said"));
+    }
+    Ok((since, until))
+}
+
+pub(super) async fn of_endpoint(call: Call) -> Answer {
+    let (since, until) = range(&call)?;
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let found = call.store().standings(&call.tenant, app.id, endpoint.id, since, until).await?;
+    if let Some(from) = found.cut_off {
+        let most = Standings::MOST;
+        let reason =
+            format!("there are more than {most} deliveries since then: ask for those since {from}, or for less");
+        return Err(ApiError::query("since", reason));
+    }
+    let out = StandingsOut {
+        success: found.delivered,
+        pending: found.pending,
+        sending: 0,
+        fail: found.dead,
+        canceled: found.canceled,
+    };
+    json(StatusCode::OK, &out)
+}
+
+pub(super) async fn attempts_of_endpoint(call: Call) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    attempts(&call, app.id, Some(endpoint.id)).await
+}
+
+pub(super) async fn attempts_of_application(call: Call) -> Answer {
+    let app = call.app().await?;
+    attempts(&call, app.id, None).await
+}
+
+async fn attempts(call: &Call, app: AppId, endpoint: Option<EndpointId>) -> Answer {
+    let (since, until) = range(call)?;
+    if until.since(since) > LONGEST {
+        let days = LONGEST.as_secs() / 86_400;
+        return Err(ApiError::query("since", format!("must be at most {days} days before until")));
+    }
+    let found = call.store().attempt_counts(&call.tenant, app, endpoint, since, until).await?;
+    json(StatusCode::OK, &AttemptsOut { success: found.delivered, fail: found.failed, canceled: 0 })
+}

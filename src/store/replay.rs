@@ -1,0 +1,178 @@
+//! Sending again, and what was missed: the steps of background work, each inside a transaction of the caller's.
+//!
+//! What is to be sent is made pending in the table and nothing more: the lanes read it from there at their own pace. It waits beside
+//! what is to be retried and not before what is new, since a lane takes the two kinds in turn: however much a customer has sent
+//! again, what happens meanwhile arrives.
+
+use uuid::Uuid;
+
+use super::endpoint_messages::{SentFilter, SentRow};
+use super::{StoreError, Tx, codec, on, sqlite};
+use crate::domain::attempt::Trigger;
+use crate::domain::delivery::State;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::{AppId, MessageId, OrgId, Time};
+
+/// How many rows one step looks at, and how many deliveries it makes pending, at most.
+const STEP: (usize, usize) = (1_000, 200);
+
+/// What one step goes by.
+pub(super) struct Step<'a> {
+    pub org: &'a OrgId,
+    pub app: AppId,
+    pub endpoint: &'a Endpoint,
+    pub filter: SentFilter,
+    pub now: Time,
+}
+
+/// What one step has done.
+pub(super) struct Done {
+    pub looked: usize,
+    /// How many deliveries are to be sent (again).
+    pub sent: u64,
+    /// The last message that was looked at.
+    pub last: Option<MessageId>,
+    pub more: bool,
+}
+
+/// How far a step goes through `rows`: the ids of those that `takes` chooses, as many as a step may send.
+fn choose<'r, R>(
+    rows: &'r [R],
+    id: impl Fn(&R) -> MessageId,
+    takes: impl Fn(&R) -> Result<bool, StoreError>,
+) -> Result<(Vec<&'r R>, Done), StoreError> {
+    let (most_looked, most_sent) = STEP;
+    let (mut chosen, mut looked) = (Vec::new(), 0_usize);
+    for row in rows {
+        looked += 1;
+        if takes(row)? {
+            chosen.push(row);
+        }
+        if chosen.len() >= most_sent {
+            break;
+        }
+    }
+    let last = looked.checked_sub(1).and_then(|last| rows.get(last)).map(id);
+    let more = looked < rows.len() || rows.len() >= most_looked;
+    Ok((chosen, Done { looked, sent: 0, last, more }))
+}
+
+impl Step<'_> {
+    /// Makes deliveries of the endpoint pending again, whatever they are, as far as they are meant and their message has a content.
+    pub(super) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+        let sql = sqlx::AssertSqlSafe(self.filter.sql(">", "ASC"));
+        let (first, end) = self.filter.ids();
+        let rows: Vec<SentRow> = on!(tx, db => {
+            sqlx::query_as(sql)
+                .bind(self.endpoint.id).bind(self.app).bind(self.org).bind(from).bind(first).bind(end)
+                .bind(STEP.0 as i64)
+                .fetch_all(db).await
+        })?;
+        let (chosen, done) = choose(&rows, |row| row.message_id, |row| Ok(row.content && self.filter.takes(row)?))?;
+        let sent = self.make_pending(tx, &chosen).await?;
+        Ok(Done { sent, ..done })
+    }
+
+    /// As a resend does, but for the state: as retries, they do not stand in the way of what is new. On PostgreSQL others may have
+    /// moved a delivery on since it was read: then it stays as they left it.
+    async fn make_pending(&self, tx: &mut Tx, chosen: &[&SentRow]) -> Result<u64, StoreError> {
+        const SET: &str = "UPDATE delivery SET state = $1, due_at = $2, step = 0, generation = delivery.generation + 1,
+                 trigger = $3, reason = NULL";
+        let (state, trigger) = (State::Retry.code(), Trigger::Manual.code());
+        if chosen.is_empty() {
+            return Ok(0);
+        }
+        let ids = chosen.iter().map(|row| row.message_id.0);
+        Ok(match tx {
+            Tx::Sqlite(tx) => {
+                let sql =
+                    format!("{SET} WHERE endpoint_id = $4 AND message_id IN (SELECT unhex(value) FROM json_each($5))");
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(state)
+                    .bind(self.now)
+                    .bind(trigger)
+                    .bind(self.endpoint.id)
+                    .bind(sqlite::id_list(ids))
+                    .execute(&mut **tx)
+                    .await?
+                    .rows_affected()
+            }
+            Tx::Postgres(tx) => {
+                let sql = format!(
+                    "{SET} FROM UNNEST($5::uuid[], $6::smallint[], $7::integer[]) AS read (message_id, state, generation)
+                     WHERE delivery.endpoint_id = $4 AND delivery.message_id = read.message_id
+                         AND delivery.state = read.state AND delivery.generation = read.generation"
+                );
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(state)
+                    .bind(self.now)
+                    .bind(trigger)
+                    .bind(self.endpoint.id)
+                    .bind(ids.collect::<Vec<Uuid>>())
+                    .bind(chosen.iter().map(|row| row.state).collect::<Vec<i16>>())
+                    .bind(chosen.iter().map(|row| row.generation).collect::<Vec<i32>>())
+                    .execute(&mut **tx)
+                    .await?
+                    .rows_affected()
+            }
+        })
+    }
+
+    /// Gives the endpoint a delivery of each message that it wants and has none of. A scheduled one still waits for its time.
+    pub(super) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+        const READ: &str = "SELECT id, event_type, channels, accepted_at,
+                 CASE WHEN payload IS NULL OR EXISTS
+                     (SELECT 1 FROM delivery d WHERE d.message_id = message.id AND d.endpoint_id = $1)
+                 THEN 1 ELSE 0 END
+             FROM message WHERE app_id = $2 AND id > $3 AND id >= $4 AND id < $5 ORDER BY id LIMIT $6";
+        type Read = (MessageId, String, Option<String>, Time, i32);
+        let (first, end) = self.filter.ids();
+        let rows: Vec<Read> = on!(tx, db => {
+            sqlx::query_as(READ)
+                .bind(self.endpoint.id).bind(self.app).bind(from).bind(first).bind(end).bind(STEP.0 as i64)
+                .fetch_all(db).await
+        })?;
+        // Disabled meanwhile: what it is given waits, like everything else there.
+        let wanted = EndpointSpec { disabled: false, ..self.endpoint.spec.clone() };
+        let takes = |(_, event_type, channels, accepted_at, passed): &Read| {
+            let channels: Vec<String> = codec::from_json_opt(channels.as_deref())?.unwrap_or_default();
+            let in_time = (self.filter.since..self.filter.until).contains(accepted_at);
+            Ok(*passed == 0 && in_time && wanted.wants(event_type, &channels))
+        };
+        let (chosen, done) = choose(&rows, |row| row.0, takes)?;
+        const GIVE: &str = "INSERT INTO delivery
+                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
+             SELECT id, $1, app_id, $2, CASE WHEN deliver_at > $3 THEN deliver_at ELSE $3 END, 0, 0, 0, $4
+             FROM message WHERE";
+        let (state, trigger) = (State::Retry.code(), Trigger::Manual.code());
+        let ids = chosen.iter().map(|row| row.0.0);
+        let sent = match tx {
+            _ if chosen.is_empty() => 0,
+            Tx::Sqlite(tx) => {
+                let sql = format!("{GIVE} id IN (SELECT unhex(value) FROM json_each($5)) ON CONFLICT DO NOTHING");
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(self.endpoint.id)
+                    .bind(state)
+                    .bind(self.now)
+                    .bind(trigger)
+                    .bind(sqlite::id_list(ids))
+                    .execute(&mut **tx)
+                    .await?
+                    .rows_affected()
+            }
+            Tx::Postgres(tx) => {
+                let sql = format!("{GIVE} id = ANY($5) ON CONFLICT DO NOTHING");
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(self.endpoint.id)
+                    .bind(state)
+                    .bind(self.now)
+                    .bind(trigger)
+                    .bind(ids.collect::<Vec<Uuid>>())
+                    .execute(&mut **tx)
+                    .await?
+                    .rows_affected()
+            }
+        };
+        Ok(Done { sent, ..done })
+    }
+}

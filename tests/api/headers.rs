@@ -1,0 +1,83 @@
+//! An endpoint's own headers; and changes of an endpoint that come at once.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::on_both_stores;
+use crate::world::World;
+
+on_both_stores!(headers_of_an_endpoint, bad_headers, changes_at_once_are_all_made);
+
+async fn headers_of_an_endpoint(world: World) {
+    world.app("a").await;
+    let endpoint = world.endpoint("a").await;
+    let path = format!("/app/a/endpoint/{endpoint}/headers");
+    assert_eq!(world.get(&path).await.expect(200), json!({"headers": {}, "sensitive": []}));
+    let all = json!({"X-Region": "eu", "Authorization": "Bearer hush", "cookie": "hush", "x-api-key": "hush"});
+    world.call("PUT", &path, json!({"headers": all})).await.expect(204);
+    let said = world.get(&format!("{path}/")).await;
+    assert!(!said.text.contains("hush"), "{}", said.text);
+    let wanted = json!({"headers": {"X-Region": "eu"}, "sensitive": ["Authorization", "cookie", "x-api-key"]});
+    assert_eq!(said.json(), wanted);
+
+    let patch = json!({"headers": {"x-region": "us", "x-b": "2", "cookie": null}, "deleteHeaders": ["AUTHORIZATION"]});
+    world.call("PATCH", &path, patch).await.expect(204);
+    let wanted = json!({"headers": {"x-b": "2", "x-region": "us"}, "sensitive": ["x-api-key"]});
+    assert_eq!(world.get(&path).await.expect(200), wanted);
+    world.call("PATCH", &path, json!({"deleteHeaders": ["x-b", "not-there"]})).await.expect(204);
+    world.call("PUT", &format!("/app/a/endpoint/{endpoint}"), json!({"url": "http://127.0.0.1:9/2"})).await.expect(200);
+    let wanted = json!({"headers": {"x-region": "us"}, "sensitive": ["x-api-key"]});
+    assert_eq!(world.get(&path).await.expect(200), wanted, "replacing an endpoint keeps them");
+    world.call("PUT", &path, json!({"headers": {}})).await.expect(204);
+    assert_eq!(world.get(&path).await.expect(200), json!({"headers": {}, "sensitive": []}));
+    for method in ["GET", "PUT", "PATCH"] {
+        let body = r#"{"headers": {}}"#;
+        let none = world.call_as(&world.token, method, "/app/a/endpoint/none/headers", Some(body)).await;
+        none.expect(404);
+    }
+}
+
+async fn bad_headers(world: World) {
+    world.app("a").await;
+    let path = format!("/app/a/endpoint/{}/headers", world.endpoint("a").await);
+    let many: serde_json::Map<String, Value> = (0..51).map(|n| (format!("x-{n}"), json!("v"))).collect();
+    for (method, body, field) in [
+        ("PUT", json!({}), "body.headers"),
+        ("PUT", json!({"headers": null}), "body.headers"),
+        ("PUT", json!({"headers": ["x"]}), "body.headers"),
+        ("PUT", json!({"headers": {"x-a": null}}), "body.headers"),
+        ("PUT", json!({"headers": {"host": "x"}}), "body.headers"),
+        ("PUT", json!({"headers": {"x-a": "hush\r\nHost: evil"}}), "body.headers"),
+        ("PUT", json!({"headers": many}), "body.headers"),
+        ("PATCH", json!({}), "body.headers"),
+        ("PATCH", json!({"headers": {"x-a": 1}}), "body.headers"),
+        ("PATCH", json!({"headers": {"webhook-id": "x"}}), "body.headers"),
+        ("PATCH", json!({"headers": {}, "deleteHeaders": "x"}), "body.deleteHeaders"),
+        ("PATCH", json!({"headers": {"x-a": "1"}, "deleteHeaders": ["X-A"]}), "body.deleteHeaders"),
+    ] {
+        let said = world.call(method, &path, body.clone()).await;
+        assert!(!said.text.contains("hush"), "{}", said.text);
+        assert_eq!(said.refused(), [field], "{method} {body}");
+    }
+    assert_eq!(world.get(&path).await.expect(200), json!({"headers": {}, "sensitive": []}));
+}
+
+/// Each works out its change on what it read a moment ago: none of them undoes another's.
+async fn changes_at_once_are_all_made(world: World) {
+    world.app("a").await;
+    let path = format!("/app/a/endpoint/{}", world.endpoint("a").await);
+    for round in 1..=5 {
+        let changes = [
+            json!({"description": format!("round {round}")}),
+            json!({"throttleRate": round}),
+            json!({"metadata": {"round": round.to_string()}}),
+            json!({"requestTimeoutSeconds": round}),
+        ];
+        let said = join_all(changes.into_iter().map(|change| world.call("PATCH", &path, change))).await;
+        assert!(said.iter().all(|said| said.status == 200), "{:?}", said.iter().map(|s| &s.text).collect::<Vec<_>>());
+        let now = world.get(&path).await.expect(200);
+        assert_eq!(now["description"], json!(format!("round {round}")));
+        assert_eq!((&now["throttleRate"], &now["requestTimeoutSeconds"]), (&json!(round), &json!(round)));
+        assert_eq!(now["metadata"], json!({"round": round.to_string()}));
+    }
+}
