@@ -4,10 +4,13 @@
 //!
 //! * [`routes`] – the table of all paths, below, on one screen.
 //! * [`at`] – one line of it: a path and its methods.
-//! * [`call::Call`] – a request whose token was good; [`auth::Tokens`] makes and reads tokens.
+//! * [`call::Call`] – a request by somebody who may make it.
+//! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
+//!   [`rights`] is the table of who may do what.
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
-//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`event_type`], [`message`], [`attempt`].
+//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`event_type`], [`message`], [`attempt`],
+//!   [`portal_access`], [`logout`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
 mod application;
@@ -16,24 +19,29 @@ mod attempt;
 pub mod auth;
 mod body;
 mod call;
+pub mod callers;
 mod endpoint;
 mod endpoint_secret;
 mod errors;
 mod event_type;
-mod hs256;
+mod jws;
+mod logout;
 mod message;
+mod portal_access;
 pub mod probes;
 mod query;
+mod rights;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
+use url::Url;
 
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use at::at;
-use auth::Tokens;
 use call::Call;
+use callers::Callers;
 use errors::{Answer, ApiError};
 
 /// What the handlers stand on; expected as `web::Data<ApiState>`.
@@ -41,7 +49,9 @@ use errors::{Answer, ApiError};
 pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
-    pub tokens: Tokens,
+    pub callers: Callers,
+    /// What links begin with.
+    pub public_url: Url,
     pub clock: Clock,
 }
 
@@ -85,6 +95,8 @@ pub fn routes(config: &mut ServiceConfig) {
                 .patch(event_type::patch)
                 .delete(event_type::delete),
         )
+        .service(at("/auth/app-portal-access/{app}").post(portal_access::create))
+        .service(at("/auth/logout").post(logout::log_out))
         .configure(later)
         .default_service(web::to(errors::no_route));
     config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route)));
@@ -109,8 +121,6 @@ fn later(config: &mut ServiceConfig) {
         .service(at("/app/{app}/poller/{sink}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}/seek").post(not_yet))
-        .service(at("/auth/app-portal-access/{app}").post(not_yet))
-        .service(at("/auth/logout").post(not_yet))
         .service(at("/background-task").get(not_yet))
         .service(at("/background-task/{id}").get(not_yet))
         .service(at("/event-type/import/openapi").post(not_yet))

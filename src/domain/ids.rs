@@ -132,6 +132,10 @@ id!(
     /// An attempt: one HTTP POST of one delivery.
     AttemptId, "atmpt_"
 );
+id!(
+    /// An API key.
+    KeyId, "key_"
+);
 
 /// An organization: one environment of the SaaS team. Opaque text, `org_` and up to 60 letters and digits; one that is named by a
 /// valid token exists.

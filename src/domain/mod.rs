@@ -11,11 +11,14 @@ pub mod endpoint;
 pub mod event_type;
 pub mod ids;
 pub mod invalid;
+pub mod key;
 pub mod message;
+pub mod portal;
 pub mod secret;
 pub mod signature;
 pub mod time;
+pub mod token_key;
 
-pub use ids::{AppId, AttemptId, EndpointId, MessageId, OrgId, Uid};
+pub use ids::{AppId, AttemptId, EndpointId, KeyId, MessageId, OrgId, Uid};
 pub use invalid::Invalid;
 pub use time::Time;

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use sendoff::api::auth::Tokens;
+use sendoff::api::callers::Callers;
 use sendoff::api::probes::{self, Probes};
 use sendoff::api::{self, ApiState};
 use sendoff::domain::address::AddressPolicy;
@@ -111,7 +112,8 @@ impl World {
         let state = ApiState {
             store: store.clone(),
             egress: Egress::new(policy).expect("an egress"),
-            tokens: tokens.clone(),
+            callers: Callers::new(store.clone(), tokens.clone()),
+            public_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
         };
         let draining = Arc::new(AtomicBool::new(false));
