@@ -13,6 +13,7 @@ from svix.api import (
     ApplicationIn,
     ApplicationListOptions,
     ApplicationPatch,
+    AppPortalAccessIn,
     EndpointIn,
     EndpointListOptions,
     EndpointPatch,
@@ -33,7 +34,7 @@ from svix.api.endpoint import EndpointUpsertIn
 from svix.api.errors.http_error import HttpError
 from svix.api.errors.http_validation_error import HTTPValidationError
 from svix.api.event_type import EventTypeDeleteOptions, EventTypeUpsertIn
-from svix.models import MessageStatus, MessageStatusText, Ordering, StatusCodeClass
+from svix.models import AppPortalCapability, MessageStatus, MessageStatusText, Ordering, StatusCodeClass
 
 HERE = "http://127.0.0.1:9/hook"
 svix = Svix(os.environ["SENDOFF_TOKEN"], SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
@@ -194,6 +195,28 @@ def attempts(endpoint):
         svix.message_attempt.resend("tried", "nothing", endpoint)
 
 
+def customers():
+    made = ApplicationIn(name="Visitor")
+    access = svix.authentication.app_portal_access("visitor", AppPortalAccessIn(application=made, expiry=3600))
+    assert "/portal/enter/" in access.url
+    visitor = Svix(access.token, SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
+    visitor.endpoint.create("visitor", EndpointIn(url=HERE))
+    with refused(404, "not_found"):
+        visitor.endpoint.list("tried")
+    with refused(403, "permission_denied"):
+        visitor.message.create("visitor", MessageIn(event_type="t.a", payload={}))
+    looks = AppPortalAccessIn(capabilities=[AppPortalCapability.VIEW_BASE], feature_flags=["beta"], session_id="s")
+    looks = svix.authentication.app_portal_access("visitor", looks)
+    looker = Svix(looks.token, SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
+    assert len(looker.endpoint.list("visitor").data) == 1
+    with refused(403, "permission_denied"):
+        looker.endpoint.create("visitor", EndpointIn(url=HERE))
+    visitor.authentication.logout()
+    with refused(401, "authentication_failed"):
+        visitor.endpoint.list("visitor")
+    looker.endpoint.list("visitor")
+
+
 def strangers():
     stranger = Svix("nonsense", SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
     with refused(401, "authentication_failed"):
@@ -206,5 +229,6 @@ event_types()
 endpoints()
 messages()
 attempts(sys.argv[1])
+customers()
 strangers()
 print("all is well")
