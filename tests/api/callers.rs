@@ -123,7 +123,9 @@ async fn a_note_waits_for_nobody_s_sake_on_sqlite() {
     let file = sqlite_file();
     let world = World::on(&file.url()).await;
     let one = tokio::sync::Mutex::new(SqliteConnection::connect(&file.url()).await.expect("a connection"));
-    let run = async |sql| drop(sqlx::raw_sql(sql).execute(&mut *one.lock().await).await.expect("the lock"));
+    let run = async |sql| {
+        sqlx::raw_sql(sql).execute(&mut *one.lock().await).await.expect("the lock");
+    };
     a_note_does_not_keep_anybody_waiting(&world, async || run("BEGIN IMMEDIATE").await, async || run("ROLLBACK").await)
         .await;
 }
@@ -133,7 +135,9 @@ async fn a_note_waits_for_nobody_s_sake_on_postgres() {
     let url = Postgres::shared().fresh_database();
     let world = World::on(&url).await;
     let one = tokio::sync::Mutex::new(PgConnection::connect(&url).await.expect("a connection"));
-    let run = async |sql| drop(sqlx::raw_sql(sql).execute(&mut *one.lock().await).await.expect("the lock"));
+    let run = async |sql| {
+        sqlx::raw_sql(sql).execute(&mut *one.lock().await).await.expect("the lock");
+    };
     let lock = async || run("BEGIN; LOCK TABLE sendoff.api_key IN EXCLUSIVE MODE").await;
     a_note_does_not_keep_anybody_waiting(&world, lock, async || run("ROLLBACK").await).await;
 }
