@@ -15,21 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::api::auth::Tokens;
+use crate::api::callers::Callers;
 use crate::config::{Config, Fault};
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions};
 use crate::store::{Location, Store, StoreError, StoreOptions};
 use crate::telemetry;
 pub use http::listen;
-pub use keys::jwt_secret;
+pub use keys::token_key;
 
 /// How many messages may wait to be stored before callers are turned away with 503.
 const QUEUE: usize = 16_384;
@@ -111,17 +110,15 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
     if let Location::Sqlite(path) = &config.store.location {
         check_folder(path)?;
     }
+    // Not of the tokens' key, which may be a public one.
+    let dashboard_secret = keys.master.derived(b"sendoff dashboard");
     let options = StoreOptions {
         location: config.store.location.clone(),
         master: keys.master,
         max_payload: config.store.max_payload,
         queue: QUEUE,
     };
-    Ok(Opened {
-        store: Store::open(options).await?,
-        tokens: Tokens::new(&keys.jwt_secret),
-        dashboard_secret: derived(&keys.jwt_secret, b"sendoff dashboard"),
-    })
+    Ok(Opened { store: Store::open(options).await?, tokens: Tokens::under(&keys.tokens), dashboard_secret })
 }
 
 /// SQLite says "unable to open database file" of a folder that is missing; this says which.
@@ -134,13 +131,6 @@ fn check_folder(file: &Path) -> Result<(), AppError> {
         ))),
         None => Ok(()),
     }
-}
-
-/// A key for another purpose, from which the first can't be told.
-fn derived(secret: &[u8], purpose: &[u8]) -> [u8; 32] {
-    // An HMAC takes keys of every length: the other arm is never taken.
-    let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
-    mac.chain_update(purpose).finalize().into_bytes().into()
 }
 
 /// SIGTERM and SIGINT, which from then on no longer end the process by themselves.
@@ -174,6 +164,7 @@ pub struct App {
     pub address: std::net::SocketAddr,
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
+    callers: Callers,
     handle: ServerHandle,
     server: JoinHandle<std::io::Result<()>>,
     drain: Duration,
@@ -193,11 +184,12 @@ impl App {
             config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
+        let callers = Callers::new(opened.store.clone(), opened.tokens.clone());
         let served = http::Served {
             role: config.role,
             store: opened.store.clone(),
             egress: egress.clone(),
-            tokens: opened.tokens.clone(),
+            callers: callers.clone(),
             public_url: public_url.clone(),
             dashboard_secret: opened.dashboard_secret,
             draining: draining.clone(),
@@ -211,6 +203,7 @@ impl App {
             address,
             draining,
             engine,
+            callers,
             handle: server.handle(),
             server: tokio::spawn(server),
             drain: config.delivery.drain,
@@ -251,6 +244,11 @@ impl App {
             }
         };
         tokio::join!(self.handle.stop(true), engine);
+        match timeout(LAST_WORDS, self.callers.write_uses()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "when API keys were used last could not be written"),
+            Err(_) => tracing::warn!("when API keys were used last could not be written: the store did not answer"),
+        }
         tracing::info!("stopped");
     }
 }

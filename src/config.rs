@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::domain::address::AddressPolicy;
 use crate::domain::backoff::Schedule;
 use crate::domain::secret::MasterKey;
+use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::store::Location;
 pub use settings::{Fault, Settings};
 use values::{count_within, size_within, span_within};
@@ -52,7 +53,9 @@ pub struct StoreConfig {
 
 /// The keys that were given. `None` with SQLite: they lie beside the database, or are made there.
 pub struct KeyConfig {
-    pub jwt_secret: Option<Zeroizing<Vec<u8>>>,
+    /// How tokens are signed.
+    pub algorithm: Algorithm,
+    pub tokens: Option<TokenKey>,
     pub master: Option<MasterKey>,
 }
 
@@ -138,11 +141,8 @@ impl Config {
             warnings: Vec::new(),
             store,
         };
-        settings.read("jwt_algorithm", |text| match text {
-            "HS256" => Ok(()),
-            _ => Err("is not supported yet".to_owned()),
-        })?;
-        Ok(Config { warnings: config.unwise(), ..config })
+        let warnings = [config.keys.unused(settings), config.unwise()].concat();
+        Ok(Config { warnings, ..config })
     }
 
     fn unwise(&self) -> Vec<String> {
@@ -180,20 +180,41 @@ impl StoreConfig {
 
 impl KeyConfig {
     fn new(settings: &Settings, location: &Location) -> Result<KeyConfig, Fault> {
-        let keys = KeyConfig {
-            jwt_secret: settings.read_given("jwt_secret", jwt_secret)?,
-            master: settings.read_given("master_key", master_key)?,
+        const MISSING: &str = "is missing: with PostgreSQL it has to be given, the same for every process";
+        let algorithm = settings
+            .read("jwt_algorithm", |text| Algorithm::from_name(text).ok_or_else(|| "is none of these".to_owned()))?;
+        let secret = settings.read_given("jwt_secret", jwt_secret)?;
+        let public = settings.read_given("jwt_public_key", |text| PublicKey::parse(text).map_err(str::to_owned))?;
+        let master = settings.read_given("master_key", master_key)?;
+        let shared = matches!(location, Location::Postgres(_));
+        let tokens = match (algorithm.is_shared(), secret, public) {
+            (true, Some(secret), _) => Some(TokenKey::Shared(algorithm, secret)),
+            (true, None, _) if shared => return Err(settings.fault("jwt_secret", MISSING)),
+            (true, None, _) => None,
+            (false, _, Some(key)) if key.fits(algorithm) => Some(TokenKey::Public(algorithm, key)),
+            (false, _, Some(_)) => {
+                let what = format!("is of another kind than SENDOFF_JWT_ALGORITHM={algorithm} needs");
+                return Err(settings.fault("jwt_public_key", &what));
+            }
+            (false, _, None) => {
+                let what = format!("is missing: with SENDOFF_JWT_ALGORITHM={algorithm} it verifies the tokens");
+                return Err(settings.fault("jwt_public_key", &what));
+            }
         };
-        if matches!(location, Location::Postgres(_)) {
-            const MISSING: &str = "is missing: with PostgreSQL it has to be given, the same for every process";
-            if keys.jwt_secret.is_none() {
-                return Err(settings.fault("jwt_secret", MISSING));
-            }
-            if keys.master.is_none() {
-                return Err(settings.fault("master_key", MISSING));
-            }
+        if shared && master.is_none() {
+            return Err(settings.fault("master_key", MISSING));
         }
-        Ok(keys)
+        Ok(KeyConfig { algorithm, tokens, master })
+    }
+
+    /// What was given and does nothing.
+    fn unused(&self, settings: &Settings) -> Vec<String> {
+        let (name, unused) = match self.algorithm.is_shared() {
+            true => ("jwt_public_key", "SENDOFF_JWT_PUBLIC_KEY"),
+            false => ("jwt_secret", "SENDOFF_JWT_SECRET"),
+        };
+        let line = format!("{unused} is not used with SENDOFF_JWT_ALGORITHM={}", self.algorithm);
+        settings.is_given(name).then_some(line).into_iter().collect()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The REST API on a real server over a fresh store, each test on SQLite and on PostgreSQL: shapes and codes, lists in both
-//! directions, what a PATCH leaves and clears, who sees what, bad input of every kind, and the official Python client.
+//! directions, what a PATCH leaves and clears, who may call and who sees what, bad input of every kind, and the official Python client.
 
 mod support;
 
@@ -7,6 +7,8 @@ mod support;
 mod background;
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/callers.rs"]
+mod callers;
 #[path = "api/endpoint_messages.rs"]
 mod endpoint_messages;
 #[path = "api/examples.rs"]
@@ -21,8 +23,12 @@ mod once;
 mod operational;
 #[path = "api/outage.rs"]
 mod outage;
+#[path = "api/portal_access.rs"]
+mod portal_access;
 #[path = "api/resources.rs"]
 mod resources;
+#[path = "api/routes.rs"]
+mod routes;
 #[path = "api/svix_client.rs"]
 mod svix_client;
 #[path = "api/tenants.rs"]

@@ -20,6 +20,10 @@ fn what_is_typed_wrong_is_one_line_too() {
         (&["serve", "--listen"], "--listen"),
         (&["send", "app"], "<TYPE>"),
         (&["token", "--org", "nonsense"], "org_"),
+        (&["key", "create"], "<NAME>"),
+        (&["key", "create", "k", "--scope", "fly"], "expected read, send or write"),
+        (&["key", "create", "k", "--expires", "soon"], "expected 1s to 36500d"),
+        (&["key", "revoke", "sk_x"], "key_"),
         (&["token", "--expires", "soon"], "expected 1s to 36500d"),
         (&["send", "app", "a.b", "{"], "not JSON"),
         (&["verify", "--secret", "whsec_x", "--id", "m", "--timestamp", "1", "--signature", "s"], "--secret"),
@@ -138,6 +142,52 @@ fn a_token_is_one_line_that_the_api_accepts() {
         [401, 403, 404].contains(&get(&server.url(), "/api/v1/app/", &app).0),
         "an application's token lists no other"
     );
+}
+
+/// Keys are made and ended beside a running server, on either store.
+fn keys_beside_a_server(url: &str) {
+    let server = Binary::on(url).serve();
+    let binary = server.binary();
+    let create = |arguments: &[&str]| {
+        let finished = binary.run(&[&["key", "create"], arguments].concat());
+        assert!(finished.status.success() && finished.stdout.lines().count() == 1, "{finished:?}");
+        let id = finished.stderr.split_whitespace().find(|word| word.starts_with("key_")).expect("its id");
+        (finished.stdout.trim().to_owned(), id.trim_end_matches(',').to_owned())
+    };
+    let (all, id) = create(&["billing"]);
+    let (read, _) = create(&["reports", "--scope", "read", "--scope", "send", "--expires", "90d"]);
+    assert!(all.starts_with("sk_") && all != read);
+    for key in [&all, &read] {
+        assert_eq!(get(&server.url(), "/api/v1/app/", key).0, 200);
+    }
+    make_app(&server.url(), &all, "acme");
+    let sent = binary.run(&["send", "acme", "a.b", "{}", "--token", &read]);
+    assert!(sent.status.success(), "{sent:?}");
+
+    let list = binary.run(&["key", "list"]).stdout;
+    let lines: Vec<&str> = list.lines().skip(1).collect();
+    assert!(lines.len() == 2 && lines[0].starts_with(&id) && lines[0].contains("billing"), "{list}");
+    assert!(lines[0].contains(&format!("sk_…{}", &all[all.len() - 4..])) && !list.contains(&all[3..20]), "{list}");
+    assert!(lines[1].contains("read, send") && lines[1].contains("good until"), "{list}");
+    eventually_blocking("when the keys were used", SOON, || {
+        (!binary.run(&["key", "list"]).stdout.contains("never")).then_some(())
+    });
+    assert_eq!(binary.run(&["key", "list", "--org", "org_other"]).stdout.lines().count(), 1);
+
+    let line = complaint(&binary.run(&["key", "revoke", &id, "--org", "org_other"]), 1);
+    assert!(line.contains("--org"), "{line}");
+    let revoked = binary.run(&["key", "revoke", &id]);
+    assert!(revoked.status.success() && revoked.stdout.contains("3 s"), "{revoked:?}");
+    eventually_blocking("the end of a key", SOON, || (get(&server.url(), "/api/v1/app/", &all).0 == 401).then_some(()));
+    assert_eq!(get(&server.url(), "/api/v1/app/", &read).0, 200);
+    assert!(binary.run(&["key", "list"]).stdout.contains("revoked 2"));
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked_beside_a_server() {
+    let file = sqlite_file();
+    keys_beside_a_server(&file.url());
+    keys_beside_a_server(&Postgres::shared().fresh_database());
 }
 
 #[test]

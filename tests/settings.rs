@@ -13,6 +13,9 @@ fn bare(file: &SqliteFile) -> Binary {
     Binary::on(&file.url()).unset("SENDOFF_JWT_SECRET").unset("SENDOFF_MASTER_KEY")
 }
 
+const RSA: &str = include_str!("keys/rsa.public.pem");
+const ED25519: &str = include_str!("keys/ed25519.public.pem");
+
 /// Good and bad values of each setting, as text in the environment.
 const VALUES: &[(&str, &[&str], &[&str])] = &[
     (
@@ -55,7 +58,12 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("SENDOFF_ENDPOINT_MAX_IN_FLIGHT", &["1", "1024"], &["0", "1025", "x"]),
     ("SENDOFF_DRAIN", &["30s", "1m"], &["0s", "2h", "30"]),
     ("SENDOFF_ENDPOINT_DISABLE_AFTER", &["5d", "1m"], &["0s", "400d", "never"]),
-    ("SENDOFF_JWT_ALGORITHM", &["HS256"], &["RS256", "none"]),
+    ("SENDOFF_JWT_ALGORITHM", &["HS256", "HS384", "HS512"], &["none", "ES256", "hs256"]),
+    (
+        "SENDOFF_JWT_PUBLIC_KEY",
+        &[RSA, ED25519],
+        &["nonsense", include_str!("keys/rsa.private.pem"), include_str!("keys/ec.public.pem")],
+    ),
     ("SENDOFF_LOG", &["debug", "warn,sendoff=trace"], &["inof", "sendoff", "sendoff=loud"]),
     ("SENDOFF_LOG_FORMAT", &["text", "json"], &["xml", "JSON"]),
     ("SENDOFF_FRAME_ORIGINS", &[], &["https://app.example.com"]),
@@ -87,12 +95,35 @@ fn a_wrong_setting_ends_it_with_one_line_that_says_which_what_and_how() {
                     line.contains("expected ") || line.contains("not supported yet"),
                     "{place}, {variable}={value} says how it should look: {line}"
                 );
-                let secret = ["SENDOFF_JWT_SECRET", "SENDOFF_MASTER_KEY", "SENDOFF_SMTP_URL"].contains(variable);
+                let secret = ["SENDOFF_JWT_SECRET", "SENDOFF_JWT_PUBLIC_KEY", "SENDOFF_MASTER_KEY", "SENDOFF_SMTP_URL"]
+                    .contains(variable);
                 assert!(!secret || !line.contains(value), "a secret is not quoted: {line}");
                 assert_eq!(place == "flag", line.contains(&format!("(given as {})", kebab(variable))), "{line}");
             }
         }
     }
+}
+
+#[test]
+fn a_public_key_takes_the_place_of_the_secret() {
+    let file = sqlite_file();
+    let with = |algorithm: &str| bare(&file).set("SENDOFF_JWT_ALGORITHM", algorithm);
+    for (algorithm, key, other) in [("RS256", RSA, ED25519), ("RS512", RSA, ED25519), ("EdDSA", ED25519, RSA)] {
+        let line = complaint(&with(algorithm).run(&["migrate"]), 2);
+        assert!(line.starts_with("SENDOFF_JWT_PUBLIC_KEY is missing") && line.contains(algorithm), "{line}");
+        let line = complaint(&with(algorithm).set("SENDOFF_JWT_PUBLIC_KEY", other).run(&["migrate"]), 2);
+        assert!(line.starts_with("SENDOFF_JWT_PUBLIC_KEY is of another kind"), "{line}");
+        let binary = with(algorithm).set("SENDOFF_JWT_PUBLIC_KEY", &key.replace('\n', "\\n"));
+        let finished = binary.run(&["migrate"]);
+        assert!(finished.status.success() && finished.stderr.is_empty(), "{finished:?}");
+        assert!(!key_files(&file)[0].exists(), "a secret that nothing is signed with is not made");
+        let line = complaint(&binary.run(&["token"]), 1);
+        assert!(line.contains(algorithm) && line.contains("sendoff key create"), "{line}");
+    }
+    // With PostgreSQL no secret is asked for either: what is missing next is the server.
+    let away = Binary::on("postgres://nobody@127.0.0.1:1/none").unset("SENDOFF_JWT_SECRET");
+    let away = away.set("SENDOFF_JWT_ALGORITHM", "EdDSA").set("SENDOFF_JWT_PUBLIC_KEY", ED25519);
+    assert!(complaint(&away.run(&["migrate"]), 1).contains("PostgreSQL"));
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod home;
 
 #[path = "store/accept.rs"]
 mod accept;
+#[path = "store/api_keys.rs"]
+mod api_keys;
 #[path = "store/applications.rs"]
 mod applications;
 #[path = "store/away.rs"]

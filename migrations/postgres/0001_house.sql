@@ -273,3 +273,20 @@ CREATE TABLE session (
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 );
+
+-- Tokens that were logged out, until they would have expired by themselves: the next to come with one is refused.
+CREATE TABLE revoked_token (
+    hash  BYTEA PRIMARY KEY,
+    until BIGINT NOT NULL
+);
+CREATE INDEX revoked_token_age ON revoked_token (until);
+
+-- Links that let a customer into the portal, once.
+CREATE TABLE portal_link (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    app_id     UUID NOT NULL,
+    -- What they will see there and for how long; JSON.
+    options    TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);

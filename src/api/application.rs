@@ -76,6 +76,37 @@ fn spec_of(app: Application) -> ApplicationSpec {
     }
 }
 
+/// What an object inside of another operation's body says of the application that the path names.
+pub(super) fn read_named(fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
+    let uid = match named {
+        AppRef::Uid(uid) => Some(uid.clone()),
+        AppRef::Id(_) => None,
+    };
+    read(fields, ApplicationSpec { uid, ..ApplicationSpec::default() }, true)
+}
+
+/// The application that the path names: one that is there is left as it is, else it is made of `spec`.
+///
+/// # Errors
+/// 404: there is none, and nothing says what to make (an id is never made). 422: it would not be found again under the path's name.
+pub(super) async fn found_or_made(
+    call: &Call,
+    named: &AppRef,
+    spec: Option<ApplicationSpec>,
+) -> Result<Application, ApiError> {
+    let find = async || call.store().application(&call.tenant, named).await;
+    if let Some(app) = find().await? {
+        return Ok(app);
+    }
+    let (AppRef::Uid(uid), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
+    same_uid(spec.uid.as_ref(), uid)?;
+    match call.store().create_application(&call.tenant, spec, call.now).await {
+        // Somebody else made it at the same moment.
+        Err(StoreError::Taken(what)) => find().await?.ok_or_else(|| StoreError::Taken(what).into()),
+        made => Ok(made?),
+    }
+}
+
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     once(call, body.bytes(), Look::First, async |call| make(call, &body).await, again).await

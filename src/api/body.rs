@@ -91,7 +91,7 @@ impl Body {
     pub fn fields(&self) -> Result<Fields<'_>, ApiError> {
         let text = std::str::from_utf8(&self.0).map_err(|_| ApiError::malformed("the body is not UTF-8"))?;
         match serde_json::from_str::<Members<'_>>(text) {
-            Ok(Members(members)) => Ok(Fields { members, wrong: Vec::new() }),
+            Ok(Members(members)) => Ok(Fields { members, wrong: Vec::new(), within: None }),
             Err(error) if error.classify() == Category::Data => {
                 Err(ApiError::refused(vec![Item::whole_body("must be a JSON object")]))
             }
@@ -204,6 +204,8 @@ impl<T> Field<T> {
 pub(super) struct Fields<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
     wrong: Vec<Item>,
+    /// The field of the body that this object is; `None`: all of it.
+    within: Option<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -266,6 +268,18 @@ impl<'a> Fields<'a> {
         self.take(name, "a list of strings")
     }
 
+    /// An object with fields of its own; end with its [`Fields::done`] too.
+    pub fn object(&mut self, name: &'static str) -> Field<Fields<'a>> {
+        let members = self.take_with(name, |text| {
+            serde_json::from_str::<Members<'a>>(text).map_err(|_| "must be an object".to_owned())
+        });
+        match members {
+            Field::Absent => Field::Absent,
+            Field::Null => Field::Null,
+            Field::Set(Members(members)) => Field::Set(Fields { members, wrong: Vec::new(), within: Some(name) }),
+        }
+    }
+
     /// Notes the field as missing if it is absent or `null`.
     pub fn require(&mut self, name: &str) {
         match self.raw(name) {
@@ -307,6 +321,9 @@ impl<'a> Fields<'a> {
             let fresh = wrong.into_iter().map(Item::from).filter(|item| !self.wrong.iter().any(|one| one.same(item)));
             let fresh: Vec<Item> = fresh.collect();
             self.wrong.extend(fresh);
+        }
+        if let Some(outer) = self.within {
+            self.wrong = self.wrong.into_iter().map(|item| item.within(outer)).collect();
         }
         if self.wrong.is_empty() { Ok(()) } else { Err(ApiError::refused(self.wrong)) }
     }

@@ -1,16 +1,21 @@
 //! A call: a request whose token was good. Every handler but the probes' begins with one, before the body is read.
 
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use futures_util::future::{Either, LocalBoxFuture};
 use serde::Serialize;
+use url::Url;
 
 use super::ApiState;
+use super::callers::{Caller, Callers};
 use super::errors::{Answer, ApiError};
 use super::query::Query;
+use super::rights::{Right, Rights};
 use crate::domain::application::Application;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
@@ -24,40 +29,68 @@ pub(super) struct Call {
     pub tenant: Tenant,
     pub now: Time,
     store: Store,
+    pub caller: Arc<Caller>,
     state: Data<ApiState>,
     request: HttpRequest,
 }
 
 impl FromRequest for Call {
     type Error = ApiError;
-    type Future = Ready<Result<Call, ApiError>>;
+    /// At once for a caller who is known, which is nearly always.
+    type Future = Either<Ready<Result<Call, ApiError>>, LocalBoxFuture<'static, Result<Call, ApiError>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(admit(request))
+        let Some(state) = request.app_data::<Data<ApiState>>().cloned() else {
+            return Either::Left(ready(Err(ApiError::internal(&"the API was mounted without its state"))));
+        };
+        let Some(shown) = shown(request) else {
+            return Either::Left(ready(Err(ApiError::unauthorized(
+                "show a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
+            ))));
+        };
+        let now = state.clock.now();
+        match state.callers.at_once(shown, now) {
+            Some(found) => Either::Left(ready(
+                found.map_err(ApiError::from).and_then(|caller| Call::of(caller, now, state, request.clone())),
+            )),
+            None => {
+                let (shown, request) = (shown.to_owned(), request.clone());
+                Either::Right(Box::pin(async move {
+                    let caller = state.callers.find(&shown, now).await?;
+                    Call::of(caller, now, state, request)
+                }))
+            }
+        }
     }
 }
 
-fn admit(request: &HttpRequest) -> Result<Call, ApiError> {
-    let Some(state) = request.app_data::<Data<ApiState>>() else {
-        return Err(ApiError::internal(&"the API was mounted without its state"));
-    };
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-    let Some((_, token)) = token else {
-        return Err(ApiError::unauthorized(
-            "show a token in the header Authorization: Bearer TOKEN (see `sendoff token`)",
-        ));
-    };
-    let now = state.clock.now();
-    match state.tokens.read(token.trim(), now) {
-        Ok(tenant) => {
-            Ok(Call { tenant, now, store: state.store.clone(), state: state.clone(), request: request.clone() })
-        }
-        Err(error) => Err(ApiError::unauthorized(error.to_string())),
-    }
+/// What the request shows: the token in `Authorization: Bearer TOKEN`.
+fn shown(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (kind, token) = value.split_once(' ')?;
+    kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 impl Call {
+    /// A call by somebody who may make it.
+    fn of(caller: Arc<Caller>, now: Time, state: Data<ApiState>, request: HttpRequest) -> Result<Call, ApiError> {
+        // What has every right needs no look at the path.
+        if caller.rights != Rights::All {
+            let path = request.match_pattern().unwrap_or_default();
+            caller.rights.check(Right::needed(request.method(), &path))?;
+        }
+        let store = state.store.clone();
+        Ok(Call { tenant: caller.tenant.clone(), now, caller, store, state, request })
+    }
+
+    pub fn callers(&self) -> &Callers {
+        &self.state.callers
+    }
+
+    pub fn public_url(&self) -> &Url {
+        &self.state.public_url
+    }
+
     pub fn store(&self) -> &Store {
         &self.store
     }

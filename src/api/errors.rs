@@ -72,6 +72,12 @@ impl Item {
         Item { kind: "not_supported", ..Item::body(field, "is not supported yet: leave it out or set it to null") }
     }
 
+    /// The same, where its object is itself a field of the body.
+    pub fn within(mut self, outer: &str) -> Item {
+        self.loc.insert(1.min(self.loc.len()), outer.to_owned());
+        self
+    }
+
     /// Whether both are about the same value.
     pub fn same(&self, other: &Item) -> bool {
         self.loc == other.loc
@@ -102,6 +108,11 @@ impl ApiError {
     /// 403: a good token, but not for this.
     pub fn forbidden() -> ApiError {
         let detail = "this needs a token of the organization; an application's own token may not do it";
+        ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
+    }
+
+    /// 403: a good token, but without a right that this needs; `detail` says which.
+    pub fn lacks(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
     }
 
@@ -163,6 +174,11 @@ impl ApiError {
     /// 501: an operation that the dialect has and this release does not answer.
     pub fn not_implemented() -> ApiError {
         let detail = "this operation is known, but this release of Sendoff does not answer it yet";
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
+    /// 501: what this installation can't do as it is set up.
+    pub fn not_possible(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
     }
 

@@ -1,5 +1,5 @@
 //! The catalog of event types over REST. The organization writes it; an application's own token reads what is offered to it: nothing
-//! archived, and nothing behind a feature flag.
+//! archived, and nothing behind a feature flag that the token does not have.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
@@ -84,7 +84,9 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
 
 /// Whether the caller may know of it.
 pub(super) fn offered(call: &Call, event_type: &EventType) -> bool {
-    call.tenant.only.is_none() || (!event_type.spec.archived && event_type.spec.feature_flags.is_empty())
+    let spec = &event_type.spec;
+    let granted = || spec.feature_flags.iter().all(|flag| call.caller.flags.contains(flag));
+    call.tenant.only.is_none() || (!spec.archived && granted())
 }
 
 async fn find(call: &Call) -> Result<EventType, ApiError> {

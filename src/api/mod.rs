@@ -4,12 +4,15 @@
 //!
 //! * [`routes`] – the table of all paths, below, on one screen.
 //! * [`at`] – one line of it: a path and its methods.
-//! * [`call::Call`] – a request whose token was good; [`auth::Tokens`] makes and reads tokens.
+//! * [`call::Call`] – a request by somebody who may make it.
+//! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
+//!   [`rights`] is the table of who may do what.
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
-//!   [`event_type`], [`message`], [`attempt`], [`background`]; [`operational`]; and [`stats`], [`example`].
+//!   [`event_type`], [`message`], [`attempt`], [`background`]; [`operational`]; and [`stats`], [`example`],
+//!   [`portal_access`], [`logout`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
 mod application;
@@ -19,6 +22,7 @@ pub mod auth;
 mod background;
 mod body;
 mod call;
+pub mod callers;
 mod endpoint;
 mod endpoint_headers;
 mod endpoint_message;
@@ -26,23 +30,27 @@ mod endpoint_secret;
 mod errors;
 mod event_type;
 mod example;
-mod hs256;
+mod jws;
+mod logout;
 mod message;
 mod once;
 mod operational;
+mod portal_access;
 pub mod probes;
 mod query;
+mod rights;
 mod stats;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
+use url::Url;
 
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use at::at;
-use auth::Tokens;
 use call::Call;
+use callers::Callers;
 use errors::{Answer, ApiError};
 
 /// What the handlers stand on; expected as `web::Data<ApiState>`.
@@ -50,7 +58,9 @@ use errors::{Answer, ApiError};
 pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
-    pub tokens: Tokens,
+    pub callers: Callers,
+    /// What links begin with.
+    pub public_url: Url,
     pub clock: Clock,
 }
 
@@ -124,6 +134,8 @@ pub fn routes(config: &mut ServiceConfig) {
                 .get(endpoint_headers::read)
                 .put(endpoint_headers::put),
         )
+        .service(at("/auth/app-portal-access/{app}").post(portal_access::create))
+        .service(at("/auth/logout").post(logout::log_out))
         .configure(later)
         .default_service(web::to(errors::no_route));
     config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route)));
@@ -140,8 +152,6 @@ fn later(config: &mut ServiceConfig) {
         .service(at("/app/{app}/poller/{sink}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}/seek").post(not_yet))
-        .service(at("/auth/app-portal-access/{app}").post(not_yet))
-        .service(at("/auth/logout").post(not_yet))
         .service(at("/event-type/import/openapi").post(not_yet));
 }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use url::Url;
 
 use super::AppError;
-use crate::api::auth::Tokens;
+use crate::api::callers::Callers;
 use crate::api::probes::{self, Probes};
 use crate::api::{self, ApiState};
 use crate::config::Role;
@@ -39,7 +39,7 @@ pub(super) struct Served {
     pub role: Role,
     pub store: Store,
     pub egress: Egress,
-    pub tokens: Tokens,
+    pub callers: Callers,
     pub public_url: Url,
     pub dashboard_secret: [u8; 32],
     pub draining: Arc<AtomicBool>,
@@ -85,13 +85,19 @@ pub(super) fn server(served: Served, listener: TcpListener, drain: Duration) -> 
 
 /// Everything that answers, most exact paths first: the dashboard has the root.
 fn mount(config: &mut ServiceConfig, served: Served) {
-    let Served { role, store, egress, tokens, public_url, dashboard_secret, draining, metrics } = served;
+    let Served { role, store, egress, callers, public_url, dashboard_secret, draining, metrics } = served;
     config.app_data(Data::new(Probes { store: store.clone(), draining, metrics })).configure(probes::routes);
     if !role.serves() {
         return;
     }
     config
-        .app_data(Data::new(ApiState { store: store.clone(), egress, tokens, clock: Clock }))
+        .app_data(Data::new(ApiState {
+            store: store.clone(),
+            egress,
+            callers,
+            public_url: public_url.clone(),
+            clock: Clock,
+        }))
         .configure(api::routes)
         .app_data(Data::new(DashboardState { store, clock: Clock, public_url, secret: dashboard_secret }))
         .configure(dashboard::routes);

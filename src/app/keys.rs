@@ -12,42 +12,44 @@ use zeroize::Zeroizing;
 use super::AppError;
 use crate::config::{self, Fault, KeyConfig};
 use crate::domain::secret::MasterKey;
+use crate::domain::token_key::TokenKey;
 use crate::store::Location;
 
 /// The keys, and what there is to say about where they come from.
 pub struct Keys {
-    pub jwt_secret: Zeroizing<Vec<u8>>,
+    pub tokens: TokenKey,
     pub master: MasterKey,
     /// The master key's file, if this start made it.
     pub made_master: Option<PathBuf>,
 }
 
-/// Gives the secret that signs tokens; made if it is nowhere.
+/// Gives what tokens are signed or verified with; a secret that is nowhere is made.
 ///
 /// # Errors
 /// A key file that can't be read or written, or holds no such secret.
-pub fn jwt_secret(config: &KeyConfig, location: &Location) -> Result<Zeroizing<Vec<u8>>, AppError> {
-    if let Some(secret) = &config.jwt_secret {
-        return Ok(secret.clone());
+pub fn token_key(config: &KeyConfig, location: &Location) -> Result<TokenKey, AppError> {
+    if let Some(key) = &config.tokens {
+        return Ok(key.clone());
     }
     let path = beside(location, "jwt-secret").ok_or_else(|| missing("SENDOFF_JWT_SECRET"))?;
     let (text, _) = read_or_make(&path, random_text)?;
-    config::jwt_secret(&text).map_err(|what| unreadable(&path, &what))
+    let secret = config::jwt_secret(&text).map_err(|what| unreadable(&path, &what))?;
+    Ok(TokenKey::Shared(config.algorithm, secret))
 }
 
 /// Gives both keys; what is nowhere is made.
 ///
 /// # Errors
-/// As [`jwt_secret`], for either.
+/// As [`token_key`], for either.
 pub fn keys(config: &KeyConfig, location: &Location) -> Result<Keys, AppError> {
-    let jwt_secret = jwt_secret(config, location)?;
+    let tokens = token_key(config, location)?;
     if let Some(master) = &config.master {
-        return Ok(Keys { jwt_secret, master: master.clone(), made_master: None });
+        return Ok(Keys { tokens, master: master.clone(), made_master: None });
     }
     let path = beside(location, "master-key").ok_or_else(|| missing("SENDOFF_MASTER_KEY"))?;
     let (text, made) = read_or_make(&path, || MasterKey::generate().text())?;
     let master = config::master_key(&text).map_err(|what| unreadable(&path, &what))?;
-    Ok(Keys { jwt_secret, master, made_master: made.then_some(path) })
+    Ok(Keys { tokens, master, made_master: made.then_some(path) })
 }
 
 fn random_text() -> Zeroizing<String> {

@@ -1,10 +1,11 @@
 //! The command line: what can be typed, one file per command.
 //!
 //! Settings are flags of every command, made from their table; what a command takes beside them is declared in its file.
-//! Standard output is for what was asked for (a token, a link); everything else goes to standard error. Exit codes: 0 done, 1 it
+//! Standard output is for what was asked for (a token, a key, a link); everything else goes to standard error. Exit codes: 0 done, 1 it
 //! did not work, 2 it was typed or set wrong.
 
 mod demo;
+mod key;
 mod login_link;
 mod migrate;
 mod send;
@@ -43,6 +44,9 @@ enum Command {
     Demo,
     /// Print a bearer token for the REST API
     Token(token::Options),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Key(key::Command),
     /// Print a one-time link that signs an operator in to the dashboard
     LoginLink(login_link::Options),
     /// Bring the database's schema up to this version
@@ -121,6 +125,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         Command::Serve => in_runtime(serve::run(config(&settings)?)),
         Command::Demo => in_runtime(demo::run(settings)),
         Command::Token(options) => token::run(&config(&settings)?, &options),
+        Command::Key(command) => in_runtime(key::run(config(&settings)?, command)),
         Command::LoginLink(options) => in_runtime(login_link::run(config(&settings)?, options)),
         Command::Migrate => in_runtime(migrate::run(config(&settings)?)),
         Command::Send(options) => in_runtime(send::run(config(&settings)?, options)),

@@ -1,9 +1,10 @@
 //! `sendoff token`: one line, a bearer token for the REST API. It is a JWT: whoever has the secret makes one, the store is not asked.
+//! Where only a public key is configured there is no secret, and none is made.
 
 use std::time::Duration;
 
 use super::{CliError, say};
-use crate::api::auth::Tokens;
+use crate::api::auth::{MintError, Tokens};
 use crate::app;
 use crate::config::{Config, values};
 use crate::domain::time::Clock;
@@ -39,11 +40,14 @@ pub(super) fn run(config: &Config, options: &Options) -> Result<(), CliError> {
 
 /// A token signed with the configured secret.
 pub(super) fn mint(config: &Config, org: &OrgId, app: Option<AppId>, ttl: Duration) -> Result<String, CliError> {
-    let tokens = Tokens::new(&app::jwt_secret(&config.keys, &config.store.location)?);
+    let tokens = Tokens::under(&app::token_key(&config.keys, &config.store.location)?);
     let now = Clock.now();
     let minted = match app {
         Some(app) => tokens.mint_app(org, app, now, ttl),
         None => tokens.mint_org(org, now, ttl),
     };
-    minted.map_err(|error| CliError::Failed(format!("can't sign a token: {error}")))
+    minted.map_err(|error| match error {
+        MintError::VerifiesOnly(_) => CliError::Failed(format!("{error} (`sendoff key create` makes one)")),
+        MintError::Failed => CliError::Failed(error.to_string()),
+    })
 }

@@ -38,7 +38,7 @@ const fn later(name: &'static str, help: &'static str) -> Setting {
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 24] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -105,7 +105,19 @@ pub const SETTINGS: [Setting; 23] = [
         "1m to 365d, such as 5d",
         "An endpoint that did nothing but fail for so long is disabled",
     ),
-    setting("jwt_algorithm", Some("HS256"), "HS256", "How the tokens are signed"),
+    setting(
+        "jwt_algorithm",
+        Some("HS256"),
+        "HS256, HS384, HS512, RS256, RS384, RS512 or EdDSA",
+        "How the tokens are signed",
+    ),
+    // Never quoted: somebody may give the private one by mistake.
+    secret(
+        "jwt_public_key",
+        None,
+        "a PEM (-----BEGIN PUBLIC KEY-----), such as `openssl pkey -pubout` writes",
+        "Verifies tokens that others sign, with RS256, RS384, RS512 or EdDSA",
+    ),
     setting(
         "log",
         Some("info"),

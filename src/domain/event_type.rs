@@ -26,7 +26,7 @@ pub struct EventTypeSpec {
     /// No longer offered; what is sent under it is still delivered.
     pub archived: bool,
     pub deprecated: bool,
-    /// Shown only to portals that carry one of these flags.
+    /// Shown to customers only in a portal that has all of these flags.
     pub feature_flags: Vec<String>,
     pub group_name: Option<String>,
     /// Version → JSON Schema.

@@ -136,6 +136,10 @@ id!(
     /// Background work: what goes on behind the answer to a call. The prefix is the dialect's.
     BackgroundId, "qtask_"
 );
+id!(
+    /// An API key.
+    KeyId, "key_"
+);
 
 /// An organization: one environment of the SaaS team. Opaque text, `org_` and up to 60 letters and digits; one that is named by a
 /// valid token exists.

@@ -12,12 +12,15 @@ pub mod event_type;
 pub mod example;
 pub mod ids;
 pub mod invalid;
+pub mod key;
 pub mod message;
 pub mod operational;
+pub mod portal;
 pub mod secret;
 pub mod signature;
 pub mod time;
+pub mod token_key;
 
-pub use ids::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Uid};
+pub use ids::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Uid};
 pub use invalid::Invalid;
 pub use time::Time;

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
 use ed25519_dalek::SigningKey;
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -208,6 +209,15 @@ impl MasterKey {
 
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&Key::from(*self.0))
+    }
+
+    /// A key for another purpose, from which this one can't be told.
+    pub fn derived(&self, purpose: &[u8]) -> [u8; 32] {
+        // A key shorter than a block is padded with zeros by definition (RFC 2104): done here, nothing is left that could fail.
+        let mut key = Zeroizing::new([0u8; 64]);
+        key[..32].copy_from_slice(&self.0[..]);
+        let mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
+        mac.chain_update(purpose).finalize().into_bytes().into()
     }
 
     /// Seals `plain` for the row with the id `row`: a version byte (1), the key's id (4 bytes), a random nonce (24),

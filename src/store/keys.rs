@@ -1,9 +1,11 @@
-//! What lets people in: one-time login links and the sessions they are exchanged for. Only hashes are stored.
+//! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal. Only hashes are stored.
 
+use super::codec;
 use super::{Store, StoreError, on, read};
-use crate::domain::{OrgId, Time};
+use crate::domain::portal::PortalLink;
+use crate::domain::{AppId, OrgId, Time};
 
-/// The SHA-256 of a login link's or a session's token.
+/// The SHA-256 of what is shown: a link's or a session's token, an API key, a JWT.
 pub type TokenHash = [u8; 32];
 
 impl Store {
@@ -73,13 +75,51 @@ impl Store {
         tx.commit().await
     }
 
-    /// Forgets links and sessions that are over.
+    /// Remembers a link into the portal that is good once.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink) -> Result<(), StoreError> {
+        const SQL: &str =
+            "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
+        let options = codec::json(&link.options)?;
+        let mut tx = self.begin().await?;
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
+                .execute(db).await.map(drop)
+        })?;
+        tx.commit().await
+    }
+
+    /// Uses up a link into the portal. `None`: it was used before, or is too old.
+    ///
+    /// # Errors
+    /// The store is away; then the link was not used up.
+    pub async fn redeem_portal_link(&self, hash: &TokenHash, now: Time) -> Result<Option<PortalLink>, StoreError> {
+        const USE: &str = "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2
+             RETURNING org, app_id, options, expires_at";
+        let mut tx = self.begin().await?;
+        let found: Option<(OrgId, AppId, String, Time)> =
+            on!(tx, db => sqlx::query_as(USE).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+        let Some((org, app_id, options, expires_at)) = found else { return Ok(None) };
+        let options = codec::from_json(&options)?;
+        tx.commit().await?;
+        Ok(Some(PortalLink { org, app_id, options, expires_at }))
+    }
+
+    /// Forgets links, sessions and logged out tokens that are over.
     ///
     /// # Errors
     /// The store is away.
     pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        for sql in ["DELETE FROM login_link WHERE expires_at <= $1", "DELETE FROM session WHERE expires_at <= $1"] {
+        for sql in [
+            "DELETE FROM login_link WHERE expires_at <= $1",
+            "DELETE FROM session WHERE expires_at <= $1",
+            "DELETE FROM portal_link WHERE expires_at <= $1",
+            "DELETE FROM revoked_token WHERE until <= $1",
+        ] {
             on!(tx, db => sqlx::query(sql).bind(now).execute(db).await.map(drop))?;
         }
         tx.commit().await

@@ -14,6 +14,7 @@
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
 
 pub mod accept;
+pub mod api_keys;
 pub mod applications;
 pub mod attempts;
 pub mod background;

@@ -11,11 +11,13 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
 use sendoff::api::auth::Tokens;
+use sendoff::api::callers::Callers;
 use sendoff::api::probes::{self, Probes};
 use sendoff::api::{self, ApiState};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{Next, Progress};
+use sendoff::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
 use sendoff::domain::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
@@ -36,6 +38,7 @@ pub const HOUR: Duration = Duration::from_secs(3_600);
 pub struct World {
     pub store: Store,
     pub tokens: Tokens,
+    pub callers: Callers,
     pub draining: Arc<AtomicBool>,
     pub url: String,
     /// For all of the default organization.
@@ -101,17 +104,27 @@ impl World {
 
     /// With room for so many messages that wait to be stored.
     pub async fn with_queue(url: &str, queue: usize) -> World {
+        World::made(url, queue, Tokens::new(b"the tests' secret")).await
+    }
+
+    /// One whose tokens are others. Where they can't be signed here, its own is empty.
+    pub async fn under(url: &str, tokens: Tokens) -> World {
+        World::made(url, QUEUE, tokens).await
+    }
+
+    async fn made(url: &str, queue: usize, tokens: Tokens) -> World {
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
         let store = Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue }).await;
         let store = store.expect("a store");
         store.migrate().await.expect("a schema");
         let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };
-        let tokens = Tokens::new(b"the tests' secret");
+        let callers = Callers::new(store.clone(), tokens.clone());
         let state = ApiState {
             store: store.clone(),
             egress: Egress::new(policy).expect("an egress"),
-            tokens: tokens.clone(),
+            callers: callers.clone(),
+            public_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
         };
         let draining = Arc::new(AtomicBool::new(false));
@@ -130,9 +143,9 @@ impl World {
         let server = bound.run();
         let handle = server.handle();
         tokio::spawn(server);
-        let token = tokens.mint_org(&OrgId::default_org(), Clock.now(), HOUR).expect("a token");
+        let token = tokens.mint_org(&OrgId::default_org(), Clock.now(), HOUR).unwrap_or_default();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        World { store, tokens, draining, url, token, client, server: handle, _file: None }
+        World { store, tokens, callers, draining, url, token, client, server: handle, _file: None }
     }
 
     pub fn org(&self) -> OrgId {
@@ -173,6 +186,14 @@ impl World {
 
     pub async fn delete(&self, path: &str) -> Said {
         self.call_as(&self.token, "DELETE", path, None).await
+    }
+
+    /// A new API key of the default organization, and its text.
+    pub async fn key(&self, scopes: &[Scope], expires_at: Option<Time>) -> (ApiKey, String) {
+        let spec = KeySpec { name: "test".into(), scopes: Scopes::of(scopes.iter().copied()), expires_at };
+        let (key, text) = ApiKey::make(self.org(), spec, self.now()).expect("a key");
+        self.store.add_api_key(&key, &key::hash(&text)).await.expect("the store");
+        (key, text.to_string())
     }
 
     /// An application of this uid; its id.

@@ -13,6 +13,7 @@ from svix.api import (
     ApplicationIn,
     ApplicationListOptions,
     ApplicationPatch,
+    AppPortalAccessIn,
     EndpointIn,
     EndpointListOptions,
     EndpointPatch,
@@ -43,6 +44,7 @@ from svix.api.operational_webhook_endpoint import (
     OperationalWebhookEndpointUpsertIn,
 )
 from svix.models import (
+    AppPortalCapability,
     BulkReplayIn,
     EndpointHeadersIn,
     EndpointHeadersPatchIn,
@@ -289,6 +291,28 @@ def what_an_endpoint_was_sent(endpoint):
     assert [one.id for one in svix.background_task.list(options).data] == [begun.id]
 
 
+def customers():
+    made = ApplicationIn(name="Visitor")
+    access = svix.authentication.app_portal_access("visitor", AppPortalAccessIn(application=made, expiry=3600))
+    assert "/portal/enter/" in access.url
+    visitor = Svix(access.token, SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
+    visitor.endpoint.create("visitor", EndpointIn(url=HERE))
+    with refused(404, "not_found"):
+        visitor.endpoint.list("tried")
+    with refused(403, "permission_denied"):
+        visitor.message.create("visitor", MessageIn(event_type="t.a", payload={}))
+    looks = AppPortalAccessIn(capabilities=[AppPortalCapability.VIEW_BASE], feature_flags=["beta"], session_id="s")
+    looks = svix.authentication.app_portal_access("visitor", looks)
+    looker = Svix(looks.token, SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
+    assert len(looker.endpoint.list("visitor").data) == 1
+    with refused(403, "permission_denied"):
+        looker.endpoint.create("visitor", EndpointIn(url=HERE))
+    visitor.authentication.logout()
+    with refused(401, "authentication_failed"):
+        visitor.endpoint.list("visitor")
+    looker.endpoint.list("visitor")
+
+
 def strangers():
     stranger = Svix("nonsense", SvixOptions(server_url=os.environ["SENDOFF_URL"], retry_schedule=[]))
     with refused(401, "authentication_failed"):
@@ -303,5 +327,6 @@ messages()
 attempts(sys.argv[1])
 operational_webhooks()
 what_an_endpoint_was_sent(sys.argv[1])
+customers()
 strangers()
 print("all is well")

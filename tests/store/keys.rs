@@ -1,4 +1,7 @@
-//! Login links and sessions.
+//! Login links and sessions, links into the portal.
+
+use sendoff::domain::AppId;
+use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
 
 use crate::home::*;
 
@@ -6,6 +9,32 @@ const LINK: [u8; 32] = [1; 32];
 const SESSION: [u8; 32] = [2; 32];
 
 on_both! {
+    async fn a_link_into_the_portal_is_good_once(home) {
+        let store = &home.store;
+        let options = PortalOptions {
+            feature_flags: strings(&["beta"]),
+            capabilities: Some(vec![Capability::ViewBase, Capability::ManageEndpoint]),
+            session_id: Some("s-1".into()),
+            until: later(3_600).micros(),
+        };
+        let link = PortalLink { org: tenant().org, app_id: AppId::new(NOW), options, expires_at: later(60) };
+        let plain = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: 0 };
+        let plain = PortalLink { options: plain, ..link.clone() };
+        for (n, link) in [(1, &link), (2, &plain), (3, &plain)] {
+            store.add_portal_link(&[n; 32], link).await.unwrap();
+        }
+        assert_eq!(store.redeem_portal_link(&[4; 32], NOW).await.unwrap(), None);
+        assert_eq!(store.redeem_portal_link(&[2; 32], later(60)).await.unwrap(), None, "too late");
+        assert_eq!(store.redeem_portal_link(&[2; 32], later(59)).await.unwrap(), Some(plain));
+        let redeemed = (0..8).map(|_| async { store.redeem_portal_link(&[1; 32], NOW).await.unwrap() });
+        let redeemed = futures_util::future::join_all(redeemed).await;
+        assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [link], "once, however many try");
+        store.forget_logins(later(59)).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 1);
+        store.forget_logins(later(60)).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 0);
+    }
+
     async fn a_link_opens_one_session_once(home) {
         let store = &home.store;
         let org = org("org_team");

@@ -94,6 +94,7 @@ impl Stage {
     async fn set(mut settings: Settings, folder: &Folder) -> Result<Stage, CliError> {
         let usual_port = !settings.is_given("listen");
         settings.fix("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
+        settings.fix("jwt_algorithm", "HS256");
         settings.fix("jwt_secret", MasterKey::generate().text().as_str());
         settings.fix("master_key", MasterKey::generate().text().as_str());
         settings.fix("role", "all");

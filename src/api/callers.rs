@@ -1,0 +1,306 @@
+//! Who calls: what a request shows, an API key or a JWT, becomes a [`Caller`].
+//!
+//! Both may be taken back at any time (a key is revoked, a token logged out), which only the store knows. So that it is not asked
+//! ten thousand times a second, what it said is remembered for [`LIFE`]: **whatever is taken back is refused 3 seconds later at the latest**,
+//! in every process. In the last two of them the store is asked again behind the answer, so that who calls all the time never waits.
+//!
+//! * [`Caller`] – who calls, with what rights.
+//! * [`Callers`] – finds out; remembers; notes when keys were used.
+//! * [`Denied`] – nobody: nothing good was shown (401), or the store could not be asked (503).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::auth::{Grant, TokenError, Tokens};
+use super::errors::ApiError;
+use super::rights::Rights;
+use crate::domain::key::{self, ApiKey};
+use crate::domain::{KeyId, Time};
+use crate::store::keys::TokenHash;
+use crate::store::{Store, StoreError, Tenant};
+
+/// How many callers are remembered.
+const REMEMBERED: usize = 1_024;
+/// How long the store is not asked about a caller again.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long it is at most believed what the store said.
+pub const LIFE: Duration = Duration::from_secs(3);
+/// How often the last use of a key is written at most.
+const USE: Duration = Duration::from_secs(60);
+/// How soon after a failure.
+const USE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub tenant: Tenant,
+    pub rights: Rights,
+    /// An application's: event types behind other flags are not shown to it.
+    pub flags: Vec<String>,
+    pub shown: Shown,
+}
+
+/// What was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// `expires` is `None` where the token does not say.
+    Token {
+        hash: TokenHash,
+        expires: Option<Time>,
+    },
+    Key(KeyId),
+}
+
+/// Why nobody calls.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Denied {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("the token has been logged out")]
+    LoggedOut,
+    #[error("the API key is not known here")]
+    UnknownKey,
+    #[error("{0}")]
+    Key(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> ApiError {
+        match denied {
+            // It may be good: nobody could say.
+            Denied::Store(error) => error.into(),
+            denied => ApiError::unauthorized(denied.to_string()),
+        }
+    }
+}
+
+/// Finds out who calls. Cheap to clone; clones share what they remember.
+#[derive(Clone)]
+pub struct Callers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    tokens: Tokens,
+    known: RwLock<HashMap<TokenHash, Arc<Known>>>,
+    uses: Mutex<HashMap<KeyId, Use>>,
+}
+
+impl std::fmt::Debug for Callers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Callers(redacted)")
+    }
+}
+
+/// What was good when the store was asked last.
+struct Known {
+    caller: Arc<Caller>,
+    good: Good,
+    /// Just before it was asked.
+    asked: Instant,
+    /// Somebody asks again already.
+    asking: AtomicBool,
+}
+
+#[derive(Clone)]
+enum Good {
+    Token(Grant),
+    Key(ApiKey),
+}
+
+impl Good {
+    fn at(&self, now: Time) -> Result<(), Denied> {
+        match self {
+            Good::Token(grant) => Ok(grant.at(now)?),
+            Good::Key(key) => key.good_at(now).map_err(Denied::Key),
+        }
+    }
+
+    fn caller(&self, hash: TokenHash) -> Caller {
+        match self {
+            Good::Token(grant) => Caller {
+                tenant: grant.tenant.clone(),
+                rights: grant.rights.clone(),
+                flags: grant.flags.clone(),
+                shown: Shown::Token { hash, expires: grant.expires },
+            },
+            Good::Key(key) => Caller {
+                tenant: Tenant::org(key.org.clone()),
+                rights: Rights::Key(key.scopes),
+                flags: Vec::new(),
+                shown: Shown::Key(key.id),
+            },
+        }
+    }
+}
+
+/// When a key was used.
+struct Use {
+    last: Time,
+    /// What the store knows of it.
+    written: Time,
+    /// Not written again before.
+    rest_until: Time,
+}
+
+impl Callers {
+    /// Those who show keys of `store`, or tokens of `tokens` that it does not know as logged out.
+    pub fn new(store: Store, tokens: Tokens) -> Callers {
+        let (known, uses) = (RwLock::default(), Mutex::default());
+        Callers { inner: Arc::new(Inner { store, tokens, known, uses }) }
+    }
+
+    /// What makes tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.inner.tokens
+    }
+
+    /// Who shows `shown`, where that can be said without asking the store: it said so lately, or it is no token at all.
+    pub(super) fn at_once(&self, shown: &str, now: Time) -> Option<Result<Arc<Caller>, Denied>> {
+        let hash = key::hash(shown);
+        let Some(known) = self.known(&hash) else {
+            // Nonsense costs the store nothing.
+            let verified = (!key::is_key(shown)).then(|| self.inner.tokens.verify(shown))?;
+            return verified.and_then(|grant| grant.at(now)).err().map(|error| Err(error.into()));
+        };
+        if let Err(denied) = known.good.at(now) {
+            return Some(Err(denied));
+        }
+        let age = known.asked.elapsed();
+        if age >= LIFE {
+            return None;
+        }
+        if age >= FRESH && !known.asking.swap(true, Ordering::Relaxed) {
+            tokio::spawn(self.clone().ask_again(hash, known.clone()));
+        }
+        self.note(&known.caller, now);
+        Some(Ok(known.caller.clone()))
+    }
+
+    /// Who shows `shown`, by asking the store.
+    ///
+    /// # Errors
+    /// Nobody that may, or the store is away.
+    pub(super) async fn find(&self, shown: &str, now: Time) -> Result<Arc<Caller>, Denied> {
+        let hash = key::hash(shown);
+        let asked = Instant::now();
+        let good = match self.known(&hash) {
+            Some(known) => self.still_good(&hash, &known.good).await?,
+            None if key::is_key(shown) => self.key(&hash).await?,
+            None => self.still_good(&hash, &Good::Token(self.inner.tokens.verify(shown)?)).await?,
+        };
+        good.at(now)?;
+        let caller = Arc::new(good.caller(hash));
+        self.remember(hash, Known { caller: caller.clone(), good, asked, asking: AtomicBool::new(false) }, now);
+        self.note(&caller, now);
+        Ok(caller)
+    }
+
+    /// Refuses a token from now on, here at once and in other processes within [`LIFE`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(super) async fn log_out(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
+        self.inner.store.revoke_token(hash, until).await?;
+        self.forget(hash);
+        Ok(())
+    }
+
+    /// Writes when keys were used last, where the store does not know it yet. Called at the end of a process, so that nothing is lost.
+    ///
+    /// # Errors
+    /// The store is away; it is written with the next use.
+    pub async fn write_uses(&self) -> Result<(), StoreError> {
+        let uses: Vec<(KeyId, Time)> = {
+            let uses = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            uses.iter().filter(|(_, one)| one.last > one.written).map(|(id, one)| (*id, one.last)).collect()
+        };
+        self.inner.store.api_keys_used(&uses).await?;
+        let mut known = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, at) in uses {
+            known.entry(id).and_modify(|one| one.written = one.written.max(at));
+        }
+        Ok(())
+    }
+
+    fn known(&self, hash: &TokenHash) -> Option<Arc<Known>> {
+        self.inner.known.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    }
+
+    async fn key(&self, hash: &TokenHash) -> Result<Good, Denied> {
+        let key = self.inner.store.api_key_of(hash).await?.ok_or(Denied::UnknownKey)?;
+        Ok(Good::Key(key))
+    }
+
+    /// What the store says now of something that was good.
+    async fn still_good(&self, hash: &TokenHash, before: &Good) -> Result<Good, Denied> {
+        match before {
+            Good::Key(_) => self.key(hash).await,
+            Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
+            Good::Token(_) => Ok(before.clone()),
+        }
+    }
+
+    async fn ask_again(self, hash: TokenHash, before: Arc<Known>) {
+        let asked = Instant::now();
+        match self.still_good(&hash, &before.good).await {
+            Ok(good) => {
+                let caller = Arc::new(good.caller(hash));
+                let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
+                // Who was logged out meanwhile is not brought back.
+                if let Some(place) = known.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
+                    *place = Arc::new(Known { caller, good, asked, asking: AtomicBool::new(false) });
+                }
+            }
+            // Believed until the end of its life, and then the caller hears of it.
+            Err(Denied::Store(_)) => before.asking.store(false, Ordering::Relaxed),
+            Err(_) => self.forget(&hash),
+        }
+    }
+
+    /// Bounded: when it is full, what is old goes, and if that is nothing, everything.
+    fn remember(&self, hash: TokenHash, one: Known, now: Time) {
+        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.retain(|_, one| one.asked.elapsed() < LIFE && one.good.at(now).is_ok());
+        }
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(hash, Arc::new(one));
+    }
+
+    fn forget(&self, hash: &TokenHash) {
+        self.inner.known.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
+    }
+
+    /// Notes that a key was used, and has it written behind the answer if that was not done lately.
+    fn note(&self, caller: &Caller, now: Time) {
+        let Shown::Key(id) = caller.shown else { return };
+        {
+            let mut uses = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            let one = uses.entry(id).or_insert(Use { last: now, written: Time::ZERO, rest_until: Time::ZERO });
+            one.last = one.last.max(now);
+            if now < one.rest_until {
+                return;
+            }
+            one.rest_until = now.plus(USE);
+        }
+        let callers = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = callers.write_uses().await {
+                tracing::warn!(%error, key = %id, "when an API key was used is not written yet: tried again with its next use");
+                let mut uses = callers.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+                uses.entry(id).and_modify(|one| one.rest_until = now.plus(USE_AGAIN));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Who may do what, in one place: each operation needs one right, and each kind of caller has some.
+//!
+//! * [`Right`] – what an operation needs; [`Right::needed`] is the table.
+//! * [`Rights`] – what a caller has: everything, what the scopes of an API key say, or what an application's token may do.
+//!
+//! That an application's token reaches nothing but its own application is not said here: the [`Tenant`](crate::store::Tenant) in every
+//! statement sees to it.
+
+use actix_web::http::Method;
+
+use super::errors::ApiError;
+use crate::domain::key::{Scope, Scopes};
+use crate::domain::portal::Capability;
+
+/// What an operation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    /// Nothing but a good token.
+    Nothing,
+    Read,
+    ReadSecret,
+    /// Create messages.
+    Send,
+    RotateSecret,
+    Transform,
+    /// Have something sent again, or an example.
+    Attempt,
+    ManageEndpoint,
+    /// Everything else.
+    Write,
+}
+
+/// What a caller has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// A token of the organization.
+    All,
+    /// An API key.
+    Key(Scopes),
+    /// A token of an application; `None`: all that a customer may do.
+    Visit(Option<Vec<Capability>>),
+}
+
+impl Right {
+    /// What the operation at a path of the route table needs.
+    pub fn needed(method: &Method, path: &str) -> Right {
+        const ENDPOINTS: &str = "/app/{app}/endpoint";
+        let path = path.strip_prefix("/api/v1").unwrap_or(path).trim_end_matches('/');
+        match (method, path) {
+            (&Method::POST, "/auth/logout") => Right::Nothing,
+            (&Method::GET, path) if path.ends_with("/secret") => Right::ReadSecret,
+            (&Method::GET, _) => Right::Read,
+            (&Method::POST, "/app/{app}/msg" | "/app/{app}/msg/precheck/active") => Right::Send,
+            (&Method::POST, "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend") => Right::Attempt,
+            (_, path) => {
+                match path.strip_prefix(ENDPOINTS).map(|rest| rest.strip_prefix("/{endpoint}").unwrap_or(rest)) {
+                    Some("/secret/rotate") => Right::RotateSecret,
+                    Some("/transformation" | "/transformation/simulate") => Right::Transform,
+                    Some("/recover" | "/replay-missing" | "/bulk-replay" | "/send-example") => Right::Attempt,
+                    Some("" | "/headers") => Right::ManageEndpoint,
+                    _ => Right::Write,
+                }
+            }
+        }
+    }
+
+    /// The least scope of an API key that has it.
+    fn scope(self) -> Option<Scope> {
+        match self {
+            Right::Nothing => None,
+            Right::Read => Some(Scope::Read),
+            Right::Send => Some(Scope::Send),
+            _ => Some(Scope::Write),
+        }
+    }
+
+    /// The capabilities of which one is needed; none at all where no customer may do it.
+    fn capabilities(self) -> &'static [Capability] {
+        match self {
+            Right::Nothing | Right::Send | Right::Write => &[],
+            Right::Read => &[Capability::ViewBase],
+            Right::ReadSecret => {
+                &[Capability::ViewEndpointSecret, Capability::ManageEndpointSecret, Capability::ManageEndpoint]
+            }
+            Right::RotateSecret => &[Capability::ManageEndpointSecret, Capability::ManageEndpoint],
+            Right::Transform => &[Capability::ManageTransformations],
+            Right::Attempt => &[Capability::CreateAttempts],
+            Right::ManageEndpoint => &[Capability::ManageEndpoint],
+        }
+    }
+}
+
+impl Rights {
+    /// Lets through who has `right`.
+    ///
+    /// # Errors
+    /// 403: what is missing.
+    pub fn check(&self, right: Right) -> Result<(), ApiError> {
+        match self {
+            _ if right == Right::Nothing => Ok(()),
+            Rights::All => Ok(()),
+            Rights::Key(scopes) => match right.scope() {
+                Some(scope) if !scopes.has(scope) => Err(ApiError::lacks(format!(
+                    "this needs an API key with the scope {}; this one has: {scopes}",
+                    scope.word()
+                ))),
+                _ => Ok(()),
+            },
+            Rights::Visit(capabilities) => {
+                let wanted = right.capabilities();
+                let Some(least) = wanted.first() else { return Err(ApiError::forbidden()) };
+                match capabilities {
+                    Some(has) if !wanted.iter().any(|one| has.contains(one)) => {
+                        Err(ApiError::lacks(format!("this needs a token with the capability {}", least.word())))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_kind_of_operation_needs() {
+        for (method, path, right) in [
+            (Method::GET, "/api/v1/app", Right::Read),
+            (Method::GET, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Right::ReadSecret),
+            (Method::GET, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/", Right::ReadSecret),
+            (Method::POST, "/api/v1/app/{app}/msg/", Right::Send),
+            (Method::POST, "/api/v1/app", Right::Write),
+            (Method::POST, "/api/v1/app/{app}/endpoint", Right::ManageEndpoint),
+            (Method::PUT, "/api/v1/app/{app}/endpoint/{endpoint}", Right::ManageEndpoint),
+            (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/headers", Right::ManageEndpoint),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/secret/rotate", Right::RotateSecret),
+            (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/transformation", Right::Transform),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/recover", Right::Attempt),
+            (Method::POST, "/api/v1/app/{app}/msg/{msg}/endpoint/{endpoint}/resend", Right::Attempt),
+            (Method::POST, "/api/v1/operational-webhook/endpoint", Right::Write),
+            (Method::POST, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/rotate", Right::Write),
+            (Method::POST, "/api/v1/auth/app-portal-access/{app}", Right::Write),
+            (Method::DELETE, "/api/v1/app/{app}/msg/{msg}/content", Right::Write),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/something-new", Right::Write),
+            (Method::POST, "", Right::Write),
+            (Method::POST, "/api/v1/auth/logout", Right::Nothing),
+        ] {
+            assert_eq!(Right::needed(&method, path), right, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn scopes_and_capabilities_grant_what_they_say() {
+        use Capability::*;
+        let key = |scopes: &[Scope]| Rights::Key(Scopes::of(scopes.iter().copied()));
+        let visit = |capabilities: &[Capability]| Rights::Visit(Some(capabilities.to_vec()));
+        let all = [
+            Right::Nothing,
+            Right::Read,
+            Right::ReadSecret,
+            Right::Send,
+            Right::RotateSecret,
+            Right::Transform,
+            Right::Attempt,
+            Right::ManageEndpoint,
+            Right::Write,
+        ];
+        let customer: Vec<Right> =
+            all.iter().copied().filter(|one| ![Right::Send, Right::Write].contains(one)).collect();
+        for (rights, granted) in [
+            (Rights::All, &all[..]),
+            (key(&[Scope::Write]), &all),
+            (key(&[Scope::Read]), &[Right::Nothing, Right::Read]),
+            (key(&[Scope::Send]), &[Right::Nothing, Right::Send]),
+            (key(&[]), &[Right::Nothing]),
+            (Rights::Visit(None), &customer),
+            (visit(&Capability::ALL), &customer),
+            (visit(&[ViewBase]), &[Right::Nothing, Right::Read]),
+            (visit(&[ViewBase, ViewEndpointSecret]), &[Right::Nothing, Right::Read, Right::ReadSecret]),
+            (visit(&[CreateAttempts, ManageTransformations]), &[Right::Nothing, Right::Transform, Right::Attempt]),
+            (visit(&[ManageEndpointSecret]), &[Right::Nothing, Right::ReadSecret, Right::RotateSecret]),
+            (
+                visit(&[ManageEndpoint]),
+                &[Right::Nothing, Right::ReadSecret, Right::RotateSecret, Right::ManageEndpoint],
+            ),
+        ] {
+            let has: Vec<Right> = all.iter().copied().filter(|right| rights.check(*right).is_ok()).collect();
+            assert_eq!(has, granted, "{rights:?}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `sendoff key`: makes, lists and revokes the API keys of an organization. Works beside a running `serve`, on its database.
+
+use std::time::Duration;
+
+use super::{CliError, complain, say};
+use crate::api::callers::LIFE;
+use crate::app;
+use crate::config::{Config, values};
+use crate::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
+use crate::domain::time::Clock;
+use crate::domain::{KeyId, OrgId, Time};
+use crate::store::{Order, PageRequest, Store, Tenant};
+
+/// How many keys are read at a time.
+const PAGE: usize = 250;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print a new API key: one line, the only time that it is shown
+    Create(Create),
+    /// List the API keys, those that are no longer good included
+    List(List),
+    /// End an API key for good
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// Who uses it, for people: billing, ci
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The organization, all of whose applications it can reach
+    #[arg(long, value_name = "ORG", default_value = "org_default")]
+    org: OrgId,
+    /// read, send (create messages) or write (everything); more than one may be given [write]
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope)]
+    scopes: Vec<Scope>,
+    /// How long it is good, such as 90d [until it is revoked]
+    #[arg(long, value_name = "SPAN", value_parser = expiry)]
+    expires: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// The organization
+    #[arg(long, value_name = "ORG", default_value = "org_default")]
+    org: OrgId,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Revoke {
+    /// The key's id (key_…), as `sendoff key list` has it
+    #[arg(value_name = "ID")]
+    id: KeyId,
+    /// The organization
+    #[arg(long, value_name = "ORG", default_value = "org_default")]
+    org: OrgId,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::from_word(text).ok_or_else(|| "expected read, send or write".to_owned())
+}
+
+fn expiry(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(36_500 * 86_400);
+    let read = values::span_within(Duration::from_secs(1), MOST);
+    read(text).map_err(|what| format!("{what}; expected 1s to 36500d, such as 90d"))
+}
+
+pub(super) async fn run(config: Config, command: Command) -> Result<(), CliError> {
+    let store = app::visit(&config).await?.store;
+    match command {
+        Command::Create(options) => create(&store, options, Clock.now()).await,
+        Command::List(options) => list(&store, &Tenant::org(options.org), Clock.now()).await,
+        Command::Revoke(options) => revoke(&store, options, Clock.now()).await,
+    }
+}
+
+async fn create(store: &Store, options: Create, now: Time) -> Result<(), CliError> {
+    let scopes = match options.scopes.is_empty() {
+        true => Scopes::EVERYTHING,
+        false => Scopes::of(options.scopes),
+    };
+    let spec = KeySpec { name: options.name, scopes, expires_at: options.expires.map(|span| now.plus(span)) };
+    let (key, text) = ApiKey::make(options.org, spec, now).map_err(|wrong| {
+        let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        CliError::Usage(wrong.join("; "))
+    })?;
+    store.add_api_key(&key, &key::hash(&text)).await?;
+    say(&text);
+    complain(&format!("this is {}, for {} ({scopes}); it is not shown again", key.id, key.org));
+    Ok(())
+}
+
+async fn list(store: &Store, tenant: &Tenant, now: Time) -> Result<(), CliError> {
+    let mut lines = vec![["ID", "KEY", "NAME", "SCOPES", "CREATED", "LAST USED", "STATE"].map(str::to_owned)];
+    let mut request = PageRequest::first(PAGE, Order::Ascending);
+    loop {
+        let page = store.api_keys(tenant, &request).await?;
+        lines.extend(page.data.iter().map(|key| line(key, now)));
+        request.after = page.data.last().map(|last| last.id);
+        if !page.more {
+            break;
+        }
+    }
+    say(&table(&lines));
+    Ok(())
+}
+
+fn line(key: &ApiKey, now: Time) -> [String; 7] {
+    let state = match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {}", short(at)),
+        (None, Some(at)) if now >= at => format!("expired {}", short(at)),
+        (None, Some(at)) => format!("good until {}", short(at)),
+        (None, None) => "good".to_owned(),
+    };
+    [
+        key.id.to_string(),
+        format!("{}…{}", key::KEY_PREFIX, key.hint),
+        key.name.clone(),
+        key.scopes.to_string(),
+        short(key.created_at),
+        key.last_used_at.map_or("never".to_owned(), short),
+        state,
+    ]
+}
+
+/// A time to the second.
+fn short(at: Time) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+/// Columns as wide as what is in them.
+fn table<const N: usize>(lines: &[[String; N]]) -> String {
+    let wide = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(wide);
+    let written = lines.iter().map(|line| {
+        let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    });
+    written.collect::<Vec<_>>().join("\n")
+}
+
+async fn revoke(store: &Store, options: Revoke, now: Time) -> Result<(), CliError> {
+    let Revoke { id, org } = options;
+    if !store.revoke_api_key(&Tenant::org(org.clone()), id, now).await? {
+        return Err(CliError::Failed(format!("{org} has no API key {id}; another organization is named by --org")));
+    }
+    say(&format!("{id} is revoked: it is refused within {} s.", LIFE.as_secs()));
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What a customer may see and do in the **portal**, the pages for one application.
+//!
+//! * A [`Capability`] is one such thing. A token or link that names none has all of them.
+//! * [`PortalOptions`] is what the team decided for one customer's visit; a **portal link** carries it, by its one-time code.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppId, Invalid, OrgId, Time, ids};
+
+/// How many feature flags a visit may have: they travel in the token.
+const FLAGS: usize = 50;
+
+/// One thing that a customer may do. The words are the dialect's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Capability {
+    /// Look at everything but the endpoints' secrets. Every visit has it.
+    ViewBase,
+    ViewEndpointSecret,
+    /// Rotate a secret, and see it.
+    ManageEndpointSecret,
+    ManageTransformations,
+    /// Have messages sent again, and examples.
+    CreateAttempts,
+    /// Make, change and delete endpoints, their secrets included.
+    ManageEndpoint,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Capability; 6] = [
+        Capability::ViewBase,
+        Capability::ViewEndpointSecret,
+        Capability::ManageEndpointSecret,
+        Capability::ManageTransformations,
+        Capability::CreateAttempts,
+        Capability::ManageEndpoint,
+    ];
+
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Capability::ViewBase => "ViewBase",
+            Capability::ViewEndpointSecret => "ViewEndpointSecret",
+            Capability::ManageEndpointSecret => "ManageEndpointSecret",
+            Capability::ManageTransformations => "ManageTransformations",
+            Capability::CreateAttempts => "CreateAttempts",
+            Capability::ManageEndpoint => "ManageEndpoint",
+        }
+    }
+
+    /// The capability of a word.
+    pub fn from_word(word: &str) -> Option<Capability> {
+        Capability::ALL.into_iter().find(|one| one.word() == word)
+    }
+}
+
+/// What the team decided for one visit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortalOptions {
+    /// Event types behind other flags are not shown.
+    pub feature_flags: Vec<String>,
+    /// `None`: all.
+    pub capabilities: Option<Vec<Capability>>,
+    /// The team's own name of the visit.
+    pub session_id: Option<String>,
+    /// Until when the visit lasts, in microseconds since 1970.
+    pub until: i64,
+}
+
+impl PortalOptions {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// Every rule that is broken, not only the first.
+    pub fn check(&self) -> Result<(), Vec<Invalid>> {
+        let mut wrong = Vec::new();
+        if self.feature_flags.len() > FLAGS {
+            wrong.push(Invalid::new("featureFlags", format!("may have at most {FLAGS} names")));
+        }
+        for flag in &self.feature_flags {
+            wrong.extend(ids::name("featureFlags", flag, 256).err());
+        }
+        if self.capabilities.as_ref().is_some_and(|list| !list.contains(&Capability::ViewBase)) {
+            wrong.push(Invalid::new("capabilities", "must contain ViewBase; leave the field out for all of them"));
+        }
+        if let Some(session) = &self.session_id {
+            wrong.extend(ids::name("sessionId", session, 256).err());
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Takes away everything that changes something. A secret may be seen only where that was said.
+    pub fn make_read_only(&mut self) {
+        let views = [Capability::ViewBase, Capability::ViewEndpointSecret];
+        let said = self.capabilities.take().unwrap_or_else(|| vec![Capability::ViewBase]);
+        self.capabilities = Some(said.into_iter().filter(|one| views.contains(one)).collect());
+    }
+}
+
+/// A link into the portal, as it is stored: everything but its code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortalLink {
+    pub org: OrgId,
+    pub app_id: AppId,
+    pub options: PortalOptions,
+    /// Until when the link can be used, once.
+    pub expires_at: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> PortalOptions {
+        PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: 0 }
+    }
+
+    #[test]
+    fn a_word_is_written_and_read_alike() {
+        for one in Capability::ALL {
+            assert_eq!(Capability::from_word(one.word()), Some(one));
+            assert_eq!(serde_json::to_string(&one).unwrap(), format!("{:?}", one.word()));
+        }
+        assert_eq!(Capability::from_word("viewbase"), None);
+    }
+
+    #[test]
+    fn every_broken_rule_is_named() {
+        assert!(options().check().is_ok());
+        let wrong = PortalOptions {
+            feature_flags: vec!["a b".into(); 51],
+            capabilities: Some(vec![Capability::ManageEndpoint]),
+            session_id: Some(String::new()),
+            ..options()
+        };
+        let fields: Vec<String> = wrong.check().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
+        assert_eq!(fields.len(), 1 + 51 + 1 + 1);
+    }
+
+    #[test]
+    fn read_only_leaves_nothing_that_changes_something() {
+        let read_only = |capabilities| {
+            let mut options = PortalOptions { capabilities, ..options() };
+            options.make_read_only();
+            options.capabilities.unwrap()
+        };
+        assert_eq!(read_only(None), [Capability::ViewBase]);
+        let all = Capability::ALL.to_vec();
+        assert_eq!(read_only(Some(all)), [Capability::ViewBase, Capability::ViewEndpointSecret]);
+    }
+}

@@ -1,0 +1,189 @@
+//! A token and a link for a customer: what they are good for, and for how long.
+
+use std::time::Duration;
+
+use sendoff::domain::portal::{Capability, PortalOptions};
+use sendoff::domain::{Time, key};
+use serde_json::{Value, json};
+
+use crate::on_both_stores;
+use crate::world::World;
+
+on_both_stores!(
+    a_customer_gets_a_token_and_a_link,
+    an_application_is_made_on_the_way,
+    a_visit_does_what_its_options_say,
+    event_types_behind_flags,
+    bad_options,
+);
+
+async fn access(world: &World, app: &str, body: Value) -> Value {
+    let answer = world.call("POST", &format!("/auth/app-portal-access/{app}"), body).await;
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    answer.expect(200)
+}
+
+async fn token(world: &World, app: &str, body: Value) -> String {
+    access(world, app, body).await["token"].as_str().expect("a token").to_owned()
+}
+
+/// The seconds for which a token is good, as it says itself.
+fn span(token: &str) -> i64 {
+    use base64::Engine;
+    let claims = token.split('.').nth(1).unwrap();
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+}
+
+async fn a_customer_gets_a_token_and_a_link(world: World) {
+    let app = world.app("acme").await;
+    world.app("other").await;
+    let before = world.now();
+    let body = json!({"featureFlags": ["beta"], "sessionId": "s-1", "capabilities": ["ViewBase"], "expiry": 7200});
+    let out = access(&world, "acme", body).await;
+    let token = out["token"].as_str().unwrap();
+    assert_eq!(span(token), 7_200);
+    world.call_as(token, "GET", "/app/acme", None).await.expect(200);
+    world.call_as(token, "GET", "/app/other", None).await.expect(404);
+    world.call_as(token, "POST", "/auth/app-portal-access/acme", Some("{}")).await.expect(403);
+
+    let url = out["url"].as_str().unwrap();
+    let code = url.strip_prefix("https://hooks.example.com/portal/enter/").expect("under the public URL");
+    assert!(code.len() >= 40, "{code}");
+    let quarter = Duration::from_secs(15 * 60);
+    let late = world.now().plus(quarter);
+    assert_eq!(world.store.redeem_portal_link(&key::hash(code), late).await.unwrap(), None, "15 minutes");
+    let link = world.store.redeem_portal_link(&key::hash(code), world.now()).await.unwrap().expect("a link");
+    assert_eq!((link.org, link.app_id.to_string()), (world.org(), app));
+    assert!(link.expires_at >= before.plus(quarter));
+    let until = Time::from_micros(link.options.until);
+    assert!(until >= before.plus(Duration::from_secs(7_200)) && until <= world.now().plus(Duration::from_secs(7_200)));
+    let options = PortalOptions {
+        feature_flags: vec!["beta".into()],
+        capabilities: Some(vec![Capability::ViewBase]),
+        session_id: Some("s-1".into()),
+        ..link.options.clone()
+    };
+    assert_eq!(link.options, options);
+    assert_eq!(world.store.redeem_portal_link(&key::hash(code), world.now()).await.unwrap(), None, "once");
+
+    let first = access(&world, "acme", json!({})).await;
+    let second = access(&world, "acme", json!({})).await;
+    assert_ne!(first["url"], second["url"]);
+    let (first, second) = (first["token"].as_str().unwrap(), second["token"].as_str().unwrap());
+    assert_eq!(span(first), 3_600);
+    world.call_as(first, "POST", "/auth/logout", None).await.expect(204);
+    world.call_as(second, "GET", "/app/acme", None).await.expect(200);
+}
+
+async fn an_application_is_made_on_the_way(world: World) {
+    let path = "/auth/app-portal-access/new";
+    world.call("POST", path, json!({})).await.expect(404);
+    let app = json!({"name": "New", "metadata": {"a": "b"}});
+    let made = token(&world, "new", json!({"application": app})).await;
+    assert_eq!(world.call_as(&made, "GET", "/app/new", None).await.expect(200)["metadata"], json!({"a": "b"}));
+    token(&world, "new", json!({"application": {"name": "Renamed", "uid": "new"}})).await;
+    assert_eq!(world.get("/app/new").await.expect(200)["name"], "New", "what is there is left as it is");
+
+    let refused = |body| world.call("POST", "/auth/app-portal-access/newer", body);
+    assert_eq!(refused(json!({"application": {"name": "N", "uid": "x"}})).await.refused(), ["body.uid"]);
+    let wrong = json!({"application": {"name": "", "throttleRate": 0, "uid": "a b"}});
+    let fields = ["uid", "name", "throttleRate"].map(|field| format!("body.application.{field}"));
+    assert_eq!(refused(wrong).await.refused(), fields);
+    assert_eq!(refused(json!({"application": {}})).await.refused(), ["body.application.name"]);
+    assert_eq!(refused(json!({"application": 7})).await.refused(), ["body.application"]);
+    world.get("/app/newer").await.expect(404);
+    let unknown = "/auth/app-portal-access/app_00000000000000000000000000";
+    world.call("POST", unknown, json!({"application": {"name": "N"}})).await.expect(404);
+    let at_once = (0..6).map(|_| token(&world, "raced", json!({"application": {"name": "R"}})));
+    futures_util::future::join_all(at_once).await;
+    assert_eq!(world.get("/app/raced").await.expect(200)["name"], "R");
+}
+
+async fn a_visit_does_what_its_options_say(world: World) {
+    world.app("a").await;
+    let endpoint = world.endpoint("a").await;
+    let message = world.message("a", "t").await;
+    let one = format!("/app/a/endpoint/{endpoint}");
+    let (secret, rotate) = (format!("{one}/secret"), format!("{one}/secret/rotate"));
+    let resend = format!("/app/a/msg/{message}/endpoint/{endpoint}/resend");
+    let operations = [("GET", &*one), ("GET", &*secret), ("POST", &*rotate), ("POST", &*resend), ("PATCH", &*one)];
+    for (options, allowed) in [
+        (json!({}), [true, true, true, true, true]),
+        (json!({"readOnly": false, "capabilities": null}), [true, true, true, true, true]),
+        (json!({"readOnly": true}), [true, false, false, false, false]),
+        (json!({"capabilities": ["ViewBase", "ViewEndpointSecret"]}), [true, true, false, false, false]),
+        (json!({"capabilities": ["ViewBase", "ManageEndpointSecret"]}), [true, true, true, false, false]),
+        (json!({"capabilities": ["ViewBase", "CreateAttempts"]}), [true, false, false, true, false]),
+        (json!({"capabilities": ["ViewBase", "ManageEndpoint"]}), [true, true, true, false, true]),
+        (
+            json!({"readOnly": true, "capabilities": ["ViewBase", "ViewEndpointSecret", "ManageEndpoint"]}),
+            [true, true, false, false, false],
+        ),
+    ] {
+        let token = token(&world, "a", options.clone()).await;
+        for ((method, path), allowed) in operations.iter().zip(allowed) {
+            let body = (*method != "GET").then_some("{}");
+            let answer = world.call_as(&token, method, path, body).await;
+            assert_eq!(answer.status < 300, allowed, "{options} {method} {path}: {}", answer.text);
+            assert!(allowed || answer.status == 403, "{options} {method} {path}: {}", answer.text);
+        }
+    }
+}
+
+async fn event_types_behind_flags(world: World) {
+    world.app("a").await;
+    for (name, flags, archived) in [
+        ("open", json!([]), false),
+        ("beta", json!(["beta"]), false),
+        ("both", json!(["beta", "gamma"]), false),
+        ("old", json!(["beta"]), true),
+    ] {
+        let body = json!({"name": name, "description": "", "featureFlags": flags, "archived": archived});
+        world.call("POST", "/event-type", body).await.expect(201);
+    }
+    for (flags, seen) in [
+        (json!([]), &["open"][..]),
+        (json!(["beta"]), &["beta", "open"]),
+        (json!(["gamma"]), &["open"]),
+        (json!(["gamma", "beta"]), &["beta", "both", "open"]),
+    ] {
+        let token = token(&world, "a", json!({"featureFlags": flags})).await;
+        let list = world.call_as(&token, "GET", "/event-type?include_archived=true", None).await.expect(200);
+        let names: Vec<&str> =
+            list["data"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+        assert_eq!(names, seen, "{flags}");
+        for name in ["open", "beta", "both", "old"] {
+            let status = if seen.contains(&name) { 200 } else { 404 };
+            world.call_as(&token, "GET", &format!("/event-type/{name}"), None).await.expect(status);
+        }
+    }
+}
+
+async fn bad_options(world: World) {
+    world.app("a").await;
+    for (body, field) in [
+        (json!({"expiry": 3_599}), "expiry"),
+        (json!({"expiry": 604_801}), "expiry"),
+        (json!({"expiry": -1}), "expiry"),
+        (json!({"expiry": "1h"}), "expiry"),
+        (json!({"featureFlags": ["a b"]}), "featureFlags"),
+        (json!({"featureFlags": "a"}), "featureFlags"),
+        (json!({"featureFlags": vec!["f"; 51]}), "featureFlags"),
+        (json!({"capabilities": ["Fly"]}), "capabilities"),
+        (json!({"capabilities": ["ManageEndpoint"]}), "capabilities"),
+        (json!({"capabilities": []}), "capabilities"),
+        (json!({"sessionId": ""}), "sessionId"),
+        (json!({"sessionId": "a".repeat(257)}), "sessionId"),
+        (json!({"readOnly": "yes"}), "readOnly"),
+    ] {
+        let refused = world.call("POST", "/auth/app-portal-access/a", body.clone()).await.refused();
+        assert_eq!(refused, [format!("body.{field}")], "{body}");
+    }
+    assert_eq!(world.call("POST", "/auth/app-portal-access/ep_1", json!({})).await.refused(), ["path.app_id"]);
+    world.raw("POST", "/auth/app-portal-access/a", "{").await.expect(400);
+    for good in [json!({"expiry": 3_600}), json!({"expiry": 604_800, "unknown": 1})] {
+        access(&world, "a", good).await;
+    }
+}

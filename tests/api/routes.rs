@@ -1,0 +1,153 @@
+//! Every line of the route table, as it stands in the source, against everybody who may not call it: without a good token, with an
+//! application's own, with a key whose scopes are too few. A line that is added is tested without anybody thinking of it.
+
+use std::collections::BTreeSet;
+
+use sendoff::api::auth::Tokens;
+use sendoff::domain::key::Scope;
+use sendoff::store::Tenant;
+
+use crate::on_both_stores;
+use crate::world::{HOUR, Said, World, said};
+
+on_both_stores!(nobody_without_a_good_token, an_application_s_token_reaches_its_own, keys_reach_what_their_scopes_say);
+
+/// A method and a path with its `{parts}`.
+type Route = (&'static str, String);
+
+/// The lines of the table in `src/api/mod.rs`.
+fn routes() -> Vec<Route> {
+    const METHODS: [(&str, &str); 5] =
+        [(".get(", "GET"), (".post(", "POST"), (".put(", "PUT"), (".patch(", "PATCH"), (".delete(", "DELETE")];
+    let source = include_str!("../../src/api/mod.rs");
+    let mut found = Vec::new();
+    for line in source.split("at(\"/").skip(1) {
+        let (path, rest) = line.split_once('"').expect("the end of a path");
+        // Up to the next line of the table, the end of a statement or a comment.
+        let handlers = rest.split(".service(").next().unwrap_or_default();
+        let handlers = handlers.split([';', '/']).next().unwrap_or_default();
+        let methods: Vec<&str> =
+            METHODS.iter().filter(|(call, _)| handlers.contains(call)).map(|(_, method)| *method).collect();
+        assert!(!methods.is_empty(), "no method at /{path}: {handlers}");
+        found.extend(methods.into_iter().map(|method| (method, format!("/{path}"))));
+    }
+    assert!(found.len() > 60, "the table is not where it was: {found:?}");
+    let different: BTreeSet<&Route> = found.iter().collect();
+    assert_eq!(different.len(), found.len(), "twice in the table");
+    found
+}
+
+/// A path with its parts filled in: what `parts` says, else something that there is not.
+fn filled(path: &str, parts: &[(&str, &str)]) -> String {
+    let segments =
+        path.split('/').map(|segment| match segment.strip_prefix('{').and_then(|one| one.strip_suffix('}')) {
+            Some(part) => parts.iter().find(|(name, _)| *name == part).map_or("nothing", |(_, value)| value),
+            None => segment,
+        });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// With a body that most operations would take.
+async fn call(world: &World, token: &str, method: &str, path: &str) -> Said {
+    const BODY: &str = r#"{"name":"n","url":"http://127.0.0.1/","eventType":"t","payload":{},"description":"","headers":{},
+        "since":"2026-01-01T00:00:00Z"}"#;
+    world.call_as(token, method, path, (method != "GET").then_some(BODY)).await
+}
+
+async fn nobody_without_a_good_token(world: World) {
+    let org = world.org();
+    let (_, expired) = world.key(&[Scope::Write], Some(world.now())).await;
+    let (key, revoked) = world.key(&[Scope::Write], None).await;
+    world.store.revoke_api_key(&Tenant::org(org.clone()), key.id, world.now()).await.unwrap();
+    let shown = [
+        None,
+        Some("nonsense".to_owned()),
+        Some(Tokens::new(b"another secret").mint_org(&org, world.now(), HOUR).unwrap()),
+        Some(world.tokens.mint_org(&org, world.now().minus(2 * HOUR), HOUR).unwrap()),
+        Some(format!("sk_{}", "a".repeat(43))),
+        Some(expired),
+        Some(revoked),
+    ];
+    for (method, path) in routes() {
+        for shown in &shown {
+            let mut request = world.request(method, &format!("/api/v1{}", filled(&path, &[])));
+            if let Some(token) = shown {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let status = said(request).await.status;
+            let wanted = if path.starts_with("/health") { 204 } else { 401 };
+            assert_eq!(status, wanted, "{method} {path} with {shown:?}");
+        }
+    }
+}
+
+/// What an application's token may do: look at its own, manage its endpoints, have messages sent again.
+fn is_for_customers(method: &str, path: &str) -> bool {
+    let own = path.starts_with("/app/{app}");
+    match method {
+        "GET" => own || path.starts_with("/event-type"),
+        "POST" if path.ends_with("/resend") => own,
+        _ => path.starts_with("/app/{app}/endpoint"),
+    }
+}
+
+async fn an_application_s_token_reaches_its_own(world: World) {
+    let (mine, other) = (world.app("mine").await, world.app("other").await);
+    world.call("POST", "/event-type", serde_json::json!({"name": "t", "description": "d"})).await.expect(201);
+    let (endpoint, message) = (world.endpoint("other").await, world.message("other", "t").await);
+    let attempt = world.attempt(&other, &message, &endpoint, 1, Some(200)).await.to_string();
+    let token = world.tokens.mint_app(&world.org(), mine.parse().unwrap(), world.now(), HOUR).unwrap();
+    let foreign = [("endpoint", &*endpoint), ("msg", &message), ("attempt", &attempt), ("event_type", "t")];
+    for (method, path) in routes() {
+        if path.starts_with("/health") || path == "/auth/logout" {
+            continue;
+        }
+        // Not answered yet by anybody: said to whoever has a token.
+        let refused = |status| [403, 404, 501].contains(&status);
+        if path.contains("{app}") {
+            for app in [&*other, "other"] {
+                let parts = [&[("app", app)], &foreign[..]].concat();
+                let answer = call(&world, &token, method, &filled(&path, &parts)).await;
+                assert!(refused(answer.status), "{method} {path} of another: {} {}", answer.status, answer.text);
+            }
+            // What is another's is not reached by way of one's own application either.
+            let parts = [&[("app", "mine")], &foreign[..]].concat();
+            if path.contains("{endpoint}") || path.contains("{msg}") {
+                let answer = call(&world, &token, method, &filled(&path, &parts)).await;
+                assert!(refused(answer.status), "{method} {path}: {} {}", answer.status, answer.text);
+            }
+        }
+        let answer = call(&world, &token, method, &filled(&path, &[("app", "mine"), ("event_type", "t")])).await;
+        let fits = match answer.status {
+            401 => false,
+            403 => !is_for_customers(method, &path),
+            // Not answered yet by anybody; what only reads says so to everybody.
+            501 if method == "GET" => true,
+            _ => is_for_customers(method, &path),
+        };
+        assert!(fits, "{method} {path}: {} {}", answer.status, answer.text);
+    }
+    // All is as it was.
+    world.get(&format!("/app/other/endpoint/{endpoint}")).await.expect(200);
+    world.get(&format!("/app/other/msg/{message}")).await.expect(200);
+    assert_eq!(world.get("/event-type/t").await.expect(200)["description"], "d");
+    assert_eq!(world.get("/app").await.expect(200)["data"].as_array().map(Vec::len), Some(2));
+    assert_eq!(world.get("/app/mine/msg").await.expect(200)["data"], serde_json::json!([]));
+}
+
+async fn keys_reach_what_their_scopes_say(world: World) {
+    let (_, read) = world.key(&[Scope::Read], None).await;
+    let (_, send) = world.key(&[Scope::Send], None).await;
+    let (_, write) = world.key(&[Scope::Write], None).await;
+    for (method, path) in routes() {
+        if path.starts_with("/health") || path == "/auth/logout" {
+            continue;
+        }
+        let sends = method == "POST" && ["/app/{app}/msg", "/app/{app}/msg/precheck/active"].contains(&&*path);
+        let reads = method == "GET" && !path.ends_with("/secret");
+        for (token, wanted) in [(&read, reads), (&send, sends), (&write, true)] {
+            let answer = call(&world, token, method, &filled(&path, &[])).await;
+            assert_eq!(answer.status != 403, wanted, "{method} {path}: {}", answer.text);
+        }
+    }
+}
