@@ -94,7 +94,8 @@ async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Ki
         events.push(format!("{} {}", bodies[0]["type"].as_str().unwrap(), data["endpointId"].as_str().unwrap()));
     }
     let mut wanted: Vec<String> = wanted.drain(..).map(|(kind, endpoint)| format!("{kind} {endpoint}")).collect();
-    (events.sort(), wanted.sort());
+    events.sort();
+    wanted.sort();
     assert_eq!(events, wanted);
 }
 
