@@ -316,9 +316,10 @@ async fn past(
     let endpoints = deliveries.iter().map(|(_, endpoint)| endpoint.0);
     let rows: Vec<PastRow> = match tx {
         Tx::Sqlite(tx) => {
+            // The plus keeps SQLite from the index of endpoints, of which each may have any number of attempts.
             let sql = format!(
                 "{COLUMNS} WHERE message_id IN (SELECT unhex(value) FROM json_each($1))
-                     AND endpoint_id IN (SELECT unhex(value) FROM json_each($2))"
+                     AND +endpoint_id IN (SELECT unhex(value) FROM json_each($2))"
             );
             let (messages, endpoints) = (sqlite::id_list(messages), sqlite::id_list(endpoints));
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints).fetch_all(&mut **tx).await?

@@ -361,6 +361,40 @@ on_both! {
         assert_eq!(home.number("SELECT count(*) FROM application").await, 1);
     }
 
+    /// Everybody at once, in two processes: nobody waits in a circle, and nothing is told twice or left out.
+    async fn what_happens_at_once_is_told_once_each(home) {
+        let (one, two) = (home.store.clone(), home.another().await);
+        let (acme, made) = customer(&one, "acme").await;
+        let beta = application(&one, "beta").await;
+        let ears = listener(&one, endpoint_spec()).await;
+        for _ in 0..20 {
+            accept(&one, acme.id).await;
+        }
+        let dying = waiting(&one, made.id).await;
+        let records = async {
+            for some in dying.chunks(5) {
+                let last = |one| finished(acme.id, one, answered(503), Next::Dead(DeadReason::Exhausted));
+                let batch: Vec<Finished> = some.iter().map(last).collect();
+                assert_eq!(two.record(batch).await.unwrap(), [Recorded::Applied; 5]);
+            }
+        };
+        let make = async |store: &Store, app| {
+            for _ in 0..10 {
+                endpoint(store, app, endpoint_spec()).await;
+            }
+        };
+        let change = async {
+            for _ in 0..10 {
+                one.update_endpoint(&tenant(), ears.app_id, ears.id, endpoint_spec(), NOW).await.unwrap().unwrap();
+            }
+        };
+        tokio::join!(records, make(&one, acme.id), make(&two, beta.id), make(&two, acme.id), change);
+        let told = kinds(&one, ears.id).await;
+        let count = |kind| told.iter().filter(|one| *one == kind).count();
+        let counts = (count("endpoint.created"), count("message.attempt.exhausted"), told.len());
+        assert_eq!(counts, (30, 20, 50));
+    }
+
     async fn counts_and_lists_for_people_are_of_the_customers_deliveries(home) {
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;
