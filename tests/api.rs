@@ -7,6 +7,8 @@ mod support;
 mod bad_input;
 #[path = "api/lists.rs"]
 mod lists;
+#[path = "api/messages.rs"]
+mod messages;
 #[path = "api/outage.rs"]
 mod outage;
 #[path = "api/resources.rs"]

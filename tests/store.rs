@@ -16,6 +16,8 @@ mod accept;
 mod applications;
 #[path = "store/away.rs"]
 mod away;
+#[path = "store/contents.rs"]
+mod contents;
 #[path = "store/deliveries.rs"]
 mod deliveries;
 #[path = "store/endpoints.rs"]
@@ -38,6 +40,8 @@ mod record;
 mod retention;
 #[path = "store/slots.rs"]
 mod slots;
+#[path = "store/special.rs"]
+mod special;
 #[path = "store/writers.rs"]
 mod writers;
 

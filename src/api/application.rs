@@ -48,7 +48,7 @@ fn out(status: StatusCode, app: &Application) -> Answer {
 }
 
 /// Makes of `base` what the body says.
-fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -> Result<ApplicationSpec, ApiError> {
+pub(super) fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -> Result<ApplicationSpec, ApiError> {
     let mut spec = base;
     if whole {
         fields.require("name");

@@ -44,7 +44,8 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, ApiEr
     if !says_json(request) {
         return Err(ApiError::not_json());
     }
-    let most = request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
+    // Twice: a raw payload is written as a JSON string, where quotes, backslashes and ends of lines are two bytes.
+    let most = 2 * request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
     let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let length: usize = length.unwrap_or(0);
@@ -259,6 +260,37 @@ impl<'a> Fields<'a> {
     /// A list of strings.
     pub fn list(&mut self, name: &str) -> Field<Vec<String>> {
         self.take(name, "a list of strings")
+    }
+
+    /// The members of the object that the field is. What [`Fields::done`] finds wrong with them is handed to [`Fields::inside`].
+    pub fn object(&mut self, name: &str) -> Field<Fields<'a>> {
+        let members =
+            self.take_with(name, |text| serde_json::from_str(text).map_err(|_| "must be an object".to_owned()));
+        match members {
+            Field::Absent => Field::Absent,
+            Field::Null => Field::Null,
+            Field::Set(Members(members)) => Field::Set(Fields { members, wrong: Vec::new() }),
+        }
+    }
+
+    /// What was read from inside the field `name`; what was wrong there is noted here too.
+    ///
+    /// # Errors
+    /// It is not about values.
+    pub fn inside<T>(&mut self, name: &str, read: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                self.wrong.extend(error.items()?.into_iter().map(|item| item.inside(name)));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Refuses every field but these: each would change what is done, in a way that this release does not know.
+    pub fn only(&mut self, known: &[&str]) {
+        let unknown = self.members.iter().filter(|(name, value)| !known.contains(&&**name) && value.get() != "null");
+        self.wrong.extend(unknown.map(|(name, _)| Item::unsupported(name)));
     }
 
     /// Notes the field as missing if it is absent or `null`.

@@ -70,6 +70,12 @@ impl Item {
         Item { kind: "not_supported", ..Item::body(field, "is not supported yet: leave it out or set it to null") }
     }
 
+    /// The same, of a value inside of the field `outer`.
+    pub fn inside(mut self, outer: &str) -> Item {
+        self.loc.insert(1, outer.into());
+        self
+    }
+
     /// Whether both are about the same value.
     pub fn same(&self, other: &Item) -> bool {
         self.loc == other.loc
@@ -127,6 +133,17 @@ impl ApiError {
     /// 422: values that were refused.
     pub fn refused(items: Vec<Item>) -> ApiError {
         ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items } }
+    }
+
+    /// The values that were refused.
+    ///
+    /// # Errors
+    /// It is about something else.
+    pub fn items(self) -> Result<Vec<Item>, ApiError> {
+        match self.told {
+            Told::Refused { detail } => Ok(detail),
+            Told::Said { .. } => Err(self),
+        }
     }
 
     /// 422: a value of the query that was refused.

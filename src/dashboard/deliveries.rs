@@ -132,6 +132,7 @@ fn in_short(reason: DeadReason) -> &'static str {
         DeadReason::EndpointDeleted => "Endpoint deleted",
         DeadReason::Expired => "Older than retention",
         DeadReason::Canceled => "Canceled",
+        DeadReason::ContentDeleted => "Content deleted",
     }
 }
 

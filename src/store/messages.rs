@@ -14,6 +14,7 @@ use crate::domain::{AppId, MessageId, Time};
 pub struct MessageFilter {
     pub event_types: Vec<String>,
     pub channel: Option<String>,
+    pub tag: Option<String>,
     /// Accepted before this time.
     pub before: Option<Time>,
     /// Accepted after this time.
@@ -83,6 +84,9 @@ impl Store {
             if let Some(channel) = &filter.channel {
                 sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
             }
+            if let Some(tag) = &filter.tag {
+                sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
+            }
             // An id says when it was made, so times are ranges of the key too. Ids never lag behind, but run ahead for as long as a
             // clock that was set back has not caught up.
             if let Some(before) = filter.before {
@@ -135,7 +139,15 @@ pub(super) fn on_channel(store: &Store) -> &'static str {
     }
 }
 
-/// A channel as it stands in that text: its characters need no escape.
-pub(super) fn quoted(channel: &str) -> String {
-    format!("\"{channel}\"")
+/// The same of tags.
+pub(super) fn on_tag(store: &Store) -> &'static str {
+    match store.inner.engine {
+        super::Engine::Sqlite(_) => " AND instr(tags, ",
+        super::Engine::Postgres(_) => " AND strpos(tags, ",
+    }
+}
+
+/// A channel or tag as it stands in that text; whatever else somebody asks for stands nowhere in it.
+pub(super) fn quoted(name: &str) -> String {
+    serde_json::Value::from(name).to_string()
 }

@@ -325,13 +325,7 @@ mod tests {
 
     fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {
         let (answer, wait) = oneshot::channel();
-        let spec = MessageSpec {
-            event_type: "a".into(),
-            event_id: None,
-            channels: vec![],
-            payload: vec![b' '; bytes].into(),
-            occurred_at: None,
-        };
+        let spec = MessageSpec { event_type: "a".into(), payload: vec![b' '; bytes].into(), ..MessageSpec::default() };
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
         (Write::Accept(AcceptItem { tenant: None, app, spec, at: Time::ZERO }, answer), wait)
     }

@@ -305,8 +305,6 @@ async fn what_is_around(world: World) {
         ("POST", "/app/a/endpoint/e/send-example"),
         ("GET", "/app/a/endpoint/e/stats"),
         ("GET", "/app/a/endpoint/e/msg"),
-        ("DELETE", "/app/a/msg/m/content"),
-        ("DELETE", "/app/a/msg/m/attempt/t/content"),
         ("POST", "/app/a/msg/expunge-all-contents"),
         ("POST", "/auth/app-portal-access/a"),
         ("POST", "/auth/logout/"),

@@ -225,10 +225,8 @@ pub async fn customer(store: &Store, uid_text: &str) -> (Application, Endpoint) 
 pub fn item(app: impl Into<AppRef>) -> AcceptItem {
     let spec = MessageSpec {
         event_type: "invoice.paid".into(),
-        event_id: None,
-        channels: vec![],
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
-        occurred_at: None,
+        ..MessageSpec::default()
     };
     AcceptItem { tenant: Some(tenant()), app: app.into(), spec, at: NOW }
 }
