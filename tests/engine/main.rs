@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contents;
 mod delivering;
 mod house;
 mod outage;

@@ -15,7 +15,7 @@ on_both! {
     extras_and_own_headers_go_along_and_secrets_do_not_stay
 }
 
-fn official(secret: &Secret, request: &Received) -> bool {
+pub fn official(secret: &Secret, request: &Received) -> bool {
     let headers: http::HeaderMap = ["webhook-id", "webhook-timestamp", "webhook-signature"]
         .into_iter()
         .map(|name| (name.parse::<http::HeaderName>().unwrap(), request.header(name).unwrap().parse().unwrap()))
