@@ -247,7 +247,7 @@ pub(super) async fn delete_content(call: Call) -> Answer {
     call.for_the_organization()?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    match call.store().delete_content(&call.tenant, app.id, message.id).await? {
+    match call.store().delete_content(&call.tenant, app.id, message.id, call.now).await? {
         true => nothing(),
         false => Err(ApiError::not_found("message")),
     }

@@ -13,11 +13,17 @@ const STEP: i64 = 200;
 
 impl Store {
     /// Deletes a message's payload and ends what of it is pending. An attempt that is in flight is recorded and changes nothing of
-    /// this. `false` if the tenant's application has no such message; one without content is as good.
+    /// this. `false` if the tenant's application has no such message; one without content is as good. `now` is when they end.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn delete_content(&self, tenant: &Tenant, app: AppId, message: MessageId) -> Result<bool, StoreError> {
+    pub async fn delete_content(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        now: Time,
+    ) -> Result<bool, StoreError> {
         if !tenant.sees(app) {
             return Ok(false);
         }
@@ -30,7 +36,7 @@ impl Store {
         if found == 0 {
             return Ok(false);
         }
-        let ended = end(&mut tx, &[message]).await?;
+        let ended = end(&mut tx, &[message], now).await?;
         tx.commit().await?;
         self.withdraw(ended);
         Ok(true)
@@ -75,7 +81,7 @@ impl Store {
              RETURNING id";
         let mut tx = self.begin().await?;
         let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
-        let ended = end(&mut tx, &gone).await?;
+        let ended = end(&mut tx, &gone, now).await?;
         tx.commit().await?;
         self.withdraw(ended);
         Ok(gone.len() as u64)
@@ -93,28 +99,28 @@ impl Store {
 }
 
 /// Ends what is pending of `messages`; gives back what that was.
-async fn end(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<(EndpointId, MessageId)>, StoreError> {
+async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<(EndpointId, MessageId)>, StoreError> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
     let reason = DeadReason::ContentDeleted.word();
     Ok(match tx {
         Tx::Sqlite(tx) => {
-            const SQL: &str = "UPDATE delivery SET state = 3, reason = $2, generation = generation + 1
+            const SQL: &str = "UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1
                  WHERE state <= 1 AND message_id IN (SELECT unhex(value) FROM json_each($1))
                  RETURNING endpoint_id, message_id";
             let ids = sqlite::id_list(codec::uuids(messages));
-            sqlx::query_as(SQL).bind(ids).bind(reason).fetch_all(&mut **tx).await?
+            sqlx::query_as(SQL).bind(ids).bind(reason).bind(now).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             // Locked in the order in which records lock them: neither waits for the other in a circle.
             const SQL: &str = "WITH pending AS (
                      SELECT message_id, endpoint_id FROM delivery WHERE state <= 1 AND message_id = ANY($1)
                      ORDER BY message_id, endpoint_id FOR UPDATE)
-                 UPDATE delivery SET state = 3, reason = $2, generation = generation + 1 FROM pending
+                 UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1 FROM pending
                  WHERE delivery.message_id = pending.message_id AND delivery.endpoint_id = pending.endpoint_id
                  RETURNING delivery.endpoint_id, delivery.message_id";
-            sqlx::query_as(SQL).bind(codec::uuids(messages)).bind(reason).fetch_all(&mut **tx).await?
+            sqlx::query_as(SQL).bind(codec::uuids(messages)).bind(reason).bind(now).fetch_all(&mut **tx).await?
         }
     })
 }

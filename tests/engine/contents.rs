@@ -95,7 +95,7 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
     let third = accept(&house, |spec| spec.deliver_at = Some(Clock.now().plus(AHEAD))).await;
     eventually("the first is in flight", SOON, async || (receiver.count() == 1).then_some(())).await;
     for message in [&first, &second, &third] {
-        assert!(house.store.delete_content(&house.tenant, house.app.id, message.id).await.unwrap());
+        assert!(house.store.delete_content(&house.tenant, house.app.id, message.id, Clock.now()).await.unwrap());
     }
     let last = accept(&house, |spec| spec.deliver_at = third.deliver_at).await;
     house.until(last.id, State::Delivered).await;

@@ -36,12 +36,12 @@ on_both! {
         let mut signals = store.signals().listen().unwrap();
 
         for (who, app) in [(stranger(), app.id), (Tenant { only: Some(AppId::new(NOW)), ..tenant() }, app.id)] {
-            assert!(!store.delete_content(&who, app, message.id).await.unwrap());
+            assert!(!store.delete_content(&who, app, message.id, NOW).await.unwrap());
         }
-        assert!(!store.delete_content(&tenant(), app.id, MessageId::new(NOW)).await.unwrap());
+        assert!(!store.delete_content(&tenant(), app.id, MessageId::new(NOW), NOW).await.unwrap());
         assert!(content(store, app.id, message.id).await.is_some());
 
-        assert!(store.delete_content(&tenant(), app.id, message.id).await.unwrap());
+        assert!(store.delete_content(&tenant(), app.id, message.id, later(9)).await.unwrap());
         assert_eq!(content(store, app.id, message.id).await, None);
         assert!(content(store, app.id, other.id).await.is_some());
         assert_eq!(home.number("SELECT count(*) FROM message WHERE payload IS NULL").await, 1);
@@ -49,10 +49,10 @@ on_both! {
         assert_eq!(ended, [(second.id, message.id)]);
         let stands = async |endpoint| {
             let view = delivery(store, app.id, message.id, endpoint).await;
-            (view.state, view.reason)
+            (view.state, view.reason, view.due_at)
         };
-        let dead = (State::Dead, Some(DeadReason::ContentDeleted));
-        assert_eq!((stands(made.id).await, stands(second.id).await), ((State::Delivered, None), dead));
+        let dead = (State::Dead, Some(DeadReason::ContentDeleted), later(9));
+        assert_eq!((stands(made.id).await, stands(second.id).await), ((State::Delivered, None, NOW), dead));
         let left: Vec<MessageId> = waiting(store, second.id).await.into_iter().map(|one| one.message_id).collect();
         assert_eq!(left, [other.id]);
 
@@ -63,7 +63,7 @@ on_both! {
         for endpoint in [made.id, second.id] {
             assert!(!store.resend(&tenant(), app.id, message.id, endpoint, NOW).await.unwrap());
         }
-        assert!(store.delete_content(&tenant(), app.id, message.id).await.unwrap(), "again is as good");
+        assert!(store.delete_content(&tenant(), app.id, message.id, later(9)).await.unwrap(), "again is as good");
         assert!(store.resend(&tenant(), app.id, other.id, made.id, NOW).await.unwrap());
     }
 
@@ -76,7 +76,7 @@ on_both! {
             let message = accept(&home.store, app.id).await.id;
             let owner = tenant();
             let resends = (0..4).map(|_| there.resend(&owner, app.id, message, made.id, NOW));
-            let deletes = home.store.delete_content(&owner, app.id, message);
+            let deletes = home.store.delete_content(&owner, app.id, message, NOW);
             let (resends, deleted) = tokio::join!(futures_util::future::join_all(resends), deletes);
             assert!(deleted.unwrap() && resends.iter().all(Result::is_ok));
             let view = delivery(&home.store, app.id, message, made.id).await;
