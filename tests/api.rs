@@ -17,6 +17,8 @@ mod examples;
 mod headers;
 #[path = "api/lists.rs"]
 mod lists;
+#[path = "api/messages.rs"]
+mod messages;
 #[path = "api/once.rs"]
 mod once;
 #[path = "api/operational.rs"]

@@ -20,6 +20,8 @@ mod applications;
 mod away;
 #[path = "store/background.rs"]
 mod background;
+#[path = "store/contents.rs"]
+mod contents;
 #[path = "store/deliveries.rs"]
 mod deliveries;
 #[path = "store/endpoint_messages.rs"]
@@ -48,6 +50,8 @@ mod record;
 mod retention;
 #[path = "store/slots.rs"]
 mod slots;
+#[path = "store/special.rs"]
+mod special;
 #[path = "store/writers.rs"]
 mod writers;
 

@@ -49,7 +49,7 @@ fn out(status: StatusCode, app: &Application) -> Answer {
 }
 
 /// Makes of `base` what the body says.
-fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -> Result<ApplicationSpec, ApiError> {
+pub(super) fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -> Result<ApplicationSpec, ApiError> {
     let mut spec = base;
     if whole {
         fields.require("name");
@@ -94,13 +94,13 @@ pub(super) async fn found_or_made(
     named: &AppRef,
     spec: Option<ApplicationSpec>,
 ) -> Result<Application, ApiError> {
-    let find = async || call.store().application(&call.tenant, named).await;
+    let find = async || call.plain_store().application(&call.tenant, named).await;
     if let Some(app) = find().await? {
         return Ok(app);
     }
     let (AppRef::Uid(uid), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
     same_uid(spec.uid.as_ref(), uid)?;
-    match call.store().create_application(&call.tenant, spec, call.now).await {
+    match call.plain_store().create_application(&call.tenant, spec, call.now).await {
         // Somebody else made it at the same moment.
         Err(StoreError::Taken(what)) => find().await?.ok_or_else(|| StoreError::Taken(what).into()),
         made => Ok(made?),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
-use super::call::{Call, json};
+use super::call::{Call, json, nothing};
 use super::endpoint::EndpointOut;
 use super::errors::{Answer, ApiError};
 use super::message::{MessageOut, PayloadOut};
@@ -14,7 +14,7 @@ use super::query::{ListOut, Query};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::message::Message;
+use crate::domain::message::{Message, TAG_LIMIT};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::attempts::AttemptFilter;
 use crate::store::deliveries::DeliveryView;
@@ -122,7 +122,8 @@ struct MessageEndpointOut<'a> {
 
 /// A filter on attempts; `None` if none can match it: an attempt is recorded when it is over, so that nothing is pending or sending.
 fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
-    query.unsupported("tag", "")?;
+    // An attempt is never canceled: there is nothing to tell apart.
+    query.flag("expanded_statuses", false)?;
     let delivered = match query.one_of("status", &[0, 1, 2, 3, 4])? {
         None => None,
         Some(0) => Some(true),
@@ -136,6 +137,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
         channel: query.text("channel").map(str::to_owned),
+        tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,
     }))
@@ -206,12 +208,28 @@ async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMa
 }
 
 pub(super) async fn read_one(call: Call) -> Answer {
-    let missing = || ApiError::not_found("attempt");
+    call.query().flag("expanded_statuses", false)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    let id: AttemptId = call.part("attempt").parse().map_err(|_| missing())?;
-    let attempt = call.store().attempt(&call.tenant, app.id, message.id, id).await?.ok_or_else(missing)?;
+    let found = call.store().attempt(&call.tenant, app.id, message.id, named(&call)?).await?;
+    let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
     json(StatusCode::OK, &AttemptOut::new(&attempt, true))
+}
+
+/// The attempt that the path names.
+fn named(call: &Call) -> Result<AttemptId, ApiError> {
+    call.part("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
+}
+
+/// Deletes what the receiver answered. Not for an application's own token: it is the team's record of what happened.
+pub(super) async fn delete_content(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("attempt")),
+    }
 }
 
 /// Where a message stands at each endpoint that it goes to. There are no more of those than an application has endpoints: the page
@@ -285,6 +303,11 @@ pub(super) async fn resend(call: Call) -> Answer {
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     let endpoint = call.endpoint(app.id).await?;
+    if message.payload.is_none() {
+        return Err(ApiError::conflict(
+            "the message's content was deleted or has expired: there is nothing left to send",
+        ));
+    }
     let act =
         async |call: &Call| match call.store().resend(&call.tenant, app.id, message.id, endpoint.id, call.now).await? {
             true => json(StatusCode::ACCEPTED, &EmptyOut {}),

@@ -44,7 +44,8 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, ApiEr
     if !says_json(request) {
         return Err(ApiError::not_json());
     }
-    let most = request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
+    // Twice: a raw payload is written as a JSON string, where quotes, backslashes and ends of lines are two bytes.
+    let most = 2 * request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
     let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let length: usize = length.unwrap_or(0);
@@ -278,6 +279,26 @@ impl<'a> Fields<'a> {
             Field::Null => Field::Null,
             Field::Set(Members(members)) => Field::Set(Fields { members, wrong: Vec::new(), within: Some(name) }),
         }
+    }
+
+    /// What was read from an [object](Self::object) in a field; what was wrong there is noted here too.
+    ///
+    /// # Errors
+    /// It is not about values.
+    pub fn inside<T>(&mut self, read: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                self.wrong.extend(error.items()?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Refuses every field but these: each would change what is done, in a way that this release does not know.
+    pub fn only(&mut self, known: &[&str]) {
+        let unknown = self.members.iter().filter(|(name, value)| !known.contains(&&**name) && value.get() != "null");
+        self.wrong.extend(unknown.map(|(name, _)| Item::unsupported(name)));
     }
 
     /// Notes the field as missing if it is absent or `null`.

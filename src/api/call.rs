@@ -95,6 +95,11 @@ impl Call {
         &self.store
     }
 
+    /// The store for what is only on the way to what the call asks for: not bound to its key, as [`Call::store`] may be.
+    pub fn plain_store(&self) -> &Store {
+        &self.state.store
+    }
+
     /// The same call, on the store that acts for it once.
     pub fn under(self, once: Once) -> Call {
         Call { store: self.store.once(once), ..self }

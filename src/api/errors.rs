@@ -156,6 +156,17 @@ impl ApiError {
         ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items } }
     }
 
+    /// The values that were refused.
+    ///
+    /// # Errors
+    /// It is about something else.
+    pub fn items(self) -> Result<Vec<Item>, ApiError> {
+        match self.told {
+            Told::Refused { detail } => Ok(detail),
+            Told::Said { .. } => Err(self),
+        }
+    }
+
     /// 422: a value of the query that was refused.
     pub fn query(name: &str, msg: impl Into<String>) -> ApiError {
         ApiError::refused(vec![Item { loc: vec!["query".into(), name.into()], ..Item::body("", msg) }])

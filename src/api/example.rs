@@ -46,13 +46,7 @@ async fn make(call: &Call, body: &Body) -> Answer {
         ));
     }
     let payload = serde_json::to_vec(&value).map_err(|error| ApiError::internal(&error))?;
-    let spec = MessageSpec {
-        event_type: name,
-        event_id: None,
-        channels: Vec::new(),
-        payload: Bytes::from(payload),
-        occurred_at: None,
-    };
+    let spec = MessageSpec { event_type: name, payload: Bytes::from(payload), ..MessageSpec::default() };
     let item = AcceptItem {
         tenant: Some(call.tenant.clone()),
         app: AppRef::Id(app.id),

@@ -3,21 +3,26 @@
 //! Creating one is the busiest call of all: its body is read once and borrowed from, the payload is cut out of the bytes that came,
 //! and the answer carries those same bytes.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::body::{Body, Field};
-use super::call::{Call, json};
+use super::application;
+use super::body::{Body, Field, Fields};
+use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::query::{ListOut, Query};
-use crate::domain::message::{Message, MessageSpec};
+use crate::domain::application::ApplicationSpec;
+use crate::domain::message::{Message, MessageSpec, TAG_LIMIT};
 use crate::domain::{Invalid, MessageId, Time, Uid};
 use crate::store::accept::AcceptItem;
 use crate::store::messages::MessageFilter;
-use crate::store::{MessageRef, Order};
+use crate::store::{AppRef, MessageRef, Order};
 
 /// A message, as it is given out.
 #[derive(Serialize)]
@@ -28,11 +33,13 @@ pub(super) struct MessageOut<'a> {
     event_type: &'a str,
     payload: PayloadOut<'a>,
     channels: Option<&'a [String]>,
+    tags: Option<&'a [String]>,
     timestamp: Time,
     occurred_at: Time,
+    deliver_at: Option<Time>,
 }
 
-/// The payload as it was written, or `{}` for those who did not want it.
+/// The payload as it was written, or `{}`: for those who did not want it, in place of a raw one, and where the content is gone.
 #[derive(Clone, Copy)]
 pub(super) enum PayloadOut<'a> {
     Written(&'a RawValue),
@@ -50,10 +57,12 @@ impl Serialize for PayloadOut<'_> {
 
 impl<'a> PayloadOut<'a> {
     pub fn of(message: &'a Message, wanted: bool) -> Result<PayloadOut<'a>, ApiError> {
-        if !wanted {
-            return Ok(PayloadOut::LeftOut);
+        match &message.payload {
+            Some(payload) if wanted && message.raw_type.is_none() => {
+                serde_json::from_slice(payload).map(PayloadOut::Written).map_err(|error| ApiError::internal(&error))
+            }
+            _ => Ok(PayloadOut::LeftOut),
         }
-        serde_json::from_slice(&message.payload).map(PayloadOut::Written).map_err(|error| ApiError::internal(&error))
     }
 }
 
@@ -65,14 +74,24 @@ impl<'a> MessageOut<'a> {
             event_type: &message.event_type,
             payload,
             channels: Some(&message.channels[..]).filter(|channels| !channels.is_empty()),
+            tags: Some(&message.tags[..]).filter(|tags| !tags.is_empty()),
             timestamp: message.accepted_at,
             occurred_at: message.occurred_at,
+            deliver_at: message.deliver_at,
         }
     }
 }
 
-/// What the body asks to have sent, and its payload as it stands there.
-fn read(body: &Body) -> Result<(MessageSpec, &RawValue), ApiError> {
+/// What a body asks for.
+struct MessageIn<'a> {
+    spec: MessageSpec,
+    /// How the answer shows the payload.
+    shown: PayloadOut<'a>,
+    /// The application to make if there is none of the path's name.
+    app: Option<ApplicationSpec>,
+}
+
+fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     let mut fields = body.fields()?;
     fields.require("eventType");
     fields.require("payload");
@@ -82,25 +101,88 @@ fn read(body: &Body) -> Result<(MessageSpec, &RawValue), ApiError> {
     if channels.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("channels", "must not be empty: leave it out, or set it to null, for no channel"));
     }
-    let occurred_at = fields
-        .parsed("occurredAt", |text| Time::parse(text).map_err(|error| Invalid::new("occurredAt", error.to_string())));
-    fields.unsupported("tags", &["[]"]);
-    fields.unsupported("deliverAt", &[]);
-    fields.unsupported("application", &[]);
-    fields.unsupported("transformationsParams", &["{}"]);
-    fields.unsupported("payloadRetentionPeriod", &["90"]);
-    fields.unsupported("payloadRetentionHours", &[]);
-    let payload = fields.raw("payload");
-    fields.done(Ok(()))?;
-    let Field::Set(payload) = payload else { return Err(ApiError::malformed("the payload is missing")) };
-    let spec = MessageSpec {
-        event_type,
-        event_id,
-        channels: channels.unwrap_or_default(),
-        payload: body.bytes_of(payload),
-        occurred_at: occurred_at.set(),
+    let tags = fields.list("tags").set().unwrap_or_default();
+    let occurred_at = time(&mut fields, "occurredAt");
+    let deliver_at = time(&mut fields, "deliverAt");
+    let keep_content = keep_content(&mut fields);
+    let brought = match fields.object("application").set() {
+        Some(inner) => fields.inside(application::read_named(inner, app))?,
+        None => None,
     };
-    Ok((spec, payload))
+    let raw = match fields.object("transformationsParams").set() {
+        Some(inner) => fields.inside(Raw::read(inner))?.flatten(),
+        None => None,
+    };
+    let payload = fields.raw("payload");
+    if let (Some(_), Field::Set(beside)) = (&raw, &payload)
+        && !beside.get().starts_with('{')
+    {
+        fields.note(Invalid::new("payload", "must be a JSON object; beside rawPayload it stays unused"));
+    }
+    fields.done(Ok(()))?;
+    let Field::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
+    let (payload, raw_type, shown) = match raw {
+        Some(raw) => (raw.payload.into(), Some(raw.kind), PayloadOut::LeftOut),
+        None => (body.bytes_of(written), None, PayloadOut::Written(written)),
+    };
+    let channels = channels.unwrap_or_default();
+    let spec =
+        MessageSpec { event_type, event_id, channels, tags, payload, raw_type, occurred_at, deliver_at, keep_content };
+    Ok(MessageIn { spec, shown, app: brought })
+}
+
+fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
+    fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
+}
+
+/// For how many days or hours the payload is kept.
+fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
+    let (in_days, in_hours) = ("payloadRetentionPeriod", "payloadRetentionHours");
+    let mut span = |name, unit, hours, least: u64, most: u64| {
+        let range = format!("must be a whole number of {unit} from {least} to {most}");
+        let number = fields.take_with(name, |text| match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(range),
+        });
+        number.set().map(|number| Duration::from_secs(number * hours * 3_600))
+    };
+    let (days, hours) = (span(in_days, "days", 24, 5, 90), span(in_hours, "hours", 1, 1, 90 * 24));
+    if let (Some(days), Some(hours)) = (days, hours)
+        && days != hours
+    {
+        fields.note(Invalid::new(in_hours, format!("says something else than {in_days}: leave one of them out")));
+    }
+    days.or(hours)
+}
+
+/// A payload that need not be JSON, as `transformationsParams` brings it.
+struct Raw {
+    payload: String,
+    /// Its content type.
+    kind: String,
+}
+
+impl Raw {
+    fn read(mut fields: Fields<'_>) -> Result<Option<Raw>, ApiError> {
+        fields.only(&["rawPayload", "headers"]);
+        let payload = fields.text("rawPayload").set();
+        let headers: BTreeMap<String, String> =
+            fields.take("headers", "an object of strings").set().unwrap_or_default();
+        let mut kind = None;
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("content-type") {
+                kind = Some(value);
+            } else {
+                fields.note(Invalid::new("headers", format!("can only set content-type, not {name}")));
+            }
+        }
+        if payload.is_none() && kind.is_some() {
+            fields.note(Invalid::new("headers", "go with a rawPayload only"));
+        }
+        fields.done(Ok(()))?;
+        let kind = kind.unwrap_or_else(|| "application/json".to_owned());
+        Ok(payload.map(|payload| Raw { payload, kind }))
+    }
 }
 
 /// Accepts a message: answered once it is stored, and never before.
@@ -109,17 +191,22 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     let app = call.app_ref()?;
     let wanted = call.query().flag("with_content", true)?;
     let act = async |call: &Call| {
-        let (spec, payload) = read(&body)?;
+        let asked = read(&body, &app)?;
         let item = AcceptItem {
             tenant: Some(call.tenant.clone()),
             app: app.clone(),
             only_endpoint: None,
-            spec,
+            spec: asked.spec,
             at: call.now,
             once: None,
         };
+        if let Some(spec) = asked.app {
+            // Nothing is made for a message that would be refused.
+            item.check(call.store().max_payload())?;
+            application::found_or_made(call, &app, Some(spec)).await?;
+        }
         let message = call.store().accept(item).await??;
-        let payload = if wanted { PayloadOut::Written(payload) } else { PayloadOut::LeftOut };
+        let payload = if wanted { asked.shown } else { PayloadOut::LeftOut };
         json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
     };
     once(call, body.bytes(), Look::Late, act, async |call, made| accepted(call, made, wanted).await).await
@@ -156,11 +243,23 @@ pub(super) async fn list(call: Call) -> Answer {
     json(StatusCode::OK, &list.whole()?)
 }
 
+/// Deletes the payload; what of it still waits to be sent is not sent any more. Not for an application's own token: what was sent is the
+/// team's to delete.
+pub(super) async fn delete_content(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    match call.store().delete_content(&call.tenant, app.id, message.id, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("message")),
+    }
+}
+
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
-    query.unsupported("tag", "")?;
     Ok(MessageFilter {
         event_types: query.list("event_types"),
         channel: query.text("channel").map(str::to_owned),
+        tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,
     })

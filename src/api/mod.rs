@@ -107,9 +107,11 @@ pub fn routes(config: &mut ServiceConfig) {
         // Before the path of a message, which would take it for an event id.
         .service(at("/app/{app}/msg/expunge-all-contents").post(not_yet))
         .service(at("/app/{app}/msg/{msg}").get(message::read_one))
+        .service(at("/app/{app}/msg/{msg}/content").delete(message::delete_content))
         .service(at("/app/{app}/msg/{msg}/endpoint").get(attempt::endpoints_of))
         .service(at("/app/{app}/msg/{msg}/endpoint/{endpoint}/resend").post(attempt::resend))
         .service(at("/app/{app}/msg/{msg}/attempt/{attempt}").get(attempt::read_one))
+        .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(attempt::delete_content))
         .service(at("/app/{app}/attempt/msg/{msg}").get(attempt::of_message))
         .service(at("/app/{app}/attempt/endpoint/{endpoint}").get(attempt::of_endpoint))
         .service(at("/event-type").get(event_type::list).post(event_type::create))
@@ -146,8 +148,6 @@ fn later(config: &mut ServiceConfig) {
     config
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_yet))
-        .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(not_yet))
-        .service(at("/app/{app}/msg/{msg}/content").delete(not_yet))
         .service(at("/app/{app}/msg/precheck/active").post(not_yet))
         .service(at("/app/{app}/poller/{sink}").get(not_yet))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(not_yet))

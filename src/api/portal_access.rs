@@ -9,12 +9,13 @@ use super::application;
 use super::body::{Body, Fields};
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
 use crate::domain::portal::{Capability, PortalLink, PortalOptions};
 use crate::domain::{Invalid, Time, key};
 use crate::store::AppRef;
 
 /// How long a visit lasts if nothing is said, at least and at most, in seconds.
-const EXPIRY: (u64, u64, u64) = (3_600, 3_600, 7 * 24 * 3_600);
+const EXPIRY: (u64, u64, u64) = (7 * 24 * 3_600, 3_600, 7 * 24 * 3_600);
 /// How long the link can be used.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
@@ -53,8 +54,14 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
     serde_json::from_str(text).map_err(|_| known())
 }
 
+/// Again under the same key it gives the same rights anew: what was given out is kept nowhere.
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
+    let act = async |call: &Call| give(call, &body).await;
+    once(call, body.bytes(), Look::First, act, async |call, _| give(call, &body).await).await
+}
+
+async fn give(call: &Call, body: &Body) -> Answer {
     let tokens = call.callers().tokens();
     tokens.can_sign().map_err(|error| ApiError::not_possible(error.to_string()))?;
     let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
@@ -62,7 +69,7 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     let (options, given) = read(&mut fields, call.now);
     let application = given.map(|given| application::read_named(given, &named)).transpose();
     fields.done(Ok(()))?;
-    let app = application::found_or_made(&call, &named, application?).await?;
+    let app = application::found_or_made(call, &named, application?).await?;
     let token = tokens.mint_visit(&app.org, app.id, &options, call.now).map_err(|error| ApiError::internal(&error))?;
     let code = key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };

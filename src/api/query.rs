@@ -53,6 +53,16 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// A name of at most `most` characters.
+    ///
+    /// # Errors
+    /// 422: nothing can have such a name.
+    pub fn name(&self, name: &str, most: usize) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        ids::name(name, text, most).map_err(|wrong| ApiError::query(name, wrong.reason))?;
+        Ok(Some(text.to_owned()))
+    }
+
     /// A point in time.
     ///
     /// # Errors

@@ -50,6 +50,8 @@ struct Row {
     address: Address,
     attempts: String,
     reason: &'static str,
+    /// There is something to send again.
+    sendable: bool,
     when: When,
     resend: String,
 }
@@ -109,6 +111,7 @@ fn path(wanted: Wanted) -> String {
 impl Row {
     fn new(line: &DeliveryLine, now: Time) -> Row {
         let href = format!("/messages/{}/{}", line.app_id, line.message_id);
+        let reason = line.reason.as_deref().and_then(DeadReason::from_word);
         Row {
             resend: format!("{href}/resend"),
             href,
@@ -118,7 +121,8 @@ impl Row {
             app: Line::new(&line.app_name),
             address: Address::new(&line.url),
             attempts: counted(line.attempts.into(), "attempt", "attempts"),
-            reason: line.reason.as_deref().and_then(DeadReason::from_word).map_or("", in_short),
+            reason: reason.map_or("", in_short),
+            sendable: line.event_type.is_some() && reason != Some(DeadReason::ContentDeleted),
             when: When::new(line.due_at, now),
         }
     }
@@ -132,6 +136,7 @@ fn in_short(reason: DeadReason) -> &'static str {
         DeadReason::EndpointDeleted => "Endpoint deleted",
         DeadReason::Expired => "Older than retention",
         DeadReason::Canceled => "Canceled",
+        DeadReason::ContentDeleted => "Content deleted",
     }
 }
 

@@ -77,8 +77,11 @@ struct MessagePage {
     channels: Vec<Line>,
     accepted: When,
     occurred: Option<When>,
+    /// Not to be sent before.
+    deliver: Option<When>,
     size: String,
-    payload: Payload,
+    /// `None`: it is gone.
+    payload: Option<Payload>,
     cards: Vec<Card>,
     older: Option<String>,
     paged: bool,
@@ -114,6 +117,9 @@ pub async fn show(
     let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
 
     let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, now)).collect();
+    if message.payload.is_none() {
+        cards.iter_mut().for_each(|card| card.button = None);
+    }
     // Whoever comes here looks for what failed.
     cards.sort_by_key(|card| match card.badge {
         Badge::Dead => 0,
@@ -132,8 +138,9 @@ pub async fn show(
         channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
         accepted: When::new(message.accepted_at, now),
         occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
-        size: show::size(message.payload.len()),
-        payload: Payload::new(&message.payload),
+        deliver: message.deliver_at.map(|at| When::new(at, now)),
+        size: show::size(message.size()),
+        payload: message.payload.as_deref().map(Payload::new),
         cards,
         older,
         paged: before.is_some(),
@@ -161,6 +168,7 @@ impl Card {
             _ if view.endpoint_deleted => None,
             State::Retry => Some("Resend now"),
             State::Dead | State::Delivered => Some("Resend"),
+            State::Fresh if view.due_at > now => Some("Send now"),
             State::Fresh => None,
         };
         Card {

@@ -72,15 +72,18 @@ pub enum DeadReason {
     Expired,
     /// An operator canceled it.
     Canceled,
+    /// The message's content was deleted, or was to be kept no longer.
+    ContentDeleted,
 }
 
 impl DeadReason {
-    const ALL: [DeadReason; 5] = [
+    const ALL: [DeadReason; 6] = [
         DeadReason::Exhausted,
         DeadReason::Gone,
         DeadReason::EndpointDeleted,
         DeadReason::Expired,
         DeadReason::Canceled,
+        DeadReason::ContentDeleted,
     ];
 
     /// The word under which it is stored.
@@ -91,6 +94,7 @@ impl DeadReason {
             DeadReason::EndpointDeleted => "endpoint-deleted",
             DeadReason::Expired => "expired",
             DeadReason::Canceled => "canceled",
+            DeadReason::ContentDeleted => "content-deleted",
         }
     }
 
@@ -107,6 +111,7 @@ impl DeadReason {
             DeadReason::EndpointDeleted => "The endpoint was deleted while this delivery waited.",
             DeadReason::Expired => "The message is older than the retention.",
             DeadReason::Canceled => "It was canceled.",
+            DeadReason::ContentDeleted => "The message's content went before this was delivered.",
         }
     }
 }

@@ -1,7 +1,13 @@
 //! A **message** is one event, addressed to one application: an event type and payload bytes. The bytes that came in are
 //! the bytes that are stored, signed and sent; nothing here parses them further than it must.
+//!
+//! Its **content** is what the payload says. It can go before the message does: somebody deletes it, or asked for it to be kept no
+//! longer than so. What is left then can be looked at and never be sent again.
+
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 
 use super::event_type::EVENT_TYPE_NAME_LIMIT;
 use super::{AppId, Invalid, MessageId, Time, Uid, ids};
@@ -10,6 +16,15 @@ use super::{AppId, Invalid, MessageId, Time, Uid, ids};
 pub const MESSAGE_CHANNEL_LIMIT: usize = 5;
 /// How many characters a channel may have.
 pub const CHANNEL_LIMIT: usize = 128;
+
+/// How many tags a message may carry.
+pub const TAG_COUNT_LIMIT: usize = 5;
+/// How many characters a tag may have.
+pub const TAG_LIMIT: usize = 128;
+/// How many characters the content type of a raw payload may have.
+pub const RAW_TYPE_LIMIT: usize = 256;
+/// How far ahead a message may be scheduled.
+pub const SCHEDULE_LIMIT: Duration = Duration::from_secs(30 * 86_400);
 
 /// A message as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,21 +36,53 @@ pub struct Message {
     pub event_id: Option<Uid>,
     /// Goes to endpoints that listen to one of these, and to those that name no channel.
     pub channels: Vec<String>,
-    /// A JSON object, byte for byte as it was written.
-    pub payload: Bytes,
+    /// Labels that lists can be filtered by; they change nothing of where it goes.
+    pub tags: Vec<String>,
+    /// A JSON object, byte for byte as it was written, or any bytes if there is a `raw_type`. `None`: the content is gone, and nothing
+    /// of this message is sent any more.
+    pub payload: Option<Bytes>,
+    /// The content type of a payload that need not be JSON.
+    pub raw_type: Option<String>,
     /// When it happened, if the caller says so; otherwise when it was accepted.
     pub occurred_at: Time,
     pub accepted_at: Time,
+    /// Not to be sent before, as the caller said it.
+    pub deliver_at: Option<Time>,
+    /// When the content goes; `None`: together with the message.
+    pub content_until: Option<Time>,
 }
 
-/// What somebody wants to have sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Message {
+    /// When its deliveries are due for the first time.
+    pub fn first_due(&self) -> Time {
+        self.deliver_at.map_or(self.accepted_at, |at| at.max(self.accepted_at))
+    }
+
+    /// How many bytes of payload there are.
+    pub fn size(&self) -> usize {
+        self.payload.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Whether it carries anything that most messages don't.
+    pub fn is_special(&self) -> bool {
+        !self.tags.is_empty() || self.raw_type.is_some() || self.deliver_at.is_some() || self.content_until.is_some()
+    }
+}
+
+/// What somebody wants to have sent; the default lacks an event type and a payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageSpec {
     pub event_type: String,
     pub event_id: Option<Uid>,
     pub channels: Vec<String>,
+    pub tags: Vec<String>,
     pub payload: Bytes,
+    /// The payload is any bytes, of this content type.
+    pub raw_type: Option<String>,
     pub occurred_at: Option<Time>,
+    pub deliver_at: Option<Time>,
+    /// How long the content is kept, counted from when the message is accepted or, if that is later, due.
+    pub keep_content: Option<Duration>,
 }
 
 impl MessageSpec {
@@ -53,13 +100,48 @@ impl MessageSpec {
         for channel in &self.channels {
             wrong.extend(ids::name("channels", channel, CHANNEL_LIMIT).err());
         }
+        if self.tags.len() > TAG_COUNT_LIMIT {
+            let reason = format!("may carry at most {TAG_COUNT_LIMIT} tags, got {}", self.tags.len());
+            wrong.push(Invalid::new("tags", reason));
+        }
+        for tag in &self.tags {
+            wrong.extend(ids::name("tags", tag, TAG_LIMIT).err());
+        }
         if self.payload.len() > max_payload {
             wrong.push(too_large(self.payload.len(), max_payload));
+        } else if let Some(raw_type) = &self.raw_type {
+            wrong.extend(check_raw_type(raw_type).err());
         } else if let Err(reason) = json_object(&self.payload) {
             wrong.push(Invalid::new("payload", reason));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
+
+    /// Checks that it is not scheduled too far ahead for something that comes at `at`. A time that has passed is as good as none.
+    ///
+    /// # Errors
+    /// More than [`SCHEDULE_LIMIT`] ahead.
+    pub fn check_schedule(&self, at: Time) -> Result<(), Invalid> {
+        match self.deliver_at {
+            Some(deliver_at) if deliver_at.since(at) > SCHEDULE_LIMIT => {
+                let days = SCHEDULE_LIMIT.as_secs() / 86_400;
+                Err(Invalid::new("deliverAt", format!("may lie at most {days} days ahead")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether it can be sent as the header `content-type`.
+fn check_raw_type(raw_type: &str) -> Result<(), Invalid> {
+    let shape = raw_type.split(';').next().unwrap_or_default().trim();
+    let fits = raw_type.len() <= RAW_TYPE_LIMIT
+        && shape.split_once('/').is_some_and(|(kind, of_kind)| !kind.is_empty() && !of_kind.is_empty())
+        && raw_type.is_ascii()
+        && HeaderValue::from_str(raw_type).is_ok();
+    let reason =
+        format!("must be a content type such as text/plain; charset=utf-8, of at most {RAW_TYPE_LIMIT} characters");
+    if fits { Ok(()) } else { Err(Invalid::new("transformationsParams", reason)) }
 }
 
 /// The refusal of a payload over the limit.
@@ -115,10 +197,8 @@ mod tests {
     fn spec(payload: &[u8]) -> MessageSpec {
         MessageSpec {
             event_type: "invoice.paid".into(),
-            event_id: None,
-            channels: vec![],
             payload: Bytes::copy_from_slice(payload),
-            occurred_at: None,
+            ..MessageSpec::default()
         }
     }
 
@@ -144,5 +224,40 @@ mod tests {
     fn a_payload_over_the_limit_is_a_kind_of_its_own() {
         let wrong = spec(b"{\"a\":\"0123456789\"}").check(10).unwrap_err();
         assert_eq!((wrong.len(), wrong[0].kind), (1, "too_large"));
+    }
+
+    #[test]
+    fn a_raw_payload_is_any_bytes_of_a_type_that_a_header_can_carry() {
+        let raw = |raw_type: &str| MessageSpec { raw_type: Some(raw_type.into()), ..spec(b"a=1&b=\xff") };
+        for good in ["text/plain", "application/x-www-form-urlencoded", "text/csv; charset=utf-8"] {
+            assert_eq!(raw(good).check(1000), Ok(()), "{good}");
+        }
+        let long = format!("text/{}", "x".repeat(RAW_TYPE_LIMIT));
+        for bad in ["", "text", "text/", "/plain", "text/plain\r\nx-evil: 1", "text/pl\u{e4}in", "text/\0", &*long] {
+            let wrong = raw(bad).check(1000).unwrap_err();
+            assert_eq!((wrong.len(), &*wrong[0].field), (1, "transformationsParams"), "{bad}");
+        }
+        assert_eq!(raw("text/plain").check(5).unwrap_err()[0].kind, "too_large", "raw or not");
+    }
+
+    #[test]
+    fn tags_are_few_and_names() {
+        let tagged = |tags: &[&str]| {
+            let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+            MessageSpec { tags, ..spec(b"{}") }.check(1000).is_ok()
+        };
+        assert!(tagged(&["a", "B-1", "c.d", "e_f", &"x".repeat(TAG_LIMIT)]));
+        for bad in [&["a", "b", "c", "d", "e", "f"][..], &[""], &["a b"], &["a\"b"], &[&"x".repeat(TAG_LIMIT + 1)]] {
+            assert!(!tagged(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_has_an_end_and_what_has_passed_is_due() {
+        let at = Time::from_micros(1_795_338_000_000_000);
+        let scheduled = |deliver_at| MessageSpec { deliver_at: Some(deliver_at), ..spec(b"{}") };
+        assert!(scheduled(at.plus(SCHEDULE_LIMIT)).check_schedule(at).is_ok());
+        assert!(scheduled(at.plus(SCHEDULE_LIMIT + Duration::from_micros(1))).check_schedule(at).is_err());
+        assert!(scheduled(Time::ZERO).check_schedule(at).is_ok());
     }
 }

@@ -114,10 +114,26 @@ impl Lane {
     pub fn clear(&mut self) -> usize {
         let mut bytes = 0;
         for work in self.fresh.drain(..).chain(self.retries.drain(..)) {
-            bytes += work.message.payload.len();
+            bytes += work.message.size();
             self.held.remove(&work.message.id);
         }
         bytes
+    }
+
+    /// Forgets a delivery that was ended, if it is queued and not in flight; gives back how many payload bytes that frees. A reading
+    /// under way may still bring it.
+    pub fn withdraw(&mut self, message: MessageId) -> usize {
+        if self.reading {
+            self.settled_meanwhile.push(message);
+        }
+        for queue in [&mut self.fresh, &mut self.retries] {
+            if let Some(work) = queue.iter().position(|work| work.message.id == message).and_then(|at| queue.remove(at))
+            {
+                self.held.remove(&message);
+                return work.message.size();
+            }
+        }
+        0
     }
 
     /// Queues a delivery, if it is not held already and there is room. `false`: no room, it waits in the store.

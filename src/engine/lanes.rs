@@ -105,11 +105,16 @@ impl Lanes {
         self.leases.len()
     }
 
-    /// Messages that were committed just now. What finds no room waits in the store and is read later.
+    /// Messages that were committed just now. What finds no room waits in the store and is read later, and so does what is scheduled.
     pub fn admit(&mut self, admission: &Admission, now: Moment) {
         for live in &admission.endpoints {
             let Some(lane) = self.lane(live, now) else { continue };
             if self.brought.contains(&(lane, admission.message.id)) {
+                continue;
+            }
+            let due = admission.message.first_due();
+            if due > now.wall {
+                self.look(lane, due);
                 continue;
             }
             let work = Work { message: admission.message.clone(), progress: Progress::default() };
@@ -156,7 +161,7 @@ impl Lanes {
         if lane.holds(work.message.id) {
             return;
         }
-        let bytes = work.message.payload.len();
+        let bytes = work.message.size();
         if !lane.paused() && room && lane.push(work, state == State::Retry) {
             self.queued_bytes += bytes;
             self.line_up(id);
@@ -227,6 +232,15 @@ impl Lanes {
         }
     }
 
+    /// These deliveries were ended while they waited: what is queued of them is not sent.
+    pub fn withdraw(&mut self, ended: &[(EndpointId, MessageId)]) {
+        for (id, message) in ended {
+            if let Some(lane) = self.lanes.get_mut(id) {
+                self.queued_bytes = self.queued_bytes.saturating_sub(lane.withdraw(*message));
+            }
+        }
+    }
+
     /// Something of this endpoint has become due. `false`: we do not know it.
     pub fn nudge(&mut self, id: EndpointId, at: Time) -> bool {
         self.look(id, at);
@@ -285,7 +299,10 @@ impl Lanes {
             }
         }
         for one in waiting {
-            *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
+            // What is due later is not: behind it nothing is due, so that there is no reason to read on.
+            if one.due_at <= now.wall {
+                *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
+            }
             if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
                 continue;
             }
@@ -347,7 +364,7 @@ impl Lanes {
                         work,
                     };
                     self.in_flight += 1;
-                    self.queued_bytes = self.queued_bytes.saturating_sub(start.work.message.payload.len());
+                    self.queued_bytes = self.queued_bytes.saturating_sub(start.work.message.size());
                     // To the back of the line: the lanes take turns.
                     self.line_up(id);
                     self.look_if_roomy(id);

@@ -10,6 +10,7 @@ use crate::domain::attempt::{Attempt, Failure, Outcome};
 use crate::domain::backoff::Schedule;
 use crate::domain::delivery::{self, Progress};
 use crate::domain::endpoint::DisabledReason;
+use crate::domain::message::Message;
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
 use crate::egress::{Egress, Post};
@@ -60,6 +61,8 @@ impl Sending {
     async fn post(&self, start: &Start, at: Time) -> (Vec<(String, String)>, Outcome) {
         let (live, message) = (&start.live, &start.work.message);
         let cannot = |why: &str| (Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO));
+        // Not even queued: whoever deletes it ends the delivery with it.
+        let Some(payload) = &message.payload else { return cannot("the message's content is gone") };
         let Some(url) = &live.url else {
             return cannot("the endpoint's URL cannot be understood: correct it, then resend");
         };
@@ -69,13 +72,19 @@ impl Sending {
         };
         let mut headers = own_headers(live);
         let own = headers.clone();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        signing.sign(&mut headers, message.id, at, &message.payload);
+        headers.insert(CONTENT_TYPE, content_type(message));
+        signing.sign(&mut headers, message.id, at, payload);
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
-        let post = Post { url, headers, body: message.payload.clone(), timeout, now: at };
+        let post = Post { url, headers, body: payload.clone(), timeout, now: at };
         (recorded, self.egress.post(post).await)
     }
+}
+
+/// What the payload is; a raw one's type was checked when it came.
+fn content_type(message: &Message) -> HeaderValue {
+    let raw = message.raw_type.as_deref().and_then(|raw_type| HeaderValue::from_str(raw_type).ok());
+    raw.unwrap_or_else(|| HeaderValue::from_static("application/json"))
 }
 
 /// The headers that the endpoint's owner asked for.

@@ -152,6 +152,7 @@ impl Steward {
                 admissions.iter().for_each(|admission| self.lanes.admit(admission, now));
             }
             Signal::Accepted(_) => {}
+            Signal::Withdrawn(ended) => self.lanes.withdraw(&ended),
             Signal::Look(endpoint) => {
                 if !self.lanes.nudge(endpoint, Time::ZERO) {
                     self.load(vec![endpoint]);
@@ -339,6 +340,8 @@ async fn read(
     let lacking = |one: &&Waiting| one.due_at <= now && !held.contains(&(one.endpoint_id, one.message_id));
     let ids: HashSet<MessageId> = reading.waiting.iter().filter(lacking).map(|one| one.message_id).collect();
     let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;
-    reading.messages = messages.into_iter().map(|message| (message.id, Arc::new(message))).collect();
+    // One whose content went in between was dead by then.
+    let whole = messages.into_iter().filter(|message| message.payload.is_some());
+    reading.messages = whole.map(|message| (message.id, Arc::new(message))).collect();
     Ok(())
 }

@@ -53,6 +53,7 @@ impl Sweep {
         if round.is_multiple_of(5) {
             gauges(store).await?;
             self.expire(store, clock).await?;
+            self.expire_contents(store, clock).await?;
         }
         if round.is_multiple_of(30) {
             self.disable(store, clock).await?;
@@ -91,6 +92,15 @@ impl Sweep {
         }
         if gone > 0 {
             tracing::debug!(messages = gone, "past the retention");
+        }
+        Ok(())
+    }
+
+    /// Deletes contents that were to be kept no longer.
+    async fn expire_contents(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
+        let until = Instant::now() + ROUND;
+        while store.expire_contents(clock.now()).await? >= Store::CONTENTS_STEP && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }

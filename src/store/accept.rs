@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::directory::{self, AppView, Directory, LiveEndpoint};
 use super::once::{self, Once};
 use super::signals::Admission;
-use super::{AppRef, Store, StoreError, Tenant, Tx, codec, sqlite};
+use super::{AppRef, Store, StoreError, Tenant, Tx, codec, special, sqlite};
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::secret::MasterKey;
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, Time};
@@ -37,6 +37,16 @@ impl AcceptItem {
     fn reaches(&self, view: &AppView) -> bool {
         let enabled = |only| view.endpoints.iter().any(|live| live.endpoint.id == only && !live.endpoint.spec.disabled);
         self.only_endpoint.is_none_or(enabled)
+    }
+
+    /// Checks all that can be checked outside of the store; a payload may have `max_payload` bytes.
+    ///
+    /// # Errors
+    /// Every rule that is broken.
+    pub fn check(&self, max_payload: usize) -> Result<(), Vec<Invalid>> {
+        let mut wrong = self.spec.check(max_payload).err().unwrap_or_default();
+        wrong.extend(self.spec.check_schedule(self.at).err());
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
 
@@ -126,22 +136,28 @@ pub(super) async fn accept_in(
         }));
     }
     insert_messages(tx, &accepted.admissions).await?;
+    special::insert(tx, &accepted.admissions).await?;
     insert_deliveries(tx, &accepted.admissions).await?;
     accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
     Ok(accepted)
 }
 
 fn message(item: &AcceptItem, app_id: AppId) -> Message {
+    let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));
     Message {
         id: MessageId::new(item.at),
         app_id,
         event_type: item.spec.event_type.clone(),
         event_id: item.spec.event_id.clone(),
         channels: item.spec.channels.clone(),
+        tags: item.spec.tags.clone(),
         // A copy of its own: as a slice it would keep the whole buffer of its request in memory.
-        payload: Bytes::copy_from_slice(&item.spec.payload),
+        payload: Some(Bytes::copy_from_slice(&item.spec.payload)),
+        raw_type: item.spec.raw_type.clone(),
         occurred_at: item.spec.occurred_at.unwrap_or(item.at),
         accepted_at: item.at,
+        deliver_at: item.spec.deliver_at,
+        content_until: item.spec.keep_content.map(|span| first_due.plus(span)),
     }
 }
 
@@ -204,11 +220,13 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
     }
 }
 
+/// The messages of the usual kind; the others are [`special`].
 pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
-    if admissions.is_empty() {
+    let messages = admissions.iter().map(|admission| &*admission.message).filter(|message| !message.is_special());
+    let messages: Vec<&Message> = messages.collect();
+    if messages.is_empty() {
         return Ok(());
     }
-    let messages: Vec<&Message> = admissions.iter().map(|admission| &*admission.message).collect();
     let mut channels = Vec::with_capacity(messages.len());
     for message in &messages {
         channels.push(codec::list_or_null(&message.channels)?);
@@ -224,7 +242,7 @@ pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Re
                     .push_bind(message.event_type.clone())
                     .push_bind(message.event_id.clone())
                     .push_bind((*channels).clone())
-                    .push_bind(message.payload.to_vec())
+                    .push_bind(message.payload.as_deref().unwrap_or_default().to_vec())
                     .push_bind(message.occurred_at)
                     .push_bind(message.accepted_at);
             })
@@ -241,7 +259,7 @@ pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Re
             .bind(messages.iter().map(|m| m.event_type.as_str()).collect::<Vec<&str>>())
             .bind(messages.iter().map(|m| m.event_id.as_ref().map(|id| id.as_str())).collect::<Vec<Option<&str>>>())
             .bind(channels)
-            .bind(messages.iter().map(|m| &*m.payload).collect::<Vec<&[u8]>>())
+            .bind(messages.iter().map(|m| m.payload.as_deref()).collect::<Vec<Option<&[u8]>>>())
             .bind(messages.iter().map(|m| m.occurred_at.micros()).collect::<Vec<i64>>())
             .bind(messages.iter().map(|m| m.accepted_at.micros()).collect::<Vec<i64>>())
             .execute(&mut **tx)
@@ -251,7 +269,7 @@ pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Re
     }
 }
 
-/// A delivery per message and endpoint, fresh and due at once.
+/// A delivery per message and endpoint, fresh and due at once, or when its message says.
 pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
     let rows: Vec<(&Message, Uuid)> = admissions
         .iter()
@@ -270,7 +288,7 @@ pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> 
                 let mut packed = sqlite::Packed::default();
                 for (message, endpoint) in chunk {
                     let ids = [message.id.0.as_bytes(), endpoint.as_bytes(), message.app_id.0.as_bytes()];
-                    packed.push(&ids.map(|id| &id[..]), &message.accepted_at.micros())?;
+                    packed.push(&ids.map(|id| &id[..]), &message.first_due().micros())?;
                 }
                 let (ids, list) = packed.values()?;
                 sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
@@ -288,7 +306,7 @@ pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> 
                 .bind(chunk.iter().map(|row| row.0.id.0).collect::<Vec<Uuid>>())
                 .bind(chunk.iter().map(|row| row.1).collect::<Vec<Uuid>>())
                 .bind(chunk.iter().map(|row| row.0.app_id.0).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.0.accepted_at.micros()).collect::<Vec<i64>>())
+                .bind(chunk.iter().map(|row| row.0.first_due().micros()).collect::<Vec<i64>>())
                 .execute(&mut **tx)
                 .await?;
             }

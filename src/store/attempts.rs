@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::QueryBuilder;
 
-use super::messages::{on_channel, quoted};
+use super::messages::{on_channel, on_tag, quoted};
 use super::{Page, PageRequest, Store, StoreError, Tenant, codec, read};
 use crate::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -20,6 +20,7 @@ pub struct AttemptFilter {
     pub status_class: Option<i32>,
     pub event_types: Vec<String>,
     pub channel: Option<String>,
+    pub tag: Option<String>,
     pub before: Option<Time>,
     pub after: Option<Time>,
 }
@@ -137,7 +138,7 @@ impl Store {
             if let Some(after) = filter.after {
                 sql.push(" AND at > ").push_bind(after);
             }
-            if !filter.event_types.is_empty() || filter.channel.is_some() {
+            if !filter.event_types.is_empty() || filter.channel.is_some() || filter.tag.is_some() {
                 sql.push(" AND EXISTS (SELECT 1 FROM message WHERE message.id = attempt.message_id");
                 if !filter.event_types.is_empty() {
                     let mut list = sql.push(" AND event_type IN (").separated(", ");
@@ -148,6 +149,9 @@ impl Store {
                 }
                 if let Some(channel) = &filter.channel {
                     sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
+                }
+                if let Some(tag) = &filter.tag {
+                    sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
                 }
                 sql.push(")");
             }

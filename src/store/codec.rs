@@ -213,13 +213,18 @@ pub(super) struct MessageRow {
     event_type: String,
     event_id: Option<Uid>,
     channels: Option<String>,
-    payload: Vec<u8>,
+    tags: Option<String>,
+    payload: Option<Vec<u8>>,
+    raw_type: Option<String>,
     occurred_at: Time,
     accepted_at: Time,
+    deliver_at: Option<Time>,
+    content_until: Option<Time>,
 }
 
 /// Its columns.
-pub(super) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at";
+pub(super) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, tags, payload, raw_type, occurred_at, \
+     accepted_at, deliver_at, content_until";
 
 impl MessageRow {
     pub(super) fn message(self) -> Result<Message, StoreError> {
@@ -229,9 +234,13 @@ impl MessageRow {
             event_type: self.event_type,
             event_id: self.event_id,
             channels: from_json_opt(self.channels.as_deref())?.unwrap_or_default(),
-            payload: self.payload.into(),
+            tags: from_json_opt(self.tags.as_deref())?.unwrap_or_default(),
+            payload: self.payload.map(Into::into),
+            raw_type: self.raw_type,
             occurred_at: self.occurred_at,
             accepted_at: self.accepted_at,
+            deliver_at: self.deliver_at,
+            content_until: self.content_until,
         })
     }
 }

@@ -319,8 +319,8 @@ impl Store {
     }
 
     /// Sends a message to an endpoint (again): at once, numbered on, with a fresh schedule, and also where the endpoint's filters would
-    /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. `false` if the tenant's
-    /// application has no such message or endpoint.
+    /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. One that is scheduled goes now
+    /// instead of then. `false` if the tenant's application has no such message or endpoint, or the message has no content any more.
     ///
     /// # Errors
     /// The store is away.
@@ -335,17 +335,24 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(false);
         }
-        const SQL: &str = "INSERT INTO delivery
-                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
+        // Who deletes the content at this moment comes before or after, and not in between.
+        let lock = match &self.inner.engine {
+            Engine::Sqlite(_) => "",
+            Engine::Postgres(_) => "FOR SHARE OF m",
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
              SELECT m.id, e.id, e.app_id, 0, $4, 0, 0, 0, 1
              FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
              WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $5 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
+                 AND m.payload IS NOT NULL {lock}
              ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 0, due_at = excluded.due_at, step = 0,
-                 generation = delivery.generation + 1, trigger = 1, reason = NULL";
+                 generation = delivery.generation + 1, trigger = 1, reason = NULL"
+        ));
         let mut tx = self.begin().await?;
         self.enter_once(&mut tx, "").await?;
         let changed = on!(tx, db => {
-            sqlx::query(SQL)
+            sqlx::query(sql)
                 .bind(message).bind(endpoint).bind(app).bind(now).bind(&tenant.org)
                 .execute(db).await.map(|done| done.rows_affected())
         })?;

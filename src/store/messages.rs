@@ -16,6 +16,7 @@ use crate::domain::{AppId, MessageId, Time};
 pub struct MessageFilter {
     pub event_types: Vec<String>,
     pub channel: Option<String>,
+    pub tag: Option<String>,
     /// Accepted before this time.
     pub before: Option<Time>,
     /// Accepted after this time.
@@ -101,6 +102,9 @@ impl Store {
             if let Some(channel) = &filter.channel {
                 sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
             }
+            if let Some(tag) = &filter.tag {
+                sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
+            }
             // Times are ranges of the key too.
             if let Some(before) = filter.before {
                 sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
@@ -181,7 +185,15 @@ pub(super) fn on_channel(store: &Store) -> &'static str {
     }
 }
 
-/// A channel as it stands in that text: its characters need no escape.
-pub(super) fn quoted(channel: &str) -> String {
-    format!("\"{channel}\"")
+/// The same of tags.
+pub(super) fn on_tag(store: &Store) -> &'static str {
+    match store.inner.engine {
+        super::Engine::Sqlite(_) => " AND instr(tags, ",
+        super::Engine::Postgres(_) => " AND strpos(tags, ",
+    }
+}
+
+/// A channel or tag as it stands in that text; whatever else somebody asks for stands nowhere in it.
+pub(super) fn quoted(name: &str) -> String {
+    serde_json::Value::from(name).to_string()
 }

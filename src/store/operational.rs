@@ -196,7 +196,11 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
             event_type: kind.name().to_owned(),
             event_id: None,
             channels,
-            payload: codec::json(&Event::new(kind, known.data(one)))?.into(),
+            tags: Vec::new(),
+            payload: Some(codec::json(&Event::new(kind, known.data(one)))?.into()),
+            raw_type: None,
+            deliver_at: None,
+            content_until: None,
             occurred_at: one.at,
             accepted_at: one.at,
         };

@@ -75,6 +75,7 @@ impl OutboxRow {
             channels: channels(text("channels", row.channels.as_deref())?),
             payload: payload.into(),
             occurred_at: occurred_at.map(written_time).transpose()?,
+            ..MessageSpec::default()
         };
         spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
         Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, once: None })

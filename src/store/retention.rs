@@ -12,27 +12,26 @@ const STEP: i64 = 500;
 
 impl Store {
     /// Deletes up to a step's worth of messages accepted before `cutoff`, with their deliveries, attempts and keys. A delivery that is still
-    /// pending that long after goes with its message. Gives back how many messages went: fewer than asked for means done.
+    /// pending that long after goes with its message; if it was scheduled, that long after its time. Gives back how many messages went:
+    /// fewer than asked for means done.
     ///
     /// # Errors
     /// The store is away.
     pub async fn expire(&self, cutoff: Time) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         // The range is bounded by the id of the last message of this step, so that all four tables go step by step together.
-        const LAST: &str = "SELECT id FROM message WHERE id < $1 ORDER BY id LIMIT 1 OFFSET $2";
+        let last = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM message WHERE id < $1 AND NOT ({SCHEDULED}) ORDER BY id LIMIT 1 OFFSET $3"
+        ));
         let floor = MessageId::floor(cutoff);
         let last: Option<MessageId> =
-            on!(tx, db => sqlx::query_scalar(LAST).bind(floor).bind(STEP).fetch_optional(db).await)?;
+            on!(tx, db => sqlx::query_scalar(last).bind(floor).bind(cutoff).bind(STEP).fetch_optional(db).await)?;
         let bound = last.unwrap_or(floor);
-        for sql in [
-            "DELETE FROM attempt WHERE message_id < $1",
-            "DELETE FROM delivery WHERE message_id < $1",
-            "DELETE FROM message_key WHERE message_id < $1",
-        ] {
-            on!(tx, db => sqlx::query(sql).bind(bound).execute(db).await.map(drop))?;
-        }
-        const MESSAGES: &str = "DELETE FROM message WHERE id < $1";
-        let gone = on!(tx, db => sqlx::query(MESSAGES).bind(bound).execute(db).await.map(|done| done.rows_affected()))?;
+        let kept = sqlx::AssertSqlSafe(format!(
+            "SELECT count(*) FROM (SELECT 1 FROM message WHERE id < $1 AND {SCHEDULED} LIMIT 1) AS kept"
+        ));
+        let kept: i64 = on!(tx, db => sqlx::query_scalar(kept).bind(bound).bind(cutoff).fetch_one(db).await)?;
+        let gone = delete_before(&mut tx, bound, cutoff, kept > 0).await?;
         forget_counts(&mut tx, cutoff).await?;
         tx.commit().await?;
         Ok(gone)
@@ -40,6 +39,31 @@ impl Store {
 
     /// How many messages a step of [`Store::expire`] takes when there are enough.
     pub const EXPIRE_STEP: u64 = STEP as u64;
+}
+
+/// A message that was not to be sent before a time that is not that long ago ($2), and waits still.
+const SCHEDULED: &str = "deliver_at IS NOT NULL AND deliver_at >= $2
+     AND EXISTS (SELECT 1 FROM delivery AS waiting WHERE waiting.message_id = message.id AND waiting.state <= 1)";
+
+/// Deletes what is older than `bound`, but for what is scheduled if there is any. Gives back how many messages went.
+async fn delete_before(tx: &mut Tx, bound: MessageId, cutoff: Time, some_kept: bool) -> Result<u64, StoreError> {
+    let mut gone = 0;
+    // The messages last: they say what is scheduled.
+    for (table, column) in
+        [("attempt", "message_id"), ("delivery", "message_id"), ("message_key", "message_id"), ("message", "id")]
+    {
+        let mut sql = format!("DELETE FROM {table} WHERE {column} < $1");
+        if some_kept {
+            sql.push_str(&format!(" AND {column} NOT IN (SELECT id FROM message WHERE id < $1 AND {SCHEDULED})"));
+        }
+        let sql = sqlx::AssertSqlSafe(sql);
+        gone = on!(tx, db => {
+            let delete = sqlx::query(sql).bind(bound);
+            let delete = if some_kept { delete.bind(cutoff) } else { delete };
+            delete.execute(db).await.map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(gone)
 }
 
 /// The counts of minutes that long ago.

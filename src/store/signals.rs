@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::directory::LiveEndpoint;
 use crate::domain::message::Message;
-use crate::domain::{AppId, EndpointId};
+use crate::domain::{AppId, EndpointId, MessageId};
 
 /// How many signals may wait for the engine; one carries a whole batch.
 const QUEUE: usize = 1_024;
@@ -18,10 +18,12 @@ const QUEUE: usize = 1_024;
 /// What the engine should know.
 #[derive(Debug)]
 pub enum Signal {
-    /// Accepted and committed just now: these deliveries are due.
+    /// Accepted and committed just now: these deliveries are due, or will be when their message says.
     Accepted(Vec<Admission>),
     /// Something of this endpoint has become due (a resend).
     Look(EndpointId),
+    /// These were ended while they waited: what is queued of them is not to be sent any more.
+    Withdrawn(Vec<(EndpointId, MessageId)>),
     /// The application or one of its endpoints has changed: what is remembered of them is stale.
     Changed(AppId),
 }

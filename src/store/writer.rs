@@ -34,6 +34,7 @@ const OTHERS_STAY: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Something to be stored, and who waits for the answer.
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are accepts, and a box for each would be paid by all")]
 pub(super) enum Write {
     Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
     Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
@@ -342,13 +343,7 @@ mod tests {
 
     fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {
         let (answer, wait) = oneshot::channel();
-        let spec = MessageSpec {
-            event_type: "a".into(),
-            event_id: None,
-            channels: vec![],
-            payload: vec![b' '; bytes].into(),
-            occurred_at: None,
-        };
+        let spec = MessageSpec { event_type: "a".into(), payload: vec![b' '; bytes].into(), ..MessageSpec::default() };
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
         (
             Write::Accept(

@@ -203,18 +203,13 @@ async fn bad_messages(world: World) {
         (with("channels", json!(["x".repeat(129)])), &["body.channels"]),
         (with("channels", json!("x")), &["body.channels"]),
         (with("occurredAt", json!("yesterday")), &["body.occurredAt"]),
-        (with("tags", json!(["x"])), &["body.tags"]),
-        (with("deliverAt", json!("2027-01-01T00:00:00Z")), &["body.deliverAt"]),
-        (with("application", json!({"name": "x"})), &["body.application"]),
-        (with("transformationsParams", json!({"rawPayload": "x"})), &["body.transformationsParams"]),
-        (with("payloadRetentionPeriod", json!(5)), &["body.payloadRetentionPeriod"]),
-        (with("payloadRetentionHours", json!(5)), &["body.payloadRetentionHours"]),
+        (with("tags", json!(six)), &["body.tags"]),
+        (with("tags", json!(["a b"])), &["body.tags"]),
+        (with("tags", json!(["x".repeat(129)])), &["body.tags"]),
+        (with("tags", json!("x")), &["body.tags"]),
     ] {
         let said = world.call("POST", "/app/a/msg", body.clone()).await;
-        let later = said.text.contains("not supported yet");
         assert_eq!(said.refused(), fields, "{body}");
-        let known = ["tags", "deliverAt", "application", "transformations", "Retention"];
-        assert_eq!(later, known.iter().any(|name| fields[0].contains(name)), "{body}");
     }
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let said = world.raw("POST", "/app/a/msg", &format!(r#"{{"eventType":"t","payload":{deep}}}"#)).await;
@@ -236,7 +231,7 @@ async fn too_large(world: World) {
     let over = world.raw("POST", "/app/a/msg", &body(MAX_PAYLOAD + 1)).await.expect(413);
     assert_eq!(over["code"], "payload_too_large");
     assert!(over["detail"].as_str().unwrap().contains("4097"), "{over}");
-    let huge = body(MAX_PAYLOAD + 64 * 1024);
+    let huge = body(2 * MAX_PAYLOAD + 64 * 1024);
     assert_eq!(world.raw("POST", "/app/a/msg", &huge).await.expect(413)["code"], "payload_too_large");
     assert_eq!(world.raw("POST", "/app", &huge).await.status, 413);
     // The same in pieces, without a length said beforehand.

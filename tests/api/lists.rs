@@ -137,7 +137,6 @@ async fn bad_lists(world: World) {
         ("/app/a/msg?iterator=-x", "query.iterator"),
         ("/app/a/msg?before=yesterday", "query.before"),
         ("/app/a/msg?with_content=maybe", "query.with_content"),
-        ("/app/a/msg?tag=x", "query.tag"),
         ("/event-type?iterator=a%20b", "query.iterator"),
         ("/event-type?include_archived=2", "query.include_archived"),
     ] {

@@ -299,8 +299,6 @@ async fn what_is_around(world: World) {
         assert_eq!((said.status, &*said.text), (204, ""), "{path} needs no token");
     }
     for (method, path) in [
-        ("DELETE", "/app/a/msg/m/content"),
-        ("DELETE", "/app/a/msg/m/attempt/t/content"),
         ("POST", "/app/a/msg/expunge-all-contents"),
         ("POST", "/auth/app-portal-access/a"),
         ("POST", "/auth/logout/"),

@@ -73,6 +73,8 @@ async fn other_organizations(world: World) {
         ("GET", format!("/app/{app}/msg/{message}/endpoint"), None),
         ("POST", format!("/app/{app}/msg/{message}/endpoint/{endpoint}/resend"), None),
         ("GET", format!("/app/{app}/msg/{message}/attempt/{attempt}"), None),
+        ("DELETE", format!("/app/{app}/msg/{message}/attempt/{attempt}/content"), None),
+        ("DELETE", format!("/app/{app}/msg/{message}/content"), None),
         ("GET", format!("/app/{app}/attempt/msg/{message}"), None),
         ("GET", format!("/app/{app}/attempt/endpoint/{endpoint}"), None),
         ("GET", "/event-type/t".into(), None),

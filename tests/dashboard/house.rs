@@ -164,13 +164,7 @@ impl House {
     }
 
     pub async fn message(&self, app: &Application, event_type: &str, payload: impl Into<Bytes>, at: Time) -> Message {
-        let spec = MessageSpec {
-            event_type: event_type.into(),
-            event_id: None,
-            channels: Vec::new(),
-            payload: payload.into(),
-            occurred_at: None,
-        };
+        let spec = MessageSpec { event_type: event_type.into(), payload: payload.into(), ..MessageSpec::default() };
         let item = AcceptItem {
             tenant: Some(Tenant::org(app.org.clone())),
             app: app.id.into(),

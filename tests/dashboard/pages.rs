@@ -5,7 +5,9 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next, State};
+use sendoff::domain::message::MessageSpec;
 use sendoff::store::Tenant;
+use sendoff::store::accept::AcceptItem;
 use sendoff::store::outbox::RelayRequest;
 
 use crate::house::{House, MINUTE, Try, both, dead, field, location, retry};
@@ -187,6 +189,47 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
         let back = [("csrf", csrf), ("endpoint", named), ("back", "//evil.example".into())];
         let response = browser.post(&foreign, &back).await;
         assert!(location(&response).starts_with("/messages/"), "a form does not say where to go");
+    }
+}
+
+#[tokio::test]
+async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let spec = MessageSpec {
+            event_type: "a.b".into(),
+            payload: "<b>raw</b>".into(),
+            raw_type: Some("text/html".into()),
+            deliver_at: Some(house.now.plus(MINUTE * 180)),
+            ..MessageSpec::default()
+        };
+        let item = AcceptItem {
+            tenant: Some(house.tenant()),
+            app: acme.id.into(),
+            only_endpoint: None,
+            spec,
+            at: house.now,
+            once: None,
+        };
+        let message = house.store.accept(item).await.unwrap().unwrap();
+        let browser = house.sign_in().await;
+        let path = format!("/messages/{}/{}", acme.id, message.id);
+        let page = browser.page(&path).await;
+        assert!(page.contains("scheduled for ") && page.contains("badge pending"), "{page}");
+        assert!(page.contains("no attempt yet") && words(&page).contains("next in "), "{page}");
+        assert!(page.contains("Send now") && page.contains("raw") && !page.contains("<b>raw"), "{page}");
+
+        assert!(house.store.delete_content(&house.tenant(), acme.id, message.id, house.now).await.unwrap());
+        let page = browser.page(&path).await;
+        assert!(page.contains("Its content was deleted") && page.contains("badge dead"), "{page}");
+        assert!(!page.contains("raw") && !page.contains("/resend"), "{page}");
+        let list = browser.page("/deliveries?state=dead").await;
+        assert!(list.contains("Content deleted") && !list.contains("/resend"), "{list}");
+        let csrf = field(&browser.page("/").await, "csrf");
+        let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
+        let response = browser.post(&format!("{path}/resend"), &form).await;
+        assert!(location(&response).ends_with("not-resent"));
     }
 }
 

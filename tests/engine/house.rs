@@ -122,10 +122,9 @@ impl House {
     pub async fn send_as(&self, event_type: &str, channels: &[&str], payload: &str) -> std::sync::Arc<Message> {
         let spec = MessageSpec {
             event_type: event_type.into(),
-            event_id: None,
             channels: channels.iter().map(|c| (*c).to_owned()).collect(),
             payload: payload.to_owned().into(),
-            occurred_at: None,
+            ..MessageSpec::default()
         };
         let item = AcceptItem {
             tenant: Some(self.tenant.clone()),

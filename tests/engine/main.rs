@@ -4,6 +4,7 @@
 mod support;
 
 mod background;
+mod contents;
 mod delivering;
 mod house;
 mod operational;

@@ -12,13 +12,7 @@ use crate::house::{House, options};
 use crate::support::{Answer, Durability, Postgres, Receiver, SOON, eventually};
 
 fn item(house: &House) -> AcceptItem {
-    let spec = MessageSpec {
-        event_type: "a".into(),
-        event_id: None,
-        channels: vec![],
-        payload: "{}".into(),
-        occurred_at: None,
-    };
+    let spec = MessageSpec { event_type: "a".into(), payload: "{}".into(), ..MessageSpec::default() };
     AcceptItem {
         tenant: Some(house.tenant.clone()),
         app: AppRef::Id(house.app.id),

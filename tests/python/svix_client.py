@@ -36,6 +36,7 @@ from svix.api.background_task import BackgroundTaskListOptions
 from svix.api.endpoint import EndpointGetAttemptStatsOptions, EndpointUpsertIn
 from svix.api.errors.http_error import HttpError
 from svix.api.errors.http_validation_error import HTTPValidationError
+from svix.api.message import message_in_raw
 from svix.api.event_type import EventTypeDeleteOptions, EventTypeUpsertIn
 from svix.api.message_attempt import MessageAttemptListAttemptedMessagesOptions
 from svix.api.operational_webhook_endpoint import (
@@ -181,7 +182,7 @@ def messages():
     with refused(413, "payload_too_large"):
         svix.message.create("acme", MessageIn(event_type="t", payload={"x": "y" * 300_000}))
     with refused(422, loc=["body", "deliverAt"]):
-        svix.message.create("acme", MessageIn(event_type="t", payload={}, deliver_at=before + timedelta(hours=1)))
+        svix.message.create("acme", MessageIn(event_type="t", payload={}, deliver_at=before + timedelta(days=31)))
 
     def listed(**options):
         return [found.id for found in svix.message.list("acme", MessageListOptions(**options)).data]
@@ -195,6 +196,30 @@ def messages():
     assert [found.id for found in second.data] == [made.id] and second.done and second.iterator is None
     back = svix.message.list("acme", MessageListOptions(limit=1, iterator=second.prev_iterator))
     assert [found.id for found in back.data] == [bare.id]
+
+
+def messages_of_all_kinds():
+    at = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=2)
+    made = svix.message.create(
+        "kinds",
+        MessageIn(event_type="t", payload={"a": 1}, tags=["x", "y"], deliver_at=at, payload_retention_hours=12,
+                  application=ApplicationIn(name="Kinds", uid="kinds")),
+        MessageCreateOptions(with_content=True),
+    )
+    assert (made.tags, made.deliver_at, made.payload) == (["x", "y"], at, {"a": 1})
+    assert svix.application.get("kinds").name == "Kinds"
+    raw = svix.message.create("kinds", message_in_raw("t", "a=1", "text/plain"), MessageCreateOptions(with_content=True))
+    assert (raw.payload, raw.tags, raw.deliver_at) == ({}, None, None)
+
+    def tagged(tag):
+        return [found.id for found in svix.message.list("kinds", MessageListOptions(tag=tag)).data]
+
+    assert tagged("x") == [made.id] and tagged("z") == []
+    svix.message.expunge_content("kinds", made.id)
+    assert svix.message.get("kinds", made.id, MessageGetOptions(with_content=True)).payload == {}
+    with refused(404, "not_found"):
+        svix.message.expunge_content("kinds", "nothing")
+    svix.application.delete("kinds")
 
 
 def attempts(endpoint):
@@ -214,6 +239,9 @@ def attempts(endpoint):
     assert [one.id for one in by_endpoint.data] == [newest.id, timed_out.id] and not by_endpoint.done
     assert by_endpoint.data[0].msg.event_id == "tried-1"
     assert svix.message_attempt.get("tried", "tried-1", oldest.id).response == "résumé <b>"
+    svix.message_attempt.expunge_content("tried", "tried-1", oldest.id)
+    assert [one.response for one in by_message(with_content=True)] == ["résumé <b>", "résumé <b>", ""]
+    assert by_message(tag="x") == []
     stands = svix.message_attempt.list_attempted_destinations("tried", "tried-1").data
     assert [(one.id, one.status) for one in stands] == [(endpoint, MessageStatus.SUCCESS)]
     svix.message_attempt.resend("tried", "tried-1", endpoint)
@@ -324,6 +352,7 @@ applications()
 event_types()
 endpoints()
 messages()
+messages_of_all_kinds()
 attempts(sys.argv[1])
 operational_webhooks()
 what_an_endpoint_was_sent(sys.argv[1])

@@ -64,4 +64,39 @@ on_both! {
         (again.spec.event_id, again.at) = (Some(uid("event-120-1")), at(200));
         assert!(offer(store, again).await.is_err(), "this one is still there");
     }
+
+    /// A message may be scheduled for later than its retention: what still waits is not old.
+    async fn what_is_scheduled_is_kept_until_it_was_sent(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let (_alone, at) = day().await;
+        let scheduled = async |n: u64, deliver_at| {
+            let mut one = item(app.id);
+            (one.spec.event_id, one.spec.deliver_at, one.at) = (Some(uid(&format!("ev-{n}"))), Some(deliver_at), at(0));
+            offer(store, one).await.unwrap().id
+        };
+        let (ahead, past) = (scheduled(1, at(1_000)).await, scheduled(2, at(1)).await);
+        let mut usual = item(app.id);
+        usual.at = at(1);
+        let usual = offer(store, usual).await.unwrap().id;
+        let left = async |cutoff| {
+            while store.expire(cutoff).await.unwrap() > 0 {}
+            let mut left = Vec::new();
+            for id in [ahead, past, usual] {
+                left.push(store.message(&tenant(), app.id, &id.into()).await.unwrap().is_some());
+            }
+            left
+        };
+        assert_eq!(left(at(100)).await, [true, false, false]);
+        for table in ["message", "message_key", "delivery"] {
+            assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 1, "{table}");
+        }
+        let one = only_waiting(store, made.id).await;
+        store.record(vec![finished(app.id, &one, answered(500), retry(100_000_000, 1))]).await.unwrap();
+        assert!(left(at(100)).await[0], "its retries too");
+        assert!(!left(at(1_001)).await[0], "but not for ever");
+        for table in ["message", "message_key", "delivery", "attempt"] {
+            assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+        }
+    }
 }

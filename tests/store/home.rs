@@ -234,10 +234,8 @@ pub async fn customer(store: &Store, uid_text: &str) -> (Application, Endpoint) 
 pub fn item(app: impl Into<AppRef>) -> AcceptItem {
     let spec = MessageSpec {
         event_type: "invoice.paid".into(),
-        event_id: None,
-        channels: vec![],
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
-        occurred_at: None,
+        ..MessageSpec::default()
     };
     AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, once: None }
 }

@@ -39,7 +39,11 @@ async fn payloads(store: &Store, app: AppId) -> Vec<String> {
     loop {
         let page = store.messages(&tenant(), app, &MessageFilter::default(), &request).await.expect("the store");
         request.after = page.data.last().map(|message| message.id);
-        found.extend(page.data.iter().map(|message| String::from_utf8_lossy(&message.payload).into_owned()));
+        found.extend(
+            page.data
+                .iter()
+                .map(|message| String::from_utf8_lossy(message.payload.as_deref().unwrap_or_default()).into_owned()),
+        );
         if !page.more {
             return found;
         }

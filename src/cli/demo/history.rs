@@ -46,10 +46,8 @@ pub(super) async fn write(
         let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
         let spec = MessageSpec {
             event_type: event_type.to_owned(),
-            event_id: None,
-            channels: Vec::new(),
             payload: Bytes::from(payload(event_type, u64::from(number)).to_string()),
-            occurred_at: None,
+            ..MessageSpec::default()
         };
         let at = now.minus(ago(MESSAGES - 1 - number));
         items.push((
@@ -146,7 +144,7 @@ fn id_of(at: Time) -> AttemptId {
 
 fn headers(signing: &Signing, message: &Message, at: Time) -> Vec<(String, String)> {
     let mut headers = HeaderMap::new();
-    signing.sign(&mut headers, message.id, at, &message.payload);
+    signing.sign(&mut headers, message.id, at, message.payload.as_deref().unwrap_or_default());
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let mut headers: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     headers.push(("content-type".to_owned(), "application/json".to_owned()));

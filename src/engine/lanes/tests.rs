@@ -30,15 +30,23 @@ fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEndpoin
 }
 
 fn message(number: u128) -> Arc<Message> {
+    scheduled(number, None)
+}
+
+fn scheduled(number: u128, deliver_at: Option<Time>) -> Arc<Message> {
     Arc::new(Message {
         id: MessageId(uuid::Uuid::from_u128(number)),
         app_id: AppId(uuid::Uuid::from_u128(1)),
         event_type: "a".into(),
         event_id: None,
         channels: vec![],
-        payload: "{}".into(),
+        tags: vec![],
+        payload: Some("{}".into()),
+        raw_type: None,
         occurred_at: START,
         accepted_at: START,
+        deliver_at,
+        content_until: None,
     })
 }
 
@@ -93,10 +101,15 @@ impl World {
 
     /// A message to all endpoints is committed; the signal of it may be late or lost.
     fn accept(&mut self, signal: Heard) {
+        self.schedule(signal, None);
+    }
+
+    /// The same, of one that is not to be sent before.
+    fn schedule(&mut self, signal: Heard, deliver_at: Option<Time>) {
         self.next += 1;
-        let message = message(self.next);
+        let message = scheduled(self.next, deliver_at);
         for live in &self.lives {
-            let row = (State::Fresh, self.now.wall, Progress::default());
+            let row = (State::Fresh, deliver_at.unwrap_or(self.now.wall), Progress::default());
             self.pending.insert((live.endpoint.id, message.id), row);
         }
         self.messages.insert(message.id, message.clone());
@@ -112,6 +125,13 @@ impl World {
         for admission in self.late.drain(..) {
             self.lanes.admit(&admission, self.now);
         }
+    }
+
+    /// The message's content goes, and with it what of it is pending.
+    fn withdraw(&mut self, message: MessageId) {
+        let ended: Vec<_> = self.pending.keys().filter(|(_, pending)| *pending == message).copied().collect();
+        self.pending.retain(|(_, pending), _| *pending != message);
+        self.lanes.withdraw(&ended);
     }
 
     fn advance(&mut self, millis: u64) {
@@ -213,7 +233,11 @@ impl World {
     fn step(&mut self, choice: u32) {
         let pick = (choice >> 8) as usize;
         match choice % 16 {
-            0 | 1 => self.accept([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3]),
+            0 => self.accept([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3]),
+            1 => {
+                let deliver_at = self.now.wall.plus(Duration::from_millis(pick as u64 % 200));
+                self.schedule([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3], Some(deliver_at));
+            }
             2 if self.late.is_empty() => self.advance(1 + pick as u64 % 80),
             2 => self.hear_late(),
             3 => self.scan(),
@@ -281,6 +305,55 @@ fn what_finds_no_room_waits_in_the_store_and_comes_later() {
     assert!(world.lanes.lanes.values().all(|lane| lane.queued() <= super::super::lane::QUEUE));
     world.settle();
     assert_eq!(world.delivered, 1_000);
+}
+
+#[test]
+fn what_is_scheduled_is_sent_at_its_time_and_holds_nothing_up() {
+    let mut world = World::new(1, 8, 8);
+    let at = START.plus(Duration::from_secs(60));
+    (0..1_000).for_each(|_| world.schedule(Heard::AtOnce, Some(at)));
+    world.lanes.nudge(world.lives[0].endpoint.id, START);
+    world.begin_reading();
+    assert!(world.reading.is_some());
+    world.end_reading();
+    world.start();
+    assert!(world.in_flight.is_empty());
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "however many there are, there is no reason to read on");
+    assert_eq!(world.lanes.idle_for(world.now), Some(Duration::from_secs(60)));
+    world.accept(Heard::Never);
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert_eq!(world.in_flight.len(), 1, "what is due goes before what is not");
+    world.finish(0, true);
+    world.record(1);
+    world.advance(60_000);
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert!(!world.in_flight.is_empty(), "nobody had to tell");
+    world.settle();
+    assert_eq!(world.delivered, 1_001);
+}
+
+#[test]
+fn what_was_withdrawn_is_not_sent_from_the_queue_nor_from_a_reading() {
+    let mut world = World::new(1, 4, 1);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    let queued = world.next;
+    world.withdraw(MessageId(uuid::Uuid::from_u128(queued)));
+    world.accept(Heard::Never);
+    world.scan();
+    world.begin_reading();
+    assert!(world.reading.is_some());
+    world.withdraw(MessageId(uuid::Uuid::from_u128(queued + 1)));
+    world.end_reading();
+    assert_eq!(world.lanes.queued_bytes, 2, "of the one that is left");
+    // `World::start` finds fault with what is sent and not pending.
+    world.settle();
+    assert_eq!(world.delivered, 2);
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! Contents that go before their messages do: deleted by somebody, or past the time for which they were to be kept. The message stays
+//! to be seen; what of it still waited to be sent is dead.
+//!
+//! A message's content is its payload; an attempt's is what the receiver answered.
+
+use super::signals::Signal;
+use super::{Store, StoreError, Tenant, Tx, codec, on, sqlite};
+use crate::domain::delivery::DeadReason;
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+
+/// How many contents one step of [`Store::expire_contents`] takes.
+const STEP: i64 = 200;
+
+impl Store {
+    /// Deletes a message's payload and ends what of it is pending. An attempt that is in flight is recorded and changes nothing of
+    /// this. `false` if the tenant's application has no such message; one without content is as good. `now` is when they end.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_content(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(false);
+        }
+        const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL WHERE id = $1 AND app_id = $2
+             AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)";
+        let mut tx = self.begin().await?;
+        let found = on!(tx, db => {
+            sqlx::query(SQL).bind(message).bind(app).bind(&tenant.org).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        if found == 0 {
+            return Ok(false);
+        }
+        let ended = end(&mut tx, &[message], now).await?;
+        tx.commit().await?;
+        self.withdraw(ended);
+        Ok(true)
+    }
+
+    /// Deletes what a receiver answered to an attempt: body and headers. `false` if the tenant's application has no such attempt.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_attempt_content(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        attempt: AttemptId,
+    ) -> Result<bool, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(false);
+        }
+        const SQL: &str = "UPDATE attempt SET response_headers = '', response_body = $5
+             WHERE id = $1 AND message_id = $2 AND app_id = $3
+                 AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)";
+        let mut tx = self.begin().await?;
+        let changed = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(Vec::<u8>::new())
+                .execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(changed > 0)
+    }
+
+    /// Deletes up to a step's worth of the contents that were to be kept until `now` at most. Gives back how many went: fewer than
+    /// [`Store::CONTENTS_STEP`] means that none is left.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn expire_contents(&self, now: Time) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL
+             WHERE content_until <= $1 AND id IN
+                 (SELECT id FROM message WHERE content_until <= $1 ORDER BY content_until LIMIT $2)
+             RETURNING id";
+        let mut tx = self.begin().await?;
+        let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
+        let ended = end(&mut tx, &gone, now).await?;
+        tx.commit().await?;
+        self.withdraw(ended);
+        Ok(gone.len() as u64)
+    }
+
+    /// How many contents a step of [`Store::expire_contents`] takes when there are enough.
+    pub const CONTENTS_STEP: u64 = STEP as u64;
+
+    /// Tells the engine of this process not to send what it has queued of these.
+    fn withdraw(&self, ended: Vec<(EndpointId, MessageId)>) {
+        if !ended.is_empty() {
+            self.inner.signals.send(Signal::Withdrawn(ended));
+        }
+    }
+}
+
+/// Ends what is pending of `messages`; gives back what that was.
+async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<(EndpointId, MessageId)>, StoreError> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reason = DeadReason::ContentDeleted.word();
+    Ok(match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1
+                 WHERE state <= 1 AND message_id IN (SELECT unhex(value) FROM json_each($1))
+                 RETURNING endpoint_id, message_id";
+            let ids = sqlite::id_list(codec::uuids(messages));
+            sqlx::query_as(SQL).bind(ids).bind(reason).bind(now).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            // Locked in the order in which records lock them: neither waits for the other in a circle.
+            const SQL: &str = "WITH pending AS (
+                     SELECT message_id, endpoint_id FROM delivery WHERE state <= 1 AND message_id = ANY($1)
+                     ORDER BY message_id, endpoint_id FOR UPDATE)
+                 UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1 FROM pending
+                 WHERE delivery.message_id = pending.message_id AND delivery.endpoint_id = pending.endpoint_id
+                 RETURNING delivery.endpoint_id, delivery.message_id";
+            sqlx::query_as(SQL).bind(codec::uuids(messages)).bind(reason).bind(now).fetch_all(&mut **tx).await?
+        }
+    })
+}
