@@ -308,8 +308,6 @@ async fn what_is_around(world: World) {
         ("DELETE", "/app/a/msg/m/content"),
         ("DELETE", "/app/a/msg/m/attempt/t/content"),
         ("POST", "/app/a/msg/expunge-all-contents"),
-        ("POST", "/auth/app-portal-access/a"),
-        ("POST", "/auth/logout/"),
         ("GET", "/background-task"),
         ("POST", "/event-type/import/openapi"),
         ("GET", "/app/a/poller/p/consumer/c"),
