@@ -300,8 +300,6 @@ async fn what_is_around(world: World) {
     }
     for (method, path) in [
         ("POST", "/app/a/msg/expunge-all-contents"),
-        ("POST", "/auth/app-portal-access/a"),
-        ("POST", "/auth/logout/"),
         ("POST", "/event-type/import/openapi"),
         ("GET", "/app/a/poller/p/consumer/c"),
     ] {
