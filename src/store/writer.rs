@@ -33,7 +33,8 @@ const OTHERS_STAY: Duration = Duration::from_secs(60);
 /// A transaction that takes longer than this is given up: its callers would rather hear 503.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Something to be stored, and who waits for the answer.
+/// Something to be stored, and who waits for the answer. Nearly all of them are the large one: a box for each would save nothing.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Write {
     Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
     Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),

@@ -163,7 +163,7 @@ on_both! {
 async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -> MessageId {
     let first = MessageId::floor(later(1)).0.as_u128() >> 16;
     let (app, endpoint, now) = (app.0.simple(), endpoint.0.simple(), later(1).micros());
-    home.execute(&home.either(
+    home.execute(home.either(
         &format!(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
              INSERT INTO message (id, app_id, event_type, payload, occurred_at, accepted_at)
@@ -176,7 +176,7 @@ async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -> Me
         ),
     ))
     .await;
-    home.execute(&home.either(
+    home.execute(home.either(
         &format!(
             "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
              SELECT id, unhex('{endpoint}'), app_id, 2, accepted_at, 1, 0, 0, 0 FROM message WHERE event_type = 'usual'"
