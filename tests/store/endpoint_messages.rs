@@ -116,6 +116,14 @@ on_both! {
         assert_eq!(tried(&stranger(), None, 0, 1).await, none);
     }
 
+    async fn counts_of_more_than_one_statement_takes(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        many(home, app.id, made.id, 60_000).await;
+        let all = store.standings(&tenant(), app.id, made.id, later(1), later(2)).await.unwrap();
+        assert_eq!(all, Standings { delivered: 60_000, ..Standings::default() });
+    }
+
     /// What a filter costs that nothing matches does not grow with the list; who goes on from where a page stopped misses nothing.
     async fn a_filtered_page_looks_at_so_much_and_no_more(home) {
         let store = &home.store;
