@@ -13,10 +13,11 @@ use super::endpoint_message::standing;
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::query::ListOut;
+use crate::domain::background::{Kind, Stage};
 use crate::domain::delivery::Standing;
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time};
 use crate::store::Order;
-use crate::store::background::{Background, Begun, Kind, Stage};
+use crate::store::background::{Background, Begun};
 use crate::store::endpoint_messages::SentFilter;
 
 /// How far back a recovery goes at most.
@@ -161,7 +162,7 @@ async fn begin(call: &Call, kind: Kind, filter: SentFilter) -> Answer {
     let endpoint = call.endpoint(app.id).await?;
     must_be_enabled(&endpoint)?;
     match call.store().begin_background(&call.tenant, app.id, endpoint.id, kind, filter, call.now).await? {
-        Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&work)),
+        Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NoEndpoint => Err(ApiError::not_found("endpoint")),
         Begun::TooMany(running) => {
             let reason = format!("the application has {running} background tasks running: wait until one has ended");

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod application;
 pub mod attempt;
+pub mod background;
 pub mod backoff;
 pub mod delivery;
 pub mod endpoint;

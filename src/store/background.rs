@@ -1,7 +1,7 @@
 //! Background work: what a caller asked for and what goes on behind the answer, in steps. Each step is one bounded transaction, which
 //! does a little and notes how far it has come: whoever is killed in the middle has done nothing, and nothing is done twice.
 //!
-//! * [`Background`] – the work as people see it: its [`Kind`], its [`Stage`], what was asked for, how far it has come.
+//! * [`Background`] – the work as people see it: its kind, its stage, what was asked for, how far it has come.
 //! * [`Turn`] – a lease of it: one process at a time works on it, and hands it on after a while, so that long work does not hold up
 //!   short work. A turn that was not handed on runs out.
 //!
@@ -17,6 +17,7 @@ use super::endpoint_messages::SentFilter;
 use super::replay::Step;
 use super::signals::Signal;
 use super::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
+use crate::domain::background::{Kind, Stage};
 use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
@@ -25,62 +26,6 @@ use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 const AT_ONCE: i64 = 5;
 /// How long a turn lasts unless a step renews it.
 const LEASE: Duration = Duration::from_secs(10);
-
-/// What the work is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// What is dead at an endpoint is sent again.
-    Recover,
-    /// What an endpoint wants by its filters and has no delivery of is sent there.
-    ReplayMissing,
-    /// What was sent to an endpoint is sent again, as a filter says.
-    BulkReplay,
-}
-
-impl Kind {
-    const ALL: [Kind; 3] = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay];
-
-    /// The word under which it is stored and given out.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Kind::Recover => "endpoint.recover",
-            Kind::ReplayMissing => "endpoint.replay",
-            Kind::BulkReplay => "endpoint.bulk-replay",
-        }
-    }
-
-    /// The kind of such a word.
-    pub fn from_word(word: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.word() == word)
-    }
-}
-
-/// Where the work stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    Running,
-    Finished,
-    /// It ended before it was done; its reason says why.
-    Failed,
-}
-
-impl Stage {
-    const ALL: [Stage; 3] = [Stage::Running, Stage::Finished, Stage::Failed];
-
-    /// The word under which it is stored and given out.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Stage::Running => "running",
-            Stage::Finished => "finished",
-            Stage::Failed => "failed",
-        }
-    }
-
-    /// The stage of such a word.
-    pub fn from_word(word: &str) -> Option<Stage> {
-        Stage::ALL.into_iter().find(|stage| stage.word() == word)
-    }
-}
 
 /// Background work, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +48,7 @@ pub struct Background {
 /// What became of asking for background work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
-    Begun(Background),
+    Begun(Box<Background>),
     /// So many are running for the application already.
     TooMany(i64),
     /// The tenant's application has no such endpoint.
@@ -278,7 +223,7 @@ impl Store {
                 .execute(db).await.map(drop)
         })?;
         tx.commit().await?;
-        Ok(Begun::Begun(row.background()?))
+        Ok(Begun::Begun(Box::new(row.background()?)))
     }
 
     /// The tenant's background work of this id; an application's own token sees its application's.

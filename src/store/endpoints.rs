@@ -17,7 +17,7 @@ use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Updated {
     /// The endpoint is this now.
-    Done(Endpoint),
+    Done(Box<Endpoint>),
     /// Somebody else, or the engine, has changed it meanwhile: nothing was done.
     Stale,
     /// The tenant's application does not have it.
@@ -103,7 +103,7 @@ impl Store {
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         operational::admit(&self.inner, told);
-        Ok(Updated::Done(endpoint))
+        Ok(Updated::Done(Box::new(endpoint)))
     }
 
     /// Changes an endpoint's own headers and nothing else of it. `false` if the tenant's application does not have it.

@@ -36,11 +36,11 @@ pub(super) struct Done {
 }
 
 /// How far a step goes through `rows`: the ids of those that `takes` chooses, as many as a step may send.
-fn choose<'r, R>(
-    rows: &'r [R],
+fn choose<R>(
+    rows: &[R],
     id: impl Fn(&R) -> MessageId,
     takes: impl Fn(&R) -> Result<bool, StoreError>,
-) -> Result<(Vec<&'r R>, Done), StoreError> {
+) -> Result<(Vec<&R>, Done), StoreError> {
     let (most_looked, most_sent) = STEP;
     let (mut chosen, mut looked) = (Vec::new(), 0_usize);
     for row in rows {

@@ -4,13 +4,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sendoff::domain::background::{Kind as Work, Stage};
 use sendoff::domain::backoff::Schedule;
 use sendoff::domain::delivery::{Standing, State};
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::background::{Background, Begun, Kind as Work, Stage};
+use sendoff::store::background::{Background, Begun};
 use sendoff::store::endpoint_messages::{SentFilter, Standings};
 use sqlx::{AssertSqlSafe, Connection};
 

@@ -1,10 +1,11 @@
 //! Background work: what is sent again, what was missed; a turn at a time, nothing twice.
 
 use sendoff::domain::attempt::Trigger;
+use sendoff::domain::background::{Kind, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, Standing, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
-use sendoff::store::background::{Background, Begun, Kind, Stage, Stepped, Turn};
+use sendoff::store::background::{Background, Begun, Stepped, Turn};
 use sendoff::store::endpoint_messages::SentFilter;
 use sendoff::store::signals::Signal;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
@@ -46,7 +47,7 @@ fn failed(since_s: u64, until: u64) -> SentFilter {
 
 async fn begin(store: &Store, app: AppId, endpoint: EndpointId, kind: Kind, filter: SentFilter) -> Background {
     match store.begin_background(&tenant(), app, endpoint, kind, filter, later(1_000)).await.unwrap() {
-        Begun::Begun(work) => work,
+        Begun::Begun(work) => *work,
         other => panic!("{other:?}"),
     }
 }
@@ -129,7 +130,8 @@ on_both! {
         let Stepped::More(more) = other.step_background(taken, later(2_000)).await.unwrap() else { panic!("no more") };
         other.end_turn(more, later(1_000)).await.unwrap();
         assert_eq!(work_off(store).await, (1, Stage::Finished));
-        assert_eq!(found(store, work.id).await.sent, 450);
+        let done = found(store, work.id).await;
+        assert_eq!((done.looked, done.sent), (450, 450), "nothing is looked at twice");
         assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation = 1 AND state = 1").await, 450, "each once");
     }
 

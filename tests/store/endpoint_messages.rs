@@ -116,6 +116,14 @@ on_both! {
         assert_eq!(tried(&stranger(), None, 0, 1).await, none);
     }
 
+    async fn counts_of_more_than_one_statement_takes(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        many(home, app.id, made.id, 60_000).await;
+        let all = store.standings(&tenant(), app.id, made.id, later(1), later(2)).await.unwrap();
+        assert_eq!(all, Standings { delivered: 60_000, ..Standings::default() });
+    }
+
     /// What a filter costs that nothing matches does not grow with the list; who goes on from where a page stopped misses nothing.
     async fn a_filtered_page_looks_at_so_much_and_no_more(home) {
         let store = &home.store;
@@ -163,7 +171,7 @@ on_both! {
 async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -> MessageId {
     let first = MessageId::floor(later(1)).0.as_u128() >> 16;
     let (app, endpoint, now) = (app.0.simple(), endpoint.0.simple(), later(1).micros());
-    home.execute(&home.either(
+    home.execute(home.either(
         &format!(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
              INSERT INTO message (id, app_id, event_type, payload, occurred_at, accepted_at)
@@ -176,7 +184,7 @@ async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -> Me
         ),
     ))
     .await;
-    home.execute(&home.either(
+    home.execute(home.either(
         &format!(
             "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
              SELECT id, unhex('{endpoint}'), app_id, 2, accepted_at, 1, 0, 0, 0 FROM message WHERE event_type = 'usual'"

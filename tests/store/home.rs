@@ -219,7 +219,7 @@ pub async fn endpoint(store: &Store, app: AppId, spec: EndpointSpec) -> Endpoint
 /// `before`, made what `spec` says.
 pub async fn updated(store: &Store, before: &Endpoint, spec: EndpointSpec, now: Time) -> Endpoint {
     match store.update_endpoint(&tenant(), before, spec, now).await.expect("the store") {
-        Updated::Done(endpoint) => endpoint,
+        Updated::Done(endpoint) => *endpoint,
         other => panic!("{other:?}"),
     }
 }
