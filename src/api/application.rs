@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::body::{Body, Fields};
 use super::call::{Call, json, nothing};
-use super::errors::{Answer, ApiError};
+use super::errors::{Answer, ApiError, Item};
 use super::once::{Look, once};
 use super::query::ListOut;
 use crate::domain::application::{Application, ApplicationSpec, Metadata};
-use crate::domain::{AppId, Time, Uid};
+use crate::domain::{AppId, Invalid, Time, Uid};
 use crate::store::{AppRef, Order, StoreError};
 
 /// An application, as it is given out.
@@ -99,7 +99,9 @@ pub(super) async fn found_or_made(
         return Ok(app);
     }
     let (AppRef::Uid(uid), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
-    same_uid(spec.uid.as_ref(), uid)?;
+    if spec.uid.as_ref() != Some(uid) {
+        return Err(ApiError::refused(vec![Item::from(differs(uid)).within("application")]));
+    }
     match call.plain_store().create_application(&call.tenant, spec, call.now).await {
         // Somebody else made it at the same moment.
         Err(StoreError::Taken(what)) => find().await?.ok_or_else(|| StoreError::Taken(what).into()),
@@ -180,8 +182,11 @@ pub(super) fn same_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> 
     if given == Some(path) {
         return Ok(());
     }
-    let reason = format!("differs from the one in the path ({path}), under which nothing exists yet");
-    Err(vec![crate::domain::Invalid::new("uid", reason)].into())
+    Err(vec![differs(path)].into())
+}
+
+fn differs(path: &Uid) -> Invalid {
+    Invalid::new("uid", format!("differs from the one in the path ({path}), under which nothing exists yet"))
 }
 
 pub(super) async fn patch(call: Call, body: Body) -> Answer {

@@ -15,6 +15,7 @@ use super::once::{Look, once};
 use super::query::ListOut;
 use crate::domain::background::{Kind, Stage};
 use crate::domain::delivery::Standing;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time};
 use crate::store::Order;
 use crate::store::background::{Background, Begun};
@@ -80,6 +81,7 @@ pub(super) async fn recover(call: Call, body: Body) -> Answer {
 }
 
 async fn recovery(call: &Call, body: &Body) -> Answer {
+    let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
     if call.now.since(since) > FURTHEST {
@@ -88,7 +90,7 @@ async fn recovery(call: &Call, body: &Body) -> Answer {
     }
     fields.done(Ok(()))?;
     let filter = SentFilter { since, until, standings: vec![Standing::Dead], ..SentFilter::default() };
-    begin(call, Kind::Recover, filter).await
+    begin(call, &endpoint, Kind::Recover, filter).await
 }
 
 /// What the endpoint wants and was never given is sent.
@@ -97,10 +99,11 @@ pub(super) async fn replay_missing(call: Call, body: Body) -> Answer {
 }
 
 async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
+    let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
     fields.done(Ok(()))?;
-    begin(call, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+    begin(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
 }
 
 /// What was sent is sent again. What is pending is on its way anyhow: it is sent at once only if its status is asked for.
@@ -109,6 +112,7 @@ pub(super) async fn bulk_replay(call: Call, body: Body) -> Answer {
 }
 
 async fn replay(call: &Call, body: &Body) -> Answer {
+    let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
     let event_types = fields.list("eventTypes").set();
@@ -132,7 +136,13 @@ async fn replay(call: &Call, body: &Body) -> Answer {
     }
     fields.done(Ok(()))?;
     let event_types = event_types.unwrap_or_default();
-    begin(call, Kind::BulkReplay, SentFilter { since, until, event_types, channel, tag, standings, status_class }).await
+    begin(
+        call,
+        &endpoint,
+        Kind::BulkReplay,
+        SentFilter { since, until, event_types, channel, tag, standings, status_class },
+    )
+    .await
 }
 
 /// From when until when; `until` is now if nothing is said, and never later: what is to come is sent anyhow.
@@ -157,11 +167,16 @@ async fn again(call: &Call, made: &str) -> Answer {
     json(StatusCode::ACCEPTED, &TaskOut::from(&found))
 }
 
-async fn begin(call: &Call, kind: Kind, filter: SentFilter) -> Answer {
+/// The endpoint that the path names.
+async fn target(call: &Call) -> Result<Endpoint, ApiError> {
     let app = call.app().await?;
-    let endpoint = call.endpoint(app.id).await?;
-    must_be_enabled(&endpoint)?;
-    match call.store().begin_background(&call.tenant, app.id, endpoint.id, kind, filter, call.now).await? {
+    call.endpoint(app.id).await
+}
+
+async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> Answer {
+    must_be_enabled(endpoint)?;
+    let (app, id) = (endpoint.app_id, endpoint.id);
+    match call.store().begin_background(&call.tenant, app, id, kind, filter, call.now).await? {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NoEndpoint => Err(ApiError::not_found("endpoint")),
         Begun::TooMany(running) => {

@@ -86,7 +86,7 @@ impl Store {
     /// knows; a repeat under the same event id is harmless.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
         item.once = self.once.clone().or(item.once);
-        if let Err(wrong) = item.spec.check(self.inner.max_payload) {
+        if let Err(wrong) = item.check(self.inner.max_payload) {
             return Ok(Err(Refusal::Invalid(wrong)));
         }
         self.inner.queues.accept(item).await

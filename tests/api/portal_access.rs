@@ -72,7 +72,7 @@ async fn a_customer_gets_a_token_and_a_link(world: World) {
     let second = access(&world, "acme", json!({})).await;
     assert_ne!(first["url"], second["url"]);
     let (first, second) = (first["token"].as_str().unwrap(), second["token"].as_str().unwrap());
-    assert_eq!(span(first), 3_600);
+    assert_eq!(span(first), 7 * 24 * 3_600);
     world.call_as(first, "POST", "/auth/logout", None).await.expect(204);
     world.call_as(second, "GET", "/app/acme", None).await.expect(200);
 }
@@ -87,7 +87,7 @@ async fn an_application_is_made_on_the_way(world: World) {
     assert_eq!(world.get("/app/new").await.expect(200)["name"], "New", "what is there is left as it is");
 
     let refused = |body| world.call("POST", "/auth/app-portal-access/newer", body);
-    assert_eq!(refused(json!({"application": {"name": "N", "uid": "x"}})).await.refused(), ["body.uid"]);
+    assert_eq!(refused(json!({"application": {"name": "N", "uid": "x"}})).await.refused(), ["body.application.uid"]);
     let wrong = json!({"application": {"name": "", "throttleRate": 0, "uid": "a b"}});
     let fields = ["uid", "name", "throttleRate"].map(|field| format!("body.application.{field}"));
     assert_eq!(refused(wrong).await.refused(), fields);
