@@ -85,7 +85,7 @@ async fn nobody_without_a_good_token(world: World) {
 fn is_for_customers(method: &str, path: &str) -> bool {
     let own = path.starts_with("/app/{app}");
     match method {
-        "GET" => own || path.starts_with("/event-type"),
+        "GET" => own || path.starts_with("/event-type") || path.starts_with("/background-task"),
         "POST" if path.ends_with("/resend") => own,
         _ => path.starts_with("/app/{app}/endpoint"),
     }
