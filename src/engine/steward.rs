@@ -340,8 +340,14 @@ async fn read(
     let lacking = |one: &&Waiting| one.due_at <= now && !held.contains(&(one.endpoint_id, one.message_id));
     let ids: HashSet<MessageId> = reading.waiting.iter().filter(lacking).map(|one| one.message_id).collect();
     let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;
-    // One whose content went in between was dead by then.
-    let whole = messages.into_iter().filter(|message| message.payload.is_some());
-    reading.messages = whole.map(|message| (message.id, Arc::new(message))).collect();
+    // Without a content there is nothing to send. Nearly always what went with it is dead by now; what is not would come up again
+    // and again, and stand in the way of others.
+    let (whole, gone): (Vec<Message>, Vec<Message>) =
+        messages.into_iter().partition(|message| message.payload.is_some());
+    reading.messages = whole.into_iter().map(|message| (message.id, Arc::new(message))).collect();
+    if !gone.is_empty() {
+        let gone: Vec<MessageId> = gone.iter().map(|message| message.id).collect();
+        store.end_without_content(&gone, now).await?;
+    }
     Ok(())
 }

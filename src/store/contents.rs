@@ -87,6 +87,30 @@ impl Store {
         Ok(gone.len() as u64)
     }
 
+    /// Ends what is pending of those of `messages` that have no content: background work may make a delivery pending at the moment
+    /// in which another process deletes the content, and sees it still. Gives back how many deliveries ended.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let gone: Vec<MessageId> = match &mut tx {
+            Tx::Sqlite(tx) => {
+                const SQL: &str = "SELECT id FROM message
+                     WHERE payload IS NULL AND id IN (SELECT unhex(value) FROM json_each($1))";
+                let ids = sqlite::id_list(codec::uuids(messages));
+                sqlx::query_scalar(SQL).bind(ids).fetch_all(&mut **tx).await?
+            }
+            Tx::Postgres(tx) => {
+                const SQL: &str = "SELECT id FROM message WHERE payload IS NULL AND id = ANY($1)";
+                sqlx::query_scalar(SQL).bind(codec::uuids(messages)).fetch_all(&mut **tx).await?
+            }
+        };
+        let ended = end(&mut tx, &gone, now).await?.len();
+        tx.commit().await?;
+        Ok(ended as u64)
+    }
+
     /// How many contents a step of [`Store::expire_contents`] takes when there are enough.
     pub const CONTENTS_STEP: u64 = STEP as u64;
 

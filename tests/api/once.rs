@@ -20,6 +20,9 @@ async fn again_gives_the_first_answer(world: World) {
     let app = world.app("acme").await;
     let endpoint = world.endpoint(&app).await;
     let message = world.message(&app, "a.b").await;
+    let schemas = json!({"1": {"type": "object", "example": {"a": 1}}});
+    world.call("POST", "/event-type", json!({"name": "e.f", "description": "", "schemas": schemas})).await.expect(201);
+    let since = world.now().minus(HOUR).to_string();
     let of_app = format!("/app/{app}");
     let of_endpoint = format!("{of_app}/endpoint/{endpoint}");
     for (path, body, status) in [
@@ -29,6 +32,16 @@ async fn again_gives_the_first_answer(world: World) {
         (format!("{of_app}/endpoint"), json!({"url": "http://127.0.0.1:9/", "uid": "e"}), 201),
         (format!("{of_app}/msg"), json!({"eventType": "a.b", "eventId": "order-1", "payload": {"a": 1.50}}), 202),
         (format!("{of_app}/msg?with_content=false"), json!({"eventType": "a.b", "payload": {"a": 1}}), 202),
+        (
+            "/app/fresh/msg".to_owned(),
+            json!({"eventType": "a.b", "payload": {}, "application": {"name": "Made on the way"}}),
+            202,
+        ),
+        (format!("{of_endpoint}/send-example"), json!({"eventType": "e.f"}), 202),
+        (format!("{of_endpoint}/recover"), json!({"since": since}), 202),
+        (format!("{of_endpoint}/replay-missing"), json!({"since": since}), 202),
+        (format!("{of_endpoint}/bulk-replay"), json!({"since": since}), 202),
+        ("/operational-webhook/endpoint".to_owned(), json!({"url": "http://127.0.0.1:9/"}), 201),
         (format!("{of_endpoint}/secret/rotate"), json!({}), 200),
         (format!("{of_app}/msg/{message}/endpoint/{endpoint}/resend"), json!({}), 202),
     ] {
@@ -42,7 +55,16 @@ async fn again_gives_the_first_answer(world: World) {
         }
     }
     let count = world.get(&format!("{of_app}/msg")).await.expect(200)["data"].as_array().map(Vec::len);
-    assert_eq!(count, Some(3));
+    assert_eq!(count, Some(4));
+    // A way in is given anew, for what is kept of it cannot be given out; another body is another request all the same.
+    let path = format!("/auth/app-portal-access/{app}");
+    let mut given = Vec::new();
+    for _ in 0..2 {
+        given.push(post(&world, &world.token, "key-1", &path, "{}").await.expect(200)["token"].clone());
+    }
+    assert!(given.iter().all(Value::is_string));
+    let other = post(&world, &world.token, "key-1", &path, r#"{"readOnly": true}"#).await.refused();
+    assert_eq!(other, ["header.idempotency-key"]);
 }
 
 async fn a_key_is_bound_to_its_url_and_its_caller(world: World) {

@@ -144,7 +144,7 @@ async fn a_kill_loses_nothing_and_does_nothing_twice(kind: Kind) {
 }
 
 /// The one number that `sql` gives.
-async fn number(url: &str, sql: &str) -> i64 {
+pub async fn number(url: &str, sql: &str) -> i64 {
     let sql = AssertSqlSafe(sql.to_owned());
     if url.starts_with("sqlite:") {
         let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();

@@ -10,14 +10,16 @@ use sendoff::domain::{MessageId, Time};
 use sendoff::store::AppRef;
 use sendoff::store::accept::AcceptItem;
 
+use crate::background::number;
 use crate::house::{House, Kind, on_both, options};
-use crate::support::{Answer, Receiver, SOON, eventually};
+use crate::support::{Answer, Postgres, Receiver, SOON, eventually, sqlite_file};
 
 on_both! {
     what_is_scheduled_goes_at_its_time_and_holds_nothing_up
     what_is_scheduled_outlives_a_restart
     a_raw_payload_arrives_as_it_was_written
     what_waits_without_content_is_never_sent
+    pending_without_content_holds_up_nobody
     a_content_that_is_kept_no_longer_goes_by_itself
 }
 
@@ -114,6 +116,32 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
     }
     assert_eq!(house.attempts(first.id).await.len(), 1, "what was in flight is recorded all the same");
     assert!(!house.store.resend(&house.tenant, house.app.id, first.id, endpoint.id, Clock.now()).await.unwrap());
+}
+
+/// What only two processes bring about: more than a lane reads at a time is pending, and has nothing to send.
+async fn pending_without_content_holds_up_nobody(kind: Kind) {
+    let (url, file) = match kind {
+        Kind::Sqlite => {
+            let file = sqlite_file();
+            (file.url(), Some(file))
+        }
+        Kind::Postgres => (Postgres::shared().fresh_database(), None),
+    };
+    let mut house = House::at(&url, file).await;
+    let receiver = Receiver::ok();
+    house.endpoint(receiver.url("/")).await;
+    let mut without = Vec::new();
+    for _ in 0..200 {
+        without.push(accept(&house, |_| {}).await.id);
+    }
+    number(&url, "UPDATE message SET payload = NULL RETURNING CAST(1 AS BIGINT)").await;
+    let last = accept(&house, |_| {}).await;
+    house.start(options());
+    house.until(last.id, State::Delivered).await;
+    for message in without {
+        assert_eq!(house.until(message, State::Dead).await.reason, Some(DeadReason::ContentDeleted));
+    }
+    assert_eq!(receiver.count(), 1);
 }
 
 async fn a_content_that_is_kept_no_longer_goes_by_itself(kind: Kind) {

@@ -84,6 +84,20 @@ on_both! {
         }
     }
 
+    /// What only two processes bring about: pending, and nothing there to send.
+    async fn what_is_pending_without_a_content_is_ended(home) {
+        let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
+        let (gone, whole) = (accept(store, app.id).await.id, accept(store, app.id).await.id);
+        let first = "id = (SELECT id FROM message ORDER BY id LIMIT 1)";
+        assert_eq!(home.execute(&format!("UPDATE message SET payload = NULL WHERE {first}")).await, 1);
+        assert_eq!(store.end_without_content(&[whole], later(1)).await.unwrap(), 0);
+        assert_eq!(store.end_without_content(&[whole, gone], later(1)).await.unwrap(), 1);
+        assert_eq!(store.end_without_content(&[whole, gone], later(1)).await.unwrap(), 0, "once");
+        let view = delivery(store, app.id, gone, made.id).await;
+        assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        assert_eq!(only_waiting(store, made.id).await.message_id, whole);
+    }
+
     async fn a_content_goes_when_its_time_is_over(home) {
         let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
         let (short, long) = (keep(store, app.id, HOUR).await, keep(store, app.id, 2 * HOUR).await);
