@@ -234,8 +234,8 @@ pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Re
     match tx {
         Tx::Sqlite(tx) => {
             let rows: Vec<_> = messages.iter().zip(&channels).collect();
-            let head =
-                "INSERT INTO message (id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at) ";
+            let head = "INSERT OR FAIL INTO message
+                 (id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at) ";
             sqlite::insert(tx, head, 8, &rows, |mut row, (message, channels)| {
                 row.push_bind(message.id.0)
                     .push_bind(message.app_id.0)
@@ -280,7 +280,7 @@ pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> 
     }
     match tx {
         Tx::Sqlite(tx) => {
-            const SQL: &str = "INSERT INTO delivery
+            const SQL: &str = "INSERT OR FAIL INTO delivery
                      (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
                  SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16),
                      0, value, 0, 0, 0, 0 FROM json_each($2)";

@@ -15,6 +15,7 @@
 
 pub mod accept;
 pub mod api_keys;
+mod append;
 pub mod applications;
 pub mod attempts;
 pub mod background;

@@ -11,12 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::FromRow;
-use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
 use super::operational::{self, What};
 use super::signals::Admission;
-use super::{Inner, Store, StoreError, Tx, applications, codec, on, rollups, sqlite};
+use super::{Inner, Store, StoreError, Tx, append, applications, codec, on, rollups, sqlite};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{Next, Progress};
 use crate::domain::endpoint::DisabledReason;
@@ -101,7 +100,7 @@ pub(super) async fn record_in(
         count_attempt(tx, one).await?;
     }
     // What was recorded before (a commit that came through after all) is not counted again.
-    let Some(mut new) = append(tx, finished, care).await? else { return Ok(None) };
+    let Some(mut new) = append::append(tx, finished, care).await? else { return Ok(None) };
     let new: Vec<&Finished> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
     let gone = |one: &&Finished| one.disable.is_some() && applied.contains(&one.attempt.id);
     let disabled: BTreeMap<EndpointId, &Finished> =
@@ -223,7 +222,7 @@ async fn advance_sqlite(
     care: Care,
 ) -> Result<Option<Vec<(MessageId, EndpointId)>>, StoreError> {
     const SQL: &str =
-        "UPDATE delivery SET state = $3, due_at = new.due_at, attempts = $4 + 1, step = $5, trigger = 0, reason = $6
+        "UPDATE OR FAIL delivery SET state = $3, due_at = new.due_at, attempts = $4 + 1, step = $5, trigger = 0, reason = $6
          FROM (SELECT substr($1, key * 32 + 1, 16) AS message_id, substr($1, key * 32 + 17, 16) AS endpoint_id,
                    value AS due_at FROM json_each($2)) AS new
          WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
@@ -288,86 +287,6 @@ async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
             .map(drop)
     })?;
     Ok(())
-}
-
-const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, number, trigger, at, url, \
-     request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
-
-/// Appends the attempts and gives back which are new; one that is there already is left alone.
-async fn append(tx: &mut Tx, finished: &[Finished], care: Care) -> Result<Option<HashSet<AttemptId>>, StoreError> {
-    match tx {
-        Tx::Sqlite(tx) => {
-            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, one: &Finished| {
-                let attempt = &one.attempt;
-                row.push_bind(attempt.id.0)
-                    .push_bind(attempt.message_id.0)
-                    .push_bind(attempt.endpoint_id.0)
-                    .push_bind(attempt.app_id.0)
-                    .push_bind(attempt.number)
-                    .push_bind(attempt.trigger.code())
-                    .push_bind(attempt.at)
-                    .push_bind(attempt.url.clone())
-                    .push_bind(codec::lines(&attempt.request_headers))
-                    .push_bind(attempt.outcome.failure.map(|failure| failure.word()))
-                    .push_bind(codec::plain(&attempt.outcome.detail))
-                    .push_bind(attempt.outcome.status.map(i32::from))
-                    .push_bind(attempt.outcome.duration.as_micros() as i64)
-                    .push_bind(codec::lines(&attempt.outcome.response_headers))
-                    .push_bind(attempt.outcome.response_body.to_vec())
-                    .push_bind(attempt.next_at);
-            };
-            let tail = match care {
-                Care::Expecting => " ON CONFLICT DO NOTHING",
-                Care::Telling => " ON CONFLICT DO NOTHING RETURNING id",
-            };
-            let mut new = HashSet::with_capacity(finished.len());
-            for chunk in sqlite::chunks(finished, 16) {
-                let mut statement = sqlite::values(ATTEMPT_INSERT, chunk, tail, push);
-                if care == Care::Telling {
-                    new.extend(statement.build_query_scalar::<AttemptId>().fetch_all(&mut **tx).await?);
-                } else if statement.build().execute(&mut **tx).await?.rows_affected() == chunk.len() as u64 {
-                    new.extend(chunk.iter().map(|one| one.attempt.id));
-                } else {
-                    return Ok(None);
-                }
-            }
-            Ok(Some(new))
-        }
-        Tx::Postgres(tx) => append_postgres(tx, finished).await.map(Some),
-    }
-}
-
-async fn append_postgres(
-    connection: &mut sqlx::PgConnection,
-    finished: &[Finished],
-) -> Result<HashSet<AttemptId>, StoreError> {
-    fn column<'f, T>(finished: &'f [Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
-        finished.iter().map(|one| &one.attempt).map(of).collect()
-    }
-    const TAIL: &str =
-        "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::smallint[],
-         $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::text[],
-         $15::bytea[], $16::bigint[]) ON CONFLICT DO NOTHING RETURNING id";
-    let new: Vec<AttemptId> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
-        .bind(column(finished, |a| a.id.0))
-        .bind(column(finished, |a| a.message_id.0))
-        .bind(column(finished, |a| a.endpoint_id.0))
-        .bind(column(finished, |a| a.app_id.0))
-        .bind(column(finished, |a| a.number))
-        .bind(column(finished, |a| a.trigger.code()))
-        .bind(column(finished, |a| a.at.micros()))
-        .bind(column(finished, |a| a.url.as_str()))
-        .bind(column(finished, |a| codec::lines(&a.request_headers)))
-        .bind(column(finished, |a| a.outcome.failure.map(|failure| failure.word())))
-        .bind(column(finished, |a| codec::plain(&a.outcome.detail)))
-        .bind(column(finished, |a| a.outcome.status.map(i32::from)))
-        .bind(column(finished, |a| a.outcome.duration.as_micros() as i64))
-        .bind(column(finished, |a| codec::lines(&a.outcome.response_headers)))
-        .bind(column(finished, |a| &*a.outcome.response_body))
-        .bind(column(finished, |a| a.next_at.map(Time::micros)))
-        .fetch_all(connection)
-        .await?;
-    Ok(new.into_iter().collect())
 }
 
 /// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Almost always

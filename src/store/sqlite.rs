@@ -1,5 +1,8 @@
 //! SQLite: one file, one writer connection, several readers, and whatever about it differs from PostgreSQL.
 //!
+//! The hot statements say `OR FAIL`: whoever fails undoes the whole transaction, and SQLite need not prepare to undo the statement alone,
+//! for which it would copy each page that it changes.
+//!
 //! WAL with `synchronous=FULL`: a commit is on the disk before anybody is told. Checkpoints run apart from commits (see
 //! [`Sqlite::checkpoint`]). One process serves a file at a time: a lock beside it refuses the second.
 
