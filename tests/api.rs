@@ -5,6 +5,10 @@ mod support;
 
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/conformance.rs"]
+mod conformance;
+#[path = "api/document.rs"]
+mod document;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/outage.rs"]

@@ -12,6 +12,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 use tracing::{debug, error};
+use utoipa::ToSchema;
 
 use crate::domain::Invalid;
 use crate::store::StoreError;
@@ -42,6 +43,38 @@ pub struct Item {
     msg: String,
     #[serde(rename = "type")]
     kind: &'static str,
+}
+
+/// What was wrong, and what to do.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: `Told::Said`")]
+pub(super) struct HttpErrorOut {
+    /// A word for programs.
+    code: String,
+    /// A sentence for people.
+    detail: String,
+}
+
+/// The values that were refused.
+#[derive(ToSchema)]
+#[schema(as = HTTPValidationError)]
+#[expect(dead_code, reason = "for the document alone: `Told::Refused`")]
+pub(super) struct HttpValidationError {
+    detail: Vec<ValidationErrorItem>,
+}
+
+/// One refused value.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: `Item`")]
+pub(super) struct ValidationErrorItem {
+    /// Where it stood: `body`, `query` or `path`, and the name in it, unless it is all of the body.
+    #[schema(min_items = 1)]
+    loc: Vec<String>,
+    /// What is wrong and what is expected.
+    msg: String,
+    /// A word for programs.
+    #[schema(example = "value_error")]
+    r#type: String,
 }
 
 impl Item {

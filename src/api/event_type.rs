@@ -4,10 +4,12 @@
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::body::{Body, Field, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
+use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::Time;
 use crate::domain::event_type::{EventType, EventTypeSpec};
@@ -15,17 +17,21 @@ use crate::store::applications::Put;
 use crate::store::{Order, Page, PageRequest};
 
 /// An event type, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventTypeOut<'a> {
     name: &'a str,
     description: &'a str,
+    /// No longer offered; what is sent under it is still delivered.
     archived: bool,
     deprecated: bool,
+    /// Offered only to those who have one of these flags.
     feature_flags: &'a [String],
     /// The old form of `featureFlags`: the first of them.
     feature_flag: Option<&'a String>,
     group_name: Option<&'a str>,
+    /// A JSON Schema for each version; `null` also in lists that leave it out.
+    #[schema(value_type = Option<schemas::JsonObject>)]
     schemas: Option<&'a Map<String, Value>>,
     created_at: Time,
     updated_at: Time,
@@ -51,6 +57,63 @@ impl<'a> From<&'a EventType> for EventTypeOut<'a> {
 
 fn out(status: StatusCode, event_type: &EventType) -> Answer {
     json(status, &EventTypeOut::from(event_type))
+}
+
+/// What every body about an event type may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeFields {
+    /// Offered only to those who have one of these flags.
+    #[schema(value_type = Option<schemas::Flags>)]
+    feature_flags: Option<Vec<String>>,
+    /// The old form of `featureFlags`: one flag.
+    #[schema(value_type = Option<schemas::Name>)]
+    feature_flag: Option<String>,
+    #[schema(value_type = Option<schemas::Name>)]
+    group_name: Option<String>,
+    /// A JSON Schema for each version.
+    #[schema(value_type = Option<schemas::JsonObject>)]
+    schemas: Option<Map<String, Value>>,
+}
+
+/// An event type that replaces another.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"description": "An invoice was paid in full."}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeUpdate {
+    description: String,
+    /// No longer offered; what is sent under it is still delivered.
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    #[serde(flatten)]
+    fields: EventTypeFields,
+}
+
+/// A new event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"name": "invoice.paid", "description": "An invoice was paid in full."}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeIn {
+    #[schema(value_type = schemas::Name)]
+    name: String,
+    #[serde(flatten)]
+    rest: EventTypeUpdate,
+}
+
+/// What is to change of an event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"deprecated": true}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypePatch {
+    description: Option<String>,
+    /// No longer offered; what is sent under it is still delivered.
+    #[schema(nullable = false)]
+    archived: Option<bool>,
+    #[schema(nullable = false)]
+    deprecated: Option<bool>,
+    #[serde(flatten)]
+    fields: EventTypeFields,
 }
 
 /// Makes of `base` what the body says; `whole` bodies must describe it.
@@ -91,17 +154,41 @@ async fn find(call: &Call) -> Result<EventType, ApiError> {
     found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
 }
 
+/// Create an event type
+#[utoipa::path(
+    post, path = "/event-type", request_body = EventTypeIn,
+    responses(
+        (status = 201, description = "It was made.", body = EventTypeOut),
+        (status = 409, description = "There is one of this name."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let spec = read(body.fields()?, EventTypeSpec::default(), true)?;
     out(StatusCode::CREATED, &call.store().create_event_type(&call.tenant, spec, call.now).await?)
 }
 
+/// Read an event type
+#[utoipa::path(
+    get, path = "/event-type/{event_type_name}",
+    responses((status = 200, description = "The event type.", body = EventTypeOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     out(StatusCode::OK, &find(&call).await?)
 }
 
+/// List event types
+///
 /// Schemas are long: they are in the list only `with_content`.
+#[utoipa::path(
+    get, path = "/event-type",
+    params(
+        Paged, Ordered,
+        ("include_archived" = Option<bool>, Query, description = "Those that are archived, too."),
+        ("with_content" = Option<bool>, Query, description = "`true` gives their schemas along."),
+    ),
+    responses((status = 200, description = "A page of them.", body = ListOut<EventTypeOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<String>(Order::Ascending, true)?;
@@ -142,7 +229,16 @@ async fn offered_page(call: &Call, archived: bool, request: &PageRequest<String>
     Ok(Page { data, more: over > 0 })
 }
 
-/// Replaces, or makes a new one of the path's name.
+/// Replace an event type
+///
+/// Makes a new one of the path's name if there is none.
+#[utoipa::path(
+    put, path = "/event-type/{event_type_name}", request_body = EventTypeUpdate,
+    responses(
+        (status = 200, description = "It was replaced.", body = EventTypeOut),
+        (status = 201, description = "It was made.", body = EventTypeOut),
+    )
+)]
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let base = EventTypeSpec { name: call.part("event_type").to_owned(), ..EventTypeSpec::default() };
@@ -153,6 +249,11 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
+/// Change an event type
+#[utoipa::path(
+    patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
+    responses((status = 200, description = "It was changed.", body = EventTypeOut))
+)]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let before = find(&call).await?;
@@ -162,6 +263,12 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
     out(StatusCode::OK, &event_type)
 }
 
+/// Archive or delete an event type
+#[utoipa::path(
+    delete, path = "/event-type/{event_type_name}",
+    params(("expunge" = Option<bool>, Query, description = "Delete it for good, in place of archiving it.")),
+    responses((status = 204, description = "It is archived, or gone."))
+)]
 pub(super) async fn delete(call: Call) -> Answer {
     call.for_the_organization()?;
     let expunge = call.query().flag("expunge", false)?;

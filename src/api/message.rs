@@ -7,10 +7,12 @@ use actix_web::http::StatusCode;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::body::{Body, Field};
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
+use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Time, Uid};
@@ -19,16 +21,43 @@ use crate::store::accept::AcceptItem;
 use crate::store::messages::MessageFilter;
 
 /// A message, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MessageOut<'a> {
     id: MessageId,
     event_id: Option<&'a Uid>,
     event_type: &'a str,
+    /// As it was written; `{}` for those who did not want it.
+    #[schema(value_type = schemas::JsonObject)]
     payload: PayloadOut<'a>,
+    #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<&'a [String]>,
+    /// When it was accepted.
     timestamp: Time,
+    /// When it happened, if its sender said so; else when it was accepted.
     occurred_at: Time,
+}
+
+/// An event that is to be sent.
+#[derive(ToSchema)]
+#[schema(
+    rename_all = "camelCase",
+    example = json!({"eventType": "invoice.paid", "eventId": "evt-1", "payload": {"invoice": "in_17", "amount": 4200}})
+)]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct MessageIn {
+    #[schema(value_type = schemas::Name)]
+    event_type: String,
+    /// The sender's own id of the event, unique in its application: it makes a repeat harmless.
+    event_id: Option<Uid>,
+    /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
+    #[schema(value_type = schemas::JsonObject)]
+    payload: Box<RawValue>,
+    /// At most 5. It goes to the endpoints that listen to one of them, and to those that listen to everything.
+    #[schema(value_type = Option<schemas::Channels>, max_items = 5)]
+    channels: Option<Vec<String>>,
+    /// When it happened.
+    occurred_at: Option<Time>,
 }
 
 /// The payload as it was written, or `{}` for those who did not want it.
@@ -102,7 +131,17 @@ fn read(body: &Body) -> Result<(MessageSpec, &RawValue), ApiError> {
     Ok((spec, payload))
 }
 
-/// Accepts a message: answered once it is stored, and never before.
+/// Send a message
+///
+/// Answered once it is stored, and never before. Then it goes to every endpoint of the application that wants it.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg", request_body = MessageIn,
+    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out of the answer.")),
+    responses(
+        (status = 202, description = "It was accepted.", body = MessageOut),
+        (status = 409, description = "The application has a message of this `eventId` already."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let app = call.app_ref()?;
@@ -114,6 +153,12 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
 }
 
+/// Read a message
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}",
+    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out.")),
+    responses((status = 200, description = "The message.", body = MessageOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     let wanted = call.query().flag("with_content", true)?;
     let app = call.app().await?;
@@ -121,6 +166,14 @@ pub(super) async fn read_one(call: Call) -> Answer {
     json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)?))
 }
 
+/// List messages
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg",
+    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` leaves the payloads out.")),
+    responses((status = 200, description = "A page of them.", body = ListOut<MessageOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;

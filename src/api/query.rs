@@ -9,13 +9,46 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::Uri;
 use serde::Serialize;
 use url::form_urlencoded;
+use utoipa::ToSchema;
 
 use super::errors::ApiError;
 use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
 use crate::store::{Order, Page, PageRequest};
+
+/// Whether the URL can be read at all.
+///
+/// # Errors
+/// 400: an escape that is none, or that makes no UTF-8.
+pub(super) fn legible(uri: &Uri) -> Result<(), ApiError> {
+    let place = |text: &str, place: &str| match unescaped(text) {
+        Some(bytes) if std::str::from_utf8(&bytes).is_ok() => Ok(()),
+        Some(_) => Err(ApiError::malformed(format!("the {place} of the URL is not UTF-8"))),
+        None => {
+            Err(ApiError::malformed(format!("the {place} of the URL has a % without two hexadecimal digits after it")))
+        }
+    };
+    place(uri.path(), "path")?;
+    place(uri.query().unwrap_or_default(), "query")
+}
+
+/// The bytes that `text` stands for; `None` if it has an escape that is none.
+fn unescaped(text: &str) -> Option<Cow<'_, [u8]>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text.as_bytes()));
+    }
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
+        bytes.extend(hex::decode(digits).ok()?);
+        bytes.extend(rest);
+    }
+    Some(Cow::Owned(bytes))
+}
 
 /// How many items a page has if nothing is said, and at most.
 const LIMIT: (usize, usize) = (50, 250);
@@ -152,12 +185,15 @@ impl Listed for String {
     }
 }
 
-/// A page, as it is given out.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// A page of a list.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ListResponse)]
 pub(super) struct ListOut<T> {
     pub data: Vec<T>,
+    /// Where the next page begins; `null` at the end.
     pub iterator: Option<String>,
+    /// Where the page before begins, to walk back.
     pub prev_iterator: Option<String>,
     /// Whether there is nothing more in the direction that was walked.
     pub done: bool,

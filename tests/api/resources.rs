@@ -323,7 +323,7 @@ async fn what_is_around(world: World) {
         assert_eq!(said(world.request("GET", path)).await.expect(404)["code"], "not_found", "{path}");
     }
     for (method, path, allow) in
-        [("DELETE", "/app", "GET, POST"), ("PATCH", "/app/a/msg/", "POST, GET"), ("GET", "/auth/logout", "POST")]
+        [("DELETE", "/app", "GET, POST, HEAD"), ("PATCH", "/app/a/msg/", "POST, GET, HEAD"), ("GET", "/auth/logout", "POST")]
     {
         let said = world.call_as(&world.token, method, path, None).await;
         assert_eq!(said.headers["allow"], allow);
