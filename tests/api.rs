@@ -11,6 +11,8 @@ mod conformance;
 mod document;
 #[path = "api/lists.rs"]
 mod lists;
+#[path = "api/once.rs"]
+mod once;
 #[path = "api/outage.rs"]
 mod outage;
 #[path = "api/resources.rs"]

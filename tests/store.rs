@@ -26,6 +26,8 @@ mod event_types;
 mod faults;
 #[path = "store/keys.rs"]
 mod keys;
+#[path = "store/once.rs"]
+mod once;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/outbox.rs"]

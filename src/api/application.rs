@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use super::body::{Body, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::application::{Application, ApplicationSpec, Metadata};
@@ -133,6 +134,17 @@ fn spec_of(app: Application) -> ApplicationSpec {
 )]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
+    once(call, body.bytes(), Look::First, async |call| make(call, &body).await, again).await
+}
+
+/// The answer to a request that comes again.
+async fn again(call: &Call, made: &str) -> Answer {
+    let named = AppRef::parse(made).map_err(|_| ApiError::not_found("application"))?;
+    let app = call.store().application(&call.tenant, &named).await?;
+    out(StatusCode::CREATED, &app.ok_or_else(|| ApiError::not_found("application"))?)
+}
+
+async fn make(call: &Call, body: &Body) -> Answer {
     let get = call.query().flag("get_if_exists", false)?;
     let spec = read(body.fields()?, ApplicationSpec::default(), true)?;
     let named = spec.uid.clone().filter(|_| get).map(AppRef::Uid);

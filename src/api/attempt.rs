@@ -10,6 +10,7 @@ use super::call::{Call, json};
 use super::endpoint::EndpointOut;
 use super::errors::{Answer, ApiError};
 use super::message::{MessageOut, PayloadOut};
+use super::once::{Look, once};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::attempt::{Attempt, Failure, Trigger};
@@ -342,8 +343,10 @@ pub(super) async fn resend(call: Call) -> Answer {
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     let endpoint = call.endpoint(app.id).await?;
-    match call.store().resend(&call.tenant, app.id, message.id, endpoint.id, call.now).await? {
-        true => json(StatusCode::ACCEPTED, &EmptyOut {}),
-        false => Err(ApiError::not_found("message")),
-    }
+    let act =
+        async |call: &Call| match call.store().resend(&call.tenant, app.id, message.id, endpoint.id, call.now).await? {
+            true => json(StatusCode::ACCEPTED, &EmptyOut {}),
+            false => Err(ApiError::not_found("message")),
+        };
+    once(call, &[], Look::First, act, async |_, _| json(StatusCode::ACCEPTED, &EmptyOut {})).await
 }

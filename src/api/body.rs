@@ -99,6 +99,11 @@ impl Body {
         }
     }
 
+    /// All of it, as it came.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The bytes of a part of the body, without a copy.
     pub fn bytes_of(&self, part: &RawValue) -> Bytes {
         self.0.slice_ref(part.get().as_bytes())

@@ -16,12 +16,14 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
+use crate::store::once::Once;
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 
 /// Who calls, when, and what the path names.
 pub(super) struct Call {
     pub tenant: Tenant,
     pub now: Time,
+    store: Store,
     state: Data<ApiState>,
     request: HttpRequest,
 }
@@ -48,14 +50,25 @@ fn admit(request: &HttpRequest) -> Result<Call, ApiError> {
     };
     let now = state.clock.now();
     match state.tokens.read(token.trim(), now) {
-        Ok(tenant) => Ok(Call { tenant, now, state: state.clone(), request: request.clone() }),
+        Ok(tenant) => {
+            Ok(Call { tenant, now, store: state.store.clone(), state: state.clone(), request: request.clone() })
+        }
         Err(error) => Err(ApiError::unauthorized(error.to_string())),
     }
 }
 
 impl Call {
     pub fn store(&self) -> &Store {
-        &self.state.store
+        &self.store
+    }
+
+    /// The same call, on the store that acts for it once.
+    pub fn under(self, once: Once) -> Call {
+        Call { store: self.store.once(once), ..self }
+    }
+
+    pub fn request(&self) -> &HttpRequest {
+        &self.request
     }
 
     pub fn egress(&self) -> &Egress {

@@ -14,6 +14,7 @@ use super::application::same_uid;
 use super::body::{Body, Field, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::application::Metadata;
@@ -333,8 +334,15 @@ async fn vet(call: &Call, fields: &mut Fields<'_>, url: &str) {
     )
 )]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
-    let app = call.app().await?;
-    make(&call, app.id, body.fields()?, None).await
+    let app = call.app().await?.id;
+    let act = async |call: &Call| make(call, app, body.fields()?, None).await;
+    let again = async |call: &Call, made: &str| {
+        let missing = || ApiError::not_found("endpoint");
+        let named = EndpointRef::parse(made).map_err(|_| missing())?;
+        let endpoint = call.store().endpoint(&call.tenant, app, &named).await?;
+        out(StatusCode::CREATED, &endpoint.ok_or_else(missing)?)
+    };
+    once(call, body.bytes(), Look::First, act, again).await
 }
 
 async fn make(call: &Call, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> Answer {

@@ -10,9 +10,11 @@ use super::body::Body;
 use super::call::{Call, json};
 use super::endpoint::mismatch;
 use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
 use super::openapi::schemas;
-use crate::domain::Invalid;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::Secret;
+use crate::domain::{Invalid, Time};
 
 /// How long the old secret signs along if nothing is said, and at most, in seconds.
 const GRACE: (u64, u64) = (24 * 3_600, 7 * 24 * 3_600);
@@ -67,6 +69,17 @@ pub(super) async fn read(call: Call) -> Answer {
 pub(super) async fn rotate(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
+    let act = async |call: &Call| change(call, &endpoint, &body).await;
+    let again = async |call: &Call, made: &str| {
+        let missing = || ApiError::not_found("this secret, which is in use no more,");
+        let made_at = Time::from_micros(made.parse().map_err(|_| missing())?);
+        let secret = call.store().endpoint_secret_of(&call.tenant, endpoint.app_id, endpoint.id, made_at).await?;
+        out(&secret.ok_or_else(missing)?)
+    };
+    once(call, body.bytes(), Look::First, act, again).await
+}
+
+async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
     let kind = endpoint.spec.signature_type;
     let mut fields = body.fields()?;
     let given = fields.parsed("key", |text| Secret::parse("key", text)).set();
@@ -81,7 +94,7 @@ pub(super) async fn rotate(call: Call, body: Body) -> Answer {
     fields.done(Ok(()))?;
     let secret = given.unwrap_or_else(|| Secret::generate(kind));
     let grace = Duration::from_secs(grace);
-    match call.store().rotate_secret(&call.tenant, app.id, endpoint.id, &secret, grace, call.now).await? {
+    match call.store().rotate_secret(&call.tenant, endpoint.app_id, endpoint.id, &secret, grace, call.now).await? {
         true => out(&secret),
         false => Err(ApiError::not_found("endpoint")),
     }

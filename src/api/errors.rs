@@ -35,6 +35,8 @@ enum Told {
     Refused { detail: Vec<Item> },
 }
 
+const REPEATED: &str = "repeated";
+
 /// One refused value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
@@ -146,6 +148,20 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 409: the same request came before, under the same key.
+    fn repeated() -> ApiError {
+        ApiError::new(
+            StatusCode::CONFLICT,
+            REPEATED,
+            "the same request was made before, under the same idempotency-key",
+        )
+    }
+
+    /// Whether it is the answer to a request that came before.
+    pub fn is_repeated(&self) -> bool {
+        matches!(self.told, Told::Said { code: REPEATED, .. })
+    }
+
     /// 413: more bytes than are taken.
     pub fn too_large(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
@@ -165,6 +181,11 @@ impl ApiError {
     /// 422: a value of the query that was refused.
     pub fn query(name: &str, msg: impl Into<String>) -> ApiError {
         ApiError::refused(vec![Item { loc: vec!["query".into(), name.into()], ..Item::body("", msg) }])
+    }
+
+    /// 422: the value of a header that was refused.
+    pub fn header(name: &str, msg: impl Into<String>) -> ApiError {
+        ApiError::refused(vec![Item { loc: vec!["header".into(), name.into()], ..Item::body("", msg) }])
     }
 
     /// 422: a name in the path that was refused.
@@ -237,6 +258,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         match refusal {
             Refusal::UnknownApplication(_) => ApiError::not_found("application"),
+            Refusal::Repeated => ApiError::repeated(),
             Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) => ApiError::conflict(refusal.to_string()),
             Refusal::Invalid(wrong) => ApiError::from(wrong),
         }
@@ -253,6 +275,7 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Overloaded => ApiError::unavailable(StoreError::Overloaded.to_string()),
             StoreError::Taken(_) => ApiError::conflict(error.to_string()),
+            StoreError::Repeated => ApiError::repeated(),
             StoreError::Invalid(wrong) => ApiError::from(wrong),
             StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Sealed(_) | StoreError::Unusable(_) => {
                 ApiError::internal(&error)

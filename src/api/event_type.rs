@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::body::{Body, Field, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::Time;
@@ -164,8 +165,15 @@ async fn find(call: &Call) -> Result<EventType, ApiError> {
 )]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
-    let spec = read(body.fields()?, EventTypeSpec::default(), true)?;
-    out(StatusCode::CREATED, &call.store().create_event_type(&call.tenant, spec, call.now).await?)
+    let act = async |call: &Call| {
+        let spec = read(body.fields()?, EventTypeSpec::default(), true)?;
+        out(StatusCode::CREATED, &call.store().create_event_type(&call.tenant, spec, call.now).await?)
+    };
+    let again = async |call: &Call, made: &str| {
+        let found = call.store().event_type(&call.tenant, made).await?;
+        out(StatusCode::CREATED, &found.ok_or_else(|| ApiError::not_found("event type"))?)
+    };
+    once(call, body.bytes(), Look::First, act, again).await
 }
 
 /// Read an event type

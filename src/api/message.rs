@@ -12,13 +12,14 @@ use utoipa::ToSchema;
 use super::body::{Body, Field};
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
+use super::once::{Look, once};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Time, Uid};
-use crate::store::Order;
 use crate::store::accept::AcceptItem;
 use crate::store::messages::MessageFilter;
+use crate::store::{MessageRef, Order};
 
 /// A message, as it is given out.
 #[derive(Serialize, ToSchema)]
@@ -146,11 +147,21 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let app = call.app_ref()?;
     let wanted = call.query().flag("with_content", true)?;
-    let (spec, payload) = read(&body)?;
-    let item = AcceptItem { tenant: Some(call.tenant.clone()), app, spec, at: call.now };
-    let message = call.store().accept(item).await??;
-    let payload = if wanted { PayloadOut::Written(payload) } else { PayloadOut::LeftOut };
-    json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
+    let act = async |call: &Call| {
+        let (spec, payload) = read(&body)?;
+        let item = AcceptItem { tenant: Some(call.tenant.clone()), app: app.clone(), spec, at: call.now, once: None };
+        let message = call.store().accept(item).await??;
+        let payload = if wanted { PayloadOut::Written(payload) } else { PayloadOut::LeftOut };
+        json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
+    };
+    let again = async |call: &Call, made: &str| {
+        let missing = || ApiError::not_found("message");
+        let named = MessageRef::parse(made).map_err(|_| missing())?;
+        let app = call.app().await?;
+        let message = call.store().message(&call.tenant, app.id, &named).await?.ok_or_else(missing)?;
+        json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, wanted)?))
+    };
+    once(call, body.bytes(), Look::Late, act, again).await
 }
 
 /// Read a message

@@ -7,6 +7,7 @@
 //! * [`openapi`] – the OpenAPI document, made of that table and of what stands above the handlers.
 //! * [`call::Call`] – a request whose token was good; [`auth::Tokens`] makes and reads tokens.
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
+//! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`event_type`], [`message`], [`attempt`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
@@ -23,6 +24,7 @@ mod errors;
 mod event_type;
 mod hs256;
 mod message;
+mod once;
 pub mod openapi;
 pub mod probes;
 mod query;

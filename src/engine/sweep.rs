@@ -13,6 +13,8 @@ use crate::store::{Store, StoreError};
 const ROUND: Duration = Duration::from_secs(1);
 /// How many deliveries of a deleted endpoint end in one transaction.
 const BURY: i64 = 500;
+/// How many idempotency keys are forgotten in one transaction.
+const FORGET: i64 = 1_000;
 /// Up to how many pending deliveries are counted for the gauge.
 const COUNTED: i64 = 1_000_000;
 
@@ -54,6 +56,9 @@ impl Sweep {
         }
         if round.is_multiple_of(60) {
             store.forget_logins(clock.now()).await?;
+            while store.forget_once(clock.now(), FORGET).await? == FORGET as u64 {
+                tokio::task::yield_now().await;
+            }
             store.forget_processes(clock.now().minus(Duration::from_secs(3600))).await?;
         }
         Ok(())

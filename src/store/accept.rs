@@ -7,13 +7,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
 use super::directory::{self, AppView, Directory, LiveEndpoint};
+use super::once::{self, Once};
 use super::signals::Admission;
 use super::{AppRef, Store, StoreError, Tenant, Tx, codec, sqlite};
-use crate::domain::delivery::State;
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::secret::MasterKey;
 use crate::domain::{AppId, Invalid, MessageId, Time};
@@ -27,6 +26,8 @@ pub struct AcceptItem {
     pub spec: MessageSpec,
     /// When it came.
     pub at: Time,
+    /// The call that brings it is to take effect once; see [`Store::once`].
+    pub once: Option<Arc<Once>>,
 }
 
 /// Why a message was not let in.
@@ -36,6 +37,9 @@ pub enum Refusal {
     UnknownApplication(String),
     #[error("several organizations have an application {0}: name it by its id")]
     AmbiguousApplication(String),
+    /// The call came before, under the same key.
+    #[error("the same request was made before")]
+    Repeated,
     /// The caller's own id came before. What it stands for is in the store already: a repeat, harmless.
     #[error("a message with the event id {0} was accepted before")]
     Duplicate(String),
@@ -58,7 +62,8 @@ impl Store {
     /// # Errors
     /// The store is away, or too much waits: then nothing was accepted. After an error in the commit itself, nobody
     /// knows; a repeat under the same event id is harmless.
-    pub async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
+    pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
+        item.once = self.once.clone().or(item.once);
         if let Err(wrong) = item.spec.check(self.inner.max_payload) {
             return Ok(Err(Refusal::Invalid(wrong)));
         }
@@ -88,7 +93,9 @@ pub(super) async fn accept_in(
             None => Err(Refusal::UnknownApplication(item.app.to_string())),
         });
     }
+    once::enter_batch(tx, items, &mut drafts, |(message, _)| message.id.to_string()).await?;
     refuse_repeats(tx, &mut drafts).await?;
+    once::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
     for draft in drafts {
@@ -151,19 +158,17 @@ async fn refuse_repeats(
 }
 
 async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
-    let mut entered = HashSet::with_capacity(keys.len());
     match tx {
         Tx::Sqlite(tx) => {
-            let sql = sqlite::Around {
-                head: "INSERT INTO message_key (app_id, event_id, message_id) ",
-                tail: " ON CONFLICT DO NOTHING",
-                returning: "message_id",
-            };
-            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, key: &(AppId, String, MessageId)| {
-                row.push_bind(key.0.0).push_bind(key.1.clone()).push_bind(key.2.0);
-            };
-            let ids = sqlite::write_each(tx, sql, 3, keys, push, |key| (key.2,)).await?;
-            entered.extend(ids.into_iter().map(|(id,)| id));
+            const SQL: &str = "INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT substr($1, key * 32 + 1, 16), value, substr($1, key * 32 + 17, 16) FROM json_each($2) WHERE TRUE
+                 ON CONFLICT DO NOTHING";
+            let mut packed = sqlite::Packed::default();
+            for (app, event_id, message) in keys {
+                packed.push(&[app.0.as_bytes(), message.0.as_bytes()], event_id)?;
+            }
+            let usual = keys.iter().map(|key| key.2).collect();
+            sqlite::enter(tx, SQL, "message_id", packed, usual, |query| query).await
         }
         Tx::Postgres(tx) => {
             let ids: Vec<MessageId> = sqlx::query_scalar(
@@ -176,10 +181,9 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
             .bind(keys.iter().map(|key| key.2.0).collect::<Vec<Uuid>>())
             .fetch_all(&mut **tx)
             .await?;
-            entered.extend(ids);
+            Ok(ids.into_iter().collect())
         }
     }
-    Ok(entered)
 }
 
 async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
@@ -240,20 +244,20 @@ async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), 
     }
     match tx {
         Tx::Sqlite(tx) => {
-            let head = "INSERT INTO delivery
-                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger) ";
-            sqlite::insert(tx, head, 9, &rows, |mut row, (message, endpoint)| {
-                row.push_bind(message.id.0)
-                    .push_bind(*endpoint)
-                    .push_bind(message.app_id.0)
-                    .push_bind(State::Fresh.code())
-                    .push_bind(message.accepted_at);
-                // What begins at nothing is part of the statement: fewer values to carry.
-                for _ in 0..4 {
-                    row.push("0");
+            const SQL: &str = "INSERT INTO delivery
+                     (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
+                 SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16),
+                     0, value, 0, 0, 0, 0 FROM json_each($2)";
+            for chunk in rows.chunks(2_000) {
+                let mut packed = sqlite::Packed::default();
+                for (message, endpoint) in chunk {
+                    let ids = [message.id.0.as_bytes(), endpoint.as_bytes(), message.app_id.0.as_bytes()];
+                    packed.push(&ids.map(|id| &id[..]), &message.accepted_at.micros())?;
                 }
-            })
-            .await
+                let (ids, list) = packed.values()?;
+                sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
+            }
+            Ok(())
         }
         Tx::Postgres(tx) => {
             for chunk in rows.chunks(2_000) {
@@ -286,6 +290,7 @@ impl Refusal {
         match self {
             Refusal::UnknownApplication(_) => "unknown_application",
             Refusal::AmbiguousApplication(_) => "ambiguous_application",
+            Refusal::Repeated => "repeated",
             Refusal::Duplicate(_) => "duplicate",
             Refusal::Invalid(_) => "invalid",
         }

@@ -343,16 +343,18 @@ impl Store {
              ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 0, due_at = excluded.due_at, step = 0,
                  generation = delivery.generation + 1, trigger = 1, reason = NULL";
         let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, "").await?;
         let changed = on!(tx, db => {
             sqlx::query(SQL)
                 .bind(message).bind(endpoint).bind(app).bind(now).bind(&tenant.org)
                 .execute(db).await.map(|done| done.rows_affected())
         })?;
-        tx.commit().await?;
-        if changed > 0 {
-            self.inner.signals.send(super::signals::Signal::Look(endpoint));
+        if changed == 0 {
+            return Ok(false);
         }
-        Ok(changed > 0)
+        tx.commit().await?;
+        self.inner.signals.send(super::signals::Signal::Look(endpoint));
+        Ok(true)
     }
 
     /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many: 0 means that none is left.

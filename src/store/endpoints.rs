@@ -33,6 +33,7 @@ impl Store {
             updated_at: now,
         };
         let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &endpoint.id.to_string()).await?;
         if !applications::hold(&mut tx, tenant, app).await? {
             return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
         }
@@ -235,6 +236,26 @@ impl Store {
         sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
     }
 
+    /// The secret that the endpoint got at `made_at`, as long as it is in use.
+    ///
+    /// # Errors
+    /// The store is away, or it was sealed with another master key.
+    pub async fn endpoint_secret_of(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+        made_at: Time,
+    ) -> Result<Option<Secret>, StoreError> {
+        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
+            return Ok(None);
+        }
+        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND made_at = $2";
+        let sealed: Option<Vec<u8>> =
+            read!(self, db => sqlx::query_scalar(SQL).bind(id).bind(made_at).fetch_optional(db).await)?;
+        sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
+    }
+
     /// Signs with `secret` from now on; the one before signs along for `grace`. `false` if the tenant's application does
     /// not have the endpoint.
     ///
@@ -250,6 +271,7 @@ impl Store {
         now: Time,
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &now.micros().to_string()).await?;
         if self.held(&mut tx, tenant, app, id).await?.is_none() {
             return Ok(false);
         }

@@ -15,6 +15,9 @@ pub enum StoreError {
     /// A uid, name or event id that is taken already. A 409.
     #[error("{0} is taken already")]
     Taken(String),
+    /// The call that the store acts for came before, and what it made is there. See [`Store::once`](super::Store::once).
+    #[error("the same request was made before")]
+    Repeated,
     /// Values that break a rule which only the store can check. A 422.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Invalid>),

@@ -61,7 +61,15 @@ impl Store {
                 self.write_event_type(tenant, REPLACE, &spec, now).await?;
                 Ok(EventType { spec, updated_at: now, ..found })
             }
-            Some(found) => Err(StoreError::Taken(format!("the event type {}", found.spec.name))),
+            Some(found) => {
+                // Taken by this very call, perhaps.
+                let repeated = match self.once.as_deref() {
+                    Some(once) => self.before(once).await?.is_some(),
+                    None => false,
+                };
+                let taken = || StoreError::Taken(format!("the event type {}", found.spec.name));
+                Err(if repeated { StoreError::Repeated } else { taken() })
+            }
             None => {
                 self.write_event_type(tenant, INSERT, &spec, now).await?;
                 Ok(EventType { org: tenant.org.clone(), spec, created_at: now, updated_at: now })
@@ -101,6 +109,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
         let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &spec.name).await?;
         let done = on!(tx, db => {
             sqlx::query(sql)
                 .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)

@@ -8,6 +8,7 @@
 //! * [`Tx`] – a write transaction on either. On SQLite there is one writer, so they queue.
 //! * [`writer`] – takes what waits to be accepted or recorded and stores it in batches that form themselves.
 //! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
+//! * [`once`] – calls that may come twice and take effect once.
 //! * [`signals`] – how the store tells an engine in the same process what has just become due.
 //!
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
@@ -23,6 +24,7 @@ mod error;
 pub mod event_types;
 pub mod keys;
 pub mod messages;
+pub mod once;
 pub mod outbox;
 pub mod page;
 mod postgres;
@@ -157,12 +159,23 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// Undoes it now, and not only when the connection is used next.
+    pub(crate) async fn roll_back(self) -> Result<(), StoreError> {
+        match self {
+            Tx::Sqlite(tx) => tx.rollback().await?,
+            Tx::Postgres(tx) => tx.rollback().await?,
+        }
+        Ok(())
+    }
 }
 
 /// The handle to the store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// The call that this handle acts for, if that is to take effect once.
+    once: Option<Arc<once::Once>>,
 }
 
 #[derive(Debug)]
@@ -173,6 +186,7 @@ struct Inner {
     directory: directory::Directory,
     signals: signals::Signals,
     queues: writer::Queues,
+    turns: once::Turns,
 }
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -196,8 +210,9 @@ impl Store {
             directory: directory::Directory::default(),
             signals: signals::Signals::default(),
             queues,
+            turns: once::Turns::default(),
         };
-        let store = Store { inner: Arc::new(inner) };
+        let store = Store { inner: Arc::new(inner), once: None };
         for taker in takers {
             tokio::spawn(writer::run(Arc::downgrade(&store.inner), taker));
         }

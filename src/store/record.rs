@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use sqlx::FromRow;
 use sqlx::query_builder::Separated;
 use uuid::Uuid;
 
@@ -56,13 +57,28 @@ impl Store {
     }
 }
 
-/// Records `finished` inside `tx`.
-pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
+/// What a transaction finds out about its rows on SQLite, where rows that come back cost more than writing them. PostgreSQL always
+/// tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    /// Every row is expected to be written, as it nearly always is; only their number is looked at.
+    Expecting,
+    /// Each statement says which rows it wrote.
+    Telling,
+}
+
+/// Records `finished` inside `tx`. `None`: not everything was as [expected](Care::Expecting), so `tx` is to be rolled back and all of it
+/// done again with [`Care::Telling`].
+pub(super) async fn record_in(
+    tx: &mut Tx,
+    finished: &[Finished],
+    care: Care,
+) -> Result<Option<Vec<Recorded>>, StoreError> {
     let epochs = epochs(tx, finished).await?;
     let current = |one: &Finished| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
     let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
     for round in rounds(finished.iter().filter(|one| current(one))) {
-        let moved = advance(tx, &round).await?;
+        let Some(moved) = advance(tx, &round, care).await? else { return Ok(None) };
         let moved = round.iter().filter(|one| moved.contains(&(one.attempt.message_id, one.attempt.endpoint_id)));
         applied.extend(moved.map(|one| one.attempt.id));
     }
@@ -78,7 +94,7 @@ pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<
         count_attempt(tx, one).await?;
     }
     // What was recorded before (a commit that came through after all) is not counted again.
-    let mut new = append(tx, finished).await?;
+    let Some(mut new) = append(tx, finished, care).await? else { return Ok(None) };
     let new: Vec<&Finished> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
     let gone = |one: &&Finished| one.disable.is_some() && applied.contains(&one.attempt.id);
     let disabled: BTreeMap<EndpointId, &Finished> =
@@ -91,7 +107,7 @@ pub(super) async fn record_in(tx: &mut Tx, finished: &[Finished]) -> Result<Vec<
         }
     }
     rollups::add(tx, &new).await?;
-    Ok(recorded)
+    Ok(Some(recorded))
 }
 
 /// Two attempts of one delivery may wait in one batch (the store was away): each is a step of its own, in their order. Each round is
@@ -121,7 +137,7 @@ async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>,
     let slots: BTreeSet<i16> = finished.iter().map(|one| i16::from(one.slot)).collect();
     match tx {
         Tx::Sqlite(tx) => {
-            // One row instead of one for each slot: see `sqlite::write_each`.
+            // One row instead of one for each slot: rows cost, see [`Care`].
             const SQL: &str = "SELECT json_group_object(slot, epoch) FROM slot
                  WHERE slot IN (SELECT value FROM json_each($1))";
             let text: String = sqlx::query_scalar(SQL).bind(codec::json(&slots)?).fetch_one(&mut **tx).await?;
@@ -137,33 +153,17 @@ async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>,
     }
 }
 
+type Moved = HashSet<(MessageId, EndpointId)>;
+
 /// Moves deliveries on; gives back those that were where their attempt had begun.
-async fn advance(tx: &mut Tx, finished: &[&Finished]) -> Result<HashSet<(MessageId, EndpointId)>, StoreError> {
+async fn advance(tx: &mut Tx, finished: &[&Finished], care: Care) -> Result<Option<Moved>, StoreError> {
     let mut applied = HashSet::with_capacity(finished.len());
     match tx {
         Tx::Sqlite(tx) => {
-            let sql = sqlite::Around {
-                head: "WITH new (message_id, endpoint_id, state, due_at, attempts, step, generation, reason) AS (",
-                tail: ") UPDATE delivery SET state = new.state, due_at = new.due_at, attempts = new.attempts,
-                         step = new.step, trigger = 0, reason = new.reason
-                     FROM new WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
-                         AND delivery.generation = new.generation AND delivery.attempts = new.attempts - 1
-                         AND delivery.state <= 1",
-                returning: "message_id, endpoint_id",
-            };
-            let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, one: &&Finished| {
-                let settled = Settled::of(one);
-                row.push_bind(one.attempt.message_id.0)
-                    .push_bind(one.attempt.endpoint_id.0)
-                    .push_bind(settled.state)
-                    .push_bind(settled.due_at)
-                    .push_bind(one.before.attempts + 1)
-                    .push_bind(settled.step)
-                    .push_bind(one.before.generation)
-                    .push_bind(settled.reason);
-            };
-            let key = |one: &&Finished| (one.attempt.message_id, one.attempt.endpoint_id);
-            applied.extend(sqlite::write_each(tx, sql, 8, finished, push, key).await?);
+            for (settled, some) in alike(finished) {
+                let Some(moved) = advance_sqlite(tx, &settled, &some, care).await? else { return Ok(None) };
+                applied.extend(moved);
+            }
         }
         Tx::Postgres(tx) => {
             let settled: Vec<Settled> = finished.iter().map(|one| Settled::of(one)).collect();
@@ -191,10 +191,61 @@ async fn advance(tx: &mut Tx, finished: &[&Finished]) -> Result<HashSet<(Message
             applied.extend(rows);
         }
     }
-    Ok(applied)
+    Ok(Some(applied))
+}
+
+/// Parts `finished` by what becomes of their deliveries, but for the time: nearly always all of them were delivered at the first
+/// attempt, and one statement does.
+fn alike<'f>(finished: &[&'f Finished]) -> BTreeMap<(Settled, i32, i32), Vec<&'f Finished>> {
+    let mut groups: BTreeMap<_, Vec<&Finished>> = BTreeMap::new();
+    for one in finished {
+        let key = (Settled { due_at: 0, ..Settled::of(one) }, one.before.attempts, one.before.generation);
+        groups.entry(key).or_default().push(one);
+    }
+    groups
+}
+
+async fn advance_sqlite(
+    connection: &mut sqlx::SqliteConnection,
+    (settled, attempts, generation): &(Settled, i32, i32),
+    finished: &[&Finished],
+    care: Care,
+) -> Result<Option<Vec<(MessageId, EndpointId)>>, StoreError> {
+    const SQL: &str =
+        "UPDATE delivery SET state = $3, due_at = new.due_at, attempts = $4 + 1, step = $5, trigger = 0, reason = $6
+         FROM (SELECT substr($1, key * 32 + 1, 16) AS message_id, substr($1, key * 32 + 17, 16) AS endpoint_id,
+                   value AS due_at FROM json_each($2)) AS new
+         WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
+             AND delivery.generation = $7 AND delivery.attempts = $4 AND delivery.state <= 1";
+    let mut packed = sqlite::Packed::default();
+    for one in finished {
+        let ids = [one.attempt.message_id.0.as_bytes(), one.attempt.endpoint_id.0.as_bytes()];
+        packed.push(&ids.map(|id| &id[..]), &Settled::of(one).due_at)?;
+    }
+    let (ids, list) = packed.values()?;
+    let sql = if care == Care::Telling { format!("{SQL} RETURNING message_id, endpoint_id") } else { SQL.to_owned() };
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(ids)
+        .bind(list)
+        .bind(settled.state)
+        .bind(attempts)
+        .bind(settled.step)
+        .bind(settled.reason)
+        .bind(generation);
+    match care {
+        Care::Telling => {
+            Ok(Some(query.try_map(|row| <(MessageId, EndpointId)>::from_row(&row)).fetch_all(connection).await?))
+        }
+        Care::Expecting => {
+            let moved = query.execute(connection).await?.rows_affected();
+            let all = finished.iter().map(|one| (one.attempt.message_id, one.attempt.endpoint_id));
+            Ok((moved == finished.len() as u64).then(|| all.collect()))
+        }
+    }
 }
 
 /// A delivery's columns after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Settled {
     state: i16,
     due_at: i64,
@@ -232,10 +283,9 @@ const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, 
      request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
 
 /// Appends the attempts and gives back which are new; one that is there already is left alone.
-async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<HashSet<AttemptId>, StoreError> {
+async fn append(tx: &mut Tx, finished: &[Finished], care: Care) -> Result<Option<HashSet<AttemptId>>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
-            let sql = sqlite::Around { head: ATTEMPT_INSERT, tail: " ON CONFLICT DO NOTHING", returning: "id" };
             let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, one: &Finished| {
                 let attempt = &one.attempt;
                 row.push_bind(attempt.id.0)
@@ -255,10 +305,24 @@ async fn append(tx: &mut Tx, finished: &[Finished]) -> Result<HashSet<AttemptId>
                     .push_bind(attempt.outcome.response_body.to_vec())
                     .push_bind(attempt.next_at);
             };
-            let new = sqlite::write_each(tx, sql, 16, finished, push, |one| (one.attempt.id,)).await?;
-            Ok(new.into_iter().map(|(id,)| id).collect())
+            let tail = match care {
+                Care::Expecting => " ON CONFLICT DO NOTHING",
+                Care::Telling => " ON CONFLICT DO NOTHING RETURNING id",
+            };
+            let mut new = HashSet::with_capacity(finished.len());
+            for chunk in sqlite::chunks(finished, 16) {
+                let mut statement = sqlite::values(ATTEMPT_INSERT, chunk, tail, push);
+                if care == Care::Telling {
+                    new.extend(statement.build_query_scalar::<AttemptId>().fetch_all(&mut **tx).await?);
+                } else if statement.build().execute(&mut **tx).await?.rows_affected() == chunk.len() as u64 {
+                    new.extend(chunk.iter().map(|one| one.attempt.id));
+                } else {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(new))
         }
-        Tx::Postgres(tx) => append_postgres(tx, finished).await,
+        Tx::Postgres(tx) => append_postgres(tx, finished).await.map(Some),
     }
 }
 

@@ -77,7 +77,7 @@ impl OutboxRow {
             occurred_at: occurred_at.map(written_time).transpose()?,
         };
         spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
-        Ok(AcceptItem { tenant: None, app, spec, at: now })
+        Ok(AcceptItem { tenant: None, app, spec, at: now, once: None })
     }
 
     fn name(&self) -> String {

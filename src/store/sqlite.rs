@@ -3,13 +3,16 @@
 //! WAL with `synchronous=FULL`: a commit is on the disk before anybody is told. Checkpoints run apart from commits (see
 //! [`Sqlite::checkpoint`]). One process serves a file at a time: a lock beside it refuses the second.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{QueryBuilder, Sqlite as Db, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row, Sqlite as Db, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -175,45 +178,58 @@ pub(super) async fn insert<T>(
     Ok(())
 }
 
-/// Writes `rows` with `head VALUES … tail`, each expected to be written. Where one is not, everything is undone and written once more
-/// with `returning` behind it, which tells which rows were: the usual case brings no rows back, and rows cost more than writing.
-pub(super) async fn write_each<T, K>(
-    connection: &mut SqliteConnection,
-    sql: Around<'_>,
-    columns: usize,
-    rows: &[T],
-    mut push: impl FnMut(Separated<'_, Db, &'static str>, &T),
-    key: impl Fn(&T) -> K,
-) -> Result<Vec<K>, StoreError>
-where
-    K: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin,
-{
-    sqlx::query("SAVEPOINT each").execute(&mut *connection).await?;
-    let mut written = 0;
-    for chunk in chunks(rows, columns) {
-        let done = values(sql.head, chunk, sql.tail, &mut push).build().execute(&mut *connection).await?;
-        written += done.rows_affected();
-    }
-    let mut keys = Vec::with_capacity(rows.len());
-    if written == rows.len() as u64 {
-        keys.extend(rows.iter().map(key));
-    } else {
-        sqlx::query("ROLLBACK TO each").execute(&mut *connection).await?;
-        let tail = format!("{} RETURNING {}", sql.tail, sql.returning);
-        for chunk in chunks(rows, columns) {
-            let mut statement = values(sql.head, chunk, &tail, &mut push);
-            keys.extend(statement.build_query_as::<K>().fetch_all(&mut *connection).await?);
-        }
-    }
-    sqlx::query("RELEASE each").execute(&mut *connection).await?;
-    Ok(keys)
+type Statement<'q> = sqlx::query::Query<'q, Db, sqlx::sqlite::SqliteArguments>;
+
+/// Narrow rows as two values for all of them instead of several for each: their ids, one behind the other, and a JSON list of the one
+/// thing more that each has. The statement takes them apart: `substr($1, key * 32 + 1, 16), … FROM json_each($2)`.
+#[derive(Default)]
+pub(super) struct Packed {
+    ids: Vec<u8>,
+    list: Vec<u8>,
 }
 
-/// The text around the values of [`write_each`].
-pub(super) struct Around<'a> {
-    pub head: &'a str,
-    pub tail: &'a str,
-    pub returning: &'a str,
+impl Packed {
+    pub(super) fn push(&mut self, ids: &[&[u8]], one_more: &impl Serialize) -> Result<(), StoreError> {
+        ids.iter().for_each(|id| self.ids.extend_from_slice(id));
+        self.list.push(if self.list.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.list, one_more).map_err(|error| StoreError::Refused(error.to_string()))
+    }
+
+    /// The ids, and the list.
+    pub(super) fn values(mut self) -> Result<(Vec<u8>, String), StoreError> {
+        self.list.extend_from_slice(if self.list.is_empty() { b"[]" } else { b"]" });
+        let list = String::from_utf8(self.list).map_err(|error| StoreError::Refused(error.to_string()))?;
+        Ok((self.ids, list))
+    }
+}
+
+/// Enters packed keys with `sql`, which leaves out those that are taken. Gives back `column` of those that were entered: `usual` if
+/// all of them were. Only where some were not is everything undone and entered once more, telling which: rows that come back cost
+/// more than writing them.
+pub(super) async fn enter<'q, K>(
+    connection: &mut SqliteConnection,
+    sql: &'q str,
+    column: &str,
+    packed: Packed,
+    usual: HashSet<K>,
+    bind: impl Fn(Statement<'q>) -> Statement<'q>,
+) -> Result<HashSet<K>, StoreError>
+where
+    K: Eq + Hash + Send + Unpin + for<'r> sqlx::Decode<'r, Db> + sqlx::Type<Db>,
+{
+    let (ids, list) = packed.values()?;
+    let statement = |sql: String| bind(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids.clone()).bind(list.clone()));
+    sqlx::query("SAVEPOINT keys").execute(&mut *connection).await?;
+    let done = statement(sql.to_owned()).execute(&mut *connection).await?;
+    let entered = if done.rows_affected() == usual.len() as u64 {
+        usual
+    } else {
+        sqlx::query("ROLLBACK TO keys").execute(&mut *connection).await?;
+        let rows = statement(format!("{sql} RETURNING {column}")).fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
+    };
+    sqlx::query("RELEASE keys").execute(&mut *connection).await?;
+    Ok(entered)
 }
 
 /// A list of ids for `IN (SELECT unhex(value) FROM json_each($n))`: SQLite has no arrays.
@@ -243,6 +259,17 @@ mod tests {
         assert_eq!(chunks(&rows[..255], 10).count(), 8, "never more than one of each size below the largest");
         assert_eq!(chunks(&rows, 200).map(<[u32]>::len).max(), Some(128), "never more parameters than SQLite takes");
         assert_eq!(chunks(&rows, 10).flatten().copied().collect::<Vec<_>>(), rows);
+    }
+
+    #[test]
+    fn packed_rows_are_ids_and_a_list() {
+        let mut packed = Packed::default();
+        packed.push(&[&[0, 1], &[2]], &7).unwrap();
+        packed.push(&[&[3, 4], &[5]], &"a\"b").unwrap();
+        let (ids, list) = packed.values().unwrap();
+        assert_eq!(ids, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(list, r#"[7,"a\"b"]"#);
+        assert_eq!(Packed::default().values().unwrap(), (vec![], "[]".to_owned()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accept::{AcceptItem, Accepted, Refusal, Verdict, accept_in};
 use super::outbox::{RelayRequest, Relayed};
-use super::record::{Finished, Recorded, record_in};
+use super::record::{Care, Finished, Recorded, record_in};
 use super::relay::relay_in;
 use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
@@ -192,13 +192,18 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>) -> Option<StoreError> {
     }
     let stored = tokio::time::timeout(PATIENCE, async {
         let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        commit(inner, tx, &batch).await.map_err(Failed::Within)
+        if let Some(stored) = commit(inner, tx, &batch, Care::Expecting).await.map_err(Failed::Within)? {
+            return Ok(Some(stored));
+        }
+        let tx = inner.begin().await.map_err(Failed::Beginning)?;
+        commit(inner, tx, &batch, Care::Telling).await.map_err(Failed::Within)
     });
     let (error, away) = match stored.await {
-        Ok(Ok(stored)) => {
+        Ok(Ok(Some(stored))) => {
             stored.answer(inner, batch);
             return None;
         }
+        Ok(Ok(None)) => (StoreError::Damaged("a record was neither written nor refused".into()), false),
         Ok(Err(Failed::Beginning(error))) => (error, true),
         Ok(Err(Failed::Within(error))) => (error, false),
         Err(_) => (StoreError::Unavailable(format!("a transaction took longer than {} s", PATIENCE.as_secs())), false),
@@ -247,9 +252,9 @@ async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Record
 
 async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreError> {
     let mut tx = inner.begin().await?;
-    let recorded = record_in(&mut tx, std::slice::from_ref(one)).await?;
+    let recorded = record_in(&mut tx, std::slice::from_ref(one), Care::Telling).await?;
     tx.commit().await?;
-    recorded.into_iter().next().ok_or_else(|| StoreError::Refused("nothing was recorded".into()))
+    recorded.into_iter().flatten().next().ok_or_else(|| StoreError::Refused("nothing was recorded".into()))
 }
 
 /// What a transaction stored, in the order of its batch's kinds.
@@ -259,7 +264,8 @@ struct Stored {
     relayed: Vec<(Relayed, Vec<Admission>)>,
 }
 
-async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write]) -> Result<Stored, StoreError> {
+/// `None`: nothing was stored, as something of it was not as [expected](Care::Expecting).
+async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write], care: Care) -> Result<Option<Stored>, StoreError> {
     let items: Vec<&AcceptItem> = batch
         .iter()
         .filter_map(|write| match write {
@@ -279,11 +285,15 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write]) -> Result<Stored, St
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            stored.recorded.push(record_in(&mut tx, finished).await?);
+            let Some(recorded) = record_in(&mut tx, finished, care).await? else {
+                tx.roll_back().await?;
+                return Ok(None);
+            };
+            stored.recorded.push(recorded);
         }
     }
     tx.commit().await?;
-    Ok(stored)
+    Ok(Some(stored))
 }
 
 impl Stored {
@@ -333,7 +343,7 @@ mod tests {
             occurred_at: None,
         };
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
-        (Write::Accept(AcceptItem { tenant: None, app, spec, at: Time::ZERO }, answer), wait)
+        (Write::Accept(AcceptItem { tenant: None, app, spec, at: Time::ZERO, once: None }, answer), wait)
     }
 
     #[test]

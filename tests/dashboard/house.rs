@@ -171,7 +171,7 @@ impl House {
             payload: payload.into(),
             occurred_at: None,
         };
-        let item = AcceptItem { tenant: Some(Tenant::org(app.org.clone())), app: app.id.into(), spec, at };
+        let item = AcceptItem { tenant: Some(Tenant::org(app.org.clone())), app: app.id.into(), spec, at, once: None };
         let message = self.store.accept(item).await.unwrap().unwrap();
         (*message).clone()
     }

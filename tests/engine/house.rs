@@ -119,8 +119,13 @@ impl House {
             payload: payload.to_owned().into(),
             occurred_at: None,
         };
-        let item =
-            AcceptItem { tenant: Some(self.tenant.clone()), app: AppRef::Id(self.app.id), spec, at: Clock.now() };
+        let item = AcceptItem {
+            tenant: Some(self.tenant.clone()),
+            app: AppRef::Id(self.app.id),
+            spec,
+            at: Clock.now(),
+            once: None,
+        };
         self.store.accept(item).await.unwrap().unwrap()
     }
 

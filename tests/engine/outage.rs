@@ -19,7 +19,7 @@ fn item(house: &House) -> AcceptItem {
         payload: "{}".into(),
         occurred_at: None,
     };
-    AcceptItem { tenant: Some(house.tenant.clone()), app: AppRef::Id(house.app.id), spec, at: Clock.now() }
+    AcceptItem { tenant: Some(house.tenant.clone()), app: AppRef::Id(house.app.id), spec, at: Clock.now(), once: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -230,7 +230,7 @@ pub fn item(app: impl Into<AppRef>) -> AcceptItem {
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
         occurred_at: None,
     };
-    AcceptItem { tenant: Some(tenant()), app: app.into(), spec, at: NOW }
+    AcceptItem { tenant: Some(tenant()), app: app.into(), spec, at: NOW, once: None }
 }
 
 pub async fn offer(store: &Store, item: AcceptItem) -> Verdict {

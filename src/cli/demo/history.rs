@@ -52,7 +52,10 @@ pub(super) async fn write(
             occurred_at: None,
         };
         let at = now.minus(ago(MESSAGES - 1 - number));
-        items.push((customer, AcceptItem { tenant: Some(tenant()), app: AppRef::Id(customer.app.id), spec, at }));
+        items.push((
+            customer,
+            AcceptItem { tenant: Some(tenant()), app: AppRef::Id(customer.app.id), spec, at, once: None },
+        ));
     }
     let mut accepted: Vec<(&Customer, Arc<Message>)> = Vec::with_capacity(items.len());
     for batch in items.chunks(BATCH) {
