@@ -9,6 +9,8 @@ mod bad_input;
 mod conformance;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/garbage.rs"]
+mod garbage;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/once.rs"]

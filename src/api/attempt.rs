@@ -155,7 +155,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         delivered,
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
-        channel: query.text("channel").map(str::to_owned),
+        channel: query.text("channel")?.map(str::to_owned),
         before: query.time("before")?,
         after: query.time("after")?,
     }))
@@ -178,7 +178,7 @@ pub(super) async fn of_message(call: Call) -> Answer {
     let filter = filter(&query)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    let endpoint = match query.text("endpoint_id") {
+    let endpoint = match query.text("endpoint_id")? {
         Some(named) => Some(endpoint_named(&call, app.id, named).await?),
         None => None,
     };

@@ -69,7 +69,7 @@ pub(super) struct HttpValidationError {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "for the document alone: `Item`")]
 pub(super) struct ValidationErrorItem {
-    /// Where it stood: `body`, `query` or `path`, and the name in it, unless it is all of the body.
+    /// Where it stood: `body`, `query`, `path` or `header`, and the name in it, unless it is all of the body.
     #[schema(min_items = 1)]
     loc: Vec<String>,
     /// What is wrong and what is expected.
@@ -170,6 +170,12 @@ impl ApiError {
     /// 415: something else than JSON.
     pub fn not_json() -> ApiError {
         let detail = "send the body as JSON, with the header content-type: application/json";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 415: compressed, or otherwise encoded.
+    pub fn encoded() -> ApiError {
+        let detail = "send the body as it is, without a content-encoding";
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
@@ -286,7 +292,8 @@ impl From<StoreError> for ApiError {
 
 /// The answer to a path that is none of ours.
 pub async fn no_route(request: HttpRequest) -> Answer {
-    let detail = format!("there is nothing at {} {}", request.method(), request.path());
+    let path: String = request.path().chars().take(256).collect();
+    let detail = format!("there is nothing at {} {path}", request.method());
     Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", detail))
 }
 

@@ -12,8 +12,8 @@ use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
-use crate::domain::Time;
-use crate::domain::event_type::{EventType, EventTypeSpec};
+use crate::domain::event_type::{EVENT_TYPE_NAME_LIMIT, EventType, EventTypeSpec};
+use crate::domain::{Time, ids};
 use crate::store::applications::Put;
 use crate::store::{Order, Page, PageRequest};
 
@@ -150,8 +150,18 @@ fn offered(call: &Call, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || (!event_type.spec.archived && event_type.spec.feature_flags.is_empty())
 }
 
+/// The name in the path.
+///
+/// # Errors
+/// 404: no event type can have such a name.
+fn named(call: &Call) -> Result<&str, ApiError> {
+    let name = call.part("event_type");
+    ids::name("event_type", name, EVENT_TYPE_NAME_LIMIT).map_err(|_| ApiError::not_found("event type"))?;
+    Ok(name)
+}
+
 async fn find(call: &Call) -> Result<EventType, ApiError> {
-    let found = call.store().event_type(&call.tenant, call.part("event_type")).await?;
+    let found = call.store().event_type(&call.tenant, named(call)?).await?;
     found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
 }
 
@@ -280,7 +290,7 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
 pub(super) async fn delete(call: Call) -> Answer {
     call.for_the_organization()?;
     let expunge = call.query().flag("expunge", false)?;
-    match call.store().delete_event_type(&call.tenant, call.part("event_type"), expunge, call.now).await? {
+    match call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await? {
         true => nothing(),
         false => Err(ApiError::not_found("event type")),
     }

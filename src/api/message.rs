@@ -204,7 +204,7 @@ fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
     query.unsupported("tag", "")?;
     Ok(MessageFilter {
         event_types: query.list("event_types"),
-        channel: query.text("channel").map(str::to_owned),
+        channel: query.text("channel")?.map(str::to_owned),
         before: query.time("before")?,
         after: query.time("after")?,
     })
