@@ -62,8 +62,8 @@ struct ApplicationFields {
     /// Messages a second to all of its endpoints together; `null`: no limit.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
-    /// The old name of `throttleRate`.
-    #[schema(minimum = 1, maximum = 65535)]
+    /// The old name of `throttleRate`; it counts where that is absent.
+    #[schema(maximum = 65535)]
     rate_limit: Option<u16>,
     #[schema(value_type = Option<schemas::Metadata>)]
     metadata: Option<Metadata>,

@@ -130,11 +130,10 @@ struct EndpointFields {
     #[schema(value_type = Option<Vec<f64>>, max_items = 20)]
     retry_schedule: Option<Vec<Number>>,
     extra_signatures: Option<Vec<ExtraSignature>>,
-    /// The old name of `eventTypes`.
-    #[schema(value_type = Option<schemas::Names>)]
+    /// The old name of `eventTypes`; it counts where that is absent.
     filter_types: Option<Vec<String>>,
-    /// The old name of `throttleRate`.
-    #[schema(minimum = 1, maximum = 65535)]
+    /// The old name of `throttleRate`; it counts where that is absent.
+    #[schema(maximum = 65535)]
     rate_limit: Option<u16>,
 }
 

@@ -68,8 +68,7 @@ struct EventTypeFields {
     /// Offered only to those who have one of these flags.
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
-    /// The old form of `featureFlags`: one flag.
-    #[schema(value_type = Option<schemas::Name>)]
+    /// The old form of `featureFlags`: one flag. It counts where that is absent.
     feature_flag: Option<String>,
     #[schema(value_type = Option<schemas::Name>)]
     group_name: Option<String>,

@@ -62,17 +62,24 @@ impl<'a> Query<'a> {
         Query(form_urlencoded::parse(query.as_bytes()).collect())
     }
 
-    /// A parameter. An empty one counts as absent.
+    /// A parameter as it is given.
     ///
     /// # Errors
     /// 422: it is given more than once, so that nobody can say which one counts.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let mut values =
-            self.0.iter().filter(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value);
+    fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
             _ => Err(ApiError::query(name, "must not be given more than once")),
         }
+    }
+
+    /// A text; an empty one counts as absent.
+    ///
+    /// # Errors
+    /// 422: it is given more than once.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        Ok(self.one(name)?.filter(|value| !value.is_empty()))
     }
 
     /// All values of a list.
@@ -86,7 +93,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: something else.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
-        match self.text(name)? {
+        match self.one(name)? {
             None => Ok(default),
             Some("true" | "1") => Ok(true),
             Some("false" | "0") => Ok(false),
@@ -99,7 +106,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: no RFC 3339.
     pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
-        let time = self.text(name)?.map(Time::parse).transpose();
+        let time = self.one(name)?.map(Time::parse).transpose();
         time.map_err(|error| ApiError::query(name, error.to_string()))
     }
 
@@ -108,7 +115,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: another one, or none.
     pub fn one_of(&self, name: &str, known: &[i32]) -> Result<Option<i32>, ApiError> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
+        let Some(text) = self.one(name)? else { return Ok(None) };
         match text.parse::<i32>().ok().filter(|number| known.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => {
@@ -135,12 +142,12 @@ impl<'a> Query<'a> {
     /// 422: a limit beyond 1–250, an order that is none, an iterator that is no key of this list.
     pub fn page<K: Listed>(&self, order: Order, may_choose: bool) -> Result<PageRequest<K>, ApiError> {
         let (usual, most) = LIMIT;
-        let limit = match self.text("limit")?.map(str::parse::<usize>) {
+        let limit = match self.one("limit")?.map(str::parse::<usize>) {
             None => usual,
             Some(Ok(limit)) if (1..=most).contains(&limit) => limit,
             Some(_) => return Err(ApiError::query("limit", format!("must be 1 to {most}"))),
         };
-        let order = match self.text("order")?.filter(|_| may_choose) {
+        let order = match self.one("order")?.filter(|_| may_choose) {
             None => order,
             Some("ascending") => Order::Ascending,
             Some("descending") => Order::Descending,

@@ -79,11 +79,11 @@ fn wrong_values(schema: &'static Value) -> &'static [&'static str] {
     };
     let kind = schema["type"].as_str().or(schema["type"][0].as_str()).unwrap_or_default();
     match kind {
-        "integer" => &["-1", "x", "1.5", "99999999999999999999999", "0x10", "٣"],
-        "boolean" => &["maybe", "TRUE!", "2"],
-        "string" if schema.get("enum").is_some() => &["sideways", "1"],
+        "integer" => &["", "-1", "x", "1.5", "99999999999999999999999", "0x10", "٣"],
+        "boolean" => &["", "maybe", "TRUE!", "2"],
+        "string" if schema.get("enum").is_some() => &["", "sideways", "1"],
         "string" if schema["format"] == "date-time" => {
-            &["yesterday", "2026-13-01T00:00:00Z", "0", "99999-01-01T00:00:00Z"]
+            &["", "yesterday", "2026-13-01T00:00:00Z", "0", "99999-01-01T00:00:00Z"]
         }
         _ => &[],
     }

@@ -17,6 +17,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::schemas::NAME;
 use super::texts::{parts_of, tag_of};
 use crate::api::errors::{HttpErrorOut, HttpValidationError, ValidationErrorItem};
 
@@ -215,7 +216,12 @@ fn in_query(parameter: &RefOr<Parameter>) -> bool {
 }
 
 fn in_path(name: &str, about: &str) -> RefOr<Parameter> {
-    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).build();
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(NAME))
+        .min_length(Some(1))
+        .max_length(Some(256))
+        .build();
     let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
     RefOr::T(parameter.description(Some(about)).schema(Some(text)).build())
 }
