@@ -9,10 +9,16 @@ mod background;
 mod bad_input;
 #[path = "api/callers.rs"]
 mod callers;
+#[path = "api/conformance.rs"]
+mod conformance;
+#[path = "api/document.rs"]
+mod document;
 #[path = "api/endpoint_messages.rs"]
 mod endpoint_messages;
 #[path = "api/examples.rs"]
 mod examples;
+#[path = "api/garbage.rs"]
+mod garbage;
 #[path = "api/headers.rs"]
 mod headers;
 #[path = "api/lists.rs"]

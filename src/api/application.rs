@@ -2,27 +2,32 @@
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::{Body, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError, Item};
 use super::once::{Look, once};
+use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::application::{Application, ApplicationSpec, Metadata};
 use crate::domain::{AppId, Invalid, Time, Uid};
 use crate::store::{AppRef, Order, StoreError};
 
 /// An application, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ApplicationOut<'a> {
     id: AppId,
     uid: Option<&'a Uid>,
     name: &'a str,
+    /// Messages a second to all of its endpoints together; `null`: no limit.
     throttle_rate: Option<u16>,
     /// The old name of `throttleRate`.
     rate_limit: Option<u16>,
+    #[schema(value_type = schemas::Metadata)]
     metadata: &'a Metadata,
+    /// Whom to tell when an endpoint is disabled.
     contact_email: Option<&'a str>,
     created_at: Time,
     updated_at: Time,
@@ -46,6 +51,47 @@ impl<'a> From<&'a Application> for ApplicationOut<'a> {
 
 fn out(status: StatusCode, app: &Application) -> Answer {
     json(status, &ApplicationOut::from(app))
+}
+
+/// What every body about an application may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct ApplicationFields {
+    uid: Option<Uid>,
+    /// Messages a second to all of its endpoints together; `null`: no limit.
+    #[schema(minimum = 1, maximum = 65535)]
+    throttle_rate: Option<u16>,
+    /// The old name of `throttleRate`; it counts where that is absent.
+    #[schema(maximum = 65535)]
+    rate_limit: Option<u16>,
+    #[schema(value_type = Option<schemas::Metadata>)]
+    metadata: Option<Metadata>,
+    /// Whom to tell when an endpoint is disabled.
+    #[schema(max_length = 254)]
+    contact_email: Option<String>,
+}
+
+/// An application, as it is to be.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"name": "Acme", "uid": "acme", "metadata": {"plan": "pro"}}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(super) struct ApplicationIn {
+    #[schema(min_length = 1, max_length = 256)]
+    name: String,
+    #[serde(flatten)]
+    fields: ApplicationFields,
+}
+
+/// What is to change of an application.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"throttleRate": 50}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct ApplicationPatch {
+    #[schema(min_length = 1, max_length = 256, nullable = false)]
+    name: Option<String>,
+    #[serde(flatten)]
+    fields: ApplicationFields,
 }
 
 /// Makes of `base` what the body says.
@@ -109,6 +155,16 @@ pub(super) async fn found_or_made(
     }
 }
 
+/// Create an application
+#[utoipa::path(
+    post, path = "/app", request_body = ApplicationIn,
+    params(("get_if_exists" = Option<bool>, Query, description = "Give back the application of this uid if there is one.")),
+    responses(
+        (status = 200, description = "It was there already.", body = ApplicationOut),
+        (status = 201, description = "It was made.", body = ApplicationOut),
+        (status = 409, description = "Another application has this uid."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     once(call, body.bytes(), Look::First, async |call| make(call, &body).await, again).await
@@ -141,10 +197,17 @@ async fn make(call: &Call, body: &Body) -> Answer {
     }
 }
 
+/// Read an application
+#[utoipa::path(get, path = "/app/{app_id}", responses((status = 200, description = "The application.", body = ApplicationOut)))]
 pub(super) async fn read_one(call: Call) -> Answer {
     out(StatusCode::OK, &call.app().await?)
 }
 
+/// List applications
+#[utoipa::path(
+    get, path = "/app", params(Paged, Ordered),
+    responses((status = 200, description = "A page of them.", body = ListOut<ApplicationOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     call.for_the_organization()?;
     let query = call.query();
@@ -156,8 +219,18 @@ pub(super) async fn list(call: Call) -> Answer {
     json(StatusCode::OK, &ListOut::of(&page, &request, |app| app.id, ApplicationOut::from))
 }
 
-/// Replaces; makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and
-/// so does what only Sendoff knows (`contactEmail`): clients that know nothing of it would wipe it out.
+/// Replace an application
+///
+/// Makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and so does what only
+/// Sendoff knows (`contactEmail`): clients that know nothing of it would wipe it out.
+#[utoipa::path(
+    put, path = "/app/{app_id}", request_body = ApplicationIn,
+    responses(
+        (status = 200, description = "It was replaced.", body = ApplicationOut),
+        (status = 201, description = "It was made.", body = ApplicationOut),
+        (status = 409, description = "Another application has this uid."),
+    )
+)]
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
@@ -189,6 +262,14 @@ fn differs(path: &Uid) -> Invalid {
     Invalid::new("uid", format!("differs from the one in the path ({path}), under which nothing exists yet"))
 }
 
+/// Change an application
+#[utoipa::path(
+    patch, path = "/app/{app_id}", request_body = ApplicationPatch,
+    responses(
+        (status = 200, description = "It was changed.", body = ApplicationOut),
+        (status = 409, description = "Another application has this uid."),
+    )
+)]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let before = call.app().await?;
@@ -201,6 +282,10 @@ async fn replace(call: &Call, id: AppId, spec: ApplicationSpec) -> Answer {
     out(StatusCode::OK, &app.ok_or_else(|| ApiError::not_found("application"))?)
 }
 
+/// Delete an application
+///
+/// With everything that it owns: its endpoints, messages and attempts.
+#[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204, description = "It is gone.")))]
 pub(super) async fn delete(call: Call) -> Answer {
     call.for_the_organization()?;
     let app = call.app().await?;

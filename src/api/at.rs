@@ -1,39 +1,119 @@
-//! One line of the route table: a path, with and without a slash at its end, and what each method does there.
+//! The route table's form: a path, with and without a slash at its end, and what each method does there.
 //!
-//! * [`At`] – the line. What it has no method for is answered with 405 and `Allow`, in JSON.
+//! * [`Table`] – all lines, in the order in which paths are tried.
+//! * [`At`] – one line. What it has no method for is answered with 405 and `Allow`, in JSON.
+//! * [`Op`] – a handler and the OpenAPI description that stands above it; [`op!`](crate::api::at::op) makes one.
 //! * [`Counts`] – `sendoff_http_requests_total`, by route, method and status; the counters are looked up once per worker.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::ready;
 use std::rc::Rc;
 
 use actix_web::dev::{AppService, HttpServiceFactory, Service};
 use actix_web::http::Method;
-use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, web};
+use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Scope, web};
+use futures_util::future::Either;
 use metrics::Counter;
+use utoipa::openapi::OpenApi;
 
 use super::errors::wrong_method;
+use super::query::legible;
+
+/// The route table, which both the server and the OpenAPI document are made of.
+#[derive(Default)]
+pub(super) struct Table {
+    pub lines: Vec<At>,
+}
+
+impl Table {
+    /// Adds a line.
+    pub fn service(&mut self, line: At) -> &mut Table {
+        self.lines.push(line);
+        self
+    }
+
+    /// Mounts all lines.
+    pub fn mount(self, scope: Scope) -> Scope {
+        self.lines.into_iter().fold(scope, Scope::service)
+    }
+}
+
+/// A handler and what `#[utoipa::path]` above it says.
+#[derive(Clone, Copy)]
+pub(super) struct Op<F> {
+    pub handler: F,
+    pub description: Description,
+}
+
+/// What the OpenAPI document says of an operation.
+#[derive(Clone, Copy)]
+pub(super) struct Description {
+    /// The handler's name, e.g. `application::list`.
+    pub name: &'static str,
+    /// A document of this one operation and the schemas that it needs.
+    pub read: fn() -> OpenApi,
+}
+
+/// A handler with its description: `op!(application::list)`, for a handler with `#[utoipa::path(…)]`.
+macro_rules! op {
+    ($($part:ident)::+) => {{
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($part)::+))]
+        struct Described;
+        let description = $crate::api::at::Description {
+            name: stringify!($($part)::+),
+            read: <Described as utoipa::OpenApi>::openapi,
+        };
+        $crate::api::at::Op { handler: $($part)::+, description }
+    }};
+}
+pub(super) use op;
+
+/// What a line takes for a method: an [`Op`], or a bare handler, which the document then lists as not answered yet. `Form` tells the two
+/// apart for the compiler.
+pub(super) trait Operation<Args, Form> {
+    type Handler: Handler<Args>;
+    fn apart(self) -> (Self::Handler, Option<Description>);
+}
+
+pub(super) struct Bare;
+pub(super) struct Told;
+
+impl<F: Handler<Args>, Args> Operation<Args, Bare> for F {
+    type Handler = F;
+    fn apart(self) -> (F, Option<Description>) {
+        (self, None)
+    }
+}
+
+impl<F: Handler<Args>, Args> Operation<Args, Told> for Op<F> {
+    type Handler = F;
+    fn apart(self) -> (F, Option<Description>) {
+        (self.handler, Some(self.description))
+    }
+}
 
 pub(super) struct At {
-    path: &'static str,
+    pub path: &'static str,
+    pub methods: Vec<(Method, Option<Description>)>,
     resource: Resource,
-    allowed: Vec<Method>,
 }
 
 /// The line of `path`, which has no slash at its end.
 pub(super) fn at(path: &'static str) -> At {
-    At { path, resource: web::resource(vec![path.to_owned(), format!("{path}/")]), allowed: Vec::new() }
+    At { path, methods: Vec::new(), resource: web::resource(vec![path.to_owned(), format!("{path}/")]) }
 }
 
 macro_rules! methods {
     ($($name:ident $method:ident),*) => {
-        $(pub(super) fn $name<F, Args>(self, handler: F) -> At
+        $(pub(super) fn $name<O, Args, Form>(self, operation: O) -> At
         where
-            F: Handler<Args>,
+            O: Operation<Args, Form>,
             Args: FromRequest + 'static,
-            F::Output: Responder + 'static,
+            <O::Handler as Handler<Args>>::Output: Responder + 'static,
         {
-            self.on(Method::$method, handler)
+            self.on(Method::$method, operation)
         })*
     };
 }
@@ -41,22 +121,33 @@ macro_rules! methods {
 impl At {
     methods!(get GET, post POST, put PUT, patch PATCH, delete DELETE);
 
-    fn on<F, Args>(mut self, method: Method, handler: F) -> At
+    fn on<O, Args, Form>(mut self, method: Method, operation: O) -> At
     where
-        F: Handler<Args>,
+        O: Operation<Args, Form>,
         Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
+        <O::Handler as Handler<Args>>::Output: Responder + 'static,
     {
+        let (handler, description) = operation.apart();
+        if method == Method::GET {
+            // The same without its body, which the server leaves out by itself.
+            self.resource = self.resource.route(web::head().to(handler.clone()));
+        }
         self.resource = self.resource.route(web::method(method.clone()).to(handler));
-        self.allowed.push(method);
+        self.methods.push((method, description));
         self
+    }
+
+    /// What `Allow` says.
+    fn allowed(&self) -> String {
+        let head = self.methods.iter().any(|(method, _)| method == Method::GET).then_some("HEAD");
+        let allowed: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).chain(head).collect();
+        allowed.join(", ")
     }
 }
 
 impl HttpServiceFactory for At {
     fn register(self, config: &mut AppService) {
-        let allowed: Vec<&str> = self.allowed.iter().map(Method::as_str).collect();
-        let allowed: Rc<str> = allowed.join(", ").into();
+        let allowed: Rc<str> = self.allowed().into();
         let elsewise = move |request: HttpRequest| {
             let allowed = Rc::clone(&allowed);
             async move { wrong_method(request.method(), &allowed) }
@@ -66,7 +157,10 @@ impl HttpServiceFactory for At {
             .default_service(web::to(elsewise))
             .wrap_fn(move |request, service| {
                 let (counts, method) = (Rc::clone(&counts), request.method().clone());
-                let answer = service.call(request);
+                let answer = match legible(request.uri()) {
+                    Ok(()) => Either::Left(service.call(request)),
+                    Err(error) => Either::Right(ready(Ok(request.error_response(error)))),
+                };
                 async move {
                     let answer = answer.await?;
                     counts.add(method, answer.status().as_u16());

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::call::{Call, json, nothing};
 use super::endpoint::EndpointOut;
 use super::errors::{Answer, ApiError};
 use super::message::{MessageOut, PayloadOut};
 use super::once::{Look, once};
+use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
-use crate::domain::attempt::Attempt;
+use crate::domain::attempt::{Attempt, Failure, Trigger};
 use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::{Message, TAG_LIMIT};
@@ -59,27 +61,38 @@ impl Status {
     }
 }
 
-/// An attempt, as it is given out.
-#[derive(Serialize)]
+/// An attempt: one POST of one message to one endpoint, and what came of it.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = MessageAttemptOut)]
 struct AttemptOut<'a> {
     id: AttemptId,
     msg_id: MessageId,
     endpoint_id: EndpointId,
+    /// Counted from 1.
     number: i32,
     timestamp: Time,
+    /// Where it went.
     url: &'a str,
+    #[schema(value_type = schemas::Status)]
     status: u8,
+    #[schema(value_type = schemas::StatusText)]
     status_text: &'static str,
     /// 0 where no answer came.
     response_status_code: u16,
-    /// What of it is UTF-8; the rest is replaced.
+    /// The first 16 KiB of the answer's body. What of it is UTF-8; the rest is replaced.
     response: String,
+    #[schema(value_type = u64)]
     response_duration_ms: u128,
+    #[schema(value_type = Trigger)]
     trigger_type: i16,
+    #[schema(value_type = Option<Failure>)]
     failure: Option<&'static str>,
+    /// When it is tried again; `null`: not by itself.
     next_attempt: Option<Time>,
+    /// The message without its payload, where `with_msg` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     msg: Option<MessageOut<'a>>,
 }
 
@@ -110,14 +123,38 @@ impl<'a> AttemptOut<'a> {
 }
 
 /// An endpoint, and how the message's delivery there stands.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct MessageEndpointOut<'a> {
     #[serde(flatten)]
     endpoint: EndpointOut<'a>,
+    #[schema(value_type = schemas::Status)]
     status: u8,
+    #[schema(value_type = schemas::StatusText)]
     status_text: &'static str,
+    /// When the next attempt is due, where there will be one.
     next_attempt: Option<Time>,
+}
+
+/// Which attempts.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `filter` reads it")]
+struct Attempts {
+    /// Only those that stand so. An attempt is recorded when it is over: 1 and 3 find none.
+    #[param(value_type = Option<schemas::Status>)]
+    status: Option<u8>,
+    /// Only those that were answered with this hundred; 0: not at all.
+    #[param(inline, value_type = Option<schemas::StatusCodeClass>)]
+    status_code_class: Option<u16>,
+    /// `false` leaves the answers' bodies out.
+    with_content: Option<bool>,
+    /// Only those of messages with this tag.
+    tag: Option<String>,
+    /// Taken and without effect: an attempt is never canceled.
+    expanded_statuses: Option<bool>,
+    /// `true` gives the message along, without its payload.
+    with_msg: Option<bool>,
 }
 
 /// A filter on attempts; `None` if none can match it: an attempt is recorded when it is over, so that nothing is pending or sending.
@@ -136,20 +173,31 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         delivered,
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
-        channel: query.text("channel").map(str::to_owned),
+        channel: query.text("channel")?.map(str::to_owned),
         tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,
     }))
 }
 
+/// List the attempts of a message
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/attempt/msg/{msg_id}",
+    params(
+        Paged, Filtered, Attempts,
+        ("endpoint_id" = Option<String>, Query, description = "Only those to this endpoint: its id or its uid."),
+    ),
+    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+)]
 pub(super) async fn of_message(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    let endpoint = match query.text("endpoint_id") {
+    let endpoint = match query.text("endpoint_id")? {
         Some(named) => Some(endpoint_named(&call, app.id, named).await?),
         None => None,
     };
@@ -167,6 +215,13 @@ async fn endpoint_named(call: &Call, app: AppId, named: &str) -> Result<Endpoint
     }
 }
 
+/// List the attempts to an endpoint
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(Paged, Filtered, Attempts),
+    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+)]
 pub(super) async fn of_endpoint(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
@@ -207,6 +262,11 @@ async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMa
     Ok(messages.into_iter().filter(|message| message.app_id == app).map(|message| (message.id, message)).collect())
 }
 
+/// Read an attempt
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
+    responses((status = 200, description = "The attempt.", body = AttemptOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     call.query().flag("expanded_statuses", false)?;
     let app = call.app().await?;
@@ -221,7 +281,13 @@ fn named(call: &Call) -> Result<AttemptId, ApiError> {
     call.part("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
 }
 
-/// Deletes what the receiver answered. Not for an application's own token: it is the team's record of what happened.
+/// Delete what a receiver answered
+///
+/// Its body and headers; the attempt stays. Not for an application's own token: it is the team's record of what happened.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
+    responses((status = 204, description = "There is no answer to see any more."))
+)]
 pub(super) async fn delete_content(call: Call) -> Answer {
     call.for_the_organization()?;
     let app = call.app().await?;
@@ -232,8 +298,14 @@ pub(super) async fn delete_content(call: Call) -> Answer {
     }
 }
 
-/// Where a message stands at each endpoint that it goes to. There are no more of those than an application has endpoints: the page
-/// is cut out of all of them.
+/// List where a message stands
+///
+/// At each endpoint that it goes to, those that were deleted since included.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(Paged),
+    responses((status = 200, description = "A page of them.", body = ListOut<MessageEndpointOut>))
+)]
+// There are no more deliveries of a message than its application has endpoints: the page is cut out of all of them.
 pub(super) async fn endpoints_of(call: Call) -> Answer {
     let request = call.query().page::<EndpointId>(Order::Ascending, false)?;
     let app = call.app().await?;
@@ -296,9 +368,18 @@ fn deleted(view: &DeliveryView) -> Endpoint {
     }
 }
 
-#[derive(Serialize)]
+/// Nothing more to say.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EmptyResponse)]
 struct EmptyOut {}
 
+/// Send a message again
+///
+/// To this endpoint, at once, with a fresh schedule.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
+    responses((status = 202, description = "It is on its way again.", body = EmptyOut))
+)]
 pub(super) async fn resend(call: Call) -> Answer {
     let app = call.app().await?;
     let message = call.message(app.id).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::body::{Body, Fields};
 use super::call::{Call, json};
@@ -12,6 +13,7 @@ use super::endpoint::must_be_enabled;
 use super::endpoint_message::standing;
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
+use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::background::{Kind, Stage};
 use crate::domain::delivery::Standing;
@@ -28,19 +30,23 @@ const ELSEWHERE: [&str; 5] =
     ["application.stats", "message.broadcast", "sdk.generate", "event-type.aggregate", "application.purge_content"];
 
 /// Background work, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = BackgroundTaskOut)]
 struct TaskOut<'a> {
     id: BackgroundId,
+    #[schema(value_type = BackgroundStatus)]
     status: &'static str,
+    #[schema(value_type = BackgroundKind)]
     task: &'static str,
     data: DataOut<'a>,
     updated_at: Time,
 }
 
 /// What was asked for, and how far it has come.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = BackgroundTaskData)]
 struct DataOut<'a> {
     app_id: AppId,
     endpoint_id: EndpointId,
@@ -75,7 +81,79 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
     }
 }
 
-/// What is dead is sent again.
+/// Where background work stands.
+#[derive(ToSchema)]
+#[schema(as = BackgroundTaskStatus, rename_all = "lowercase")]
+#[expect(dead_code, reason = "for the document alone: `Stage` has the words")]
+enum BackgroundStatus {
+    Running,
+    Finished,
+    Failed,
+}
+
+/// What background work does: it sends again what is dead, what an endpoint was never given, what a filter chooses.
+#[derive(ToSchema)]
+#[schema(as = BackgroundTaskType)]
+#[expect(dead_code, reason = "for the document alone: `Kind` has the words")]
+enum BackgroundKind {
+    #[schema(rename = "endpoint.recover")]
+    Recover,
+    #[schema(rename = "endpoint.replay")]
+    Replay,
+    #[schema(rename = "endpoint.bulk-replay")]
+    BulkReplay,
+}
+
+/// Of which time.
+#[derive(ToSchema)]
+#[schema(example = json!({"since": "2026-11-21T00:00:00Z"}))]
+#[expect(dead_code, reason = "for the document alone: `times` reads it")]
+struct ReplayIn {
+    since: Time,
+    /// Up to then; now if nothing is said.
+    until: Option<Time>,
+}
+
+/// Of which time, at most 14 days back.
+#[derive(ToSchema)]
+#[schema(example = json!({"since": "2026-11-21T00:00:00Z"}))]
+#[expect(dead_code, reason = "for the document alone: `times` reads it")]
+struct RecoverIn {
+    since: Time,
+    /// Up to then; now if nothing is said.
+    until: Option<Time>,
+}
+
+/// Of which time, and which of it.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"since": "2026-11-21T00:00:00Z", "eventTypes": ["invoice.paid"]}))]
+#[expect(dead_code, reason = "for the document alone: `replay` reads it")]
+struct BulkReplayIn {
+    since: Time,
+    /// Up to then; now if nothing is said.
+    until: Option<Time>,
+    #[schema(value_type = Option<schemas::Names>)]
+    event_types: Option<Vec<String>>,
+    channel: Option<String>,
+    tag: Option<String>,
+    /// How its delivery stands; delivered and failed ones if nothing is said.
+    #[schema(value_type = Option<schemas::ReplayStatus>)]
+    status: Option<u8>,
+    /// What its last attempt was answered with.
+    #[schema(value_type = Option<schemas::StatusCodeClass>)]
+    status_code_class: Option<u16>,
+}
+
+/// Recover what an endpoint missed
+///
+/// What is dead is sent again, behind the answer and in steps; it is retried like everything else.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/recover", request_body = RecoverIn,
+    responses(
+        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
+        (status = 409, description = "Too much background work is running for the application already."),
+    )
+)]
 pub(super) async fn recover(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, async |call| recovery(call, &body).await, again).await
 }
@@ -93,7 +171,16 @@ async fn recovery(call: &Call, body: &Body) -> Answer {
     begin(call, &endpoint, Kind::Recover, filter).await
 }
 
-/// What the endpoint wants and was never given is sent.
+/// Replay what an endpoint was never given
+///
+/// Messages that it wants by its filters and has no delivery of: from before it was made, or from while it was disabled.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/replay-missing", request_body = ReplayIn,
+    responses(
+        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
+        (status = 409, description = "Too much background work is running for the application already."),
+    )
+)]
 pub(super) async fn replay_missing(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, async |call| replay_of_missing(call, &body).await, again).await
 }
@@ -106,7 +193,16 @@ async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
     begin(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
 }
 
-/// What was sent is sent again. What is pending is on its way anyhow: it is sent at once only if its status is asked for.
+/// Replay what an endpoint was sent
+///
+/// What a filter chooses is sent again. What is pending is on its way anyhow: it is sent at once only if its status is asked for.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", request_body = BulkReplayIn,
+    responses(
+        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
+        (status = 409, description = "Too much background work is running for the application already."),
+    )
+)]
 pub(super) async fn bulk_replay(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, async |call| replay(call, &body).await, again).await
 }
@@ -186,6 +282,11 @@ async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter)
     }
 }
 
+/// Read background work
+#[utoipa::path(
+    get, path = "/background-task/{task_id}",
+    responses((status = 200, description = "How far it has come.", body = TaskOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     let missing = || ApiError::not_found("background task");
     let id: BackgroundId = call.part("id").parse().map_err(|_| missing())?;
@@ -193,15 +294,32 @@ pub(super) async fn read_one(call: Call) -> Answer {
     json(StatusCode::OK, &TaskOut::from(&found))
 }
 
-/// The newest first, unless asked otherwise.
+/// Which background work.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `list` reads it")]
+struct Tasks {
+    #[param(inline)]
+    status: Option<BackgroundStatus>,
+    /// Only work of this kind. Kinds that other servers of the dialect have are known, and find none.
+    task: Option<String>,
+}
+
+/// List background work
+///
+/// The newest first, unless asked otherwise. An application's own token sees its own.
+#[utoipa::path(
+    get, path = "/background-task", params(Paged, Ordered, Tasks),
+    responses((status = 200, description = "A page of it.", body = ListOut<TaskOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<BackgroundId>(Order::Descending, true)?;
-    let stage = match query.text("status").map(Stage::from_word) {
+    let stage = match query.text("status")?.map(Stage::from_word) {
         Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
         known => known.flatten(),
     };
-    let kind = match query.text("task").map(|word| (word, Kind::from_word(word))) {
+    let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
         Some((word, None)) if ELSEWHERE.contains(&word) => {
             let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
             return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from));

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::errors::{ApiError, Item};
-use crate::domain::Invalid;
+use crate::domain::{Invalid, message};
 
 /// How many bytes everything around a message's payload may have.
 const ENVELOPE: usize = 64 * 1024;
@@ -43,6 +43,9 @@ impl FromRequest for Body {
 async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, ApiError> {
     if !says_json(request) {
         return Err(ApiError::not_json());
+    }
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(ApiError::encoded());
     }
     // Twice: a raw payload is written as a JSON string, where quotes, backslashes and ends of lines are two bytes.
     let most = 2 * request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
@@ -88,11 +91,11 @@ impl Body {
     /// The members of the JSON object that the body is.
     ///
     /// # Errors
-    /// 400: no UTF-8, or no JSON. 422: JSON, but not an object.
+    /// 400: no UTF-8, or no JSON. 422: JSON, but not an object. (What is nested too deep is noted, and told by [`Fields::done`].)
     pub fn fields(&self) -> Result<Fields<'_>, ApiError> {
         let text = std::str::from_utf8(&self.0).map_err(|_| ApiError::malformed("the body is not UTF-8"))?;
         match serde_json::from_str::<Members<'_>>(text) {
-            Ok(Members(members)) => Ok(Fields { members, wrong: Vec::new(), within: None }),
+            Ok(Members(members)) => Ok(Fields { wrong: too_deep(&members), members, within: None }),
             Err(error) if error.classify() == Category::Data => {
                 Err(ApiError::refused(vec![Item::whole_body("must be a JSON object")]))
             }
@@ -109,6 +112,13 @@ impl Body {
     pub fn bytes_of(&self, part: &RawValue) -> Bytes {
         self.0.slice_ref(part.get().as_bytes())
     }
+}
+
+/// The members that are nested too deep, whoever reads them or not.
+fn too_deep(members: &[(Cow<'_, str>, &RawValue)]) -> Vec<Item> {
+    let deep = members.iter().filter(|(_, value)| message::too_deep(value.get().as_bytes()));
+    let msg = || format!("must be nested at most {} deep", message::PAYLOAD_DEPTH_LIMIT);
+    deep.map(|(name, _)| Item::body(name, msg())).collect()
 }
 
 /// The members of an object, in their order, borrowed.
@@ -232,10 +242,17 @@ impl<'a> Fields<'a> {
             Field::Set(value) => match read(value.get()) {
                 Ok(value) => Field::Set(value),
                 Err(msg) => {
-                    self.wrong.push(Item::mistyped(name, msg));
+                    self.push(Item::mistyped(name, msg));
                     Field::Absent
                 }
             },
+        }
+    }
+
+    /// Notes what is wrong, unless something is with the same value already.
+    fn push(&mut self, item: Item) {
+        if !self.wrong.iter().any(|one| one.same(&item)) {
+            self.wrong.push(item);
         }
     }
 

@@ -1,22 +1,25 @@
 //! Endpoints over REST: where an application wants its events. Secrets and the endpoint's own headers go in and never come out
 //! here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::Number;
 use url::Url;
+use utoipa::ToSchema;
 
 use super::application::same_uid;
 use super::body::{Body, Field, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
+use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::application::Metadata;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
@@ -24,28 +27,43 @@ use crate::store::endpoints::Updated;
 use crate::store::{EndpointRef, Order};
 
 /// An endpoint, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointOut<'a> {
     id: EndpointId,
     uid: Option<&'a Uid>,
     url: &'a str,
     description: &'a str,
+    /// Nothing is sent while it is; what is pending waits.
     disabled: bool,
+    #[schema(value_type = Option<DisabledReason>)]
     disabled_reason: Option<&'static str>,
+    /// Which event types it wants; `null`: all.
+    #[schema(value_type = Option<schemas::Names>)]
     event_types: Option<&'a [String]>,
+    /// Which channels it listens to; `null`: all messages, whatever their channels.
+    #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<&'a [String]>,
+    /// Messages a second; `null`: no limit.
     throttle_rate: Option<u16>,
+    /// How long one attempt may take; `null`: as the server is set.
     request_timeout_seconds: Option<u64>,
+    /// The waits between attempts in seconds; `null`: as the server is set.
+    #[schema(value_type = Option<Vec<f64>>)]
     retry_schedule: Option<Vec<Number>>,
+    #[schema(value_type = SignatureType)]
     signature_type: &'static str,
     extra_signatures: &'a [ExtraSignature],
+    #[schema(value_type = schemas::Metadata)]
     metadata: &'a Metadata,
     created_at: Time,
     updated_at: Time,
-    /// The old names of `eventTypes` and `throttleRate`, and a number that was always 1.
+    /// The old name of `eventTypes`.
+    #[schema(value_type = Option<schemas::Names>)]
     filter_types: Option<&'a [String]>,
+    /// The old name of `throttleRate`.
     rate_limit: Option<u16>,
+    /// A number that was always 1.
     version: u8,
 }
 
@@ -84,6 +102,84 @@ fn seconds(wait: Duration) -> Option<Number> {
 
 fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
     json(status, &EndpointOut::from(endpoint))
+}
+
+/// What every body about an endpoint may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `fill` reads it")]
+struct EndpointFields {
+    uid: Option<Uid>,
+    description: Option<String>,
+    /// Which event types it wants; `null`: all.
+    #[schema(value_type = Option<schemas::Names>)]
+    event_types: Option<Vec<String>>,
+    /// Which channels it listens to, at most 10; `null`: all messages, whatever their channels.
+    #[schema(value_type = Option<schemas::Channels>)]
+    channels: Option<Vec<String>>,
+    /// Messages a second; `null`: no limit.
+    #[schema(minimum = 1, maximum = 65535)]
+    throttle_rate: Option<u16>,
+    #[schema(value_type = Option<schemas::Metadata>)]
+    metadata: Option<Metadata>,
+    /// Sent with each request, at most 50. The values may be secrets and are not given out.
+    headers: Option<BTreeMap<String, String>>,
+    /// How long one attempt may take; `null`: as the server is set.
+    #[schema(minimum = 1, maximum = 30)]
+    request_timeout_seconds: Option<u64>,
+    /// The waits between attempts in seconds; `null`: as the server is set.
+    #[schema(value_type = Option<Vec<f64>>, max_items = 20)]
+    retry_schedule: Option<Vec<Number>>,
+    extra_signatures: Option<Vec<ExtraSignature>>,
+    /// The old name of `eventTypes`; it counts where that is absent.
+    filter_types: Option<Vec<String>>,
+    /// The old name of `throttleRate`; it counts where that is absent.
+    #[schema(maximum = 65535)]
+    rate_limit: Option<u16>,
+}
+
+/// An endpoint that replaces another.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(super) struct EndpointUpdate {
+    #[schema(value_type = schemas::Url)]
+    url: String,
+    /// Nothing is sent while it is; what is pending waits.
+    disabled: Option<bool>,
+    #[serde(flatten)]
+    fields: EndpointFields,
+}
+
+/// A new endpoint.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(super) struct EndpointIn {
+    #[schema(value_type = schemas::Url)]
+    url: String,
+    /// Nothing is sent while it is; what is pending waits.
+    disabled: Option<bool>,
+    #[serde(flatten)]
+    fields: EndpointFields,
+    signature_type: Option<SignatureType>,
+    /// What deliveries are signed with. It gets one of its own if nothing is said.
+    #[schema(value_type = Option<schemas::SecretText>)]
+    secret: Option<String>,
+}
+
+/// What is to change of an endpoint.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EndpointPatch {
+    #[schema(value_type = schemas::Url, required = false)]
+    url: String,
+    /// Nothing is sent while it is; what is pending waits.
+    #[schema(nullable = false)]
+    disabled: Option<bool>,
+    #[serde(flatten)]
+    fields: EndpointFields,
 }
 
 /// What a body is to: something new, all of something that exists, or parts of it.
@@ -238,6 +334,14 @@ async fn vet(call: &Call, fields: &mut Fields<'_>, url: &str) {
     }
 }
 
+/// Create an endpoint
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint", request_body = EndpointIn,
+    responses(
+        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 409, description = "Another endpoint of the application has this uid."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     let app = call.app().await?.id;
     let act = async |call: &Call| make(call, app, body.fields()?, None).await;
@@ -260,11 +364,21 @@ async fn make(call: &Call, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -
     out(StatusCode::CREATED, &endpoint)
 }
 
+/// Read an endpoint
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}",
+    responses((status = 200, description = "The endpoint.", body = EndpointOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     let app = call.app().await?;
     out(StatusCode::OK, &call.endpoint(app.id).await?)
 }
 
+/// List endpoints
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint", params(Paged, Ordered),
+    responses((status = 200, description = "A page of them.", body = ListOut<EndpointOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let app = call.app().await?;
     let request = call.query().page::<EndpointId>(Order::Ascending, true)?;
@@ -272,7 +386,18 @@ pub(super) async fn list(call: Call) -> Answer {
     json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from))
 }
 
-/// Replaces; makes a new one where the path has a uid that there is not.
+/// Replace an endpoint
+///
+/// Makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and so does what only
+/// Sendoff knows (timeout, schedule, signatures, headers). How it signs stays as it is: the secret changes by rotation.
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,
+    responses(
+        (status = 200, description = "It was replaced.", body = EndpointOut),
+        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 409, description = "Another endpoint of the application has this uid."),
+    )
+)]
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let named = EndpointRef::parse(call.part("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
@@ -283,6 +408,14 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
+/// Change an endpoint
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointPatch,
+    responses(
+        (status = 200, description = "It was changed.", body = EndpointOut),
+        (status = 409, description = "Another endpoint of the application has this uid."),
+    )
+)]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let before = call.endpoint(app.id).await?;
@@ -309,6 +442,10 @@ async fn change(call: &Call, body: &Body, mut before: Endpoint, what: fn(&Endpoi
     Err(ApiError::conflict("the endpoint is being changed by others all the time: try again in a moment"))
 }
 
+/// Delete an endpoint
+///
+/// What was pending for it is not sent any more.
+#[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204, description = "It is gone.")))]
 pub(super) async fn delete(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;

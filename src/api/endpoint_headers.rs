@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use super::call::{Call, json, nothing};
@@ -13,13 +14,42 @@ use crate::domain::Invalid;
 use crate::domain::endpoint::{HeaderChange, Headers, check_headers, sensitive_header};
 
 /// An endpoint's headers, as they are given out.
-#[derive(Serialize)]
-struct HeadersOut<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointHeadersOut)]
+pub(super) struct HeadersOut<'a> {
+    #[schema(value_type = BTreeMap<String, String>)]
     headers: BTreeMap<&'a str, &'a str>,
     /// The names of those whose values are kept back.
     sensitive: Vec<&'a str>,
 }
 
+/// The headers that an endpoint is to have, and no others.
+#[derive(ToSchema)]
+#[schema(example = json!({"headers": {"x-team": "billing"}}))]
+#[expect(dead_code, reason = "for the document alone: `put` reads it")]
+pub(super) struct EndpointHeadersIn {
+    /// At most 50, and 8 KiB in all; none that Sendoff sets itself.
+    headers: BTreeMap<String, String>,
+}
+
+/// What is to change of an endpoint's headers; one of the two must be there.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"headers": {"x-team": "sales", "x-old": null}}))]
+#[expect(dead_code, reason = "for the document alone: `patch` reads it")]
+struct EndpointHeadersPatchIn {
+    /// Those to set; one that is `null` goes.
+    headers: Option<BTreeMap<String, Option<String>>>,
+    /// The names of those that go.
+    delete_headers: Option<Vec<String>>,
+}
+
+/// Read an endpoint's headers
+///
+/// Values that may be secrets are never given out: `sensitive` names their headers.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers",
+    responses((status = 200, description = "What goes out on each request.", body = HeadersOut))
+)]
 pub(super) async fn read(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
@@ -29,7 +59,11 @@ pub(super) async fn read(call: Call) -> Answer {
     json(StatusCode::OK, &HeadersOut { headers: shown.into_iter().collect(), sensitive })
 }
 
-/// These headers and no others.
+/// Replace an endpoint's headers
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
+    responses((status = 204, description = "It has these and no others."))
+)]
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     let mut fields = body.fields()?;
     fields.require("headers");
@@ -38,7 +72,13 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     change(&call, HeaderChange::Replace(headers)).await
 }
 
-/// Sets some headers and takes others away: those that are `null`, and those that `deleteHeaders` names.
+/// Change an endpoint's headers
+///
+/// Sets some and takes others away: those that are `null`, and those that `deleteHeaders` names.
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersPatchIn,
+    responses((status = 204, description = "They were changed."))
+)]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     let mut fields = body.fields()?;
     let delete = fields.list("deleteHeaders").set();

@@ -2,11 +2,13 @@
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::attempt::Status;
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use super::message::{MessageOut, PayloadOut};
+use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::delivery::Standing;
 use crate::domain::{MessageId, Time};
@@ -14,17 +16,43 @@ use crate::store::endpoint_messages::{EndpointMessage, SentFilter};
 use crate::store::{Order, Page};
 
 /// A message, and how its delivery at the endpoint stands.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EndpointMessageOut<'a> {
     #[serde(flatten)]
     message: MessageOut<'a>,
+    #[schema(value_type = schemas::ExpandedStatus)]
     status: u8,
+    #[schema(value_type = schemas::ExpandedStatusText)]
     status_text: &'static str,
+    /// When the next attempt is due, while one is.
     next_attempt: Option<Time>,
 }
 
-/// The newest first. What is in flight counts as pending: 3, "sending", is never given out, and nothing is found under it.
+/// Which of them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `filter` reads it")]
+struct Sent {
+    /// Only those that stand so. What is in flight counts as pending: 3 finds none.
+    #[param(value_type = Option<schemas::ExpandedStatus>)]
+    status: Option<u8>,
+    /// Only those with this tag.
+    tag: Option<String>,
+    /// `false` leaves the payloads out.
+    with_content: Option<bool>,
+    /// `true` tells canceled (4) apart from fail (2).
+    expanded_statuses: Option<bool>,
+}
+
+/// List what an endpoint was sent
+///
+/// The newest first. What is in flight counts as pending: 3, "sending", is never given out. A filtered page may be short, or empty, and
+/// not the last: go on by `iterator` until `done`.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(Paged, Filtered, Sent),
+    responses((status = 200, description = "A page of them.", body = ListOut<EndpointMessageOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
@@ -67,8 +95,8 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiEr
         since: query.time("after")?.map_or(usual.since, |after| after.plus(std::time::Duration::from_micros(1))),
         until: query.time("before")?.unwrap_or(usual.until),
         event_types: query.list("event_types"),
-        channel: query.text("channel").map(str::to_owned),
-        tag: query.text("tag").map(str::to_owned),
+        channel: query.text("channel")?.map(str::to_owned),
+        tag: query.text("tag")?.map(str::to_owned),
         standings,
         status_class: None,
     }))

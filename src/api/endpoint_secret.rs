@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use super::call::{Call, json};
 use super::endpoint::mismatch;
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
+use super::openapi::schemas;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::Secret;
 use crate::domain::{Invalid, Time};
@@ -17,10 +19,26 @@ use crate::domain::{Invalid, Time};
 /// How long the old secret signs along if nothing is said, and at most, in seconds.
 const GRACE: (u64, u64) = (24 * 3_600, 7 * 24 * 3_600);
 
-#[derive(Serialize)]
-struct SecretOut {
+/// What the receiver verifies with.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointSecretOut)]
+pub(super) struct SecretOut {
     /// `whsec_…`, or the public key `whpk_…`.
+    #[schema(example = "whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]
     key: String,
+}
+
+/// How the secret is to change.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"gracePeriodSeconds": 3600}))]
+#[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
+pub(super) struct EndpointSecretRotateIn {
+    /// The new secret; a new one is made if nothing is said.
+    #[schema(value_type = Option<schemas::SecretText>)]
+    key: Option<String>,
+    /// How long the old one signs along.
+    #[schema(minimum = 0, maximum = 604800)]
+    grace_period_seconds: Option<u64>,
 }
 
 fn out(secret: &Secret) -> Answer {
@@ -29,6 +47,11 @@ fn out(secret: &Secret) -> Answer {
     Ok(answer)
 }
 
+/// Read an endpoint's secret
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret",
+    responses((status = 200, description = "What the receiver verifies with.", body = SecretOut))
+)]
 pub(super) async fn read(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
@@ -36,6 +59,13 @@ pub(super) async fn read(call: Call) -> Answer {
     out(&secret.ok_or_else(|| ApiError::not_found("endpoint"))?)
 }
 
+/// Rotate an endpoint's secret
+///
+/// The old one signs along for a day, or as long as `gracePeriodSeconds` says.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
+    responses((status = 200, description = "The new one.", body = SecretOut))
+)]
 pub(super) async fn rotate(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;

@@ -12,6 +12,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 use tracing::{debug, error};
+use utoipa::ToSchema;
 
 use crate::domain::Invalid;
 use crate::store::StoreError;
@@ -44,6 +45,38 @@ pub struct Item {
     msg: String,
     #[serde(rename = "type")]
     kind: &'static str,
+}
+
+/// What was wrong, and what to do.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: `Told::Said`")]
+pub(super) struct HttpErrorOut {
+    /// A word for programs.
+    code: String,
+    /// A sentence for people.
+    detail: String,
+}
+
+/// The values that were refused.
+#[derive(ToSchema)]
+#[schema(as = HTTPValidationError)]
+#[expect(dead_code, reason = "for the document alone: `Told::Refused`")]
+pub(super) struct HttpValidationError {
+    detail: Vec<ValidationErrorItem>,
+}
+
+/// One refused value.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: `Item`")]
+pub(super) struct ValidationErrorItem {
+    /// Where it stood: `body`, `query`, `path` or `header`, and the name in it, unless it is all of the body.
+    #[schema(min_items = 1)]
+    loc: Vec<String>,
+    /// What is wrong and what is expected.
+    msg: String,
+    /// A word for programs.
+    #[schema(example = "value_error")]
+    r#type: String,
 }
 
 impl Item {
@@ -148,6 +181,12 @@ impl ApiError {
     /// 415: something else than JSON.
     pub fn not_json() -> ApiError {
         let detail = "send the body as JSON, with the header content-type: application/json";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 415: compressed, or otherwise encoded.
+    pub fn encoded() -> ApiError {
+        let detail = "send the body as it is, without a content-encoding";
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
@@ -282,7 +321,8 @@ impl From<StoreError> for ApiError {
 
 /// The answer to a path that is none of ours.
 pub async fn no_route(request: HttpRequest) -> Answer {
-    let detail = format!("there is nothing at {} {}", request.method(), request.path());
+    let path: String = request.path().chars().take(256).collect();
+    let detail = format!("there is nothing at {} {path}", request.method());
     Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", detail))
 }
 

@@ -4,29 +4,35 @@
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::body::{Body, Field, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
+use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
-use crate::domain::Time;
-use crate::domain::event_type::{EventType, EventTypeSpec};
+use crate::domain::event_type::{EVENT_TYPE_NAME_LIMIT, EventType, EventTypeSpec};
+use crate::domain::{Time, ids};
 use crate::store::applications::Put;
 use crate::store::{Order, Page, PageRequest};
 
 /// An event type, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventTypeOut<'a> {
     name: &'a str,
     description: &'a str,
+    /// No longer offered; what is sent under it is still delivered.
     archived: bool,
     deprecated: bool,
+    /// Offered only to those who have one of these flags.
     feature_flags: &'a [String],
     /// The old form of `featureFlags`: the first of them.
     feature_flag: Option<&'a String>,
     group_name: Option<&'a str>,
+    /// A JSON Schema for each version; `null` also in lists that leave it out.
+    #[schema(value_type = Option<schemas::JsonObject>)]
     schemas: Option<&'a Map<String, Value>>,
     created_at: Time,
     updated_at: Time,
@@ -52,6 +58,62 @@ impl<'a> From<&'a EventType> for EventTypeOut<'a> {
 
 fn out(status: StatusCode, event_type: &EventType) -> Answer {
     json(status, &EventTypeOut::from(event_type))
+}
+
+/// What every body about an event type may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeFields {
+    /// Offered only to those who have one of these flags.
+    #[schema(value_type = Option<schemas::Flags>)]
+    feature_flags: Option<Vec<String>>,
+    /// The old form of `featureFlags`: one flag. It counts where that is absent.
+    feature_flag: Option<String>,
+    #[schema(value_type = Option<schemas::Name>)]
+    group_name: Option<String>,
+    /// A JSON Schema for each version.
+    #[schema(value_type = Option<schemas::JsonObject>)]
+    schemas: Option<Map<String, Value>>,
+}
+
+/// An event type that replaces another.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"description": "An invoice was paid in full."}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeUpdate {
+    description: String,
+    /// No longer offered; what is sent under it is still delivered.
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    #[serde(flatten)]
+    fields: EventTypeFields,
+}
+
+/// A new event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"name": "invoice.paid", "description": "An invoice was paid in full."}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeIn {
+    #[schema(value_type = schemas::Name)]
+    name: String,
+    #[serde(flatten)]
+    rest: EventTypeUpdate,
+}
+
+/// What is to change of an event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"deprecated": true}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypePatch {
+    description: Option<String>,
+    /// No longer offered; what is sent under it is still delivered.
+    #[schema(nullable = false)]
+    archived: Option<bool>,
+    #[schema(nullable = false)]
+    deprecated: Option<bool>,
+    #[serde(flatten)]
+    fields: EventTypeFields,
 }
 
 /// Makes of `base` what the body says; `whole` bodies must describe it.
@@ -89,11 +151,29 @@ pub(super) fn offered(call: &Call, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || (!spec.archived && granted())
 }
 
+/// The name in the path.
+///
+/// # Errors
+/// 404: no event type can have such a name.
+fn named(call: &Call) -> Result<&str, ApiError> {
+    let name = call.part("event_type");
+    ids::name("event_type", name, EVENT_TYPE_NAME_LIMIT).map_err(|_| ApiError::not_found("event type"))?;
+    Ok(name)
+}
+
 async fn find(call: &Call) -> Result<EventType, ApiError> {
-    let found = call.store().event_type(&call.tenant, call.part("event_type")).await?;
+    let found = call.store().event_type(&call.tenant, named(call)?).await?;
     found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
 }
 
+/// Create an event type
+#[utoipa::path(
+    post, path = "/event-type", request_body = EventTypeIn,
+    responses(
+        (status = 201, description = "It was made.", body = EventTypeOut),
+        (status = 409, description = "There is one of this name."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let act = async |call: &Call| {
@@ -107,11 +187,27 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, act, again).await
 }
 
+/// Read an event type
+#[utoipa::path(
+    get, path = "/event-type/{event_type_name}",
+    responses((status = 200, description = "The event type.", body = EventTypeOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     out(StatusCode::OK, &find(&call).await?)
 }
 
+/// List event types
+///
 /// Schemas are long: they are in the list only `with_content`.
+#[utoipa::path(
+    get, path = "/event-type",
+    params(
+        Paged, Ordered,
+        ("include_archived" = Option<bool>, Query, description = "Those that are archived, too."),
+        ("with_content" = Option<bool>, Query, description = "`true` gives their schemas along."),
+    ),
+    responses((status = 200, description = "A page of them.", body = ListOut<EventTypeOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<String>(Order::Ascending, true)?;
@@ -152,7 +248,16 @@ async fn offered_page(call: &Call, archived: bool, request: &PageRequest<String>
     Ok(Page { data, more: over > 0 })
 }
 
-/// Replaces, or makes a new one of the path's name.
+/// Replace an event type
+///
+/// Makes a new one of the path's name if there is none.
+#[utoipa::path(
+    put, path = "/event-type/{event_type_name}", request_body = EventTypeUpdate,
+    responses(
+        (status = 200, description = "It was replaced.", body = EventTypeOut),
+        (status = 201, description = "It was made.", body = EventTypeOut),
+    )
+)]
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let base = EventTypeSpec { name: call.part("event_type").to_owned(), ..EventTypeSpec::default() };
@@ -163,6 +268,11 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
+/// Change an event type
+#[utoipa::path(
+    patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
+    responses((status = 200, description = "It was changed.", body = EventTypeOut))
+)]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let before = find(&call).await?;
@@ -172,10 +282,16 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
     out(StatusCode::OK, &event_type)
 }
 
+/// Archive or delete an event type
+#[utoipa::path(
+    delete, path = "/event-type/{event_type_name}",
+    params(("expunge" = Option<bool>, Query, description = "Delete it for good, in place of archiving it.")),
+    responses((status = 204, description = "It is archived, or gone."))
+)]
 pub(super) async fn delete(call: Call) -> Answer {
     call.for_the_organization()?;
     let expunge = call.query().flag("expunge", false)?;
-    match call.store().delete_event_type(&call.tenant, call.part("event_type"), expunge, call.now).await? {
+    match call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await? {
         true => nothing(),
         false => Err(ApiError::not_found("event type")),
     }

@@ -4,6 +4,7 @@
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use super::call::{Call, json};
@@ -12,13 +13,34 @@ use super::errors::{Answer, ApiError};
 use super::event_type::offered;
 use super::message::{MessageOut, PayloadOut, accepted};
 use super::once::{Look, once};
+use super::openapi::schemas;
 use crate::domain::example::example;
 use crate::domain::message::MessageSpec;
 use crate::domain::{Invalid, event_type::EventType};
 use crate::store::AppRef;
 use crate::store::accept::AcceptItem;
 
-/// Goes to that endpoint alone, whatever its filters say.
+/// Of which event type the example is to be.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"eventType": "invoice.paid"}))]
+#[expect(dead_code, reason = "for the document alone: `make` reads it")]
+struct EventExampleIn {
+    #[schema(value_type = schemas::Name)]
+    event_type: String,
+    /// Which of the schema's `examples`, counted from 0.
+    example_index: Option<u32>,
+}
+
+/// Send an example
+///
+/// The example of the event type's schema, as a real, signed message. It goes to this endpoint alone, whatever its filters say.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/send-example", request_body = EventExampleIn,
+    responses(
+        (status = 202, description = "It is on its way.", body = MessageOut),
+        (status = 409, description = "The endpoint was disabled or deleted at this moment."),
+    )
+)]
 pub(super) async fn send(call: Call, body: Body) -> Answer {
     let act = async |call: &Call| make(call, &body).await;
     once(call, body.bytes(), Look::First, act, async |call, made| accepted(call, made, true).await).await

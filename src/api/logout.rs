@@ -10,7 +10,13 @@ use crate::domain::Time;
 /// How long a revoked token is remembered beyond its end: another process's clock may be behind.
 const MARGIN: Duration = Duration::from_secs(10 * 60);
 
-/// A token without an end is refused for good.
+/// Log out
+///
+/// The token that is shown is refused from then on; one without an end, for good. An API key is not logged out but revoked.
+#[utoipa::path(
+    post, path = "/auth/logout",
+    responses((status = 204, description = "The token is good no more."))
+)]
 pub(super) async fn log_out(call: Call) -> Answer {
     match &call.caller.shown {
         Shown::Token { hash, expires } => {

@@ -10,12 +10,14 @@ use actix_web::http::StatusCode;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::application;
 use super::body::{Body, Field, Fields};
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
+use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::application::ApplicationSpec;
 use crate::domain::message::{Message, MessageSpec, TAG_LIMIT};
@@ -25,18 +27,73 @@ use crate::store::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
 
 /// A message, as it is given out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MessageOut<'a> {
     id: MessageId,
     event_id: Option<&'a Uid>,
     event_type: &'a str,
+    /// As it was written; `{}` for those who did not want it.
+    #[schema(value_type = schemas::JsonObject)]
     payload: PayloadOut<'a>,
+    #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<&'a [String]>,
+    #[schema(value_type = Option<schemas::Tags>)]
     tags: Option<&'a [String]>,
+    /// When it was accepted.
     timestamp: Time,
+    /// When it happened, if its sender said so; else when it was accepted.
     occurred_at: Time,
+    /// Not sent before then, if that was asked for.
     deliver_at: Option<Time>,
+}
+
+/// An event that is to be sent.
+#[derive(ToSchema)]
+#[schema(
+    rename_all = "camelCase",
+    example = json!({"eventType": "invoice.paid", "eventId": "evt-1", "payload": {"invoice": "in_17", "amount": 4200}})
+)]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+#[schema(as = MessageIn)]
+struct MessageToSend {
+    #[schema(value_type = schemas::Name)]
+    event_type: String,
+    /// The sender's own id of the event, unique in its application: it makes a repeat harmless.
+    event_id: Option<Uid>,
+    /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
+    #[schema(value_type = schemas::JsonObject)]
+    payload: Box<RawValue>,
+    /// At most 5. It goes to the endpoints that listen to one of them, and to those that listen to everything.
+    #[schema(value_type = Option<schemas::Channels>, max_items = 5)]
+    channels: Option<Vec<String>>,
+    /// When it happened.
+    occurred_at: Option<Time>,
+    /// Labels that lists can be filtered by: at most 5. They change nothing of where it goes.
+    #[schema(value_type = Option<schemas::Tags>)]
+    tags: Option<Vec<String>>,
+    /// Not to be sent before then: at most 30 days ahead. A time in the past means at once.
+    deliver_at: Option<Time>,
+    /// For how many days the payload is kept, if not as long as the message.
+    #[schema(minimum = 5, maximum = 90)]
+    payload_retention_period: Option<u16>,
+    /// The same in hours; give one of the two.
+    #[schema(minimum = 1, maximum = 2160)]
+    payload_retention_hours: Option<u16>,
+    /// Makes the application, if the path names a uid that there is not.
+    application: Option<application::ApplicationIn>,
+    transformations_params: Option<TransformationsParams>,
+}
+
+/// A body that need not be JSON.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"rawPayload": "<a/>", "headers": {"content-type": "text/xml"}}))]
+#[expect(dead_code, reason = "for the document alone: `Raw::read` reads it")]
+struct TransformationsParams {
+    /// These bytes are signed and sent in place of `payload`, which is then shown as `{}`.
+    raw_payload: Option<String>,
+    /// `content-type`, and nothing else; `application/json` if nothing is said.
+    headers: Option<BTreeMap<String, String>>,
 }
 
 /// The payload as it was written, or `{}`: for those who did not want it, in place of a raw one, and where the content is gone.
@@ -185,7 +242,17 @@ impl Raw {
     }
 }
 
-/// Accepts a message: answered once it is stored, and never before.
+/// Send a message
+///
+/// Answered once it is stored, and never before. Then it goes to every endpoint of the application that wants it.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg", request_body = MessageToSend,
+    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out of the answer.")),
+    responses(
+        (status = 202, description = "It was accepted.", body = MessageOut),
+        (status = 409, description = "The application has a message of this `eventId` already."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let app = call.app_ref()?;
@@ -221,6 +288,12 @@ pub(super) async fn accepted(call: &Call, made: &str, with_content: bool) -> Ans
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)?))
 }
 
+/// Read a message
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}",
+    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out.")),
+    responses((status = 200, description = "The message.", body = MessageOut))
+)]
 pub(super) async fn read_one(call: Call) -> Answer {
     let wanted = call.query().flag("with_content", true)?;
     let app = call.app().await?;
@@ -228,6 +301,14 @@ pub(super) async fn read_one(call: Call) -> Answer {
     json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)?))
 }
 
+/// List messages
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg",
+    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` leaves the payloads out.")),
+    responses((status = 200, description = "A page of them.", body = ListOut<MessageOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
@@ -243,8 +324,14 @@ pub(super) async fn list(call: Call) -> Answer {
     json(StatusCode::OK, &list.whole()?)
 }
 
-/// Deletes the payload; what of it still waits to be sent is not sent any more. Not for an application's own token: what was sent is the
-/// team's to delete.
+/// Delete a message's content
+///
+/// The payload goes; the message stays, and is shown with `{}`. What of it still waits to be sent is dead. Not for an application's own
+/// token: it is the team's to delete.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/content",
+    responses((status = 204, description = "There is no content any more."))
+)]
 pub(super) async fn delete_content(call: Call) -> Answer {
     call.for_the_organization()?;
     let app = call.app().await?;
@@ -258,7 +345,7 @@ pub(super) async fn delete_content(call: Call) -> Answer {
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
     Ok(MessageFilter {
         event_types: query.list("event_types"),
-        channel: query.text("channel").map(str::to_owned),
+        channel: query.text("channel")?.map(str::to_owned),
         tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,

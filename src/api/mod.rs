@@ -4,6 +4,7 @@
 //!
 //! * [`routes`] – the table of all paths, below, on one screen.
 //! * [`at`] – one line of it: a path and its methods.
+//! * [`openapi`] – the OpenAPI document, made of that table and of what stands above the handlers.
 //! * [`call::Call`] – a request by somebody who may make it.
 //! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
 //!   [`rights`] is the table of who may do what.
@@ -34,6 +35,7 @@ mod jws;
 mod logout;
 mod message;
 mod once;
+pub mod openapi;
 mod operational;
 mod portal_access;
 pub mod probes;
@@ -48,7 +50,7 @@ use url::Url;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use at::at;
+use at::{Table, at, op};
 use call::Call;
 use callers::Callers;
 use errors::{Answer, ApiError};
@@ -64,88 +66,96 @@ pub struct ApiState {
     pub clock: Clock,
 }
 
-/// Mounts everything under `/api/v1`; the rest of `/api` is a 404 in JSON. The busiest path stands first: paths are tried in turn.
+/// Mounts everything under `/api/v1`; the rest of `/api` is a 404 in JSON.
 pub fn routes(config: &mut ServiceConfig) {
-    let v1 = web::scope("/api/v1")
-        .service(at("/app/{app}/msg").post(message::create).get(message::list))
-        .service(at("/health").get(healthy))
-        .service(at("/health/ping").get(healthy))
-        .service(at("/app").get(application::list).post(application::create))
-        .service(
-            at("/app/{app}")
-                .get(application::read_one)
-                .put(application::put)
-                .patch(application::patch)
-                .delete(application::delete),
-        )
-        .service(at("/app/{app}/endpoint").get(endpoint::list).post(endpoint::create))
-        .service(
-            at("/app/{app}/endpoint/{endpoint}")
-                .get(endpoint::read_one)
-                .put(endpoint::put)
-                .patch(endpoint::patch)
-                .delete(endpoint::delete),
-        )
-        .service(at("/app/{app}/endpoint/{endpoint}/secret").get(endpoint_secret::read))
-        .service(at("/app/{app}/endpoint/{endpoint}/secret/rotate").post(endpoint_secret::rotate))
-        .service(
-            at("/app/{app}/endpoint/{endpoint}/headers")
-                .get(endpoint_headers::read)
-                .put(endpoint_headers::put)
-                .patch(endpoint_headers::patch),
-        )
-        .service(at("/app/{app}/endpoint/{endpoint}/msg").get(endpoint_message::list))
-        .service(at("/app/{app}/endpoint/{endpoint}/send-example").post(example::send))
-        .service(at("/app/{app}/endpoint/{endpoint}/stats").get(stats::of_endpoint))
-        .service(at("/app/{app}/endpoint/{endpoint}/attempt-stats").get(stats::attempts_of_endpoint))
-        .service(at("/app/{app}/stats/attempts").get(stats::attempts_of_application))
-        .service(at("/app/{app}/endpoint/{endpoint}/recover").post(background::recover))
-        .service(at("/app/{app}/endpoint/{endpoint}/replay-missing").post(background::replay_missing))
-        .service(at("/app/{app}/endpoint/{endpoint}/bulk-replay").post(background::bulk_replay))
-        .service(at("/background-task").get(background::list))
-        .service(at("/background-task/{id}").get(background::read_one))
-        // Before the path of a message, which would take it for an event id.
-        .service(at("/app/{app}/msg/expunge-all-contents").post(not_yet))
-        .service(at("/app/{app}/msg/{msg}").get(message::read_one))
-        .service(at("/app/{app}/msg/{msg}/content").delete(message::delete_content))
-        .service(at("/app/{app}/msg/{msg}/endpoint").get(attempt::endpoints_of))
-        .service(at("/app/{app}/msg/{msg}/endpoint/{endpoint}/resend").post(attempt::resend))
-        .service(at("/app/{app}/msg/{msg}/attempt/{attempt}").get(attempt::read_one))
-        .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(attempt::delete_content))
-        .service(at("/app/{app}/attempt/msg/{msg}").get(attempt::of_message))
-        .service(at("/app/{app}/attempt/endpoint/{endpoint}").get(attempt::of_endpoint))
-        .service(at("/event-type").get(event_type::list).post(event_type::create))
-        .service(
-            at("/event-type/{event_type}")
-                .get(event_type::read_one)
-                .put(event_type::put)
-                .patch(event_type::patch)
-                .delete(event_type::delete),
-        )
-        .service(at("/operational-webhook/endpoint").get(operational::list).post(operational::create))
-        .service(
-            at("/operational-webhook/endpoint/{endpoint}")
-                .get(endpoint::read_one)
-                .put(operational::put)
-                .delete(endpoint::delete),
-        )
-        .service(at("/operational-webhook/endpoint/{endpoint}/secret").get(endpoint_secret::read))
-        .service(at("/operational-webhook/endpoint/{endpoint}/secret/rotate").post(endpoint_secret::rotate))
-        .service(
-            at("/operational-webhook/endpoint/{endpoint}/headers")
-                .get(endpoint_headers::read)
-                .put(endpoint_headers::put),
-        )
-        .service(at("/auth/app-portal-access/{app}").post(portal_access::create))
-        .service(at("/auth/logout").post(logout::log_out))
-        .configure(later)
-        .default_service(web::to(errors::no_route));
+    let v1 = table().mount(web::scope(openapi::BASE)).default_service(web::to(errors::no_route));
     config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route)));
 }
 
+/// The route table, in the order in which paths are tried: the busiest stands first. With `op!` a handler's description goes along
+/// ([`openapi`] tells how to write one).
+fn table() -> Table {
+    let mut table = Table::default();
+    table
+        .service(at("/app/{app}/msg").post(op!(message::create)).get(op!(message::list)))
+        .service(at("/health").get(op!(healthy)))
+        .service(at("/health/ping").get(op!(ping)))
+        .service(at("/openapi.json").get(op!(openapi::serve)))
+        .service(at("/app").get(op!(application::list)).post(op!(application::create)))
+        .service(
+            at("/app/{app}")
+                .get(op!(application::read_one))
+                .put(op!(application::put))
+                .patch(op!(application::patch))
+                .delete(op!(application::delete)),
+        )
+        .service(at("/app/{app}/endpoint").get(op!(endpoint::list)).post(op!(endpoint::create)))
+        .service(
+            at("/app/{app}/endpoint/{endpoint}")
+                .get(op!(endpoint::read_one))
+                .put(op!(endpoint::put))
+                .patch(op!(endpoint::patch))
+                .delete(op!(endpoint::delete)),
+        )
+        .service(at("/app/{app}/endpoint/{endpoint}/secret").get(op!(endpoint_secret::read)))
+        .service(at("/app/{app}/endpoint/{endpoint}/secret/rotate").post(op!(endpoint_secret::rotate)))
+        .service(
+            at("/app/{app}/endpoint/{endpoint}/headers")
+                .get(op!(endpoint_headers::read))
+                .put(op!(endpoint_headers::put))
+                .patch(op!(endpoint_headers::patch)),
+        )
+        .service(at("/app/{app}/endpoint/{endpoint}/msg").get(op!(endpoint_message::list)))
+        .service(at("/app/{app}/endpoint/{endpoint}/send-example").post(op!(example::send)))
+        .service(at("/app/{app}/endpoint/{endpoint}/stats").get(op!(stats::of_endpoint)))
+        .service(at("/app/{app}/endpoint/{endpoint}/attempt-stats").get(op!(stats::attempts_of_endpoint)))
+        .service(at("/app/{app}/stats/attempts").get(op!(stats::attempts_of_application)))
+        .service(at("/app/{app}/endpoint/{endpoint}/recover").post(op!(background::recover)))
+        .service(at("/app/{app}/endpoint/{endpoint}/replay-missing").post(op!(background::replay_missing)))
+        .service(at("/app/{app}/endpoint/{endpoint}/bulk-replay").post(op!(background::bulk_replay)))
+        .service(at("/background-task").get(op!(background::list)))
+        .service(at("/background-task/{id}").get(op!(background::read_one)))
+        // Before the path of a message, which would take it for an event id.
+        .service(at("/app/{app}/msg/expunge-all-contents").post(not_yet))
+        .service(at("/app/{app}/msg/{msg}").get(op!(message::read_one)))
+        .service(at("/app/{app}/msg/{msg}/content").delete(op!(message::delete_content)))
+        .service(at("/app/{app}/msg/{msg}/endpoint").get(op!(attempt::endpoints_of)))
+        .service(at("/app/{app}/msg/{msg}/endpoint/{endpoint}/resend").post(op!(attempt::resend)))
+        .service(at("/app/{app}/msg/{msg}/attempt/{attempt}").get(op!(attempt::read_one)))
+        .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(op!(attempt::delete_content)))
+        .service(at("/app/{app}/attempt/msg/{msg}").get(op!(attempt::of_message)))
+        .service(at("/app/{app}/attempt/endpoint/{endpoint}").get(op!(attempt::of_endpoint)))
+        .service(at("/event-type").get(op!(event_type::list)).post(op!(event_type::create)))
+        .service(
+            at("/event-type/{event_type}")
+                .get(op!(event_type::read_one))
+                .put(op!(event_type::put))
+                .patch(op!(event_type::patch))
+                .delete(op!(event_type::delete)),
+        )
+        .service(at("/operational-webhook/endpoint").get(op!(operational::list)).post(op!(operational::create)))
+        .service(
+            at("/operational-webhook/endpoint/{endpoint}")
+                .get(op!(operational::read_one))
+                .put(op!(operational::put))
+                .delete(op!(operational::delete)),
+        )
+        .service(at("/operational-webhook/endpoint/{endpoint}/secret").get(op!(operational::read_secret)))
+        .service(at("/operational-webhook/endpoint/{endpoint}/secret/rotate").post(op!(operational::rotate_secret)))
+        .service(
+            at("/operational-webhook/endpoint/{endpoint}/headers")
+                .get(op!(operational::read_headers))
+                .put(op!(operational::put_headers)),
+        )
+        .service(at("/auth/app-portal-access/{app}").post(op!(portal_access::create)))
+        .service(at("/auth/logout").post(op!(logout::log_out)));
+    later(&mut table);
+    table
+}
+
 /// Paths that the dialect has and a later release answers.
-fn later(config: &mut ServiceConfig) {
-    config
+fn later(table: &mut Table) {
+    table
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_yet))
         .service(at("/app/{app}/msg/precheck/active").post(not_yet))
@@ -160,6 +170,14 @@ async fn not_yet(_: Call) -> Answer {
     Err(ApiError::not_implemented())
 }
 
+/// Ask whether the server answers
+#[utoipa::path(get, path = "/health", security(()), responses((status = 204, description = "It does.")))]
 async fn healthy() -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}
+
+/// Ask whether the server answers, under its other name
+#[utoipa::path(get, path = "/health/ping", security(()), responses((status = 204, description = "It does.")))]
+async fn ping() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }

@@ -8,13 +8,21 @@ use actix_web::http::StatusCode;
 
 use super::body::Body;
 use super::call::{Call, json};
-use super::endpoint;
+use super::endpoint::{self, EndpointIn, EndpointOut, EndpointUpdate};
+use super::endpoint_headers::{self, EndpointHeadersIn, HeadersOut};
+use super::endpoint_secret::{self, EndpointSecretRotateIn, SecretOut};
 use super::errors::Answer;
+use super::openapi::schemas::{Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::EndpointId;
 use crate::domain::endpoint::Endpoint;
 use crate::store::{EndpointRef, Order, Page};
 
+/// List operational endpoints
+#[utoipa::path(
+    get, path = "/operational-webhook/endpoint", params(Paged, Ordered),
+    responses((status = 200, description = "A page of them.", body = ListOut<EndpointOut>))
+)]
 pub(super) async fn list(call: Call) -> Answer {
     call.for_the_organization()?;
     if call.store().operational_application(&call.tenant).await?.is_some() {
@@ -25,17 +33,96 @@ pub(super) async fn list(call: Call) -> Answer {
     json(StatusCode::OK, &ListOut::of(&nothing, &request, |endpoint| endpoint.id, |endpoint| endpoint.id))
 }
 
+/// Create an operational endpoint
+///
+/// `eventTypes` are those of operational events: `endpoint.created`, `endpoint.updated`, `endpoint.deleted`, `endpoint.disabled`,
+/// `message.attempt.exhausted`, `message.attempt.failing`, `message.attempt.recovered`. Channels are the ids and uids of applications.
+#[utoipa::path(
+    post, path = "/operational-webhook/endpoint", request_body = EndpointIn,
+    responses(
+        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 409, description = "Another operational endpoint has this uid."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     call.store().make_operational_application(&call.tenant, call.now).await?;
     endpoint::create(call, body).await
 }
 
-/// Replaces; makes a new one where the path has a uid that there is not.
+/// Read an operational endpoint
+#[utoipa::path(
+    get, path = "/operational-webhook/endpoint/{endpoint_id}",
+    responses((status = 200, description = "The endpoint.", body = EndpointOut))
+)]
+pub(super) async fn read_one(call: Call) -> Answer {
+    endpoint::read_one(call).await
+}
+
+/// Replace an operational endpoint
+///
+/// Makes a new one where the path has a uid that there is not.
+#[utoipa::path(
+    put, path = "/operational-webhook/endpoint/{endpoint_id}", request_body = EndpointUpdate,
+    responses(
+        (status = 200, description = "It was replaced.", body = EndpointOut),
+        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 409, description = "Another operational endpoint has this uid."),
+    )
+)]
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     if matches!(EndpointRef::parse(call.part("endpoint")), Ok(EndpointRef::Uid(_))) {
         call.store().make_operational_application(&call.tenant, call.now).await?;
     }
     endpoint::put(call, body).await
+}
+
+/// Delete an operational endpoint
+#[utoipa::path(
+    delete, path = "/operational-webhook/endpoint/{endpoint_id}",
+    responses((status = 204, description = "It is gone."))
+)]
+pub(super) async fn delete(call: Call) -> Answer {
+    endpoint::delete(call).await
+}
+
+/// Read an operational endpoint's secret
+#[utoipa::path(
+    get, path = "/operational-webhook/endpoint/{endpoint_id}/secret",
+    responses((status = 200, description = "What the receiver verifies with.", body = SecretOut))
+)]
+pub(super) async fn read_secret(call: Call) -> Answer {
+    endpoint_secret::read(call).await
+}
+
+/// Rotate an operational endpoint's secret
+///
+/// The old one signs along for a day, or as long as `gracePeriodSeconds` says.
+#[utoipa::path(
+    post, path = "/operational-webhook/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
+    responses((status = 200, description = "The new one.", body = SecretOut))
+)]
+pub(super) async fn rotate_secret(call: Call, body: Body) -> Answer {
+    endpoint_secret::rotate(call, body).await
+}
+
+/// Read an operational endpoint's headers
+///
+/// Values that may be secrets are never given out: `sensitive` names their headers.
+#[utoipa::path(
+    get, path = "/operational-webhook/endpoint/{endpoint_id}/headers",
+    responses((status = 200, description = "What goes out on each request.", body = HeadersOut))
+)]
+pub(super) async fn read_headers(call: Call) -> Answer {
+    endpoint_headers::read(call).await
+}
+
+/// Replace an operational endpoint's headers
+#[utoipa::path(
+    put, path = "/operational-webhook/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
+    responses((status = 204, description = "It has these and no others."))
+)]
+pub(super) async fn put_headers(call: Call, body: Body) -> Answer {
+    endpoint_headers::put(call, body).await
 }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::application;
 use super::body::{Body, Fields};
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
+use super::openapi::schemas;
 use crate::domain::portal::{Capability, PortalLink, PortalOptions};
 use crate::domain::{Invalid, Time, key};
 use crate::store::AppRef;
@@ -19,10 +21,35 @@ const EXPIRY: (u64, u64, u64) = (7 * 24 * 3_600, 3_600, 7 * 24 * 3_600);
 /// How long the link can be used.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
-#[derive(Serialize)]
+/// A customer's way in.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AppPortalAccessOut)]
 struct AccessOut {
+    /// A token for the one application.
     token: String,
+    /// A link into the portal that is good once, within 15 minutes.
     url: String,
+}
+
+/// What the customer may do, and for how long.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"expiry": 3600, "readOnly": true}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct AppPortalAccessIn {
+    /// For how many seconds the token is good; 7 days if nothing is said.
+    #[schema(minimum = 3600, maximum = 604800)]
+    expiry: Option<u32>,
+    /// The customer may look, and change nothing.
+    read_only: Option<bool>,
+    /// What the customer may do; everything if nothing is said.
+    capabilities: Option<Vec<Capability>>,
+    /// A name of the team's own for this visit.
+    session_id: Option<String>,
+    /// Event types that need these flags are shown too.
+    #[schema(value_type = Option<schemas::Flags>)]
+    feature_flags: Option<Vec<String>>,
+    /// Makes the application, if the path names a uid that there is not.
+    application: Option<application::ApplicationIn>,
 }
 
 /// What the body says, and the application that it describes.
@@ -54,7 +81,17 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
     serde_json::from_str(text).map_err(|_| known())
 }
 
-/// Again under the same key it gives the same rights anew: what was given out is kept nowhere.
+/// Let a customer in
+///
+/// A token for the application, and a link into the portal. Again under the same `idempotency-key` the same rights are given anew: what was
+/// given out is kept nowhere.
+#[utoipa::path(
+    post, path = "/auth/app-portal-access/{app_id}", request_body = AppPortalAccessIn,
+    responses(
+        (status = 200, description = "The way in.", body = AccessOut),
+        (status = 501, description = "This server only verifies tokens, by a public key, and cannot make any."),
+    )
+)]
 pub(super) async fn create(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let act = async |call: &Call| give(call, &body).await;

@@ -10,13 +10,47 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::Uri;
 use serde::Serialize;
 use url::form_urlencoded;
+use utoipa::ToSchema;
 
 use super::errors::ApiError;
 use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, ids};
 use crate::store::{Order, Page, PageRequest, Scanned};
+
+/// Whether the URL can be read at all. What PostgreSQL cannot hold as text (NUL) is turned away here too: nothing has such a name.
+///
+/// # Errors
+/// 400: an escape that is none, or that makes no UTF-8, or a NUL.
+pub(super) fn legible(uri: &Uri) -> Result<(), ApiError> {
+    for (place, text) in [("path", uri.path()), ("query", uri.query().unwrap_or_default())] {
+        let wrong = match unescaped(text).as_deref().map(std::str::from_utf8) {
+            None => "has a % without two hexadecimal digits after it",
+            Some(Err(_)) => "is not UTF-8",
+            Some(Ok(text)) if text.contains('\0') => "contains the character U+0000",
+            Some(Ok(_)) => continue,
+        };
+        return Err(ApiError::malformed(format!("the {place} of the URL {wrong}")));
+    }
+    Ok(())
+}
+
+/// The bytes that `text` stands for; `None` if it has an escape that is none.
+fn unescaped(text: &str) -> Option<Cow<'_, [u8]>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text.as_bytes()));
+    }
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
+        bytes.extend(hex::decode(digits).ok()?);
+        bytes.extend(rest);
+    }
+    Some(Cow::Owned(bytes))
+}
 
 /// How many items a page has if nothing is said, and at most.
 const LIMIT: (usize, usize) = (50, 250);
@@ -29,9 +63,24 @@ impl<'a> Query<'a> {
         Query(form_urlencoded::parse(query.as_bytes()).collect())
     }
 
-    /// A parameter; given several times, the last one. An empty one counts as absent.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    /// A parameter as it is given.
+    ///
+    /// # Errors
+    /// 422: it is given more than once, so that nobody can say which one counts.
+    fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(ApiError::query(name, "must not be given more than once")),
+        }
+    }
+
+    /// A text; an empty one counts as absent.
+    ///
+    /// # Errors
+    /// 422: it is given more than once.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        Ok(self.one(name)?.filter(|value| !value.is_empty()))
     }
 
     /// All values of a list.
@@ -45,7 +94,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: something else.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
-        match self.text(name) {
+        match self.one(name)? {
             None => Ok(default),
             Some("true" | "1") => Ok(true),
             Some("false" | "0") => Ok(false),
@@ -58,7 +107,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: nothing can have such a name.
     pub fn name(&self, name: &str, most: usize) -> Result<Option<String>, ApiError> {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.text(name)? else { return Ok(None) };
         ids::name(name, text, most).map_err(|wrong| ApiError::query(name, wrong.reason))?;
         Ok(Some(text.to_owned()))
     }
@@ -68,7 +117,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: no RFC 3339.
     pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
-        let time = self.text(name).map(Time::parse).transpose();
+        let time = self.one(name)?.map(Time::parse).transpose();
         time.map_err(|error| ApiError::query(name, error.to_string()))
     }
 
@@ -77,7 +126,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: another one, or none.
     pub fn one_of(&self, name: &str, known: &[i32]) -> Result<Option<i32>, ApiError> {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.one(name)? else { return Ok(None) };
         match text.parse::<i32>().ok().filter(|number| known.contains(number)) {
             Some(number) => Ok(Some(number)),
             None => {
@@ -92,7 +141,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// 422: it is there, and not `harmless`.
     pub fn unsupported(&self, name: &str, harmless: &str) -> Result<(), ApiError> {
-        match self.text(name) {
+        match self.text(name)? {
             Some(value) if value != harmless => Err(ApiError::query(name, "is not supported yet: leave it out")),
             _ => Ok(()),
         }
@@ -104,18 +153,18 @@ impl<'a> Query<'a> {
     /// 422: a limit beyond 1–250, an order that is none, an iterator that is no key of this list.
     pub fn page<K: Listed>(&self, order: Order, may_choose: bool) -> Result<PageRequest<K>, ApiError> {
         let (usual, most) = LIMIT;
-        let limit = match self.text("limit").map(str::parse::<usize>) {
+        let limit = match self.one("limit")?.map(str::parse::<usize>) {
             None => usual,
             Some(Ok(limit)) if (1..=most).contains(&limit) => limit,
             Some(_) => return Err(ApiError::query("limit", format!("must be 1 to {most}"))),
         };
-        let order = match self.text("order").filter(|_| may_choose) {
+        let order = match self.one("order")?.filter(|_| may_choose) {
             None => order,
             Some("ascending") => Order::Ascending,
             Some("descending") => Order::Descending,
             Some(_) => return Err(ApiError::query("order", "must be ascending or descending")),
         };
-        let Some(text) = self.text("iterator") else { return Ok(PageRequest::first(limit, order)) };
+        let Some(text) = self.text("iterator")? else { return Ok(PageRequest::first(limit, order)) };
         let (back, key) = match text.strip_prefix('-') {
             Some(key) => (true, key),
             None => (false, text),
@@ -163,12 +212,15 @@ impl Listed for String {
     }
 }
 
-/// A page, as it is given out.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// A page of a list.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ListResponse)]
 pub(super) struct ListOut<T> {
     pub data: Vec<T>,
+    /// Where the next page begins; `null` at the end.
     pub iterator: Option<String>,
+    /// Where the page before begins, to walk back.
     pub prev_iterator: Option<String>,
     /// Whether there is nothing more in the direction that was walked.
     pub done: bool,
@@ -247,7 +299,8 @@ mod tests {
     fn lists_come_joined_repeated_or_both() {
         let query = Query::parse("event_types=a%2Cb&event_types=c,&x=&flag=false&after=2026-11-22T09:30:00%2B00:00");
         assert_eq!(query.list("event_types"), ["a", "b", "c"]);
-        assert!(query.list("x").is_empty() && query.text("x").is_none());
+        assert!(query.list("x").is_empty() && query.text("x") == Ok(None));
+        assert!(query.text("event_types").is_err(), "given twice");
         assert_eq!((query.flag("flag", true), query.flag("none", true)), (Ok(false), Ok(true)));
         assert!(query.time("after").unwrap().is_some());
         assert!(query.time("event_types").is_err() && query.flag("event_types", true).is_err());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
@@ -16,7 +17,8 @@ const USUAL: Duration = Duration::from_secs(28 * 86_400);
 const LONGEST: Duration = Duration::from_secs(100 * 86_400);
 
 /// How the deliveries of an endpoint stand. What is in flight counts as pending.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointStats)]
 struct StandingsOut {
     success: i64,
     pending: i64,
@@ -26,11 +28,25 @@ struct StandingsOut {
 }
 
 /// How many attempts were made; one that was made is never canceled.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AttemptStats)]
 struct AttemptsOut {
     success: i64,
     fail: i64,
     canceled: i64,
+}
+
+/// Of which time.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `range` reads it")]
+struct Range {
+    /// From this time on; 28 days before `until` if nothing is said.
+    #[param(value_type = Option<Time>)]
+    since: Option<Time>,
+    /// Up to this time; now if nothing is said.
+    #[param(value_type = Option<Time>)]
+    until: Option<Time>,
 }
 
 /// The time that is asked about: from `since` up to `until`.
@@ -44,6 +60,13 @@ fn range(call: &Call) -> Result<(Time, Time), ApiError> {
     Ok((since, until))
 }
 
+/// Count an endpoint's deliveries
+///
+/// How those of the messages stand that were accepted in this time: at most a million of them.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(Range),
+    responses((status = 200, description = "How they stand.", body = StandingsOut))
+)]
 pub(super) async fn of_endpoint(call: Call) -> Answer {
     let (since, until) = range(&call)?;
     let app = call.app().await?;
@@ -65,12 +88,26 @@ pub(super) async fn of_endpoint(call: Call) -> Answer {
     json(StatusCode::OK, &out)
 }
 
+/// Count an endpoint's attempts
+///
+/// Those that were made in this time, at most 100 days long.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(Range),
+    responses((status = 200, description = "How many there were.", body = AttemptsOut))
+)]
 pub(super) async fn attempts_of_endpoint(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     attempts(&call, app.id, Some(endpoint.id)).await
 }
 
+/// Count an application's attempts
+///
+/// Those that were made in this time, at most 100 days long, at all of its endpoints together.
+#[utoipa::path(
+    get, path = "/app/{app_id}/stats/attempts", params(Range),
+    responses((status = 200, description = "How many there were.", body = AttemptsOut))
+)]
 pub(super) async fn attempts_of_application(call: Call) -> Answer {
     let app = call.app().await?;
     attempts(&call, app.id, None).await

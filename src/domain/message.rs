@@ -163,12 +163,19 @@ pub fn json_object(bytes: &[u8]) -> Result<(), String> {
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
         return Err("must be a JSON object".to_owned());
     }
-    if depth(bytes) > PAYLOAD_DEPTH_LIMIT {
+    if too_deep(bytes) {
         return Err(format!("must be a JSON object nested at most {PAYLOAD_DEPTH_LIMIT} deep"));
     }
     // Walks without recursion and keeps nothing.
     serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| format!("must be a JSON object: {error}"))?;
     Ok(())
+}
+
+/// Whether JSON is nested deeper than [`PAYLOAD_DEPTH_LIMIT`].
+pub fn too_deep(json: &[u8]) -> bool {
+    // Brackets are counted much more quickly than they are paired, and most JSON has too few to be deep.
+    let brackets = json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    brackets > PAYLOAD_DEPTH_LIMIT && depth(json) > PAYLOAD_DEPTH_LIMIT
 }
 
 /// The deepest nesting of brackets outside strings.

@@ -310,9 +310,11 @@ async fn what_is_around(world: World) {
     for path in ["/api/v1/nothing", "/api/v1/app/a/nothing/x", "/api/v1", "/api/v2/app", "/api"] {
         assert_eq!(said(world.request("GET", path)).await.expect(404)["code"], "not_found", "{path}");
     }
-    for (method, path, allow) in
-        [("DELETE", "/app", "GET, POST"), ("PATCH", "/app/a/msg/", "POST, GET"), ("GET", "/auth/logout", "POST")]
-    {
+    for (method, path, allow) in [
+        ("DELETE", "/app", "GET, POST, HEAD"),
+        ("PATCH", "/app/a/msg/", "POST, GET, HEAD"),
+        ("GET", "/auth/logout", "POST"),
+    ] {
         let said = world.call_as(&world.token, method, path, None).await;
         assert_eq!(said.headers["allow"], allow);
         assert_eq!(said.expect(405)["code"], "method_not_allowed");

@@ -27,6 +27,7 @@ use sendoff::store::slots::{Process, slot_of};
 use sendoff::store::{Location, Store, StoreOptions};
 use serde_json::{Value, json};
 
+use crate::conformance;
 use crate::support::{Postgres, SqliteFile, sqlite_file};
 
 /// The most bytes that a payload may have in these tests.
@@ -279,11 +280,18 @@ fn recorder() -> &'static PrometheusHandle {
     RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().expect("the only recorder"))
 }
 
-/// Sends a request.
+/// Sends a request, and holds the answer against the OpenAPI document.
 pub async fn said(request: RequestBuilder) -> Said {
-    let answer = request.send().await.expect("an answer");
+    let (client, request) = request.build_split();
+    let request = request.expect("a request");
+    let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+    let answer = client.execute(request).await.expect("an answer");
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let said = Said { status, headers, text: answer.text().await.expect("a body") };
+    conformance::check(&method, &path, said.status, &said.headers, &said.text);
+    if method == "HEAD" {
+        return said;
+    }
     if status >= 400 {
         let kind = said.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         assert!(kind.starts_with("application/json"), "an error is JSON: {status} {kind} {}", said.text);

@@ -1,0 +1,235 @@
+//! What the OpenAPI document says of the things that many operations share: ids, uids, times, metadata, the usual parameters.
+//! What only one resource has stands beside its handlers.
+//!
+//! A struct here or there that ends in `In` or `Patch` is for the document alone: bodies are read field by field
+//! ([`crate::api::body::Fields`]), so that everything wrong with one is told at once. Tests hold the two together.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, Type,
+};
+use utoipa::openapi::{RefOr, SchemaFormat};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use crate::domain::attempt::{Failure, Trigger};
+use crate::domain::endpoint::{DisabledReason, URL_LIMIT};
+use crate::domain::portal::Capability;
+use crate::domain::secret::SignatureType;
+use crate::domain::signature::ExtraSignature;
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, Uid};
+
+/// The characters of names: uids, event types, channels, flags.
+pub(super) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
+
+/// A type's place in the document: its name there and its schema.
+macro_rules! schema {
+    ($($type:ty, $name:literal => $schema:expr;)*) => {
+        $(
+            impl PartialSchema for $type {
+                fn schema() -> RefOr<Schema> {
+                    RefOr::T(Schema::from($schema))
+                }
+            }
+            impl ToSchema for $type {
+                fn name() -> Cow<'static, str> {
+                    Cow::Borrowed($name)
+                }
+            }
+        )*
+    };
+}
+
+/// At most 50 pairs of the team's own.
+pub(in crate::api) struct Metadata;
+
+/// Names of event types; never an empty list.
+pub(in crate::api) struct Names;
+
+/// A name: of an event type, a flag, a group.
+pub(in crate::api) struct Name;
+
+/// Names of feature flags.
+pub(in crate::api) struct Flags;
+
+/// Names of channels; never an empty list.
+pub(in crate::api) struct Channels;
+
+/// Labels of messages.
+pub(in crate::api) struct Tags;
+
+/// Any JSON object.
+pub(in crate::api) struct JsonObject;
+
+/// Where deliveries go.
+pub(in crate::api) struct Url;
+
+/// `whsec_…` or `whsk_…`.
+pub(in crate::api) struct SecretText;
+
+/// How an attempt or a delivery stands: a number.
+pub(in crate::api) struct Status;
+
+/// The same, with canceled told apart.
+pub(in crate::api) struct ExpandedStatus;
+
+/// The same, without what no delivery ever is.
+pub(in crate::api) struct ReplayStatus;
+
+/// The same as a word.
+pub(in crate::api) struct ExpandedStatusText;
+
+/// The first digit of an answer's status.
+pub(in crate::api) struct StatusCodeClass;
+
+/// How an attempt or a delivery stands: a word.
+pub(in crate::api) struct StatusText;
+
+schema! {
+    AppId, "ApplicationId" => id(AppId::PREFIX, "Sendoff's id of an application.");
+    EndpointId, "EndpointId" => id(EndpointId::PREFIX, "Sendoff's id of an endpoint.");
+    MessageId, "MessageId" => id(MessageId::PREFIX, "Sendoff's id of a message. The same as the header `webhook-id` of its deliveries.");
+    AttemptId, "AttemptId" => id(AttemptId::PREFIX, "Sendoff's id of an attempt.");
+    Uid, "Uid" => text("A name of your own, unique in its scope and accepted wherever an id is. It must not look like an id (`app_…`, `msg_…`).")
+        .pattern(Some(NAME)).min_length(Some(1)).max_length(Some(256)).examples([json!("customer-17")]);
+    Time, "Time" => text("A point in time, RFC 3339, between the years 1970 and 9999. Answers are in UTC, with microseconds.")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).examples([json!("2026-11-22T09:30:00Z")]);
+    Metadata, "Metadata" => object("Text pairs of your own: at most 50, and 4 KiB in all.")
+        .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String))))))
+        .examples([json!({"plan": "pro"})]);
+    JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    Name, "Name" => text("A name: of an event type, a feature flag, a group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(256));
+    Flags, "FeatureFlags" => names("Names of feature flags.", 256).min_items(None);
+    Names, "EventTypeNames" => names("Names of event types, each in the catalog.", 256).examples([json!(["invoice.paid"])]);
+    Channels, "Channels" => names("Names of channels.", 128).examples([json!(["eu"])]);
+    Tags, "Tags" => names("Labels of messages.", 128).min_items(None).max_items(Some(5)).examples([json!(["urgent"])]);
+    Url, "Url" => text("An absolute http or https URL. Its host must not be one that only this server can reach.")
+        .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(URL_LIMIT))
+        .examples([json!("https://example.com/hook")]);
+    SecretText, "Secret" => text("`whsec_` and 24 to 64 bytes in base64 (HMAC-SHA256; also without the prefix), or `whsk_` and an Ed25519 key of 32 bytes.")
+        .examples([json!("whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]);
+    ExtraSignature, "ExtraSignature" => extra_signature();
+    SignatureType, "SignatureType" => words(
+        "How it signs: HMAC-SHA256 (`v1`), where both sides hold the key, or Ed25519 (`v1a`), where the receiver holds the public one only.",
+        [SignatureType::Hmac256, SignatureType::Ed25519].map(SignatureType::word),
+    );
+    DisabledReason, "DisabledReason" => words(
+        "Why it is disabled: somebody did it, it answered 410, or it did nothing but fail for too long.",
+        [DisabledReason::Manual, DisabledReason::Gone, DisabledReason::Failing].map(DisabledReason::word),
+    );
+    Failure, "Failure" => words("Why an attempt did not deliver.", Failure::ALL.map(Failure::word));
+    Status, "MessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending.", [0, 1, 2, 3]);
+    ExpandedStatus, "ExpandedMessageStatus" => numbers("0 success, 1 pending, 2 fail, 3 sending; 4 canceled, where it is told apart.", [0, 1, 2, 3, 4]);
+    ReplayStatus, "ReplayStatus" => numbers("0 success, 1 pending, 2 fail, 4 canceled.", [0, 1, 2, 4]);
+    ExpandedStatusText, "ExpandedMessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending", "canceled"]);
+    Capability, "AppPortalCapability" => words("What a customer may do.", Capability::ALL.map(Capability::word));
+    BackgroundId, "BackgroundTaskId" => id(BackgroundId::PREFIX, "Sendoff's id of background work.");
+    StatusCodeClass, "StatusCodeClass" => numbers("The hundred of an answer's status; 0: no answer.", [0, 100, 200, 300, 400, 500]);
+    StatusText, "MessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending"]);
+    Trigger, "MessageAttemptTriggerType" => numbers("0 by the schedule, 1 because somebody asked for it.", [Trigger::Scheduled, Trigger::Manual].map(Trigger::code));
+}
+
+fn text(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).description(Some(description))
+}
+
+fn object(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Object).description(Some(description))
+}
+
+fn words<const N: usize>(description: &str, words: [&'static str; N]) -> ObjectBuilder {
+    text(description).enum_values(Some(words))
+}
+
+fn numbers<const N: usize>(description: &str, numbers: [i16; N]) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer).description(Some(description)).enum_values(Some(numbers))
+}
+
+/// The form of ids: a prefix and a UUIDv7 in Crockford's base32.
+fn id(prefix: &str, description: &str) -> ObjectBuilder {
+    text(description)
+        .pattern(Some(format!("^{prefix}[0-7][0-9a-hjkmnp-tv-z]{{25}}$")))
+        .examples([json!(format!("{prefix}01kapvcrj2e8zvm4h6x0c5w9nd"))])
+}
+
+fn names(description: &str, longest: usize) -> ArrayBuilder {
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some(NAME)).max_length(Some(longest));
+    ArrayBuilder::new().description(Some(description)).items(RefOr::T(Schema::from(name))).min_items(Some(1))
+}
+
+fn extra_signature() -> OneOfBuilder {
+    let style = |name: &str, description: &str| {
+        let word = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([name]));
+        object(description).property("style", word).required("style")
+    };
+    let keyed = |name, description, example: &str| {
+        let header = text("The header that carries it.").examples([json!(example)]);
+        let key = text(
+            "What the receiver keys its HMAC with: the secret's text as it is shown, or the bytes that it stands for.",
+        )
+        .enum_values(Some(["text", "bytes"]))
+        .default(Some(json!("text")));
+        style(name, description).property("header", header).required("header").property("key", key)
+    };
+    OneOfBuilder::new()
+        .description(Some("A signature in another product's style, beside those of Standard Webhooks."))
+        .item(Schema::from(style(
+            "svix",
+            "The three headers of Standard Webhooks once more, under their older names `svix-…`.",
+        )))
+        .item(Schema::from(keyed("github", "`sha256=` and the HMAC-SHA256 of the body in hex.", "X-Hub-Signature-256")))
+        .item(Schema::from(keyed(
+            "stripe",
+            "`t=`, the time, `,v1=` and the HMAC-SHA256 of time and body in hex.",
+            "Stripe-Signature",
+        )))
+}
+
+/// Which part of a list is wanted.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `Query::page` reads it")]
+pub(in crate::api) struct Paged {
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 250, default = 50)]
+    limit: Option<u16>,
+    /// Where to go on: the `iterator` of the page before, or its `prevIterator` to walk back.
+    iterator: Option<String>,
+}
+
+/// Which way a list runs.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `Query::page` reads it")]
+pub(in crate::api) struct Ordered {
+    /// Which way the list runs; ascending if nothing is said.
+    #[param(inline)]
+    order: Option<Ordering>,
+}
+
+/// Which messages, by what they are about and when they were accepted.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: the lists' filters read it")]
+pub(in crate::api) struct Filtered {
+    /// Only those on this channel.
+    channel: Option<String>,
+    /// Only those before this time.
+    #[param(value_type = Option<Time>)]
+    before: Option<Time>,
+    /// Only those after this time.
+    #[param(value_type = Option<Time>)]
+    after: Option<Time>,
+    /// Only those of these event types, joined by commas or repeated.
+    event_types: Option<Vec<String>>,
+}
+
+/// The ways that a list can run.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "for the document alone")]
+enum Ordering {
+    Ascending,
+    Descending,
+}
