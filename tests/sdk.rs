@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::process::Command;
 
 use support::routes::{Route, routes};
@@ -92,7 +93,8 @@ fn walks(sdk: Sdk, name: &str, database_url: &str) {
     let missed: BTreeSet<_> = all.difference(&reached).cloned().collect();
     let has_not = sdk.has_not().into_iter().map(|(method, path)| (method.to_owned(), path.to_owned())).collect();
     assert_eq!(missed, has_not, "{name}: the operations that were not reached, and those for which it has no method");
-    println!("{name}: {} of {} operations", reached.len(), all.len());
+    // Past the test harness, which shows what is printed only of a test that fails.
+    let _ = writeln!(std::io::stderr(), "sdk {name}: {} of {} operations", reached.len(), all.len());
 }
 
 /// Two tests of each SDK: one on each store.
@@ -102,13 +104,13 @@ macro_rules! walks_on_both_stores {
             $(#[test]
             fn $name() {
                 let file = super::sqlite_file();
-                super::walks($sdk, stringify!($name), &file.url());
+                super::walks($sdk, concat!(stringify!($name), " on SQLite"), &file.url());
             })*
         }
         mod postgres {
             $(#[test]
             fn $name() {
-                super::walks($sdk, stringify!($name), &super::Postgres::shared().fresh_database());
+                super::walks($sdk, concat!(stringify!($name), " on PostgreSQL"), &super::Postgres::shared().fresh_database());
             })*
         }
     };
