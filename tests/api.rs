@@ -1,5 +1,5 @@
 //! The REST API on a real server over a fresh store, each test on SQLite and on PostgreSQL: shapes and codes, lists in both
-//! directions, what a PATCH leaves and clears, who may call and who sees what, bad input of every kind, and the official Python client.
+//! directions, what a PATCH leaves and clears, who may call and who sees what, bad input of every kind.
 
 mod support;
 
@@ -37,8 +37,6 @@ mod portal_access;
 mod resources;
 #[path = "api/routes.rs"]
 mod routes;
-#[path = "api/svix_client.rs"]
-mod svix_client;
 #[path = "api/tenants.rs"]
 mod tenants;
 #[path = "api/traffic.rs"]

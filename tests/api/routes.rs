@@ -1,41 +1,15 @@
 //! Every line of the route table, as it stands in the source, against everybody who may not call it: without a good token, with an
 //! application's own, with a key whose scopes are too few. A line that is added is tested without anybody thinking of it.
 
-use std::collections::BTreeSet;
-
 use sendoff::api::auth::Tokens;
 use sendoff::domain::key::Scope;
 use sendoff::store::Tenant;
 
 use crate::on_both_stores;
+use crate::support::routes::{Route, routes};
 use crate::world::{HOUR, Said, World, said};
 
 on_both_stores!(nobody_without_a_good_token, an_application_s_token_reaches_its_own, keys_reach_what_their_scopes_say);
-
-/// A method and a path with its `{parts}`.
-type Route = (&'static str, String);
-
-/// The lines of the table in `src/api/mod.rs`.
-fn routes() -> Vec<Route> {
-    const METHODS: [(&str, &str); 5] =
-        [(".get(", "GET"), (".post(", "POST"), (".put(", "PUT"), (".patch(", "PATCH"), (".delete(", "DELETE")];
-    let source = include_str!("../../src/api/mod.rs");
-    let mut found = Vec::new();
-    for line in source.split("at(\"/").skip(1) {
-        let (path, rest) = line.split_once('"').expect("the end of a path");
-        // Up to the next line of the table, the end of a statement or a comment.
-        let handlers = rest.split(".service(").next().unwrap_or_default();
-        let handlers = handlers.split([';', '/']).next().unwrap_or_default();
-        let methods: Vec<&str> =
-            METHODS.iter().filter(|(call, _)| handlers.contains(call)).map(|(_, method)| *method).collect();
-        assert!(!methods.is_empty(), "no method at /{path}: {handlers}");
-        found.extend(methods.into_iter().map(|method| (method, format!("/{path}"))));
-    }
-    assert!(found.len() > 60, "the table is not where it was: {found:?}");
-    let different: BTreeSet<&Route> = found.iter().collect();
-    assert_eq!(different.len(), found.len(), "twice in the table");
-    found
-}
 
 /// A path with its parts filled in: what `parts` says, else something that there is not.
 fn filled(path: &str, parts: &[(&str, &str)]) -> String {
@@ -68,7 +42,7 @@ async fn nobody_without_a_good_token(world: World) {
         Some(expired),
         Some(revoked),
     ];
-    for (method, path) in routes() {
+    for Route { method, path, .. } in routes() {
         for shown in &shown {
             let mut request = world.request(method, &format!("/api/v1{}", filled(&path, &[])));
             if let Some(token) = shown {
@@ -98,7 +72,7 @@ async fn an_application_s_token_reaches_its_own(world: World) {
     let attempt = world.attempt(&other, &message, &endpoint, 1, Some(200)).await.to_string();
     let token = world.tokens.mint_app(&world.org(), mine.parse().unwrap(), world.now(), HOUR).unwrap();
     let foreign = [("endpoint", &*endpoint), ("msg", &message), ("attempt", &attempt), ("event_type", "t")];
-    for (method, path) in routes() {
+    for Route { method, path, .. } in routes() {
         if path.starts_with("/health") || path == "/auth/logout" {
             continue;
         }
@@ -139,7 +113,7 @@ async fn keys_reach_what_their_scopes_say(world: World) {
     let (_, read) = world.key(&[Scope::Read], None).await;
     let (_, send) = world.key(&[Scope::Send], None).await;
     let (_, write) = world.key(&[Scope::Write], None).await;
-    for (method, path) in routes() {
+    for Route { method, path, .. } in routes() {
         if path.starts_with("/health") || path == "/auth/logout" {
             continue;
         }

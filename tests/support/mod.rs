@@ -1,11 +1,12 @@
 //! What the suite stands on: a PostgreSQL of its own, SQLite files, the real binary as a child, a receiver that records
-//! what arrives, and waiting for a condition in place of sleeping.
+//! what arrives, the API's route table, and waiting for a condition in place of sleeping.
 //!
 //! Used with `mod support;` from a test file. Each of those is a binary of its own and uses a part of this.
 #![allow(dead_code, unused_imports)]
 
 pub mod postgres;
 pub mod receiver;
+pub mod routes;
 pub mod server;
 
 use std::collections::HashSet;
@@ -89,5 +90,18 @@ pub fn python() -> PathBuf {
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let path = std::env::var_os("SENDOFF_TEST_PYTHON").map_or_else(default, PathBuf::from);
     assert!(path.exists(), "{} is missing: run `make venv` (or the whole suite with `make test`)", path.display());
+    path
+}
+
+/// Where the packages of `tests/javascript/package.json` are installed; `make test` and `make npm` do it.
+pub fn npm() -> PathBuf {
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/npm");
+    let path = std::env::var_os("SENDOFF_TEST_NPM").map_or_else(default, PathBuf::from);
+    let packages = path.join("node_modules");
+    assert!(
+        packages.exists(),
+        "{} is missing: run `make npm` (or the whole suite with `make test`)",
+        packages.display()
+    );
     path
 }

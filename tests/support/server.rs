@@ -188,14 +188,27 @@ impl Server {
         self.child.try_wait().expect("a child of ours")
     }
 
-    /// The status of a plain GET; `None` while nobody answers. (Everything else a test asks with a client of its own.)
+    /// The status of a plain GET; `None` while nobody answers.
     pub fn get_status(&self, path: &str) -> Option<u16> {
+        self.answer(path)?.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// All that is answered to a plain GET.
+    fn answer(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n\r\n", self.port).ok()?;
-        let mut first = String::new();
-        BufReader::new(stream).read_line(&mut first).ok()?;
-        first.split_whitespace().nth(1)?.parse().ok()
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// The text behind a path that is open to all. (Everything else a test asks with a client of its own.)
+    pub fn get(&self, path: &str) -> String {
+        let answer = self.answer(path).unwrap_or_else(|| panic!("nobody answers GET {path}"));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        assert!(head.starts_with("HTTP/1.1 200 "), "GET {path}: {head}");
+        body.to_owned()
     }
 
     /// Sends SIGTERM and returns at once.
