@@ -315,7 +315,7 @@ struct Tasks {
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<BackgroundId>(Order::Descending, true)?;
-    let stage = match query.text("status")?.map(Stage::from_word) {
+    let stage = match query.one("status")?.map(Stage::from_word) {
         Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
         known => known.flatten(),
     };

@@ -67,7 +67,7 @@ impl<'a> Query<'a> {
     ///
     /// # Errors
     /// 422: it is given more than once, so that nobody can say which one counts.
-    fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+    pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),

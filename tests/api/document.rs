@@ -26,7 +26,7 @@ fn filled(path: &str) -> String {
 
 /// Whether this release answers an operation.
 fn answered(said: &Value) -> bool {
-    said["responses"].get("501").is_none()
+    !said["operationId"].as_str().is_some_and(|id| id.starts_with("later."))
 }
 
 async fn every_method_is_described_or_refused(world: World) {
@@ -59,6 +59,10 @@ async fn what_is_not_described_is_not_answered_yet(world: World) {
     for (method, path, described) in operations() {
         assert!(ids.insert(described["operationId"].as_str()), "an id of its own: {described}");
         assert!(described["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{method} {path}");
+        // Ends the token that the others need; answered elsewhere.
+        if path == "/auth/logout" {
+            continue;
+        }
         let body = if method == "GET" { None } else { Some("{}") };
         let answer = world.call_as(&world.token, &method, &filled(&path), body).await;
         assert_eq!(
@@ -103,6 +107,9 @@ async fn every_described_answer_is_given(world: World) {
     step(200, "PATCH", "/event-type/{event_type_name}", named, json!({"description": "e"})).await;
     step(200, "PUT", "/event-type/{event_type_name}", named, json!({"description": "e"})).await;
     step(201, "PUT", "/event-type/{event_type_name}", &[("event_type_name", "t.b")], json!({"description": "e"})).await;
+    let example =
+        json!({"name": "t.example", "description": "", "schemas": {"1": {"type": "object", "example": {"a": 1}}}});
+    step(201, "POST", "/event-type", &[], example).await;
 
     let app =
         json!({"name": "a", "uid": "a", "metadata": {"k": "v"}, "throttleRate": 9, "contactEmail": "o@a.example"});
@@ -145,9 +152,46 @@ async fn every_described_answer_is_given(world: World) {
     step(200, "GET", "/app/{app_id}/msg/{msg_id}/endpoint", named, Value::Null).await;
     step(202, "POST", "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend", named, Value::Null).await;
 
+    let of_endpoint = "/app/{app_id}/endpoint/{endpoint_id}";
+    let headers = json!({"headers": {"x-team": "a", "x-api-key": "hush"}});
+    let at = |path: &str| format!("{of_endpoint}{path}");
+    step(204, "PUT", &at("/headers"), named, headers.clone()).await;
+    step(204, "PATCH", &at("/headers"), named, json!({"headers": {"x-team": null}})).await;
+    step(200, "GET", &at("/headers"), named, Value::Null).await;
+    step(200, "GET", &at("/msg?status=1&expanded_statuses=true"), named, Value::Null).await;
+    step(200, "GET", &at("/stats"), named, Value::Null).await;
+    step(200, "GET", &at("/attempt-stats"), named, Value::Null).await;
+    step(200, "GET", "/app/{app_id}/stats/attempts", named, Value::Null).await;
+    step(202, "POST", &at("/send-example"), named, json!({"eventType": "t.example"})).await;
+    let since = json!({"since": world.now().minus(crate::world::HOUR).to_string()});
+    let task = step(202, "POST", &at("/recover"), named, since.clone()).await["id"].as_str().unwrap().to_owned();
+    step(202, "POST", &at("/replay-missing"), named, since.clone()).await;
+    step(202, "POST", &at("/bulk-replay"), named, since).await;
+    step(200, "GET", "/background-task?status=running", &[], Value::Null).await;
+    step(200, "GET", "/background-task/{task_id}", &[("task_id", &task)], Value::Null).await;
+    step(204, "DELETE", "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", named, Value::Null).await;
+    step(204, "DELETE", "/app/{app_id}/msg/{msg_id}/content", named, Value::Null).await;
+    step(200, "GET", "/app/{app_id}/msg/{msg_id}", named, Value::Null).await;
+    step(200, "POST", "/auth/app-portal-access/{app_id}", named, json!({"readOnly": true})).await;
+
+    let operational = "/operational-webhook/endpoint";
+    let at = |path: &str| format!("{operational}/{{endpoint_id}}{path}");
+    let (named_o, other) = (&[("endpoint_id", "o")], &[("endpoint_id", "p")]);
+    step(201, "POST", operational, &[], json!({"url": url, "uid": "o", "eventTypes": ["endpoint.created"]})).await;
+    step(200, "GET", operational, &[], Value::Null).await;
+    step(200, "GET", &at(""), named_o, Value::Null).await;
+    step(200, "PUT", &at(""), named_o, json!({"url": url})).await;
+    step(201, "PUT", &at(""), other, json!({"url": url})).await;
+    step(200, "GET", &at("/secret"), named_o, Value::Null).await;
+    step(200, "POST", &at("/secret/rotate"), named_o, json!({})).await;
+    step(204, "PUT", &at("/headers"), named_o, headers).await;
+    step(200, "GET", &at("/headers"), named_o, Value::Null).await;
+    step(204, "DELETE", &at(""), named_o, Value::Null).await;
+
     step(204, "DELETE", "/app/{app_id}/endpoint/{endpoint_id}", named, Value::Null).await;
     step(204, "DELETE", "/app/{app_id}", named, Value::Null).await;
     step(204, "DELETE", "/event-type/{event_type_name}", &[("event_type_name", "t.b")], Value::Null).await;
+    step(204, "POST", "/auth/logout", &[], Value::Null).await;
 
     for (method, path, described) in operations().into_iter().filter(|(_, _, described)| answered(described)) {
         let statuses = described["responses"].as_object().unwrap().keys().filter(|status| status.starts_with('2'));
@@ -173,6 +217,8 @@ async fn every_described_field_is_read(world: World) {
     world.app("some-name").await;
     world.call("PUT", "/app/some-name/endpoint/some-name", json!({"url": "http://127.0.0.1/"})).await.expect(201);
     world.call("PUT", "/event-type/some-name", json!({"description": ""})).await.expect(201);
+    let operational = "/operational-webhook/endpoint/some-name";
+    world.call("PUT", operational, json!({"url": "http://127.0.0.1/"})).await.expect(201);
     let mut fields = 0;
     for (method, path, described) in operations() {
         let body = &described["requestBody"]["content"]["application/json"]["schema"];
@@ -197,7 +243,8 @@ async fn every_described_field_is_read(world: World) {
 #[test]
 fn every_field_that_is_read_is_described() {
     let schemas = document()["components"]["schemas"].as_object().expect("schemas");
-    let bodies = schemas.iter().filter(|(name, _)| ["In", "Patch", "Update"].iter().any(|end| name.ends_with(end)));
+    let bodies =
+        schemas.iter().filter(|(name, _)| ["In", "Patch", "Update", "Params"].iter().any(|end| name.ends_with(end)));
     let known: BTreeSet<&String> =
         bodies.filter_map(|(_, schema)| schema["properties"].as_object()).flat_map(|all| all.keys()).collect();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api");

@@ -43,7 +43,8 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
     };
     let mut parameters: Vec<RefOr<Parameter>> = parts_of(path).map(|(name, about)| in_path(name, about)).collect();
     parameters.extend(operation.parameters.take().unwrap_or_default());
-    if traits.post && answered {
+    // Logging out is done once it is done: under whatever key, the token is no good for a second request.
+    if traits.post && answered && path != "/auth/logout" {
         parameters.push(RefOr::Ref(Ref::new("#/components/parameters/IdempotencyKey")));
     }
     operation.parameters = Some(parameters).filter(|parameters| !parameters.is_empty());
