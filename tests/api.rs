@@ -7,6 +7,8 @@ mod support;
 mod bad_input;
 #[path = "api/conformance.rs"]
 mod conformance;
+#[path = "api/docs.rs"]
+mod docs;
 #[path = "api/document.rs"]
 mod document;
 #[path = "api/garbage.rs"]

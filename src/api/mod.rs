@@ -5,6 +5,7 @@
 //! * [`routes`] – the table of all paths, below, on one screen.
 //! * [`at`] – one line of it: a path and its methods.
 //! * [`openapi`] – the OpenAPI document, made of that table and of what stands above the handlers.
+//! * [`docs`] – `/docs`: the same for people.
 //! * [`call::Call`] – a request whose token was good; [`auth::Tokens`] makes and reads tokens.
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
 //! * [`once`] – a POST that comes twice under the same key acts once.
@@ -18,6 +19,7 @@ mod attempt;
 pub mod auth;
 mod body;
 mod call;
+mod docs;
 mod endpoint;
 mod endpoint_secret;
 mod errors;
@@ -49,10 +51,10 @@ pub struct ApiState {
     pub clock: Clock,
 }
 
-/// Mounts everything under `/api/v1`; the rest of `/api` is a 404 in JSON.
+/// Mounts everything under `/api/v1`, and `/docs`; the rest of `/api` is a 404 in JSON.
 pub fn routes(config: &mut ServiceConfig) {
     let v1 = table().mount(web::scope(openapi::BASE)).default_service(web::to(errors::no_route));
-    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route)));
+    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route))).configure(docs::routes);
 }
 
 /// The route table, in the order in which paths are tried: the busiest stands first. With `op!` a handler's description goes along
