@@ -11,6 +11,8 @@ mod bad_input;
 mod callers;
 #[path = "api/conformance.rs"]
 mod conformance;
+#[path = "api/docs.rs"]
+mod docs;
 #[path = "api/document.rs"]
 mod document;
 #[path = "api/endpoint_messages.rs"]

@@ -5,6 +5,7 @@
 //! * [`routes`] – the table of all paths, below, on one screen.
 //! * [`at`] – one line of it: a path and its methods.
 //! * [`openapi`] – the OpenAPI document, made of that table and of what stands above the handlers.
+//! * [`docs`] – `/docs`: the same for people.
 //! * [`call::Call`] – a request by somebody who may make it.
 //! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
 //!   [`rights`] is the table of who may do what.
@@ -24,6 +25,7 @@ mod background;
 mod body;
 mod call;
 pub mod callers;
+mod docs;
 mod endpoint;
 mod endpoint_headers;
 mod endpoint_message;
@@ -66,10 +68,10 @@ pub struct ApiState {
     pub clock: Clock,
 }
 
-/// Mounts everything under `/api/v1`; the rest of `/api` is a 404 in JSON.
+/// Mounts everything under `/api/v1`, and `/docs`; the rest of `/api` is a 404 in JSON.
 pub fn routes(config: &mut ServiceConfig) {
     let v1 = table().mount(web::scope(openapi::BASE)).default_service(web::to(errors::no_route));
-    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route)));
+    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route))).configure(docs::routes);
 }
 
 /// The route table, in the order in which paths are tried: the busiest stands first. With `op!` a handler's description goes along

@@ -24,6 +24,7 @@ mod rules;
 pub(super) mod schemas;
 mod texts;
 
+pub(super) use rules::status_of;
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;

@@ -49,7 +49,7 @@ pub struct DashboardState {
 }
 
 /// What other parts of the process answer; a path below one of these is never a page, in whatever order things are mounted.
-const NOT_OURS: [&str; 5] = ["/api", "/healthz", "/readyz", "/metrics", "/portal"];
+const NOT_OURS: [&str; 6] = ["/api", "/docs", "/healthz", "/readyz", "/metrics", "/portal"];
 
 /// Mounts the pages at `/`, with a page of their own for what is not there. Expects `web::Data<DashboardState>`.
 pub fn routes(config: &mut web::ServiceConfig) {

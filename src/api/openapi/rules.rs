@@ -186,6 +186,11 @@ const ERRORS: [Failure; 12] = [
     },
 ];
 
+/// The status of the error of that name.
+pub(in crate::api) fn status_of(name: &str) -> Option<u16> {
+    ERRORS.iter().find(|error| error.name == name).map(|error| error.status)
+}
+
 impl Failure {
     fn response(&self) -> Response {
         let (schema, example) = match self.code {

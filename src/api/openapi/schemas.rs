@@ -21,7 +21,7 @@ use crate::domain::signature::ExtraSignature;
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, Uid};
 
 /// The characters of names: uids, event types, channels, flags.
-pub(super) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
+pub(in crate::api) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
 
 /// A type's place in the document: its name there and its schema.
 macro_rules! schema {

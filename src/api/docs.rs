@@ -1,0 +1,332 @@
+//! `/docs`: the OpenAPI document as a page for people. Rendered once, complete without JavaScript, with nothing from elsewhere; open to
+//! everybody, as the document is.
+//!
+//! * [`Page`] – the whole: groups of operations, errors, schemas.
+//! * [`Operation`] – one operation: what it takes, what it answers, with examples.
+//! * [`shape`] – schemas as people read them: kinds, fields, examples. [`prose`] – descriptions: paragraphs with code and bold in them.
+
+mod prose;
+mod shape;
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName};
+use actix_web::web::{self, ServiceConfig};
+use askama::Template;
+use sha2::{Digest, Sha256};
+use utoipa::openapi::path::{Operation as Described, Parameter, ParameterIn};
+use utoipa::openapi::{Content, OpenApi, RefOr, Required, Response};
+
+use super::errors::{ApiError, no_route, wrong_method};
+use super::openapi::document;
+use prose::{Prose, Run};
+use shape::{Field, Kind, Schemas};
+
+/// The colours and sizes of the dashboard, and what only this page has.
+const STYLE: &str = concat!(include_str!("../../static/tokens.css"), include_str!("../../static/docs.css"));
+const ICON: &str = include_str!("../../static/favicon.svg");
+const HEADERS: [(HeaderName, &str); 2] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (HeaderName::from_static("x-content-type-options"), "nosniff"),
+];
+
+/// Mounts `/docs` and what it needs.
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let only = |path: &str| {
+        let wrong = |request: actix_web::HttpRequest| async move { wrong_method(request.method(), "GET, HEAD") };
+        web::resource([path.to_owned(), format!("{path}/")]).default_service(web::to(wrong))
+    };
+    config
+        .service(only("/docs").route(web::get().to(page)).route(web::head().to(page)))
+        .service(only("/docs/{hash}/style.css").route(web::get().to(style)).route(web::head().to(style)))
+        .service(only("/docs/{hash}/favicon.svg").route(web::get().to(icon)).route(web::head().to(icon)))
+        .service(web::scope("/docs").default_service(web::to(no_route)));
+}
+
+/// A hash of what the page loads: browsers keep a file for good, under its hash.
+fn hash() -> &'static str {
+    static HASH: LazyLock<String> =
+        LazyLock::new(|| hex::encode(&Sha256::digest(STYLE.to_owned() + ICON).as_slice()[..8]));
+    &HASH
+}
+
+fn file(kind: &'static str, text: &'static str, cache: &'static str) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((CONTENT_TYPE, kind)).insert_header((CACHE_CONTROL, cache));
+    for header in HEADERS {
+        answer.insert_header(header);
+    }
+    answer.body(text)
+}
+
+/// Another hash gets what there is now, which is then not kept.
+fn kept(path: &web::Path<String>) -> &'static str {
+    if **path == *hash() { "public, max-age=31536000, immutable" } else { "no-cache" }
+}
+
+async fn style(path: web::Path<String>) -> HttpResponse {
+    file("text/css; charset=utf-8", STYLE, kept(&path))
+}
+
+async fn icon(path: web::Path<String>) -> HttpResponse {
+    file("image/svg+xml", ICON, kept(&path))
+}
+
+async fn page() -> Result<HttpResponse, ApiError> {
+    static HTML: LazyLock<Result<String, askama::Error>> = LazyLock::new(|| Page::of(document()).render());
+    match &*HTML {
+        Ok(html) => Ok(file("text/html; charset=utf-8", html, "no-cache")),
+        Err(error) => Err(ApiError::internal(error)),
+    }
+}
+
+/// The page.
+#[derive(Template)]
+#[template(path = "docs/page.html")]
+struct Page {
+    hash: &'static str,
+    version: String,
+    about: Prose,
+    groups: Vec<Group>,
+    errors: Vec<Failure>,
+    schemas: Vec<Shown>,
+}
+
+/// Operations that belong together.
+struct Group {
+    name: String,
+    anchor: String,
+    about: Prose,
+    operations: Vec<Operation>,
+    /// Those that are not answered yet: method and path.
+    later: Vec<(&'static str, String)>,
+}
+
+struct Operation {
+    id: String,
+    method: &'static str,
+    path: String,
+    title: String,
+    about: Prose,
+    /// Whether it needs no token.
+    open: bool,
+    parameters: Vec<Taken>,
+    body: Option<Body>,
+    answers: Vec<Answered>,
+    /// The errors that say no more than their name: status and anchor.
+    errors: Vec<(String, String)>,
+}
+
+/// A parameter.
+struct Taken {
+    place: &'static str,
+    field: Field,
+}
+
+struct Body {
+    kind: Kind,
+    fields: Vec<Field>,
+    example: String,
+}
+
+struct Answered {
+    status: String,
+    about: Prose,
+    kind: Option<Kind>,
+    example: Option<String>,
+}
+
+/// An error that operations share.
+struct Failure {
+    status: String,
+    name: String,
+    about: Prose,
+    example: String,
+}
+
+/// A schema in the list of all.
+struct Shown {
+    name: String,
+    about: Prose,
+    kind: Option<Kind>,
+    fields: Vec<Field>,
+}
+
+impl Page {
+    fn of(document: &OpenApi) -> Page {
+        let components = document.components.clone().unwrap_or_default();
+        let schemas = Schemas(&components.schemas);
+        let mut groups: Vec<Group> = document.tags.iter().flatten().map(Group::of).collect();
+        for (path, item) in &document.paths.paths {
+            let methods = [
+                ("GET", &item.get),
+                ("POST", &item.post),
+                ("PUT", &item.put),
+                ("PATCH", &item.patch),
+                ("DELETE", &item.delete),
+            ];
+            for (method, operation) in methods {
+                let Some(operation) = operation else { continue };
+                let tag = operation.tags.as_ref().and_then(|tags| tags.first());
+                let Some(group) = groups.iter_mut().find(|group| Some(&group.name) == tag) else { continue };
+                if operation.responses.responses.contains_key("501") {
+                    group.later.push((method, path.clone()));
+                } else {
+                    group.operations.push(Operation::of(method, path, operation, document, &schemas));
+                }
+            }
+        }
+        groups.retain(|group| !group.operations.is_empty() || !group.later.is_empty());
+        let failures = components.responses.iter().filter_map(|(name, response)| match response {
+            RefOr::T(response) => Some(Failure::of(name, response)),
+            RefOr::Ref(_) => None,
+        });
+        let mut errors: Vec<Failure> = failures.collect();
+        errors.sort_by(|one, other| one.status.cmp(&other.status));
+        Page {
+            hash: hash(),
+            version: document.info.version.clone(),
+            about: Prose::of(document.info.description.as_deref().unwrap_or_default()),
+            groups,
+            errors,
+            schemas: schemas.0.keys().map(|name| Shown::of(name, &schemas)).collect(),
+        }
+    }
+}
+
+impl Group {
+    fn of(tag: &utoipa::openapi::Tag) -> Group {
+        Group {
+            name: tag.name.clone(),
+            anchor: tag.name.to_lowercase().replace(' ', "-"),
+            about: Prose::of(tag.description.as_deref().unwrap_or_default()),
+            operations: Vec::new(),
+            later: Vec::new(),
+        }
+    }
+}
+
+impl Operation {
+    fn of(method: &'static str, path: &str, said: &Described, document: &OpenApi, schemas: &Schemas<'_>) -> Operation {
+        let parameters = said.parameters.iter().flatten().filter_map(|one| parameter(one, document));
+        let (mut answers, mut errors) = (Vec::new(), Vec::new());
+        for (status, response) in &said.responses.responses {
+            match response {
+                RefOr::T(response) => answers.push(Answered::of(status, response, schemas)),
+                RefOr::Ref(shared) => {
+                    let name = shared.ref_location.rsplit('/').next().unwrap_or_default();
+                    errors.push((status.clone(), format!("error-{name}")));
+                }
+            }
+        }
+        Operation {
+            id: said.operation_id.clone().unwrap_or_default(),
+            method,
+            path: path.to_owned(),
+            title: said.summary.clone().unwrap_or_default(),
+            about: Prose::of(said.description.as_deref().unwrap_or_default()),
+            open: said.security.as_ref().is_some_and(Vec::is_empty),
+            parameters: parameters.map(|one| Taken::of(one, schemas)).collect(),
+            body: said.request_body.as_ref().and_then(|body| Body::of(body, schemas)),
+            answers,
+            errors,
+        }
+    }
+}
+
+/// A parameter, whether it stands with the operation or with those that are shared.
+fn parameter<'d>(one: &'d RefOr<Parameter>, document: &'d OpenApi) -> Option<&'d Parameter> {
+    match one {
+        RefOr::T(parameter) => Some(parameter),
+        RefOr::Ref(shared) => {
+            let name = shared.ref_location.rsplit('/').next()?;
+            match document.components.as_ref()?.parameters.get(name)? {
+                RefOr::T(parameter) => Some(parameter),
+                RefOr::Ref(_) => None,
+            }
+        }
+    }
+}
+
+impl Taken {
+    fn of(parameter: &Parameter, schemas: &Schemas<'_>) -> Taken {
+        let place = match parameter.parameter_in {
+            ParameterIn::Path => "path",
+            ParameterIn::Header => "header",
+            _ => "query",
+        };
+        let about = parameter.description.as_deref().unwrap_or_default();
+        let required = parameter.required == Required::True;
+        Taken { place, field: schemas.field(&parameter.name, parameter.schema.as_ref(), required, about) }
+    }
+}
+
+impl Body {
+    fn of(body: &RefOr<utoipa::openapi::request_body::RequestBody>, schemas: &Schemas<'_>) -> Option<Body> {
+        let RefOr::T(body) = body else { return None };
+        let schema = body.content.values().find_map(schema_of)?;
+        Some(Body { kind: schemas.kind(schema), fields: schemas.fields(schema), example: schemas.example(schema) })
+    }
+}
+
+fn schema_of(content: &RefOr<Content>) -> Option<&RefOr<utoipa::openapi::schema::Schema>> {
+    match content {
+        RefOr::T(content) => content.schema.as_ref(),
+        RefOr::Ref(_) => None,
+    }
+}
+
+/// The first digit of a status.
+fn class(status: &str) -> &str {
+    status.get(..1).unwrap_or_default()
+}
+
+impl Answered {
+    fn class(&self) -> &str {
+        class(&self.status)
+    }
+
+    fn of(status: &str, response: &Response, schemas: &Schemas<'_>) -> Answered {
+        let schema = response.content.values().find_map(schema_of);
+        Answered {
+            status: status.to_owned(),
+            about: Prose::of(&response.description),
+            kind: schema.map(|schema| schemas.kind(schema)),
+            example: schema.filter(|_| status.starts_with('2')).map(|schema| schemas.example(schema)),
+        }
+    }
+}
+
+impl Failure {
+    fn class(&self) -> &str {
+        class(&self.status)
+    }
+
+    fn of(name: &str, response: &Response) -> Failure {
+        let content = response.content.values().next();
+        let example = match content {
+            Some(RefOr::T(content)) => content.example.as_ref().map(ToString::to_string),
+            _ => None,
+        };
+        let status = super::openapi::status_of(name);
+        Failure {
+            status: status.map(|status| status.to_string()).unwrap_or_default(),
+            name: name.to_owned(),
+            about: Prose::of(&response.description),
+            example: example.unwrap_or_default(),
+        }
+    }
+}
+
+impl Shown {
+    fn of(name: &str, schemas: &Schemas<'_>) -> Shown {
+        let schema = &schemas.0[name];
+        let fields = schemas.fields(schema);
+        let kind = fields.is_empty().then(|| schemas.unfolded(schema));
+        Shown { name: name.to_owned(), about: Prose::of(shape::about(schema)), kind, fields }
+    }
+}
