@@ -71,7 +71,7 @@ fn fuzz(binary: Binary, cases: &str) {
 #[test]
 fn every_operation_on_sqlite() {
     let file = sqlite_file();
-    fuzz(Binary::on(&file.url()), "20");
+    fuzz(Binary::on(&file.url()), "10");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::query::{ListOut, Query};
 use crate::domain::attempt::{Attempt, Failure, Trigger};
 use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::message::{Message, TAG_LIMIT};
+use crate::domain::message::{CHANNEL_LIMIT, Message, TAG_LIMIT};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::attempts::AttemptFilter;
 use crate::store::deliveries::DeliveryView;
@@ -173,7 +173,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         delivered,
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
-        channel: query.text("channel")?.map(str::to_owned),
+        channel: query.name("channel", CHANNEL_LIMIT)?,
         tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,

@@ -18,7 +18,9 @@ use super::query::ListOut;
 use crate::domain::background::{Kind, Stage};
 use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time};
+use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
+use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
+use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids};
 use crate::store::Order;
 use crate::store::background::{Background, Begun};
 use crate::store::endpoint_messages::SentFilter;
@@ -215,7 +217,13 @@ async fn replay(call: &Call, body: &Body) -> Answer {
     if event_types.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
     }
-    let (channel, tag) = (fields.text("channel").set(), fields.text("tag").set());
+    for name in event_types.iter().flatten() {
+        ids::name("eventTypes", name, EVENT_TYPE_NAME_LIMIT).unwrap_or_else(|wrong| fields.note(wrong));
+    }
+    let mut name = |name: &'static str, most| {
+        fields.parsed(name, |text| ids::name(name, text, most).map(|()| text.to_owned())).set()
+    };
+    let (channel, tag) = (name("channel", CHANNEL_LIMIT), name("tag", TAG_LIMIT));
     let standings = match fields.take::<i32>("status", "a number").set() {
         None => vec![Standing::Delivered, Standing::Dead],
         Some(status) => {

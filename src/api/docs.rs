@@ -173,7 +173,7 @@ impl Page {
                 let Some(operation) = operation else { continue };
                 let tag = operation.tags.as_ref().and_then(|tags| tags.first());
                 let Some(group) = groups.iter_mut().find(|group| Some(&group.name) == tag) else { continue };
-                if operation.responses.responses.contains_key("501") {
+                if operation.operation_id.as_ref().is_some_and(|id| id.starts_with("later.")) {
                     group.later.push((method, path.clone()));
                 } else {
                     group.operations.push(Operation::of(method, path, operation, document, &schemas));

@@ -11,6 +11,7 @@ use super::message::{MessageOut, PayloadOut};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::delivery::Standing;
+use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
 use crate::domain::{MessageId, Time};
 use crate::store::endpoint_messages::{EndpointMessage, SentFilter};
 use crate::store::{Order, Page};
@@ -95,8 +96,8 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiEr
         since: query.time("after")?.map_or(usual.since, |after| after.plus(std::time::Duration::from_micros(1))),
         until: query.time("before")?.unwrap_or(usual.until),
         event_types: query.list("event_types"),
-        channel: query.text("channel")?.map(str::to_owned),
-        tag: query.text("tag")?.map(str::to_owned),
+        channel: query.name("channel", CHANNEL_LIMIT)?,
+        tag: query.name("tag", TAG_LIMIT)?,
         standings,
         status_class: None,
     }))

@@ -20,7 +20,7 @@ use super::once::{Look, once};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::application::ApplicationSpec;
-use crate::domain::message::{Message, MessageSpec, TAG_LIMIT};
+use crate::domain::message::{CHANNEL_LIMIT, Message, MessageSpec, TAG_LIMIT};
 use crate::domain::{Invalid, MessageId, Time, Uid};
 use crate::store::accept::AcceptItem;
 use crate::store::messages::MessageFilter;
@@ -345,7 +345,7 @@ pub(super) async fn delete_content(call: Call) -> Answer {
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
     Ok(MessageFilter {
         event_types: query.list("event_types"),
-        channel: query.text("channel")?.map(str::to_owned),
+        channel: query.name("channel", CHANNEL_LIMIT)?,
         tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,

@@ -46,6 +46,8 @@ impl Right {
     pub fn needed(method: &Method, path: &str) -> Right {
         const ENDPOINTS: &str = "/app/{app}/endpoint";
         let path = path.strip_prefix("/api/v1").unwrap_or(path).trim_end_matches('/');
+        // The same without its body.
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         match (method, path) {
             (&Method::POST, "/auth/logout") => Right::Nothing,
             (&Method::GET, path) if path.ends_with("/secret") => Right::ReadSecret,
@@ -131,6 +133,8 @@ mod tests {
             (Method::GET, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Right::ReadSecret),
             (Method::GET, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/", Right::ReadSecret),
             (Method::POST, "/api/v1/app/{app}/msg/", Right::Send),
+            (Method::HEAD, "/api/v1/app", Right::Read),
+            (Method::HEAD, "/api/v1/app/{app}/endpoint/{endpoint}/secret", Right::ReadSecret),
             (Method::POST, "/api/v1/app", Right::Write),
             (Method::POST, "/api/v1/app/{app}/endpoint", Right::ManageEndpoint),
             (Method::PUT, "/api/v1/app/{app}/endpoint/{endpoint}", Right::ManageEndpoint),

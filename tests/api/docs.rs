@@ -22,7 +22,7 @@ async fn the_page_has_everything(world: World) {
     for (method, path, described) in operations() {
         assert!(html.text.contains(&format!("<code>/api/v1{path}</code>")), "{method} {path}");
         let id = described["operationId"].as_str().expect("an id");
-        assert!(ids.contains(id) || described["responses"].get("501").is_some(), "{id}");
+        assert!(ids.contains(id) || id.starts_with("later."), "{id}");
     }
     for name in document()["components"]["schemas"].as_object().expect("schemas").keys() {
         assert!(ids.contains(&*format!("schema-{name}")), "{name}");
