@@ -161,23 +161,20 @@ struct Attempts {
 fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
     // An attempt is never canceled: there is nothing to tell apart.
     query.flag("expanded_statuses", false)?;
-    let delivered = match query.one_of("status", &[0, 1, 2, 3, 4])? {
-        None => None,
-        Some(0) => Some(true),
-        Some(2) => Some(false),
-        Some(_) => return Ok(None),
-    };
-    Ok(Some(AttemptFilter {
+    let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
+    let filter = AttemptFilter {
         message: None,
         endpoint: None,
-        delivered,
+        delivered: status.map(|status| status == 0),
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
         channel: query.name("channel", CHANNEL_LIMIT)?,
         tag: query.name("tag", TAG_LIMIT)?,
         before: query.time("before")?,
         after: query.time("after")?,
-    }))
+    };
+    // Only now: what is wrong with the others is told all the same.
+    Ok(matches!(status, None | Some(0 | 2)).then_some(filter))
 }
 
 /// List the attempts of a message

@@ -84,14 +84,14 @@ fn out(one: &EndpointMessage, content: bool, expanded: bool) -> Result<EndpointM
 
 /// `None`: nothing can match it.
 fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiError> {
-    let standings = match query.one_of("status", &[0, 1, 2, 3, 4])? {
+    let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
+    let standings = match status {
         None => Vec::new(),
-        Some(3) => return Ok(None),
         Some(2) if !expanded => vec![Standing::Dead, Standing::Canceled],
         Some(status) => standing(status).into_iter().collect(),
     };
     let usual = SentFilter::default();
-    Ok(Some(SentFilter {
+    let filter = SentFilter {
         // "After" leaves out that very moment.
         since: query.time("after")?.map_or(usual.since, |after| after.plus(std::time::Duration::from_micros(1))),
         until: query.time("before")?.unwrap_or(usual.until),
@@ -100,7 +100,9 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiEr
         tag: query.name("tag", TAG_LIMIT)?,
         standings,
         status_class: None,
-    }))
+    };
+    // Only now: what is wrong with the others is told all the same.
+    Ok((status != Some(3)).then_some(filter))
 }
 
 /// How a delivery stands by the dialect's number; 3 is none of ours.
