@@ -24,7 +24,11 @@ use prose::{Prose, Run};
 use shape::{Field, Kind, Schemas};
 
 /// The colours and sizes of the dashboard, and what only this page has.
-const STYLE: &str = concat!(include_str!("../../static/tokens.css"), include_str!("../../static/docs.css"));
+const STYLE: &str = concat!(
+    include_str!("../../static/tokens.css"),
+    include_str!("../../static/frame.css"),
+    include_str!("../../static/docs.css")
+);
 const ICON: &str = include_str!("../../static/favicon.svg");
 const HEADERS: [(HeaderName, &str); 2] = [
     (

@@ -1,18 +1,17 @@
 //! Endpoints over REST: where an application wants its events. Secrets and the endpoint's own headers go in and never come out
 //! here.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::Number;
-use url::Url;
 use utoipa::ToSchema;
 
 use super::application::same_uid;
-use super::body::{Body, Field, Fields};
+use super::body::{Body, Fields};
 use super::call::{Call, json, nothing};
+use super::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, For, read};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
@@ -104,217 +103,6 @@ fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
     json(status, &EndpointOut::from(endpoint))
 }
 
-/// What every body about an endpoint may have.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "for the document alone: `fill` reads it")]
-struct EndpointFields {
-    uid: Option<Uid>,
-    description: Option<String>,
-    /// Which event types it wants; `null`: all.
-    #[schema(value_type = Option<schemas::Names>)]
-    event_types: Option<Vec<String>>,
-    /// Which channels it listens to, at most 10; `null`: all messages, whatever their channels.
-    #[schema(value_type = Option<schemas::Channels>)]
-    channels: Option<Vec<String>>,
-    /// Messages a second; `null`: no limit.
-    #[schema(minimum = 1, maximum = 65535)]
-    throttle_rate: Option<u16>,
-    #[schema(value_type = Option<schemas::Metadata>)]
-    metadata: Option<Metadata>,
-    /// Sent with each request, at most 50. The values may be secrets and are not given out.
-    headers: Option<BTreeMap<String, String>>,
-    /// How long one attempt may take; `null`: as the server is set.
-    #[schema(minimum = 1, maximum = 30)]
-    request_timeout_seconds: Option<u64>,
-    /// The waits between attempts in seconds; `null`: as the server is set.
-    #[schema(value_type = Option<Vec<f64>>, max_items = 20)]
-    retry_schedule: Option<Vec<Number>>,
-    extra_signatures: Option<Vec<ExtraSignature>>,
-    /// The old name of `eventTypes`; it counts where that is absent.
-    filter_types: Option<Vec<String>>,
-    /// The old name of `throttleRate`; it counts where that is absent.
-    #[schema(maximum = 65535)]
-    rate_limit: Option<u16>,
-}
-
-/// An endpoint that replaces another.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
-#[expect(dead_code, reason = "for the document alone: `read` reads it")]
-pub(super) struct EndpointUpdate {
-    #[schema(value_type = schemas::Url)]
-    url: String,
-    /// Nothing is sent while it is; what is pending waits.
-    disabled: Option<bool>,
-    #[serde(flatten)]
-    fields: EndpointFields,
-}
-
-/// A new endpoint.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
-#[expect(dead_code, reason = "for the document alone: `read` reads it")]
-pub(super) struct EndpointIn {
-    #[schema(value_type = schemas::Url)]
-    url: String,
-    /// Nothing is sent while it is; what is pending waits.
-    disabled: Option<bool>,
-    #[serde(flatten)]
-    fields: EndpointFields,
-    signature_type: Option<SignatureType>,
-    /// What deliveries are signed with. It gets one of its own if nothing is said.
-    #[schema(value_type = Option<schemas::SecretText>)]
-    secret: Option<String>,
-}
-
-/// What is to change of an endpoint.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
-#[expect(dead_code, reason = "for the document alone: `read` reads it")]
-struct EndpointPatch {
-    #[schema(value_type = schemas::Url, required = false)]
-    url: String,
-    /// Nothing is sent while it is; what is pending waits.
-    #[schema(nullable = false)]
-    disabled: Option<bool>,
-    #[serde(flatten)]
-    fields: EndpointFields,
-}
-
-/// What a body is to: something new, all of something that exists, or parts of it.
-enum For<'a> {
-    New,
-    Replace(&'a EndpointSpec),
-    Patch(&'a EndpointSpec),
-}
-
-impl For<'_> {
-    /// What holds where the body says nothing. Replacing keeps the uid and what only Sendoff knows: clients that know nothing of it
-    /// would wipe it out.
-    fn base(&self) -> EndpointSpec {
-        match *self {
-            For::New => EndpointSpec::default(),
-            For::Patch(before) => before.clone(),
-            For::Replace(before) => EndpointSpec {
-                uid: before.uid.clone(),
-                timeout: before.timeout,
-                retry_schedule: before.retry_schedule.clone(),
-                signature_type: before.signature_type,
-                extra_signatures: before.extra_signatures.clone(),
-                headers: before.headers.clone(),
-                ..EndpointSpec::default()
-            },
-        }
-    }
-
-    fn existing(&self) -> Option<&EndpointSpec> {
-        match self {
-            For::New => None,
-            For::Replace(before) | For::Patch(before) => Some(before),
-        }
-    }
-}
-
-/// Makes of what was before what the body says; with it comes the secret that a new endpoint is to have.
-async fn read(
-    call: &Call,
-    mut fields: Fields<'_>,
-    what: For<'_>,
-    uid: Option<&Uid>,
-) -> Result<(EndpointSpec, Option<Secret>), ApiError> {
-    let mut spec = what.base();
-    spec.uid = spec.uid.or(uid.cloned());
-    if matches!(what, For::Patch(_)) {
-        fields.not_null("url");
-        fields.not_null("disabled");
-    } else {
-        fields.require("url");
-    }
-    fill(&mut fields, &mut spec);
-    let secret = read_signing(&mut fields, &mut spec, what.existing());
-    let known = what.existing().is_some_and(|before| before.url == spec.url);
-    if !known && !spec.url.is_empty() {
-        // One that was saved before is not looked up again: each attempt checks it anyhow.
-        vet(call, &mut fields, &spec.url).await;
-    }
-    fields.done(spec.check())?;
-    Ok((spec, secret))
-}
-
-fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
-    fields.text("url").put_or_default(&mut spec.url);
-    fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
-    fields.text("description").put_or_default(&mut spec.description);
-    fields.flag("disabled").put_or_default(&mut spec.disabled);
-    fields.list("eventTypes").or(fields.list("filterTypes")).put(&mut spec.event_types);
-    fields.list("channels").put(&mut spec.channels);
-    let rate = "a whole number from 1 to 65535";
-    fields.take("throttleRate", rate).or(fields.take("rateLimit", rate)).put(&mut spec.throttle_rate);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
-    fields.take("headers", "an object of strings").put_or_default(&mut spec.headers);
-    let whole = |text: &str| {
-        serde_json::from_str(text)
-            .map(Duration::from_secs)
-            .map_err(|_| "must be a whole number from 1 to 30".to_owned())
-    };
-    fields.take_with("requestTimeoutSeconds", whole).put(&mut spec.timeout);
-    fields.take_with("retrySchedule", schedule).put(&mut spec.retry_schedule);
-    fields.unsupported("ordered", &["false"]);
-    fields.unsupported("version", &["1"]);
-}
-
-fn schedule(text: &str) -> Result<Schedule, String> {
-    const WHAT: &str = "must be a list of waits in seconds, e.g. [5, 300, 1800]";
-    let numbers: Vec<f64> = serde_json::from_str(text).map_err(|_| WHAT.to_owned())?;
-    let waits: Result<Vec<Duration>, _> = numbers.into_iter().map(Duration::try_from_secs_f64).collect();
-    Schedule::new("retrySchedule", waits.map_err(|_| WHAT.to_owned())?).map_err(|wrong| wrong.reason)
-}
-
-/// How it signs is decided once, when it is made; later only the secret changes, by rotation.
-fn read_signing(fields: &mut Fields<'_>, spec: &mut EndpointSpec, before: Option<&EndpointSpec>) -> Option<Secret> {
-    let wanted = fields.parsed("signatureType", |word| {
-        SignatureType::from_word(word).ok_or_else(|| Invalid::new("signatureType", "must be hmac256 or ed25519"))
-    });
-    let wanted = wanted.set();
-    let secret = match before {
-        None => fields.parsed("secret", |text| Secret::parse("secret", text)).set(),
-        Some(before) => {
-            if wanted.is_some_and(|wanted| wanted != before.signature_type) {
-                let reason = format!("is {} and stays so: make another endpoint", before.signature_type.word());
-                fields.note(Invalid::new("signatureType", reason));
-            }
-            if matches!(fields.raw("secret"), Field::Set(_)) {
-                fields.note(Invalid::new("secret", "is changed by POST …/secret/rotate"));
-            }
-            None
-        }
-    };
-    if before.is_none() {
-        spec.signature_type = wanted.or(secret.as_ref().map(Secret::kind)).unwrap_or_default();
-    }
-    if let Some(wrong) = secret.as_ref().and_then(|secret| mismatch("secret", secret, spec.signature_type)) {
-        fields.note(wrong);
-    }
-    let extras = |text| {
-        serde_json::from_str::<Vec<ExtraSignature>>(text).map_err(|error| {
-            format!("must be a list such as [{{\"style\": \"github\", \"header\": \"X-Hub-Signature-256\"}}]: {error}")
-        })
-    };
-    fields.take_with("extraSignatures", extras).put_or_default(&mut spec.extra_signatures);
-    secret
-}
-
-/// What is wrong if `secret`, given as `field`, is none for endpoints that sign by `kind`.
-pub(super) fn mismatch(field: &str, secret: &Secret, kind: SignatureType) -> Option<Invalid> {
-    let begins = match kind {
-        SignatureType::Hmac256 => "whsec_",
-        SignatureType::Ed25519 => "whsk_",
-    };
-    let reason = format!("must begin with {begins}, as the endpoint's signatureType is {}", kind.word());
-    (secret.kind() != kind).then(|| Invalid::new(field, reason))
-}
-
 /// Nothing is sent to a disabled endpoint: what would wait there is better not asked for.
 ///
 /// # Errors
@@ -322,16 +110,6 @@ pub(super) fn mismatch(field: &str, secret: &Secret, kind: SignatureType) -> Opt
 pub(super) fn must_be_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
     let reason = "is disabled, so nothing would be sent: enable it first";
     if endpoint.spec.disabled { Err(ApiError::path("endpoint_id", Invalid::new("endpoint", reason))) } else { Ok(()) }
-}
-
-async fn vet(call: &Call, fields: &mut Fields<'_>, url: &str) {
-    let wrong = match Url::parse(url) {
-        Err(error) => Some(Invalid::new("url", format!("is not an absolute URL: {error}"))),
-        Ok(url) => call.egress().vet(&url).await.err(),
-    };
-    if let Some(wrong) = wrong {
-        fields.note(wrong);
-    }
 }
 
 /// Create an endpoint

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::body::Body;
 use super::call::{Call, json};
-use super::endpoint::mismatch;
+use super::endpoint_body::mismatch;
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas;

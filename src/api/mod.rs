@@ -27,6 +27,7 @@ mod call;
 pub mod callers;
 mod docs;
 mod endpoint;
+mod endpoint_body;
 mod endpoint_headers;
 mod endpoint_message;
 mod endpoint_secret;

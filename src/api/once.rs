@@ -32,7 +32,7 @@ pub(super) async fn once(
     again: impl AsyncFnOnce(&Call, &str) -> Answer,
 ) -> Answer {
     let Some(once) = read(&call, body)? else { return act(&call).await };
-    let Some(_turn) = call.store().turn(&once) else {
+    let Some(_under_way) = call.store().under_way(&once) else {
         return Err(ApiError::conflict("a request under this idempotency-key is under way: wait for its answer"));
     };
     if look == Look::First

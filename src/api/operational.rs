@@ -8,7 +8,8 @@ use actix_web::http::StatusCode;
 
 use super::body::Body;
 use super::call::{Call, json};
-use super::endpoint::{self, EndpointIn, EndpointOut, EndpointUpdate};
+use super::endpoint::{self, EndpointOut};
+use super::endpoint_body::{EndpointIn, EndpointUpdate};
 use super::endpoint_headers::{self, EndpointHeadersIn, HeadersOut};
 use super::endpoint_secret::{self, EndpointSecretRotateIn, SecretOut};
 use super::errors::Answer;

@@ -27,8 +27,9 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 3] = [
+static ASSETS: [Asset; 4] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
+    asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];

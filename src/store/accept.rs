@@ -28,7 +28,7 @@ pub struct AcceptItem {
     pub spec: MessageSpec,
     /// When it came.
     pub at: Time,
-    /// The call that brings it is to take effect once; see [`Store::once`].
+    /// The call that brings it is to take effect once; [`Store::accept`] fills it in, see [`Store::once`].
     pub once: Option<Arc<Once>>,
 }
 
@@ -85,7 +85,7 @@ impl Store {
     /// The store is away, or too much waits: then nothing was accepted. After an error in the commit itself, nobody
     /// knows; a repeat under the same event id is harmless.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
-        item.once = self.once.clone().or(item.once);
+        item.once = self.once.clone();
         if let Err(wrong) = item.check(self.inner.max_payload) {
             return Ok(Err(Refusal::Invalid(wrong)));
         }

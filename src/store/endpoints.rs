@@ -1,9 +1,6 @@
 //! Endpoints and their secrets: create, read, change, delete, list, rotate.
 
-use std::time::Duration;
-
 use super::codec::{self, ENDPOINT, EndpointRow};
-use super::directory::open_secret;
 use super::error::is_taken;
 use super::operational::{self, Happening, What};
 use super::signals::{Admission, Signal};
@@ -148,7 +145,7 @@ impl Store {
     }
 
     /// The endpoint inside `tx`, with its application held, so that it stays as it is until the commit.
-    async fn held(
+    pub(super) async fn held(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,
@@ -283,83 +280,6 @@ impl Store {
         self.inner.signals.send(Signal::Changed(app));
         operational::admit(&self.inner, told);
         Ok(changed > 0)
-    }
-
-    /// The secret that an endpoint signs with now.
-    ///
-    /// # Errors
-    /// The store is away, or it was sealed with another master key.
-    pub async fn endpoint_secret(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        id: EndpointId,
-    ) -> Result<Option<Secret>, StoreError> {
-        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
-            return Ok(None);
-        }
-        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NULL
-             ORDER BY made_at DESC LIMIT 1";
-        let sealed: Option<Vec<u8>> = read!(self, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-        sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
-    }
-
-    /// The secret that the endpoint got at `made_at`, as long as it is in use.
-    ///
-    /// # Errors
-    /// The store is away, or it was sealed with another master key.
-    pub async fn endpoint_secret_of(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        id: EndpointId,
-        made_at: Time,
-    ) -> Result<Option<Secret>, StoreError> {
-        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
-            return Ok(None);
-        }
-        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND made_at = $2";
-        let sealed: Option<Vec<u8>> =
-            read!(self, db => sqlx::query_scalar(SQL).bind(id).bind(made_at).fetch_optional(db).await)?;
-        sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
-    }
-
-    /// Signs with `secret` from now on; the one before signs along for `grace`. `false` if the tenant's application does
-    /// not have the endpoint.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn rotate_secret(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        id: EndpointId,
-        secret: &Secret,
-        grace: Duration,
-        now: Time,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, &now.micros().to_string()).await?;
-        if self.held(&mut tx, tenant, app, id).await?.is_none() {
-            return Ok(false);
-        }
-        const RETIRE: &str = "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
-        on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
-        const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
-        on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
-        self.add_secret(&mut tx, id, secret, now).await?;
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(app));
-        Ok(true)
-    }
-
-    async fn add_secret(&self, tx: &mut Tx, id: EndpointId, secret: &Secret, now: Time) -> Result<(), StoreError> {
-        let sealed = self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes());
-        // Two rotations within a microsecond would collide; the later one counts.
-        const SQL: &str = "INSERT INTO endpoint_secret (endpoint_id, made_at, sealed) VALUES ($1, $2, $3)
-             ON CONFLICT (endpoint_id, made_at) DO UPDATE SET sealed = excluded.sealed, expires_at = NULL";
-        on!(tx, db => sqlx::query(SQL).bind(id).bind(now).bind(sealed).execute(db).await.map(drop))?;
-        Ok(())
     }
 
     /// Disables endpoints that have done nothing but fail since before `since`. Gives back which.

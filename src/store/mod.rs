@@ -24,10 +24,12 @@ pub mod contents;
 pub mod deliveries;
 pub mod directory;
 pub mod endpoint_messages;
+pub mod endpoint_secrets;
 pub mod endpoints;
 mod error;
 pub mod event_types;
 pub mod keys;
+mod location;
 pub mod messages;
 pub mod once;
 pub mod operational;
@@ -46,7 +48,7 @@ mod sqlite;
 pub mod tenant;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
@@ -56,6 +58,7 @@ use crate::domain::Time;
 use crate::domain::secret::MasterKey;
 
 pub use error::StoreError;
+pub use location::Location;
 pub use page::{Order, Page, PageRequest, Scanned};
 use postgres::Postgres;
 use sqlite::Sqlite;
@@ -71,33 +74,6 @@ pub struct StoreOptions {
     pub max_payload: usize,
     /// How many items may wait to be stored before callers are turned away.
     pub queue: usize,
-}
-
-/// Where the store is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    Sqlite(PathBuf),
-    /// The whole URL, password included: never logged.
-    Postgres(String),
-}
-
-impl Location {
-    /// Reads `sqlite:PATH` or `postgres://…`.
-    ///
-    /// # Errors
-    /// Says what is expected.
-    pub fn parse(text: &str) -> Result<Location, String> {
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Location::Postgres(text.to_owned()));
-        }
-        let path = text.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-        match path {
-            Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
-                Ok(Location::Sqlite(PathBuf::from(path)))
-            }
-            _ => Err("expected sqlite:PATH (a file) or postgres://user:password@host/database".to_owned()),
-        }
-    }
 }
 
 /// Which database it is.
@@ -194,7 +170,7 @@ struct Inner {
     directory: directory::Directory,
     signals: signals::Signals,
     queues: writer::Queues,
-    turns: once::Turns,
+    under_way: once::Calls,
 }
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -218,7 +194,7 @@ impl Store {
             directory: directory::Directory::default(),
             signals: signals::Signals::default(),
             queues,
-            turns: once::Turns::default(),
+            under_way: once::Calls::default(),
         };
         let store = Store { inner: Arc::new(inner), once: None };
         for taker in takers {
@@ -393,19 +369,4 @@ fn newer(version: i64) -> StoreError {
 /// `Migrator` is not `Clone`; its parts are.
 fn clone_of(migrator: &Migrator) -> Migrator {
     Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn locations() {
-        assert_eq!(Location::parse("sqlite:sendoff.db"), Ok(Location::Sqlite("sendoff.db".into())));
-        assert_eq!(Location::parse("sqlite:///var/lib/x.db"), Ok(Location::Sqlite("/var/lib/x.db".into())));
-        assert!(matches!(Location::parse("postgres://a@b/c"), Ok(Location::Postgres(_))));
-        for bad in ["", "sqlite:", "sqlite::memory:", "mysql://x", "sendoff.db", "sqlite:a.db?mode=ro"] {
-            assert!(Location::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

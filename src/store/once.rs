@@ -4,7 +4,7 @@
 //! * A store [on behalf of](Store::once) such a call enters the key in the transaction that makes what the call asked for, with a
 //!   reference to it: never the answer's text, which may hold secrets. Both are there or neither is.
 //! * [`Before`] – what a key stands for when it comes again. It is remembered for [`ONCE_LIFE`].
-//! * [`Turn`] – held while a call is under way: the same key at the same moment has to wait.
+//! * [`UnderWay`] – held while a call is: the same key at the same moment has to wait.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -37,18 +37,18 @@ pub enum Before {
 }
 
 /// The calls that are under way in this process.
-pub(super) type Turns = Mutex<HashSet<[u8; 32]>>;
+pub(super) type Calls = Mutex<HashSet<[u8; 32]>>;
 
 /// The right to act under a key, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct UnderWay {
     inner: Arc<Inner>,
     hash: [u8; 32],
 }
 
-impl Drop for Turn {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.inner.turns.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&self.hash);
+        self.inner.under_way.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&self.hash);
     }
 }
 
@@ -63,10 +63,10 @@ impl Store {
         Store { inner: self.inner.clone(), once: Some(Arc::new(once)) }
     }
 
-    /// The turn of a call, unless the same is under way in this process.
-    pub fn turn(&self, once: &Once) -> Option<Turn> {
-        let mut turns = self.inner.turns.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        turns.insert(once.hash).then(|| Turn { inner: self.inner.clone(), hash: once.hash })
+    /// Has a call under way, unless the same is under way in this process already.
+    pub fn under_way(&self, once: &Once) -> Option<UnderWay> {
+        let mut calls = self.inner.under_way.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        calls.insert(once.hash).then(|| UnderWay { inner: self.inner.clone(), hash: once.hash })
     }
 
     /// What the key of `once` stands for already.

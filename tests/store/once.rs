@@ -130,10 +130,10 @@ on_both! {
         assert_eq!(home.store.forget_once(later(2 * end + 10), 2).await.unwrap(), 1);
     }
 
-    async fn one_at_a_time_has_its_turn(home) {
-        let turn = home.store.turn(&once(1)).expect("nobody else");
-        assert!(home.store.turn(&once(1)).is_none() && home.store.turn(&once(2)).is_some());
-        drop(turn);
-        assert!(home.store.turn(&once(1)).is_some());
+    async fn one_at_a_time_is_under_way(home) {
+        let first = home.store.under_way(&once(1)).expect("nobody else");
+        assert!(home.store.under_way(&once(1)).is_none() && home.store.under_way(&once(2)).is_some());
+        drop(first);
+        assert!(home.store.under_way(&once(1)).is_some());
     }
 }
