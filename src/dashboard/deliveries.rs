@@ -8,10 +8,11 @@ use askama::Template;
 
 use super::DashboardState;
 use super::error::PageError;
-use super::frame::{Frame, Here, Notice, answer};
+use super::frame::{Frame, Here, answer};
 use super::parts::{Address, Badge, Id, When};
-use super::session::Signed;
+use super::place::Place;
 use super::show::{Line, Query, count_up_to, counted};
+use super::viewer::Signed;
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::deliveries::DeliveryLine;
@@ -78,8 +79,8 @@ pub async fn show(
     let wanted = Wanted::of(&query);
     let after = query.get("after");
     let (here, badge, in_state) = match wanted {
-        Wanted::Dead => (Here::Dead, Badge::Dead, State::Dead),
-        Wanted::Retrying => (Here::Retrying, Badge::Retrying, State::Retry),
+        Wanted::Dead => (Here::Deliveries, Badge::Dead, State::Dead),
+        Wanted::Retrying => (Here::Deliveries, Badge::Retrying, State::Retry),
     };
     let mut lines = match wanted {
         Wanted::Dead => store.dead_deliveries(&tenant, after.and_then(dead_cursor), LINES + 1).await?,
@@ -110,7 +111,7 @@ fn path(wanted: Wanted) -> String {
 
 impl Row {
     fn new(line: &DeliveryLine, now: Time) -> Row {
-        let href = format!("/messages/{}/{}", line.app_id, line.message_id);
+        let href = Place::of_application(line.app_id).message(line.message_id);
         let reason = line.reason.as_deref().and_then(DeadReason::from_word);
         Row {
             resend: format!("{href}/resend"),

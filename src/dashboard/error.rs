@@ -5,18 +5,21 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
-use super::frame::{Frame, Notice, answer};
+use super::frame::{Frame, answer};
 use crate::store::StoreError;
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
-    /// Nobody is signed in: off to the sign-in page.
+    /// Nobody is signed in: operators go off to the sign-in page.
     #[error("not signed in")]
     NotSignedIn,
     /// There is no such thing, or it is another organization's: nobody is told which.
     #[error("not found")]
     NotFound,
+    /// The visit to the portal does not allow it.
+    #[error("not allowed")]
+    NotAllowed,
     #[error("wrong method")]
     WrongMethod,
     /// The form's token is missing, too old or another session's.
@@ -44,10 +47,10 @@ struct ErrorPage<'a> {
 impl ResponseError for PageError {
     fn status_code(&self) -> StatusCode {
         match self {
-            PageError::NotSignedIn => StatusCode::SEE_OTHER,
+            PageError::NotSignedIn => StatusCode::UNAUTHORIZED,
             PageError::NotFound => StatusCode::NOT_FOUND,
             PageError::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            PageError::WrongToken => StatusCode::FORBIDDEN,
+            PageError::WrongToken | PageError::NotAllowed => StatusCode::FORBIDDEN,
             PageError::BadRequest(_) => StatusCode::BAD_REQUEST,
             PageError::Store(error) if error.transient() => StatusCode::SERVICE_UNAVAILABLE,
             PageError::Store(_) | PageError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -75,6 +78,11 @@ impl PageError {
                 "There is no such page, or what it showed is gone.",
                 "Messages go when they are older than the retention; an application's go with it.",
             ),
+            PageError::NotAllowed => (
+                "This is not for you to do",
+                "Your access to these pages does not include it. Nothing was done.",
+                "Ask the people who gave you the link for access that does.",
+            ),
             PageError::WrongMethod => {
                 ("Not this way", "This address is for a button of a page.", "Open the page and press the button there.")
             }
@@ -91,7 +99,12 @@ impl PageError {
                 "Sendoff cannot reach its database at the moment. What was accepted is safe; deliveries go on when it is back.",
                 "Reload in a moment. If it stays away, look at /readyz and at the log.",
             ),
-            PageError::NotSignedIn | PageError::Store(_) | PageError::Template(_) => (
+            PageError::NotSignedIn => (
+                "Your visit is over",
+                "These pages open with a link that is good once, and for as long as the people who made it said.",
+                "Go back to where you found the link and ask for a new one.",
+            ),
+            PageError::Store(_) | PageError::Template(_) => (
                 "Something went wrong",
                 "Sendoff could not make this page. Nothing was changed.",
                 "The log says why, under the request id below.",

@@ -1,4 +1,4 @@
-//! What surrounds a page: the head, the navigation, the way out, and the notice after something was done.
+//! What surrounds a page: the head, the navigation, the menu, and the notice after something was done.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -7,65 +7,77 @@ use askama::Template;
 
 use super::assets;
 use super::error::PageError;
-use super::session::Signed;
+use super::notice::{Notice, Said};
+use super::place::Place;
+use super::prefs::{ClockFace, Prefs, Theme};
+use super::viewer::{Viewer, Who};
 
 /// Which entry of the navigation is the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Here {
     Overview,
-    Retrying,
-    Dead,
+    Deliveries,
+    Messages,
+    Endpoints,
+    Applications,
+    EventTypes,
+    Live,
+    Resends,
     Outbox,
+    Operational,
+    Keys,
+    Audit,
+    Operators,
     Elsewhere,
 }
 
-/// What was just done; a word in the URL, never a text from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    Resent,
-    NotResent,
-}
-
-impl Notice {
-    /// The word in the URL.
-    pub fn word(self) -> &'static str {
-        match self {
-            Notice::Resent => "resent",
-            Notice::NotResent => "not-resent",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Notice> {
-        [Notice::Resent, Notice::NotResent].into_iter().find(|notice| notice.word() == word)
-    }
-}
-
-/// An entry of the navigation.
+/// An entry of the navigation or the menu.
 pub struct Entry {
     pub name: &'static str,
-    pub path: &'static str,
+    pub path: String,
     pub current: bool,
+}
+
+/// Somebody who looks at the page, as far as the frame shows it.
+pub struct Seen {
+    /// What is named beside the menu: the organization; empty in the portal.
+    pub name: String,
+    pub customer: bool,
+    /// Where the form of preferences goes, and where the button that ends the session.
+    pub preferences: &'static str,
+    pub leave: &'static str,
+    /// The page itself, to come back to.
+    pub at: String,
 }
 
 /// What a page's template finds under `frame`.
 pub struct Frame {
-    /// The organization; `None`: nobody is signed in.
-    pub org: Option<String>,
+    /// `None`: nobody is signed in.
+    pub seen: Option<Seen>,
     /// What each form carries.
     pub csrf: String,
-    pub notice: Option<Notice>,
+    pub notice: Option<Said>,
+    pub prefs: Prefs,
     here: Here,
 }
 
 impl Frame {
-    /// Around a page for whoever is signed in.
-    pub fn of(signed: &Signed, here: Here) -> Frame {
-        Frame { org: Some(signed.org.to_string()), csrf: signed.csrf.clone(), notice: None, here }
+    /// Around a page for whoever looks.
+    pub fn of(viewer: &Viewer, here: Here) -> Frame {
+        let customer = matches!(viewer.who, Who::Customer(_));
+        let seen = Seen {
+            name: if customer { String::new() } else { viewer.org.to_string() },
+            customer,
+            preferences: if customer { "/portal/preferences" } else { "/preferences" },
+            leave: if customer { "/portal/leave" } else { "/logout" },
+            at: viewer.at.clone(),
+        };
+        Frame { seen: Some(seen), csrf: viewer.csrf.clone(), notice: None, prefs: viewer.prefs, here }
     }
 
     /// Around a page for anybody.
     pub fn bare() -> Frame {
-        Frame { org: None, csrf: String::new(), notice: None, here: Here::Elsewhere }
+        Frame { seen: None, csrf: String::new(), notice: None, prefs: Prefs::default(), here: Here::Elsewhere }
     }
 
     /// With the token that its forms carry.
@@ -76,7 +88,7 @@ impl Frame {
 
     /// With the notice that the URL names, if it does.
     pub fn noting(mut self, word: Option<&str>) -> Frame {
-        self.notice = word.and_then(Notice::from_word);
+        self.notice = word.and_then(Notice::from_word).map(Notice::said);
         self
     }
 
@@ -85,15 +97,63 @@ impl Frame {
         assets::url(name)
     }
 
+    pub fn themes(&self) -> [Theme; 3] {
+        Theme::ALL
+    }
+
+    pub fn clocks(&self) -> [ClockFace; 2] {
+        ClockFace::ALL
+    }
+
     /// Where one can go.
     pub fn entries(&self) -> Vec<Entry> {
-        let entry = |name, path, here| Entry { name, path, current: self.here == here };
-        vec![
-            entry("Overview", "/", Here::Overview),
-            entry("Retrying", "/deliveries?state=retrying", Here::Retrying),
-            entry("Dead", "/deliveries?state=dead", Here::Dead),
-            entry("Outbox", "/outbox", Here::Outbox),
-        ]
+        let places: &[(&'static str, &str, Here)] = if self.seen.as_ref().is_some_and(|seen| seen.customer) {
+            &[
+                ("Overview", "", Here::Overview),
+                ("Endpoints", "endpoints", Here::Endpoints),
+                ("Messages", "messages", Here::Messages),
+                ("Deliveries", "deliveries", Here::Deliveries),
+                ("Event types", "event-types", Here::EventTypes),
+            ]
+        } else {
+            &[
+                ("Overview", "/", Here::Overview),
+                ("Deliveries", "/deliveries", Here::Deliveries),
+                ("Messages", "/messages", Here::Messages),
+                ("Endpoints", "/endpoints", Here::Endpoints),
+                ("Applications", "/applications", Here::Applications),
+                ("Event types", "/event-types", Here::EventTypes),
+                ("Live", "/tail", Here::Live),
+            ]
+        };
+        self.listed(places)
+    }
+
+    /// What stands in the menu: looked for less often.
+    pub fn more(&self) -> Vec<Entry> {
+        if self.seen.as_ref().is_none_or(|seen| seen.customer) {
+            return Vec::new();
+        }
+        self.listed(&[
+            ("Resends", "/resend", Here::Resends),
+            ("Outbox", "/outbox", Here::Outbox),
+            ("Operational webhooks", "/operational", Here::Operational),
+            ("API keys", "/keys", Here::Keys),
+            ("Audit log", "/audit", Here::Audit),
+            ("Operators", "/operators", Here::Operators),
+        ])
+    }
+
+    fn listed(&self, places: &[(&'static str, &str, Here)]) -> Vec<Entry> {
+        let portal = Place::portal();
+        let path = |path: &str| match path {
+            "" => portal.home().to_owned(),
+            path if path.starts_with('/') => path.to_owned(),
+            path => portal.page(path),
+        };
+        let entry =
+            |(name, at, here): &(&'static str, &str, Here)| Entry { name, path: path(at), current: self.here == *here };
+        places.iter().map(entry).collect()
     }
 }
 

@@ -14,11 +14,12 @@ use url::{Host, Url};
 
 use super::DashboardState;
 use super::error::PageError;
+use super::session::Cookies;
 
 const HEADERS: [(&str, &str); 9] = [
     (
         "content-security-policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; \
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
          frame-ancestors 'none'; base-uri 'none'",
     ),
     ("x-content-type-options", "nosniff"),
@@ -71,7 +72,10 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
     let (request, response) = response.into_parts();
     let Some(error) = response.error() else { return ServiceResponse::new(request, response) };
     let page = match error.as_error::<PageError>() {
-        Some(PageError::NotSignedIn) => HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish(),
+        // A customer has nowhere to sign in: the page says who gives out links.
+        Some(PageError::NotSignedIn) if Cookies::at(request.path()) == Cookies::Operator => {
+            HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
+        }
         Some(error) => {
             if error_is_ours(error) {
                 tracing::error!(request_id = id, path = request.path(), %error, "a page could not be made");

@@ -12,9 +12,11 @@ use url::Url;
 
 use super::DashboardState;
 use super::error::PageError;
-use super::frame::{Frame, Notice, answer};
-use super::session::{self, SESSION_HOURS, Signed, form_token};
+use super::frame::{Frame, answer};
+use super::posted::Posted;
+use super::session::{self, Cookies, SESSION_HOURS, form_token, set_cookie};
 use super::show::Query;
+use super::viewer::Signed;
 use crate::domain::{OrgId, Time};
 use crate::store::{Store, StoreError};
 
@@ -102,36 +104,24 @@ pub async fn sign_in(state: web::Data<DashboardState>, form: web::Form<SignIn>) 
         Some(org) => {
             tracing::info!(%org, "an operator signed in");
             let mut response = go("/");
-            add(&mut response, &session::cookie(&state.public_url, token))?;
+            set_cookie(
+                &mut response,
+                &Cookies::Operator.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64),
+            )?;
             Ok(response)
         }
         None => page(Door::Spent, String::new(), ""),
     }
 }
 
-/// What the sign-out button sends.
-#[derive(Deserialize)]
-pub struct SignOut {
-    csrf: String,
-}
-
 /// `POST /logout`: ends the session.
-pub async fn sign_out(
-    state: web::Data<DashboardState>,
-    signed: Signed,
-    form: web::Form<SignOut>,
-) -> Result<HttpResponse, PageError> {
-    signed.check(&form.csrf)?;
+pub async fn sign_out(state: web::Data<DashboardState>, signed: Signed, _: Posted) -> Result<HttpResponse, PageError> {
     state.store.end_session(&signed.hash).await?;
     let mut response = go("/login");
-    add(&mut response, &session::no_cookie(&state.public_url))?;
+    set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
     Ok(response)
 }
 
 fn go(to: &'static str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, to)).finish()
-}
-
-fn add(response: &mut HttpResponse, cookie: &actix_web::cookie::Cookie<'_>) -> Result<(), PageError> {
-    response.add_cookie(cookie).map_err(|_| PageError::BadRequest("The session's cookie could not be made."))
 }

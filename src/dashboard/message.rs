@@ -6,18 +6,18 @@ use askama::Template;
 
 use super::DashboardState;
 use super::error::PageError;
-use super::frame::{Frame, Here, Notice, answer};
+use super::frame::{Frame, Here, answer};
 use super::hints;
 use super::parts::{Address, Badge, Id, When};
 use super::payload::Payload;
-use super::session::Signed;
 use super::show::{self, Block, Line, Query};
+use super::viewer::{Inside, part};
 use crate::domain::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
 use crate::domain::delivery::State;
 use crate::domain::{AttemptId, Time};
 use crate::store::attempts::AttemptFilter;
 use crate::store::deliveries::DeliveryView;
-use crate::store::{AppRef, MessageRef, Order, PageRequest};
+use crate::store::{MessageRef, Order, PageRequest};
 
 /// How many attempts are on a page, over all deliveries.
 const ATTEMPTS: usize = 50;
@@ -87,24 +87,15 @@ struct MessagePage {
     paged: bool,
 }
 
-/// `GET /messages/{app}/{message}`: ids, or the team's own names.
+/// `GET {place}/messages/{message}`: an id, or the team's own name of the event.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    path: web::Path<(String, String)>,
+    inside: Inside,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
-    let app = AppRef::parse(&path.0).map_err(|_| PageError::NotFound)?;
-    let wanted = MessageRef::parse(&path.1).map_err(|_| PageError::NotFound)?;
-    let app = match store.application(&tenant, &app).await? {
-        Some(app) => app,
-        // What the organization itself is told travels by an application that is hidden elsewhere.
-        None => {
-            let house = store.operational_application(&tenant).await?;
-            house.filter(|house| AppRef::Id(house.id) == app).ok_or(PageError::NotFound)?
-        }
-    };
+    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), inside.tenant(), &state.store);
+    let app = &inside.app;
+    let wanted = MessageRef::parse(part(&request, "message")?).map_err(|_| PageError::NotFound)?;
     let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
     let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
 
@@ -112,7 +103,7 @@ pub async fn show(
     let filter = AttemptFilter { message: Some(message.id), ..AttemptFilter::default() };
     let page = PageRequest { after: before, ..PageRequest::first(ATTEMPTS, Order::Descending) };
     let attempts = store.attempts(&tenant, app.id, &filter, &page).await?;
-    let path = format!("/messages/{}/{}", app.id, message.id);
+    let path = inside.place.message(message.id);
     let last = attempts.data.last().filter(|_| attempts.more);
     let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
 
@@ -128,7 +119,7 @@ pub async fn show(
         _ => 3,
     });
     let page = MessagePage {
-        frame: Frame::of(&signed, Here::Elsewhere).noting(query.get("notice")),
+        frame: Frame::of(&inside, Here::Messages).noting(query.get("notice")),
         path,
         id: Id::new(message.id),
         event_type: Line::new(&message.event_type),

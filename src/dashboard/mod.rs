@@ -1,11 +1,13 @@
-//! The dashboard: the operators' pages, rendered here, complete without JavaScript.
+//! The dashboard and the portal: the operators' and the customers' pages, rendered here, complete without JavaScript.
 //!
 //! The cast:
 //!
 //! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`outbox`],
 //!   [`operational`], [`login`].
-//! * [`Signed`](session::Signed) – whoever is signed in: an organization and the token that its forms carry. A handler that asks for
-//!   it is not reached without a session.
+//! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
+//!   for one is not reached without a session. The pages of one application are written once, for whoever is
+//!   [`Inside`](viewer::Inside) it; [`Place`](place::Place) says where their links lead.
+//! * [`Posted`](posted::Posted) – what a form of the viewer's session sends.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
 //! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
 //! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
@@ -20,14 +22,19 @@ mod gate;
 mod hints;
 pub mod login;
 mod message;
+mod notice;
 mod operational;
 mod outbox;
 mod overview;
 mod parts;
 mod payload;
+mod place;
+mod posted;
+mod prefs;
 mod resend;
 mod session;
 mod show;
+mod viewer;
 
 use actix_web::guard::{self, GuardContext};
 use actix_web::middleware::from_fn;
@@ -49,24 +56,40 @@ pub struct DashboardState {
 }
 
 /// What other parts of the process answer; a path below one of these is never a page, in whatever order things are mounted.
-const NOT_OURS: [&str; 6] = ["/api", "/docs", "/healthz", "/readyz", "/metrics", "/portal"];
+const NOT_OURS: [&str; 5] = ["/api", "/docs", "/healthz", "/readyz", "/metrics"];
 
-/// Mounts the pages at `/`, with a page of their own for what is not there. Expects `web::Data<DashboardState>`.
+/// Mounts the pages: the operators' at `/`, the customers' at `/portal`, with a page of their own for what is not there. Expects
+/// `web::Data<DashboardState>`.
 pub fn routes(config: &mut web::ServiceConfig) {
     let pages = web::scope("")
         .guard(guard::fn_guard(is_ours))
         .wrap(from_fn(gate::pass))
         .service(page("/", read().to(overview::show)))
-        .service(page("/messages/{app}/{message}", read().to(message::show)))
-        .service(page("/messages/{app}/{message}/resend", web::post().to(resend::resend)))
         .service(page("/deliveries", read().to(deliveries::show)))
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))
+        .service(page("/preferences", web::post().to(prefs::choose)))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
+        .service(web::scope("/applications/{app}").configure(inside))
+        .service(web::scope("/portal").configure(portal))
         .default_service(web::to(error::not_found));
     config.service(pages);
+}
+
+/// What only the portal has, and what it shares.
+fn portal(config: &mut web::ServiceConfig) {
+    config.service(page("/preferences", web::post().to(prefs::choose)));
+    inside(config);
+}
+
+/// The pages of one application, for operators and for the customer whose it is.
+fn inside(config: &mut web::ServiceConfig) {
+    config
+        .service(page("/messages/{message}", read().to(message::show)))
+        .service(page("/messages/{message}/resend", web::post().to(resend::resend)))
+        .default_service(web::to(error::not_found));
 }
 
 fn page(path: &str, route: Route) -> Resource {

@@ -9,11 +9,11 @@ use askama::Template;
 
 use super::DashboardState;
 use super::error::PageError;
-use super::frame::{Frame, Here, Notice, answer};
+use super::frame::{Frame, Here, answer};
 use super::overview::AttemptRow;
 use super::parts::{Address, Badge, Id};
-use super::session::Signed;
 use super::show::{Line, count};
+use super::viewer::Signed;
 use crate::domain::application::Application;
 use crate::domain::attempt::Attempt;
 use crate::domain::endpoint::{DisabledReason, Endpoint};
@@ -57,7 +57,7 @@ pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<Ht
         attempts = newest(store, &tenant, &house, &endpoints, now).await?;
     }
     let page = OperationalPage {
-        frame: Frame::of(&signed, Here::Elsewhere),
+        frame: Frame::of(&signed, Here::Operational),
         delivered: count(counts.delivered),
         failed: count(counts.failed),
         ears: endpoints.iter().map(Ear::new).collect(),

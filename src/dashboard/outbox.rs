@@ -7,10 +7,10 @@ use askama::Template;
 
 use super::DashboardState;
 use super::error::PageError;
-use super::frame::{Frame, Here, Notice, answer};
+use super::frame::{Frame, Here, answer};
 use super::parts::{Badge, When};
-use super::session::Signed;
 use super::show::{Line, count_up_to};
+use super::viewer::Signed;
 
 /// How many rows are shown: the ones that have been stuck for longest.
 const ROWS: i64 = 200;

@@ -10,10 +10,11 @@ use askama::Template;
 use super::DashboardState;
 use super::chart::{Chart, buckets};
 use super::error::PageError;
-use super::frame::{Frame, Here, Notice, answer};
+use super::frame::{Frame, Here, answer};
 use super::parts::{Address, Badge, When};
-use super::session::Signed;
+use super::place::Place;
 use super::show::{self, Line, Query, count, count_up_to};
+use super::viewer::Signed;
 use crate::domain::delivery::State;
 use crate::domain::{AttemptId, Time};
 use crate::store::attempts::AttemptLine;
@@ -179,7 +180,7 @@ pub async fn show(
         latency: latency(&counts),
         late: late.map(|line| Late {
             since: When::new(line.due_at, now),
-            href: format!("/messages/{}/{}", line.app_id, line.message_id),
+            href: Place::of_application(line.app_id).message(line.message_id),
             what: line.event_type.as_deref().map_or_else(|| Line::new("a message"), |name| Line::cut(name, 80)),
             address: Address::new(&line.url),
         }),
@@ -211,7 +212,7 @@ impl AttemptRow {
             when: When::new(line.at, now),
             app: Line::new(&line.app_name),
             event_type: line.event_type.as_deref().map(Line::new),
-            href: format!("/messages/{}/{}", line.app_id, line.message_id),
+            href: Place::of_application(line.app_id).message(line.message_id),
             address: Address::new(&line.url),
             number: line.number,
             answer,

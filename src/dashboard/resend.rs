@@ -1,45 +1,32 @@
 //! The button *Resend*: puts a delivery back to pending, due at once, and leads back to where it was pressed.
 
-use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, web};
-use serde::Deserialize;
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::DashboardState;
 use super::error::PageError;
-use super::frame::Notice;
-use super::session::Signed;
-use crate::domain::{AppId, EndpointId, MessageId};
+use super::notice::Notice;
+use super::posted::{Posted, done};
+use super::viewer::{Inside, part};
+use crate::domain::portal::Capability;
+use crate::domain::{EndpointId, MessageId};
 
-/// What the form sends.
-#[derive(Deserialize)]
-pub struct Resend {
-    csrf: String,
-    endpoint: String,
-    /// Where it was pressed: `dead`, `retrying`, or the message's own page.
-    #[serde(default)]
-    back: String,
-}
-
-/// `POST /messages/{app}/{message}/resend`.
+/// `POST {place}/messages/{message}/resend`. Fields: `endpoint`; `back`: `dead`, `retrying`, or the message's own page.
 pub async fn resend(
     state: web::Data<DashboardState>,
-    signed: Signed,
-    path: web::Path<(String, String)>,
-    form: web::Form<Resend>,
+    request: HttpRequest,
+    inside: Inside,
+    posted: Posted,
 ) -> Result<HttpResponse, PageError> {
-    signed.check(&form.csrf)?;
-    let (app, message): (AppId, MessageId) = match (path.0.parse(), path.1.parse()) {
-        (Ok(app), Ok(message)) => (app, message),
-        _ => return Err(PageError::NotFound),
+    inside.need(Capability::CreateAttempts)?;
+    let message: MessageId = part(&request, "message")?.parse().map_err(|_| PageError::NotFound)?;
+    let no_endpoint = |_| PageError::BadRequest("The form names no endpoint.");
+    let endpoint: EndpointId = posted.get("endpoint").parse().map_err(no_endpoint)?;
+    let (store, now) = (inside.store(&state.store), state.clock.now());
+    let sent = store.resend(&inside.tenant(), inside.app.id, message, endpoint, now).await?;
+    tracing::info!(org = %inside.org, %message, %endpoint, sent, "resend, from a page");
+    let back = match posted.get("back") {
+        list @ ("dead" | "retrying") => format!("/deliveries?state={list}"),
+        _ => inside.place.message(message),
     };
-    let endpoint: EndpointId =
-        form.endpoint.parse().map_err(|_| PageError::BadRequest("The form names no endpoint."))?;
-    let done = state.store.resend(&signed.tenant(), app, message, endpoint, state.clock.now()).await?;
-    tracing::info!(org = %signed.org, %message, %endpoint, done, "resend, from the dashboard");
-    let notice = if done { Notice::Resent } else { Notice::NotResent }.word();
-    let back = match form.back.as_str() {
-        list @ ("dead" | "retrying") => format!("/deliveries?state={list}&notice={notice}"),
-        _ => format!("/messages/{app}/{message}?notice={notice}"),
-    };
-    Ok(HttpResponse::SeeOther().insert_header((LOCATION, back)).finish())
+    Ok(done(&back, if sent { Notice::Resent } else { Notice::NotResent }))
 }

@@ -1,71 +1,26 @@
-//! Who is signed in, and how a form proves that it is theirs.
+//! How somebody is known from one request to the next, and how a form proves that it is theirs.
 //!
 //! * A **token** is 32 random bytes in base64url; the store knows only its SHA-256.
-//! * The **session's** token is in a cookie.
+//! * The **session's** token is in a cookie, an operator's in one and a customer's visit in another: [`Cookies`].
 //! * A **form token** is an HMAC of the session's (or the login link's) token: a page of another site cannot know it.
 
+use actix_web::HttpResponse;
 use actix_web::cookie::time::Duration as CookieTime;
 use actix_web::cookie::{Cookie, SameSite};
-use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{HeaderValue, SET_COOKIE};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::LocalBoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::Url;
 
-use super::DashboardState;
 use super::error::PageError;
-use crate::domain::OrgId;
-use crate::store::Tenant;
+
 use crate::store::keys::TokenHash;
 
 /// How long a session lasts, in hours.
 pub const SESSION_HOURS: u64 = 12;
-
-/// Whoever is signed in.
-#[derive(Clone)]
-pub struct Signed {
-    pub org: OrgId,
-    /// What the session's forms carry.
-    pub csrf: String,
-    /// The session, as the store knows it.
-    pub hash: TokenHash,
-}
-
-impl Signed {
-    /// What everything on the pages is bound to.
-    pub fn tenant(&self) -> Tenant {
-        Tenant::org(self.org.clone())
-    }
-
-    /// Lets only a form of this session through.
-    ///
-    /// # Errors
-    /// The token is another one.
-    pub fn check(&self, csrf: &str) -> Result<(), PageError> {
-        if same(csrf, &self.csrf) { Ok(()) } else { Err(PageError::WrongToken) }
-    }
-}
-
-impl FromRequest for Signed {
-    type Error = PageError;
-    type Future = LocalBoxFuture<'static, Result<Signed, PageError>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let state = request.app_data::<web::Data<DashboardState>>().cloned();
-        let request = request.clone();
-        Box::pin(async move {
-            let state = state.ok_or(PageError::NotSignedIn)?;
-            let cookie = request.cookie(cookie_name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
-            let hash = hash(cookie.value());
-            let org = state.store.session(&hash, state.clock.now()).await?.ok_or(PageError::NotSignedIn)?;
-            Ok(Signed { org, csrf: form_token(&state.secret, "session", cookie.value()), hash })
-        })
-    }
-}
 
 /// A new token.
 pub fn new_token() -> String {
@@ -97,26 +52,72 @@ pub fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
-/// The cookie that carries a session's token. The prefix `__Host-` has browsers refuse it from anywhere but this very host, over TLS.
-pub fn cookie(public_url: &Url, token: String) -> Cookie<'static> {
-    Cookie::build(cookie_name(public_url), token)
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .secure(public_url.scheme() == "https")
-        .max_age(CookieTime::hours(SESSION_HOURS as i64))
-        .finish()
+/// Has the browser keep a cookie. One that goes along with pages inside other sites' (`SameSite=None`) is kept apart for each of them.
+///
+/// # Errors
+/// It is no header: not of ours.
+pub fn set_cookie(response: &mut HttpResponse, cookie: &Cookie<'_>) -> Result<(), PageError> {
+    let apart = if cookie.same_site() == Some(SameSite::None) { "; Partitioned" } else { "" };
+    let value = HeaderValue::from_str(&format!("{cookie}{apart}"));
+    let value = value.map_err(|_| PageError::BadRequest("The cookie could not be made."))?;
+    response.headers_mut().append(SET_COOKIE, value);
+    Ok(())
 }
 
-/// The cookie that takes it away again.
-pub fn no_cookie(public_url: &Url) -> Cookie<'static> {
-    let mut gone = cookie(public_url, String::new());
-    gone.make_removal();
-    gone
+/// Whose cookies: an operator's and a customer's sessions are kept apart, so that one browser may have both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    Operator,
+    Visit,
 }
 
-fn cookie_name(public_url: &Url) -> &'static str {
-    if public_url.scheme() == "https" { "__Host-sendoff_session" } else { "sendoff_session" }
+impl Cookies {
+    /// The ones that count at a path.
+    pub fn at(path: &str) -> Cookies {
+        let portal = path.strip_prefix("/portal").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if portal { Cookies::Visit } else { Cookies::Operator }
+    }
+
+    /// What keeps the tokens in their forms apart.
+    pub fn form(self) -> &'static str {
+        match self {
+            Cookies::Operator => "session",
+            Cookies::Visit => "visit",
+        }
+    }
+
+    /// The name of the cookie. The prefix `__Host-` has browsers refuse it from anywhere but this very host, over TLS.
+    pub fn name(self, public_url: &Url) -> &'static str {
+        match (self, public_url.scheme() == "https") {
+            (Cookies::Operator, true) => "__Host-sendoff_session",
+            (Cookies::Operator, false) => "sendoff_session",
+            (Cookies::Visit, true) => "__Host-sendoff_visit",
+            (Cookies::Visit, false) => "sendoff_visit",
+        }
+    }
+
+    /// The cookie that carries a session's token for so many seconds.
+    ///
+    /// A visit may be embedded in a page of the team's: over TLS its cookie goes along there too, and is kept apart for each site that
+    /// embeds it (`Partitioned`).
+    pub fn made(self, public_url: &Url, token: String, seconds: i64) -> Cookie<'static> {
+        let secure = public_url.scheme() == "https";
+        let embedded = secure && self == Cookies::Visit;
+        Cookie::build(self.name(public_url), token)
+            .path("/")
+            .http_only(true)
+            .same_site(if embedded { SameSite::None } else { SameSite::Lax })
+            .secure(secure)
+            .max_age(CookieTime::seconds(seconds))
+            .finish()
+    }
+
+    /// The cookie that takes it away again.
+    pub fn gone(self, public_url: &Url) -> Cookie<'static> {
+        let mut gone = self.made(public_url, String::new(), 0);
+        gone.make_removal();
+        gone
+    }
 }
 
 #[cfg(test)]

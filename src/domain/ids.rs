@@ -137,6 +137,14 @@ id!(
     BackgroundId, "qtask_"
 );
 id!(
+    /// An operator's account.
+    OperatorId, "op_"
+);
+id!(
+    /// An entry of the audit log.
+    AuditId, "audit_"
+);
+id!(
     /// An API key.
     KeyId, "key_"
 );

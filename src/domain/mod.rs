@@ -5,6 +5,7 @@
 pub mod address;
 pub mod application;
 pub mod attempt;
+pub mod audit;
 pub mod background;
 pub mod backoff;
 pub mod delivery;
@@ -22,6 +23,6 @@ pub mod signature;
 pub mod time;
 pub mod token_key;
 
-pub use ids::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Uid};
+pub use ids::{AppId, AttemptId, AuditId, BackgroundId, EndpointId, KeyId, MessageId, OperatorId, OrgId, Uid};
 pub use invalid::Invalid;
 pub use time::Time;

@@ -1,9 +1,10 @@
-//! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal. Only hashes are stored.
+//! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal (what those are
+//! exchanged for: [`super::visits`]). Only hashes are stored.
 
 use super::codec;
 use super::{Store, StoreError, on, read};
 use crate::domain::portal::PortalLink;
-use crate::domain::{AppId, OrgId, Time};
+use crate::domain::{OrgId, Time};
 
 /// The SHA-256 of what is shown: a link's or a session's token, an API key, a JWT.
 pub type TokenHash = [u8; 32];
@@ -93,22 +94,6 @@ impl Store {
         tx.commit().await
     }
 
-    /// Uses up a link into the portal. `None`: it was used before, or is too old.
-    ///
-    /// # Errors
-    /// The store is away; then the link was not used up.
-    pub async fn redeem_portal_link(&self, hash: &TokenHash, now: Time) -> Result<Option<PortalLink>, StoreError> {
-        const USE: &str = "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2
-             RETURNING org, app_id, options, expires_at";
-        let mut tx = self.begin().await?;
-        let found: Option<(OrgId, AppId, String, Time)> =
-            on!(tx, db => sqlx::query_as(USE).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
-        let Some((org, app_id, options, expires_at)) = found else { return Ok(None) };
-        let options = codec::from_json(&options)?;
-        tx.commit().await?;
-        Ok(Some(PortalLink { org, app_id, options, expires_at }))
-    }
-
     /// Forgets links, sessions and logged out tokens that are over.
     ///
     /// # Errors
@@ -119,6 +104,7 @@ impl Store {
             "DELETE FROM login_link WHERE expires_at <= $1",
             "DELETE FROM session WHERE expires_at <= $1",
             "DELETE FROM portal_link WHERE expires_at <= $1",
+            "DELETE FROM visit WHERE expires_at <= $1",
             "DELETE FROM revoked_token WHERE until <= $1",
         ] {
             on!(tx, db => sqlx::query(sql).bind(now).execute(db).await.map(drop))?;

@@ -18,6 +18,7 @@ pub mod api_keys;
 mod append;
 pub mod applications;
 pub mod attempts;
+pub mod audit;
 pub mod background;
 mod codec;
 pub mod contents;
@@ -46,6 +47,7 @@ pub mod slots;
 mod special;
 mod sqlite;
 pub mod tenant;
+pub mod visits;
 mod writer;
 
 use std::path::Path;
@@ -55,6 +57,7 @@ use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::domain::Time;
+use crate::domain::audit::Actor;
 use crate::domain::secret::MasterKey;
 
 pub use error::StoreError;
@@ -160,6 +163,8 @@ pub struct Store {
     inner: Arc<Inner>,
     /// The call that this handle acts for, if that is to take effect once.
     once: Option<Arc<once::Once>>,
+    /// Who acts through this handle, for the audit log.
+    actor: Option<Arc<Actor>>,
 }
 
 #[derive(Debug)]
@@ -196,7 +201,7 @@ impl Store {
             queues,
             under_way: once::Calls::default(),
         };
-        let store = Store { inner: Arc::new(inner), once: None };
+        let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {
             tokio::spawn(writer::run(Arc::downgrade(&store.inner), taker));
         }

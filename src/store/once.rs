@@ -60,7 +60,7 @@ impl Store {
     /// This store on behalf of a call that is to take effect once. What it makes, it makes together with the call's key, and
     /// refuses with [`StoreError::Repeated`] (a message: [`Refusal::Repeated`]) if the key is there already.
     pub fn once(&self, once: Once) -> Store {
-        Store { inner: self.inner.clone(), once: Some(Arc::new(once)) }
+        Store { once: Some(Arc::new(once)), ..self.clone() }
     }
 
     /// Has a call under way, unless the same is under way in this process already.

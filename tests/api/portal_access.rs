@@ -53,8 +53,8 @@ async fn a_customer_gets_a_token_and_a_link(world: World) {
     assert!(code.len() >= 40, "{code}");
     let quarter = Duration::from_secs(15 * 60);
     let late = world.now().plus(quarter);
-    assert_eq!(world.store.redeem_portal_link(&key::hash(code), late).await.unwrap(), None, "15 minutes");
-    let link = world.store.redeem_portal_link(&key::hash(code), world.now()).await.unwrap().expect("a link");
+    assert_eq!(world.store.redeem_portal_link(&key::hash(code), &[9; 32], late).await.unwrap(), None, "15 minutes");
+    let link = world.store.redeem_portal_link(&key::hash(code), &[9; 32], world.now()).await.unwrap().expect("a link");
     assert_eq!((link.org, link.app_id.to_string()), (world.org(), app));
     assert!(link.expires_at >= before.plus(quarter));
     let until = Time::from_micros(link.options.until);
@@ -66,7 +66,7 @@ async fn a_customer_gets_a_token_and_a_link(world: World) {
         ..link.options.clone()
     };
     assert_eq!(link.options, options);
-    assert_eq!(world.store.redeem_portal_link(&key::hash(code), world.now()).await.unwrap(), None, "once");
+    assert_eq!(world.store.redeem_portal_link(&key::hash(code), &[9; 32], world.now()).await.unwrap(), None, "once");
 
     let first = access(&world, "acme", json!({})).await;
     let second = access(&world, "acme", json!({})).await;

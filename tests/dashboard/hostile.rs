@@ -80,7 +80,7 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
             house.tries(&message, &endpoint, [Try { at: house.ago(MINUTE), outcome, next }]).await;
             let failed = Try::failed(house.ago(MINUTE), Failure::Dns, text, 3, next);
             house.tries(&message, &other, [failed]).await;
-            let page = browser.page(&format!("/messages/{}/{}", app.id, message.id)).await;
+            let page = browser.page(&format!("/applications/{}/messages/{}", app.id, message.id)).await;
             // Beside the structure, which the reader checks: the text is there, at least its harmless letters.
             if *text == "<script>alert(1)</script>" {
                 assert!(page.matches("&#60;script&#62;alert(1)&#60;/script&#62;").count() > 8, "{page}");
@@ -109,7 +109,7 @@ async fn what_a_url_carries_is_not_written_into_a_page() {
                 format!("/?range={odd}&show={odd}&before={odd}"),
                 format!("/deliveries?state={odd}&after={odd}&notice={odd}"),
                 format!("/login?token={odd}"),
-                format!("/messages/{odd}/{odd}?before={odd}"),
+                format!("/applications/{odd}/messages/{odd}?before={odd}"),
                 format!("/{odd}"),
             ] {
                 let (status, page) = browser.get(&path).await;
@@ -131,7 +131,7 @@ async fn a_payload_of_any_shape_is_shown_within_bounds() {
         let wide = format!("{{\"a\":[{}0]}}", "0,".repeat(100_000));
         for (payload, most) in [(deep, 100_000), (long, 700_000), (wide, 3_000_000)] {
             let message = house.message(&acme, "a.b", payload, house.ago(MINUTE)).await;
-            let page = browser.page(&format!("/messages/{}/{}", acme.id, message.id)).await;
+            let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
             assert!(page.len() < most, "{} bytes", page.len());
         }
     }

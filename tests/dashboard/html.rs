@@ -61,8 +61,11 @@ const ELEMENTS: [&str; 55] = [
 ];
 
 /// Every attribute a template uses. No `style`, no `on…`, no `src`.
-const ATTRIBUTES: [&str; 46] = [
+const ATTRIBUTES: [&str; 49] = [
     "html",
+    "data-theme",
+    "data-clock",
+    "aria-pressed",
     "lang",
     "charset",
     "name",

@@ -126,8 +126,8 @@ async fn seed(house: &House) {
     };
     house.tries(&message, &far, [step(1, 3), step(2, 1)]).await;
     let waiting = house.message(&acme, "order.shipped", PAYLOAD, house.ago(Duration::from_secs(47))).await;
-    println!("pending: /messages/{}/{}", acme.id, waiting.id);
-    println!("hostile: /messages/{}/{}", long.id, message.id);
+    println!("pending: /applications/{}/messages/{}", acme.id, waiting.id);
+    println!("hostile: /applications/{}/messages/{}", long.id, message.id);
     stuck(house).await;
 }
 
@@ -176,7 +176,7 @@ async fn long_story(
             ],
         )
         .await;
-    println!("story: /messages/{}/{}", app.id, message.id);
+    println!("story: /applications/{}/messages/{}", app.id, message.id);
     for n in 0..6u64 {
         let at = house.ago(MINUTE * (7 * n as u32 + 2));
         let message = house.message(app, "customer.updated", PAYLOAD, at).await;

@@ -71,7 +71,7 @@ async fn what_is_too_old_opens_nothing() {
 #[tokio::test]
 async fn a_session_is_asked_for_everywhere_and_ends_when_its_owner_says() {
     for house in both().await {
-        for path in ["/", "/deliveries", "/outbox", "/messages/a/b"] {
+        for path in ["/", "/deliveries", "/outbox", "/applications/a/messages/b"] {
             let response = house.request(Method::GET, path).send().await.unwrap();
             assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");
             for cookie in ["sendoff_session=", "sendoff_session=x", "__Host-sendoff_session=x"] {
@@ -79,7 +79,7 @@ async fn a_session_is_asked_for_everywhere_and_ends_when_its_owner_says() {
                 assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path} {cookie}");
             }
         }
-        let path = "/messages/a/b/resend";
+        let path = "/applications/a/messages/b/resend";
         let form = [("csrf", String::new()), ("endpoint", String::new())];
         assert_eq!(house.post(path, &form).send().await.unwrap().status(), StatusCode::SEE_OTHER);
         let login = house.request(Method::GET, "/login").send().await.unwrap();

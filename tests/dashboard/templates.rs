@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::house::both;
 
-const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; \
+const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
      frame-ancestors 'none'; base-uri 'none'";
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn static_files_are_kept_for_good_under_their_hash() {
         let page = house.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
         let urls: Vec<&str> = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         let files: Vec<&str> = urls.into_iter().filter(|url| url.starts_with("/static/")).collect();
-        assert_eq!(files.len(), 3, "{page}");
+        assert_eq!(files.len(), 4, "{page}");
         for file in files {
             let response = house.request(Method::GET, file).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{file}");
@@ -122,11 +122,16 @@ fn faults(text: &str) -> Vec<String> {
 fn style_sheets_are_small_and_ask_for_nothing_from_outside() {
     let sheets: Vec<_> =
         files("static").into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "css")).collect();
-    // The REST API's page has one of its own in place of the dashboard's.
-    for beside in ["docs.css", "app.css"] {
-        let loaded = sheets.iter().filter(|(path, _)| !path.ends_with(beside));
-        let bytes: usize = loaded.map(|(_, text)| text.len()).sum();
-        assert!(bytes < 20 * 1024, "{bytes} bytes without {beside}");
+    let size = |name: &str| sheets.iter().find(|(path, _)| path.ends_with(name)).map_or(0, |(_, text)| text.len());
+    let linked = |page: &str| -> usize {
+        page.split("frame.asset(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(size).sum()
+    };
+    let templates = files("templates");
+    let base = templates.iter().find(|(path, _)| path.ends_with("base.html")).map_or(0, |(_, text)| linked(text));
+    assert!(base > 10_000, "the sheets of every page are found");
+    for (path, text) in &templates {
+        let bytes = base + if path.ends_with("base.html") { 0 } else { linked(text) };
+        assert!(bytes < 20 * 1024, "{}: {bytes} bytes of style", path.display());
     }
     for (path, text) in sheets {
         assert!(!text.contains("url(") && !text.contains("@import"), "{}", path.display());

@@ -2,6 +2,7 @@
 
 use sendoff::domain::AppId;
 use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
+use sendoff::store::visits::Visit;
 
 use crate::home::*;
 
@@ -18,21 +19,54 @@ on_both! {
             until: later(3_600).micros(),
         };
         let link = PortalLink { org: tenant().org, app_id: AppId::new(NOW), options, expires_at: later(60) };
-        let plain = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: 0 };
+        let until = later(3_600).micros();
+        let plain = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until };
         let plain = PortalLink { options: plain, ..link.clone() };
         for (n, link) in [(1, &link), (2, &plain), (3, &plain)] {
             store.add_portal_link(&[n; 32], link).await.unwrap();
         }
-        assert_eq!(store.redeem_portal_link(&[4; 32], NOW).await.unwrap(), None);
-        assert_eq!(store.redeem_portal_link(&[2; 32], later(60)).await.unwrap(), None, "too late");
-        assert_eq!(store.redeem_portal_link(&[2; 32], later(59)).await.unwrap(), Some(plain));
-        let redeemed = (0..8).map(|_| async { store.redeem_portal_link(&[1; 32], NOW).await.unwrap() });
+        let of = |link: &PortalLink| Visit {
+            org: link.org.clone(),
+            app_id: link.app_id,
+            options: link.options.clone(),
+            expires_at: later(3_600),
+        };
+        assert_eq!(store.redeem_portal_link(&[4; 32], &[9; 32], NOW).await.unwrap(), None);
+        assert_eq!(store.redeem_portal_link(&[2; 32], &[9; 32], later(60)).await.unwrap(), None, "too late");
+        assert_eq!(store.portal_link_good(&[2; 32], later(60)).await.unwrap(), None);
+        assert_eq!(store.portal_link_good(&[2; 32], later(59)).await.unwrap(), Some(link.app_id), "looking does not use it up");
+        assert_eq!(store.redeem_portal_link(&[2; 32], &[9; 32], later(59)).await.unwrap(), Some(of(&plain)));
+        let redeemed = (0..8).map(|n| async move { store.redeem_portal_link(&[1; 32], &[20 + n; 32], NOW).await.unwrap() });
         let redeemed = futures_util::future::join_all(redeemed).await;
-        assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [link], "once, however many try");
+        assert_eq!(redeemed.into_iter().flatten().collect::<Vec<_>>(), [of(&link)], "once, however many try");
+        assert_eq!(home.number("SELECT count(*) FROM visit").await, 2);
         store.forget_logins(later(59)).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 1);
         store.forget_logins(later(60)).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM portal_link").await, 0);
+    }
+
+    async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        let options =
+            PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: later(3_600).micros() };
+        for n in 1..=2 {
+            let link = PortalLink {
+                org: tenant().org, app_id: app.id, options: options.clone(), expires_at: later(60),
+            };
+            store.add_portal_link(&[n; 32], &link).await.unwrap();
+            store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");
+        }
+        assert_eq!(store.visit(&[11; 32], later(3_599)).await.unwrap().unwrap().app_id, app.id);
+        assert_eq!(store.visit(&[11; 32], later(3_600)).await.unwrap(), None, "over");
+        assert_eq!(store.visit(&[1; 32], NOW).await.unwrap(), None, "a link is no visit");
+        store.end_visit(&[11; 32]).await.unwrap();
+        assert_eq!(store.visit(&[11; 32], NOW).await.unwrap(), None, "left");
+        store.delete_application(&tenant(), app.id, NOW).await.unwrap();
+        assert_eq!(store.visit(&[12; 32], NOW).await.unwrap(), None, "its application is gone");
+        store.forget_logins(later(3_600)).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM visit").await, 0);
     }
 
     async fn a_link_opens_one_session_once(home) {

@@ -1,0 +1,49 @@
+//! What is said on a page after something was done: a word in the URL, never a text from there.
+
+/// What was just done. The table is [`Notice::said`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Resent,
+    NotResent,
+}
+
+/// How a notice is worded.
+pub struct Said {
+    /// The word in the URL.
+    pub word: &'static str,
+    /// Whether it went well.
+    pub good: bool,
+    pub first: &'static str,
+    pub rest: &'static str,
+}
+
+impl Notice {
+    const ALL: [Notice; 2] = [Notice::Resent, Notice::NotResent];
+
+    pub fn said(self) -> Said {
+        let said = |word, good, first, rest| Said { word, good, first, rest };
+        match self {
+            Notice::Resent => said(
+                "resent",
+                true,
+                "On its way again.",
+                "It is due at once, with a fresh schedule. Reload to see what came of it.",
+            ),
+            Notice::NotResent => said(
+                "not-resent",
+                false,
+                "Not resent.",
+                "The endpoint, its application, the message or its content is gone.",
+            ),
+        }
+    }
+
+    /// The word in the URL.
+    pub fn word(self) -> &'static str {
+        self.said().word
+    }
+
+    pub fn from_word(word: &str) -> Option<Notice> {
+        Notice::ALL.into_iter().find(|notice| notice.word() == word)
+    }
+}

@@ -1,0 +1,202 @@
+//! Who looks at a page.
+//!
+//! * A [`Viewer`] – either kind of somebody: an operator, who sees an organization, or a customer on a visit to the portal, who sees one
+//!   application. Below `/portal` the visit's cookie counts, everywhere else the operator's.
+//! * [`Signed`] – a viewer who is an operator. A handler that asks for it is reached by nobody else.
+//! * [`Inside`] – a viewer within one application: the one that an operator's path names, or a customer's own. The pages of an
+//!   application are written once with it and mounted twice; [`Place`] says where their links lead.
+
+use std::ops::Deref;
+use std::rc::Rc;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use futures_util::future::LocalBoxFuture;
+
+use super::DashboardState;
+use super::error::PageError;
+use super::place::Place;
+use super::prefs::Prefs;
+use super::session::{self, Cookies, form_token};
+use crate::domain::OrgId;
+use crate::domain::application::Application;
+use crate::domain::audit::{Actor, ActorKind};
+use crate::domain::portal::Capability;
+use crate::store::keys::TokenHash;
+use crate::store::visits::Visit;
+use crate::store::{AppRef, Store, StoreError, Tenant};
+
+/// Somebody who looks at a page.
+#[derive(Clone)]
+pub struct Viewer {
+    pub org: OrgId,
+    pub who: Who,
+    /// What the session's forms carry.
+    pub csrf: String,
+    /// The session, as the store knows it.
+    pub hash: TokenHash,
+    pub prefs: Prefs,
+    /// The page that they look at: path and query.
+    pub at: String,
+}
+
+/// Which kind of somebody.
+#[derive(Clone)]
+pub enum Who {
+    Operator,
+    Customer(Visit),
+}
+
+impl Viewer {
+    /// What everything on the pages is bound to.
+    pub fn tenant(&self) -> Tenant {
+        let only = match &self.who {
+            Who::Operator => None,
+            Who::Customer(visit) => Some(visit.app_id),
+        };
+        Tenant { org: self.org.clone(), only }
+    }
+
+    /// Whether they may do this. Operators may do everything.
+    pub fn can(&self, capability: Capability) -> bool {
+        match &self.who {
+            Who::Operator => true,
+            Who::Customer(visit) => visit.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability)),
+        }
+    }
+
+    /// Lets through who may do this.
+    ///
+    /// # Errors
+    /// They may not.
+    pub fn need(&self, capability: Capability) -> Result<(), PageError> {
+        if self.can(capability) { Ok(()) } else { Err(PageError::NotAllowed) }
+    }
+
+    /// The store on behalf of them: what they do is noted.
+    pub fn store(&self, store: &Store) -> Store {
+        store.by(match &self.who {
+            Who::Operator => Actor::new(ActorKind::Link, "a login link"),
+            Who::Customer(visit) => {
+                Actor::new(ActorKind::Customer, visit.options.session_id.as_deref().unwrap_or("a customer"))
+            }
+        })
+    }
+
+    async fn of(request: HttpRequest) -> Result<Viewer, PageError> {
+        if let Some(viewer) = request.extensions().get::<Rc<Viewer>>() {
+            return Ok((**viewer).clone());
+        }
+        let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
+        let cookies = Cookies::at(request.path());
+        let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
+        let (hash, now) = (session::hash(cookie.value()), state.clock.now());
+        let (org, who) = match cookies {
+            Cookies::Operator => (state.store.session(&hash, now).await?, Who::Operator),
+            Cookies::Visit => match state.store.visit(&hash, now).await? {
+                Some(visit) => (Some(visit.org.clone()), Who::Customer(visit)),
+                None => return Err(PageError::NotSignedIn),
+            },
+        };
+        let viewer = Viewer {
+            org: org.ok_or(PageError::NotSignedIn)?,
+            who,
+            csrf: form_token(&state.secret, cookies.form(), cookie.value()),
+            hash,
+            prefs: Prefs::of(&request),
+            at: request.uri().to_string(),
+        };
+        request.extensions_mut().insert(Rc::new(viewer.clone()));
+        Ok(viewer)
+    }
+}
+
+impl FromRequest for Viewer {
+    type Error = PageError;
+    type Future = LocalBoxFuture<'static, Result<Viewer, PageError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        Box::pin(Viewer::of(request.clone()))
+    }
+}
+
+/// An operator.
+#[derive(Clone)]
+pub struct Signed(Viewer);
+
+impl Deref for Signed {
+    type Target = Viewer;
+
+    fn deref(&self) -> &Viewer {
+        &self.0
+    }
+}
+
+impl FromRequest for Signed {
+    type Error = PageError;
+    type Future = LocalBoxFuture<'static, Result<Signed, PageError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let viewer = Viewer::of(request.clone());
+        Box::pin(async move {
+            let viewer = viewer.await?;
+            match viewer.who {
+                Who::Operator => Ok(Signed(viewer)),
+                Who::Customer(_) => Err(PageError::NotFound),
+            }
+        })
+    }
+}
+
+/// A viewer within one application.
+#[derive(Clone)]
+pub struct Inside {
+    pub viewer: Viewer,
+    pub app: Application,
+    pub place: Place,
+}
+
+impl Deref for Inside {
+    type Target = Viewer;
+
+    fn deref(&self) -> &Viewer {
+        &self.viewer
+    }
+}
+
+impl FromRequest for Inside {
+    type Error = PageError;
+    type Future = LocalBoxFuture<'static, Result<Inside, PageError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let viewer = Viewer::of(request.clone()).await?;
+            let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
+            let (named, place) = match &viewer.who {
+                Who::Operator => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
+                Who::Customer(visit) => (AppRef::Id(visit.app_id), Some(Place::portal())),
+            };
+            let app = application(&state.store, &viewer.tenant(), &named).await?.ok_or(PageError::NotFound)?;
+            let place = place.unwrap_or_else(|| Place::of_application(app.id));
+            Ok(Inside { viewer, app, place })
+        })
+    }
+}
+
+/// A part of the path, by the name that the route gives it. Ids and names need no percent signs: what has some is none.
+///
+/// # Errors
+/// The route has no such part.
+pub fn part<'r>(request: &'r HttpRequest, name: &str) -> Result<&'r str, PageError> {
+    request.match_info().get(name).ok_or(PageError::NotFound)
+}
+
+/// An application by its id or uid. What the organization itself is told travels by an application that is hidden elsewhere.
+async fn application(store: &Store, tenant: &Tenant, named: &AppRef) -> Result<Option<Application>, StoreError> {
+    if let Some(app) = store.application(tenant, named).await? {
+        return Ok(Some(app));
+    }
+    let house = if tenant.only.is_none() { store.operational_application(tenant).await? } else { None };
+    Ok(house.filter(|house| AppRef::Id(house.id) == *named))
+}

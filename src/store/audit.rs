@@ -1,0 +1,112 @@
+//! The audit log: who did what to what. A handle [on behalf of](Store::by) somebody notes what is done through it, in the transaction
+//! in which it is done: both are there or neither is.
+
+use std::sync::Arc;
+
+use super::{Page, PageRequest, Store, StoreError, Tenant, Tx, codec, on, read};
+use crate::domain::audit::{Actor, ActorKind};
+use crate::domain::{AppId, AuditId, OrgId, Time};
+
+/// How many characters of a detail are kept.
+const DETAIL: usize = 500;
+
+/// What was done, as the one who does it notes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Deed<'a> {
+    pub org: &'a OrgId,
+    pub app: Option<AppId>,
+    /// Two words at most: `endpoint deleted`, `secret revealed`.
+    pub act: &'static str,
+    /// What it was done to: an id or a name.
+    pub thing: &'a str,
+    /// What else matters, in words; empty: nothing. Never a secret.
+    pub detail: &'a str,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub id: AuditId,
+    pub at: Time,
+    pub actor: Actor,
+    pub act: String,
+    pub app: Option<AppId>,
+    pub thing: String,
+    pub detail: String,
+}
+
+impl Store {
+    /// This store on behalf of somebody: what is done through it is noted in the audit log.
+    pub fn by(&self, actor: Actor) -> Store {
+        Store { actor: Some(Arc::new(actor)), ..self.clone() }
+    }
+
+    /// Notes a deed in the transaction that does it. Where nobody acts (the engine's own doings), nothing is noted.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(super) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+        let Some(actor) = self.actor.as_deref() else { return Ok(()) };
+        const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let (who, thing) = (codec::plain(&actor.who), codec::plain(deed.thing));
+        let detail: String = codec::plain(deed.detail).chars().take(DETAIL).collect();
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(AuditId::new(now)).bind(deed.org).bind(now).bind(actor.kind.word()).bind(who).bind(deed.act)
+                .bind(deed.app).bind(thing).bind(detail)
+                .execute(db).await.map(drop)
+        })?;
+        Ok(())
+    }
+
+    /// Notes a deed that changes nothing in the store: a look at a secret. Once this is done, the deed may be.
+    ///
+    /// # Errors
+    /// The store is away: then it is not to be done.
+    pub async fn note_look(&self, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        self.note(&mut tx, deed, now).await?;
+        tx.commit().await
+    }
+
+    /// The tenant's audit log, in the order that `page` asks for.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn audit_log(&self, tenant: &Tenant, page: &PageRequest<AuditId>) -> Result<Page<Entry>, StoreError> {
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id, at, kind, who, act, app_id, thing, detail FROM audit
+             WHERE org = $1 AND id {compare} $2 AND ($3 IS NULL OR app_id = $4) ORDER BY id {direction} LIMIT $5"
+        ));
+        let (only, app) = (tenant.only.map(|_| true), tenant.only.map_or(uuid::Uuid::nil(), |app| app.0));
+        type Row = (AuditId, Time, String, String, String, Option<AppId>, String, String);
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(page.bound()).bind(only).bind(app).bind(page.rows())
+                .fetch_all(db).await
+        })?;
+        let entry = |(id, at, kind, who, act, app, thing, detail): Row| {
+            let kind = ActorKind::from_word(&kind)
+                .ok_or_else(|| StoreError::Damaged(format!("an actor of kind {kind:?} in the audit log")))?;
+            Ok(Entry { id, at, actor: Actor { kind, who }, act, app, thing, detail })
+        };
+        let all: Result<Vec<_>, StoreError> = rows.into_iter().map(entry).collect();
+        Ok(page.page(all?))
+    }
+
+    /// Forgets up to `limit` entries from before `before`. Gives back how many went.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+        let mut tx = self.begin().await?;
+        let gone = on!(tx, db => {
+            sqlx::query(SQL).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+}
