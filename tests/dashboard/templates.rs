@@ -41,7 +41,7 @@ async fn static_files_are_kept_for_good_under_their_hash() {
         let page = house.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
         let urls: Vec<&str> = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         let files: Vec<&str> = urls.into_iter().filter(|url| url.starts_with("/static/")).collect();
-        assert_eq!(files.len(), 3, "{page}");
+        assert_eq!(files.len(), 4, "{page}");
         for file in files {
             let response = house.request(Method::GET, file).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{file}");

@@ -9,7 +9,7 @@ use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::endpoint_messages::{SentFilter, Standings};
 use sendoff::store::messages::MessageFilter;
 use sendoff::store::page::SCAN;
-use sendoff::store::rollups::AttemptCounts;
+use sendoff::store::counts::AttemptCounts;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;
