@@ -353,9 +353,7 @@ impl Store {
     pub(crate) async fn lease_clock(tx: &mut Tx, now: Time) -> Result<Time, StoreError> {
         match tx {
             Tx::Sqlite(_) => Ok(now),
-            Tx::Postgres(tx) => {
-                Ok(sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&mut **tx).await?)
-            }
+            Tx::Postgres(tx) => Ok(sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&mut **tx).await?),
         }
     }
 }

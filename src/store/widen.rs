@@ -64,8 +64,7 @@ async fn move_rows(tx: &mut Tx, from: Width, to: Width, before: Time) -> Result<
                 return Ok(0);
             }
             let key = format!("org, endpoint_id, {column}");
-            let delete =
-                sqlx::AssertSqlSafe(format!("DELETE FROM {} WHERE ({key}) IN {}", from.table, oldest(&key)));
+            let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {} WHERE ({key}) IN {}", from.table, oldest(&key)));
             Ok(sqlx::query(delete).bind(before).bind(STEP).execute(&mut **tx).await?.rows_affected())
         }
         Tx::Postgres(tx) => {

@@ -45,12 +45,15 @@ async fn the_overview_counts_what_was_recorded() {
         let chart = "<title>Attempts per minute: 3 delivered, 2 failed and retried, 1 failed for good</title>";
         assert!(page.contains(chart), "{page}");
         assert!(page.contains("<title>How long receivers took, per minute. In all: half within "), "{page}");
-        // Five minutes in which something was tried: five bars, five rows, and the same for how long it took.
-        assert_eq!(page.matches("<rect class=\"hit\"").count(), 2 * 5);
+        // Six minutes in which something was tried: six bars, six rows, and the same for how long it took.
+        assert_eq!(page.matches("<rect class=\"hit\"").count(), 2 * 6);
         let bars = page.matches("<a href=\"/deliveries?since=").count();
-        assert_eq!(bars, 4 * 5, "a bar and a row of each chart lead to their minute");
+        assert_eq!(bars, 4 * 6, "a bar and a row of each chart lead to their minute");
         let worst = words(page.split("id=\"worst-title\">").nth(1).unwrap().split("</section>").next().unwrap());
-        assert!(worst.starts_with("Failing most https://a.example/hook Acme 2 failed of 5 https://b.example/hook"), "{worst}");
+        assert!(
+            worst.starts_with("Failing most https://a.example/hook Acme 2 failed of 5 https://b.example/hook"),
+            "{worst}"
+        );
         assert!(worst.ends_with("Acme 1 failed of 1, 1 for good"), "{worst}");
         let place = format!("href=\"/applications/{}/endpoints/{}\"", acme.id, fifth.id);
         assert!(page.contains(&place), "{page}");

@@ -17,7 +17,8 @@ const DAY: u64 = 86_400;
 /// Accepts a message for `app`, and records an attempt at `endpoint` that was made then and came to `next`.
 async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, at: Time, next: Next) {
     accept(store, app).await;
-    let waiting = waiting(store, endpoint).await.into_iter().find(|one| one.progress.attempts == 0).expect("a fresh one");
+    let waiting =
+        waiting(store, endpoint).await.into_iter().find(|one| one.progress.attempts == 0).expect("a fresh one");
     let status = if next == Next::Delivered { 200 } else { 500 };
     let mut done = finished(app, &waiting, answered(status), next);
     done.attempt.at = at;

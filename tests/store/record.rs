@@ -9,8 +9,8 @@ use sendoff::domain::endpoint::DisabledReason;
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId};
 use sendoff::store::Store;
 use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::record::{Finished, Recorded};
 use sendoff::store::counts::{Range, Scope};
+use sendoff::store::record::{Finished, Recorded};
 use sendoff::store::rollups::{Counts, total};
 
 use crate::home::*;

@@ -86,7 +86,12 @@ impl Bar {
         Bar {
             x: format!("{:.3}", place as f64 * axis.slot()),
             width: format!("{:.3}", axis.slot() * 0.8),
-            parts: ["delivered", "failed", "dead"].into_iter().zip(parts).filter(|(_, (_, h))| *h > 0.0).map(part).collect(),
+            parts: ["delivered", "failed", "dead"]
+                .into_iter()
+                .zip(parts)
+                .filter(|(_, (_, h))| *h > 0.0)
+                .map(part)
+                .collect(),
             title: format!("{} UTC: {}", axis.span(bucket.at), said(&bucket.counts)),
             href: axis.href(bucket.at),
         }
@@ -163,7 +168,10 @@ mod tests {
         ];
         let html = Chart::new(&buckets, Range::Day, "/deliveries?app=app_1&").to_string();
         assert!(html.contains("Attempts per hour: 1,510 delivered, 1 failed and retried, 1 failed for good"), "{html}");
-        assert!(html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 failed for good"), "{html}");
+        assert!(
+            html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 failed for good"),
+            "{html}"
+        );
         let href = "/deliveries?app=app_1&#38;since=2026-11-22T00:00:00Z&#38;until=2026-11-22T01:00:00Z";
         assert_eq!(html.matches(href).count(), 2, "a bar and a row: {html}");
         assert_eq!(html.matches("<tr>").count(), 3, "a head and two rows: {html}");

@@ -184,7 +184,11 @@ mod tests {
         assert_eq!(html.matches("<polyline class=\"p50\"").count(), 2, "{html}");
         assert_eq!(html.matches("<tr>").count(), 4, "a head and three rows: {html}");
         assert!(html.contains("14:00–14:01 UTC: half within 37 ms, 95 % within 48 ms, 99 % within 49 ms"), "{html}");
-        assert_eq!(html.matches("/list?since=2026-11-22T14:03:00Z&#38;until=2026-11-22T14:04:00Z").count(), 2, "{html}");
+        assert_eq!(
+            html.matches("/list?since=2026-11-22T14:03:00Z&#38;until=2026-11-22T14:04:00Z").count(),
+            2,
+            "{html}"
+        );
     }
 
     #[test]
@@ -193,7 +197,10 @@ mod tests {
             let values: Vec<_> = buckets.iter().filter_map(|bucket| quantiles(&bucket.counts)).flatten().collect();
             let scale = Scale::of(values.iter().copied());
             assert!((2..=6).contains(&scale.ticks().len()));
-            assert!(values.iter().all(|value| (BASE - ROOM - 0.1..=BASE + 0.1).contains(&scale.y(*value))), "{values:?}");
+            assert!(
+                values.iter().all(|value| (BASE - ROOM - 0.1..=BASE + 0.1).contains(&scale.y(*value))),
+                "{values:?}"
+            );
         }
         assert_eq!(about(Duration::from_secs(15)), "15 s or more");
     }
