@@ -86,7 +86,7 @@ impl Bar {
         Bar {
             x: format!("{:.3}", place as f64 * axis.slot()),
             width: format!("{:.3}", axis.slot() * 0.8),
-            parts: ["delivered", "failed", "dead"]
+            parts: ["delivered", "retried", "dead"]
                 .into_iter()
                 .zip(parts)
                 .filter(|(_, (_, h))| *h > 0.0)
@@ -131,13 +131,14 @@ fn stack(parts: [i64; 3], top: i64) -> [(f64, f64); 3] {
     })
 }
 
-/// The next round number that has a half: 2, 4, 6, 8, 10, 20, 40 …
+/// The next round number that has a half: 2, 4, 6, 8, 10, 12, 16, 20, 24, 30 …
 fn round_up(most: i64) -> i64 {
+    const ROUND: [i64; 14] = [2, 4, 6, 8, 10, 12, 16, 20, 24, 30, 40, 50, 60, 80];
     let mut unit = 1i64;
-    while unit.saturating_mul(10) < most {
+    while unit.saturating_mul(80) < most {
         unit = unit.saturating_mul(10);
     }
-    [2, 4, 6, 8, 10].map(|n: i64| n.saturating_mul(unit)).into_iter().find(|n| *n >= most).unwrap_or(i64::MAX)
+    ROUND.map(|n| n.saturating_mul(unit)).into_iter().find(|n| *n >= most).unwrap_or(i64::MAX)
 }
 
 /// `8,000`, `120k`, `1.2M`: round numbers in little room.
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_scale_ends_at_a_round_number() {
-        for (most, top) in [(0, 2), (1, 2), (3, 4), (10, 10), (11, 20), (99, 100), (101, 200), (7_001, 8_000)] {
+        for (most, top) in [(0, 2), (1, 2), (3, 4), (10, 10), (13, 16), (81, 100), (206, 240), (7_001, 8_000)] {
             assert_eq!(round_up(most), top, "{most}");
         }
         assert_eq!(round_up(i64::MAX), i64::MAX);
