@@ -22,6 +22,8 @@ mod away;
 mod background;
 #[path = "store/contents.rs"]
 mod contents;
+#[path = "store/counts.rs"]
+mod counts;
 #[path = "store/deliveries.rs"]
 mod deliveries;
 #[path = "store/endpoint_messages.rs"]

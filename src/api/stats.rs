@@ -90,7 +90,8 @@ pub(super) async fn of_endpoint(call: Call) -> Answer {
 
 /// Count an endpoint's attempts
 ///
-/// Those that were made in this time, at most 100 days long.
+/// Those that were made in this time, at most 100 days long. Counted by whole minutes, earlier than an hour or two ago by whole hours,
+/// earlier than seven days ago by whole days: what is counted together with `since` counts.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(Range),
     responses((status = 200, description = "How many there were.", body = AttemptsOut))
@@ -103,7 +104,8 @@ pub(super) async fn attempts_of_endpoint(call: Call) -> Answer {
 
 /// Count an application's attempts
 ///
-/// Those that were made in this time, at most 100 days long, at all of its endpoints together.
+/// Those that were made in this time, at most 100 days long, at all of its endpoints together. Counted by whole minutes, earlier than an
+/// hour or two ago by whole hours, earlier than seven days ago by whole days: what is counted together with `since` counts.
 #[utoipa::path(
     get, path = "/app/{app_id}/stats/attempts", params(Range),
     responses((status = 200, description = "How many there were.", body = AttemptsOut))

@@ -1,38 +1,34 @@
-//! The chart of the overview: attempts by time, delivered ones upward, failed ones downward, each on its own scale (a handful of
-//! failures must be seen beside thousands of deliveries). SVG made here, with a table that says the same.
+//! Charts, drawn here as SVG, each with a table that says the same.
 //!
-//! Places along the time are in percent, so that it fits any width without stretching its lines.
+//! The cast:
+//!
+//! * [`Chart`] – attempts by time, stacked: delivered, failed and retried, failed for good.
+//! * [`LatencyChart`] – how long receivers took, by time: three lines.
+//! * [`Axis`] – what both stand on: where a bucket of time lies, what it is called, and where it leads.
+//!
+//! Places along the time are in percent, so that a chart fits any width without stretching its lines.
 
-use std::time::Duration;
+mod attempts;
+mod latency;
 
-use askama::Template;
-use askama::filters::HtmlSafe;
-
-use super::show::count;
 use crate::domain::Time;
-use crate::store::rollups::{Counts, Minute};
+use crate::store::counts::Range;
+use crate::store::rollups::Bucket;
 
-/// The chart's panels, in pixels: delivered above the base line, failed below it.
-const UP: f64 = 104.0;
-const BASE: f64 = 110.0;
-const DOWN: f64 = 44.0;
-/// What is more than nothing can be seen.
-const LEAST: f64 = 2.0;
+pub use attempts::Chart;
+pub use latency::LatencyChart;
 
-/// The time in which attempts are counted together.
-pub struct Bucket {
-    pub at: Time,
-    pub counts: Counts,
-}
+/// Where the plot begins and ends, in pixels from the top; below it are the times.
+const TOP: f64 = 8.0;
+const BASE: f64 = 148.0;
+const ROOM: f64 = BASE - TOP;
 
-/// What is drawn for a bucket with something in it. Text, because SVG's attributes are.
-struct Bar {
-    x: String,
-    width: String,
-    up: Option<(String, String)>,
-    retried: Option<(String, String)>,
-    dead: Option<(String, String)>,
-    title: String,
+/// The axis of time.
+struct Axis<'a> {
+    buckets: &'a [Bucket],
+    range: Range,
+    /// Where a bucket leads: the path and the query of a list, to which the time is added. `/deliveries?`, `/deliveries?app=app_…&`.
+    list: &'a str,
 }
 
 /// A time below the chart.
@@ -42,171 +38,133 @@ struct Label {
     text: String,
 }
 
-/// A row of the table.
-struct Row {
-    time: String,
-    delivered: String,
-    failed: String,
-    dead: String,
+/// A line across the chart, and what it stands for.
+struct Tick {
+    y: String,
+    /// Where its text stands.
+    text_y: String,
+    text: String,
 }
 
-/// The chart with its table.
-#[derive(Template)]
-#[template(path = "parts/chart.html")]
-pub struct Chart {
-    /// What a bar stands for: `minute`, `15 minutes`.
-    per: &'static str,
-    bars: Vec<Bar>,
-    labels: Vec<Label>,
-    most_delivered: String,
-    most_failed: String,
-    summary: String,
-    rows: Vec<Row>,
-}
-
-impl HtmlSafe for Chart {}
-
-/// Sums minutes into buckets of `width`, from `since` until `now`; every bucket is there, also those without anything.
-pub fn buckets(minutes: &[Minute], since: Time, now: Time, width: Duration) -> Vec<Bucket> {
-    let first = since.floor(width);
-    let count = (now.since(first).as_micros() / width.as_micros().max(1)) as usize + 1;
-    let mut buckets: Vec<Bucket> = Vec::with_capacity(count);
-    for i in 0..count {
-        buckets.push(Bucket { at: first.plus(width * i as u32), counts: Counts::default() });
+impl Tick {
+    fn new(y: f64, text: String) -> Tick {
+        Tick { y: format!("{y:.1}"), text_y: format!("{:.1}", y + 4.0), text }
     }
-    for minute in minutes {
-        let place = (minute.minute.since(first).as_micros() / width.as_micros().max(1)) as usize;
-        if let Some(bucket) = buckets.get_mut(place) {
-            bucket.counts.delivered += minute.counts.delivered;
-            bucket.counts.failed += minute.counts.failed;
-            bucket.counts.dead += minute.counts.dead;
+}
+
+impl Axis<'_> {
+    /// The width of a bucket, in percent.
+    fn slot(&self) -> f64 {
+        100.0 / self.buckets.len().max(1) as f64
+    }
+
+    /// How a bucket is called that is this long.
+    fn per(&self) -> &'static str {
+        match self.range {
+            Range::Hour => "minute",
+            Range::Day => "hour",
+            Range::Week => "3 hours",
+            Range::Month => "day",
         }
     }
-    buckets
-}
 
-impl Chart {
-    /// Of buckets in the order of time, each of `width`; every `step`-th of that span gets a label.
-    pub fn new(buckets: &[Bucket], width: Duration, per: &'static str, step: Duration) -> Chart {
-        let most_delivered = buckets.iter().map(|bucket| bucket.counts.delivered).max().unwrap_or(0);
-        let most_failed = buckets.iter().map(|bucket| bucket.counts.failed).max().unwrap_or(0);
-        let slot = 100.0 / buckets.len().max(1) as f64;
-        let bars = buckets.iter().enumerate().filter(|(_, bucket)| bucket.counts.attempts() > 0);
-        let bars = bars.map(|(i, bucket)| Bar::new(bucket, i as f64 * slot, slot, width, most_delivered, most_failed));
-        let labels = buckets.iter().enumerate().filter(|(_, bucket)| bucket.at.floor(step) == bucket.at);
-        let labels = labels.map(|(i, bucket)| Label::new(bucket.at, (i as f64 + 0.5) * slot));
-        let delivered: i64 = buckets.iter().map(|bucket| bucket.counts.delivered).sum();
-        let failed: i64 = buckets.iter().map(|bucket| bucket.counts.failed).sum();
-        let filled = buckets.iter().rev().filter(|bucket| bucket.counts.attempts() > 0);
-        Chart {
-            per,
-            bars: bars.collect(),
-            labels: labels.collect(),
-            most_delivered: count(most_delivered),
-            most_failed: count(most_failed),
-            summary: format!("Attempts by time: {} delivered, {} failed", count(delivered), count(failed)),
-            rows: filled.map(Row::new).collect(),
+    /// `14:05`, `22 Nov 15:00`, `22 Nov`: where a bucket begins, in UTC.
+    fn time(&self, at: Time) -> String {
+        match self.range {
+            Range::Hour => hour(at),
+            Range::Day | Range::Week => format!("{} {}", day(at), hour(at)),
+            Range::Month => day(at),
         }
     }
-}
 
-impl Bar {
-    fn new(bucket: &Bucket, x: f64, slot: f64, width: Duration, most_delivered: i64, most_failed: i64) -> Bar {
-        let Counts { delivered, failed, dead, .. } = bucket.counts;
-        let height = |part: i64, most: i64, room: f64| (part as f64 / most.max(1) as f64 * room).max(LEAST);
-        let rect = |y: f64, height: f64| Some((format!("{y:.1}"), format!("{height:.1}")));
-        let up = height(delivered, most_delivered, UP);
-        let (dead_height, all_height) = (height(dead, most_failed, DOWN), height(failed, most_failed, DOWN));
-        let retried_height = (all_height - if dead > 0 { dead_height } else { 0.0 }).max(LEAST);
-        let retried = failed - dead;
-        let below = BASE + 2.0;
-        let dead_from = if retried > 0 { below + retried_height } else { below };
-        Bar {
-            x: format!("{:.3}", x + slot * 0.1),
-            width: format!("{:.3}", slot * 0.8),
-            up: if delivered > 0 { rect(BASE - up, up) } else { None },
-            retried: if retried > 0 { rect(below, retried_height) } else { None },
-            dead: if dead > 0 { rect(dead_from, dead_height) } else { None },
-            title: format!(
-                "{}–{} UTC: {} delivered, {} failed{}",
-                hour(bucket.at),
-                hour(bucket.at.plus(width)),
-                count(delivered),
-                count(failed),
-                if dead > 0 { format!(", {} of them dead", count(dead)) } else { String::new() },
-            ),
+    /// `14:05–14:06`, `22 Nov 15:00–18:00`, `22 Nov`: all of it.
+    fn span(&self, at: Time) -> String {
+        match self.range {
+            Range::Month => day(at),
+            _ => format!("{}–{}", self.time(at), hour(at.plus(self.range.width()))),
         }
     }
-}
 
-impl Label {
-    fn new(at: Time, x: f64) -> Label {
-        let anchor = match x {
-            x if x < 4.0 => "start",
-            x if x > 96.0 => "end",
-            _ => "middle",
+    /// The list of what a bucket counts.
+    fn href(&self, at: Time) -> String {
+        format!("{}since={}&until={}", self.list, second(at), second(at.plus(self.range.width())))
+    }
+
+    /// Three to five times, evenly.
+    fn labels(&self) -> Vec<Label> {
+        let minutes = |count: u64| std::time::Duration::from_secs(count * 60);
+        let step = match self.range {
+            Range::Hour => minutes(15),
+            Range::Day => minutes(360),
+            Range::Week => minutes(2 * 1_440),
+            Range::Month => minutes(7 * 1_440),
         };
-        Label { x: format!("{x:.3}"), anchor, text: hour(at) }
+        let label = |(i, bucket): (usize, &Bucket)| {
+            let x = (i as f64 + 0.5) * self.slot();
+            let anchor = match x {
+                x if x < 4.0 => "start",
+                x if x > 96.0 => "end",
+                _ => "middle",
+            };
+            let text = match self.range {
+                Range::Hour | Range::Day => hour(bucket.at),
+                Range::Week | Range::Month => day(bucket.at),
+            };
+            Label { x: format!("{x:.3}"), anchor, text }
+        };
+        self.buckets.iter().enumerate().filter(|(_, bucket)| bucket.at.floor(step) == bucket.at).map(label).collect()
     }
 }
 
-impl Row {
-    fn new(bucket: &Bucket) -> Row {
-        let Counts { delivered, failed, dead, .. } = bucket.counts;
-        Row { time: hour(bucket.at), delivered: count(delivered), failed: count(failed), dead: count(dead) }
-    }
-}
-
-/// `14:30`.
+/// `14:05`.
 fn hour(at: Time) -> String {
     at.to_string().get(11..16).unwrap_or_default().to_owned()
+}
+
+/// `22 Nov`.
+fn day(at: Time) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let text = at.to_string();
+    let number =
+        |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
+    format!("{} {}", number(8..10), MONTHS.get(number(5..7) - 1).unwrap_or(&""))
+}
+
+/// A whole second as RFC 3339, `2026-11-22T14:05:00Z`: nothing in it needs escaping in a query.
+pub fn second(at: Time) -> String {
+    format!("{}Z", at.to_string().get(..19).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::rollups::Counts;
 
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn minute(at: &str, delivered: i64, failed: i64, dead: i64) -> Minute {
-        let counts = Counts { delivered, failed, dead, retried: failed - dead, ..Counts::default() };
-        Minute { minute: Time::parse(at).unwrap(), counts }
+    #[test]
+    fn times_are_called_by_what_the_range_needs() {
+        let at = Time::parse("2026-11-22T15:00:00Z").unwrap();
+        let said = |range| {
+            let axis = Axis { buckets: &[], range, list: "/deliveries?" };
+            (axis.span(at), axis.href(at))
+        };
+        assert_eq!(said(Range::Hour).0, "15:00–15:01");
+        assert_eq!(said(Range::Week).0, "22 Nov 15:00–18:00");
+        assert_eq!(said(Range::Month).0, "22 Nov");
+        let href = "/deliveries?since=2026-11-22T15:00:00Z&until=2026-11-22T16:00:00Z";
+        assert_eq!(said(Range::Day), ("22 Nov 15:00–16:00".to_owned(), href.to_owned()));
     }
 
     #[test]
-    fn buckets_hold_every_minute_and_nothing_twice() {
-        let (since, now) = (Time::parse("2026-11-21T14:37:12Z").unwrap(), Time::parse("2026-11-22T14:37:12Z").unwrap());
-        let minutes = [
-            minute("2026-11-21T14:37:00Z", 1, 0, 0),
-            minute("2026-11-22T00:00:00Z", 10, 2, 1),
-            minute("2026-11-22T14:37:00Z", 100, 0, 0),
-        ];
-        let quarter = MINUTE * 15;
-        let buckets = buckets(&minutes, since, now, quarter);
-        assert_eq!(buckets.len(), 97);
-        assert_eq!(buckets.iter().map(|bucket| bucket.counts.delivered).sum::<i64>(), 111);
-        assert_eq!((buckets[0].counts.delivered, buckets[96].counts.delivered), (1, 100));
-        let html = Chart::new(&buckets, quarter, "15 minutes", MINUTE * 360).to_string();
-        assert!(html.contains("00:00–00:15 UTC: 10 delivered, 2 failed, 1 of them dead"), "{html}");
-        assert_eq!(html.matches("<tr>").count(), 4, "a head and three rows: {html}");
-    }
-
-    #[test]
-    fn nothing_at_all_is_a_chart_too() {
-        let now = Time::parse("2026-11-22T14:37:12Z").unwrap();
-        let buckets = buckets(&[], now.minus(MINUTE * 60), now, MINUTE);
-        assert_eq!(buckets.len(), 61);
-        assert!(!Chart::new(&buckets, MINUTE, "minute", MINUTE * 15).to_string().contains("<rect"));
-    }
-
-    #[test]
-    fn bars_stay_inside() {
-        for (delivered, failed, dead) in [(1, 0, 0), (0, 1, 1), (12_000, 9, 3), (1, 1_000_000, 1)] {
-            let bucket = Bucket { at: Time::ZERO, counts: Counts { delivered, failed, dead, ..Counts::default() } };
-            let bar = Bar::new(&bucket, 0.0, 2.0, MINUTE, delivered, failed);
-            for (y, height) in [bar.up, bar.retried, bar.dead].into_iter().flatten() {
-                let (y, height): (f64, f64) = (y.parse().unwrap(), height.parse().unwrap());
-                assert!(y >= 5.9 && height >= LEAST && y + height <= BASE + DOWN + 5.0, "{y} {height}");
+    fn every_range_has_three_to_five_labels() {
+        let width = |range: Range| range.width();
+        for hours in 0..400u64 {
+            let now = Time::parse("2026-01-01T00:07:00Z").unwrap().plus(std::time::Duration::from_secs(hours * 3_611));
+            for range in Range::ALL {
+                let count = now.since(range.since(now)).as_secs() / width(range).as_secs() + 1;
+                let bucket = |n| Bucket { at: range.since(now).plus(width(range) * n), counts: Counts::default() };
+                let buckets: Vec<Bucket> = (0..count as u32).map(bucket).collect();
+                let axis = Axis { buckets: &buckets, range, list: "/?" };
+                assert!((3..=5).contains(&axis.labels().len()), "{range:?} at {now}");
             }
         }
     }

@@ -11,6 +11,7 @@
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
 //! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
 //! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
+//! * [`range`] and [`chart`] – how far back a page looks, and what it draws of that.
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
 
 mod assets;
@@ -19,6 +20,7 @@ mod deliveries;
 mod error;
 mod frame;
 mod gate;
+mod health;
 mod hints;
 pub mod login;
 mod message;
@@ -31,6 +33,7 @@ mod payload;
 mod place;
 mod posted;
 mod prefs;
+mod range;
 mod resend;
 mod session;
 mod show;

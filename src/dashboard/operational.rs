@@ -19,12 +19,12 @@ use crate::domain::attempt::Attempt;
 use crate::domain::endpoint::{DisabledReason, Endpoint};
 use crate::domain::{MessageId, Time};
 use crate::store::attempts::{AttemptFilter, AttemptLine};
+use crate::store::counts::{Range, Scope};
 use crate::store::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many endpoints are shown, and of each how many of the newest attempts.
 const SHOWN: (usize, usize) = (20, 20);
-const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// An operational endpoint.
 struct Ear {
@@ -49,7 +49,7 @@ struct OperationalPage {
 /// `GET /operational`.
 pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<HttpResponse, PageError> {
     let (now, tenant, store) = (state.clock.now(), signed.tenant(), &state.store);
-    let counts = total(&store.operational_minutes(&tenant, now.minus(DAY)).await?);
+    let counts = total(&store.buckets(&tenant, Scope::Operational, Range::Day, now).await?);
     let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());
     if let Some(house) = store.operational_application(&tenant).await? {
         let page = PageRequest::first(SHOWN.0, Order::Ascending);

@@ -153,13 +153,14 @@ pub fn roughly(span: Duration) -> String {
     }
 }
 
-/// `256 bytes`, `3.4 KiB`.
+/// `256 bytes`, `3.4 KiB`, `7.9 GiB`.
 pub fn size(bytes: usize) -> String {
     match bytes {
         1 => "1 byte".to_owned(),
         0..1_024 => format!("{bytes} bytes"),
         1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
-        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
 
@@ -218,6 +219,7 @@ mod tests {
             assert_eq!(roughly(Duration::from_secs(seconds)), text);
         }
         assert_eq!((size(1), size(512), size(3_500)), ("1 byte".into(), "512 bytes".into(), "3.4 KiB".into()));
+        assert_eq!((size(5 << 20), size(3 << 30)), ("5.0 MiB".into(), "3.0 GiB".into()));
         assert_eq!((status(503), status(799)), ("503 Service Unavailable".into(), "799".into()));
     }
 }

@@ -1,5 +1,5 @@
 //! Sweep: what has to be done now and then, in small steps. Retention, deliveries of deleted endpoints, endpoints that do nothing but
-//! fail, SQLite's checkpoints, gauges.
+//! fail, old counts, SQLite's checkpoints, gauges.
 
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ impl Sweep {
             gauges(store).await?;
             self.expire(store, clock).await?;
             self.expire_contents(store, clock).await?;
+            self.widen(store, clock).await?;
         }
         if round.is_multiple_of(30) {
             self.disable(store, clock).await?;
@@ -100,6 +101,15 @@ impl Sweep {
     async fn expire_contents(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
         let until = Instant::now() + ROUND;
         while store.expire_contents(clock.now()).await? >= Store::CONTENTS_STEP && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Moves old counts to where they take less room.
+    async fn widen(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
+        let until = Instant::now() + ROUND;
+        while store.widen_counts(clock.now()).await? >= Store::WIDEN_STEP && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())

@@ -8,6 +8,7 @@
 //! * [`Tx`] – a write transaction on either. On SQLite there is one writer, so they queue.
 //! * [`writer`] – takes what waits to be accepted or recorded and stores it in batches that form themselves.
 //! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
+//! * [`rollups`] – what is counted as it is recorded; [`counts`] reads it, and nothing shown to people counts rows.
 //! * [`once`] – calls that may come twice and take effect once.
 //! * [`signals`] – how the store tells an engine in the same process what has just become due.
 //!
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod background;
 mod codec;
 pub mod contents;
+pub mod counts;
 pub mod deliveries;
 pub mod directory;
 pub mod endpoint_messages;
@@ -48,6 +50,7 @@ mod special;
 mod sqlite;
 pub mod tenant;
 pub mod visits;
+mod widen;
 mod writer;
 
 use std::path::Path;
@@ -181,6 +184,9 @@ struct Inner {
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// PostgreSQL's own clock.
+const DATABASE_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+
 impl Store {
     /// Connects, without touching the schema; starts the writers on the current tokio runtime.
     ///
@@ -292,6 +298,22 @@ impl Store {
         }
     }
 
+    /// How much room everything of ours takes, in bytes: the SQLite file without what is in its WAL alone, or our schema's tables.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn size(&self) -> Result<i64, StoreError> {
+        const PAGES: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        const TABLES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(c.oid)), 0) AS BIGINT)
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'";
+        Ok(match &self.inner.engine {
+            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.readers).await?,
+            Engine::Postgres(engine) => {
+                sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&engine.front).await?
+            }
+        })
+    }
+
     /// How the store tells an engine what has become due.
     pub fn signals(&self) -> &signals::Signals {
         &self.inner.signals
@@ -336,13 +358,7 @@ impl Store {
     pub(crate) async fn lease_clock(tx: &mut Tx, now: Time) -> Result<Time, StoreError> {
         match tx {
             Tx::Sqlite(_) => Ok(now),
-            Tx::Postgres(tx) => {
-                let micros: i64 =
-                    sqlx::query_scalar("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
-                        .fetch_one(&mut **tx)
-                        .await?;
-                Ok(Time::from_micros(micros))
-            }
+            Tx::Postgres(tx) => Ok(sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&mut **tx).await?),
         }
     }
 }

@@ -2,9 +2,7 @@
 //!
 //! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes.
 
-use std::time::Duration;
-
-use super::{Store, StoreError, Tx, on};
+use super::{Store, StoreError, Tx, on, widen};
 use crate::domain::{MessageId, Time};
 
 /// How many messages one step takes.
@@ -32,7 +30,7 @@ impl Store {
         ));
         let kept: i64 = on!(tx, db => sqlx::query_scalar(kept).bind(bound).bind(cutoff).fetch_one(db).await)?;
         let gone = delete_before(&mut tx, bound, cutoff, kept > 0).await?;
-        forget_counts(&mut tx, cutoff).await?;
+        widen::forget(&mut tx, cutoff).await?;
         tx.commit().await?;
         Ok(gone)
     }
@@ -64,16 +62,4 @@ async fn delete_before(tx: &mut Tx, bound: MessageId, cutoff: Time, some_kept: b
         })?;
     }
     Ok(gone)
-}
-
-/// The counts of minutes that long ago.
-async fn forget_counts(tx: &mut Tx, cutoff: Time) -> Result<(), StoreError> {
-    const SQL: &str = "DELETE FROM rollup WHERE minute < $1 AND minute < $2";
-    // A step's worth at a time: the oldest minutes first.
-    const OLDEST: &str = "SELECT min(minute) FROM rollup";
-    let oldest: Option<Time> = on!(tx, db => sqlx::query_scalar(OLDEST).fetch_one(db).await)?;
-    let Some(oldest) = oldest else { return Ok(()) };
-    let end = oldest.plus(Duration::from_secs(3600));
-    on!(tx, db => sqlx::query(SQL).bind(cutoff).bind(end).execute(db).await.map(drop))?;
-    Ok(())
 }

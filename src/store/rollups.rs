@@ -1,5 +1,8 @@
 //! Counts that are shown to people, kept by minute as attempts are recorded: of each endpoint, and (under the nil id) of the
 //! whole organization. Pages read these and never count rows of the hot tables.
+//!
+//! Here is what is counted, and the counting. [`widen`](super::widen) moves old minutes into hours and old hours into days;
+//! [`counts`](super::counts) reads all three.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -8,16 +11,30 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::record::Finished;
-use super::{Store, StoreError, Tenant, Tx, read, sqlite};
+use super::{StoreError, Tx, sqlite};
+use crate::domain::Time;
 use crate::domain::delivery::Next;
-use crate::domain::{AppId, EndpointId, Time};
 
 /// The upper bounds of the latency histogram's buckets; one more takes what is longer.
 pub const LATENCY_BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000];
 const BUCKETS: usize = LATENCY_BOUNDS_MS.len() + 1;
 /// The columns that are counted up.
 const COUNTS: usize = 4 + BUCKETS;
-const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long the time is that a row counts, and where such rows are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Width {
+    pub table: &'static str,
+    /// Where the row's time begins.
+    pub column: &'static str,
+    pub span: Duration,
+}
+
+pub(super) const MINUTES: Width = Width { table: "rollup", column: "minute", span: Duration::from_secs(60) };
+pub(super) const HOURS: Width = Width { table: "rollup_hour", column: "hour", span: Duration::from_secs(3_600) };
+pub(super) const DAYS: Width = Width { table: "rollup_day", column: "day", span: Duration::from_secs(86_400) };
+/// What was counted is the sum over these.
+pub(super) const WIDTHS: [Width; 3] = [MINUTES, HOURS, DAYS];
 
 /// What was counted over some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,10 +51,11 @@ pub struct Counts {
     pub latency: [i64; BUCKETS],
 }
 
-/// Counts of one minute.
+/// Counts of a span of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Minute {
-    pub minute: Time,
+pub struct Bucket {
+    /// Where it begins.
+    pub at: Time,
     pub counts: Counts,
 }
 
@@ -55,13 +73,14 @@ impl Counts {
         self.latency[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < millis)] += 1;
     }
 
-    fn subtract(&mut self, part: &Counts) {
-        self.delivered -= part.delivered;
-        self.failed -= part.failed;
-        self.retried -= part.retried;
-        self.dead -= part.dead;
+    /// Adds what `part` counts `times` over: once, or minus once.
+    pub(super) fn add_all(&mut self, part: &Counts, times: i64) {
+        self.delivered += times * part.delivered;
+        self.failed += times * part.failed;
+        self.retried += times * part.retried;
+        self.dead += times * part.dead;
         for (all, one) in self.latency.iter_mut().zip(part.latency) {
-            *all -= one;
+            *all += times * one;
         }
     }
 
@@ -76,9 +95,38 @@ impl Counts {
     pub fn attempts(&self) -> i64 {
         self.delivered + self.failed
     }
+
+    /// The time within which `share` (above 0, at most 1) of the attempts were answered or given up. An estimate: the histogram says how
+    /// many took between two bounds, and within these they are taken to be spread evenly. What took longer than the last bound counts as
+    /// that bound. `None`: there was no attempt.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let all: i64 = self.latency.iter().sum();
+        let wanted = all as f64 * share;
+        let mut seen = 0.0;
+        for (bucket, count) in self.latency.iter().map(|count| *count as f64).enumerate() {
+            if count > 0.0 && seen + count >= wanted {
+                let bound = |bucket: usize| LATENCY_BOUNDS_MS[bucket.min(LATENCY_BOUNDS_MS.len() - 1)] as f64;
+                let least = if bucket == 0 { 0.0 } else { bound(bucket - 1) };
+                let millis = least + (bound(bucket) - least) * ((wanted - seen) / count).clamp(0.0, 1.0);
+                return Some(Duration::from_secs_f64(millis / 1_000.0));
+            }
+            seen += count;
+        }
+        None
+    }
 }
 
-fn names() -> Vec<String> {
+/// The sum of several buckets.
+pub fn total<'b>(buckets: impl IntoIterator<Item = &'b Bucket>) -> Counts {
+    let mut sum = Counts::default();
+    for bucket in buckets {
+        sum.add_all(&bucket.counts, 1);
+    }
+    sum
+}
+
+/// The names of the columns that are counted up.
+pub(super) fn names() -> Vec<String> {
     let counts = ["delivered", "failed", "retried", "dead"].map(String::from);
     counts.into_iter().chain((0..BUCKETS).map(|bucket| format!("le{bucket}"))).collect()
 }
@@ -86,10 +134,13 @@ fn names() -> Vec<String> {
 static HEAD: LazyLock<String> =
     LazyLock::new(|| format!("INSERT INTO rollup (org, endpoint_id, minute, {}) ", names().join(", ")));
 
-static TAIL: LazyLock<String> = LazyLock::new(|| {
-    let sums: Vec<String> = names().iter().map(|name| format!("{name} = rollup.{name} + excluded.{name}")).collect();
-    format!(" ON CONFLICT (org, endpoint_id, minute) DO UPDATE SET {}", sums.join(", "))
-});
+static TAIL: LazyLock<String> = LazyLock::new(|| on_conflict_add(MINUTES));
+
+/// What an insert of counts ends with: to counts that are there, it adds.
+pub(super) fn on_conflict_add(Width { table, column, .. }: Width) -> String {
+    let sums: Vec<String> = names().iter().map(|name| format!("{name} = {table}.{name} + excluded.{name}")).collect();
+    format!(" ON CONFLICT (org, endpoint_id, {column}) DO UPDATE SET {}", sums.join(", "))
+}
 
 static POSTGRES: LazyLock<String> = LazyLock::new(|| {
     let arrays: Vec<String> = (0..COUNTS).map(|n| format!("${}::bigint[]", n + 4)).collect();
@@ -100,7 +151,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 pub(super) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(&str, Uuid, Time), Counts> = BTreeMap::new();
     for one in finished {
-        let minute = one.attempt.at.floor(MINUTE);
+        let minute = one.attempt.at.floor(MINUTES.span);
         for scope in [Uuid::nil(), one.attempt.endpoint_id.0] {
             sums.entry((one.org.as_str(), scope, minute)).or_default().add(one);
         }
@@ -135,9 +186,9 @@ pub(super) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result<(), Store
     Ok(())
 }
 
+/// The counted columns of a row, or sums of them.
 #[derive(sqlx::FromRow)]
-struct Row {
-    minute: Time,
+pub(super) struct CountsRow {
     delivered: i64,
     failed: i64,
     retried: i64,
@@ -156,110 +207,32 @@ struct Row {
     le11: i64,
 }
 
-impl From<Row> for Minute {
-    fn from(row: Row) -> Minute {
+impl From<CountsRow> for Counts {
+    fn from(row: CountsRow) -> Counts {
         let latency = [
             row.le0, row.le1, row.le2, row.le3, row.le4, row.le5, row.le6, row.le7, row.le8, row.le9, row.le10,
             row.le11,
         ];
-        let counts =
-            Counts { delivered: row.delivered, failed: row.failed, retried: row.retried, dead: row.dead, latency };
-        Minute { minute: row.minute, counts }
+        Counts { delivered: row.delivered, failed: row.failed, retried: row.retried, dead: row.dead, latency }
     }
 }
 
-impl Store {
-    /// The minutes since `since` in which something was attempted, oldest first: of one endpoint, or of the whole organization, but for
-    /// what went to its operational endpoints.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn minutes(
-        &self,
-        tenant: &Tenant,
-        endpoint: Option<EndpointId>,
-        since: Time,
-    ) -> Result<Vec<Minute>, StoreError> {
-        const SQL: &str = "SELECT * FROM rollup WHERE org = $1 AND endpoint_id = $2 AND minute >= $3 ORDER BY minute";
-        let (scope, since) = (endpoint.map_or(Uuid::nil(), |endpoint| endpoint.0), since.floor(MINUTE));
-        // First, so that what is recorded meanwhile is not taken out of a sum that it is not in.
-        let told = if endpoint.is_some() { Vec::new() } else { self.operational_minutes(tenant, since).await? };
-        let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(SQL).bind(&tenant.org).bind(scope).bind(since).fetch_all(db).await
-        })?;
-        let mut minutes: Vec<Minute> = rows.into_iter().map(Minute::from).collect();
-        for Minute { minute, counts } in told {
-            if let Ok(place) = minutes.binary_search_by_key(&minute, |one| one.minute) {
-                minutes[place].counts.subtract(&counts);
-            }
-        }
-        minutes.retain(|one| one.counts != Counts::default());
-        Ok(minutes)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// The same of what went to the organization's operational endpoints, each minute of each endpoint by itself. It is told apart here and
-    /// not where it is counted: an attempt does not know what it was for, and this is asked for rarely.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn operational_minutes(&self, tenant: &Tenant, since: Time) -> Result<Vec<Minute>, StoreError> {
-        const SQL: &str = "SELECT * FROM rollup WHERE org = $1 AND minute >= $2 AND endpoint_id IN
-                 (SELECT id FROM endpoint WHERE app_id = (SELECT id FROM application WHERE org = $1 AND operational))";
-        let rows: Vec<Row> =
-            read!(self, db => sqlx::query_as(SQL).bind(&tenant.org).bind(since.floor(MINUTE)).fetch_all(db).await)?;
-        Ok(rows.into_iter().map(Minute::from).collect())
+    #[test]
+    fn a_quantile_lies_where_the_histogram_says() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.quantile(0.5), None);
+        let millis = |counts: &Counts, share| counts.quantile(share).unwrap().as_millis();
+        counts.latency[3] = 100; // 25 to 50 ms
+        assert_eq!((millis(&counts, 0.5), millis(&counts, 1.0)), (37, 50));
+        counts.latency[0] = 900;
+        counts.latency[11] = 10; // longer than 15 s
+        assert_eq!((millis(&counts, 0.5), millis(&counts, 0.95), millis(&counts, 0.999)), (2, 39, 15_000));
+        counts.latency = [0; BUCKETS];
+        counts.latency[11] = 1;
+        assert_eq!((millis(&counts, 0.01), millis(&counts, 0.99)), (15_000, 15_000));
     }
-}
-
-/// Attempts over some time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct AttemptCounts {
-    pub delivered: i64,
-    pub failed: i64,
-}
-
-impl Store {
-    /// How many attempts were made in the minutes from that of `since` up to `until`: to one endpoint of the tenant's application, or
-    /// to all of them, deleted ones included.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn attempt_counts(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        endpoint: Option<EndpointId>,
-        since: Time,
-        until: Time,
-    ) -> Result<AttemptCounts, StoreError> {
-        const SQL: &str = "SELECT CAST(COALESCE(SUM(delivered), 0) AS BIGINT) AS delivered,
-                 CAST(COALESCE(SUM(failed), 0) AS BIGINT) AS failed
-             FROM rollup WHERE org = $1 AND minute >= $2 AND minute < $3 AND endpoint_id IN
-                 (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
-                  WHERE e.app_id = $4 AND p.org = $1 AND p.deleted_at IS NULL AND e.id >= $5 AND e.id <= $6)";
-        if !tenant.sees(app) {
-            return Ok(AttemptCounts::default());
-        }
-        let (least, most) = endpoint.map_or((Uuid::nil(), Uuid::max()), |endpoint| (endpoint.0, endpoint.0));
-        Ok(read!(self, db => {
-            sqlx::query_as(SQL)
-                .bind(&tenant.org).bind(since.floor(MINUTE)).bind(until).bind(app).bind(least).bind(most)
-                .fetch_one(db).await
-        })?)
-    }
-}
-
-/// The sum of several minutes.
-pub fn total<'m>(minutes: impl IntoIterator<Item = &'m Minute>) -> Counts {
-    let mut sum = Counts::default();
-    for Minute { counts, .. } in minutes {
-        sum.delivered += counts.delivered;
-        sum.failed += counts.failed;
-        sum.retried += counts.retried;
-        sum.dead += counts.dead;
-        for (all, one) in sum.latency.iter_mut().zip(counts.latency) {
-            *all += one;
-        }
-    }
-    sum
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::directory::LiveEndpoint;
-use super::{Engine, Store, StoreError, Tx, on};
+use super::{DATABASE_CLOCK, Engine, Store, StoreError, Tx, on, read};
 use crate::domain::Time;
 
 /// How many slots there are.
@@ -25,6 +25,18 @@ pub struct Process {
     /// Host and pid, for people.
     pub name: String,
     pub started_at: Time,
+}
+
+/// A process, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct ProcessView {
+    /// Host and pid.
+    pub name: String,
+    pub started_at: Time,
+    /// Its last heartbeat is recent enough for it to send.
+    pub alive: bool,
+    /// How many slots it holds.
+    pub slots: i64,
 }
 
 /// The slots that a process owns: slot → epoch.
@@ -123,13 +135,20 @@ impl Store {
         tx.commit().await
     }
 
-    /// The processes that are alive or died lately, for people: name, started, expires.
+    /// The processes that are alive or died lately, for people; the ones that have been there longest first.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn processes(&self) -> Result<Vec<(String, Time, Time)>, StoreError> {
-        const SQL: &str = "SELECT name, started_at, expires_at FROM process ORDER BY id";
-        Ok(super::read!(self, db => sqlx::query_as(SQL).fetch_all(db).await)?)
+    pub async fn processes(&self, now: Time) -> Result<Vec<ProcessView>, StoreError> {
+        const SQL: &str = "SELECT name, started_at, expires_at > $1 AS alive,
+                 (SELECT count(*) FROM slot WHERE owner = process.id AND slot.expires_at > $1) AS slots
+             FROM process ORDER BY started_at, id";
+        // The clock that leases go by.
+        let clock = match &self.inner.engine {
+            Engine::Sqlite(_) => now,
+            Engine::Postgres(engine) => sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&engine.front).await?,
+        };
+        Ok(read!(self, db => sqlx::query_as(SQL).bind(clock).fetch_all(db).await)?)
     }
 }
 

@@ -2,7 +2,7 @@
 //! elements that overlap. Foreign text that broke out of its place would be one of these.
 
 /// Every element a template uses.
-const ELEMENTS: [&str; 55] = [
+const ELEMENTS: &[&str] = &[
     "!doctype",
     "html",
     "head",
@@ -17,6 +17,7 @@ const ELEMENTS: [&str; 55] = [
     "path",
     "circle",
     "rect",
+    "polyline",
     "line",
     "text",
     "g",
@@ -61,7 +62,7 @@ const ELEMENTS: [&str; 55] = [
 ];
 
 /// Every attribute a template uses. No `style`, no `on…`, no `src`.
-const ATTRIBUTES: [&str; 49] = [
+const ATTRIBUTES: &[&str] = &[
     "html",
     "data-theme",
     "data-clock",
@@ -110,6 +111,7 @@ const ATTRIBUTES: [&str; 49] = [
     "fill",
     "stroke",
     "points",
+    "preserveaspectratio",
     "translate",
 ];
 
@@ -150,7 +152,7 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
 
 /// Shapes close themselves.
 fn is_shape(name: &str) -> bool {
-    matches!(name, "circle" | "rect" | "line")
+    matches!(name, "circle" | "rect" | "line" | "polyline")
 }
 
 /// Every tag, read as a browser does: a quote belongs to its attribute until it closes.

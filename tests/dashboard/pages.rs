@@ -40,13 +40,37 @@ async fn the_overview_counts_what_was_recorded() {
         let browser = house.sign_in().await;
         let said = |page: &str| words(page.split("<h1").nth(1).unwrap().split("</h1>").next().unwrap());
         let page = browser.page("/").await;
-        let wanted = "In the last hour 3 delivered, 3 failed, 1 being retried, 1 dead.";
+        let wanted = "In the last hour 6 sent, 3 failed, 1 being retried, 1 dead.";
         assert!(said(&page).ends_with(wanted), "{}", said(&page));
-        assert!(page.contains("aria-label=\"Attempts by time: 3 delivered, 3 failed\""));
+        let chart = "<title>Attempts per minute: 3 delivered, 2 failed and retried, 1 failed for good</title>";
+        assert!(page.contains(chart), "{page}");
+        assert!(page.contains("<title>How long receivers took, per minute. In all: half within "), "{page}");
+        // Six minutes in which something was tried: six bars, six rows, and the same for how long it took.
+        assert_eq!(page.matches("<rect class=\"hit\"").count(), 2 * 6);
+        let bars = page.matches("<a href=\"/deliveries?since=").count();
+        assert_eq!(bars, 4 * 6, "a bar and a row of each chart lead to their minute");
+        let worst = words(page.split("id=\"worst-title\">").nth(1).unwrap().split("</section>").next().unwrap());
+        assert!(
+            worst.starts_with("Failing most https://a.example/hook Acme 2 failed of 5 https://b.example/hook"),
+            "{worst}"
+        );
+        assert!(worst.ends_with("Acme 1 failed of 1, 1 for good"), "{worst}");
+        let place = format!("href=\"/applications/{}/endpoints/{}\"", acme.id, fifth.id);
+        assert!(page.contains(&place), "{page}");
+        let health = words(page.split("id=\"health-title\">").nth(1).unwrap().split("</section>").next().unwrap());
+        let store = if house.store.shared() { "PostgreSQL" } else { "SQLite" };
+        assert!(health.starts_with(&format!("Health Store {store} answers; ")), "{health}");
+        assert!(health.contains("test sends for 256 of 256 slots; started"), "{health}");
         let page = browser.page("/?range=24h").await;
-        let wanted = "In the last 24 hours 4 delivered, 4 failed, 1 being retried, 2 dead.";
+        let wanted = "In the last 24 hours 8 sent, 4 failed, 1 being retried, 2 dead.";
         assert!(said(&page).ends_with(wanted), "{}", said(&page));
-        assert!(page.contains("aria-label=\"Attempts by time: 4 delivered, 4 failed\""));
+        let chart = "<title>Attempts per hour: 4 delivered, 2 failed and retried, 2 failed for good</title>";
+        assert!(page.contains(chart), "{page}");
+        for (range, per) in [("7d", "3 hours"), ("30d", "day")] {
+            let page = browser.page(&format!("/?range={range}")).await;
+            assert!(said(&page).contains(" 8 sent, 4 failed"), "{}", said(&page));
+            assert!(page.contains(&format!("<title>Attempts per {per}: 4 delivered")), "{page}");
+        }
 
         assert_eq!(rows(&page), 8);
         assert_eq!(rows(&browser.page("/?show=failed").await), 4);
@@ -343,7 +367,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
             .await;
 
         let page = words(&browser.page("/").await);
-        assert!(page.contains("In the last hour 0 delivered, 0 failed, 0 being retried, 0 dead."), "{page}");
+        assert!(page.contains("In the last hour 0 sent, 0 failed, 0 being retried, 0 dead."), "{page}");
         assert!(page.contains("Operational webhooks 0 delivered, 2 failed") && page.contains("Nothing was sent yet"));
         assert_eq!(rows(&browser.page("/deliveries?state=dead").await), 0);
         let page = browser.page("/operational").await;

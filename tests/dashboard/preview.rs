@@ -1,5 +1,5 @@
 //! For people who change how the pages look: `cargo test --test dashboard preview -- --ignored --nocapture` serves a dashboard with a
-//! day of made-up history, prints links that sign in, and goes on until it is interrupted.
+//! month of made-up history, prints links that sign in, and goes on until it is interrupted.
 
 use std::time::Duration;
 
@@ -87,7 +87,9 @@ async fn seed(house: &House) {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
-    for minute in (0..1_440u64).rev().step_by(3).chain((0..60).rev()) {
+    // A month, thinly; a day; and the last hour, with more.
+    let month = (1_440..42_000u64).rev().step_by(170);
+    for minute in month.chain((0..1_440).rev().step_by(3)).chain((0..60).rev()) {
         for _ in 0..1 + random(4) {
             let at = house.ago(MINUTE * minute as u32 + Duration::from_secs(random(55) + 2));
             let event_type = types[random(5) as usize];

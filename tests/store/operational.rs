@@ -1,8 +1,6 @@
 //! Operational events: what happens to endpoints and deliveries is told in the transaction in which it happens, once, to those who
 //! listen; and the application that they travel by is nobody's to see.
 
-use std::time::Duration;
-
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::message::Message;
@@ -402,13 +400,18 @@ on_both! {
         let ears = listener(store, endpoint_spec()).await;
         accept(store, app.id).await;
         fail(store, app.id, made.id, true).await;
-        let since = NOW.minus(Duration::from_secs(60));
-        let before = store.minutes(&tenant(), None, since).await.unwrap();
+        use sendoff::store::counts::{Range, Scope};
+        use sendoff::store::rollups::total;
+        let counted = async |who: &_, scope| total(&store.buckets(who, scope, Range::Hour, later(60)).await.unwrap());
+        let before = counted(&tenant(), Scope::Organization).await;
+        assert_eq!(before.failed, 1);
         fail(store, ears.app_id, ears.id, false).await;
-        assert_eq!(store.minutes(&tenant(), None, since).await.unwrap(), before);
-        assert_eq!(store.operational_minutes(&tenant(), since).await.unwrap()[0].counts.failed, 1);
-        assert!(store.operational_minutes(&stranger(), since).await.unwrap().is_empty());
-        assert_eq!(store.minutes(&tenant(), Some(ears.id), since).await.unwrap().len(), 1, "counted all the same");
+        assert_eq!(counted(&tenant(), Scope::Organization).await, before);
+        assert_eq!(counted(&tenant(), Scope::Operational).await.failed, 1);
+        assert_eq!(counted(&stranger(), Scope::Operational).await.failed, 0);
+        assert_eq!(counted(&tenant(), Scope::Endpoint(ears.id)).await.failed, 1, "counted all the same");
+        let worst = store.top_failing(&tenant(), Range::Hour, later(60), 9).await.unwrap();
+        assert_eq!(worst.iter().map(|one| one.endpoint_id).collect::<Vec<_>>(), [made.id]);
         assert_eq!(store.newest_attempts(&tenant(), false, None, 9).await.unwrap().len(), 1);
         assert!(store.retrying(&tenant(), None, 9).await.unwrap().is_empty());
         let count = async |state| store.count_in(&tenant(), state, 9).await.unwrap();

@@ -9,6 +9,7 @@ use sendoff::domain::endpoint::DisabledReason;
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId};
 use sendoff::store::Store;
 use sendoff::store::attempts::AttemptFilter;
+use sendoff::store::counts::{Range, Scope};
 use sendoff::store::record::{Finished, Recorded};
 use sendoff::store::rollups::{Counts, total};
 
@@ -24,7 +25,8 @@ async fn record(store: &Store, one: Finished) -> Recorded {
 }
 
 async fn counts(store: &Store, endpoint: Option<EndpointId>) -> Counts {
-    total(&store.minutes(&tenant(), endpoint, NOW.minus(Duration::from_secs(60))).await.expect("the store"))
+    let scope = endpoint.map_or(Scope::Organization, Scope::Endpoint);
+    total(&store.buckets(&tenant(), scope, Range::Hour, later(600)).await.expect("the store"))
 }
 
 fn failing_since(home: &crate::home::Home) -> impl Future<Output = i64> {
@@ -242,13 +244,14 @@ on_both! {
         for (e, id) in ends.iter().enumerate() {
             assert_eq!(counts(store, Some(*id)).await, expected[e]);
         }
-        let all = store.minutes(&tenant(), None, NOW).await.unwrap();
+        let all = store.buckets(&tenant(), Scope::Organization, Range::Hour, later(600)).await.unwrap();
         assert_eq!(total(&all).attempts(), 600);
-        assert_eq!(all.len(), 5, "300 seconds of a whole minute on");
-        assert!(all.is_sorted_by_key(|minute| minute.minute));
-        assert_eq!(store.minutes(&tenant(), None, later(240)).await.unwrap().len(), 1);
-        assert!(store.minutes(&stranger(), None, NOW).await.unwrap().is_empty());
-        assert!(store.minutes(&stranger(), Some(ends[0]), NOW).await.unwrap().is_empty());
+        assert_eq!(all.iter().filter(|one| one.counts.attempts() > 0).count(), 5, "300 seconds of a whole minute on");
+        assert!(all.is_sorted_by_key(|one| one.at));
+        for scope in [Scope::Organization, Scope::Application(app.id), Scope::Endpoint(ends[0])] {
+            let none = store.buckets(&stranger(), scope, Range::Hour, later(600)).await.unwrap();
+            assert_eq!((none.len(), total(&none)), (61, Counts::default()), "{scope:?}");
+        }
         assert_eq!(OrgId::default_org().as_str(), "org_default");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::domain::application::ApplicationSpec;
-use sendoff::store::slots::{Leases, Process, SLOTS, slot_of};
+use sendoff::store::slots::{Leases, Process, ProcessView, SLOTS, slot_of};
 use uuid::Uuid;
 
 use crate::home::*;
@@ -34,9 +34,13 @@ on_both! {
         home.execute("UPDATE slot SET expires_at = 1").await;
         home.execute("UPDATE process SET expires_at = 1").await;
         assert_eq!(store.heartbeat(&process(1), later(900)).await.unwrap(), mine, "it ran out and nobody took it");
-        let alive = store.processes().await.unwrap();
-        assert_eq!((alive.len(), alive[0].0.as_str(), alive[0].1), (1, "host-1", NOW));
-        assert!(alive[0].2 > clock(home).await);
+        let all = store.processes(later(900)).await.unwrap();
+        let wanted = ProcessView { name: "host-1".into(), started_at: NOW, alive: true, slots: SLOTS as i64 };
+        assert_eq!(all, [wanted.clone()]);
+        home.execute("UPDATE slot SET expires_at = 1").await;
+        home.execute("UPDATE process SET expires_at = 1").await;
+        let silent = ProcessView { alive: false, slots: 0, ..wanted };
+        assert_eq!(store.processes(later(900)).await.unwrap(), [silent]);
     }
 
     async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home) {
@@ -51,7 +55,7 @@ on_both! {
         assert_eq!((again.len(), again[&0], again[&7], again[&255], again[&8]), (SLOTS, 2, 2, 2, 1));
         store.depart(process(1).id).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, SLOTS as i64);
-        assert!(store.processes().await.unwrap().is_empty());
+        assert!(store.processes(later(900)).await.unwrap().is_empty());
     }
 
     async fn a_process_that_died_is_forgotten(home) {
@@ -59,9 +63,9 @@ on_both! {
         store.heartbeat(&process(1), NOW).await.unwrap();
         let at = clock(home).await;
         store.forget_processes(at.minus(Duration::from_secs(60))).await.unwrap();
-        assert_eq!(store.processes().await.unwrap().len(), 1);
+        assert_eq!(store.processes(later(900)).await.unwrap().len(), 1);
         store.forget_processes(at.plus(Duration::from_secs(60))).await.unwrap();
-        assert!(store.processes().await.unwrap().is_empty());
+        assert!(store.processes(later(900)).await.unwrap().is_empty());
     }
 
     async fn the_endpoints_of_a_throttled_application_share_a_slot(home) {
