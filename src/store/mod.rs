@@ -37,6 +37,7 @@ pub mod operational;
 pub mod outbox;
 pub mod page;
 mod postgres;
+pub mod reach;
 pub mod record;
 mod relay;
 mod replay;
@@ -46,7 +47,10 @@ pub mod signals;
 pub mod slots;
 mod special;
 mod sqlite;
+pub mod tail;
+pub mod tally;
 pub mod tenant;
+pub mod turns;
 pub mod visits;
 mod writer;
 
