@@ -23,6 +23,7 @@ use url::Url;
 use crate::api::auth::Tokens;
 use crate::api::callers::Callers;
 use crate::config::{Config, Fault};
+use crate::dashboard::Feeds;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions};
 use crate::store::{Location, Store, StoreError, StoreOptions};
@@ -165,6 +166,7 @@ pub struct App {
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
     callers: Callers,
+    feeds: Feeds,
     handle: ServerHandle,
     server: JoinHandle<std::io::Result<()>>,
     drain: Duration,
@@ -184,6 +186,7 @@ impl App {
             config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
+        let feeds = Feeds::default();
         let callers = Callers::new(opened.store.clone(), opened.tokens.clone());
         let served = http::Served {
             role: config.role,
@@ -192,6 +195,7 @@ impl App {
             callers: callers.clone(),
             public_url: public_url.clone(),
             dashboard_secret: opened.dashboard_secret,
+            feeds: feeds.clone(),
             draining: draining.clone(),
             metrics: metrics()?,
         };
@@ -204,6 +208,7 @@ impl App {
             draining,
             engine,
             callers,
+            feeds,
             handle: server.handle(),
             server: tokio::spawn(server),
             drain: config.delivery.drain,
@@ -236,6 +241,8 @@ impl App {
     async fn shut_down(self) {
         tracing::info!(drain = ?self.drain, "stopping: what is in flight is finished and recorded");
         self.draining.store(true, Ordering::Release);
+        // The server waits for whoever is still reading; a live tail never ends by itself.
+        self.feeds.close();
         let engine = async {
             if let Some(engine) = self.engine
                 && timeout(self.drain + LAST_WORDS, engine.shut_down()).await.is_err()

@@ -20,6 +20,8 @@ mod applications;
 mod away;
 #[path = "store/background.rs"]
 mod background;
+#[path = "store/background_wide.rs"]
+mod background_wide;
 #[path = "store/contents.rs"]
 mod contents;
 #[path = "store/counts.rs"]
@@ -54,6 +56,8 @@ mod retention;
 mod slots;
 #[path = "store/special.rs"]
 mod special;
+#[path = "store/tail.rs"]
+mod tail;
 #[path = "store/writers.rs"]
 mod writers;
 

@@ -15,14 +15,14 @@ use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
-use crate::domain::background::{Kind, Stage};
+use crate::domain::background::{Kind, Scope, Stage};
 use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
 use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids};
 use crate::store::Order;
-use crate::store::background::{Background, Begun};
+use crate::store::background::{Background, BackgroundSpec, Begun};
 use crate::store::endpoint_messages::SentFilter;
 
 /// How far back a recovery goes at most.
@@ -50,14 +50,16 @@ struct TaskOut<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = BackgroundTaskData)]
 struct DataOut<'a> {
-    app_id: AppId,
-    endpoint_id: EndpointId,
+    /// `null`: it goes to endpoints of all applications.
+    app_id: Option<AppId>,
+    /// `null`: it goes to all endpoints of the application, or of all of them.
+    endpoint_id: Option<EndpointId>,
     since: Time,
     until: Time,
     /// How many messages were looked at, and how many of them are to be sent.
     looked: i64,
     sent: i64,
-    /// Why it failed.
+    /// Why it failed; `canceled` if somebody ended it.
     reason: Option<&'a str>,
     created_at: Time,
 }
@@ -66,13 +68,13 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
     fn from(work: &'a Background) -> TaskOut<'a> {
         TaskOut {
             id: work.id,
-            status: work.stage.word(),
-            task: work.kind.word(),
+            status: status(work.stage),
+            task: work.spec.kind.word(),
             data: DataOut {
-                app_id: work.app_id,
-                endpoint_id: work.endpoint_id,
-                since: work.filter.since,
-                until: work.filter.until,
+                app_id: work.spec.scope.app(),
+                endpoint_id: work.spec.scope.endpoint(),
+                since: work.spec.filter.since,
+                until: work.spec.filter.until,
                 looked: work.looked,
                 sent: work.sent,
                 reason: work.reason.as_deref(),
@@ -81,6 +83,22 @@ impl<'a> From<&'a Background> for TaskOut<'a> {
             updated_at: work.updated_at,
         }
     }
+}
+
+/// The dialect's word for a stage. It has none for what was canceled, and its clients read no other words: that is a failure there,
+/// whose reason says what it was.
+const fn status(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Canceled => Stage::Failed.word(),
+        stage => stage.word(),
+    }
+}
+
+/// The stages of a word of the dialect.
+fn stages(word: &str) -> Option<&'static [Stage]> {
+    [&[Stage::Running][..], &[Stage::Finished], &[Stage::Failed, Stage::Canceled]]
+        .into_iter()
+        .find(|stages| stages.iter().any(|stage| stage.word() == word) && word != Stage::Canceled.word())
 }
 
 /// Where background work stands.
@@ -244,7 +262,7 @@ async fn replay(call: &Call, body: &Body) -> Answer {
         call,
         &endpoint,
         Kind::BulkReplay,
-        SentFilter { since, until, event_types, channel, tag, standings, status_class },
+        SentFilter { since, until, event_types, channel, tag, standings, status_class, ..SentFilter::default() },
     )
     .await
 }
@@ -279,10 +297,11 @@ async fn target(call: &Call) -> Result<Endpoint, ApiError> {
 
 async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> Answer {
     must_be_enabled(endpoint)?;
-    let (app, id) = (endpoint.app_id, endpoint.id);
-    match call.store().begin_background(&call.tenant, app, id, kind, filter, call.now).await? {
+    let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
+    let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), total: None };
+    match call.store().begin_background(&call.tenant, spec, call.now).await? {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
-        Begun::NoEndpoint => Err(ApiError::not_found("endpoint")),
+        Begun::NotThere => Err(ApiError::not_found("endpoint")),
         Begun::TooMany(running) => {
             let reason = format!("the application has {running} background tasks running: wait until one has ended");
             Err(ApiError::conflict(reason))
@@ -323,9 +342,9 @@ struct Tasks {
 pub(super) async fn list(call: Call) -> Answer {
     let query = call.query();
     let request = query.page::<BackgroundId>(Order::Descending, true)?;
-    let stage = match query.one("status")?.map(Stage::from_word) {
+    let stages = match query.one("status")?.map(stages) {
         Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
-        known => known.flatten(),
+        known => known.flatten().unwrap_or_default(),
     };
     let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
         Some((word, None)) if ELSEWHERE.contains(&word) => {
@@ -335,6 +354,6 @@ pub(super) async fn list(call: Call) -> Answer {
         Some((_, None)) => return Err(ApiError::query("task", "is no kind of background task")),
         known => known.and_then(|(_, kind)| kind),
     };
-    let page = call.store().backgrounds(&call.tenant, stage, kind, &request).await?;
+    let page = call.store().backgrounds(&call.tenant, stages, kind, &request).await?;
     json(StatusCode::OK, &ListOut::of(&page, &request, |work| work.id, TaskOut::from))
 }

@@ -99,7 +99,7 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiEr
         channel: query.name("channel", CHANNEL_LIMIT)?,
         tag: query.name("tag", TAG_LIMIT)?,
         standings,
-        status_class: None,
+        ..usual
     };
     // Only now: what is wrong with the others is told all the same.
     Ok((status != Some(3)).then_some(filter))

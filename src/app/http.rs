@@ -18,7 +18,7 @@ use crate::api::callers::Callers;
 use crate::api::probes::{self, Probes};
 use crate::api::{self, ApiState};
 use crate::config::Role;
-use crate::dashboard::{self, DashboardState};
+use crate::dashboard::{self, DashboardState, Feeds};
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -42,6 +42,7 @@ pub(super) struct Served {
     pub callers: Callers,
     pub public_url: Url,
     pub dashboard_secret: [u8; 32],
+    pub feeds: Feeds,
     pub draining: Arc<AtomicBool>,
     pub metrics: Render,
 }
@@ -85,7 +86,7 @@ pub(super) fn server(served: Served, listener: TcpListener, drain: Duration) -> 
 
 /// Everything that answers, most exact paths first: the dashboard has the root.
 fn mount(config: &mut ServiceConfig, served: Served) {
-    let Served { role, store, egress, callers, public_url, dashboard_secret, draining, metrics } = served;
+    let Served { role, store, egress, callers, public_url, dashboard_secret, feeds, draining, metrics } = served;
     config.app_data(Data::new(Probes { store: store.clone(), draining, metrics })).configure(probes::routes);
     if !role.serves() {
         return;
@@ -99,7 +100,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             clock: Clock,
         }))
         .configure(api::routes)
-        .app_data(Data::new(DashboardState { store, clock: Clock, public_url, secret: dashboard_secret }))
+        .app_data(Data::new(DashboardState { store, clock: Clock, public_url, secret: dashboard_secret, feeds }))
         .configure(dashboard::routes);
 }
 

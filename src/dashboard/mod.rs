@@ -3,11 +3,12 @@
 //! The cast:
 //!
 //! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`outbox`],
-//!   [`operational`], [`login`].
+//!   [`operational`], [`bulk`] (sending again in bulk), [`work`] (how far that has come), [`tail`], [`login`].
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
 //!   [`Inside`](viewer::Inside) it; [`Place`](place::Place) says where their links lead.
 //! * [`Posted`](posted::Posted) – what a form of the viewer's session sends.
+//! * [`Feeds`] – what the live tails are fed by: one look at the store for all who look at one.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
 //! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
 //! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
@@ -15,9 +16,12 @@
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
 
 mod assets;
+mod bulk;
 mod chart;
+mod choice;
 mod deliveries;
 mod error;
+mod feed;
 mod frame;
 mod gate;
 mod health;
@@ -30,6 +34,7 @@ mod outbox;
 mod overview;
 mod parts;
 mod payload;
+mod picker;
 mod place;
 mod posted;
 mod prefs;
@@ -37,7 +42,9 @@ mod range;
 mod resend;
 mod session;
 mod show;
+mod tail;
 mod viewer;
+mod work;
 
 use actix_web::guard::{self, GuardContext};
 use actix_web::middleware::from_fn;
@@ -46,6 +53,7 @@ use url::Url;
 
 use crate::domain::time::Clock;
 use crate::store::Store;
+pub use feed::Feeds;
 
 /// What the pages stand on.
 #[derive(Debug)]
@@ -56,6 +64,8 @@ pub struct DashboardState {
     pub public_url: Url,
     /// Keys the tokens in forms.
     pub secret: [u8; 32],
+    /// Of the whole process: whoever stops it closes them.
+    pub feeds: Feeds,
 }
 
 /// What other parts of the process answer; a path below one of these is never a page, in whatever order things are mounted.
@@ -71,6 +81,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page("/deliveries", read().to(deliveries::show)))
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
+        .configure(again_and_live)
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))
         .service(page("/preferences", web::post().to(prefs::choose)))
@@ -79,6 +90,16 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::scope("/portal").configure(portal))
         .default_service(web::to(error::not_found));
     config.service(pages);
+}
+
+/// Sending again in bulk, and the live tail. Their handlers take any viewer: a customer's application is fixed.
+fn again_and_live(config: &mut web::ServiceConfig) {
+    config
+        .service(page("/resend", read().to(bulk::show)).route(web::post().to(bulk::begin)))
+        .service(page("/resend/{work}", read().to(work::show)))
+        .service(page("/resend/{work}/cancel", web::post().to(work::cancel)))
+        .service(page("/tail", read().to(tail::show)))
+        .service(page("/tail/events", web::get().to(tail::events)));
 }
 
 /// What only the portal has, and what it shares.

@@ -5,6 +5,8 @@
 pub enum Notice {
     Resent,
     NotResent,
+    ResendCanceled,
+    ResendOver,
 }
 
 /// How a notice is worded.
@@ -18,7 +20,7 @@ pub struct Said {
 }
 
 impl Notice {
-    const ALL: [Notice; 2] = [Notice::Resent, Notice::NotResent];
+    const ALL: [Notice; 4] = [Notice::Resent, Notice::NotResent, Notice::ResendCanceled, Notice::ResendOver];
 
     pub fn said(self) -> Said {
         let said = |word, good, first, rest| Said { word, good, first, rest };
@@ -35,6 +37,13 @@ impl Notice {
                 "Not resent.",
                 "The endpoint, its application, the message or its content is gone.",
             ),
+            Notice::ResendCanceled => said(
+                "resend-canceled",
+                true,
+                "Canceled.",
+                "Nothing more is made to be sent. What was until then goes out.",
+            ),
+            Notice::ResendOver => said("resend-over", false, "Not canceled.", "It had ended already."),
         }
     }
 

@@ -19,6 +19,10 @@ pub enum Badge {
     Pending,
     Disabled,
     Stuck,
+    /// Of background work: these three, and failed.
+    Running,
+    Finished,
+    Canceled,
 }
 
 impl HtmlSafe for Badge {}
@@ -44,6 +48,9 @@ impl Badge {
             Badge::Pending => "pending",
             Badge::Disabled => "disabled",
             Badge::Stuck => "stuck",
+            Badge::Running => "running",
+            Badge::Finished => "finished",
+            Badge::Canceled => "canceled",
         }
     }
 }

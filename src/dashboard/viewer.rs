@@ -57,6 +57,18 @@ impl Viewer {
         Tenant { org: self.org.clone(), only }
     }
 
+    /// Whether their session or visit still lasts.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn lasts(&self, state: &DashboardState) -> Result<bool, StoreError> {
+        let now = state.clock.now();
+        Ok(match &self.who {
+            Who::Operator => state.store.session(&self.hash, now).await?.is_some(),
+            Who::Customer(_) => state.store.visit(&self.hash, now).await?.is_some(),
+        })
+    }
+
     /// Whether they may do this. Operators may do everything.
     pub fn can(&self, capability: Capability) -> bool {
         match &self.who {

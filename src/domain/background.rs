@@ -1,6 +1,8 @@
 //! **Background work** is what somebody asked for and what goes on behind the answer, in steps. The REST dialect has the words for its
 //! kinds and stages; they are stored as well.
 
+use super::{AppId, EndpointId};
+
 /// What the work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -30,6 +32,36 @@ impl Kind {
     }
 }
 
+/// Whose endpoints the work goes to. What goes to operational endpoints is nobody's but the organization's own: the wider two leave
+/// them out, and those that are disabled as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One endpoint of an application.
+    Endpoint(AppId, EndpointId),
+    /// All of an application's.
+    Application(AppId),
+    /// All of all the organization's applications.
+    Organization,
+}
+
+impl Scope {
+    /// The application, if it is about one.
+    pub const fn app(self) -> Option<AppId> {
+        match self {
+            Scope::Endpoint(app, _) | Scope::Application(app) => Some(app),
+            Scope::Organization => None,
+        }
+    }
+
+    /// The endpoint, if it is about one.
+    pub const fn endpoint(self) -> Option<EndpointId> {
+        match self {
+            Scope::Endpoint(_, endpoint) => Some(endpoint),
+            Scope::Application(_) | Scope::Organization => None,
+        }
+    }
+}
+
 /// Where the work stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -37,10 +69,12 @@ pub enum Stage {
     Finished,
     /// It ended before it was done; its reason says why.
     Failed,
+    /// Somebody ended it. What it had made pending until then is sent.
+    Canceled,
 }
 
 impl Stage {
-    const ALL: [Stage; 3] = [Stage::Running, Stage::Finished, Stage::Failed];
+    const ALL: [Stage; 4] = [Stage::Running, Stage::Finished, Stage::Failed, Stage::Canceled];
 
     /// The word under which it is stored and given out.
     pub const fn word(self) -> &'static str {
@@ -48,6 +82,7 @@ impl Stage {
             Stage::Running => "running",
             Stage::Finished => "finished",
             Stage::Failed => "failed",
+            Stage::Canceled => "canceled",
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::time::Clock;
-use crate::store::background::Stepped;
+use crate::store::turns::Stepped;
 use crate::store::{Store, StoreError};
 
 /// How often an idle loop looks for work.

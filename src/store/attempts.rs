@@ -73,6 +73,12 @@ impl From<Row> for Attempt {
     }
 }
 
+/// Reads [`AttemptLine`]s.
+pub(super) const LINES: &str =
+    "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail, a.status,
+         a.duration_us, a.next_at, m.event_type, p.name AS app_name
+     FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id";
+
 /// An attempt in a list for people: what it was about besides.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct AttemptLine {
@@ -197,10 +203,7 @@ impl Store {
     ) -> Result<Vec<AttemptLine>, StoreError> {
         let only = if failed { " AND a.failure IS NOT NULL" } else { "" };
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail, a.status,
-                 a.duration_us, a.next_at, m.event_type, p.name AS app_name
-             FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id
-             WHERE p.org = $1 AND NOT p.operational AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"
+            "{LINES} WHERE p.org = $1 AND NOT p.operational AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"
         ));
         let before = before.map_or(uuid::Uuid::max(), |id| id.0);
         Ok(read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(before).bind(limit).fetch_all(db).await)?)

@@ -30,6 +30,8 @@ pub struct SentFilter {
     pub channel: Option<String>,
     pub tag: Option<String>,
     pub standings: Vec<Standing>,
+    /// Only deliveries whose last attempt failed: they are dead, or wait for the schedule's next attempt.
+    pub failing: bool,
     /// 100, 200, … 500: the delivery's last attempt was answered in that class; 0: it was not answered.
     pub status_class: Option<i32>,
 }
@@ -43,6 +45,7 @@ impl Default for SentFilter {
             channel: None,
             tag: None,
             standings: Vec::new(),
+            failing: false,
             status_class: None,
         }
     }
@@ -59,6 +62,7 @@ impl SentFilter {
         Ok((self.since..self.until).contains(&row.accepted_at)
             && answered
             && (self.standings.is_empty() || self.standings.contains(&row.standing()))
+            && (!self.failing || row.failing())
             && (self.event_types.is_empty() || self.event_types.contains(&row.event_type))
             && among(self.channel.as_deref(), row.channels.as_deref())?
             && among(self.tag.as_deref(), row.tags.as_deref())?)
@@ -67,6 +71,31 @@ impl SentFilter {
     /// The statement that reads the deliveries of an endpoint that may be meant, in `direction`: endpoint, application,
     /// organization, the id to go on from (by `compare`), the first id and the one after the last, how many rows.
     pub(super) fn sql(&self, compare: &str, direction: &str) -> String {
+        self.sql_and(compare, direction, "")
+    }
+
+    /// The same for who has bounded the ids already: deliveries in other states are passed over before their messages are looked at,
+    /// and the number of rows says nothing of how many were looked at.
+    pub(super) fn sql_of_states(&self) -> String {
+        let mut states: Vec<String> = [State::Fresh, State::Retry, State::Delivered, State::Dead]
+            .into_iter()
+            .filter(|state| self.may_take(*state))
+            .map(|state| state.code().to_string())
+            .collect();
+        if states.is_empty() {
+            states.push("-1".to_owned());
+        }
+        self.sql_and(">", "ASC", &format!("AND d.state IN ({})", states.join(", ")))
+    }
+
+    fn may_take(&self, state: State) -> bool {
+        let reasons = [None, Some(DeadReason::Canceled)];
+        let stands = |reason| self.standings.contains(&Standing::of(state, reason));
+        (self.standings.is_empty() || reasons.into_iter().any(stands))
+            && (!self.failing || matches!(state, State::Retry | State::Dead))
+    }
+
+    fn sql_and(&self, compare: &str, direction: &str, states: &str) -> String {
         // Only who asks for the last answer pays for looking it up.
         let last = match self.status_class {
             None => "CAST(NULL AS INTEGER)",
@@ -77,10 +106,10 @@ impl SentFilter {
         };
         // CROSS JOIN: SQLite then begins with the deliveries, along their index, and never with all messages.
         format!(
-            "SELECT d.message_id, d.state, d.due_at, d.attempts, d.generation, d.reason, m.accepted_at, m.event_type,
+            "SELECT d.message_id, d.state, d.due_at, d.attempts, d.step, d.generation, d.reason, m.accepted_at, m.event_type,
                  m.channels, m.tags, m.payload IS NOT NULL AS content, {last} AS last_status
              FROM delivery d CROSS JOIN message m
-             WHERE m.id = d.message_id AND d.endpoint_id = $1 AND d.app_id = $2
+             WHERE m.id = d.message_id AND d.endpoint_id = $1 AND d.app_id = $2 {states}
                  AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
                  AND d.message_id {compare} $4 AND d.message_id >= $5 AND d.message_id < $6
              ORDER BY d.message_id {direction} LIMIT $7"
@@ -108,6 +137,7 @@ pub(super) struct SentRow {
     pub state: i16,
     due_at: Time,
     attempts: i32,
+    step: i32,
     pub generation: i32,
     reason: Option<String>,
     accepted_at: Time,
@@ -122,6 +152,15 @@ pub(super) struct SentRow {
 impl SentRow {
     pub(super) fn standing(&self) -> Standing {
         Standing::of(State::from_code(self.state), self.reason.as_deref().and_then(DeadReason::from_word))
+    }
+
+    /// What somebody has sent again already begins the schedule anew: it does not count as failing until it fails again.
+    fn failing(&self) -> bool {
+        match State::from_code(self.state) {
+            State::Retry => self.step > 0,
+            State::Dead => self.standing() == Standing::Dead,
+            State::Fresh | State::Delivered => false,
+        }
     }
 }
 

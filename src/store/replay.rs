@@ -13,16 +13,50 @@ use crate::domain::delivery::State;
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 
-/// How many rows one step looks at, and how many deliveries it makes pending, at most.
-const STEP: (usize, usize) = (1_000, 200);
+/// How many rows may still be looked at, and how many deliveries made pending.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub looks: usize,
+    pub sends: usize,
+}
 
-/// What one step goes by.
+impl Room {
+    /// What one step has.
+    pub const STEP: Room = Room { looks: 1_000, sends: 200 };
+
+    /// What is left of it.
+    pub fn after(self, done: &Done) -> Room {
+        Room {
+            looks: self.looks.saturating_sub(done.looked),
+            sends: self.sends.saturating_sub(done.sent.min(usize::MAX as u64) as usize),
+        }
+    }
+
+    /// Whether nothing more fits.
+    pub fn is_full(self) -> bool {
+        self.looks == 0 || self.sends == 0
+    }
+}
+
+/// What one step at an endpoint goes by.
 pub(super) struct Step<'a> {
     pub org: &'a OrgId,
     pub app: AppId,
     pub endpoint: &'a Endpoint,
-    pub filter: SentFilter,
+    pub filter: &'a SentFilter,
+    pub room: Room,
     pub now: Time,
+}
+
+/// A message of the endpoint's application, and what decides whether the endpoint has missed it.
+#[derive(sqlx::FromRow)]
+pub(super) struct MissingRow {
+    pub id: MessageId,
+    event_type: String,
+    channels: Option<String>,
+    accepted_at: Time,
+    /// It has a delivery there already, or no content any more.
+    passed: i32,
 }
 
 /// What one step has done.
@@ -35,40 +69,55 @@ pub(super) struct Done {
     pub more: bool,
 }
 
-/// How far a step goes through `rows`: the ids of those that `takes` chooses, as many as a step may send.
+/// How far a step goes through `rows`: those that `takes` chooses, as many as there is room for.
 fn choose<R>(
+    room: Room,
     rows: &[R],
     id: impl Fn(&R) -> MessageId,
     takes: impl Fn(&R) -> Result<bool, StoreError>,
 ) -> Result<(Vec<&R>, Done), StoreError> {
-    let (most_looked, most_sent) = STEP;
     let (mut chosen, mut looked) = (Vec::new(), 0_usize);
     for row in rows {
         looked += 1;
         if takes(row)? {
             chosen.push(row);
         }
-        if chosen.len() >= most_sent {
+        if chosen.len() >= room.sends {
             break;
         }
     }
     let last = looked.checked_sub(1).and_then(|last| rows.get(last)).map(id);
-    let more = looked < rows.len() || rows.len() >= most_looked;
+    let more = looked < rows.len() || rows.len() >= room.looks;
     Ok((chosen, Done { looked, sent: 0, last, more }))
 }
 
 impl Step<'_> {
-    /// Makes deliveries of the endpoint pending again, whatever they are, as far as they are meant and their message has a content.
-    pub(super) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
-        let sql = sqlx::AssertSqlSafe(self.filter.sql(">", "ASC"));
-        let (first, end) = self.filter.ids();
-        let rows: Vec<SentRow> = on!(tx, db => {
+    /// The endpoint's deliveries of messages after `from`, as `sql` (of the filter) reads them, up to `end`.
+    pub(super) async fn read_sent(
+        &self,
+        tx: &mut Tx,
+        sql: String,
+        from: Uuid,
+        end: MessageId,
+    ) -> Result<Vec<SentRow>, StoreError> {
+        let (sql, first) = (sqlx::AssertSqlSafe(sql), self.filter.ids().0);
+        Ok(on!(tx, db => {
             sqlx::query_as(sql)
                 .bind(self.endpoint.id).bind(self.app).bind(self.org).bind(from).bind(first).bind(end)
-                .bind(STEP.0 as i64)
+                .bind(self.room.looks as i64)
                 .fetch_all(db).await
-        })?;
-        let (chosen, done) = choose(&rows, |row| row.message_id, |row| Ok(row.content && self.filter.takes(row)?))?;
+        })?)
+    }
+
+    /// Whether a delivery is meant and there is something to send.
+    pub(super) fn takes_sent(&self, row: &SentRow) -> Result<bool, StoreError> {
+        Ok(row.content && self.filter.takes(row)?)
+    }
+
+    /// Makes deliveries of the endpoint pending again, whatever they are, as far as they are meant and their message has a content.
+    pub(super) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+        let rows = self.read_sent(tx, self.filter.sql(">", "ASC"), from, self.filter.ids().1).await?;
+        let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.takes_sent(row))?;
         let sent = self.make_pending(tx, &chosen).await?;
         Ok(Done { sent, ..done })
     }
@@ -118,34 +167,50 @@ impl Step<'_> {
         })
     }
 
-    /// Gives the endpoint a delivery of each message that it wants and has none of. A scheduled one still waits for its time.
-    pub(super) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+    /// The application's messages after `from`.
+    pub(super) async fn read_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<MissingRow>, StoreError> {
         const READ: &str = "SELECT id, event_type, channels, accepted_at,
                  CASE WHEN payload IS NULL OR EXISTS
                      (SELECT 1 FROM delivery d WHERE d.message_id = message.id AND d.endpoint_id = $1)
-                 THEN 1 ELSE 0 END
+                 THEN 1 ELSE 0 END AS passed
              FROM message WHERE app_id = $2 AND id > $3 AND id >= $4 AND id < $5 ORDER BY id LIMIT $6";
-        type Read = (MessageId, String, Option<String>, Time, i32);
         let (first, end) = self.filter.ids();
-        let rows: Vec<Read> = on!(tx, db => {
+        Ok(on!(tx, db => {
             sqlx::query_as(READ)
-                .bind(self.endpoint.id).bind(self.app).bind(from).bind(first).bind(end).bind(STEP.0 as i64)
+                .bind(self.endpoint.id).bind(self.app).bind(from).bind(first).bind(end).bind(self.room.looks as i64)
                 .fetch_all(db).await
-        })?;
-        // Disabled meanwhile: what it is given waits, like everything else there.
-        let wanted = EndpointSpec { disabled: false, ..self.endpoint.spec.clone() };
-        let takes = |(_, event_type, channels, accepted_at, passed): &Read| {
-            let channels: Vec<String> = codec::from_json_opt(channels.as_deref())?.unwrap_or_default();
-            let in_time = (self.filter.since..self.filter.until).contains(accepted_at);
-            Ok(*passed == 0 && in_time && wanted.wants(event_type, &channels))
-        };
-        let (chosen, done) = choose(&rows, |row| row.0, takes)?;
+        })?)
+    }
+
+    /// Whether the endpoint wants a message and has missed it. One that was disabled meanwhile still wants it: what it is given waits,
+    /// like everything else there.
+    pub(super) fn takes_missing(&self, row: &MissingRow) -> Result<bool, StoreError> {
+        let filter = self.filter;
+        let meant = row.passed == 0
+            && (filter.since..filter.until).contains(&row.accepted_at)
+            && (filter.event_types.is_empty() || filter.event_types.contains(&row.event_type));
+        if !meant {
+            return Ok(false);
+        }
+        let channels: Vec<String> = codec::from_json_opt(row.channels.as_deref())?.unwrap_or_default();
+        let spec = &self.endpoint.spec;
+        Ok(if spec.disabled {
+            EndpointSpec { disabled: false, ..spec.clone() }.wants(&row.event_type, &channels)
+        } else {
+            spec.wants(&row.event_type, &channels)
+        })
+    }
+
+    /// Gives the endpoint a delivery of each message that it wants and has none of. A scheduled one still waits for its time.
+    pub(super) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
+        let rows = self.read_missing(tx, from).await?;
+        let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
         const GIVE: &str = "INSERT INTO delivery
                  (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
              SELECT id, $1, app_id, $2, CASE WHEN deliver_at > $3 THEN deliver_at ELSE $3 END, 0, 0, 0, $4
              FROM message WHERE";
         let (state, trigger) = (State::Retry.code(), Trigger::Manual.code());
-        let ids = chosen.iter().map(|row| row.0.0);
+        let ids = chosen.iter().map(|row| row.id.0);
         let sent = match tx {
             _ if chosen.is_empty() => 0,
             Tx::Sqlite(tx) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use sendoff::dashboard::{self, DashboardState};
+use sendoff::dashboard::{self, DashboardState, Feeds};
 use sendoff::domain::application::{Application, ApplicationSpec};
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{DeadReason, Next, Progress};
@@ -35,6 +35,7 @@ pub struct House {
     pub now: Time,
     /// Of the database, for what a team does there by itself.
     pub database: String,
+    pub feeds: Feeds,
     leases: Leases,
     client: Client,
     _file: Option<SqliteFile>,
@@ -118,7 +119,9 @@ impl House {
         let port = free_port();
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
         let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
-        let state = DashboardState { store: store.clone(), clock: Clock, public_url, secret: [7; 32] };
+        let feeds = Feeds::default();
+        let state =
+            DashboardState { store: store.clone(), clock: Clock, public_url, secret: [7; 32], feeds: feeds.clone() };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.
         let app = move || {
@@ -133,7 +136,7 @@ impl House {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client =
             Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        House { store, org: OrgId::default_org(), url, now, database, leases, client, _file: file }
+        House { store, org: OrgId::default_org(), url, now, database, feeds, leases, client, _file: file }
     }
 
     pub fn tenant(&self) -> Tenant {

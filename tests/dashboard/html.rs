@@ -61,7 +61,7 @@ const ELEMENTS: &[&str] = &[
     "hr",
 ];
 
-/// Every attribute a template uses. No `style`, no `on…`, no `src`.
+/// Every attribute a template uses. No `style`, no `on…`.
 const ATTRIBUTES: &[&str] = &[
     "html",
     "data-theme",
@@ -115,6 +115,31 @@ const ATTRIBUTES: &[&str] = &[
     "translate",
 ];
 
+/// What forms, progress and scripts need besides.
+const MORE_ELEMENTS: [&str; 6] = ["label", "select", "option", "progress", "noscript", "script"];
+const MORE_ATTRIBUTES: [&str; 20] = [
+    "selected",
+    "checked",
+    "placeholder",
+    "autocomplete",
+    "spellcheck",
+    "step",
+    "max",
+    "http-equiv",
+    "aria-invalid",
+    "aria-describedby",
+    "hx-get",
+    "hx-trigger",
+    "hx-select",
+    "hx-swap",
+    "src",
+    "defer",
+    "data-id",
+    "data-events",
+    "data-key",
+    "data-confirm",
+];
+
 const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];
 
 /// A tag, taken apart.
@@ -130,10 +155,15 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
     let tags = tags(page);
     let mut open: Vec<&str> = Vec::new();
     for tag in &tags {
-        assert!(ELEMENTS.contains(&tag.name.as_str()), "{whence}: a foreign element: {tag:?}");
+        let known = ELEMENTS.contains(&tag.name.as_str()) || MORE_ELEMENTS.contains(&tag.name.as_str());
+        assert!(known, "{whence}: a foreign element: {tag:?}");
         for (name, value) in &tag.attributes {
-            assert!(ATTRIBUTES.contains(&name.as_str()), "{whence}: a foreign attribute: {tag:?}");
-            if matches!(name.as_str(), "href" | "action") {
+            let known = ATTRIBUTES.contains(&name.as_str()) || MORE_ATTRIBUTES.contains(&name.as_str());
+            assert!(known, "{whence}: a foreign attribute: {tag:?}");
+            if name == "src" {
+                assert!(tag.name == "script" && value.starts_with("/static/"), "{whence}: it loads something: {tag:?}");
+            }
+            if matches!(name.as_str(), "href" | "action" | "hx-get" | "data-events") {
                 let ours = value.starts_with('/') && !value.starts_with("//") || value.starts_with('#');
                 assert!(ours, "{whence}: a link that leads away: {tag:?}");
             }
@@ -145,6 +175,8 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
         }
     }
     assert!(open.is_empty(), "{whence}: left open: {open:?}");
+    let scripts = tags.iter().filter(|tag| tag.name == "script" && !tag.closing).count();
+    assert_eq!(page.matches("\" defer></script>").count(), scripts, "{whence}: a script that is not one of our files");
     let hides = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     assert_eq!(page.find(hides), None, "{whence}: a character that hides or rearranges");
     tags

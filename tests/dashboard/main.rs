@@ -4,10 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bulk;
 mod hostile;
 mod house;
 mod html;
 mod pages;
 mod preview;
 mod sign_in;
+mod tail;
 mod templates;

@@ -406,7 +406,7 @@ async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
 }
 
 /// The text of a page, white space put together.
-fn words(page: &str) -> String {
+pub fn words(page: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
     for c in page.chars() {

@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sendoff::domain::background::{Kind as Work, Stage};
+use sendoff::domain::background::{Kind as Work, Scope, Stage};
 use sendoff::domain::backoff::Schedule;
 use sendoff::domain::delivery::{Standing, State};
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::background::{Background, Begun};
+use sendoff::store::background::{Background, BackgroundSpec, Begun};
 use sendoff::store::endpoint_messages::{SentFilter, Standings};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -34,7 +34,9 @@ fn once(url: String) -> EndpointSpec {
 async fn begin(house: &House, endpoint: &Endpoint, work: Work) -> BackgroundId {
     let standings = if work == Work::Recover { vec![Standing::Dead] } else { Vec::new() };
     let filter = SentFilter { standings, since: house.app.created_at, until: Clock.now(), ..SentFilter::default() };
-    match house.store.begin_background(&house.tenant, house.app.id, endpoint.id, work, filter, Clock.now()).await {
+    let scope = Scope::Endpoint(house.app.id, endpoint.id);
+    let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), total: None };
+    match house.store.begin_background(&house.tenant, spec, Clock.now()).await {
         Ok(Begun::Begun(work)) => work.id,
         other => panic!("{other:?}"),
     }

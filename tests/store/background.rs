@@ -1,19 +1,20 @@
 //! Background work: what is sent again, what was missed; a turn at a time, nothing twice.
 
 use sendoff::domain::attempt::Trigger;
-use sendoff::domain::background::{Kind, Stage};
+use sendoff::domain::background::{Kind, Scope, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, Standing, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
-use sendoff::store::background::{Background, Begun, Stepped, Turn};
+use sendoff::store::background::{Background, BackgroundSpec, Begun};
 use sendoff::store::endpoint_messages::SentFilter;
 use sendoff::store::signals::Signal;
+use sendoff::store::turns::{Stepped, Turn};
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;
 
 /// `count` messages, a second apart, all of them dead at the endpoint.
-async fn dead(store: &Store, app: AppId, endpoint: EndpointId, count: u64) -> Vec<MessageId> {
+pub async fn dead(store: &Store, app: AppId, endpoint: EndpointId, count: u64) -> Vec<MessageId> {
     let mut ids = Vec::new();
     for n in 0..count {
         let mut one = item(app);
@@ -25,7 +26,7 @@ async fn dead(store: &Store, app: AppId, endpoint: EndpointId, count: u64) -> Ve
 }
 
 /// Everything that waits at the endpoint comes to this.
-async fn settle(
+pub async fn settle(
     store: &Store,
     app: AppId,
     endpoint: EndpointId,
@@ -37,27 +38,35 @@ async fn settle(
     store.record(all).await.unwrap();
 }
 
-fn since(since: u64, until: u64) -> SentFilter {
+pub fn since(since: u64, until: u64) -> SentFilter {
     SentFilter { since: later(since), until: later(until), ..SentFilter::default() }
 }
 
-fn failed(since_s: u64, until: u64) -> SentFilter {
+pub fn failed(since_s: u64, until: u64) -> SentFilter {
     SentFilter { standings: vec![Standing::Dead], ..since(since_s, until) }
 }
 
+pub fn spec(scope: Scope, kind: Kind, filter: SentFilter) -> BackgroundSpec {
+    BackgroundSpec { kind, scope, filter, by: "a test".into(), total: None }
+}
+
 async fn begin(store: &Store, app: AppId, endpoint: EndpointId, kind: Kind, filter: SentFilter) -> Background {
-    match store.begin_background(&tenant(), app, endpoint, kind, filter, later(1_000)).await.unwrap() {
+    begin_at(store, Scope::Endpoint(app, endpoint), kind, filter).await
+}
+
+pub async fn begin_at(store: &Store, scope: Scope, kind: Kind, filter: SentFilter) -> Background {
+    match store.begin_background(&tenant(), spec(scope, kind, filter), later(1_000)).await.unwrap() {
         Begun::Begun(work) => *work,
         other => panic!("{other:?}"),
     }
 }
 
-async fn turn(store: &Store) -> Turn {
+pub async fn turn(store: &Store) -> Turn {
     store.take_turn(later(1_000)).await.unwrap().expect("a turn")
 }
 
 /// Steps until it has ended; how many steps that took.
-async fn work_off(store: &Store) -> (usize, Stage) {
+pub async fn work_off(store: &Store) -> (usize, Stage) {
     let mut turn = turn(store).await;
     for steps in 1.. {
         match store.step_background(turn, later(2_000)).await.unwrap() {
@@ -69,7 +78,7 @@ async fn work_off(store: &Store) -> (usize, Stage) {
     unreachable!()
 }
 
-async fn found(store: &Store, id: BackgroundId) -> Background {
+pub async fn found(store: &Store, id: BackgroundId) -> Background {
     store.background(&tenant(), id).await.unwrap().expect("the work")
 }
 
@@ -91,7 +100,7 @@ on_both! {
 
         assert!(store.take_turn(NOW).await.unwrap().is_none(), "nothing to do");
         let work = begin(store, app.id, made.id, Kind::Recover, failed(1, 5)).await;
-        assert_eq!((work.stage, work.kind, work.looked, work.sent), (Stage::Running, Kind::Recover, 0, 0));
+        assert_eq!((work.stage, work.spec.kind, work.looked, work.sent), (Stage::Running, Kind::Recover, 0, 0));
         let mut signals = store.signals().listen().unwrap();
         assert_eq!(work_off(store).await, (1, Stage::Finished));
         assert!(matches!(signals.try_recv(), Ok(Signal::Look(endpoint)) if endpoint == made.id));
@@ -240,9 +249,9 @@ on_both! {
         let work = begin(store, app.id, made.id, Kind::Recover, failed(0, 900)).await;
         let theirs = begin(store, sister.id, sisters.id, Kind::BulkReplay, since(0, 900)).await;
         let (mine, other) = (Tenant { only: Some(app.id), ..tenant() }, Tenant { only: Some(sister.id), ..tenant() });
-        let list = async |who: &Tenant, stage, kind| {
+        let list = async |who: &Tenant, stage: Option<Stage>, kind| {
             let page = PageRequest::first(9, Order::Descending);
-            let page = store.backgrounds(who, stage, kind, &page).await.unwrap();
+            let page = store.backgrounds(who, stage.as_slice(), kind, &page).await.unwrap();
             page.data.into_iter().map(|one| one.id).collect::<Vec<_>>()
         };
         assert_eq!(list(&tenant(), None, None).await, [theirs.id, work.id]);
@@ -252,11 +261,11 @@ on_both! {
         assert_eq!(list(&tenant(), None, Some(Kind::Recover)).await, [work.id]);
         for who in [stranger(), other.clone()] {
             assert_eq!(store.background(&who, work.id).await.unwrap(), None);
-            let refused = store.begin_background(&who, app.id, made.id, Kind::Recover, since(0, 9), NOW).await.unwrap();
-            assert_eq!(refused, Begun::NoEndpoint);
+            let refused = store.begin_background(&who, spec(Scope::Endpoint(app.id, made.id), Kind::Recover, since(0, 9)), NOW).await.unwrap();
+            assert_eq!(refused, Begun::NotThere);
         }
-        let refused = store.begin_background(&tenant(), app.id, sisters.id, Kind::Recover, since(0, 9), NOW).await;
-        assert_eq!(refused.unwrap(), Begun::NoEndpoint, "another application's");
+        let refused = store.begin_background(&tenant(), spec(Scope::Endpoint(app.id, sisters.id), Kind::Recover, since(0, 9)), NOW).await;
+        assert_eq!(refused.unwrap(), Begun::NotThere, "another application's");
 
         store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
         assert_eq!(work_off(store).await, (1, Stage::Failed));
@@ -278,7 +287,7 @@ on_both! {
         for _ in 0..5 {
             begin(store, app.id, made.id, Kind::Recover, failed(0, 9)).await;
         }
-        let one_more = store.begin_background(&tenant(), app.id, made.id, Kind::Recover, failed(0, 9), NOW).await;
+        let one_more = store.begin_background(&tenant(), spec(Scope::Endpoint(app.id, made.id), Kind::Recover, failed(0, 9)), NOW).await;
         assert_eq!(one_more.unwrap(), Begun::TooMany(5));
         let (sister, sisters) = customer(store, "sister").await;
         begin(store, sister.id, sisters.id, Kind::Recover, failed(0, 9)).await;
@@ -288,6 +297,6 @@ on_both! {
 }
 
 /// An id in SQL.
-fn literal(home: &Home, id: MessageId) -> String {
+pub fn literal(home: &Home, id: MessageId) -> String {
     home.either(&format!("unhex('{}')", id.0.simple()), &format!("'{}'", id.0)).to_owned()
 }

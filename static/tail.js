@@ -1,0 +1,81 @@
+// The live tail: rows come by themselves, at the top, while the page is open. Without this the page has a link to refresh it.
+//
+//   attempt     a row of the table, as the server renders (and escapes) it
+//   left-out    how many rows were too many to send; "more" after it: and others that nobody counted
+'use strict';
+(() => {
+  const MOST = 200;
+  const SAY_EVERY = 10000;
+  const element = (id) => document.getElementById(id);
+  const table = document.querySelector('table[data-events]');
+  const [rows, empty, pause, state, said] = ['tail-rows', 'tail-empty', 'tail-pause', 'tail-state', 'tail-said'].map(element);
+  if (!table || !window.EventSource) return;
+
+  const parser = new DOMParser();
+  let waiting = [];
+  let paused = false;
+  let connection = 'connecting';
+  let leftOut = 0;
+  let came = 0;
+
+  const attempts = (n) => (n === 1 ? '1 attempt' : `${n.toLocaleString('en')} attempts`);
+  function tell() {
+    const parts = [paused ? 'paused' : connection];
+    if (paused && waiting.length) parts.push(`${waiting.length === MOST ? 'more than ' : ''}${attempts(waiting.length)} waiting`);
+    if (leftOut) parts.push(`${leftOut.toLocaleString('en')} left out: too many at once`);
+    state.textContent = parts.join(' · ');
+  }
+
+  function rowOf(html) {
+    return parser.parseFromString(`<table><tbody>${html}</tbody></table>`, 'text/html').querySelector('tr[data-id]');
+  }
+
+  function show(row) {
+    if ([...rows.children].some((one) => one.dataset.id === row.dataset.id)) return;
+    rows.prepend(document.importNode(row, true));
+    while (rows.children.length > MOST) rows.lastElementChild.remove();
+    table.hidden = false;
+    empty.hidden = true;
+    came += 1;
+  }
+
+  const source = new EventSource(table.dataset.events);
+  source.addEventListener('open', () => {
+    connection = 'live';
+    tell();
+  });
+  source.addEventListener('error', () => {
+    connection = source.readyState === EventSource.CLOSED ? 'not live: refresh instead' : 'connecting again';
+    tell();
+  });
+  source.addEventListener('attempt', (event) => {
+    const row = rowOf(event.data);
+    if (!row) return;
+    if (!paused) return show(row);
+    waiting.push(row);
+    waiting = waiting.slice(-MOST);
+    tell();
+  });
+  source.addEventListener('left-out', (event) => {
+    leftOut += parseInt(event.data, 10) || 0;
+    tell();
+  });
+
+  pause.hidden = false;
+  pause.addEventListener('click', () => {
+    paused = !paused;
+    pause.setAttribute('aria-pressed', String(paused));
+    if (!paused) {
+      waiting.forEach(show);
+      waiting = [];
+    }
+    tell();
+  });
+  // Not every row: a reader would hear nothing else.
+  setInterval(() => {
+    if (came) said.textContent = `${attempts(came)} came.`;
+    came = 0;
+  }, SAY_EVERY);
+  addEventListener('pagehide', () => source.close());
+  tell();
+})();
