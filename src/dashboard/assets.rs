@@ -27,10 +27,12 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 4] = [
+static ASSETS: [Asset; 6] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
+    asset!("app.js", "text/javascript; charset=utf-8"),
+    asset!("htmx.min.js", "text/javascript; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];
 

@@ -8,6 +8,8 @@ use askama::Template;
 use super::assets;
 use super::error::PageError;
 use super::session::Signed;
+use crate::domain::Time;
+use crate::domain::time::Clock;
 
 /// Which entry of the navigation is the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,11 @@ impl Frame {
     pub fn noting(mut self, word: Option<&str>) -> Frame {
         self.notice = word.and_then(Notice::from_word);
         self
+    }
+
+    /// When the page was made: what the script sets its clock by.
+    pub fn now(&self) -> Time {
+        Clock.now()
     }
 
     /// The path of a static file.

@@ -2,7 +2,7 @@
 //! elements that overlap. Foreign text that broke out of its place would be one of these.
 
 /// Every element a template uses.
-const ELEMENTS: [&str; 55] = [
+const ELEMENTS: [&str; 56] = [
     "!doctype",
     "html",
     "head",
@@ -58,10 +58,11 @@ const ELEMENTS: [&str; 55] = [
     "em",
     "br",
     "hr",
+    "script",
 ];
 
-/// Every attribute a template uses. No `style`, no `on…`, no `src`.
-const ATTRIBUTES: [&str; 46] = [
+/// Every attribute a template uses. No `style`, no `on…`.
+const ATTRIBUTES: [&str; 52] = [
     "html",
     "lang",
     "charset",
@@ -108,6 +109,12 @@ const ATTRIBUTES: [&str; 46] = [
     "stroke",
     "points",
     "translate",
+    "src",
+    "defer",
+    "data-as",
+    "data-key",
+    "data-theme",
+    "data-clock",
 ];
 
 const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];
@@ -128,6 +135,9 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
         assert!(ELEMENTS.contains(&tag.name.as_str()), "{whence}: a foreign element: {tag:?}");
         for (name, value) in &tag.attributes {
             assert!(ATTRIBUTES.contains(&name.as_str()), "{whence}: a foreign attribute: {tag:?}");
+            if name == "src" {
+                assert!(tag.name == "script" && value.starts_with("/static/"), "{whence}: it loads something: {tag:?}");
+            }
             if matches!(name.as_str(), "href" | "action") {
                 let ours = value.starts_with('/') && !value.starts_with("//") || value.starts_with('#');
                 assert!(ours, "{whence}: a link that leads away: {tag:?}");
@@ -140,6 +150,9 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
         }
     }
     assert!(open.is_empty(), "{whence}: left open: {open:?}");
+    let scripts = tags.iter().filter(|tag| tag.name == "script" && !tag.closing);
+    let empty = page.matches("\" defer></script>").count();
+    assert_eq!((scripts.count(), empty), (2, 2), "{whence}: two scripts of ours, with nothing inside");
     let hides = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     assert_eq!(page.find(hides), None, "{whence}: a character that hides or rearranges");
     tags
@@ -189,9 +202,13 @@ fn read(text: &str) -> (Tag, &str) {
 
 #[test]
 fn what_does_not_belong_is_noticed() {
-    check("<!doctype html><p class=\"a\">x &lt;script&gt;</p><br>", "good");
+    const OURS: &str = "<script src=\"/static/a\" defer></script><script src=\"/static/b\" defer></script>";
+    check(&format!("<!doctype html>{OURS}<p class=\"a\">x &lt;script&gt;</p><br>"), "good");
     for bad in [
         "<script>alert(1)</script>",
+        "<script src=\"/static/c\" defer></script>",
+        "<script src=\"//evil.example\" defer></script>",
+        "<p src=\"/static/a\">x</p>",
         "<p onclick=\"x\">y</p>",
         "<p style=\"x\">y</p>",
         "<a href=\"javascript:alert(1)\">y</a>",
@@ -201,6 +218,7 @@ fn what_does_not_belong_is_noticed() {
         "<p>\u{202e}x</p>",
         "<p>\u{8}x</p>",
     ] {
-        assert!(std::panic::catch_unwind(|| check(bad, "bad")).is_err(), "{bad}");
+        let bad = format!("{OURS}{bad}");
+        assert!(std::panic::catch_unwind(|| check(&bad, "bad")).is_err(), "{bad}");
     }
 }
