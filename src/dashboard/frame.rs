@@ -11,6 +11,8 @@ use super::notice::{Notice, Said};
 use super::place::Place;
 use super::prefs::{ClockFace, Prefs, Theme};
 use super::viewer::{Viewer, Who};
+use crate::domain::Time;
+use crate::domain::time::Clock;
 
 /// Which entry of the navigation is the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,11 @@ impl Frame {
     pub fn noting(mut self, word: Option<&str>) -> Frame {
         self.notice = word.and_then(Notice::from_word).map(Notice::said);
         self
+    }
+
+    /// When the page was made: what the script sets its clock by.
+    pub fn now(&self) -> Time {
+        Clock.now()
     }
 
     /// The path of a static file.

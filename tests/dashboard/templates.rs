@@ -7,8 +7,8 @@ use reqwest::{Method, StatusCode};
 
 use crate::house::both;
 
-const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
-     frame-ancestors 'none'; base-uri 'none'";
+const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 #[tokio::test]
 async fn every_answer_carries_the_headers() {
@@ -39,15 +39,18 @@ async fn every_answer_carries_the_headers() {
 async fn static_files_are_kept_for_good_under_their_hash() {
     for house in both().await {
         let page = house.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
-        let urls: Vec<&str> = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-        let files: Vec<&str> = urls.into_iter().filter(|url| url.starts_with("/static/")).collect();
-        assert_eq!(files.len(), 4, "{page}");
+        let files: Vec<&str> = page.split('"').filter(|url| url.starts_with("/static/")).collect();
+        assert_eq!(files.len(), 5, "{page}");
         for file in files {
             let response = house.request(Method::GET, file).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{file}");
             assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
             let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
-            let wanted = if file.ends_with("css") { "text/css; charset=utf-8" } else { "image/svg+xml" };
+            let wanted = match file.rsplit('.').next() {
+                Some("css") => "text/css; charset=utf-8",
+                Some("js") => "text/javascript; charset=utf-8",
+                _ => "image/svg+xml",
+            };
             assert_eq!(kind, wanted);
             let body = response.bytes().await.unwrap();
             assert!(file.contains(&sha(&body)), "{file}: the hash is not of what is served");
@@ -78,17 +81,38 @@ fn files(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The script that a page loads, as it does.
-const TAIL: &str = "<script src=\"{{ frame.asset(\"tail.js\") }}\" defer></script>";
+/// What a page loads of these files, with what every page does, is less than `most` bytes.
+fn weigh(files_of_kind: &[(PathBuf, String)], most: usize) {
+    let size =
+        |name: &str| files_of_kind.iter().find(|(path, _)| path.ends_with(name)).map_or(0, |(_, text)| text.len());
+    let linked = |page: &str| -> usize {
+        page.split("frame.asset(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(size).sum()
+    };
+    let templates = files("templates");
+    let base = templates.iter().find(|(path, _)| path.ends_with("base.html")).map_or(0, |(_, text)| linked(text));
+    assert!(base > 4_000, "what every page loads is found");
+    for (path, text) in &templates {
+        let bytes = base + if path.ends_with("base.html") { 0 } else { linked(text) };
+        assert!(bytes < most, "{}: {bytes} bytes", path.display());
+    }
+}
+
+/// The scripts that the frame and the live page load, as they do.
+const SCRIPTS: [&str; 3] = [
+    "<script src=\"{{ frame.asset(\"tail.js\") }}\" defer></script>",
+    "<script src=\"{{ frame.asset(\"htmx.min.js\") }}\" defer></script>",
+    "<script src=\"{{ frame.asset(\"app.js\") }}\" defer></script>",
+];
 
 #[test]
-fn no_template_has_a_script_a_style_or_an_event_handler() {
+fn no_template_has_a_script_of_its_own_a_style_or_an_event_handler() {
     for (path, text) in files("templates") {
-        let text = text.replace(TAIL, "");
+        let text = SCRIPTS.into_iter().fold(text, |text, script| text.replace(script, ""));
         assert_eq!(faults(&text), Vec::<String>::new(), "{}", path.display());
     }
     for bad in [
         "<script>x</script>",
+        "<script src=\"{{ x }}\"></script>",
         "<style>p{}</style>",
         "<p style=\"x\">",
         "<p onclick=\"x\">",
@@ -126,18 +150,25 @@ fn faults(text: &str) -> Vec<String> {
 fn style_sheets_are_small_and_ask_for_nothing_from_outside() {
     let sheets: Vec<_> =
         files("static").into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "css")).collect();
-    let size = |name: &str| sheets.iter().find(|(path, _)| path.ends_with(name)).map_or(0, |(_, text)| text.len());
-    let linked = |page: &str| -> usize {
-        page.split("frame.asset(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(size).sum()
-    };
-    let templates = files("templates");
-    let base = templates.iter().find(|(path, _)| path.ends_with("base.html")).map_or(0, |(_, text)| linked(text));
-    assert!(base > 10_000, "the sheets of every page are found");
-    for (path, text) in &templates {
-        let bytes = base + if path.ends_with("base.html") { 0 } else { linked(text) };
-        assert!(bytes < 20 * 1024, "{}: {bytes} bytes of style", path.display());
-    }
+    weigh(&sheets, 20 * 1024);
     for (path, text) in sheets {
         assert!(!text.contains("url(") && !text.contains("@import"), "{}", path.display());
+    }
+}
+
+/// Of htmx 2.0.11, as the npm package has it.
+const HTMX: &str = "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717";
+
+#[test]
+fn scripts_are_small_and_htmx_is_the_one_that_was_published() {
+    use sha2::Digest as _;
+    let scripts: Vec<_> =
+        files("static").into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "js")).collect();
+    weigh(&scripts, 60 * 1024);
+    let (_, htmx) = scripts.iter().find(|(path, _)| path.ends_with("htmx.min.js")).expect("htmx");
+    assert_eq!(hex::encode(sha2::Sha256::digest(htmx)), HTMX);
+    let (_, ours) = scripts.iter().find(|(path, _)| path.ends_with("app.js")).expect("our own");
+    for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
+        assert!(!ours.contains(way), "{way}: foreign text could become HTML or code");
     }
 }

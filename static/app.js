@@ -1,0 +1,196 @@
+// What the dashboard does beyond its pages, which are complete without it. What an element has to be, to get something of it:
+//
+//   <time datetime title>      "2 min ago", kept up. With data-as: a time that the reader's own clock may tell, as `clock` (14:32:10, with
+//                              the day where it is another one), `exact`, `minute` or `day`. The title is left alone: it says UTC.
+//   [data-at] [data-as]        the same for what is no <time>: a label of a chart.   [data-zone] says which clock that is.
+//   .id, pre.code, [data-copy] gets a button that copies its text; of data-copy="#id": that element's text.
+//   .rows tbody tr, .card      `j` and `k` step through them, to the main link (.c-main a), else the first link or button.
+//   form[data-key="r"]         `r` sends the one in the row, or the only one of the page, after a question.
+//   form[data-confirm="words"] asks that question before it is sent, however it is sent.
+//   [data-filter]              `/` goes there; else to the first search field, else the first chip.
+//   .top nav a                 `g` and the first letter of its name.
+//   meta[name=now]             when the page was made: a clock of the browser's that is wrong tells no wrong "ago".
+//
+// Everything that others wrote is set as text, never as HTML.
+'use strict';
+(() => {
+  const root = document.documentElement;
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const make = (name, more = {}, ...inside) => {
+    const element = Object.assign(document.createElement(name), more);
+    element.append(...inside);
+    return element;
+  };
+
+  // --- Times
+
+  const made = Date.parse(document.querySelector('meta[name=now]')?.content);
+  const wrong = made ? Date.now() - made : 0;
+  const coming = new WeakSet();
+  const two = (n) => String(n).padStart(2, '0');
+
+  const roughly = (s) =>
+    s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : s < 172800 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+
+  function keepUp() {
+    const now = Date.now() - wrong;
+    for (const time of all('time:not([data-as])')) {
+      const at = Date.parse(time.dateTime);
+      const s = Math.floor(Math.abs(now - at) / 1000);
+      if (at > now) coming.add(time);
+      const past = coming.has(time) ? 'now' : s ? `${roughly(s)} ago` : 'just now';
+      const text = at > now ? `in ${roughly(s || 1)}` : past;
+      if (at && time.textContent !== text) time.textContent = text;
+    }
+  }
+
+  function toOwnClock(element) {
+    const at = new Date(element.dateTime ?? element.dataset.at);
+    const day = `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    const minute = `${two(at.getHours())}:${two(at.getMinutes())}`;
+    const second = `${minute}:${two(at.getSeconds())}`;
+    const today = at.toDateString() === new Date(Date.now() - wrong).toDateString();
+    const text = { clock: today ? second : `${day} ${second}`, exact: `${at.getFullYear()}-${day} ${second}`, minute, day };
+    element.textContent = text[element.dataset.as];
+  }
+
+  // --- Copying
+
+  const said = make('p', { className: 'unseen' });
+  said.setAttribute('role', 'status');
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Over plain HTTP there is no clipboard but the old one.
+      const field = document.body.appendChild(make('textarea', { value: text, className: 'unseen' }));
+      field.select();
+      document.execCommand('copy');
+      field.remove();
+    }
+  }
+
+  function addCopyButton(element) {
+    const block = element.matches('pre');
+    if (element.parentElement.matches('.copies') || element.nextElementSibling?.matches('.copy')) return;
+    const of = element.dataset.copy ? document.querySelector(element.dataset.copy) ?? element : element;
+    const button = make('button', { type: 'button', className: 'copy', textContent: 'Copy' });
+    if (!block) button.setAttribute('aria-label', `Copy ${of.textContent}`);
+    button.addEventListener('click', async () => {
+      await copy(of.textContent);
+      button.textContent = said.textContent = 'Copied';
+      button.focus();
+      setTimeout(() => (button.textContent = 'Copy', said.textContent = ''), 1500);
+    });
+    if (!block) return element.after(button);
+    const frame = make('div', { className: 'copies' });
+    element.replaceWith(frame);
+    frame.append(element, button);
+  }
+
+  // --- Questions
+
+  function open(dialog) {
+    document.body.append(dialog);
+    dialog.addEventListener('close', () => dialog.remove());
+    dialog.showModal();
+  }
+
+  const agreed = new WeakSet();
+
+  function ask(form, button, words) {
+    const name = button?.textContent.trim() || 'Go on';
+    const row = form.closest('.rows tr, .card');
+    const what = ['.c-main a', '.url'].map((part) => row?.querySelector(part)?.textContent).filter(Boolean);
+    const dialog = make('dialog', {}, make('form', { method: 'dialog' },
+      make('p', { textContent: words || `${name}: ${what.join(' to ') || document.querySelector('h1').textContent}?` }),
+      make('button', { className: 'primary', value: 'yes', textContent: name }), ' ',
+      make('button', { textContent: 'Cancel' })));
+    dialog.setAttribute('aria-label', name);
+    dialog.addEventListener('close', () => {
+      if (dialog.returnValue !== 'yes') return button?.focus();
+      agreed.add(form);
+      form.requestSubmit(button);
+    });
+    open(dialog);
+  }
+
+  document.addEventListener('submit', (event) => {
+    const form = event.target;
+    if (!form.dataset.confirm || agreed.delete(form)) return;
+    event.preventDefault();
+    ask(form, event.submitter, form.dataset.confirm);
+  }, true);
+
+  // --- Keys
+
+  const ROW = '.rows tbody tr, .card';
+  const here = () => document.activeElement.closest(ROW);
+
+  function step(by) {
+    const rows = all(ROW).filter((row) => row.offsetParent);
+    const row = rows[Math.max(0, Math.min(rows.length - 1, here() ? rows.indexOf(here()) + by : 0))];
+    if (!row) return;
+    const stop = row.querySelector('.c-main a') ?? row.querySelector('a[href], button:not(.copy)') ?? row;
+    if (stop === row) row.tabIndex = -1;
+    stop.focus();
+    row.scrollIntoView({ block: 'nearest' });
+  }
+
+  function resend() {
+    const forms = all('form[data-key="r"]', here() ?? document);
+    if (forms.length === 1) ask(forms[0], forms[0].querySelector('[type=submit]'), forms[0].dataset.confirm);
+  }
+
+  const page = (letter) => all('.top nav a').find((link) => link.textContent.trim().toLowerCase().startsWith(letter));
+
+  function showKeys() {
+    const pages = all('.top nav a').filter((link) => page(link.textContent.trim()[0].toLowerCase()) === link);
+    const keys = [['/', 'to the filter'], ['j', 'next row'], ['k', 'row before'], ['Enter', 'open it'], ['r', 'resend it, after a question'],
+      ...pages.map((link) => [`g ${link.textContent.trim()[0].toLowerCase()}`, link.textContent.trim()]), ['?', 'this list']];
+    const list = make('dl', {}, ...keys.flatMap(([key, what]) => [make('dt', {}, make('kbd', { textContent: key })), make('dd', { textContent: what })]));
+    const dialog = make('dialog', { className: 'keys' }, make('h2', { textContent: 'Keys' }), list,
+      make('form', { method: 'dialog' }, make('button', { textContent: 'Close' })));
+    dialog.setAttribute('aria-label', 'Keys');
+    open(dialog);
+  }
+
+  let going = 0;
+  const KEYS = {
+    '/': () => (document.querySelector('[data-filter], input[type=search]') ?? document.querySelector('.chip'))?.focus(),
+    '?': showKeys,
+    j: () => step(1),
+    k: () => step(-1),
+    r: resend,
+    g: () => (going = Date.now()),
+  };
+
+  document.addEventListener('keydown', (event) => {
+    const { key, target } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || document.querySelector('dialog[open]')) return;
+    if (target.closest('input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]')) return;
+    const gone = Date.now() - going < 1500 && /^[a-z]$/.test(key) && page(key);
+    going = 0;
+    if (!gone && !Object.hasOwn(KEYS, key)) return;
+    event.preventDefault();
+    if (gone) gone.click();
+    else KEYS[key]();
+  });
+
+  // --- From the beginning, and for what is loaded later
+
+  function dress(within) {
+    // In a list the row leads to a page with the same button.
+    all('.id, pre.code, [data-copy]', within).filter((one) => !one.closest('.rows')).forEach(addCopyButton);
+    if (root.dataset.clock === 'utc') return;
+    all('[data-as]', within).forEach(toOwnClock);
+    all('[data-zone]', within).forEach((element) => (element.textContent = 'local time'));
+  }
+
+  document.body.append(said);
+  dress(document);
+  keepUp();
+  setInterval(keepUp, 1000);
+  document.addEventListener('htmx:load', (event) => dress(event.detail.elt));
+})();
