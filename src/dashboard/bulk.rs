@@ -216,7 +216,8 @@ pub async fn begin(
         }
         Begun::NotThere => Err(PageError::NotFound),
         Begun::TooMany(running) => {
-            let refused = format!("{running} resends are running here already. Wait until one has ended, or cancel one.");
+            let refused =
+                format!("{running} resends are running here already. Wait until one has ended, or cancel one.");
             let counted = Counted::of(&state.store, &tenant, &choice).await?;
             let page = page(&state, &viewer, typed, Vec::new(), Some(counted), Some(refused)).await?;
             answer(StatusCode::CONFLICT, &page)

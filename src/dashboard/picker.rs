@@ -3,6 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
+use super::choice::owner;
 use super::show::Line;
 use crate::domain::AppId;
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
@@ -50,7 +51,8 @@ impl Picker {
         let page = store.applications(tenant, &PageRequest::first(LISTED, Order::Ascending)).await?;
         let named = match tenant.only {
             Some(only) => Some(AppRef::Id(only)),
-            None => AppRef::parse(app).ok().filter(|_| !app.is_empty()),
+            None if app.is_empty() => owner(store, tenant, endpoint).await?.map(AppRef::Id),
+            None => AppRef::parse(app).ok(),
         };
         let chosen = match &named {
             Some(named) => store.application(tenant, named).await?.map(|app| app.id),
@@ -81,12 +83,7 @@ impl Picker {
     }
 }
 
-async fn endpoints(
-    store: &Store,
-    tenant: &Tenant,
-    app: AppId,
-    chosen: &str,
-) -> Result<Option<Vec<Pick>>, StoreError> {
+async fn endpoints(store: &Store, tenant: &Tenant, app: AppId, chosen: &str) -> Result<Option<Vec<Pick>>, StoreError> {
     let page = store.endpoints(tenant, app, &PageRequest::first(LISTED, Order::Ascending)).await?;
     let pick = |endpoint: crate::domain::endpoint::Endpoint| {
         let (id, spec) = (endpoint.id.to_string(), endpoint.spec);

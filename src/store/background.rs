@@ -263,7 +263,8 @@ impl Store {
         let data = codec::json(&data)?;
         on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
         let thing = id.to_string();
-        self.note(&mut tx, Deed { org: &tenant.org, app, act: "resend canceled", thing: &thing, detail: "" }, now).await?;
+        self.note(&mut tx, Deed { org: &tenant.org, app, act: "resend canceled", thing: &thing, detail: "" }, now)
+            .await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -74,6 +74,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             ("status=dead".to_owned(), "10 deliveries"),
             ("status=failed".to_owned(), "11 deliveries"),
             (format!("status=dead&app={app}"), "7 deliveries"),
+            (format!("status=dead&endpoint={endpoint}"), "7 deliveries"),
             (format!("status=failed&app={app}&endpoint={endpoint}"), "8 deliveries"),
             (format!("status=dead&app={app}&type=odd"), "3 deliveries"),
             (format!("status=failed&class=5xx&since={since}"), "9 deliveries"),
@@ -92,10 +93,19 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         let path = press(&browser, &page).await;
         let running = browser.page(&path).await;
         let said = words(&running);
-        for part in ["Resending 3 deliveries", "0 of 3 made to be sent", "by an operator", "event type odd", "Cancel the other 3", "Refresh"] {
+        for part in [
+            "Resending 3 deliveries",
+            "0 of 3 made to be sent",
+            "by an operator",
+            "event type odd",
+            "Cancel the other 3",
+            "Refresh",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        for part in ["<progress value=\"0\" max=\"3\"", "hx-trigger=\"every 2s\"", "<noscript><meta http-equiv=\"refresh\""] {
+        for part in
+            ["<progress value=\"0\" max=\"3\"", "hx-trigger=\"every 2s\"", "<noscript><meta http-equiv=\"refresh\""]
+        {
             assert!(running.contains(part), "{part}: {running}");
         }
         let before = pending(&house).await;
@@ -147,7 +157,10 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
         let csrf = crate::house::field(&page, "csrf");
         let response = browser.post(&cancel, &[("csrf", csrf.clone())]).await;
         let said = words(&browser.page(location(&response)).await);
-        assert!(said.contains("Canceled after 200 deliveries") && said.contains("Nothing more is made to be sent"), "{said}");
+        assert!(
+            said.contains("Canceled after 200 deliveries") && said.contains("Nothing more is made to be sent"),
+            "{said}"
+        );
         let response = browser.post(&cancel, &[("csrf", csrf)]).await;
         assert!(words(&browser.page(location(&response)).await).contains("It had ended already"));
         assert!(house.store.take_turn(Clock.now()).await.unwrap().is_none());
@@ -166,14 +179,18 @@ async fn wrong_choices_are_named_and_kept() {
         for (query, field, kept) in [
             ("status=odd".to_owned(), "status", ""),
             ("status=dead&app=nobody".to_owned(), "app", ""),
-            (format!("status=dead&endpoint={}", endpoint.id), "endpoint", ""),
+            ("status=dead&endpoint=nothing".to_owned(), "endpoint", "value=\"nothing\""),
             (format!("status=dead&app={}&endpoint={}", globex.id, endpoint.id), "endpoint", ""),
             (format!("status=dead&app={}&endpoint={}", acme.id, asleep.id), "endpoint", ""),
             ("status=dead&type=%3Cb%3E".to_owned(), "type", "&#60;b&#62;"),
             ("status=dead&class=6xx".to_owned(), "class", ""),
             ("status=dead&range=ever".to_owned(), "range", ""),
             ("status=dead&since=yesterday".to_owned(), "since", "yesterday"),
-            ("status=dead&range=custom&since=2026-01-02T00:00&until=2026-01-01T00:00".to_owned(), "since", "2026-01-02T00:00:00"),
+            (
+                "status=dead&range=custom&since=2026-01-02T00:00&until=2026-01-01T00:00".to_owned(),
+                "since",
+                "2026-01-02T00:00:00",
+            ),
             (format!("status=missing&app={}&class=500", acme.id), "class", ""),
         ] {
             let (status, page) = browser.get(&format!("/resend?{query}")).await;
@@ -203,7 +220,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
         assert_eq!(response.status(), StatusCode::CONFLICT);
         assert!(response.text().await.unwrap().contains("5 resends are running here already"));
 
-        let strangers = Tenant::org("strangers".parse::<OrgId>().unwrap());
+        let strangers = Tenant::org("org_strangers".parse::<OrgId>().unwrap());
         let theirs = house.app_of(&strangers, "Theirs").await;
         house.endpoint(&theirs, "https://theirs.example/").await;
         let scope = sendoff::domain::background::Scope::Application(theirs.id);

@@ -120,7 +120,8 @@ impl House {
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
         let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
         let feeds = Feeds::default();
-        let state = DashboardState { store: store.clone(), clock: Clock, public_url, secret: [7; 32], feeds: feeds.clone() };
+        let state =
+            DashboardState { store: store.clone(), clock: Clock, public_url, secret: [7; 32], feeds: feeds.clone() };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.
         let app = move || {
