@@ -12,7 +12,7 @@ use crate::domain::background::{Kind, Scope};
 use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
-use crate::domain::{Time, ids};
+use crate::domain::{AppId, EndpointId, Time, ids};
 use crate::store::background::{BackgroundSpec, Total};
 use crate::store::endpoint_messages::SentFilter;
 use crate::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
@@ -243,42 +243,52 @@ impl Choice {
     }
 }
 
-/// The application and the endpoint; both may be left open, and the first follows from the second only within an application.
+/// The application and the endpoint; both may be left open.
 async fn scope(
     store: &Store,
     tenant: &Tenant,
     typed: &Typed,
 ) -> Result<Result<(Option<Application>, Option<Endpoint>), Wrong>, StoreError> {
+    const NO_APP: &str = "There is no such application.";
+    const NO_ENDPOINT: &str = "There is no such endpoint; by a uid it is found only with its application.";
     let named = match (tenant.only, typed.app.as_str()) {
         (Some(only), _) => Some(AppRef::Id(only)),
-        (None, "") => None,
+        (None, "") => owner(store, tenant, &typed.endpoint).await?.map(AppRef::Id),
         (None, text) => match AppRef::parse(text) {
             Ok(named) => Some(named),
-            Err(_) => return Ok(wrong("app", "There is no such application.")),
+            Err(_) => return Ok(wrong("app", NO_APP)),
         },
     };
-    let app = match &named {
-        Some(named) => store.application(tenant, named).await?,
-        None => None,
+    let Some(named) = named else {
+        let alone = typed.endpoint.is_empty();
+        return Ok(if alone { Ok((None, None)) } else { wrong("endpoint", NO_ENDPOINT) });
     };
-    if named.is_some() && app.is_none() {
-        return Ok(wrong("app", "There is no such application."));
+    let Some(app) = store.application(tenant, &named).await? else { return Ok(wrong("app", NO_APP)) };
+    if typed.endpoint.is_empty() {
+        return Ok(Ok((Some(app), None)));
     }
-    let (Some(app), false) = (app.as_ref(), typed.endpoint.is_empty()) else {
-        let alone = app.is_none() && !typed.endpoint.is_empty();
-        return Ok(if alone { wrong("app", "Choose the endpoint's application as well.") } else { Ok((app, None)) });
-    };
     let endpoint = match EndpointRef::parse(&typed.endpoint) {
         Ok(named) => store.endpoint(tenant, app.id, &named).await?,
         Err(_) => None,
     };
     Ok(match endpoint {
-        None => wrong("endpoint", "The application has no such endpoint."),
+        None => wrong("endpoint", NO_ENDPOINT),
         Some(endpoint) if endpoint.spec.disabled => {
             wrong("endpoint", "This endpoint is disabled: enable it first, or what is sent again would wait there.")
         }
-        Some(endpoint) => Ok((Some(app.clone()), Some(endpoint))),
+        Some(endpoint) => Ok((Some(app), Some(endpoint))),
     })
+}
+
+/// The application of an endpoint's id, where that alone is named.
+///
+/// # Errors
+/// The store is away.
+pub(super) async fn owner(store: &Store, tenant: &Tenant, endpoint: &str) -> Result<Option<AppId>, StoreError> {
+    match endpoint.parse::<EndpointId>() {
+        Ok(id) => store.application_of(tenant, id).await,
+        Err(_) => Ok(None),
+    }
 }
 
 fn class(text: &str) -> Result<Option<(&'static str, i32)>, Wrong> {

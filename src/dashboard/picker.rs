@@ -3,6 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
+use super::choice::owner;
 use super::show::Line;
 use crate::domain::AppId;
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
@@ -50,7 +51,8 @@ impl Picker {
         let page = store.applications(tenant, &PageRequest::first(LISTED, Order::Ascending)).await?;
         let named = match tenant.only {
             Some(only) => Some(AppRef::Id(only)),
-            None => AppRef::parse(app).ok().filter(|_| !app.is_empty()),
+            None if app.is_empty() => owner(store, tenant, endpoint).await?.map(AppRef::Id),
+            None => AppRef::parse(app).ok(),
         };
         let chosen = match &named {
             Some(named) => store.application(tenant, named).await?.map(|app| app.id),

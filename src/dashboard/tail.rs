@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::DashboardState;
 use super::bulk::base;
+use super::choice::owner;
 use super::error::PageError;
 use super::feed::{Batch, POLL, Tap};
 use super::frame::{Frame, Here, answer};
@@ -101,10 +102,14 @@ impl Asked {
                 return Ok(Asked { app, endpoint, filter: None });
             }
         }
-        if let (Some(app_id), false) = (filter.app, endpoint.is_empty()) {
-            filter.endpoint = match EndpointRef::parse(&endpoint) {
-                Ok(named) => store.endpoint(&tenant, app_id, &named).await?.map(|endpoint| endpoint.id),
-                Err(_) => None,
+        if !endpoint.is_empty() {
+            let of = match filter.app {
+                Some(app) => Some(app),
+                None => owner(store, &tenant, &endpoint).await?,
+            };
+            filter.endpoint = match (of, EndpointRef::parse(&endpoint)) {
+                (Some(app), Ok(named)) => store.endpoint(&tenant, app, &named).await?.map(|endpoint| endpoint.id),
+                _ => None,
             };
             if filter.endpoint.is_none() {
                 return Ok(Asked { app, endpoint, filter: None });

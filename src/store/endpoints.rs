@@ -255,6 +255,18 @@ impl Store {
         Ok(page.page(rows.into_iter().map(|row| row.endpoint(&self.inner.master)).collect()))
     }
 
+    /// The application of an endpoint that the tenant has; operational ones and their application are left out.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn application_of(&self, tenant: &Tenant, endpoint: EndpointId) -> Result<Option<AppId>, StoreError> {
+        const SQL: &str = "SELECT p.id FROM endpoint e JOIN application p ON p.id = e.app_id
+             WHERE e.id = $1 AND p.org = $2 AND NOT p.operational AND e.deleted_at IS NULL AND p.deleted_at IS NULL";
+        let app: Option<AppId> =
+            read!(self, db => sqlx::query_scalar(SQL).bind(endpoint).bind(&tenant.org).fetch_optional(db).await)?;
+        Ok(app.filter(|app| tenant.sees(*app)))
+    }
+
     /// Deletes an endpoint. Its pending deliveries end as dead, a few at a time; its history stays. `false` if the tenant's
     /// application does not have it.
     ///

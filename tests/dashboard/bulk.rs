@@ -74,6 +74,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             ("status=dead".to_owned(), "10 deliveries"),
             ("status=failed".to_owned(), "11 deliveries"),
             (format!("status=dead&app={app}"), "7 deliveries"),
+            (format!("status=dead&endpoint={endpoint}"), "7 deliveries"),
             (format!("status=failed&app={app}&endpoint={endpoint}"), "8 deliveries"),
             (format!("status=dead&app={app}&type=odd"), "3 deliveries"),
             (format!("status=failed&class=5xx&since={since}"), "9 deliveries"),
@@ -178,7 +179,7 @@ async fn wrong_choices_are_named_and_kept() {
         for (query, field, kept) in [
             ("status=odd".to_owned(), "status", ""),
             ("status=dead&app=nobody".to_owned(), "app", ""),
-            (format!("status=dead&endpoint={}", endpoint.id), "app", ""),
+            ("status=dead&endpoint=nothing".to_owned(), "endpoint", "value=\"nothing\""),
             (format!("status=dead&app={}&endpoint={}", globex.id, endpoint.id), "endpoint", ""),
             (format!("status=dead&app={}&endpoint={}", acme.id, asleep.id), "endpoint", ""),
             ("status=dead&type=%3Cb%3E".to_owned(), "type", "&#60;b&#62;"),

@@ -184,6 +184,9 @@ on_both! {
         let store = &home.store;
         let (acme, globex, endpoints, _) = town(store).await;
         let mine = Tenant { only: Some(acme), ..tenant() };
+        let owner = async |who: &Tenant, endpoint| store.application_of(who, endpoint).await.unwrap();
+        assert_eq!((owner(&mine, endpoints[0]).await, owner(&mine, endpoints[2]).await), (Some(acme), None));
+        assert_eq!((owner(&tenant(), endpoints[2]).await, owner(&stranger(), endpoints[2]).await), (Some(globex), None));
         let of = |scope| spec(scope, Kind::Recover, failed(0, 900));
         for (who, scope) in [
             (&stranger(), Scope::Application(acme)),
