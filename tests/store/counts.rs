@@ -179,7 +179,7 @@ on_both! {
         let (first, second) = ((three.id, "beta".to_owned(), 6), (one.id, "acme".to_owned(), 3));
         assert_eq!(worst(&tenant(), Range::Week, 5).await, [first.clone(), second.clone()]);
         assert_eq!(worst(&tenant(), Range::Week, 1).await, [first]);
-        assert_eq!(worst(&only, Range::Week, 5).await, [second.clone()]);
+        assert_eq!(worst(&only, Range::Week, 5).await, std::slice::from_ref(&second));
         assert_eq!(worst(&tenant(), Range::Hour, 5).await, [(one.id, "acme".to_owned(), 1)]);
         assert!(worst(&stranger(), Range::Week, 5).await.is_empty());
         store.delete_endpoint(&tenant(), beta.id, three.id, now).await.unwrap();

@@ -36,7 +36,7 @@ on_both! {
         assert_eq!(store.heartbeat(&process(1), later(900)).await.unwrap(), mine, "it ran out and nobody took it");
         let all = store.processes(later(900)).await.unwrap();
         let wanted = ProcessView { name: "host-1".into(), started_at: NOW, alive: true, slots: SLOTS as i64 };
-        assert_eq!(all, [wanted.clone()]);
+        assert_eq!(all, std::slice::from_ref(&wanted));
         home.execute("UPDATE slot SET expires_at = 1").await;
         home.execute("UPDATE process SET expires_at = 1").await;
         let silent = ProcessView { alive: false, slots: 0, ..wanted };
