@@ -32,6 +32,10 @@ test: needs venv npm ## run the whole suite; installs what it needs and says so
 bench: need-postgres ## measure accepted/s, delivered/s and latency on both stores, beside the ceiling without a store
 	$(CARGO) bench --locked
 
+.PHONY: screenshots
+screenshots: need-chromium npm ## make pictures of the pages, into target/screenshots
+	$(CARGO) test --locked --test browser screenshots -- --ignored --nocapture
+
 .PHONY: fmt
 fmt: ## format the code
 	$(CARGO) fmt
@@ -51,7 +55,7 @@ clean: ## remove target/, with the virtual environment and the tools in it
 # --- What the suite needs -------------------------------------------------------------------------------------------
 
 .PHONY: needs
-needs: need-compiler need-postgres need-python need-node
+needs: need-compiler need-postgres need-python need-node need-chromium
 
 # $(call install,PACKAGES,WHAT FOR): with root and apt-get, install; else say exactly what to do.
 define install
@@ -77,6 +81,11 @@ need-postgres:
 	  echo "--- PostgreSQL: the server that SENDOFF_TEST_DATABASE_URL or DATABASE_URL names"; \
 	elif { command -v initdb && command -v pg_ctl; } >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
 	else $(call install,postgresql,PostgreSQL); fi
+
+.PHONY: need-chromium
+need-chromium:
+	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
+	  $(call install,chromium chromium-driver,Chromium with its driver (for the pages' tests)); fi
 
 .PHONY: need-python
 need-python:

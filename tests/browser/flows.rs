@@ -1,0 +1,133 @@
+//! What people come for: find a failed delivery, understand it, send it again, see it delivered. With the real binary and a real
+//! receiver, by pointer and by keyboard, with JavaScript and without, on a phone and on a wide screen.
+
+use serde_json::json;
+use thirtyfour::Key;
+
+use crate::driver::{Browser, Kind, WIDTHS};
+use crate::support::{Answer, Binary, Receiver, SOON, Server, eventually, sqlite_file};
+
+/// A running Sendoff with one delivery that is dead, and its receiver, which is well by now.
+struct Team {
+    server: Server,
+    receiver: Receiver,
+    _file: crate::support::SqliteFile,
+}
+
+impl Team {
+    async fn in_trouble() -> Team {
+        let (file, receiver) = (sqlite_file(), Receiver::start(|_| Answer::status(500).body("the database is locked")));
+        // One wait, so that the second failure is the last.
+        let server = Binary::on(&file.url()).set("SENDOFF_RETRY_SCHEDULE", "1s").serve();
+        let token = server.token();
+        let call = async |method: reqwest::Method, path: &str, body: serde_json::Value| {
+            let url = format!("{}/api/v1{path}", server.url());
+            let request = reqwest::Client::new().request(method, url).bearer_auth(&token);
+            let answer =
+                request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+            assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        use reqwest::Method;
+        call(Method::POST, "/app", json!({"name": "Acme GmbH", "uid": "acme"})).await;
+        call(Method::POST, "/app/acme/endpoint", json!({"url": receiver.url("/hook")})).await;
+        call(Method::POST, "/app/acme/msg", json!({"eventType": "invoice.paid", "payload": {"amount": 4200}})).await;
+        eventually("both attempts arrive", SOON, async || (receiver.count() == 2).then_some(())).await;
+        receiver.answer_with(|_| Answer::ok());
+        Team { server, receiver, _file: file }
+    }
+
+    async fn sign_in(&self, browser: &Browser) {
+        let link = self.server.binary().run(&["login-link"]).stdout.trim().to_owned();
+        let path = link.split_once("/login").map(|(_, rest)| format!("/login{rest}")).expect("a link");
+        browser.goto(format!("{}{path}", self.server.url())).await.unwrap();
+        browser.element("main form button").await.click().await.unwrap();
+        browser.until_it_says("In the last hour").await;
+    }
+
+    async fn resent(&self) {
+        eventually("the third attempt arrives", SOON, async || (self.receiver.count() == 3).then_some(())).await;
+    }
+}
+
+/// Reloads until the page says so: what one does without a script.
+async fn reload_until(browser: &Browser, words: &str) {
+    let start = std::time::Instant::now();
+    while !browser.text().await.contains(words) {
+        assert!(start.elapsed() < SOON, "{words:?} is not said:\n{}", browser.text().await);
+        browser.refresh().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_failed_delivery_is_found_understood_resent_and_seen_delivered() {
+    for width in WIDTHS {
+        for javascript in [true, false] {
+            let team = Team::in_trouble().await;
+            let browser = Browser::open(Kind { javascript, ..Kind::of_width(width) }).await;
+            team.sign_in(&browser).await;
+            let scripts = browser.eval("document.querySelectorAll('.copy').length + document.querySelectorAll('p[role=status].unseen').length").await;
+            assert_eq!(scripts != 0, javascript, "JavaScript is {}", if javascript { "on" } else { "off" });
+
+            // The sentence leads to what is dead, and that to the message.
+            browser.element("h1 a.dead").await.click().await.unwrap();
+            browser.until_it_says("invoice.paid").await;
+            browser.element(".c-main a").await.click().await.unwrap();
+            browser.until_it_says("500 Internal Server Error").await;
+            assert!(browser.text().await.contains("Its own log of this moment says why"), "{}", browser.text().await);
+            assert!(browser.text().await.contains("the database is locked"), "the answer is open to see");
+
+            browser.element(".card form[action$='/resend'] button").await.click().await.unwrap();
+            browser.until_it_says("On its way again").await;
+            team.resent().await;
+            reload_until(&browser, "resent by hand").await;
+            assert!(browser.text().await.contains("delivered"));
+            assert_eq!(browser.complaints().await, Vec::<String>::new());
+            browser.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_is_done_without_a_mouse() {
+    let team = Team::in_trouble().await;
+    let browser = Browser::open(Kind::WIDE).await;
+    team.sign_in(&browser).await;
+    let focused = async |what: &str| browser.eval(&format!("document.activeElement.matches({})", json!(what))).await;
+
+    browser.keys("?").await;
+    browser.until_it_says("Keys").await;
+    browser.keys(Key::Escape + "").await;
+    browser.keys("g").await;
+    browser.keys("d").await;
+    browser.until_it_says("invoice.paid").await;
+    browser.keys("j").await;
+    assert_eq!(focused(".c-main a").await, true, "j goes to the first row");
+    let outline = "getComputedStyle(document.activeElement).outlineStyle !== 'none'";
+    assert_eq!(browser.eval(outline).await, true, "one sees where one is");
+    browser.keys(Key::Enter + "").await;
+    browser.until_it_says("500 Internal Server Error").await;
+    browser.keys("r").await;
+    browser.element("dialog[open]").await;
+    assert_eq!(focused("dialog button").await, true, "the question has the focus");
+    browser.keys(Key::Enter + "").await;
+    browser.until_it_says("On its way again").await;
+    team.resent().await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn colours_and_clock_are_chosen_and_kept_without_a_script() {
+    let story = crate::story::Story::told().await;
+    let browser = Browser::open(Kind { javascript: false, ..Kind::WIDE }).await;
+    story.enter(&browser).await;
+    let ground = "getComputedStyle(document.body).backgroundColor";
+    let light = browser.eval(ground).await;
+    browser.element(".menu summary").await.click().await.unwrap();
+    browser.element("button[name=theme][value=dark]").await.click().await.unwrap();
+    browser.element("html[data-theme=dark]").await;
+    assert_ne!(browser.eval(ground).await, light, "dark by choice although the system is light");
+    browser.goto(story.url("/outbox")).await.unwrap();
+    assert_eq!(browser.eval("document.documentElement.dataset.theme").await, "dark", "on the next page too");
+    browser.close().await;
+}

@@ -1,0 +1,146 @@
+//! A house with something of everything in it: customers, endpoints in each state, messages that arrived, wait, were retried and died,
+//! and what others wrote of every kind. [`Story::pages`] is the list of its pages.
+
+use std::time::Duration;
+
+use sendoff::domain::application::Application;
+use sendoff::domain::attempt::Failure;
+use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::key;
+use sendoff::domain::message::Message;
+use sendoff::domain::portal::{PortalLink, PortalOptions};
+
+use crate::driver::Browser;
+use crate::house::{self, House, MINUTE, Try, dead, retry};
+
+/// A page of the list.
+pub struct Page {
+    pub path: String,
+    /// Whether it is answered with 200.
+    pub ok: bool,
+}
+
+/// The house, and what is in it.
+pub struct Story {
+    pub house: House,
+    pub acme: Application,
+    pub globex: Application,
+    pub endpoint: Endpoint,
+    pub failed: Message,
+    pub visit: String,
+}
+
+const PAYLOAD: &str =
+    r#"{"id":"in_1PqZ7e2eZvKYlo2C","amount":4200,"currency":"eur","paid":true,"customer":{"name":"Ada Lovelace"}}"#;
+
+impl Story {
+    /// Of this morning, on SQLite.
+    pub async fn told() -> Story {
+        let house = house::at("http://localhost").await;
+        let acme = house.app("Acme GmbH").await;
+        let globex = house
+            .app("株式会社とても長い名前の顧客 · شركة ذات اسم طويل جدا · Société Anonyme des Noms Interminables")
+            .await;
+        for (name, description) in [("invoice.paid", "An invoice was paid in full."), ("order.shipped", "")] {
+            let spec = EventTypeSpec { name: name.into(), description: description.into(), ..EventTypeSpec::default() };
+            house.store.create_event_type(&house.tenant(), spec, house.now).await.unwrap();
+        }
+        let endpoint = house.endpoint(&acme, "https://hooks.acme.example/sendoff/in?tenant=eu-1").await;
+        let asleep = EndpointSpec {
+            url: "https://legacy.acme.example:8443/cgi-bin/receive.pl".into(),
+            description: "The old ERP; ask Hank".into(),
+            disabled: true,
+            ..EndpointSpec::default()
+        };
+        house.endpoint_with(&acme, asleep).await;
+        let far = house.endpoint(&globex, &format!("https://a-very-long-host.example/{}", "receive/".repeat(30))).await;
+        for n in 0..30u32 {
+            let message = house.message(&acme, "invoice.paid", PAYLOAD, house.ago(MINUTE * n)).await;
+            house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * n), 20 + u64::from(n))]).await;
+        }
+        let failed = house.message(&acme, "order.shipped", PAYLOAD, house.ago(MINUTE * 9)).await;
+        let answer = "<html><title>503</title><body>upstream connect error</body></html>";
+        let first = Try::answered(house.ago(MINUTE * 9), 503, answer, retry(house.ago(MINUTE * 4), 1));
+        let second =
+            Try::failed(house.ago(MINUTE * 4), Failure::Tls, "the certificate expired on 2026-11-02", 83, dead());
+        house.tries(&failed, &endpoint, [first, second]).await;
+        let waiting = house.message(&globex, "order.shipped", PAYLOAD, house.ago(MINUTE)).await;
+        let later = retry(house.now.plus(MINUTE * 29), 1);
+        house
+            .tries(&waiting, &far, [Try::failed(house.ago(MINUTE), Failure::Timeout, "no answer", 15_001, later)])
+            .await;
+        house.message(&acme, "invoice.paid", PAYLOAD, house.now).await;
+        house::execute(&house, "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}')")
+            .await;
+        let visit = visit(&house, &acme).await;
+        Story { house, acme, globex, endpoint, failed, visit }
+    }
+
+    /// Every page there is. A new one is added to [`PATHS`] or, if it is of something, to [`Story::single_pages`].
+    pub fn pages(&self) -> Vec<Page> {
+        let paths = PATHS.iter().map(|path| (*path).to_owned()).chain(self.single_pages());
+        paths.map(|path| Page { ok: !REFUSED.contains(&path.as_str()), path }).collect()
+    }
+
+    /// The pages of one thing.
+    pub fn single_pages(&self) -> Vec<String> {
+        let message = self.failed.id;
+        [format!("/applications/{}", self.acme.id), "/portal".to_owned()]
+            .iter()
+            .flat_map(|place| [format!("{place}/messages/{message}")])
+            .collect()
+    }
+
+    /// A name for a page's picture: its path without the ids.
+    pub fn name(&self, path: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let words = path.split('/').filter(|part| !part.contains('_') && !part.is_empty());
+        let name = words.collect::<Vec<_>>().join("-").chars().map(plain).collect::<String>();
+        if path == "/" { "overview".to_owned() } else { name.trim_matches('-').to_owned() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        self.house.url.join(path).expect("a path").into()
+    }
+
+    /// Signs an operator in and a customer as well: each has cookies of their own.
+    pub async fn enter(&self, browser: &Browser) {
+        browser.goto(self.url(&self.house.link().await)).await.unwrap();
+        browser.element("main form button").await.click().await.unwrap();
+        browser.until_it_says("In the last hour").await;
+        let mut cookie = thirtyfour::Cookie::new("sendoff_visit", self.visit.clone());
+        cookie.set_path("/");
+        browser.add_cookie(cookie).await.unwrap();
+    }
+}
+
+/// The pages whose path is the same in every house.
+const PATHS: &[&str] = &[
+    "/",
+    "/?range=24h",
+    "/?range=30d",
+    "/deliveries?state=dead",
+    "/deliveries?state=retrying",
+    "/resend",
+    "/resend?status=dead",
+    "/tail",
+    "/operational",
+    "/outbox",
+    "/login?token=spent",
+    "/nowhere",
+];
+
+/// Those that are not answered with 200.
+const REFUSED: [&str; 2] = ["/login?token=spent", "/nowhere"];
+
+/// A customer's cookie.
+async fn visit(house: &House, app: &Application) -> String {
+    let until = house.now.plus(Duration::from_secs(3_600));
+    let options = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: until.micros() };
+    let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
+    let (code, token) = (key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
+    house.store.add_portal_link(&code, &link).await.unwrap();
+    house.store.redeem_portal_link(&code, &key::hash(&token), house.now).await.unwrap().expect("a visit");
+    token
+}
