@@ -16,13 +16,14 @@
   let paused = false;
   let connection = 'connecting';
   let leftOut = 0;
+  let orMore = '';
   let came = 0;
 
   const attempts = (n) => (n === 1 ? '1 attempt' : `${n.toLocaleString('en')} attempts`);
   function tell() {
     const parts = [paused ? 'paused' : connection];
     if (paused && waiting.length) parts.push(`${waiting.length === MOST ? 'more than ' : ''}${attempts(waiting.length)} waiting`);
-    if (leftOut) parts.push(`${leftOut.toLocaleString('en')} left out: too many at once`);
+    if (leftOut || orMore) parts.push(`${leftOut.toLocaleString('en')} ${orMore}left out: too many at once`);
     state.textContent = parts.join(' · ');
   }
 
@@ -58,6 +59,7 @@
   });
   source.addEventListener('left-out', (event) => {
     leftOut += parseInt(event.data, 10) || 0;
+    if (event.data.endsWith('more')) orMore = 'or more ';
     tell();
   });
 

@@ -74,11 +74,13 @@ fn what(spec: &BackgroundSpec) -> &'static str {
     }
 }
 
-/// `812 of 4,812`.
+/// `812 of about 4,812`; once it has ended (or has passed what was counted), what it came to.
 fn progress(work: &Background) -> String {
     match work.spec.total {
-        Some(total) => format!("{} of {}{}", count(work.sent), count(total.count), if total.more { "+" } else { "" }),
-        None => count(work.sent),
+        Some(total) if work.stage != Stage::Finished && work.sent <= total.count => {
+            format!("{} of about {}{}", count(work.sent), count(total.count), if total.more { "+" } else { "" })
+        }
+        _ => count(work.sent),
     }
 }
 
@@ -184,7 +186,7 @@ fn title(work: &Background) -> String {
 }
 
 fn bar(work: &Background) -> Option<(i64, i64)> {
-    let total = work.spec.total.filter(|total| !total.more && total.count > 0)?;
+    let total = work.spec.total.filter(|total| !total.more && total.count >= work.sent.max(1))?;
     (work.stage != Stage::Finished).then_some((work.sent.min(total.count), total.count))
 }
 

