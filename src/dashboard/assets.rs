@@ -27,11 +27,12 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 6] = [
+static ASSETS: [Asset; 7] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
     asset!("chart.css", "text/css; charset=utf-8"),
+    asset!("list.css", "text/css; charset=utf-8"),
     asset!("message.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];

@@ -2,7 +2,7 @@
 //!
 //! The cast:
 //!
-//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`outbox`],
+//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`outbox`],
 //!   [`operational`], [`login`].
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
@@ -10,18 +10,24 @@
 //! * [`Posted`](posted::Posted) – what a form of the viewer's session sends.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
 //! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
+//! * [`Filters`](filters::Filters) – what the URL of a list asks for: the form above it, its chips and its links.
 //! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
 
 mod assets;
+mod cancel;
 mod chart;
 mod deliveries;
 mod error;
+mod filters;
 mod frame;
 mod gate;
 mod hints;
+mod list;
 pub mod login;
 mod message;
+mod messages;
+mod moment;
 mod notice;
 mod operational;
 mod outbox;
@@ -66,6 +72,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .wrap(from_fn(gate::pass))
         .service(page("/", read().to(overview::show)))
         .service(page("/deliveries", read().to(deliveries::show)))
+        .service(page("/messages", read().to(messages::show)))
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
@@ -87,7 +94,10 @@ fn portal(config: &mut web::ServiceConfig) {
 /// The pages of one application, for operators and for the customer whose it is.
 fn inside(config: &mut web::ServiceConfig) {
     config
+        .service(page("/deliveries", read().to(deliveries::inside)))
+        .service(page("/messages", read().to(messages::inside)))
         .service(page("/messages/{message}", read().to(message::show)))
+        .service(page("/messages/{message}/cancel", web::post().to(cancel::cancel)))
         .service(page("/messages/{message}/resend", web::post().to(resend::resend)))
         .default_service(web::to(error::not_found));
 }

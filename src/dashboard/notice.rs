@@ -5,6 +5,8 @@
 pub enum Notice {
     Resent,
     NotResent,
+    Canceled,
+    NotCanceled,
 }
 
 /// How a notice is worded.
@@ -18,7 +20,7 @@ pub struct Said {
 }
 
 impl Notice {
-    const ALL: [Notice; 2] = [Notice::Resent, Notice::NotResent];
+    const ALL: [Notice; 4] = [Notice::Resent, Notice::NotResent, Notice::Canceled, Notice::NotCanceled];
 
     pub fn said(self) -> Said {
         let said = |word, good, first, rest| Said { word, good, first, rest };
@@ -35,6 +37,15 @@ impl Notice {
                 "Not resent.",
                 "The endpoint, its application, the message or its content is gone.",
             ),
+            Notice::Canceled => said(
+                "canceled",
+                true,
+                "Canceled.",
+                "It is not sent any more; an attempt that was on its way may still arrive. It can be resent.",
+            ),
+            Notice::NotCanceled => {
+                said("not-canceled", false, "Not canceled.", "It was not waiting any more: see below what it came to.")
+            }
         }
     }
 

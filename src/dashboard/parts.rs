@@ -19,6 +19,7 @@ pub enum Badge {
     Pending,
     Disabled,
     Stuck,
+    Canceled,
 }
 
 impl HtmlSafe for Badge {}
@@ -44,6 +45,7 @@ impl Badge {
             Badge::Pending => "pending",
             Badge::Disabled => "disabled",
             Badge::Stuck => "stuck",
+            Badge::Canceled => "canceled",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! elements that overlap. Foreign text that broke out of its place would be one of these.
 
 /// Every element a template uses.
-const ELEMENTS: [&str; 55] = [
+const ELEMENTS: &[&str] = &[
     "!doctype",
     "html",
     "head",
@@ -58,10 +58,14 @@ const ELEMENTS: [&str; 55] = [
     "em",
     "br",
     "hr",
+    "label",
+    "select",
+    "option",
+    "datalist",
 ];
 
 /// Every attribute a template uses. No `style`, no `on…`, no `src`.
-const ATTRIBUTES: [&str; 49] = [
+const ATTRIBUTES: &[&str] = &[
     "html",
     "data-theme",
     "data-clock",
@@ -111,6 +115,16 @@ const ATTRIBUTES: [&str; 49] = [
     "stroke",
     "points",
     "translate",
+    "list",
+    "selected",
+    "placeholder",
+    "autocomplete",
+    "spellcheck",
+    "aria-invalid",
+    "aria-describedby",
+    "data-href",
+    "data-filter",
+    "data-copy",
 ];
 
 const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];

@@ -7,6 +7,7 @@ mod support;
 mod hostile;
 mod house;
 mod html;
+mod lists;
 mod pages;
 mod preview;
 mod sign_in;
