@@ -38,6 +38,8 @@ mod event_types;
 mod faults;
 #[path = "store/keys.rs"]
 mod keys;
+#[path = "store/lists.rs"]
+mod lists;
 #[path = "store/once.rs"]
 mod once;
 #[path = "store/opening.rs"]

@@ -27,16 +27,18 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 10] = [
+static ASSETS: [Asset; 12] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
     asset!("chart.css", "text/css; charset=utf-8"),
+    asset!("list.css", "text/css; charset=utf-8"),
     asset!("message.css", "text/css; charset=utf-8"),
     asset!("bulk.css", "text/css; charset=utf-8"),
     asset!("app.js", "text/javascript; charset=utf-8"),
     asset!("htmx.min.js", "text/javascript; charset=utf-8"),
     asset!("tail.js", "text/javascript; charset=utf-8"),
+    asset!("sheet.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];
 

@@ -1,4 +1,4 @@
-//! Deliveries that did not arrive (yet): those that are dead, and those that wait for a retry.
+//! The list of deliveries: of an organization, or of one application for whoever is inside it.
 
 use std::str::FromStr;
 
@@ -8,147 +8,188 @@ use askama::Template;
 
 use super::DashboardState;
 use super::error::PageError;
+use super::filters::{Asked, Filters, Form, OF_DELIVERIES};
 use super::frame::{Frame, Here, answer};
+use super::hints::in_words;
+use super::list::{LINES, Rest};
 use super::parts::{Address, Badge, Id, When};
 use super::place::Place;
-use super::show::{Line, Query, count_up_to, counted};
-use super::viewer::Signed;
+use super::show::{self, Line, Query, counted};
+use super::viewer::{Inside, Signed, Viewer, Who};
 use crate::domain::delivery::{DeadReason, State};
+use crate::domain::portal::Capability;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::deliveries::DeliveryLine;
-
-/// How many are on a page.
-const LINES: i64 = 50;
-/// Counted up to here.
-const MOST: i64 = 10_000;
-
-/// Which deliveries the page shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    Dead,
-    Retrying,
-}
-
-impl Wanted {
-    fn of(query: &Query) -> Wanted {
-        if query.get("state") == Some("retrying") { Wanted::Retrying } else { Wanted::Dead }
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Wanted::Dead => "dead",
-            Wanted::Retrying => "retrying",
-        }
-    }
-}
+use crate::store::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, ListedDelivery};
 
 struct Row {
+    badge: Badge,
     href: String,
-    event_type: Option<Line>,
+    event_type: Line,
     message_id: Id,
-    endpoint: String,
     app: Line,
+    app_href: String,
     address: Address,
+    endpoint: String,
+    /// What the last attempt came to, or why it is dead without one.
+    answer: Line,
     attempts: String,
-    reason: &'static str,
-    /// There is something to send again.
-    sendable: bool,
-    when: When,
-    resend: String,
+    next: Option<When>,
+    accepted: When,
+    /// Where the button *Resend* sends its form.
+    resend: Option<String>,
 }
 
 #[derive(Template)]
 #[template(path = "deliveries.html")]
 struct DeliveriesPage {
     frame: Frame,
-    wanted: Wanted,
-    badge: Badge,
-    count: String,
+    status: Option<DeliveryStatus>,
+    /// Nothing else is asked for.
+    only_status: bool,
+    /// The page is of one application.
+    inside: bool,
+    form: Form,
+    good: bool,
+    note: Option<&'static str>,
     rows: Vec<Row>,
-    older: Option<String>,
-    paged: bool,
+    rest: Rest,
+    /// This very page, to come back to.
+    back: String,
+    /// Where all that is listed can be sent again.
+    resend_all: Option<String>,
 }
 
-/// `GET /deliveries?state=dead|retrying`.
+/// `GET /deliveries`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
     signed: Signed,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
-    let wanted = Wanted::of(&query);
-    let after = query.get("after");
-    let (here, badge, in_state) = match wanted {
-        Wanted::Dead => (Here::Deliveries, Badge::Dead, State::Dead),
-        Wanted::Retrying => (Here::Deliveries, Badge::Retrying, State::Retry),
-    };
-    let mut lines = match wanted {
-        Wanted::Dead => store.dead_deliveries(&tenant, after.and_then(dead_cursor), LINES + 1).await?,
-        Wanted::Retrying => store.retrying(&tenant, after.and_then(retry_cursor), LINES + 1).await?,
-    };
-    let more = lines.len() > LINES as usize;
-    lines.truncate(LINES as usize);
-    let cursor = |line: &DeliveryLine| match wanted {
-        Wanted::Dead => format!("{}.{}", line.message_id, line.endpoint_id),
-        Wanted::Retrying => format!("{}.{}.{}", line.due_at.micros(), line.message_id, line.endpoint_id),
-    };
-    let older = lines.last().filter(|_| more).map(|line| format!("{}&after={}", path(wanted), cursor(line)));
-    let page = DeliveriesPage {
-        frame: Frame::of(&signed, here).noting(query.get("notice")),
-        wanted,
-        badge,
-        count: count_up_to(store.count_in(&tenant, in_state, MOST).await?, MOST),
-        rows: lines.iter().map(|line| Row::new(line, now)).collect(),
-        older,
-        paged: after.is_some(),
-    };
-    answer(StatusCode::OK, &page)
+    list(&state, &request, &signed, None).await
 }
 
-fn path(wanted: Wanted) -> String {
-    format!("/deliveries?state={}", wanted.word())
+/// `GET {place}/deliveries`.
+pub async fn inside(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    list(&state, &request, &inside, Some(&inside)).await
+}
+
+async fn list(
+    state: &DashboardState,
+    request: &HttpRequest,
+    viewer: &Viewer,
+    inside: Option<&Inside>,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, store) = (Query::of(request), state.clock.now(), &state.store);
+    let path = inside.map_or_else(|| "/deliveries".to_owned(), |inside| inside.place.page("deliveries"));
+    let names: Vec<&'static str> =
+        OF_DELIVERIES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
+    let asked = Asked::of(path, &names, &query);
+    let filters = Filters::of(store, &viewer.tenant(), inside.map(|inside| inside.app.id), &asked, now).await?;
+    let form = Form::of(store, viewer, inside, &asked, &filters, &names).await?;
+    let after = query.get("after").and_then(cursor);
+    let (good, status, note) = (filters.good(), filters.status, filters.note);
+    let (rows, rest) = if good {
+        let found = store.list_deliveries(&viewer.tenant(), &wanted(filters), after, LINES).await?;
+        let text = |(message, endpoint): DeliveryKey| format!("{message}.{endpoint}");
+        let last = found.data.last().map(|row| text((row.message_id, row.endpoint_id)));
+        let stopped = found.stopped.map(|key| (text(key), key.0.time()));
+        let rest = Rest::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
+        let row = |one: &ListedDelivery| Row::new(one, viewer, inside, now);
+        (found.data.iter().map(row).collect(), rest)
+    } else {
+        (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
+    };
+    let resend_all = status == Some(DeliveryStatus::Dead) && matches!(viewer.who, Who::Operator) && !rows.is_empty();
+    let app = inside.map(|inside| inside.app.id.to_string());
+    let more: Vec<(&str, &str)> = app.iter().map(|app| ("app", app.as_str())).collect();
+    let page = DeliveriesPage {
+        frame: Frame::of(viewer, Here::Deliveries).noting(query.get("notice")),
+        status,
+        only_status: asked.only("status"),
+        inside: inside.is_some(),
+        form,
+        good,
+        note,
+        rows,
+        rest,
+        back: after.map_or_else(|| asked.first(), |(message, endpoint)| asked.after(&format!("{message}.{endpoint}"))),
+        resend_all: resend_all.then(|| asked.elsewhere("/resend", &more)),
+    };
+    answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
+}
+
+fn wanted(filters: Filters) -> DeliveryFilter {
+    DeliveryFilter {
+        status: filters.status,
+        app: filters.app,
+        endpoint: filters.endpoint,
+        event_types: filters.event_types,
+        class: filters.class,
+        since: filters.since.unwrap_or(Time::ZERO),
+        until: filters.until.unwrap_or(Time::MAX),
+        messages: filters.messages,
+        text: filters.text,
+    }
 }
 
 impl Row {
-    fn new(line: &DeliveryLine, now: Time) -> Row {
-        let href = Place::of_application(line.app_id).message(line.message_id);
-        let reason = line.reason.as_deref().and_then(DeadReason::from_word);
+    fn new(line: &ListedDelivery, viewer: &Viewer, inside: Option<&Inside>, now: Time) -> Row {
+        let place = inside.map_or_else(|| Place::of_application(line.app_id), |inside| inside.place.clone());
+        let href = place.message(line.message_id);
+        let failed = matches!(line.state, State::Retry | State::Dead);
+        let resend = failed && line.sendable && viewer.can(Capability::CreateAttempts);
+        let badge = match (line.state, line.reason) {
+            (state, _) if state.pending() && line.endpoint_disabled => Badge::Disabled,
+            (State::Dead, Some(DeadReason::Canceled)) => Badge::Canceled,
+            (state, _) => Badge::of(state),
+        };
         Row {
-            resend: format!("{href}/resend"),
+            badge,
+            resend: resend.then(|| format!("{href}/resend")),
             href,
-            event_type: line.event_type.as_deref().map(Line::new),
+            event_type: Line::new(&line.event_type),
             message_id: Id::new(line.message_id),
-            endpoint: line.endpoint_id.to_string(),
             app: Line::new(&line.app_name),
+            app_href: place.home().to_owned(),
             address: Address::new(&line.url),
-            attempts: counted(line.attempts.into(), "attempt", "attempts"),
-            reason: reason.map_or("", in_short),
-            sendable: line.event_type.is_some() && reason != Some(DeadReason::ContentDeleted),
-            when: When::new(line.due_at, now),
+            endpoint: line.endpoint_id.to_string(),
+            answer: Line::new(&came_to(line)),
+            attempts: if line.attempts > 1 {
+                counted(line.attempts.into(), "attempt", "attempts")
+            } else {
+                String::new()
+            },
+            next: (line.state.pending() && !line.endpoint_disabled).then(|| When::new(line.due_at, now)),
+            accepted: When::new(line.accepted_at, now),
         }
     }
 }
 
-/// Why a delivery is dead, for a narrow column; its page has the sentence.
-fn in_short(reason: DeadReason) -> &'static str {
-    match reason {
-        DeadReason::Exhausted => "All attempts failed",
-        DeadReason::Gone => "410 Gone",
-        DeadReason::EndpointDeleted => "Endpoint deleted",
-        DeadReason::Expired => "Older than retention",
-        DeadReason::Canceled => "Canceled",
-        DeadReason::ContentDeleted => "Content deleted",
+/// What a delivery has come to, for a narrow column; its page has the sentence.
+fn came_to(line: &ListedDelivery) -> String {
+    match line.reason {
+        Some(DeadReason::EndpointDeleted) => return "Endpoint deleted".to_owned(),
+        Some(DeadReason::Expired) => return "Older than retention".to_owned(),
+        Some(DeadReason::ContentDeleted) => return "Content deleted".to_owned(),
+        Some(DeadReason::Canceled) => return "Canceled".to_owned(),
+        Some(DeadReason::Exhausted | DeadReason::Gone) | None => {}
+    }
+    match &line.last {
+        None => String::new(),
+        Some(last) => match (last.status, last.failure) {
+            (Some(status), _) => show::status(status),
+            (None, Some(failure)) => in_words(failure).to_owned(),
+            (None, None) => "Delivered".to_owned(),
+        },
     }
 }
 
-/// Where a list of dead ones goes on; what cannot be read begins at the beginning.
-fn dead_cursor(text: &str) -> Option<(MessageId, EndpointId)> {
+/// Where a list goes on; what cannot be read begins at the beginning.
+fn cursor(text: &str) -> Option<DeliveryKey> {
     let (message, endpoint) = text.split_once('.')?;
     Some((MessageId::from_str(message).ok()?, EndpointId::from_str(endpoint).ok()?))
-}
-
-fn retry_cursor(text: &str) -> Option<(Time, MessageId, EndpointId)> {
-    let (due, rest) = text.split_once('.')?;
-    let (message, endpoint) = dead_cursor(rest)?;
-    Some((Time::from_micros(due.parse().ok()?), message, endpoint))
 }

@@ -99,6 +99,11 @@ impl Frame {
         Clock.now()
     }
 
+    /// Whether a customer looks.
+    pub fn customer(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.customer)
+    }
+
     /// The path of a static file.
     pub fn asset(&self, name: &str) -> &'static str {
         assets::url(name)
@@ -114,7 +119,7 @@ impl Frame {
 
     /// Where one can go.
     pub fn entries(&self) -> Vec<Entry> {
-        let places: &[(&'static str, &str, Here)] = if self.seen.as_ref().is_some_and(|seen| seen.customer) {
+        let places: &[(&'static str, &str, Here)] = if self.customer() {
             &[
                 ("Overview", "", Here::Overview),
                 ("Endpoints", "endpoints", Here::Endpoints),

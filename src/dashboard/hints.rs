@@ -12,9 +12,7 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
         Failure::Refused => "Nothing listens at this host and port: is the receiver running, and is the port right?",
         Failure::Unreachable => "No network path leads there from here: a routing, firewall or outage question.",
         Failure::Dns => "The host name does not resolve: a typo, or its DNS entry is gone.",
-        Failure::Tls => {
-            "The TLS handshake failed. Certificates are always checked: the receiver's must be valid, whole and for this host."
-        }
+        Failure::Tls => of_tls(&outcome.detail),
         Failure::Blocked => {
             "The address is private or reserved, so nothing was sent. If it is meant, open its range with SENDOFF_EGRESS_ALLOW."
         }
@@ -24,6 +22,24 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
         Failure::Protocol => "What answered does not speak HTTP/1.1: is it the right port?",
         Failure::Request => "The endpoint's URL or headers cannot be sent as they are: correct the endpoint.",
     })
+}
+
+/// By what `egress` says of a handshake. Certificates are always checked.
+fn of_tls(detail: &str) -> &'static str {
+    let of = |word: &str| detail.contains(word);
+    if of("expired") {
+        "It has to be renewed at the receiver. Retries go on by themselves, and arrive once it is."
+    } else if of("not valid before") {
+        "Is the receiver's clock, or this machine's, wrong?"
+    } else if of("not for") {
+        "Either the endpoint's URL names another host than the receiver's certificate, or the receiver serves the wrong site."
+    } else if of("nobody that is trusted") || of("self-signed") {
+        "The receiver must send its whole chain. A root of your own is trusted when SSL_CERT_FILE names it."
+    } else if of("does not speak TLS") {
+        "Is it the right port, and should the URL begin with http?"
+    } else {
+        "The TLS handshake failed. Certificates are always checked: the receiver's must be valid, whole and for this host."
+    }
 }
 
 fn of_status(status: u16) -> Option<&'static str> {
@@ -44,6 +60,22 @@ fn of_status(status: u16) -> Option<&'static str> {
         500..=599 => "The receiver failed. Its own log of this moment says why.",
         _ => return None,
     })
+}
+
+/// A kind of failure, as the beginning of a sentence.
+pub fn in_words(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Status => "Answered",
+        Failure::Timeout => "Timed out",
+        Failure::Refused => "Connection refused",
+        Failure::Unreachable => "Host unreachable",
+        Failure::Dns => "Name not found",
+        Failure::Tls => "TLS failed",
+        Failure::Blocked => "Address not allowed",
+        Failure::Closed => "Connection closed",
+        Failure::Protocol => "Not HTTP",
+        Failure::Request => "Could not be sent",
+    }
 }
 
 #[cfg(test)]

@@ -7,25 +7,32 @@ use askama::Template;
 use super::DashboardState;
 use super::error::PageError;
 use super::frame::{Frame, Here, answer};
-use super::hints;
+use super::hints::{self, in_words};
 use super::parts::{Address, Badge, Id, When};
 use super::payload::Payload;
 use super::show::{self, Block, Line, Query};
 use super::viewer::{Inside, part};
 use crate::domain::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
-use crate::domain::delivery::State;
+use crate::domain::delivery::{DeadReason, State};
+use crate::domain::message::Message;
+use crate::domain::portal::Capability;
 use crate::domain::{AttemptId, Time};
 use crate::store::attempts::AttemptFilter;
 use crate::store::deliveries::DeliveryView;
-use crate::store::{MessageRef, Order, PageRequest};
+use crate::store::{MessageRef, Order, PageRequest, Store};
 
 /// How many attempts are on a page, over all deliveries.
 const ATTEMPTS: usize = 50;
 /// So many of a delivery's attempts are open to see; the rest is folded.
 const OPEN: usize = 5;
 
+/// How many of a message's endpoints are asked for their rate, to say why a delivery waits.
+const RATES: usize = 20;
+
 /// One attempt of a timeline.
 struct Step {
+    /// Its anchor.
+    id: String,
     badge: Badge,
     number: i32,
     manual: bool,
@@ -51,15 +58,18 @@ struct Card {
     badge: Badge,
     endpoint: String,
     endpoint_id: Id,
+    endpoint_href: String,
     address: Address,
     description: Line,
     facts: String,
     /// What the delivery waits for, or why it is dead.
-    why: Option<&'static str>,
+    why: Option<Line>,
     due: Option<When>,
     /// What the button says; `None`: there is nowhere to send it.
     button: Option<&'static str>,
     urgent: bool,
+    /// It waits, and may be ended.
+    cancel: bool,
     steps: Vec<Step>,
     earlier: Vec<Step>,
 }
@@ -73,8 +83,12 @@ struct MessagePage {
     event_type: Line,
     app_name: Line,
     app_id: Id,
+    app_href: String,
     event_id: Option<Line>,
     channels: Vec<Line>,
+    tags: Vec<Line>,
+    /// What a raw payload is said to be.
+    raw_type: Option<Line>,
     accepted: When,
     occurred: Option<When>,
     /// Not to be sent before.
@@ -107,9 +121,12 @@ pub async fn show(
     let last = attempts.data.last().filter(|_| attempts.more);
     let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
 
-    let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, now)).collect();
+    let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, &inside, now)).collect();
     if message.payload.is_none() {
         cards.iter_mut().for_each(|card| card.button = None);
+    }
+    for (card, view) in cards.iter_mut().zip(&views).filter(|(_, view)| view.state.pending()).take(RATES) {
+        card.say_why(store, &inside, &message, view, now).await?;
     }
     // Whoever comes here looks for what failed.
     cards.sort_by_key(|card| match card.badge {
@@ -125,8 +142,11 @@ pub async fn show(
         event_type: Line::new(&message.event_type),
         app_name: Line::new(&app.name),
         app_id: Id::new(app.id),
+        app_href: inside.place.home().to_owned(),
         event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
         channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
+        tags: message.tags.iter().map(|tag| Line::new(tag)).collect(),
+        raw_type: message.raw_type.as_deref().map(Line::new),
         accepted: When::new(message.accepted_at, now),
         occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
         deliver: message.deliver_at.map(|at| When::new(at, now)),
@@ -140,7 +160,7 @@ pub async fn show(
 }
 
 impl Card {
-    fn new(view: &DeliveryView, attempts: &[Attempt], now: Time) -> Card {
+    fn new(view: &DeliveryView, attempts: &[Attempt], inside: &Inside, now: Time) -> Card {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
         let mut steps: Vec<Step> = of_it.map(|attempt| Step::new(attempt, view, now)).collect();
         // The advice is about how things are now.
@@ -150,20 +170,22 @@ impl Card {
         }
         let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
         let paused = view.state.pending() && view.endpoint_disabled;
-        let why = match (view.state, view.reason) {
-            (State::Dead, Some(reason)) => Some(reason.sentence()),
-            _ if paused => Some("The endpoint is disabled: this goes on when it is enabled again."),
-            _ => None,
-        };
+        let why = view.reason.filter(|_| view.state == State::Dead).map(|reason| Line::new(reason.sentence()));
+        let may = inside.can(Capability::CreateAttempts);
         let button = match view.state {
-            _ if view.endpoint_deleted => None,
+            _ if view.endpoint_deleted || !may => None,
             State::Retry => Some("Resend now"),
             State::Dead | State::Delivered => Some("Resend"),
             State::Fresh if view.due_at > now => Some("Send now"),
             State::Fresh => None,
         };
         Card {
-            badge: if paused { Badge::Disabled } else { Badge::of(view.state) },
+            badge: match view.reason {
+                _ if paused => Badge::Disabled,
+                Some(DeadReason::Canceled) if view.state == State::Dead => Badge::Canceled,
+                _ => Badge::of(view.state),
+            },
+            endpoint_href: inside.place.endpoint(view.endpoint_id),
             endpoint: view.endpoint_id.to_string(),
             endpoint_id: Id::new(view.endpoint_id),
             address: Address::new(&view.url),
@@ -172,10 +194,42 @@ impl Card {
             why,
             due: (view.state.pending() && !paused).then(|| When::new(view.due_at, now)),
             button,
-            urgent: view.state == State::Dead,
+            urgent: view.state == State::Dead && view.reason != Some(DeadReason::Canceled),
+            cancel: may && view.state.pending(),
             steps,
             earlier,
         }
+    }
+
+    /// Says why a pending delivery waits.
+    async fn say_why(
+        &mut self,
+        store: &Store,
+        inside: &Inside,
+        message: &Message,
+        view: &DeliveryView,
+        now: Time,
+    ) -> Result<(), PageError> {
+        let scheduled =
+            message.deliver_at.is_some_and(|at| at > now) && view.state == State::Fresh && view.attempts == 0;
+        let why = if view.endpoint_disabled {
+            "The endpoint is disabled: this goes on when it is enabled again.".to_owned()
+        } else if scheduled {
+            "It is scheduled, and not sent before its time.".to_owned()
+        } else if view.due_at > now {
+            return Ok(());
+        } else {
+            let endpoint = store.endpoint(&inside.tenant(), inside.app.id, &view.endpoint_id.into()).await?;
+            match (endpoint.and_then(|one| one.spec.throttle_rate), inside.app.throttle_rate) {
+                (Some(rate), _) => format!("The endpoint is sent at most {rate} a second: this waits for its turn."),
+                (_, Some(rate)) => {
+                    format!("The application's endpoints are sent at most {rate} a second: this waits for its turn.")
+                }
+                (None, None) => "Its turn has come: an attempt is being made, or about to be.".to_owned(),
+            }
+        };
+        self.why = Some(Line::new(&why));
+        Ok(())
     }
 }
 
@@ -211,6 +265,7 @@ impl Step {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
         };
         Step {
+            id: attempt.id.to_string(),
             badge,
             number: attempt.number,
             manual: attempt.trigger == Trigger::Manual,
@@ -240,19 +295,4 @@ fn body_note(body: &[u8]) -> Option<String> {
         notes.push("not UTF-8".to_owned());
     }
     (!notes.is_empty()).then(|| notes.join(", "))
-}
-
-fn in_words(failure: Failure) -> &'static str {
-    match failure {
-        Failure::Status => "Answered",
-        Failure::Timeout => "Timed out",
-        Failure::Refused => "Connection refused",
-        Failure::Unreachable => "Host unreachable",
-        Failure::Dns => "Name not found",
-        Failure::Tls => "TLS failed",
-        Failure::Blocked => "Address not allowed",
-        Failure::Closed => "Connection closed",
-        Failure::Protocol => "Not HTTP",
-        Failure::Request => "Could not be sent",
-    }
 }

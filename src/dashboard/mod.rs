@@ -2,7 +2,7 @@
 //!
 //! The cast:
 //!
-//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`outbox`],
+//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`outbox`],
 //!   [`operational`], [`bulk`] (sending again in bulk), [`work`] (how far that has come), [`tail`], [`login`].
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
@@ -11,23 +11,29 @@
 //! * [`Feeds`] – what the live tails are fed by: one look at the store for all who look at one.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
 //! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
+//! * [`Filters`](filters::Filters) – what the URL of a list asks for: the form above it, its chips and its links.
 //! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
 //! * [`range`] and [`chart`] – how far back a page looks, and what it draws of that.
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
 
 mod assets;
 mod bulk;
+mod cancel;
 mod chart;
 mod choice;
 mod deliveries;
 mod error;
 mod feed;
+mod filters;
 mod frame;
 mod gate;
 mod health;
 mod hints;
+mod list;
 pub mod login;
 mod message;
+mod messages;
+mod moment;
 mod notice;
 mod operational;
 mod outbox;
@@ -79,6 +85,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .wrap(from_fn(gate::pass))
         .service(page("/", read().to(overview::show)))
         .service(page("/deliveries", read().to(deliveries::show)))
+        .service(page("/messages", read().to(messages::show)))
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
         .configure(again_and_live)
@@ -111,7 +118,10 @@ fn portal(config: &mut web::ServiceConfig) {
 /// The pages of one application, for operators and for the customer whose it is.
 fn inside(config: &mut web::ServiceConfig) {
     config
+        .service(page("/deliveries", read().to(deliveries::inside)))
+        .service(page("/messages", read().to(messages::inside)))
         .service(page("/messages/{message}", read().to(message::show)))
+        .service(page("/messages/{message}/cancel", web::post().to(cancel::cancel)))
         .service(page("/messages/{message}/resend", web::post().to(resend::resend)))
         .default_service(web::to(error::not_found));
 }

@@ -7,6 +7,8 @@ pub enum Notice {
     NotResent,
     ResendCanceled,
     ResendOver,
+    Canceled,
+    NotCanceled,
 }
 
 /// How a notice is worded.
@@ -20,7 +22,14 @@ pub struct Said {
 }
 
 impl Notice {
-    const ALL: [Notice; 4] = [Notice::Resent, Notice::NotResent, Notice::ResendCanceled, Notice::ResendOver];
+    const ALL: &[Notice] = &[
+        Notice::Resent,
+        Notice::NotResent,
+        Notice::ResendCanceled,
+        Notice::ResendOver,
+        Notice::Canceled,
+        Notice::NotCanceled,
+    ];
 
     pub fn said(self) -> Said {
         let said = |word, good, first, rest| Said { word, good, first, rest };
@@ -44,6 +53,15 @@ impl Notice {
                 "Nothing more is made to be sent. What was until then goes out.",
             ),
             Notice::ResendOver => said("resend-over", false, "Not canceled.", "It had ended already."),
+            Notice::Canceled => said(
+                "canceled",
+                true,
+                "Canceled.",
+                "It is not sent any more; an attempt that was on its way may still arrive. It can be resent.",
+            ),
+            Notice::NotCanceled => {
+                said("not-canceled", false, "Not canceled.", "It was not waiting any more: see below what it came to.")
+            }
         }
     }
 
@@ -53,6 +71,6 @@ impl Notice {
     }
 
     pub fn from_word(word: &str) -> Option<Notice> {
-        Notice::ALL.into_iter().find(|notice| notice.word() == word)
+        Notice::ALL.iter().copied().find(|notice| notice.word() == word)
     }
 }

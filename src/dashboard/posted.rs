@@ -59,3 +59,25 @@ pub fn done(path: &str, notice: Notice) -> HttpResponse {
     let sign = if path.contains('?') { '&' } else { '?' };
     HttpResponse::SeeOther().insert_header((LOCATION, format!("{path}{sign}notice={}", notice.word()))).finish()
 }
+
+/// What a form names as the page to go back to, if it is a path of this very site.
+pub fn own_path(text: &str) -> Option<&str> {
+    let own =
+        text.starts_with('/') && !text.starts_with("//") && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    own.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_sent_back_to_this_site_and_nowhere_else() {
+        assert_eq!(own_path("/deliveries?status=dead"), Some("/deliveries?status=dead"));
+        for bad in
+            ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: b", "javascript:x"]
+        {
+            assert_eq!(own_path(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::DashboardState;
 use super::error::PageError;
+use super::posted::own_path;
 use super::session::set_cookie;
 
 const COOKIE: &str = "sendoff_prefs";
@@ -113,29 +114,7 @@ pub async fn choose(
         theme: form.theme.as_deref().and_then(Theme::from_word).unwrap_or(before.theme),
         clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),
     };
-    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, own_path(&form.back))).finish();
+    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, own_path(&form.back).unwrap_or("/"))).finish();
     set_cookie(&mut response, &prefs.cookie(state.public_url.scheme() == "https"))?;
     Ok(response)
-}
-
-/// A path of this very site; anything else is the first page.
-fn own_path(text: &str) -> String {
-    let plain =
-        text.starts_with('/') && !text.starts_with("//") && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    if plain { text.to_owned() } else { "/".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_sent_back_to_this_site_and_nowhere_else() {
-        assert_eq!(own_path("/deliveries?status=dead"), "/deliveries?status=dead");
-        for bad in
-            ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: b", "javascript:x"]
-        {
-            assert_eq!(own_path(bad), "/", "{bad:?}");
-        }
-    }
 }

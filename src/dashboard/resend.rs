@@ -5,12 +5,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::DashboardState;
 use super::error::PageError;
 use super::notice::Notice;
-use super::posted::{Posted, done};
+use super::posted::{Posted, done, own_path};
 use super::viewer::{Inside, part};
 use crate::domain::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
-/// `POST {place}/messages/{message}/resend`. Fields: `endpoint`; `back`: `dead`, `retrying`, or the message's own page.
+/// `POST {place}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to go back to, the message's own where none is named.
 pub async fn resend(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -24,9 +24,6 @@ pub async fn resend(
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let sent = store.resend(&inside.tenant(), inside.app.id, message, endpoint, now).await?;
     tracing::info!(org = %inside.org, %message, %endpoint, sent, "resend, from a page");
-    let back = match posted.get("back") {
-        list @ ("dead" | "retrying") => format!("/deliveries?state={list}"),
-        _ => inside.place.message(message),
-    };
-    Ok(done(&back, if sent { Notice::Resent } else { Notice::NotResent }))
+    let page = inside.place.message(message);
+    Ok(done(own_path(posted.get("back")).unwrap_or(&page), if sent { Notice::Resent } else { Notice::NotResent }))
 }

@@ -172,13 +172,18 @@ pub fn status(code: u16) -> String {
     }
 }
 
-/// What a URL asks for; the first of each name counts.
+/// What a URL asks for; the first of each name counts, where one is wanted.
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Of the request's URL.
     pub fn of(request: &HttpRequest) -> Query {
         Query(url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
+    }
+
+    /// All values of that name.
+    pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The value of that name, unless it is empty.

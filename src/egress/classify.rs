@@ -121,30 +121,53 @@ fn tls_sentence(error: &rustls::Error) -> String {
     }
 }
 
+/// What is wrong with a certificate, and since when or for whom it is.
 fn certificate_sentence(error: &CertificateError) -> String {
     use CertificateError as E;
-    match error {
-        E::ExpiredContext { not_after, .. } => format!("the certificate expired on {}", day(*not_after)),
-        E::Expired => "the certificate expired".to_owned(),
-        E::NotValidYetContext { not_before, .. } => format!("the certificate is not valid before {}", day(*not_before)),
-        E::NotValidYet => "the certificate is not valid yet".to_owned(),
-        E::NotValidForNameContext { expected, .. } => {
-            format!("the certificate is for another name than {}", expected.to_str())
-        }
-        E::NotValidForName => "the certificate is for another name".to_owned(),
+    let what = match error {
+        E::ExpiredContext { not_after, .. } => format!("expired on {}", day(*not_after)),
+        E::Expired => "expired".to_owned(),
+        E::NotValidYetContext { not_before, .. } => format!("is not valid before {}", day(*not_before)),
+        E::NotValidYet => "is not valid yet".to_owned(),
+        E::NotValidForNameContext { expected, presented } => match names(presented) {
+            None => format!("is not for {}", expected.to_str()),
+            Some(names) => format!("is for {names}, not for {}", expected.to_str()),
+        },
+        E::NotValidForName => "is not for this host".to_owned(),
         E::UnknownIssuer => {
-            "the certificate is self-signed or its issuer is unknown (is the intermediate one missing?)".to_owned()
+            "is signed by nobody that is trusted here (self-signed, or is the intermediate one missing?)".to_owned()
         }
-        E::Revoked => "the certificate was revoked".to_owned(),
-        E::BadSignature => "the certificate's signature is wrong".to_owned(),
-        E::BadEncoding => "the certificate can't be read".to_owned(),
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "the certificate is not made for servers".to_owned(),
+        E::Revoked => "was revoked".to_owned(),
+        E::BadSignature => "has a wrong signature".to_owned(),
+        E::BadEncoding => "can't be read".to_owned(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "is not made for servers".to_owned(),
         // What `openssl req -x509` makes. The error's type is webpki's own, which is no dependency of ours: by its
         // name.
         E::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
-            "the certificate is self-signed: a certificate authority's own, used as a server's".to_owned()
+            "is self-signed: a certificate authority's own, used as a server's".to_owned()
         }
-        _ => "the certificate is not valid".to_owned(),
+        _ => "is not valid".to_owned(),
+    };
+    format!("the receiver's certificate {what}")
+}
+
+/// How many of a certificate's names are told.
+const NAMES: usize = 3;
+
+/// The host names of a certificate, as the TLS library lists them: `DnsName("a.example")`. They are the receiver's words, so only
+/// what a host name may hold is passed on.
+fn names(presented: &[String]) -> Option<String> {
+    let name = |text: &String| -> Option<String> {
+        let name = text.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
+        let plain = name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._*".contains(&b));
+        plain.then(|| name.to_owned())
+    };
+    let known: Vec<String> = presented.iter().filter_map(name).collect();
+    let told = known.iter().take(NAMES).cloned().collect::<Vec<_>>().join(", ");
+    match known.len() {
+        0 => None,
+        n if n <= NAMES => Some(told),
+        n => Some(format!("{told} and {} more", n - NAMES)),
     }
 }
 
@@ -166,18 +189,38 @@ mod tests {
     fn certificates_are_described_in_plain_words() {
         let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
         let expected = ServerName::try_from("example.com").unwrap();
+        let listed = |names: &[&str]| names.iter().map(|name| format!("DnsName({name:?})")).collect::<Vec<_>>();
         let table = [
             (
                 CertificateError::ExpiredContext { time: at(1_790_000_000), not_after: at(1_767_312_000) },
-                "the certificate expired on 2026-01-02",
+                "the receiver's certificate expired on 2026-01-02",
             ),
             (
                 CertificateError::NotValidYetContext { time: at(0), not_before: at(1_767_312_000) },
-                "the certificate is not valid before 2026-01-02",
+                "the receiver's certificate is not valid before 2026-01-02",
             ),
             (
-                CertificateError::NotValidForNameContext { expected, presented: vec!["evil.example".into()] },
-                "the certificate is for another name than example.com",
+                CertificateError::NotValidForNameContext {
+                    expected: expected.clone(),
+                    presented: listed(&["b.example"]),
+                },
+                "the receiver's certificate is for b.example, not for example.com",
+            ),
+            (
+                CertificateError::NotValidForNameContext {
+                    expected: expected.clone(),
+                    presented: listed(&["a.example", "*.b.example", "<b>", "c.example", "d.example", "e.example"]),
+                },
+                "the receiver's certificate is for a.example, *.b.example, c.example and 2 more, not for example.com",
+            ),
+            (
+                CertificateError::NotValidForNameContext { expected, presented: vec!["evil".into()] },
+                "the receiver's certificate is not for example.com",
+            ),
+            (
+                CertificateError::UnknownIssuer,
+                "the receiver's certificate is signed by nobody that is trusted here (self-signed, or is the intermediate \
+                 one missing?)",
             ),
         ];
         for (error, wanted) in table {

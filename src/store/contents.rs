@@ -115,7 +115,7 @@ impl Store {
     pub const CONTENTS_STEP: u64 = STEP as u64;
 
     /// Tells the engine of this process not to send what it has queued of these.
-    fn withdraw(&self, ended: Vec<(EndpointId, MessageId)>) {
+    pub(super) fn withdraw(&self, ended: Vec<(EndpointId, MessageId)>) {
         if !ended.is_empty() {
             self.inner.signals.send(Signal::Withdrawn(ended));
         }

@@ -189,6 +189,16 @@ impl Standings {
     pub const MOST: i64 = 1_000_000;
     /// How many one statement counts: between two of them, others get the connection.
     const CHUNK: i64 = 50_000;
+
+    /// So many more that stand like this.
+    pub(super) fn add(&mut self, standing: Standing, count: i64) {
+        *match standing {
+            Standing::Delivered => &mut self.delivered,
+            Standing::Pending => &mut self.pending,
+            Standing::Dead => &mut self.dead,
+            Standing::Canceled => &mut self.canceled,
+        } += count;
+    }
 }
 
 impl Store {
@@ -282,12 +292,8 @@ impl Store {
             })?;
             for (state, canceled, count) in rows {
                 counted += count;
-                *match Standing::of(State::from_code(state), (canceled == 1).then_some(DeadReason::Canceled)) {
-                    Standing::Delivered => &mut counts.delivered,
-                    Standing::Pending => &mut counts.pending,
-                    Standing::Dead => &mut counts.dead,
-                    Standing::Canceled => &mut counts.canceled,
-                } += count;
+                let reason = (canceled == 1).then_some(DeadReason::Canceled);
+                counts.add(Standing::of(State::from_code(state), reason), count);
             }
             let Some(begin) = begin else { return Ok(counts) };
             if counted >= Standings::MOST {

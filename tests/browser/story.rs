@@ -25,7 +25,6 @@ pub struct Page {
 pub struct Story {
     pub house: House,
     pub acme: Application,
-    pub globex: Application,
     pub endpoint: Endpoint,
     pub failed: Message,
     pub visit: String,
@@ -74,7 +73,7 @@ impl Story {
         house::execute(&house, "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}')")
             .await;
         let visit = visit(&house, &acme).await;
-        Story { house, acme, globex, endpoint, failed, visit }
+        Story { house, acme, endpoint, failed, visit }
     }
 
     /// Every page there is. A new one is added to [`PATHS`] or, if it is of something, to [`Story::single_pages`].
@@ -120,8 +119,11 @@ const PATHS: &[&str] = &[
     "/",
     "/?range=24h",
     "/?range=30d",
-    "/deliveries?state=dead",
-    "/deliveries?state=retrying",
+    "/deliveries",
+    "/deliveries?status=dead",
+    "/deliveries?status=retrying",
+    "/deliveries?q=nothing-of-the-kind&since=2026-01-01T00:00:00Z",
+    "/messages",
     "/resend",
     "/resend?status=dead",
     "/tail",

@@ -123,8 +123,8 @@ const ATTRIBUTES: &[&str] = &[
 ];
 
 /// What forms, progress and scripts need besides.
-const MORE_ELEMENTS: [&str; 6] = ["label", "select", "option", "progress", "noscript", "script"];
-const MORE_ATTRIBUTES: [&str; 20] = [
+const MORE_ELEMENTS: &[&str] = &["label", "select", "option", "datalist", "progress", "noscript", "script"];
+const MORE_ATTRIBUTES: &[&str] = &[
     "selected",
     "checked",
     "placeholder",
@@ -145,6 +145,10 @@ const MORE_ATTRIBUTES: [&str; 20] = [
     "data-events",
     "data-key",
     "data-confirm",
+    "list",
+    "data-href",
+    "data-filter",
+    "data-copy",
 ];
 
 const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];

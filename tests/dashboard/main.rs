@@ -8,6 +8,7 @@ mod bulk;
 mod hostile;
 mod house;
 mod html;
+mod lists;
 mod pages;
 mod preview;
 mod sign_in;

@@ -168,7 +168,7 @@ on_both! {
 
 /// So many messages and deliveries, put there by hand, delivered all of them, and of a usual event type all but the first one, whose
 /// id is given back.
-async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -> MessageId {
+pub async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -> MessageId {
     let first = MessageId::floor(later(1)).0.as_u128() >> 16;
     let (app, endpoint, now) = (app.0.simple(), endpoint.0.simple(), later(1).micros());
     home.execute(home.either(

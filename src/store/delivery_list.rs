@@ -1,0 +1,312 @@
+//! Deliveries as people look for them: of an organization or of one application, by how they stand and what they are about; newest
+//! message first, page by page.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::messages::ceiling;
+use super::page::SCAN;
+use super::statement::{Statement, Value, query_of};
+use super::walk::{Stretch, Walk, push_contents, push_tenant, push_times};
+use super::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+use crate::domain::attempt::Failure;
+use crate::domain::delivery::{DeadReason, State};
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+
+pub use super::walk::DeliveryKey;
+
+/// How many of what is few are looked at together.
+const CHUNK: usize = 500;
+
+/// How a delivery stands, in the words of the lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryStatus {
+    /// Waits for its first attempt, or for one that somebody asked for.
+    Pending,
+    Retrying,
+    Delivered,
+    /// Given up, and not because somebody canceled it.
+    Dead,
+    /// The last attempt failed: retrying or dead.
+    Failed,
+    Canceled,
+}
+
+impl DeliveryStatus {
+    /// All of them.
+    pub const ALL: [DeliveryStatus; 6] = [
+        DeliveryStatus::Pending,
+        DeliveryStatus::Retrying,
+        DeliveryStatus::Delivered,
+        DeliveryStatus::Dead,
+        DeliveryStatus::Failed,
+        DeliveryStatus::Canceled,
+    ];
+
+    /// Its word in URLs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => "pending",
+            DeliveryStatus::Retrying => "retrying",
+            DeliveryStatus::Delivered => "delivered",
+            DeliveryStatus::Dead => "dead",
+            DeliveryStatus::Failed => "failed",
+            DeliveryStatus::Canceled => "canceled",
+        }
+    }
+
+    /// The status of a word.
+    pub fn from_word(word: &str) -> Option<DeliveryStatus> {
+        DeliveryStatus::ALL.into_iter().find(|one| one.word() == word)
+    }
+
+    /// The states that it may be in, where few deliveries are in them.
+    fn states(self) -> &'static [State] {
+        match self {
+            DeliveryStatus::Pending => &[State::Fresh],
+            DeliveryStatus::Retrying => &[State::Retry],
+            DeliveryStatus::Delivered => &[],
+            DeliveryStatus::Dead | DeliveryStatus::Canceled => &[State::Dead],
+            DeliveryStatus::Failed => &[State::Retry, State::Dead],
+        }
+    }
+
+    fn condition(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => " AND d.state = 0",
+            DeliveryStatus::Retrying => " AND d.state = 1",
+            DeliveryStatus::Delivered => " AND d.state = 2",
+            DeliveryStatus::Dead => " AND d.state = 3 AND (d.reason IS NULL OR d.reason <> 'canceled')",
+            DeliveryStatus::Failed => {
+                " AND d.state IN (1, 3) AND d.attempts > 0 AND (d.reason IS NULL OR d.reason <> 'canceled')"
+            }
+            DeliveryStatus::Canceled => " AND d.state = 3 AND d.reason = 'canceled'",
+        }
+    }
+}
+
+/// Which deliveries are wanted; an empty list or `None` means all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    pub status: Option<DeliveryStatus>,
+    pub app: Option<AppId>,
+    pub endpoint: Option<EndpointId>,
+    pub event_types: Vec<String>,
+    /// 100, 200, … 500: the last attempt was answered in that class; 0: it was not answered.
+    pub class: Option<u16>,
+    /// Of messages accepted at this time or later,
+    pub since: Time,
+    /// and before this one.
+    pub until: Time,
+    /// Of these messages and no others.
+    pub messages: Option<Vec<MessageId>>,
+    /// In the payload, byte by byte.
+    pub text: Option<String>,
+}
+
+impl Default for DeliveryFilter {
+    fn default() -> DeliveryFilter {
+        DeliveryFilter {
+            status: None,
+            app: None,
+            endpoint: None,
+            event_types: Vec::new(),
+            class: None,
+            since: Time::ZERO,
+            until: Time::MAX,
+            messages: None,
+            text: None,
+        }
+    }
+}
+
+/// What a delivery's last attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAttempt {
+    pub id: AttemptId,
+    pub at: Time,
+    pub status: Option<u16>,
+    /// `None`: delivered.
+    pub failure: Option<Failure>,
+}
+
+/// A delivery in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedDelivery {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub app_name: String,
+    pub state: State,
+    /// When the next attempt is due, while it is pending.
+    pub due_at: Time,
+    pub attempts: i32,
+    pub reason: Option<DeadReason>,
+    pub event_type: String,
+    pub accepted_at: Time,
+    /// There still is something to send, and somewhere to send it to.
+    pub sendable: bool,
+    pub url: String,
+    pub endpoint_disabled: bool,
+    pub last: Option<LastAttempt>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    message_id: MessageId,
+    endpoint_id: EndpointId,
+    app_id: AppId,
+    app_name: String,
+    state: i16,
+    due_at: Time,
+    attempts: i32,
+    reason: Option<String>,
+    event_type: String,
+    accepted_at: Time,
+    sendable: bool,
+    url: String,
+    disabled: bool,
+    last: Option<AttemptId>,
+}
+
+impl Row {
+    fn listed(self, attempts: &mut HashMap<AttemptId, LastAttempt>) -> ListedDelivery {
+        ListedDelivery {
+            message_id: self.message_id,
+            endpoint_id: self.endpoint_id,
+            app_id: self.app_id,
+            app_name: self.app_name,
+            state: State::from_code(self.state),
+            due_at: self.due_at,
+            attempts: self.attempts,
+            reason: self.reason.as_deref().and_then(DeadReason::from_word),
+            event_type: self.event_type,
+            accepted_at: self.accepted_at,
+            sendable: self.sendable,
+            url: self.url,
+            endpoint_disabled: self.disabled,
+            last: self.last.and_then(|id| attempts.remove(&id)),
+        }
+    }
+}
+
+impl DeliveryFilter {
+    /// Whether everything along the walk of an application or endpoint is wanted.
+    fn takes_all(&self) -> bool {
+        let walked = DeliveryFilter { app: self.app, endpoint: self.endpoint, ..DeliveryFilter::default() };
+        *self == walked && (self.app.is_none() || self.endpoint.is_none())
+    }
+
+    /// The statement that reads up to `limit` of what is wanted of a stretch.
+    fn statement(&self, store: &Store, tenant: &Tenant, walk: &Walk, stretch: &Stretch, limit: usize) -> Statement {
+        const SELECT: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts,
+             d.reason, m.event_type, m.accepted_at, (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled,
+             (SELECT a.id FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
+                  AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1) AS last";
+        const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
+        const STATUS: &str = "(SELECT a.status FROM attempt a WHERE a.message_id = d.message_id
+             AND a.endpoint_id = d.endpoint_id AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)";
+        let mut sql = walk.statement(store, SELECT, MORE, stretch);
+        sql.push(" AND m.id = d.message_id AND p.id = d.app_id AND e.id = d.endpoint_id");
+        push_tenant(&mut sql, tenant, self.app);
+        if let Some(endpoint) = self.endpoint {
+            sql.push(" AND d.endpoint_id = ").bind(endpoint);
+        }
+        sql.push(self.status.map_or("", DeliveryStatus::condition));
+        match self.class {
+            None => {}
+            Some(0) => drop(sql.push(&format!(" AND d.attempts > 0 AND {STATUS} IS NULL"))),
+            Some(class) => drop(sql.push(&format!(" AND {STATUS} BETWEEN {class} AND {}", class.saturating_add(99)))),
+        }
+        push_times(&mut sql, self.since, self.until);
+        push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
+        sql.push(walk.order()).push(&format!(" LIMIT {limit}"));
+        sql
+    }
+}
+
+impl Store {
+    /// The tenant's deliveries that `filter` means, `limit` at most, after the given one. A page looks at a bounded number of them and
+    /// may end short: see [`Scanned`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn list_deliveries(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+        after: Option<DeliveryKey>,
+        limit: usize,
+    ) -> Result<Scanned<ListedDelivery, DeliveryKey>, StoreError> {
+        let mut filter = filter.clone();
+        if filter.app.is_some_and(|app| !tenant.sees(app)) || filter.messages.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Scanned::nothing());
+        }
+        filter.app = filter.app.or(tenant.only);
+        let walk = self.walk(&filter).await?;
+        let top = if filter.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(filter.until) };
+        let first = (top, EndpointId(Uuid::max()));
+        let from = after.map_or(first, |after| after.min(first));
+        let mut stretch = Stretch { from, floor: MessageId::floor(filter.since), end: None };
+        let few = matches!(walk, Walk::Few(_));
+        let free = filter.takes_all() && walk != Walk::All || matches!(walk, Walk::Messages(_));
+        let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
+        let stopped = loop {
+            let rows = if few && filter.text.is_none() { CHUNK } else { SCAN };
+            stretch.end = match free {
+                true => None,
+                false => self.end_of_walk(&walk, &stretch, rows, filter.text.is_some()).await?,
+            };
+            let sql = filter.statement(self, tenant, &walk, &stretch, limit + 1 - found.len());
+            let some: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+            found.extend(some);
+            looked += rows;
+            match stretch.end {
+                Some(end) if few && found.len() <= limit && looked < SCAN => stretch.from = end,
+                end => break end,
+            }
+        };
+        let page = PageRequest::<MessageId>::first(limit, Order::Descending).page(found);
+        let last: Vec<AttemptId> = page.data.iter().filter_map(|row| row.last).collect();
+        let mut attempts = self.last_attempts(&last).await?;
+        Ok(Scanned::new(page.map(|row| row.listed(&mut attempts)), stopped))
+    }
+
+    /// The walk that passes over least of what is not wanted.
+    async fn walk(&self, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
+        if let Some(ids) = &filter.messages {
+            return Ok(Walk::Messages(ids.clone()));
+        }
+        let base = match (filter.endpoint, filter.app) {
+            (Some(endpoint), _) => Walk::Endpoint(endpoint),
+            (None, Some(app)) => Walk::Application(app),
+            (None, None) => Walk::All,
+        };
+        let states = filter.status.map_or(&[][..], DeliveryStatus::states);
+        Ok(match states {
+            [] => base,
+            [State::Dead] if base == Walk::All || self.few(states).await? => Walk::Dead,
+            [State::Dead] => base,
+            _ if self.few(states).await? => Walk::Few(states),
+            _ => base,
+        })
+    }
+
+    async fn last_attempts(&self, ids: &[AttemptId]) -> Result<HashMap<AttemptId, LastAttempt>, StoreError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut sql = Statement::new("SELECT id, at, status, failure FROM attempt WHERE id IN ");
+        sql.list(ids.iter().map(|id| Value::from(*id)));
+        type Attempt = (AttemptId, Time, Option<i32>, Option<String>);
+        let rows: Vec<Attempt> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let last = |(id, at, status, failure): Attempt| {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            // A word that this release does not know is a failure all the same.
+            let failure = failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol));
+            (id, LastAttempt { id, at, status, failure })
+        };
+        Ok(rows.into_iter().map(last).collect())
+    }
+}
