@@ -124,6 +124,7 @@ const ATTRIBUTES: &[&str] = &[
     "aria-describedby",
     "data-href",
     "data-filter",
+    "data-key",
     "data-copy",
 ];
 
