@@ -51,7 +51,7 @@ pub struct DeliveryView {
     pub endpoint_deleted: bool,
 }
 
-/// A delivery in a list for people.
+/// A delivery that is due, for people.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct DeliveryLine {
     pub message_id: MessageId,
@@ -219,54 +219,6 @@ impl Store {
                 endpoint_deleted: deleted.is_some(),
             };
         Ok(rows.into_iter().map(view).collect())
-    }
-
-    /// The tenant's dead deliveries, the newest messages first.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn dead_deliveries(
-        &self,
-        tenant: &Tenant,
-        before: Option<(MessageId, EndpointId)>,
-        limit: i64,
-    ) -> Result<Vec<DeliveryLine>, StoreError> {
-        const SQL: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
-                 m.event_type, p.name AS app_name
-             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
-                 LEFT JOIN message m ON m.id = d.message_id
-             WHERE d.state = 3 AND p.org = $1 AND NOT p.operational AND d.message_id <= $2 AND (d.message_id < $2 OR d.endpoint_id < $3)
-             ORDER BY d.message_id DESC, d.endpoint_id DESC LIMIT $4";
-        let (message, endpoint) = before.map_or((uuid::Uuid::max(), uuid::Uuid::max()), |(m, e)| (m.0, e.0));
-        Ok(read!(self, db => {
-            sqlx::query_as(SQL).bind(&tenant.org).bind(message).bind(endpoint).bind(limit).fetch_all(db).await
-        })?)
-    }
-
-    /// The tenant's deliveries that wait for a retry, the next due first; those that come after the given one.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn retrying(
-        &self,
-        tenant: &Tenant,
-        after: Option<(Time, MessageId, EndpointId)>,
-        limit: i64,
-    ) -> Result<Vec<DeliveryLine>, StoreError> {
-        const SQL: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
-                 m.event_type, p.name AS app_name
-             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
-                 LEFT JOIN message m ON m.id = d.message_id
-             WHERE d.state = 1 AND p.org = $1 AND NOT p.operational AND d.due_at >= $2
-                 AND (d.due_at > $2 OR d.message_id > $3 OR (d.message_id = $3 AND d.endpoint_id > $4))
-             ORDER BY d.due_at, d.message_id, d.endpoint_id LIMIT $5";
-        let (due, message, endpoint) =
-            after.map_or((Time::ZERO, uuid::Uuid::nil(), uuid::Uuid::nil()), |(due, m, e)| (due, m.0, e.0));
-        Ok(read!(self, db => {
-            sqlx::query_as(SQL)
-                .bind(&tenant.org).bind(due).bind(message).bind(endpoint).bind(limit)
-                .fetch_all(db).await
-        })?)
     }
 
     /// The tenant's pending delivery that has been due for longest, if one was due `by` then. Disabled endpoints don't count: what

@@ -9,7 +9,7 @@ use super::messages::ceiling;
 use super::page::SCAN;
 use super::statement::{Statement, Value, query_of};
 use super::walk::{Stretch, Walk, push_contents, push_tenant, push_times};
-use super::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+use super::{Engine, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 use crate::domain::attempt::Failure;
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -167,11 +167,10 @@ struct Row {
     sendable: bool,
     url: String,
     disabled: bool,
-    last: Option<AttemptId>,
 }
 
 impl Row {
-    fn listed(self, attempts: &mut HashMap<AttemptId, LastAttempt>) -> ListedDelivery {
+    fn listed(self, last: &mut HashMap<AttemptKey, LastAttempt>) -> ListedDelivery {
         ListedDelivery {
             message_id: self.message_id,
             endpoint_id: self.endpoint_id,
@@ -186,7 +185,7 @@ impl Row {
             sendable: self.sendable,
             url: self.url,
             endpoint_disabled: self.disabled,
-            last: self.last.and_then(|id| attempts.remove(&id)),
+            last: last.remove(&(self.message_id, self.endpoint_id, self.attempts)),
         }
     }
 }
@@ -201,12 +200,8 @@ impl DeliveryFilter {
     /// The statement that reads up to `limit` of what is wanted of a stretch.
     fn statement(&self, store: &Store, tenant: &Tenant, walk: &Walk, stretch: &Stretch, limit: usize) -> Statement {
         const SELECT: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts,
-             d.reason, m.event_type, m.accepted_at, (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled,
-             (SELECT a.id FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
-                  AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1) AS last";
+             d.reason, m.event_type, m.accepted_at, (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
         const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
-        const STATUS: &str = "(SELECT a.status FROM attempt a WHERE a.message_id = d.message_id
-             AND a.endpoint_id = d.endpoint_id AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)";
         let mut sql = walk.statement(store, SELECT, MORE, stretch);
         sql.push(" AND m.id = d.message_id AND p.id = d.app_id AND e.id = d.endpoint_id");
         push_tenant(&mut sql, tenant, self.app);
@@ -214,10 +209,16 @@ impl DeliveryFilter {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
         }
         sql.push(self.status.map_or("", DeliveryStatus::condition));
-        match self.class {
-            None => {}
-            Some(0) => drop(sql.push(&format!(" AND d.attempts > 0 AND {STATUS} IS NULL"))),
-            Some(class) => drop(sql.push(&format!(" AND {STATUS} BETWEEN {class} AND {}", class.saturating_add(99)))),
+        if let Some(class) = self.class {
+            let status = format!(
+                "(SELECT a.status FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
+                      AND a.number = d.attempts LIMIT 1)",
+                of_message(store)
+            );
+            sql.push(&match class {
+                0 => format!(" AND d.attempts > 0 AND {status} IS NULL"),
+                class => format!(" AND {status} BETWEEN {class} AND {}", class.saturating_add(99)),
+            });
         }
         push_times(&mut sql, self.since, self.until);
         push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
@@ -268,9 +269,8 @@ impl Store {
             }
         };
         let page = PageRequest::<MessageId>::first(limit, Order::Descending).page(found);
-        let last: Vec<AttemptId> = page.data.iter().filter_map(|row| row.last).collect();
-        let mut attempts = self.last_attempts(&last).await?;
-        Ok(Scanned::new(page.map(|row| row.listed(&mut attempts)), stopped))
+        let mut last = self.attempts_of(&page.data).await?;
+        Ok(Scanned::new(page.map(|row| row.listed(&mut last)), stopped))
     }
 
     /// The walk that passes over least of what is not wanted.
@@ -293,20 +293,36 @@ impl Store {
         })
     }
 
-    async fn last_attempts(&self, ids: &[AttemptId]) -> Result<HashMap<AttemptId, LastAttempt>, StoreError> {
-        if ids.is_empty() {
+    /// The attempts of these deliveries.
+    async fn attempts_of(&self, rows: &[Row]) -> Result<HashMap<AttemptKey, LastAttempt>, StoreError> {
+        if rows.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut sql = Statement::new("SELECT id, at, status, failure FROM attempt WHERE id IN ");
-        sql.list(ids.iter().map(|id| Value::from(*id)));
-        type Attempt = (AttemptId, Time, Option<i32>, Option<String>);
-        let rows: Vec<Attempt> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
-        let last = |(id, at, status, failure): Attempt| {
+        let mut sql = Statement::new(
+            "SELECT a.message_id, a.endpoint_id, a.number, a.id, a.at, a.status, a.failure FROM attempt a ",
+        );
+        sql.push(of_message(self)).push(" WHERE a.message_id IN ");
+        sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
+        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id)));
+        type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
+        let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let attempt = |(message, endpoint, number, id, at, status, failure): Found| {
             let status = status.and_then(|status| u16::try_from(status).ok());
             // A word that this release does not know is a failure all the same.
             let failure = failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol));
-            (id, LastAttempt { id, at, status, failure })
+            ((message, endpoint, number), LastAttempt { id, at, status, failure })
         };
-        Ok(rows.into_iter().map(last).collect())
+        Ok(found.into_iter().map(attempt).collect())
+    }
+}
+
+/// A delivery's attempt by its number.
+type AttemptKey = (MessageId, EndpointId, i32);
+
+/// SQLite knows no numbers of rows, and might look through all that an endpoint was ever sent.
+fn of_message(store: &Store) -> &'static str {
+    match &store.inner.engine {
+        Engine::Sqlite(_) => "INDEXED BY attempt_of_message",
+        Engine::Postgres(_) => "",
     }
 }

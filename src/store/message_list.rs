@@ -9,7 +9,7 @@ use super::endpoint_messages::Standings;
 use super::messages::ceiling;
 use super::page::SCAN;
 use super::statement::{Statement, Value, query_of};
-use super::walk::{end_by_size, push_contents, push_tenant, push_times};
+use super::walk::{APP_SCAN, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times};
 use super::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 use crate::domain::delivery::{DeadReason, Standing, State};
 use crate::domain::{AppId, MessageId, Time};
@@ -68,10 +68,10 @@ struct Row {
 }
 
 impl MessageSearch {
-    /// `select`, from the messages `m` between `from` and `floor`, of the application if one is named.
+    /// `select` and `more` tables, for the messages `m` between `from` and `floor`, of the application if one is named.
     fn statement(&self, select: &str, more: &str, from: Uuid, floor: MessageId) -> Statement {
         let mut sql = Statement::new(select);
-        sql.push(" FROM message m").push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
+        sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
         if let Some(app) = self.app {
             sql.push(" AND m.app_id = ").bind(app);
         }
@@ -104,7 +104,7 @@ impl Store {
         let (from, floor) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));
         let stopped = self.end_of_search(&search, from, floor).await?;
         const SELECT: &str = "SELECT m.id, m.app_id, p.name AS app_name, m.event_type, m.event_id, m.accepted_at,
-             CAST(length(m.payload) AS BIGINT) AS size";
+             CAST(length(m.payload) AS BIGINT) AS size FROM message m";
         let mut sql = search.statement(SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(floor));
         sql.push(" AND p.id = m.app_id");
         push_tenant(&mut sql, tenant, search.app);
@@ -134,19 +134,16 @@ impl Store {
         from: Uuid,
         floor: MessageId,
     ) -> Result<Option<MessageId>, StoreError> {
-        if search.messages.is_some() {
+        // Where all of an application's are wanted, none is passed over.
+        let all = MessageSearch { app: search.app, ..MessageSearch::default() };
+        if search.messages.is_some() || search.app.is_some() && *search == all {
             return Ok(None);
         }
         let payloads = search.text.is_some();
-        let select = if payloads { "SELECT m.id, COALESCE(length(m.payload), 0) AS size" } else { "SELECT m.id" };
-        let mut sql = search.statement(select, "", from, floor);
+        let mut sql =
+            search.statement(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" }, "", from, floor);
         sql.push(" ORDER BY m.id DESC");
-        if payloads {
-            sql.push(&format!(" LIMIT {SCAN}"));
-            sql.text = end_by_size(&sql.text, "id DESC", "id", SCAN);
-        } else {
-            sql.push(&format!(" LIMIT 1 OFFSET {}", SCAN - 1));
-        }
+        end_of_ids(&mut sql, if search.app.is_some() { APP_SCAN } else { SCAN }, payloads);
         Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?)
     }
 

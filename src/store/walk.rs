@@ -1,7 +1,8 @@
 //! The way a page of deliveries is looked for: newest message first, along the index that passes over least.
 //!
 //! What is few (at most [`SCAN`] rows of a partial index: what is pending, being retried, dead) is found there, however old it is.
-//! Everything else is walked through, and a page looks at no more than [`SCAN`] deliveries of the walk, or [`TEXT_BYTES`] of payloads.
+//! Everything else is walked through, and a page looks at no more than [`SCAN`] deliveries of the walk, those of [`APP_SCAN`] messages of
+//! an application, or [`TEXT_BYTES`] of payloads.
 
 use super::page::SCAN;
 use super::statement::{Statement, Value, query_of};
@@ -11,6 +12,9 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 
 /// How many bytes of payloads are looked at for one page.
 pub const TEXT_BYTES: i64 = 32 * 1024 * 1024;
+
+/// How many messages of one application are looked at for a page: they lie scattered in their table, and each may have deliveries.
+pub(super) const APP_SCAN: usize = SCAN / 4;
 
 /// Where a delivery stands in a list.
 pub type DeliveryKey = (MessageId, EndpointId);
@@ -146,6 +150,9 @@ impl Store {
         rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
+        if let Walk::Application(app) = walk {
+            return self.end_of_messages(*app, stretch, payloads).await;
+        }
         const KEY: &str = "SELECT d.message_id, d.endpoint_id";
         const SIZED: &str = "SELECT d.message_id, d.endpoint_id,
              (SELECT COALESCE(length(m.payload), 0) FROM message m WHERE m.id = d.message_id) AS size";
@@ -161,8 +168,40 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The last of an application's messages whose deliveries a page looks at.
+    async fn end_of_messages(
+        &self,
+        app: AppId,
+        stretch: &Stretch,
+        payloads: bool,
+    ) -> Result<Option<DeliveryKey>, StoreError> {
+        // Of the first message, some may be on the page before.
+        let mut sql = Statement::new(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" });
+        sql.push(" WHERE m.app_id = ").bind(app).push(" AND m.id <= ").bind(stretch.from.0);
+        sql.push(" AND m.id >= ").bind(stretch.floor).push(" ORDER BY m.id DESC");
+        end_of_ids(&mut sql, APP_SCAN, payloads);
+        let end: Option<MessageId> = read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?;
+        // All of its deliveries are looked at.
+        Ok(end.map(|end| (end, EndpointId(uuid::Uuid::nil()))))
+    }
+}
+
+/// The beginning of a statement of ids and sizes.
+pub(super) const SIZED_MESSAGES: &str = "SELECT m.id, COALESCE(length(m.payload), 0) AS size FROM message m";
+
+/// Makes of a statement of messages, the newest first, one of the last id that is looked at.
+pub(super) fn end_of_ids(sql: &mut Statement, rows: usize, payloads: bool) {
+    if payloads {
+        sql.push(&format!(" LIMIT {rows}"));
+        sql.text = end_by_size(&sql.text, "id DESC", "id", rows);
+    } else {
+        sql.push(&format!(" LIMIT 1 OFFSET {}", rows - 1));
+    }
+}
+
 /// The first of the rows that `looked` gives with their `size` up to which there are [`TEXT_BYTES`], or the last of `rows`.
-pub(super) fn end_by_size(looked: &str, order: &str, key: &str, rows: usize) -> String {
+fn end_by_size(looked: &str, order: &str, key: &str, rows: usize) -> String {
     format!(
         "SELECT {key} FROM (SELECT {key}, SUM(size) OVER up_to AS bytes, COUNT(*) OVER up_to AS n FROM ({looked}) AS looked
              WINDOW up_to AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)) AS summed

@@ -148,6 +148,7 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "list",
     "data-href",
     "data-filter",
+    "data-key",
     "data-copy",
 ];
 

@@ -6,6 +6,7 @@ use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::accept::Refusal;
+use sendoff::store::delivery_list::DeliveryFilter;
 use sendoff::store::outbox::RelayRequest;
 use sendoff::store::record::{Finished, Recorded};
 use sendoff::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
@@ -413,13 +414,16 @@ on_both! {
         let worst = store.top_failing(&tenant(), Range::Hour, later(60), 9).await.unwrap();
         assert_eq!(worst.iter().map(|one| one.endpoint_id).collect::<Vec<_>>(), [made.id]);
         assert_eq!(store.newest_attempts(&tenant(), false, None, 9).await.unwrap().len(), 1);
-        assert!(store.retrying(&tenant(), None, 9).await.unwrap().is_empty());
+        let list = async |filter| store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data.len();
+        let hidden = DeliveryFilter { app: Some(ears.app_id), ..DeliveryFilter::default() };
+        let customers = list(DeliveryFilter::default()).await;
         let count = async |state| store.count_in(&tenant(), state, 9).await.unwrap();
         use sendoff::domain::delivery::State;
         assert_eq!((count(State::Retry).await, count(State::Dead).await), (0, 1));
         assert!(store.oldest_due(&tenant(), later(1_000)).await.unwrap().is_none());
         fail(store, ears.app_id, ears.id, true).await;
-        assert_eq!(store.dead_deliveries(&tenant(), None, 9).await.unwrap().len(), 1);
+        assert_eq!(list(DeliveryFilter::default()).await, customers);
+        assert!(list(hidden).await > 0, "seen by who asks for it");
         assert!(store.endpoint(&tenant(), ears.app_id, &EndpointRef::Id(ears.id)).await.unwrap().is_some());
     }
 }
