@@ -28,6 +28,8 @@ mod contents;
 mod counts;
 #[path = "store/deliveries.rs"]
 mod deliveries;
+#[path = "store/endpoint_lines.rs"]
+mod endpoint_lines;
 #[path = "store/endpoint_messages.rs"]
 mod endpoint_messages;
 #[path = "store/endpoints.rs"]

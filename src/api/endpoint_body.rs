@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Number;
-use url::Url;
 use utoipa::ToSchema;
 
 use super::body::{Field, Fields};
@@ -150,7 +149,9 @@ pub(super) async fn read(
     let known = what.existing().is_some_and(|before| before.url == spec.url);
     if !known && !spec.url.is_empty() {
         // One that was saved before is not looked up again: each attempt checks it anyhow.
-        vet(call, &mut fields, &spec.url).await;
+        if let Err(wrong) = call.egress().vet_text(&spec.url).await {
+            fields.note(wrong);
+        }
     }
     fields.done(spec.check())?;
     Ok((spec, secret))
@@ -207,7 +208,7 @@ fn read_signing(fields: &mut Fields<'_>, spec: &mut EndpointSpec, before: Option
     if before.is_none() {
         spec.signature_type = wanted.or(secret.as_ref().map(Secret::kind)).unwrap_or_default();
     }
-    if let Some(wrong) = secret.as_ref().and_then(|secret| mismatch("secret", secret, spec.signature_type)) {
+    if let Some(Err(wrong)) = secret.as_ref().map(|secret| secret.check_kind("secret", spec.signature_type)) {
         fields.note(wrong);
     }
     let extras = |text| {
@@ -217,24 +218,4 @@ fn read_signing(fields: &mut Fields<'_>, spec: &mut EndpointSpec, before: Option
     };
     fields.take_with("extraSignatures", extras).put_or_default(&mut spec.extra_signatures);
     secret
-}
-
-/// What is wrong if `secret`, given as `field`, is none for endpoints that sign by `kind`.
-pub(super) fn mismatch(field: &str, secret: &Secret, kind: SignatureType) -> Option<Invalid> {
-    let begins = match kind {
-        SignatureType::Hmac256 => "whsec_",
-        SignatureType::Ed25519 => "whsk_",
-    };
-    let reason = format!("must begin with {begins}, as the endpoint's signatureType is {}", kind.word());
-    (secret.kind() != kind).then(|| Invalid::new(field, reason))
-}
-
-async fn vet(call: &Call, fields: &mut Fields<'_>, url: &str) {
-    let wrong = match Url::parse(url) {
-        Err(error) => Some(Invalid::new("url", format!("is not an absolute URL: {error}"))),
-        Ok(url) => call.egress().vet(&url).await.err(),
-    };
-    if let Some(wrong) = wrong {
-        fields.note(wrong);
-    }
 }

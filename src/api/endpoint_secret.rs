@@ -8,16 +8,12 @@ use utoipa::ToSchema;
 
 use super::body::Body;
 use super::call::{Call, json};
-use super::endpoint_body::mismatch;
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::secret::Secret;
+use crate::domain::secret::{GRACE, GRACE_LIMIT, Secret};
 use crate::domain::{Invalid, Time};
-
-/// How long the old secret signs along if nothing is said, and at most, in seconds.
-const GRACE: (u64, u64) = (24 * 3_600, 7 * 24 * 3_600);
 
 /// What the receiver verifies with.
 #[derive(Serialize, ToSchema)]
@@ -83,10 +79,10 @@ async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
     let kind = endpoint.spec.signature_type;
     let mut fields = body.fields()?;
     let given = fields.parsed("key", |text| Secret::parse("key", text)).set();
-    if let Some(wrong) = given.as_ref().and_then(|secret| mismatch("key", secret, kind)) {
+    if let Some(Err(wrong)) = given.as_ref().map(|secret| secret.check_kind("key", kind)) {
         fields.note(wrong);
     }
-    let (usual, most) = GRACE;
+    let (usual, most) = (GRACE.as_secs(), GRACE_LIMIT.as_secs());
     let grace = fields.take::<u64>("gracePeriodSeconds", "a whole number of seconds").set().unwrap_or(usual);
     if grace > most {
         fields.note(Invalid::new("gracePeriodSeconds", format!("must be 0 to {most} (7 days)")));

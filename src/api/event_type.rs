@@ -14,8 +14,8 @@ use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
 use crate::domain::event_type::{EVENT_TYPE_NAME_LIMIT, EventType, EventTypeSpec};
 use crate::domain::{Time, ids};
+use crate::store::Order;
 use crate::store::applications::Put;
-use crate::store::{Order, Page, PageRequest};
 
 /// An event type, as it is given out.
 #[derive(Serialize, ToSchema)]
@@ -146,9 +146,7 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
 
 /// Whether the caller may know of it.
 pub(super) fn offered(call: &Call, event_type: &EventType) -> bool {
-    let spec = &event_type.spec;
-    let granted = || spec.feature_flags.iter().all(|flag| call.caller.flags.contains(flag));
-    call.tenant.only.is_none() || (!spec.archived && granted())
+    call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
 }
 
 /// The name in the path.
@@ -213,39 +211,15 @@ pub(super) async fn list(call: Call) -> Answer {
     let request = query.page::<String>(Order::Ascending, true)?;
     let archived = query.flag("include_archived", false)?;
     let whole = query.flag("with_content", false)?;
-    let page = offered_page(&call, archived, &request).await?;
+    let page = match call.tenant.only {
+        None => call.store().event_types(&call.tenant, archived, &request).await?,
+        Some(_) => call.store().offered_event_types(&call.tenant, &call.caller.flags, &request).await?,
+    };
     let short = |event_type| {
         let out = EventTypeOut::from(event_type);
         if whole { out } else { EventTypeOut { schemas: None, ..out } }
     };
     json(StatusCode::OK, &ListOut::of(&page, &request, |event_type| event_type.spec.name.clone(), short))
-}
-
-/// A page of what the caller may know of: read on until it is full.
-async fn offered_page(call: &Call, archived: bool, request: &PageRequest<String>) -> Result<Page<EventType>, ApiError> {
-    let mut page = call.store().event_types(&call.tenant, archived, request).await?;
-    if call.tenant.only.is_none() {
-        return Ok(page);
-    }
-    let mut found: Vec<EventType> = Vec::new();
-    let mut next = request.clone();
-    loop {
-        let end = if request.back { page.data.first() } else { page.data.last() };
-        next.after = end.map(|end| end.spec.name.clone());
-        let some = page.data.into_iter().filter(|event_type| offered(call, event_type));
-        if request.back {
-            found = some.chain(found).collect();
-        } else {
-            found.extend(some);
-        }
-        if found.len() > request.limit || !page.more {
-            break;
-        }
-        page = call.store().event_types(&call.tenant, archived, &next).await?;
-    }
-    let over = found.len().saturating_sub(request.limit);
-    let data = if request.back { found.split_off(over) } else { found.drain(..found.len() - over).collect() };
-    Ok(Page { data, more: over > 0 })
 }
 
 /// Replace an event type

@@ -2,8 +2,6 @@
 //! they built works.
 
 use actix_web::http::StatusCode;
-use bytes::Bytes;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::body::Body;
@@ -14,11 +12,7 @@ use super::event_type::offered;
 use super::message::{MessageOut, PayloadOut, accepted};
 use super::once::{Look, once};
 use super::openapi::schemas;
-use crate::domain::example::example;
-use crate::domain::message::MessageSpec;
-use crate::domain::{Invalid, event_type::EventType};
-use crate::store::AppRef;
-use crate::store::accept::AcceptItem;
+use crate::domain::Invalid;
 
 /// Of which event type the example is to be.
 #[derive(ToSchema)]
@@ -57,32 +51,8 @@ async fn make(call: &Call, body: &Body) -> Answer {
     fields.done(Ok(()))?;
     must_be_enabled(&endpoint)?;
     let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| offered(call, found));
-    let refused = |field: &str, reason: &str| ApiError::from(vec![Invalid::new(field, reason)]);
-    let event_type = found.ok_or_else(|| refused("eventType", "is not in the catalog"))?;
-    let schema = newest(&event_type).ok_or_else(|| refused("eventType", "has no schema to take an example from"))?;
-    let value = example(schema, index).map_err(|wrong| ApiError::from(vec![wrong]))?;
-    if !value.is_object() {
-        return Err(refused(
-            "eventType",
-            "has an example in its schema that is no JSON object, which a payload must be",
-        ));
-    }
-    let payload = serde_json::to_vec(&value).map_err(|error| ApiError::internal(&error))?;
-    let spec = MessageSpec { event_type: name, payload: Bytes::from(payload), ..MessageSpec::default() };
-    let item = AcceptItem {
-        tenant: Some(call.tenant.clone()),
-        app: AppRef::Id(app.id),
-        only_endpoint: Some(endpoint.id),
-        spec,
-        at: call.now,
-        once: None,
-    };
-    let message = call.store().accept(item).await??;
+    let unknown = || ApiError::from(vec![Invalid::new("eventType", "is not in the catalog")]);
+    let event_type = found.ok_or_else(unknown)?.spec;
+    let message = call.store().send_example(&call.tenant, &endpoint, &event_type, index, call.now).await??;
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, true)?))
-}
-
-/// The schema of the highest version: versions are numbers, if all goes well.
-fn newest(event_type: &EventType) -> Option<&Value> {
-    let schemas = event_type.spec.schemas.as_ref()?;
-    schemas.iter().max_by_key(|(version, _)| (version.parse::<u64>().ok(), *version)).map(|(_, schema)| schema)
 }

@@ -81,10 +81,8 @@ impl Right {
         match self {
             Right::Nothing | Right::Send | Right::Write => &[],
             Right::Read => &[Capability::ViewBase],
-            Right::ReadSecret => {
-                &[Capability::ViewEndpointSecret, Capability::ManageEndpointSecret, Capability::ManageEndpoint]
-            }
-            Right::RotateSecret => &[Capability::ManageEndpointSecret, Capability::ManageEndpoint],
+            Right::ReadSecret => Capability::SEE_SECRET,
+            Right::RotateSecret => Capability::ROTATE_SECRET,
             Right::Transform => &[Capability::ManageTransformations],
             Right::Attempt => &[Capability::CreateAttempts],
             Right::ManageEndpoint => &[Capability::ManageEndpoint],

@@ -94,13 +94,20 @@ fn mount(config: &mut ServiceConfig, served: Served) {
     config
         .app_data(Data::new(ApiState {
             store: store.clone(),
-            egress,
+            egress: egress.clone(),
             callers,
             public_url: public_url.clone(),
             clock: Clock,
         }))
         .configure(api::routes)
-        .app_data(Data::new(DashboardState { store, clock: Clock, public_url, secret: dashboard_secret, feeds }))
+        .app_data(Data::new(DashboardState {
+            store,
+            clock: Clock,
+            egress,
+            public_url,
+            secret: dashboard_secret,
+            feeds,
+        }))
         .configure(dashboard::routes);
 }
 

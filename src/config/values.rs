@@ -7,27 +7,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::domain::span;
+
 /// What a reader gives: the value, or the rest of the sentence.
 pub type Read<T> = Result<T, String>;
 
 /// A span of time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 pub fn span(text: &str) -> Read<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    if number.is_empty() {
-        return Err("is not a span of time".to_owned());
-    }
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "" => return Err("has no unit (ms, s, m, h, d)".to_owned()),
-        _ => return Err("has a unit that is none of ms, s, m, h, d".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| "is too long".to_owned())?;
-    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
+    span::read(text)
 }
 
 /// A span of time within bounds.

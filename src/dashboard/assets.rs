@@ -27,7 +27,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 12] = [
+static ASSETS: [Asset; 17] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
@@ -39,6 +39,11 @@ static ASSETS: [Asset; 12] = [
     asset!("htmx.min.js", "text/javascript; charset=utf-8"),
     asset!("tail.js", "text/javascript; charset=utf-8"),
     asset!("sheet.css", "text/css; charset=utf-8"),
+    asset!("form.css", "text/css; charset=utf-8"),
+    asset!("things.css", "text/css; charset=utf-8"),
+    asset!("lists.css", "text/css; charset=utf-8"),
+    asset!("overview.css", "text/css; charset=utf-8"),
+    asset!("outbox.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];
 

@@ -2,8 +2,10 @@
 //!
 //! The cast:
 //!
-//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`outbox`],
-//!   [`operational`], [`bulk`] (sending again in bulk), [`work`] (how far that has come), [`tail`], [`login`].
+//! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`applications`],
+//!   [`endpoints`] and [`endpoint`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk), [`work`] (how far that
+//!   has come), [`tail`], [`login`].
+//! * A [`Form`](form::Form) – the same controls, and the same reasons beside them, in every form.
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
 //!   [`Inside`](viewer::Inside) it; [`Place`](place::Place) says where their links lead.
@@ -16,15 +18,27 @@
 //! * [`range`] and [`chart`] – how far back a page looks, and what it draws of that.
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
 
+mod application_form;
+mod applications;
 mod assets;
 mod bulk;
 mod cancel;
+mod catalog;
 mod chart;
 mod choice;
 mod deliveries;
+mod endpoint;
+mod endpoint_acts;
+mod endpoint_fields;
+mod endpoint_secret;
+mod endpoint_test;
+mod endpoints;
 mod error;
+mod event_type_form;
+mod event_types;
 mod feed;
 mod filters;
+mod form;
 mod frame;
 mod gate;
 mod health;
@@ -45,9 +59,13 @@ mod place;
 mod posted;
 mod prefs;
 mod range;
+mod rates;
+mod refused;
 mod resend;
+mod send;
 mod session;
 mod show;
+mod snippets;
 mod tail;
 mod viewer;
 mod work;
@@ -58,6 +76,7 @@ use actix_web::{Resource, Route, web};
 use url::Url;
 
 use crate::domain::time::Clock;
+use crate::egress::Egress;
 use crate::store::Store;
 pub use feed::Feeds;
 
@@ -66,6 +85,8 @@ pub use feed::Feeds;
 pub struct DashboardState {
     pub store: Store,
     pub clock: Clock,
+    /// Which URLs an endpoint may have.
+    pub egress: Egress,
     /// Where the dashboard is reached: what `Host` and `Origin` are checked against, and where login links lead.
     pub public_url: Url,
     /// Keys the tokens in forms.
@@ -93,7 +114,25 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page("/logout", web::post().to(login::sign_out)))
         .service(page("/preferences", web::post().to(prefs::choose)))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
-        .service(web::scope("/applications/{app}").configure(inside))
+        .service(page("/applications", read().to(applications::list)))
+        .service(
+            page("/applications/new", read().to(application_form::new)).route(web::post().to(application_form::create)),
+        )
+        .service(page("/endpoints", read().to(endpoints::across)))
+        .service(page("/event-types", read().to(event_types::list)))
+        .service(
+            page("/event-types/new", read().to(event_type_form::new)).route(web::post().to(event_type_form::create)),
+        )
+        .service(page("/event-types/{name}", read().to(event_types::show)))
+        .service(
+            page("/event-types/{name}/edit", read().to(event_type_form::edit))
+                .route(web::post().to(event_type_form::change)),
+        )
+        .service(
+            page("/event-types/{name}/archive", read().to(event_type_form::ask))
+                .route(web::post().to(event_type_form::archive)),
+        )
+        .service(web::scope("/applications/{app}").configure(application))
         .service(web::scope("/portal").configure(portal))
         .default_service(web::to(error::not_found));
     config.service(pages);
@@ -109,6 +148,16 @@ fn again_and_live(config: &mut web::ServiceConfig) {
         .service(page("/tail/events", web::get().to(tail::events)));
 }
 
+/// What only operators have of an application, and what they share.
+fn application(config: &mut web::ServiceConfig) {
+    config
+        .service(page("", read().to(applications::show)))
+        .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
+        .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
+        .service(page("/send", read().to(send::show)).route(web::post().to(send::send)));
+    inside(config);
+}
+
 /// What only the portal has, and what it shares.
 fn portal(config: &mut web::ServiceConfig) {
     config.service(page("/preferences", web::post().to(prefs::choose)));
@@ -120,10 +169,29 @@ fn inside(config: &mut web::ServiceConfig) {
     config
         .service(page("/deliveries", read().to(deliveries::inside)))
         .service(page("/messages", read().to(messages::inside)))
+        .configure(endpoints_inside)
+        .service(page("/event-types", read().to(event_types::list_inside)))
+        .service(page("/event-types/{name}", read().to(event_types::show_inside)))
         .service(page("/messages/{message}", read().to(message::show)))
         .service(page("/messages/{message}/cancel", web::post().to(cancel::cancel)))
         .service(page("/messages/{message}/resend", web::post().to(resend::resend)))
         .default_service(web::to(error::not_found));
+}
+
+/// An application's endpoints and what can be done with them.
+fn endpoints_inside(config: &mut web::ServiceConfig) {
+    let act = |path: &str| format!("/endpoints/{{endpoint}}/{path}");
+    config
+        .service(page("/endpoints", read().to(endpoints::inside)))
+        .service(page("/endpoints/new", read().to(endpoint_acts::new)).route(web::post().to(endpoint_acts::create)))
+        .service(page("/endpoints/{endpoint}", read().to(endpoint::show)))
+        .service(page(&act("edit"), read().to(endpoint_acts::edit)).route(web::post().to(endpoint_acts::change)))
+        .service(page(&act("disable"), web::post().to(endpoint_acts::disable)))
+        .service(page(&act("enable"), web::post().to(endpoint_acts::enable)))
+        .service(page(&act("delete"), read().to(endpoint_acts::ask)).route(web::post().to(endpoint_acts::delete)))
+        .service(page(&act("secret"), web::post().to(endpoint_secret::reveal)))
+        .service(page(&act("rotate"), read().to(endpoint_secret::ask)).route(web::post().to(endpoint_secret::rotate)))
+        .service(page(&act("test"), read().to(endpoint_test::elsewhere)).route(web::post().to(endpoint_test::send)));
 }
 
 fn page(path: &str, route: Route) -> Resource {

@@ -9,6 +9,14 @@ pub enum Notice {
     ResendOver,
     Canceled,
     NotCanceled,
+    Created,
+    Changed,
+    Deleted,
+    Enabled,
+    Disabled,
+    Rotated,
+    Sent,
+    Archived,
 }
 
 /// How a notice is worded.
@@ -29,6 +37,14 @@ impl Notice {
         Notice::ResendOver,
         Notice::Canceled,
         Notice::NotCanceled,
+        Notice::Created,
+        Notice::Changed,
+        Notice::Deleted,
+        Notice::Enabled,
+        Notice::Disabled,
+        Notice::Rotated,
+        Notice::Sent,
+        Notice::Archived,
     ];
 
     pub fn said(self) -> Said {
@@ -62,6 +78,24 @@ impl Notice {
             Notice::NotCanceled => {
                 said("not-canceled", false, "Not canceled.", "It was not waiting any more: see below what it came to.")
             }
+            Notice::Created => said("created", true, "Created.", "It is in use from now on."),
+            Notice::Changed => said("changed", true, "Saved.", "The change holds from the next attempt on."),
+            Notice::Deleted => said("deleted", true, "Deleted.", "What was pending for it is not sent any more."),
+            Notice::Enabled => said("enabled", true, "Enabled.", "What waited is on its way."),
+            Notice::Disabled => said("disabled", true, "Disabled.", "What is pending waits until it is enabled again."),
+            Notice::Rotated => said(
+                "rotated",
+                true,
+                "The secret is another one now.",
+                "The one before signs along for as long as you said.",
+            ),
+            Notice::Sent => said("sent", true, "Sent.", "It is on its way. Reload to see what came of it."),
+            Notice::Archived => said(
+                "archived",
+                true,
+                "Archived.",
+                "It is no longer offered; what is sent under it is still delivered.",
+            ),
         }
     }
 

@@ -7,6 +7,7 @@ use askama::filters::HtmlSafe;
 use super::show::{Line, roughly};
 use crate::domain::Time;
 use crate::domain::delivery::State;
+use crate::store::endpoint_lines::Health;
 
 /// What something is in: a word, a shape, a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
@@ -23,6 +24,10 @@ pub enum Badge {
     Running,
     Finished,
     Canceled,
+    /// Of an endpoint: it gets what it wants.
+    Enabled,
+    /// Of an endpoint: it has done nothing but fail lately.
+    Failing,
 }
 
 impl HtmlSafe for Badge {}
@@ -35,6 +40,15 @@ impl Badge {
             State::Retry => Badge::Retrying,
             State::Delivered => Badge::Delivered,
             State::Dead => Badge::Dead,
+        }
+    }
+
+    /// Of an endpoint.
+    pub fn of_health(health: Health) -> Badge {
+        match health {
+            Health::Enabled => Badge::Enabled,
+            Health::Failing => Badge::Failing,
+            Health::Disabled => Badge::Disabled,
         }
     }
 
@@ -51,6 +65,8 @@ impl Badge {
             Badge::Running => "running",
             Badge::Finished => "finished",
             Badge::Canceled => "canceled",
+            Badge::Enabled => "enabled",
+            Badge::Failing => "failing",
         }
     }
 }

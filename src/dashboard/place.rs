@@ -12,6 +12,11 @@ impl Place {
         Place(format!("/applications/{app}"))
     }
 
+    /// An operator's view of all applications at once: it has lists and no pages of its own.
+    pub fn all() -> Place {
+        Place(String::new())
+    }
+
     /// A customer's view of their own.
     pub fn portal() -> Place {
         Place("/portal".to_owned())

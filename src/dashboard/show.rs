@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use askama::filters::HtmlSafe;
 
 /// Foreign text on one line: line breaks are shown as signs too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,47 @@ pub struct Line(String);
 /// Foreign text on many lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block(String);
+
+/// What somebody typed, or what a control is to hold: it comes back from the browser as it is. Written by itself, as what a control
+/// holds cannot rearrange what is around it: every odd character as its number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Typed(String);
+
+impl Typed {
+    pub fn new(text: &str) -> Typed {
+        Typed(text.replace("\r\n", "\n"))
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl HtmlSafe for Typed {}
+
+impl fmt::Display for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\n' | '\t' => f.write_char(c)?,
+                // HTML has no way to write these.
+                '\u{0}' | '\u{7f}'..='\u{9f}' => f.write_char('\u{fffd}')?,
+                '<' | '>' | '&' | '"' | '\'' => write!(f, "&#{};", c as u32)?,
+                c if c.is_control() => write!(f, "&#{};", c as u32)?,
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+                    write!(f, "&#{};", c as u32)?;
+                }
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Line {
     /// Made visible.
@@ -195,6 +237,13 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_typed_comes_back() {
+        let typed = Typed::new("a<\"'&>\r\nb\u{202e}\u{1b}\u{85}ü\u{0}");
+        assert_eq!(typed.as_str(), "a<\"'&>\nb\u{202e}\u{1b}\u{85}ü\u{0}");
+        assert_eq!(typed.to_string(), "a&#60;&#34;&#39;&#38;&#62;\nb&#8238;&#27;\u{fffd}ü\u{fffd}");
+    }
 
     #[test]
     fn what_hides_is_shown() {

@@ -85,6 +85,27 @@ impl Viewer {
         if self.can(capability) { Ok(()) } else { Err(PageError::NotAllowed) }
     }
 
+    /// Whether they may do something for which one of these is enough.
+    pub fn can_any(&self, capabilities: &[Capability]) -> bool {
+        capabilities.iter().any(|one| self.can(*one))
+    }
+
+    /// Lets through who may do something for which one of these is enough.
+    ///
+    /// # Errors
+    /// They may not.
+    pub fn need_any(&self, capabilities: &[Capability]) -> Result<(), PageError> {
+        if self.can_any(capabilities) { Ok(()) } else { Err(PageError::NotAllowed) }
+    }
+
+    /// The feature flags of a customer's visit; `None`: an operator, to whom nothing is hidden.
+    pub fn flags(&self) -> Option<&[String]> {
+        match &self.who {
+            Who::Operator => None,
+            Who::Customer(visit) => Some(&visit.options.feature_flags),
+        }
+    }
+
     /// The store on behalf of them: what they do is noted.
     pub fn store(&self, store: &Store) -> Store {
         store.by(match &self.who {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::application::check_text;
-use super::{Invalid, OrgId, Time, ids};
+use super::{Invalid, OrgId, Time, example, ids};
 
 /// How many characters the name of an event type may have.
 pub const EVENT_TYPE_NAME_LIMIT: usize = 256;
@@ -34,6 +34,31 @@ pub struct EventTypeSpec {
 }
 
 impl EventTypeSpec {
+    /// Whether a customer may know of it who has these feature flags.
+    pub fn offered(&self, flags: &[String]) -> bool {
+        !self.archived && self.feature_flags.iter().all(|flag| flags.contains(flag))
+    }
+
+    /// The schema of the highest version: versions are numbers, if all goes well.
+    pub fn newest_schema(&self) -> Option<&Value> {
+        let schemas = self.schemas.as_ref()?;
+        schemas.iter().max_by_key(|(version, _)| (version.parse::<u64>().ok(), *version)).map(|(_, schema)| schema)
+    }
+
+    /// A payload of it: the [example](example::example) of its newest schema, the one at `index` of its `examples`.
+    ///
+    /// # Errors
+    /// It has no schema, its example is no JSON object, or there is none at `index`.
+    pub fn example(&self, index: Option<usize>) -> Result<Value, Invalid> {
+        let refused = |reason: &str| Invalid::new("eventType", reason);
+        let schema = self.newest_schema().ok_or_else(|| refused("has no schema to take an example from"))?;
+        let value = example::example(schema, index)?;
+        if value.is_object() {
+            return Ok(value);
+        }
+        Err(refused("has an example in its schema that is no JSON object, which a payload must be"))
+    }
+
     /// Checks what the types do not say.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ pub mod operational;
 pub mod portal;
 pub mod secret;
 pub mod signature;
+pub mod span;
 pub mod time;
 pub mod token_key;
 

@@ -36,6 +36,13 @@ impl Capability {
         Capability::ManageEndpoint,
     ];
 
+    /// Those of which one is needed to see an endpoint's secret.
+    pub const SEE_SECRET: &[Capability] =
+        &[Capability::ViewEndpointSecret, Capability::ManageEndpointSecret, Capability::ManageEndpoint];
+
+    /// Those of which one is needed to change it.
+    pub const ROTATE_SECRET: &[Capability] = &[Capability::ManageEndpointSecret, Capability::ManageEndpoint];
+
     /// Its word.
     pub const fn word(self) -> &'static str {
         match self {

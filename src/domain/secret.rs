@@ -9,6 +9,7 @@
 //! Nothing here prints a secret: `Debug` is redacted, a refusal never quotes, memory is wiped when a value is dropped.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,11 @@ pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
 
 /// How many bytes an HMAC secret may have (Standard Webhooks 1.0.0, "Signature scheme").
 const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// How long the secret before signs along after a rotation if nothing is said.
+pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
+/// How long it may sign along at most.
+pub const GRACE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// How an endpoint's requests are signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -121,6 +127,19 @@ impl Secret {
             Material::Hmac(_) => SignatureType::Hmac256,
             Material::Ed25519(_) => SignatureType::Ed25519,
         }
+    }
+
+    /// Checks that endpoints which sign by `kind` can use it, given as `field`.
+    ///
+    /// # Errors
+    /// It is of the other type.
+    pub fn check_kind(&self, field: &str, kind: SignatureType) -> Result<(), Invalid> {
+        let begins = match kind {
+            SignatureType::Hmac256 => HMAC_PREFIX,
+            SignatureType::Ed25519 => PRIVATE_PREFIX,
+        };
+        let reason = format!("must begin with {begins}, as the endpoint's signatureType is {}", kind.word());
+        if self.kind() == kind { Ok(()) } else { Err(Invalid::new(field, reason)) }
     }
 
     /// The whole secret as text, `whsec_…` or `whsk_…`: what is sealed and stored, and what [`Secret::parse`] reads.

@@ -136,6 +136,17 @@ impl Egress {
         }
     }
 
+    /// [Checks](Egress::vet) the URL of an endpoint that is being saved, as somebody wrote it.
+    ///
+    /// # Errors
+    /// It is no URL, or one that may not be used; as the field `url`.
+    pub async fn vet_text(&self, url: &str) -> Result<(), Invalid> {
+        match Url::parse(url) {
+            Ok(url) => self.vet(&url).await,
+            Err(error) => Err(Invalid::new("url", format!("is not an absolute URL: {error}"))),
+        }
+    }
+
     /// Checks the URL of an endpoint that is being saved: its text, and the addresses that its host has right now. One
     /// that is refused refuses the URL, unless another of them was opened by the operator, who then knows the host
     /// (`localhost` is 127.0.0.1 and ::1). A name that does not resolve, or not within 5 s, passes: each attempt checks

@@ -13,6 +13,8 @@ use super::directory::{self, AppView, Directory, LiveEndpoint};
 use super::once::{self, Once};
 use super::signals::Admission;
 use super::{AppRef, Store, StoreError, Tenant, Tx, codec, special, sqlite};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::event_type::EventTypeSpec;
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::secret::MasterKey;
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, Time};
@@ -90,6 +92,35 @@ impl Store {
             return Ok(Err(Refusal::Invalid(wrong)));
         }
         self.inner.queues.accept(item).await
+    }
+
+    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, whatever its filters say: a real, signed message, by
+    /// which its owner sees that what they built works.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn send_example(
+        &self,
+        tenant: &Tenant,
+        endpoint: &Endpoint,
+        event_type: &EventTypeSpec,
+        index: Option<usize>,
+        now: Time,
+    ) -> Result<Verdict, StoreError> {
+        let payload = match event_type.example(index) {
+            Ok(value) => Bytes::from(codec::json(&value)?),
+            Err(wrong) => return Ok(Err(Refusal::Invalid(vec![wrong]))),
+        };
+        let spec = MessageSpec { event_type: event_type.name.clone(), payload, ..MessageSpec::default() };
+        self.accept(AcceptItem {
+            tenant: Some(tenant.clone()),
+            app: AppRef::Id(endpoint.app_id),
+            only_endpoint: Some(endpoint.id),
+            spec,
+            at: now,
+            once: None,
+        })
+        .await
     }
 
     /// The most bytes a payload may have.

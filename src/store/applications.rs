@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::codec::{self, APPLICATION, ApplicationRow};
 use super::error::is_taken;
+use super::page::SCAN;
 use super::signals::Signal;
-use super::{AppRef, Page, PageRequest, Store, StoreError, Tenant, Tx, on, outbox, read};
+use super::{AppRef, Page, PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, outbox, read};
 use crate::domain::application::{Application, ApplicationSpec};
 use crate::domain::{AppId, Time};
 
@@ -163,6 +164,51 @@ impl Store {
         })?;
         let apps: Result<Vec<_>, _> = rows.into_iter().map(ApplicationRow::application).collect();
         Ok(page.page(apps?))
+    }
+}
+
+impl Store {
+    /// The tenant's applications whose id, uid or name begins with `text`, in any case of its letters; at most [`SCAN`] are looked at.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn applications_like(
+        &self,
+        tenant: &Tenant,
+        text: &str,
+        page: &PageRequest<AppId>,
+    ) -> Result<Scanned<Application, AppId>, StoreError> {
+        const CHUNK: usize = 1_000;
+        let wanted = text.to_lowercase();
+        let begins = |text: &str| text.to_lowercase().starts_with(&wanted);
+        let fits = |app: &Application| {
+            begins(&app.name) || app.uid.as_ref().is_some_and(|uid| begins(uid.as_str())) || begins(&app.id.to_string())
+        };
+        let (mut found, mut looked) = (Vec::new(), 0);
+        let mut next = PageRequest { limit: CHUNK, ..page.clone() };
+        let end = loop {
+            let read = self.applications(tenant, &next).await?;
+            let last = if page.back { read.data.first() } else { read.data.last() }.map(|app| app.id);
+            looked += read.data.len();
+            let some = read.data.into_iter().filter(&fits);
+            if page.back {
+                found = some.chain(found).collect();
+            } else {
+                found.extend(some);
+            }
+            next.after = last;
+            if !read.more || found.len() > page.limit {
+                break None;
+            }
+            if looked >= SCAN {
+                break last;
+            }
+        };
+        if page.back {
+            found.reverse();
+        }
+        found.truncate(page.limit + 1);
+        Ok(Scanned::new(page.page(found), end))
     }
 }
 

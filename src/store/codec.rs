@@ -100,7 +100,7 @@ pub(super) struct EndpointRow {
     pub(super) id: EndpointId,
     app_id: AppId,
     uid: Option<Uid>,
-    url: String,
+    pub(super) url: String,
     description: String,
     disabled: bool,
     disabled_reason: Option<String>,

@@ -159,6 +159,37 @@ impl Store {
         Ok(page.page(types?))
     }
 
+    /// A page of what is offered to a customer with these feature flags, by name: read on until it is full.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn offered_event_types(
+        &self,
+        tenant: &Tenant,
+        flags: &[String],
+        page: &PageRequest<String>,
+    ) -> Result<Page<EventType>, StoreError> {
+        let mut found: Vec<EventType> = Vec::new();
+        let mut next = page.clone();
+        loop {
+            let read = self.event_types(tenant, false, &next).await?;
+            let end = if page.back { read.data.first() } else { read.data.last() };
+            next.after = end.map(|end| end.spec.name.clone());
+            let some = read.data.into_iter().filter(|event_type| event_type.spec.offered(flags));
+            if page.back {
+                found = some.chain(found).collect();
+            } else {
+                found.extend(some);
+            }
+            if found.len() > page.limit || !read.more {
+                break;
+            }
+        }
+        let over = found.len().saturating_sub(page.limit);
+        let data = if page.back { found.split_off(over) } else { found.drain(..found.len() - over).collect() };
+        Ok(Page { data, more: over > 0 })
+    }
+
     /// Archives the event type, or takes it out of the catalog for good (`expunge`). `false` if there is none of this name.
     ///
     /// # Errors

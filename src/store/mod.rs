@@ -28,6 +28,7 @@ pub mod counts;
 pub mod deliveries;
 pub mod delivery_list;
 pub mod directory;
+pub mod endpoint_lines;
 pub mod endpoint_messages;
 pub mod endpoint_secrets;
 pub mod endpoints;

@@ -338,7 +338,7 @@ pub(super) async fn disable(
     reason: DisabledReason,
     at: Time,
 ) -> Result<Option<What>, StoreError> {
-    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, updated_at = $3
+    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, disabled_at = $3, updated_at = $3
          WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL RETURNING uid, failing_since";
     let done: Option<(Option<Uid>, Option<Time>)> = on!(tx, db => {
         sqlx::query_as(SQL).bind(endpoint).bind(reason.word()).bind(at).fetch_optional(db).await

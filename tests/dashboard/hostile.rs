@@ -81,6 +81,22 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
             let failed = Try::failed(house.ago(MINUTE), Failure::Dns, text, 3, next);
             house.tries(&message, &other, [failed]).await;
             let page = browser.page(&format!("/applications/{}/messages/{}", app.id, message.id)).await;
+            let place = format!("/applications/{}", app.id);
+            let of_it = format!("{place}/endpoints/{}", endpoint.id);
+            for path in [
+                place.clone(),
+                format!("{place}/edit"),
+                format!("{place}/delete"),
+                format!("{place}/send"),
+                format!("{place}/endpoints?status={n}"),
+                of_it.clone(),
+                format!("{of_it}/edit"),
+                format!("{of_it}/delete"),
+                format!("{of_it}/rotate"),
+            ] {
+                let other = browser.page(&path).await;
+                assert!(!other.contains("<script>") && !other.contains("<img"), "{path}");
+            }
             // Beside the structure, which the reader checks: the text is there, at least its harmless letters.
             if *text == "<script>alert(1)</script>" {
                 assert!(page.matches("&#60;script&#62;alert(1)&#60;/script&#62;").count() > 8, "{page}");
@@ -90,9 +106,15 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
             execute(&house, &format!("INSERT INTO outbox ({column}, payload) VALUES ('{quoted}', '{quoted}')")).await;
         }
         house.store.relay(RelayRequest { limit: 100, now: house.ago(MINUTE) }).await.unwrap();
-        for path in
-            ["/", "/?show=failed&range=24h", "/deliveries?status=dead", "/deliveries?status=retrying", "/outbox"]
-        {
+        for path in [
+            "/",
+            "/?show=failed&range=24h",
+            "/deliveries?status=dead",
+            "/deliveries?status=retrying",
+            "/outbox",
+            "/endpoints",
+            "/applications",
+        ] {
             let page = browser.page(path).await;
             assert!(page.contains("evil.example"), "{path} shows the text: {page}");
             assert!(!page.contains("<script>") && !page.contains("<img") && !page.contains("<iframe"), "{path}");
@@ -110,12 +132,21 @@ async fn what_a_url_carries_is_not_written_into_a_page() {
                 format!("/?range={odd}&show={odd}&before={odd}"),
                 format!("/deliveries?after={odd}&notice={odd}"),
                 format!("/login?token={odd}"),
+                format!("/applications?q={odd}&after={odd}"),
+                format!("/endpoints?q={odd}&app={odd}&status={odd}&after={odd}"),
+                format!("/event-types?after={odd}&archived={odd}"),
+                format!("/event-types/{odd}"),
                 format!("/applications/{odd}/messages/{odd}?before={odd}"),
                 format!("/{odd}"),
             ] {
                 let (status, page) = browser.get(&path).await;
                 assert!(status.is_success() || status.is_client_error(), "{status} {path}");
-                assert!(status != StatusCode::INTERNAL_SERVER_ERROR && !page.contains("alert(1)"), "{path}: {page}");
+                assert!(status != StatusCode::INTERNAL_SERVER_ERROR && !page.contains("<script>"), "{path}: {page}");
+                // What is looked for stays in its search field, and nowhere else.
+                let said = page.matches("alert(1)").count();
+                let held = page.split("value=\"").skip(1).filter_map(|rest| rest.split('"').next());
+                let held: usize = held.map(|value| value.matches("alert(1)").count()).sum();
+                assert!(said == 0 || path.contains("?q=") && said == held, "{path}: {page}");
             }
         }
     }

@@ -7,18 +7,22 @@ use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use sendoff::dashboard::{self, DashboardState, Feeds};
+use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::application::{Application, ApplicationSpec};
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{DeadReason, Next, Progress};
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::message::{Message, MessageSpec};
+use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AttemptId, OrgId, Time};
+use sendoff::egress::Egress;
 use sendoff::store::accept::AcceptItem;
 use sendoff::store::record::Finished;
 use sendoff::store::slots::{Leases, Process};
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
+use sha2::Digest as _;
 use sqlx::{Connection, Executor};
 use url::Url;
 use uuid::Uuid;
@@ -120,8 +124,16 @@ impl House {
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
         let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
         let feeds = Feeds::default();
-        let state =
-            DashboardState { store: store.clone(), clock: Clock, public_url, secret: [7; 32], feeds: feeds.clone() };
+        let policy = AddressPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
+        let egress = Egress::new(policy).unwrap();
+        let state = DashboardState {
+            store: store.clone(),
+            clock: Clock,
+            egress,
+            public_url,
+            secret: [7; 32],
+            feeds: feeds.clone(),
+        };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.
         let app = move || {
@@ -238,6 +250,24 @@ impl House {
         Browser { house: self, cookie: cookie.split(';').next().unwrap_or_default().to_owned() }
     }
 
+    /// A customer's visit to the portal of `app`: with all capabilities, or with these and `flags`.
+    pub async fn visit(&self, app: &Application, capabilities: Option<&[Capability]>, flags: &[&str]) -> Browser<'_> {
+        let token = Uuid::new_v4().to_string();
+        let hash = |text: &str| -> [u8; 32] { sha2::Sha256::digest(text.as_bytes()).into() };
+        let until = self.now.plus(MINUTE * 60);
+        let options = PortalOptions {
+            feature_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            capabilities: capabilities.map(<[Capability]>::to_vec),
+            session_id: Some("ada".into()),
+            until: until.micros(),
+        };
+        let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
+        let code = Uuid::new_v4().to_string();
+        self.store.add_portal_link(&hash(&code), &link).await.unwrap();
+        self.store.redeem_portal_link(&hash(&code), &hash(&token), self.now).await.unwrap().expect("a visit");
+        Browser { house: self, cookie: format!("sendoff_visit={token}") }
+    }
+
     /// A form's POST.
     pub fn post(&self, path: &str, form: &[(&str, String)]) -> RequestBuilder {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
@@ -269,6 +299,13 @@ impl Browser<'_> {
         let (status, page) = self.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {page}");
         page
+    }
+
+    /// Fills a form in and sends it, with the token of the page that it is on.
+    pub async fn submit(&self, page: &str, path: &str, form: &[(&str, &str)]) -> Response {
+        let csrf = ("csrf", field(&self.page(page).await, "csrf"));
+        let typed = form.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        self.post(path, &std::iter::once(csrf).chain(typed).collect::<Vec<_>>()).await
     }
 
     pub async fn post(&self, path: &str, form: &[(&str, String)]) -> Response {

@@ -123,7 +123,8 @@ const ATTRIBUTES: &[&str] = &[
 ];
 
 /// What forms, progress and scripts need besides.
-const MORE_ELEMENTS: &[&str] = &["label", "select", "option", "datalist", "progress", "noscript", "script"];
+const MORE_ELEMENTS: &[&str] =
+    &["label", "select", "option", "datalist", "textarea", "fieldset", "legend", "progress", "noscript", "script"];
 const MORE_ATTRIBUTES: &[&str] = &[
     "selected",
     "checked",
@@ -150,6 +151,10 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "data-filter",
     "data-key",
     "data-copy",
+    "aria-required",
+    "rows",
+    "min",
+    "novalidate",
 ];
 
 const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];

@@ -14,3 +14,4 @@ mod preview;
 mod sign_in;
 mod tail;
 mod templates;
+mod things;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::store::deliveries::LaneWants;
 
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
@@ -16,13 +17,63 @@ async fn preview() {
     let full = at("http://localhost").await;
     seed(&full).await;
     listen(&full).await;
+    describe(&full).await;
     let empty = at("http://localhost").await;
     for (name, house) in [("full", &full), ("empty", &empty)] {
         for _ in 0..4 {
             println!("{name}: {}{}", house.url.as_str().trim_end_matches('/'), house.link().await);
         }
+        println!("{name}: {}, signed in: {}", house.url, house.sign_in().await.cookie);
     }
     std::future::pending::<()>().await;
+}
+
+/// A catalog, and things with long names in several scripts.
+async fn describe(house: &House) {
+    let schema = serde_json::json!({"type": "object", "required": ["id", "amount"], "properties": {
+        "id": {"type": "string", "example": "in_1PqZ7e2eZvKYlo2C"}, "amount": {"type": "integer", "minimum": 4200},
+        "customer": {"type": "object", "properties": {"name": {"type": "string", "example": "Ada Lovelace"}}}}});
+    let long = "subscription.payment_method.verification_by_microdeposits.requires_another_attempt_by_the_customer";
+    for (name, description, group, flag) in [
+        ("invoice.paid", "An invoice was paid in full.", "invoice", None),
+        (
+            "invoice.voided",
+            "請求書が取り消されました。تم إلغاء الفاتورة بعد إرسالها إلى العميل",
+            "invoice",
+            Some("beta"),
+        ),
+        (
+            long,
+            "A long name, and a description that goes on for so long that no column has room for all of it at once",
+            "subscription",
+            None,
+        ),
+    ] {
+        let spec = EventTypeSpec {
+            name: name.into(),
+            description: description.into(),
+            group_name: Some(group.into()),
+            feature_flags: flag.map(str::to_owned).into_iter().collect(),
+            deprecated: name == long,
+            schemas: Some([("1".to_owned(), schema.clone())].into_iter().collect()),
+            ..EventTypeSpec::default()
+        };
+        house.store.put_event_type(&house.tenant(), spec, house.now).await.unwrap();
+    }
+    let app = house.app("Überlandwerke Großkönigsdorf & Söhne GmbH – 東京支店 – شركة الكهرباء المحدودة").await;
+    let spec = EndpointSpec {
+        url: format!(
+            "https://webhooks.eu-central-1.überlandwerke.example/{}/生産?tenant=42",
+            "very-long-path".repeat(6)
+        ),
+        description: "本番環境 – der Empfänger in Königsdorf – المستقبل الرئيسي".into(),
+        event_types: Some(vec!["invoice.paid".into(), long.into()]),
+        headers: [("authorization".to_owned(), "Bearer x".to_owned()), ("x-team".to_owned(), "billing".to_owned())]
+            .into(),
+        ..EndpointSpec::default()
+    };
+    house.endpoint_with(&app, spec).await;
+    house.app("Nobody yet").await;
 }
 
 const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_due":4200,"currency":"eur","paid":true,"discount":null,

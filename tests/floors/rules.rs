@@ -11,7 +11,7 @@ pub const FLOORS: [(&str, &[&str]); 10] = [
     ("store", &["domain"]),
     ("engine", &["domain", "store", "egress"]),
     ("api", &["domain", "store", "egress"]),
-    ("dashboard", &["domain", "store"]),
+    ("dashboard", &["domain", "store", "egress"]),
     ("config", &["domain", "store"]),
     ("telemetry", &["domain", "config"]),
     ("app", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry"]),

@@ -1,0 +1,151 @@
+//! Applications: the list of them, and the page of one.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use super::DashboardState;
+use super::endpoints::{self, EndpointRow};
+use super::error::PageError;
+use super::frame::{Frame, Here, answer};
+use super::parts::{Id, When};
+use super::place::Place;
+use super::rates::DAY;
+use super::show::{Line, Query, Typed, count};
+use super::viewer::{Inside, Signed};
+use crate::domain::application::Application;
+use crate::domain::{AppId, EndpointId, Time};
+use crate::store::endpoint_lines::LineFilter;
+use crate::store::{Order, PageRequest};
+
+/// How many are on a page.
+const LINES: usize = 50;
+/// How many of an application's endpoints its own page shows.
+const ENDPOINTS: usize = 10;
+
+struct Row {
+    href: String,
+    name: Line,
+    id: Id,
+    uid: Option<Line>,
+    endpoints: String,
+    created: When,
+}
+
+#[derive(Template)]
+#[template(path = "applications.html")]
+struct ApplicationsPage {
+    frame: Frame,
+    /// What is looked for; empty: everything.
+    wanted: Typed,
+    rows: Vec<Row>,
+    next: Option<String>,
+    /// The search ended because it had looked at enough.
+    stopped: bool,
+    paged: bool,
+}
+
+/// `GET /applications?q=&after=`: `q` is what an id, uid or name begins with.
+pub async fn list(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), signed.tenant(), &state.store);
+    let after: Option<AppId> = query.get("after").and_then(|id| id.parse().ok());
+    let wanted = query.get("q").map(str::trim).filter(|text| !text.is_empty());
+    let page = PageRequest { after, ..PageRequest::first(LINES, Order::Descending) };
+    let (data, more, stopped) = match wanted {
+        None => {
+            let page = store.applications(&tenant, &page).await?;
+            (page.data, page.more, None)
+        }
+        Some(text) => {
+            let page = store.applications_like(&tenant, text, &page).await?;
+            (page.data, page.more, page.stopped)
+        }
+    };
+    let ids: Vec<AppId> = data.iter().map(|app| app.id).collect();
+    let endpoints = store.endpoints_in(&tenant, &ids).await?;
+    let last = stopped.or(ids.last().copied()).filter(|_| more);
+    let page = ApplicationsPage {
+        frame: Frame::of(&signed, Here::Applications).noting(query.get("notice")),
+        wanted: Typed::new(wanted.unwrap_or_default()),
+        rows: data.iter().map(|app| Row::new(app, endpoints.get(&app.id).copied().unwrap_or(0), now)).collect(),
+        next: last.map(|id| {
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("q", wanted.unwrap_or_default())
+                .append_pair("after", &id.to_string())
+                .finish();
+            format!("/applications?{query}")
+        }),
+        stopped: stopped.is_some(),
+        paged: after.is_some(),
+    };
+    answer(StatusCode::OK, &page)
+}
+
+impl Row {
+    fn new(app: &Application, endpoints: i64, now: Time) -> Row {
+        Row {
+            href: Place::of_application(app.id).home().to_owned(),
+            name: Line::new(&app.name),
+            id: Id::new(app.id),
+            uid: app.uid.as_ref().map(|uid| Line::new(uid.as_str())),
+            endpoints: count(endpoints),
+            created: When::new(app.created_at, now),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "application.html")]
+struct ApplicationPage {
+    frame: Frame,
+    place: Place,
+    name: Line,
+    id: Id,
+    uid: Option<Line>,
+    created: When,
+    throttle: Option<u16>,
+    contact: Option<Line>,
+    metadata: Vec<(Line, Line)>,
+    delivered: String,
+    failed: String,
+    rows: Vec<EndpointRow>,
+    /// There are more endpoints than are shown.
+    more: bool,
+    /// Of endpoints: their application is not named in each row.
+    across: bool,
+}
+
+/// `GET /applications/{app}`.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), inside.tenant(), &state.store);
+    let app = &inside.app;
+    let filter = LineFilter { app: Some(app.id), ..LineFilter::default() };
+    let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
+    let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
+    let counts = store.attempt_counts(&tenant, app.id, None, now.minus(DAY), now).await?;
+    let page = ApplicationPage {
+        frame: Frame::of(&inside, Here::Applications).noting(query.get("notice")),
+        place: inside.place.clone(),
+        name: Line::new(&app.name),
+        id: Id::new(app.id),
+        uid: app.uid.as_ref().map(|uid| Line::new(uid.as_str())),
+        created: When::new(app.created_at, now),
+        throttle: app.throttle_rate,
+        contact: app.contact_email.as_deref().map(Line::new),
+        metadata: app.metadata.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect(),
+        delivered: count(counts.delivered),
+        failed: count(counts.failed),
+        rows: endpoints::rows(store, &tenant, &inside.place, &lines.data, now).await?,
+        more: lines.more,
+        across: false,
+    };
+    answer(StatusCode::OK, &page)
+}

@@ -1,0 +1,276 @@
+//! One endpoint: how it does, what was tried there lately, how its receiver verifies, and how it is set.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use super::DashboardState;
+use super::catalog;
+use super::chart::Chart;
+use super::endpoint_acts::named;
+use super::endpoint_fields::in_words;
+use super::endpoints::MOST;
+use super::error::PageError;
+use super::form::{Choice, Field, Form};
+use super::frame::{Frame, Here, answer};
+use super::parts::{Address, Badge, Id, When};
+use super::rates;
+use super::show::{self, Line, Query, count_up_to};
+use super::snippets::{self, Snippet};
+use super::viewer::Inside;
+use crate::domain::attempt::Attempt;
+use crate::domain::endpoint::{DisabledReason, Endpoint, sensitive_header};
+use crate::domain::portal::Capability;
+use crate::domain::secret::SignatureType;
+use crate::domain::{Invalid, Time};
+use crate::store::attempts::AttemptFilter;
+use crate::store::counts::{Range, Scope};
+use crate::store::endpoint_lines::{EndpointLine, LastFailure};
+use crate::store::rollups::total;
+use crate::store::{Order, PageRequest, Store};
+
+/// How many of the newest attempts are shown.
+const ATTEMPTS: usize = 10;
+
+/// One of the newest attempts.
+struct Row {
+    badge: Badge,
+    number: i32,
+    href: String,
+    message: Id,
+    answer: Line,
+    took: String,
+    when: When,
+}
+
+/// What failed last.
+struct Failure {
+    when: When,
+    href: String,
+    what: Line,
+}
+
+/// What may be done here, by whoever looks.
+struct May {
+    edit: bool,
+    test: bool,
+    see_secret: bool,
+    rotate: bool,
+}
+
+/// How it is set, in words.
+struct Setting {
+    name: &'static str,
+    values: Vec<Line>,
+}
+
+/// A language of the snippets.
+struct Tab {
+    name: &'static str,
+    href: String,
+    on: bool,
+}
+
+#[derive(Template)]
+#[template(path = "endpoint.html")]
+struct EndpointPage {
+    frame: Frame,
+    path: String,
+    badge: Badge,
+    address: Address,
+    description: Line,
+    id: Id,
+    uid: Option<Line>,
+    created: When,
+    disabled: bool,
+    /// Why it is disabled or failing, and since when.
+    why: Option<(&'static str, Option<When>)>,
+    rate: Option<String>,
+    counts: String,
+    latency: Option<(String, String, String)>,
+    waiting: String,
+    failure: Option<Failure>,
+    chart: Option<Chart>,
+    attempts: Vec<Row>,
+    may: May,
+    test: Form,
+    public_key: bool,
+    tabs: Vec<Tab>,
+    snippet: &'static Snippet,
+    settings: Vec<Setting>,
+}
+
+/// `GET {place}/endpoints/{endpoint}?snippet=`.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    let endpoint = named(&state.store, &request, &inside).await?;
+    page_with(&state, &inside, &request, &endpoint, None).await
+}
+
+/// The page; with the event type of a test that was refused, and why.
+///
+/// # Errors
+/// The endpoint is gone, or the store is away.
+pub async fn page_with(
+    state: &DashboardState,
+    inside: &Inside,
+    request: &HttpRequest,
+    endpoint: &Endpoint,
+    refused: Option<(&str, &[Invalid])>,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, tenant, store) = (Query::of(request), state.clock.now(), inside.tenant(), &state.store);
+    let (app, id) = (inside.app.id, endpoint.id);
+    let line = store.endpoint_line(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
+    let buckets = store.buckets(&tenant, Scope::Endpoint(id), Range::Day, now).await?;
+    let counts = total(&buckets);
+    let list = format!("{}?endpoint={id}&", inside.place.page("deliveries"));
+    let waiting = store.backlogs(&tenant, &[id], MOST).await?.get(&id).copied().unwrap_or(0);
+    let filter = AttemptFilter { endpoint: Some(id), ..AttemptFilter::default() };
+    let newest = store.attempts(&tenant, app, &filter, &PageRequest::first(ATTEMPTS, Order::Descending)).await?;
+    let path = inside.place.endpoint(id);
+    let snippet = snippets::of(query.get("snippet"));
+    let within = |share| rates::within(&counts, share).unwrap_or_default();
+    let page = EndpointPage {
+        frame: Frame::of(inside, Here::Endpoints).noting(query.get("notice")),
+        badge: Badge::of_health(line.health()),
+        address: Address::new(&line.endpoint.spec.url),
+        description: Line::new(&line.endpoint.spec.description),
+        id: Id::new(id),
+        uid: line.endpoint.spec.uid.as_ref().map(|uid| Line::new(uid.as_str())),
+        created: When::new(line.endpoint.created_at, now),
+        disabled: line.endpoint.spec.disabled,
+        why: why(&line, now),
+        rate: rates::rate(&counts),
+        counts: rates::in_words(&counts),
+        latency: (counts.attempts() > 0).then(|| (within(0.5), within(0.95), within(0.99))),
+        waiting: count_up_to(waiting, MOST),
+        failure: store.last_failure(&tenant, app, id).await?.map(|failure| Failure::new(&failure, inside, now)),
+        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, Range::Day, &list)),
+        attempts: newest.data.iter().map(|attempt| Row::new(attempt, inside, now)).collect(),
+        may: May {
+            edit: inside.can(Capability::ManageEndpoint),
+            test: inside.can(Capability::CreateAttempts),
+            see_secret: inside.can_any(Capability::SEE_SECRET),
+            rotate: inside.can_any(Capability::ROTATE_SECRET),
+        },
+        test: test_form(store, inside, refused).await?,
+        public_key: line.endpoint.spec.signature_type == SignatureType::Ed25519,
+        tabs: snippets::ALL.iter().map(|one| Tab::new(one, &path, snippet)).collect(),
+        snippet,
+        settings: settings(store, inside, &line.endpoint).await?,
+        path,
+    };
+    let status = if refused.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    answer(status, &page)
+}
+
+async fn test_form(store: &Store, inside: &Inside, refused: Option<(&str, &[Invalid])>) -> Result<Form, PageError> {
+    let (chosen, wrong) = refused.unwrap_or_default();
+    let types = catalog::choices(store, inside).await?;
+    let with_schema = types.iter().filter(|one| one.spec.newest_schema().is_some());
+    let choices: Vec<Choice> =
+        with_schema.map(|one| Choice::new(&one.spec.name, &one.spec.name, one.spec.name == chosen)).collect();
+    if choices.is_empty() {
+        return Ok(Form::new(Vec::new()).blame(wrong));
+    }
+    Ok(Form::new(vec![Field::select("eventType", "Event type", choices)]).blame(wrong))
+}
+
+fn why(line: &EndpointLine, now: Time) -> Option<(&'static str, Option<When>)> {
+    let when = |at: Option<Time>| at.map(|at| When::new(at, now));
+    if line.endpoint.spec.disabled {
+        let why = match line.endpoint.disabled_reason {
+            Some(DisabledReason::Gone) => "Disabled, because it answered 410 Gone: its receiver wants nothing any more",
+            Some(DisabledReason::Failing) => "Disabled, because it had done nothing but fail for too long",
+            Some(DisabledReason::Manual) | None => "Disabled by hand",
+        };
+        return Some((why, when(line.disabled_at)));
+    }
+    line.failing_since.map(|since| ("It has done nothing but fail", when(Some(since))))
+}
+
+impl Failure {
+    fn new(failure: &LastFailure, inside: &Inside, now: Time) -> Failure {
+        let status = failure.status.and_then(|status| u16::try_from(status).ok());
+        Failure {
+            when: When::new(failure.at, now),
+            href: inside.place.message(failure.message_id),
+            what: status.map_or_else(|| Line::cut(&failure.detail, 120), |status| Line::new(&show::status(status))),
+        }
+    }
+}
+
+impl Row {
+    fn new(attempt: &Attempt, inside: &Inside, now: Time) -> Row {
+        let outcome = &attempt.outcome;
+        Row {
+            badge: match (outcome.delivered(), attempt.next_at) {
+                (true, _) => Badge::Delivered,
+                (false, Some(_)) => Badge::Failed,
+                (false, None) => Badge::Dead,
+            },
+            number: attempt.number,
+            href: inside.place.message(attempt.message_id),
+            message: Id::new(attempt.message_id),
+            answer: match outcome.status {
+                Some(status) => Line::new(&show::status(status)),
+                None => Line::cut(&outcome.detail, 120),
+            },
+            took: show::took(outcome.duration),
+            when: When::new(attempt.at, now),
+        }
+    }
+}
+
+impl Tab {
+    fn new(snippet: &'static Snippet, path: &str, on: &Snippet) -> Tab {
+        Tab { name: snippet.name, href: format!("{path}?snippet={}#verify", snippet.word), on: snippet.word == on.word }
+    }
+}
+
+async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<Vec<Setting>, PageError> {
+    let spec = &endpoint.spec;
+    let list = |list: Option<&Vec<String>>| match list {
+        None => vec![Line::new("all")],
+        Some(list) => list.iter().map(|one| Line::new(one)).collect(),
+    };
+    let one = |text: String| vec![Line::new(&text)];
+    let as_set = || vec![Line::new("as this Sendoff is set")];
+    let mut event_types = spec.event_types.clone();
+    if let (Some(names), Some(_)) = (&mut event_types, inside.flags()) {
+        let mut seen = Vec::new();
+        for name in std::mem::take(names) {
+            if catalog::find(store, inside, &name).await?.is_some() {
+                seen.push(name);
+            }
+        }
+        *names = seen;
+    }
+    let header = |(name, value): (&String, &String)| {
+        Line::new(&if sensitive_header(name) { format!("{name}: (not shown)") } else { format!("{name}: {value}") })
+    };
+    let mut settings = vec![
+        Setting { name: "Event types", values: list(event_types.as_ref()) },
+        Setting { name: "Channels", values: list(spec.channels.as_ref()) },
+        Setting {
+            name: "Limit",
+            values: one(spec.throttle_rate.map_or("none".into(), |rate| format!("{rate} a second"))),
+        },
+        Setting {
+            name: "Timeout",
+            values: spec.timeout.map_or_else(as_set, |span| one(format!("{} s", span.as_secs()))),
+        },
+        Setting {
+            name: "Retries",
+            values: spec.retry_schedule.as_ref().map_or_else(as_set, |schedule| one(in_words(schedule))),
+        },
+        Setting { name: "Signed by", values: one(spec.signature_type.word().to_owned()) },
+    ];
+    if !spec.headers.is_empty() {
+        settings.push(Setting { name: "Headers", values: spec.headers.iter().map(header).collect() });
+    }
+    Ok(settings)
+}

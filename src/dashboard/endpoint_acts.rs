@@ -1,0 +1,291 @@
+//! What can be done with endpoints: make, change, disable, enable and delete them.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::DashboardState;
+use super::catalog;
+use super::endpoint_fields::{form, read};
+use super::error::PageError;
+use super::form::{ConfirmPage, Form, FormPage};
+use super::frame::{Frame, Here, answer};
+use super::notice::Notice;
+use super::posted::{Posted, done};
+use super::refused::{Refused, refused};
+use super::show::{Line, count_up_to};
+use super::viewer::{Inside, part};
+use crate::domain::Invalid;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::portal::Capability;
+use crate::domain::secret::Secret;
+use crate::store::endpoints::Updated;
+use crate::store::{EndpointRef, Store};
+
+/// How often a change is worked out anew because the endpoint has changed meanwhile.
+const TRIES: usize = 8;
+
+/// The endpoint that the path names.
+///
+/// # Errors
+/// The application has none of this name.
+pub async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<Endpoint, PageError> {
+    let named = EndpointRef::parse(part(request, "endpoint")?).map_err(|_| PageError::NotFound)?;
+    store.endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
+}
+
+async fn names(store: &Store, inside: &Inside) -> Result<Vec<String>, PageError> {
+    let choices = catalog::choices(store, inside).await?;
+    Ok(choices.into_iter().map(|event_type| event_type.spec.name).collect())
+}
+
+fn new_page(inside: &Inside, form: Form) -> FormPage {
+    FormPage {
+        frame: Frame::of(inside, Here::Endpoints),
+        title: Line::new("New endpoint"),
+        lead: "A URL of yours that events are sent to.",
+        about: Line::default(),
+        action: inside.place.page("endpoints/new"),
+        form,
+        starts: Vec::new(),
+        button: "Create the endpoint",
+        back: inside.place.page("endpoints"),
+    }
+}
+
+fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
+    let path = inside.place.endpoint(endpoint.id);
+    FormPage {
+        frame: Frame::of(inside, Here::Endpoints),
+        title: Line::new("Edit"),
+        lead: "",
+        about: Line::new(&endpoint.spec.url),
+        action: format!("{path}/edit"),
+        form,
+        starts: Vec::new(),
+        button: "Save",
+        back: path,
+    }
+}
+
+/// `GET {place}/endpoints/new`.
+pub async fn new(state: web::Data<DashboardState>, inside: Inside) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    let names = names(&state.store, &inside).await?;
+    new_page(&inside, form(&EndpointSpec::default(), &names, true)).answer()
+}
+
+/// `POST {place}/endpoints/new`.
+pub async fn create(
+    state: web::Data<DashboardState>,
+    inside: Inside,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    match make(&state, &inside, &posted).await {
+        Ok(endpoint) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Created)),
+        Err(wrong) => {
+            let (wrong, names) = (wrong?, names(&state.store, &inside).await?);
+            new_page(&inside, form(&EndpointSpec::default(), &names, true).typed(&posted).blame(&wrong)).answer()
+        }
+    }
+}
+
+async fn make(state: &DashboardState, inside: &Inside, posted: &Posted) -> Result<Endpoint, Refused> {
+    let (spec, secret) = checked(state, inside, posted, &EndpointSpec::default(), true).await?;
+    let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
+    let (store, now) = (inside.store(&state.store), state.clock.now());
+    let made = store.create_endpoint(&inside.tenant(), inside.app.id, spec, &secret, now).await;
+    made.map_err(|error| refused(error, "uid"))
+}
+
+/// What was typed as a spec, with everything looked at that is looked at before something is saved.
+async fn checked(
+    state: &DashboardState,
+    inside: &Inside,
+    posted: &Posted,
+    before: &EndpointSpec,
+    new: bool,
+) -> Result<(EndpointSpec, Option<Secret>), Refused> {
+    let mut hidden = Vec::new();
+    if inside.flags().is_some() {
+        for name in before.event_types.iter().flatten() {
+            let seen = catalog::find(&state.store, inside, name).await.map_err(|error| Err(error.into()))?;
+            hidden.extend(seen.is_none().then(|| name.clone()));
+        }
+    }
+    let mut wrong = Vec::new();
+    let made = read(posted, before, &hidden, new).map_err(|all| wrong = all).ok();
+    let url = posted.get("url").trim();
+    // One that was saved before is not looked up again: each attempt checks it anyhow.
+    if !url.is_empty() && url != before.url {
+        wrong.extend(state.egress.vet_text(url).await.err());
+    }
+    if let (Some((spec, _)), Some(_)) = (&made, inside.flags()) {
+        for name in spec.event_types.iter().flatten().filter(|name| !hidden.contains(name)) {
+            // What is not offered to a customer is as if it were not there.
+            let seen = catalog::find(&state.store, inside, name).await.map_err(|error| Err(error.into()))?;
+            let reason = format!("these event types are not in the catalog: {name}");
+            wrong.extend(seen.is_none().then(|| Invalid::new("eventTypes", reason)));
+        }
+    }
+    match made.filter(|_| wrong.is_empty()) {
+        Some(made) => Ok(made),
+        None => Err(Ok(wrong)),
+    }
+}
+
+/// `GET {place}/endpoints/{endpoint}/edit`.
+pub async fn edit(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &inside).await?;
+    edit_page(&inside, &endpoint, edit_form(&state.store, &inside, &endpoint).await?).answer()
+}
+
+/// The form of what there is; a customer sees of its event types what is offered to them.
+async fn edit_form(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<Form, PageError> {
+    let names = names(store, inside).await?;
+    let mut spec = endpoint.spec.clone();
+    if let (Some(types), Some(_)) = (&mut spec.event_types, inside.flags()) {
+        let mut seen = Vec::new();
+        for name in std::mem::take(types) {
+            if catalog::find(store, inside, &name).await?.is_some() {
+                seen.push(name);
+            }
+        }
+        *types = seen;
+    }
+    Ok(form(&spec, &names, false))
+}
+
+/// `POST {place}/endpoints/{endpoint}/edit`.
+pub async fn change(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &inside).await?;
+    let path = inside.place.endpoint(endpoint.id);
+    match save(&state, &inside, &posted, endpoint.clone()).await {
+        Ok(()) => Ok(done(&path, Notice::Changed)),
+        Err(wrong) => {
+            let (wrong, form) = (wrong?, edit_form(&state.store, &inside, &endpoint).await?);
+            edit_page(&inside, &endpoint, form.typed(&posted).blame(&wrong)).answer()
+        }
+    }
+}
+
+async fn save(state: &DashboardState, inside: &Inside, posted: &Posted, mut before: Endpoint) -> Result<(), Refused> {
+    let (store, tenant, now) = (inside.store(&state.store), inside.tenant(), state.clock.now());
+    for _ in 0..TRIES {
+        let (spec, _) = checked(state, inside, posted, &before.spec, false).await?;
+        let updated = store.update_endpoint(&tenant, &before, spec, now).await;
+        match updated.map_err(|error| refused(error, "uid"))? {
+            Updated::Done(_) => return Ok(()),
+            Updated::Gone => return Err(Err(PageError::NotFound)),
+            Updated::Stale => before = again(&store, inside, &before).await.map_err(Err)?,
+        }
+    }
+    Err(Err(PageError::BadRequest("The endpoint is being changed by others all the time.")))
+}
+
+async fn again(store: &Store, inside: &Inside, before: &Endpoint) -> Result<Endpoint, PageError> {
+    store.endpoint(&inside.tenant(), before.app_id, &before.id.into()).await?.ok_or(PageError::NotFound)
+}
+
+/// `POST {place}/endpoints/{endpoint}/disable`.
+pub async fn disable(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+    _posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    turn(&state, &request, &inside, true).await
+}
+
+/// `POST {place}/endpoints/{endpoint}/enable`.
+pub async fn enable(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+    _posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    turn(&state, &request, &inside, false).await
+}
+
+async fn turn(
+    state: &DashboardState,
+    request: &HttpRequest,
+    inside: &Inside,
+    disabled: bool,
+) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    let (store, now) = (inside.store(&state.store), state.clock.now());
+    let mut before = named(&store, request, inside).await?;
+    for _ in 0..TRIES {
+        let spec = EndpointSpec { disabled, ..before.spec.clone() };
+        match store.update_endpoint(&inside.tenant(), &before, spec, now).await? {
+            Updated::Done(_) => {
+                let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
+                return Ok(done(&inside.place.endpoint(before.id), notice));
+            }
+            Updated::Gone => return Err(PageError::NotFound),
+            Updated::Stale => before = again(&store, inside, &before).await?,
+        }
+    }
+    Err(PageError::BadRequest("The endpoint is being changed by others all the time."))
+}
+
+/// `GET {place}/endpoints/{endpoint}/delete`.
+pub async fn ask(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    let endpoint = named(&state.store, &request, &inside).await?;
+    let path = inside.place.endpoint(endpoint.id);
+    let waiting = waiting(&state.store, &inside, &endpoint).await?;
+    let page = ConfirmPage {
+        frame: Frame::of(&inside, Here::Endpoints),
+        title: "Delete this endpoint?",
+        about: Line::new(&endpoint.spec.url),
+        consequences: vec![
+            format!("{waiting} pending for it are not sent any more."),
+            "Its secret is gone: what was sent can't be verified with a new one.".to_owned(),
+            "The messages themselves, and what other endpoints get, stay.".to_owned(),
+            "It can't be undone. To pause it, disable it.".to_owned(),
+        ],
+        action: format!("{path}/delete"),
+        button: format!("Delete it with {waiting} pending"),
+        back: path,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+async fn waiting(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<String, PageError> {
+    let most = super::endpoints::MOST;
+    let waiting = store.backlogs(&inside.tenant(), &[endpoint.id], most).await?;
+    Ok(count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), most))
+}
+
+/// `POST {place}/endpoints/{endpoint}/delete`.
+pub async fn delete(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+    _posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    inside.need(Capability::ManageEndpoint)?;
+    let (store, now) = (inside.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &inside).await?;
+    match store.delete_endpoint(&inside.tenant(), inside.app.id, endpoint.id, now).await? {
+        true => Ok(done(&inside.place.page("endpoints"), Notice::Deleted)),
+        false => Err(PageError::NotFound),
+    }
+}

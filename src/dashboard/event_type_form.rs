@@ -1,0 +1,196 @@
+//! Writing the catalog: making, changing and archiving event types.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Map, Value};
+
+use super::DashboardState;
+use super::error::PageError;
+use super::form::{ConfirmPage, Field, Form, FormPage, lines};
+use super::frame::{Frame, Here, answer};
+use super::notice::Notice;
+use super::place::Place;
+use super::posted::{Posted, done};
+use super::refused::refused;
+use super::show::Line;
+use super::viewer::{Signed, part};
+use crate::domain::Invalid;
+use crate::domain::event_type::{EventType, EventTypeSpec};
+use crate::store::Store;
+
+fn form(spec: &EventTypeSpec, new: bool) -> Form {
+    let schemas = spec.schemas.as_ref().and_then(|schemas| serde_json::to_string_pretty(schemas).ok());
+    let mut fields = vec![
+        Field::area("description", "Description", &spec.description, 3).help("What has happened when it is sent."),
+        Field::text("groupName", "Group", spec.group_name.as_deref().unwrap_or_default())
+            .help("Event types of a group belong together, such as invoice."),
+        Field::code("schemas", "JSON Schema", &schemas.unwrap_or_default(), 14).help(
+            "An object with a JSON Schema for each version: {\"1\": {…}}. Its examples are what test events are made of. \
+             Empty: none.",
+        ),
+        Field::lines("featureFlags", "Feature flags", &spec.feature_flags)
+            .help("One on a line: offered only to customers who have all of them."),
+        Field::tick("deprecated", "Deprecated", spec.deprecated).help("Still offered, but shown as one to leave."),
+    ];
+    if new {
+        let name = Field::text("name", "Name", &spec.name).required();
+        fields.insert(
+            0,
+            name.help("Such as invoice.paid: letters, digits, '-', '_' and '.'. It can't be changed later."),
+        );
+    } else {
+        let help = "No longer offered; what is sent under it is still delivered.";
+        fields.push(Field::tick("archived", "Archived", spec.archived).help(help));
+    }
+    Form::new(fields)
+}
+
+fn read(posted: &Posted, before: EventTypeSpec) -> Result<EventTypeSpec, Vec<Invalid>> {
+    let mut wrong = Vec::new();
+    let new = before.name.is_empty();
+    let mut spec = before;
+    if new {
+        spec.name = posted.get("name").trim().to_owned();
+    } else {
+        spec.archived = posted.has("archived");
+    }
+    spec.description = posted.get("description").trim().to_owned();
+    spec.group_name = posted.given("groupName").map(str::to_owned);
+    spec.feature_flags = lines(posted.get("featureFlags"));
+    spec.deprecated = posted.has("deprecated");
+    match posted.given("schemas").map(serde_json::from_str::<Map<String, Value>>).transpose() {
+        Ok(schemas) => spec.schemas = schemas,
+        Err(error) => {
+            wrong.push(Invalid::new(
+                "schemas",
+                format!("must be an object with a JSON Schema for each version: {error}"),
+            ));
+        }
+    }
+    wrong.extend(spec.check().err().into_iter().flatten());
+    if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
+}
+
+fn new_page(signed: &Signed, form: Form) -> FormPage {
+    FormPage {
+        frame: Frame::of(signed, Here::EventTypes),
+        title: Line::new("New event type"),
+        lead: "A name for something that happens, and what is sent of it.",
+        about: Line::default(),
+        action: "/event-types/new".to_owned(),
+        form,
+        starts: Vec::new(),
+        button: "Create the event type",
+        back: "/event-types".to_owned(),
+    }
+}
+
+fn edit_page(signed: &Signed, name: &str, form: Form) -> FormPage {
+    let path = Place::all().event_type(name);
+    FormPage {
+        frame: Frame::of(signed, Here::EventTypes),
+        title: Line::new("Edit"),
+        lead: "",
+        about: Line::new(name),
+        action: format!("{path}/edit"),
+        form,
+        starts: Vec::new(),
+        button: "Save",
+        back: path,
+    }
+}
+
+async fn named(store: &Store, request: &HttpRequest, signed: &Signed) -> Result<EventType, PageError> {
+    store.event_type(&signed.tenant(), part(request, "name")?).await?.ok_or(PageError::NotFound)
+}
+
+/// `GET /event-types/new`.
+pub async fn new(signed: Signed) -> Result<HttpResponse, PageError> {
+    new_page(&signed, form(&EventTypeSpec::default(), true)).answer()
+}
+
+/// `POST /event-types/new`.
+pub async fn create(
+    state: web::Data<DashboardState>,
+    signed: Signed,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    let (store, now) = (signed.store(&state.store), state.clock.now());
+    let made = match read(&posted, EventTypeSpec::default()) {
+        Ok(spec) => store.create_event_type(&signed.tenant(), spec, now).await.map_err(|error| refused(error, "name")),
+        Err(wrong) => Err(Ok(wrong)),
+    };
+    match made {
+        Ok(made) => Ok(done(&Place::all().event_type(&made.spec.name), Notice::Created)),
+        Err(wrong) => new_page(&signed, form(&EventTypeSpec::default(), true).typed(&posted).blame(&wrong?)).answer(),
+    }
+}
+
+/// `GET /event-types/{name}/edit`.
+pub async fn edit(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+) -> Result<HttpResponse, PageError> {
+    let found = named(&state.store, &request, &signed).await?;
+    edit_page(&signed, &found.spec.name, form(&found.spec, false)).answer()
+}
+
+/// `POST /event-types/{name}/edit`.
+pub async fn change(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    let (store, now) = (signed.store(&state.store), state.clock.now());
+    let found = named(&store, &request, &signed).await?;
+    match read(&posted, found.spec.clone()) {
+        Ok(spec) => {
+            store.put_event_type(&signed.tenant(), spec, now).await?;
+            Ok(done(&Place::all().event_type(&found.spec.name), Notice::Changed))
+        }
+        Err(wrong) => {
+            edit_page(&signed, &found.spec.name, form(&found.spec, false).typed(&posted).blame(&wrong)).answer()
+        }
+    }
+}
+
+/// `GET /event-types/{name}/archive`.
+pub async fn ask(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+) -> Result<HttpResponse, PageError> {
+    let found = named(&state.store, &request, &signed).await?;
+    let path = Place::all().event_type(&found.spec.name);
+    let page = ConfirmPage {
+        frame: Frame::of(&signed, Here::EventTypes),
+        title: "Archive this event type?",
+        about: Line::new(&found.spec.name),
+        consequences: vec![
+            "Customers are not offered it any more.".to_owned(),
+            "Endpoints that have chosen it keep it, and what is sent under it is still delivered.".to_owned(),
+            "It comes back when you take the mark away.".to_owned(),
+        ],
+        action: format!("{path}/archive"),
+        button: "Archive it".to_owned(),
+        back: path,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+/// `POST /event-types/{name}/archive`.
+pub async fn archive(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+    _posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    let (store, now) = (signed.store(&state.store), state.clock.now());
+    let name = part(&request, "name")?;
+    match store.delete_event_type(&signed.tenant(), name, false, now).await? {
+        true => Ok(done("/event-types", Notice::Archived)),
+        false => Err(PageError::NotFound),
+    }
+}

@@ -1,0 +1,434 @@
+//! Applications, endpoints and event types: lists, pages and forms, for operators and for customers.
+
+use reqwest::{Method, StatusCode};
+use sendoff::domain::EndpointId;
+use sendoff::domain::application::Application;
+use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::portal::Capability;
+use sendoff::store::{AppRef, Order, PageRequest, Store};
+
+use crate::house::{Browser, House, MINUTE, Try, both, field, location, retry};
+
+const URL: &str = "http://127.0.0.1:9/hook";
+
+async fn read(house: &House, endpoint: &Endpoint) -> Option<Endpoint> {
+    house.store.endpoint(&house.tenant(), endpoint.app_id, &endpoint.id.into()).await.unwrap()
+}
+
+/// The acts of the audit log, the newest first.
+async fn acts(house: &House) -> Vec<(String, String, String)> {
+    let page = PageRequest::first(50, Order::Descending);
+    let log = house.store.audit_log(&house.tenant(), &page).await.unwrap();
+    log.data.into_iter().map(|entry| (entry.actor.who, entry.act, entry.thing)).collect()
+}
+
+async fn event_type(house: &House, name: &str, flags: &[&str], schema: Option<serde_json::Value>) {
+    let schemas = schema.map(|schema| [("1".to_owned(), schema)].into_iter().collect());
+    let feature_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let spec = EventTypeSpec { name: name.into(), feature_flags, schemas, ..EventTypeSpec::default() };
+    house.store.put_event_type(&house.tenant(), spec, house.now).await.unwrap();
+}
+
+/// The form again: 422, and each of these fields with a reason beside it and a link to it above.
+async fn refused(browser: &Browser<'_>, page: &str, path: &str, form: &[(&str, &str)], fields: &[&str]) -> String {
+    let response = browser.submit(page, path, form).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+    let html = response.text().await.unwrap();
+    crate::html::check(&html, path);
+    for field in fields {
+        assert!(html.contains(&format!("id=\"{field}-wrong\"")), "{field}: {html}");
+        assert!(
+            html.contains(&format!("href=\"#f-{field}\"")) && html.contains(&format!("id=\"f-{field}\"")),
+            "{field}"
+        );
+    }
+    assert_eq!(html.matches("class=\"reason\" id=\"").count(), fields.len(), "only these: {html}");
+    html
+}
+
+#[tokio::test]
+async fn an_application_is_made_changed_found_and_deleted() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        assert!(browser.page("/applications").await.contains("No application yet"));
+        let new = "/applications/new";
+        let typed = [("name", ""), ("uid", "a b"), ("throttleRate", "0"), ("contactEmail", "x"), ("metadata", "plan")];
+        let wrong = ["name", "uid", "throttleRate", "contactEmail", "metadata"];
+        let html = refused(&browser, new, new, &typed, &wrong).await;
+        assert!(
+            html.contains("value=\"a b\"") && html.contains("aria-invalid=\"true\""),
+            "what was typed is kept: {html}"
+        );
+        let typed = [("name", "Zürich & Söhne"), ("uid", "zs"), ("throttleRate", "50"), ("metadata", "plan=pro")];
+        let response = browser.submit(new, new, &typed).await;
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        let place = location(&response).split('?').next().unwrap().to_owned();
+        assert!(browser.page(&place).await.contains("Zürich &#38; Söhne"));
+        refused(&browser, new, new, &[("name", "x"), ("uid", "zs")], &["uid"]).await;
+
+        house.app("Acme").await;
+        for (text, found) in [("zürich", true), ("ZS", true), (&place["/applications/".len()..], true), ("öhne", false)]
+        {
+            let page = browser.page(&format!("/applications?q={text}")).await;
+            assert_eq!(page.contains("Zürich"), found, "{text}: {page}");
+            assert!(!page.contains(">Acme<"));
+        }
+        let edit = format!("{place}/edit");
+        assert!(browser.page(&edit).await.contains("plan=pro"));
+        let response = browser.submit(&edit, &edit, &[("name", "Zett")]).await;
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        let named = AppRef::parse(&place["/applications/".len()..]).unwrap();
+        let app = house.store.application(&house.tenant(), &named).await.unwrap().unwrap();
+        assert_eq!((app.name.as_str(), app.uid.as_ref(), app.throttle_rate), ("Zett", None, None));
+
+        house.endpoint(&app, URL).await;
+        let delete = format!("{place}/delete");
+        assert!(browser.page(&delete).await.contains("Delete it and its 1 endpoint"));
+        assert_eq!(browser.submit(&delete, &delete, &[]).await.status(), StatusCode::SEE_OTHER);
+        assert_eq!(browser.get(&place).await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_is_made_changed_paused_and_deleted_by_operators_and_customers_alike() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        event_type(&house, "invoice.paid", &[], None).await;
+        event_type(&house, "invoice.beta", &["beta"], None).await;
+        for portal in [false, true] {
+            let browser = if portal { house.visit(&acme, None, &[]).await } else { house.sign_in().await };
+            let place = if portal { "/portal".to_owned() } else { format!("/applications/{}", acme.id) };
+            makes_and_changes(&house, &browser, &place, &acme, portal).await;
+        }
+    }
+}
+
+async fn makes_and_changes(house: &House, browser: &Browser<'_>, place: &str, acme: &Application, portal: bool) {
+    let new = format!("{place}/endpoints/new");
+    let typed = [
+        ("url", "http://10.0.0.1/"),
+        ("uid", "?"),
+        ("eventTypes", "invoice.paid"),
+        ("channels", "no spaces"),
+        ("throttleRate", "70000"),
+        ("requestTimeoutSeconds", "31"),
+        ("retrySchedule", "5s, soon"),
+        ("headers", "webhook-id: x"),
+        ("extraSignatures", "other"),
+        ("signatureType", "ed25519"),
+        ("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ];
+    let wrong = [
+        "url",
+        "uid",
+        "channels",
+        "throttleRate",
+        "requestTimeoutSeconds",
+        "retrySchedule",
+        "headers",
+        "extraSignatures",
+        "secret",
+    ];
+    let html = refused(browser, &new, &new, &typed, &wrong).await;
+    assert!(html.contains("5s, soon") && html.contains("value=\"invoice.paid\" checked"), "{html}");
+    assert_eq!(html.contains("invoice.beta"), !portal, "what is behind a flag is not shown to a customer without it");
+    if portal {
+        let form = [("url", URL), ("eventTypes", "invoice.beta")];
+        refused(browser, &new, &new, &form, &["eventTypes"]).await;
+    }
+
+    let typed = [
+        ("url", URL),
+        ("description", "the main one"),
+        ("eventTypes", "invoice.paid"),
+        ("channels", "a\r\nb\r\n"),
+        ("retrySchedule", "5s, 5m"),
+        ("headers", "authorization: Bearer s3cret\r\nx-team: ops"),
+        ("secret", ""),
+    ];
+    let response = browser.submit(&new, &new, &typed).await;
+    assert_eq!(response.status(), StatusCode::SEE_OTHER, "{}", response.text().await.unwrap());
+    let path = location(&response).split('?').next().unwrap().to_owned();
+    let id: EndpointId = path.rsplit('/').next().unwrap().parse().unwrap();
+    let made = house.store.endpoint(&house.tenant(), acme.id, &id.into()).await.unwrap().unwrap();
+    assert_eq!(made.spec.event_types.as_deref(), Some(&["invoice.paid".to_owned()][..]));
+    assert_eq!(made.spec.channels.as_deref(), Some(&["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(made.spec.headers.len(), 2);
+    let page = browser.page(&path).await;
+    assert!(page.contains("the main one") && page.contains("5s, 5m") && !page.contains("s3cret"), "{page}");
+
+    let edit = format!("{path}/edit");
+    let form = browser.page(&edit).await;
+    assert!(form.contains("authorization: ••••••••") && form.contains("x-team: ops") && !form.contains("s3cret"));
+    let typed = [("url", URL), ("description", "changed"), ("headers", "authorization:"), ("throttleRate", "9")];
+    assert_eq!(browser.submit(&edit, &edit, &typed).await.status(), StatusCode::SEE_OTHER);
+    let changed = read(house, &made).await.unwrap().spec;
+    assert_eq!((changed.description.as_str(), changed.throttle_rate), ("changed", Some(9)));
+    assert_eq!((changed.event_types, changed.retry_schedule), (None, None));
+    assert_eq!(changed.headers.get("authorization").map(String::as_str), Some("Bearer s3cret"), "kept");
+
+    for (act, disabled) in [("disable", true), ("enable", false)] {
+        assert_eq!(browser.submit(&path, &format!("{path}/{act}"), &[]).await.status(), StatusCode::SEE_OTHER);
+        assert_eq!(read(house, &made).await.unwrap().spec.disabled, disabled);
+        assert_eq!(browser.page(&path).await.contains("Disabled by hand"), disabled);
+    }
+    let delete = format!("{path}/delete");
+    assert!(browser.page(&delete).await.contains("Delete it with 0 pending"));
+    assert_eq!(browser.submit(&delete, &delete, &[]).await.status(), StatusCode::SEE_OTHER);
+    assert!(read(house, &made).await.is_none());
+}
+
+#[tokio::test]
+async fn lists_say_how_endpoints_do() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        assert!(browser.page("/endpoints").await.contains("No endpoint yet"));
+        let (acme, other) = (house.app("Acme").await, house.app("Other").await);
+        let failing = house.endpoint(&acme, "https://failing.example/A").await;
+        let fine = house.endpoint(&other, "https://fine.example/").await;
+        let off = EndpointSpec { url: "https://off.example/".into(), disabled: true, ..EndpointSpec::default() };
+        house.endpoint_with(&acme, off).await;
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 3)).await;
+        let due = house.now.plus(MINUTE);
+        house.tries(&message, &failing, [Try::answered(house.ago(MINUTE * 2), 503, "", retry(due, 1))]).await;
+        let message = house.message(&other, "a.b", "{}", house.ago(MINUTE * 3)).await;
+        house.tries(&message, &fine, [Try::delivered(house.ago(MINUTE), 40)]).await;
+        house.message(&other, "a.b", "{}", house.ago(MINUTE)).await;
+
+        let all = browser.page("/endpoints").await;
+        for text in ["failing.example", "fine.example", "off.example", "100 %", "0.0 %", "≤ 50 ms", "by hand", "Acme"]
+        {
+            assert!(all.contains(text), "{text}: {all}");
+        }
+        for (query, there) in [
+            ("status=failing", [true, false, false]),
+            ("status=enabled", [false, true, false]),
+            ("status=disabled", [false, false, true]),
+            ("q=FINE.example", [false, true, false]),
+            ("q=example/a", [true, false, false]),
+            ("app=nobody", [false, false, false]),
+            (&format!("app={}", acme.id), [true, false, true]),
+        ] {
+            let page = browser.page(&format!("/endpoints?{query}")).await;
+            let found = ["failing.example", "fine.example", "off.example"].map(|host| page.contains(host));
+            assert_eq!(found, there, "{query}");
+        }
+        let page = browser.page(&format!("/applications/{}/endpoints/{}", acme.id, failing.id)).await;
+        assert!(page.contains("503 Service Unavailable") && page.contains("nothing but fail"), "{page}");
+        assert!(page.contains("<strong>Waiting</strong> 1<"), "{page}");
+        let page = browser.page(&format!("/applications/{}", acme.id)).await;
+        assert!(page.contains("0 delivered, 1 failed") && page.contains("off.example"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_by_a_button_and_that_is_noted() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, URL).await;
+        let secret = async || {
+            let secret = house.store.endpoint_secret(&house.tenant(), acme.id, endpoint.id).await.unwrap();
+            secret.unwrap().shown()
+        };
+        let before = secret().await;
+        for (portal, who) in [(false, "a login link"), (true, "ada")] {
+            let browser = if portal { house.visit(&acme, None, &[]).await } else { house.sign_in().await };
+            let place = if portal { "/portal".to_owned() } else { format!("/applications/{}", acme.id) };
+            let path = format!("{place}/endpoints/{}", endpoint.id);
+            let page = browser.page(&path).await;
+            assert!(!page.contains(&before) && page.contains("whsec_…"), "only a placeholder");
+            assert_eq!(browser.get(&format!("{path}/secret")).await.0, StatusCode::METHOD_NOT_ALLOWED);
+            let noted = acts(&house).await.len();
+            let response = browser.post(&format!("{path}/secret"), &[("csrf", "wrong".into())]).await;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN);
+            assert_eq!(acts(&house).await.len(), noted);
+            let response = browser.submit(&path, &format!("{path}/secret"), &[]).await;
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            assert!(response.text().await.unwrap().contains(&before));
+            let wanted = (who.to_owned(), "secret revealed".to_owned(), endpoint.id.to_string());
+            assert_eq!(acts(&house).await[0], wanted);
+        }
+
+        let browser = house.sign_in().await;
+        let rotate = format!("/applications/{}/endpoints/{}/rotate", acme.id, endpoint.id);
+        let form = [("key", "whsk_x"), ("gracePeriod", "8d")];
+        refused(&browser, &rotate, &rotate, &form, &["key", "gracePeriod"]).await;
+        assert_eq!(secret().await, before);
+        assert_eq!(browser.submit(&rotate, &rotate, &[("gracePeriod", "1h")]).await.status(), StatusCode::SEE_OTHER);
+        assert_ne!(secret().await, before);
+        let own = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        assert_eq!(browser.submit(&rotate, &rotate, &[("key", own)]).await.status(), StatusCode::SEE_OTHER);
+        assert_eq!(secret().await, own);
+    }
+}
+
+#[tokio::test]
+async fn a_visit_does_what_its_capabilities_say_and_reaches_nothing_else() {
+    for house in both().await {
+        let (acme, other) = (house.app("Acme").await, house.app("Other").await);
+        let (own, foreign) = (house.endpoint(&acme, URL).await, house.endpoint(&other, URL).await);
+        event_type(&house, "a.b", &[], Some(serde_json::json!({"examples": [{"n": 1}]}))).await;
+        let looker = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+        let path = format!("/portal/endpoints/{}", own.id);
+        let page = looker.page(&path).await;
+        for act in ["edit", "disable", "delete", "secret", "rotate", "test"] {
+            assert!(!page.contains(&format!("{path}/{act}\"")), "{act} is offered: {page}");
+        }
+        assert!(!looker.page("/portal/endpoints").await.contains("endpoints/new"));
+        let csrf = field(&page, "csrf");
+        for act in ["edit", "disable", "enable", "delete", "secret", "rotate", "test"] {
+            let form = [("csrf", csrf.clone()), ("eventType", "a.b".into()), ("url", URL.into())];
+            let response = looker.post(&format!("{path}/{act}"), &form).await;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "{act}");
+        }
+        let form = [("csrf", csrf.clone()), ("url", URL.into())];
+        assert_eq!(looker.post("/portal/endpoints/new", &form).await.status(), StatusCode::FORBIDDEN);
+        for path in
+            ["endpoints/new".to_owned(), format!("endpoints/{}/edit", own.id), format!("endpoints/{}/rotate", own.id)]
+        {
+            assert_eq!(looker.get(&format!("/portal/{path}")).await.0, StatusCode::FORBIDDEN, "{path}");
+        }
+        assert!(acts(&house).await.is_empty());
+
+        let viewer = house.visit(&acme, Some(&[Capability::ViewBase, Capability::ViewEndpointSecret]), &[]).await;
+        let csrf = [("csrf", field(&viewer.page(&path).await, "csrf"))];
+        assert_eq!(viewer.post(&format!("{path}/secret"), &csrf).await.status(), StatusCode::OK);
+        assert_eq!(viewer.post(&format!("{path}/rotate"), &csrf).await.status(), StatusCode::FORBIDDEN);
+
+        let customer = house.visit(&acme, None, &[]).await;
+        let csrf = [("csrf", field(&customer.page(&path).await, "csrf"))];
+        let theirs = format!("/portal/endpoints/{}", foreign.id);
+        assert_eq!(customer.get(&theirs).await.0, StatusCode::NOT_FOUND);
+        for act in ["edit", "disable", "delete", "secret", "rotate", "test"] {
+            let response = customer.post(&format!("{theirs}/{act}"), &csrf).await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{act}");
+        }
+        assert_eq!(read(&house, &foreign).await, Some(foreign.clone()));
+        for path in ["/portal/edit", "/portal/delete", "/portal/send"] {
+            assert_eq!(customer.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+        for path in ["/applications", "/endpoints", "/event-types", "/event-types/new"] {
+            let (status, _) = customer.get(path).await;
+            assert_eq!(status, StatusCode::SEE_OTHER, "{path}: a visit is no session");
+        }
+        // An operator does not reach an endpoint through another application either.
+        let operator = house.sign_in().await;
+        let crossed = format!("/applications/{}/endpoints/{}", acme.id, foreign.id);
+        assert_eq!(operator.get(&crossed).await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn the_catalog_is_written_by_operators_and_read_by_customers() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        assert!(browser.page("/event-types").await.contains("The catalog is empty"));
+        let new = "/event-types/new";
+        let form = [("name", "a b"), ("groupName", "?"), ("featureFlags", "x y"), ("schemas", "{\"1\":\n oops}")];
+        let html = refused(&browser, new, new, &form, &["name", "groupName", "featureFlags", "schemas"]).await;
+        assert!(html.contains("line 2 column 2"), "{html}");
+        let schemas = r#"{"1": {"type": "object", "examples": [{"amount": 4200}]}}"#;
+        let form = [("name", "invoice.paid"), ("description", "Paid <in full>"), ("schemas", schemas)];
+        let response = browser.submit(new, new, &form).await;
+        assert_eq!(location(&response), "/event-types/invoice.paid?notice=created");
+        refused(&browser, new, new, &form, &["name"]).await;
+        let page = browser.page("/event-types/invoice.paid").await;
+        assert!(
+            page.contains("Paid &#60;in full&#62;") && page.matches("4200").count() == 2,
+            "schema and example: {page}"
+        );
+        event_type(&house, "beta", &["beta"], None).await;
+
+        let acme = house.app("Acme").await;
+        for (flags, sees) in [(&[][..], false), (&["beta"][..], true)] {
+            let customer = house.visit(&acme, None, flags).await;
+            let page = customer.page("/portal/event-types").await;
+            assert!(page.contains("invoice.paid") && !page.contains("/edit"));
+            assert_eq!(page.contains("/portal/event-types/beta"), sees);
+            assert_eq!(customer.get("/portal/event-types/beta").await.0 == StatusCode::OK, sees);
+        }
+        let customer = house.visit(&acme, None, &[]).await;
+        let archive = "/event-types/invoice.paid/archive";
+        assert_eq!(browser.submit(archive, archive, &[]).await.status(), StatusCode::SEE_OTHER);
+        assert_eq!(customer.get("/portal/event-types/invoice.paid").await.0, StatusCode::NOT_FOUND);
+        assert!(!browser.page("/event-types").await.contains("invoice.paid"));
+        assert!(browser.page("/event-types?archived=1").await.contains("invoice.paid"));
+        let edit = "/event-types/invoice.paid/edit";
+        assert!(browser.page(edit).await.contains("&#34;amount&#34;"));
+        let response = browser.submit(edit, edit, &[("description", "again"), ("deprecated", "on")]).await;
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        let found = house.store.event_type(&house.tenant(), "invoice.paid").await.unwrap().unwrap().spec;
+        assert_eq!((found.archived, found.deprecated, found.schemas), (false, true, None));
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_sent_by_hand_and_a_test_event_to_one_endpoint() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        let acme = house.app("Acme").await;
+        let (one, two) = (house.endpoint(&acme, URL).await, house.endpoint(&acme, URL).await);
+        event_type(&house, "a.b", &[], Some(serde_json::json!({"examples": [{"n": 1}]}))).await;
+        let send = format!("/applications/{}/send", acme.id);
+        let page = browser.page(&format!("{send}?type=a.b")).await;
+        assert!(page.contains("value=\"a.b\"") && page.contains("&#34;n&#34;: 1"), "{page}");
+        let form = [("eventType", "no good"), ("payload", "{\n  oops"), ("channels", "a b"), ("eventId", "?")];
+        let html = refused(&browser, &send, &send, &form, &["eventType", "payload", "channels", "eventId"]).await;
+        assert!(html.contains("line 2 column 3") && html.contains("  oops</textarea>"), "{html}");
+        let form = [("eventType", "a.b"), ("payload", "{\"x\": 1.0}"), ("eventId", "e1")];
+        let response = browser.submit(&send, &send, &form).await;
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        let page = browser.page(location(&response)).await;
+        assert!(page.contains("2 deliveries") && page.contains("{&#34;x&#34;: 1.0}"), "{page}");
+        refused(&browser, &send, &send, &form, &["eventId"]).await;
+        assert_eq!(acts(&house).await[0].1, "message sent by hand");
+
+        let path = format!("/applications/{}/endpoints/{}", acme.id, one.id);
+        let test = format!("{path}/test");
+        refused(&browser, &path, &test, &[("eventType", "c.d")], &["eventType"]).await;
+        let response = browser.submit(&path, &test, &[("eventType", "a.b")]).await;
+        let page = browser.page(location(&response)).await;
+        assert!(
+            page.contains("1 delivery") && page.contains(&one.id.to_string()) && !page.contains(&two.id.to_string())
+        );
+        assert_eq!(acts(&house).await[0].1, "test event sent");
+        browser.submit(&path, &format!("{path}/disable"), &[]).await;
+        let response = browser.submit(&path, &test, &[("eventType", "a.b")]).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_things_need_a_session() {
+    for house in both().await {
+        for path in
+            ["/applications", "/applications/new", "/endpoints", "/event-types", "/applications/a/endpoints/b/edit"]
+        {
+            let response = house.request(Method::GET, path).send().await.unwrap();
+            assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_lists_go_on_where_they_ended() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        let acme = house.app("Acme").await;
+        let fill = async |store: &Store| {
+            for n in 0..51 {
+                let spec = EndpointSpec { url: format!("http://127.0.0.1:9/n{n:02}"), ..EndpointSpec::default() };
+                house.endpoint_with(&acme, spec).await;
+            }
+            store.endpoints_in(&house.tenant(), &[acme.id]).await.unwrap()[&acme.id]
+        };
+        assert_eq!(fill(&house.store).await, 51);
+        let first = browser.page("/endpoints?q=/n").await;
+        assert!(first.contains("/n50") && !first.contains("/n00"), "the newest first");
+        let next = first.split("href=\"").find(|rest| rest.contains(">Next page<")).unwrap();
+        let next = next.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
+        let second = browser.page(&next).await;
+        assert!(second.contains("/n00") && !second.contains("/n01"), "{second}");
+    }
+}
