@@ -24,6 +24,7 @@ use crate::api::auth::Tokens;
 use crate::api::callers::Callers;
 use crate::config::{Config, Fault};
 use crate::dashboard::Feeds;
+use crate::dashboard::passwords::Passwords;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions};
 use crate::store::{Location, Store, StoreError, StoreOptions};
@@ -196,6 +197,7 @@ impl App {
             public_url: public_url.clone(),
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
+            passwords: Passwords::default(),
             draining: draining.clone(),
             metrics: metrics()?,
         };

@@ -9,7 +9,7 @@ pub mod values;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::domain::address::AddressPolicy;
@@ -162,6 +162,7 @@ impl Config {
                 self.store.retention
             ));
         }
+        warnings.extend(self.http.exposed().filter(|_| self.role.serves()));
         warnings
     }
 }
@@ -245,6 +246,32 @@ impl HttpConfig {
         })
     }
 
+    /// What is unwise about where the dashboard can be reached.
+    fn exposed(&self) -> Option<String> {
+        let near = |url: &Url| match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        let listen = self.listen;
+        match &self.public_url {
+            Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
+                "SENDOFF_PUBLIC_URL ({url}) is plain http: passwords, session cookies and API keys can be read on the way. Put TLS in \
+                 front and name the https address"
+            )),
+            None if listen.ip().is_unspecified() => Some(format!(
+                "SENDOFF_LISTEN is {listen} and SENDOFF_PUBLIC_URL is not set: the dashboard answers as localhost and 127.0.0.1 alone. \
+                 Set SENDOFF_PUBLIC_URL to the address that people use, https by choice"
+            )),
+            None if !listen.ip().is_loopback() => Some(format!(
+                "SENDOFF_LISTEN is {listen}, over plain http: passwords, session cookies and API keys can be read on the way. Put TLS in \
+                 front and set SENDOFF_PUBLIC_URL to its address"
+            )),
+            _ => None,
+        }
+    }
+
     /// What people type to get here, now that `bound` is listened on. Who listens everywhere is found on loopback.
     ///
     /// # Errors
@@ -304,5 +331,33 @@ impl LogConfig {
             _ => Err("is neither".to_owned()),
         })?;
         Ok(LogConfig { filter: settings.read("log", values::log_filter)?, format })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_lets_passwords_go_in_the_clear_hears_of_it() {
+        for (listen, public, said) in [
+            ("127.0.0.1:8071", None, None),
+            ("[::1]:8071", None, None),
+            ("0.0.0.0:8071", None, Some("SENDOFF_PUBLIC_URL is not set")),
+            ("[::]:8071", None, Some("SENDOFF_PUBLIC_URL is not set")),
+            ("10.0.0.7:8071", None, Some("over plain http")),
+            ("0.0.0.0:8071", Some("http://hooks.example.com"), Some("is plain http")),
+            ("127.0.0.1:8071", Some("http://hooks.example.com"), Some("is plain http")),
+            ("0.0.0.0:8071", Some("http://localhost:8071"), None),
+            ("0.0.0.0:8071", Some("https://hooks.example.com"), None),
+        ] {
+            let public_url = public.map(|url| url.parse().unwrap());
+            let warning = HttpConfig { listen: listen.parse().unwrap(), public_url }.exposed();
+            let as_wanted = match (said, &warning) {
+                (Some(said), Some(warning)) => warning.contains(said),
+                (said, warning) => said.is_none() && warning.is_none(),
+            };
+            assert!(as_wanted, "{listen} {public:?}: {warning:?}");
+        }
     }
 }

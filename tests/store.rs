@@ -16,6 +16,8 @@ mod accept;
 mod api_keys;
 #[path = "store/applications.rs"]
 mod applications;
+#[path = "store/audit.rs"]
+mod audit;
 #[path = "store/away.rs"]
 mod away;
 #[path = "store/background.rs"]
@@ -48,6 +50,8 @@ mod once;
 mod opening;
 #[path = "store/operational.rs"]
 mod operational;
+#[path = "store/operators.rs"]
+mod operators;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/reading.rs"]

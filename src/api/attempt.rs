@@ -289,7 +289,7 @@ pub(super) async fn delete_content(call: Call) -> Answer {
     call.for_the_organization()?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?).await? {
+    match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?, call.now).await? {
         true => nothing(),
         false => Err(ApiError::not_found("attempt")),
     }

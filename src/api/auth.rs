@@ -209,6 +209,11 @@ impl Tokens {
 }
 
 impl Grant {
+    /// For whom it is: the token's `sub`.
+    pub fn subject(&self) -> String {
+        self.tenant.only.map_or_else(|| self.tenant.org.to_string(), |app| app.to_string())
+    }
+
     /// Whether it counts at the time `now`.
     ///
     /// # Errors

@@ -28,7 +28,9 @@ use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 pub(super) struct Call {
     pub tenant: Tenant,
     pub now: Time,
+    /// On behalf of the caller.
     store: Store,
+    plain: Store,
     pub caller: Arc<Caller>,
     state: Data<ApiState>,
     request: HttpRequest,
@@ -79,8 +81,8 @@ impl Call {
             let path = request.match_pattern().unwrap_or_default();
             caller.rights.check(Right::needed(request.method(), &path))?;
         }
-        let store = state.store.clone();
-        Ok(Call { tenant: caller.tenant.clone(), now, caller, store, state, request })
+        let plain = state.store.by(caller.actor.clone());
+        Ok(Call { tenant: caller.tenant.clone(), now, caller, store: plain.clone(), plain, state, request })
     }
 
     pub fn callers(&self) -> &Callers {
@@ -91,13 +93,14 @@ impl Call {
         &self.state.public_url
     }
 
+    /// The store on behalf of the caller: what they change is in the audit log.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
     /// The store for what is only on the way to what the call asks for: not bound to its key, as [`Call::store`] may be.
     pub fn plain_store(&self) -> &Store {
-        &self.state.store
+        &self.plain
     }
 
     /// The same call, on the store that acts for it once.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::auth::{Grant, TokenError, Tokens};
 use super::errors::ApiError;
 use super::rights::Rights;
+use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::key::{self, ApiKey};
 use crate::domain::{KeyId, Time};
 use crate::store::keys::TokenHash;
@@ -40,6 +41,8 @@ pub(super) struct Caller {
     /// An application's: event types behind other flags are not shown to it.
     pub flags: Vec<String>,
     pub shown: Shown,
+    /// How the audit log names them.
+    pub actor: Arc<Actor>,
 }
 
 /// What was shown.
@@ -128,12 +131,14 @@ impl Good {
                 rights: grant.rights.clone(),
                 flags: grant.flags.clone(),
                 shown: Shown::Token { hash, expires: grant.expires },
+                actor: Arc::new(Actor::new(ActorKind::Token, grant.subject())),
             },
             Good::Key(key) => Caller {
                 tenant: Tenant::org(key.org.clone()),
                 rights: Rights::Key(key.scopes),
                 flags: Vec::new(),
                 shown: Shown::Key(key.id),
+                actor: Arc::new(Actor::new(ActorKind::Key, key.called())),
             },
         }
     }

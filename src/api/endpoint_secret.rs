@@ -11,9 +11,11 @@ use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas;
+use crate::domain::audit::act;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::{GRACE, GRACE_LIMIT, Secret};
 use crate::domain::{Invalid, Time};
+use crate::store::audit::Deed;
 
 /// What the receiver verifies with.
 #[derive(Serialize, ToSchema)]
@@ -52,7 +54,12 @@ pub(super) async fn read(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
-    out(&secret.ok_or_else(|| ApiError::not_found("endpoint"))?)
+    let secret = secret.ok_or_else(|| ApiError::not_found("endpoint"))?;
+    // Noted first: what cannot be noted is not shown.
+    let thing = endpoint.id.to_string();
+    let revealed = Deed::of(&app.org, act::SECRET_REVEALED, &thing).within(app.id);
+    call.store().note_look(revealed, call.now).await?;
+    out(&secret)
 }
 
 /// Rotate an endpoint's secret

@@ -110,7 +110,7 @@ async fn give(call: &Call, body: &Body) -> Answer {
     let token = tokens.mint_visit(&app.org, app.id, &options, call.now).map_err(|error| ApiError::internal(&error))?;
     let code = key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };
-    call.store().add_portal_link(&key::hash(&code), &link).await?;
+    call.store().add_portal_link(&key::hash(&code), &link, call.now).await?;
     let mut url = call.public_url().clone();
     url.set_path(&format!("/portal/enter/{}", *code));
     let mut answer = json(StatusCode::OK, &AccessOut { token, url: url.into() })?;

@@ -18,6 +18,7 @@ use crate::api::callers::Callers;
 use crate::api::probes::{self, Probes};
 use crate::api::{self, ApiState};
 use crate::config::Role;
+use crate::dashboard::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, Feeds};
 use crate::domain::time::Clock;
 use crate::egress::Egress;
@@ -43,6 +44,7 @@ pub(super) struct Served {
     pub public_url: Url,
     pub dashboard_secret: [u8; 32],
     pub feeds: Feeds,
+    pub passwords: Passwords,
     pub draining: Arc<AtomicBool>,
     pub metrics: Render,
 }
@@ -86,7 +88,8 @@ pub(super) fn server(served: Served, listener: TcpListener, drain: Duration) -> 
 
 /// Everything that answers, most exact paths first: the dashboard has the root.
 fn mount(config: &mut ServiceConfig, served: Served) {
-    let Served { role, store, egress, callers, public_url, dashboard_secret, feeds, draining, metrics } = served;
+    let Served { role, store, egress, callers, public_url, dashboard_secret, feeds, passwords, draining, metrics } =
+        served;
     config.app_data(Data::new(Probes { store: store.clone(), draining, metrics })).configure(probes::routes);
     if !role.serves() {
         return;
@@ -107,6 +110,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             public_url,
             secret: dashboard_secret,
             feeds,
+            passwords,
         }))
         .configure(dashboard::routes);
 }

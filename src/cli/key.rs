@@ -6,6 +6,7 @@ use super::{CliError, complain, say};
 use crate::api::callers::LIFE;
 use crate::app;
 use crate::config::{Config, values};
+use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
 use crate::domain::time::Clock;
 use crate::domain::{KeyId, OrgId, Time};
@@ -68,7 +69,9 @@ fn expiry(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(config: Config, command: Command) -> Result<(), CliError> {
-    let store = app::visit(&config).await?.store;
+    let who = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let actor = Actor::new(ActorKind::Command, who.unwrap_or_else(|| "somebody".to_owned()));
+    let store = app::visit(&config).await?.store.by(actor);
     match command {
         Command::Create(options) => create(&store, options, Clock.now()).await,
         Command::List(options) => list(&store, &Tenant::org(options.org), Clock.now()).await,

@@ -27,7 +27,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 17] = [
+static ASSETS: [Asset; 18] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
@@ -44,6 +44,7 @@ static ASSETS: [Asset; 17] = [
     asset!("lists.css", "text/css; charset=utf-8"),
     asset!("overview.css", "text/css; charset=utf-8"),
     asset!("outbox.css", "text/css; charset=utf-8"),
+    asset!("people.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];
 

@@ -83,7 +83,7 @@ impl BulkPage {
 /// What the paths of a viewer's pages begin with.
 pub(super) fn base(viewer: &Viewer) -> &'static str {
     match viewer.who {
-        Who::Operator => "",
+        Who::Operator(_) => "",
         Who::Customer(_) => "/portal",
     }
 }
@@ -204,7 +204,8 @@ pub async fn begin(
         }
     };
     let by = match &viewer.who {
-        Who::Operator => "an operator",
+        Who::Operator(Some(operator)) => &operator.name,
+        Who::Operator(None) => "an operator",
         Who::Customer(_) => "the customer",
     };
     let spec = choice.spec(by, total(&posted));

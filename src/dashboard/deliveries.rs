@@ -103,7 +103,7 @@ async fn list(
     } else {
         (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
     };
-    let resend_all = status == Some(DeliveryStatus::Dead) && matches!(viewer.who, Who::Operator) && !rows.is_empty();
+    let resend_all = status == Some(DeliveryStatus::Dead) && matches!(viewer.who, Who::Operator(_)) && !rows.is_empty();
     let app = inside.map(|inside| inside.app.id.to_string());
     let more: Vec<(&str, &str)> = app.iter().map(|app| ("app", app.as_str())).collect();
     let page = DeliveriesPage {

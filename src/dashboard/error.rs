@@ -81,7 +81,7 @@ impl PageError {
             PageError::NotAllowed => (
                 "This is not for you to do",
                 "Your access to these pages does not include it. Nothing was done.",
-                "Ask the people who gave you the link for access that does.",
+                "Ask the people who gave you the link or the account for access that does.",
             ),
             PageError::WrongMethod => {
                 ("Not this way", "This address is for a button of a page.", "Open the page and press the button there.")

@@ -373,7 +373,7 @@ async fn event_types(store: &Store, viewer: &Viewer) -> Result<Vec<Choice>, Page
     let tenant = Tenant::org(viewer.org.clone());
     let all = store.event_types(&tenant, false, &PageRequest::first(PROPOSED, Order::Ascending)).await?;
     let shown = |one: &EventType| match &viewer.who {
-        Who::Operator => true,
+        Who::Operator(_) => true,
         Who::Customer(visit) => one.spec.feature_flags.iter().all(|flag| visit.options.feature_flags.contains(flag)),
     };
     Ok(all.data.into_iter().filter(shown).map(|one| proposed(one.spec.name, "")).collect())

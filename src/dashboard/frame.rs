@@ -10,9 +10,10 @@ use super::error::PageError;
 use super::notice::{Notice, Said};
 use super::place::Place;
 use super::prefs::{ClockFace, Prefs, Theme};
-use super::viewer::{Viewer, Who};
-use crate::domain::Time;
+use super::show::Line;
+use super::viewer::{ORGS, Viewer, Who};
 use crate::domain::time::Clock;
+use crate::domain::{OrgId, Time};
 
 /// Which entry of the navigation is the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,14 @@ pub struct Seen {
     /// What is named beside the menu: the organization; empty in the portal.
     pub name: String,
     pub customer: bool,
+    /// Who is signed in: an account's name; empty by a link and in the portal.
+    pub who: Line,
+    /// What an operator can switch to, the current one included; empty where there is no other.
+    pub orgs: Vec<String>,
+    /// There may be more than these.
+    pub more_orgs: bool,
+    /// Looks after the accounts.
+    all: bool,
     /// Where the form of preferences goes, and where the button that ends the session.
     pub preferences: &'static str,
     pub leave: &'static str,
@@ -70,6 +79,10 @@ impl Frame {
         let seen = Seen {
             name: if customer { String::new() } else { viewer.org.to_string() },
             customer,
+            who: viewer.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
+            orgs: if viewer.orgs.len() > 1 { viewer.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
+            more_orgs: viewer.sees_all() && viewer.orgs.len() >= ORGS as usize,
+            all: viewer.sees_all(),
             preferences: if customer { "/portal/preferences" } else { "/preferences" },
             leave: if customer { "/portal/leave" } else { "/logout" },
             at: viewer.at.clone(),
@@ -146,13 +159,14 @@ impl Frame {
         if self.seen.as_ref().is_none_or(|seen| seen.customer) {
             return Vec::new();
         }
+        let all = self.seen.as_ref().is_some_and(|seen| seen.all);
         self.listed(&[
             ("Resends", "/resend", Here::Resends),
             ("Outbox", "/outbox", Here::Outbox),
             ("Operational webhooks", "/operational", Here::Operational),
             ("API keys", "/keys", Here::Keys),
             ("Audit log", "/audit", Here::Audit),
-            ("Operators", "/operators", Here::Operators),
+            (if all { "Operators" } else { "Your account" }, "/operators", Here::Operators),
         ])
     }
 

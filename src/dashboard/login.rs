@@ -1,10 +1,14 @@
-//! Signing in and out. An operator opens a **login link** that the command line printed; the page behind it has one button, and only
-//! that button's POST uses the link up: a mail scanner or a preview that fetches the link does no harm.
+//! Signing in and out. Two ways:
+//!
+//! * A **login link** that the command line printed. The page behind it has one button, and only that button's POST uses the link up:
+//!   a mail scanner or a preview that fetches the link does no harm.
+//! * A name and a password, where there are accounts ([`super::operators`]). Whether the name or the password was wrong cannot be told,
+//!   neither from the words nor from the time. How often one may try: [`super::passwords`].
 
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{LOCATION, WWW_AUTHENTICATE};
+use actix_web::http::header::{HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
@@ -15,9 +19,13 @@ use super::error::PageError;
 use super::frame::{Frame, answer};
 use super::posted::Posted;
 use super::session::{self, Cookies, SESSION_HOURS, form_token, set_cookie};
-use super::show::Query;
-use super::viewer::Signed;
+use super::show::{Line, Query, roughly};
+use super::viewer::{LINK, Signed};
+use crate::domain::audit::{Actor, ActorKind, act};
+use crate::domain::operator::{Operator, name_of};
+use crate::domain::password::PasswordHash;
 use crate::domain::{OrgId, Time};
+use crate::store::audit::Deed;
 use crate::store::{Store, StoreError};
 
 /// How long a login link is good.
@@ -49,24 +57,86 @@ enum Door {
     Spent,
 }
 
+/// What became of a name and a password.
+enum Refused {
+    Wrong,
+    /// Not looked at: too many were wrong, and it is so long until the next is.
+    TooMany(Duration),
+}
+
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
     frame: Frame,
     door: Door,
     token: &'a str,
+    /// There are accounts: a name and a password are asked for.
+    accounts: bool,
+    name: Line,
+    /// Why they did not let in who typed them.
+    refused: Option<String>,
 }
 
-fn page(door: Door, csrf: String, token: &str) -> Result<HttpResponse, PageError> {
-    let status = if door == Door::Open { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-    let mut response = answer(status, &LoginPage { frame: Frame::bare().with_token(csrf), door, token })?;
-    if door != Door::Open {
+fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageError> {
+    let mut response = answer(status, page)?;
+    if status == StatusCode::UNAUTHORIZED {
         // A 401 has to say how (RFC 9110, section 11.6.1). Browsers know no such scheme and show the page.
-        response
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, actix_web::http::header::HeaderValue::from_static("Login-Link"));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Login-Link"));
     }
     Ok(response)
+}
+
+/// The page of a link that is good.
+fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
+    let frame = Frame::bare().with_token(csrf);
+    page(
+        StatusCode::OK,
+        &LoginPage { frame, door: Door::Open, token, accounts: false, name: Line::default(), refused: None },
+    )
+}
+
+/// The page that asks for a name and a password, where somebody has some, and says where links come from. Its form is bound to the
+/// browser by a cookie: nobody is signed in by a page of somebody else.
+async fn ask(
+    state: &DashboardState,
+    request: &HttpRequest,
+    door: Door,
+    typed: &str,
+    refused: Option<Refused>,
+) -> Result<HttpResponse, PageError> {
+    let accounts = state.store.any_operators().await?;
+    let (token, fresh) = match request.cookie(Cookies::Door.name(&state.public_url)) {
+        Some(cookie) => (cookie.value().to_owned(), false),
+        None => (session::new_token(), true),
+    };
+    let frame = Frame::bare().with_token(form_token(&state.secret, Cookies::Door.form(), &token));
+    let status = match &refused {
+        Some(Refused::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
+        None if accounts && door == Door::NoLink => StatusCode::OK,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let words = refused.as_ref().map(Refused::words);
+    let made = LoginPage { frame, door, token: "", accounts, name: Line::new(typed), refused: words };
+    let mut response = page(status, &made)?;
+    if accounts && fresh {
+        set_cookie(&mut response, &Cookies::Door.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
+    }
+    if let Some(Refused::TooMany(wait)) = refused {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+    }
+    Ok(response)
+}
+
+impl Refused {
+    fn words(&self) -> String {
+        match self {
+            Refused::Wrong => "The name or the password is wrong.".to_owned(),
+            Refused::TooMany(wait) => format!(
+                "Too many tries: this one was not looked at. The next can be made in {}. A one-time link works at any time.",
+                roughly(*wait + Duration::from_secs(1))
+            ),
+        }
+    }
 }
 
 /// `GET /login`: looks at the link and leaves it as it is.
@@ -77,46 +147,121 @@ pub async fn show(
 ) -> Result<HttpResponse, PageError> {
     let query = Query::of(&request);
     let Some(token) = query.get("token") else {
-        return if signed.is_some() { Ok(go("/")) } else { page(Door::NoLink, String::new(), "") };
+        return if signed.is_some() { Ok(go("/")) } else { ask(&state, &request, Door::NoLink, "", None).await };
     };
     if state.store.login_link_good(&session::hash(token), state.clock.now()).await? {
-        page(Door::Open, form_token(&state.secret, "link", token), token)
+        open(form_token(&state.secret, "link", token), token)
     } else {
-        page(Door::Spent, String::new(), "")
+        ask(&state, &request, Door::Spent, "", None).await
     }
 }
 
-/// What the sign-in form sends.
+/// What a sign-in form sends: a link's token, or a name and a password.
 #[derive(Deserialize)]
 pub struct SignIn {
-    token: String,
     csrf: String,
+    token: Option<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    password: String,
 }
 
-/// `POST /login`: uses the link up and opens a session.
-pub async fn sign_in(state: web::Data<DashboardState>, form: web::Form<SignIn>) -> Result<HttpResponse, PageError> {
-    if !session::same(&form.csrf, &form_token(&state.secret, "link", &form.token)) {
-        return Err(PageError::WrongToken);
-    }
-    let (link, token, now) = (session::hash(&form.token), session::new_token(), state.clock.now());
-    let opened = state.store.redeem_login_link(&link, &session::hash(&token), now, now.plus(SESSION_LIFE)).await?;
+/// `POST /login`: uses the link up, or looks at the password, and opens a session under a token that nobody had before.
+pub async fn sign_in(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    form: web::Form<SignIn>,
+) -> Result<HttpResponse, PageError> {
+    let (session, now) = (session::new_token(), state.clock.now());
+    let opened = match &form.token {
+        Some(token) => {
+            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((Door::Spent, None))
+        }
+        None => {
+            let cookie = request.cookie(Cookies::Door.name(&state.public_url)).ok_or(PageError::WrongToken)?;
+            let expected = form_token(&state.secret, Cookies::Door.form(), cookie.value());
+            if !session::same(&form.csrf, &expected) {
+                return Err(PageError::WrongToken);
+            }
+            by_password(&state, &request, &form, &session, now).await?.map_err(|why| (Door::NoLink, Some(why)))
+        }
+    };
     match opened {
-        Some(org) => {
-            tracing::info!(%org, "an operator signed in");
+        Ok(()) => {
             let mut response = go("/");
-            set_cookie(
-                &mut response,
-                &Cookies::Operator.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64),
-            )?;
+            let cookie = Cookies::Operator.made(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
+            set_cookie(&mut response, &cookie)?;
             Ok(response)
         }
-        None => page(Door::Spent, String::new(), ""),
+        Err((door, refused)) => ask(&state, &request, door, &form.name, refused).await,
     }
+}
+
+async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str, now: Time) -> Result<bool, PageError> {
+    if !session::same(csrf, &form_token(&state.secret, "link", token)) {
+        return Err(PageError::WrongToken);
+    }
+    let store = state.store.by(Actor::new(ActorKind::Link, LINK));
+    let (link, session) = (session::hash(token), session::hash(session));
+    let org = store.redeem_login_link(&link, &session, now, now.plus(SESSION_LIFE)).await?;
+    if let Some(org) = &org {
+        tracing::info!(%org, "an operator signed in by a link");
+    }
+    Ok(org.is_some())
+}
+
+async fn by_password(
+    state: &DashboardState,
+    request: &HttpRequest,
+    form: &SignIn,
+    session: &str,
+    now: Time,
+) -> Result<Result<(), Refused>, PageError> {
+    // A name that can be none is looked at as one that nobody has.
+    let name = name_of(&form.name).unwrap_or_default();
+    let from = request.peer_addr().map(|peer| peer.ip());
+    if let Err(wait) = state.passwords.enter(&name, from, now) {
+        tracing::warn!(?from, "a sign-in was not looked at: too many tries");
+        return Ok(Err(Refused::TooMany(wait)));
+    }
+    let found = state.store.operator_named(&name).await?;
+    let (operator, kept) = match found {
+        Some((operator, kept)) => (Some(operator), kept),
+        None => (None, PasswordHash::nobodys()),
+    };
+    let fits = state.passwords.fit(&form.password, kept.clone()).await;
+    if let Some(operator) = operator.as_ref().filter(|_| fits) {
+        let store = state.store.by(Actor::new(ActorKind::Operator, &operator.name));
+        let until = now.plus(SESSION_LIFE);
+        if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
+            state.passwords.forgive(&name);
+            tracing::info!(operator = operator.name, "an operator signed in");
+            return Ok(Ok(()));
+        }
+    }
+    note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
+    Ok(Err(Refused::Wrong))
+}
+
+/// Notes a sign-in that failed. A name that nobody has is not written down: it may be a password in the wrong field.
+async fn note_failure(
+    store: &Store,
+    operator: Option<&Operator>,
+    from: Option<String>,
+    now: Time,
+) -> Result<(), StoreError> {
+    let org = operator.map_or_else(OrgId::default_org, Operator::home);
+    let who = operator.map_or("an unknown name", |operator| operator.name.as_str());
+    let from = from.map(|from| format!("from {from}")).unwrap_or_default();
+    let store = store.by(Actor::new(ActorKind::Operator, who));
+    tracing::warn!(operator = who, from, "a sign-in failed");
+    store.note_look(Deed::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
 }
 
 /// `POST /logout`: ends the session.
 pub async fn sign_out(state: web::Data<DashboardState>, signed: Signed, _: Posted) -> Result<HttpResponse, PageError> {
-    state.store.end_session(&signed.hash).await?;
+    signed.store(&state.store).end_session(&signed.hash, state.clock.now()).await?;
     let mut response = go("/login");
     set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
     Ok(response)

@@ -4,7 +4,7 @@
 //!
 //! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`applications`],
 //!   [`endpoints`] and [`endpoint`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk), [`work`] (how far that
-//!   has come), [`tail`], [`login`].
+//!   has come), [`tail`], [`login`]; of people: [`keys`], [`operators`], [`audit`], [`organization`].
 //! * A [`Form`](form::Form) – the same controls, and the same reasons beside them, in every form.
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
@@ -21,6 +21,7 @@
 mod application_form;
 mod applications;
 mod assets;
+mod audit;
 mod bulk;
 mod cancel;
 mod catalog;
@@ -43,6 +44,7 @@ mod frame;
 mod gate;
 mod health;
 mod hints;
+mod keys;
 mod list;
 pub mod login;
 mod message;
@@ -50,9 +52,12 @@ mod messages;
 mod moment;
 mod notice;
 mod operational;
+mod operators;
+mod organization;
 mod outbox;
 mod overview;
 mod parts;
+pub mod passwords;
 mod payload;
 mod picker;
 mod place;
@@ -75,6 +80,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{Resource, Route, web};
 use url::Url;
 
+use self::passwords::Passwords;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -93,6 +99,8 @@ pub struct DashboardState {
     pub secret: [u8; 32],
     /// Of the whole process: whoever stops it closes them.
     pub feeds: Feeds,
+    /// Looks at operators' passwords.
+    pub passwords: Passwords,
 }
 
 /// What other parts of the process answer; a path below one of these is never a page, in whatever order things are mounted.
@@ -112,6 +120,15 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .configure(again_and_live)
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))
+        .service(page("/organization", web::post().to(organization::choose)))
+        .service(page("/keys", read().to(keys::list)).route(web::post().to(keys::create)))
+        .service(page("/keys/{key}", read().to(keys::ask)))
+        .service(page("/keys/{key}/revoke", web::post().to(keys::revoke)))
+        .service(page("/audit", read().to(audit::show)))
+        .service(page("/operators", read().to(operators::list)).route(web::post().to(operators::create)))
+        .service(page("/operators/password", web::post().to(operators::change_password)))
+        .service(page("/operators/{operator}", read().to(operators::ask)))
+        .service(page("/operators/{operator}/remove", web::post().to(operators::remove)))
         .service(page("/preferences", web::post().to(prefs::choose)))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
         .service(page("/applications", read().to(applications::list)))

@@ -17,6 +17,11 @@ pub enum Notice {
     Rotated,
     Sent,
     Archived,
+    KeyRevoked,
+    OperatorCreated,
+    OperatorRemoved,
+    PasswordChanged,
+    NoOrganization,
 }
 
 /// How a notice is worded.
@@ -45,6 +50,11 @@ impl Notice {
         Notice::Rotated,
         Notice::Sent,
         Notice::Archived,
+        Notice::KeyRevoked,
+        Notice::OperatorCreated,
+        Notice::OperatorRemoved,
+        Notice::PasswordChanged,
+        Notice::NoOrganization,
     ];
 
     pub fn said(self) -> Said {
@@ -95,6 +105,25 @@ impl Notice {
                 true,
                 "Archived.",
                 "It is no longer offered; what is sent under it is still delivered.",
+            ),
+            Notice::KeyRevoked => said(
+                "key-revoked",
+                true,
+                "Revoked.",
+                "Whoever shows the key is refused, within 3 seconds at the latest.",
+            ),
+            Notice::OperatorCreated => {
+                said("operator-created", true, "The account is there.", "They can sign in with that name and password.")
+            }
+            Notice::OperatorRemoved => said("operator-removed", true, "Removed.", "Their sessions are over."),
+            Notice::PasswordChanged => {
+                said("password-changed", true, "Your password is changed.", "Your other sessions are over.")
+            }
+            Notice::NoOrganization => said(
+                "no-organization",
+                false,
+                "Not switched.",
+                "There is no such organization, or your account does not include it.",
             ),
         }
     }

@@ -69,6 +69,8 @@ pub fn set_cookie(response: &mut HttpResponse, cookie: &Cookie<'_>) -> Result<()
 pub enum Cookies {
     Operator,
     Visit,
+    /// Of somebody who is about to sign in: binds the form to the browser that was shown it.
+    Door,
 }
 
 impl Cookies {
@@ -83,6 +85,7 @@ impl Cookies {
         match self {
             Cookies::Operator => "session",
             Cookies::Visit => "visit",
+            Cookies::Door => "door",
         }
     }
 
@@ -93,6 +96,8 @@ impl Cookies {
             (Cookies::Operator, false) => "sendoff_session",
             (Cookies::Visit, true) => "__Host-sendoff_visit",
             (Cookies::Visit, false) => "sendoff_visit",
+            (Cookies::Door, true) => "__Host-sendoff_door",
+            (Cookies::Door, false) => "sendoff_door",
         }
     }
 

@@ -21,16 +21,24 @@ use super::session::{self, Cookies, form_token};
 use crate::domain::OrgId;
 use crate::domain::application::Application;
 use crate::domain::audit::{Actor, ActorKind};
+use crate::domain::operator::Operator;
 use crate::domain::portal::Capability;
 use crate::store::keys::TokenHash;
 use crate::store::visits::Visit;
 use crate::store::{AppRef, Store, StoreError, Tenant};
+
+/// How the audit log calls somebody who signed in by a link.
+pub const LINK: &str = "a login link";
+/// How many organizations a menu shows.
+pub const ORGS: i64 = 100;
 
 /// Somebody who looks at a page.
 #[derive(Clone)]
 pub struct Viewer {
     pub org: OrgId,
     pub who: Who,
+    /// What an operator may look at besides, as far as a menu can show it. Empty with a form.
+    pub orgs: Vec<OrgId>,
     /// What the session's forms carry.
     pub csrf: String,
     /// The session, as the store knows it.
@@ -43,7 +51,8 @@ pub struct Viewer {
 /// Which kind of somebody.
 #[derive(Clone)]
 pub enum Who {
-    Operator,
+    /// With an account; `None`: by a one-time link, which is made by somebody who has the machine.
+    Operator(Option<Operator>),
     Customer(Visit),
 }
 
@@ -51,7 +60,7 @@ impl Viewer {
     /// What everything on the pages is bound to.
     pub fn tenant(&self) -> Tenant {
         let only = match &self.who {
-            Who::Operator => None,
+            Who::Operator(_) => None,
             Who::Customer(visit) => Some(visit.app_id),
         };
         Tenant { org: self.org.clone(), only }
@@ -64,7 +73,7 @@ impl Viewer {
     pub async fn lasts(&self, state: &DashboardState) -> Result<bool, StoreError> {
         let now = state.clock.now();
         Ok(match &self.who {
-            Who::Operator => state.store.session(&self.hash, now).await?.is_some(),
+            Who::Operator(_) => state.store.session(&self.hash, now).await?.is_some(),
             Who::Customer(_) => state.store.visit(&self.hash, now).await?.is_some(),
         })
     }
@@ -72,7 +81,7 @@ impl Viewer {
     /// Whether they may do this. Operators may do everything.
     pub fn can(&self, capability: Capability) -> bool {
         match &self.who {
-            Who::Operator => true,
+            Who::Operator(_) => true,
             Who::Customer(visit) => visit.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability)),
         }
     }
@@ -101,15 +110,32 @@ impl Viewer {
     /// The feature flags of a customer's visit; `None`: an operator, to whom nothing is hidden.
     pub fn flags(&self) -> Option<&[String]> {
         match &self.who {
-            Who::Operator => None,
+            Who::Operator(_) => None,
             Who::Customer(visit) => Some(&visit.options.feature_flags),
+        }
+    }
+
+    /// Whether they see all organizations, and so look after the accounts.
+    pub fn sees_all(&self) -> bool {
+        match &self.who {
+            Who::Operator(operator) => operator.as_ref().is_none_or(|operator| operator.orgs.is_none()),
+            Who::Customer(_) => false,
+        }
+    }
+
+    /// Their account, if they signed in with one.
+    pub fn account(&self) -> Option<&Operator> {
+        match &self.who {
+            Who::Operator(operator) => operator.as_ref(),
+            Who::Customer(_) => None,
         }
     }
 
     /// The store on behalf of them: what they do is noted.
     pub fn store(&self, store: &Store) -> Store {
         store.by(match &self.who {
-            Who::Operator => Actor::new(ActorKind::Link, "a login link"),
+            Who::Operator(None) => Actor::new(ActorKind::Link, LINK),
+            Who::Operator(Some(operator)) => Actor::new(ActorKind::Operator, &operator.name),
             Who::Customer(visit) => {
                 Actor::new(ActorKind::Customer, visit.options.session_id.as_deref().unwrap_or("a customer"))
             }
@@ -125,15 +151,20 @@ impl Viewer {
         let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
         let (hash, now) = (session::hash(cookie.value()), state.clock.now());
         let (org, who) = match cookies {
-            Cookies::Operator => (state.store.session(&hash, now).await?, Who::Operator),
+            Cookies::Operator | Cookies::Door => match state.store.session(&hash, now).await? {
+                Some(session) => (session.org, Who::Operator(session.operator)),
+                None => return Err(PageError::NotSignedIn),
+            },
             Cookies::Visit => match state.store.visit(&hash, now).await? {
-                Some(visit) => (Some(visit.org.clone()), Who::Customer(visit)),
+                Some(visit) => (visit.org.clone(), Who::Customer(visit)),
                 None => return Err(PageError::NotSignedIn),
             },
         };
+        let orgs = if request.method().is_safe() { organizations(&state.store, &org, &who).await? } else { Vec::new() };
         let viewer = Viewer {
-            org: org.ok_or(PageError::NotSignedIn)?,
+            org,
             who,
+            orgs,
             csrf: form_token(&state.secret, cookies.form(), cookie.value()),
             hash,
             prefs: Prefs::of(&request),
@@ -174,7 +205,7 @@ impl FromRequest for Signed {
         Box::pin(async move {
             let viewer = viewer.await?;
             match viewer.who {
-                Who::Operator => Ok(Signed(viewer)),
+                Who::Operator(_) => Ok(Signed(viewer)),
                 Who::Customer(_) => Err(PageError::NotFound),
             }
         })
@@ -207,7 +238,7 @@ impl FromRequest for Inside {
             let viewer = Viewer::of(request.clone()).await?;
             let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
             let (named, place) = match &viewer.who {
-                Who::Operator => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
+                Who::Operator(_) => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
                 Who::Customer(visit) => (AppRef::Id(visit.app_id), Some(Place::portal())),
             };
             let app = application(&state.store, &viewer.tenant(), &named).await?.ok_or(PageError::NotFound)?;
@@ -215,6 +246,23 @@ impl FromRequest for Inside {
             Ok(Inside { viewer, app, place })
         })
     }
+}
+
+/// What an operator may look at: by name what there is, or what their account says.
+async fn organizations(store: &Store, org: &OrgId, who: &Who) -> Result<Vec<OrgId>, StoreError> {
+    let mut orgs = match who {
+        Who::Customer(_) => return Ok(Vec::new()),
+        Who::Operator(Some(Operator { orgs: Some(orgs), .. })) => orgs.clone(),
+        Who::Operator(_) => {
+            let mut found = store.organizations(ORGS).await?;
+            // Neither needs to have anything in it yet.
+            found.extend([OrgId::default_org(), org.clone()]);
+            found
+        }
+    };
+    orgs.sort_unstable();
+    orgs.dedup();
+    Ok(orgs)
 }
 
 /// A part of the path, by the name that the route gives it. Ids and names need no percent signs: what has some is none.

@@ -1,4 +1,4 @@
-//! The **audit log**: who did what to what. An [`Actor`] is whoever acts; an [`Act`] is one kind of thing that they do.
+//! The **audit log**: who did what to what. An [`Actor`] is whoever acts; an **act** is one kind of thing that they do, by its word.
 
 /// What kind of somebody acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,66 @@ impl ActorKind {
     pub fn from_word(word: &str) -> Option<ActorKind> {
         ActorKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
+}
+
+/// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
+pub const ACTS: [&str; 26] = [
+    act::SIGNED_IN,
+    act::SIGN_IN_FAILED,
+    act::SIGNED_OUT,
+    act::SECRET_REVEALED,
+    act::SECRET_ROTATED,
+    act::DELIVERY_RESENT,
+    "resend begun",
+    "resend canceled",
+    act::MESSAGE_SENT,
+    act::CONTENT_DELETED,
+    act::APPLICATION_CREATED,
+    act::APPLICATION_CHANGED,
+    act::APPLICATION_DELETED,
+    act::ENDPOINT_CREATED,
+    act::ENDPOINT_CHANGED,
+    act::ENDPOINT_ENABLED,
+    act::ENDPOINT_DISABLED,
+    act::ENDPOINT_DELETED,
+    act::EVENT_TYPE_CHANGED,
+    act::EVENT_TYPE_DELETED,
+    act::KEY_CREATED,
+    act::KEY_REVOKED,
+    act::PORTAL_LINK_MADE,
+    act::OPERATOR_CREATED,
+    act::OPERATOR_REMOVED,
+    act::PASSWORD_CHANGED,
+];
+
+/// The acts by name.
+pub mod act {
+    pub const SIGNED_IN: &str = "signed in";
+    pub const SIGN_IN_FAILED: &str = "sign-in failed";
+    pub const SIGNED_OUT: &str = "signed out";
+    pub const SECRET_REVEALED: &str = "secret revealed";
+    pub const SECRET_ROTATED: &str = "secret rotated";
+    pub const DELIVERY_RESENT: &str = "delivery resent";
+    /// By hand, from a page. What programs send is in the list of messages.
+    pub const MESSAGE_SENT: &str = "message sent";
+    pub const CONTENT_DELETED: &str = "content deleted";
+    pub const APPLICATION_CREATED: &str = "application created";
+    pub const APPLICATION_CHANGED: &str = "application changed";
+    pub const APPLICATION_DELETED: &str = "application deleted";
+    pub const ENDPOINT_CREATED: &str = "endpoint created";
+    pub const ENDPOINT_CHANGED: &str = "endpoint changed";
+    pub const ENDPOINT_ENABLED: &str = "endpoint enabled";
+    pub const ENDPOINT_DISABLED: &str = "endpoint disabled";
+    pub const ENDPOINT_DELETED: &str = "endpoint deleted";
+    /// Made, changed or archived: the detail says which.
+    pub const EVENT_TYPE_CHANGED: &str = "event type changed";
+    pub const EVENT_TYPE_DELETED: &str = "event type deleted";
+    pub const KEY_CREATED: &str = "key created";
+    pub const KEY_REVOKED: &str = "key revoked";
+    pub const PORTAL_LINK_MADE: &str = "portal link made";
+    pub const OPERATOR_CREATED: &str = "operator created";
+    pub const OPERATOR_REMOVED: &str = "operator removed";
+    pub const PASSWORD_CHANGED: &str = "password changed";
 }
 
 /// Whoever acts.

@@ -93,6 +93,11 @@ impl ApiKey {
         Ok((key, text))
     }
 
+    /// How people tell it from others: `billing (…3f9a)`.
+    pub fn called(&self) -> String {
+        format!("{} (…{})", self.name, self.hint)
+    }
+
     /// Whether it may be used at the time `now`.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ pub mod invalid;
 pub mod key;
 pub mod message;
 pub mod operational;
+pub mod operator;
+pub mod password;
 pub mod portal;
 pub mod secret;
 pub mod signature;

@@ -21,6 +21,10 @@ const COUNTED: i64 = 1_000_000;
 /// How long background work that has ended can be looked at.
 const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 
+/// How long the audit log is kept: a year and a month, so that a yearly look finds all of it. Apart from the messages' retention: who did
+/// what is asked long after the payloads have gone, and none of them is in it.
+const AUDITED: Duration = Duration::from_secs(400 * 86_400);
+
 /// What the sweep goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
@@ -62,6 +66,9 @@ impl Sweep {
         if round.is_multiple_of(60) {
             store.forget_logins(clock.now()).await?;
             while store.forget_once(clock.now(), FORGET).await? == FORGET as u64 {
+                tokio::task::yield_now().await;
+            }
+            while store.forget_audit(clock.now().minus(AUDITED), FORGET).await? == FORGET as u64 {
                 tokio::task::yield_now().await;
             }
             store.forget_background(clock.now().minus(REMEMBERED)).await?;

@@ -1,8 +1,10 @@
 //! API keys: made, listed, revoked, and looked up by what is shown. Tokens that were logged out. Only hashes are stored.
 
+use super::audit::Deed;
 use super::codec;
 use super::keys::TokenHash;
 use super::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+use crate::domain::audit::act;
 use crate::domain::key::{ApiKey, Scopes};
 use crate::domain::{KeyId, OrgId, Time};
 
@@ -57,6 +59,9 @@ impl Store {
                 .bind(scopes).bind(key.created_at).bind(key.expires_at)
                 .execute(db).await.map(drop)
         })?;
+        let (thing, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
+        let created = Deed::of(&key.org, act::KEY_CREATED, &thing).with(&detail);
+        self.note(&mut tx, created, key.created_at).await?;
         tx.commit().await
     }
 
@@ -86,18 +91,37 @@ impl Store {
         Ok(page.page(keys?))
     }
 
+    /// The organization's key of this id, whether it is still good or not.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn api_key(&self, tenant: &Tenant, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE org = $1 AND id = $2"));
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(id).fetch_optional(db).await)?;
+        row.map(Row::key).transpose()
+    }
+
     /// Ends a key for good; doing it again changes nothing. `false` if the organization has none of this id.
     ///
     /// # Errors
     /// The store is away.
     pub async fn revoke_api_key(&self, tenant: &Tenant, id: KeyId, now: Time) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE api_key SET revoked_at = COALESCE(revoked_at, $3) WHERE org = $1 AND id = $2";
+        let sql = sqlx::AssertSqlSafe(format!(
+            "UPDATE api_key SET revoked_at = $3 WHERE org = $1 AND id = $2 AND revoked_at IS NULL RETURNING {COLUMNS}"
+        ));
         let mut tx = self.begin().await?;
-        let changed = on!(tx, db => {
-            sqlx::query(SQL).bind(&tenant.org).bind(id).bind(now).execute(db).await.map(|done| done.rows_affected())
+        let row: Option<Row> = on!(tx, db => {
+            sqlx::query_as(sql).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
         })?;
+        let Some(key) = row.map(Row::key).transpose()? else {
+            tx.roll_back().await?;
+            return Ok(self.api_key(tenant, id).await?.is_some());
+        };
+        let (thing, detail) = (id.to_string(), key.called());
+        self.note(&mut tx, Deed::of(&tenant.org, act::KEY_REVOKED, &thing).with(&detail), now).await?;
         tx.commit().await?;
-        Ok(changed > 0)
+        Ok(true)
     }
 
     /// Notes when keys were used last; an earlier time than is known already changes nothing.

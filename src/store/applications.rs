@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use super::audit::Deed;
 use super::codec::{self, APPLICATION, ApplicationRow};
 use super::error::is_taken;
 use super::page::SCAN;
 use super::signals::Signal;
 use super::{AppRef, Page, PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, outbox, read};
 use crate::domain::application::{Application, ApplicationSpec};
-use crate::domain::{AppId, Time};
+use crate::domain::audit::act;
+use crate::domain::{AppId, OrgId, Time};
 
 /// What became of something that was put where there may have been something already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,7 @@ impl Store {
         });
         done.map_err(|error| taken(error, &app))?;
         unstick(&mut tx, &app).await?;
+        self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
         tx.commit().await?;
         Ok(app)
     }
@@ -111,9 +114,25 @@ impl Store {
         });
         let changed = done.map_err(|error| taken(error, &app))?;
         unstick(&mut tx, &app).await?;
+        if changed > 0 {
+            self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
+        }
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(id));
         Ok((changed > 0).then_some(app))
+    }
+
+    /// Notes what was done to an application, with its name: the id alone says nothing once it is gone.
+    async fn note_of(
+        &self,
+        tx: &mut Tx,
+        org: &OrgId,
+        act: &'static str,
+        app: AppId,
+        name: &str,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.note(tx, Deed::of(org, act, &app.to_string()).within(app).with(name), now).await
     }
 
     /// Deletes the application with its endpoints; their pending deliveries end as dead. What was sent stays in the store
@@ -127,18 +146,19 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         const APP: &str = "UPDATE application SET deleted_at = $3, uid = NULL, version = version + 1
-             WHERE org = $1 AND id = $2 AND deleted_at IS NULL AND operational = FALSE";
-        let changed = on!(tx, db => {
-            sqlx::query(APP).bind(&tenant.org).bind(id).bind(now).execute(db).await.map(|done| done.rows_affected())
+             WHERE org = $1 AND id = $2 AND deleted_at IS NULL AND operational = FALSE RETURNING name";
+        let name: Option<String> = on!(tx, db => {
+            sqlx::query_scalar(APP).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
         })?;
-        if changed > 0 {
+        if let Some(name) = &name {
             const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, unburied = 1
                  WHERE app_id = $1 AND deleted_at IS NULL";
             on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
+            self.note_of(&mut tx, &tenant.org, act::APPLICATION_DELETED, id, name, now).await?;
         }
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(id));
-        Ok(changed > 0)
+        Ok(name.is_some())
     }
 
     /// The tenant's applications, by id.

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Page, PageRequest, Store, StoreError, Tenant, Tx, codec, on, read};
+use sqlx::QueryBuilder;
+
+use super::page::SCAN;
+use super::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, codec, on, read};
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::{AppId, AuditId, OrgId, Time};
 
@@ -23,6 +26,31 @@ pub struct Deed<'a> {
     pub detail: &'a str,
 }
 
+impl<'a> Deed<'a> {
+    /// Something that was done to a thing of an organization.
+    pub fn of(org: &'a OrgId, act: &'static str, thing: &'a str) -> Deed<'a> {
+        Deed { org, app: None, act, thing, detail: "" }
+    }
+
+    /// Within an application.
+    pub fn within(self, app: AppId) -> Deed<'a> {
+        Deed { app: Some(app), ..self }
+    }
+
+    /// With something else that matters.
+    pub fn with(self, detail: &'a str) -> Deed<'a> {
+        Deed { detail, ..self }
+    }
+}
+
+/// What is looked for in the log; `None`: anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    pub act: Option<String>,
+    /// Exactly so.
+    pub who: Option<String>,
+}
+
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -37,8 +65,8 @@ pub struct Entry {
 
 impl Store {
     /// This store on behalf of somebody: what is done through it is noted in the audit log.
-    pub fn by(&self, actor: Actor) -> Store {
-        Store { actor: Some(Arc::new(actor)), ..self.clone() }
+    pub fn by(&self, actor: impl Into<Arc<Actor>>) -> Store {
+        Store { actor: Some(actor.into()), ..self.clone() }
     }
 
     /// Notes a deed in the transaction that does it. Where nobody acts (the engine's own doings), nothing is noted.
@@ -70,22 +98,37 @@ impl Store {
         tx.commit().await
     }
 
-    /// The tenant's audit log, in the order that `page` asks for.
+    /// The tenant's audit log, in the order that `page` asks for. With a filter, a page looks at no more than [`SCAN`] entries and may
+    /// end short.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn audit_log(&self, tenant: &Tenant, page: &PageRequest<AuditId>) -> Result<Page<Entry>, StoreError> {
+    pub async fn audit_log(
+        &self,
+        tenant: &Tenant,
+        filter: &AuditFilter,
+        page: &PageRequest<AuditId>,
+    ) -> Result<Scanned<Entry, AuditId>, StoreError> {
         let (compare, direction) = page.sql();
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT id, at, kind, who, act, app_id, thing, detail FROM audit
-             WHERE org = $1 AND id {compare} $2 AND ($3 IS NULL OR app_id = $4) ORDER BY id {direction} LIMIT $5"
-        ));
-        let (only, app) = (tenant.only.map(|_| true), tenant.only.map_or(uuid::Uuid::nil(), |app| app.0));
+        let end = if *filter == AuditFilter::default() { None } else { self.end_of_audit_scan(tenant, page).await? };
         type Row = (AuditId, Time, String, String, String, Option<AppId>, String, String);
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(sql)
-                .bind(&tenant.org).bind(page.bound()).bind(only).bind(app).bind(page.rows())
-                .fetch_all(db).await
+            let mut sql = QueryBuilder::<Db>::new("SELECT id, at, kind, who, act, app_id, thing, detail FROM audit WHERE org = ");
+            sql.push_bind(tenant.org.clone()).push(format!(" AND id {compare} ")).push_bind(page.bound());
+            if let Some(only) = tenant.only {
+                sql.push(" AND app_id = ").push_bind(only);
+            }
+            if let Some(act) = &filter.act {
+                sql.push(" AND act = ").push_bind(act.clone());
+            }
+            if let Some(who) = &filter.who {
+                sql.push(" AND who = ").push_bind(who.clone());
+            }
+            if let Some(end) = end {
+                sql.push(format!(" AND NOT id {compare} ")).push_bind(end);
+            }
+            sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
+            sql.build_query_as().fetch_all(db).await
         })?;
         let entry = |(id, at, kind, who, act, app, thing, detail): Row| {
             let kind = ActorKind::from_word(&kind)
@@ -93,7 +136,23 @@ impl Store {
             Ok(Entry { id, at, actor: Actor { kind, who }, act, app, thing, detail })
         };
         let all: Result<Vec<_>, StoreError> = rows.into_iter().map(entry).collect();
-        Ok(page.page(all?))
+        Ok(Scanned::new(page.page(all?), end))
+    }
+
+    /// The last entry that a filtered page looks at; `None`: the log ends before.
+    async fn end_of_audit_scan(
+        &self,
+        tenant: &Tenant,
+        page: &PageRequest<AuditId>,
+    ) -> Result<Option<AuditId>, StoreError> {
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM audit WHERE org = $1 AND id {compare} $2 ORDER BY id {direction} LIMIT 1 OFFSET $3"
+        ));
+        let last = SCAN as i64 - 1;
+        Ok(read!(self, db => {
+            sqlx::query_scalar(sql).bind(&tenant.org).bind(page.bound()).bind(last).fetch_optional(db).await
+        })?)
     }
 
     /// Forgets up to `limit` entries from before `before`. Gives back how many went.

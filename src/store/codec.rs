@@ -36,6 +36,13 @@ pub(super) fn list_or_null(list: &[String]) -> Result<Option<String>, StoreError
     if list.is_empty() { Ok(None) } else { json(&list).map(Some) }
 }
 
+/// The organizations of an operator's account; NULL: all.
+pub(super) fn orgs(text: Option<&str>) -> Result<Option<Vec<OrgId>>, StoreError> {
+    let wrong = |_| StoreError::Damaged("an operator of what is no organization".to_owned());
+    let list: Option<Vec<String>> = from_json_opt(text)?;
+    list.map(|list| list.iter().map(|org| org.parse().map_err(wrong)).collect()).transpose()
+}
+
 /// Headers as lines `name: value`. PostgreSQL's text takes any character but NUL, which no header may hold.
 pub(super) fn lines(headers: &[(String, String)]) -> String {
     let mut text = String::with_capacity(headers.iter().map(|(name, value)| name.len() + value.len() + 3).sum());

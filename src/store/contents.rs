@@ -3,8 +3,10 @@
 //!
 //! A message's content is its payload; an attempt's is what the receiver answered.
 
+use super::audit::Deed;
 use super::signals::Signal;
 use super::{Store, StoreError, Tenant, Tx, codec, on, sqlite};
+use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 
@@ -37,6 +39,8 @@ impl Store {
             return Ok(false);
         }
         let ended = end(&mut tx, &[message], now).await?;
+        let thing = message.to_string();
+        self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
         tx.commit().await?;
         self.withdraw(ended);
         Ok(true)
@@ -52,6 +56,7 @@ impl Store {
         app: AppId,
         message: MessageId,
         attempt: AttemptId,
+        now: Time,
     ) -> Result<bool, StoreError> {
         if !tenant.sees(app) {
             return Ok(false);
@@ -65,6 +70,11 @@ impl Store {
                 .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(Vec::<u8>::new())
                 .execute(db).await.map(|done| done.rows_affected())
         })?;
+        if changed > 0 {
+            let (thing, detail) = (message.to_string(), format!("of {attempt}"));
+            let deleted = Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app).with(&detail);
+            self.note(&mut tx, deleted, now).await?;
+        }
         tx.commit().await?;
         Ok(changed > 0)
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::audit::Deed;
 use super::{Engine, Store, StoreError, Tenant, Tx, on, read};
 use crate::domain::attempt::Trigger;
+use crate::domain::audit::act;
 use crate::domain::delivery::{DeadReason, Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 
@@ -311,6 +313,9 @@ impl Store {
         if changed == 0 {
             return Ok(false);
         }
+        let (thing, to) = (message.to_string(), endpoint.to_string());
+        let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
+        self.note(&mut tx, resent, now).await?;
         tx.commit().await?;
         self.inner.signals.send(super::signals::Signal::Look(endpoint));
         Ok(true)

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::audit::Deed;
 use super::directory::open_secret;
 use super::signals::Signal;
 use super::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
+use crate::domain::audit::act;
 use crate::domain::secret::Secret;
 use crate::domain::{AppId, EndpointId, Time};
 
@@ -76,6 +78,8 @@ impl Store {
         const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
         on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
         self.add_secret(&mut tx, id, secret, now).await?;
+        let thing = id.to_string();
+        self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         Ok(true)

@@ -1,10 +1,12 @@
 //! Endpoints and their secrets: create, read, change, delete, list, rotate.
 
+use super::audit::Deed;
 use super::codec::{self, ENDPOINT, EndpointRow};
 use super::error::is_taken;
 use super::operational::{self, Happening, What};
 use super::signals::{Admission, Signal};
 use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read, record};
+use crate::domain::audit::act;
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::operational::{DisabledBy, Kind};
 use crate::domain::secret::Secret;
@@ -56,6 +58,7 @@ impl Store {
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
         self.add_secret(&mut tx, endpoint.id, secret, now).await?;
         let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+        self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
         let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
@@ -89,6 +92,11 @@ impl Store {
         if spec.disabled && !before.spec.disabled {
             what.push(What::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
         }
+        let act = match (before.spec.disabled, spec.disabled) {
+            (false, true) => act::ENDPOINT_DISABLED,
+            (true, false) => act::ENDPOINT_ENABLED,
+            _ => act::ENDPOINT_CHANGED,
+        };
         let endpoint = Endpoint { spec, disabled_reason: reason, updated_at: now, ..before };
         check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
         const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
@@ -98,6 +106,7 @@ impl Store {
                  failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
+        self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
         let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
@@ -125,11 +134,30 @@ impl Store {
         const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4 WHERE id = $1 AND app_id = $2";
         on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
         let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
+        self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;
         let told = self.tell_of(&mut tx, tenant, &before, now, what).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));
         operational::admit(&self.inner, told);
         Ok(true)
+    }
+
+    /// Notes what was done to an endpoint: with its URL's host, because the id alone says little.
+    async fn note_to(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        endpoint: &Endpoint,
+        act: &'static str,
+        what: &str,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        // No more of the URL: its path and query may be a secret between a customer and whom they pay.
+        let host = endpoint.spec.url.split("://").nth(1).unwrap_or_default();
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
+        let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
+        let thing = endpoint.id.to_string();
+        self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(&detail), now).await
     }
 
     /// Tells the organization what was done to one of its endpoints, inside `tx`; to be [admitted](operational::admit) after the commit.
@@ -289,6 +317,7 @@ impl Store {
             sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
         })?;
         let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
+        self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
         let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
         tx.commit().await?;
         self.inner.signals.send(Signal::Changed(app));

@@ -1,9 +1,11 @@
 //! The catalog of event types: create, read, change, archive, delete, list.
 
 use super::applications::Put;
+use super::audit::Deed;
 use super::codec;
 use super::error::is_taken;
 use super::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+use crate::domain::audit::act;
 use crate::domain::event_type::{EventType, EventTypeSpec};
 use crate::domain::{OrgId, Time};
 
@@ -120,6 +122,9 @@ impl Store {
             true => StoreError::Taken(format!("the event type {}", spec.name)),
             false => error.into(),
         })?;
+        let detail = if sql == INSERT { "created" } else { "" };
+        let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
+        self.note(&mut tx, changed, now).await?;
         tx.commit().await
     }
 
@@ -210,6 +215,13 @@ impl Store {
                 sqlx::query(ARCHIVE).bind(&tenant.org).bind(name).bind(now).execute(db).await.map(|done| done.rows_affected())
             }
         })?;
+        if changed > 0 {
+            let (act, detail) = match expunge {
+                true => (act::EVENT_TYPE_DELETED, ""),
+                false => (act::EVENT_TYPE_CHANGED, "archived"),
+            };
+            self.note(&mut tx, Deed::of(&tenant.org, act, name).with(detail), now).await?;
+        }
         tx.commit().await?;
         Ok(changed > 0)
     }

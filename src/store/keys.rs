@@ -1,13 +1,27 @@
 //! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal (what those are
 //! exchanged for: [`super::visits`]). Only hashes are stored.
 
-use super::codec;
-use super::{Store, StoreError, on, read};
+use super::audit::Deed;
+use super::{Store, StoreError, codec, on, read};
+use crate::domain::audit::act;
+use crate::domain::operator::Operator;
+use crate::domain::password::PasswordHash;
 use crate::domain::portal::PortalLink;
-use crate::domain::{OrgId, Time};
+use crate::domain::{OperatorId, OrgId, Time};
 
 /// The SHA-256 of what is shown: a link's or a session's token, an API key, a JWT.
 pub type TokenHash = [u8; 32];
+
+/// An operator's session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// What they look at just now.
+    pub org: OrgId,
+    /// `None`: somebody who came by a one-time link.
+    pub operator: Option<Operator>,
+}
+
+const OPEN: &str = "INSERT INTO session (hash, org, operator_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
 
 impl Store {
     /// Remembers a login link that is good once, until `expires_at`.
@@ -48,31 +62,87 @@ impl Store {
         let org: Option<OrgId> =
             on!(tx, db => sqlx::query_scalar(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
         let Some(org) = org else { return Ok(None) };
-        const OPEN: &str = "INSERT INTO session (hash, org, created_at, expires_at) VALUES ($1, $2, $3, $4)";
         on!(tx, db => {
-            sqlx::query(OPEN).bind(&session[..]).bind(&org).bind(now).bind(until).execute(db).await.map(drop)
+            sqlx::query(OPEN)
+                .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
+                .execute(db).await.map(drop)
         })?;
+        self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
         tx.commit().await?;
         Ok(Some(org))
     }
 
-    /// Whose session it is, if it still is one.
+    /// Opens a session of an operator whose password was right. `false`: the account went, or its password was changed, while that
+    /// was found out.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<OrgId>, StoreError> {
-        const SQL: &str = "SELECT org FROM session WHERE hash = $1 AND expires_at > $2";
-        Ok(read!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?)
+    pub async fn open_session(
+        &self,
+        operator: &Operator,
+        password: &PasswordHash,
+        session: &TokenHash,
+        now: Time,
+        until: Time,
+    ) -> Result<bool, StoreError> {
+        const SEE: &str = "UPDATE operator SET seen_at = $3 WHERE id = $1 AND password = $2";
+        let mut tx = self.begin().await?;
+        let seen = on!(tx, db => {
+            sqlx::query(SEE).bind(operator.id).bind(password).bind(now).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        if seen == 0 {
+            return Ok(false);
+        }
+        let org = operator.home();
+        on!(tx, db => {
+            sqlx::query(OPEN)
+                .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
+                .execute(db).await.map(drop)
+        })?;
+        self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Whose session it is, if it still is one and its operator may still look at what it shows.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<Session>, StoreError> {
+        const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.orgs, o.created_at, o.seen_at
+             FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
+        type Row = (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<Time>, Option<Time>);
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+        let Some((org, id, name, orgs, created_at, seen_at)) = row else { return Ok(None) };
+        let Some(id) = id else { return Ok(Some(Session { org, operator: None })) };
+        let (Some(name), Some(created_at)) = (name, created_at) else { return Ok(None) };
+        let operator = Operator { id, name, orgs: codec::orgs(orgs.as_deref())?, created_at, seen_at };
+        Ok(operator.may_see(&org).then_some(Session { org, operator: Some(operator) }))
+    }
+
+    /// Has a session look at another organization.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
+        let mut tx = self.begin().await?;
+        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).execute(db).await.map(drop))?;
+        tx.commit().await
     }
 
     /// Ends a session.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn end_session(&self, hash: &TokenHash) -> Result<(), StoreError> {
-        const SQL: &str = "DELETE FROM session WHERE hash = $1";
+    pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
         let mut tx = self.begin().await?;
-        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;
+        let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
+        if let Some(org) = org {
+            self.note(&mut tx, Deed::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
+        }
         tx.commit().await
     }
 
@@ -80,7 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is away.
-    pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink) -> Result<(), StoreError> {
+    pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink, now: Time) -> Result<(), StoreError> {
         const SQL: &str =
             "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
         let options = codec::json(&link.options)?;
@@ -91,6 +161,9 @@ impl Store {
                 .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
                 .execute(db).await.map(drop)
         })?;
+        let visitor = link.options.session_id.as_deref().unwrap_or_default();
+        let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
+        self.note(&mut tx, made, now).await?;
         tx.commit().await
     }
 

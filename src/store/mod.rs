@@ -40,6 +40,7 @@ pub mod message_list;
 pub mod messages;
 pub mod once;
 pub mod operational;
+pub mod operators;
 pub mod outbox;
 pub mod page;
 mod postgres;

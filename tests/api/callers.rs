@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use sendoff::api::auth::Tokens;
 use sendoff::api::callers::LIFE;
+use sendoff::domain::audit::{Actor, ActorKind};
 use sendoff::domain::key::{self, Scope};
 use sendoff::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use sendoff::domain::{OrgId, Time};
-use sendoff::store::Tenant;
+use sendoff::store::audit::AuditFilter;
+use sendoff::store::{Order, PageRequest, Tenant};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
@@ -21,6 +23,7 @@ on_both_stores!(
     a_revoked_key_is_refused_within_seconds_of_another_process,
     when_a_key_was_used_is_noted_behind_the_answer,
     a_logged_out_token_is_refused,
+    what_a_caller_changes_or_reveals_is_in_the_audit_log,
 );
 
 async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
@@ -196,4 +199,32 @@ async fn with_a_public_key_others_sign_and_keys_go_on() {
     world.call_as(&text, "GET", "/app/a", None).await.expect(404);
     world.call_as(theirs, "POST", "/auth/logout", None).await.expect(204);
     world.call_as(theirs, "GET", "/app", None).await.expect(401);
+}
+
+async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
+    let (key, text) = world.key(&[Scope::Write], None).await;
+    world.call_as(&text, "POST", "/app", Some(r#"{"name":"Acme","uid":"a"}"#)).await.expect(201);
+    let url = r#"{"url":"https://example.com/hook"}"#;
+    let endpoint = world.call_as(&text, "POST", "/app/a/endpoint", Some(url)).await.expect(201);
+    let endpoint = endpoint["id"].as_str().unwrap();
+    let secret = format!("/app/a/endpoint/{endpoint}/secret");
+    world.get(&secret).await.expect(200);
+    world.get("/app/a/endpoint/nothing/secret").await.expect(404);
+    let with_app = r#"{"eventType":"t","payload":{},"application":{"name":"Made on the way"}}"#;
+    world.call_as(&text, "POST", "/app/b/msg", Some(with_app)).await.expect(202);
+    world.call_as(&text, "POST", "/app/a/msg", Some(r#"{"eventType":"t","payload":{}}"#)).await.expect(202);
+    let tenant = Tenant::org(world.org());
+    let page = PageRequest::first(50, Order::Ascending);
+    let log = world.store.audit_log(&tenant, &AuditFilter::default(), &page).await.unwrap().data;
+    let (by_key, by_token) =
+        (Actor::new(ActorKind::Key, key.called()), Actor::new(ActorKind::Token, world.org().as_str()));
+    let told: Vec<_> = log.iter().map(|one| (one.actor.clone(), one.act.as_str(), one.detail.as_str())).collect();
+    let wanted = [
+        (by_key.clone(), "application created", "Acme"),
+        (by_key.clone(), "endpoint created", "example.com"),
+        (by_token, "secret revealed", ""),
+        (by_key, "application created", "Made on the way"),
+    ];
+    assert_eq!(told, wanted);
+    assert_eq!(log[2].thing, endpoint);
 }

@@ -142,7 +142,7 @@ async fn visit(house: &House, app: &Application) -> String {
     let options = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: until.micros() };
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
     let (code, token) = (key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
-    house.store.add_portal_link(&code, &link).await.unwrap();
+    house.store.add_portal_link(&code, &link, house.now).await.unwrap();
     house.store.redeem_portal_link(&code, &key::hash(&token), house.now).await.unwrap().expect("a visit");
     token
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use sendoff::dashboard::passwords::Passwords;
 use sendoff::dashboard::{self, DashboardState, Feeds};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::application::{Application, ApplicationSpec};
@@ -133,6 +134,7 @@ impl House {
             public_url,
             secret: [7; 32],
             feeds: feeds.clone(),
+            passwords: Passwords::default(),
         };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.
@@ -263,7 +265,7 @@ impl House {
         };
         let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
         let code = Uuid::new_v4().to_string();
-        self.store.add_portal_link(&hash(&code), &link).await.unwrap();
+        self.store.add_portal_link(&hash(&code), &link, self.now).await.unwrap();
         self.store.redeem_portal_link(&hash(&code), &hash(&token), self.now).await.unwrap().expect("a visit");
         Browser { house: self, cookie: format!("sendoff_visit={token}") }
     }

@@ -155,6 +155,9 @@ const MORE_ATTRIBUTES: &[&str] = &[
     "rows",
     "min",
     "novalidate",
+    "autocapitalize",
+    "required",
+    "readonly",
 ];
 
 const VOID: [&str; 7] = ["!doctype", "meta", "link", "input", "br", "hr", "path"];

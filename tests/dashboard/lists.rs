@@ -24,7 +24,7 @@ async fn visitor<'h>(house: &'h House, app: AppId, capabilities: Option<Vec<Capa
     let until = house.now.plus(MINUTE * 60);
     let options = PortalOptions { feature_flags: vec![], capabilities, session_id: None, until: until.micros() };
     let stored = PortalLink { org: house.org.clone(), app_id: app, options, expires_at: until };
-    house.store.add_portal_link(&hash(&link), &stored).await.unwrap();
+    house.store.add_portal_link(&hash(&link), &stored, house.now).await.unwrap();
     house.store.redeem_portal_link(&hash(&link), &hash(&visit), house.now).await.unwrap().unwrap();
     Browser { house, cookie: format!("sendoff_visit={visit}") }
 }

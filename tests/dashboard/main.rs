@@ -10,6 +10,8 @@ mod house;
 mod html;
 mod lists;
 mod pages;
+mod passwords;
+mod people;
 mod preview;
 mod sign_in;
 mod tail;

@@ -72,7 +72,7 @@ async fn the_overview_counts_what_was_recorded() {
         for (range, per) in [("7d", "3 hours"), ("30d", "day")] {
             let page = browser.page(&format!("/?range={range}")).await;
             assert!(said(&page).contains(" 8 sent, 4 failed"), "{}", said(&page));
-            assert!(page.contains(&format!("<title>Attempts per {per}: 4 delivered")), "{page}");
+            assert!(page.contains(&format!("<p class=\"unseen\">Attempts per {per}: 4 delivered")), "{page}");
         }
 
         assert_eq!(rows(&page), 8);

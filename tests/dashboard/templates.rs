@@ -40,7 +40,7 @@ async fn static_files_are_kept_for_good_under_their_hash() {
     for house in both().await {
         let page = house.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
         let files: Vec<&str> = page.split('"').filter(|url| url.starts_with("/static/")).collect();
-        assert_eq!(files.len(), 6, "{page}");
+        assert_eq!(files.len(), 7, "{page}");
         for file in files {
             let response = house.request(Method::GET, file).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{file}");

@@ -6,6 +6,7 @@ use sendoff::domain::application::Application;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::portal::Capability;
+use sendoff::store::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
 
 use crate::house::{Browser, House, MINUTE, Try, both, field, location, retry};
@@ -19,7 +20,7 @@ async fn read(house: &House, endpoint: &Endpoint) -> Option<Endpoint> {
 /// The acts of the audit log, the newest first.
 async fn acts(house: &House) -> Vec<(String, String, String)> {
     let page = PageRequest::first(50, Order::Descending);
-    let log = house.store.audit_log(&house.tenant(), &page).await.unwrap();
+    let log = house.store.audit_log(&house.tenant(), &AuditFilter::default(), &page).await.unwrap();
     log.data.into_iter().map(|entry| (entry.actor.who, entry.act, entry.thing)).collect()
 }
 

@@ -138,7 +138,7 @@ on_both! {
         let id = done.attempt.id;
         store.record(vec![done]).await.unwrap();
         let delete = async |who: Tenant, message, id| {
-            store.delete_attempt_content(&who, app.id, message, id).await.unwrap()
+            store.delete_attempt_content(&who, app.id, message, id, NOW).await.unwrap()
         };
         assert!(!delete(stranger(), message, id).await);
         assert!(!delete(Tenant { only: Some(AppId::new(NOW)), ..tenant() }, message, id).await);

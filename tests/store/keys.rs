@@ -23,7 +23,7 @@ on_both! {
         let plain = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until };
         let plain = PortalLink { options: plain, ..link.clone() };
         for (n, link) in [(1, &link), (2, &plain), (3, &plain)] {
-            store.add_portal_link(&[n; 32], link).await.unwrap();
+            store.add_portal_link(&[n; 32], link, NOW).await.unwrap();
         }
         let of = |link: &PortalLink| Visit {
             org: link.org.clone(),
@@ -55,7 +55,7 @@ on_both! {
             let link = PortalLink {
                 org: tenant().org, app_id: app.id, options: options.clone(), expires_at: later(60),
             };
-            store.add_portal_link(&[n; 32], &link).await.unwrap();
+            store.add_portal_link(&[n; 32], &link, NOW).await.unwrap();
             store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");
         }
         assert_eq!(store.visit(&[11; 32], later(3_599)).await.unwrap().unwrap().app_id, app.id);
@@ -95,10 +95,10 @@ on_both! {
         }
         store.add_login_link(&LINK, &org("org_team"), later(60)).await.unwrap();
         assert_eq!(store.redeem_login_link(&LINK, &SESSION, later(60), later(600)).await.unwrap(), None, "too late");
-        let whose = async |n, at| store.session(&[n; 32], at).await.unwrap();
+        let whose = async |n, at| store.session(&[n; 32], at).await.unwrap().map(|session| session.org);
         assert_eq!(whose(11, later(99)).await, Some(org("org_team")));
         assert_eq!(whose(11, later(100)).await, None);
-        store.end_session(&[11; 32]).await.unwrap();
+        store.end_session(&[11; 32], NOW).await.unwrap();
         assert_eq!((whose(11, NOW).await, whose(12, NOW).await), (None, Some(org("org_team"))));
         store.forget_logins(later(60)).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM login_link").await, 0);
