@@ -195,6 +195,7 @@ impl App {
             egress: egress.clone(),
             callers: callers.clone(),
             public_url: public_url.clone(),
+            frame_origins: config.http.frame_origins.clone(),
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),

@@ -71,6 +71,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// `None`: made from the address that is listened on.
     pub public_url: Option<Url>,
+    /// Sites that may put the portal into a page of theirs: `https://app.example.com`.
+    pub frame_origins: Vec<String>,
 }
 
 /// What a process does.
@@ -243,6 +245,7 @@ impl HttpConfig {
         Ok(HttpConfig {
             listen: settings.read("listen", values::listen)?,
             public_url: settings.read_given("public_url", values::public_url)?,
+            frame_origins: settings.read("frame_origins", values::frame_origins)?,
         })
     }
 
@@ -352,7 +355,8 @@ mod tests {
             ("0.0.0.0:8071", Some("https://hooks.example.com"), None),
         ] {
             let public_url = public.map(|url| url.parse().unwrap());
-            let warning = HttpConfig { listen: listen.parse().unwrap(), public_url }.exposed();
+            let warning =
+                HttpConfig { listen: listen.parse().unwrap(), public_url, frame_origins: Vec::new() }.exposed();
             let as_wanted = match (said, &warning) {
                 (Some(said), Some(warning)) => warning.contains(said),
                 (said, warning) => said.is_none() && warning.is_none(),

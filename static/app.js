@@ -7,6 +7,7 @@
 //   .rows tbody tr, .card      `j` and `k` step through them, to the main link (.c-main a), else the first link or button.
 //   form[data-key="r"]         `r` sends the one in the row, or the only one of the page, after a question.
 //   form[data-confirm="words"] asks that question before it is sent, however it is sent.
+//   form[data-enter]           is sent by itself inside a frame.
 //   [data-filter]              `/` goes there; else to the first search field, else the first chip.
 //   .top nav a                 `g` and the first letter of its name.
 //   meta[name=now]             when the page was made: a clock of the browser's that is wrong tells no wrong "ago".
@@ -187,6 +188,9 @@
     all('[data-as]', within).forEach(toOwnClock);
     all('[data-zone]', within).forEach((element) => (element.textContent = 'local time'));
   }
+
+  // Embedded, the page around this one has just asked for the link: nothing is left to press.
+  if (window.top !== window) document.querySelector('form[data-enter]')?.requestSubmit();
 
   document.body.append(said);
   dress(document);

@@ -66,7 +66,11 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ),
     ("SENDOFF_LOG", &["debug", "warn,sendoff=trace"], &["inof", "sendoff", "sendoff=loud"]),
     ("SENDOFF_LOG_FORMAT", &["text", "json"], &["xml", "JSON"]),
-    ("SENDOFF_FRAME_ORIGINS", &[], &["https://app.example.com"]),
+    (
+        "SENDOFF_FRAME_ORIGINS",
+        &["https://app.example.com", "https://a.example.com:8443, http://localhost:3000"],
+        &["*", "https://*.example.com", "http://app.example.com", "app.example.com", "https://a.example.com/x"],
+    ),
     ("SENDOFF_SMTP_URL", &[], &["smtp://user:hidden@mail.example.com"]),
     ("SENDOFF_MAIL_FROM", &[], &["a@example.com"]),
 ];

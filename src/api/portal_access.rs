@@ -12,7 +12,9 @@ use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas;
-use crate::domain::portal::{Capability, PortalLink, PortalOptions};
+use crate::domain::colour::{Colour, NoColour};
+use crate::domain::portal::{Capability, PortalLink, PortalOptions, PortalPage};
+use crate::domain::theme::{Mode, Palette, Shade, Theme};
 use crate::domain::{Invalid, Time, key};
 use crate::store::AppRef;
 
@@ -48,22 +50,71 @@ struct AppPortalAccessIn {
     /// Event types that need these flags are shown too.
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
+    /// What of the portal there is to see; everything if nothing is said. Not of the token.
+    #[schema(min_items = 1)]
+    pages: Option<Vec<PortalPage>>,
+    /// How the portal looks.
+    theme: Option<ThemeIn>,
+    /// `false` leaves the portal's head and navigation out, for a page around it that has its own.
+    navigation: Option<bool>,
     /// Makes the application, if the path names a uid that there is not.
     application: Option<application::ApplicationIn>,
 }
 
+/// How the portal looks to the customer.
+#[derive(ToSchema)]
+#[schema(as = AppPortalThemeIn, example = json!({"accent": "#0b6e4f", "logo": "https://cdn.example.com/logo.svg", "mode": "auto"}))]
+#[expect(dead_code, reason = "for the document alone: `theme` reads it")]
+struct ThemeIn {
+    /// Of links and main buttons. Darkened in light and lightened in dark until text in it can be read.
+    #[schema(value_type = Option<schemas::ColourText>)]
+    accent: Option<String>,
+    /// Grounds and ink where it is light. What cannot be read on them (a contrast below 4.5:1) is refused.
+    light: Option<PaletteIn>,
+    /// The same where it is dark.
+    dark: Option<PaletteIn>,
+    /// How round corners are, in pixels.
+    #[schema(minimum = 0, maximum = 16)]
+    radius: Option<u8>,
+    /// An image, at an https URL, in place of the mark.
+    #[schema(max_length = 2048, pattern = "^https://")]
+    logo: Option<String>,
+    /// Which of the two it is, until the customer chooses.
+    mode: Option<Mode>,
+}
+
+/// Grounds and ink.
+#[derive(ToSchema)]
+#[schema(as = AppPortalPaletteIn)]
+#[expect(dead_code, reason = "for the document alone: `palette` reads it")]
+struct PaletteIn {
+    /// Of the page.
+    #[schema(value_type = Option<schemas::ColourText>)]
+    ground: Option<String>,
+    /// Of what lies on it: tables, fields.
+    #[schema(value_type = Option<schemas::ColourText>)]
+    surface: Option<String>,
+    /// Of text.
+    #[schema(value_type = Option<schemas::ColourText>)]
+    ink: Option<String>,
+}
+
 /// What the body says, and the application that it describes.
-fn read<'a>(fields: &mut Fields<'a>, now: Time) -> (PortalOptions, Option<Fields<'a>>) {
+fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option<Fields<'a>>), ApiError> {
     let (usual, least, most) = EXPIRY;
     let expiry = fields.take::<u64>("expiry", "a whole number of seconds").set().unwrap_or(usual);
     if !(least..=most).contains(&expiry) {
         fields.note(Invalid::new("expiry", format!("must be {least} (1 hour) to {most} (7 days) seconds")));
     }
+    let theme = fields.object("theme").set().map(theme);
     let mut options = PortalOptions {
         feature_flags: fields.list("featureFlags").set().unwrap_or_default(),
         capabilities: fields.take_with("capabilities", capabilities).set(),
         session_id: fields.text("sessionId").set(),
-        until: now.plus(Duration::from_secs(expiry)).micros(),
+        pages: fields.take_with("pages", pages).set(),
+        theme: theme.map(|read| fields.inside(read)).transpose()?.flatten(),
+        navigation: fields.flag("navigation").set().unwrap_or(true),
+        ..PortalOptions::all(now.plus(Duration::from_secs(expiry)).micros())
     };
     let read_only = fields.flag("readOnly").set().unwrap_or(false);
     let application = fields.object("application").set();
@@ -73,7 +124,49 @@ fn read<'a>(fields: &mut Fields<'a>, now: Time) -> (PortalOptions, Option<Fields
     if read_only {
         options.make_read_only();
     }
-    (options, application)
+    Ok((options, application))
+}
+
+fn theme(mut fields: Fields<'_>) -> Result<Theme, ApiError> {
+    fields.only(&["accent", "light", "dark", "radius", "logo", "mode"]);
+    let mut palettes = [Palette::default(), Palette::default()];
+    for (place, (name, shade)) in palettes.iter_mut().zip([("light", Shade::Light), ("dark", Shade::Dark)]) {
+        if let Some(read) = fields.object(name).set().map(|fields| palette(fields, shade)) {
+            *place = fields.inside(read)?.unwrap_or_default();
+        }
+    }
+    let [light, dark] = palettes;
+    let modes = "auto, light or dark";
+    let theme = Theme {
+        accent: colour(&mut fields, "accent"),
+        light,
+        dark,
+        radius: fields.take("radius", "a whole number of pixels").set(),
+        logo: fields.text("logo").set(),
+        mode: fields.take("mode", modes).set().unwrap_or_default(),
+    };
+    fields.done(theme.check())?;
+    Ok(theme)
+}
+
+fn palette(mut fields: Fields<'_>, shade: Shade) -> Result<Palette, ApiError> {
+    fields.only(&["ground", "surface", "ink"]);
+    let palette = Palette {
+        ground: colour(&mut fields, "ground"),
+        surface: colour(&mut fields, "surface"),
+        ink: colour(&mut fields, "ink"),
+    };
+    fields.done(palette.check(shade))?;
+    Ok(palette)
+}
+
+fn colour(fields: &mut Fields<'_>, name: &'static str) -> Option<Colour> {
+    fields.parsed(name, |text| text.parse().map_err(|wrong: NoColour| Invalid::new(name, wrong.to_string()))).set()
+}
+
+fn pages(text: &str) -> Result<Vec<PortalPage>, String> {
+    let known = || format!("must be a list of {}", PortalPage::ALL.map(PortalPage::word).join(", "));
+    serde_json::from_str(text).map_err(|_| known())
 }
 
 fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
@@ -103,7 +196,7 @@ async fn give(call: &Call, body: &Body) -> Answer {
     tokens.can_sign().map_err(|error| ApiError::not_possible(error.to_string()))?;
     let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
     let mut fields = body.fields()?;
-    let (options, given) = read(&mut fields, call.now);
+    let (options, given) = read(&mut fields, call.now)?;
     let application = given.map(|given| application::read_named(given, &named)).transpose();
     fields.done(Ok(()))?;
     let app = application::found_or_made(call, &named, application?).await?;

@@ -42,6 +42,7 @@ pub(super) struct Served {
     pub egress: Egress,
     pub callers: Callers,
     pub public_url: Url,
+    pub frame_origins: Vec<String>,
     pub dashboard_secret: [u8; 32],
     pub feeds: Feeds,
     pub passwords: Passwords,
@@ -88,8 +89,19 @@ pub(super) fn server(served: Served, listener: TcpListener, drain: Duration) -> 
 
 /// Everything that answers, most exact paths first: the dashboard has the root.
 fn mount(config: &mut ServiceConfig, served: Served) {
-    let Served { role, store, egress, callers, public_url, dashboard_secret, feeds, passwords, draining, metrics } =
-        served;
+    let Served {
+        role,
+        store,
+        egress,
+        callers,
+        public_url,
+        frame_origins,
+        dashboard_secret,
+        feeds,
+        passwords,
+        draining,
+        metrics,
+    } = served;
     config.app_data(Data::new(Probes { store: store.clone(), draining, metrics })).configure(probes::routes);
     if !role.serves() {
         return;
@@ -108,6 +120,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             clock: Clock,
             egress,
             public_url,
+            frame_origins,
             secret: dashboard_secret,
             feeds,
             passwords,

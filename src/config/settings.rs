@@ -125,8 +125,13 @@ pub const SETTINGS: [Setting; 24] = [
         "What is logged, to standard error",
     ),
     setting("log_format", Some("text"), "text or json", "How log lines look"),
+    setting(
+        "frame_origins",
+        Some(""),
+        "https origins with commas between, such as https://app.example.com (http on this machine alone)",
+        "Origins that may embed the customers' portal in an iframe",
+    ),
     // Kept for last, in the order of the table in the documentation.
-    later("frame_origins", "Origins that may embed the portal"),
     later("smtp_url", "Where mail goes out"),
     later("mail_from", "Who mail comes from"),
     setting("config", None, "the path of a TOML file", "A file with settings, in snake_case"),

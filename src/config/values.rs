@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use url::Url;
+use url::{Host, Url};
 
 use crate::domain::span;
 
@@ -96,6 +96,28 @@ pub fn public_url(text: &str) -> Read<Url> {
     }
 }
 
+/// Sites that may put the portal into a page of theirs, each a scheme, a host and perhaps a port. What is read over plain HTTP could be
+/// changed on its way, the page around the portal too: that is for this machine alone.
+pub fn frame_origins(text: &str) -> Read<Vec<String>> {
+    let origin = |item: &str| -> Read<String> {
+        let url = public_url(item).map_err(|wrong| format!("holds {item:?}, which {wrong}"))?;
+        let plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
+        let loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        match () {
+            // It becomes a part of a header, where `*`, `;` and `,` would say something else.
+            () if !url.host_str().is_some_and(plain) => Err(format!("holds {item:?}, which names no single host")),
+            () if url.scheme() == "http" && !loopback => Err(format!("holds {item:?}, which is not https")),
+            () => Ok(url.origin().ascii_serialization()),
+        }
+    };
+    items(text).map(origin).collect()
+}
+
 /// A filter of log lines. Stricter than its library, for which a mistyped level is the name of a module.
 pub fn log_filter(text: &str) -> Read<String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -163,6 +185,21 @@ mod tests {
         assert!(public_url("https://hooks.example.com").is_ok() && public_url("http://[::1]:8071/").is_ok());
         for bad in ["", "example.com", "ftp://x", "https://a@b", "https://x/y", "https://x/?q", "https://x/#f"] {
             assert!(public_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn frame_origins_are_sites_that_one_can_trust() {
+        let all = "https://app.example.com, https://App.example.com:8443/,http://localhost:3000,http://[::1]";
+        let wanted =
+            ["https://app.example.com", "https://app.example.com:8443", "http://localhost:3000", "http://[::1]"];
+        assert_eq!(frame_origins(all).unwrap(), wanted);
+        assert_eq!(frame_origins(""), Ok(vec![]));
+        let bad = ["*", "https://*.example.com", "https://*", "'self'", "app.example.com", "http://app.example.com"];
+        let worse =
+            ["https://a.example/x", "https://a.example;script-src", "https://u@a.example", "https://a.example?q"];
+        for bad in bad.into_iter().chain(worse) {
+            assert!(frame_origins(bad).is_err(), "{bad}");
         }
     }
 

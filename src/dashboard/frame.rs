@@ -9,9 +9,11 @@ use super::assets;
 use super::error::PageError;
 use super::notice::{Notice, Said};
 use super::place::Place;
+use super::portal::looks::Brand;
 use super::prefs::{ClockFace, Prefs, Theme};
 use super::show::Line;
 use super::viewer::{ORGS, Viewer, Who};
+use crate::domain::portal::PortalPage;
 use crate::domain::time::Clock;
 use crate::domain::{OrgId, Time};
 
@@ -54,6 +56,8 @@ pub struct Seen {
     pub more_orgs: bool,
     /// Looks after the accounts.
     all: bool,
+    /// Whether there is a head with the navigation.
+    pub head: bool,
     /// Where the form of preferences goes, and where the button that ends the session.
     pub preferences: &'static str,
     pub leave: &'static str,
@@ -69,13 +73,24 @@ pub struct Frame {
     pub csrf: String,
     pub notice: Option<Said>,
     pub prefs: Prefs,
+    /// What stands in place of ours in the portal. `None`: ours, or on a page of the portal that is nobody's, none.
+    pub brand: Option<Brand>,
+    /// Below `/portal`.
+    pub portal: bool,
     here: Here,
+    /// What of the navigation is there; `None`: everything.
+    pages: Option<Vec<PortalPage>>,
 }
 
 impl Frame {
     /// Around a page for whoever looks.
     pub fn of(viewer: &Viewer, here: Here) -> Frame {
-        let customer = matches!(viewer.who, Who::Customer(_));
+        let visit = match &viewer.who {
+            Who::Customer(visit) => Some(visit),
+            Who::Operator(_) => None,
+        };
+        let customer = visit.is_some();
+        let brand = visit.map(Brand::of_visit);
         let seen = Seen {
             name: if customer { String::new() } else { viewer.org.to_string() },
             customer,
@@ -83,16 +98,41 @@ impl Frame {
             orgs: if viewer.orgs.len() > 1 { viewer.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
             more_orgs: viewer.sees_all() && viewer.orgs.len() >= ORGS as usize,
             all: viewer.sees_all(),
+            head: visit.is_none_or(|visit| visit.options.navigation),
             preferences: if customer { "/portal/preferences" } else { "/preferences" },
             leave: if customer { "/portal/leave" } else { "/logout" },
             at: viewer.at.clone(),
         };
-        Frame { seen: Some(seen), csrf: viewer.csrf.clone(), notice: None, prefs: viewer.prefs, here }
+        Frame {
+            seen: Some(seen),
+            csrf: viewer.csrf.clone(),
+            notice: None,
+            prefs: brand.as_ref().map_or(viewer.prefs, |brand| brand.preferred(viewer.prefs)),
+            brand,
+            portal: customer,
+            here,
+            pages: visit.and_then(|visit| visit.options.pages.clone()),
+        }
     }
 
     /// Around a page for anybody.
     pub fn bare() -> Frame {
-        Frame { seen: None, csrf: String::new(), notice: None, prefs: Prefs::default(), here: Here::Elsewhere }
+        Frame {
+            seen: None,
+            csrf: String::new(),
+            notice: None,
+            prefs: Prefs::default(),
+            brand: None,
+            portal: false,
+            here: Here::Elsewhere,
+            pages: None,
+        }
+    }
+
+    /// Around a page of the portal for who is not inside.
+    pub fn of_portal(prefs: Prefs, brand: Option<Brand>) -> Frame {
+        let prefs = brand.as_ref().map_or(prefs, |brand| brand.preferred(prefs));
+        Frame { prefs, brand, portal: true, ..Frame::bare() }
     }
 
     /// With the token that its forms carry.
@@ -179,7 +219,20 @@ impl Frame {
         };
         let entry =
             |(name, at, here): &(&'static str, &str, Here)| Entry { name, path: path(at), current: self.here == *here };
-        places.iter().map(entry).collect()
+        places.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
+    }
+
+    /// Whether the page is there for a customer whom the team has left only some.
+    fn has(&self, here: Here) -> bool {
+        let page = match here {
+            Here::Overview => PortalPage::Overview,
+            Here::Endpoints => PortalPage::Endpoints,
+            Here::Messages => PortalPage::Messages,
+            Here::Deliveries => PortalPage::Deliveries,
+            Here::EventTypes => PortalPage::EventTypes,
+            _ => return true,
+        };
+        self.pages.as_ref().is_none_or(|pages| pages.contains(&page))
     }
 }
 

@@ -9,21 +9,15 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpMessage, HttpResponse, web};
 use url::{Host, Url};
 
 use super::DashboardState;
 use super::error::PageError;
 use super::session::Cookies;
 
-const HEADERS: [(&str, &str); 9] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
-         form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    ),
+const HEADERS: [(&str, &str); 7] = [
     ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
     // Not `no-referrer`: that has browsers send `Origin: null` with our own forms, and what they came from could not be told.
     // To other sites nothing is said either way.
     ("referrer-policy", "same-origin"),
@@ -33,6 +27,19 @@ const HEADERS: [(&str, &str); 9] = [
     ("x-robots-tag", "noindex, nofollow"),
     ("cache-control", "no-store"),
 ];
+
+/// A site beside ours that images of this answer may come from: an origin, as the URL parser writes it.
+pub struct Images(pub String);
+
+/// What a page may load, where its forms go, and who may show it inside a page of theirs.
+fn policy(images: Option<&str>, frames: &[String]) -> String {
+    let images = images.map_or_else(String::new, |origin| format!(" {origin}"));
+    let frames = if frames.is_empty() { "'none'".to_owned() } else { frames.join(" ") };
+    format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'{images}; script-src 'self'; connect-src 'self'; \
+         form-action 'self'; frame-ancestors {frames}; base-uri 'none'"
+    )
+}
 
 /// Lets a request through and dresses its answer.
 ///
@@ -49,7 +56,18 @@ pub async fn pass(
         Ok(()) => worded(next.call(request).await?, &id),
         Err(refusal) => request.into_response(refusal.answer(&id)),
     };
+    // Only the portal is for others' pages, and only for those that the team has named.
+    let portal = Cookies::at(response.request().path()) == Cookies::Visit;
+    let frames: &[String] = if portal { &state.frame_origins } else { &[] };
+    let images = response.request().extensions().get::<Images>().map(|images| images.0.clone());
+    let policy = policy(images.as_deref(), frames);
     let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    if frames.is_empty() {
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    }
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);
         if !headers.contains_key(&name) {
@@ -191,6 +209,15 @@ mod tests {
             request = request.insert_header((*name, *value));
         }
         admit(&request.to_srv_request(), &public.parse().unwrap())
+    }
+
+    #[test]
+    fn only_the_named_may_frame_and_only_a_logos_site_is_asked() {
+        let usual = policy(None, &[]);
+        assert!(usual.contains("img-src 'self';") && usual.contains("frame-ancestors 'none';"), "{usual}");
+        let framed = policy(Some("https://cdn.example"), &["https://a.example".into(), "https://b.example".into()]);
+        assert!(framed.contains("img-src 'self' https://cdn.example;"), "{framed}");
+        assert!(framed.contains("frame-ancestors https://a.example https://b.example;"), "{framed}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
 //!   [`Inside`](viewer::Inside) it; [`Place`](place::Place) says where their links lead.
+//! * [`portal`] – what only the customers' portal has: the way in and out, its first page, its looks.
 //! * [`Posted`](posted::Posted) – what a form of the viewer's session sends.
 //! * [`Feeds`] – what the live tails are fed by: one look at the store for all who look at one.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
@@ -61,6 +62,7 @@ pub mod passwords;
 mod payload;
 mod picker;
 mod place;
+mod portal;
 mod posted;
 mod prefs;
 mod range;
@@ -95,6 +97,8 @@ pub struct DashboardState {
     pub egress: Egress,
     /// Where the dashboard is reached: what `Host` and `Origin` are checked against, and where login links lead.
     pub public_url: Url,
+    /// Sites that may put the portal into a page of theirs, each an origin: `https://app.example.com`.
+    pub frame_origins: Vec<String>,
     /// Keys the tokens in forms.
     pub secret: [u8; 32],
     /// Of the whole process: whoever stops it closes them.
@@ -150,7 +154,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(event_type_form::archive)),
         )
         .service(web::scope("/applications/{app}").configure(application))
-        .service(web::scope("/portal").configure(portal))
+        .service(web::scope("/portal").configure(portal::routes))
         .default_service(web::to(error::not_found));
     config.service(pages);
 }
@@ -172,12 +176,6 @@ fn application(config: &mut web::ServiceConfig) {
         .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
         .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
         .service(page("/send", read().to(send::show)).route(web::post().to(send::send)));
-    inside(config);
-}
-
-/// What only the portal has, and what it shares.
-fn portal(config: &mut web::ServiceConfig) {
-    config.service(page("/preferences", web::post().to(prefs::choose)));
     inside(config);
 }
 

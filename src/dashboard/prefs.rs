@@ -37,6 +37,8 @@ pub enum ClockFace {
 pub struct Prefs {
     pub theme: Theme,
     pub clock: ClockFace,
+    /// Somebody has said so; else it is as usual.
+    pub chosen: bool,
 }
 
 impl Theme {
@@ -78,6 +80,7 @@ impl Prefs {
         Prefs {
             theme: Theme::from_word(theme).unwrap_or_default(),
             clock: ClockFace::from_word(clock).unwrap_or_default(),
+            chosen: cookie.is_some(),
         }
     }
 
@@ -113,6 +116,7 @@ pub async fn choose(
     let prefs = Prefs {
         theme: form.theme.as_deref().and_then(Theme::from_word).unwrap_or(before.theme),
         clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),
+        chosen: true,
     };
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, own_path(&form.back).unwrap_or("/"))).finish();
     set_cookie(&mut response, &prefs.cookie(state.public_url.scheme() == "https"))?;

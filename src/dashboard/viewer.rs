@@ -16,13 +16,14 @@ use futures_util::future::LocalBoxFuture;
 use super::DashboardState;
 use super::error::PageError;
 use super::place::Place;
+use super::portal;
 use super::prefs::Prefs;
 use super::session::{self, Cookies, form_token};
 use crate::domain::OrgId;
 use crate::domain::application::Application;
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::operator::Operator;
-use crate::domain::portal::Capability;
+use crate::domain::portal::{Capability, PortalPage};
 use crate::store::keys::TokenHash;
 use crate::store::visits::Visit;
 use crate::store::{AppRef, Store, StoreError, Tenant};
@@ -131,6 +132,30 @@ impl Viewer {
         }
     }
 
+    /// Whether that part of the portal is there for them. Operators have everything.
+    pub fn shows(&self, page: PortalPage) -> bool {
+        match &self.who {
+            Who::Operator(_) => true,
+            Who::Customer(visit) => visit.options.shows(page),
+        }
+    }
+
+    /// Whether a page is there for them, by its path.
+    pub fn opens(&self, path: &str) -> bool {
+        match &self.who {
+            Who::Operator(_) => true,
+            Who::Customer(visit) => portal::opens(&visit.options, path),
+        }
+    }
+
+    /// The page that they begin with.
+    pub fn first_page(&self) -> String {
+        match &self.who {
+            Who::Operator(_) => "/".to_owned(),
+            Who::Customer(visit) => portal::first(&visit.options),
+        }
+    }
+
     /// The store on behalf of them: what they do is noted.
     pub fn store(&self, store: &Store) -> Store {
         store.by(match &self.who {
@@ -170,6 +195,12 @@ impl Viewer {
             prefs: Prefs::of(&request),
             at: request.uri().to_string(),
         };
+        if !viewer.opens(request.path()) {
+            return Err(PageError::NotFound);
+        }
+        if let Who::Customer(visit) = &viewer.who {
+            portal::looks::allow_logo(&request, visit.options.theme.as_ref());
+        }
         request.extensions_mut().insert(Rc::new(viewer.clone()));
         Ok(viewer)
     }

@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod audit;
 pub mod background;
 pub mod backoff;
+pub mod colour;
 pub mod delivery;
 pub mod endpoint;
 pub mod event_type;
@@ -23,6 +24,7 @@ pub mod portal;
 pub mod secret;
 pub mod signature;
 pub mod span;
+pub mod theme;
 pub mod time;
 pub mod token_key;
 

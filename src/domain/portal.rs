@@ -1,10 +1,12 @@
 //! What a customer may see and do in the **portal**, the pages for one application.
 //!
 //! * A [`Capability`] is one such thing. A token or link that names none has all of them.
+//! * A [`PortalPage`] is a part of the portal that the team can leave out.
 //! * [`PortalOptions`] is what the team decided for one customer's visit; a **portal link** carries it, by its one-time code.
 
 use serde::{Deserialize, Serialize};
 
+use super::theme::Theme;
 use super::{AppId, Invalid, OrgId, Time, ids};
 
 /// How many feature flags a visit may have: they travel in the token.
@@ -61,6 +63,40 @@ impl Capability {
     }
 }
 
+/// A part of the portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortalPage {
+    /// How many were sent, how many failed, by time.
+    Overview,
+    Endpoints,
+    Messages,
+    Deliveries,
+    EventTypes,
+}
+
+impl PortalPage {
+    /// All of them, in the order of the navigation.
+    pub const ALL: [PortalPage; 5] = [
+        PortalPage::Overview,
+        PortalPage::Endpoints,
+        PortalPage::Messages,
+        PortalPage::Deliveries,
+        PortalPage::EventTypes,
+    ];
+
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            PortalPage::Overview => "overview",
+            PortalPage::Endpoints => "endpoints",
+            PortalPage::Messages => "messages",
+            PortalPage::Deliveries => "deliveries",
+            PortalPage::EventTypes => "event-types",
+        }
+    }
+}
+
 /// What the team decided for one visit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalOptions {
@@ -72,9 +108,39 @@ pub struct PortalOptions {
     pub session_id: Option<String>,
     /// Until when the visit lasts, in microseconds since 1970.
     pub until: i64,
+    /// What is there to see; `None`: everything.
+    #[serde(default)]
+    pub pages: Option<Vec<PortalPage>>,
+    #[serde(default)]
+    pub theme: Option<Theme>,
+    /// Whether there is a navigation: where the portal is embedded, the page around it may have one.
+    #[serde(default = "shown")]
+    pub navigation: bool,
+}
+
+const fn shown() -> bool {
+    true
 }
 
 impl PortalOptions {
+    /// Everything may be seen and done until then, in microseconds since 1970, and looks as usual.
+    pub fn all(until: i64) -> PortalOptions {
+        PortalOptions {
+            feature_flags: Vec::new(),
+            capabilities: None,
+            session_id: None,
+            until,
+            pages: None,
+            theme: None,
+            navigation: shown(),
+        }
+    }
+
+    /// Whether the visit has that part of the portal.
+    pub fn shows(&self, page: PortalPage) -> bool {
+        self.pages.as_ref().is_none_or(|pages| pages.contains(&page))
+    }
+
     /// Checks what the types do not say.
     ///
     /// # Errors
@@ -92,6 +158,9 @@ impl PortalOptions {
         }
         if let Some(session) = &self.session_id {
             wrong.extend(ids::name("sessionId", session, 256).err());
+        }
+        if self.pages.as_ref().is_some_and(Vec::is_empty) {
+            wrong.push(Invalid::new("pages", "must name at least one; leave the field out for all of them"));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
@@ -119,7 +188,7 @@ mod tests {
     use super::*;
 
     fn options() -> PortalOptions {
-        PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: 0 }
+        PortalOptions::all(0)
     }
 
     #[test]
@@ -138,10 +207,27 @@ mod tests {
             feature_flags: vec!["a b".into(); 51],
             capabilities: Some(vec![Capability::ManageEndpoint]),
             session_id: Some(String::new()),
+            pages: Some(vec![]),
             ..options()
         };
         let fields: Vec<String> = wrong.check().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
-        assert_eq!(fields.len(), 1 + 51 + 1 + 1);
+        assert_eq!(fields.len(), 1 + 51 + 1 + 1 + 1);
+    }
+
+    #[test]
+    fn what_an_older_release_stored_means_what_it_meant() {
+        let old = r#"{"feature_flags":["beta"],"capabilities":["ViewBase"],"session_id":null,"until":7}"#;
+        let read: PortalOptions = serde_json::from_str(old).unwrap();
+        let capabilities = Some(vec![Capability::ViewBase]);
+        assert_eq!(read, PortalOptions { feature_flags: vec!["beta".into()], capabilities, ..PortalOptions::all(7) });
+        assert!(PortalPage::ALL.into_iter().all(|page| read.shows(page)));
+        for page in PortalPage::ALL {
+            assert_eq!(serde_json::to_string(&page).unwrap(), format!("{:?}", page.word()));
+        }
+        let theme = Some(Theme { accent: Some("#0b6e4f".parse().unwrap()), ..Theme::default() });
+        let new = PortalOptions { theme, navigation: false, pages: Some(vec![PortalPage::EventTypes]), ..read };
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<PortalOptions>(&text).unwrap(), new);
     }
 
     #[test]

@@ -189,6 +189,31 @@ impl Store {
         Ok(row.map(Attempt::from))
     }
 
+    /// The newest failed attempts at one endpoint of the tenant's application, for people.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn newest_failures(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: EndpointId,
+        limit: i64,
+    ) -> Result<Vec<AttemptLine>, StoreError> {
+        const SQL: &str =
+            "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail,
+                 a.status, a.duration_us, a.next_at, m.event_type, p.name AS app_name
+             FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id
+             WHERE a.endpoint_id = $1 AND a.failure IS NOT NULL AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+             ORDER BY a.id DESC LIMIT $4";
+        if !tenant.sees(app) {
+            return Ok(Vec::new());
+        }
+        Ok(read!(self, db => {
+            sqlx::query_as(SQL).bind(endpoint).bind(app).bind(&tenant.org).bind(limit).fetch_all(db).await
+        })?)
+    }
+
     /// The newest attempts of all the tenant's applications, for people; only failed ones if `failed`. Here and in the lists of deliveries,
     /// what goes to operational endpoints is left out.
     ///

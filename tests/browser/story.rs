@@ -139,7 +139,7 @@ const REFUSED: [&str; 2] = ["/login?token=spent", "/nowhere"];
 /// A customer's cookie.
 async fn visit(house: &House, app: &Application) -> String {
     let until = house.now.plus(Duration::from_secs(3_600));
-    let options = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: until.micros() };
+    let options = PortalOptions::all(until.micros());
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
     let (code, token) = (key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
     house.store.add_portal_link(&code, &link, house.now).await.unwrap();

@@ -96,19 +96,30 @@ pub async fn both() -> Vec<House> {
     let locations = [(Location::Sqlite(file.path()), Some(file)), (Location::parse(&postgres).unwrap(), None)];
     let mut houses = Vec::new();
     for (location, file) in locations {
-        houses.push(House::open(location, file, None).await);
+        houses.push(House::open(location, file, None, Vec::new()).await);
     }
     houses
 }
 
 /// A house on SQLite that answers as `public_url`.
 pub async fn at(public_url: &str) -> House {
+    framed(public_url, &[]).await
+}
+
+/// The same, whose portal these sites may put into a page of theirs.
+pub async fn framed(public_url: &str, origins: &[&str]) -> House {
     let file = sqlite_file();
-    House::open(Location::Sqlite(file.path()), Some(file), Some(public_url)).await
+    let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+    House::open(Location::Sqlite(file.path()), Some(file), Some(public_url), origins).await
 }
 
 impl House {
-    async fn open(location: Location, file: Option<SqliteFile>, public_url: Option<&str>) -> House {
+    async fn open(
+        location: Location,
+        file: Option<SqliteFile>,
+        public_url: Option<&str>,
+        frame_origins: Vec<String>,
+    ) -> House {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_test_writer();
         let _ = log.try_init();
         let database = match &location {
@@ -132,6 +143,7 @@ impl House {
             clock: Clock,
             egress,
             public_url,
+            frame_origins,
             secret: [7; 32],
             feeds: feeds.clone(),
             passwords: Passwords::default(),
@@ -254,15 +266,21 @@ impl House {
 
     /// A customer's visit to the portal of `app`: with all capabilities, or with these and `flags`.
     pub async fn visit(&self, app: &Application, capabilities: Option<&[Capability]>, flags: &[&str]) -> Browser<'_> {
-        let token = Uuid::new_v4().to_string();
-        let hash = |text: &str| -> [u8; 32] { sha2::Sha256::digest(text.as_bytes()).into() };
         let until = self.now.plus(MINUTE * 60);
         let options = PortalOptions {
             feature_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             capabilities: capabilities.map(<[Capability]>::to_vec),
             session_id: Some("ada".into()),
-            until: until.micros(),
+            ..PortalOptions::all(until.micros())
         };
+        self.visit_with(app, options).await
+    }
+
+    /// A customer's visit as the team decided.
+    pub async fn visit_with(&self, app: &Application, options: PortalOptions) -> Browser<'_> {
+        let token = Uuid::new_v4().to_string();
+        let hash = |text: &str| -> [u8; 32] { sha2::Sha256::digest(text.as_bytes()).into() };
+        let until = self.now.plus(MINUTE * 60);
         let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
         let code = Uuid::new_v4().to_string();
         self.store.add_portal_link(&hash(&code), &link, self.now).await.unwrap();

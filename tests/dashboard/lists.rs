@@ -22,7 +22,7 @@ async fn visitor<'h>(house: &'h House, app: AppId, capabilities: Option<Vec<Capa
     let (link, visit) = (format!("link-{app}-{capabilities:?}"), format!("visit-{app}-{capabilities:?}"));
     let visit: String = visit.chars().filter(char::is_ascii_alphanumeric).collect();
     let until = house.now.plus(MINUTE * 60);
-    let options = PortalOptions { feature_flags: vec![], capabilities, session_id: None, until: until.micros() };
+    let options = PortalOptions { capabilities, ..PortalOptions::all(until.micros()) };
     let stored = PortalLink { org: house.org.clone(), app_id: app, options, expires_at: until };
     house.store.add_portal_link(&hash(&link), &stored, house.now).await.unwrap();
     house.store.redeem_portal_link(&hash(&link), &hash(&visit), house.now).await.unwrap().unwrap();

@@ -12,6 +12,7 @@ mod lists;
 mod pages;
 mod passwords;
 mod people;
+mod portal;
 mod preview;
 mod sign_in;
 mod tail;

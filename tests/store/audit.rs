@@ -107,7 +107,7 @@ on_both! {
         let wanted = [format!("key created: {called}, write"), format!("key revoked: {called}")];
         assert_eq!(acts(&store, &mut seen).await, wanted, "once, however often it is revoked");
 
-        let options = PortalOptions { feature_flags: vec![], capabilities: None, session_id: Some("s-1".into()), until: 0 };
+        let options = PortalOptions { session_id: Some("s-1".into()), ..PortalOptions::all(0) };
         let link = PortalLink { org: tenant().org, app_id: AppId::new(NOW), options, expires_at: later(60) };
         store.add_portal_link(&[1; 32], &link, NOW).await.unwrap();
         store.add_login_link(&[2; 32], &tenant().org, later(60)).await.unwrap();

@@ -1,6 +1,5 @@
 //! Login links and sessions, links into the portal.
 
-use sendoff::domain::AppId;
 use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::store::visits::Visit;
 
@@ -12,15 +11,15 @@ const SESSION: [u8; 32] = [2; 32];
 on_both! {
     async fn a_link_into_the_portal_is_good_once(home) {
         let store = &home.store;
+        let app = application(store, "acme").await;
         let options = PortalOptions {
             feature_flags: strings(&["beta"]),
             capabilities: Some(vec![Capability::ViewBase, Capability::ManageEndpoint]),
             session_id: Some("s-1".into()),
-            until: later(3_600).micros(),
+            ..PortalOptions::all(later(3_600).micros())
         };
-        let link = PortalLink { org: tenant().org, app_id: AppId::new(NOW), options, expires_at: later(60) };
-        let until = later(3_600).micros();
-        let plain = PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until };
+        let link = PortalLink { org: tenant().org, app_id: app.id, options, expires_at: later(60) };
+        let plain = PortalOptions::all(later(3_600).micros());
         let plain = PortalLink { options: plain, ..link.clone() };
         for (n, link) in [(1, &link), (2, &plain), (3, &plain)] {
             store.add_portal_link(&[n; 32], link, NOW).await.unwrap();
@@ -28,13 +27,15 @@ on_both! {
         let of = |link: &PortalLink| Visit {
             org: link.org.clone(),
             app_id: link.app_id,
+            app_name: app.name.clone(),
             options: link.options.clone(),
             expires_at: later(3_600),
         };
         assert_eq!(store.redeem_portal_link(&[4; 32], &[9; 32], NOW).await.unwrap(), None);
         assert_eq!(store.redeem_portal_link(&[2; 32], &[9; 32], later(60)).await.unwrap(), None, "too late");
         assert_eq!(store.portal_link_good(&[2; 32], later(60)).await.unwrap(), None);
-        assert_eq!(store.portal_link_good(&[2; 32], later(59)).await.unwrap(), Some(link.app_id), "looking does not use it up");
+        let good = store.portal_link_good(&[2; 32], later(59)).await.unwrap().expect("looking does not use it up");
+        assert_eq!((good.app_name, good.options), (app.name.clone(), plain.options.clone()));
         assert_eq!(store.redeem_portal_link(&[2; 32], &[9; 32], later(59)).await.unwrap(), Some(of(&plain)));
         let redeemed = (0..8).map(|n| async move { store.redeem_portal_link(&[1; 32], &[20 + n; 32], NOW).await.unwrap() });
         let redeemed = futures_util::future::join_all(redeemed).await;
@@ -49,14 +50,15 @@ on_both! {
     async fn a_visit_lasts_as_long_as_the_link_says_and_its_application(home) {
         let store = &home.store;
         let app = application(store, "acme").await;
-        let options =
-            PortalOptions { feature_flags: vec![], capabilities: None, session_id: None, until: later(3_600).micros() };
-        for n in 1..=2 {
+        let options = PortalOptions::all(later(3_600).micros());
+        for n in 1..=3 {
             let link = PortalLink {
                 org: tenant().org, app_id: app.id, options: options.clone(), expires_at: later(60),
             };
             store.add_portal_link(&[n; 32], &link, NOW).await.unwrap();
-            store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");
+            if n < 3 {
+                store.redeem_portal_link(&[n; 32], &[n + 10; 32], NOW).await.unwrap().expect("a visit");
+            }
         }
         assert_eq!(store.visit(&[11; 32], later(3_599)).await.unwrap().unwrap().app_id, app.id);
         assert_eq!(store.visit(&[11; 32], later(3_600)).await.unwrap(), None, "over");
@@ -65,6 +67,8 @@ on_both! {
         assert_eq!(store.visit(&[11; 32], NOW).await.unwrap(), None, "left");
         store.delete_application(&tenant(), app.id, NOW).await.unwrap();
         assert_eq!(store.visit(&[12; 32], NOW).await.unwrap(), None, "its application is gone");
+        assert_eq!(store.portal_link_good(&[3; 32], NOW).await.unwrap(), None, "and so is where the link led");
+        assert_eq!(store.redeem_portal_link(&[3; 32], &[13; 32], NOW).await.unwrap(), None);
         store.forget_logins(later(3_600)).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM visit").await, 0);
     }

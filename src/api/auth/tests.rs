@@ -225,8 +225,7 @@ fn an_application_s_token_says_what_it_may() {
     let options = PortalOptions {
         feature_flags: vec!["beta".into()],
         capabilities: Some(vec![Capability::ViewBase]),
-        session_id: None,
-        until: NOW.plus(HOUR).micros(),
+        ..PortalOptions::all(NOW.plus(HOUR).micros())
     };
     let token = tokens.mint_visit(&org(), app, &options, NOW).unwrap();
     let grant = tokens.verify(&token).unwrap();

@@ -15,9 +15,10 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::domain::attempt::{Failure, Trigger};
 use crate::domain::endpoint::{DisabledReason, URL_LIMIT};
-use crate::domain::portal::Capability;
+use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::secret::SignatureType;
 use crate::domain::signature::ExtraSignature;
+use crate::domain::theme::Mode;
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, Uid};
 
 /// The characters of names: uids, event types, channels, flags.
@@ -67,6 +68,9 @@ pub(in crate::api) struct Url;
 
 /// `whsec_…` or `whsk_…`.
 pub(in crate::api) struct SecretText;
+
+/// `#rrggbb`.
+pub(in crate::api) struct ColourText;
 
 /// How an attempt or a delivery stands: a number.
 pub(in crate::api) struct Status;
@@ -124,6 +128,9 @@ schema! {
     ReplayStatus, "ReplayStatus" => numbers("0 success, 1 pending, 2 fail, 4 canceled.", [0, 1, 2, 4]);
     ExpandedStatusText, "ExpandedMessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending", "canceled"]);
     Capability, "AppPortalCapability" => words("What a customer may do.", Capability::ALL.map(Capability::word));
+    PortalPage, "AppPortalPage" => words("A part of the portal.", PortalPage::ALL.map(PortalPage::word));
+    Mode, "AppPortalMode" => words("Light, dark, or as the customer's system has it.", ["auto", "light", "dark"]);
+    ColourText, "Colour" => text("A colour: red, green and blue in hexadecimal.").pattern(Some("^#[0-9a-fA-F]{6}$")).examples([json!("#0b6e4f")]);
     BackgroundId, "BackgroundTaskId" => id(BackgroundId::PREFIX, "Sendoff's id of background work.");
     StatusCodeClass, "StatusCodeClass" => numbers("The hundred of an answer's status; 0: no answer.", [0, 100, 200, 300, 400, 500]);
     StatusText, "MessageStatusText" => words("The status as a word.", ["success", "pending", "fail", "sending"]);

@@ -1,0 +1,171 @@
+//! The way into the portal and out of it. A customer opens a **portal link** that the team made over REST; the page behind it has one
+//! button, and only that button's POST uses the link up: a mail scanner or a preview that fetches the link does no harm.
+//!
+//! In an iframe a script presses the button (`data-enter`): there the page around it has asked for the link just now.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+use serde::Deserialize;
+use url::Url;
+
+use super::looks::Brand;
+use super::{PORTAL, first, opens};
+use crate::dashboard::DashboardState;
+use crate::dashboard::error::PageError;
+use crate::dashboard::frame::{Frame, answer};
+use crate::dashboard::parts::When;
+use crate::dashboard::posted::Posted;
+use crate::dashboard::prefs::Prefs;
+use crate::dashboard::session::{self, Cookies, form_token, set_cookie};
+use crate::dashboard::show::{Line, Query};
+use crate::dashboard::viewer::{Viewer, part};
+use crate::domain::Time;
+use crate::domain::key;
+use crate::domain::portal::PortalOptions;
+
+/// What keeps the token in the entry's form apart from those in others.
+const FORM: &str = "portal-link";
+
+/// What the link opens.
+struct Door {
+    name: Line,
+    until: When,
+    /// Where the button's POST goes, and the page to go on with.
+    action: String,
+    next: String,
+}
+
+#[derive(Template)]
+#[template(path = "portal/enter.html")]
+struct EnterPage {
+    frame: Frame,
+    /// `None`: the link was used before, is too old, or was never ours.
+    door: Option<Door>,
+    /// This browser has a visit that goes on.
+    inside: bool,
+}
+
+#[derive(Template)]
+#[template(path = "portal/left.html")]
+struct LeftPage {
+    frame: Frame,
+}
+
+/// `GET /portal/enter/{code}`: looks at the link and leaves it as it is.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    viewer: Option<Viewer>,
+) -> Result<HttpResponse, PageError> {
+    let (code, now) = (part(&request, "code")?, state.clock.now());
+    let prefs = Prefs::of(&request);
+    let Some(good) = state.store.portal_link_good(&key::hash(code), now).await? else {
+        return spent(prefs, viewer.is_some());
+    };
+    let brand = Brand::of_link(&request, &good, code);
+    let door = Door {
+        name: Line::new(&good.app_name),
+        until: When::new(Time::from_micros(good.options.until), now),
+        action: format!("{PORTAL}/enter/{code}"),
+        next: Query::of(&request).get("next").unwrap_or_default().to_owned(),
+    };
+    let frame = Frame::of_portal(prefs, Some(brand)).with_token(form_token(&state.secret, FORM, code));
+    answer(StatusCode::OK, &EnterPage { frame, door: Some(door), inside: false })
+}
+
+fn spent(prefs: Prefs, inside: bool) -> Result<HttpResponse, PageError> {
+    let page = EnterPage { frame: Frame::of_portal(prefs, None), door: None, inside };
+    let mut response = answer(StatusCode::UNAUTHORIZED, &page)?;
+    // A 401 has to say how (RFC 9110, section 11.6.1). Browsers know no such scheme and show the page.
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Portal-Link"));
+    Ok(response)
+}
+
+/// What the entry's form sends.
+#[derive(Deserialize)]
+pub struct Enter {
+    csrf: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// `POST /portal/enter/{code}`: uses the link up and opens a visit.
+pub async fn enter(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    viewer: Option<Viewer>,
+    form: web::Form<Enter>,
+) -> Result<HttpResponse, PageError> {
+    let code = part(&request, "code")?;
+    if !session::same(&form.csrf, &form_token(&state.secret, FORM, code)) {
+        return Err(PageError::WrongToken);
+    }
+    let (token, now) = (session::new_token(), state.clock.now());
+    let opened = state.store.redeem_portal_link(&key::hash(code), &session::hash(&token), now).await?;
+    let Some(visit) = opened else { return spent(Prefs::of(&request), viewer.is_some()) };
+    tracing::info!(org = %visit.org, app = %visit.app_id, "a customer entered the portal");
+    let next = next_page(&state.public_url, &form.next, &visit.options).unwrap_or_else(|| first(&visit.options));
+    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, next)).finish();
+    let seconds = visit.expires_at.since(now).as_secs() as i64;
+    set_cookie(&mut response, &Cookies::Visit.made(&state.public_url, token, seconds))?;
+    Ok(response)
+}
+
+/// The page that the link's `next` names, if it is one of this visit's.
+fn next_page(public_url: &Url, next: &str, options: &PortalOptions) -> Option<String> {
+    let plain = next.starts_with('/') && next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    // Taken apart as a browser would: `/portal/../x` is no page of the portal.
+    let url = public_url.join(next).ok().filter(|url| plain && url.origin() == public_url.origin())?;
+    let path = url.path();
+    let below = path.strip_prefix(PORTAL).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+    (below && opens(options, path)).then(|| format!("{path}{query}"))
+}
+
+/// `POST /portal/leave`: ends the visit.
+pub async fn leave(state: web::Data<DashboardState>, viewer: Viewer, _: Posted) -> Result<HttpResponse, PageError> {
+    state.store.end_visit(&viewer.hash).await?;
+    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
+    set_cookie(&mut response, &Cookies::Visit.gone(&state.public_url))?;
+    Ok(response)
+}
+
+/// `GET /portal/left`: says that the visit is over.
+pub async fn left(request: HttpRequest) -> Result<HttpResponse, PageError> {
+    answer(StatusCode::OK, &LeftPage { frame: Frame::of_portal(Prefs::of(&request), None) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::portal::PortalPage;
+
+    #[test]
+    fn a_link_goes_on_to_pages_of_its_visit_and_to_nothing_else() {
+        let public: Url = "https://hooks.example.com".parse().unwrap();
+        let options =
+            PortalOptions { pages: Some(vec![PortalPage::Endpoints, PortalPage::Messages]), ..PortalOptions::all(0) };
+        let next = |text: &str| next_page(&public, text, &options);
+        assert_eq!(next("/portal/endpoints/new").as_deref(), Some("/portal/endpoints/new"));
+        assert_eq!(next("/portal/messages?type=a.b&q=x").as_deref(), Some("/portal/messages?type=a.b&q=x"));
+        for bad in [
+            "",
+            "endpoints",
+            "/",
+            "/deliveries",
+            "/portal/deliveries",
+            "/portalx",
+            "/portal/../logout",
+            "/portal/%2e%2e/logout",
+            "//evil.example/portal",
+            "/\\evil.example",
+            "https://evil.example/portal",
+            "/portal/endpoints\r\nset-cookie: a",
+            "javascript:alert(1)",
+        ] {
+            assert_eq!(next(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The first page of the portal: what was sent lately in one sentence, the chart that supports it, the endpoints with what happened at
+//! each, and the newest failures.
+
+use std::collections::HashMap;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::chart::{Chart, second};
+use crate::dashboard::error::PageError;
+use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::overview::AttemptRow;
+use crate::dashboard::parts::{Address, Badge};
+use crate::dashboard::range::{self, RangeLink};
+use crate::dashboard::show::{self, Line, Query, count};
+use crate::dashboard::viewer::Inside;
+use crate::domain::endpoint::Endpoint;
+use crate::domain::portal::{Capability, PortalPage};
+use crate::domain::{EndpointId, Time};
+use crate::store::counts::{Range, Scope};
+use crate::store::rollups::{Counts, total};
+use crate::store::{Order, PageRequest, Store, StoreError};
+
+/// How many endpoints are listed; the rest is behind a link.
+const ENDPOINTS: usize = 20;
+/// At how many of the endpoints that fail most the newest failures are looked for, and how many of these are shown.
+const FAILING: usize = 5;
+const FAILURES: i64 = 10;
+
+/// An endpoint, and what happened there in the range.
+struct EndpointRow {
+    /// `None`: nothing was sent.
+    badge: Option<Badge>,
+    href: Option<String>,
+    address: Address,
+    description: Line,
+    sent: String,
+    failed: String,
+    any_failed: bool,
+}
+
+/// The first line's numbers; each leads to a list of them, where the visit has it.
+struct Sentence {
+    opening: &'static str,
+    sent: Number,
+    failed: Number,
+    dead: Number,
+}
+
+struct Number {
+    text: String,
+    word: &'static str,
+    /// The name of its colour.
+    kind: &'static str,
+    href: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "portal/home.html")]
+struct Home {
+    frame: Frame,
+    name: Line,
+    ranges: Vec<RangeLink>,
+    sentence: Sentence,
+    chart: Option<Chart>,
+    endpoints: Vec<EndpointRow>,
+    /// Where the rest of the endpoints is.
+    more: Option<String>,
+    /// Where one is added, by who may.
+    add: Option<String>,
+    failures: Vec<AttemptRow>,
+}
+
+/// `GET /portal`.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    if !inside.shows(PortalPage::Overview) {
+        return Ok(HttpResponse::SeeOther().insert_header((LOCATION, inside.first_page())).finish());
+    }
+    let (query, now, store) = (Query::of(&request), state.clock.now(), &state.store);
+    let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
+    let buckets = store.buckets(&inside.tenant(), Scope::Application(inside.app.id), range, now).await?;
+    let endpoints =
+        store.endpoints(&inside.tenant(), inside.app.id, &PageRequest::first(ENDPOINTS, Order::Descending)).await?;
+    let ids: Vec<EndpointId> = endpoints.data.iter().map(|endpoint| endpoint.id).collect();
+    let at_each = store.endpoint_counts(&inside.tenant(), &ids, range, now).await?;
+    let list = inside.place.page("deliveries?");
+    // A bar leads to a list of deliveries.
+    let charted = inside.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
+    let may_add = inside.can(Capability::ManageEndpoint) && inside.shows(PortalPage::Endpoints);
+    let page = Home {
+        frame: Frame::of(&inside, Here::Overview).noting(query.get("notice")),
+        name: Line::new(&inside.app.name),
+        ranges: range::links(range, |range| format!("{}?range={}", inside.place.home(), range::word(range))),
+        sentence: Sentence::new(&inside, &total(&buckets), range, now),
+        chart: charted.then(|| Chart::new(&buckets, range, &list)),
+        endpoints: endpoints.data.iter().map(|one| EndpointRow::new(&inside, one, at_each.get(&one.id))).collect(),
+        more: (endpoints.more && inside.shows(PortalPage::Endpoints)).then(|| inside.place.page("endpoints")),
+        add: may_add.then(|| inside.place.page("endpoints/new")),
+        failures: failures(store, &inside, at_each, now).await?,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+/// The newest failures at the endpoints that failed most: none is looked for where none was counted.
+async fn failures(
+    store: &Store,
+    inside: &Inside,
+    at_each: HashMap<EndpointId, Counts>,
+    now: Time,
+) -> Result<Vec<AttemptRow>, StoreError> {
+    let mut failing: Vec<(EndpointId, Counts)> = at_each.into_iter().filter(|(_, counts)| counts.failed > 0).collect();
+    failing.sort_by_key(|(id, counts)| (std::cmp::Reverse(counts.failed), *id));
+    let mut lines = Vec::new();
+    for (endpoint, _) in failing.into_iter().take(FAILING) {
+        lines.extend(store.newest_failures(&inside.tenant(), inside.app.id, endpoint, FAILURES).await?);
+    }
+    lines.sort_by_key(|line| std::cmp::Reverse(line.id));
+    lines.truncate(FAILURES as usize);
+    let row = |line| {
+        let row = AttemptRow::new(&line, now);
+        let path = inside.place.message(line.message_id);
+        AttemptRow { href: if inside.opens(&path) { path } else { String::new() }, ..row }
+    };
+    Ok(lines.into_iter().map(row).collect())
+}
+
+impl Sentence {
+    fn new(inside: &Inside, counts: &Counts, range: Range, now: Time) -> Sentence {
+        let listed = inside.shows(PortalPage::Deliveries);
+        let since = second(range.since(now));
+        let number = |n: i64, kind: &'static str, filter: &str| Number {
+            text: count(n),
+            word: kind,
+            kind: if n > 0 { kind } else { "none" },
+            href: listed.then(|| inside.place.page(&format!("deliveries?{filter}since={since}"))),
+        };
+        Sentence {
+            opening: range::opening(range),
+            sent: number(counts.attempts(), "sent", ""),
+            failed: number(counts.failed, "failed", "status=failed&"),
+            dead: number(counts.dead, "dead", "status=dead&"),
+        }
+    }
+}
+
+impl Sentence {
+    fn numbers(&self) -> [&Number; 3] {
+        [&self.sent, &self.failed, &self.dead]
+    }
+}
+
+impl EndpointRow {
+    fn new(inside: &Inside, endpoint: &Endpoint, counts: Option<&Counts>) -> EndpointRow {
+        let none = Counts::default();
+        let counts = counts.unwrap_or(&none);
+        let badge = match counts {
+            _ if endpoint.spec.disabled => Some(Badge::Disabled),
+            counts if counts.dead > 0 => Some(Badge::Dead),
+            counts if counts.failed > 0 => Some(Badge::Failed),
+            counts if counts.delivered > 0 => Some(Badge::Delivered),
+            _ => None,
+        };
+        EndpointRow {
+            badge,
+            href: inside.shows(PortalPage::Endpoints).then(|| inside.place.endpoint(endpoint.id)),
+            address: Address::new(&endpoint.spec.url),
+            description: Line::cut(&endpoint.spec.description, 120),
+            sent: show::counted(counts.attempts(), "attempt", "attempts"),
+            failed: count(counts.failed),
+            any_failed: counts.failed > 0,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The customers' portal: what it has beside the [pages of one application](super::viewer::Inside), which it shares.
+//!
+//! * [`entry`] – the way in, by a link that is good once, and the way out.
+//! * [`home`] – the first page: how many were sent, how many failed, and where.
+//! * [`looks`] – the team's colours and its logo.
+//! * [`opens`] – which pages a visit has: every request below `/portal` is asked.
+
+mod entry;
+mod home;
+pub mod looks;
+
+use actix_web::web;
+
+use super::{inside, page, prefs, read};
+use crate::domain::portal::{PortalOptions, PortalPage};
+
+/// Where it is.
+pub const PORTAL: &str = "/portal";
+
+/// What only the portal has, and what it shares.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(page("", read().to(home::show)))
+        .service(page("/enter/{code}", read().to(entry::show)).route(web::post().to(entry::enter)))
+        .service(page("/enter/{code}/theme.css", read().to(looks::of_link)))
+        .service(page("/leave", web::post().to(entry::leave)))
+        .service(page("/left", read().to(entry::left)))
+        .service(page("/theme.css", read().to(looks::of_visit)))
+        .service(page("/preferences", web::post().to(prefs::choose)))
+        .configure(super::again_and_live)
+        .configure(inside);
+}
+
+/// Whether a visit has the page at a path, whatever it may do there. The first page sends on to the first that the visit has.
+pub fn opens(options: &PortalOptions, path: &str) -> bool {
+    use PortalPage::{Deliveries, Endpoints, EventTypes, Messages};
+    let rest = path.strip_prefix(PORTAL).unwrap_or_default().trim_start_matches('/');
+    let (first, more) = rest.split_once('/').unwrap_or((rest, ""));
+    let parts: &[PortalPage] = match (first, more) {
+        ("" | "enter" | "leave" | "left" | "preferences" | "theme.css", _) => return true,
+        ("endpoints", _) => &[Endpoints],
+        ("event-types", _) => &[EventTypes],
+        ("deliveries", _) => &[Deliveries],
+        ("messages", "") => &[Messages],
+        // A message's own page tells how its deliveries went: both lists lead there.
+        ("messages", _) | ("tail", _) => &[Messages, Deliveries],
+        ("resend", _) => &[Endpoints, Messages, Deliveries],
+        // Whatever else there will be is not a part of what a visit was left with.
+        _ => return options.pages.is_none(),
+    };
+    parts.iter().any(|part| options.shows(*part))
+}
+
+/// The page that a visit begins with.
+pub fn first(options: &PortalOptions) -> String {
+    match PortalPage::ALL.into_iter().find(|page| options.shows(*page)) {
+        None | Some(PortalPage::Overview) => PORTAL.to_owned(),
+        Some(page) => format!("{PORTAL}/{}", page.word()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visit_has_the_pages_that_it_was_left_with() {
+        let only = |pages: &[PortalPage]| PortalOptions { pages: Some(pages.to_vec()), ..PortalOptions::all(0) };
+        let has = |pages: &[PortalPage], path| opens(&only(pages), path);
+        for path in ["/portal", "/portal/", "/portal/leave", "/portal/preferences", "/portal/theme.css"] {
+            assert!(has(&[PortalPage::Endpoints], path), "{path}");
+        }
+        let endpoints = &[PortalPage::Endpoints];
+        assert!(has(endpoints, "/portal/endpoints") && has(endpoints, "/portal/endpoints/ep_1/secret"));
+        for path in [
+            "/portal/messages",
+            "/portal/messages/msg_1",
+            "/portal/messages/msg_1/resend",
+            "/portal/deliveries",
+            "/portal/event-types/a",
+            "/portal/%65vent-types",
+            "/portal//deliveries",
+            "/portal/anything",
+        ] {
+            assert!(!has(endpoints, path), "{path}");
+            assert!(opens(&PortalOptions::all(0), path), "{path}");
+        }
+        let deliveries = &[PortalPage::Deliveries];
+        assert!(has(deliveries, "/portal/messages/msg_1") && !has(deliveries, "/portal/messages"));
+        assert_eq!(first(&PortalOptions::all(0)), "/portal");
+        assert_eq!(first(&only(&[PortalPage::EventTypes, PortalPage::Messages])), "/portal/messages");
+    }
+}

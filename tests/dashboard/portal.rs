@@ -1,0 +1,174 @@
+//! The customers' portal: how one gets in and out, what is there for whom, how it looks, and who may embed it.
+
+use reqwest::{Method, StatusCode};
+use sendoff::domain::application::Application;
+use sendoff::domain::key;
+use sendoff::domain::portal::{Capability, PortalLink, PortalOptions, PortalPage};
+use sendoff::domain::theme::{Mode, Theme};
+
+use crate::house::{Browser, House, MINUTE, Try, at, both, dead, field, framed, location, set_cookie};
+
+/// The path of a link into the portal of `app`.
+async fn link(house: &House, app: &Application, options: PortalOptions) -> String {
+    let code = key::random_text();
+    let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: house.now.plus(MINUTE * 15) };
+    house.store.add_portal_link(&key::hash(&code), &link, house.now).await.unwrap();
+    format!("/portal/enter/{}", *code)
+}
+
+fn hour(house: &House) -> PortalOptions {
+    PortalOptions::all(house.now.plus(MINUTE * 60).micros())
+}
+
+#[tokio::test]
+async fn a_link_is_used_up_by_its_button_and_opens_one_application() {
+    for house in both().await {
+        let (acme, globex) = (house.app("Acme").await, house.app("Globex").await);
+        let mine = house.endpoint(&acme, "https://a.example/hook").await;
+        let theirs = house.endpoint(&globex, "https://b.example/hook").await;
+        let secret = house.message(&globex, "a.b", "{}", house.now).await;
+        let path = link(&house, &acme, hour(&house)).await;
+        for method in [Method::GET, Method::HEAD, Method::GET] {
+            let response = house.request(method, &path).send().await.unwrap();
+            assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
+        }
+        let page = house.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
+        crate::html::check(&page, &path);
+        assert!(page.contains("Acme") && page.contains("data-enter"), "{page}");
+        let wrong = house.post(&path, &[("csrf", "A".repeat(43))]).send().await.unwrap();
+        assert_eq!(wrong.status(), StatusCode::FORBIDDEN);
+        let form = [("csrf", field(&page, "csrf")), ("next", "//evil.example".to_owned())];
+        let response = house.post(&path, &form).send().await.unwrap();
+        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/portal"));
+        let cookie = set_cookie(&response);
+        for part in ["sendoff_visit=", "HttpOnly", "SameSite=Lax", "Path=/"] {
+            assert!(cookie.contains(part), "{cookie}");
+        }
+        let again = house.post(&path, &form).send().await.unwrap();
+        assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
+
+        let visitor = Browser { house: &house, cookie: cookie.split(';').next().unwrap().to_owned() };
+        let home = visitor.page("/portal").await;
+        assert!(home.contains("a.example") && home.contains("In the last 24 hours"), "{home}");
+        assert!(!home.contains("b.example") && !home.contains("Globex"), "{home}");
+        assert_eq!(visitor.get(&format!("/portal/endpoints/{}", mine.id)).await.0, StatusCode::OK);
+        for path in [
+            format!("/portal/endpoints/{}", theirs.id),
+            format!("/portal/messages/{}", secret.id),
+            "/portal/applications".to_owned(),
+            "/portal/keys".to_owned(),
+        ] {
+            assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+        // A visit is no operator's session, and the other way round.
+        assert_eq!(visitor.get("/").await.0, StatusCode::SEE_OTHER);
+        let operator = house.sign_in().await;
+        assert_eq!(operator.get("/portal").await.0, StatusCode::UNAUTHORIZED);
+
+        let left = visitor.post("/portal/leave", &[("csrf", field(&home, "csrf"))]).await;
+        assert_eq!((left.status(), location(&left)), (StatusCode::SEE_OTHER, "/portal/left"));
+        assert_eq!(visitor.get("/portal").await.0, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn over_tls_the_cookie_goes_along_into_a_frame_and_is_kept_apart_there() {
+    let house = framed("https://hooks.example.com", &["https://app.example.com"]).await;
+    let acme = house.app("Acme").await;
+    let path = link(&house, &acme, hour(&house)).await;
+    let ask = |method: Method, path: &str| house.request(method, path).header("host", "hooks.example.com");
+    let page = ask(Method::GET, &path).send().await.unwrap();
+    let header = |name: &str| page.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    assert!(header("content-security-policy").contains("frame-ancestors https://app.example.com;"));
+    assert_eq!(header("x-frame-options"), "");
+    let csrf = field(&page.text().await.unwrap(), "csrf");
+    let entered = ask(Method::POST, &path)
+        .header("origin", "https://hooks.example.com")
+        .header("sec-fetch-site", "same-origin")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("csrf={csrf}"))
+        .send()
+        .await
+        .unwrap();
+    let cookie = set_cookie(&entered);
+    for part in ["__Host-sendoff_visit=", "HttpOnly", "Secure", "SameSite=None", "Partitioned", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    // The operators' pages are nobody else's to show.
+    let login = ask(Method::GET, "/login").send().await.unwrap();
+    let policy = login.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(login.headers()["x-frame-options"], "DENY");
+    let unframed = at("http://localhost").await;
+    let page = unframed.request(Method::GET, "/portal").send().await.unwrap();
+    assert_eq!(page.headers()["x-frame-options"], "DENY", "without origins nobody may");
+}
+
+#[tokio::test]
+async fn a_visit_has_the_pages_and_the_looks_that_the_team_decided() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let theme = Theme {
+            accent: Some("#c0ffee".parse().unwrap()),
+            radius: Some(2),
+            logo: Some("https://cdn.example.com/logo.svg".into()),
+            mode: Mode::Dark,
+            ..Theme::default()
+        };
+        let pages = Some(vec![PortalPage::Endpoints]);
+        let visitor = house.visit_with(&acme, PortalOptions { theme: Some(theme), pages, ..hour(&house) }).await;
+        let first = visitor.get("/portal").await;
+        assert_eq!(first.0, StatusCode::SEE_OTHER, "the overview is not among them");
+        for path in ["/portal/messages", "/portal/deliveries", "/portal/event-types", "/portal/tail"] {
+            assert_eq!(visitor.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+        let page = visitor.page("/portal/endpoints").await;
+        assert!(page.contains("data-theme=\"dark\"") && page.contains("https://cdn.example.com/logo.svg"), "{page}");
+        assert!(!page.contains("href=\"/portal/messages\""), "what is not there is not in the navigation: {page}");
+        let sheet = page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let sheet = sheet.into_iter().find(|href| href.starts_with("/portal/theme.css")).expect("a sheet").to_owned();
+        let response = house.request(Method::GET, &sheet).header("cookie", &visitor.cookie).send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/css; charset=utf-8");
+        let css = response.text().await.unwrap();
+        assert!(css.starts_with(":root {") && css.contains("--accent:") && css.contains("--radius: 2px;"), "{css}");
+        let known = |line: &str| line.starts_with("  --") || matches!(line, ":root {" | "}");
+        assert!(css.lines().all(known), "tokens and nothing else: {css}");
+        let shown =
+            house.request(Method::GET, "/portal/endpoints").header("cookie", &visitor.cookie).send().await.unwrap();
+        let policy = shown.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
+
+        let bare = house.visit_with(&acme, PortalOptions { navigation: false, ..hour(&house) }).await;
+        let page = bare.page("/portal").await;
+        assert!(!page.contains("<header class=\"top\">"), "no navigation of ours: {page}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_look_finds_no_button_and_every_post_is_refused() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
+        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
+        let visitor = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+        let path = format!("/portal/messages/{}", message.id);
+        let page = visitor.page(&path).await;
+        assert!(!page.contains(&format!("{path}/resend")), "{page}");
+        let csrf = field(&page, "csrf");
+        let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
+        for act in [
+            format!("{path}/resend"),
+            format!("{path}/cancel"),
+            format!("/portal/endpoints/{}/disable", endpoint.id),
+            format!("/portal/endpoints/{}/secret", endpoint.id),
+            "/portal/endpoints/new".to_owned(),
+            "/portal/resend".to_owned(),
+        ] {
+            assert_eq!(visitor.post(&act, &form).await.status(), StatusCode::FORBIDDEN, "{act}");
+        }
+        let home = visitor.page("/portal").await;
+        assert!(home.contains("Newest failures") && !home.contains("Add an endpoint"), "{home}");
+        assert!(home.contains(&format!("href=\"{path}\"")), "a failure leads to its message: {home}");
+    }
+}
