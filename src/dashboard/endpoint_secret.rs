@@ -17,6 +17,7 @@ use super::parts::Address;
 use super::posted::{Posted, done};
 use super::show::Line;
 use super::viewer::Inside;
+use crate::domain::audit::act;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::portal::Capability;
 use crate::domain::secret::{GRACE, GRACE_LIMIT, Secret, SignatureType};
@@ -45,7 +46,8 @@ pub async fn reveal(
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &inside).await?;
     let thing = endpoint.id.to_string();
-    let deed = Deed { org: &inside.org, app: Some(inside.app.id), act: "secret revealed", thing: &thing, detail: "" };
+    let deed =
+        Deed { org: &inside.org, app: Some(inside.app.id), act: act::SECRET_REVEALED, thing: &thing, detail: "" };
     store.note_look(deed, now).await?;
     let secret = store.endpoint_secret(&inside.tenant(), inside.app.id, endpoint.id).await?;
     let page = SecretPage {

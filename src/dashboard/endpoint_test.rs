@@ -13,6 +13,7 @@ use super::posted::{Posted, done};
 use super::refused::turned_away;
 use super::viewer::Inside;
 use crate::domain::Invalid;
+use crate::domain::audit::act;
 use crate::domain::portal::Capability;
 use crate::store::audit::Deed;
 
@@ -42,7 +43,7 @@ pub async fn send(
             let deed = Deed {
                 org: &inside.org,
                 app: Some(inside.app.id),
-                act: "test event sent",
+                act: act::TEST_EVENT_SENT,
                 thing: &thing,
                 detail: &detail,
             };

@@ -13,6 +13,7 @@ use super::posted::{Posted, done};
 use super::refused::{Refused, turned_away};
 use super::show::{Line, Query};
 use super::viewer::Inside;
+use crate::domain::audit::act;
 use crate::domain::event_type::EventType;
 use crate::domain::message::MessageSpec;
 use crate::domain::{Invalid, MessageId, Uid};
@@ -105,13 +106,8 @@ async fn accept(state: &DashboardState, inside: &Inside, posted: &Posted) -> Res
     let accepted = store.accept(item).await.map_err(|error| Err(error.into()))?;
     let message = accepted.map_err(turned_away)?;
     let (thing, detail) = (message.id.to_string(), message.event_type.clone());
-    let deed = Deed {
-        org: &inside.org,
-        app: Some(inside.app.id),
-        act: "message sent by hand",
-        thing: &thing,
-        detail: &detail,
-    };
+    let deed =
+        Deed { org: &inside.org, app: Some(inside.app.id), act: act::MESSAGE_SENT, thing: &thing, detail: &detail };
     store.note_look(deed, now).await.map_err(|error| Err(error.into()))?;
     Ok(message.id)
 }

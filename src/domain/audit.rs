@@ -46,16 +46,18 @@ impl ActorKind {
 }
 
 /// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
-pub const ACTS: [&str; 26] = [
+pub const ACTS: [&str; 28] = [
     act::SIGNED_IN,
     act::SIGN_IN_FAILED,
     act::SIGNED_OUT,
     act::SECRET_REVEALED,
     act::SECRET_ROTATED,
     act::DELIVERY_RESENT,
-    "resend begun",
-    "resend canceled",
+    act::DELIVERY_CANCELED,
+    act::RESEND_BEGUN,
+    act::RESEND_CANCELED,
     act::MESSAGE_SENT,
+    act::TEST_EVENT_SENT,
     act::CONTENT_DELETED,
     act::APPLICATION_CREATED,
     act::APPLICATION_CHANGED,
@@ -83,8 +85,13 @@ pub mod act {
     pub const SECRET_REVEALED: &str = "secret revealed";
     pub const SECRET_ROTATED: &str = "secret rotated";
     pub const DELIVERY_RESENT: &str = "delivery resent";
-    /// By hand, from a page. What programs send is in the list of messages.
-    pub const MESSAGE_SENT: &str = "message sent";
+    pub const DELIVERY_CANCELED: &str = "delivery canceled";
+    /// Of many deliveries, in the background.
+    pub const RESEND_BEGUN: &str = "resend begun";
+    pub const RESEND_CANCELED: &str = "resend canceled";
+    /// From a page. What programs send is in the list of messages.
+    pub const MESSAGE_SENT: &str = "message sent by hand";
+    pub const TEST_EVENT_SENT: &str = "test event sent";
     pub const CONTENT_DELETED: &str = "content deleted";
     pub const APPLICATION_CREATED: &str = "application created";
     pub const APPLICATION_CHANGED: &str = "application changed";

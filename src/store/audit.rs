@@ -7,7 +7,7 @@ use sqlx::QueryBuilder;
 
 use super::page::SCAN;
 use super::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, codec, on, read};
-use crate::domain::audit::{Actor, ActorKind};
+use crate::domain::audit::{ACTS, Actor, ActorKind};
 use crate::domain::{AppId, AuditId, OrgId, Time};
 
 /// How many characters of a detail are kept.
@@ -18,7 +18,7 @@ const DETAIL: usize = 500;
 pub struct Deed<'a> {
     pub org: &'a OrgId,
     pub app: Option<AppId>,
-    /// Two words at most: `endpoint deleted`, `secret revealed`.
+    /// One of [`ACTS`].
     pub act: &'static str,
     /// What it was done to: an id or a name.
     pub thing: &'a str,
@@ -74,6 +74,7 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub(super) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+        debug_assert!(ACTS.contains(&deed.act), "{} is not among the acts that the log's page offers", deed.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
         const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";

@@ -14,6 +14,7 @@ use super::codec;
 use super::endpoint_messages::SentFilter;
 use super::reach::Place;
 use super::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
+use crate::domain::audit::act;
 use crate::domain::background::{Kind, Scope, Stage};
 use crate::domain::delivery::Standing;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
@@ -238,7 +239,7 @@ impl Store {
                 .execute(db).await.map(drop)
         })?;
         let (thing, detail) = (id.to_string(), spec.kind.word());
-        self.note(&mut tx, Deed { org: &tenant.org, app, act: "resend begun", thing: &thing, detail }, now).await?;
+        self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_BEGUN, thing: &thing, detail }, now).await?;
         tx.commit().await?;
         Ok(Begun::Begun(Box::new(row.background()?)))
     }
@@ -263,7 +264,7 @@ impl Store {
         let data = codec::json(&data)?;
         on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
         let thing = id.to_string();
-        self.note(&mut tx, Deed { org: &tenant.org, app, act: "resend canceled", thing: &thing, detail: "" }, now)
+        self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_CANCELED, thing: &thing, detail: "" }, now)
             .await?;
         tx.commit().await?;
         Ok(true)

@@ -2,6 +2,7 @@
 
 use super::audit::Deed;
 use super::{Store, StoreError, Tenant, on};
+use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 
@@ -36,7 +37,8 @@ impl Store {
             return Ok(false);
         }
         let (thing, detail) = (message.to_string(), format!("to {endpoint}"));
-        let deed = Deed { org: &tenant.org, app: Some(app), act: "delivery canceled", thing: &thing, detail: &detail };
+        let deed =
+            Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
         self.note(&mut tx, deed, now).await?;
         tx.commit().await?;
         self.withdraw(vec![(endpoint, message)]);

@@ -190,7 +190,7 @@ on_both! {
         let store = &home.store;
         let anna = anna(store);
         let org = tenant().org;
-        anna.note_look(Deed::of(&org, "rare", "first"), NOW).await.unwrap();
+        anna.note_look(Deed::of(&org, act::SECRET_REVEALED, "first"), NOW).await.unwrap();
         let many = home.either(
             "INSERT INTO audit (id, org, at, kind, who, act, thing, detail)
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10100)
@@ -200,7 +200,7 @@ on_both! {
              FROM generate_series(1, 10100) AS n(i)",
         );
         home.execute(many).await;
-        let filter = AuditFilter { act: Some("rare".into()), who: None };
+        let filter = AuditFilter { act: Some(act::SECRET_REVEALED.into()), who: None };
         let page = PageRequest::first(5, Order::Descending);
         let found = store.audit_log(&tenant(), &filter, &page).await.unwrap();
         assert!(found.data.is_empty() && found.more);
