@@ -84,11 +84,26 @@ impl Story {
 
     /// The pages of one thing.
     pub fn single_pages(&self) -> Vec<String> {
-        let message = self.failed.id;
-        [format!("/applications/{}", self.acme.id), "/portal".to_owned()]
-            .iter()
-            .flat_map(|place| [format!("{place}/messages/{message}")])
-            .collect()
+        let (app, endpoint) = (format!("/applications/{}", self.acme.id), self.endpoint.id);
+        let of_both = [
+            format!("/messages/{}", self.failed.id),
+            "/endpoints".to_owned(),
+            "/endpoints/new".to_owned(),
+            format!("/endpoints/{endpoint}"),
+            format!("/endpoints/{endpoint}/edit"),
+            format!("/endpoints/{endpoint}/rotate"),
+            format!("/endpoints/{endpoint}/delete"),
+            "/deliveries".to_owned(),
+            "/messages".to_owned(),
+            "/event-types".to_owned(),
+            "/event-types/invoice.paid".to_owned(),
+            String::new(),
+        ];
+        let both = [app.as_str(), "/portal"]
+            .into_iter()
+            .flat_map(|place| of_both.iter().map(move |path| format!("{place}{path}")));
+        let operators = ["edit", "delete", "send"].map(|page| format!("{app}/{page}"));
+        both.chain(operators).chain(["/portal/resend".to_owned(), "/portal/left".to_owned()]).collect()
     }
 
     /// A name for a page's picture: its path without the ids.
@@ -124,6 +139,16 @@ const PATHS: &[&str] = &[
     "/deliveries?status=retrying",
     "/deliveries?q=nothing-of-the-kind&since=2026-01-01T00:00:00Z",
     "/messages",
+    "/applications",
+    "/applications/new",
+    "/endpoints",
+    "/event-types",
+    "/event-types/new",
+    "/event-types/invoice.paid",
+    "/event-types/invoice.paid/edit",
+    "/keys",
+    "/audit",
+    "/operators",
     "/resend",
     "/resend?status=dead",
     "/tail",
