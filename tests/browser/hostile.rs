@@ -186,7 +186,9 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
     let paths = story.single_pages();
     story.enter(&wide).await;
     story.enter(&phone).await;
-    (wide.complaints().await, phone.complaints().await);
+    for browser in [&wide, &phone] {
+        browser.complaints().await;
+    }
     for (n, payload) in payloads.iter().enumerate() {
         inscribe(&story.house, payload).await;
         let path = &paths[n % paths.len()];

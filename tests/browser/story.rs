@@ -106,11 +106,17 @@ impl Story {
         both.chain(operators).chain(["/portal/resend".to_owned(), "/portal/left".to_owned()]).collect()
     }
 
-    /// A name for a page's picture: its path without the ids.
+    /// A name for a page's picture: its path, with *one* for each id.
     pub fn name(&self, path: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let words = path.split('/').filter(|part| !part.contains('_') && !part.is_empty());
-        let name = words.collect::<Vec<_>>().join("-").chars().map(plain).collect::<String>();
+        let words = path.split('/').filter(|part| !part.is_empty());
+        let name = words
+            .map(|part| if part.contains('_') { "one" } else { part })
+            .collect::<Vec<_>>()
+            .join("-")
+            .chars()
+            .map(plain)
+            .collect::<String>();
         if path == "/" { "overview".to_owned() } else { name.trim_matches('-').to_owned() }
     }
 
