@@ -45,6 +45,18 @@ impl Team {
         browser.until_it_says("In the last hour").await;
     }
 
+    /// Lets a customer into the portal, as the team's server and the customer's browser do.
+    async fn let_in(&self, browser: &Browser) {
+        let url = format!("{}/api/v1/auth/app-portal-access/acme", self.server.url());
+        let request = reqwest::Client::new().post(url).bearer_auth(self.server.token());
+        let answer = request.header("content-type", "application/json").body("{}").send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        let access: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        browser.goto(access["url"].as_str().expect("a link")).await.unwrap();
+        browser.element("main form button").await.click().await.unwrap();
+        browser.until_it_says("Endpoints of Acme GmbH").await;
+    }
+
     async fn resent(&self) {
         eventually("the third attempt arrives", SOON, async || (self.receiver.count() == 3).then_some(())).await;
     }
@@ -60,12 +72,16 @@ async fn reload_until(browser: &Browser, words: &str) {
 }
 
 #[tokio::test]
-async fn a_failed_delivery_is_found_understood_resent_and_seen_delivered() {
-    for width in WIDTHS {
+async fn operators_and_customers_find_a_failed_delivery_understand_it_resend_it_and_see_it_delivered() {
+    for (width, customer) in WIDTHS.into_iter().flat_map(|width| [(width, false), (width, true)]) {
         for javascript in [true, false] {
             let team = Team::in_trouble().await;
             let browser = Browser::open(Kind { javascript, ..Kind::of_width(width) }).await;
-            team.sign_in(&browser).await;
+            if customer {
+                team.let_in(&browser).await
+            } else {
+                team.sign_in(&browser).await
+            }
             let scripts = browser.eval("document.querySelectorAll('.copy').length + document.querySelectorAll('p[role=status].unseen').length").await;
             assert_eq!(scripts != 0, javascript, "JavaScript is {}", if javascript { "on" } else { "off" });
 
