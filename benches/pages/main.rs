@@ -18,14 +18,25 @@ use seed::Seeded;
 use support::{Binary, Durability, Postgres, Server, sqlite_file};
 
 /// What is asked for. `{app}`, `{endpoint}` and `{message}` are ones that have much.
-const PAGES: [&str; 9] = [
+const PAGES: &[&str] = &[
     "/",
     "/?range=24h",
     "/?range=7d",
     "/?range=30d",
-    "/deliveries?state=dead",
-    "/deliveries?state=retrying",
-    "/messages/{app}/{message}",
+    "/deliveries",
+    "/deliveries?status=dead",
+    "/deliveries?status=retrying",
+    "/deliveries?status=failed&class=5xx",
+    "/deliveries?app={app}&status=failed",
+    "/messages",
+    "/messages?app={app}",
+    "/applications",
+    "/endpoints",
+    "/applications/{app}",
+    "/applications/{app}/endpoints/{endpoint}",
+    "/applications/{app}/messages/{message}",
+    "/resend?status=dead&range=24h",
+    "/tail",
     "/operational",
     "/outbox",
 ];
@@ -77,7 +88,7 @@ fn measure(name: &str, url: &str, plan: Plan) {
         println!();
         println!("| {name} | min | median | max | bytes |");
         println!("|---|---:|---:|---:|---:|");
-        for page in PAGES {
+        for page in PAGES.iter().copied() {
             ask(&client, &cookie, &server, &seeded.place(page), page, plan.requests).await;
         }
         println!();
