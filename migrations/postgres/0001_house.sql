@@ -249,7 +249,7 @@ CREATE TABLE background (
     org        TEXT NOT NULL,
     app_id     UUID,
     kind       TEXT NOT NULL,
-    -- running, finished, failed.
+    -- running, finished, failed, canceled.
     state      TEXT NOT NULL,
     -- What was asked for, and how far it has come; JSON.
     data       TEXT NOT NULL,
