@@ -6,6 +6,8 @@ use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
 use super::frame::{Frame, answer};
+use super::prefs::Prefs;
+use super::session::Cookies;
 use crate::store::StoreError;
 
 /// Why there is no page.
@@ -41,6 +43,8 @@ struct ErrorPage<'a> {
     title: &'static str,
     what: &'static str,
     todo: &'static str,
+    /// Where one can go on.
+    home: Option<&'static str>,
     request_id: &'a str,
 }
 
@@ -64,11 +68,35 @@ impl ResponseError for PageError {
 }
 
 impl PageError {
-    /// The page that says what happened and what to do.
-    pub fn page(&self, request_id: &str) -> HttpResponse {
-        let (title, what, todo) = self.words();
-        let page = ErrorPage { frame: Frame::bare(), title, what, todo, request_id };
+    /// The page that says what happened and what to do, to an operator or, in the portal, to a customer.
+    pub fn page(&self, whose: Cookies, prefs: Prefs, request_id: &str) -> HttpResponse {
+        let customer = whose == Cookies::Visit;
+        let (title, what, todo) = if customer { self.words_for_customers() } else { self.words() };
+        let frame = if customer { Frame::of_portal(prefs, None) } else { Frame::bare() };
+        let home = match (self, customer) {
+            (PageError::NotSignedIn, _) => None,
+            (_, true) => Some("/portal"),
+            (_, false) => Some("/"),
+        };
+        let page = ErrorPage { frame, title, what, todo, home, request_id };
         answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response())
+    }
+
+    /// A customer knows nothing of a log or a database, nor whose software this is.
+    fn words_for_customers(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            PageError::Store(error) if error.transient() => (
+                "Not at the moment",
+                "These pages cannot be shown right now. Events that were accepted are safe and will be delivered.",
+                "Reload in a moment. If it stays like this, tell the people who gave you the link, with the request id below.",
+            ),
+            PageError::Store(_) | PageError::Template(_) => (
+                "Something went wrong",
+                "This page could not be made. Nothing was changed.",
+                "Tell the people who gave you the link, with the request id below.",
+            ),
+            _ => self.words(),
+        }
     }
 
     fn words(&self) -> (&'static str, &'static str, &'static str) {

@@ -14,6 +14,7 @@ use url::{Host, Url};
 
 use super::DashboardState;
 use super::error::PageError;
+use super::prefs::Prefs;
 use super::session::Cookies;
 
 const HEADERS: [(&str, &str); 7] = [
@@ -89,19 +90,21 @@ fn request_id() -> String {
 fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, response) = response.into_parts();
     let Some(error) = response.error() else { return ServiceResponse::new(request, response) };
+    let whose = Cookies::at(request.path());
+    let words = |error: &PageError| error.page(whose, Prefs::of(&request), id);
     let page = match error.as_error::<PageError>() {
         // A customer has nowhere to sign in: the page says who gives out links.
-        Some(PageError::NotSignedIn) if Cookies::at(request.path()) == Cookies::Operator => {
+        Some(PageError::NotSignedIn) if whose == Cookies::Operator => {
             HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
         }
         Some(error) => {
             if error_is_ours(error) {
                 tracing::error!(request_id = id, path = request.path(), %error, "a page could not be made");
             }
-            error.page(id)
+            words(error)
         }
         // What actix could not read: a form too large, a path that is no UTF-8 …
-        None => PageError::BadRequest("What the browser sent could not be read.").page(id),
+        None => words(&PageError::BadRequest("What the browser sent could not be read.")),
     };
     ServiceResponse::new(request, page)
 }

@@ -43,6 +43,7 @@ pub(super) struct AttemptRow {
     pub app: Line,
     /// `None`: the message is gone.
     pub event_type: Option<Line>,
+    /// Empty: who looks has no page of it.
     pub href: String,
     pub address: Address,
     pub number: i32,

@@ -37,7 +37,7 @@ pub enum ClockFace {
 pub struct Prefs {
     pub theme: Theme,
     pub clock: ClockFace,
-    /// Somebody has said so; else it is as usual.
+    /// Somebody has chosen the theme; else it is as usual, or as the team has it in the portal.
     pub chosen: bool,
 }
 
@@ -73,20 +73,22 @@ impl ClockFace {
 }
 
 impl Prefs {
-    /// Of the request's cookie, `dark.utc`; what it does not say is as usual.
+    /// Of the request's cookie, `dark.utc`, or `.utc` where no theme was chosen; what it does not say is as usual.
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let (theme, clock) = cookie.as_ref().and_then(|cookie| cookie.value().split_once('.')).unwrap_or_default();
+        let theme = Theme::from_word(theme);
         Prefs {
-            theme: Theme::from_word(theme).unwrap_or_default(),
+            theme: theme.unwrap_or_default(),
             clock: ClockFace::from_word(clock).unwrap_or_default(),
-            chosen: cookie.is_some(),
+            chosen: theme.is_some(),
         }
     }
 
     fn cookie(self, secure: bool) -> Cookie<'static> {
         // Nothing secret, and also wanted where the portal is embedded.
-        Cookie::build(COOKIE, format!("{}.{}", self.theme.word(), self.clock.word()))
+        let theme = if self.chosen { self.theme.word() } else { "" };
+        Cookie::build(COOKIE, format!("{theme}.{}", self.clock.word()))
             .path("/")
             .http_only(true)
             .secure(secure)
@@ -113,10 +115,11 @@ pub async fn choose(
     form: web::Form<Choice>,
 ) -> Result<HttpResponse, PageError> {
     let before = Prefs::of(&request);
+    let theme = form.theme.as_deref().and_then(Theme::from_word);
     let prefs = Prefs {
-        theme: form.theme.as_deref().and_then(Theme::from_word).unwrap_or(before.theme),
+        theme: theme.unwrap_or(before.theme),
         clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),
-        chosen: true,
+        chosen: theme.is_some() || before.chosen,
     };
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, own_path(&form.back).unwrap_or("/"))).finish();
     set_cookie(&mut response, &prefs.cookie(state.public_url.scheme() == "https"))?;

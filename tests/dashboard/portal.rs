@@ -172,3 +172,126 @@ async fn who_may_only_look_finds_no_button_and_every_post_is_refused() {
         assert!(home.contains(&format!("href=\"{path}\"")), "a failure leads to its message: {home}");
     }
 }
+
+/// What a page's answer says of who may embed it, and the page.
+async fn framing(house: &House, path: &str, cookie: &str) -> (String, Option<String>, String) {
+    let response = house.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
+    let policy = response.headers()["content-security-policy"].to_str().unwrap();
+    let ancestors = policy.split("frame-ancestors ").nth(1).and_then(|rest| rest.split(';').next()).unwrap().to_owned();
+    let old = response.headers().get("x-frame-options").map(|value| value.to_str().unwrap().to_owned());
+    (ancestors, old, response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn every_page_of_the_portal_is_embedded_by_whom_the_team_named_and_no_other_page_is() {
+    let named = framed("http://localhost", &["https://app.example.com", "http://localhost:3000"]).await;
+    let plain = at("http://localhost").await;
+    for (house, wanted) in [(&named, "https://app.example.com http://localhost:3000"), (&plain, "'none'")] {
+        let acme = house.app("Acme").await;
+        let (entry, visitor) = (link(house, &acme, hour(house)).await, house.visit_with(&acme, hour(house)).await);
+        let operator = house.sign_in().await;
+        let portal = [entry.as_str(), "/portal", "/portal/nowhere", "/portal/left", "/portal/theme.css"];
+        let others = ["/", "/deliveries", "/login", "/nowhere", "/portals"];
+        for (path, wanted) in portal.map(|path| (path, wanted)).into_iter().chain(others.map(|path| (path, "'none'"))) {
+            for cookie in [format!("{}; {}", visitor.cookie, operator.cookie), String::new()] {
+                let (ancestors, old, _) = framing(house, path, &cookie).await;
+                assert_eq!(ancestors, wanted, "{path}");
+                assert_eq!(old.as_deref(), (wanted == "'none'").then_some("DENY"), "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_visit_is_over_when_its_time_or_its_application_is() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let over = house.visit_with(&acme, PortalOptions::all(house.ago(MINUTE).micros())).await;
+        let visitor = house.visit_with(&acme, hour(&house)).await;
+        assert_eq!(visitor.get("/portal").await.0, StatusCode::OK);
+        house.store.delete_application(&house.tenant(), acme.id, house.now).await.unwrap();
+        for browser in [over, visitor] {
+            let (status, page) = browser.get("/portal").await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+            assert!(page.contains("Your visit is over") && !page.contains("<a "), "there is nowhere to go: {page}");
+            assert!(!page.contains("Sendoff"), "a customer knows the team and not us: {page}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_goes_on_to_a_page_of_its_visit_for_as_long_as_that_lasts() {
+    for (public, tls) in [("http://127.0.0.1:8071", false), ("https://hooks.example.com", true)] {
+        let house = at(public).await;
+        let acme = house.app("Acme").await;
+        let host = public.split("://").nth(1).unwrap();
+        for (next, pages, wanted) in [
+            ("/portal/endpoints/new?x=1", None, "/portal/endpoints/new?x=1"),
+            ("https://evil.example/portal", None, "/portal"),
+            ("/portal/endpoints", Some(vec![PortalPage::EventTypes, PortalPage::Messages]), "/portal/messages"),
+        ] {
+            let path = link(&house, &acme, PortalOptions { pages, ..hour(&house) }).await;
+            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", next).finish();
+            let page = house.request(Method::GET, &format!("{path}?{query}")).header("host", host);
+            let page = page.send().await.unwrap().text().await.unwrap();
+            let form = [("csrf", field(&page, "csrf")), ("next", field(&page, "next"))];
+            let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+            let enter = house.request(Method::POST, &path).header("host", host).header("origin", public);
+            let enter = enter.header("content-type", "application/x-www-form-urlencoded").body(body);
+            let response = enter.send().await.unwrap();
+            assert_eq!(location(&response), wanted);
+            let cookie = set_cookie(&response);
+            let age = cookie.split("Max-Age=").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+            assert!((3_500..=3_600).contains(&age.parse::<i64>().unwrap()), "until the visit ends: {cookie}");
+            assert_eq!((cookie.contains("SameSite=None"), cookie.contains("Partitioned")), (tls, tls), "{cookie}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_theme_is_there_before_one_enters_and_gives_way_to_the_customer_s_choice() {
+    for house in both().await {
+        let acme = house.app("Acme \"&<b>").await;
+        let logo = Some("https://cdn.example.com/logo.svg?a=\"1".to_owned());
+        let accent = Some("#0b6e4f".parse().unwrap());
+        let theme = Some(Theme { logo, accent, mode: Mode::Dark, ..Theme::default() });
+        let options = PortalOptions { theme, ..hour(&house) };
+        let entry = link(&house, &acme, options.clone()).await;
+        let response = house.request(Method::GET, &entry).send().await.unwrap();
+        let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.contains("img-src 'self' https://cdn.example.com;"), "{policy}");
+        let page = response.text().await.unwrap();
+        crate::html::check(&page, &entry);
+        assert!(page.contains("data-theme=\"dark\"") && page.contains(&format!("{entry}/theme.css")), "{page}");
+        for _ in 0..2 {
+            let css = house.request(Method::GET, &format!("{entry}/theme.css")).send().await.unwrap();
+            assert!(css.text().await.unwrap().contains("--accent: light-dark(#0b6e4f, "), "looking uses nothing up");
+        }
+        let visitor = house.visit_with(&acme, options).await;
+        for (prefs, theme) in [("", "dark"), ("light.local", "light"), ("auto.local", "auto"), (".utc", "dark")] {
+            let (_, _, page) = framing(&house, "/portal", &format!("{}; sendoff_prefs={prefs}", visitor.cookie)).await;
+            assert!(page.contains(&format!("data-theme=\"{theme}\"")), "{prefs}: {page}");
+        }
+        let clock = visitor.post("/portal/preferences", &[("clock", "utc".to_owned())]).await;
+        assert!(set_cookie(&clock).starts_with("sendoff_prefs=.utc;"), "who chose a clock chose no colours");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_their_own() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
+        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
+        let path = format!("/portal/messages/{}", message.id);
+        let only = |pages: &[PortalPage]| PortalOptions { pages: Some(pages.to_vec()), ..hour(&house) };
+        let visitor = house.visit_with(&acme, only(&[PortalPage::Overview, PortalPage::Deliveries])).await;
+        assert_eq!(visitor.get("/portal/messages").await.0, StatusCode::NOT_FOUND);
+        assert!(visitor.page("/portal").await.contains(&path) && visitor.page(&path).await.contains("a.b"));
+        let visitor = house.visit_with(&acme, only(&[PortalPage::Overview])).await;
+        let home = visitor.page("/portal").await;
+        assert!(home.contains("Newest failures") && !home.contains(&path), "named, and no link to nowhere: {home}");
+        assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND);
+    }
+}
