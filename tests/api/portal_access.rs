@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::portal::{Capability, PortalOptions};
+use sendoff::domain::portal::{Capability, PortalOptions, PortalPage};
+use sendoff::domain::theme::{Mode, Palette};
 use sendoff::domain::{Time, key};
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ on_both_stores!(
     a_visit_does_what_its_options_say,
     event_types_behind_flags,
     bad_options,
+    the_portal_looks_as_the_team_says,
 );
 
 async fn access(world: &World, app: &str, body: Value) -> Value {
@@ -177,6 +179,11 @@ async fn bad_options(world: World) {
         (json!({"sessionId": ""}), "sessionId"),
         (json!({"sessionId": "a".repeat(257)}), "sessionId"),
         (json!({"readOnly": "yes"}), "readOnly"),
+        (json!({"navigation": "hidden"}), "navigation"),
+        (json!({"pages": []}), "pages"),
+        (json!({"pages": ["statistics"]}), "pages"),
+        (json!({"pages": "endpoints"}), "pages"),
+        (json!({"theme": "dark"}), "theme"),
     ] {
         let refused = world.call("POST", "/auth/app-portal-access/a", body.clone()).await.refused();
         assert_eq!(refused, [format!("body.{field}")], "{body}");
@@ -186,4 +193,48 @@ async fn bad_options(world: World) {
     for good in [json!({"expiry": 3_600}), json!({"expiry": 604_800, "unknown": 1})] {
         access(&world, "a", good).await;
     }
+}
+
+async fn the_portal_looks_as_the_team_says(world: World) {
+    world.app("a").await;
+    let theme = json!({
+        "accent": "#0B6E4F", "light": {"surface": "#fffdf8", "ink": "#2d1f12"}, "dark": null, "radius": 10,
+        "logo": "https://cdn.example.com/logo.svg", "mode": "light",
+    });
+    let body = json!({"theme": theme, "pages": ["endpoints", "event-types"], "navigation": false, "readOnly": true});
+    let out = access(&world, "a", body).await;
+    let code = out["url"].as_str().unwrap().rsplit('/').next().unwrap();
+    let options = world.store.portal_link_good(&key::hash(code), world.now()).await.unwrap().expect("a link").options;
+    assert_eq!((options.pages, options.navigation), (Some(vec![PortalPage::Endpoints, PortalPage::EventTypes]), false));
+    let theme = options.theme.expect("a theme");
+    assert_eq!((theme.radius, theme.mode, theme.dark), (Some(10), Mode::Light, Palette::default()));
+    assert_eq!(theme.accent.map(|accent| accent.to_string()).as_deref(), Some("#0b6e4f"));
+    // The token is what it was: the pages are not its business.
+    let token = out["token"].as_str().unwrap();
+    world.call_as(token, "GET", "/app/a/msg", None).await.expect(200);
+
+    for (theme, field) in [
+        (json!({"accent": "green"}), "accent"),
+        (json!({"accent": "#fff"}), "accent"),
+        (json!({"accent": "#ffffff;} body{display:none"}), "accent"),
+        (json!({"accent": 7}), "accent"),
+        (json!({"light": {"surface": "#888888"}}), "light.surface"),
+        (json!({"dark": {"ground": "#ffffff"}}), "dark.ground"),
+        (json!({"light": {"font": "Comic Sans"}}), "light.font"),
+        (json!({"light": "#ffffff"}), "light"),
+        (json!({"radius": 17}), "radius"),
+        (json!({"radius": -1}), "radius"),
+        (json!({"radius": "6px"}), "radius"),
+        (json!({"logo": "http://cdn.example.com/logo.svg"}), "logo"),
+        (json!({"logo": "javascript:alert(1)"}), "logo"),
+        (json!({"logo": "https://a;script-src 'unsafe-inline'/x"}), "logo"),
+        (json!({"mode": "sepia"}), "mode"),
+        (json!({"css": "body{}"}), "css"),
+    ] {
+        let refused = world.call("POST", "/auth/app-portal-access/a", json!({"theme": theme.clone()})).await.refused();
+        assert_eq!(refused, [format!("body.theme.{field}")], "{theme}");
+    }
+    let many = json!({"theme": {"accent": "x", "radius": 99, "dark": {"ink": "y"}}});
+    let refused = world.call("POST", "/auth/app-portal-access/a", many).await.refused();
+    assert_eq!(refused.len(), 3, "all at once: {refused:?}");
 }
