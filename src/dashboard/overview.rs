@@ -15,6 +15,7 @@ use super::health::Health;
 use super::parts::{Address, Badge, When};
 use super::place::Place;
 use super::range::{self, RangeLink};
+use super::rates;
 use super::show::{self, Line, Query, count, count_up_to};
 use super::viewer::Signed;
 use crate::domain::delivery::State;
@@ -22,7 +23,7 @@ use crate::domain::{AttemptId, Time};
 use crate::store::attempts::AttemptLine;
 use crate::store::counts::{FailingEndpoint, Range, Scope};
 use crate::store::outbox::OutboxDepth;
-use crate::store::rollups::{Counts, LATENCY_BOUNDS_MS, total};
+use crate::store::rollups::{Counts, total};
 use crate::store::{Store, StoreError, Tenant};
 
 /// How many attempts are on a page.
@@ -156,7 +157,7 @@ pub async fn show(
         ranges: range::links(range, |range| link(range, newest.failed_only)),
         sentence: Sentence::new(&counts, store.count_in(&tenant, State::Retry, MOST).await?, range, now),
         waits: Waits::read(store, &tenant, now).await?,
-        latency: latency(&counts),
+        latency: rates::latency(&counts),
         told: listens.then(|| format!("{} delivered, {} failed", count(told.delivered), count(told.failed))),
         charts: (counts.attempts() > 0).then(chart),
         worst: worst.iter().map(|one| Worst::new(one, range, now)).collect(),
@@ -271,43 +272,5 @@ impl AttemptRow {
             took: show::took(Duration::from_micros(line.duration_us.max(0) as u64)),
             next: line.next_at.map(|at| When::new(at, now)).filter(When::ahead),
         }
-    }
-}
-
-/// `half within 50 ms, 95 % within 250 ms, 99 % within 1 s`: as exact as the histogram is.
-fn latency(counts: &Counts) -> Option<String> {
-    let all: i64 = counts.latency.iter().sum();
-    let within = |share: f64| {
-        let wanted = (all as f64 * share).ceil() as i64;
-        let mut seen = 0;
-        let place = counts.latency.iter().position(|bucket| {
-            seen += bucket;
-            seen >= wanted
-        })?;
-        Some(match LATENCY_BOUNDS_MS.get(place) {
-            Some(ms) if *ms < 1_000 => format!("within {ms} ms"),
-            Some(ms) => format!("within {} s", *ms as f64 / 1_000.0),
-            None => "over 15 s".to_owned(),
-        })
-    };
-    (all > 0).then_some(())?;
-    Some(format!("half {}, 95 % {}, 99 % {}", within(0.5)?, within(0.95)?, within(0.99)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn latency_is_as_exact_as_the_histogram() {
-        let mut counts = Counts::default();
-        assert_eq!(latency(&counts), None);
-        counts.latency[1] = 90;
-        counts.latency[5] = 8;
-        counts.latency[11] = 2;
-        assert_eq!(latency(&counts).unwrap(), "half within 10 ms, 95 % within 250 ms, 99 % over 15 s");
-        counts.latency = [0; 12];
-        counts.latency[8] = 1;
-        assert_eq!(latency(&counts).unwrap(), "half within 2.5 s, 95 % within 2.5 s, 99 % within 2.5 s");
     }
 }

@@ -40,6 +40,17 @@ pub fn rate(counts: &Counts) -> Option<String> {
 
 /// Within which time `share` of the attempts were answered, as exact as the histogram is: `≤ 250 ms`.
 pub fn within(counts: &Counts, share: f64) -> Option<String> {
+    bound(counts, share, ("≤", ">"))
+}
+
+/// All of it as a sentence: `half within 50 ms, 95 % within 250 ms, 99 % over 15 s`.
+pub fn latency(counts: &Counts) -> Option<String> {
+    let within = |share| bound(counts, share, ("within", "over"));
+    Some(format!("half {}, 95 % {}, 99 % {}", within(0.5)?, within(0.95)?, within(0.99)?))
+}
+
+/// The bound of the histogram's bucket that `share` of the attempts reach, after the word for below or above it.
+fn bound(counts: &Counts, share: f64, (below, above): (&str, &str)) -> Option<String> {
     let all: i64 = counts.latency.iter().sum();
     let wanted = (all as f64 * share).ceil() as i64;
     let mut seen = 0;
@@ -48,9 +59,9 @@ pub fn within(counts: &Counts, share: f64) -> Option<String> {
         seen >= wanted && seen > 0
     })?;
     Some(match LATENCY_BOUNDS_MS.get(place) {
-        Some(ms) if *ms < 1_000 => format!("≤ {ms} ms"),
-        Some(ms) => format!("≤ {} s", *ms as f64 / 1_000.0),
-        None => "> 15 s".to_owned(),
+        Some(ms) if *ms < 1_000 => format!("{below} {ms} ms"),
+        Some(ms) => format!("{below} {} s", *ms as f64 / 1_000.0),
+        None => format!("{above} 15 s"),
     })
 }
 
@@ -72,5 +83,18 @@ mod tests {
         assert_eq!(within(&counts, 1.0).unwrap(), "> 15 s");
         counts.failed = 0;
         assert_eq!(rate(&counts).unwrap(), "100 %");
+    }
+
+    #[test]
+    fn latency_is_as_exact_as_the_histogram() {
+        let mut counts = Counts::default();
+        assert_eq!(latency(&counts), None);
+        counts.latency[1] = 90;
+        counts.latency[5] = 8;
+        counts.latency[11] = 2;
+        assert_eq!(latency(&counts).unwrap(), "half within 10 ms, 95 % within 250 ms, 99 % over 15 s");
+        counts.latency = [0; 12];
+        counts.latency[8] = 1;
+        assert_eq!(latency(&counts).unwrap(), "half within 2.5 s, 95 % within 2.5 s, 99 % within 2.5 s");
     }
 }

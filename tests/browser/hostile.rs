@@ -139,30 +139,37 @@ async fn inscribe(house: &House, payload: &str) {
     }
 }
 
-/// What has happened that should not have; empty: nothing.
-async fn harm(browser: &Browser, url: &str, harmless: u64) -> Vec<String> {
-    let mut harm = Vec::new();
+/// What has happened on a page that should not have; empty: nothing. A page that is not there shows nothing and proves nothing.
+async fn harm(browser: &Browser, url: &str, ok: bool) -> Vec<String> {
     // A dialog that somebody opened makes this fail.
     browser.goto(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    let mut harm = seen(browser).await;
+    let refused = |line: &String| line.contains("the server responded with");
+    harm.extend(browser.complaints().await.into_iter().filter(|line| ok || !refused(line)));
+    harm.iter().map(|what| format!("{url}: {what}")).collect()
+}
+
+/// The same of what is on the screen.
+async fn seen(browser: &Browser) -> Vec<String> {
     const LOOK: &str = "({ran: !!window.__ran || document.title === 'ran',
         wide: document.documentElement.scrollWidth - innerWidth,
         strange: document.querySelectorAll('main script, main iframe, main object, main style, main img, main video, main math, main link, main meta, main base, [hx-get^=\"/\"]:not(#work), main *[onerror], main *[onload]').length,
         asked: performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).map((one) => one.name)})";
     let seen = browser.eval(LOOK).await;
+    let mut harm = Vec::new();
     if seen["ran"] == true {
         harm.push("something ran".into());
     }
     if seen["wide"].as_i64().unwrap_or(0) > 0 {
         harm.push(format!("{} px wider than the screen", seen["wide"]));
     }
-    if seen["strange"].as_u64().unwrap_or(0) > harmless {
+    if seen["strange"].as_u64().unwrap_or(0) > 0 {
         harm.push(format!("{} elements that we did not write", seen["strange"]));
     }
     if seen["asked"].as_array().is_some_and(|list| !list.is_empty()) {
         harm.push(format!("asked elsewhere: {}", seen["asked"]));
     }
-    harm.extend(browser.complaints().await.into_iter().filter(|line| !line.contains("the server responded with")));
-    harm.iter().map(|what| format!("{url}: {what}")).collect()
+    harm
 }
 
 #[tokio::test]
@@ -177,11 +184,11 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
         browser.complaints().await;
         // Lists and pages that show many of them at once.
         for page in story.pages() {
-            found.extend(harm(&browser, &story.url(&page.path), 0).await);
+            found.extend(harm(&browser, &story.url(&page.path), page.ok).await);
         }
         browser.close().await;
     }
-    // One by one in what there is one of; the wide screen for all of them, the phone for every tenth.
+    // One by one in what there is one of: on the wide screen each on the pages that show its fields, on the phone every tenth on all.
     let (wide, phone) = (Browser::open(Kind::WIDE).await, Browser::open(Kind::of_width(WIDTHS[0])).await);
     let paths = story.single_pages();
     story.enter(&wide).await;
@@ -191,13 +198,13 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
     }
     for (n, payload) in payloads.iter().enumerate() {
         inscribe(&story.house, payload).await;
-        let path = &paths[n % paths.len()];
-        found.extend(harm(&wide, &story.url(path), 0).await.into_iter().map(|harm| format!("{payload:?}: {harm}")));
+        let named = |harm: Vec<String>| harm.into_iter().map(|harm| format!("{payload:?}: {harm}")).collect::<Vec<_>>();
+        for path in story.telling_pages() {
+            found.extend(named(harm(&wide, &story.url(&path), true).await));
+        }
         if n % 10 == 0 {
             for path in &paths {
-                found.extend(
-                    harm(&phone, &story.url(path), 0).await.into_iter().map(|harm| format!("{payload:?}: {harm}")),
-                );
+                found.extend(named(harm(&phone, &story.url(path), true).await));
             }
         }
     }
@@ -207,17 +214,22 @@ async fn nothing_that_others_wrote_runs_or_breaks_a_page() {
 }
 
 #[tokio::test]
-async fn the_canary_sings() {
-    // A page without our care: what the test above looks for is found there.
+async fn harm_is_seen_where_there_is_some() {
     let house = at("http://localhost").await;
     let browser = Browser::open(Kind::WIDE).await;
-    browser.goto(house.url.join("/login").unwrap().as_str()).await.unwrap();
-    let page = format!("document.querySelector('main').innerHTML = '<img src=x><p>' + 'W'.repeat(4000); {CANARY}");
-    browser
-        .execute(&format!("document.querySelector('main').style.overflowWrap = 'normal'; {page}"), Vec::new())
-        .await
-        .unwrap();
-    let seen = browser.eval("[!!window.__ran, document.title, document.querySelectorAll('main img').length]").await;
-    assert_eq!(seen, serde_json::json!([true, "ran", 1]));
+    let login = house.url.join("/login").unwrap();
+    browser.goto(login.as_str()).await.unwrap();
+    assert_eq!(seen(&browser).await, Vec::<String>::new(), "our own page");
+    let wide = "document.querySelector('main').style.overflowWrap = 'normal'";
+    let page =
+        format!("{wide}; document.querySelector('main').innerHTML = '<img src=x><p>' + 'W'.repeat(4000); {CANARY}");
+    browser.execute(&page, Vec::new()).await.unwrap();
+    let harm = seen(&browser).await.join(", ");
+    for what in ["something ran", "px wider", "1 elements that we did not write"] {
+        assert!(harm.contains(what), "{what}: {harm}");
+    }
+    let missing = house.url.join("/nowhere").unwrap();
+    browser.complaints().await;
+    assert!(!crate::hostile::harm(&browser, missing.as_str(), true).await.is_empty(), "a page that is not there");
     browser.close().await;
 }

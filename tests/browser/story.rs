@@ -106,6 +106,16 @@ impl Story {
         both.chain(operators).chain(["/portal/resend".to_owned(), "/portal/left".to_owned()]).collect()
     }
 
+    /// The pages that show what there is one of: between them, every field.
+    pub fn telling_pages(&self) -> Vec<String> {
+        let app = format!("/applications/{}", self.acme.id);
+        let (endpoint, message) =
+            (format!("{app}/endpoints/{}", self.endpoint.id), format!("{app}/messages/{}", self.failed.id));
+        let event_type = format!("{app}/event-types/invoice.paid");
+        let edit = format!("{endpoint}/edit");
+        vec![app, endpoint, edit, message, event_type, "/deliveries".to_owned(), "/endpoints".to_owned()]
+    }
+
     /// A name for a page's picture: its path, with *one* for each id.
     pub fn name(&self, path: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
