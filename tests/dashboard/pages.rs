@@ -6,6 +6,7 @@ use reqwest::{Method, StatusCode};
 use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::message::MessageSpec;
+use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
 use sendoff::store::accept::AcceptItem;
 use sendoff::store::outbox::RelayRequest;
@@ -137,8 +138,10 @@ async fn a_message_tells_its_story() {
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let page = browser.page(&path).await;
         let text = words(&page);
-        let clock = due.to_string()[11..19].to_owned();
-        let next = format!("next try in 4 min ({clock} UTC)");
+        // With its day, where that is another one: shortly before midnight.
+        let (due, today) = (due.to_string(), Clock.now().to_string());
+        let day = if due[..10] == today[..10] { String::new() } else { format!("{} ", &due[5..10]) };
+        let next = format!("next try in 4 min ({day}{} UTC)", &due[11..19]);
         for part in [
             "invoice.paid to Acme",
             "Attempt 3 · 503 Service Unavailable after 214 ms · 3 min ago",
