@@ -11,12 +11,14 @@
 //!   engine  api  dashboard      siblings that never see each other: they meet in the store
 //!   store    egress     what outlives the process · the way out
 //!   domain              what things are and what follows from what
+//!   crash               where a test may let a debug build die
 //! ```
 
 pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod crash;
 pub mod dashboard;
 pub mod domain;
 pub mod egress;

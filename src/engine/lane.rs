@@ -58,6 +58,8 @@ pub struct Lane {
     pub gone: bool,
     /// Being read right now; and what was settled meanwhile, which the reading may still show as pending.
     reading: bool,
+    /// The lease under which the reading began is over: others may have sent what it brings.
+    outdated: bool,
     settled_meanwhile: Vec<MessageId>,
     /// When something last happened here.
     pub touched: Duration,
@@ -83,6 +85,7 @@ impl Lane {
             look_listed: None,
             gone: false,
             reading: false,
+            outdated: false,
             settled_meanwhile: Vec::new(),
             touched: Duration::ZERO,
             in_line: false,
@@ -118,6 +121,20 @@ impl Lane {
             self.held.remove(&work.message.id);
         }
         bytes
+    }
+
+    /// The lease under which it was filled is over: whoever has it next may send all of this, and it is only known anew what is pending.
+    /// Gives back how many payload bytes that frees.
+    pub fn lapse(&mut self) -> usize {
+        self.outdated = self.reading;
+        self.clear()
+    }
+
+    /// A new lease since `since`: what others sent before is not known, so the bucket begins empty.
+    pub fn begin_lease(&mut self, since: Duration) {
+        self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
+        self.app_permit = false;
+        self.look(Time::ZERO);
     }
 
     /// Forgets a delivery that was ended, if it is queued and not in flight; gives back how many payload bytes that frees. A reading
@@ -188,10 +205,11 @@ impl Lane {
         self.settled_meanwhile.clear();
     }
 
-    /// The reading is over. Gives back what must not be taken from it.
-    pub fn end_reading(&mut self) -> Vec<MessageId> {
+    /// The reading is over. Gives back what must not be taken from it; `None`: nothing may be.
+    pub fn end_reading(&mut self) -> Option<Vec<MessageId>> {
         self.reading = false;
-        std::mem::take(&mut self.settled_meanwhile)
+        let settled = std::mem::take(&mut self.settled_meanwhile);
+        (!std::mem::take(&mut self.outdated)).then_some(settled)
     }
 
     /// The next delivery to send, if pace, limits and room allow one.

@@ -1,7 +1,11 @@
 //! All lanes together: the engine's decisions, without any I/O. Events go in (admitted, read, sent, recorded, leases, …), and
-//! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for.
+//! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for ([`reading`]).
+//! Which lanes are ours to send for is told in [`leases`].
 //!
 //! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
+
+mod leases;
+mod reading;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
@@ -13,27 +17,19 @@ use super::lane::{Hold, Lane, Work};
 use super::limit::Limit;
 use crate::domain::attempt::Outcome;
 use crate::domain::delivery::{Progress, State};
-use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
+use crate::store::deliveries::PendingLane;
 use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
-use crate::store::slots::{Leases, slot_of};
+use crate::store::slots::slot_of;
 
 /// How many payload bytes may be queued in memory; beyond that deliveries wait in the store.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// How many results may wait to be recorded before nothing more is sent: what a store that is away costs in memory, and the most
 /// that a crash then would send again.
 const UNRECORDED: usize = 4_096;
-/// How many lanes one reading covers.
-const LANES_PER_READING: usize = 64;
 /// A lane in which nothing happened for so long is forgotten; its bucket has filled up by then.
 const IDLE: Duration = Duration::from_secs(60);
-/// So late may the signal of a commit come after others have seen the commit.
-const LATE: Duration = Duration::from_secs(5);
-/// After a reading failed, its lanes wait this long.
-const READ_AGAIN: Duration = Duration::from_millis(500);
-
 /// The next delivery to send.
 #[derive(Debug)]
 pub struct Start {
@@ -41,6 +37,14 @@ pub struct Start {
     pub work: Work,
     pub slot: u8,
     pub epoch: i64,
+}
+
+/// Who sends to an endpoint, as far as we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Ours,
+    Others,
+    No,
 }
 
 /// The lanes of all endpoints with something to do, and what they share.
@@ -100,15 +104,15 @@ impl Lanes {
         self.in_flight == 0 && self.unrecorded == 0
     }
 
-    /// How many slots are ours.
-    pub fn owned_slots(&self) -> usize {
-        self.leases.len()
-    }
-
     /// Messages that were committed just now. What finds no room waits in the store and is read later, and so does what is scheduled.
-    pub fn admit(&mut self, admission: &Admission, now: Moment) {
+    /// Gives back the endpoints that are for others to send to.
+    pub fn admit(&mut self, admission: &Admission, now: Moment) -> Vec<EndpointId> {
+        let mut others = Vec::new();
         for live in &admission.endpoints {
-            let Some(lane) = self.lane(live, now) else { continue };
+            let Some(lane) = self.lane(live, now) else {
+                others.push(live.endpoint.id);
+                continue;
+            };
             if self.brought.contains(&(lane, admission.message.id)) {
                 continue;
             }
@@ -120,6 +124,7 @@ impl Lanes {
             let work = Work { message: admission.message.clone(), progress: Progress::default() };
             self.queue(lane, work, State::Fresh, now.wall);
         }
+        others
     }
 
     /// The lane of an endpoint, made if need be; `None` if its slot is not ours.
@@ -202,8 +207,14 @@ impl Lanes {
                 if live.endpoint.spec.disabled {
                     self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
                 }
+                let before = lane.slot;
                 lane.refresh(live.clone(), now);
                 lane.owned = self.leases.contains_key(&lane.slot);
+                if lane.slot != before {
+                    // Its application has got (or lost) a rate: another process may be sending already.
+                    self.queued_bytes = self.queued_bytes.saturating_sub(lane.lapse());
+                    lane.look(Time::ZERO);
+                }
                 self.list_look(id);
                 self.line_up(id);
             } else if let Some(id) = self.lane(live, now) {
@@ -241,10 +252,14 @@ impl Lanes {
         }
     }
 
-    /// Something of this endpoint has become due. `false`: we do not know it.
-    pub fn nudge(&mut self, id: EndpointId, at: Time) -> bool {
+    /// Something of this endpoint becomes due at `at`.
+    pub fn nudge(&mut self, id: EndpointId, at: Time) -> Known {
         self.look(id, at);
-        self.lanes.contains_key(&id) || self.foreign.contains_key(&id)
+        match self.lanes.get(&id) {
+            Some(lane) if lane.owned => Known::Ours,
+            None if !self.foreign.contains_key(&id) => Known::No,
+            _ => Known::Others,
+        }
     }
 
     /// What the store says is pending; gives back the endpoints that have to be loaded first.
@@ -257,91 +272,6 @@ impl Lanes {
             self.look(one.endpoint, one.first_due);
         }
         load
-    }
-
-    /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
-    /// [`Lanes::read`] or [`Lanes::read_failed`].
-    pub fn begin_reading(&mut self, now: Moment) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
-        let (mut wants, mut held) = (Vec::new(), HashSet::new());
-        while wants.len() < LANES_PER_READING {
-            let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.wall) else {
-                break;
-            };
-            self.looks.pop();
-            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.look_listed == Some(at)) else { continue };
-            lane.look_listed = None;
-            // No room: it keeps its wish, and what is sent makes room and lists it again.
-            let room = lane.roomy() && (self.queued_bytes < QUEUED_BYTES || lane.queued() == 0);
-            if lane.look_at().is_some_and(|look_at| look_at <= now.wall) && room {
-                lane.begin_reading();
-                let (fresh, retries) = lane.wants();
-                held.extend(lane.held().map(|message| (id, message)));
-                wants.push(LaneWants { endpoint: id, fresh, retries });
-            }
-        }
-        (wants, held)
-    }
-
-    /// What a reading has brought: `waiting` by lane and due, with the messages behind it.
-    pub fn read(
-        &mut self,
-        wants: &[LaneWants],
-        waiting: &[Waiting],
-        messages: &HashMap<MessageId, Arc<Message>>,
-        now: Moment,
-    ) {
-        self.forget_brought(now);
-        let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
-        let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
-        for want in wants {
-            if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
-                settled.insert(want.endpoint, lane.end_reading().into_iter().collect());
-            }
-        }
-        for one in waiting {
-            // What is due later is not: behind it nothing is due, so that there is no reason to read on.
-            if one.due_at <= now.wall {
-                *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
-            }
-            if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
-                continue;
-            }
-            if one.due_at > now.wall {
-                self.look(one.endpoint_id, one.due_at);
-            } else if let Some(message) = messages.get(&one.message_id) {
-                let work = Work { message: message.clone(), progress: one.progress };
-                if one.progress == Progress::default() {
-                    self.brought.insert((one.endpoint_id, one.message_id));
-                    self.brought_at.push_back((now.mono, (one.endpoint_id, one.message_id)));
-                }
-                self.queue(one.endpoint_id, work, one.state, now.wall);
-            }
-        }
-        for want in wants {
-            let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
-            if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
-                self.look(want.endpoint, now.wall);
-            } else {
-                // Something may have been noted while the reading was under way.
-                self.list_look(want.endpoint);
-            }
-        }
-    }
-
-    fn forget_brought(&mut self, now: Moment) {
-        while let Some((_, key)) = self.brought_at.pop_front_if(|(at, _)| now.mono.saturating_sub(*at) > LATE) {
-            self.brought.remove(&key);
-        }
-    }
-
-    /// A reading failed: its lanes look again a little later.
-    pub fn read_failed(&mut self, wants: &[LaneWants], now: Moment) {
-        for want in wants {
-            if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
-                lane.end_reading();
-            }
-            self.look(want.endpoint, now.wall.plus(READ_AGAIN));
-        }
     }
 
     /// The next delivery to send, if anything may be sent.
@@ -401,42 +331,6 @@ impl Lanes {
             lane.recorded(message, due);
             self.list_look(id);
         }
-    }
-
-    /// The slots that are ours now.
-    pub fn lease(&mut self, leases: &Leases, now: Moment) {
-        let before = std::mem::take(&mut self.leases);
-        for (slot, epoch) in leases {
-            let since = match before.get(slot) {
-                Some((known, since)) if known == epoch => *since,
-                _ => now.mono,
-            };
-            self.leases.insert(*slot, (*epoch, since));
-        }
-        self.foreign.retain(|_, slot| !leases.contains_key(slot));
-        for lane in self.lanes.values_mut() {
-            let owned = self.leases.contains_key(&lane.slot);
-            if lane.owned && !owned {
-                self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
-            }
-            lane.owned = owned;
-        }
-    }
-
-    /// Lets go of slots: nothing more is sent for them.
-    pub fn release(&mut self, slots: &[u8], now: Moment) {
-        let kept: Leases = self
-            .leases
-            .iter()
-            .filter(|(slot, _)| !slots.contains(slot))
-            .map(|(slot, (epoch, _))| (*slot, *epoch))
-            .collect();
-        self.lease(&kept, now);
-    }
-
-    /// Whether nothing of these slots is on its way any more.
-    pub fn quiet(&self, slots: &[u8]) -> bool {
-        !self.lanes.values().any(|lane| slots.contains(&lane.slot) && lane.busy())
     }
 
     /// Forgets lanes in which nothing has happened for a while.

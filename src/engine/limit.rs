@@ -1,6 +1,7 @@
 //! An endpoint's (or application's) rate limit: governor, with our clock.
 //!
-//! The bucket holds a tenth of a second's worth, at least one: in any second at most rate + burst leave. It begins empty at the moment
+//! The bucket holds a twentieth of a second's worth, at least one: in any second at most rate + burst leave, and what the way there shifts
+//! about stays within a tenth. It begins empty at the moment
 //! from which this process could have sent, so that a change of owner never adds a burst.
 
 use std::num::NonZeroU32;
@@ -37,7 +38,7 @@ impl Limit {
     /// A limit of `rate` a second (0 counts as 1) whose bucket was empty at `since`, on the engine's own monotonic time.
     pub fn new(rate: u16, since: Duration) -> Limit {
         let per_second = NonZeroU32::new(u32::from(rate)).unwrap_or(NonZeroU32::MIN);
-        let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(per_second.get() / 20).unwrap_or(NonZeroU32::MIN);
         let hand = Hand::default();
         let bucket = RateLimiter::direct_with_clock(Quota::per_second(per_second).allow_burst(burst), hand.clone());
         let limit = Limit { rate, hand, bucket };
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn never_more_than_rate_and_burst_in_any_second() {
-        for (rate, most) in [(50, 55), (1, 2), (9, 10), (1_000, 1_100)] {
+        for (rate, most) in [(50, 52), (1, 2), (9, 10), (1_000, 1_050)] {
             let rested = Limit::new(rate, Duration::ZERO);
             let times = departures(&rested, Duration::from_secs(3_600), usize::from(rate) * 4);
             assert!(most_in_a_second(&times) <= most, "{rate}: {}", most_in_a_second(&times));

@@ -8,11 +8,13 @@
 //! * **send** – one delivery, one POST. No transaction and no connection is held across it.
 //! * **record** – results go into the store in batches.
 //! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time.
-//! * **slots** – the leases under which this process sends. **sweep** – what is done now and then.
+//! * **slots** – the leases under which this process sends. **sweep** – what is done now and then. **announced** – what other processes
+//!   have just accepted.
 //!
 //! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
 //! there.
 
+mod announced;
 mod background;
 mod breaker;
 mod lane;
@@ -36,6 +38,7 @@ use crate::domain::Time;
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
+use crate::store::announce::Heard;
 use crate::store::slots::{Leases, Process};
 use crate::store::{Store, StoreError};
 use send::Sending;
@@ -79,8 +82,10 @@ pub(crate) enum Event {
     Pending(Result<Vec<crate::store::deliveries::PendingLane>, StoreError>),
     /// Our leases, and until when they may be relied on.
     Leases(Leases, Instant),
-    /// Slots to let go of; answered when nothing of theirs is on its way.
-    Release(Vec<u8>, oneshot::Sender<()>),
+    /// Slots to let go of; each is told when nothing of it is on its way any more.
+    Release(Vec<u8>, mpsc::UnboundedSender<Vec<u8>>),
+    /// What others announced.
+    Announced(Heard),
     /// No more sends; answered when everything is recorded.
     Drain(oneshot::Sender<()>),
 }
@@ -118,6 +123,7 @@ impl Engine {
                 tokio::spawn(steward.run(inbox)),
                 tokio::spawn(record::run(store.clone(), results, events.clone())),
                 tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
+                tokio::spawn(announced::run(store.clone(), events.clone(), stopped.clone())),
                 tokio::spawn(sweep.run(store.clone(), clock, stopped)),
             ],
             store,

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::lanes::Start;
+use crate::crash::{self, Place, When};
 use crate::domain::attempt::{Attempt, Failure, Outcome};
 use crate::domain::backoff::Schedule;
 use crate::domain::delivery::{self, Progress};
@@ -77,7 +78,10 @@ impl Sending {
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
         let post = Post { url, headers, body: payload.clone(), timeout, now: at };
-        (recorded, self.egress.post(post).await)
+        crash::point(Place::Post, When::Before);
+        let outcome = self.egress.post(post).await;
+        crash::point(Place::Post, When::After);
+        (recorded, outcome)
     }
 }
 

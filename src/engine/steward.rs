@@ -1,20 +1,21 @@
 //! The loop: waits for something to happen, tells the lanes, and does what they say. It never waits for the store or a receiver itself:
 //! whatever takes time is spawned and comes back as an event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::lanes::{Lanes, Start};
+use super::lanes::{Known, Lanes, Start};
 use super::record::Settled;
 use super::send::Sending;
 use super::{Event, Moment};
 use crate::domain::message::Message;
 use crate::domain::time::Clock;
 use crate::domain::{EndpointId, MessageId, Time};
+use crate::store::announce::Heard;
 use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
 use crate::store::directory::LiveEndpoint;
 use crate::store::record::Finished;
@@ -62,7 +63,9 @@ pub struct Steward {
     tidy_at: Instant,
     /// Nothing is sent after this: others may own our slots by then.
     leased_until: Instant,
-    releases: Vec<(Vec<u8>, oneshot::Sender<()>)>,
+    /// Slots to be handed over once nothing of theirs is on its way.
+    releases: BTreeSet<u8>,
+    released: Option<mpsc::UnboundedSender<Vec<u8>>>,
     drain: Option<oneshot::Sender<()>>,
     draining: bool,
 }
@@ -89,7 +92,8 @@ impl Steward {
             scan_at: now,
             tidy_at: now + TIDY,
             leased_until: now,
-            releases: Vec::new(),
+            releases: BTreeSet::new(),
+            released: None,
             drain: None,
             draining: false,
         }
@@ -149,15 +153,20 @@ impl Steward {
     fn hear(&mut self, signal: Signal, now: Moment) {
         match signal {
             Signal::Accepted(admissions) if !self.draining => {
-                admissions.iter().for_each(|admission| self.lanes.admit(admission, now));
+                let others: BTreeSet<EndpointId> =
+                    admissions.iter().flat_map(|admission| self.lanes.admit(admission, now)).collect();
+                self.store.signals().announce(others.into_iter().collect());
             }
             Signal::Accepted(_) => {}
             Signal::Withdrawn(ended) => self.lanes.withdraw(&ended),
-            Signal::Look(endpoint) => {
-                if !self.lanes.nudge(endpoint, Time::ZERO) {
+            Signal::Look(endpoint) => match self.lanes.nudge(endpoint, Time::ZERO) {
+                Known::Ours => {}
+                Known::Others => self.store.signals().announce(vec![endpoint]),
+                Known::No => {
+                    self.store.signals().announce(vec![endpoint]);
                     self.load(vec![endpoint]);
                 }
-            }
+            },
             Signal::Changed(app) => {
                 let endpoints = self.lanes.of_app(app);
                 self.load(endpoints);
@@ -191,9 +200,17 @@ impl Steward {
                     self.scan_at = Instant::now();
                 }
             }
-            Event::Release(slots, done) => {
+            Event::Release(slots, released) => {
                 self.lanes.release(&slots, now);
-                self.releases.push((slots, done));
+                self.releases.extend(slots);
+                self.released = Some(released);
+            }
+            Event::Announced(Heard::Own) => {}
+            Event::Announced(Heard::Anything) => self.scan_at = Instant::now(),
+            Event::Announced(Heard::Due(endpoints)) => {
+                let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Known::No;
+                let unknown = endpoints.into_iter().filter(unknown).collect();
+                self.load(unknown);
             }
             Event::Drain(done) => {
                 self.draining = true;
@@ -228,7 +245,9 @@ impl Steward {
     fn scanned(&mut self, pending: Result<Vec<PendingLane>, StoreError>) {
         let took = self.scanning.take().map(|began| began.elapsed()).unwrap_or_default();
         let every = if self.store.shared() { SCAN_SHARED } else { SCAN_OWN };
-        self.scan_at = Instant::now() + every.max(took * SCAN_SHARE);
+        // One that failed took as long as somebody waited for a store that was away: no reason to wait on when it is back.
+        let rest = if pending.is_ok() { every.max(took * SCAN_SHARE) } else { every };
+        self.scan_at = Instant::now() + rest;
         match pending {
             Ok(pending) => {
                 let oldest = pending.iter().map(|lane| lane.first_due).min();
@@ -270,9 +289,12 @@ impl Steward {
         if let Some(done) = self.drain.take_if(|_| self.lanes.settled()) {
             let _ = done.send(());
         }
-        let lanes = &self.lanes;
-        for (_, done) in self.releases.extract_if(.., |(slots, _)| lanes.quiet(slots)) {
-            let _ = done.send(());
+        if let (Some(released), false) = (&self.released, self.releases.is_empty()) {
+            let busy = self.lanes.busy_slots();
+            let quiet: Vec<u8> = self.releases.extract_if(.., |slot| !busy.contains(slot)).collect();
+            if !quiet.is_empty() {
+                let _ = released.send(quiet);
+            }
         }
     }
 

@@ -10,11 +10,12 @@
 //! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
 //! * [`rollups`] – what is counted as it is recorded; [`counts`] reads it, and nothing shown to people counts rows.
 //! * [`once`] – calls that may come twice and take effect once.
-//! * [`signals`] – how the store tells an engine in the same process what has just become due.
+//! * [`signals`] – how the store tells an engine in the same process what has just become due; [`announce`] – how it tells other processes.
 //!
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
 
 pub mod accept;
+pub mod announce;
 pub mod api_keys;
 mod append;
 pub mod applications;
@@ -71,6 +72,7 @@ use std::sync::Arc;
 use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 
+use crate::crash::{self, Place, When};
 use crate::domain::Time;
 use crate::domain::audit::Actor;
 use crate::domain::secret::MasterKey;
@@ -155,10 +157,17 @@ impl Tx {
 
     /// Makes it so. After an error nobody knows whether it was.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        self.commit_of(&[Place::Change]).await
+    }
+
+    /// The same, where a test tells apart what it is that is committed.
+    pub(crate) async fn commit_of(self, places: &[Place]) -> Result<(), StoreError> {
+        places.iter().for_each(|place| crash::point(*place, When::Before));
         match self {
             Tx::Sqlite(tx) => tx.commit().await?,
             Tx::Postgres(tx) => tx.commit().await?,
         }
+        places.iter().for_each(|place| crash::point(*place, When::After));
         Ok(())
     }
 
@@ -210,18 +219,22 @@ impl Store {
             Location::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
         };
         let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
+        let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
         let inner = Inner {
             engine,
             master: options.master,
             max_payload: options.max_payload,
             directory: directory::Directory::default(),
-            signals: signals::Signals::default(),
+            signals,
             queues,
             under_way: once::Calls::default(),
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {
             tokio::spawn(writer::run(Arc::downgrade(&store.inner), taker));
+        }
+        if let Some(announcements) = announcements {
+            tokio::spawn(announce::run(Arc::downgrade(&store.inner), announcements));
         }
         Ok(store)
     }

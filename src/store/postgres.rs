@@ -15,11 +15,12 @@ use super::StoreError;
 pub(super) const SCHEMA: &str = "sendoff";
 /// The oldest server that is supported, as `server_version_num`.
 const LEAST_VERSION: i32 = 140_000;
-/// Connections for requests and pages, and for the engine.
+/// Connections for requests and pages, and for the engine (one of which listens).
 const FRONT_CONNECTIONS: u32 = 8;
-const ENGINE_CONNECTIONS: u32 = 8;
-/// How long to wait for a connection: a request would rather hear 503 than hang.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ENGINE_CONNECTIONS: u32 = 9;
+/// How long to wait for a connection: a request would rather hear 503 than hang. While the server is away, the pool tries again a fifth
+/// of this apart.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The two pools.
 #[derive(Debug)]
@@ -47,7 +48,12 @@ impl Postgres {
                     Box::pin(async move {
                         // A statement that takes longer than this is stuck; the caller has given up long before.
                         // None of our statements runs long enough to be worth compiling.
-                        let setup = format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'; SET jit = off");
+                        // A process that was stopped, or whose machine is gone, in the middle of a transaction must not keep the
+                        // locks that others wait for: our transactions never wait for anything but the database.
+                        let setup = format!(
+                            "SET search_path = {SCHEMA}; SET statement_timeout = '30s'; SET jit = off;
+                             SET idle_in_transaction_session_timeout = '5s'"
+                        );
                         connection.execute(sqlx::AssertSqlSafe(setup)).await?;
                         Ok(())
                     })

@@ -1,18 +1,19 @@
 //! How the store tells an engine in the same process what has just become due, without either knowing the other.
 //!
-//! A signal only ever speeds things up: when one is lost (no engine, a full queue, another process), the engine finds the work
-//! by reading the store.
+//! A signal only ever speeds things up: when one is lost (a full queue), the engine finds the work by reading the store. What the
+//! engine of this process does not send, or all of it where there is no engine, is [announced](super::announce) to other processes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::directory::LiveEndpoint;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId};
 
-/// How many signals may wait for the engine; one carries a whole batch.
+/// How many signals may wait for the engine, and how many for the announcer; one carries a whole batch.
 const QUEUE: usize = 1_024;
 
 /// What the engine should know.
@@ -36,13 +37,37 @@ pub struct Admission {
 }
 
 /// The sending half, kept in the store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Signals {
     sender: OnceLock<mpsc::Sender<Signal>>,
     missed: AtomicBool,
+    /// To the other processes, if the store is shared.
+    announcer: Option<mpsc::Sender<Vec<EndpointId>>>,
+    /// Tells our announcements from those of others.
+    name: Uuid,
 }
 
 impl Signals {
+    /// Without a listener yet; and what the announcer takes from, if there may be other processes.
+    pub(super) fn new(shared: bool) -> (Signals, Option<mpsc::Receiver<Vec<EndpointId>>>) {
+        let (announcer, announcements) = shared.then(|| mpsc::channel(QUEUE)).unzip();
+        let name = Uuid::new_v4();
+        (Signals { sender: OnceLock::new(), missed: AtomicBool::new(false), announcer, name }, announcements)
+    }
+
+    /// What our announcements begin with.
+    pub(super) fn name(&self) -> Uuid {
+        self.name
+    }
+
+    /// Tells other processes that something of these endpoints has become due.
+    pub fn announce(&self, endpoints: Vec<EndpointId>) {
+        if let (Some(announcer), false) = (&self.announcer, endpoints.is_empty()) {
+            // Full: others find it with their scan.
+            let _ = announcer.try_send(endpoints);
+        }
+    }
+
     /// Begins to listen. Only the first caller gets a receiver: one engine per process.
     pub fn listen(&self) -> Option<mpsc::Receiver<Signal>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -55,8 +80,19 @@ impl Signals {
     }
 
     pub(super) fn send(&self, signal: Signal) {
-        if self.sender.get().is_some_and(|sender| sender.try_send(signal).is_err()) {
-            self.missed.store(true, Ordering::Release);
+        match (self.sender.get(), signal) {
+            (Some(sender), signal) => {
+                if sender.try_send(signal).is_err() {
+                    self.missed.store(true, Ordering::Release);
+                }
+            }
+            (None, Signal::Accepted(admissions)) => {
+                let endpoints = admissions.iter().flat_map(|one| &one.endpoints).map(|live| live.endpoint.id);
+                self.announce(endpoints.collect());
+            }
+            (None, Signal::Look(endpoint)) => self.announce(vec![endpoint]),
+            // Others look at what has changed with each scan.
+            (None, Signal::Withdrawn(_) | Signal::Changed(_)) => {}
         }
     }
 }

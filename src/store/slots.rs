@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::directory::LiveEndpoint;
 use super::{DATABASE_CLOCK, Engine, Store, StoreError, Tx, on, read};
+use crate::crash::Place;
 use crate::domain::Time;
 
 /// How many slots there are.
@@ -61,6 +62,19 @@ impl Store {
     /// # Errors
     /// The store is away: then nothing is known, and the leases we had run on to their end.
     pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+        self.beat(process, now, true).await
+    }
+
+    /// The same for a process that could not reach the store for a while. It takes nothing whose lease ran out: the store may have
+    /// been away for all, and whoever comes back a moment later still has results of what it sent.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn sparing_heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+        self.beat(process, now, false).await
+    }
+
+    async fn beat(&self, process: &Process, now: Time, take_over: bool) -> Result<Leases, StoreError> {
         let mut tx = self.begin().await?;
         let clock = Store::lease_clock(&mut tx, now).await?;
         let until = clock.plus(LEASE);
@@ -76,10 +90,12 @@ impl Store {
         let mine = leases(&mut tx, process.id).await?;
         let missing = share(&mut tx, clock).await?.saturating_sub(mine.len());
         if missing > 0 {
-            take(&mut tx, process.id, clock, until, missing as i64).await?;
+            // Before the beginning of time, no lease has run out.
+            let run_out = if take_over { clock } else { Time::ZERO };
+            take(&mut tx, process.id, run_out, until, missing as i64).await?;
         }
         let mine = leases(&mut tx, process.id).await?;
-        tx.commit().await?;
+        tx.commit_of(&[Place::Lease]).await?;
         Ok(mine)
     }
 
@@ -170,9 +186,9 @@ async fn leases(tx: &mut Tx, owner: Uuid) -> Result<Leases, StoreError> {
     Ok(rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect())
 }
 
-/// Takes up to `most` slots that nobody holds. With SQLite there is one process, which the file's lock has let in: whoever held
+/// Takes up to `most` slots that nobody holds, or whose lease ended before `run_out`. With SQLite there is one process, which the file's lock has let in: whoever held
 /// a slot before is gone.
-async fn take(tx: &mut Tx, owner: Uuid, clock: Time, until: Time, most: i64) -> Result<(), StoreError> {
+async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -> Result<(), StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
             sqlx::query("UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1")
@@ -190,7 +206,7 @@ async fn take(tx: &mut Tx, owner: Uuid, clock: Time, until: Time, most: i64) -> 
             )
             .bind(owner)
             .bind(until)
-            .bind(clock)
+            .bind(run_out)
             .bind(most)
             .execute(&mut **tx)
             .await?;

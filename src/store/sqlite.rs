@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{QueryBuilder, Row, Sqlite as Db, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, QueryBuilder, Row, Sqlite as Db, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -58,12 +58,8 @@ impl Sqlite {
         let cannot = |error: sqlx::Error| {
             StoreError::Unusable(format!("cannot open the SQLite file {}: {error}", path.display()))
         };
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(cannot)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.pragma("query_only", "on"))
-            .await
-            .map_err(cannot)?;
+        let writer = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
+        let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await.map_err(cannot)?;
         let sqlite = Sqlite { writer, readers, path: path.to_owned(), lock: std::sync::Mutex::new(None) };
         sqlite.check_version().await?;
         sqlite.check_encoding().await?;
@@ -137,6 +133,15 @@ impl Sqlite {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A pool that lets go of a connection which believes itself within a transaction. When the disk is full or fails, SQLite rolls back by
+/// itself; the rollback that is sent after it finds nothing to undo, and the connection would take no other transaction ever again.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).before_acquire(|connection, _| {
+        let sound = !connection.is_in_transaction();
+        Box::pin(async move { Ok(sound) })
+    })
 }
 
 /// The sizes in which rows are written: a statement of its own for each, so that a handful of prepared ones do for all.

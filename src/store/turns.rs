@@ -12,6 +12,7 @@ use super::reach::Place;
 use super::replay::{Room, Step};
 use super::signals::Signal;
 use super::{Store, StoreError, Tx, codec, on, read};
+use crate::crash;
 use crate::domain::background::{Kind, Scope, Stage};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
@@ -67,7 +68,7 @@ impl Store {
         };
         let Some(id) = next else { return Ok(None) };
         on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
-        tx.commit().await?;
+        tx.commit_of(&[crash::Place::Lease]).await?;
         Ok(Some(Turn { id, until }))
     }
 
@@ -107,7 +108,7 @@ impl Store {
         on!(tx, db => {
             sqlx::query(NOTE).bind(turn.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
         })?;
-        tx.commit().await?;
+        tx.commit_of(&[crash::Place::Background]).await?;
         for endpoint in woken {
             self.inner.signals.send(Signal::Look(endpoint));
         }

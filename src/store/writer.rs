@@ -16,6 +16,7 @@ use super::relay::relay_in;
 use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
 use super::{Engine, Inner, StoreError, Tx, operational};
+use crate::crash::Place;
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
 const BATCH: usize = 512;
@@ -256,7 +257,7 @@ async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreErro
     let nothing = || StoreError::Refused("nothing was recorded".into());
     let finished = std::slice::from_ref(one);
     let (recorded, told) = record_in(inner, &mut tx, finished, Care::Telling).await?.ok_or_else(nothing)?;
-    tx.commit().await?;
+    tx.commit_of(&[Place::Record]).await?;
     operational::admit(inner, told);
     recorded.into_iter().next().ok_or_else(nothing)
 }
@@ -299,8 +300,24 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write], care: Care) -> Resul
             stored.told.extend(told);
         }
     }
-    tx.commit().await?;
+    tx.commit_of(&places(batch)).await?;
     Ok(Some(stored))
+}
+
+/// What a batch brings into the store, for the tests that crash there.
+fn places(batch: &[Write]) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::with_capacity(3);
+    for write in batch {
+        let place = match write {
+            Write::Accept(..) => Place::Accept,
+            Write::Record(..) => Place::Record,
+            Write::Relay(..) => Place::Relay,
+        };
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
 }
 
 impl Stored {

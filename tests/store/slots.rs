@@ -58,6 +58,23 @@ on_both! {
         assert!(store.processes(later(900)).await.unwrap().is_empty());
     }
 
+    async fn who_was_away_takes_over_nothing_that_ran_out(home) {
+        let store = &home.store;
+        let first = store.heartbeat(&process(1), NOW).await.unwrap();
+        store.hand_back(process(1).id, &[7]).await.unwrap();
+        home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
+        home.execute("UPDATE process SET expires_at = 1").await;
+        if !home.is_sqlite() {
+            // On SQLite there is never another process.
+            let taken = store.sparing_heartbeat(&process(2), later(900)).await.unwrap();
+            assert_eq!(taken, Leases::from([(7, 2)]), "only what was handed back");
+        }
+        let mine = store.sparing_heartbeat(&process(1), later(900)).await.unwrap();
+        assert!(first.iter().filter(|(slot, _)| **slot != 7).all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
+        home.execute("UPDATE slot SET expires_at = 1").await;
+        assert_eq!(store.heartbeat(&process(3), later(900)).await.unwrap().len(), if home.is_sqlite() { SLOTS } else { 86 });
+    }
+
     async fn a_process_that_died_is_forgotten(home) {
         let store = &home.store;
         store.heartbeat(&process(1), NOW).await.unwrap();

@@ -97,6 +97,21 @@ impl Postgres {
         done.unwrap_or_else(|e| panic!("PostgreSQL at {}: {e}", self.url));
     }
 
+    /// Where its data lies; it belongs to the server's user.
+    pub fn folder(&self) -> PathBuf {
+        self.guard.as_ref().expect("only a server of our own lies here: use Postgres::start");
+        let show = |url: &str| -> Result<String, sqlx::Error> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(url).await?;
+                sqlx::query_scalar("SHOW data_directory").fetch_one(&mut connection).await
+            })
+        };
+        let url = self.url.to_string();
+        let shown = std::thread::spawn(move || show(&url)).join().expect("the thread of a statement");
+        shown.expect("the server answers").into()
+    }
+
     /// Crashes the server: connections break, and nothing answers until [`Postgres::restart`].
     pub fn crash(&self) {
         self.order("stop");

@@ -1,7 +1,7 @@
 //! A customer's receiver, in the test: it records every request and answers as it is told. One thread per connection, so it
 //! needs no runtime and outlives none.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -103,7 +103,8 @@ type Rule = dyn Fn(&Received) -> Answer + Send + Sync;
 struct Shared {
     rule: Mutex<Arc<Rule>>,
     received: Mutex<Vec<Received>>,
-    streams: Mutex<Vec<TcpStream>>,
+    /// The connections that are open, by their number.
+    streams: Mutex<HashMap<usize, TcpStream>>,
     connections: AtomicUsize,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
@@ -199,7 +200,7 @@ impl Drop for Receiver {
         self.shared.closed.store(true, Ordering::SeqCst);
         // The listener's thread sits in `accept`: a connection wakes it, and it goes.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
-        for stream in locked(&self.shared.streams).drain(..) {
+        for (_, stream) in locked(&self.shared.streams).drain() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -214,11 +215,12 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             if let Ok(copy) = stream.try_clone() {
-                locked(&shared.streams).push(copy);
+                locked(&shared.streams).insert(number, copy);
             }
             // An error is the sender's hanging up: its own affair.
             let _ = serve(&stream, number, &shared);
             let _ = stream.shutdown(Shutdown::Both);
+            locked(&shared.streams).remove(&number);
         });
     }
 }

@@ -110,6 +110,11 @@ impl Binary {
         self.start(&["serve"])
     }
 
+    /// Starts `sendoff serve` without waiting: it may end before it answers anybody.
+    pub fn launch(self) -> Server {
+        Server::launch(self, &["serve"])
+    }
+
     /// Starts a command that listens (`serve`, `demo`), with these arguments.
     pub fn start(self, arguments: &[&str]) -> Server {
         let mut binary = self;
@@ -135,7 +140,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn try_start(binary: Binary, arguments: &[&str]) -> Result<Server, (Binary, String)> {
+    fn launch(binary: Binary, arguments: &[&str]) -> Server {
         let port = free_port();
         let binary = binary.set("SENDOFF_LISTEN", &format!("127.0.0.1:{port}"));
         let mut command = binary.command(arguments);
@@ -145,7 +150,11 @@ impl Server {
             collect(child.stdout.take().expect("piped"), Arc::clone(&output)),
             collect(child.stderr.take().expect("piped"), Arc::clone(&output)),
         ];
-        let mut server = Server { child, binary, port, output, readers };
+        Server { child, binary, port, output, readers }
+    }
+
+    fn try_start(binary: Binary, arguments: &[&str]) -> Result<Server, (Binary, String)> {
+        let mut server = Server::launch(binary, arguments);
         let ready = eventually_blocking("/healthz of a new server", SOON, || match server.exited() {
             Some(_) => Some(false),
             None => server.get_status("/healthz").filter(|status| status / 100 == 2).map(|_| true),

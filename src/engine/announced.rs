@@ -1,0 +1,57 @@
+//! Hears what other processes announce, so that what they accepted does not wait for the next scan. While nothing can be heard, the scan
+//! finds it.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::Event;
+use crate::store::announce::{Ear, Heard};
+use crate::store::{Store, StoreError};
+
+/// How long to wait before listening anew, after the connection was lost.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// Hears until `stop` turns true.
+pub async fn run(store: Store, events: mpsc::UnboundedSender<Event>, mut stop: watch::Receiver<bool>) {
+    let mut wait = AGAIN.0;
+    while !*stop.borrow() {
+        match store.listen().await {
+            // Nobody else is there to hear.
+            Ok(None) => return,
+            Ok(Some(ear)) => {
+                wait = AGAIN.0;
+                if let Err(error) = hear(ear, &events, &mut stop).await {
+                    tracing::debug!(%error, "nothing is heard from other processes");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "nothing can be heard from other processes");
+                wait = (wait * 2).min(AGAIN.1);
+            }
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(wait) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Passes on what is heard, until the connection is lost or `stop` changes.
+async fn hear(
+    mut ear: Ear,
+    events: &mpsc::UnboundedSender<Event>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), StoreError> {
+    // What was announced before we could hear.
+    let mut heard = Heard::Anything;
+    loop {
+        if heard != Heard::Own && events.send(Event::Announced(heard)).is_err() {
+            return Ok(());
+        }
+        heard = tokio::select! {
+            heard = ear.next() => heard?,
+            _ = stop.changed() => return Ok(()),
+        };
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading: which lanes want something from the store, and what becomes of what it brings.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Lanes, QUEUED_BYTES};
+use crate::domain::delivery::{Progress, State};
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::engine::Moment;
+use crate::engine::lane::Work;
+use crate::store::deliveries::{LaneWants, Waiting};
+
+/// How many lanes one reading covers.
+const LANES_PER_READING: usize = 64;
+/// So late may the signal of a commit come after others have seen the commit.
+const LATE: Duration = Duration::from_secs(5);
+/// After a reading failed, its lanes wait this long.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+
+impl Lanes {
+    /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
+    /// [`Lanes::read`] or [`Lanes::read_failed`].
+    pub fn begin_reading(&mut self, now: Moment) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
+        let (mut wants, mut held) = (Vec::new(), HashSet::new());
+        while wants.len() < LANES_PER_READING {
+            let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.wall) else {
+                break;
+            };
+            self.looks.pop();
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.look_listed == Some(at)) else { continue };
+            lane.look_listed = None;
+            // No room: it keeps its wish, and what is sent makes room and lists it again.
+            let room = lane.roomy() && (self.queued_bytes < QUEUED_BYTES || lane.queued() == 0);
+            if lane.look_at().is_some_and(|look_at| look_at <= now.wall) && room {
+                lane.begin_reading();
+                let (fresh, retries) = lane.wants();
+                held.extend(lane.held().map(|message| (id, message)));
+                wants.push(LaneWants { endpoint: id, fresh, retries });
+            }
+        }
+        (wants, held)
+    }
+
+    /// What a reading has brought: `waiting` by lane and due, with the messages behind it.
+    pub fn read(
+        &mut self,
+        wants: &[LaneWants],
+        waiting: &[Waiting],
+        messages: &HashMap<MessageId, Arc<Message>>,
+        now: Moment,
+    ) {
+        self.forget_brought(now);
+        let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
+        let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
+        for want in wants {
+            if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
+                match lane.end_reading() {
+                    Some(meanwhile) => drop(settled.insert(want.endpoint, meanwhile.into_iter().collect())),
+                    None => lane.look(Time::ZERO),
+                }
+            }
+        }
+        for one in waiting {
+            // What is due later is not: behind it nothing is due, so that there is no reason to read on.
+            if one.due_at <= now.wall {
+                *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
+            }
+            if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
+                continue;
+            }
+            if one.due_at > now.wall {
+                self.look(one.endpoint_id, one.due_at);
+            } else if let Some(message) = messages.get(&one.message_id) {
+                let work = Work { message: message.clone(), progress: one.progress };
+                if one.progress == Progress::default() {
+                    self.brought.insert((one.endpoint_id, one.message_id));
+                    self.brought_at.push_back((now.mono, (one.endpoint_id, one.message_id)));
+                }
+                self.queue(one.endpoint_id, work, one.state, now.wall);
+            }
+        }
+        for want in wants {
+            let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
+            if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
+                self.look(want.endpoint, now.wall);
+            } else {
+                // Something may have been noted while the reading was under way.
+                self.list_look(want.endpoint);
+            }
+        }
+    }
+
+    pub(super) fn forget_brought(&mut self, now: Moment) {
+        while let Some((_, key)) = self.brought_at.pop_front_if(|(at, _)| now.mono.saturating_sub(*at) > LATE) {
+            self.brought.remove(&key);
+        }
+    }
+
+    /// A reading failed: its lanes look again a little later.
+    pub fn read_failed(&mut self, wants: &[LaneWants], now: Moment) {
+        for want in wants {
+            if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
+                drop(lane.end_reading());
+            }
+            self.look(want.endpoint, now.wall.plus(READ_AGAIN));
+        }
+    }
+}
