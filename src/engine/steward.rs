@@ -359,7 +359,7 @@ async fn read(
     now: Time,
 ) -> Result<(), StoreError> {
     reading.waiting = store.waiting(&reading.wants).await?;
-    let lacking = |one: &&Waiting| one.due_at <= now && !held.contains(&(one.endpoint_id, one.message_id));
+    let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
     let ids: HashSet<MessageId> = reading.waiting.iter().filter(lacking).map(|one| one.message_id).collect();
     let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;
     // Without a content there is nothing to send. Nearly always what went with it is dead by now; what is not would come up again

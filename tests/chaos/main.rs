@@ -12,6 +12,7 @@
 mod support;
 
 mod books;
+mod clock;
 mod crashes;
 mod fleet;
 mod house;
