@@ -50,6 +50,8 @@ struct Pages {
     /// What was with the receiver and not in the books at a fault, and at how many.
     in_flight: HashMap<Pair, usize>,
     refused: u64,
+    /// Kinds of events beside [`TYPES`].
+    more: HashMap<String, Vec<String>>,
 }
 
 /// The two ledgers.
@@ -74,6 +76,11 @@ pub struct Toll {
 impl Ledger {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Events of this type are for these paths.
+    pub fn expect(&self, event_type: &str, paths: Vec<String>) {
+        self.pages().more.insert(event_type.to_owned(), paths);
     }
 
     /// The sender was told that this event is safe.
@@ -162,8 +169,8 @@ impl Ledger {
             Toll { accepted: pages.acknowledged.len(), in_flight: pages.in_flight.values().sum(), ..Toll::default() };
         let entries: HashMap<&Pair, &Entry> = books.iter().map(|entry| (&entry.pair, entry)).collect();
         for (key, (event_type, _)) in &pages.acknowledged {
-            for path in paths(event_type) {
-                let pair: Pair = ((*path).to_owned(), key.clone());
+            for path in pages.paths(event_type) {
+                let pair: Pair = (path.to_owned(), key.clone());
                 let arrived = pages.received.get(&pair);
                 let taken = arrived.is_some_and(|all| all.iter().any(|one| one.taken));
                 match entries.get(&pair).map(|entry| entry.state) {
@@ -200,8 +207,11 @@ impl Ledger {
     }
 }
 
-fn paths(event_type: &str) -> &'static [&'static str] {
-    TYPES.iter().find(|(name, _)| *name == event_type).map_or(&[], |(_, paths)| paths)
+impl Pages {
+    fn paths(&self, event_type: &str) -> impl Iterator<Item = &str> {
+        let known = TYPES.iter().find(|(name, _)| *name == event_type).map_or(&[][..], |(_, paths)| paths);
+        known.iter().copied().chain(self.more.get(event_type).into_iter().flatten().map(String::as_str))
+    }
 }
 
 fn stamp(request: &Received) -> Option<i64> {

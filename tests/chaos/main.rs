@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod big;
 mod books;
 mod clock;
 mod crashes;
