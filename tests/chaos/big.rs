@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::house::{House, Kind};
 use crate::ledger::{SECRET, WIDE, note};
+use crate::support::backlog::backlog;
 use crate::support::{SOON, eventually};
 
 async fn to_many(kind: Kind, endpoints: usize) {
@@ -65,7 +66,7 @@ async fn a_backlog(kind: Kind, deliveries: usize) {
     house.call("/app/", json!({"name": "Chaos", "uid": "chaos"})).await;
     house.furnish_for("chaos", "wide", None).await;
     house.terminate(process).await;
-    for sql in backlog(kind, deliveries / WIDE.len()) {
+    for sql in backlog(kind == Kind::Sqlite, "chaos", deliveries / WIDE.len()) {
         house.books.execute(&sql).await.expect("the backlog is written");
     }
     let began = Instant::now();
@@ -87,31 +88,6 @@ async fn a_backlog(kind: Kind, deliveries: usize) {
     assert!(peak < PEAK, "{peak} KiB of memory");
     let arrived = house.ledger.arrived();
     assert_eq!(left as usize + arrived, deliveries / WIDE.len() * WIDE.len(), "each is delivered or waits");
-}
-
-/// Messages to all of the wide application's endpoints, as they would stand if they had been accepted a minute ago.
-fn backlog(kind: Kind, messages: usize) -> [String; 2] {
-    let at = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1)).as_microsecond();
-    let (series, id, payload) = match kind {
-        Kind::Sqlite => (
-            format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {messages})"),
-            format!("unhex(printf('%012x70008%015x', {at} / 1000, i))"),
-            "CAST('{\"key\": \"b' || i || '\"}' AS BLOB)",
-        ),
-        Kind::Postgres => (
-            format!("WITH n AS (SELECT i FROM generate_series(1, {messages}) AS i)"),
-            format!("CAST(lpad(to_hex({at} / 1000), 12, '0') || '70008' || lpad(to_hex(i), 15, '0') AS uuid)"),
-            "convert_to('{\"key\": \"b' || i || '\"}', 'UTF8')",
-        ),
-    };
-    let message = format!(
-        "INSERT INTO message (id, app_id, event_type, event_id, payload, occurred_at, accepted_at)
-         {series} SELECT {id}, application.id, 'wide', 'b' || i, {payload}, {at}, {at} FROM n CROSS JOIN application
-         WHERE application.uid = 'chaos'"
-    );
-    let delivery = "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-         SELECT message.id, endpoint.id, message.app_id, 0, message.accepted_at, 0, 0, 0, 0 FROM message CROSS JOIN endpoint";
-    [message, delivery.to_owned()]
 }
 
 /// The most that a process has had in memory, in KiB.

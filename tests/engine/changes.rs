@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use sendoff::domain::MessageId;
 use sendoff::domain::delivery::State;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
-use sendoff::domain::MessageId;
 
 use crate::house::{House, Kind, on_both};
 use crate::signing::official;
@@ -99,7 +99,8 @@ async fn a_deleted_application_gets_no_more(kind: Kind) {
     scene.house.store.delete_application(tenant, app, Clock.now()).await.unwrap();
     let before = scene.receiver.count();
     let store = &scene.house.store;
-    eventually("nothing waits any more", SOON, async || (store.pending_count(1).await.unwrap() == 0).then_some(())).await;
+    eventually("nothing waits any more", SOON, async || (store.pending_count(1).await.unwrap() == 0).then_some(()))
+        .await;
     let got = scene.receiver.count();
     assert!(got <= before + ON_THEIR_WAY, "{before} before, {got} in the end");
     assert!(scene.house.deliveries(scene.messages[0]).await.is_empty(), "nobody sees any of it");
@@ -148,5 +149,8 @@ async fn a_new_secret_signs_what_waits(kind: Kind) {
         got.iter().filter(|one| official(&scene.secret, one)).count(),
         got.iter().filter(|one| official(&second, one)).count(),
     );
-    assert!(old >= LEFT && old <= before + ON_THEIR_WAY && old + new == WAITING, "{old} with the old one, {new} with the new");
+    assert!(
+        old >= LEFT && old <= before + ON_THEIR_WAY && old + new == WAITING,
+        "{old} with the old one, {new} with the new"
+    );
 }
