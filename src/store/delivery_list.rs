@@ -212,7 +212,7 @@ impl DeliveryFilter {
         if let Some(class) = self.class {
             let status = format!(
                 "(SELECT a.status FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
-                      AND a.number = d.attempts LIMIT 1)",
+                      AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)",
                 of_message(store)
             );
             sql.push(&match class {
@@ -293,7 +293,7 @@ impl Store {
         })
     }
 
-    /// The attempts of these deliveries.
+    /// The attempts of these deliveries; the newest of those that have one number, as who lost a slot and who got it may both have made it.
     async fn attempts_of(&self, rows: &[Row]) -> Result<HashMap<AttemptKey, LastAttempt>, StoreError> {
         if rows.is_empty() {
             return Ok(HashMap::new());
@@ -303,7 +303,7 @@ impl Store {
         );
         sql.push(of_message(self)).push(" WHERE a.message_id IN ");
         sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
-        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id)));
+        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id))).push(" ORDER BY a.id");
         type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
         let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let attempt = |(message, endpoint, number, id, at, status, failure): Found| {

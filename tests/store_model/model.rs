@@ -230,11 +230,11 @@ impl Model {
         self.messages.values().filter(move |message| message.app_id == app)
     }
 
-    /// The attempts with the number of a delivery's last one: several, if one of them was recorded by who had lost the slot.
-    pub fn last_attempts(&self, key: (MessageId, EndpointId)) -> Vec<&Attempt> {
-        let number = self.deliveries.get(&key).map_or(0, |delivery| delivery.progress.attempts);
+    /// A delivery's last attempt: the newest of its number, which who lost the slot and who got it may both have made.
+    pub fn last_attempt(&self, key: (MessageId, EndpointId)) -> Option<&Attempt> {
+        let number = self.deliveries.get(&key)?.progress.attempts;
         let last = |one: &&Attempt| (one.message_id, one.endpoint_id) == key && one.number == number;
-        self.attempts.values().filter(last).collect()
+        self.attempts.values().rfind(last)
     }
 
     /// The end of a lease that is taken or renewed now.

@@ -179,7 +179,7 @@ impl Model {
             State::Dead => delivery.standing() == Standing::Dead,
             State::Fresh | State::Delivered => false,
         };
-        let last = self.last_attempts((message.id, end)).first().map(|one| one.outcome.status);
+        let last = self.last_attempt((message.id, end)).map(|one| one.outcome.status);
         let answered = match (filter.status_class, last) {
             (None, _) => true,
             (Some(0), last) => last == Some(None),

@@ -219,7 +219,7 @@ impl House {
     }
 
     async fn add_key(&mut self, org: OrgId) -> Checked {
-        let scopes = if self.rows % 2 == 0 { Scopes::EVERYTHING } else { Scopes::of([Scope::Read]) };
+        let scopes = if self.rows.is_multiple_of(2) { Scopes::EVERYTHING } else { Scopes::of([Scope::Read]) };
         let expires_at = Some(self.now.plus(Duration::from_secs(3_600)));
         let spec = KeySpec { name: "billing".to_owned(), scopes, expires_at };
         let (key, text) = ApiKey::make(org, spec, self.now).map_err(|wrong| format!("{wrong:?}"))?;

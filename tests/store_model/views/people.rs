@@ -59,7 +59,7 @@ impl House {
 
     fn listed(&self, key: (MessageId, EndpointId), delivery: &Delivery) -> Option<ListedDelivery> {
         let (message, end) = (self.model.messages.get(&key.0)?, self.model.ends.get(&key.1)?);
-        let last = self.model.last_attempts(key).first().map(|one| LastAttempt {
+        let last = self.model.last_attempt(key).map(|one| LastAttempt {
             id: one.id,
             at: one.at,
             status: one.outcome.status,
@@ -84,26 +84,26 @@ impl House {
     }
 
     pub(super) async fn list_deliveries(&self, look: &Look) -> Checked {
-        // Two attempts with one number: which of them is the last one, nobody says.
-        if self.model.deliveries.keys().any(|key| self.model.last_attempts(*key).len() > 1) {
-            return Ok(());
-        }
         let (tenant, app) = self.looking(look);
         let accepted = self.model.messages.get(&self.model.message(look.thing).1).map(|message| message.accepted_at);
         let filter = DeliveryFilter {
             status: bit(look, 0).then(|| DeliveryStatus::ALL[usize::from(look.thing) % 6]),
-            app: bit(look, 1).then_some(app),
+            app: (bit(look, 1) && bit(look, 2)).then_some(app),
             endpoint: (bit(look, 2) && bit(look, 3)).then(|| self.model.end_of(app, look.thing)).flatten(),
-            event_types: if bit(look, 4) { vec![TYPES[0].to_owned(), TYPES[3].to_owned()] } else { Vec::new() },
+            event_types: if bit(look, 4) && bit(look, 1) {
+                vec![TYPES[0].to_owned(), TYPES[3].to_owned()]
+            } else {
+                Vec::new()
+            },
             class: (bit(look, 5) && bit(look, 6)).then_some([0, 200, 500][usize::from(look.thing) % 3]),
-            since: accepted.filter(|_| bit(look, 7)).unwrap_or(Time::ZERO),
-            until: accepted.filter(|_| bit(look, 6) && !bit(look, 7)).unwrap_or(Time::MAX),
+            since: accepted.filter(|_| bit(look, 7) && bit(look, 6)).unwrap_or(Time::ZERO),
+            until: accepted.filter(|_| bit(look, 4) && bit(look, 7)).unwrap_or(Time::MAX),
             messages: None,
             text: (bit(look, 5) && bit(look, 3)).then(|| "\"number\": 1".to_owned()),
         };
         let fits = |(key, delivery): &(&(MessageId, EndpointId), &Delivery)| {
-            let last = self.model.last_attempts(**key).first().map(|one| one.outcome.status);
-            let failed = self.model.last_attempts(**key).first().is_some_and(|one| !one.outcome.delivered());
+            let last = self.model.last_attempt(**key).map(|one| one.outcome.status);
+            let failed = self.model.last_attempt(**key).is_some_and(|one| !one.outcome.delivered());
             let Some(message) = self.model.messages.get(&key.0) else { return false };
             self.model.has(&tenant, delivery.app)
                 && filter.status.is_none_or(|status| stands(status, delivery, failed))
