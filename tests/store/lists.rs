@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sendoff::domain::attempt::{Failure, Outcome};
+use sendoff::domain::background::{Kind, Scope, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
@@ -15,6 +16,7 @@ use sendoff::store::signals::Signal;
 use sendoff::store::sought::Sought;
 use sendoff::store::{EndpointRef, Store, Tenant};
 
+use crate::background::{begin_at, settle, work_off};
 use crate::endpoint_messages::many;
 use crate::home::*;
 
@@ -345,5 +347,24 @@ on_both! {
         let filter = SentFilter { status_class: Some(500), ..SentFilter::default() };
         let sent = store.endpoint_messages(&tenant(), app.id, made.id, &filter, &first()).await.unwrap();
         assert!(sent.data.is_empty(), "{sent:?}");
+    }
+
+    async fn what_is_replayed_has_not_failed_until_it_fails(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        for next in [Next::Delivered, Next::Dead(DeadReason::Exhausted)] {
+            accept(store, app.id).await;
+            settle(store, app.id, made.id, answered(if next == Next::Delivered { 200 } else { 500 }), next).await;
+        }
+        let scope = Scope::Endpoint(app.id, made.id);
+        begin_at(store, scope, Kind::BulkReplay, SentFilter::default()).await;
+        assert_eq!(work_off(store).await, (1, Stage::Finished));
+        let listed = async |status| {
+            let filter = DeliveryFilter { status: Some(status), ..DeliveryFilter::default() };
+            let listed = store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data;
+            listed.into_iter().map(|one| one.last.and_then(|last| last.status)).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(DeliveryStatus::Retrying).await, [Some(500), Some(200)]);
+        assert_eq!(listed(DeliveryStatus::Failed).await, [Some(500)]);
     }
 }

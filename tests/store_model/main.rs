@@ -1,7 +1,7 @@
 //! The store against its model: random sequences of what callers, engines and the sweep do, done to SQLite, to PostgreSQL and to plain
 //! maps that follow the methods' documentation. Every answer and everything that can be read must be the same.
 //!
-//! * `acts` – what is done, and how often; `model`, `rules`, `things`, `work` – what has to come of it; `run` – does it, and compares the
+//! * `acts`, `sequences` – what is done, and how often; `model`, `rules`, `things`, `work` – what has to come of it; `run` – does it, and compares the
 //!   answers; `views` – compares what can be read. `pairs` – two at once, which must come to what one after the other would.
 //! * `covered` – which methods of the store are held against the model, and why the others are not.
 //!
@@ -22,6 +22,7 @@ mod model;
 mod pairs;
 mod rules;
 mod run;
+mod sequences;
 mod things;
 mod views;
 mod work;
@@ -35,8 +36,9 @@ use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tokio::runtime::Runtime;
 
-use acts::{Act, sequence};
+use acts::Act;
 use run::{House, Ran};
+use sequences::sequence;
 
 /// Ids grow with the time that they are made for, in all of the process: the tests of this program run one by one.
 fn alone() -> MutexGuard<'static, ()> {

@@ -252,7 +252,7 @@ pub async fn run(sqlite: &mut House, postgres: &mut House, acts: &[Act]) -> Resu
     let cleared = futures_util::join!(sqlite.clear(begin), postgres.clear(begin));
     cleared.0.and(cleared.1)?;
     let mut now = begin;
-    for act in super::acts::beginning().iter().chain(acts) {
+    for act in super::sequences::beginning().iter().chain(acts) {
         let waited = if let Act::Wait(seconds) = act { u64::from(*seconds) } else { 0 };
         let later = now.plus(Duration::from_millis(1) + Duration::from_secs(waited));
         now = if later > longest { now.plus(Duration::from_millis(1)) } else { later };
