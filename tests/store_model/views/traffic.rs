@@ -6,6 +6,8 @@ use std::time::Duration;
 use sendoff::domain::attempt::Attempt;
 use sendoff::domain::delivery::Standing;
 use sendoff::domain::message::Message;
+use sendoff::domain::secret::Secret;
+use sendoff::domain::signature::Signing;
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::attempts::AttemptFilter;
 use sendoff::store::deliveries::{DeliveryView, LaneWants, PendingLane, Waiting};
@@ -239,6 +241,18 @@ impl House {
         if few.iter().all(|one| all.contains(one)) { Ok(()) } else { Err(format!("waiting, a few: {few:?}")) }
     }
 
+    /// What an endpoint signs with: its secret, and those before it that sign along.
+    fn signing(&self, id: EndpointId) -> Result<Signing, String> {
+        let end = &self.model.ends[&id];
+        let mut secrets: Vec<(Secret, Option<Time>)> = Vec::new();
+        for (text, until) in end.secrets.values().rev() {
+            secrets.push((Secret::parse("secret", text).map_err(|wrong| wrong.to_string())?, *until));
+        }
+        let current = secrets.iter().find(|(_, until)| until.is_none()).ok_or("no secret")?;
+        let graced = secrets.iter().filter_map(|(secret, until)| Some((secret, (*until)?)));
+        Ok(Signing::new(&current.0, graced, &end.endpoint.spec.extra_signatures))
+    }
+
     /// What sending needs beside the deliveries.
     pub(super) async fn sending(&self, look: &Look) -> Checked {
         let all: Vec<EndpointId> = self.model.ends.keys().copied().skip(usize::from(look.limit % 2)).collect();
@@ -250,6 +264,9 @@ impl House {
             let app = &self.model.apps[&live.endpoint.app_id].app;
             let (wanted, org) = ((&self.model.ends[&id].endpoint, app.throttle_rate), &app.org);
             same("live_endpoints", ((&live.endpoint, live.app_throttle), &live.org), (wanted, org))?;
+            let signing = live.signing.as_ref().map_err(|reason| (*reason).to_owned())?;
+            let signed = signing.signature("msg_1", self.now, b"{}");
+            same("live_endpoints, a signature", signed, self.signing(id)?.signature("msg_1", self.now, b"{}"))?;
         }
         let ids: Vec<MessageId> = self.model.messages.keys().copied().collect();
         let mut found = said(self.store().load_messages(&ids).await)?;
