@@ -108,6 +108,8 @@ pub struct Model {
     pub deliveries: BTreeMap<(MessageId, EndpointId), Delivery>,
     pub attempts: BTreeMap<AttemptId, Attempt>,
     pub counted: Vec<Counted>,
+    /// What was counted before may be forgotten.
+    pub forgotten: Time,
     pub once: BTreeMap<[u8; 32], (Once, String)>,
     pub outbox: Vec<OutboxRow>,
     pub slots: Vec<Slot>,
@@ -138,6 +140,7 @@ impl Model {
             deliveries: BTreeMap::new(),
             attempts: BTreeMap::new(),
             counted: Vec::new(),
+            forgotten: Time::ZERO,
             once: BTreeMap::new(),
             outbox: Vec::new(),
             slots: vec![Slot::default(); 256],

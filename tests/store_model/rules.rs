@@ -121,7 +121,8 @@ impl Model {
             }
         }
         self.append(finished);
-        for (one, reason) in finished.iter().filter_map(|one| Some((one, one.disable?))) {
+        // Of several in one batch, the last one says when.
+        for (one, reason) in finished.iter().rev().filter_map(|one| Some((one, one.disable?))) {
             if applied.contains(&one.attempt.id) {
                 self.disable(one.attempt.endpoint_id, reason, one.attempt.at);
             }
@@ -301,6 +302,7 @@ impl Model {
         let kept: BTreeSet<MessageId> = self.messages.values().filter(|one| scheduled(one)).map(|one| one.id).collect();
         let stays = |id: MessageId| id >= floor || kept.contains(&id);
         let before = self.messages.len();
+        self.forgotten = self.forgotten.max(cutoff);
         self.messages.retain(|id, _| stays(*id));
         self.deliveries.retain(|(id, _), _| stays(*id));
         self.attempts.retain(|_, one| stays(one.message_id));

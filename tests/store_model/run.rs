@@ -106,6 +106,10 @@ const TABLES: [&str; 20] = [
 /// How long a lease of the database's own clock lasts, less a good deal: a sequence that takes longer proves nothing.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// The flags of a look at the list of deliveries by one of them alone.
+const BY_STATUS: u8 = 0b0000_0001;
+const BY_CLASS: u8 = 0b0110_0000;
+
 /// A store and its model.
 pub struct House {
     pub name: &'static str,
@@ -214,17 +218,24 @@ impl House {
         self.act_behind(act).await
     }
 
-    /// Looks at everything there is to see.
+    /// Looks at everything there is to see, and at the lists by what became of the last attempt, which chance seldom asks for.
     async fn look_around(&self) -> Checked {
+        let place = |name: &str| VIEWS.iter().position(|view| *view == name).expect("a view") as u8;
+        let look = |view, thing, filter| {
+            let (who, newest) = if thing == 1 { (Who::Customer, false) } else { (Who::Owner, true) };
+            Look { view, who, app: thing, thing, limit: 2 + 2 * (thing % 2), newest, filter }
+        };
+        let (deliveries, sent) = (place("list of deliveries"), place("an endpoint's messages"));
+        let mut looks = Vec::new();
         for view in 0..VIEWS.len() as u8 {
-            for (n, app) in (0..self.model.apps.len().min(2) as u8).enumerate() {
-                let who = if n == 1 { Who::Customer } else { Who::Owner };
-                let filter = if n == 0 { 0 } else { view.wrapping_mul(37).wrapping_add(app * 11) };
-                let look = Look { view, who, app, thing: app, limit: 2 + 2 * (n as u8), newest: n % 2 == 0, filter };
-                self.view(&look)
-                    .await
-                    .map_err(|difference| format!("{}, in the end, {look:?}: {difference}", self.name))?;
-            }
+            looks.extend([look(view, 0, 0), look(view, 1, view.wrapping_mul(37).wrapping_add(11))]);
+        }
+        looks.extend((2..8).map(|status| look(deliveries, status, BY_STATUS)));
+        looks.extend((2..5).map(|class| look(deliveries, class, BY_CLASS)));
+        looks.extend([130, 194, 162].into_iter().flat_map(|class| [look(sent, 0, class), look(sent, 2, class)]));
+        for one in looks {
+            let seen = self.view(&one).await;
+            seen.map_err(|difference| format!("{}, in the end, {one:?}: {difference}", self.name))?;
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ fn end() -> impl Strategy<Value = End> {
         2 => Just(Came::Exhausted),
         1 => Just(Came::Gone),
     ];
-    (any::<Pick>(), came, 0..4_u8, prop::bool::weighted(0.1), prop::bool::weighted(0.15))
+    (any::<Pick>(), came, 0..4_u8, prop::bool::weighted(0.15), prop::bool::weighted(0.15))
         .prop_map(|(flight, came, took, late, again)| End { flight, came, took, late, again })
 }
 
@@ -134,7 +134,7 @@ fn sweep() -> BoxedStrategy<Act> {
         2 => (1..20_u8).prop_map(|limit| Act::Bury { limit }),
         2 => Just(Act::ExpireContents),
         1 => vec(any::<Pick>(), 1..4).prop_map(|messages| Act::EndWithoutContent { messages }),
-        1 => (30..60_u8).prop_map(|back| Act::Expire { back }),
+        2 => (3..40_u8).prop_map(|back| Act::Expire { back }),
         1 => (1..50_u8).prop_map(|hours| Act::DisableFailing { hours }),
         1 => Just(Act::WidenCounts),
         1 => Just(Act::Forget),
@@ -143,7 +143,7 @@ fn sweep() -> BoxedStrategy<Act> {
 }
 
 fn wait() -> BoxedStrategy<Act> {
-    prop_oneof![4 => 1..60_u32, 2 => 60..7_200_u32, 1 => 7_200..172_800_u32, 1 => 864_000..1_728_000_u32]
+    prop_oneof![4 => 1..60_u32, 2 => 60..7_200_u32, 1 => 7_200..172_800_u32, 2 => 345_600..1_728_000_u32]
         .prop_map(Act::Wait)
         .boxed()
 }

@@ -36,7 +36,7 @@ pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> SentFilter {
         failing: bit(4) && bit(1),
         channel: (bit(5) && bit(4)).then(|| "red".to_owned()),
         tag: (bit(6) && bit(5)).then(|| "vip".to_owned()),
-        status_class: (bit(7) && bit(2)).then_some([0, 200, 500][usize::from(bits) % 3]),
+        status_class: (bit(7) && bit(1)).then_some([0, 200, 500][usize::from(bits) % 3]),
     }
 }
 

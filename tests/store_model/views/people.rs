@@ -253,7 +253,9 @@ impl House {
     pub(super) async fn counts(&self, look: &Look) -> Checked {
         let (tenant, app) = self.looking(look);
         // A week is read by three hours, and what it reaches into at its beginning is counted by days.
-        let range = [Range::Hour, Range::Day, Range::Month][usize::from(look.limit) % 3];
+        let ranges = [Range::Month, Range::Hour, Range::Day];
+        let ranges = if self.model.forgotten > Range::Month.since(self.now) { &ranges[1..] } else { &ranges };
+        let range = ranges[usize::from(look.limit) % ranges.len()];
         let of = |endpoint: EndpointId| self.model.ends[&endpoint].endpoint.app_id;
         let end = self.model.end_of(app, look.thing);
         let mut scopes = vec![Scope::Application(app)];
