@@ -266,3 +266,33 @@ pub enum Act {
     },
     Look(Look),
 }
+
+impl Act {
+    /// The same with somebody else's token; `None`: it is nobody's, or not the owner's.
+    pub fn with_token_of(&self, other: Who) -> Option<Act> {
+        let mut act = self.clone();
+        match &mut act {
+            Act::UpdateApp { who, .. }
+            | Act::DeleteApp { who, .. }
+            | Act::CreateEndpoint { who, .. }
+            | Act::UpdateEndpoint { who, .. }
+            | Act::DeleteEndpoint { who, .. }
+            | Act::RotateSecret { who, .. }
+            | Act::ChangeHeaders { who, .. }
+            | Act::SendExample { who, .. }
+            | Act::Resend { who, .. }
+            | Act::Cancel { who, .. }
+            | Act::DeleteContent { who, .. }
+            | Act::DeleteAnswer { who, .. }
+            | Act::Begin { who, .. }
+            | Act::CancelWork { who, .. }
+            | Act::RevokeKey { who, .. }
+                if *who == Who::Owner =>
+            {
+                *who = other;
+            }
+            _ => return None,
+        }
+        Some(act)
+    }
+}

@@ -208,7 +208,16 @@ impl House {
         done.map_err(|difference| format!("{}, act {} {act:?}: {difference}", self.name, self.acts))
     }
 
+    /// Who has no right to it tries first.
     async fn act_on(&mut self, act: &Act) -> Checked {
+        let other = if self.acts.is_multiple_of(2) { Who::Stranger } else { Who::Neighbour };
+        if let Some(tried) = act.with_token_of(other) {
+            self.act_as(&tried).await.map_err(|difference| format!("as {other:?}: {difference}"))?;
+        }
+        self.act_as(act).await
+    }
+
+    async fn act_as(&mut self, act: &Act) -> Checked {
         if let Some(done) = self.act_on_things(act).await {
             return done;
         }

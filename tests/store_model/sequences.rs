@@ -164,7 +164,14 @@ pub fn sequence(length: usize, seed: u64) -> impl Strategy<Value = Vec<Act>> {
         2 => wait(),
         5 => look().prop_map(Act::Look),
     ];
-    vec(option::weighted(0.97, act.no_shrink()), length).prop_map(|acts| acts.into_iter().flatten().collect())
+    let acts = prop_oneof![99 => act.prop_map(|act| vec![act]), 1 => age()];
+    let acts = vec(option::weighted(0.97, acts.no_shrink()), length);
+    acts.prop_map(|acts| acts.into_iter().flatten().flatten().collect())
+}
+
+/// Days pass, and the retention takes what was there before.
+fn age() -> BoxedStrategy<Vec<Act>> {
+    (4..20_u32).prop_map(|days| vec![Act::Wait(days * 86_400), Act::Expire { back: 3 }]).boxed()
 }
 
 /// What every sequence begins with: an organization with two applications, another one with one of the same name, endpoints, a
