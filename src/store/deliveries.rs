@@ -270,7 +270,8 @@ impl Store {
         })?)
     }
 
-    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`.
+    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`. Those of deleted applications, which
+    /// no list shows, don't count.
     ///
     /// # Errors
     /// The store is away.
@@ -278,7 +279,7 @@ impl Store {
         // The state is part of the text, or the partial indexes would not be used.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
-                 WHERE d.state = {} AND p.org = $1 AND NOT p.operational LIMIT $2) AS found",
+                 WHERE d.state = {} AND p.org = $1 AND NOT p.operational AND p.deleted_at IS NULL LIMIT $2) AS found",
             state.code()
         ));
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
