@@ -9,6 +9,7 @@ pub mod values;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use lettre::message::Mailbox;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub role: Role,
     pub egress: AddressPolicy,
     pub delivery: DeliveryConfig,
+    /// `None`: no mail is written.
+    pub mail: Option<MailConfig>,
     pub log: LogConfig,
     /// What is allowed and unwise, a line each.
     pub warnings: Vec<String>,
@@ -109,6 +112,20 @@ pub struct DeliveryConfig {
     pub disable_after: Duration,
 }
 
+/// How applications' contacts are told of failing endpoints.
+#[derive(Clone)]
+pub struct MailConfig {
+    /// Holds the password.
+    pub url: Zeroizing<String>,
+    pub from: Mailbox,
+}
+
+impl std::fmt::Debug for MailConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MailConfig(from {}, redacted)", self.from.email)
+    }
+}
+
 /// What is logged, and how it looks.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -139,6 +156,7 @@ impl Config {
                 https_only: settings.read("https_only", values::switch)?,
             },
             delivery: DeliveryConfig::new(settings)?,
+            mail: MailConfig::new(settings)?,
             log: LogConfig::new(settings)?,
             warnings: Vec::new(),
             store,
@@ -163,6 +181,12 @@ impl Config {
                  last retries",
                 self.store.retention
             ));
+        }
+        if let Some(mail) = self.mail.as_ref().filter(|_| self.role.sends()) {
+            warnings.extend(mail.in_the_clear());
+            if self.http.public_url.is_none() {
+                warnings.push("SENDOFF_SMTP_URL is set and SENDOFF_PUBLIC_URL is not: mails hold no link".to_owned());
+            }
         }
         warnings.extend(self.http.exposed().filter(|_| self.role.serves()));
         warnings
@@ -251,12 +275,6 @@ impl HttpConfig {
 
     /// What is unwise about where the dashboard can be reached.
     fn exposed(&self) -> Option<String> {
-        let near = |url: &Url| match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
         let listen = self.listen;
         match &self.public_url {
             Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
@@ -321,8 +339,46 @@ impl DeliveryConfig {
             max_in_flight,
             endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),
             drain: settings.read("drain", span_within(SECOND, 60 * MINUTE))?,
-            disable_after: settings.read("endpoint_disable_after", span_within(MINUTE, 365 * DAY))?,
+            disable_after: settings.read("endpoint_disable_after", span_within(SECOND, 365 * DAY))?,
         })
+    }
+}
+
+impl MailConfig {
+    fn new(settings: &Settings) -> Result<Option<MailConfig>, Fault> {
+        let url = settings.read_given("smtp_url", values::smtp_url)?;
+        let from = settings.read_given("mail_from", values::mailbox)?;
+        match (url, from) {
+            (Some(url), Some(from)) => Ok(Some(MailConfig { url, from })),
+            (Some(_), None) => {
+                Err(settings.fault("mail_from", "is missing: with SENDOFF_SMTP_URL it is who mail comes from"))
+            }
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// What is unwise about how the mail server is reached.
+    fn in_the_clear(&self) -> Option<String> {
+        let url: Url = self.url.parse().ok()?;
+        let required = url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
+        let clear = url.scheme() == "smtp" && !required && url.password().is_some();
+        let far = !near(&url);
+        (clear && far).then(|| {
+            "SENDOFF_SMTP_URL sends its password over smtp without tls=required: it can be read on the way".to_owned()
+        })
+    }
+}
+
+/// Whether a URL leads to this machine.
+fn near(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        // Of schemes that are not the web's, a URL keeps an address as text.
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
     }
 }
 

@@ -38,12 +38,16 @@ mod endpoint_messages;
 mod endpoints;
 #[path = "store/event_types.rs"]
 mod event_types;
+#[path = "store/failing.rs"]
+mod failing;
 #[path = "store/faults.rs"]
 mod faults;
 #[path = "store/keys.rs"]
 mod keys;
 #[path = "store/lists.rs"]
 mod lists;
+#[path = "store/mail.rs"]
+mod mail;
 #[path = "store/once.rs"]
 mod once;
 #[path = "store/opening.rs"]

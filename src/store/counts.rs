@@ -190,6 +190,26 @@ impl Store {
         })?)
     }
 
+    /// How many deliveries have died by their attempts within the last 24 hours (or up to an hour more), in all organizations, also those that
+    /// were resent since, and of operational events.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn dead_within_a_day(&self, now: Time) -> Result<i64, StoreError> {
+        let since = now.minus(Duration::from_secs(86_400));
+        let rows = united("dead", "endpoint_id = $3");
+        let sql = format!("SELECT CAST(COALESCE(SUM(dead), 0) AS BIGINT) FROM ({rows}) AS counted");
+        let mut dead = 0;
+        for org in self.organizations(i64::MAX).await? {
+            let sql = sqlx::AssertSqlSafe(sql.as_str());
+            let of_org: i64 = read!(self, db => {
+                sqlx::query_scalar(sql).bind(&org).bind(since).bind(Uuid::nil()).fetch_one(db).await
+            })?;
+            dead += of_org;
+        }
+        Ok(dead)
+    }
+
     /// What was attempted in the range that ends `now` at each of these endpoints; none for one that the tenant does not have, or at
     /// which nothing was attempted.
     ///

@@ -24,7 +24,8 @@ use crate::domain::application::Application;
 use crate::domain::attempt::Trigger;
 use crate::domain::message::{CHANNEL_LIMIT, Message};
 use crate::domain::operational::{
-    AttemptData, Data, DisabledBy, EndpointData, Event, Kind, LastAttempt, Past, Worth, of_attempt, told_of_failure,
+    AttemptData, Data, DisabledBy, EndpointData, Event, ExpiredData, Kind, LastAttempt, Past, Warning, Worth,
+    of_attempt, told_of_failure,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid};
 
@@ -53,6 +54,17 @@ pub(super) enum What {
         uid: Option<Uid>,
         fail_since: Option<Time>,
     },
+    /// It does nothing but fail.
+    Failing {
+        uid: Option<Uid>,
+        fail_since: Time,
+        warning: Warning,
+    },
+    /// To a delivery there, which was still pending; it had been tried so often.
+    Expired {
+        message: MessageId,
+        attempts: i32,
+    },
     /// To a delivery there; `number` is the attempt's.
     Attempt {
         worth: Worth,
@@ -68,6 +80,8 @@ impl Happening {
         match &self.what {
             What::Endpoint { kind, .. } => *kind,
             What::Disabled { .. } => Kind::EndpointDisabled,
+            What::Failing { .. } => Kind::EndpointFailing,
+            What::Expired { .. } => Kind::MessageExpired,
             What::Attempt { worth: Worth::Telling(kind), .. } => *kind,
             What::Attempt { worth: Worth::Recovery, .. } => Kind::AttemptRecovered,
         }
@@ -76,8 +90,8 @@ impl Happening {
     /// The delivery that it is about, if it is about one.
     fn delivery(&self) -> Option<(MessageId, EndpointId)> {
         match &self.what {
-            What::Attempt { message, .. } => Some((*message, self.endpoint)),
-            What::Endpoint { .. } | What::Disabled { .. } => None,
+            What::Attempt { message, .. } | What::Expired { message, .. } => Some((*message, self.endpoint)),
+            What::Endpoint { .. } | What::Disabled { .. } | What::Failing { .. } => None,
         }
     }
 }
@@ -96,6 +110,31 @@ pub(super) fn of_records(finished: &[Finished], recorded: &[Recorded]) -> Vec<Ha
         Some(of_record(one, what))
     };
     applied.filter_map(happening).collect()
+}
+
+/// A delivery that has ended unsent, because its message or its content had become too old.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(super) struct Unsent {
+    pub endpoint_id: EndpointId,
+    pub message_id: MessageId,
+    pub app_id: AppId,
+    pub attempts: i32,
+}
+
+/// What is to be told of deliveries that nobody meant to end.
+pub(super) async fn of_unsent(tx: &mut Tx, unsent: &[Unsent], now: Time) -> Result<Vec<Happening>, StoreError> {
+    const SQL: &str = "SELECT org FROM application WHERE id = $1";
+    let mut orgs: HashMap<AppId, Option<OrgId>> = HashMap::new();
+    for app in unsent.iter().map(|one| one.app_id).collect::<BTreeSet<_>>() {
+        let org = on!(tx, db => sqlx::query_scalar(SQL).bind(app).fetch_optional(db).await)?;
+        orgs.insert(app, org);
+    }
+    let happening = |one: &Unsent| {
+        let what = What::Expired { message: one.message_id, attempts: one.attempts };
+        let org = orgs.get(&one.app_id)?.clone()?;
+        Some(Happening { org, app: one.app_id, endpoint: one.endpoint_id, at: now, what })
+    };
+    Ok(unsent.iter().filter_map(happening).collect())
 }
 
 /// Something that the record of `one` brings about.
@@ -252,7 +291,7 @@ impl Known {
     }
 
     fn data<'a>(&'a self, one: &'a Happening) -> Data<'a> {
-        let endpoint = |endpoint_uid, fail_since, trigger| {
+        let endpoint = |endpoint_uid, fail_since, trigger, warning| {
             Data::Endpoint(EndpointData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
@@ -260,11 +299,23 @@ impl Known {
                 endpoint_uid,
                 fail_since,
                 trigger,
+                warning,
             })
         };
         match &one.what {
-            What::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None),
-            What::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by)),
+            What::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None, None),
+            What::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by), None),
+            What::Failing { uid, fail_since, warning } => {
+                endpoint(uid.as_ref(), Some(*fail_since), None, Some(*warning))
+            }
+            What::Expired { message, attempts } => Data::Expired(ExpiredData {
+                app_id: one.app,
+                app_uid: self.app_uid(one.app),
+                endpoint_id: one.endpoint,
+                msg_id: *message,
+                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
+                attempts: *attempts,
+            }),
             What::Attempt { message, last, .. } => Data::Attempt(AttemptData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
@@ -303,7 +354,6 @@ struct PastRow {
     number: i32,
     trigger: i16,
     failure: Option<String>,
-    status: Option<i32>,
     next_at: Option<Time>,
 }
 
@@ -315,7 +365,7 @@ async fn past(
     if deliveries.is_empty() {
         return Ok(HashMap::new());
     }
-    const COLUMNS: &str = "SELECT message_id, endpoint_id, number, trigger, failure, status, next_at FROM attempt";
+    const COLUMNS: &str = "SELECT message_id, endpoint_id, number, trigger, failure, next_at FROM attempt";
     let messages = deliveries.iter().map(|(message, _)| message.0);
     let endpoints = deliveries.iter().map(|(_, endpoint)| endpoint.0);
     let rows: Vec<PastRow> = match tx {
@@ -340,7 +390,6 @@ async fn past(
             resent: Trigger::from_code(row.trigger) == Trigger::Manual,
             delivered: row.failure.is_none(),
             went_on: row.next_at.is_some(),
-            gone: row.status == Some(410),
         };
         past.entry((row.message_id, row.endpoint_id)).or_default().push((row.number, one));
     }

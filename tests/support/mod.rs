@@ -4,6 +4,7 @@
 //! Used with `mod support;` from a test file. Each of those is a binary of its own and uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod mail_server;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use mail_server::{MailServer, Manner, Taken};
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
 pub use server::{Binary, Finished, Server, complaint};
