@@ -214,11 +214,24 @@ on_both! {
             }
             store.record(batch).await.unwrap();
         }
-        // One that has had no failure since, and many times as long: it keeps nobody from being looked at.
         let first = judge(store, 30).await;
         assert_eq!((first.warned.len(), first.more), (100, true));
         let second = judge(store, 30).await;
         assert_eq!((second.warned.len(), second.more), (1, false));
+    }
+
+    /// However many endpoints have failed and been sent nothing since, they keep nobody else from being looked at.
+    async fn who_is_sent_nothing_is_in_nobodys_way(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        for _ in 0..101 {
+            endpoint(store, app.id, endpoint_spec()).await;
+        }
+        home.execute(&format!("UPDATE endpoint SET failing_since = {}", hour(0).micros())).await;
+        let (_, busy) = failing(store, "busy", 0).await;
+        let app = store.application(&tenant(), &named("busy")).await.unwrap().unwrap().id;
+        attempt(store, app, busy, 503, 24).await;
+        assert_eq!(judge(store, 240).await, warned(busy, 1));
     }
 
     async fn what_was_disabled_by_itself_is_in_the_audit_log(home) {
