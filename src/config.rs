@@ -3,13 +3,13 @@
 //! Whatever is wrong ends the process at once with one line ([`Fault`]); what is merely unwise is a warning in
 //! [`Config::warnings`].
 
+mod mail;
 pub mod settings;
 pub mod values;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use lettre::message::Mailbox;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -18,6 +18,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::secret::MasterKey;
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::store::Location;
+pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
 use values::{count_within, size_within, span_within};
 
@@ -110,20 +111,6 @@ pub struct DeliveryConfig {
     pub endpoint_max_in_flight: usize,
     pub drain: Duration,
     pub disable_after: Duration,
-}
-
-/// How applications' contacts are told of failing endpoints.
-#[derive(Clone)]
-pub struct MailConfig {
-    /// Holds the password.
-    pub url: Zeroizing<String>,
-    pub from: Mailbox,
-}
-
-impl std::fmt::Debug for MailConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "MailConfig(from {}, redacted)", self.from.email)
-    }
 }
 
 /// What is logged, and how it looks.
@@ -340,31 +327,6 @@ impl DeliveryConfig {
             endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),
             drain: settings.read("drain", span_within(SECOND, 60 * MINUTE))?,
             disable_after: settings.read("endpoint_disable_after", span_within(SECOND, 365 * DAY))?,
-        })
-    }
-}
-
-impl MailConfig {
-    fn new(settings: &Settings) -> Result<Option<MailConfig>, Fault> {
-        let url = settings.read_given("smtp_url", values::smtp_url)?;
-        let from = settings.read_given("mail_from", values::mailbox)?;
-        match (url, from) {
-            (Some(url), Some(from)) => Ok(Some(MailConfig { url, from })),
-            (Some(_), None) => {
-                Err(settings.fault("mail_from", "is missing: with SENDOFF_SMTP_URL it is who mail comes from"))
-            }
-            (None, _) => Ok(None),
-        }
-    }
-
-    /// What is unwise about how the mail server is reached.
-    fn in_the_clear(&self) -> Option<String> {
-        let url: Url = self.url.parse().ok()?;
-        let required = url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
-        let clear = url.scheme() == "smtp" && !required && url.password().is_some();
-        let far = !near(&url);
-        (clear && far).then(|| {
-            "SENDOFF_SMTP_URL sends its password over smtp without tls=required: it can be read on the way".to_owned()
         })
     }
 }

@@ -151,3 +151,84 @@ fn day_and_time(time: Time) -> String {
         Err(_) => time.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::mail::Letter;
+    use crate::domain::{AppId, EndpointId, MailId};
+
+    const SINCE: Time = Time::from_micros(1_795_338_000_000_000);
+
+    fn mail(what: &[What], more: usize) -> Mail {
+        let notice = |what: &What| Notice {
+            endpoint: EndpointId::new(SINCE),
+            address: "example.com/hook".into(),
+            what: *what,
+            since: Some(SINCE),
+            last: "it answered 503: the receiver itself failed".into(),
+        };
+        Mail {
+            id: MailId::new(SINCE),
+            app: AppId::new(SINCE),
+            app_name: "Acme".into(),
+            recipient: "ops@example.com".into(),
+            letter: Letter { notices: what.iter().map(notice).collect(), more },
+            created_at: SINCE,
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn the_subject_says_who_and_what() {
+        let failing = What::Failing { disable_at: SINCE };
+        for (what, more, said) in [
+            (&[failing][..], 0, "Acme: webhooks to example.com/hook keep failing"),
+            (&[What::Gone], 0, "Acme: the webhook endpoint example.com/hook was disabled"),
+            (&[failing, failing], 3, "Acme: webhooks to 5 endpoints keep failing"),
+            (&[failing, What::Disabled], 0, "Acme: 2 webhook endpoints keep failing or were disabled"),
+        ] {
+            assert_eq!(subject(&mail(what, more)), said);
+        }
+    }
+
+    #[test]
+    fn the_text_says_since_when_why_and_what_to_do() {
+        let failing = What::Failing { disable_at: SINCE.plus(Duration::from_secs(5 * 86_400)) };
+        let public_url = "https://hooks.example.com".parse().unwrap();
+        let one = mail(&[failing], 0);
+        let link = format!("https://hooks.example.com/portal/endpoints/{}", one.letter.notices[0].endpoint);
+        let wanted = format!(
+            "This is about webhooks for Acme.
+
+example.com/hook
+  Every delivery has failed since 22 November 2026, 09:00 UTC. It will be disabled on 27 November 2026, 09:00 UTC if none arrives before.
+  The last failure: it answered 503: the receiver itself failed.
+  {link}
+
+What this means
+
+- While an endpoint fails, each event for it is tried again for some time and then given up. What was given up is kept for a while, and can
+  be sent again.
+
+What to do
+
+- Make the receiver answer with a status from 200 to 299, and soon: it should store the event, answer, and do its work afterwards.
+- Then have what it missed sent again.
+
+You get this mail because your address is the contact for these webhooks."
+        );
+        assert_eq!(text(&one, Some(&public_url)).trim_end(), wanted);
+
+        let both = text(&mail(&[failing, What::Disabled], 2), None);
+        assert!(!both.contains("http") && both.contains("\nAnd 2 more.\n"), "{both}");
+        for said in [
+            "Then enable the endpoint again.",
+            "is sent nothing",
+            "It was disabled: every delivery had failed since 22",
+        ] {
+            assert!(both.contains(said), "{said}: {both}");
+        }
+        assert!(!both.contains("\n\n\n"), "{both}");
+    }
+}

@@ -4,9 +4,9 @@
 //! A message's content is its payload; an attempt's is what the receiver answered.
 
 use super::audit::Deed;
-use super::operational::{self, Unsent};
+use super::happening::{self, Unsent};
 use super::signals::Signal;
-use super::{Store, StoreError, Tenant, Tx, codec, on, record, sqlite};
+use super::{Store, StoreError, Tenant, Tx, codec, on, operational, record, sqlite};
 use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -93,7 +93,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
         let ended = end(&mut tx, &gone, now).await?;
-        let happened = operational::of_unsent(&mut tx, &ended, now).await?;
+        let happened = happening::of_unsent(&mut tx, &ended, now).await?;
         let told = operational::tell(&self.inner, &mut tx, happened).await?;
         tx.commit().await?;
         self.ended(&ended);

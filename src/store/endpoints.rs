@@ -3,7 +3,8 @@
 use super::audit::{self, Deed};
 use super::codec::{self, ENDPOINT, EndpointRow};
 use super::error::is_taken;
-use super::operational::{self, Happening, What};
+use super::happening::{Happening, What};
+use super::operational;
 use super::signals::{Admission, Signal};
 use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read};
 use crate::domain::audit::act;

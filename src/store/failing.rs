@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::audit::{self, Deed};
-use super::operational::{self, Happening, What};
+use super::happening::{self, Happening, What};
 use super::record::Finished;
 use super::signals::Signal;
-use super::{Inner, Store, StoreError, Tx, applications, mail, on, read};
+use super::{Inner, Store, StoreError, Tx, applications, mail, on, operational, read};
 use crate::domain::attempt::Failure;
 use crate::domain::audit::{Actor, ActorKind, ENGINE, act};
 use crate::domain::endpoint::DisabledReason;
@@ -163,7 +163,7 @@ pub(super) async fn disable_gone<'f>(
         let Some(found) = disable(tx, attempt.endpoint_id, reason, None, attempt.at).await? else { continue };
         note(tx, &one.org, attempt.app_id, attempt.endpoint_id, &found.url, "410 Gone", attempt.at).await?;
         let what = What::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
-        let told = operational::of_record(one, what);
+        let told = happening::of_record(one, what);
         latest = latest.max(told.at);
         if inner.writes_mail() {
             let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);

@@ -37,6 +37,7 @@ pub mod endpoints;
 mod error;
 pub mod event_types;
 pub mod failing;
+mod happening;
 pub mod keys;
 mod location;
 pub mod mail;

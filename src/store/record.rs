@@ -13,9 +13,10 @@ use std::sync::Arc;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::operational;
 use super::signals::Admission;
-use super::{Inner, Store, StoreError, Tx, append, applications, codec, failing, on, rollups, sqlite};
+use super::{
+    Inner, Store, StoreError, Tx, append, applications, codec, failing, happening, on, operational, rollups, sqlite,
+};
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeadReason, Next, Progress};
 use crate::domain::endpoint::DisabledReason;
@@ -106,7 +107,7 @@ pub(super) async fn record_in(
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
     note_health(tx, &new).await?;
-    let mut happened = operational::of_records(finished, &recorded);
+    let mut happened = happening::of_records(finished, &recorded);
     happened.extend(failing::disable_gone(inner, tx, disabled.into_values()).await?);
     let told = operational::tell(inner, tx, happened).await?;
     rollups::add(tx, &new).await?;

@@ -2,8 +2,8 @@
 //!
 //! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes.
 
-use super::operational::{self, Unsent};
-use super::{Store, StoreError, Tx, on, record, widen};
+use super::happening::{self, Unsent};
+use super::{Store, StoreError, Tx, on, operational, record, widen};
 use crate::domain::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 
@@ -35,7 +35,7 @@ impl Store {
         ));
         let kept: i64 = on!(tx, db => sqlx::query_scalar(kept).bind(bound).bind(cutoff).fetch_one(db).await)?;
         let (unsent, count) = unsent_before(&mut tx, bound, cutoff, kept > 0).await?;
-        let happened = operational::of_unsent(&mut tx, &unsent, now).await?;
+        let happened = happening::of_unsent(&mut tx, &unsent, now).await?;
         let told = operational::tell(&self.inner, &mut tx, happened).await?;
         let gone = delete_before(&mut tx, bound, cutoff, kept > 0).await?;
         widen::forget(&mut tx, cutoff).await?;

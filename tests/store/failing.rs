@@ -130,7 +130,9 @@ on_both! {
 
     async fn enabling_begins_anew(home) {
         let store = &home.store;
-        let (app, id) = failing(store, "acme", 120).await;
+        let (app, id) = failing(store, "acme", 24).await;
+        assert_eq!(judge(store, 24).await, warned(id, 1));
+        attempt(store, app, id, 503, 120).await;
         accept(store, app).await;
         assert_eq!(judge(store, 120).await, disabled(id));
         assert_eq!(waiting(store, id).await.len(), 1, "what is pending waits");
