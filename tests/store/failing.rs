@@ -288,9 +288,18 @@ on_both! {
             let next = if status == 200 { Next::Delivered } else { Next::Dead(DeadReason::Exhausted) };
             store.record(vec![finished(app.id, &one, answered(status), next)]).await.unwrap();
         }
-        assert_eq!(store.dead_within_a_day(later(60)).await.unwrap(), 2);
+        let theirs = store.create_application(&stranger(), app_spec("theirs"), NOW).await.unwrap().id;
+        let secret = secret();
+        let there = store.create_endpoint(&stranger(), theirs, endpoint_spec(), &secret, NOW).await.unwrap().id;
+        let mut one = item(theirs);
+        one.tenant = Some(stranger());
+        offer(store, one).await.unwrap();
+        let mut done = finished(theirs, &only_waiting(store, there).await, answered(500), Next::Dead(DeadReason::Exhausted));
+        done.org = org("org_stranger");
+        store.record(vec![done]).await.unwrap();
+        assert_eq!(store.dead_within_a_day(later(60)).await.unwrap(), 3, "in all organizations");
         while store.widen_counts(later(3 * HOUR)).await.unwrap() >= Store::WIDEN_STEP {}
-        assert_eq!(store.dead_within_a_day(later(20 * HOUR)).await.unwrap(), 2, "counted by the hour");
+        assert_eq!(store.dead_within_a_day(later(20 * HOUR)).await.unwrap(), 3, "counted by the hour");
         assert_eq!(store.dead_within_a_day(later(26 * HOUR)).await.unwrap(), 0);
     }
 }
