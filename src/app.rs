@@ -25,8 +25,9 @@ use crate::api::callers::Callers;
 use crate::config::{Config, Fault};
 use crate::dashboard::Feeds;
 use crate::dashboard::passwords::Passwords;
+use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Mailing};
 use crate::store::{Location, Store, StoreError, StoreOptions};
 use crate::telemetry;
 pub use http::listen;
@@ -196,6 +197,7 @@ impl App {
             callers: callers.clone(),
             public_url: public_url.clone(),
             frame_origins: config.http.frame_origins.clone(),
+            disable_after: config.delivery.disable_after,
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
@@ -203,7 +205,10 @@ impl App {
             metrics: metrics()?,
         };
         let server = http::server(served, listener, config.delivery.drain).map_err(failed)?;
-        let engine = config.role.sends().then(|| Engine::start(opened.store.clone(), egress, engine_options(config)));
+        let engine = match config.role.sends() {
+            true => Some(Engine::start(opened.store.clone(), egress, engine_options(config)?)),
+            false => None,
+        };
         tracing::info!(%address, role = ?config.role, store = opened.store.kind(), "Sendoff {} serves", env!("CARGO_PKG_VERSION"));
         Ok(App {
             public_url,
@@ -263,8 +268,10 @@ impl App {
     }
 }
 
-fn engine_options(config: &Config) -> EngineOptions {
-    EngineOptions {
+fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
+    let mail = config.mail.as_ref().map(|mail| Smtp::new(&mail.url, mail.from.clone())).transpose();
+    let mail = mail.map_err(|error| AppError::Start(error.to_string()))?;
+    Ok(EngineOptions {
         schedule: config.delivery.schedule.clone(),
         timeout: config.delivery.timeout,
         max_in_flight: config.delivery.max_in_flight,
@@ -273,7 +280,8 @@ fn engine_options(config: &Config) -> EngineOptions {
         disable_after: config.delivery.disable_after,
         retention: config.store.retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
-    }
+        mail: mail.map(|smtp| Mailing { smtp, public_url: config.http.public_url.clone() }),
+    })
 }
 
 /// What `/metrics` shows.

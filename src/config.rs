@@ -3,6 +3,7 @@
 //! Whatever is wrong ends the process at once with one line ([`Fault`]); what is merely unwise is a warning in
 //! [`Config::warnings`].
 
+mod mail;
 pub mod settings;
 pub mod values;
 
@@ -17,6 +18,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::secret::MasterKey;
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::store::Location;
+pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
 use values::{count_within, size_within, span_within};
 
@@ -37,6 +39,8 @@ pub struct Config {
     pub role: Role,
     pub egress: AddressPolicy,
     pub delivery: DeliveryConfig,
+    /// `None`: no mail is written.
+    pub mail: Option<MailConfig>,
     pub log: LogConfig,
     /// What is allowed and unwise, a line each.
     pub warnings: Vec<String>,
@@ -139,6 +143,7 @@ impl Config {
                 https_only: settings.read("https_only", values::switch)?,
             },
             delivery: DeliveryConfig::new(settings)?,
+            mail: MailConfig::new(settings)?,
             log: LogConfig::new(settings)?,
             warnings: Vec::new(),
             store,
@@ -163,6 +168,12 @@ impl Config {
                  last retries",
                 self.store.retention
             ));
+        }
+        if let Some(mail) = self.mail.as_ref().filter(|_| self.role.sends()) {
+            warnings.extend(mail.in_the_clear());
+            if self.http.public_url.is_none() {
+                warnings.push("SENDOFF_SMTP_URL is set and SENDOFF_PUBLIC_URL is not: mails hold no link".to_owned());
+            }
         }
         warnings.extend(self.http.exposed().filter(|_| self.role.serves()));
         warnings
@@ -251,12 +262,6 @@ impl HttpConfig {
 
     /// What is unwise about where the dashboard can be reached.
     fn exposed(&self) -> Option<String> {
-        let near = |url: &Url| match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
         let listen = self.listen;
         match &self.public_url {
             Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
@@ -321,8 +326,21 @@ impl DeliveryConfig {
             max_in_flight,
             endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),
             drain: settings.read("drain", span_within(SECOND, 60 * MINUTE))?,
-            disable_after: settings.read("endpoint_disable_after", span_within(MINUTE, 365 * DAY))?,
+            disable_after: settings.read("endpoint_disable_after", span_within(SECOND, 365 * DAY))?,
         })
+    }
+}
+
+/// Whether a URL leads to this machine.
+fn near(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        // Of schemes that are not the web's, a URL keeps an address as text.
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
     }
 }
 

@@ -49,6 +49,8 @@ fn describe() {
     describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that were repeats of an event id.");
     describe_counter!("sendoff_attempts_total", "Attempts, by what they came to (outcome).");
     describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by the reason.");
+    describe_counter!("sendoff_mails_total", "Tries to hand over a mail to a contact, by what they came to (outcome).");
+    describe_gauge!("sendoff_dead_deliveries", "Deliveries that died by their attempts within the last 24 hours.");
     describe_gauge!("sendoff_in_flight", "POSTs being made right now.");
     describe_gauge!("sendoff_pending", "Deliveries that wait for their first attempt or a retry.");
     describe_gauge!(

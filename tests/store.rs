@@ -12,6 +12,8 @@ mod home;
 
 #[path = "store/accept.rs"]
 mod accept;
+#[path = "store/announce.rs"]
+mod announce;
 #[path = "store/api_keys.rs"]
 mod api_keys;
 #[path = "store/applications.rs"]
@@ -38,12 +40,16 @@ mod endpoint_messages;
 mod endpoints;
 #[path = "store/event_types.rs"]
 mod event_types;
+#[path = "store/failing.rs"]
+mod failing;
 #[path = "store/faults.rs"]
 mod faults;
 #[path = "store/keys.rs"]
 mod keys;
 #[path = "store/lists.rs"]
 mod lists;
+#[path = "store/mail.rs"]
+mod mail;
 #[path = "store/once.rs"]
 mod once;
 #[path = "store/opening.rs"]

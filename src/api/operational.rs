@@ -37,7 +37,7 @@ pub(super) async fn list(call: Call) -> Answer {
 /// Create an operational endpoint
 ///
 /// `eventTypes` are those of operational events: `endpoint.created`, `endpoint.updated`, `endpoint.deleted`, `endpoint.disabled`,
-/// `message.attempt.exhausted`, `message.attempt.failing`, `message.attempt.recovered`. Channels are the ids and uids of applications.
+/// `endpoint.failing`, `message.attempt.exhausted`, `message.attempt.failing`, `message.attempt.recovered`, `message.expired`. Channels are the ids and uids of applications.
 #[utoipa::path(
     post, path = "/operational-webhook/endpoint", request_body = EndpointIn,
     responses(

@@ -91,7 +91,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             .value_name("VALUE")
             .help(format!("{}{default}", setting.help))
             .help_heading("Settings")
-            .hide(setting.later)
             .global(true)
     });
     let matches = match Line::command().args(flags).try_get_matches_from(arguments) {

@@ -21,20 +21,14 @@ pub struct Setting {
     pub help: &'static str,
     /// Never quoted.
     pub secret: bool,
-    /// Known, and not built yet: refused when it is given.
-    pub later: bool,
 }
 
 const fn setting(name: &'static str, default: Option<&'static str>, form: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, form, help, secret: false, later: false }
+    Setting { name, default, form, help, secret: false }
 }
 
 const fn secret(name: &'static str, default: Option<&'static str>, form: &'static str, help: &'static str) -> Setting {
     Setting { secret: true, ..setting(name, default, form, help) }
-}
-
-const fn later(name: &'static str, help: &'static str) -> Setting {
-    Setting { later: true, secret: true, ..setting(name, None, "nothing", help) }
 }
 
 /// Everything that can be set.
@@ -102,7 +96,7 @@ pub const SETTINGS: [Setting; 24] = [
     setting(
         "endpoint_disable_after",
         Some("5d"),
-        "1m to 365d, such as 5d",
+        "1s to 365d, such as 5d",
         "An endpoint that did nothing but fail for so long is disabled",
     ),
     setting(
@@ -131,9 +125,13 @@ pub const SETTINGS: [Setting; 24] = [
         "https origins with commas between, such as https://app.example.com (http on this machine alone)",
         "Origins that may embed the customers' portal in an iframe",
     ),
-    // Kept for last, in the order of the table in the documentation.
-    later("smtp_url", "Where mail goes out"),
-    later("mail_from", "Who mail comes from"),
+    secret(
+        "smtp_url",
+        None,
+        "smtp://user:password@host:587?tls=required or smtps://user:password@host",
+        "The mail server that tells applications' contacts of failing endpoints; without it no mail is written",
+    ),
+    setting("mail_from", None, "an address such as hooks@example.com, or Name <address>", "Who mail comes from"),
     setting("config", None, "the path of a TOML file", "A file with settings, in snake_case"),
 ];
 
@@ -182,7 +180,7 @@ impl Settings {
     /// `variable` that of an environment variable.
     ///
     /// # Errors
-    /// The file can't be read, is not TOML or has a key that is no setting; or a setting that is not supported yet was given.
+    /// The file can't be read, is not TOML or has a key that is no setting.
     pub fn gather(
         flag: impl Fn(&str) -> Option<String>,
         variable: impl Fn(&str) -> Option<String>,
@@ -194,11 +192,6 @@ impl Settings {
         }
         if let Some(path) = settings.text("config").map(str::to_owned) {
             settings.read_file(&path)?;
-        }
-        for setting in SETTINGS.iter().filter(|setting| setting.later) {
-            if settings.given.contains_key(setting.name) {
-                return Err(settings.fault(setting.name, "is not supported yet: take it out"));
-            }
         }
         for setting in &SETTINGS {
             settings.put(setting, setting.default.map(str::to_owned), Origin::Default);
@@ -279,9 +272,8 @@ impl Settings {
             Some(given) if !setting.secret => format!(": {:?}", shortened(&given.text)),
             _ => String::new(),
         };
-        let expected = if setting.later { String::new() } else { format!("; expected {}", setting.form) };
         let origin = given.map(|given| given.origin.describe(setting)).unwrap_or_default();
-        Fault(format!("{}{value} {what}{expected}{origin}", setting.variable()))
+        Fault(format!("{}{value} {what}; expected {}{origin}", setting.variable(), setting.form))
     }
 }
 
@@ -329,7 +321,7 @@ fn nearest(key: &str) -> String {
     let bare = key.to_ascii_lowercase().replace('-', "_");
     let bare = bare.strip_prefix("sendoff_").unwrap_or(&bare);
     let close = |setting: &&Setting| setting.name == bare || setting.name.contains(bare) || bare.contains(setting.name);
-    match SETTINGS.iter().filter(|setting| !setting.later && setting.name != "config").find(close) {
+    match SETTINGS.iter().filter(|setting| setting.name != "config").find(close) {
         Some(setting) => format!("did you mean {}?", setting.name),
         None => "`sendoff serve --help` lists them (in the file in snake_case, such as max_payload)".to_owned(),
     }

@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use lettre::message::Mailbox;
+use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use crate::domain::span;
 
@@ -94,6 +97,34 @@ pub fn public_url(text: &str) -> Read<Url> {
         }
         () => Ok(url),
     }
+}
+
+/// Where mail goes out. Never quoted: it holds the password.
+pub fn smtp_url(text: &str) -> Read<Zeroizing<String>> {
+    let url: Url = text.parse().map_err(|_| "is not a URL".to_owned())?;
+    let tls: Vec<_> = url.query_pairs().filter(|(name, _)| name == "tls").map(|(_, how)| how).collect();
+    let known = tls.iter().all(|how| ["required", "opportunistic"].contains(&how.as_ref()));
+    match () {
+        () if !matches!(url.scheme(), "smtp" | "smtps") || url.host_str().is_none_or(str::is_empty) => {
+            Err("is not an smtp or smtps URL".to_owned())
+        }
+        () if url.port() == Some(0) => Err("names port 0".to_owned()),
+        () if url.username().is_empty() != url.password().is_none() => {
+            Err("holds a user name or a password alone".to_owned())
+        }
+        () if !known || tls.len() > 1 || url.query_pairs().count() > tls.len() => {
+            Err("says something other than tls=required or tls=opportunistic".to_owned())
+        }
+        () => match AsyncSmtpTransport::<Tokio1Executor>::from_url(text) {
+            Ok(_) => Ok(Zeroizing::new(text.to_owned())),
+            Err(_) => Err("cannot be used".to_owned()),
+        },
+    }
+}
+
+/// Who mail comes from.
+pub fn mailbox(text: &str) -> Read<Mailbox> {
+    text.parse().map_err(|_| "is not an e-mail address".to_owned())
 }
 
 /// Sites that may put the portal into a page of theirs, each a scheme, a host and perhaps a port. What is read over plain HTTP could be

@@ -176,6 +176,7 @@ fn in_words(kind: ActorKind) -> &'static str {
         ActorKind::Key => "API key",
         ActorKind::Token => "API token",
         ActorKind::Command => "command line",
+        ActorKind::Engine => "by itself",
     }
 }
 

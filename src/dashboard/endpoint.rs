@@ -1,5 +1,7 @@
 //! One endpoint: how it does, what was tried there lately, how its receiver verifies, and how it is set.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
@@ -50,6 +52,13 @@ struct Failure {
     what: Line,
 }
 
+/// That it does nothing but fail, and what comes of that.
+struct Streak {
+    warned: Option<When>,
+    /// When it will be disabled; `None`: that time is over, and the next failure will do it.
+    ends: Option<When>,
+}
+
 /// What may be done here, by whoever looks.
 struct May {
     edit: bool,
@@ -85,6 +94,8 @@ struct EndpointPage {
     disabled: bool,
     /// Why it is disabled or failing, and since when.
     why: Option<(&'static str, Option<When>)>,
+    /// What comes of it if it goes on failing.
+    streak: Option<Streak>,
     rate: Option<String>,
     counts: String,
     latency: Option<(String, String, String)>,
@@ -143,6 +154,7 @@ pub async fn page_with(
         created: When::new(line.endpoint.created_at, now),
         disabled: line.endpoint.spec.disabled,
         why: why(&line, now),
+        streak: Streak::of(&line, state.disable_after, now),
         rate: rates::rate(&counts),
         counts: rates::in_words(&counts),
         latency: (counts.attempts() > 0).then(|| (within(0.5), within(0.95), within(0.99))),
@@ -190,6 +202,14 @@ fn why(line: &EndpointLine, now: Time) -> Option<(&'static str, Option<When>)> {
         return Some((why, when(line.disabled_at)));
     }
     line.failing_since.map(|since| ("It has done nothing but fail", when(Some(since))))
+}
+
+impl Streak {
+    fn of(line: &EndpointLine, disable_after: Duration, now: Time) -> Option<Streak> {
+        let since = line.failing_since.filter(|_| !line.endpoint.spec.disabled)?;
+        let ends = Some(since.plus(disable_after)).filter(|ends| *ends > now);
+        Some(Streak { warned: line.warned_at.map(|at| When::new(at, now)), ends: ends.map(|at| When::new(at, now)) })
+    }
 }
 
 impl Failure {

@@ -99,6 +99,8 @@ pub struct DashboardState {
     pub public_url: Url,
     /// Sites that may put the portal into a page of theirs, each an origin: `https://app.example.com`.
     pub frame_origins: Vec<String>,
+    /// An endpoint that did nothing but fail for so long is disabled.
+    pub disable_after: std::time::Duration,
     /// Keys the tokens in forms.
     pub secret: [u8; 32],
     /// Of the whole process: whoever stops it closes them.

@@ -15,16 +15,22 @@ pub enum ActorKind {
     Token,
     /// On the command line.
     Command,
+    /// Sendoff itself: what it did because of how an endpoint answered.
+    Engine,
 }
 
+/// How the engine is called in the log.
+pub const ENGINE: &str = "Sendoff";
+
 impl ActorKind {
-    const ALL: [ActorKind; 6] = [
+    const ALL: [ActorKind; 7] = [
         ActorKind::Operator,
         ActorKind::Link,
         ActorKind::Customer,
         ActorKind::Key,
         ActorKind::Token,
         ActorKind::Command,
+        ActorKind::Engine,
     ];
 
     /// The word under which it is stored.
@@ -36,6 +42,7 @@ impl ActorKind {
             ActorKind::Key => "key",
             ActorKind::Token => "token",
             ActorKind::Command => "command",
+            ActorKind::Engine => "engine",
         }
     }
 

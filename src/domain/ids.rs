@@ -108,6 +108,13 @@ macro_rules! id {
             }
         }
 
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -143,6 +150,10 @@ id!(
 id!(
     /// An entry of the audit log.
     AuditId, "audit_"
+);
+id!(
+    /// A mail to an application's contact. Also its `Message-ID`.
+    MailId, "mail_"
 );
 id!(
     /// An API key.

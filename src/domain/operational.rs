@@ -1,7 +1,7 @@
 //! **Operational events**: what happens to an organization's endpoints and deliveries, told to the organization itself. They travel as
 //! messages of a hidden application, to the *operational endpoints* that the organization has there.
 //!
-//! * [`Kind`] – the seven of them, each with the name under which it is sent and filtered.
+//! * [`Kind`] – the nine of them, each with the name under which it is sent and filtered.
 //! * [`of_attempt`] – whether the record of an attempt is worth telling: pure, decided from where the delivery stood and what it came
 //!   to. A delivery's failures are counted since it was accepted or last resent, as the schedule counts them.
 //! * [`told_of_failure`] – the same question about the past, for a delivery that was resent.
@@ -22,24 +22,30 @@ pub enum Kind {
     EndpointUpdated,
     EndpointDeleted,
     EndpointDisabled,
-    /// The schedule is used up: the delivery is dead.
+    /// It does nothing but fail, and will be disabled if that goes on.
+    EndpointFailing,
+    /// The schedule is used up, or the endpoint has answered 410: the delivery is dead.
     AttemptExhausted,
     /// The fourth failure, and the schedule goes on.
     AttemptFailing,
     /// Delivered, after it was told as failing or exhausted.
     AttemptRecovered,
+    /// The delivery was still pending when its message was older than the retention: it is gone, unsent.
+    MessageExpired,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 9] = [
         Kind::EndpointCreated,
         Kind::EndpointUpdated,
         Kind::EndpointDeleted,
         Kind::EndpointDisabled,
+        Kind::EndpointFailing,
         Kind::AttemptExhausted,
         Kind::AttemptFailing,
         Kind::AttemptRecovered,
+        Kind::MessageExpired,
     ];
 
     /// The event type: what a message carries, and what an operational endpoint filters by.
@@ -49,9 +55,11 @@ impl Kind {
             Kind::EndpointUpdated => "endpoint.updated",
             Kind::EndpointDeleted => "endpoint.deleted",
             Kind::EndpointDisabled => "endpoint.disabled",
+            Kind::EndpointFailing => "endpoint.failing",
             Kind::AttemptExhausted => "message.attempt.exhausted",
             Kind::AttemptFailing => "message.attempt.failing",
             Kind::AttemptRecovered => "message.attempt.recovered",
+            Kind::MessageExpired => "message.expired",
         }
     }
 
@@ -73,7 +81,7 @@ pub enum Worth {
 /// as exhausted alone.
 pub fn of_attempt(before: &Progress, next: &Next) -> Option<Worth> {
     match next {
-        Next::Dead(DeadReason::Exhausted) => Some(Worth::Telling(Kind::AttemptExhausted)),
+        Next::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(Worth::Telling(Kind::AttemptExhausted)),
         Next::Retry { step, .. } if *step == FAILING_AFTER => Some(Worth::Telling(Kind::AttemptFailing)),
         Next::Delivered if before.step >= FAILING_AFTER => Some(Worth::Telling(Kind::AttemptRecovered)),
         // More attempts than failures in a row: somebody resent it.
@@ -90,8 +98,6 @@ pub struct Past {
     pub delivered: bool,
     /// Another attempt was due after it.
     pub went_on: bool,
-    /// Answered with 410, which ends a delivery without using up its schedule.
-    pub gone: bool,
 }
 
 /// Whether a failure was told since the last time that it was delivered. `past` begins with the first attempt.
@@ -106,7 +112,7 @@ pub fn told_of_failure(past: impl IntoIterator<Item = Past>) -> bool {
             continue;
         }
         failures += 1;
-        told |= if one.went_on { failures == FAILING_AFTER } else { !one.gone };
+        told |= !one.went_on || failures == FAILING_AFTER;
     }
     told
 }
@@ -132,6 +138,7 @@ impl<'a> Event<'a> {
 pub enum Data<'a> {
     Endpoint(EndpointData<'a>),
     Attempt(AttemptData<'a>),
+    Expired(ExpiredData<'a>),
 }
 
 /// What is said of an endpoint.
@@ -142,11 +149,23 @@ pub struct EndpointData<'a> {
     pub app_uid: Option<&'a Uid>,
     pub endpoint_id: EndpointId,
     pub endpoint_uid: Option<&'a Uid>,
-    /// Of one that was disabled by itself: since when it had done nothing but fail.
+    /// Of one that fails, or was disabled by itself: since when it has done nothing but fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_since: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<DisabledBy>,
+    #[serde(flatten)]
+    pub warning: Option<Warning>,
+}
+
+/// What is said of an endpoint that does nothing but fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Warning {
+    /// Which of the warnings it is, from 1.
+    pub warning: i16,
+    /// When the endpoint will be disabled, if nothing is delivered before.
+    pub disable_at: Time,
 }
 
 /// Who disabled an endpoint.
@@ -169,6 +188,19 @@ pub struct AttemptData<'a> {
     pub msg_id: MessageId,
     pub msg_event_id: Option<&'a Uid>,
     pub last_attempt: LastAttempt,
+}
+
+/// What is said of a delivery that the retention ended.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpiredData<'a> {
+    pub app_id: AppId,
+    pub app_uid: Option<&'a Uid>,
+    pub endpoint_id: EndpointId,
+    pub msg_id: MessageId,
+    pub msg_event_id: Option<&'a Uid>,
+    /// How often it was tried.
+    pub attempts: i32,
 }
 
 /// The attempt that made it known.
@@ -208,7 +240,8 @@ mod tests {
         for step in [0, 3, 9] {
             assert_eq!(of_attempt(&before(step, step), &exhausted), telling(Kind::AttemptExhausted));
         }
-        for reason in [DeadReason::Gone, DeadReason::EndpointDeleted, DeadReason::Canceled] {
+        assert_eq!(of_attempt(&before(0, 0), &Next::Dead(DeadReason::Gone)), telling(Kind::AttemptExhausted));
+        for reason in [DeadReason::EndpointDeleted, DeadReason::Canceled] {
             assert_eq!(of_attempt(&before(3, 3), &Next::Dead(reason)), None);
         }
         assert_eq!(of_attempt(&before(10, 0), &Next::Delivered), Some(Worth::Recovery), "resent");
@@ -217,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_past_knows_whether_a_failure_was_told() {
-        // f: failed, and went on; x: failed, the last of its schedule; g: 410; d: delivered; R before it: resent.
+        // f: failed, and went on; x: failed, and dead; d: delivered; R before it: resent.
         let told = |text: &str| {
             let mut past = Vec::new();
             let mut resent = false;
@@ -225,18 +258,17 @@ mod tests {
                 match letter {
                     'R' => resent = true,
                     _ => {
-                        let (delivered, went_on, gone) = (letter == 'd', letter == 'f', letter == 'g');
-                        past.push(Past { resent, delivered, went_on, gone });
+                        past.push(Past { resent, delivered: letter == 'd', went_on: letter == 'f' });
                         resent = false;
                     }
                 }
             }
             told_of_failure(past)
         };
-        for text in ["x", "ffff", "ffffRf", "ffffg", "dRx", "ffRfffff"] {
+        for text in ["x", "ffff", "ffffRf", "ffffx", "dRx", "ffRfffff"] {
             assert!(told(text), "{text}");
         }
-        for text in ["", "d", "fff", "g", "ffRff", "xRd", "ffffd", "ffffdRf", "dRdRdRdRd"] {
+        for text in ["", "d", "fff", "ffRff", "xRd", "ffffd", "ffffdRf", "dRdRdRdRd"] {
             assert!(!told(text), "{text}");
         }
     }
@@ -252,6 +284,7 @@ mod tests {
             endpoint_uid: None,
             fail_since: None,
             trigger: Some(DisabledBy::Manual),
+            warning: None,
         };
         let text = serde_json::to_string(&Event::new(Kind::EndpointDisabled, Data::Endpoint(data))).unwrap();
         let wanted = format!(

@@ -5,6 +5,7 @@
 //! * A [`Post`] is one request; its [`Outcome`] is data, whatever the receiver does.
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
+//! * [`smtp`] is the other way out: mail, to the server that the operator has set.
 //! * `classify` turns errors into words, `answer` bounds what is kept.
 //!
 //! **Sent at most once.** The client resends a request only if it took an idle connection that closed before the first
@@ -17,6 +18,7 @@
 mod answer;
 mod classify;
 mod resolver;
+pub mod smtp;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,7 @@
 //! * **record** – results go into the store in batches.
 //! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time.
 //! * **slots** – the leases under which this process sends. **sweep** – what is done now and then. **announced** – what other processes
-//!   have just accepted.
+//!   have just accepted. **mail** – what is told to applications' contacts.
 //!
 //! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
 //! there.
@@ -20,6 +20,7 @@ mod breaker;
 mod lane;
 mod lanes;
 mod limit;
+mod mail;
 mod record;
 mod relay;
 mod send;
@@ -41,6 +42,7 @@ use crate::egress::Egress;
 use crate::store::announce::Heard;
 use crate::store::slots::{Leases, Process};
 use crate::store::{Store, StoreError};
+pub use mail::Mailing;
 use send::Sending;
 use steward::{Reading, Steward};
 use sweep::Sweep;
@@ -62,6 +64,8 @@ pub struct EngineOptions {
     pub retention: Duration,
     /// Host and pid, for people.
     pub process: String,
+    /// `None`: contacts are told nothing.
+    pub mail: Option<Mailing>,
 }
 
 /// The two clocks of one moment: the wall's says what is due, the engine's own (which nobody sets) paces.
@@ -116,16 +120,23 @@ impl Engine {
         let steward = Steward::new(store.clone(), sending, clock, events.clone(), finished)
             .with_caps(options.max_in_flight, options.endpoint_max_in_flight);
         let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
+        let mail = options.mail.map(|mailing| {
+            // Written from the first record on, or not at all.
+            store.write_mails();
+            tokio::spawn(mail::run(mailing, store.clone(), clock, stopped.clone()))
+        });
+        let mut others = vec![
+            tokio::spawn(steward.run(inbox)),
+            tokio::spawn(record::run(store.clone(), results, events.clone())),
+            tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
+            tokio::spawn(announced::run(store.clone(), events.clone(), stopped.clone())),
+            tokio::spawn(sweep.run(store.clone(), clock, stopped.clone())),
+        ];
+        others.extend(mail);
         Engine {
             relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
-            slots: tokio::spawn(slots::run(store.clone(), process, clock, events.clone(), stopped.clone())),
-            others: vec![
-                tokio::spawn(steward.run(inbox)),
-                tokio::spawn(record::run(store.clone(), results, events.clone())),
-                tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
-                tokio::spawn(announced::run(store.clone(), events.clone(), stopped.clone())),
-                tokio::spawn(sweep.run(store.clone(), clock, stopped)),
-            ],
+            slots: tokio::spawn(slots::run(store.clone(), process, clock, events.clone(), stopped)),
+            others,
             store,
             process: id,
             drain: options.drain,

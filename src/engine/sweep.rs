@@ -21,6 +21,12 @@ const COUNTED: i64 = 1_000_000;
 /// How many seconds the wall clock may be off before that is said.
 const CLOCK_GAP: f64 = 10.0;
 
+/// How often failing endpoints are judged, in rounds: as often as this, or ten times in the span after which they are disabled.
+const JUDGED: u64 = 30;
+
+/// How long mails are kept that were sent or given up.
+const MAILED: Duration = Duration::from_secs(30 * 86_400);
+
 /// How long background work that has ended can be looked at.
 const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 
@@ -63,9 +69,12 @@ impl Sweep {
             self.expire_contents(store, clock).await?;
             self.widen(store, clock).await?;
         }
+        if round.is_multiple_of((self.disable_after.as_secs() / 10).clamp(1, JUDGED)) {
+            self.judge(store, clock).await?;
+        }
         if round.is_multiple_of(30) {
             look_at_the_clock(clock);
-            self.disable(store, clock).await?;
+            metrics::gauge!("sendoff_dead_deliveries").set(store.dead_within_a_day(clock.now()).await? as f64);
         }
         if round.is_multiple_of(60) {
             store.forget_logins(clock.now()).await?;
@@ -73,6 +82,9 @@ impl Sweep {
                 tokio::task::yield_now().await;
             }
             while store.forget_audit(clock.now().minus(AUDITED), FORGET).await? == FORGET as u64 {
+                tokio::task::yield_now().await;
+            }
+            while store.forget_mails(clock.now().minus(MAILED), FORGET).await? == FORGET as u64 {
                 tokio::task::yield_now().await;
             }
             store.forget_background(clock.now().minus(REMEMBERED)).await?;
@@ -95,7 +107,7 @@ impl Sweep {
         let until = Instant::now() + ROUND;
         let mut gone = 0;
         loop {
-            let step = store.expire(cutoff).await?;
+            let step = store.expire(cutoff, clock.now()).await?;
             gone += step;
             if step < Store::EXPIRE_STEP || Instant::now() >= until {
                 break;
@@ -126,12 +138,21 @@ impl Sweep {
         Ok(())
     }
 
-    async fn disable(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
-        let now = clock.now();
-        for endpoint in store.disable_failing(now.minus(self.disable_after), now).await? {
-            tracing::warn!(%endpoint, "endpoint {endpoint} is disabled: it did nothing but fail for too long");
+    /// Warns of endpoints that do nothing but fail, and disables them in the end.
+    async fn judge(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
+        loop {
+            let judged = store.judge_failing(self.disable_after, clock.now()).await?;
+            for (endpoint, warning) in judged.warned {
+                tracing::warn!(%endpoint, warning, "endpoint {endpoint} does nothing but fail");
+            }
+            for endpoint in judged.disabled {
+                tracing::warn!(%endpoint, "endpoint {endpoint} is disabled: it did nothing but fail for too long");
+            }
+            if !judged.more {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
         }
-        Ok(())
     }
 }
 

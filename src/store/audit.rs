@@ -76,17 +76,7 @@ impl Store {
     pub(super) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
         debug_assert!(ACTS.contains(&deed.act), "{} is not among the acts that the log's page offers", deed.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
-        const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        let (who, thing) = (codec::plain(&actor.who), codec::plain(deed.thing));
-        let detail: String = codec::plain(deed.detail).chars().take(DETAIL).collect();
-        on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(AuditId::new(now)).bind(deed.org).bind(now).bind(actor.kind.word()).bind(who).bind(deed.act)
-                .bind(deed.app).bind(thing).bind(detail)
-                .execute(db).await.map(drop)
-        })?;
-        Ok(())
+        write(tx, actor, deed, now).await
     }
 
     /// Notes a deed that changes nothing in the store: a look at a secret. Once this is done, the deed may be.
@@ -169,4 +159,25 @@ impl Store {
         tx.commit().await?;
         Ok(gone)
     }
+}
+
+/// Notes a deed of `actor`.
+pub(super) async fn write(tx: &mut Tx, actor: &Actor, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+    const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let (who, thing) = (codec::plain(&actor.who), codec::plain(deed.thing));
+    let detail: String = codec::plain(deed.detail).chars().take(DETAIL).collect();
+    on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(AuditId::new(now)).bind(deed.org).bind(now).bind(actor.kind.word()).bind(who).bind(deed.act)
+            .bind(deed.app).bind(thing).bind(detail)
+            .execute(db).await.map(drop)
+    })?;
+    Ok(())
+}
+
+/// The host of an endpoint's URL. No more of it is noted: its path and query may be a secret between a customer and whom they pay.
+pub(super) fn host(url: &str) -> &str {
+    let host = url.split("://").nth(1).unwrap_or_default();
+    host.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default()
 }

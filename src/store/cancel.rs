@@ -1,7 +1,7 @@
 //! Ending a delivery while it waits, because somebody wants it so.
 
 use super::audit::Deed;
-use super::{Store, StoreError, Tenant, on};
+use super::{Store, StoreError, Tenant, on, record};
 use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -41,6 +41,7 @@ impl Store {
             Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
         self.note(&mut tx, deed, now).await?;
         tx.commit().await?;
+        record::count_dead(DeadReason::Canceled, 1);
         self.withdraw(vec![(endpoint, message)]);
         Ok(true)
     }

@@ -4,8 +4,9 @@
 //! A message's content is its payload; an attempt's is what the receiver answered.
 
 use super::audit::Deed;
+use super::happening::{self, Unsent};
 use super::signals::Signal;
-use super::{Store, StoreError, Tenant, Tx, codec, on, sqlite};
+use super::{Store, StoreError, Tenant, Tx, codec, on, operational, record, sqlite};
 use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -42,7 +43,7 @@ impl Store {
         let thing = message.to_string();
         self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
         tx.commit().await?;
-        self.withdraw(ended);
+        self.ended(&ended);
         Ok(true)
     }
 
@@ -92,8 +93,11 @@ impl Store {
         let mut tx = self.begin().await?;
         let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
         let ended = end(&mut tx, &gone, now).await?;
+        let happened = happening::of_unsent(&mut tx, &ended, now).await?;
+        let told = operational::tell(&self.inner, &mut tx, happened).await?;
         tx.commit().await?;
-        self.withdraw(ended);
+        self.ended(&ended);
+        operational::admit(&self.inner, told);
         Ok(gone.len() as u64)
     }
 
@@ -116,13 +120,20 @@ impl Store {
                 sqlx::query_scalar(SQL).bind(codec::uuids(messages)).fetch_all(&mut **tx).await?
             }
         };
-        let ended = end(&mut tx, &gone, now).await?.len();
+        let ended = end(&mut tx, &gone, now).await?.len() as u64;
         tx.commit().await?;
-        Ok(ended as u64)
+        record::count_dead(DeadReason::ContentDeleted, ended);
+        Ok(ended)
     }
 
     /// How many contents a step of [`Store::expire_contents`] takes when there are enough.
     pub const CONTENTS_STEP: u64 = STEP as u64;
+
+    /// After the commit: counts what ended without its content, and tells the engine.
+    fn ended(&self, ended: &[Unsent]) {
+        record::count_dead(DeadReason::ContentDeleted, ended.len() as u64);
+        self.withdraw(ended.iter().map(|one| (one.endpoint_id, one.message_id)).collect());
+    }
 
     /// Tells the engine of this process not to send what it has queued of these.
     pub(super) fn withdraw(&self, ended: Vec<(EndpointId, MessageId)>) {
@@ -133,7 +144,7 @@ impl Store {
 }
 
 /// Ends what is pending of `messages`; gives back what that was.
-async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<(EndpointId, MessageId)>, StoreError> {
+async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<Unsent>, StoreError> {
     if messages.is_empty() {
         return Ok(Vec::new());
     }
@@ -142,7 +153,7 @@ async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<(Endp
         Tx::Sqlite(tx) => {
             const SQL: &str = "UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1
                  WHERE state <= 1 AND message_id IN (SELECT unhex(value) FROM json_each($1))
-                 RETURNING endpoint_id, message_id";
+                 RETURNING endpoint_id, message_id, app_id, attempts";
             let ids = sqlite::id_list(codec::uuids(messages));
             sqlx::query_as(SQL).bind(ids).bind(reason).bind(now).fetch_all(&mut **tx).await?
         }
@@ -153,7 +164,7 @@ async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<(Endp
                      ORDER BY message_id, endpoint_id FOR UPDATE)
                  UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1 FROM pending
                  WHERE delivery.message_id = pending.message_id AND delivery.endpoint_id = pending.endpoint_id
-                 RETURNING delivery.endpoint_id, delivery.message_id";
+                 RETURNING delivery.endpoint_id, delivery.message_id, delivery.app_id, delivery.attempts";
             sqlx::query_as(SQL).bind(codec::uuids(messages)).bind(reason).bind(now).fetch_all(&mut **tx).await?
         }
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::rollups::{Bucket, Counts, CountsRow, WIDTHS, Width, names};
+use super::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, WIDTHS, Width, names};
 use super::{Engine, Store, StoreError, Tenant, read, sqlite};
 use crate::domain::{AppId, EndpointId, Time};
 
@@ -188,6 +188,30 @@ impl Store {
                 .bind(app.0).bind(app.1).bind(endpoint.0).bind(endpoint.1)
                 .fetch_all(db).await
         })?)
+    }
+
+    /// How many deliveries have died by their attempts within the last 24 hours (or up to an hour more), in all organizations, also those that
+    /// were resent since, and of operational events.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn dead_within_a_day(&self, now: Time) -> Result<i64, StoreError> {
+        // Of each organization along the key of its counts. There are no counts of days yet that are this young.
+        let of = |Width { table, column, span }: &Width| {
+            let span = span.as_micros();
+            format!(
+                "(SELECT COALESCE(SUM(dead), 0) FROM {table} WHERE {table}.org = one.org AND endpoint_id = $2
+                     AND {column} > $1 - {span})"
+            )
+        };
+        let sql = format!(
+            "SELECT CAST(COALESCE(SUM(dead), 0) AS BIGINT) FROM (SELECT {} + {} AS dead
+             FROM (SELECT DISTINCT org FROM application) AS one) AS counted",
+            of(&MINUTES),
+            of(&HOURS)
+        );
+        let (sql, since) = (sqlx::AssertSqlSafe(sql), now.minus(Duration::from_secs(86_400)));
+        Ok(read!(self, db => sqlx::query_scalar(sql).bind(since).bind(Uuid::nil()).fetch_one(db).await)?)
     }
 
     /// What was attempted in the range that ends `now` at each of these endpoints; none for one that the tenant does not have, or at

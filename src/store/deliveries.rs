@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Deed;
-use super::{Engine, Store, StoreError, Tenant, Tx, on, read};
+use super::{Engine, Store, StoreError, Tenant, Tx, on, read, record};
 use crate::domain::attempt::Trigger;
 use crate::domain::audit::act;
 use crate::domain::backoff::WAIT_LIMIT;
@@ -356,6 +356,7 @@ impl Store {
             }
         };
         tx.commit().await?;
+        record::count_dead(DeadReason::EndpointDeleted, buried);
         Ok(buried)
     }
 }

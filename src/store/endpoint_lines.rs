@@ -25,6 +25,8 @@ pub struct EndpointLine {
     pub disabled_at: Option<Time>,
     /// Since when it has done nothing but fail.
     pub failing_since: Option<Time>,
+    /// When that was warned of last.
+    pub warned_at: Option<Time>,
 }
 
 /// How an endpoint is.
@@ -62,6 +64,7 @@ struct Row {
     app_name: String,
     disabled_at: Option<Time>,
     failing_since: Option<Time>,
+    warned_at: Option<Time>,
 }
 
 impl EndpointLine {
@@ -93,7 +96,7 @@ impl LineFilter {
 
 fn columns() -> String {
     let own = ENDPOINT.split(',').map(|column| format!("e.{}", column.trim()));
-    own.collect::<Vec<_>>().join(", ") + ", p.name AS app_name, e.disabled_at, e.failing_since"
+    own.collect::<Vec<_>>().join(", ") + ", p.name AS app_name, e.disabled_at, e.failing_since, e.warned_at"
 }
 
 impl Store {
@@ -177,6 +180,7 @@ impl Store {
             app_name: row.app_name,
             disabled_at: row.disabled_at,
             failing_since: row.failing_since,
+            warned_at: row.warned_at,
         }
     }
 

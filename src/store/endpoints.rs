@@ -1,11 +1,12 @@
 //! Endpoints and their secrets: create, read, change, delete, list, rotate.
 
-use super::audit::Deed;
+use super::audit::{self, Deed};
 use super::codec::{self, ENDPOINT, EndpointRow};
 use super::error::is_taken;
-use super::operational::{self, Happening, What};
+use super::happening::{Happening, What};
+use super::operational;
 use super::signals::{Admission, Signal};
-use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read, record};
+use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read};
 use crate::domain::audit::act;
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::operational::{DisabledBy, Kind};
@@ -103,7 +104,9 @@ impl Store {
                  disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
                  timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
                  metadata = $18, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
-                 failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END
+                 failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
+                 warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
+                 warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
         self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
@@ -152,9 +155,7 @@ impl Store {
         what: &str,
         now: Time,
     ) -> Result<(), StoreError> {
-        // No more of the URL: its path and query may be a secret between a customer and whom they pay.
-        let host = endpoint.spec.url.split("://").nth(1).unwrap_or_default();
-        let host = host.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
+        let host = audit::host(&endpoint.spec.url);
         let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
         let thing = endpoint.id.to_string();
         self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(&detail), now).await
@@ -323,35 +324,6 @@ impl Store {
         self.inner.signals.send(Signal::Changed(app));
         operational::admit(&self.inner, told);
         Ok(changed > 0)
-    }
-
-    /// Disables endpoints that have done nothing but fail since before `since`. Gives back which.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn disable_failing(&self, since: Time, now: Time) -> Result<Vec<EndpointId>, StoreError> {
-        const SQL: &str = "SELECT e.id, e.app_id, p.org FROM endpoint e JOIN application p ON p.id = e.app_id
-             WHERE e.failing_since IS NOT NULL AND e.failing_since < $1 AND e.disabled = FALSE AND e.deleted_at IS NULL
-             LIMIT 100";
-        let mut tx = self.begin().await?;
-        let mut rows: Vec<(EndpointId, AppId, OrgId)> =
-            on!(tx, db => sqlx::query_as(SQL).bind(since).fetch_all(db).await)?;
-        rows.sort_unstable();
-        applications::touch(&mut tx, rows.iter().map(|(_, app, _)| *app)).await?;
-        let (mut disabled, mut happened) = (Vec::with_capacity(rows.len()), Vec::new());
-        for (endpoint, app, org) in &rows {
-            if let Some(what) = record::disable(&mut tx, *endpoint, DisabledReason::Failing, now).await? {
-                disabled.push(*endpoint);
-                happened.push(Happening { org: org.clone(), app: *app, endpoint: *endpoint, at: now, what });
-            }
-        }
-        let told = operational::tell(&self.inner, &mut tx, happened).await?;
-        tx.commit().await?;
-        for (_, app, _) in &rows {
-            self.inner.signals.send(Signal::Changed(*app));
-        }
-        operational::admit(&self.inner, told);
-        Ok(disabled)
     }
 
     /// The application that a path names, as the endpoint operations need it.

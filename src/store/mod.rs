@@ -9,6 +9,7 @@
 //! * [`writer`] – takes what waits to be accepted or recorded and stores it in batches that form themselves.
 //! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
 //! * [`rollups`] – what is counted as it is recorded; [`counts`] reads it, and nothing shown to people counts rows.
+//! * [`mail`] – what is to be told to applications' contacts, an outbox like the other.
 //! * [`once`] – calls that may come twice and take effect once.
 //! * [`signals`] – how the store tells an engine in the same process what has just become due; [`announce`] – how it tells other processes.
 //!
@@ -35,8 +36,11 @@ pub mod endpoint_secrets;
 pub mod endpoints;
 mod error;
 pub mod event_types;
+pub mod failing;
+mod happening;
 pub mod keys;
 mod location;
+pub mod mail;
 pub mod message_list;
 pub mod messages;
 pub mod once;
@@ -68,6 +72,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -200,6 +205,8 @@ struct Inner {
     signals: signals::Signals,
     queues: writer::Queues,
     under_way: once::Calls,
+    /// Contacts are written to.
+    mailing: AtomicBool,
 }
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -228,6 +235,7 @@ impl Store {
             signals,
             queues,
             under_way: once::Calls::default(),
+            mailing: AtomicBool::new(false),
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {

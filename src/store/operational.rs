@@ -2,7 +2,7 @@
 //! endpoints. What happens to the other applications' endpoints and deliveries becomes messages of it, **in the transaction in which
 //! it happens**: both are stored or neither is, and the engine sends them like everything else.
 //!
-//! * [`Happening`] – something that may have to be told; [`of_records`] finds those of a batch of records.
+//! * A [`Happening`] is something that may have to be told.
 //! * [`tell`] – makes messages of them, where the organization listens. Where it does not, it costs one indexed read, and only for
 //!   transactions in which something happened.
 //! * [`admit`] – after the commit, lets the engine know.
@@ -17,97 +17,17 @@ use uuid::Uuid;
 use super::accept::{insert_deliveries, insert_messages};
 use super::codec::{self, APPLICATION, ApplicationRow};
 use super::directory::{self, AppView, LiveEndpoint};
-use super::record::{Finished, Recorded};
+use super::happening::{Happening, What};
 use super::signals::{Admission, Signal};
 use super::{Inner, Store, StoreError, Tenant, Tx, on, read, sqlite};
 use crate::domain::application::Application;
 use crate::domain::attempt::Trigger;
 use crate::domain::message::{CHANNEL_LIMIT, Message};
-use crate::domain::operational::{
-    AttemptData, Data, DisabledBy, EndpointData, Event, Kind, LastAttempt, Past, Worth, of_attempt, told_of_failure,
-};
+use crate::domain::operational::{AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid};
 
 /// What the operational application is called, where people see it.
 const NAME: &str = "Operational webhooks";
-
-/// Something that happened, and may have to be told.
-#[derive(Clone, Debug)]
-pub(super) struct Happening {
-    pub org: OrgId,
-    pub app: AppId,
-    pub endpoint: EndpointId,
-    pub at: Time,
-    pub what: What,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    /// To the endpoint itself; its uid as it was before it was deleted.
-    Endpoint {
-        kind: Kind,
-        uid: Option<Uid>,
-    },
-    Disabled {
-        by: DisabledBy,
-        uid: Option<Uid>,
-        fail_since: Option<Time>,
-    },
-    /// To a delivery there; `number` is the attempt's.
-    Attempt {
-        worth: Worth,
-        message: MessageId,
-        number: i32,
-        last: LastAttempt,
-    },
-}
-
-impl Happening {
-    /// The event's kind, as far as it is known without the past.
-    fn kind(&self) -> Kind {
-        match &self.what {
-            What::Endpoint { kind, .. } => *kind,
-            What::Disabled { .. } => Kind::EndpointDisabled,
-            What::Attempt { worth: Worth::Telling(kind), .. } => *kind,
-            What::Attempt { worth: Worth::Recovery, .. } => Kind::AttemptRecovered,
-        }
-    }
-
-    /// The delivery that it is about, if it is about one.
-    fn delivery(&self) -> Option<(MessageId, EndpointId)> {
-        match &self.what {
-            What::Attempt { message, .. } => Some((*message, self.endpoint)),
-            What::Endpoint { .. } | What::Disabled { .. } => None,
-        }
-    }
-}
-
-/// What is worth telling of a batch of records. One that was recorded before changes nothing, and is not told again.
-pub(super) fn of_records(finished: &[Finished], recorded: &[Recorded]) -> Vec<Happening> {
-    let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == Recorded::Applied);
-    let happening = |(one, _): (&Finished, &Recorded)| {
-        let (worth, attempt) = (of_attempt(&one.before, &one.next)?, &one.attempt);
-        let last = LastAttempt {
-            id: attempt.id,
-            response_status_code: attempt.outcome.status.unwrap_or(0),
-            timestamp: attempt.at,
-        };
-        let what = What::Attempt { worth, message: attempt.message_id, number: attempt.number, last };
-        Some(of_record(one, what))
-    };
-    applied.filter_map(happening).collect()
-}
-
-/// Something that the record of `one` brings about.
-pub(super) fn of_record(one: &Finished, what: What) -> Happening {
-    Happening {
-        org: one.org.clone(),
-        app: one.attempt.app_id,
-        endpoint: one.attempt.endpoint_id,
-        at: one.attempt.at.plus(one.attempt.outcome.duration),
-        what,
-    }
-}
 
 /// Stores what `happened` as messages of the operational applications, inside `tx`; gives back what the engine may send after the
 /// commit. An event that cannot be stored is left out, with a line in the log: it must not cost what it tells about.
@@ -252,7 +172,7 @@ impl Known {
     }
 
     fn data<'a>(&'a self, one: &'a Happening) -> Data<'a> {
-        let endpoint = |endpoint_uid, fail_since, trigger| {
+        let endpoint = |endpoint_uid, fail_since, trigger, warning| {
             Data::Endpoint(EndpointData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
@@ -260,11 +180,23 @@ impl Known {
                 endpoint_uid,
                 fail_since,
                 trigger,
+                warning,
             })
         };
         match &one.what {
-            What::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None),
-            What::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by)),
+            What::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None, None),
+            What::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by), None),
+            What::Failing { uid, fail_since, warning } => {
+                endpoint(uid.as_ref(), Some(*fail_since), None, Some(*warning))
+            }
+            What::Expired { message, attempts } => Data::Expired(ExpiredData {
+                app_id: one.app,
+                app_uid: self.app_uid(one.app),
+                endpoint_id: one.endpoint,
+                msg_id: *message,
+                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
+                attempts: *attempts,
+            }),
             What::Attempt { message, last, .. } => Data::Attempt(AttemptData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
@@ -303,7 +235,6 @@ struct PastRow {
     number: i32,
     trigger: i16,
     failure: Option<String>,
-    status: Option<i32>,
     next_at: Option<Time>,
 }
 
@@ -315,7 +246,7 @@ async fn past(
     if deliveries.is_empty() {
         return Ok(HashMap::new());
     }
-    const COLUMNS: &str = "SELECT message_id, endpoint_id, number, trigger, failure, status, next_at FROM attempt";
+    const COLUMNS: &str = "SELECT message_id, endpoint_id, number, trigger, failure, next_at FROM attempt";
     let messages = deliveries.iter().map(|(message, _)| message.0);
     let endpoints = deliveries.iter().map(|(_, endpoint)| endpoint.0);
     let rows: Vec<PastRow> = match tx {
@@ -340,7 +271,6 @@ async fn past(
             resent: Trigger::from_code(row.trigger) == Trigger::Manual,
             delivered: row.failure.is_none(),
             went_on: row.next_at.is_some(),
-            gone: row.status == Some(410),
         };
         past.entry((row.message_id, row.endpoint_id)).or_default().push((row.number, one));
     }

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::operational::{self, What};
 use super::signals::Admission;
-use super::{Inner, Store, StoreError, Tx, append, applications, codec, on, rollups, sqlite};
+use super::{
+    Inner, Store, StoreError, Tx, append, applications, codec, failing, happening, on, operational, rollups, sqlite,
+};
 use crate::domain::attempt::Attempt;
-use crate::domain::delivery::{Next, Progress};
+use crate::domain::delivery::{DeadReason, Next, Progress};
 use crate::domain::endpoint::DisabledReason;
-use crate::domain::operational::DisabledBy;
-use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
+use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 
 /// An attempt that was made, and what it makes of its delivery.
 #[derive(Clone, Debug)]
@@ -107,14 +107,8 @@ pub(super) async fn record_in(
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
     note_health(tx, &new).await?;
-    let mut happened = operational::of_records(finished, &recorded);
-    for (endpoint, one) in disabled {
-        if let Some(reason) = one.disable
-            && let Some(what) = disable(tx, endpoint, reason, one.attempt.at).await?
-        {
-            happened.push(operational::of_record(one, what));
-        }
-    }
+    let mut happened = happening::of_records(finished, &recorded);
+    happened.extend(failing::disable_gone(inner, tx, disabled.into_values()).await?);
     let told = operational::tell(inner, tx, happened).await?;
     rollups::add(tx, &new).await?;
     Ok(Some((recorded, told)))
@@ -289,8 +283,8 @@ async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Almost always
-/// there is nothing to write. An endpoint that did both in one batch counts as well: it does not do nothing but fail.
+/// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Either begins anew what
+/// was [warned of](super::failing). Almost always there is nothing to write. An endpoint that did both in one batch counts as well: it does not do nothing but fail.
 async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
     let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
     for one in finished {
@@ -305,7 +299,7 @@ async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreErr
     match tx {
         Tx::Sqlite(tx) => {
             for chunk in sqlite::chunks(&health, 2) {
-                let tail = ") UPDATE endpoint SET failing_since = new.since FROM new
+                let tail = ") UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL FROM new
                      WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)";
                 sqlite::values("WITH new (id, since) AS (", chunk, tail, |mut row, (endpoint, since)| {
                     row.push_bind(endpoint.0).push_bind(*since);
@@ -317,7 +311,7 @@ async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreErr
         }
         Tx::Postgres(tx) => {
             sqlx::query(
-                "UPDATE endpoint SET failing_since = new.since
+                "UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL
                  FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, since)
                  WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)",
             )
@@ -330,18 +324,9 @@ async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Disables an endpoint on behalf of the engine, which has [touched](applications::touch) its application. What is pending waits until
-/// somebody enables it again. Gives back what there is to tell of it; `None` if it was disabled or deleted before.
-pub(super) async fn disable(
-    tx: &mut Tx,
-    endpoint: EndpointId,
-    reason: DisabledReason,
-    at: Time,
-) -> Result<Option<What>, StoreError> {
-    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, disabled_at = $3, updated_at = $3
-         WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL RETURNING uid, failing_since";
-    let done: Option<(Option<Uid>, Option<Time>)> = on!(tx, db => {
-        sqlx::query_as(SQL).bind(endpoint).bind(reason.word()).bind(at).fetch_optional(db).await
-    })?;
-    Ok(done.map(|(uid, fail_since)| What::Disabled { by: DisabledBy::Automatic, uid, fail_since }))
+/// Counts deliveries that have ended as dead otherwise than by their attempts. (Those are counted where they are made.)
+pub(super) fn count_dead(reason: DeadReason, deliveries: u64) {
+    if deliveries > 0 {
+        metrics::counter!("sendoff_deliveries_dead_total", "reason" => reason.word()).increment(deliveries);
+    }
 }

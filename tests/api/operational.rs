@@ -96,9 +96,11 @@ async fn filters_name_operational_events(world: World) {
         "endpoint.updated",
         "endpoint.deleted",
         "endpoint.disabled",
+        "endpoint.failing",
         "message.attempt.exhausted",
         "message.attempt.failing",
         "message.attempt.recovered",
+        "message.expired",
     ];
     let made = world.call("POST", ALL, typed(json!(all))).await.expect(201);
     let path = format!("{ALL}/{}", made["id"].as_str().unwrap());

@@ -144,6 +144,7 @@ impl House {
             egress,
             public_url,
             frame_origins,
+            disable_after: std::time::Duration::from_secs(5 * 86_400),
             secret: [7; 32],
             feeds: feeds.clone(),
             passwords: Passwords::default(),

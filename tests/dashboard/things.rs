@@ -218,8 +218,46 @@ async fn lists_say_how_endpoints_do() {
         let page = browser.page(&format!("/applications/{}/endpoints/{}", acme.id, failing.id)).await;
         assert!(page.contains("503 Service Unavailable") && page.contains("nothing but fail"), "{page}");
         assert!(page.contains("<strong>Waiting</strong> 1<"), "{page}");
+        assert!(page.contains("Unless something arrives before, it will be disabled <time"), "{page}");
+        assert!(page.contains("in 4 d") && !page.contains("A warning was given"), "{page}");
         let page = browser.page(&format!("/applications/{}", acme.id)).await;
         assert!(page.contains("0 delivered, 1 failed") && page.contains("off.example"), "{page}");
+    }
+}
+
+/// A streak of two days was warned of; one that is longer than is allowed ends with the next failure; one that has ended is in the log.
+#[tokio::test]
+async fn an_endpoint_that_fails_says_what_comes_of_it() {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+    for house in both().await {
+        let browser = house.sign_in().await;
+        let acme = house.app("Acme").await;
+        let fail = async |endpoint: &Endpoint, days: &[u32]| {
+            for ago in days {
+                let at = house.ago(DAY * *ago);
+                let message = house.message(&acme, "a.b", "{}", at).await;
+                house.tries(&message, endpoint, [Try::answered(at, 503, "", retry(house.now, 1))]).await;
+            }
+        };
+        let failing = house.endpoint(&acme, "https://failing.example/").await;
+        fail(&failing, &[3, 1]).await;
+        let idle = house.endpoint(&acme, "https://idle.example/").await;
+        fail(&idle, &[8]).await;
+        let ended = house.endpoint(&acme, "https://ended.example/").await;
+        fail(&ended, &[6, 0]).await;
+        let judged = house.store.judge_failing(DAY * 5, house.now).await.unwrap();
+        assert_eq!((judged.warned, judged.disabled), (vec![(failing.id, 1)], vec![ended.id]));
+        let page = async |endpoint: &Endpoint| {
+            browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await
+        };
+        let html = page(&failing).await;
+        assert!(html.contains("A warning was given <time") && html.contains("it will be disabled <time"), "{html}");
+        let html = page(&idle).await;
+        assert!(html.contains("It will be disabled with its next failure.") && !html.contains("A warning"), "{html}");
+        let html = page(&ended).await;
+        assert!(html.contains("done nothing but fail for too long") && !html.contains("will be disabled"), "{html}");
+        let log = browser.page("/audit").await;
+        assert!(log.contains("by itself") && log.contains("nothing but failures for too long, ended.example"), "{log}");
     }
 }
 

@@ -48,6 +48,7 @@ pub fn options() -> EngineOptions {
         disable_after: Duration::from_secs(5 * 86_400),
         retention: Duration::from_secs(90 * 86_400),
         process: "test".into(),
+        mail: None,
     }
 }
 

@@ -72,6 +72,7 @@ async fn each_of_the_seven_arrives_once_though_its_receiver_fails_first(kind: Ki
         ("message.attempt.failing", flaky.id),
         ("message.attempt.recovered", flaky.id),
         ("message.attempt.exhausted", dead.id),
+        ("message.attempt.exhausted", gone.id),
         ("endpoint.disabled", gone.id),
         ("endpoint.updated", flaky.id),
         ("endpoint.deleted", dead.id),

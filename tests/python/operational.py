@@ -84,7 +84,10 @@ assert events["message.attempt.exhausted"]["msgEventId"] is None
 svix.endpoint.patch("acme", "main", EndpointPatch(url=f"{here}/gone"))
 next_events(1)
 svix.message.create("acme", MessageIn(event_type="invoice.paid", payload={"a": 3}))
-disabled = next_events(1)["endpoint.disabled"]
+events = next_events(2)
+assert set(events) == {"message.attempt.exhausted", "endpoint.disabled"}, events
+assert events["message.attempt.exhausted"]["lastAttempt"]["responseStatusCode"] == 410
+disabled = events["endpoint.disabled"]
 assert disabled["trigger"] == "automatic" and disabled["failSince"], disabled
 assert svix.endpoint.get("acme", "main").disabled
 svix.endpoint.delete("acme", "main")

@@ -49,7 +49,7 @@ on_both! {
 
         let mut steps = Vec::new();
         while steps.last() != Some(&0) {
-            steps.push(store.expire(at(120)).await.unwrap());
+            steps.push(store.expire(at(120), at(120)).await.unwrap());
         }
         let step = Store::EXPIRE_STEP;
         assert_eq!(steps, [step, step, 1_200 - 2 * step, 0]);
@@ -80,7 +80,7 @@ on_both! {
         usual.at = at(1);
         let usual = offer(store, usual).await.unwrap().id;
         let left = async |cutoff| {
-            while store.expire(cutoff).await.unwrap() > 0 {}
+            while store.expire(cutoff, cutoff).await.unwrap() > 0 {}
             let mut left = Vec::new();
             for id in [ahead, past, usual] {
                 left.push(store.message(&tenant(), app.id, &id.into()).await.unwrap().is_some());
@@ -98,5 +98,33 @@ on_both! {
         for table in ["message", "message_key", "delivery", "attempt"] {
             assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
         }
+    }
+
+    /// What is still pending when it is too old is gone: that is told, once for each delivery.
+    async fn what_goes_unsent_is_told(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let paused = endpoint(store, app.id, endpoint_spec()).await.id;
+        let house = store.make_operational_application(&tenant(), NOW).await.unwrap().id;
+        let ears = endpoint(store, house, endpoint_spec()).await.id;
+        let (_alone, at) = day().await;
+        let mut own = item(app.id);
+        (own.spec.event_id, own.at) = (Some(uid("invoice-7")), at(0));
+        let message = offer(store, own).await.unwrap().id;
+        let well = waiting(store, made.id).await.remove(0);
+        store.record(vec![finished(app.id, &well, answered(200), Next::Delivered)]).await.unwrap();
+        assert_eq!(store.expire(at(0), at(1)).await.unwrap(), 0);
+        assert!(waiting(store, ears).await.is_empty(), "not too old yet");
+        while store.expire(at(10), at(20)).await.unwrap() > 0 {}
+        assert!(waiting(store, paused).await.is_empty(), "it is gone");
+        let told = only_waiting(store, ears).await.message_id;
+        let told = store.load_messages(&[told]).await.unwrap().remove(0);
+        let payload: serde_json::Value = serde_json::from_slice(&told.payload.unwrap()).unwrap();
+        let data = serde_json::json!({"appId": app.id.to_string(), "appUid": "acme", "endpointId": paused.to_string(),
+                          "msgId": message.to_string(), "msgEventId": "invoice-7", "attempts": 0});
+        assert_eq!(payload, serde_json::json!({"type": "message.expired", "data": data}));
+        // A delivery of an operational event itself goes without a word.
+        while store.expire(at(100), at(120)).await.unwrap() > 0 {}
+        assert_eq!(home.number("SELECT count(*) FROM message").await, 0);
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sendoff::domain::AppId;
 use sendoff::domain::backoff::Schedule;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::signature::{ExtraSignature, Signing};
-use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::endpoints::Updated;
 use sendoff::store::record::Finished;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
@@ -230,28 +230,5 @@ on_both! {
         for hidden in [raw.as_bytes(), b"s3cret-value", b"authorization", b"Bearer"] {
             assert!(!stored.windows(hidden.len()).any(|some| some == hidden), "{}", String::from_utf8_lossy(hidden));
         }
-    }
-
-    async fn what_does_nothing_but_fail_is_disabled(home) {
-        let store = &home.store;
-        let (app, failing) = customer(store, "acme").await;
-        let well = endpoint(store, app.id, endpoint_spec()).await;
-        let set = format!("UPDATE endpoint SET failing_since = {}", NOW.micros());
-        home.execute(&set).await;
-        let one = accept(store, app.id).await;
-        let of_well = only_waiting(store, well.id).await;
-        let done = finished(app.id, &of_well, answered(200), sendoff::domain::delivery::Next::Delivered);
-        store.record(vec![done]).await.unwrap();
-        assert_eq!(store.disable_failing(NOW, later(9)).await.unwrap(), [] as [EndpointId; 0], "not longer than that");
-        assert_eq!(store.disable_failing(later(1), later(9)).await.unwrap(), [failing.id]);
-        assert!(store.disable_failing(later(1), later(9)).await.unwrap().is_empty());
-        let now = store.endpoint(&tenant(), app.id, &failing.id.into()).await.unwrap().unwrap();
-        assert_eq!((now.spec.disabled, now.disabled_reason), (true, Some(DisabledReason::Failing)));
-        assert_eq!(waiting(store, failing.id).await[0].message_id, one.id, "what is pending waits");
-        accept(store, app.id).await;
-        assert_eq!((waiting(store, failing.id).await.len(), waiting(store, well.id).await.len()), (1, 1));
-        updated(store, &now, endpoint_spec(), NOW).await;
-        let forgiven = "SELECT count(*) FROM endpoint WHERE failing_since IS NULL";
-        assert_eq!(home.number(forgiven).await, 2, "enabling begins anew");
     }
 }

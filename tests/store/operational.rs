@@ -15,24 +15,24 @@ use serde_json::{Value, json};
 use crate::home::*;
 
 /// An operational endpoint of the default organization.
-async fn listener(store: &Store, spec: EndpointSpec) -> Endpoint {
+pub async fn listener(store: &Store, spec: EndpointSpec) -> Endpoint {
     let house = store.make_operational_application(&tenant(), NOW).await.expect("the store");
     endpoint(store, house.id, spec).await
 }
 
 /// What waits to be told to `listener`, in the order in which it happened.
-async fn told(store: &Store, listener: EndpointId) -> Vec<Message> {
+pub async fn told(store: &Store, listener: EndpointId) -> Vec<Message> {
     let ids: Vec<MessageId> = waiting(store, listener).await.iter().map(|one| one.message_id).collect();
     let mut messages = store.load_messages(&ids).await.expect("the store");
     messages.sort_by_key(|message| message.id);
     messages
 }
 
-async fn kinds(store: &Store, listener: EndpointId) -> Vec<String> {
+pub async fn kinds(store: &Store, listener: EndpointId) -> Vec<String> {
     told(store, listener).await.into_iter().map(|message| message.event_type).collect()
 }
 
-fn payload(message: &Message) -> Value {
+pub fn payload(message: &Message) -> Value {
     serde_json::from_slice(message.payload.as_deref().expect("a payload")).expect("JSON")
 }
 
@@ -56,14 +56,14 @@ async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
 }
 
 /// The next attempt of what waits for `endpoint`, answered with 410.
-async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
+pub async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
     let one = waiting(store, endpoint).await.remove(0);
     let next = Next::Dead(DeadReason::Gone);
     Finished { disable: Some(DisabledReason::Gone), ..finished(app, &one, answered(410), next) }
 }
 
 /// Has the database refuse rows of `table` for which `condition` holds, until [`allow`].
-async fn refuse(home: &crate::home::Home, table: &str, condition: &str) {
+pub async fn refuse(home: &crate::home::Home, table: &str, condition: &str) {
     let sqlite = format!(
         "CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN {} BEGIN SELECT RAISE(ABORT, 'refused'); END",
         condition.replace("{row}", "NEW")
@@ -73,7 +73,7 @@ async fn refuse(home: &crate::home::Home, table: &str, condition: &str) {
     home.execute(home.either(&sqlite, &postgres)).await;
 }
 
-async fn allow(home: &crate::home::Home, table: &str) {
+pub async fn allow(home: &crate::home::Home, table: &str) {
     let postgres = format!("ALTER TABLE {table} DROP CONSTRAINT refuse");
     home.execute(home.either("DROP TRIGGER refuse", &postgres)).await;
 }
@@ -175,28 +175,23 @@ on_both! {
         assert_eq!(kinds(store, ears.id).await, both, "it had recovered");
     }
 
-    async fn an_endpoint_that_the_engine_disables_is_told(home) {
+    async fn a_410_is_told_of_each_delivery_that_it_ends_and_once_of_the_endpoint(home) {
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;
-        let failing = endpoint(store, application(store, "beta").await.id, endpoint_spec()).await;
         let ears = listener(store, endpoint_spec()).await;
         accept(store, app.id).await;
         accept(store, app.id).await;
         let (one, mut two) = (gone(store, app.id, made.id).await, gone(store, app.id, made.id).await);
         two.attempt.message_id = waiting(store, made.id).await[1].message_id;
         assert_eq!(store.record(vec![one, two]).await.unwrap(), [Recorded::Applied; 2]);
-        home.execute(&format!("UPDATE endpoint SET failing_since = {} WHERE disabled = FALSE", NOW.micros())).await;
-        home.execute("UPDATE endpoint SET failing_since = NULL WHERE app_id = (SELECT id FROM application WHERE operational)").await;
-        assert_eq!(store.disable_failing(later(1), later(9)).await.unwrap(), [failing.id]);
         let told = told(store, ears.id).await;
-        assert_eq!(told.len(), 2, "410 twice disables once: {told:?}");
-        for (message, (app, endpoint)) in told.iter().zip([("acme", made.id), ("beta", failing.id)]) {
-            let payload = payload(message);
-            assert_eq!(payload["type"], "endpoint.disabled");
-            let data = &payload["data"];
-            assert_eq!((&data["appUid"], &data["endpointId"]), (&json!(app), &json!(endpoint.to_string())));
-            assert_eq!((&data["trigger"], &data["failSince"]), (&json!("automatic"), &json!(NOW.to_string())));
-        }
+        let exhausted = "message.attempt.exhausted";
+        let kinds: Vec<&str> = told.iter().map(|message| message.event_type.as_str()).collect();
+        assert_eq!(kinds, [exhausted, exhausted, "endpoint.disabled"]);
+        assert_eq!(payload(&told[0])["data"]["lastAttempt"]["responseStatusCode"], 410);
+        let data = &payload(&told[2])["data"];
+        assert_eq!((&data["appUid"], &data["endpointId"]), (&json!("acme"), &json!(made.id.to_string())));
+        assert_eq!((&data["trigger"], &data["failSince"]), (&json!("automatic"), &json!(NOW.to_string())));
     }
 
     async fn nothing_is_told_of_operational_endpoints_and_messages_themselves(home) {

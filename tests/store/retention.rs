@@ -17,10 +17,10 @@ on_both! {
             store.record(vec![done]).await.unwrap();
         }
         let minutes = async || home.number("SELECT count(DISTINCT minute) FROM rollup").await;
-        assert_eq!(store.expire(NOW.minus(Duration::from_secs(1))).await.unwrap(), 0);
+        assert_eq!(store.expire(NOW.minus(Duration::from_secs(1)), NOW).await.unwrap(), 0);
         assert_eq!(minutes().await, 5);
         for left in [4, 3, 3] {
-            store.expire(later(2 * 3_600)).await.unwrap();
+            store.expire(later(2 * 3_600), later(2 * 3_600)).await.unwrap();
             assert_eq!(minutes().await, left);
         }
     }
@@ -40,13 +40,13 @@ on_both! {
         assert_eq!(store.widen_counts(later(30 * HOUR)).await.unwrap(), 4);
         assert_eq!(store.widen_counts(later(8 * 24 * HOUR)).await.unwrap(), 2);
         assert_eq!((rows("rollup").await, rows("rollup_hour").await, rows("rollup_day").await), (0, 2, 2));
-        store.expire(later(14 * HOUR)).await.unwrap();
+        store.expire(later(14 * HOUR), later(14 * HOUR)).await.unwrap();
         assert_eq!(rows("rollup_day").await, 2, "an hour of that day is not past yet");
-        store.expire(later(15 * HOUR)).await.unwrap();
+        store.expire(later(15 * HOUR), later(15 * HOUR)).await.unwrap();
         assert_eq!((rows("rollup_hour").await, rows("rollup_day").await), (2, 0));
-        store.expire(later(25 * HOUR - 1)).await.unwrap();
+        store.expire(later(25 * HOUR - 1), later(25 * HOUR - 1)).await.unwrap();
         assert_eq!(rows("rollup_hour").await, 2);
-        store.expire(later(25 * HOUR)).await.unwrap();
+        store.expire(later(25 * HOUR), later(25 * HOUR)).await.unwrap();
         assert_eq!(rows("rollup_hour").await, 0);
     }
 }

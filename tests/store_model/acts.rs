@@ -248,7 +248,7 @@ pub enum Act {
     Expire {
         back: u8,
     },
-    DisableFailing {
+    JudgeFailing {
         hours: u8,
     },
     WidenCounts,

@@ -31,6 +31,9 @@ pub struct End {
     pub deleted: bool,
     pub disabled_at: Option<Time>,
     pub failing_since: Option<Time>,
+    /// How many warnings were given of that, and when the last one was.
+    pub warned: i16,
+    pub warned_at: Option<Time>,
     /// When each secret was made, its text, and until when it signs along; `None`: it is the current one.
     pub secrets: BTreeMap<Time, (String, Option<Time>)>,
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, Progress, State};
 use sendoff::domain::endpoint::DisabledReason;
+use sendoff::domain::failing::{Due, due};
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::accept::{AcceptItem, Refusal};
+use sendoff::store::failing::Judged;
 use sendoff::store::once::{ONCE_LIFE, Once};
 use sendoff::store::record::{Finished, Recorded};
 use uuid::Uuid;
@@ -176,7 +178,7 @@ impl Model {
             if let Some(end) = self.ends.get_mut(&endpoint)
                 && end.failing_since.is_none() != since.is_none()
             {
-                end.failing_since = since;
+                (end.failing_since, end.warned, end.warned_at) = (since, 0, None);
             }
         }
     }
@@ -193,12 +195,30 @@ impl Model {
         true
     }
 
-    /// Disables what has done nothing but fail since before `since`.
-    pub fn disable_failing(&mut self, since: Time, now: Time) -> Vec<EndpointId> {
-        let fails =
-            |(id, end): (&EndpointId, &super::model::End)| end.failing_since.filter(|at| *at < since).map(|_| *id);
-        let failing: Vec<EndpointId> = self.ends.iter().filter_map(fails).collect();
-        failing.into_iter().filter(|id| self.disable(*id, DisabledReason::Failing, now)).collect()
+    /// Warns of what does nothing but fail, and disables what has done so for long: up to its newest failure, not to now.
+    pub fn judge_failing(&mut self, disable_after: Duration, now: Time) -> Judged {
+        let mut judged = Judged::default();
+        let ids: Vec<EndpointId> = self.ends.keys().copied().collect();
+        for id in ids {
+            let newest = self.attempts.values().rev().find(|one| one.endpoint_id == id);
+            let failed_at = newest.filter(|one| !one.outcome.delivered()).map(|one| one.at);
+            let Some(end) = self.ends.get_mut(&id).filter(|end| !end.deleted && !end.endpoint.spec.disabled) else {
+                continue;
+            };
+            let Some((since, failed_at)) = end.failing_since.zip(failed_at) else { continue };
+            match due(failed_at.since(since), end.warned, disable_after) {
+                Some(Due::Warning(number)) => {
+                    (end.warned, end.warned_at) = (number, Some(now));
+                    judged.warned.push((id, number));
+                }
+                Some(Due::Disabling) => {
+                    self.disable(id, DisabledReason::Failing, now);
+                    judged.disabled.push(id);
+                }
+                None => {}
+            }
+        }
+        judged
     }
 
     pub fn can_resend(&self, tenant: &Tenant, app: AppId, message: MessageId, endpoint: EndpointId) -> bool {

@@ -135,7 +135,7 @@ fn sweep() -> BoxedStrategy<Act> {
         2 => Just(Act::ExpireContents),
         1 => vec(any::<Pick>(), 1..4).prop_map(|messages| Act::EndWithoutContent { messages }),
         2 => (3..40_u8).prop_map(|back| Act::Expire { back }),
-        1 => (1..50_u8).prop_map(|hours| Act::DisableFailing { hours }),
+        2 => (1..200_u8).prop_map(|hours| Act::JudgeFailing { hours }),
         1 => Just(Act::WidenCounts),
         1 => Just(Act::Forget),
     ]

@@ -108,6 +108,8 @@ impl Model {
             deleted: false,
             disabled_at: endpoint.spec.disabled.then_some(made_at),
             failing_since: None,
+            warned: 0,
+            warned_at: None,
             secrets: [(made_at, (secret.text().to_string(), None))].into(),
             endpoint,
         };
@@ -131,7 +133,10 @@ impl Model {
         let Some(end) = self.ends.get_mut(&before.id) else { return Ok(Change::Gone) };
         let was_disabled = end.endpoint.spec.disabled;
         match (was_disabled, spec.disabled) {
-            (true, false) => (end.disabled_at, end.failing_since, end.endpoint.disabled_reason) = (None, None, None),
+            (true, false) => {
+                (end.disabled_at, end.failing_since, end.endpoint.disabled_reason) = (None, None, None);
+                (end.warned, end.warned_at) = (0, None);
+            }
             (false, true) => {
                 (end.disabled_at, end.endpoint.disabled_reason) = (Some(now), Some(DisabledReason::Manual));
             }

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod backlog;
+pub mod mail_server;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use mail_server::{MailServer, Manner, Taken};
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
 pub use server::{Binary, Finished, Server, complaint};

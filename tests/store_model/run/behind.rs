@@ -195,13 +195,12 @@ impl House {
             }
             Act::Expire { back } => {
                 let cutoff = now.minus(Duration::from_secs(86_400 * u64::from(*back)));
-                same("expire", told(self.store().expire(cutoff).await), Ok(self.model.expire(cutoff)))
+                same("expire", told(self.store().expire(cutoff, now).await), Ok(self.model.expire(cutoff)))
             }
-            Act::DisableFailing { hours } => {
-                let since = now.minus(Duration::from_secs(3_600 * u64::from(*hours)));
-                let mut found = said(self.store().disable_failing(since, now).await)?;
-                found.sort_unstable();
-                same("disable_failing", found, self.model.disable_failing(since, now))
+            Act::JudgeFailing { hours } => {
+                let after = Duration::from_secs(3_600 * u64::from(*hours));
+                let found = told(self.store().judge_failing(after, now).await);
+                same("judge_failing", found, Ok(self.model.judge_failing(after, now)))
             }
             Act::WidenCounts => same("widen_counts", told(self.store().widen_counts(now).await).map(drop), Ok(())),
             Act::Forget => {

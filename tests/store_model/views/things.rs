@@ -141,6 +141,7 @@ impl House {
             app_name: self.model.apps[&end.endpoint.app_id].app.name.clone(),
             disabled_at: end.disabled_at,
             failing_since: end.failing_since,
+            warned_at: end.warned_at,
         }
     }
 

@@ -1,0 +1,37 @@
+//! What processes on one PostgreSQL announce to each other; with SQLite there is nobody to hear.
+
+use std::time::Duration;
+
+use sendoff::domain::EndpointId;
+use sendoff::store::announce::{Ear, Heard};
+use uuid::Uuid;
+
+use crate::home::*;
+
+/// What is heard next, if anything soon is.
+async fn next(ear: &mut Ear) -> Heard {
+    tokio::time::timeout(Duration::from_secs(20), ear.next()).await.expect("something is heard").expect("it hears")
+}
+
+on_both! {
+    async fn what_one_announces_others_hear(home) {
+        let store = &home.store;
+        let Some(mut ear) = store.listen().await.unwrap() else {
+            assert!(home.is_sqlite(), "processes share a PostgreSQL");
+            return;
+        };
+        let other = home.another().await;
+        let endpoint = EndpointId(Uuid::from_u128(7));
+        other.signals().announce(vec![endpoint]);
+        assert_eq!(next(&mut ear).await, Heard::Due(vec![endpoint]));
+        store.signals().announce(vec![endpoint]);
+        assert_eq!(next(&mut ear).await, Heard::Own, "this process knows it already");
+        home.execute("SELECT pg_notify('sendoff_due', 'whoever it was')").await;
+        assert_eq!(next(&mut ear).await, Heard::Anything, "what cannot be understood makes us look");
+        home.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
+             AND datname = current_database()").await;
+        assert_eq!(next(&mut ear).await, Heard::Anything, "meanwhile something may have been said");
+        other.signals().announce(vec![endpoint]);
+        assert_eq!(next(&mut ear).await, Heard::Due(vec![endpoint]), "and it hears again");
+    }
+}
