@@ -114,5 +114,5 @@ fn both_stores_do_what_the_model_does() {
 #[test]
 #[ignore = "long: `make chaos` runs it"]
 fn both_stores_do_what_the_model_does_for_long() {
-    hold("both_stores_do_what_the_model_does_for_long", seeds(1_000_000, 1_500), 120);
+    hold("both_stores_do_what_the_model_does_for_long", seeds(1_000_000, 600), 120);
 }
