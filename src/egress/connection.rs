@@ -1,19 +1,23 @@
 //! The connections under the client, and what a receiver may not do with them.
 //!
 //! * The [`Connector`] makes them: the resolver's addresses, TCP, TLS; in [`CONNECT`] at the longest.
-//! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and is let go of at once: whoever floods it, or stops
-//!   reading it, ends it and keeps nothing of ours.
+//! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and does not wait for its goodbye to be heard: whoever
+//!   floods it, or stops reading it, ends it and keeps nothing of ours.
+//! * The [`Line`] is what an attempt has of its connection: it waits until the request is written, or cuts it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
+use futures_util::task::AtomicWaker;
+use http::{Extensions, Request, Uri};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{self, Connected, HttpConnector};
+use hyper_util::client::legacy::connect::{self, CaptureConnection, Connected, HttpConnector, capture_connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -79,10 +83,78 @@ impl Service<Uri> for Connector {
         let connecting = self.https.call(uri);
         Box::pin(async move {
             match timeout(CONNECT, connecting).await {
-                Ok(made) => Ok(Connection { stream: made?, heard: 0 }),
+                Ok(made) => Ok(Connection { stream: made?, heard: 0, wire: Wire::default() }),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         })
+    }
+}
+
+/// What is known of a connection's writing, on both sides of the client.
+#[derive(Clone, Debug, Default)]
+struct Wire(Arc<Writing>);
+
+#[derive(Debug, Default)]
+struct Writing {
+    unfinished: AtomicBool,
+    cut: AtomicBool,
+    connection: AtomicWaker,
+    attempt: AtomicWaker,
+}
+
+impl Wire {
+    fn begin(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.0.connection.register(cx.waker());
+        self.0.unfinished.store(true, Ordering::SeqCst);
+        if self.0.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    fn end(&self) {
+        self.0.unfinished.store(false, Ordering::SeqCst);
+        self.0.attempt.wake();
+    }
+}
+
+/// The connection of an attempt.
+///
+/// hyper writes a request to its end before it lets go of a connection, and has no deadline for that: neither when the answer is there
+/// already, nor when nobody waits for it any more. A receiver that reads no more would have the connection, and the payload, for
+/// as long as it likes, and as many of them as there are messages.
+#[derive(Debug)]
+pub struct Line(CaptureConnection);
+
+impl Line {
+    /// The one that `request` is going to have.
+    pub fn of<B>(request: &mut Request<B>) -> Line {
+        Line(capture_connection(request))
+    }
+
+    fn wire(&self) -> Option<Wire> {
+        let mut extras = Extensions::new();
+        self.0.connection_metadata().as_ref()?.get_extras(&mut extras);
+        extras.remove()
+    }
+
+    /// Waits until everything is written. At once, if there is no connection (any more).
+    pub async fn written(&self) {
+        let Some(Wire(writing)) = self.wire() else { return };
+        poll_fn(|cx| {
+            writing.attempt.register(cx.waker());
+            if writing.unfinished.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Ends the connection, whatever is left to be written.
+    pub fn cut(&self) {
+        if let Some(connected) = self.0.connection_metadata().as_ref() {
+            // Not for others either, should it come to its end just now.
+            connected.poison();
+        }
+        if let Some(Wire(writing)) = self.wire() {
+            writing.cut.store(true, Ordering::SeqCst);
+            writing.connection.wake();
+        }
     }
 }
 
@@ -92,11 +164,18 @@ pub struct Connection {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// Bytes read since the last write.
     heard: usize,
+    wire: Wire,
 }
 
 impl connect::Connection for Connection {
     fn connected(&self) -> Connected {
-        self.stream.connected()
+        self.stream.connected().extra(self.wire.clone())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.wire.end();
     }
 }
 
@@ -133,6 +212,7 @@ impl Connection {
 impl Write for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.wire.begin(cx)?;
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.written(written)
     }
@@ -143,6 +223,7 @@ impl Write for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.wire.begin(cx)?;
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         this.written(written)
     }
@@ -151,8 +232,16 @@ impl Write for Connection {
         self.stream.is_write_vectored()
     }
 
+    /// Asked for when nothing is left to be written.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        match &flushed {
+            Poll::Ready(_) => this.wire.end(),
+            // With TLS there may be something left below.
+            Poll::Pending => this.wire.begin(cx)?,
+        }
+        flushed
     }
 
     /// Says goodbye, and does not wait until it is heard: TLS wants to write all that it still holds before its own goodbye, and a

@@ -13,7 +13,7 @@
 //! again.
 //!
 //! **Bounds of an answer.** The head: 100 headers and 64 KiB, and 256 KiB with all 1xx answers before it; beyond them the
-//! attempt fails as `protocol`. The body: the first 16 KiB are read. All of it: the endpoint's timeout.
+//! attempt fails as `protocol`. The body: the first 16 KiB are read. All of it, with the writing of the request: the endpoint's timeout.
 
 mod answer;
 mod classify;
@@ -36,7 +36,7 @@ use url::{Host, Url};
 use crate::domain::address::{AddressPolicy, UrlFault};
 use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::{Invalid, Time};
-use connection::Connector;
+use connection::{Connector, Line};
 use resolver::Resolver;
 
 /// What every request says about its sender.
@@ -120,7 +120,8 @@ impl Egress {
         *request.headers_mut() = post.headers;
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        match timeout_at(deadline, self.client.request(request)).await {
+        let line = Line::of(&mut request);
+        let mut outcome = match timeout_at(deadline, self.client.request(request)).await {
             Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
             Ok(Err(error)) => {
                 let (failure, detail) = classify::classify(&error, post.url.scheme() == "https");
@@ -130,7 +131,13 @@ impl Egress {
                 let detail = format!("no answer within {} s", post.timeout.as_secs_f64());
                 Outcome::failed(Failure::Timeout, detail, start.elapsed())
             }
+        };
+        // Who answers before all is read gets the rest, within the same deadline: for as long it is in flight, and counts as such.
+        if timeout_at(deadline, line.written()).await.is_err() {
+            line.cut();
         }
+        outcome.duration = start.elapsed();
+        outcome
     }
 
     /// [Checks](Egress::vet) the URL of an endpoint that is being saved, as somebody wrote it.

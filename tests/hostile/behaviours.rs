@@ -234,12 +234,12 @@ fn requests() -> Vec<Behaviour> {
     let twice = format!("{OK}HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n");
     vec![
         row("answers 200 before it has read", Plain, vec![say(OK), Read, Hush], Crossed(200, "protocol", "HTTP")),
-        row("answers 200 to half of the request", Plain, vec![ReadSome(100_000), say(OK), Deaf], Took(200)).large(),
-        row("answers 500 to half of the request", Plain, vec![ReadSome(100_000), say("HTTP/1.1 500 X\r\n\r\n"), Deaf], Says(500)).large().late(),
+        row("answers 200 to half of the request", Narrow, vec![ReadSome(100_000), say(OK), Deaf], Took(200)).large().late(),
+        row("answers 500 to half of the request", Narrow, vec![ReadSome(100_000), say("HTTP/1.1 500 X\r\n\r\n"), Deaf], Says(500)).large().late(),
         row("reads a byte at a time", Narrow, vec![Sip(SECOND / 5)], TIMEOUT).large().late(),
         row("reads a byte at a time, TLS", Tls("good"), vec![ReadSome(1_000), Sip(SECOND / 5)], TIMEOUT).large().late(),
         row("stops to read, TLS", Tls("good"), vec![ReadSome(1_000), Deaf], TIMEOUT).large().late(),
-        row("answers 200 to half of the request, TLS", Tls("good"), vec![ReadSome(1_000), say(OK), Deaf], Took(200)).large(),
+        row("answers 200 to half of the request, TLS", Tls("good"), vec![ReadSome(1_000), say(OK), Deaf], Took(200)).large().late(),
         row("answers twice", Plain, answer(&twice), Took(200)),
         row("404", Plain, status(404), Says(404)),
         row("410, for good", Plain, status(410), Says(410)),

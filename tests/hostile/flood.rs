@@ -26,7 +26,6 @@ async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
     let rows: Vec<Behaviour> = table(&trap.url("/")).into_iter().filter(lasting).collect();
     let settings = [
         ("SENDOFF_REQUEST_TIMEOUT", "1s"),
-        ("SENDOFF_RETRY_SCHEDULE", ""),
         ("SENDOFF_MAX_IN_FLIGHT", "4096"),
         ("SENDOFF_ENDPOINT_MAX_IN_FLIGHT", "16"),
     ];
@@ -36,7 +35,7 @@ async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
         let receiver = Receiver::start(row.door, row.steps.clone());
         // Large payloads and floods take the machine, and not Sendoff, to its bounds.
         for copy in 0..if row.large || row.name.contains("Continue") || row.name.contains("Early") { 1 } else { endpoints } {
-            house.endpoint(&format!("r{number}-{copy}"), &receiver.url(&format!("/{copy}")), row.large).await;
+            house.endpoint(&format!("r{number}-{copy}"), &receiver.url(&format!("/{copy}")), row.large, &[]).await;
         }
         receivers.push(receiver);
     }
@@ -93,19 +92,19 @@ async fn long_memory_does_not_grow_over_ten_thousand_attempts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_stops_reading_keeps_no_connection() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    let mut house = House::start(&[("SENDOFF_REQUEST_TIMEOUT", "1s"), ("SENDOFF_RETRY_SCHEDULE", "")]).await;
+    let mut house = House::start(&[("SENDOFF_REQUEST_TIMEOUT", "1s")]).await;
     let before = house.belongings();
     let steps = |answer: &[u8]| vec![ReadSome(1_000), Say(answer.to_vec()), Deaf];
-    let doors = [("plain", Door::Plain), ("tls", Door::Tls("good"))];
+    let doors = [("plain", Door::Narrow), ("tls", Door::Tls("good"))];
     let mut receivers = Vec::new();
     for (name, door) in doors {
         for (manner, answer) in [("answers", OK), ("silent", b"")] {
             let receiver = Receiver::start(door, steps(answer));
-            house.endpoint(&format!("{name}-{manner}"), &receiver.url("/"), true).await;
+            house.endpoint(&format!("{name}-{manner}"), &receiver.url("/"), true, &[]).await;
             receivers.push(receiver);
         }
     }
-    for _ in 0..12 {
+    for _ in 0..8 {
         house.send(true).await;
     }
     eventually("all have come to an end", ROUND, async || (house.counts().await.1 == 0).then_some(())).await;

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use crate::support::{Binary, Server, SqliteFile, eventually, sqlite_file};
 
 /// What is sent of large payloads: more than the buffers of two sockets take, so that whoever does not read holds the sender up.
-pub const LARGE: usize = 6 * 1024 * 1024;
+pub const LARGE: usize = 4 * 1024 * 1024;
 
 /// What is left of a process's descriptors and threads when nothing goes on: some come and go by themselves (the store's, the runtime's).
 const SLACK: usize = 12;
@@ -71,10 +71,10 @@ impl House {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// An endpoint for small or for large payloads.
-    pub async fn endpoint(&self, uid: &str, url: &str, large: bool) {
+    /// An endpoint for small or for large payloads, tried again after these seconds.
+    pub async fn endpoint(&self, uid: &str, url: &str, large: bool, waits: &[u32]) {
         let event_type = if large { "large" } else { "small" };
-        let body = json!({"url": url, "uid": uid, "filterTypes": [event_type]});
+        let body = json!({"url": url, "uid": uid, "filterTypes": [event_type], "retrySchedule": waits});
         self.call(Method::POST, "/app/hostile/endpoint/", body).await;
     }
 

@@ -29,7 +29,7 @@ use support::eventually;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// So much later a busy machine may notice.
 const LATE: Duration = Duration::from_millis(1_500);
-/// The schedule of the table: one wait.
+/// The schedule of the table's endpoints: one wait.
 const SCHEDULE: Duration = Duration::from_secs(1);
 /// How long the table may take. Only a failing run waits it out.
 const ALL: Duration = Duration::from_secs(60);
@@ -44,12 +44,11 @@ async fn what_receivers_do_is_recorded_as_the_table_says() {
     let trap = trap();
     let table = table(&trap.url("/"));
     assert!(table.len() >= 40);
-    let settings = [("SENDOFF_REQUEST_TIMEOUT", "2s"), ("SENDOFF_RETRY_SCHEDULE", "1s")];
-    let mut house = House::start(&settings).await;
+    let mut house = House::start(&[("SENDOFF_REQUEST_TIMEOUT", "2s")]).await;
     let mut receivers = Vec::new();
     for (number, row) in table.iter().enumerate() {
         let receiver = Receiver::start(row.door, row.steps.clone());
-        house.endpoint(&format!("r{number}"), &receiver.url("/"), row.large).await;
+        house.endpoint(&format!("r{number}"), &receiver.url("/"), row.large, &[1]).await;
         receivers.push(receiver);
     }
     let before = house.belongings();

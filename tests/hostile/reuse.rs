@@ -28,7 +28,7 @@ fn poisoned(status: u16, size: usize, pause: Option<Duration>) -> Vec<Step> {
 /// Small answers and such as fill the client's buffers, the poison in one piece with them or in one of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_nobody_asked_for_is_nobodys() {
-    let mut house = House::start(&[("SENDOFF_RETRY_SCHEDULE", "")]).await;
+    let mut house = House::start(&[]).await;
     let before = house.belongings();
     let mut receivers = Vec::new();
     for status in [500_u16, 200] {
@@ -36,7 +36,7 @@ async fn an_answer_that_nobody_asked_for_is_nobodys() {
             for pause in [None, Some(Duration::ZERO)] {
                 let uid = format!("{status}-{size}-{}", if pause.is_some() { "apart" } else { "together" });
                 let receiver = Receiver::start(Door::Plain, poisoned(status, size, pause));
-                house.endpoint(&uid, &receiver.url("/"), false).await;
+                house.endpoint(&uid, &receiver.url("/"), false, &[]).await;
                 receivers.push((uid, status, receiver));
             }
         }
@@ -59,13 +59,13 @@ async fn an_answer_that_nobody_asked_for_is_nobodys() {
 /// The poison comes while the connection is idle, and the next message only afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_on_which_something_is_said_is_used_no_more() {
-    let house = House::start(&[("SENDOFF_RETRY_SCHEDULE", "")]).await;
+    let house = House::start(&[]).await;
     let pause = Duration::from_millis(100);
     let steps = vec![Read, Say(response(500, 0)), Pause(pause), Say(response(200, 0)), Hush];
     let poisoned = Receiver::start(Door::Plain, steps);
     let clean = Receiver::start(Door::Plain, vec![Read, Say(response(500, 0))]);
-    house.endpoint("poisoned", &poisoned.url("/"), false).await;
-    house.endpoint("clean", &clean.url("/"), false).await;
+    house.endpoint("poisoned", &poisoned.url("/"), false, &[]).await;
+    house.endpoint("clean", &clean.url("/"), false, &[]).await;
     for count in 1..=10 {
         house.send(false).await;
         eventually("both are recorded", SOON, async || (house.counts().await.0 >= 2 * count).then_some(())).await;
