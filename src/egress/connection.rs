@@ -3,13 +3,13 @@
 //! * The [`Connector`] makes them: the resolver's addresses, TCP, TLS; in [`CONNECT`] at the longest.
 //! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and does not wait for its goodbye to be heard: whoever
 //!   floods it, or stops reading it, ends it and keeps nothing of ours.
-//! * The [`Line`] is what an attempt has of its connection: it waits until the request is written, or cuts it.
+//! * The [`Line`] is what an attempt has of its connection: what is the [`Rest`] of its request, to be waited for or cut.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -90,71 +90,82 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// What is known of a connection's writing, on both sides of the client.
+/// How far a connection is with its writing, for both sides of the client.
 #[derive(Clone, Debug, Default)]
 struct Wire(Arc<Writing>);
 
 #[derive(Debug, Default)]
 struct Writing {
-    unfinished: AtomicBool,
-    cut: AtomicBool,
+    /// Odd while a request is being written, even when all of it is: the n-th request of a connection makes it 2n - 1 and 2n.
+    step: AtomicUsize,
+    /// The step that is to be broken off.
+    cut: AtomicUsize,
     connection: AtomicWaker,
     attempt: AtomicWaker,
 }
 
 impl Wire {
+    /// Something is about to be written; refused if this request was cut.
     fn begin(&self, cx: &Context<'_>) -> io::Result<()> {
         self.0.connection.register(cx.waker());
-        self.0.unfinished.store(true, Ordering::SeqCst);
-        if self.0.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        let step = self.0.step.fetch_or(1, Ordering::SeqCst) | 1;
+        if self.0.cut.load(Ordering::SeqCst) == step { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
+    /// All is written, or never will be.
     fn end(&self) {
-        self.0.unfinished.store(false, Ordering::SeqCst);
+        let step = self.0.step.load(Ordering::SeqCst);
+        self.0.step.store(step.next_multiple_of(2), Ordering::SeqCst);
         self.0.attempt.wake();
     }
 }
 
-/// The connection of an attempt.
+/// The connection that a request is going to have.
+#[derive(Debug)]
+pub struct Line(CaptureConnection);
+
+/// What is not written yet of a request.
 ///
 /// hyper writes a request to its end before it lets go of a connection, and has no deadline for that: neither when the answer is there
 /// already, nor when nobody waits for it any more. A receiver that reads no more would have the connection, and the payload, for
 /// as long as it likes, and as many of them as there are messages.
 #[derive(Debug)]
-pub struct Line(CaptureConnection);
+pub struct Rest {
+    wire: Wire,
+    step: usize,
+}
 
 impl Line {
-    /// The one that `request` is going to have.
+    /// The one of `request`.
     pub fn of<B>(request: &mut Request<B>) -> Line {
         Line(capture_connection(request))
     }
 
-    fn wire(&self) -> Option<Wire> {
+    /// What is not written yet; to be asked as soon as there is an answer, before another request has the connection.
+    pub fn rest(&self) -> Option<Rest> {
         let mut extras = Extensions::new();
         self.0.connection_metadata().as_ref()?.get_extras(&mut extras);
-        extras.remove()
+        let wire: Wire = extras.remove()?;
+        let step = wire.0.step.load(Ordering::SeqCst);
+        (step % 2 == 1).then_some(Rest { wire, step })
     }
+}
 
-    /// Waits until everything is written. At once, if there is no connection (any more).
+impl Rest {
+    /// Waits until it is written, or the connection is gone.
     pub async fn written(&self) {
-        let Some(Wire(writing)) = self.wire() else { return };
+        let writing = &self.wire.0;
         poll_fn(|cx| {
             writing.attempt.register(cx.waker());
-            if writing.unfinished.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(()) }
+            if writing.step.load(Ordering::SeqCst) == self.step { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
 
-    /// Ends the connection, whatever is left to be written.
+    /// Ends the connection, unless it has been written meanwhile.
     pub fn cut(&self) {
-        if let Some(connected) = self.0.connection_metadata().as_ref() {
-            // Not for others either, should it come to its end just now.
-            connected.poison();
-        }
-        if let Some(Wire(writing)) = self.wire() {
-            writing.cut.store(true, Ordering::SeqCst);
-            writing.connection.wake();
-        }
+        self.wire.0.cut.store(self.step, Ordering::SeqCst);
+        self.wire.0.connection.wake();
     }
 }
 

@@ -121,7 +121,9 @@ impl Egress {
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let line = Line::of(&mut request);
-        let mut outcome = match timeout_at(deadline, self.client.request(request)).await {
+        let sent = timeout_at(deadline, self.client.request(request)).await;
+        let rest = line.rest();
+        let mut outcome = match sent {
             Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
             Ok(Err(error)) => {
                 let (failure, detail) = classify::classify(&error, post.url.scheme() == "https");
@@ -133,8 +135,11 @@ impl Egress {
             }
         };
         // Who answers before all is read gets the rest, within the same deadline: for as long it is in flight, and counts as such.
-        if timeout_at(deadline, line.written()).await.is_err() {
-            line.cut();
+        if let Some(rest) = rest {
+            let answered = outcome.status.is_some();
+            if !answered || timeout_at(deadline, rest.written()).await.is_err() {
+                rest.cut();
+            }
         }
         outcome.duration = start.elapsed();
         outcome

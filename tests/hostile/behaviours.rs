@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::receiver::Door::{self, Full, Narrow, NotTls, Plain, Refusing, Tls};
 use crate::receiver::Step::{self, Close, Deaf, Drip, Endless, Gulp, Hush, Pause, Read, ReadSome, Say, Sip};
 
+use Wanted::{Crossed, Fails, Says, Took};
+
 /// The most that is kept of a body.
 pub const KEPT: usize = 16 * 1024;
 
@@ -98,7 +100,8 @@ fn retry_after(text: &str) -> Vec<Step> {
 
 /// Zeros, so compressed that a byte becomes some 160: deflate's fixed codes for "258 times what was one byte before".
 fn gzip_bomb() -> Vec<u8> {
-    let mut bomb = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n100000\r\n".to_vec();
+    let mut bomb =
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n100000\r\n".to_vec();
     let start = bomb.len();
     bomb.extend([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
     let literal = [1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0];
@@ -119,10 +122,11 @@ const WEEK: u64 = 7 * 86_400;
 
 /// All of it. `trap` is where redirects lead: nobody may come there.
 pub fn table(trap: &str) -> Vec<Behaviour> {
-    [connections(), heads(), bodies(), requests(), redirects(trap), patience(), handshakes()].into_iter().flatten().collect()
+    [connections(), heads(), bodies(), requests(), redirects(trap), patience(), handshakes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
-
-use Wanted::{Crossed, Fails, Says, Took};
 
 const TIMEOUT: Wanted = Fails("timeout", "no answer within 2 s");
 const NOT_HTTP: Wanted = Fails("protocol", "not HTTP/1.1, or its head is beyond all bounds");
@@ -236,6 +240,7 @@ fn requests() -> Vec<Behaviour> {
         row("answers 200 before it has read", Plain, vec![say(OK), Read, Hush], Crossed(200, "protocol", "HTTP")),
         row("answers 200 to half of the request", Narrow, vec![ReadSome(100_000), say(OK), Deaf], Took(200)).large().late(),
         row("answers 500 to half of the request", Narrow, vec![ReadSome(100_000), say("HTTP/1.1 500 X\r\n\r\n"), Deaf], Says(500)).large().late(),
+        row("answers garbage to half of the request", Narrow, vec![ReadSome(100_000), raw(b"\x9c\x00\r\n\r\n"), Deaf], NOT_HTTP).large(),
         row("reads a byte at a time", Narrow, vec![Sip(SECOND / 5)], TIMEOUT).large().late(),
         row("reads a byte at a time, TLS", Tls("good"), vec![ReadSome(1_000), Sip(SECOND / 5)], TIMEOUT).large().late(),
         row("stops to read, TLS", Tls("good"), vec![ReadSome(1_000), Deaf], TIMEOUT).large().late(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::behaviours::{Behaviour, KEPT, Wait, Wanted, table};
 use crate::house::{Belongings, House};
-use crate::receiver::Step::{Deaf, ReadSome, Say};
+use crate::receiver::Step::{Deaf, Endless, ReadSome, Say};
 use crate::receiver::{Door, Receiver};
 use crate::support::eventually;
 use crate::trap;
@@ -12,14 +12,19 @@ use crate::trap;
 /// By so much resident memory may grow, in KiB.
 const GROWTH: usize = 50 * 1024;
 /// How long a round may take. Only a failing run waits it out.
-const ROUND: Duration = Duration::from_secs(90);
+const ROUND: Duration = Duration::from_secs(180);
 
 /// Receivers that would end a run: the endpoint is disabled, or its lane rests for a minute.
 fn lasting(row: &Behaviour) -> bool {
     row.wanted != Wanted::Says(410) && row.wait == Wait::Schedule
 }
 
-/// `endpoints` for each behaviour, and rounds of one message to each until `attempts` are recorded after a warm-up of `warm_up`. So many
+/// Large payloads, and floods, take the machine to its bounds before Sendoff.
+fn costly(row: &Behaviour) -> bool {
+    row.large || row.steps.iter().any(|step| matches!(step, Endless(_)))
+}
+
+/// `endpoints` for each behaviour (two for the costly ones), and rounds of one message to each until `attempts` are recorded after a warm-up of `warm_up`. So many
 /// endpoints, because an endpoint that fails 16 times in a row is only probed from then on.
 async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
     let trap = trap();
@@ -33,8 +38,7 @@ async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
     let mut receivers = Vec::new();
     for (number, row) in rows.iter().enumerate() {
         let receiver = Receiver::start(row.door, row.steps.clone());
-        // Large payloads and floods take the machine, and not Sendoff, to its bounds.
-        for copy in 0..if row.large || row.name.contains("Continue") || row.name.contains("Early") { 1 } else { endpoints } {
+        for copy in 0..if costly(row) { 2 } else { endpoints } {
             house.endpoint(&format!("r{number}-{copy}"), &receiver.url(&format!("/{copy}")), row.large, &[]).await;
         }
         receivers.push(receiver);
@@ -62,11 +66,16 @@ async fn flood(endpoints: usize, warm_up: i64, attempts: i64) {
     assert_eq!(trap.connections(), 0, "a redirect was followed");
 }
 
-/// Rounds until so many attempts are recorded.
+/// Rounds until so many attempts are recorded, every fourth with a large payload.
 async fn rounds(house: &House, attempts: i64) {
-    while house.counts().await.0 < attempts {
+    for round in 0.. {
+        if house.counts().await.0 >= attempts {
+            return;
+        }
         house.send(false).await;
-        house.send(true).await;
+        if round % 4 == 0 {
+            house.send(true).await;
+        }
         eventually("the round is over", ROUND, async || (house.counts().await.1 == 0).then_some(())).await;
     }
 }

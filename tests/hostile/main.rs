@@ -69,7 +69,10 @@ async fn what_receivers_do_is_recorded_as_the_table_says() {
         if told.len() != tries(row) && !matches!(row.wanted, Wanted::Crossed(..)) {
             wrong.push(format!("{}: {} attempts", row.name, told.len()));
         }
-        let faults = told.iter().flat_map(|attempt| faults(row, attempt)).chain(stored.iter().flat_map(|entry| misfits(row, entry)));
+        let faults = told
+            .iter()
+            .flat_map(|attempt| faults(row, attempt))
+            .chain(stored.iter().flat_map(|entry| misfits(row, entry)));
         wrong.extend(faults.map(|fault| format!("{}: {fault}", row.name)));
     }
     for message in &messages {
@@ -156,7 +159,8 @@ fn misfits(row: &Behaviour, entry: &Entry) -> Vec<String> {
         Wanted::Took(_) => entry.detail.is_empty(),
         Wanted::Says(status) => {
             let redirect = (300..400).contains(&status);
-            entry.detail.contains(&status.to_string()) && redirect == entry.detail.contains("redirects are not followed")
+            entry.detail.contains(&status.to_string())
+                && redirect == entry.detail.contains("redirects are not followed")
         }
         Wanted::Fails(_, word) => entry.detail.contains(word),
         Wanted::Crossed(_, _, word) => entry.detail.is_empty() || entry.detail.contains(word),
