@@ -50,7 +50,7 @@ pub enum Step {
     Sip(Duration),
     /// Say it again and again.
     Endless(Vec<u8>),
-    /// Say nothing more, and listen.
+    /// Say nothing more, and listen until the sender closes.
     Hush,
     /// Neither say nor listen.
     Deaf,
@@ -189,7 +189,10 @@ impl Script {
                     Step::Endless(block) => loop {
                         stream.write_all(block)?;
                     },
-                    Step::Hush => while stream.read(&mut [0; 4_096])? > 0 {},
+                    Step::Hush => {
+                        while stream.read(&mut [0; 4_096])? > 0 {}
+                        return Ok(());
+                    }
                     Step::Deaf => thread::sleep(DEAF),
                     Step::Pause(span) => thread::sleep(*span),
                     Step::Close => return Ok(()),
