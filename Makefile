@@ -33,7 +33,7 @@ test: needs venv npm ## run the whole suite; installs what it needs and says so
 chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (about half an hour), and its table
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
-	$(CARGO) test --locked --test hostile -- --include-ignored --nocapture --test-threads 1 || code=$$?; \
+	$(CARGO) test --locked --test hostile -- --include-ignored --nocapture || code=$$?; \
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 

@@ -3,7 +3,7 @@
 //! * The [`Connector`] makes them: the resolver's addresses, TCP, TLS; in [`CONNECT`] at the longest.
 //! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and does not wait for its goodbye to be heard: whoever
 //!   floods it, or stops reading it, ends it and keeps nothing of ours.
-//! * The [`Line`] is what an attempt has of its connection: what is the [`Rest`] of its request, to be waited for or cut.
+//! * The [`Grip`] is what an attempt has of its connection: what is [`Unwritten`] of its request can be waited for, or cut off.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -120,9 +120,9 @@ impl Wire {
     }
 }
 
-/// The connection that a request is going to have.
+/// An attempt's hand on the connection that its request is going to have.
 #[derive(Debug)]
-pub struct Line(CaptureConnection);
+pub struct Grip(CaptureConnection);
 
 /// What is not written yet of a request.
 ///
@@ -130,28 +130,28 @@ pub struct Line(CaptureConnection);
 /// already, nor when nobody waits for it any more. A receiver that reads no more would have the connection, and the payload, for
 /// as long as it likes, and as many of them as there are messages.
 #[derive(Debug)]
-pub struct Rest {
+pub struct Unwritten {
     wire: Wire,
     step: usize,
 }
 
-impl Line {
+impl Grip {
     /// The one of `request`.
-    pub fn of<B>(request: &mut Request<B>) -> Line {
-        Line(capture_connection(request))
+    pub fn of<B>(request: &mut Request<B>) -> Grip {
+        Grip(capture_connection(request))
     }
 
     /// What is not written yet; to be asked as soon as there is an answer, before another request has the connection.
-    pub fn rest(&self) -> Option<Rest> {
+    pub fn unwritten(&self) -> Option<Unwritten> {
         let mut extras = Extensions::new();
         self.0.connection_metadata().as_ref()?.get_extras(&mut extras);
         let wire: Wire = extras.remove()?;
         let step = wire.0.step.load(Ordering::SeqCst);
-        (step % 2 == 1).then_some(Rest { wire, step })
+        (step % 2 == 1).then_some(Unwritten { wire, step })
     }
 }
 
-impl Rest {
+impl Unwritten {
     /// Waits until it is written, or the connection is gone.
     pub async fn written(&self) {
         let writing = &self.wire.0;

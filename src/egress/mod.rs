@@ -36,7 +36,7 @@ use url::{Host, Url};
 use crate::domain::address::{AddressPolicy, UrlFault};
 use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::{Invalid, Time};
-use connection::{Connector, Line};
+use connection::{Connector, Grip};
 use resolver::Resolver;
 
 /// What every request says about its sender.
@@ -120,9 +120,9 @@ impl Egress {
         *request.headers_mut() = post.headers;
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        let line = Line::of(&mut request);
+        let grip = Grip::of(&mut request);
         let sent = timeout_at(deadline, self.client.request(request)).await;
-        let rest = line.rest();
+        let unwritten = grip.unwritten();
         let mut outcome = match sent {
             Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
             Ok(Err(error)) => {
@@ -135,10 +135,10 @@ impl Egress {
             }
         };
         // Who answers before all is read gets the rest, within the same deadline: for as long it is in flight, and counts as such.
-        if let Some(rest) = rest {
+        if let Some(unwritten) = unwritten {
             let answered = outcome.status.is_some();
-            if !answered || timeout_at(deadline, rest.written()).await.is_err() {
-                rest.cut();
+            if !answered || timeout_at(deadline, unwritten.written()).await.is_err() {
+                unwritten.cut();
             }
         }
         outcome.duration = start.elapsed();

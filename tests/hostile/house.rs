@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::{Binary, Server, SqliteFile, eventually, sqlite_file};
 
@@ -17,11 +18,15 @@ const SLACK: usize = 12;
 /// How long idle connections may stay: the pool's 4 s, and time for a busy machine.
 const IDLE: Duration = Duration::from_secs(25);
 
+/// One house at a time: the table's times are measured.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 pub struct House {
     server: Server,
     client: reqwest::Client,
     token: String,
     file: SqliteFile,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// What the store has of an attempt beside what is told over REST.
@@ -46,13 +51,14 @@ impl House {
     /// With these settings beside the suite's own, and the application `hostile`. What signs the receivers' certificates is trusted.
     pub async fn start(settings: &[(&str, &str)]) -> House {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let alone = ALONE.lock().await;
         let file = sqlite_file();
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/egress/certificates/root.pem");
         let binary = Binary::on(&file.url()).set("SENDOFF_MAX_PAYLOAD", "8MiB").set("SSL_CERT_FILE", root);
         let binary = settings.iter().fold(binary, |binary, (name, value)| binary.set(name, value));
         let server = binary.set("SENDOFF_LOG", "warn").serve();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
-        let house = House { token: server.token(), server, client, file };
+        let house = House { token: server.token(), server, client, file, _alone: alone };
         house.call(Method::POST, "/app/", json!({"name": "Hostile", "uid": "hostile"})).await;
         for name in ["small", "large"] {
             house.call(Method::POST, "/event-type/", json!({"name": name, "description": ""})).await;

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpSocket;
 
 /// A deaf receiver keeps its end of a connection open for so long, and neither reads nor writes.
-const DEAF: Duration = Duration::from_secs(30);
+const DEAF: Duration = Duration::from_secs(60);
 
 /// How a receiver can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,8 +156,8 @@ impl Script {
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         // Whoever leaves a connection open for ever keeps no thread for ever.
-        stream.set_read_timeout(Some(2 * DEAF))?;
-        stream.set_write_timeout(Some(2 * DEAF))?;
+        stream.set_read_timeout(Some(DEAF))?;
+        stream.set_write_timeout(Some(DEAF))?;
         match &self.session {
             None => self.follow(&mut stream),
             Some(config) => {
