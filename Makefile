@@ -34,6 +34,7 @@ chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the lon
 	$(CARGO) test --locked --test store_model -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
+	$(CARGO) test --locked --test hostile -- --include-ignored --nocapture || code=$$?; \
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \
 	echo "|---|---|---:|---:|---:|---:|---:|---:|---:|"; cat $(CHAOS); exit $$code
 

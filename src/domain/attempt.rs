@@ -82,7 +82,7 @@ pub struct Outcome {
     pub detail: String,
     /// The status code, if an answer's head arrived.
     pub status: Option<u16>,
-    /// How long it took, from before DNS to the last byte that was read.
+    /// How long it took, from before DNS to the last byte that was read or written.
     pub duration: Duration,
     /// The response headers worth keeping (see `egress`), names in lower case, in the order they came.
     pub response_headers: Vec<(String, String)>,

@@ -10,6 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::Time;
@@ -72,11 +74,13 @@ pub fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
 
 /// Reads the body until it ends, [`RESPONSE_BODY_LIMIT`] is passed, the connection breaks or the deadline is there, and
 /// returns what came until then.
-pub async fn read_body(mut response: reqwest::Response, deadline: Instant) -> Bytes {
+pub async fn read_body(mut answer: Incoming, deadline: Instant) -> Bytes {
     let mut body = Vec::new();
     let reading = async {
         // To the end, and not just to the limit: the last read is the one that gives the connection back.
-        while let Ok(Some(chunk)) = response.chunk().await {
+        while let Some(Ok(frame)) = answer.frame().await {
+            // What is no data is the trailer, and of no interest.
+            let Ok(chunk) = frame.into_data() else { continue };
             let room = RESPONSE_BODY_LIMIT - body.len();
             // Copied, because a chunk keeps the connection's whole read buffer alive.
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);

@@ -7,34 +7,50 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
+use hyper_util::client::legacy as client;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 
+use super::connection::Flood;
 use super::resolver::ResolveError;
 use crate::domain::Time;
 use crate::domain::attempt::Failure;
 
-/// The failure and the sentence for an error of the client.
-pub fn classify(error: &reqwest::Error) -> (Failure, String) {
-    let connecting = error.is_connect();
+/// What an answer is not, where it is none.
+const NOT_HTTP: &str = "the answer is not HTTP/1.1, or its head is beyond all bounds";
+
+/// How far a request had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The connection was being made.
+    Connecting,
+    /// The same, with TLS on top.
+    Securing,
+    /// It stood.
+    Connected,
+}
+
+/// The failure and the sentence for an error of the client, which was to use TLS or not.
+pub fn classify(error: &client::Error, tls: bool) -> (Failure, String) {
+    let stage = match (error.is_connect(), tls) {
+        (true, false) => Stage::Connecting,
+        (true, true) => Stage::Securing,
+        (false, _) => Stage::Connected,
+    };
     let mut link: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(this) = link {
-        if let Some(known) = classify_link(this, connecting) {
+        if let Some(known) = classify_link(this, stage) {
             return known;
         }
         link = this.source();
     }
-    match error {
-        error if error.is_builder() => {
-            (Failure::Request, "the URL or the headers can't be made into a request".to_owned())
-        }
-        error if error.is_timeout() => (Failure::Timeout, "the connection was not made in time".to_owned()),
-        _ if connecting => (Failure::Unreachable, "no connection could be made".to_owned()),
-        _ => (Failure::Closed, "the connection ended before an answer".to_owned()),
+    match stage != Stage::Connected {
+        true => (Failure::Unreachable, "no connection could be made".to_owned()),
+        false => (Failure::Closed, "the connection ended before an answer".to_owned()),
     }
 }
 
-fn classify_link(link: &(dyn Error + 'static), connecting: bool) -> Option<(Failure, String)> {
+fn classify_link(link: &(dyn Error + 'static), stage: Stage) -> Option<(Failure, String)> {
     if let Some(error) = link.downcast_ref::<ResolveError>() {
         let failure = match error {
             ResolveError::Blocked(_) => Failure::Blocked,
@@ -48,29 +64,35 @@ fn classify_link(link: &(dyn Error + 'static), connecting: bool) -> Option<(Fail
     if let Some(error) = link.downcast_ref::<hyper::Error>() {
         return classify_http(error);
     }
+    if link.is::<Flood>() {
+        return Some((Failure::Protocol, NOT_HTTP.to_owned()));
+    }
     let error = link.downcast_ref::<io::Error>()?;
     // What an I/O error wraps is not a link of the chain: its `source` is already the one after.
     match error.get_ref() {
-        Some(inner) => classify_link(inner, connecting).or_else(|| classify_io(error, connecting)),
-        None => classify_io(error, connecting),
+        Some(inner) => classify_link(inner, stage).or_else(|| classify_io(error, stage)),
+        None => classify_io(error, stage),
     }
 }
 
 fn classify_http(error: &hyper::Error) -> Option<(Failure, String)> {
     let (failure, sentence) = if error.is_parse() {
-        (Failure::Protocol, "the answer is not HTTP/1.1, or its head is beyond all bounds")
-    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        (Failure::Closed, "the connection was closed before an answer")
+        (Failure::Protocol, NOT_HTTP)
     } else if error.is_user() {
         (Failure::Request, "the stored headers can't be sent")
-    } else {
-        // An I/O error: the next link says which. Bytes that nobody asked for have no link and end up as `Closed`.
+    } else if error.source().is_some() {
+        // An I/O error, or a request that was called off because of one: the next link says which.
         return None;
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        (Failure::Closed, "the connection was closed before an answer")
+    } else {
+        // Bytes that nobody asked for: of a server that greets, as SSH, SMTP and FTP do.
+        (Failure::Protocol, "the receiver spoke before it was asked, which is not HTTP")
     };
     Some((failure, sentence.to_owned()))
 }
 
-fn classify_io(error: &io::Error, connecting: bool) -> Option<(Failure, String)> {
+fn classify_io(error: &io::Error, stage: Stage) -> Option<(Failure, String)> {
     let (failure, sentence) = match error.kind() {
         ErrorKind::ConnectionRefused => (Failure::Refused, "the connection was refused: nothing listens there"),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
@@ -81,12 +103,17 @@ fn classify_io(error: &io::Error, connecting: bool) -> Option<(Failure, String)>
         }
         ErrorKind::TimedOut => (Failure::Timeout, "the host did not answer in time"),
         // The TCP connection stands when TLS begins, so what ends then was ended by the other side's TLS.
-        ErrorKind::UnexpectedEof if connecting => (Failure::Tls, "the connection was closed during the TLS handshake"),
+        ErrorKind::UnexpectedEof if stage == Stage::Securing => {
+            (Failure::Tls, "the connection was closed during the TLS handshake")
+        }
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if stage == Stage::Securing => {
+            (Failure::Tls, "the connection was reset during the TLS handshake")
+        }
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
             (Failure::Closed, "the connection was reset before an answer")
         }
         ErrorKind::UnexpectedEof => (Failure::Closed, "the connection was closed before an answer"),
-        ErrorKind::InvalidInput | ErrorKind::PermissionDenied if connecting => {
+        ErrorKind::InvalidInput | ErrorKind::PermissionDenied if stage != Stage::Connected => {
             (Failure::Unreachable, "the system does not allow a connection to this address")
         }
         _ if error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE) => {
@@ -226,28 +253,29 @@ mod tests {
         for (error, wanted) in table {
             // As it comes: wrapped by the system's error.
             let wrapped = io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
-            assert_eq!(classify_link(&wrapped, true), Some((Failure::Tls, wanted.to_owned())));
+            assert_eq!(classify_link(&wrapped, Stage::Securing), Some((Failure::Tls, wanted.to_owned())));
         }
     }
 
     #[test]
     fn the_systems_errors_have_their_kinds() {
         let table = [
-            (ErrorKind::ConnectionRefused, true, Some(Failure::Refused)),
-            (ErrorKind::HostUnreachable, true, Some(Failure::Unreachable)),
-            (ErrorKind::NetworkUnreachable, true, Some(Failure::Unreachable)),
-            (ErrorKind::TimedOut, true, Some(Failure::Timeout)),
-            (ErrorKind::UnexpectedEof, true, Some(Failure::Tls)),
-            (ErrorKind::UnexpectedEof, false, Some(Failure::Closed)),
-            (ErrorKind::ConnectionReset, false, Some(Failure::Closed)),
-            (ErrorKind::BrokenPipe, false, Some(Failure::Closed)),
-            (ErrorKind::OutOfMemory, false, None),
+            (ErrorKind::ConnectionRefused, Stage::Connecting, Some(Failure::Refused)),
+            (ErrorKind::HostUnreachable, Stage::Connecting, Some(Failure::Unreachable)),
+            (ErrorKind::NetworkUnreachable, Stage::Connecting, Some(Failure::Unreachable)),
+            (ErrorKind::TimedOut, Stage::Connecting, Some(Failure::Timeout)),
+            (ErrorKind::UnexpectedEof, Stage::Securing, Some(Failure::Tls)),
+            (ErrorKind::ConnectionReset, Stage::Securing, Some(Failure::Tls)),
+            (ErrorKind::UnexpectedEof, Stage::Connected, Some(Failure::Closed)),
+            (ErrorKind::ConnectionReset, Stage::Connected, Some(Failure::Closed)),
+            (ErrorKind::BrokenPipe, Stage::Connected, Some(Failure::Closed)),
+            (ErrorKind::OutOfMemory, Stage::Connected, None),
         ];
-        for (kind, connecting, wanted) in table {
-            let failure = classify_link(&io::Error::from(kind), connecting).map(|(failure, _)| failure);
+        for (kind, stage, wanted) in table {
+            let failure = classify_link(&io::Error::from(kind), stage).map(|(failure, _)| failure);
             assert_eq!(failure, wanted, "{kind:?}");
         }
-        let (failure, sentence) = classify_link(&io::Error::from_raw_os_error(EMFILE), true).unwrap();
+        let (failure, sentence) = classify_link(&io::Error::from_raw_os_error(EMFILE), Stage::Connecting).unwrap();
         assert!(failure == Failure::Unreachable && sentence.contains("ulimit"), "{sentence}");
     }
 }

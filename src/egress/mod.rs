@@ -6,17 +6,19 @@
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
 //! * [`smtp`] is the other way out: mail, to the server that the operator has set.
-//! * `classify` turns errors into words, `answer` bounds what is kept.
+//! * `connection` makes connections and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
+//!   what is kept.
 //!
 //! **Sent at most once.** The client resends a request only if it took an idle connection that closed before the first
 //! byte was handed to it (hyper-util, "retry canceled requests"); what may have reached the network is never sent
 //! again.
 //!
-//! **Bounds of an answer.** The head: 100 headers and about 400 KiB (hyper's, which reqwest can't lower); beyond it the
-//! attempt fails as `protocol`. The body: the first 16 KiB are read. All of it: the endpoint's timeout.
+//! **Bounds of an answer.** The head: 100 headers and 64 KiB, and 256 KiB with all 1xx answers before it; beyond them the
+//! attempt fails as `protocol`. The body: the first 16 KiB are read. All of it, with the writing of the request: the endpoint's timeout.
 
 mod answer;
 mod classify;
+mod connection;
 mod resolver;
 pub mod smtp;
 
@@ -24,26 +26,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
-use reqwest::{Client, Request};
+use http::header::{ACCEPT, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host, Url};
 
 use crate::domain::address::{AddressPolicy, UrlFault};
 use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::{Invalid, Time};
+use connection::{Connector, Grip};
 use resolver::Resolver;
 
 /// What every request says about its sender.
-const USER_AGENT: &str = concat!("Sendoff/", env!("CARGO_PKG_VERSION"));
+const AGENT: &str = concat!("Sendoff/", env!("CARGO_PKG_VERSION"));
 /// How long an idle connection is kept. Common servers close theirs after 5 s (Node.js, Apache): we let go a little
 /// earlier, so that a request does not run into a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(4);
 /// How many idle connections are kept per host: more than one endpoint may have in flight, as several can share a host.
 const IDLE_PER_HOST: usize = 256;
-/// A connection that is still being made when its request went over another one is finished for the pool, without any
-/// request's deadline. This one, the longest timeout that an endpoint can have, keeps it from staying forever.
-const CONNECT: Duration = Duration::from_secs(30);
+/// How long an answer's head may be, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
 /// How long saving an endpoint waits for DNS before it believes the name.
 const VET: Duration = Duration::from_secs(5);
 
@@ -64,7 +70,7 @@ pub struct Post<'a> {
 /// The HTTP client. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Egress {
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
     resolver: Resolver,
     policy: Arc<AddressPolicy>,
 }
@@ -72,19 +78,10 @@ pub struct Egress {
 /// Why there is no HTTP client.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
-    #[error("can't set up the HTTP client: {}. It needs the system's CA certificates (or SSL_CERT_FILE)", root(.0))]
-    Client(#[source] reqwest::Error),
+    #[error("can't set up the HTTP client: {0}. It needs the system's CA certificates (or SSL_CERT_FILE)")]
+    Tls(#[source] rustls::Error),
     #[error("can't set up name resolution: {0}")]
     Resolver(#[source] hickory_resolver::net::NetError),
-}
-
-/// The innermost error, which says what happened.
-fn root(error: &reqwest::Error) -> String {
-    let mut link: &dyn std::error::Error = error;
-    while let Some(source) = link.source() {
-        link = source;
-    }
-    link.to_string()
 }
 
 impl Egress {
@@ -97,20 +94,14 @@ impl Egress {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(policy);
         let resolver = Resolver::new(policy.clone()).map_err(EgressError::Resolver)?;
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .dns_resolver(resolver.clone())
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .http1_only()
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT)
+        let connector = Connector::new(resolver.clone()).map_err(EgressError::Tls)?;
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
-            .build()
-            .map_err(EgressError::Client)?;
+            .http1_max_buf_size(HEAD_LIMIT)
+            .build(connector);
         Ok(Egress { client, resolver, policy })
     }
 
@@ -122,20 +113,38 @@ impl Egress {
         if let Err(fault) = self.policy.judge(post.url) {
             return refused(fault, start.elapsed());
         }
-        let mut request = Request::new(Method::POST, post.url.clone());
+        let Ok(uri) = post.url.as_str().parse::<Uri>() else {
+            return Outcome::failed(Failure::Request, "the URL can't be made into a request", start.elapsed());
+        };
+        let mut request = Request::new(Full::new(post.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
         *request.headers_mut() = post.headers;
-        *request.body_mut() = Some(post.body.into());
-        match timeout_at(deadline, self.client.execute(request)).await {
+        request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let grip = Grip::of(&mut request);
+        let sent = timeout_at(deadline, self.client.request(request)).await;
+        let unwritten = grip.unwritten();
+        let mut outcome = match sent {
             Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
             Ok(Err(error)) => {
-                let (failure, detail) = classify::classify(&error);
+                let (failure, detail) = classify::classify(&error, post.url.scheme() == "https");
                 Outcome::failed(failure, detail, start.elapsed())
             }
             Err(_) => {
                 let detail = format!("no answer within {} s", post.timeout.as_secs_f64());
                 Outcome::failed(Failure::Timeout, detail, start.elapsed())
             }
+        };
+        // Who answers before all is read gets the rest, within the same deadline: for as long it is in flight, and counts as such.
+        if let Some(unwritten) = unwritten {
+            let answered = outcome.status.is_some();
+            if !answered || timeout_at(deadline, unwritten.written()).await.is_err() {
+                unwritten.cut();
+            }
         }
+        outcome.duration = start.elapsed();
+        outcome
     }
 
     /// [Checks](Egress::vet) the URL of an endpoint that is being saved, as somebody wrote it.
@@ -178,12 +187,12 @@ fn refused(fault: UrlFault, duration: Duration) -> Outcome {
 }
 
 /// The outcome of an attempt whose answer's head is there.
-async fn answered(response: reqwest::Response, start: Instant, deadline: Instant, now: Time) -> Outcome {
+async fn answered(response: Response<Incoming>, start: Instant, deadline: Instant, now: Time) -> Outcome {
     let status = response.status();
     let delivered = status.is_success();
     let response_headers = answer::kept_headers(response.headers());
     let retry_after = answer::retry_after(response.headers(), now.plus(start.elapsed()));
-    let response_body = answer::read_body(response, deadline).await;
+    let response_body = answer::read_body(response.into_body(), deadline).await;
     Outcome {
         failure: (!delivered).then_some(Failure::Status),
         detail: if delivered { String::new() } else { answer::status_sentence(status) },

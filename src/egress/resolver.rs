@@ -7,15 +7,21 @@
 //!
 //! `/etc/resolv.conf` and `/etc/hosts` are read once, at start.
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use std::vec;
 
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
 
 use crate::domain::address::{AddressPolicy, Refused};
 
@@ -65,7 +71,7 @@ impl Resolver {
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let not_found = |error: NetError| ResolveError::NotFound(sentence(&error));
         // `from_ascii` and not the usual parser, which refuses names with an underscore; the URL made it ASCII already.
-        let name = Name::from_ascii(name).map_err(|error| not_found(error.into()))?;
+        let name = rr::Name::from_ascii(name).map_err(|error| not_found(error.into()))?;
         let answer = self.dns.lookup_ip(name).await.map_err(not_found)?;
         Ok(answer.iter().collect())
     }
@@ -89,13 +95,22 @@ impl Resolver {
     }
 }
 
-impl reqwest::dns::Resolve for Resolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.clone();
         Box::pin(async move {
             let allowed = resolver.allowed(name.as_str()).await?;
             // Port 0 stands for the URL's own.
-            Ok(Box::new(allowed.into_iter().map(|ip| SocketAddr::new(ip, 0))) as reqwest::dns::Addrs)
+            let addresses: Vec<SocketAddr> = allowed.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            Ok(addresses.into_iter())
         })
     }
 }

@@ -6,8 +6,6 @@ use sendoff::domain::EndpointId;
 use sendoff::store::announce::{Ear, Heard};
 use uuid::Uuid;
 
-use crate::home::*;
-
 /// What is heard next, if anything soon is.
 async fn next(ear: &mut Ear) -> Heard {
     tokio::time::timeout(Duration::from_secs(20), ear.next()).await.expect("something is heard").expect("it hears")
