@@ -10,6 +10,7 @@
 //! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
 //! * [`rollups`] – what is counted as it is recorded; [`counts`] reads it, and nothing shown to people counts rows.
 //! * [`once`] – calls that may come twice and take effect once.
+//! * [`ordering`] – the numbers by which an ordered endpoint's deliveries are sent; [`in_order`] reads by them.
 //! * [`signals`] – how the store tells an engine in the same process what has just become due; [`announce`] – how it tells other processes.
 //!
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
@@ -35,6 +36,7 @@ pub mod endpoint_secrets;
 pub mod endpoints;
 mod error;
 pub mod event_types;
+pub mod in_order;
 pub mod keys;
 mod location;
 pub mod message_list;
@@ -42,6 +44,7 @@ pub mod messages;
 pub mod once;
 pub mod operational;
 pub mod operators;
+mod ordering;
 pub mod outbox;
 pub mod page;
 mod postgres;
