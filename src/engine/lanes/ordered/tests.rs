@@ -388,6 +388,39 @@ fn one_that_failed_holds_up_all_others_until_it_is_due_and_nobody_reads_meanwhil
 }
 
 #[test]
+fn one_that_is_canceled_while_it_waits_lets_the_others_go_at_once() {
+    let mut world = World::new();
+    (0..2).for_each(|_| world.accept(0, None));
+    world.read();
+    world.finish(false);
+    world.record();
+    let (head, _) = world.head().unwrap();
+    world.end(head);
+    world.lanes.withdraw(&[(world.id(), head)]);
+    world.read();
+    assert_eq!(world.sent.len(), 2);
+}
+
+#[test]
+fn however_much_comes_one_that_was_scheduled_gets_its_turn() {
+    let mut world = World::new();
+    world.accept(0, None);
+    let deliver_at = world.now.wall.plus(Duration::from_millis(100));
+    world.accept(0, Some(deliver_at));
+    let scheduled = *world.pending.iter().find(|(_, row)| row.seq == 0).unwrap().0;
+    for _ in 0..200 {
+        world.advance(1);
+        world.accept(0, None);
+        world.read();
+        world.number(true);
+        world.deliver();
+        world.accept(0, None);
+        world.deliver();
+    }
+    assert!(world.sent.contains(&scheduled));
+}
+
+#[test]
 fn one_whose_content_is_gone_is_not_passed_by_before_the_store_has_ended_it() {
     let mut world = World::new();
     (0..2).for_each(|_| world.accept(3, None));
