@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::deliveries::{Waiting, WaitingRow};
-use super::{Engine, Store, StoreError, codec, sqlite};
-use crate::domain::{EndpointId, Time};
+use super::{Engine, Store, StoreError, Tenant, codec, read, sqlite};
+use crate::domain::{AppId, EndpointId, MessageId, Time};
 
 /// What an ordered endpoint's lane reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,28 @@ impl Store {
             }
         };
         Ok(endpoints.iter().map(in_order).collect())
+    }
+
+    /// The head of an ordered endpoint of the tenant's: the first message that is pending there, for which all others wait.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn head(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: EndpointId,
+    ) -> Result<Option<MessageId>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(None);
+        }
+        const SQL: &str =
+            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND app_id = $2 AND state <= 1 AND seq > 0
+                 AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
+             ORDER BY seq LIMIT 1";
+        Ok(read!(self, db => {
+            sqlx::query_scalar(SQL).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+        })?)
     }
 
     /// The endpoints' rows; one that was never ordered has none.

@@ -14,10 +14,12 @@ use sendoff::store::deliveries::Waiting;
 use sendoff::store::in_order::InOrder;
 use sendoff::store::outbox::RelayRequest;
 use sendoff::store::signals::{Admission, Signal};
+use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
 
 use crate::background::{failed, since, spec, work_off};
 use crate::home::*;
+use crate::support::{SOON, eventually};
 
 fn ordered() -> EndpointSpec {
     EndpointSpec { ordered: true, ..endpoint_spec() }
@@ -55,6 +57,37 @@ async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<Signal>) -> Vec<Admi
     }
 }
 
+/// All of a batch's numbers are drawn in the order of the endpoints' ids: two batches never wait for each other in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_whoever_waits_for_the_first_endpoint_holds_no_other() {
+    let home = Home::postgres().await;
+    let app = application(&home.store, "acme").await;
+    let mut endpoints = Vec::new();
+    for _ in 0..9 {
+        endpoints.push(endpoint(&home.store, app.id, ordered()).await.id);
+    }
+    let first = literal(&home, *endpoints.iter().min().unwrap());
+    let Raw::Postgres(mut holder) = home.connect().await else { panic!("PostgreSQL") };
+    let hold = format!("BEGIN; UPDATE ordering SET next_seq = next_seq WHERE endpoint_id = {first}");
+    holder.execute(AssertSqlSafe(hold)).await.unwrap();
+    let accepting = tokio::spawn({
+        let store = home.store.clone();
+        async move { accept(&store, app.id).await }
+    });
+    eventually("the batch waits", SOON, async || {
+        const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        (home.number(WAITING).await == 1).then_some(())
+    })
+    .await;
+    let free =
+        "SELECT count(*) FROM (SELECT 1 FROM ordering WHERE endpoint_id <> '00000000-0000-0000-0000-000000000000'
+         FOR UPDATE SKIP LOCKED) AS free";
+    assert_eq!(home.number(free).await, 8);
+    holder.execute("COMMIT").await.unwrap();
+    accepting.await.unwrap();
+}
+
 /// An endpoint's id, as either database writes it.
 fn literal(home: &Home, endpoint: EndpointId) -> String {
     let id = endpoint.0.simple();
@@ -68,7 +101,7 @@ on_both! {
         let (first, second) = (endpoint(store, app.id, ordered()).await, endpoint(store, app.id, ordered()).await);
         let free = endpoint(store, app.id, endpoint_spec()).await;
         let mut signals = store.signals().listen().unwrap();
-        // In an order that neither their times nor their ids have.
+        // In an order that their times do not have.
         let mut sent = Vec::new();
         for seconds in [9, 3, 7, 1] {
             sent.push(accept_at(store, app.id, seconds).await);
@@ -193,7 +226,10 @@ on_both! {
         again(sent[1]).await;
         assert_eq!(line(store, made.id).await, sent);
         let head = first_of(store, made.id).await;
+        assert_eq!(store.head(&tenant(), app.id, made.id).await.unwrap(), Some(sent[0]));
+        assert_eq!(store.head(&stranger(), app.id, made.id).await.unwrap(), None);
         store.record(vec![finished(app.id, &head, answered(200), Next::Delivered)]).await.unwrap();
+        assert_eq!(store.head(&tenant(), app.id, made.id).await.unwrap(), Some(sent[1]));
         assert!(store.cancel(&tenant(), app.id, sent[2], made.id, later(9)).await.unwrap());
         assert_eq!(line(store, made.id).await, [sent[1], sent[3], sent[4]]);
         again(sent[0]).await;

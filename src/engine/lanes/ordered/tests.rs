@@ -264,7 +264,7 @@ impl World {
         let pending: Vec<PendingLane> =
             first_due.into_iter().map(|first_due| PendingLane { endpoint: self.id(), first_due }).collect();
         if !self.lanes.pending(&pending).is_empty() {
-            self.lanes.know(&[self.live.clone()], self.now);
+            self.lanes.know(std::slice::from_ref(&self.live), self.now);
         }
     }
 
@@ -287,7 +287,7 @@ impl World {
             17 => self.cancel(pick),
             18 if pick.is_multiple_of(4) => self.change_owners(pick / 4),
             18 => self.lanes.tidy(self.now),
-            19 => self.lanes.know(&[self.live.clone()], self.now),
+            19 => self.lanes.know(std::slice::from_ref(&self.live), self.now),
             _ => self.finish(!pick.is_multiple_of(3)),
         }
         self.start();
