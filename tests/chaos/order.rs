@@ -13,7 +13,7 @@ const PACE: Duration = Duration::from_millis(8);
 const PATHS: [&str; 2] = ["/ordered/well", "/ordered/flaky"];
 
 fn some() -> usize {
-    rand::random_range(20..50)
+    rand::random_range(12..30)
 }
 
 async fn ordered(kind: Kind, roles: &[&'static str]) -> House {
