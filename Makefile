@@ -31,6 +31,7 @@ test: needs venv npm ## run the whole suite; installs what it needs and says so
 
 .PHONY: chaos
 chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (about half an hour), and its table
+	$(CARGO) test --locked --test store_model -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
 	echo; echo "| fault | store | runs | accepted | delivered | lost | duplicates | in flight | dead |"; \

@@ -50,15 +50,16 @@ impl FromRequest for Call {
                 "show a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
             ))));
         };
-        let now = state.clock.now();
-        match state.callers.at_once(shown, now) {
+        // Whoever made a token went by the wall clock.
+        let (now, wall) = (state.clock.now(), state.clock.wall());
+        match state.callers.at_once(shown, wall) {
             Some(found) => Either::Left(ready(
                 found.map_err(ApiError::from).and_then(|caller| Call::of(caller, now, state, request.clone())),
             )),
             None => {
                 let (shown, request) = (shown.to_owned(), request.clone());
                 Either::Right(Box::pin(async move {
-                    let caller = state.callers.find(&shown, now).await?;
+                    let caller = state.callers.find(&shown, wall).await?;
                     Call::of(caller, now, state, request)
                 }))
             }
@@ -74,6 +75,11 @@ fn shown(request: &HttpRequest) -> Option<&str> {
 }
 
 impl Call {
+    /// The wall clock, now: for what is checked by others' clocks.
+    pub fn wall(&self) -> Time {
+        self.state.clock.wall()
+    }
+
     /// A call by somebody who may make it.
     fn of(caller: Arc<Caller>, now: Time, state: Data<ApiState>, request: HttpRequest) -> Result<Call, ApiError> {
         // What has every right needs no look at the path.

@@ -3,10 +3,14 @@
 //! A [`Time`] is handed down from the engine's loops and the HTTP handlers, which are the only ones to ask
 //! a [`Clock`]; below them time is always an argument, so that no test ever sleeps.
 
+mod clock;
+
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+
+pub use clock::Clock;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
@@ -90,18 +94,6 @@ impl fmt::Display for Time {
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// Where the loops and the handlers get the time from.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Clock;
-
-impl Clock {
-    /// The wall clock, now.
-    pub fn now(self) -> Time {
-        let span = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Time::ZERO.plus(span)
     }
 }
 

@@ -23,13 +23,15 @@ pub struct Pace {
     most: usize,
     cap: usize,
     unreachable: u32,
+    /// How many rests there were since it last answered.
+    rests: u32,
     rest_until: Duration,
 }
 
 impl Pace {
     /// At most `most` in flight.
     pub fn new(most: usize) -> Pace {
-        Pace { most: most.max(1), cap: most.max(1), unreachable: 0, rest_until: Duration::ZERO }
+        Pace { most: most.max(1), cap: most.max(1), unreachable: 0, rests: 0, rest_until: Duration::ZERO }
     }
 
     /// How many may be in flight now, or until when there is a rest.
@@ -49,17 +51,24 @@ impl Pace {
         self.unreachable >= PROBE_AFTER
     }
 
+    /// Whether the last attempt got no answer.
+    pub fn unreachable(&self) -> bool {
+        self.unreachable > 0
+    }
+
     /// Learns from an attempt that ended at `now`.
     pub fn learn(&mut self, outcome: &Outcome, now: Duration) {
         match outcome.failure {
             None => {
                 self.cap = if self.probing() { 1 } else { (self.cap + 1).min(self.most) };
                 self.unreachable = 0;
+                self.rests = 0;
                 self.rest_until = Duration::ZERO;
             }
             Some(Failure::Status) => {
                 // Whatever it answers, it is there.
                 self.unreachable = 0;
+                self.rests = 0;
                 if matches!(outcome.status, Some(429 | 502 | 503 | 504)) {
                     self.cap = (self.cap / 2).max(1);
                     let pause = outcome.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
@@ -71,9 +80,11 @@ impl Pace {
             Some(_) => {
                 self.cap = (self.cap / 2).max(UNREACHABLE_FLOOR.min(self.most));
                 self.unreachable = self.unreachable.saturating_add(1);
-                if let Some(probes) = self.unreachable.checked_sub(PROBE_AFTER) {
+                // What was in flight together fails together: that is one outage, and one rest.
+                if self.probing() && now >= self.rest_until {
                     let (first, longest) = REST;
-                    self.rest_until = now + first.saturating_mul(1 << probes.min(16)).min(longest);
+                    self.rest_until = now + first.saturating_mul(1 << self.rests.min(16)).min(longest);
+                    self.rests += 1;
                 }
             }
         }
@@ -130,7 +141,16 @@ mod tests {
         pace.learn(&refused(), Duration::ZERO);
         assert_eq!((pace.cap(Duration::ZERO), pace.cap(REST.0)), (Err(REST.0), Ok(1)));
         (0..40).for_each(|_| pace.learn(&refused(), Duration::ZERO));
-        assert_eq!(pace.cap(Duration::ZERO), Err(REST.1), "the rest stops growing");
+        assert_eq!(pace.cap(Duration::ZERO), Err(REST.0), "what was in flight as well makes no rest longer");
+        let mut rests = Vec::new();
+        let mut now = REST.0;
+        for _ in 0..8 {
+            pace.learn(&refused(), now);
+            let until = pace.cap(now).expect_err("a rest");
+            rests.push((until - now).as_millis());
+            now = until;
+        }
+        assert_eq!(rests, [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]);
         pace.learn(&answered(200), Duration::ZERO);
         assert_eq!((pace.cap(Duration::ZERO), pace.probing()), (Ok(1), false));
         pace.learn(&answered(200), Duration::ZERO);

@@ -16,6 +16,12 @@ use crate::store::slots::slot_of;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
 pub const QUEUE: usize = 128;
+/// The same for a silent endpoint: it will not need more soon.
+const SILENT_QUEUE: usize = 8;
+/// Who has not answered for so long, while something is in flight, is silent.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Who has answered within this time is trusted to do so again.
+const TRUST: Duration = Duration::from_secs(60);
 
 /// A delivery that waits to be sent.
 #[derive(Clone, Debug)]
@@ -44,6 +50,16 @@ pub enum Reach {
     Waiting,
 }
 
+/// How an endpoint behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It has answered lately, whatever it said.
+    Answers,
+    Unknown,
+    /// It keeps us waiting.
+    Silent,
+}
+
 /// One endpoint's lane.
 pub struct Lane {
     pub live: Arc<LiveEndpoint>,
@@ -55,6 +71,12 @@ pub struct Lane {
     /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
     held: HashSet<MessageId>,
     pub in_flight: usize,
+    /// When it last answered; `None`: not since the lane was made.
+    heard: Option<Duration>,
+    /// Since when something is in flight.
+    busy_since: Duration,
+    /// How its endpoint behaves, as it was last noted: what is in flight to it counts there.
+    pub manner: Manner,
     limit: Option<Limit>,
     /// A permit of the application's limit that was taken and not used yet.
     app_permit: bool,
@@ -92,6 +114,9 @@ impl Lane {
             retries: VecDeque::new(),
             held: HashSet::new(),
             in_flight: 0,
+            heard: None,
+            busy_since: Duration::ZERO,
+            manner: Manner::Unknown,
             limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
             app_permit: false,
             pace: Pace::new(cap),
@@ -192,8 +217,9 @@ impl Lane {
 
     /// Queues a delivery, if it is not held already and there is room. `false`: no room, it waits in the store.
     pub fn push(&mut self, work: Work, retry: bool) -> bool {
+        let most = self.most_queued();
         let queue = if retry { &mut self.retries } else { &mut self.fresh };
-        if queue.len() >= QUEUE {
+        if queue.len() >= most {
             return false;
         }
         if self.held.insert(work.message.id) {
@@ -219,8 +245,8 @@ impl Lane {
         if self.ordered() {
             return (QUEUE as i64, 0);
         }
-        let held = self.held.len();
-        let room = |queue: &VecDeque<Work>| (QUEUE - queue.len().min(QUEUE) + held) as i64;
+        let (held, most) = (self.held.len(), self.most_queued());
+        let room = |queue: &VecDeque<Work>| (most.saturating_sub(queue.len()) + held) as i64;
         (room(&self.fresh), room(&self.retries))
     }
 
@@ -229,7 +255,39 @@ impl Lane {
         if self.ordered() {
             return self.quiet();
         }
-        self.fresh.len() <= QUEUE / 2 && self.retries.len() <= QUEUE / 2
+        let half = self.most_queued() / 2;
+        self.fresh.len() <= half && self.retries.len() <= half
+    }
+
+    fn most_queued(&self) -> usize {
+        if self.manner == Manner::Silent { SILENT_QUEUE } else { QUEUE }
+    }
+
+    /// How its endpoint behaves at `now`. It is silent when nothing that is in flight was answered for a while, or the last attempt was not.
+    pub fn manner(&self, now: Duration) -> Manner {
+        let since = self.heard.map_or(self.busy_since, |heard| heard.max(self.busy_since));
+        match self.heard {
+            _ if self.pace.unreachable() => Manner::Silent,
+            _ if self.in_flight > 0 && now.saturating_sub(since) >= PATIENCE => Manner::Silent,
+            Some(heard) if now.saturating_sub(heard) <= TRUST => Manner::Answers,
+            _ => Manner::Unknown,
+        }
+    }
+
+    /// Forgets what is queued beyond what a silent one needs: it waits in the store. Gives back how many payload bytes that frees.
+    pub fn trim(&mut self) -> usize {
+        let mut bytes = 0;
+        for queue in [&mut self.fresh, &mut self.retries] {
+            for work in queue.drain(SILENT_QUEUE.min(queue.len())..) {
+                bytes += work.message.size();
+                self.held.remove(&work.message.id);
+            }
+        }
+        if bytes > 0 {
+            self.reach = Reach::Unread;
+            self.look(Time::ZERO);
+        }
+        bytes
     }
 
     /// Notes that the store may have something due at `at`.
@@ -291,6 +349,9 @@ impl Lane {
         self.retry_next = !retry;
         let queue = if retry { &mut self.retries } else { &mut self.fresh };
         let work = queue.pop_front().ok_or(Hold::Idle)?;
+        if self.in_flight == 0 {
+            self.busy_since = now.mono;
+        }
         self.in_flight += 1;
         self.touched = now.mono;
         Ok(work)
@@ -300,6 +361,9 @@ impl Lane {
     pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: Moment) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.pace.learn(outcome, now.mono);
+        if !self.pace.unreachable() {
+            self.heard = Some(now.mono);
+        }
         self.touched = now.mono;
     }
 

@@ -1,12 +1,14 @@
 //! All lanes together: the engine's decisions, without any I/O. Events go in (admitted, read, sent, recorded, leases, …), and
 //! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for ([`reading`]).
-//! Which lanes are ours to send for is told in [`leases`], and what is different where the order counts in [`ordered`].
+//! Which lanes are ours to send for is told in [`leases`]; what becomes of those whose endpoints do not answer in [`silence`]; what is
+//! different where the order counts in [`ordered`].
 //!
 //! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
 
 mod leases;
 mod ordered;
 mod reading;
+mod silence;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
@@ -23,6 +25,7 @@ use crate::store::deliveries::PendingLane;
 use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
 use crate::store::slots::slot_of;
+use silence::LISTEN;
 
 /// How many payload bytes may be queued in memory; beyond that deliveries wait in the store.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
@@ -70,6 +73,9 @@ pub struct Lanes {
     max_in_flight: usize,
     lane_cap: usize,
     in_flight: usize,
+    /// The same by the endpoint's [`Manner`](super::lane::Manner), and when that was last looked at.
+    in_flight_by: [usize; 3],
+    listened_at: Duration,
     unrecorded: usize,
     queued_bytes: usize,
 }
@@ -90,6 +96,8 @@ impl Lanes {
             max_in_flight: max_in_flight.max(1),
             lane_cap,
             in_flight: 0,
+            in_flight_by: [0; 3],
+            listened_at: Duration::ZERO,
             unrecorded: 0,
             queued_bytes: 0,
         }
@@ -166,8 +174,9 @@ impl Lanes {
     }
 
     fn queue(&mut self, id: EndpointId, work: Work, state: State, look_otherwise: Time) {
-        let room = self.queued_bytes < QUEUED_BYTES;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        // However much others have queued, each may have one: they must not stop it.
+        let room = self.queued_bytes < QUEUED_BYTES || lane.queued() == 0;
         if lane.holds(work.message.id) {
             return;
         }
@@ -289,10 +298,16 @@ impl Lanes {
             self.wakes.pop();
             self.line_up(id);
         }
+        self.listen(now);
         while self.in_flight < self.max_in_flight && self.in_flight + self.unrecorded < UNRECORDED {
             let id = self.line.pop_front()?;
+            let crowded = self.crowded(id, now);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.in_line = false;
+            if crowded {
+                self.wakes.push(Reverse((now.mono + LISTEN, id)));
+                continue;
+            }
             let free = self.max_in_flight - self.in_flight;
             match lane.next(now, free, &self.apps) {
                 Ok(work) => {
@@ -303,6 +318,7 @@ impl Lanes {
                         work,
                     };
                     self.in_flight += 1;
+                    self.in_flight_by[lane.manner as usize] += 1;
                     self.queued_bytes = self.queued_bytes.saturating_sub(start.work.message.size());
                     // To the back of the line: the lanes take turns.
                     self.line_up(id);
@@ -327,7 +343,9 @@ impl Lanes {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.unrecorded += 1;
         if let Some(lane) = self.lanes.get_mut(&id) {
+            self.in_flight_by[lane.manner as usize] -= 1;
             lane.sent(outcome, now);
+            self.note_manner(id, now);
             self.line_up(id);
             self.look_if_roomy(id);
         }

@@ -34,7 +34,8 @@ impl Sending {
     /// Makes the attempt. Takes as long as the endpoint's timeout at most; never fails: what goes wrong is part of what is recorded.
     pub async fn attempt(&self, start: Start, clock: Clock) -> Finished {
         let at = clock.now();
-        let (headers, outcome) = self.post(&start, at).await;
+        // The receiver compares it with its own clock, not with ours.
+        let (headers, outcome) = self.post(&start, clock.wall()).await;
         let now = clock.now();
         let Start { live, work, slot, epoch } = start;
         let Progress { step, attempts, trigger, .. } = work.progress;
@@ -58,8 +59,8 @@ impl Sending {
         Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable }
     }
 
-    /// Signs and sends; gives back the headers as they are recorded, and what came of it.
-    async fn post(&self, start: &Start, at: Time) -> (Vec<(String, String)>, Outcome) {
+    /// Signs and sends at the time `wall`; gives back the headers as they are recorded, and what came of it.
+    async fn post(&self, start: &Start, wall: Time) -> (Vec<(String, String)>, Outcome) {
         let (live, message) = (&start.live, &start.work.message);
         let cannot = |why: &str| (Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO));
         // Not even queued: whoever deletes it ends the delivery with it.
@@ -74,10 +75,10 @@ impl Sending {
         let mut headers = own_headers(live);
         let own = headers.clone();
         headers.insert(CONTENT_TYPE, content_type(message));
-        signing.sign(&mut headers, message.id, at, payload);
+        signing.sign(&mut headers, message.id, wall, payload);
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
-        let post = Post { url, headers, body: payload.clone(), timeout, now: at };
+        let post = Post { url, headers, body: payload.clone(), timeout, now: wall };
         crash::point(Place::Post, When::Before);
         let outcome = self.egress.post(post).await;
         crash::point(Place::Post, When::After);

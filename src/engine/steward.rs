@@ -381,7 +381,7 @@ async fn read(
     reading.waiting = store.waiting(&free).await?;
     let ordered: Vec<EndpointId> = ordered.iter().map(|want| want.endpoint).collect();
     reading.in_order = store.in_order(&ordered, QUEUE as i64, now).await?;
-    let lacking = |one: &&Waiting| one.due_at <= now && !held.contains(&(one.endpoint_id, one.message_id));
+    let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
     let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
     let ids: HashSet<MessageId> = all.filter(lacking).map(|one| one.message_id).collect();
     let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;

@@ -18,6 +18,9 @@ const FORGET: i64 = 1_000;
 /// Up to how many pending deliveries are counted for the gauge.
 const COUNTED: i64 = 1_000_000;
 
+/// How many seconds the wall clock may be off before that is said.
+const CLOCK_GAP: f64 = 10.0;
+
 /// How long background work that has ended can be looked at.
 const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 
@@ -61,6 +64,7 @@ impl Sweep {
             self.widen(store, clock).await?;
         }
         if round.is_multiple_of(30) {
+            look_at_the_clock(clock);
             self.disable(store, clock).await?;
         }
         if round.is_multiple_of(60) {
@@ -128,6 +132,18 @@ impl Sweep {
             tracing::warn!(%endpoint, "endpoint {endpoint} is disabled: it did nothing but fail for too long");
         }
         Ok(())
+    }
+}
+
+/// Says when the wall clock was set: times are off by as much until it is made good.
+fn look_at_the_clock(clock: Clock) {
+    let gap = clock.gap();
+    metrics::gauge!("sendoff_clock_gap_seconds").set(gap);
+    if gap.abs() > CLOCK_GAP {
+        tracing::warn!(
+            "the machine's clock is {gap:.0} s ahead of ours: it was set while we ran. Ours goes on as before and follows by a tenth of \
+             what passes; after a restart it is the machine's"
+        );
     }
 }
 

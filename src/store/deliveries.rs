@@ -6,6 +6,7 @@ use super::audit::Deed;
 use super::{Engine, Store, StoreError, Tenant, Tx, on, ordering, read};
 use crate::domain::attempt::Trigger;
 use crate::domain::audit::act;
+use crate::domain::backoff::WAIT_LIMIT;
 use crate::domain::delivery::{DeadReason, Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 
@@ -17,6 +18,17 @@ pub struct Waiting {
     pub state: State,
     pub due_at: Time,
     pub progress: Progress,
+}
+
+impl Waiting {
+    /// Whether it may be sent at `now`.
+    ///
+    /// What was due when it was accepted is due, whatever the clock says by now: that of the process which accepted it may be ahead, or
+    /// was set back between two runs. And no retry waits longer than the longest wait: one that would was noted by a clock that was wrong.
+    pub fn is_due(&self, now: Time) -> bool {
+        let at_once = self.state == State::Fresh && self.due_at.millis() <= self.message_id.time().millis();
+        self.due_at <= now || at_once || (self.state == State::Retry && self.due_at > now.plus(WAIT_LIMIT * 2))
+    }
 }
 
 /// What a lane wants to read.
@@ -260,7 +272,8 @@ impl Store {
         })?)
     }
 
-    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`.
+    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`. Those of deleted applications, which
+    /// no list shows, don't count.
     ///
     /// # Errors
     /// The store is away.
@@ -268,7 +281,7 @@ impl Store {
         // The state is part of the text, or the partial indexes would not be used.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
-                 WHERE d.state = {} AND p.org = $1 AND NOT p.operational LIMIT $2) AS found",
+                 WHERE d.state = {} AND p.org = $1 AND NOT p.operational AND p.deleted_at IS NULL LIMIT $2) AS found",
             state.code()
         ));
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
@@ -362,4 +375,26 @@ async fn bury(tx: &mut Tx, endpoint: EndpointId, reason: DeadReason, limit: i64)
     Ok(on!(tx, db => {
         sqlx::query(SQL).bind(endpoint).bind(reason.word()).bind(limit).execute(db).await.map(|done| done.rows_affected())
     })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_due_when_it_was_accepted_is_due_whatever_the_clock_says() {
+        let accepted = Time::from_micros(1_763_800_000_123_456);
+        let message_id = MessageId::floor(accepted);
+        let minute = Duration::from_secs(60);
+        let due = |state, due_at, now| {
+            let endpoint_id = EndpointId(uuid::Uuid::nil());
+            Waiting { message_id, endpoint_id, state, due_at, progress: Progress::default() }.is_due(now)
+        };
+        let behind = accepted.minus(Duration::from_secs(3_600));
+        assert!(due(State::Fresh, accepted, accepted) && due(State::Fresh, accepted, behind));
+        assert!(!due(State::Fresh, accepted.plus(minute), behind), "this one is scheduled");
+        assert!(due(State::Fresh, accepted.plus(minute), accepted.plus(minute)));
+        assert!(!due(State::Retry, accepted.plus(minute), accepted) && !due(State::Retry, accepted, behind));
+        assert!(due(State::Retry, accepted.plus(WAIT_LIMIT * 3), accepted), "no retry waits so long");
+    }
 }

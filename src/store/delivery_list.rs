@@ -209,12 +209,12 @@ impl DeliveryFilter {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
         }
         sql.push(self.status.map_or("", DeliveryStatus::condition));
+        if self.status == Some(DeliveryStatus::Failed) {
+            // What was delivered and is replayed waits as a retry does.
+            sql.push(&format!(" AND {} IS NOT NULL", of_last_attempt(store, "failure")));
+        }
         if let Some(class) = self.class {
-            let status = format!(
-                "(SELECT a.status FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
-                      AND a.number = d.attempts LIMIT 1)",
-                of_message(store)
-            );
+            let status = of_last_attempt(store, "status");
             sql.push(&match class {
                 0 => format!(" AND d.attempts > 0 AND {status} IS NULL"),
                 class => format!(" AND {status} BETWEEN {class} AND {}", class.saturating_add(99)),
@@ -293,7 +293,7 @@ impl Store {
         })
     }
 
-    /// The attempts of these deliveries.
+    /// The attempts of these deliveries; the newest of those that have one number, as who lost a slot and who got it may both have made it.
     async fn attempts_of(&self, rows: &[Row]) -> Result<HashMap<AttemptKey, LastAttempt>, StoreError> {
         if rows.is_empty() {
             return Ok(HashMap::new());
@@ -303,7 +303,7 @@ impl Store {
         );
         sql.push(of_message(self)).push(" WHERE a.message_id IN ");
         sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
-        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id)));
+        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id))).push(" ORDER BY a.id");
         type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
         let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let attempt = |(message, endpoint, number, id, at, status, failure): Found| {
@@ -318,6 +318,15 @@ impl Store {
 
 /// A delivery's attempt by its number.
 type AttemptKey = (MessageId, EndpointId, i32);
+
+/// A column of the last attempt of `d`: the newest of its number, which who lost a slot and who got it may both have made.
+fn of_last_attempt(store: &Store, column: &str) -> String {
+    format!(
+        "(SELECT a.{column} FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
+              AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)",
+        of_message(store)
+    )
+}
 
 /// SQLite knows no numbers of rows, and might look through all that an endpoint was ever sent.
 fn of_message(store: &Store) -> &'static str {

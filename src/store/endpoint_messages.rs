@@ -96,12 +96,12 @@ impl SentFilter {
     }
 
     fn sql_and(&self, compare: &str, direction: &str, states: &str) -> String {
-        // Only who asks for the last answer pays for looking it up.
+        // Only who asks for the last answer pays for looking it up. Who lost a slot has made an attempt of the same number as who got it.
         let last = match self.status_class {
             None => "CAST(NULL AS INTEGER)",
             Some(_) => {
                 "(SELECT a.status FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
-                      AND a.number = d.attempts LIMIT 1)"
+                      AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)"
             }
         };
         // CROSS JOIN: SQLite then begins with the deliveries, along their index, and never with all messages.

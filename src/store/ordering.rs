@@ -210,9 +210,10 @@ async fn number(
         Lacking::Any => "seq IS NULL",
         Lacking::Scheduled => "seq = 0",
     };
-    // What has not been tried yet and is due later is scheduled.
+    // What is scheduled and was neither tried nor resent yet waits for its time.
     let read = format!(
-        "SELECT message_id, attempts = 0 AND due_at > $3 FROM delivery
+        "SELECT message_id, attempts = 0 AND due_at > $3 AND EXISTS
+             (SELECT 1 FROM message m WHERE m.id = delivery.message_id AND m.deliver_at > $3) FROM delivery
          WHERE endpoint_id = $1 AND state <= 1 AND {which} AND message_id"
     );
     let rows: Vec<(MessageId, bool)> = match tx {

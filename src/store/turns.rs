@@ -54,16 +54,18 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         let clock = Store::lease_clock(&mut tx, now).await?;
-        let until = clock.plus(LEASE);
-        const NEXT: &str = "SELECT id FROM background WHERE state = 'running' AND leased_until <= $1
+        let (until, longest) = (clock.plus(LEASE), clock.plus(LEASE * 2));
+        // A lease that lasts longer than one can was given by a clock that has been set back since.
+        const NEXT: &str =
+            "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
              ORDER BY leased_until, id LIMIT 1";
         const TAKE: &str = "UPDATE background SET leased_until = $2 WHERE id = $1";
         let next: Option<BackgroundId> = match &mut tx {
-            Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(clock).fetch_optional(&mut **tx).await?,
+            Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(clock).bind(longest).fetch_optional(&mut **tx).await?,
             Tx::Postgres(tx) => {
                 // Processes that come at the same moment take different work.
                 let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
-                sqlx::query_scalar(sql).bind(clock).fetch_optional(&mut **tx).await?
+                sqlx::query_scalar(sql).bind(clock).bind(longest).fetch_optional(&mut **tx).await?
             }
         };
         let Some(id) = next else { return Ok(None) };

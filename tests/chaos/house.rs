@@ -63,6 +63,8 @@ pub struct House {
     /// By the number that [`House::start`] gave; `None`: it has ended.
     processes: Vec<Option<(Server, &'static str)>>,
     url: String,
+    /// In place of what all houses have.
+    settings: Vec<(&'static str, String)>,
     _plot: Plot,
     _kept: Option<Box<dyn Any + Send>>,
 }
@@ -97,7 +99,19 @@ impl House {
         };
         let processes = Vec::new();
         let url = url.to_owned();
-        House { kind, books, ledger, sender, receiver, processes, url, _plot: plot, _kept: kept }
+        House { kind, books, ledger, sender, receiver, processes, url, settings: Vec::new(), _plot: plot, _kept: kept }
+    }
+
+    /// What is started from now on has this setting.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.settings.push((name, value.into()));
+    }
+
+    /// A key of the API, for when tokens are of no use: their times are the wall clock's.
+    pub fn use_key(&mut self) {
+        let made = Binary::on(&self.url).run(&["key", "create", "chaos"]);
+        assert!(made.status.success(), "{made:?}");
+        self.sender.token = made.stdout.trim().to_owned();
     }
 
     /// Starts a process; gives back its number.
@@ -113,11 +127,12 @@ impl House {
     }
 
     fn binary(&self, role: &str) -> Binary {
-        Binary::on(&self.url)
+        let binary = Binary::on(&self.url)
             .set("SENDOFF_ROLE", role)
             .set("SENDOFF_RETRY_SCHEDULE", "100ms,100ms")
             .set("SENDOFF_LOG", "warn")
-            .set("SENDOFF_MAX_IN_FLIGHT", "256")
+            .set("SENDOFF_MAX_IN_FLIGHT", "256");
+        self.settings.iter().fold(binary, |binary, (name, value)| binary.set(name, value))
     }
 
     fn moved_in(&mut self, server: Server, role: &'static str) -> usize {

@@ -11,7 +11,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod big;
 mod books;
+mod clock;
 mod crashes;
 mod fleet;
 mod house;

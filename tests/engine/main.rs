@@ -4,6 +4,7 @@
 mod support;
 
 mod background;
+mod changes;
 mod contents;
 mod delivering;
 mod house;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use sendoff::domain::application::ApplicationSpec;
+use sendoff::domain::backoff::Schedule;
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::time::Clock;
 
@@ -13,6 +14,7 @@ on_both! {
     a_throttle_holds_and_slows_nobody_else
     an_applications_throttle_holds_over_its_endpoints
     a_hanging_endpoint_holds_up_nobody
+    who_comes_back_is_not_trampled_and_what_is_new_does_not_wait
 }
 
 /// The most that arrived within any second.
@@ -77,4 +79,40 @@ async fn a_hanging_endpoint_holds_up_nobody(kind: Kind) {
     eventually("the healthy one has it", SOON, async || (well.count() == 1).then_some(())).await;
     assert!(before.elapsed() < Duration::from_secs(1), "{:?}: the others hang for 2 s", before.elapsed());
     assert!(hangs.most_in_flight() < 256, "never all there is");
+}
+
+async fn who_comes_back_is_not_trampled_and_what_is_new_does_not_wait(kind: Kind) {
+    let house = House::busy(kind).await;
+    // Two hundred that have failed once, and are due again when it is away.
+    let receiver = Receiver::start(|_| Answer::status(500));
+    let retry_schedule = Some(Schedule::new("retrySchedule", vec![Duration::from_secs(1); 10]).unwrap());
+    house.endpoint_with(EndpointSpec { url: receiver.url("/"), retry_schedule, ..Default::default() }).await;
+    for _ in 0..200 {
+        house.send("{\"old\":true}").await;
+    }
+    eventually("all have failed once", SOON, async || (receiver.count() >= 200).then_some(())).await;
+    receiver.answer_with(|_| Answer::hang_up());
+    // Between two probes nothing comes for a quarter of a second at least.
+    let quiet = Duration::from_millis(200);
+    eventually("the lane rests", SOON, async || {
+        let last = receiver.received().last().map(|one| one.instant.elapsed());
+        (receiver.count() >= 216 && last > Some(quiet)).then_some(())
+    })
+    .await;
+    let takes = Duration::from_millis(30);
+    receiver.answer_with(move |_| Answer::ok().after(takes));
+    let failed = receiver.count();
+    for _ in 0..5 {
+        house.send("{\"new\":true}").await;
+    }
+    eventually("all arrive", SOON * 2, async || (receiver.count() - failed >= 205).then_some(())).await;
+    let received = receiver.received();
+    let times: Vec<Instant> = received[failed..].iter().map(|one| one.instant).collect();
+    for (n, at) in times.iter().enumerate() {
+        let answered = times.iter().filter(|other| **other + takes <= *at).count();
+        // One probe, and one more with each answer.
+        assert!(n - answered <= answered + 1, "{} at once after {answered} answers", n - answered + 1);
+    }
+    let last = received[failed..].iter().rposition(|one| one.text().contains("new")).expect("they arrived");
+    assert!(last < 60, "five new ones behind two hundred retries: the last came as number {last}");
 }

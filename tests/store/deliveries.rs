@@ -197,5 +197,8 @@ on_both! {
         assert!(store.deliveries_of(&only_other, app.id, ids[1]).await.unwrap().is_empty());
         assert!(store.deliveries_of(&stranger(), app.id, ids[1]).await.unwrap().is_empty());
         assert_eq!(store.count_in(&stranger(), State::Dead, 9).await.unwrap(), 0);
+        store.delete_application(&tenant(), app.id, later(90)).await.unwrap();
+        assert_eq!(store.count_in(&tenant(), State::Dead, 9).await.unwrap(), 0, "what no list shows does not count");
+        assert_eq!(store.count_in(&tenant(), State::Retry, 9).await.unwrap(), 0);
     }
 }

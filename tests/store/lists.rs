@@ -4,16 +4,19 @@
 use std::time::Duration;
 
 use sendoff::domain::attempt::{Failure, Outcome};
+use sendoff::domain::background::{Kind, Scope, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
+use sendoff::store::endpoint_messages::SentFilter;
 use sendoff::store::message_list::MessageSearch;
 use sendoff::store::page::SCAN;
-use sendoff::store::record::Recorded;
+use sendoff::store::record::{Finished, Recorded};
 use sendoff::store::signals::Signal;
 use sendoff::store::sought::Sought;
 use sendoff::store::{EndpointRef, Store, Tenant};
 
+use crate::background::{begin_at, settle, work_off};
 use crate::endpoint_messages::many;
 use crate::home::*;
 
@@ -321,5 +324,47 @@ on_both! {
         let failed = store.record(vec![finished(app.id, &again, answered(500), retry(60, 1))]).await.unwrap();
         assert!(failed.len() == 1 && cancel().await, "a retry is canceled just so");
         assert_eq!(stands().await, canceled);
+    }
+
+    /// Who lost the slot and who got it have both sent it, and counted alike.
+    async fn of_two_attempts_of_one_number_the_newest_is_the_last(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let message = accept(store, app.id).await.id;
+        let one = only_waiting(store, made.id).await;
+        let lost = Finished { epoch: -1, ..finished(app.id, &one, answered(500), retry(60, 1)) };
+        let got = finished(app.id, &one, answered(200), Next::Delivered);
+        let newest = got.attempt.id;
+        assert_eq!(store.record(vec![got]).await.unwrap(), [Recorded::Applied]);
+        assert_eq!(store.record(vec![lost]).await.unwrap(), [Recorded::Fenced]);
+        let of_class = async |class| {
+            let filter = DeliveryFilter { class: Some(class), ..DeliveryFilter::default() };
+            let listed = store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data;
+            listed.into_iter().map(|one| (one.message_id, one.last.map(|last| last.id))).collect::<Vec<_>>()
+        };
+        assert_eq!(of_class(500).await, []);
+        assert_eq!(of_class(200).await, [(message, Some(newest))]);
+        let filter = SentFilter { status_class: Some(500), ..SentFilter::default() };
+        let sent = store.endpoint_messages(&tenant(), app.id, made.id, &filter, &first()).await.unwrap();
+        assert!(sent.data.is_empty(), "{sent:?}");
+    }
+
+    async fn what_is_replayed_has_not_failed_until_it_fails(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        for next in [Next::Delivered, Next::Dead(DeadReason::Exhausted)] {
+            accept(store, app.id).await;
+            settle(store, app.id, made.id, answered(if next == Next::Delivered { 200 } else { 500 }), next).await;
+        }
+        let scope = Scope::Endpoint(app.id, made.id);
+        begin_at(store, scope, Kind::BulkReplay, SentFilter::default()).await;
+        assert_eq!(work_off(store).await, (1, Stage::Finished));
+        let listed = async |status| {
+            let filter = DeliveryFilter { status: Some(status), ..DeliveryFilter::default() };
+            let listed = store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data;
+            listed.into_iter().map(|one| one.last.and_then(|last| last.status)).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(DeliveryStatus::Retrying).await, [Some(500), Some(200)]);
+        assert_eq!(listed(DeliveryStatus::Failed).await, [Some(500)]);
     }
 }

@@ -4,6 +4,7 @@
 //! Used with `mod support;` from a test file. Each of those is a binary of its own and uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod backlog;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;

@@ -87,7 +87,7 @@ impl Lanes {
         again.into_iter().chain(order.scheduled).for_each(|at| lane.look(at));
         for one in order.waiting.iter().filter(|one| !ended.contains(&one.message_id)) {
             let room = (lane.quiet() || self.queued_bytes < QUEUED_BYTES) && !lane.paused();
-            let message = messages.get(&one.message_id).filter(|_| room && one.due_at <= now.wall);
+            let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.wall));
             let bytes = message.map_or(0, |message| message.size());
             let work = message.map(|message| Work { message: message.clone(), progress: one.progress });
             if work.is_some_and(|work| lane.push(work, false)) {

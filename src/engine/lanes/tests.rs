@@ -12,6 +12,7 @@ use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::Message;
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::Signing;
+use crate::engine::lane::Manner;
 use crate::store::deliveries::{LaneWants, Waiting};
 use crate::store::slots::Leases;
 
@@ -384,6 +385,55 @@ fn a_slot_that_is_not_ours_is_left_alone() {
     world.accept(Heard::AtOnce);
     world.start();
     assert!(world.in_flight.is_empty());
+}
+
+/// Those that hang get no answer; the good ones are answered at once.
+fn serve_the_good(world: &mut World, good: usize) -> usize {
+    let ids: Vec<EndpointId> = world.lives[..good].iter().map(|live| live.endpoint.id).collect();
+    let mut served = 0;
+    while let Some(at) = world.in_flight.iter().position(|start| ids.contains(&start.live.endpoint.id)) {
+        world.finish(at, true);
+        world.record(usize::MAX);
+        world.start();
+        served += 1;
+    }
+    served
+}
+
+#[test]
+fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
+    let (good, all) = (10, 50);
+    let mut world = World::new(all, 64, 16);
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(serve_the_good(&mut world, good), good, "the first, while nobody is known to hang");
+    let mut late = 0;
+    for _ in 0..100 {
+        world.accept(Heard::AtOnce);
+        world.start();
+        late += good - serve_the_good(&mut world, good);
+        world.advance(100);
+    }
+    let mut by = [0; 3];
+    world.lanes.lanes.values().for_each(|lane| by[lane.manner as usize] += lane.in_flight);
+    assert_eq!(world.lanes.in_flight_by, by);
+    assert_eq!(late, 0, "each is sent in the moment in which it was accepted");
+    assert!(world.in_flight.len() >= 32, "those that hang have their half: {}", world.in_flight.len());
+    let silent = world.lanes.lanes.values().filter(|lane| lane.manner == Manner::Silent);
+    let queued: Vec<usize> = silent.map(Lane::queued).collect();
+    assert!(queued.len() >= 20 && queued.iter().all(|queued| *queued <= 8), "the rest waits in the store: {queued:?}");
+}
+
+#[test]
+fn what_is_queued_for_some_keeps_nothing_from_others() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.queued_bytes = QUEUED_BYTES;
+    world.accept(Heard::AtOnce);
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(world.in_flight.len(), 2, "each has one at least");
+    world.settle();
+    assert_eq!(world.delivered, 4);
 }
 
 /// Somebody else had the slot meanwhile, and sent everything that was pending.

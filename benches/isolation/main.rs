@@ -1,0 +1,275 @@
+//! Whether anybody holds up anybody else: `cargo bench --bench isolation`.
+//!
+//! A thousand endpoints, each an application of its own, get events at a steady rate. First all is quiet; then half of them **hang** until the
+//! timeout, or one gets nine tenths of the traffic (it is **busy**), or one has a **backlog** of a million. How long the events of the others
+//! take from their POST to their receiver is compared: 99 of 100 may take one and a half times as long as in the quiet before, and no more.
+//!
+//! `-- --seconds 30 --rate 400 --rounds 3 --store sqlite --case hang`; it ends with 1 if a median is above.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod receiver;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use receiver::{OTHERS, Receiver, WATCHED};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use support::backlog::backlog;
+use support::{Binary, Durability, Postgres, Server, SqliteFile, sqlite_file};
+
+const ENDPOINTS: usize = 1_000;
+/// What the others may take at most, as a share of what they take in quiet.
+const MOST: f64 = 1.5;
+const BACKLOG: usize = 1_000_000;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Hang,
+    Busy,
+    Backlog,
+}
+
+impl Case {
+    const ALL: [(Case, &str); 3] = [(Case::Hang, "hang"), (Case::Busy, "busy"), (Case::Backlog, "backlog")];
+
+    fn words(self) -> &'static str {
+        match self {
+            Case::Hang => "500 of 1,000 endpoints hang until the timeout",
+            Case::Busy => "one endpoint gets 90 % of all traffic",
+            Case::Backlog => "one endpoint has a million pending",
+        }
+    }
+}
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Of each of the two halves of a run.
+    seconds: f64,
+    rounds: usize,
+    /// Events per second, in all.
+    rate: f64,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let text = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1).map(String::as_str);
+    let number = |name: &str, default: f64| text(name).and_then(|value| value.parse().ok()).unwrap_or(default);
+    // `cargo test` runs benches as well; there is nothing to test here.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return;
+    }
+    let plan = Plan {
+        seconds: number("--seconds", 30.0),
+        rounds: number("--rounds", 3.0) as usize,
+        rate: number("--rate", 400.0),
+    };
+    let stores: Vec<&str> =
+        ["sqlite", "postgres"].into_iter().filter(|name| text("--store").is_none_or(|one| one == *name)).collect();
+    let cases =
+        Case::ALL.into_iter().filter(|(_, name)| text("--case").is_none_or(|one| one == *name)).map(|(case, _)| case);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let held = runtime.block_on(run(plan, &stores, &cases.collect::<Vec<_>>()));
+    std::process::exit(if held { 0 } else { 1 });
+}
+
+async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
+    println!("{plan:?}");
+    let mut table = vec![
+        "| what goes wrong | store | p50 quiet | p50 then | p99 quiet | p99 then | ratio of p99 (median, all) |"
+            .to_owned(),
+        "|---|---|---:|---:|---:|---:|---:|".to_owned(),
+    ];
+    let mut held = true;
+    for case in cases {
+        for store in stores {
+            let mut rounds = Vec::new();
+            for _ in 0..plan.rounds {
+                let one = measure(plan, *case, store).await;
+                println!("{store}: {}: {one:?}", case.words());
+                rounds.push(one);
+            }
+            rounds.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
+            let median = rounds[rounds.len() / 2];
+            held &= median.ratio() <= MOST;
+            let all: Vec<String> = rounds.iter().map(|one| format!("{:.2}", one.ratio())).collect();
+            let [quiet, then] = [median.quiet, median.then];
+            table.push(format!(
+                "| {} | {store} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | **{:.2}** ({}) |",
+                case.words(),
+                quiet[0],
+                then[0],
+                quiet[1],
+                then[1],
+                median.ratio(),
+                all.join(", ")
+            ));
+        }
+    }
+    println!("\n{}", table.join("\n"));
+    held
+}
+
+/// p50 and p99 of the watched endpoints, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    quiet: [f64; 2],
+    then: [f64; 2],
+}
+
+impl Measured {
+    fn ratio(&self) -> f64 {
+        self.then[1] / self.quiet[1]
+    }
+}
+
+/// A sender on a fresh store.
+struct Stage {
+    server: Server,
+    token: String,
+    client: reqwest::Client,
+    url: String,
+    _kept: (Option<SqliteFile>, Option<Postgres>),
+}
+
+impl Stage {
+    fn on(store: &str) -> Stage {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let kept = match store {
+            "sqlite" => (Some(sqlite_file()), None),
+            _ => (None, Some(Postgres::start(Durability::On))),
+        };
+        let url = match &kept {
+            (Some(file), _) => file.url(),
+            (_, Some(postgres)) => postgres.fresh_database(),
+            _ => unreachable!("one of the two"),
+        };
+        let server = Binary::on(&url).set("SENDOFF_LOG", "warn").serve();
+        let token = Binary::on(&url).token();
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Stage { server, token, client, url, _kept: kept }
+    }
+
+    async fn ask(&self, method: reqwest::Method, path: &str, body: String) -> reqwest::Response {
+        let request =
+            self.client.request(method, format!("{}/api/v1{path}", self.server.url())).bearer_auth(&self.token);
+        let answer = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        answer
+    }
+
+    async fn post(&self, path: &str, body: Value) {
+        self.ask(reqwest::Method::POST, path, body.to_string()).await;
+    }
+
+    /// The applications, each with an endpoint: the first half is watched.
+    async fn furnish(&self, receiver: &Receiver) {
+        stream::iter(0..ENDPOINTS)
+            .for_each_concurrent(8, async |n| {
+                self.post("/app/", json!({"name": format!("Bench {n}"), "uid": uid(n)})).await;
+                let place = if n < ENDPOINTS / 2 { WATCHED } else { OTHERS };
+                let url = format!("http://127.0.0.1:{}{place}/{n}", receiver.port);
+                self.post(&format!("/app/{}/endpoint/", uid(n)), json!({"url": url, "uid": "ep"})).await;
+            })
+            .await;
+    }
+
+    /// A million deliveries that wait for an endpoint that is disabled.
+    async fn pile_up(&self, receiver: &Receiver) {
+        self.post("/app/", json!({"name": "Backlog", "uid": "backlog"})).await;
+        let url = format!("http://127.0.0.1:{}/backlog", receiver.port);
+        self.post("/app/backlog/endpoint/", json!({"url": url, "uid": "ep", "disabled": true})).await;
+        let statements = backlog(self.url.starts_with("sqlite:"), "backlog", BACKLOG);
+        if self.url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.expect("SQLite");
+            for sql in statements {
+                connection.execute(AssertSqlSafe(sql)).await.expect("a statement");
+            }
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.expect("PostgreSQL");
+            connection.execute("SET search_path = sendoff").await.expect("the schema");
+            for sql in statements {
+                connection.execute(AssertSqlSafe(sql)).await.expect("a statement");
+            }
+        }
+    }
+
+    /// Posts at the plan's rate; `which` says to which application the n-th event goes.
+    async fn traffic(
+        self: &Arc<Self>,
+        receiver: &Arc<Receiver>,
+        plan: Plan,
+        which: impl Fn(usize) -> usize,
+    ) -> [f64; 2] {
+        receiver.times();
+        let began = Instant::now();
+        let mut sent = tokio::task::JoinSet::new();
+        let mut n = 0;
+        while began.elapsed().as_secs_f64() < plan.seconds {
+            let due = Duration::from_secs_f64(n as f64 / plan.rate);
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            let (stage, receiver, app) = (Arc::clone(self), Arc::clone(receiver), which(n));
+            sent.spawn(async move {
+                let payload = receiver.stamped();
+                let body = format!(r#"{{"eventType":"bench","payload":{payload}}}"#);
+                stage.ask(reqwest::Method::POST, &format!("/app/{}/msg/", uid(app)), body).await;
+            });
+            while sent.try_join_next().is_some() {}
+            n += 1;
+        }
+        sent.join_all().await;
+        // What is on its way to those who answer is there by then, or counts as late in the next measure: long enough.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let times = receiver.times();
+        let watched = (0..n).filter(|n| which(*n) < ENDPOINTS / 2).count();
+        assert!(times.len() * 100 >= watched * 99, "{} of {watched} arrived", times.len());
+        [0.5, 0.99].map(|share| {
+            // What has not arrived is later than all that has.
+            let at = ((watched as f64 * share) as usize).min(times.len() - 1);
+            times[at] as f64 / 1_000.0
+        })
+    }
+}
+
+fn uid(n: usize) -> String {
+    format!("a{n}")
+}
+
+async fn measure(plan: Plan, case: Case, store: &str) -> Measured {
+    let receiver = Arc::new(Receiver::start().await);
+    let stage = Arc::new(Stage::on(store));
+    stage.furnish(&receiver).await;
+    if case == Case::Backlog {
+        stage.pile_up(&receiver).await;
+    }
+    // Strides that reach all of them.
+    let evenly = |n: usize| n * 7 % ENDPOINTS;
+    // Nobody looks yet: caches fill, connections are made.
+    stage.traffic(&receiver, Plan { seconds: 5.0, ..plan }, evenly).await;
+    let quiet = stage.traffic(&receiver, plan, evenly).await;
+    let others = receiver.others();
+    let then = match case {
+        Case::Hang => {
+            receiver.hang(true);
+            stage.traffic(&receiver, plan, evenly).await
+        }
+        Case::Busy => {
+            stage.traffic(&receiver, plan, |n| if n % 10 == 0 { evenly(n / 10) } else { ENDPOINTS - 1 }).await
+        }
+        Case::Backlog => {
+            let body = json!({"disabled": false}).to_string();
+            stage.ask(reqwest::Method::PATCH, "/app/backlog/endpoint/ep/", body).await;
+            stage.traffic(&receiver, plan, evenly).await
+        }
+    };
+    let went = receiver.others() - others;
+    assert!(went > 0, "something did go wrong");
+    println!("  {went} requests went to the others meanwhile");
+    Measured { quiet, then }
+}

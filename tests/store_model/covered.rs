@@ -1,0 +1,73 @@
+//! Which methods of the store are held against the model: all but those that are named here, with the reason.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Methods that the model knows nothing of. `tests/store` has stories of all of them.
+const NOT_MODELLED: [(&str, &[&str]); 9] = [
+    (
+        "who signs in to the dashboard: nothing of it touches messages",
+        &[
+            "create_operator",
+            "operators",
+            "any_operators",
+            "operator_named",
+            "change_password",
+            "remove_operator",
+            "organizations",
+            "is_organization",
+            "add_login_link",
+            "login_link_good",
+            "redeem_login_link",
+            "open_session",
+            "session",
+            "move_session",
+            "end_session",
+            "forget_logins",
+        ],
+    ),
+    (
+        "customers' visits to the portal, likewise",
+        &["add_portal_link", "redeem_portal_link", "portal_link_good", "visit", "end_visit"],
+    ),
+    ("a list of hashes of tokens", &["revoke_token", "is_token_revoked"]),
+    (
+        "the audit log, which is written beside everything and read by nobody but people",
+        &["note_look", "audit_log", "forget_audit"],
+    ),
+    (
+        "operational events are messages that come of other acts: the model's organizations do not listen",
+        &["operational_application", "make_operational_application"],
+    ),
+    ("the live tail goes by the time at which attempts are committed", &["tail", "attempts_since"]),
+    ("waits for what other processes announce", &["listen", "next"]),
+    ("how the database is opened, kept and measured", &["open", "migrate", "ready", "size", "tidy"]),
+    ("only for rows that the store itself refuses, of which the model has none", &["relay_give_up"]),
+];
+
+fn texts(folder: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let paths = files.map(|file| file.expect("a file").path()).filter(|path| path.is_file());
+    paths.map(|path| fs::read_to_string(path).expect("its text")).collect()
+}
+
+#[test]
+fn every_method_of_the_store_is_held_against_the_model_or_named_with_the_reason() {
+    let sources = texts("src/store");
+    let methods: BTreeSet<&str> =
+        sources.lines().filter_map(|line| line.strip_prefix("    pub async fn ")?.split(['(', '<']).next()).collect();
+    assert!(methods.len() > 100, "the methods are not where they were: {methods:?}");
+    let model = ["tests/store_model", "tests/store_model/run", "tests/store_model/views"].map(texts).concat();
+    // Nobody but the store is asked like this; what the model is asked has a name of its own, or `self.model` before it.
+    let asked = |name: &&str| {
+        let calls = ["store()", "another()", "store", "first", "second"].map(|of| format!("{of}.{name}("));
+        calls.iter().any(|call| model.contains(call))
+    };
+    let named: BTreeSet<&str> = NOT_MODELLED.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    let missing: Vec<&str> = methods.iter().filter(|name| !asked(name) && !named.contains(*name)).copied().collect();
+    assert!(missing.is_empty(), "neither held against the model nor named in NOT_MODELLED: {missing:?}");
+    let stale: Vec<&&str> = named.iter().filter(|name| !methods.contains(*name) || asked(name)).collect();
+    assert!(stale.is_empty(), "named in NOT_MODELLED for nothing: {stale:?}");
+}
