@@ -58,6 +58,8 @@ mod opening;
 mod operational;
 #[path = "store/operators.rs"]
 mod operators;
+#[path = "store/ordering.rs"]
+mod ordering;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/reading.rs"]

@@ -50,6 +50,8 @@ pub(super) struct EndpointOut<'a> {
     /// The waits between attempts in seconds; `null`: as the server is set.
     #[schema(value_type = Option<Vec<f64>>)]
     retry_schedule: Option<Vec<Number>>,
+    /// Whether its deliveries go one after another, in the order in which they were accepted.
+    ordered: bool,
     #[schema(value_type = SignatureType)]
     signature_type: &'static str,
     extra_signatures: &'a [ExtraSignature],
@@ -82,6 +84,7 @@ impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
             throttle_rate: spec.throttle_rate,
             request_timeout_seconds: spec.timeout.map(|timeout| timeout.as_secs()),
             retry_schedule: waits.map(|waits| waits.iter().copied().filter_map(seconds).collect()),
+            ordered: spec.ordered,
             signature_type: spec.signature_type.word(),
             extra_signatures: &spec.extra_signatures,
             metadata: &spec.metadata,

@@ -43,6 +43,8 @@ struct EndpointFields {
     /// The waits between attempts in seconds; `null`: as the server is set.
     #[schema(value_type = Option<Vec<f64>>, max_items = 20)]
     retry_schedule: Option<Vec<Number>>,
+    /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered or dead.
+    ordered: Option<bool>,
     extra_signatures: Option<Vec<ExtraSignature>>,
     /// The old name of `eventTypes`; it counts where that is absent.
     filter_types: Option<Vec<String>>,
@@ -113,6 +115,7 @@ impl For<'_> {
                 uid: before.uid.clone(),
                 timeout: before.timeout,
                 retry_schedule: before.retry_schedule.clone(),
+                ordered: before.ordered,
                 signature_type: before.signature_type,
                 extra_signatures: before.extra_signatures.clone(),
                 headers: before.headers.clone(),
@@ -175,7 +178,7 @@ fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
     };
     fields.take_with("requestTimeoutSeconds", whole).put(&mut spec.timeout);
     fields.take_with("retrySchedule", schedule).put(&mut spec.retry_schedule);
-    fields.unsupported("ordered", &["false"]);
+    fields.flag("ordered").put_or_default(&mut spec.ordered);
     fields.unsupported("version", &["1"]);
 }
 

@@ -287,6 +287,12 @@ async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result
             name: "Retries",
             values: spec.retry_schedule.as_ref().map_or_else(as_set, |schedule| one(in_words(schedule))),
         },
+        Setting {
+            name: "Order",
+            values: one(
+                if spec.ordered { "one at a time, in the order of acceptance" } else { "as they come" }.to_owned()
+            ),
+        },
         Setting { name: "Signed by", values: one(spec.signature_type.word().to_owned()) },
     ];
     if !spec.headers.is_empty() {

@@ -34,6 +34,9 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
         Field::text("retrySchedule", "Retry schedule", &waits).help(
             "The waits between attempts, such as 5s, 5m, 30m, 2h. Empty: as this Sendoff is set. \"none\": a single attempt.",
         ),
+        Field::tick("ordered", "In order", spec.ordered).help(
+            "One at a time, in the order of acceptance: one that fails holds up all behind it until it is delivered or dead.",
+        ),
         Field::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
             "Sent with each request: name: value, one on a line. A value that may be a secret is not shown; leave it as it is, \
              or empty, to keep it.",
@@ -116,6 +119,7 @@ pub fn read(
     let timeout = number(posted, "requestTimeoutSeconds", "a whole number from 1 to 30");
     put(&mut spec.timeout, timeout.map(|seconds| seconds.map(Duration::from_secs)), &mut wrong);
     put(&mut spec.retry_schedule, posted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
+    spec.ordered = posted.has("ordered");
     put(&mut spec.headers, headers(posted.get("headers"), &before.headers), &mut wrong);
     put(&mut spec.extra_signatures, extras(posted.get("extraSignatures")), &mut wrong);
     let secret = if new { signing(posted, &mut spec, &mut wrong) } else { None };

@@ -220,7 +220,18 @@ impl Card {
             return Ok(());
         } else {
             let endpoint = store.endpoint(&inside.tenant(), inside.app.id, &view.endpoint_id.into()).await?;
+            let ordered = endpoint.as_ref().is_some_and(|one| one.spec.ordered);
+            let head = match ordered {
+                true => store.head(&inside.tenant(), inside.app.id, view.endpoint_id).await?,
+                false => None,
+            };
             match (endpoint.and_then(|one| one.spec.throttle_rate), inside.app.throttle_rate) {
+                _ if head.is_some_and(|head| head != message.id) => {
+                    let head = head.map(|head| head.to_string()).unwrap_or_default();
+                    format!(
+                        "The endpoint is sent one after another: this comes after {head}, once that is delivered or dead."
+                    )
+                }
                 (Some(rate), _) => format!("The endpoint is sent at most {rate} a second: this waits for its turn."),
                 (_, Some(rate)) => {
                     format!("The application's endpoints are sent at most {rate} a second: this waits for its turn.")

@@ -101,6 +101,8 @@ pub struct EndpointSpec {
     pub timeout: Option<Duration>,
     /// The waits between attempts; `None`: the process's setting.
     pub retry_schedule: Option<Schedule>,
+    /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered or dead.
+    pub ordered: bool,
     pub signature_type: SignatureType,
     pub extra_signatures: Vec<ExtraSignature>,
     pub headers: Headers,

@@ -39,6 +39,17 @@ pub enum Hold {
     Until(Duration),
 }
 
+/// How much of what is pending at an ordered endpoint the lane knows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing: it has to be read.
+    Unread,
+    /// All of it up to this number is held. The next number may follow in memory.
+    UpTo(i64),
+    /// Behind what is queued there is one that may not be sent yet: until it is read again, everything else stays in the store.
+    Waiting,
+}
+
 /// How an endpoint behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -83,6 +94,10 @@ pub struct Lane {
     /// The lease under which the reading began is over: others may have sent what it brings.
     outdated: bool,
     settled_meanwhile: Vec<MessageId>,
+    /// Of an ordered endpoint's.
+    pub reach: Reach,
+    /// Something there is being numbered: it is not read before that is done.
+    pub numbering: bool,
     /// When something last happened here.
     pub touched: Duration,
     /// Whether it stands in the line of lanes that may have something to send.
@@ -112,6 +127,8 @@ impl Lane {
             reading: false,
             outdated: false,
             settled_meanwhile: Vec::new(),
+            reach: Reach::Unread,
+            numbering: false,
             touched: Duration::ZERO,
             in_line: false,
             live,
@@ -125,12 +142,23 @@ impl Lane {
             self.limit = rate.map(|rate| Limit::new(rate, now.mono));
         }
         let enabled = self.live.endpoint.spec.disabled && !live.endpoint.spec.disabled;
+        let reordered = self.ordered() != live.endpoint.spec.ordered;
         self.slot = slot_of(&live);
         self.live = live;
         self.gone = false;
-        if enabled || self.paused() {
+        if enabled || reordered || self.paused() {
             self.look(Time::ZERO);
         }
+    }
+
+    /// Whether its deliveries go one after another.
+    pub fn ordered(&self) -> bool {
+        self.live.endpoint.spec.ordered
+    }
+
+    /// Whether it holds nothing: nothing is queued, in flight or unrecorded.
+    pub fn quiet(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// Disabling pauses: what is pending waits in the store.
@@ -145,6 +173,15 @@ impl Lane {
             bytes += work.message.size();
             self.held.remove(&work.message.id);
         }
+        self.reach = Reach::Unread;
+        bytes
+    }
+
+    /// Of an ordered endpoint's: what was sent has not ended, so that nothing else may go before it. Gives back how many payload bytes
+    /// that frees.
+    pub fn hold_back(&mut self) -> usize {
+        let bytes = self.clear();
+        self.reach = Reach::Waiting;
         bytes
     }
 
@@ -205,13 +242,19 @@ impl Lane {
 
     /// How many of each kind to read: what there is room for, and as many more as the store will show although we hold them.
     pub fn wants(&self) -> (i64, i64) {
+        if self.ordered() {
+            return (QUEUE as i64, 0);
+        }
         let (held, most) = (self.held.len(), self.most_queued());
         let room = |queue: &VecDeque<Work>| (most.saturating_sub(queue.len()) + held) as i64;
         (room(&self.fresh), room(&self.retries))
     }
 
-    /// Whether enough room has come up to make a reading worth it.
+    /// Whether enough room has come up to make a reading worth it. An ordered endpoint is read anew only once nothing is held.
     pub fn roomy(&self) -> bool {
+        if self.ordered() {
+            return self.quiet();
+        }
         let half = self.most_queued() / 2;
         self.fresh.len() <= half && self.retries.len() <= half
     }
@@ -241,6 +284,7 @@ impl Lane {
             }
         }
         if bytes > 0 {
+            self.reach = Reach::Unread;
             self.look(Time::ZERO);
         }
         bytes
@@ -253,7 +297,12 @@ impl Lane {
 
     /// When it wants to be read next; `None` while it is being read or nothing is to be had.
     pub fn look_at(&self) -> Option<Time> {
-        if self.reading || self.paused() || !self.owned { None } else { self.look_at }
+        if self.reading || self.numbering || self.paused() || !self.owned { None } else { self.look_at }
+    }
+
+    /// Whether it is to be read by now, or is being read.
+    pub fn wants_reading(&self, now: Time) -> bool {
+        self.reading || self.numbering || self.look_at.is_some_and(|at| at <= now)
     }
 
     pub fn begin_reading(&mut self) {
@@ -278,6 +327,9 @@ impl Lane {
     /// Why not, and until when.
     pub fn next(&mut self, now: Moment, free: usize, apps: &HashMap<AppId, Limit>) -> Result<Work, Hold> {
         if self.queued() == 0 || self.paused() || !self.owned {
+            return Err(Hold::Idle);
+        }
+        if self.ordered() && self.held.len() > self.queued() {
             return Err(Hold::Idle);
         }
         let cap = self.pace.cap(now.mono).map_err(Hold::Until)?;
@@ -330,6 +382,7 @@ impl Lane {
     pub fn forgettable(&self, now: Moment, idle: Duration) -> bool {
         self.held.is_empty()
             && !self.reading
+            && !self.numbering
             && (self.look_at.is_none() || !self.owned || self.gone)
             && !self.pace.probing()
             && now.mono.saturating_sub(self.touched) >= idle

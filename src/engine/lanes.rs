@@ -1,10 +1,12 @@
 //! All lanes together: the engine's decisions, without any I/O. Events go in (admitted, read, sent, recorded, leases, …), and
 //! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for ([`reading`]).
-//! Which lanes are ours to send for is told in [`leases`]; what becomes of those whose endpoints do not answer in [`silence`].
+//! Which lanes are ours to send for is told in [`leases`]; what becomes of those whose endpoints do not answer in [`silence`]; what is
+//! different where the order counts in [`ordered`].
 //!
 //! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
 
 mod leases;
+mod ordered;
 mod reading;
 mod silence;
 
@@ -120,6 +122,10 @@ impl Lanes {
                 others.push(live.endpoint.id);
                 continue;
             };
+            if live.endpoint.spec.ordered || self.lanes.get(&lane).is_some_and(Lane::ordered) {
+                self.admit_in_order(lane, admission, now);
+                continue;
+            }
             if self.brought.contains(&(lane, admission.message.id)) {
                 continue;
             }
@@ -212,7 +218,7 @@ impl Lanes {
             let id = live.endpoint.id;
             self.know_app(live, now.mono);
             if let Some(lane) = self.lanes.get_mut(&id) {
-                if live.endpoint.spec.disabled {
+                if live.endpoint.spec.disabled || live.endpoint.spec.ordered != lane.ordered() {
                     self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
                 }
                 let before = lane.slot;
@@ -256,6 +262,10 @@ impl Lanes {
         for (id, message) in ended {
             if let Some(lane) = self.lanes.get_mut(id) {
                 self.queued_bytes = self.queued_bytes.saturating_sub(lane.withdraw(*message));
+                if lane.ordered() {
+                    // It may have been the one that the others wait for.
+                    self.look(*id, Time::ZERO);
+                }
             }
         }
     }
@@ -345,8 +355,15 @@ impl Lanes {
     pub fn recorded(&mut self, id: EndpointId, message: MessageId, due: Option<Time>) {
         self.unrecorded = self.unrecorded.saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(&id) {
+            let ordered = lane.ordered();
+            if ordered && due.is_some() {
+                self.queued_bytes = self.queued_bytes.saturating_sub(lane.hold_back());
+            }
             lane.recorded(message, due);
             self.list_look(id);
+            if ordered {
+                self.line_up(id);
+            }
         }
     }
 

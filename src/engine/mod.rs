@@ -35,9 +35,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::Time;
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
+use crate::domain::{EndpointId, Time};
 use crate::egress::Egress;
 use crate::store::announce::Heard;
 use crate::store::slots::{Leases, Process};
@@ -83,6 +83,8 @@ pub(crate) enum Event {
     Read(Result<Reading, Reading>),
     /// Endpoints as they are now, of those that were asked for.
     Lives(steward::Loaded),
+    /// What had no number at an ordered endpoint has one now, unless the store was away.
+    Numbered(EndpointId, bool),
     Pending(Result<Vec<crate::store::deliveries::PendingLane>, StoreError>),
     /// Our leases, and until when they may be relied on.
     Leases(Leases, Instant),

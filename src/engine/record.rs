@@ -71,7 +71,8 @@ impl Settled {
             Recorded::Applied => one.next.due(),
             // Somebody wants something else of it: the store knows what.
             Recorded::Superseded => Some(Time::ZERO),
-            Recorded::Fenced => None,
+            // If it is ours again by now, the store knows how it stands.
+            Recorded::Fenced => Some(Time::ZERO),
         };
         let disabled = one.disable.filter(|_| result == Recorded::Applied).map(|_| one.attempt.app_id);
         Settled { endpoint: one.attempt.endpoint_id, message: one.attempt.message_id, due, disabled }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::lane::QUEUE;
 use super::lanes::{Known, Lanes, Start};
 use super::record::Settled;
 use super::send::Sending;
@@ -18,6 +19,7 @@ use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::announce::Heard;
 use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
 use crate::store::directory::LiveEndpoint;
+use crate::store::in_order::InOrder;
 use crate::store::record::Finished;
 use crate::store::signals::Signal;
 use crate::store::{Store, StoreError};
@@ -39,6 +41,7 @@ const TIDY: Duration = Duration::from_secs(20);
 pub struct Reading {
     wants: Vec<LaneWants>,
     waiting: Vec<Waiting>,
+    in_order: Vec<InOrder>,
     messages: HashMap<MessageId, Arc<Message>>,
 }
 
@@ -185,11 +188,15 @@ impl Steward {
             Event::Read(Ok(reading)) => {
                 self.reading = false;
                 self.lanes.read(&reading.wants, &reading.waiting, &reading.messages, now);
+                for id in self.lanes.read_in_order(&reading.in_order, &reading.messages, now) {
+                    self.number(id, now.wall);
+                }
             }
             Event::Read(Err(reading)) => {
                 self.reading = false;
                 self.lanes.read_failed(&reading.wants, now);
             }
+            Event::Numbered(id, done) => self.lanes.numbered(id, done, now),
             Event::Lives(loaded) => self.loaded(loaded, now),
             Event::Pending(pending) => self.scanned(pending),
             Event::Leases(leases, until) => {
@@ -318,7 +325,7 @@ impl Steward {
         self.reading = true;
         let (store, events) = (self.store.clone(), self.events.clone());
         tokio::spawn(async move {
-            let mut reading = Reading { wants, waiting: Vec::new(), messages: HashMap::new() };
+            let mut reading = Reading { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
             let done = read(&store, &mut reading, &held, now.wall).await;
             let result = match done {
                 Ok(()) => Ok(reading),
@@ -328,6 +335,18 @@ impl Steward {
                 }
             };
             let _ = events.send(Event::Read(result));
+        });
+    }
+
+    /// By itself: where much has to be numbered, no other lane's reading waits for it.
+    fn number(&self, id: EndpointId, now: Time) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let done = store.number_pending(id, now).await;
+            if let Err(error) = &done {
+                tracing::debug!(%error, endpoint = %id, "what waits at an ordered endpoint is numbered again");
+            }
+            let _ = events.send(Event::Numbered(id, done.is_ok()));
         });
     }
 
@@ -358,9 +377,13 @@ async fn read(
     held: &HashSet<(EndpointId, MessageId)>,
     now: Time,
 ) -> Result<(), StoreError> {
-    reading.waiting = store.waiting(&reading.wants).await?;
+    let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = reading.wants.iter().partition(|want| want.ordered);
+    reading.waiting = store.waiting(&free).await?;
+    let ordered: Vec<EndpointId> = ordered.iter().map(|want| want.endpoint).collect();
+    reading.in_order = store.in_order(&ordered, QUEUE as i64, now).await?;
     let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
-    let ids: HashSet<MessageId> = reading.waiting.iter().filter(lacking).map(|one| one.message_id).collect();
+    let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
+    let ids: HashSet<MessageId> = all.filter(lacking).map(|one| one.message_id).collect();
     let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;
     // Without a content there is nothing to send. Nearly always what went with it is dead by now; what is not would come up again
     // and again, and stand in the way of others.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::directory::{self, AppView, Directory, LiveEndpoint};
 use super::once::{self, Once};
 use super::signals::Admission;
-use super::{AppRef, Store, StoreError, Tenant, Tx, codec, special, sqlite};
+use super::{AppRef, Store, StoreError, Tenant, Tx, codec, ordering, special, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event_type::EventTypeSpec;
 use crate::domain::message::{Message, MessageSpec};
@@ -162,13 +162,13 @@ pub(super) async fn accept_in(
                 None => live.endpoint.spec.wants(&message.event_type, &message.channels),
             };
             let endpoints = view.endpoints.iter().filter(wants).cloned().collect();
-            accepted.admissions.push(Admission { message: message.clone(), endpoints });
+            accepted.admissions.push(Admission::new(message.clone(), endpoints));
             message
         }));
     }
     insert_messages(tx, &accepted.admissions).await?;
     special::insert(tx, &accepted.admissions).await?;
-    insert_deliveries(tx, &accepted.admissions).await?;
+    insert_deliveries(tx, &mut accepted.admissions).await?;
     accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
     Ok(accepted)
 }
@@ -301,10 +301,17 @@ pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Re
 }
 
 /// A delivery per message and endpoint, fresh and due at once, or when its message says.
-pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
+pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
+    let ordered = admissions.iter().any(|admission| admission.endpoints.iter().any(|live| live.endpoint.spec.ordered));
+    if ordered {
+        ordering::number_new(tx, admissions).await?;
+        ordering::insert_numbered(tx, admissions).await?;
+    }
     let rows: Vec<(&Message, Uuid)> = admissions
         .iter()
-        .flat_map(|admission| admission.endpoints.iter().map(|live| (&*admission.message, live.endpoint.id.0)))
+        .flat_map(|admission| admission.endpoints.iter().map(|live| (&*admission.message, &live.endpoint)))
+        .filter(|(_, endpoint)| !endpoint.spec.ordered)
+        .map(|(message, endpoint)| (message, endpoint.id.0))
         .collect();
     if rows.is_empty() {
         return Ok(());

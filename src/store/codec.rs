@@ -116,6 +116,7 @@ pub(super) struct EndpointRow {
     throttle_rate: Option<i32>,
     timeout_s: Option<i32>,
     retry_schedule: Option<String>,
+    ordered: bool,
     signature_type: String,
     extra_signatures: String,
     headers: Option<Vec<u8>>,
@@ -126,7 +127,7 @@ pub(super) struct EndpointRow {
 
 /// Its columns.
 pub(super) const ENDPOINT: &str = "id, app_id, uid, url, description, disabled, disabled_reason, event_types, channels, \
-     throttle_rate, timeout_s, retry_schedule, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
+     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
 
 impl EndpointRow {
     /// The endpoint, and what of it could not be read: that is left at its default, so that one damaged row hides neither
@@ -151,6 +152,7 @@ impl EndpointRow {
             throttle_rate: self.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
             timeout: self.timeout_s.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
             retry_schedule: kept(read_schedule(self.retry_schedule.as_deref()), &mut fault),
+            ordered: self.ordered,
             signature_type: kept(kind, &mut fault),
             extra_signatures: kept(from_json(&self.extra_signatures), &mut fault),
             headers: kept(open_headers(master, self.id, self.headers.as_deref()), &mut fault),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Deed;
-use super::{Engine, Store, StoreError, Tenant, Tx, on, read, record};
+use super::{Engine, Store, StoreError, Tenant, Tx, on, ordering, read, record};
 use crate::domain::attempt::Trigger;
 use crate::domain::audit::act;
 use crate::domain::backoff::WAIT_LIMIT;
@@ -38,6 +38,8 @@ pub struct LaneWants {
     /// At most this many of the fresh ones, and of the retries: each kind by itself, so that neither crowds out the other.
     pub fresh: i64,
     pub retries: i64,
+    /// Its endpoint is ordered: what comes first is read by [`Store::in_order`] instead, at most `fresh`.
+    pub ordered: bool,
 }
 
 /// An endpoint with something pending, and when the first of it is due.
@@ -80,9 +82,9 @@ pub struct DeliveryLine {
 }
 
 #[derive(sqlx::FromRow)]
-struct WaitingRow {
+pub(super) struct WaitingRow {
     message_id: MessageId,
-    endpoint_id: EndpointId,
+    pub(super) endpoint_id: EndpointId,
     state: i16,
     due_at: Time,
     attempts: i32,
@@ -287,7 +289,7 @@ impl Store {
 
     /// Sends a message to an endpoint (again): at once, numbered on, with a fresh schedule, and also where the endpoint's filters would
     /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. One that is scheduled goes now
-    /// instead of then. `false` if the tenant's application has no such message or endpoint, or the message has no content any more.
+    /// instead of then. At an ordered endpoint what waits keeps its turn, and what had ended goes to the end. `false` if the tenant's application has no such message or endpoint, or the message has no content any more.
     ///
     /// # Errors
     /// The store is away.
@@ -314,7 +316,8 @@ impl Store {
              WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $5 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
                  AND m.payload IS NOT NULL {lock}
              ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 0, due_at = excluded.due_at, step = 0,
-                 generation = delivery.generation + 1, trigger = 1, reason = NULL"
+                 generation = delivery.generation + 1, trigger = 1, reason = NULL,
+                 seq = CASE WHEN delivery.state <= 1 THEN delivery.seq ELSE NULL END"
         ));
         let mut tx = self.begin().await?;
         self.enter_once(&mut tx, "").await?;
@@ -326,6 +329,7 @@ impl Store {
         if changed == 0 {
             return Ok(false);
         }
+        ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
         let (thing, to) = (message.to_string(), endpoint.to_string());
         let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
         self.note(&mut tx, resent, now).await?;
@@ -362,7 +366,7 @@ impl Store {
 }
 
 /// How long after its deletion an endpoint may still be given a delivery: longer than any transaction takes.
-const GRAVE: Duration = Duration::from_secs(120);
+pub(super) const GRAVE: Duration = Duration::from_secs(120);
 
 /// Ends up to `limit` pending deliveries of an endpoint. The condition stands twice: a delivery that is recorded meanwhile keeps its end.
 async fn bury(tx: &mut Tx, endpoint: EndpointId, reason: DeadReason, limit: i64) -> Result<u64, StoreError> {

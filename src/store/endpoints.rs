@@ -6,7 +6,7 @@ use super::error::is_taken;
 use super::happening::{Happening, What};
 use super::operational;
 use super::signals::{Admission, Signal};
-use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, read};
+use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, ordering, read};
 use crate::domain::audit::act;
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::operational::{DisabledBy, Kind};
@@ -53,10 +53,11 @@ impl Store {
         check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
         const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
-                 extra_signatures, headers, metadata, disabled_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                 extra_signatures, headers, metadata, ordered, disabled_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
                  CASE WHEN $8 THEN $4 ELSE NULL END)";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
+        ordering::set_up(&mut tx, &endpoint, None).await?;
         self.add_secret(&mut tx, endpoint.id, secret, now).await?;
         let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
         self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
@@ -98,17 +99,19 @@ impl Store {
             (true, false) => act::ENDPOINT_ENABLED,
             _ => act::ENDPOINT_CHANGED,
         };
+        let ordered = before.spec.ordered;
         let endpoint = Endpoint { spec, disabled_reason: reason, updated_at: now, ..before };
         check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
         const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                  disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
                  timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
-                 metadata = $18, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
+                 metadata = $18, ordered = $19, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
                  failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
                  warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
                  warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         self.write_endpoint(&mut tx, SQL, &endpoint).await?;
+        ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
         self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
         let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
         tx.commit().await?;
@@ -223,6 +226,7 @@ impl Store {
                 .bind(extras)
                 .bind(headers)
                 .bind(metadata)
+                .bind(spec.ordered)
                 .execute(db)
                 .await
                 .map(drop)

@@ -11,6 +11,7 @@
 //! * [`rollups`] – what is counted as it is recorded; [`counts`] reads it, and nothing shown to people counts rows.
 //! * [`mail`] – what is to be told to applications' contacts, an outbox like the other.
 //! * [`once`] – calls that may come twice and take effect once.
+//! * [`ordering`] – the numbers by which an ordered endpoint's deliveries are sent; [`in_order`] reads by them.
 //! * [`signals`] – how the store tells an engine in the same process what has just become due; [`announce`] – how it tells other processes.
 //!
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
@@ -38,6 +39,7 @@ mod error;
 pub mod event_types;
 pub mod failing;
 mod happening;
+pub mod in_order;
 pub mod keys;
 mod location;
 pub mod mail;
@@ -46,6 +48,7 @@ pub mod messages;
 pub mod once;
 pub mod operational;
 pub mod operators;
+mod ordering;
 pub mod outbox;
 pub mod page;
 mod postgres;

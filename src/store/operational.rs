@@ -124,10 +124,10 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
             occurred_at: one.at,
             accepted_at: one.at,
         };
-        told.push(Admission { message: Arc::new(message), endpoints });
+        told.push(Admission::new(Arc::new(message), endpoints));
     }
     insert_messages(tx, &told).await?;
-    insert_deliveries(tx, &told).await?;
+    insert_deliveries(tx, &mut told).await?;
     Ok(told)
 }
 

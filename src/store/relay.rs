@@ -12,7 +12,7 @@ use sqlx::{FromRow, Row as _};
 use super::accept::{AcceptItem, Refusal, accept_in};
 use super::outbox::{RelayRequest, Relayed};
 use super::signals::Admission;
-use super::{AppRef, Inner, StoreError, Tx, codec};
+use super::{AppRef, Inner, StoreError, Tx, codec, ordering};
 use crate::domain::message::{MessageSpec, too_large};
 use crate::domain::{Invalid, Time, Uid};
 
@@ -127,6 +127,7 @@ pub(super) async fn relay_in(
     tx: &mut Tx,
     request: &RelayRequest,
 ) -> Result<(Relayed, Vec<Admission>), StoreError> {
+    ordering::turn_of_relay(tx).await?;
     let rows = take(tx, inner.max_payload, request).await?;
     let mut relayed = Relayed::default();
     let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());

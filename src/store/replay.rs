@@ -2,12 +2,12 @@
 //!
 //! What is to be sent is made pending in the table and nothing more: the lanes read it from there at their own pace. It waits beside
 //! what is to be retried and not before what is new, since a lane takes the two kinds in turn: however much a customer has sent
-//! again, what happens meanwhile arrives.
+//! again, what happens meanwhile arrives. At an ordered endpoint it goes to the end, and what is new then comes after it.
 
 use uuid::Uuid;
 
 use super::endpoint_messages::{SentFilter, SentRow};
-use super::{StoreError, Tx, codec, on, sqlite};
+use super::{StoreError, Tx, codec, on, ordering, sqlite};
 use crate::domain::attempt::Trigger;
 use crate::domain::delivery::State;
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
@@ -126,13 +126,14 @@ impl Step<'_> {
     /// moved a delivery on since it was read: then it stays as they left it.
     async fn make_pending(&self, tx: &mut Tx, chosen: &[&SentRow]) -> Result<u64, StoreError> {
         const SET: &str = "UPDATE delivery SET state = $1, due_at = $2, step = 0, generation = delivery.generation + 1,
-                 trigger = $3, reason = NULL";
+                 trigger = $3, reason = NULL,
+                 seq = CASE WHEN delivery.state <= 1 THEN delivery.seq ELSE NULL END";
         let (state, trigger) = (State::Retry.code(), Trigger::Manual.code());
         if chosen.is_empty() {
             return Ok(0);
         }
         let ids = chosen.iter().map(|row| row.message_id.0);
-        Ok(match tx {
+        let changed = match tx {
             Tx::Sqlite(tx) => {
                 let sql =
                     format!("{SET} WHERE endpoint_id = $4 AND message_id IN (SELECT unhex(value) FROM json_each($5))");
@@ -164,7 +165,10 @@ impl Step<'_> {
                     .await?
                     .rows_affected()
             }
-        })
+        };
+        let messages = chosen.iter().map(|row| row.message_id).collect();
+        ordering::to_the_end(tx, self.endpoint.id, messages, self.now).await?;
+        Ok(changed)
     }
 
     /// The application's messages after `from`.
@@ -238,6 +242,7 @@ impl Step<'_> {
                     .rows_affected()
             }
         };
+        ordering::to_the_end(tx, self.endpoint.id, chosen.iter().map(|row| row.id).collect(), self.now).await?;
         Ok(Done { sent, ..done })
     }
 }

@@ -3,6 +3,7 @@
 //! A signal only ever speeds things up: when one is lost (a full queue), the engine finds the work by reading the store. What the
 //! engine of this process does not send, or all of it where there is no engine, is [announced](super::announce) to other processes.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -34,6 +35,15 @@ pub enum Signal {
 pub struct Admission {
     pub message: Arc<Message>,
     pub endpoints: Vec<Arc<LiveEndpoint>>,
+    /// The numbers of its deliveries to ordered endpoints; 0: it is scheduled and has none yet.
+    pub seqs: HashMap<EndpointId, i64>,
+}
+
+impl Admission {
+    /// Not numbered yet.
+    pub fn new(message: Arc<Message>, endpoints: Vec<Arc<LiveEndpoint>>) -> Admission {
+        Admission { message, endpoints, seqs: HashMap::new() }
+    }
 }
 
 /// The sending half, kept in the store.

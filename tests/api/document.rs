@@ -124,7 +124,7 @@ async fn every_described_answer_is_given(world: World) {
 
     let endpoint = json!({
         "url": url, "uid": "e", "eventTypes": ["t.a"], "channels": ["c"], "metadata": {"k": "v"}, "throttleRate": 9,
-        "requestTimeoutSeconds": 5, "retrySchedule": [1.5, 60], "extraSignatures": [{"style": "github", "header": "x-sig"}],
+        "requestTimeoutSeconds": 5, "retrySchedule": [1.5, 60], "ordered": true, "extraSignatures": [{"style": "github", "header": "x-sig"}],
     });
     let made = step(201, "POST", "/app/{app_id}/endpoint", named, endpoint.clone()).await;
     let endpoint_id = made["id"].as_str().unwrap();

@@ -25,7 +25,11 @@ async fn listener(world: &World, body: Value) -> String {
 /// The event types of what waits to be told to an operational endpoint, in the order in which it happened.
 async fn told(world: &World, listener: &str) -> Vec<String> {
     let endpoint = listener.parse().expect("an id");
-    let waiting = world.store.waiting(&[LaneWants { endpoint, fresh: 100, retries: 100 }]).await.expect("the store");
+    let waiting = world
+        .store
+        .waiting(&[LaneWants { endpoint, fresh: 100, retries: 100, ordered: false }])
+        .await
+        .expect("the store");
     let ids: Vec<_> = waiting.iter().map(|one| one.message_id).collect();
     let mut messages = world.store.load_messages(&ids).await.expect("the store");
     messages.sort_by_key(|message| message.id);

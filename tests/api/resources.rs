@@ -74,12 +74,13 @@ async fn endpoints(world: World) {
         &endpoint,
         json!({"url": "http://127.0.0.1:1/a?b#c", "description": "", "disabled": false, "disabledReason": null,
                "eventTypes": null, "channels": null, "throttleRate": null, "uid": null, "metadata": {}, "version": 1,
-               "requestTimeoutSeconds": null, "retrySchedule": null, "signatureType": "hmac256", "extraSignatures": []}),
+               "requestTimeoutSeconds": null, "retrySchedule": null, "ordered": false, "signatureType": "hmac256",
+               "extraSignatures": []}),
     );
     let full = json!({
         "url": "http://127.0.0.1:1/", "uid": "e1", "description": "d", "disabled": true, "eventTypes": ["x.y"],
         "channels": ["c1"], "throttleRate": 65535, "metadata": {"a": "b"}, "requestTimeoutSeconds": 30,
-        "retrySchedule": [0, 1.5, 60], "signatureType": "hmac256",
+        "retrySchedule": [0, 1.5, 60], "ordered": true, "signatureType": "hmac256",
         "extraSignatures": [{"style": "github", "header": "X-Hub-Signature-256", "key": "text"}, {"style": "svix"}],
     });
     let mut given = full.clone();
@@ -104,13 +105,13 @@ async fn endpoints(world: World) {
     let same = world.call("PATCH", "/app/a/endpoint/e1", json!({})).await.expect(200);
     has(&same, full.clone());
     let cleared = json!({"description": null, "eventTypes": null, "channels": null, "throttleRate": null,
-        "metadata": null, "requestTimeoutSeconds": null, "retrySchedule": null, "extraSignatures": null});
+        "metadata": null, "requestTimeoutSeconds": null, "retrySchedule": null, "ordered": null, "extraSignatures": null});
     let patched = world.call("PATCH", "/app/a/endpoint/e1", cleared).await.expect(200);
     has(
         &patched,
         json!({"url": "http://127.0.0.1:1/", "uid": "e1", "disabled": true, "description": "", "eventTypes": null,
                "channels": null, "throttleRate": null, "metadata": {}, "requestTimeoutSeconds": null,
-               "retrySchedule": null, "extraSignatures": []}),
+               "retrySchedule": null, "ordered": false, "extraSignatures": []}),
     );
     let enabled = world.call("PATCH", "/app/a/endpoint/e1", json!({"disabled": false})).await.expect(200);
     has(&enabled, json!({"disabled": false, "disabledReason": null}));
@@ -142,13 +143,14 @@ async fn endpoints(world: World) {
 async fn endpoints_keep_what_only_we_know(world: World) {
     let app = world.app("a").await;
     let body = json!({"url": "http://127.0.0.1/", "uid": "e", "description": "d", "throttleRate": 5, "headers": {"x-a": "1"},
-        "retrySchedule": [1, 2], "requestTimeoutSeconds": 9, "signatureType": "ed25519", "extraSignatures": [{"style": "svix"}]});
+        "retrySchedule": [1, 2], "requestTimeoutSeconds": 9, "ordered": true, "signatureType": "ed25519",
+        "extraSignatures": [{"style": "svix"}]});
     world.call("POST", "/app/a/endpoint", body).await.expect(201);
     let put = world.call("PUT", "/app/a/endpoint/e", json!({"url": "http://127.0.0.1/2"})).await.expect(200);
     has(
         &put,
         json!({"uid": "e", "description": "", "throttleRate": null, "retrySchedule": [1, 2], "requestTimeoutSeconds": 9,
-               "signatureType": "ed25519", "extraSignatures": [{"style": "svix"}]}),
+               "ordered": true, "signatureType": "ed25519", "extraSignatures": [{"style": "svix"}]}),
     );
     let tenant = sendoff::store::Tenant::org(world.org());
     let id = put["id"].as_str().unwrap().parse::<sendoff::domain::EndpointId>().unwrap();

@@ -183,7 +183,7 @@ impl House {
         for path in TYPES.iter().filter(|(name, _)| *name == event_type).flat_map(|(_, paths)| *paths) {
             let uid = path[1..].replace('/', "-");
             let body = json!({"url": self.receiver.url(path), "filterTypes": [event_type], "secret": SECRET,
-                "uid": uid, "throttleRate": rate});
+                "uid": uid, "throttleRate": rate, "ordered": event_type == "ordered"});
             self.call(&format!("/app/{app}/endpoint/"), body).await;
         }
     }

@@ -12,9 +12,10 @@ use crate::support::{Answer, Received};
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The kinds of events that are sent, and the paths of the endpoints that want them.
-pub const TYPES: [(&str, &[&str]); 6] = [
+pub const TYPES: [(&str, &[&str]); 7] = [
     ("t", &["/a", "/b"]),
     ("flaky", &["/flaky"]),
+    ("ordered", &["/ordered/well", "/ordered/flaky"]),
     ("dying", &["/dying"]),
     ("wide", &WIDE),
     ("paced", &["/paced"]),
@@ -96,13 +97,16 @@ impl Ledger {
     /// The receiver's rule: enters the request, and says what it is answered.
     pub fn receive(&self, request: &Received) -> Answer {
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let pair = (request.path.clone(), body["key"].as_str().unwrap_or_default().to_owned());
+        let key = body["key"].as_str().unwrap_or_default().to_owned();
+        let pair = (request.path.clone(), key.clone());
         let signed = signed(request);
         let mut pages = self.pages();
         let receipts = pages.received.entry(pair).or_default();
         let taken = match request.path.as_str() {
             "/dying" => false,
             "/flaky" => !receipts.is_empty(),
+            // Every tenth takes two attempts.
+            "/ordered/flaky" => !receipts.is_empty() || !key.ends_with('7'),
             _ => true,
         };
         let webhook_id = request.header("webhook-id").unwrap_or_default().to_owned();
@@ -136,6 +140,21 @@ impl Ledger {
             }
         }
         first
+    }
+
+    /// The numbers of the events that the receiver has taken at `path`, in the order of their arrival; repeats that follow directly
+    /// count once.
+    pub fn order(&self, path: &str) -> Vec<usize> {
+        let pages = self.pages();
+        let mut taken: Vec<(Instant, usize)> = Vec::new();
+        for ((_, key), receipts) in pages.received.iter().filter(|((at, _), _)| at == path) {
+            let number = key[1..].parse().expect("a number");
+            taken.extend(receipts.iter().filter(|one| one.taken).map(|one| (one.at, number)));
+        }
+        taken.sort();
+        let mut numbers: Vec<usize> = taken.into_iter().map(|(_, number)| number).collect();
+        numbers.dedup();
+        numbers
     }
 
     /// What arrived for an event, in order.

@@ -9,6 +9,7 @@ mod hostile;
 mod house;
 mod html;
 mod lists;
+mod order;
 mod pages;
 mod passwords;
 mod people;

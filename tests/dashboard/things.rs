@@ -145,6 +145,7 @@ async fn makes_and_changes(house: &House, browser: &Browser<'_>, place: &str, ac
         ("eventTypes", "invoice.paid"),
         ("channels", "a\r\nb\r\n"),
         ("retrySchedule", "5s, 5m"),
+        ("ordered", "on"),
         ("headers", "authorization: Bearer s3cret\r\nx-team: ops"),
         ("secret", ""),
     ];
@@ -155,18 +156,25 @@ async fn makes_and_changes(house: &House, browser: &Browser<'_>, place: &str, ac
     let made = house.store.endpoint(&house.tenant(), acme.id, &id.into()).await.unwrap().unwrap();
     assert_eq!(made.spec.event_types.as_deref(), Some(&["invoice.paid".to_owned()][..]));
     assert_eq!(made.spec.channels.as_deref(), Some(&["a".to_owned(), "b".to_owned()][..]));
-    assert_eq!(made.spec.headers.len(), 2);
+    assert!(made.spec.headers.len() == 2 && made.spec.ordered);
     let page = browser.page(&path).await;
-    assert!(page.contains("the main one") && page.contains("5s, 5m") && !page.contains("s3cret"), "{page}");
+    assert!(
+        page.contains("the main one")
+            && page.contains("5s, 5m")
+            && page.contains("one at a time")
+            && !page.contains("s3cret"),
+        "{page}"
+    );
 
     let edit = format!("{path}/edit");
     let form = browser.page(&edit).await;
+    assert!(form.contains("name=\"ordered\" checked"), "{form}");
     assert!(form.contains("authorization: ••••••••") && form.contains("x-team: ops") && !form.contains("s3cret"));
     let typed = [("url", URL), ("description", "changed"), ("headers", "authorization:"), ("throttleRate", "9")];
     assert_eq!(browser.submit(&edit, &edit, &typed).await.status(), StatusCode::SEE_OTHER);
     let changed = read(house, &made).await.unwrap().spec;
     assert_eq!((changed.description.as_str(), changed.throttle_rate), ("changed", Some(9)));
-    assert_eq!((changed.event_types, changed.retry_schedule), (None, None));
+    assert_eq!((changed.event_types, changed.retry_schedule, changed.ordered), (None, None, false));
     assert_eq!(changed.headers.get("authorization").map(String::as_str), Some("Bearer s3cret"), "kept");
 
     for (act, disabled) in [("disable", true), ("enable", false)] {

@@ -33,6 +33,8 @@ pub struct House {
     pub store: Store,
     pub tenant: Tenant,
     pub app: Application,
+    pub url: String,
+    pub master: MasterKey,
     engine: Option<Engine>,
     _file: Option<SqliteFile>,
 }
@@ -78,11 +80,11 @@ impl House {
 
     /// The same under a key that another process has as well.
     pub async fn at_with(url: &str, file: Option<SqliteFile>, master: MasterKey) -> House {
-        let store = open(url, master).await;
+        let store = open(url, master.clone()).await;
         let tenant = Tenant::org(OrgId::default_org());
         let spec = ApplicationSpec { name: "Acme".into(), ..ApplicationSpec::default() };
         let app = store.create_application(&tenant, spec, Clock.now()).await.unwrap();
-        House { store, tenant, app, engine: None, _file: file }
+        House { store, tenant, app, url: url.to_owned(), master, engine: None, _file: file }
     }
 
     /// A store with an engine.

@@ -9,6 +9,7 @@ mod contents;
 mod delivering;
 mod house;
 mod operational;
+mod ordered;
 mod outage;
 mod pacing;
 mod python;

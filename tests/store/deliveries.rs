@@ -28,7 +28,7 @@ on_both! {
         let failed = |n: usize, due| finished(app.id, &fresh[n], answered(500), retry(due, 1));
         store.record(vec![failed(0, 300), failed(1, 200), failed(2, 100)]).await.unwrap();
 
-        let wants = |endpoint, fresh, retries| LaneWants { endpoint, fresh, retries };
+        let wants = |endpoint, fresh, retries| LaneWants { endpoint, fresh, retries, ordered: false };
         let read = store.waiting(&[wants(one.id, 2, 2), wants(two.id, 1, 5), wants(EndpointId::new(NOW), 9, 9)]).await;
         let read = read.unwrap();
         let of = |id| read.iter().filter(|w| w.endpoint_id == id).copied().collect::<Vec<_>>();

@@ -31,6 +31,7 @@ async fn full_spec(store: &Store) -> EndpointSpec {
         throttle_rate: Some(50),
         timeout: Some(Duration::from_secs(7)),
         retry_schedule: Some(Schedule::new("s", vec![Duration::from_millis(1_500), Duration::ZERO]).unwrap()),
+        ordered: true,
         signature_type: SignatureType::Ed25519,
         extra_signatures: vec![ExtraSignature::Svix],
         headers: BTreeMap::from([("authorization".into(), "Bearer s3cret-value".into())]),

@@ -250,7 +250,7 @@ pub async fn accept(store: &Store, app: AppId) -> Arc<Message> {
 
 /// Everything that waits for `endpoint`.
 pub async fn waiting(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
-    store.waiting(&[LaneWants { endpoint, fresh: 1_000, retries: 1_000 }]).await.expect("the store")
+    store.waiting(&[LaneWants { endpoint, fresh: 1_000, retries: 1_000, ordered: false }]).await.expect("the store")
 }
 
 pub async fn only_waiting(store: &Store, endpoint: EndpointId) -> Waiting {

@@ -18,7 +18,7 @@ const LANES_PER_READING: usize = 64;
 /// So late may the signal of a commit come after others have seen the commit.
 const LATE: Duration = Duration::from_secs(5);
 /// After a reading failed, its lanes wait this long.
-const READ_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 
 impl Lanes {
     /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
@@ -38,13 +38,13 @@ impl Lanes {
                 lane.begin_reading();
                 let (fresh, retries) = lane.wants();
                 held.extend(lane.held().map(|message| (id, message)));
-                wants.push(LaneWants { endpoint: id, fresh, retries });
+                wants.push(LaneWants { endpoint: id, fresh, retries, ordered: lane.ordered() });
             }
         }
         (wants, held)
     }
 
-    /// What a reading has brought: `waiting` by lane and due, with the messages behind it.
+    /// What a reading has brought for endpoints that are not [ordered](Lanes::read_in_order): `waiting` by lane and due, with the messages behind it.
     pub fn read(
         &mut self,
         wants: &[LaneWants],
@@ -55,11 +55,14 @@ impl Lanes {
         self.forget_brought(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
-        for want in wants {
+        let wants = || wants.iter().filter(|want| !want.ordered);
+        for want in wants() {
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
                 match lane.end_reading() {
-                    Some(meanwhile) => drop(settled.insert(want.endpoint, meanwhile.into_iter().collect())),
-                    None => lane.look(Time::ZERO),
+                    Some(meanwhile) if !lane.ordered() => {
+                        drop(settled.insert(want.endpoint, meanwhile.into_iter().collect()))
+                    }
+                    _ => lane.look(Time::ZERO),
                 }
             }
         }
@@ -82,7 +85,7 @@ impl Lanes {
                 self.queue(one.endpoint_id, work, one.state, now.wall);
             }
         }
-        for want in wants {
+        for want in wants() {
             let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
             if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
                 self.look(want.endpoint, now.wall);

@@ -16,9 +16,9 @@ use crate::engine::lane::Manner;
 use crate::store::deliveries::{LaneWants, Waiting};
 use crate::store::slots::Leases;
 
-const START: Time = Time::from_micros(1_763_800_000_000_000);
+pub(super) const START: Time = Time::from_micros(1_763_800_000_000_000);
 
-fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEndpoint> {
+pub(super) fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEndpoint> {
     let mut spec = EndpointSpec { url: "http://127.0.0.1/".into(), ..EndpointSpec::default() };
     change(&mut spec);
     let endpoint = Endpoint {
@@ -37,7 +37,7 @@ fn message(number: u128) -> Arc<Message> {
     scheduled(number, None)
 }
 
-fn scheduled(number: u128, deliver_at: Option<Time>) -> Arc<Message> {
+pub(super) fn scheduled(number: u128, deliver_at: Option<Time>) -> Arc<Message> {
     Arc::new(Message {
         id: MessageId(uuid::Uuid::from_u128(number)),
         app_id: AppId(uuid::Uuid::from_u128(1)),
@@ -54,7 +54,7 @@ fn scheduled(number: u128, deliver_at: Option<Time>) -> Arc<Message> {
     })
 }
 
-fn all_slots() -> Leases {
+pub(super) fn all_slots() -> Leases {
     (0..=255).map(|slot| (slot, 1)).collect()
 }
 
@@ -117,7 +117,7 @@ impl World {
             self.pending.insert((live.endpoint.id, message.id), row);
         }
         self.messages.insert(message.id, message.clone());
-        let admission = Admission { message, endpoints: self.lives.clone() };
+        let admission = Admission::new(message, self.lives.clone());
         match signal {
             Heard::AtOnce => drop(self.lanes.admit(&admission, self.now)),
             Heard::Late => self.late.push(admission),
@@ -492,7 +492,7 @@ fn who_gets_a_slot_begins_with_an_empty_bucket() {
 fn others_are_told_of_what_is_theirs() {
     let mut world = World::new(2, 8, 8);
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
-    let admission = Admission { message: message(1), endpoints: world.lives.clone() };
+    let admission = Admission::new(message(1), world.lives.clone());
     let second = world.lives[1].endpoint.id;
     assert_eq!(world.lanes.admit(&admission, world.now), [second]);
     assert_eq!(world.lanes.nudge(second, START), Known::Others);

@@ -222,8 +222,14 @@ impl House {
             all.push(Waiting { message_id, endpoint_id, state, due_at, progress });
         }
         all.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
-        let lane =
-            |most: i64| first.keys().map(move |endpoint| LaneWants { endpoint: *endpoint, fresh: most, retries: most });
+        let lane = |most: i64| {
+            first.keys().map(move |endpoint| LaneWants {
+                endpoint: *endpoint,
+                fresh: most,
+                retries: most,
+                ordered: false,
+            })
+        };
         let wants: Vec<LaneWants> = lane(1_000).collect();
         same("waiting", told(self.store().waiting(&wants).await), Ok(all.clone()))?;
         // A few of each kind: those that have been due for longest, whichever of several that are due at once.

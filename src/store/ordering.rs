@@ -1,0 +1,348 @@
+//! The order of **ordered** endpoints. Each of their deliveries has a number (`seq`), and the next one is sent when all before it are
+//! delivered or dead.
+//!
+//! * The numbers of an endpoint are drawn from its row of `ordering`, which stays locked until the commit: whoever draws next sees
+//!   all that was numbered before. So the order of the numbers is the order of the commits, and no number comes to light behind one that was
+//!   sent. A transaction draws for all its endpoints at once, sorted, and after all other locks: nobody waits in a circle.
+//! * What is **scheduled** has the number 0 until its time has come; then it gets one, behind what waits.
+//! * What was pending when an endpoint became ordered has none at first. [`Store::number_pending`] gives them out by age, from a range of
+//!   their own below all that came since.
+//! * What waits keeps its number when somebody resends it. What had ended gets a new one.
+//!
+//! Endpoints that are not ordered pay for none of this: no statement, no lock, no row in an index.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::deliveries::GRAVE;
+use super::directory::LiveEndpoint;
+use super::signals::Admission;
+use super::{Store, StoreError, Tx, codec, on, sqlite};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+
+/// The range that is left for what is pending already when an endpoint becomes ordered.
+const EARLY: i64 = 1 << 40;
+/// How many deliveries one transaction numbers at most.
+const STEP: usize = 2_000;
+/// How often an endpoint that has become ordered is looked at for what was accepted by a transaction that did not know of it yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Which numbers are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    /// Behind all that has one.
+    End,
+    /// Those for what was pending when the endpoint became ordered.
+    Early,
+}
+
+/// Which deliveries are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacking {
+    /// They never had a number.
+    Any,
+    /// They were waiting for their time.
+    Scheduled,
+}
+
+/// The endpoint has just been written; `before` says whether it was ordered, or `None` that it is new.
+pub(super) async fn set_up(tx: &mut Tx, endpoint: &Endpoint, before: Option<bool>) -> Result<(), StoreError> {
+    if !endpoint.spec.ordered || before == Some(true) {
+        return Ok(());
+    }
+    const BEGIN: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at) VALUES ($1, 1, 1, $2)
+         ON CONFLICT DO NOTHING";
+    // Nothing is pending at a new one.
+    const SWITCH_ON: &str =
+        "UPDATE ordering SET early_seq = next_seq, next_seq = next_seq + $2, ordered_at = $3, number_at = 0
+         WHERE endpoint_id = $1";
+    let now = endpoint.updated_at;
+    for id in [EndpointId(Uuid::nil()), endpoint.id] {
+        on!(tx, db => sqlx::query(BEGIN).bind(id).bind(now).execute(db).await.map(drop))?;
+    }
+    if before.is_some() {
+        on!(tx, db => sqlx::query(SWITCH_ON).bind(endpoint.id).bind(EARLY).bind(now).execute(db).await.map(drop))?;
+    }
+    Ok(())
+}
+
+/// On PostgreSQL, where several processes may relay at once: waits for the turn of this one, if there is any ordered endpoint. Rows that one
+/// writer committed one after another could change places otherwise.
+pub(super) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreError> {
+    if let Tx::Postgres(tx) = tx {
+        const SQL: &str = "SELECT 1 FROM ordering WHERE endpoint_id = $1 FOR UPDATE";
+        sqlx::query(SQL).bind(Uuid::nil()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Draws so many numbers for each endpoint; gives back the first of each.
+async fn draw(tx: &mut Tx, counts: &BTreeMap<EndpointId, i64>) -> Result<HashMap<EndpointId, i64>, StoreError> {
+    let ends: Vec<(EndpointId, i64)> = match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at) VALUES ($1, $2 + 1, 1, 0)
+                 ON CONFLICT (endpoint_id) DO UPDATE SET next_seq = ordering.next_seq + $2 RETURNING endpoint_id, next_seq";
+            let mut ends = Vec::with_capacity(counts.len());
+            for (endpoint, count) in counts {
+                ends.push(sqlx::query_as(SQL).bind(endpoint).bind(count).fetch_one(&mut **tx).await?);
+            }
+            ends
+        }
+        Tx::Postgres(tx) => {
+            // Inserted, and so locked, in the order of their ids.
+            sqlx::query_as(
+                "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at)
+                 SELECT id, count + 1, 1, 0 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, count) ORDER BY id
+                 ON CONFLICT (endpoint_id) DO UPDATE SET next_seq = ordering.next_seq + excluded.next_seq - 1
+                 RETURNING endpoint_id, next_seq",
+            )
+            .bind(codec::uuids(counts.keys()))
+            .bind(counts.values().copied().collect::<Vec<i64>>())
+            .fetch_all(&mut **tx)
+            .await?
+        }
+    };
+    Ok(ends.into_iter().map(|(id, end)| (id, end - counts.get(&id).copied().unwrap_or(0))).collect())
+}
+
+/// Those of an admission's endpoints that are ordered.
+fn ordered(admission: &Admission) -> impl Iterator<Item = &LiveEndpoint> {
+    admission.endpoints.iter().map(AsRef::as_ref).filter(|live| live.endpoint.spec.ordered)
+}
+
+/// Numbers what is about to be inserted, in the order of the batch.
+pub(super) async fn number_new(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
+    let mut counts: BTreeMap<EndpointId, i64> = BTreeMap::new();
+    for admission in admissions.iter().filter(|admission| !is_scheduled(&admission.message)) {
+        ordered(admission).for_each(|live| *counts.entry(live.endpoint.id).or_default() += 1);
+    }
+    let mut next = if counts.is_empty() { HashMap::new() } else { draw(tx, &counts).await? };
+    for admission in admissions {
+        let scheduled = is_scheduled(&admission.message);
+        let mut number = |live: &LiveEndpoint| match next.get_mut(&live.endpoint.id).filter(|_| !scheduled) {
+            Some(next) => {
+                *next += 1;
+                (live.endpoint.id, *next - 1)
+            }
+            None => (live.endpoint.id, 0),
+        };
+        admission.seqs = ordered(admission).map(&mut number).collect();
+    }
+    Ok(())
+}
+
+fn is_scheduled(message: &Message) -> bool {
+    message.first_due() > message.accepted_at
+}
+
+/// Inserts the numbered deliveries of `admissions`.
+pub(super) async fn insert_numbered(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
+    let rows: Vec<(&Message, EndpointId, i64)> = admissions
+        .iter()
+        .flat_map(|admission| admission.seqs.iter().map(|(endpoint, seq)| (&*admission.message, *endpoint, *seq)))
+        .collect();
+    for chunk in rows.chunks(STEP) {
+        match tx {
+            Tx::Sqlite(tx) => {
+                const SQL: &str = "INSERT OR FAIL INTO delivery
+                         (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger, seq)
+                     SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16),
+                         0, json_extract(value, '$[0]'), 0, 0, 0, 0, json_extract(value, '$[1]') FROM json_each($2)";
+                let mut packed = sqlite::Packed::default();
+                for (message, endpoint, seq) in chunk {
+                    let ids = [message.id.0.as_bytes(), endpoint.0.as_bytes(), message.app_id.0.as_bytes()];
+                    packed.push(&ids.map(|id| &id[..]), &(message.first_due().micros(), seq))?;
+                }
+                let (ids, list) = packed.values()?;
+                sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
+            }
+            Tx::Postgres(tx) => {
+                sqlx::query(
+                    "INSERT INTO delivery
+                         (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger, seq)
+                     SELECT m, e, a, 0, d, 0, 0, 0, 0, s
+                     FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[]) AS new (m, e, a, d, s)",
+                )
+                .bind(chunk.iter().map(|row| row.0.id.0).collect::<Vec<Uuid>>())
+                .bind(chunk.iter().map(|row| row.1.0).collect::<Vec<Uuid>>())
+                .bind(chunk.iter().map(|row| row.0.app_id.0).collect::<Vec<Uuid>>())
+                .bind(chunk.iter().map(|row| row.0.first_due().micros()).collect::<Vec<i64>>())
+                .bind(chunk.iter().map(|row| row.2).collect::<Vec<i64>>())
+                .execute(&mut **tx)
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of these deliveries, which have just been made pending (again), those without a number go to the end, by age: if their endpoint is
+/// ordered.
+pub(super) async fn to_the_end(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    mut messages: Vec<MessageId>,
+    now: Time,
+) -> Result<(), StoreError> {
+    const SQL: &str = "SELECT 1 FROM endpoint WHERE id = $1 AND ordered";
+    let ordered: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).fetch_optional(db).await)?;
+    if ordered.is_some() {
+        messages.sort_unstable();
+        number(tx, endpoint, &messages, Lacking::Any, Range::End, now).await?;
+    }
+    Ok(())
+}
+
+/// Numbers those of `messages` that are pending and lack a number, in this order.
+async fn number(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    messages: &[MessageId],
+    lacking: Lacking,
+    range: Range,
+    now: Time,
+) -> Result<(), StoreError> {
+    let which = match lacking {
+        Lacking::Any => "seq IS NULL",
+        Lacking::Scheduled => "seq = 0",
+    };
+    // What is scheduled and was neither tried nor resent yet waits for its time.
+    let read = format!(
+        "SELECT message_id, attempts = 0 AND due_at > $3 AND EXISTS
+             (SELECT 1 FROM message m WHERE m.id = delivery.message_id AND m.deliver_at > $3) FROM delivery
+         WHERE endpoint_id = $1 AND state <= 1 AND {which} AND message_id"
+    );
+    let rows: Vec<(MessageId, bool)> = match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!("{read} IN (SELECT unhex(value) FROM json_each($2))");
+            let list = sqlite::id_list(codec::uuids(messages));
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(list).bind(now).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            // Locked in the order in which records lock them.
+            let sql = format!("{read} = ANY($2) ORDER BY message_id FOR UPDATE");
+            let list = codec::uuids(messages);
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(list).bind(now).fetch_all(&mut **tx).await?
+        }
+    };
+    let later: HashSet<MessageId> = rows.iter().filter(|(_, later)| *later).map(|(id, _)| *id).collect();
+    let found: HashSet<MessageId> = rows.into_iter().map(|(id, _)| id).collect();
+    let due = messages.iter().filter(|id| found.contains(id) && !later.contains(id));
+    let due: Vec<MessageId> = due.copied().collect();
+    let mut seqs: Vec<(MessageId, i64)> = later.into_iter().map(|id| (id, 0)).collect();
+    if !due.is_empty() {
+        let first = match range {
+            Range::End => draw(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint),
+            Range::Early => draw_early(tx, endpoint, due.len() as i64).await?,
+        };
+        let first = first.ok_or_else(|| StoreError::Damaged(format!("{endpoint} is ordered and has no numbers")))?;
+        seqs.extend(due.into_iter().zip(first..));
+    }
+    set(tx, endpoint, &seqs).await
+}
+
+async fn draw_early(tx: &mut Tx, endpoint: EndpointId, count: i64) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "UPDATE ordering SET early_seq = early_seq + $2 WHERE endpoint_id = $1 RETURNING early_seq - $2";
+    Ok(on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).bind(count).fetch_optional(db).await)?)
+}
+
+async fn set(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Result<(), StoreError> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "UPDATE delivery SET seq = new.seq
+                 FROM (SELECT substr($1, key * 16 + 1, 16) AS message_id, value AS seq FROM json_each($2)) AS new
+                 WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = $3";
+            let mut packed = sqlite::Packed::default();
+            for (message, seq) in seqs {
+                packed.push(&[message.0.as_bytes()], seq)?;
+            }
+            let (ids, list) = packed.values()?;
+            sqlx::query(SQL).bind(ids).bind(list).bind(endpoint).execute(&mut **tx).await?;
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str =
+                "UPDATE delivery SET seq = new.seq FROM UNNEST($1::uuid[], $2::bigint[]) AS new (message_id, seq)
+                 WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = $3";
+            sqlx::query(SQL)
+                .bind(seqs.iter().map(|(message, _)| message.0).collect::<Vec<Uuid>>())
+                .bind(seqs.iter().map(|(_, seq)| *seq).collect::<Vec<i64>>())
+                .bind(endpoint)
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Numbers what is pending at an ordered endpoint and has no number: what is scheduled and has come to its time, behind all that
+    /// waits; and what was there before the endpoint became ordered, by age and before all that came since. In steps, and begun anew
+    /// harmless: the next numbers go to the oldest that have none.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn number_pending(&self, endpoint: EndpointId, now: Time) -> Result<(), StoreError> {
+        const DUE: &str =
+            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 AND seq = 0 AND due_at <= $2
+             ORDER BY due_at, message_id";
+        const LACKING: &str =
+            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state IN (0, 1) AND state <= 1 AND seq IS NULL";
+        let scheduled = self.numberless(DUE, endpoint, Some(now)).await?;
+        self.number_in_steps(endpoint, &scheduled, Lacking::Scheduled, Range::End, now).await?;
+        let look = self.orderings(&[endpoint]).await?.pop().and_then(|(_, _, number_at, _)| number_at);
+        if look.is_some_and(|at| at <= now) {
+            let mut early = self.numberless(LACKING, endpoint, None).await?;
+            early.sort_unstable();
+            self.number_in_steps(endpoint, &early, Lacking::Any, Range::Early, now).await?;
+            const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
+                 WHERE endpoint_id = $1";
+            let mut tx = self.begin().await?;
+            on!(tx, db => {
+                sqlx::query(LOOKED)
+                    .bind(endpoint).bind(now.minus(GRAVE)).bind(now.plus(LOOK_AGAIN))
+                    .execute(db).await.map(drop)
+            })?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn numberless(
+        &self,
+        sql: &'static str,
+        endpoint: EndpointId,
+        due_by: Option<Time>,
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let mut tx = self.inner.snapshot().await?;
+        Ok(on!(tx, db => {
+            let query = sqlx::query_scalar(sql).bind(endpoint);
+            match due_by {
+                Some(now) => query.bind(now).fetch_all(db).await,
+                None => query.fetch_all(db).await,
+            }
+        })?)
+    }
+
+    async fn number_in_steps(
+        &self,
+        endpoint: EndpointId,
+        messages: &[MessageId],
+        lacking: Lacking,
+        range: Range,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        for chunk in messages.chunks(STEP) {
+            let mut tx = self.begin().await?;
+            number(&mut tx, endpoint, chunk, lacking, range, now).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}
