@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::time::Clock;
+use super::steady::SteadyClock;
 use crate::store::turns::Stepped;
 use crate::store::{Store, StoreError};
 
@@ -18,7 +18,7 @@ const BREATH: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Works until `stop` turns true.
-pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
+pub async fn run(store: Store, clock: SteadyClock, mut stop: watch::Receiver<bool>) {
     let mut wait = POLL;
     while !*stop.borrow() {
         match turn(&store, clock, &stop).await {
@@ -43,10 +43,10 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
 }
 
 /// One turn; `false`: there was nothing to do.
-async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
-    let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
+async fn turn(store: &Store, clock: SteadyClock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
+    let Some(mut turn) = store.take_turn(clock.moment().wall).await? else { return Ok(false) };
     for _ in 0..STEPS {
-        match store.step_background(turn, clock.now()).await? {
+        match store.step_background(turn, clock.moment().wall).await? {
             Stepped::More(next) => turn = next,
             Stepped::Ended(stage) => {
                 tracing::info!(id = %turn.id, "background work {} has ended: {}", turn.id, stage.word());
@@ -59,6 +59,6 @@ async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Resu
         }
         tokio::time::sleep(BREATH).await;
     }
-    store.end_turn(turn, clock.now()).await?;
+    store.end_turn(turn, clock.moment().wall).await?;
     Ok(true)
 }

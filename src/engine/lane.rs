@@ -177,6 +177,12 @@ impl Lane {
         self.fresh.len() + self.retries.len()
     }
 
+    /// How many wait that are fresh, and how many retries.
+    #[cfg(test)]
+    pub fn queues(&self) -> (usize, usize) {
+        (self.fresh.len(), self.retries.len())
+    }
+
     /// How many of each kind to read: what there is room for, and as many more as the store will show although we hold them.
     pub fn wants(&self) -> (i64, i64) {
         let held = self.held.len();

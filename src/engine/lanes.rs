@@ -116,7 +116,7 @@ impl Lanes {
             if self.brought.contains(&(lane, admission.message.id)) {
                 continue;
             }
-            let due = admission.message.first_due();
+            let due = now.due_message(&admission.message);
             if due > now.wall {
                 self.look(lane, due);
                 continue;
@@ -263,13 +263,13 @@ impl Lanes {
     }
 
     /// What the store says is pending; gives back the endpoints that have to be loaded first.
-    pub fn pending(&mut self, pending: &[PendingLane]) -> Vec<EndpointId> {
+    pub fn pending(&mut self, pending: &[PendingLane], now: Moment) -> Vec<EndpointId> {
         let unknown =
             |one: &&PendingLane| !self.lanes.contains_key(&one.endpoint) && !self.foreign.contains_key(&one.endpoint);
         let load = pending.iter().filter(unknown).map(|one| one.endpoint).collect();
         for one in pending {
             // Never earlier than it is due: a lane whose first rows are all held would be read over and over.
-            self.look(one.endpoint, one.first_due);
+            self.look(one.endpoint, now.look(one));
         }
         load
     }
@@ -341,6 +341,12 @@ impl Lanes {
         self.apps.retain(|app, _| apps.contains(app));
         // What is foreign may have moved to another slot since.
         self.foreign.clear();
+    }
+
+    /// Of a lane: how many wait that are fresh, and how many retries.
+    #[cfg(test)]
+    pub fn queued(&self, id: EndpointId) -> (usize, usize) {
+        self.lanes.get(&id).map_or((0, 0), Lane::queues)
     }
 
     /// How long until something wants to be done by itself.

@@ -2,13 +2,13 @@
 //!
 //! The cast:
 //!
-//! * **lanes** – one per endpoint with something to do: its queue, rate, cap and health ([`lane`]); all decisions are made in
-//!   [`lanes`], without I/O, on events and the time.
-//! * the **loop** ([`steward`]) – feeds events to the lanes and does what they say: start sends, read the store.
+//! * the **core** ([`core`]) – all decisions, without I/O: (state, events, now) → actions. Its **lanes** ([`lanes`]), one per endpoint with
+//!   something to do, have a queue, a rate, a cap and a health ([`lane`]).
+//! * the **loop** ([`steward`]) – feeds events to the core and does what it says: start sends, read the store.
 //! * **send** – one delivery, one POST. No transaction and no connection is held across it.
 //! * **record** – results go into the store in batches.
 //! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time.
-//! * **slots** – the leases under which this process sends. **sweep** – what is done now and then. **announced** – what other processes
+//! * **slots** – the leases under which this process sends, as [`beats`] decides. **steady** – the wall clock without its jumps. **sweep** – what is done now and then. **announced** – what other processes
 //!   have just accepted.
 //!
 //! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
@@ -16,14 +16,19 @@
 
 mod announced;
 mod background;
+mod beats;
 mod breaker;
+mod core;
 mod lane;
 mod lanes;
 mod limit;
 mod record;
 mod relay;
 mod send;
+#[cfg(test)]
+mod simulation;
 mod slots;
+mod steady;
 mod steward;
 mod sweep;
 
@@ -34,15 +39,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::Time;
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
-use crate::store::announce::Heard;
+use crate::store::Store;
 use crate::store::slots::{Leases, Process};
-use crate::store::{Store, StoreError};
 use send::Sending;
-use steward::{Reading, Steward};
+use slots::Stay;
+use steady::{Moment, SteadyClock};
+use steward::Steward;
 use sweep::Sweep;
 
 /// The process's settings, as the engine needs them.
@@ -64,28 +69,13 @@ pub struct EngineOptions {
     pub process: String,
 }
 
-/// The two clocks of one moment: the wall's says what is due, the engine's own (which nobody sets) paces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
-    pub wall: Time,
-    /// Since the engine started.
-    pub mono: Duration,
-}
-
-/// What happens to the engine.
-pub(crate) enum Event {
-    Sent(Box<crate::store::record::Finished>),
-    Recorded(Vec<record::Settled>),
-    Read(Result<Reading, Reading>),
-    /// Endpoints as they are now, of those that were asked for.
-    Lives(steward::Loaded),
-    Pending(Result<Vec<crate::store::deliveries::PendingLane>, StoreError>),
+/// What happens to the engine: an event for its core, or one that somebody wants an answer to.
+pub(crate) enum Happening {
+    Event(core::Event),
     /// Our leases, and until when they may be relied on.
     Leases(Leases, Instant),
     /// Slots to let go of; each is told when nothing of it is on its way any more.
     Release(Vec<u8>, mpsc::UnboundedSender<Vec<u8>>),
-    /// What others announced.
-    Announced(Heard),
     /// No more sends; answered when everything is recorded.
     Drain(oneshot::Sender<()>),
 }
@@ -96,8 +86,9 @@ pub struct Engine {
     store: Store,
     process: Uuid,
     drain: Duration,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Happening>,
     stop: watch::Sender<bool>,
+    stay: watch::Sender<Stay>,
     relay: JoinHandle<()>,
     slots: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
@@ -110,27 +101,29 @@ impl Engine {
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
+        let (stay, stays) = watch::channel(Stay::On);
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
         let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
-        let steward = Steward::new(store.clone(), sending, clock, events.clone(), finished)
-            .with_caps(options.max_in_flight, options.endpoint_max_in_flight);
+        let caps = (options.max_in_flight, options.endpoint_max_in_flight);
+        let steward = Steward::new(store.clone(), sending, caps, events.clone(), finished);
         let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
         Engine {
             relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
-            slots: tokio::spawn(slots::run(store.clone(), process, clock, events.clone(), stopped.clone())),
+            slots: tokio::spawn(slots::run(store.clone(), process, clock, events.clone(), stays)),
             others: vec![
                 tokio::spawn(steward.run(inbox)),
                 tokio::spawn(record::run(store.clone(), results, events.clone())),
-                tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
+                tokio::spawn(background::run(store.clone(), SteadyClock, stopped.clone())),
                 tokio::spawn(announced::run(store.clone(), events.clone(), stopped.clone())),
-                tokio::spawn(sweep.run(store.clone(), clock, stopped)),
+                tokio::spawn(sweep.run(store.clone(), SteadyClock, stopped)),
             ],
             store,
             process: id,
             drain: options.drain,
             events,
             stop,
+            stay,
         }
     }
 
@@ -142,10 +135,13 @@ impl Engine {
         // The relay first: what it is moving just now is moved or is not, and nothing new comes.
         let _ = tokio::time::timeout_at(until, self.relay).await;
         let (done, drained) = oneshot::channel();
-        let _ = self.events.send(Event::Drain(done));
+        let _ = self.events.send(Happening::Drain(done));
+        // What is in flight keeps its leases until it is recorded; what is quiet is handed over meanwhile.
+        let _ = self.stay.send(Stay::Leaving);
         if !matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(()))) {
             tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
         }
+        let _ = self.stay.send(Stay::Gone);
         let _ = tokio::time::timeout(Duration::from_secs(2), self.slots).await;
         match tokio::time::timeout(Duration::from_secs(3), self.store.depart(self.process)).await {
             Ok(Ok(())) => {}

@@ -6,13 +6,13 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::lanes::Start;
+use super::steady::{Moment, SteadyClock};
 use crate::crash::{self, Place, When};
 use crate::domain::attempt::{Attempt, Failure, Outcome};
 use crate::domain::backoff::Schedule;
 use crate::domain::delivery::{self, Progress};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::message::Message;
-use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
 use crate::egress::{Egress, Post};
 use crate::store::directory::LiveEndpoint;
@@ -32,30 +32,11 @@ pub struct Sending {
 
 impl Sending {
     /// Makes the attempt. Takes as long as the endpoint's timeout at most; never fails: what goes wrong is part of what is recorded.
-    pub async fn attempt(&self, start: Start, clock: Clock) -> Finished {
-        let at = clock.now();
+    pub async fn attempt(&self, start: Start, clock: SteadyClock) -> Finished {
+        let at = clock.moment().clock();
         let (headers, outcome) = self.post(&start, at).await;
-        let now = clock.now();
-        let Start { live, work, slot, epoch } = start;
-        let Progress { step, attempts, trigger, .. } = work.progress;
-        let spec = &live.endpoint.spec;
-        let schedule = spec.retry_schedule.as_ref().unwrap_or(&self.schedule);
-        let next = delivery::after(&outcome, step, schedule, now, rand::random());
-        let disable = (outcome.status == Some(410)).then_some(DisabledReason::Gone);
-        let attempt = Attempt {
-            id: AttemptId::new(at),
-            app_id: work.message.app_id,
-            message_id: work.message.id,
-            endpoint_id: live.endpoint.id,
-            number: attempts + 1,
-            trigger,
-            at,
-            url: spec.url.clone(),
-            request_headers: headers,
-            outcome,
-            next_at: next.due(),
-        };
-        Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable }
+        let now = clock.moment();
+        finished(start, headers, outcome, (at, now), &self.schedule, rand::random())
     }
 
     /// Signs and sends; gives back the headers as they are recorded, and what came of it.
@@ -83,6 +64,38 @@ impl Sending {
         crash::point(Place::Post, When::After);
         (recorded, outcome)
     }
+}
+
+/// What an attempt that began when the clock on the wall said `at` makes of its delivery, now that its outcome is known. `schedule` is
+/// for endpoints that have none of their own.
+pub(super) fn finished(
+    start: Start,
+    request_headers: Vec<(String, String)>,
+    outcome: Outcome,
+    (at, now): (Time, Moment),
+    schedule: &Schedule,
+    jitter: f64,
+) -> Finished {
+    let Start { live, work, slot, epoch } = start;
+    let Progress { step, attempts, trigger, .. } = work.progress;
+    let spec = &live.endpoint.spec;
+    let schedule = spec.retry_schedule.as_ref().unwrap_or(schedule);
+    let next = delivery::after(&outcome, step, schedule, now.wall, jitter);
+    let disable = (outcome.status == Some(410)).then_some(DisabledReason::Gone);
+    let attempt = Attempt {
+        id: AttemptId::new(at),
+        app_id: work.message.app_id,
+        message_id: work.message.id,
+        endpoint_id: live.endpoint.id,
+        number: attempts + 1,
+        trigger,
+        at,
+        url: spec.url.clone(),
+        request_headers,
+        outcome,
+        next_at: next.due(),
+    };
+    Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable }
 }
 
 /// What the payload is; a raw one's type was checked when it came.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::time::Clock;
+use super::steady::SteadyClock;
 use crate::store::{Store, StoreError};
 
 /// How often the sweep comes by.
@@ -34,7 +34,7 @@ pub struct Sweep {
 
 impl Sweep {
     /// Sweeps until `stop` turns true.
-    pub async fn run(self, store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, store: Store, clock: SteadyClock, mut stop: watch::Receiver<bool>) {
         let mut round = 0u64;
         let mut failing = false;
         while !*stop.borrow() {
@@ -51,7 +51,7 @@ impl Sweep {
         }
     }
 
-    async fn round(self, store: &Store, clock: Clock, round: u64) -> Result<(), StoreError> {
+    async fn round(self, store: &Store, clock: SteadyClock, round: u64) -> Result<(), StoreError> {
         store.tidy().await?;
         self.bury(store, clock).await?;
         if round.is_multiple_of(5) {
@@ -64,30 +64,30 @@ impl Sweep {
             self.disable(store, clock).await?;
         }
         if round.is_multiple_of(60) {
-            store.forget_logins(clock.now()).await?;
-            while store.forget_once(clock.now(), FORGET).await? == FORGET as u64 {
+            store.forget_logins(clock.for_age()).await?;
+            while store.forget_once(clock.for_age(), FORGET).await? == FORGET as u64 {
                 tokio::task::yield_now().await;
             }
-            while store.forget_audit(clock.now().minus(AUDITED), FORGET).await? == FORGET as u64 {
+            while store.forget_audit(clock.for_age().minus(AUDITED), FORGET).await? == FORGET as u64 {
                 tokio::task::yield_now().await;
             }
-            store.forget_background(clock.now().minus(REMEMBERED)).await?;
-            store.forget_processes(clock.now().minus(Duration::from_secs(3600))).await?;
+            store.forget_background(clock.for_age().minus(REMEMBERED)).await?;
+            store.forget_processes(clock.for_age().minus(Duration::from_secs(3600))).await?;
         }
         Ok(())
     }
 
     /// Ends what waits for deleted endpoints; leaves the writer to others between the steps.
-    async fn bury(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
+    async fn bury(self, store: &Store, clock: SteadyClock) -> Result<(), StoreError> {
         let until = Instant::now() + ROUND;
-        while Instant::now() < until && store.bury_deleted(BURY, clock.now()).await? > 0 {
+        while Instant::now() < until && store.bury_deleted(BURY, clock.for_age()).await? > 0 {
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn expire(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
-        let cutoff = clock.now().minus(self.retention);
+    async fn expire(self, store: &Store, clock: SteadyClock) -> Result<(), StoreError> {
+        let cutoff = clock.for_age().minus(self.retention);
         let until = Instant::now() + ROUND;
         let mut gone = 0;
         loop {
@@ -105,25 +105,25 @@ impl Sweep {
     }
 
     /// Deletes contents that were to be kept no longer.
-    async fn expire_contents(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
+    async fn expire_contents(self, store: &Store, clock: SteadyClock) -> Result<(), StoreError> {
         let until = Instant::now() + ROUND;
-        while store.expire_contents(clock.now()).await? >= Store::CONTENTS_STEP && Instant::now() < until {
+        while store.expire_contents(clock.for_age()).await? >= Store::CONTENTS_STEP && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
     /// Moves old counts to where they take less room.
-    async fn widen(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
+    async fn widen(self, store: &Store, clock: SteadyClock) -> Result<(), StoreError> {
         let until = Instant::now() + ROUND;
-        while store.widen_counts(clock.now()).await? >= Store::WIDEN_STEP && Instant::now() < until {
+        while store.widen_counts(clock.for_age()).await? >= Store::WIDEN_STEP && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    async fn disable(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
-        let now = clock.now();
+    async fn disable(self, store: &Store, clock: SteadyClock) -> Result<(), StoreError> {
+        let now = clock.for_age();
         for endpoint in store.disable_failing(now.minus(self.disable_after), now).await? {
             tracing::warn!(%endpoint, "endpoint {endpoint} is disabled: it did nothing but fail for too long");
         }

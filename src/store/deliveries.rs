@@ -28,11 +28,12 @@ pub struct LaneWants {
     pub retries: i64,
 }
 
-/// An endpoint with something pending, and when the first of it is due.
+/// An endpoint with something pending, and when the first of each kind is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLane {
     pub endpoint: EndpointId,
-    pub first_due: Time,
+    pub fresh_due: Option<Time>,
+    pub retry_due: Option<Time>,
 }
 
 /// How one delivery of a message stands, for people.
@@ -167,10 +168,7 @@ impl Store {
             Engine::Sqlite(engine) => sqlx::query_as(SQL).fetch_all(&engine.readers).await?,
             Engine::Postgres(engine) => sqlx::query_as(SQL).fetch_all(&engine.engine).await?,
         };
-        let lane = |(endpoint, fresh, retry): Row| PendingLane {
-            endpoint,
-            first_due: [fresh, retry].into_iter().flatten().min().unwrap_or(Time::ZERO),
-        };
+        let lane = |(endpoint, fresh_due, retry_due): Row| PendingLane { endpoint, fresh_due, retry_due };
         Ok(rows.into_iter().map(lane).collect())
     }
 

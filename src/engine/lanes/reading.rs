@@ -65,15 +65,20 @@ impl Lanes {
         }
         for one in waiting {
             // What is due later is not: behind it nothing is due, so that there is no reason to read on.
-            if one.due_at <= now.wall {
+            let mut due = now.due(one);
+            if due <= now.wall {
                 *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
             }
             if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
                 continue;
             }
-            if one.due_at > now.wall {
-                self.look(one.endpoint_id, one.due_at);
-            } else if let Some(message) = messages.get(&one.message_id) {
+            let message = messages.get(&one.message_id);
+            if let (Some(message), true) = (message, one.progress == Progress::default()) {
+                due = due.max(now.due_message(message));
+            }
+            if due > now.wall {
+                self.look(one.endpoint_id, due);
+            } else if let Some(message) = message {
                 let work = Work { message: message.clone(), progress: one.progress };
                 if one.progress == Progress::default() {
                     self.brought.insert((one.endpoint_id, one.message_id));

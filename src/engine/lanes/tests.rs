@@ -84,7 +84,7 @@ struct World {
 
 impl World {
     fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> World {
-        let now = Moment { wall: START, mono: Duration::from_secs(100) };
+        let now = Moment { wall: START, mono: Duration::from_secs(100), jumped: 0 };
         let mut lanes = Lanes::new(max_in_flight, cap);
         lanes.lease(&all_slots(), Moment { mono: Duration::ZERO, ..now });
         World {
@@ -226,9 +226,11 @@ impl World {
         for ((endpoint, _), (_, due, _)) in &self.pending {
             first.entry(*endpoint).and_modify(|known| *known = (*known).min(*due)).or_insert(*due);
         }
-        let pending: Vec<PendingLane> =
-            first.into_iter().map(|(endpoint, first_due)| PendingLane { endpoint, first_due }).collect();
-        let load = self.lanes.pending(&pending);
+        let pending: Vec<PendingLane> = first
+            .into_iter()
+            .map(|(endpoint, due)| PendingLane { endpoint, fresh_due: Some(due), retry_due: None })
+            .collect();
+        let load = self.lanes.pending(&pending, self.now);
         let lives: Vec<_> = self.lives.iter().filter(|live| load.contains(&live.endpoint.id)).cloned().collect();
         self.lanes.know(&lives, self.now);
     }

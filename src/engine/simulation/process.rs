@@ -1,0 +1,106 @@
+//! A process of the fleet: the real core and heartbeats, its clocks, and what it has told the recorder.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::world::What;
+use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::{EndpointId, Time};
+use crate::engine::beats::Beats;
+use crate::engine::core::Core;
+use crate::engine::steady::{Moment, Steady};
+use crate::store::record::Finished;
+
+/// When the simulation begins, by a clock that is right.
+pub const START: Time = Time::from_micros(1_763_800_000_000_000);
+
+/// A machine's clock on the wall: how far it is from the true one, in µs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wall {
+    pub skew: i64,
+    pub jump: i64,
+    /// The time in the last id that was made here: ids only grow.
+    pub last_id: Time,
+}
+
+impl Wall {
+    /// What it shows at `now`.
+    pub fn at(self, now: Duration) -> Time {
+        Time::from_micros(START.micros() + now.as_micros() as i64 + self.skew + self.jump)
+    }
+}
+
+/// A running Sendoff.
+pub struct Process {
+    /// On which machine.
+    pub seat: usize,
+    pub core: Core,
+    pub beats: Beats,
+    born: Duration,
+    steady: Steady,
+    /// Only the last wake-up call counts.
+    pub wake: u64,
+    /// What waits for it while it is stopped.
+    pub stopped: Option<Vec<What>>,
+    /// It has been told to drain.
+    pub leaving: bool,
+    /// What waits to be recorded, each with when its retry may come, by the true clock; and what is being recorded.
+    pub unrecorded: Vec<(Finished, Duration)>,
+    pub recording: bool,
+    pub record_again: Duration,
+    pub in_flight: HashMap<EndpointId, usize>,
+    /// How often in a row an endpoint could not be reached, and until when it is left alone.
+    pub unreachable: HashMap<EndpointId, (u32, Duration)>,
+    /// The heartbeats that go out before this do not arrive.
+    pub beats_lost_until: Duration,
+}
+
+impl Process {
+    pub fn new(seat: usize, core: Core, now: Duration) -> Process {
+        Process {
+            seat,
+            core,
+            beats: Beats::default(),
+            born: now,
+            steady: Steady::default(),
+            wake: 0,
+            stopped: None,
+            leaving: false,
+            unrecorded: Vec::new(),
+            recording: false,
+            record_again: Duration::ZERO,
+            in_flight: HashMap::new(),
+            unreachable: HashMap::new(),
+            beats_lost_until: Duration::ZERO,
+        }
+    }
+
+    /// Its own time, on the clock that nobody sets.
+    pub fn mono(&self, now: Duration) -> Duration {
+        now - self.born
+    }
+
+    pub fn moment(&mut self, wall: Wall, now: Duration) -> Moment {
+        let mono = self.mono(now);
+        self.steady.see(wall.at(now), mono)
+    }
+
+    /// What a breaker has to know, told from outside of it.
+    pub fn learn(&mut self, endpoint: EndpointId, outcome: &Outcome, now: Duration) {
+        let (row, until) = self.unreachable.entry(endpoint).or_default();
+        match outcome.failure {
+            None | Some(Failure::Status) => (*row, *until) = (0, Duration::ZERO),
+            Some(_) => {
+                *row += 1;
+                if *row >= PROBES {
+                    *until = now + (FIRST_REST * (1 << (*row - PROBES).min(6))).min(LONGEST_REST);
+                }
+            }
+        }
+    }
+}
+
+/// After so many failures in a row an endpoint gets a probe at a time, with rests: told here a second time.
+pub const PROBES: u32 = 16;
+const FIRST_REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(15);
