@@ -166,6 +166,12 @@ impl Core {
         self.lanes.queued(endpoint)
     }
 
+    /// Whether anything may be sent.
+    #[cfg(test)]
+    pub fn may_send(&self, now: Moment) -> bool {
+        !self.resting(now)
+    }
+
     /// Whether nothing may be sent: we are leaving, or do not know whether our slots are still ours.
     fn resting(&self, now: Moment) -> bool {
         self.draining || now.mono >= self.leased_until

@@ -116,6 +116,10 @@ impl Lanes {
             if self.brought.contains(&(lane, admission.message.id)) {
                 continue;
             }
+            if self.late(lane, &admission.message, now) {
+                self.look(lane, Time::ZERO);
+                continue;
+            }
             let due = now.due_message(&admission.message);
             if due > now.wall {
                 self.look(lane, due);
@@ -202,6 +206,10 @@ impl Lanes {
     pub fn know(&mut self, lives: &[Arc<LiveEndpoint>], now: Moment) {
         for live in lives {
             let id = live.endpoint.id;
+            // Two loads may overtake each other.
+            if self.lanes.get(&id).is_some_and(|lane| live.version < lane.live.version) {
+                continue;
+            }
             self.know_app(live, now.mono);
             if let Some(lane) = self.lanes.get_mut(&id) {
                 if live.endpoint.spec.disabled {

@@ -55,27 +55,33 @@ impl Moment {
     pub fn due(self, one: &Waiting) -> Time {
         let resent = one.progress.trigger == Trigger::Manual;
         match one.state {
-            State::Retry => self.meant(one.due_at, FARTHEST_RETRY),
+            State::Retry => self.meant(&[one.due_at], FARTHEST_RETRY),
             _ if resent || one.due_at.millis() <= one.message_id.time().millis() => Time::ZERO,
-            _ => self.meant(shift(one.due_at, -self.jumped), FARTHEST_FRESH),
+            _ => self.scheduled(one.due_at),
         }
     }
 
     /// When a message is due for the first time: a `deliverAt` when the clock on the wall says so, any other at once.
     pub fn due_message(self, message: &Message) -> Time {
-        message.deliver_at.map_or(Time::ZERO, |at| self.meant(shift(at, -self.jumped), FARTHEST_FRESH))
+        message.deliver_at.map_or(Time::ZERO, |at| self.scheduled(at))
     }
 
     /// When a lane is to be read of which a scan says this. What is fresh may be due although it does not look so ([`Moment::due`]).
     pub fn look(self, lane: &PendingLane) -> Time {
         let soon = self.wall.plus(LOOK_ANYWAY);
         let fresh = lane.fresh_due.map(|due| shift(due, -self.jumped.max(0)).min(soon));
-        let retry = lane.retry_due.map(|due| self.meant(due, FARTHEST_RETRY));
+        let retry = lane.retry_due.map(|due| self.meant(&[due], FARTHEST_RETRY));
         fresh.into_iter().chain(retry).min().unwrap_or(Time::ZERO)
     }
 
-    fn meant(self, due: Time, farthest: Duration) -> Time {
-        if due.since(self.wall) > farthest { Time::ZERO } else { due }
+    /// A time of the clock on the wall: as it is now; or, if that makes no sense, as it was before it jumped.
+    fn scheduled(self, at: Time) -> Time {
+        self.meant(&[shift(at, -self.jumped), at], FARTHEST_FRESH)
+    }
+
+    /// The first of these that somebody can have meant; if there is none: at once.
+    fn meant(self, readings: &[Time], farthest: Duration) -> Time {
+        readings.iter().copied().find(|due| due.since(self.wall) <= farthest).unwrap_or(Time::ZERO)
     }
 }
 
@@ -240,6 +246,13 @@ mod tests {
             assert!(now.due(&waiting(state, NOON, NOON.plus(YEAR))) <= NOON);
             assert_eq!(now.due(&waiting(state, NOON, NOON.plus(farthest))), NOON.plus(farthest));
         }
+    }
+
+    #[test]
+    fn what_was_scheduled_before_the_clock_was_set_back_by_far_keeps_its_time() {
+        let now = Moment { wall: NOON, mono: HOUR, jumped: -(YEAR.as_micros() as i64) };
+        let scheduled = waiting(State::Fresh, NOON.minus(HOUR), NOON.plus(HOUR));
+        assert_eq!(now.due(&scheduled), NOON.plus(HOUR));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::{AppId, EndpointId, MessageId, Time};
+use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::Tenant;
 use sendoff::store::deliveries::{LaneWants, PendingLane};
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};

@@ -98,6 +98,15 @@ impl Lanes {
         }
     }
 
+    /// Whether the signal of `message` comes so late that others may have sent it: it came when the slot was not ours yet, or so long ago
+    /// that a reading of it is not [remembered](Lanes::brought). The store knows.
+    pub(super) fn late(&self, id: EndpointId, message: &Message, now: Moment) -> bool {
+        let since =
+            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
+        let ours = now.mono.saturating_sub(since);
+        now.clock().since(message.accepted_at) > ours.min(LATE)
+    }
+
     pub(super) fn forget_brought(&mut self, now: Moment) {
         while let Some((_, key)) = self.brought_at.pop_front_if(|(at, _)| now.mono.saturating_sub(*at) > LATE) {
             self.brought.remove(&key);

@@ -110,7 +110,7 @@ impl World {
     /// The same, of one that is not to be sent before.
     fn schedule(&mut self, signal: Heard, deliver_at: Option<Time>) {
         self.next += 1;
-        let message = scheduled(self.next, deliver_at);
+        let message = Arc::new(Message { accepted_at: self.now.wall, ..(*scheduled(self.next, deliver_at)).clone() });
         for live in &self.lives {
             let row = (State::Fresh, deliver_at.unwrap_or(self.now.wall), Progress::default());
             self.pending.insert((live.endpoint.id, message.id), row);

@@ -43,7 +43,9 @@ pub struct Checks {
     pub calm: bool,
     /// A process began while its clock was wrong: it cannot know what is early.
     pub misled: bool,
-    /// How many processes may have how many in flight: in all, and to one endpoint.
+    /// A clock was ahead for a while: what it called due may be queued still.
+    pub ahead: bool,
+    /// How many a process may have in flight: in all, and to one endpoint.
     pub caps: (usize, usize),
     pub duplicates: u32,
     pub starts: u32,
@@ -117,14 +119,16 @@ impl Checks {
             let early = || format!("due: a retry before {:?}", row.not_before);
             hold(self.misled || begun.now >= row.not_before, early)?;
         }
-        if let Some(at) = begun.start.work.message.deliver_at.filter(|_| progress.generation == 0) {
+        if let Some(at) =
+            begun.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
+        {
             let by = moment.wall.max(moment.clock());
-            hold(self.misled || at <= by, || format!("due: {at} is not yet, it is {by}"))?;
+            hold(self.misled || self.ahead || at <= by, || format!("due: {at} is not yet, it is {by}"))?;
         }
         let fresh = self.started.insert(key) && begun.start.work.message.deliver_at.is_none();
         let free = begun.start.live.endpoint.spec.throttle_rate.is_none() && begun.start.live.app_throttle.is_none();
         let waited = begun.now - row.accepted;
-        let judged = self.calm && fresh && free && begun.receiver.sound;
+        let judged = self.calm && row.resent == 0 && fresh && free && begun.receiver.sound;
         hold(!judged || waited <= PROMPT, || format!("isolation: a fresh delivery waited {waited:?}"))
     }
 
@@ -160,6 +164,18 @@ impl Checks {
         let twice = |kind: bool| retries.windows(2).any(|two| two == [kind, kind]);
         hold(queued.0 == 0 || !twice(true), || "fairness: retries crowd out what is fresh".to_owned())?;
         hold(queued.1 == 0 || !twice(false), || "fairness: what is fresh crowds out retries".to_owned())
+    }
+
+    /// After some deliveries in a row nothing holds a lane back: unless it has a rate, more than one of what waits is in flight.
+    pub fn breaker_closes(&self, store: &Store, process: &Process, endpoint: EndpointId) -> Verdict {
+        let live = &store.lives[&endpoint];
+        let free = live.endpoint.spec.throttle_rate.is_none() && live.app_throttle.is_none();
+        let (fresh, retries) = process.core.queued(endpoint);
+        let room = self.caps.0.saturating_sub(process.in_flight.values().sum()) >= 12 && self.caps.1 > 1;
+        let well = process.well.get(&endpoint).copied().unwrap_or(0);
+        let here = process.in_flight.get(&endpoint).copied().unwrap_or(0);
+        let held = !self.ordered.contains(&endpoint) && free && room && well >= 3 && fresh + retries > 0 && here < 2;
+        hold(!held, || format!("breaker: {fresh} + {retries} wait, {here} in flight, after {well} deliveries in a row"))
     }
 
     /// A record of an attempt is in the store.

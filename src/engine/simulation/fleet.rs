@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::checks::{Checks, Verdict};
 use super::dice::Dice;
 use super::process::{Process, START, Wall};
+use super::questions::Ask;
 use super::receivers::{Receiver, Temper};
 use super::store::Store;
-use super::world::{Ask, What, World, note, short, short_of};
+use super::world::{What, World, note, short, short_of};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
@@ -202,6 +203,7 @@ impl World {
                 self.walls[seat].jump += seconds * 1_000_000;
                 // Others take over what was noted while this one lets its jump go by.
                 self.checks.misled |= self.case.shared;
+                self.checks.ahead |= seconds > 0;
             }
         }
         Ok(())
@@ -259,11 +261,14 @@ impl World {
         let Ok(door) = self.door() else { return };
         let seat = door.map_or(3, |id| self.processes[&id].seat);
         let at = self.walls[seat].at(self.now);
+        let soon = self.right().plus(self.dice.millis(0, 15_000));
+        // Further ahead than 30 days it would be refused.
+        let possible = soon.since(at) < Duration::from_secs(30 * 86_400);
+        let deliver_at = (possible && self.dice.chance(12)).then_some(soon);
         let id_time = self.walls[seat].last_id.max(at);
         self.walls[seat].last_id = id_time;
         let apps: Vec<AppId> = Checks::apps(&self.store).into_iter().collect();
         let app_id = self.dice.pick(&apps);
-        let deliver_at = self.dice.chance(12).then(|| self.right().plus(self.dice.millis(0, 15_000)));
         let number = self.store.messages.len() as u128 + 1;
         let id = MessageId(uuid::Uuid::from_u128(MessageId::floor(id_time).0.as_u128() | number));
         let message = Arc::new(message(id, app_id, at, deliver_at));
@@ -310,6 +315,9 @@ impl World {
                 let disabled = !self.store.lives[&key.0].endpoint.spec.disabled;
                 note!(self, "{} is disabled: {disabled}", short_of(key.0));
                 self.store.set_disabled(key.0, disabled);
+                if let Some(receiver) = self.receivers.get_mut(&key.0) {
+                    receiver.sound = false;
+                }
                 Signal::Changed(app)
             }
         };

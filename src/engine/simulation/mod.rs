@@ -4,7 +4,7 @@
 //!
 //! * [`world`] – the agenda, and what follows from each entry. The cores, heartbeats, lanes, breakers, rates, the clock without jumps and
 //!   the transition of a delivery are the real ones; it only stands in for what they do things with.
-//! * [`process`] – a process: a core, its clocks, its recorder. [`receivers`] – whoever is sent to.
+//! * [`process`] – a process: a core, its clocks, its recorder. [`questions`] – what it asks of the store, and hears. [`receivers`] – whoever is sent to.
 //! * [`store`] – the store in a few lines: deliveries, slots, fencing.
 //! * [`fleet`] – what a seed makes of it: how many there are of each, and the plot (crashes, stops, shutdowns, outages, clocks that are set, …).
 //! * [`checks`] – what has to be true at every step and in the end.
@@ -16,6 +16,7 @@ mod checks;
 mod dice;
 mod fleet;
 mod process;
+mod questions;
 mod receivers;
 mod store;
 mod world;

@@ -51,6 +51,8 @@ pub struct Process {
     pub in_flight: HashMap<EndpointId, usize>,
     /// How often in a row an endpoint could not be reached, and until when it is left alone.
     pub unreachable: HashMap<EndpointId, (u32, Duration)>,
+    /// How many deliveries in a row there were since an endpoint last failed.
+    pub well: HashMap<EndpointId, u32>,
     /// The heartbeats that go out before this do not arrive.
     pub beats_lost_until: Duration,
 }
@@ -71,6 +73,7 @@ impl Process {
             record_again: Duration::ZERO,
             in_flight: HashMap::new(),
             unreachable: HashMap::new(),
+            well: HashMap::new(),
             beats_lost_until: Duration::ZERO,
         }
     }
@@ -87,6 +90,8 @@ impl Process {
 
     /// What a breaker has to know, told from outside of it.
     pub fn learn(&mut self, endpoint: EndpointId, outcome: &Outcome, now: Duration) {
+        let well = self.well.entry(endpoint).or_insert(0);
+        *well = if outcome.delivered() { *well + 1 } else { 0 };
         let (row, until) = self.unreachable.entry(endpoint).or_default();
         match outcome.failure {
             None | Some(Failure::Status) => (*row, *until) = (0, Duration::ZERO),

@@ -8,20 +8,17 @@ use super::checks::{Begun, Checks, Verdict};
 use super::dice::Dice;
 use super::fleet::Case;
 use super::process::{Process, START, Wall};
+use super::questions::{Ask, Reply};
 use super::receivers::Receiver;
-use super::store::{Beaten, Store};
+use super::store::Store;
 use crate::domain::attempt::Outcome;
 use crate::domain::backoff::Schedule;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::beats::Beat;
-use crate::engine::core::{Action, Event, Loaded, Reading};
+use crate::engine::core::{Action, Event};
 use crate::engine::lanes::Start;
-use crate::engine::record::Settled;
 use crate::engine::send::finished;
 use crate::engine::steady::Moment;
 use crate::store::announce::Heard;
-use crate::store::deliveries::LaneWants;
-use crate::store::record::{Finished, Recorded};
 use crate::store::signals::Signal;
 
 /// An entry of the agenda.
@@ -38,26 +35,6 @@ pub enum What {
     Answer(u64, Box<Start>, Time, Outcome),
     /// Something of the plot.
     Plot(super::fleet::Scene),
-}
-
-/// What a process asks of the store.
-pub enum Ask {
-    Read(Vec<LaneWants>, Moment),
-    Scan,
-    Load(Vec<EndpointId>),
-    Record(Vec<(Finished, Duration)>),
-    Heartbeat(Beat, Duration),
-    HandBack(Vec<u8>),
-    Depart,
-}
-
-/// What it hears.
-pub enum Reply {
-    Event(Box<Event>),
-    Recorded(Vec<(Finished, Duration)>, Option<Vec<Recorded>>),
-    Beaten(Duration, Option<Beaten>),
-    HandedBack(Vec<u8>, bool),
-    Departed,
 }
 
 /// Everything there is.
@@ -171,7 +148,7 @@ impl World {
         let mut kinds: BTreeMap<EndpointId, Vec<bool>> = BTreeMap::new();
         for action in actions {
             if let Action::Send(start) = &action {
-                kinds.entry(start.live.endpoint.id).or_default().push(start.work.progress.attempts > 0);
+                kinds.entry(start.live.endpoint.id).or_default().push(start.work.progress.step > 0);
             }
             self.act(id, action, moment)?;
         }
@@ -212,7 +189,7 @@ impl World {
 
     /// How long a message is on its way: mostly moments.
     pub fn way(&mut self) -> Duration {
-        if self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
+        if !self.case.calm && self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
     }
 
     fn send(&mut self, id: u64, start: Start, moment: Moment) -> Verdict {
@@ -263,11 +240,15 @@ impl World {
         process.learn(endpoint, &outcome, now);
         let moment = process.moment(self.walls[process.seat], now);
         let finished = finished(start, Vec::new(), outcome, (at, moment), &self.schedule, jitter);
-        self.core(id, Some(Event::Sent(Box::new(finished))))
+        self.core(id, Some(Event::Sent(Box::new(finished))))?;
+        let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(moment)) else {
+            return Ok(());
+        };
+        self.checks.breaker_closes(&self.store, process, endpoint)
     }
 
     /// The recorder: one batch at a time.
-    fn record(&mut self, id: u64) {
+    pub fn record(&mut self, id: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         if process.recording || process.unrecorded.is_empty() {
             return;
@@ -297,143 +278,6 @@ impl World {
         }
     }
 
-    /// Something reaches the store.
-    fn ask(&mut self, id: u64, ask: Ask) -> Verdict {
-        let alive = self.processes.contains_key(&id);
-        // What the dead had sent arrives, or not; where there is no server, not.
-        if !alive && (!self.case.shared || self.dice.chance(50)) {
-            return Ok(());
-        }
-        let away = self.now < self.store.away_until;
-        // Committed, and nobody hears of it.
-        let unheard = away || (!self.case.calm && self.healed.is_none() && self.dice.chance(1));
-        let reply = match ask {
-            Ask::Read(wants, _) if unheard => Reply::Event(Box::new(Event::Read(Err(wants)))),
-            Ask::Read(wants, moment) => self.read(wants, moment),
-            Ask::Scan => {
-                let pending = (!unheard).then(|| self.store.pending_lanes());
-                Reply::Event(Box::new(Event::Scanned(pending)))
-            }
-            Ask::Load(asked) => {
-                let lives = (!unheard).then(|| self.store.live_endpoints(&asked));
-                Reply::Event(Box::new(Event::Loaded(Loaded { asked, lives })))
-            }
-            Ask::Record(batch) => {
-                let recorded = if away { None } else { Some(self.recorded(id, &batch)?) };
-                Reply::Recorded(batch, recorded.filter(|_| !unheard))
-            }
-            Ask::Heartbeat(beat, began) => {
-                let lost = away || self.processes.get(&id).is_some_and(|process| self.now < process.beats_lost_until);
-                let beaten = if lost { None } else { Some(self.heartbeat(id, beat)?) };
-                Reply::Beaten(began, beaten.filter(|_| !unheard))
-            }
-            Ask::HandBack(slots) => {
-                if !away {
-                    self.checks.handed_back(id, &slots)?;
-                    self.store.hand_back(id, &slots);
-                }
-                Reply::HandedBack(slots, !unheard)
-            }
-            Ask::Depart => {
-                if !away {
-                    note!(self, "process {id} hands back its slots and leaves");
-                    self.store.depart(id);
-                }
-                Reply::Departed
-            }
-        };
-        let way = if away { self.dice.millis(5, 1_500) } else { self.way() };
-        self.after(way, What::Reply(id, reply));
-        Ok(())
-    }
-
-    fn read(&self, wants: Vec<LaneWants>, moment: Moment) -> Reply {
-        let waiting = self.store.waiting(&wants);
-        let due = waiting.iter().filter(|one| moment.due(one) <= moment.wall);
-        let message = |id: MessageId| self.store.messages.get(&id).map(|message| (id, message.clone()));
-        let messages = due.filter_map(|one| message(one.message_id)).collect();
-        Reply::Event(Box::new(Event::Read(Ok(Reading { wants, waiting, messages }))))
-    }
-
-    fn recorded(&mut self, id: u64, batch: &[(Finished, Duration)]) -> Result<Vec<Recorded>, String> {
-        let key = |one: &Finished| (one.attempt.endpoint_id, one.attempt.message_id);
-        let state = |world: &World, one: &Finished| {
-            world.store.rows.get(&key(one)).map(|row| (row.state, row.due, row.progress))
-        };
-        let fenced = |world: &World, one: &Finished| world.store.slots[usize::from(one.slot)].epoch != one.epoch;
-        let stale: Vec<_> = batch.iter().map(|(one, _)| fenced(self, one).then(|| state(self, one))).collect();
-        let results = self.store.record(batch);
-        for (((one, _), before), result) in batch.iter().zip(stale).zip(&results) {
-            note!(
-                self,
-                "recorded of process {id}: {} to {}: {:?} {result:?}",
-                short(key(one).1),
-                short_of(key(one).0),
-                one.next
-            );
-            self.checks.recorded(key(one), id, one.epoch);
-            let others = batch.iter().any(|(other, _)| key(other) == key(one) && other.epoch != one.epoch);
-            if before.is_some_and(|before| !others && before != state(self, one)) {
-                return Err(format!("fencing: process {id} changed {} without owning it any more", short(key(one).1)));
-            }
-        }
-        Ok(results)
-    }
-
-    fn heartbeat(&mut self, id: u64, beat: Beat) -> Result<Beaten, String> {
-        let beaten = self.store.heartbeat(id, beat, self.now);
-        for slot in &beaten.taken {
-            let epoch = self.store.slots[usize::from(*slot)].epoch;
-            note!(self, "process {id} takes slot {slot}, epoch {epoch}");
-            self.checks.taken(*slot, epoch)?;
-        }
-        Ok(beaten)
-    }
-
-    /// An answer of the store reaches the process.
-    fn reply(&mut self, id: u64, reply: Reply) -> Verdict {
-        let now = self.now;
-        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
-        match reply {
-            Reply::Event(event) => return self.core(id, Some(*event)),
-            Reply::Recorded(batch, None) => {
-                process.record_again = (process.record_again * 2).clamp(AGAIN.0, AGAIN.1);
-                let again = process.record_again;
-                self.after(again, What::Ask(id, Ask::Record(batch)));
-            }
-            Reply::Recorded(batch, Some(results)) => {
-                (process.recording, process.record_again) = (false, Duration::ZERO);
-                let settled = batch.iter().zip(results).map(|((one, _), result)| Settled::of(one, result)).collect();
-                self.record(id);
-                return self.core(id, Some(Event::Recorded(settled)));
-            }
-            Reply::Beaten(began, None) => {
-                process.beats.failed(began);
-                let pause = process.beats.pause();
-                self.after(pause, What::Beat(id));
-            }
-            Reply::Beaten(began, Some(beaten)) => {
-                let beaten = process.beats.beaten(began, beaten.leases, beaten.share);
-                let pause = process.beats.pause();
-                self.after(pause, What::Beat(id));
-                self.core(id, Some(Event::Leases(beaten.leases, beaten.until)))?;
-                return self.core(id, Some(Event::Release(beaten.surplus)));
-            }
-            Reply::HandedBack(slots, done) => {
-                process.beats.handed_back(slots, done);
-                if let Some(again) = process.beats.hand_back_again() {
-                    let slots = process.beats.take_unreturned();
-                    self.after(again, What::Ask(id, Ask::HandBack(slots)));
-                }
-            }
-            Reply::Departed => {
-                note!(self, "process {id} is gone, at {:?}", now);
-                self.processes.remove(&id);
-            }
-        }
-        Ok(())
-    }
-
     /// A process hears a signal of its store: at once, late, or not at all.
     pub fn signal(&mut self, id: u64, signal: Signal) {
         let delay = match self.dice.below(10) {
@@ -461,9 +305,6 @@ impl World {
 
 /// How far apart the clocks of two machines are at the most.
 pub const APART: Duration = Duration::from_millis(1_000);
-/// The recorder's patience.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
 /// The last digits of an id are what tells them apart here.
 pub fn short(message: MessageId) -> String {
     format!("m{}", message.0.as_u128() & 0xFFFF_FFFF)
