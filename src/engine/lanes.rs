@@ -1,5 +1,5 @@
-//! All lanes together: the engine's decisions, without any I/O. Events go in (admitted, read, sent, recorded, leases, …), and
-//! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for ([`reading`]).
+//! All lanes together: what of the [core](super::core)'s decisions is about what goes when. Events go in, each as a method (admitted,
+//! read, sent, recorded, leases, …), and what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for ([`reading`]).
 //! Which lanes are ours to send for is told in [`leases`].
 //!
 //! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
@@ -210,7 +210,10 @@ impl Lanes {
             if self.lanes.get(&id).is_some_and(|lane| live.version < lane.live.version) {
                 continue;
             }
-            self.know_app(live, now.mono);
+            if self.lanes.contains_key(&id) {
+                // Of a slot that is not ours nothing is known: its bucket begins when it becomes ours.
+                self.know_app(live, now.mono);
+            }
             if let Some(lane) = self.lanes.get_mut(&id) {
                 if live.endpoint.spec.disabled {
                     self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());

@@ -84,7 +84,7 @@ impl Store {
         self.beat(process, now, Take::Free).await
     }
 
-    /// The same for a process that is leaving: it only keeps what it has, and takes nothing.
+    /// The same for a process that is leaving: it keeps what it has, takes nothing, and no share is left for it.
     ///
     /// # Errors
     /// The store is away.
@@ -96,11 +96,13 @@ impl Store {
         let mut tx = self.begin().await?;
         let clock = Store::lease_clock(&mut tx, now).await?;
         let until = clock.plus(LEASE);
+        // Who leaves needs no share: what it hands back is for others at once.
+        let alive_until = if what == Take::Nothing { clock } else { until };
         const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
         on!(tx, db => {
             sqlx::query(ALIVE)
-                .bind(process.id).bind(&process.name).bind(process.started_at).bind(until)
+                .bind(process.id).bind(&process.name).bind(process.started_at).bind(alive_until)
                 .execute(db).await.map(drop)
         })?;
         const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1";

@@ -11,7 +11,6 @@ use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId};
 use crate::engine::lanes::Start;
 use crate::engine::steady::Moment;
-use crate::store::directory::LiveEndpoint;
 
 /// What is wrong, in a sentence; or nothing.
 pub type Verdict = Result<(), String>;
@@ -34,6 +33,8 @@ pub struct Checks {
     allowed: HashMap<Key, u32>,
     /// The starts of the last second, by endpoint and application.
     pace: HashMap<uuid::Uuid, VecDeque<Duration>>,
+    /// How many went under one lease: endpoint or application, process, epoch.
+    of_lease: HashMap<(uuid::Uuid, u64, i64), u32>,
     started: BTreeSet<Key>,
     /// Endpoints whose deliveries go one after the other, in the order in which they were accepted.
     pub ordered: BTreeSet<EndpointId>,
@@ -82,7 +83,7 @@ impl Checks {
         self.one_owner(store, begun)?;
         self.one_at_a_time(store, key)?;
         self.due(store, begun, key)?;
-        self.limits(&start.live, *now)?;
+        self.limits(begun)?;
         self.order(store, key)?;
         let here = process.in_flight.get(&key.0).copied().unwrap_or(0);
         let all: usize = process.in_flight.values().sum();
@@ -132,8 +133,11 @@ impl Checks {
         hold(!judged || waited <= PROMPT, || format!("isolation: a fresh delivery waited {waited:?}"))
     }
 
-    /// In any second no more than the rate and its burst, whoever sends.
-    fn limits(&mut self, live: &LiveEndpoint, now: Duration) -> Verdict {
+    /// In any second no more than the rate and its burst, whoever sends; a new owner begins with nothing saved up.
+    fn limits(&mut self, begun: &Begun) -> Verdict {
+        let Begun { id: process, start, now, .. } = *begun;
+        let (live, lease) = (&start.live, (start.slot, start.epoch));
+        let since = begun.process.leased.get(&lease).copied().unwrap_or(now);
         let endpoint = (live.endpoint.spec.throttle_rate, live.endpoint.id.0);
         let app = (live.app_throttle, live.endpoint.app_id.0);
         for (rate, id) in [endpoint, app] {
@@ -143,6 +147,10 @@ impl Checks {
             while pace.pop_front_if(|at| *at + Duration::from_secs(1) <= now).is_some() {}
             let most = rate + (rate / 20).max(1);
             hold(pace.len() <= most, || format!("limits: {} in a second, at a rate of {rate}", pace.len()))?;
+            let count = self.of_lease.entry((id, process, start.epoch)).or_insert(0);
+            *count += 1;
+            let may = (now - since).as_secs_f64() * rate as f64 + 1e-6;
+            hold(f64::from(*count) <= may, || format!("limits: {count} since {since:?}, at a rate of {rate}"))?;
         }
         Ok(())
     }

@@ -49,6 +49,8 @@ pub struct Process {
     pub recording: bool,
     pub record_again: Duration,
     pub in_flight: HashMap<EndpointId, usize>,
+    /// Since when it has known of a lease: slot and epoch.
+    pub leased: HashMap<(u8, i64), Duration>,
     /// How often in a row an endpoint could not be reached, and until when it is left alone.
     pub unreachable: HashMap<EndpointId, (u32, Duration)>,
     /// How many deliveries in a row there were since an endpoint last failed.
@@ -72,6 +74,7 @@ impl Process {
             recording: false,
             record_again: Duration::ZERO,
             in_flight: HashMap::new(),
+            leased: HashMap::new(),
             unreachable: HashMap::new(),
             well: HashMap::new(),
             beats_lost_until: Duration::ZERO,

@@ -154,6 +154,9 @@ impl World {
             }
             Reply::Beaten(began, Some(beaten)) => {
                 let beaten = process.beats.beaten(began, beaten.leases, beaten.share);
+                for (slot, epoch) in &beaten.leases {
+                    process.leased.entry((*slot, *epoch)).or_insert(now);
+                }
                 let pause = process.beats.pause();
                 self.after(pause, What::Beat(id));
                 self.core(id, Some(Event::Leases(beaten.leases, beaten.until)))?;

@@ -8,7 +8,7 @@ use crate::domain::MessageId;
 use crate::domain::attempt::{Failure, Outcome};
 
 /// How long an attempt may take.
-pub const TIMEOUT: Duration = Duration::from_secs(6);
+pub const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What a receiver is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

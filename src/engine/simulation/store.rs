@@ -206,7 +206,11 @@ impl Store {
 
     pub fn heartbeat(&mut self, process: u64, beat: Beat, now: Duration) -> Beaten {
         let until = now + LEASE;
-        self.alive.insert(process, until);
+        if beat == Beat::Leaving {
+            self.alive.remove(&process);
+        } else {
+            self.alive.insert(process, until);
+        }
         let mut mine = 0;
         for slot in self.slots.iter_mut().filter(|slot| slot.owner == Some(process)) {
             slot.expires = until;
