@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Event;
+use super::Happening;
+use super::core::Event;
 use crate::store::announce::{Ear, Heard};
 use crate::store::{Store, StoreError};
 
@@ -13,7 +14,7 @@ use crate::store::{Store, StoreError};
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 /// Hears until `stop` turns true.
-pub async fn run(store: Store, events: mpsc::UnboundedSender<Event>, mut stop: watch::Receiver<bool>) {
+pub async fn run(store: Store, events: mpsc::UnboundedSender<Happening>, mut stop: watch::Receiver<bool>) {
     let mut wait = AGAIN.0;
     while !*stop.borrow() {
         match store.listen().await {
@@ -40,13 +41,13 @@ pub async fn run(store: Store, events: mpsc::UnboundedSender<Event>, mut stop: w
 /// Passes on what is heard, until the connection is lost or `stop` changes.
 async fn hear(
     mut ear: Ear,
-    events: &mpsc::UnboundedSender<Event>,
+    events: &mpsc::UnboundedSender<Happening>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     // What was announced before we could hear.
     let mut heard = Heard::Anything;
     loop {
-        if heard != Heard::Own && events.send(Event::Announced(heard)).is_err() {
+        if heard != Heard::Own && events.send(Happening::Event(Event::Announced(heard))).is_err() {
             return Ok(());
         }
         heard = tokio::select! {

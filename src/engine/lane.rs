@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Moment;
 use super::breaker::Pace;
 use super::limit::Limit;
+use super::moment::Moment;
 use crate::domain::delivery::Progress;
 use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
@@ -238,6 +238,12 @@ impl Lane {
 
     pub fn queued(&self) -> usize {
         self.fresh.len() + self.retries.len()
+    }
+
+    /// How many wait that are fresh, and how many retries.
+    #[cfg(test)]
+    pub fn queues(&self) -> (usize, usize) {
+        (self.fresh.len(), self.retries.len())
     }
 
     /// How many of each kind to read: what there is room for, and as many more as the store will show although we hold them.

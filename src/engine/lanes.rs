@@ -1,7 +1,7 @@
-//! All lanes together: the engine's decisions, without any I/O. Events go in (admitted, read, sent, recorded, leases, …), and
-//! what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`] the lanes to read for ([`reading`]).
-//! Which lanes are ours to send for is told in [`leases`]; what becomes of those whose endpoints do not answer in [`silence`]; what is
-//! different where the order counts in [`ordered`].
+//! All lanes together: what of the [core](super::core)'s decisions is about what goes when. Events go in, each as a method (admitted,
+//! read, sent, recorded, leases, …), and what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`]
+//! the lanes to read for ([`reading`]). Which lanes are ours to send for is told in [`leases`]; what becomes of those whose endpoints do not
+//! answer in [`silence`]; what is different where the order counts in [`ordered`].
 //!
 //! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
 
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Moment;
 use super::lane::{Hold, Lane, Work};
 use super::limit::Limit;
+use super::moment::Moment;
 use crate::domain::attempt::Outcome;
 use crate::domain::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -129,13 +129,17 @@ impl Lanes {
             if self.brought.contains(&(lane, admission.message.id)) {
                 continue;
             }
+            if self.late(lane, &admission.message, now) {
+                self.look(lane, Time::ZERO);
+                continue;
+            }
             let due = admission.message.first_due();
-            if due > now.wall {
+            if due > now.time {
                 self.look(lane, due);
                 continue;
             }
             let work = Work { message: admission.message.clone(), progress: Progress::default() };
-            self.queue(lane, work, State::Fresh, now.wall);
+            self.queue(lane, work, State::Fresh, now.time);
         }
         others
     }
@@ -216,7 +220,14 @@ impl Lanes {
     pub fn know(&mut self, lives: &[Arc<LiveEndpoint>], now: Moment) {
         for live in lives {
             let id = live.endpoint.id;
-            self.know_app(live, now.mono);
+            // Two loads may overtake each other.
+            if self.lanes.get(&id).is_some_and(|lane| live.version < lane.live.version) {
+                continue;
+            }
+            if self.lanes.contains_key(&id) {
+                // Of a slot that is not ours nothing is known: its bucket begins when it becomes ours.
+                self.know_app(live, now.mono);
+            }
             if let Some(lane) = self.lanes.get_mut(&id) {
                 if live.endpoint.spec.disabled || live.endpoint.spec.ordered != lane.ordered() {
                     self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
@@ -281,13 +292,13 @@ impl Lanes {
     }
 
     /// What the store says is pending; gives back the endpoints that have to be loaded first.
-    pub fn pending(&mut self, pending: &[PendingLane]) -> Vec<EndpointId> {
+    pub fn pending(&mut self, pending: &[PendingLane], now: Moment) -> Vec<EndpointId> {
         let unknown =
             |one: &&PendingLane| !self.lanes.contains_key(&one.endpoint) && !self.foreign.contains_key(&one.endpoint);
         let load = pending.iter().filter(unknown).map(|one| one.endpoint).collect();
         for one in pending {
             // Never earlier than it is due: a lane whose first rows are all held would be read over and over.
-            self.look(one.endpoint, one.first_due);
+            self.look(one.endpoint, one.look_at(now.time));
         }
         load
     }
@@ -377,10 +388,16 @@ impl Lanes {
         self.foreign.clear();
     }
 
+    /// Of a lane: how many wait that are fresh, and how many retries.
+    #[cfg(test)]
+    pub fn queued(&self, id: EndpointId) -> (usize, usize) {
+        self.lanes.get(&id).map_or((0, 0), Lane::queues)
+    }
+
     /// How long until something wants to be done by itself.
     pub fn idle_for(&self, now: Moment) -> Option<Duration> {
         let wake = self.wakes.peek().map(|Reverse((at, _))| at.saturating_sub(now.mono));
-        let look = self.looks.peek().map(|Reverse((at, _))| at.since(now.wall));
+        let look = self.looks.peek().map(|Reverse((at, _))| at.since(now.time));
         [wake, look].into_iter().flatten().min()
     }
 }

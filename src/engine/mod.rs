@@ -2,28 +2,35 @@
 //!
 //! The cast:
 //!
-//! * **lanes** – one per endpoint with something to do: its queue, rate, cap and health ([`lane`]); all decisions are made in
-//!   [`lanes`], without I/O, on events and the time.
-//! * the **loop** ([`steward`]) – feeds events to the lanes and does what they say: start sends, read the store.
+//! * the **core** ([`core`]) – all decisions, without I/O: (state, events, now) → actions. Its **lanes** ([`lanes`]), one per endpoint with
+//!   something to do, have a queue, a rate, a cap and a health ([`lane`]).
+//! * the **loop** ([`steward`]) – feeds events to the core and does what it says: start sends, read the store.
 //! * **send** – one delivery, one POST. No transaction and no connection is held across it.
 //! * **record** – results go into the store in batches.
 //! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time.
-//! * **slots** – the leases under which this process sends. **sweep** – what is done now and then. **announced** – what other processes
-//!   have just accepted. **mail** – what is told to applications' contacts.
+//! * **slots** – the leases under which this process sends, as [`beats`] decides. **sweep** – what is done now and then. **announced** – what
+//!   other processes have just accepted. **mail** – what is told to applications' contacts.
+//! * a [`moment`](moment::Moment) – what time it is, for what is due and for the pace.
 //!
 //! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
 //! there.
 
 mod announced;
 mod background;
+mod beats;
 mod breaker;
+mod core;
 mod lane;
 mod lanes;
 mod limit;
+mod loads;
 mod mail;
+mod moment;
 mod record;
 mod relay;
 mod send;
+#[cfg(test)]
+mod simulation;
 mod slots;
 mod steward;
 mod sweep;
@@ -37,14 +44,14 @@ use uuid::Uuid;
 
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
-use crate::domain::{EndpointId, Time};
 use crate::egress::Egress;
-use crate::store::announce::Heard;
+use crate::store::Store;
 use crate::store::slots::{Leases, Process};
-use crate::store::{Store, StoreError};
 pub use mail::Mailing;
+use moment::Clocks;
 use send::Sending;
-use steward::{Reading, Steward};
+use slots::Stay;
+use steward::Steward;
 use sweep::Sweep;
 
 /// The process's settings, as the engine needs them.
@@ -68,30 +75,13 @@ pub struct EngineOptions {
     pub mail: Option<Mailing>,
 }
 
-/// The two clocks of one moment: the wall's says what is due, the engine's own (which nobody sets) paces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
-    pub wall: Time,
-    /// Since the engine started.
-    pub mono: Duration,
-}
-
-/// What happens to the engine.
-pub(crate) enum Event {
-    Sent(Box<crate::store::record::Finished>),
-    Recorded(Vec<record::Settled>),
-    Read(Result<Reading, Reading>),
-    /// Endpoints as they are now, of those that were asked for.
-    Lives(steward::Loaded),
-    /// What had no number at an ordered endpoint has one now, unless the store was away.
-    Numbered(EndpointId, bool),
-    Pending(Result<Vec<crate::store::deliveries::PendingLane>, StoreError>),
+/// What happens to the engine: an event for its core, or one that somebody wants an answer to.
+pub(crate) enum Happening {
+    Event(core::Event),
     /// Our leases, and until when they may be relied on.
     Leases(Leases, Instant),
     /// Slots to let go of; each is told when nothing of it is on its way any more.
     Release(Vec<u8>, mpsc::UnboundedSender<Vec<u8>>),
-    /// What others announced.
-    Announced(Heard),
     /// No more sends; answered when everything is recorded.
     Drain(oneshot::Sender<()>),
 }
@@ -102,8 +92,9 @@ pub struct Engine {
     store: Store,
     process: Uuid,
     drain: Duration,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Happening>,
     stop: watch::Sender<bool>,
+    stay: watch::Sender<Stay>,
     relay: JoinHandle<()>,
     slots: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
@@ -113,14 +104,16 @@ impl Engine {
     /// Starts on the current tokio runtime. One engine per store and process.
     pub fn start(store: Store, egress: Egress, options: EngineOptions) -> Engine {
         let clock = Clock;
+        let clocks = Clocks::start(clock);
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
+        let (stay, stays) = watch::channel(Stay::On);
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
         let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
-        let steward = Steward::new(store.clone(), sending, clock, events.clone(), finished)
-            .with_caps(options.max_in_flight, options.endpoint_max_in_flight);
+        let caps = (options.max_in_flight, options.endpoint_max_in_flight);
+        let steward = Steward::new(store.clone(), sending, clocks, caps, events.clone(), finished);
         let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
         let mail = options.mail.map(|mailing| {
             // Written from the first record on, or not at all.
@@ -137,13 +130,14 @@ impl Engine {
         others.extend(mail);
         Engine {
             relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
-            slots: tokio::spawn(slots::run(store.clone(), process, clock, events.clone(), stopped)),
+            slots: tokio::spawn(slots::run(store.clone(), process, clocks, events.clone(), stays)),
             others,
             store,
             process: id,
             drain: options.drain,
             events,
             stop,
+            stay,
         }
     }
 
@@ -155,10 +149,13 @@ impl Engine {
         // The relay first: what it is moving just now is moved or is not, and nothing new comes.
         let _ = tokio::time::timeout_at(until, self.relay).await;
         let (done, drained) = oneshot::channel();
-        let _ = self.events.send(Event::Drain(done));
+        let _ = self.events.send(Happening::Drain(done));
+        // What is in flight keeps its leases until it is recorded; what is quiet is handed over meanwhile.
+        let _ = self.stay.send(Stay::Leaving);
         if !matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(()))) {
             tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
         }
+        let _ = self.stay.send(Stay::Gone);
         let _ = tokio::time::timeout(Duration::from_secs(2), self.slots).await;
         match tokio::time::timeout(Duration::from_secs(3), self.store.depart(self.process)).await {
             Ok(Ok(())) => {}

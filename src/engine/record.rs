@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Event;
+use super::Happening;
+use super::core::Event;
 use crate::domain::delivery::Next;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::record::{Finished, Recorded};
@@ -18,7 +19,11 @@ const BATCH: usize = 512;
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Records until the channel ends; tells the engine what has been recorded.
-pub async fn run(store: Store, mut finished: mpsc::UnboundedReceiver<Finished>, events: mpsc::UnboundedSender<Event>) {
+pub async fn run(
+    store: Store,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+    events: mpsc::UnboundedSender<Happening>,
+) {
     let mut taken = Vec::with_capacity(BATCH);
     while finished.recv_many(&mut taken, BATCH).await > 0 {
         let batch: Arc<[Finished]> = taken.drain(..).collect();
@@ -28,7 +33,7 @@ pub async fn run(store: Store, mut finished: mpsc::UnboundedReceiver<Finished>, 
             count(one, *result);
         }
         let recorded = batch.iter().zip(results).map(|(one, result)| Settled::of(one, result)).collect();
-        if events.send(Event::Recorded(recorded)).is_err() {
+        if events.send(Happening::Event(Event::Recorded(recorded))).is_err() {
             return;
         }
     }
@@ -66,7 +71,8 @@ pub struct Settled {
 }
 
 impl Settled {
-    fn of(one: &Finished, result: Recorded) -> Settled {
+    /// What the record of `one` came to.
+    pub fn of(one: &Finished, result: Recorded) -> Settled {
         let due = match result {
             Recorded::Applied => one.next.due(),
             // Somebody wants something else of it: the store knows what.

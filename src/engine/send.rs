@@ -36,27 +36,7 @@ impl Sending {
         let at = clock.now();
         // The receiver compares it with its own clock, not with ours.
         let (headers, outcome) = self.post(&start, clock.wall()).await;
-        let now = clock.now();
-        let Start { live, work, slot, epoch } = start;
-        let Progress { step, attempts, trigger, .. } = work.progress;
-        let spec = &live.endpoint.spec;
-        let schedule = spec.retry_schedule.as_ref().unwrap_or(&self.schedule);
-        let next = delivery::after(&outcome, step, schedule, now, rand::random());
-        let disable = (outcome.status == Some(410)).then_some(DisabledReason::Gone);
-        let attempt = Attempt {
-            id: AttemptId::new(at),
-            app_id: work.message.app_id,
-            message_id: work.message.id,
-            endpoint_id: live.endpoint.id,
-            number: attempts + 1,
-            trigger,
-            at,
-            url: spec.url.clone(),
-            request_headers: headers,
-            outcome,
-            next_at: next.due(),
-        };
-        Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable }
+        finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random())
     }
 
     /// Signs and sends at the time `wall`; gives back the headers as they are recorded, and what came of it.
@@ -84,6 +64,38 @@ impl Sending {
         crash::point(Place::Post, When::After);
         (recorded, outcome)
     }
+}
+
+/// What an attempt that began at `at` makes of its delivery, `now` that its outcome is known. `schedule` is
+/// for endpoints that have none of their own.
+pub(super) fn finished(
+    start: Start,
+    request_headers: Vec<(String, String)>,
+    outcome: Outcome,
+    (at, now): (Time, Time),
+    schedule: &Schedule,
+    jitter: f64,
+) -> Finished {
+    let Start { live, work, slot, epoch } = start;
+    let Progress { step, attempts, trigger, .. } = work.progress;
+    let spec = &live.endpoint.spec;
+    let schedule = spec.retry_schedule.as_ref().unwrap_or(schedule);
+    let next = delivery::after(&outcome, step, schedule, now, jitter);
+    let disable = (outcome.status == Some(410)).then_some(DisabledReason::Gone);
+    let attempt = Attempt {
+        id: AttemptId::new(at),
+        app_id: work.message.app_id,
+        message_id: work.message.id,
+        endpoint_id: live.endpoint.id,
+        number: attempts + 1,
+        trigger,
+        at,
+        url: spec.url.clone(),
+        request_headers,
+        outcome,
+        next_at: next.due(),
+    };
+    Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable }
 }
 
 /// What the payload is; a raw one's type was checked when it came.

@@ -8,7 +8,15 @@ use crate::domain::attempt::Trigger;
 use crate::domain::audit::act;
 use crate::domain::backoff::WAIT_LIMIT;
 use crate::domain::delivery::{DeadReason, Progress, State};
+use crate::domain::message::SCHEDULE_LIMIT;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
+
+/// No retry waits longer: one that seems to was noted by a clock that was wrong (or ours is).
+const LONGEST_WAIT: Duration = Duration::from_secs(2 * WAIT_LIMIT.as_secs());
+/// Nothing is scheduled further ahead.
+pub(super) const LONGEST_SCHEDULE: Duration = Duration::from_secs(SCHEDULE_LIMIT.as_secs() + 86_400);
+/// So late is a lane read in which something fresh waits that does not seem to be due: machines' clocks may be far apart.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// A delivery that waits to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +31,16 @@ pub struct Waiting {
 impl Waiting {
     /// Whether it may be sent at `now`.
     ///
-    /// What was due when it was accepted is due, whatever the clock says by now: that of the process which accepted it may be ahead, or
-    /// was set back between two runs. And no retry waits longer than the longest wait: one that would was noted by a clock that was wrong.
+    /// What was due when it was accepted (or resent) is due, whatever the clock says by now: that of the process which accepted it may be
+    /// ahead, or was set back between two runs. And no retry waits longer than the longest wait: one that would was noted by a clock that was wrong.
     pub fn is_due(&self, now: Time) -> bool {
-        let at_once = self.state == State::Fresh && self.due_at.millis() <= self.message_id.time().millis();
-        self.due_at <= now || at_once || (self.state == State::Retry && self.due_at > now.plus(WAIT_LIMIT * 2))
+        let resent = self.progress.trigger == Trigger::Manual;
+        let at_once = resent || self.due_at.millis() <= self.message_id.time().millis();
+        match self.state {
+            _ if self.due_at <= now => true,
+            State::Fresh => at_once || self.due_at > now.plus(LONGEST_SCHEDULE),
+            _ => self.due_at > now.plus(LONGEST_WAIT),
+        }
     }
 }
 
@@ -42,11 +55,22 @@ pub struct LaneWants {
     pub ordered: bool,
 }
 
-/// An endpoint with something pending, and when the first of it is due.
+/// An endpoint with something pending, and when the first of each kind is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLane {
     pub endpoint: EndpointId,
-    pub first_due: Time,
+    pub fresh_due: Option<Time>,
+    pub retry_due: Option<Time>,
+}
+
+impl PendingLane {
+    /// When the lane is to be read, as of `now`. What is fresh may be due although it does not look so ([`Waiting::is_due`]): it is
+    /// looked at within a minute.
+    pub fn look_at(&self, now: Time) -> Time {
+        let fresh = self.fresh_due.map(|due| due.min(now.plus(LOOK_ANYWAY)));
+        let retry = self.retry_due.map(|due| if due > now.plus(LONGEST_WAIT) { Time::ZERO } else { due });
+        fresh.into_iter().chain(retry).min().unwrap_or(Time::ZERO)
+    }
 }
 
 /// How one delivery of a message stands, for people.
@@ -181,10 +205,7 @@ impl Store {
             Engine::Sqlite(engine) => sqlx::query_as(SQL).fetch_all(&engine.readers).await?,
             Engine::Postgres(engine) => sqlx::query_as(SQL).fetch_all(&engine.engine).await?,
         };
-        let lane = |(endpoint, fresh, retry): Row| PendingLane {
-            endpoint,
-            first_due: [fresh, retry].into_iter().flatten().min().unwrap_or(Time::ZERO),
-        };
+        let lane = |(endpoint, fresh_due, retry_due): Row| PendingLane { endpoint, fresh_due, retry_due };
         Ok(rows.into_iter().map(lane).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::deliveries::{Waiting, WaitingRow};
+use super::deliveries::{LONGEST_SCHEDULE, Waiting, WaitingRow};
 use super::{Engine, Store, StoreError, Tenant, codec, read, sqlite};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 
@@ -54,11 +54,12 @@ impl Store {
             rows.sort_unstable_by_key(|row| row.seq);
             let more = rows.len() as i64 >= most;
             let last = rows.last().map_or(0, |row| row.seq);
+            let due = |at: Time| at <= now || at > now.plus(LONGEST_SCHEDULE);
             InOrder {
                 endpoint: *endpoint,
                 up_to: if more { last } else { last.max(next - 1) },
                 more,
-                unnumbered: [number_at, scheduled].into_iter().flatten().any(|at| at <= now),
+                unnumbered: [number_at, scheduled].into_iter().flatten().any(due),
                 scheduled,
                 waiting: rows.into_iter().map(|row| Waiting::from(row.waiting)).collect(),
             }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::deliveries::GRAVE;
+use super::deliveries::LONGEST_SCHEDULE;
 use super::directory::LiveEndpoint;
 use super::signals::Admission;
 use super::{Store, StoreError, Tx, codec, on, sqlite};
@@ -290,7 +291,7 @@ impl Store {
     /// The store is away.
     pub async fn number_pending(&self, endpoint: EndpointId, now: Time) -> Result<(), StoreError> {
         const DUE: &str =
-            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 AND seq = 0 AND due_at <= $2
+            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 AND seq = 0 AND (due_at <= $2 OR due_at > $3)
              ORDER BY due_at, message_id";
         const LACKING: &str =
             "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state IN (0, 1) AND state <= 1 AND seq IS NULL";
@@ -324,7 +325,7 @@ impl Store {
         Ok(on!(tx, db => {
             let query = sqlx::query_scalar(sql).bind(endpoint);
             match due_by {
-                Some(now) => query.bind(now).fetch_all(db).await,
+                Some(now) => query.bind(now).bind(now.plus(LONGEST_SCHEDULE)).fetch_all(db).await,
                 None => query.fetch_all(db).await,
             }
         })?)

@@ -28,6 +28,16 @@ pub struct Process {
     pub started_at: Time,
 }
 
+/// What a heartbeat takes beside what the process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Take {
+    Nothing,
+    /// What nobody holds.
+    Free,
+    /// That, and what has run out.
+    RunOut,
+}
+
 /// A process, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct ProcessView {
@@ -62,7 +72,7 @@ impl Store {
     /// # Errors
     /// The store is away: then nothing is known, and the leases we had run on to their end.
     pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
-        self.beat(process, now, true).await
+        self.beat(process, now, Take::RunOut).await
     }
 
     /// The same for a process that could not reach the store for a while. It takes nothing whose lease ran out: the store may have
@@ -71,27 +81,37 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn sparing_heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
-        self.beat(process, now, false).await
+        self.beat(process, now, Take::Free).await
     }
 
-    async fn beat(&self, process: &Process, now: Time, take_over: bool) -> Result<Leases, StoreError> {
+    /// The same for a process that is leaving: it keeps what it has, takes nothing, and no share is left for it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn last_heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+        self.beat(process, now, Take::Nothing).await
+    }
+
+    async fn beat(&self, process: &Process, now: Time, what: Take) -> Result<Leases, StoreError> {
         let mut tx = self.begin().await?;
         let clock = Store::lease_clock(&mut tx, now).await?;
         let until = clock.plus(LEASE);
+        // Who leaves needs no share: what it hands back is for others at once.
+        let alive_until = if what == Take::Nothing { clock } else { until };
         const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
         on!(tx, db => {
             sqlx::query(ALIVE)
-                .bind(process.id).bind(&process.name).bind(process.started_at).bind(until)
+                .bind(process.id).bind(&process.name).bind(process.started_at).bind(alive_until)
                 .execute(db).await.map(drop)
         })?;
         const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1";
         on!(tx, db => sqlx::query(RENEW).bind(process.id).bind(until).execute(db).await.map(drop))?;
         let mine = leases(&mut tx, process.id).await?;
         let missing = share(&mut tx, clock).await?.saturating_sub(mine.len());
-        if missing > 0 {
+        if missing > 0 && what != Take::Nothing {
             // Before the beginning of time, no lease has run out.
-            let run_out = if take_over { clock } else { Time::ZERO };
+            let run_out = if what == Take::RunOut { clock } else { Time::ZERO };
             take(&mut tx, process.id, run_out, until, missing as i64).await?;
         }
         let mine = leases(&mut tx, process.id).await?;

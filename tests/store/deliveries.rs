@@ -5,7 +5,7 @@ use std::time::Duration;
 use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::{AppId, EndpointId, MessageId, Time};
+use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::Tenant;
 use sendoff::store::deliveries::{LaneWants, PendingLane};
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
@@ -69,9 +69,9 @@ on_both! {
             store.record(done).await.unwrap();
         }
         let lanes = store.pending_lanes().await.unwrap();
-        let lane = |first_due: Time| move |endpoint: &EndpointId| PendingLane { endpoint: *endpoint, first_due };
-        let mut expected: Vec<PendingLane> = ids[2..].iter().map(lane(NOW)).collect();
-        expected.push(lane(later(77))(&ids[1]));
+        let fresh = |endpoint: &EndpointId| PendingLane { endpoint: *endpoint, fresh_due: Some(NOW), retry_due: None };
+        let mut expected: Vec<PendingLane> = ids[2..].iter().map(fresh).collect();
+        expected.push(PendingLane { endpoint: ids[1], fresh_due: None, retry_due: Some(later(77)) });
         expected.sort_unstable_by_key(|lane| lane.endpoint);
         assert_eq!(lanes, expected);
     }

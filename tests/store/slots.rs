@@ -75,6 +75,21 @@ on_both! {
         assert_eq!(store.heartbeat(&process(3), later(900)).await.unwrap().len(), if home.is_sqlite() { SLOTS } else { 86 });
     }
 
+    async fn who_leaves_keeps_what_it_has_and_stands_in_nobodys_way(home) {
+        let store = &home.store;
+        let mine = store.heartbeat(&process(1), NOW).await.unwrap();
+        store.hand_back(process(1).id, &[7]).await.unwrap();
+        home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
+        let left = store.last_heartbeat(&process(1), later(900)).await.unwrap();
+        assert!(left.len() == SLOTS - 1 && left.iter().all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
+        assert_eq!(home.number("SELECT count(*) FROM slot WHERE expires_at = 1").await, 0, "renewed");
+        if !home.is_sqlite() {
+            let next = store.heartbeat(&process(2), later(900)).await.unwrap();
+            assert_eq!(next, Leases::from([(7, 2)]), "all that is free");
+            assert_eq!(store.fair_share(later(900)).await.unwrap(), SLOTS);
+        }
+    }
+
     async fn a_process_that_died_is_forgotten(home) {
         let store = &home.store;
         store.heartbeat(&process(1), NOW).await.unwrap();

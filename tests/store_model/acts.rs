@@ -225,6 +225,8 @@ pub enum Act {
     Heartbeat {
         process: u8,
         sparing: bool,
+        /// The process is leaving: it takes nothing.
+        leaving: bool,
     },
     HandBack {
         process: u8,

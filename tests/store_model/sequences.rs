@@ -120,7 +120,8 @@ fn leases() -> BoxedStrategy<Act> {
         1 => pick().prop_map(|turn| Act::EndTurn { turn }),
         1 => (who(), pick()).prop_map(|(who, work)| Act::CancelWork { who, work }),
         1 => Just(Act::TurnsLapse),
-        6 => (0..3_u8, prop::bool::weighted(0.4)).prop_map(|(process, sparing)| Act::Heartbeat { process, sparing }),
+        6 => (0..3_u8, prop::bool::weighted(0.4), prop::bool::weighted(0.1))
+            .prop_map(|(process, sparing, leaving)| Act::Heartbeat { process, sparing, leaving }),
         1 => (0..3_u8, vec(any::<u8>(), 0..5)).prop_map(|(process, slots)| Act::HandBack { process, slots }),
         1 => (0..3_u8).prop_map(|process| Act::Depart { process }),
         2 => (0..3_u8).prop_map(|process| Act::Lapse { process }),

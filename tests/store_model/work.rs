@@ -216,12 +216,13 @@ impl Model {
     }
 
     /// Renews what is the process's own and takes what is free, up to its share. Who is sparing takes nothing that ran out.
-    pub fn beat(&mut self, process: u8, sparing: bool, now: Time) -> Leases {
+    pub fn beat(&mut self, process: u8, sparing: bool, leaving: bool, now: Time) -> Leases {
         let until = self.lease(now);
-        self.processes.insert(process, until);
+        // Who leaves needs no share.
+        self.processes.insert(process, if leaving { now } else { until });
         self.slots.iter_mut().filter(|slot| slot.owner == Some(process)).for_each(|slot| slot.until = until);
         let own = self.slots.iter().filter(|slot| slot.owner == Some(process)).count();
-        let missing = self.share(now).saturating_sub(own);
+        let missing = if leaving { 0 } else { self.share(now).saturating_sub(own) };
         let postgres = self.postgres;
         // On SQLite whoever held a slot before is gone: the file lets one process in.
         let free = |slot: &super::model::Slot| match slot.owner {

@@ -61,7 +61,7 @@ fn uptime() -> Duration {
 
 /// Sendoff's time, as it was at the last look at the wall clock.
 #[derive(Debug)]
-struct Steady {
+pub struct Steady {
     at: Time,
     uptime: Duration,
     /// How far the wall clock was ahead, in microseconds.
@@ -69,11 +69,13 @@ struct Steady {
 }
 
 impl Steady {
-    fn new(wall: Time, uptime: Duration) -> Steady {
+    /// That of a process that looks for the first time.
+    pub fn new(wall: Time, uptime: Duration) -> Steady {
         Steady { at: wall, uptime, gap: 0 }
     }
 
-    fn read(&mut self, wall: Time, uptime: Duration) -> Time {
+    /// The time, when the wall clock says `wall` and the machine has been up for `uptime`.
+    pub fn read(&mut self, wall: Time, uptime: Duration) -> Time {
         let passed = uptime.saturating_sub(self.uptime);
         let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
         let drawn = self.gap.clamp(-micros / DRAWN, micros / DRAWN);

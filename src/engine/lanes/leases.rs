@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::Lanes;
-use crate::engine::Moment;
 use crate::engine::limit::Limit;
+use crate::engine::moment::Moment;
 use crate::store::slots::Leases;
 
 impl Lanes {

@@ -13,8 +13,8 @@ use super::{Lanes, QUEUED_BYTES};
 use crate::domain::delivery::Progress;
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::Moment;
 use crate::engine::lane::{Reach, Work};
+use crate::engine::moment::Moment;
 use crate::store::in_order::InOrder;
 use crate::store::signals::Admission;
 
@@ -23,11 +23,11 @@ impl Lanes {
     pub(super) fn admit_in_order(&mut self, id: EndpointId, admission: &Admission, now: Moment) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let due = admission.message.first_due();
-        if due > now.wall {
+        if due > now.time {
             return self.look(id, due);
         }
         // A lane that wants to be read gets nothing more in memory, or it would never be.
-        let follows = self.queued_bytes < QUEUED_BYTES && !lane.paused() && !lane.wants_reading(now.wall);
+        let follows = self.queued_bytes < QUEUED_BYTES && !lane.paused() && !lane.wants_reading(now.time);
         match (lane.reach, admission.seqs.get(&id)) {
             (Reach::Waiting, Some(seq)) if *seq > 0 => {}
             (Reach::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
@@ -39,10 +39,10 @@ impl Lanes {
                     self.queued_bytes += bytes;
                     self.line_up(id);
                 } else {
-                    self.look(id, now.wall);
+                    self.look(id, now.time);
                 }
             }
-            _ => self.look(id, now.wall),
+            _ => self.look(id, now.time),
         }
     }
 
@@ -83,11 +83,11 @@ impl Lanes {
         let id = order.endpoint;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.reach = Reach::UpTo(order.up_to);
-        let again = order.more.then_some(now.wall);
+        let again = order.more.then_some(now.time);
         again.into_iter().chain(order.scheduled).for_each(|at| lane.look(at));
         for one in order.waiting.iter().filter(|one| !ended.contains(&one.message_id)) {
             let room = (lane.quiet() || self.queued_bytes < QUEUED_BYTES) && !lane.paused();
-            let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.wall));
+            let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
             let bytes = message.map_or(0, |message| message.size());
             let work = message.map(|message| Work { message: message.clone(), progress: one.progress });
             if work.is_some_and(|work| lane.push(work, false)) {
@@ -96,7 +96,7 @@ impl Lanes {
             }
             // It stays the next one: nothing passes by it.
             lane.reach = Reach::Waiting;
-            lane.look(if one.due_at > now.wall { one.due_at } else { now.wall.plus(READ_AGAIN) });
+            lane.look(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
             break;
         }
         self.line_up(id);
@@ -107,7 +107,7 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.numbering = false;
         }
-        self.look(id, if done { Time::ZERO } else { now.wall.plus(READ_AGAIN) });
+        self.look(id, if done { Time::ZERO } else { now.time.plus(READ_AGAIN) });
     }
 }
 

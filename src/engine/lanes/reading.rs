@@ -9,8 +9,8 @@ use super::{Lanes, QUEUED_BYTES};
 use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::Moment;
 use crate::engine::lane::Work;
+use crate::engine::moment::Moment;
 use crate::store::deliveries::{LaneWants, Waiting};
 
 /// How many lanes one reading covers.
@@ -26,7 +26,7 @@ impl Lanes {
     pub fn begin_reading(&mut self, now: Moment) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
         while wants.len() < LANES_PER_READING {
-            let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.wall) else {
+            let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.time) else {
                 break;
             };
             self.looks.pop();
@@ -34,7 +34,7 @@ impl Lanes {
             lane.look_listed = None;
             // No room: it keeps its wish, and what is sent makes room and lists it again.
             let room = lane.roomy() && (self.queued_bytes < QUEUED_BYTES || lane.queued() == 0);
-            if lane.look_at().is_some_and(|look_at| look_at <= now.wall) && room {
+            if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
                 lane.begin_reading();
                 let (fresh, retries) = lane.wants();
                 held.extend(lane.held().map(|message| (id, message)));
@@ -68,13 +68,13 @@ impl Lanes {
         }
         for one in waiting {
             // What is due later is not: behind it nothing is due, so that there is no reason to read on.
-            if one.is_due(now.wall) {
+            if one.is_due(now.time) {
                 *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
             }
             if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
                 continue;
             }
-            if !one.is_due(now.wall) {
+            if !one.is_due(now.time) {
                 self.look(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
                 let work = Work { message: message.clone(), progress: one.progress };
@@ -82,18 +82,27 @@ impl Lanes {
                     self.brought.insert((one.endpoint_id, one.message_id));
                     self.brought_at.push_back((now.mono, (one.endpoint_id, one.message_id)));
                 }
-                self.queue(one.endpoint_id, work, one.state, now.wall);
+                self.queue(one.endpoint_id, work, one.state, now.time);
             }
         }
         for want in wants() {
             let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
             if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
-                self.look(want.endpoint, now.wall);
+                self.look(want.endpoint, now.time);
             } else {
                 // Something may have been noted while the reading was under way.
                 self.list_look(want.endpoint);
             }
         }
+    }
+
+    /// Whether the signal of `message` comes so late that others may have sent it: it came when the slot was not ours yet, or so long ago
+    /// that a reading of it is not [remembered](Lanes::brought). The store knows.
+    pub(super) fn late(&self, id: EndpointId, message: &Message, now: Moment) -> bool {
+        let since =
+            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
+        let ours = now.mono.saturating_sub(since);
+        now.time.since(message.accepted_at) > ours.min(LATE)
     }
 
     pub(super) fn forget_brought(&mut self, now: Moment) {
@@ -108,7 +117,7 @@ impl Lanes {
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
                 drop(lane.end_reading());
             }
-            self.look(want.endpoint, now.wall.plus(READ_AGAIN));
+            self.look(want.endpoint, now.time.plus(READ_AGAIN));
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Lanes;
 use crate::domain::EndpointId;
-use crate::engine::Moment;
 use crate::engine::lane::{Lane, Manner};
+use crate::engine::moment::Moment;
 
 /// How often it is looked at who has fallen silent; so long a lane waits that finds the share of its kind taken.
 pub(super) const LISTEN: Duration = Duration::from_millis(250);

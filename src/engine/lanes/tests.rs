@@ -85,7 +85,7 @@ struct World {
 
 impl World {
     fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> World {
-        let now = Moment { wall: START, mono: Duration::from_secs(100) };
+        let now = Moment { time: START, mono: Duration::from_secs(100) };
         let mut lanes = Lanes::new(max_in_flight, cap);
         lanes.lease(&all_slots(), Moment { mono: Duration::ZERO, ..now });
         World {
@@ -111,9 +111,9 @@ impl World {
     /// The same, of one that is not to be sent before.
     fn schedule(&mut self, signal: Heard, deliver_at: Option<Time>) {
         self.next += 1;
-        let message = scheduled(self.next, deliver_at);
+        let message = Arc::new(Message { accepted_at: self.now.time, ..(*scheduled(self.next, deliver_at)).clone() });
         for live in &self.lives {
-            let row = (State::Fresh, deliver_at.unwrap_or(self.now.wall), Progress::default());
+            let row = (State::Fresh, deliver_at.unwrap_or(self.now.time), Progress::default());
             self.pending.insert((live.endpoint.id, message.id), row);
         }
         self.messages.insert(message.id, message.clone());
@@ -139,7 +139,7 @@ impl World {
     }
 
     fn advance(&mut self, millis: u64) {
-        self.now.wall = self.now.wall.plus(Duration::from_millis(millis));
+        self.now.time = self.now.time.plus(Duration::from_millis(millis));
         self.now.mono += Duration::from_millis(millis);
     }
 
@@ -147,7 +147,7 @@ impl World {
         while let Some(start) = self.lanes.start(self.now) {
             let key = (start.live.endpoint.id, start.work.message.id);
             let row = self.pending.get(&key).expect("only what is pending is sent, however late its signal");
-            assert!(row.1 <= self.now.wall, "never before it is due");
+            assert!(row.1 <= self.now.time, "never before it is due");
             assert_eq!(row.2, start.work.progress, "never from a place that it has left");
             let twin = |other: &Start| (other.live.endpoint.id, other.work.message.id) == key;
             assert!(!self.in_flight.iter().any(twin), "in flight twice");
@@ -176,7 +176,7 @@ impl World {
                 self.pending.remove(&(endpoint, message));
                 self.delivered += 1;
             } else {
-                let at = self.now.wall.plus(Duration::from_millis(50));
+                let at = self.now.time.plus(Duration::from_millis(50));
                 let progress = Progress { attempts: before.attempts + 1, step: before.step + 1, ..before };
                 self.pending.insert((endpoint, message), (State::Retry, at, progress));
                 due = Some(at);
@@ -227,9 +227,11 @@ impl World {
         for ((endpoint, _), (_, due, _)) in &self.pending {
             first.entry(*endpoint).and_modify(|known| *known = (*known).min(*due)).or_insert(*due);
         }
-        let pending: Vec<PendingLane> =
-            first.into_iter().map(|(endpoint, first_due)| PendingLane { endpoint, first_due }).collect();
-        let load = self.lanes.pending(&pending);
+        let pending: Vec<PendingLane> = first
+            .into_iter()
+            .map(|(endpoint, due)| PendingLane { endpoint, fresh_due: Some(due), retry_due: None })
+            .collect();
+        let load = self.lanes.pending(&pending, self.now);
         let lives: Vec<_> = self.lives.iter().filter(|live| load.contains(&live.endpoint.id)).cloned().collect();
         self.lanes.know(&lives, self.now);
     }
@@ -239,7 +241,7 @@ impl World {
         match choice % 16 {
             0 => self.accept([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3]),
             1 => {
-                let deliver_at = self.now.wall.plus(Duration::from_millis(pick as u64 % 200));
+                let deliver_at = self.now.time.plus(Duration::from_millis(pick as u64 % 200));
                 self.schedule([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3], Some(deliver_at));
             }
             2 if self.late.is_empty() => self.advance(1 + pick as u64 % 80),

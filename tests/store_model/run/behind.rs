@@ -140,12 +140,13 @@ impl House {
         let now = self.now;
         let epochs: Vec<i64> = self.model.slots.iter().map(|slot| slot.epoch).collect();
         match act {
-            Act::Heartbeat { process: number, sparing } => {
-                let found = match sparing {
-                    true => self.store().sparing_heartbeat(&process(*number), now).await,
-                    false => self.store().heartbeat(&process(*number), now).await,
+            Act::Heartbeat { process: number, sparing, leaving } => {
+                let found = match (leaving, sparing) {
+                    (true, _) => self.store().last_heartbeat(&process(*number), now).await,
+                    (false, true) => self.store().sparing_heartbeat(&process(*number), now).await,
+                    (false, false) => self.store().heartbeat(&process(*number), now).await,
                 };
-                same("heartbeat", told(found), Ok(self.model.beat(*number, *sparing, now)))?;
+                same("heartbeat", told(found), Ok(self.model.beat(*number, *sparing, *leaving, now)))?;
                 same("fair_share", told(self.another().fair_share(now).await), Ok(self.model.share(now)))?;
             }
             Act::HandBack { process: number, slots } => {

@@ -43,6 +43,8 @@ fn end_spec(ends: &Ends) -> EndpointSpec {
         url: format!("https://example.com/Hook/{}", ends.url),
         description: format!("number {}", ends.url),
         disabled: ends.disabled,
+        // Where its deliveries stand is the same as anywhere; only who reads them goes by their numbers.
+        ordered: ends.url == 3,
         event_types: ends.types.map(|bits| names(&TYPES, bits)),
         channels: ends.channels.map(|bits| names(&CHANNELS, bits)),
         throttle_rate: ends.rate,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use sendoff::domain::attempt::Attempt;
-use sendoff::domain::delivery::Standing;
+use sendoff::domain::delivery::{Standing, State};
 use sendoff::domain::message::Message;
 use sendoff::domain::secret::Secret;
 use sendoff::domain::signature::Signing;
@@ -205,13 +205,14 @@ impl House {
 
     /// What the engine reads: whose it is does not matter.
     pub(super) async fn lanes(&self, look: &Look) -> Checked {
-        let mut first: BTreeMap<EndpointId, Time> = BTreeMap::new();
+        let mut first: BTreeMap<EndpointId, PendingLane> = BTreeMap::new();
         for ((_, endpoint), delivery) in self.model.pending() {
-            let due = first.entry(*endpoint).or_insert(delivery.due);
-            *due = (*due).min(delivery.due);
+            let new = PendingLane { endpoint: *endpoint, fresh_due: None, retry_due: None };
+            let lane = first.entry(*endpoint).or_insert(new);
+            let due = if delivery.state == State::Fresh { &mut lane.fresh_due } else { &mut lane.retry_due };
+            *due = Some(due.map_or(delivery.due, |least| least.min(delivery.due)));
         }
-        let wanted: Vec<PendingLane> =
-            first.iter().map(|(endpoint, due)| PendingLane { endpoint: *endpoint, first_due: *due }).collect();
+        let wanted: Vec<PendingLane> = first.values().copied().collect();
         same("pending_lanes", told(self.store().pending_lanes().await), Ok(wanted))?;
         let count = self.model.pending().count() as i64;
         same("pending_count", told(self.store().pending_count(5).await), Ok(count.min(5)))?;

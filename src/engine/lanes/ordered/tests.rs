@@ -47,7 +47,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let now = Moment { wall: START, mono: Duration::from_secs(100) };
+        let now = Moment { time: START, mono: Duration::from_secs(100) };
         let mut lanes = Lanes::new(64, 16);
         lanes.lease(&all_slots(), now);
         World {
@@ -84,7 +84,7 @@ impl World {
         self.accepted += 1;
         let message = scheduled(1_000 + (self.accepted * 7_919) % 10_007, deliver_at);
         let seq = if deliver_at.is_some() { 0 } else { self.draw() };
-        let due = deliver_at.unwrap_or(self.now.wall);
+        let due = deliver_at.unwrap_or(self.now.time);
         self.pending.insert(message.id, Row { seq, due, progress: Progress::default() });
         self.messages.insert(message.id, message.clone());
         let mut admission = Admission::new(message, vec![self.live.clone()]);
@@ -104,7 +104,7 @@ impl World {
     }
 
     fn advance(&mut self, millis: u64) {
-        self.now.wall = self.now.wall.plus(Duration::from_millis(millis));
+        self.now.time = self.now.time.plus(Duration::from_millis(millis));
         self.now.mono += Duration::from_millis(millis);
     }
 
@@ -119,7 +119,7 @@ impl World {
             let message = start.work.message.id;
             let (first, row) = self.head().expect("only what is pending is sent");
             assert_eq!(message, first, "the first is sent and no other");
-            assert!(row.due <= self.now.wall, "never before it is due");
+            assert!(row.due <= self.now.time, "never before it is due");
             // Somebody may have resent it while it was queued: it is still the first, and goes out once more.
             let resent = row.progress.generation > start.work.progress.generation;
             assert!(resent || row.progress == start.work.progress, "never from a place that it has left");
@@ -155,7 +155,7 @@ impl World {
                     None
                 }
                 Some(row) => {
-                    row.due = self.now.wall.plus(Duration::from_millis(50));
+                    row.due = self.now.time.plus(Duration::from_millis(50));
                     row.progress = Progress { attempts: before.attempts + 1, step: before.step + 1, ..before };
                     Some(row.due)
                 }
@@ -192,7 +192,7 @@ impl World {
             waiting: rows.iter().map(waiting).collect(),
             up_to: if more { last } else { self.next_seq - 1 },
             more,
-            unnumbered: scheduled.is_some_and(|at| at <= self.now.wall),
+            unnumbered: scheduled.is_some_and(|at| at <= self.now.time),
             scheduled,
         };
         self.reading = Some((wants, vec![order]));
@@ -209,7 +209,7 @@ impl World {
         if !std::mem::take(&mut self.numbering) {
             return;
         }
-        let due = |row: &Row| done && row.seq == 0 && row.due <= self.now.wall;
+        let due = |row: &Row| done && row.seq == 0 && row.due <= self.now.time;
         let mut found: Vec<(Time, MessageId)> =
             self.pending.iter().filter(|(_, row)| due(row)).map(|(id, row)| (row.due, *id)).collect();
         found.sort();
@@ -223,7 +223,7 @@ impl World {
     /// What waits keeps its number and is due at once; what had ended gets a new one.
     fn resend(&mut self, pick: usize) {
         let again = |progress: Progress| Progress { step: 0, generation: progress.generation + 1, ..progress };
-        let (pending, now) = (self.pending.len(), self.now.wall);
+        let (pending, now) = (self.pending.len(), self.now.time);
         if pick.is_multiple_of(2) && pending > 0 {
             if let Some(row) = self.pending.values_mut().nth(pick / 2 % pending) {
                 (row.due, row.progress) = (now, again(row.progress));
@@ -261,9 +261,11 @@ impl World {
 
     fn scan(&mut self) {
         let first_due = self.pending.values().map(|row| row.due).min();
-        let pending: Vec<PendingLane> =
-            first_due.into_iter().map(|first_due| PendingLane { endpoint: self.id(), first_due }).collect();
-        if !self.lanes.pending(&pending).is_empty() {
+        let pending: Vec<PendingLane> = first_due
+            .into_iter()
+            .map(|first_due| PendingLane { endpoint: self.id(), fresh_due: Some(first_due), retry_due: None })
+            .collect();
+        if !self.lanes.pending(&pending, self.now).is_empty() {
             self.lanes.know(std::slice::from_ref(&self.live), self.now);
         }
     }
@@ -273,7 +275,7 @@ impl World {
         match choice % 24 {
             0..=4 => self.accept(pick, None),
             5 => {
-                let deliver_at = self.now.wall.plus(Duration::from_millis(1 + pick as u64 % 200));
+                let deliver_at = self.now.time.plus(Duration::from_millis(1 + pick as u64 % 200));
                 self.accept(pick, Some(deliver_at));
             }
             6 => self.hear_late(pick),
@@ -405,7 +407,7 @@ fn one_that_is_canceled_while_it_waits_lets_the_others_go_at_once() {
 fn however_much_comes_one_that_was_scheduled_gets_its_turn() {
     let mut world = World::new();
     world.accept(0, None);
-    let deliver_at = world.now.wall.plus(Duration::from_millis(100));
+    let deliver_at = world.now.time.plus(Duration::from_millis(100));
     world.accept(0, Some(deliver_at));
     let scheduled = *world.pending.iter().find(|(_, row)| row.seq == 0).unwrap().0;
     for _ in 0..200 {

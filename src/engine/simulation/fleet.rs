@@ -1,0 +1,380 @@
+//! A case: how large the fleet is, who receives, and the plot, which is what happens to all of them and when.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checks::{Checks, Verdict};
+use super::dice::Dice;
+use super::process::{Process, START, Wall};
+use super::questions::Ask;
+use super::receivers::{Receiver, Temper};
+use super::store::Store;
+use super::world::{API, What, World, note, short, short_of};
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::message::Message;
+use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
+use crate::engine::core::{Core, Event, SCAN_OWN, SCAN_SHARED};
+use crate::store::announce::Heard;
+use crate::store::directory::LiveEndpoint;
+use crate::store::signals::{Admission, Signal};
+
+/// What a case is like.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub shared: bool,
+    pub scan_every: Duration,
+    /// Requests in flight: in all, and to one endpoint.
+    pub caps: (usize, usize),
+    pub waits: [Duration; 3],
+    /// Nothing happens to anybody, and no signal is lost.
+    pub calm: bool,
+    /// Processes come and go as they should: nothing may come twice.
+    pub gentle: bool,
+}
+
+/// Something that happens, whoever causes it.
+#[derive(Clone, Copy, Debug)]
+pub enum Scene {
+    Join(usize),
+    Accept,
+    /// Somebody resends, cancels, disables.
+    Meddle,
+    /// kill -9, and when it is started again.
+    Crash(Duration),
+    /// SIGSTOP, and for how long.
+    Stop(Duration),
+    Continue(u64),
+    /// SIGTERM, and when it is started again.
+    Leave(Duration),
+    /// It has not drained in time.
+    Abort(u64),
+    Outage(Duration),
+    /// Heartbeats of a process do not arrive.
+    Deaf(Duration),
+    /// The clock on a wall is set, by so many seconds.
+    Jump(i64),
+    /// All trouble is over.
+    Heal,
+}
+
+/// How long a drain may take.
+const DRAIN: Duration = Duration::from_secs(30);
+const HOUR: i64 = 3_600;
+const YEAR: i64 = 365 * 86_400;
+
+/// A world at its beginning; `size` (0 to 100) says how much of everything there is.
+pub fn world(seed: u64, size: u64) -> World {
+    let mut dice = Dice::new(seed);
+    let shared = dice.chance(70);
+    let processes = if shared { 1 + dice.below(2 + size / 40) as usize } else { 1 };
+    let kind = dice.below(10);
+    let case = Case {
+        shared,
+        scan_every: if shared && dice.chance(10) { SCAN_SHARED } else { SCAN_OWN },
+        caps: (dice.pick(&[4, 8, 16, 64]), dice.pick(&[1, 2, 4, 16])),
+        waits: [1, 3, 8].map(Duration::from_secs),
+        calm: kind < 2,
+        gentle: kind < 4,
+    };
+    let (lives, receivers) = endpoints(&mut dice, size, case.calm);
+    let walls = (0..4).map(|_| Wall { skew: dice.below(900_000) as i64 - 450_000, ..Wall::default() }).collect();
+    let store = Store::new(shared, &lives);
+    let mut world = World::new(case, dice, store, receivers, walls);
+    let ordered = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.ordered;
+    world.checks.ordered = lives.iter().filter(ordered).map(|live| live.endpoint.id).collect();
+    plot(&mut world, processes, size);
+    world
+}
+
+/// Endpoints of up to three applications, some with a rate, and who answers there.
+fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>, BTreeMap<EndpointId, Receiver>) {
+    let apps = 1 + dice.below(1 + size / 40);
+    let throttles: Vec<Option<u16>> = (0..apps).map(|_| dice.chance(15).then(|| dice.pick(&[2, 5, 30]))).collect();
+    let (mut lives, mut receivers) = (Vec::new(), BTreeMap::new());
+    for number in 0..1 + dice.below(2 + size / 25) {
+        let app = dice.below(apps);
+        let id = EndpointId(uuid::Uuid::from_u128(u128::from(number)));
+        let spec = EndpointSpec {
+            url: "http://127.0.0.1/".into(),
+            throttle_rate: dice.chance(25).then(|| dice.pick(&[1, 3, 10, 40])),
+            ordered: dice.chance(20),
+            ..EndpointSpec::default()
+        };
+        let endpoint = Endpoint {
+            id,
+            app_id: AppId(uuid::Uuid::from_u128((1 << 64) | u128::from(app))),
+            spec,
+            disabled_reason: None,
+            created_at: START,
+            updated_at: START,
+        };
+        let app_throttle = throttles[app as usize];
+        let signing = Err("nothing is signed in here");
+        let org = OrgId::default_org();
+        lives.push(Arc::new(LiveEndpoint { org, version: 1, endpoint, app_throttle, url: None, signing }));
+        let temper = if calm && dice.chance(50) { Temper::Well } else { Receiver::any(dice) };
+        receivers.insert(id, Receiver::new(temper));
+    }
+    (lives, receivers)
+}
+
+/// Who does what when.
+fn plot(world: &mut World, processes: usize, size: u64) {
+    let lasts = 2_000 + size * 280;
+    for seat in 0..processes {
+        let at = if seat > 0 && world.dice.chance(30) { world.dice.millis(0, lasts) } else { Duration::ZERO };
+        world.after(at, What::Plot(Scene::Join(seat)));
+    }
+    let mut burst = Duration::ZERO;
+    for _ in 0..1 + world.dice.below(2 + size / 5) {
+        if world.dice.chance(40) {
+            burst = world.dice.millis(0, lasts);
+        }
+        world.after(burst, What::Plot(Scene::Accept));
+    }
+    if world.dice.chance(30) {
+        for _ in 0..1 + world.dice.below(3) {
+            let at = world.dice.millis(0, lasts);
+            world.after(at, What::Plot(Scene::Meddle));
+        }
+    }
+    let faults = if world.case.calm { 0 } else { 1 + world.dice.below(1 + size / 25) };
+    for _ in 0..faults {
+        let (at, scene) = (world.dice.millis(0, lasts), fault(world));
+        world.after(at, What::Plot(scene));
+    }
+    world.after(Duration::from_millis(lasts), What::Plot(Scene::Heal));
+}
+
+fn fault(world: &mut World) -> Scene {
+    let dice = &mut world.dice;
+    let span = dice.millis(0, 15_000);
+    match dice.below(10) {
+        _ if world.case.gentle => Scene::Leave(span),
+        0..=2 => Scene::Crash(span),
+        3 | 4 => Scene::Stop(span),
+        5 => Scene::Leave(span),
+        6 | 7 => Scene::Outage(span),
+        8 => Scene::Deaf(span),
+        _ => Scene::Jump(dice.pick(&[HOUR, -HOUR, YEAR, -YEAR])),
+    }
+}
+
+impl World {
+    /// Something of the plot happens.
+    pub fn play(&mut self, scene: Scene) -> Verdict {
+        note!(self, "{scene:?}");
+        match scene {
+            Scene::Join(seat) => self.join(seat),
+            Scene::Accept => self.accept(),
+            Scene::Meddle => self.meddle(),
+            Scene::Heal => self.heal(),
+            Scene::Continue(id) => {
+                let waiting = self.processes.get_mut(&id).and_then(|process| process.stopped.take());
+                // All at once, in their order, behind what it does first.
+                waiting.into_iter().flatten().for_each(|what| self.after(Duration::ZERO, what));
+            }
+            Scene::Outage(span) => self.store.away_until = self.now + span,
+            Scene::Abort(id) => {
+                if self.processes.contains_key(&id) {
+                    self.after(Duration::ZERO, What::Ask(id, Ask::Depart));
+                }
+            }
+            Scene::Crash(again) => {
+                if let Some(id) = self.any_process() {
+                    let seat = self.processes.remove(&id).map_or(0, |process| process.seat);
+                    note!(self, "process {id} dies");
+                    self.after(again, What::Plot(Scene::Join(seat)));
+                }
+            }
+            Scene::Leave(again) => self.leave(again),
+            Scene::Stop(span) | Scene::Deaf(span) => {
+                let Some(id) = self.any_process() else { return Ok(()) };
+                let until = self.now + span;
+                let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+                if matches!(scene, Scene::Deaf(_)) {
+                    process.beats_lost_until = until;
+                } else if process.stopped.is_none() {
+                    process.stopped = Some(Vec::new());
+                    note!(self, "process {id} is stopped");
+                    self.after(span, What::Plot(Scene::Continue(id)));
+                }
+            }
+            Scene::Jump(seconds) => {
+                let seat = self.dice.below(self.walls.len() as u64) as usize;
+                self.walls[seat].jump += seconds * 1_000_000;
+                // Others take over what was noted while this one lets its jump go by.
+                self.checks.misled |= self.case.shared;
+            }
+        }
+        Ok(())
+    }
+
+    /// One that runs.
+    fn any_process(&mut self) -> Option<u64> {
+        let ids: Vec<u64> = self.processes.iter().filter(|(_, one)| !one.leaving).map(|(id, _)| *id).collect();
+        (!ids.is_empty()).then(|| self.dice.pick(&ids))
+    }
+
+    fn join(&mut self, seat: usize) {
+        // On a machine of its own, and one alone where there is no server.
+        if self.processes.values().any(|process| process.seat == seat) {
+            return;
+        }
+        self.begun += 1;
+        let id = self.begun;
+        // An hour's wrong start is an hour's delay once it is put right: somebody does so before.
+        if self.walls[seat].jump.abs() == HOUR * 1_000_000 {
+            self.walls[seat].jump = 0;
+        }
+        self.checks.misled |= self.walls[seat].jump != 0;
+        let core = Core::new(self.case.shared, self.case.scan_every, self.case.caps, Duration::ZERO);
+        self.processes.insert(id, Process::new(seat, core, self.walls[seat], self.now));
+        note!(self, "process {id} begins, machine {seat}");
+        self.after(Duration::ZERO, What::Beat(id));
+        self.after(Duration::ZERO, What::Wake(id, 0));
+    }
+
+    fn leave(&mut self, again: Duration) {
+        let Some(id) = self.any_process() else { return };
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.stopped.is_none()) else { return };
+        process.leaving = true;
+        process.beats.depart();
+        let seat = process.seat;
+        note!(self, "process {id} is to leave");
+        self.after(Duration::ZERO, What::Tell(id, Box::new(Event::Drain)));
+        self.after(DRAIN, What::Plot(Scene::Abort(id)));
+        self.after(DRAIN + again, What::Plot(Scene::Join(seat)));
+    }
+
+    /// Through which process something is asked for: one that sends, or (`None`) one that only serves the API.
+    fn door(&mut self) -> Result<Option<u64>, ()> {
+        let open = |(id, one): (&u64, &Process)| (!one.leaving && one.stopped.is_none()).then_some(*id);
+        let ids: Vec<u64> = self.processes.iter().filter_map(open).collect();
+        match (ids.is_empty(), self.case.shared && self.dice.chance(20)) {
+            _ if self.now < self.store.away_until => Err(()),
+            (_, true) => Ok(None),
+            (true, false) => Err(()),
+            (false, false) => Ok(Some(self.dice.pick(&ids))),
+        }
+    }
+
+    fn accept(&mut self) {
+        let Ok(door) = self.door() else { return };
+        let seat = door.map_or(API, |id| self.processes[&id].seat);
+        let at = self.time_of(door);
+        let soon = self.right().plus(self.dice.millis(0, 15_000));
+        // Further ahead than 30 days it would be refused.
+        let possible = soon.since(at) < Duration::from_secs(30 * 86_400);
+        let deliver_at = (possible && self.dice.chance(12)).then_some(soon);
+        let id_time = self.walls[seat].last_id.max(at);
+        self.walls[seat].last_id = id_time;
+        let apps: Vec<AppId> = Checks::apps(&self.store).into_iter().collect();
+        let app_id = self.dice.pick(&apps);
+        let number = self.store.messages.len() as u128 + 1;
+        let id = MessageId(uuid::Uuid::from_u128(MessageId::floor(id_time).0.as_u128() | number));
+        let message = Arc::new(message(id, app_id, at, deliver_at));
+        let (endpoints, seqs) = self.store.accept(&message, self.now);
+        let ids: Vec<EndpointId> = endpoints.iter().map(|live| live.endpoint.id).collect();
+        if self.trace.is_some() {
+            let to: Vec<String> = ids.iter().map(|id| short_of(*id)).collect();
+            note!(self, "{} is accepted by {door:?} for {}, at {deliver_at:?}", short(message.id), to.join(" "));
+        }
+        match door {
+            Some(id) => self.signal(id, Signal::Accepted(vec![Admission { message, endpoints, seqs }])),
+            None => self.tell_all(&ids),
+        }
+    }
+
+    /// A process that only serves the API announces.
+    fn tell_all(&mut self, endpoints: &[EndpointId]) {
+        let ids: Vec<u64> = self.processes.keys().copied().collect();
+        for id in ids {
+            for _ in 0..self.dice.pick(&[0, 1, 1, 2]) {
+                let way = self.way();
+                self.after(way, What::Tell(id, Box::new(Event::Announced(Heard::Due(endpoints.to_vec())))));
+            }
+        }
+    }
+
+    fn meddle(&mut self) {
+        let (Ok(door), false) = (self.door(), self.store.rows.is_empty()) else { return };
+        let keys: Vec<_> = self.store.rows.keys().copied().collect();
+        let key = self.dice.pick(&keys);
+        let time = self.time_of(door);
+        let app = self.store.lives[&key.0].endpoint.app_id;
+        let signal = match self.dice.below(3) {
+            0 => {
+                note!(self, "{} to {} is resent", short(key.1), short_of(key.0));
+                self.store.resend(key, time);
+                Signal::Look(key.0)
+            }
+            1 if self.store.cancel(key) => {
+                note!(self, "{} to {} is canceled", short(key.1), short_of(key.0));
+                Signal::Withdrawn(vec![key])
+            }
+            _ => {
+                let disabled = !self.store.lives[&key.0].endpoint.spec.disabled;
+                note!(self, "{} is disabled: {disabled}", short_of(key.0));
+                self.store.set_disabled(key.0, disabled);
+                if let Some(receiver) = self.receivers.get_mut(&key.0) {
+                    receiver.sound = false;
+                }
+                Signal::Changed(app)
+            }
+        };
+        if let Some(id) = door {
+            self.signal(id, signal);
+        }
+    }
+
+    /// All trouble is over: receivers are well, clocks are right, machines run, endpoints are enabled.
+    fn heal(&mut self) {
+        self.healed = Some(self.now);
+        self.store.away_until = self.now;
+        self.store.watched = true;
+        let keep = self.dice.chance(50);
+        for wall in self.walls.iter_mut().filter(|wall| !(keep && wall.jump != -HOUR * 1_000_000)) {
+            wall.jump = 0;
+        }
+        self.receivers.values_mut().for_each(Receiver::heal);
+        let stopped: Vec<u64> = self.processes.keys().copied().collect();
+        for id in stopped {
+            if let Some(process) = self.processes.get_mut(&id) {
+                process.beats_lost_until = self.now;
+            }
+            self.after(Duration::ZERO, What::Plot(Scene::Continue(id)));
+        }
+        let disabled = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.disabled;
+        let disabled: Vec<_> = self.store.lives.values().filter(disabled).map(|live| live.endpoint.clone()).collect();
+        let doors: Vec<u64> = self.processes.keys().copied().collect();
+        for endpoint in disabled {
+            self.store.set_disabled(endpoint.id, false);
+            if !doors.is_empty() {
+                let door = self.dice.pick(&doors);
+                self.signal(door, Signal::Changed(endpoint.app_id));
+            }
+        }
+        if !self.processes.values().any(|process| !process.leaving) && self.case.shared {
+            self.after(Duration::ZERO, What::Plot(Scene::Join(3)));
+        }
+    }
+}
+
+fn message(id: MessageId, app_id: AppId, accepted_at: Time, deliver_at: Option<Time>) -> Message {
+    Message {
+        id,
+        app_id,
+        event_type: "a".into(),
+        event_id: None,
+        channels: vec![],
+        tags: vec![],
+        payload: Some("{}".into()),
+        raw_type: None,
+        occurred_at: accepted_at,
+        accepted_at,
+        deliver_at,
+        content_until: None,
+    }
+}

@@ -1,0 +1,134 @@
+//! The model: whole fleets of the engine's cores, driven by a seed through whatever may happen to them, in virtual time.
+//!
+//! The cast:
+//!
+//! * [`world`] – the agenda, and what follows from each entry. The cores, heartbeats, lanes, breakers, rates, the clock without jumps and
+//!   the transition of a delivery are the real ones; it only stands in for what they do things with.
+//! * [`process`] – a process: a core, its clocks, its recorder. [`questions`] – what it asks of the store, and hears. [`receivers`] – whoever is sent to.
+//! * [`store`] – the store in a few lines: deliveries, slots, fencing.
+//! * [`fleet`] – what a seed makes of it: how many there are of each, and the plot (crashes, stops, shutdowns, outages, clocks that are set, …).
+//! * [`checks`] – what has to be true at every step and in the end.
+//!
+//! A seed that fails prints itself and how to see it again, with everything that happened. `SENDOFF_TEST_SEEDS` says how many seeds
+//! there are (10,000), `SENDOFF_TEST_SEED` which one alone is to be run.
+
+mod checks;
+mod dice;
+mod fleet;
+mod process;
+mod questions;
+mod receivers;
+mod store;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use world::World;
+
+/// The seeds are shared among so many tests, which run at the same time.
+const PARTS: u64 = 4;
+/// When everything is over that was wrong, every delivery ends within this, and however long the rates make it.
+const ENDS: Duration = Duration::from_secs(150);
+
+/// Runs one seed; `size` (0 to 100) is how much of everything there is.
+fn run(world: &mut World) -> Result<(), String> {
+    while !world.over() {
+        if !world.step()? {
+            return Err("nothing is left to be done, but not everything has ended".to_owned());
+        }
+        let rows = world.store.rows.len() as u32;
+        if let Some(healed) = world.healed.filter(|healed| world.now > *healed + ENDS + Duration::from_secs(4) * rows) {
+            let left = world.store.rows.values().filter(|row| row.state.pending()).count();
+            for (key, row) in world.store.rows.iter().filter(|(_, row)| row.state.pending()) {
+                let line = format!("still waits: {} to {}: {row:?}", world::short(key.1), world::short_of(key.0));
+                world.trace.iter_mut().for_each(|trace| trace.push(line.clone()));
+            }
+            return Err(format!("every delivery ends: {left} have not, so long after all was well at {healed:?}"));
+        }
+    }
+    world.checks.end(&world.store, &world.receivers, world.schedule.waits().len())
+}
+
+/// Runs a seed, and gives back what was wrong and all that happened.
+fn trace(seed: u64) -> (Result<(), String>, Vec<String>) {
+    let mut world = fleet::world(seed, size(seed));
+    world.trace = Some(vec![format!("{:?}", world.case)]);
+    for (id, receiver) in &world.receivers {
+        let spec = &world.store.lives[id].endpoint;
+        let line = format!("{}: {:?}, rate {:?}", world::short_of(*id), receiver.temper, spec.spec.throttle_rate);
+        world.trace.iter_mut().for_each(|trace| trace.push(line.clone()));
+    }
+    let ended = guarded(&mut world);
+    (ended, world.trace.unwrap_or_default())
+}
+
+/// A panic of what is simulated is a failure like any other.
+fn guarded(world: &mut World) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| run(world))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
+    })
+}
+
+fn seeds() -> u64 {
+    std::env::var("SENDOFF_TEST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000)
+}
+
+/// Short cases first.
+fn size(seed: u64) -> u64 {
+    (seed / PARTS) * 100 / (10_000 / PARTS) % 101
+}
+
+fn one_of(parts: u64) {
+    if let Some(seed) = std::env::var("SENDOFF_TEST_SEED").ok().and_then(|text| text.parse::<u64>().ok()) {
+        if seed % PARTS == parts {
+            let (ended, trace) = trace(seed);
+            println!("{}", trace.join("\n"));
+            ended.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        }
+        return;
+    }
+    let (mut starts, mut duplicates) = (0, 0);
+    for seed in (parts..seeds()).step_by(PARTS as usize) {
+        let mut world = fleet::world(seed, size(seed));
+        if let Err(wrong) = guarded(&mut world) {
+            let (_, trace) = trace(seed);
+            println!("{}", trace.join("\n"));
+            panic!(
+                "seed {seed}: {wrong}\nall that happened is above; again: \
+                 SENDOFF_TEST_SEED={seed} cargo test --locked --lib simulation -- --nocapture"
+            );
+        }
+        starts += world.checks.starts;
+        duplicates += world.checks.duplicates;
+    }
+    println!("{} seeds: {starts} attempts, {duplicates} duplicates, all of them accounted for", seeds() / PARTS);
+}
+
+#[test]
+fn whatever_happens_to_a_fleet_first_quarter() {
+    one_of(0);
+}
+
+#[test]
+fn whatever_happens_to_a_fleet_second_quarter() {
+    one_of(1);
+}
+
+#[test]
+fn whatever_happens_to_a_fleet_third_quarter() {
+    one_of(2);
+}
+
+#[test]
+fn whatever_happens_to_a_fleet_last_quarter() {
+    one_of(3);
+}
+
+#[test]
+fn a_seed_tells_the_same_story_again() {
+    for seed in [3, 4_001, 9_998] {
+        assert_eq!(trace(seed), trace(seed));
+    }
+}

@@ -1,0 +1,104 @@
+//! Receivers of many tempers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::dice::Dice;
+use crate::domain::MessageId;
+use crate::domain::attempt::{Failure, Outcome};
+
+/// How long an attempt may take.
+pub const TIMEOUT: Duration = Duration::from_secs(12);
+
+/// What a receiver is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temper {
+    Well,
+    /// Takes everything, and takes its time.
+    Slow,
+    /// Refuses each message so many times.
+    FailsFirst(u32),
+    /// Answers 500 whatever comes, also in the end.
+    Never,
+    /// Answers 410.
+    Gone,
+    /// Answers 429 or 503 and asks for patience, in seconds.
+    Busy(u16, u64),
+    /// Takes the request and does not answer.
+    Hangs,
+    /// Nothing listens.
+    Refuses,
+    /// Changes between well and away, every so many seconds.
+    Flaps(u64),
+}
+
+/// A receiver, and what it has got.
+#[derive(Debug)]
+pub struct Receiver {
+    pub temper: Temper,
+    /// It has always been well.
+    pub sound: bool,
+    tries: HashMap<MessageId, u32>,
+    /// How often it has taken each message.
+    pub taken: HashMap<MessageId, u32>,
+}
+
+impl Receiver {
+    pub fn new(temper: Temper) -> Receiver {
+        Receiver { temper, sound: temper == Temper::Well, tries: HashMap::new(), taken: HashMap::new() }
+    }
+
+    /// Any, but mostly well.
+    pub fn any(dice: &mut Dice) -> Temper {
+        match dice.below(14) {
+            0 => Temper::Slow,
+            1 | 2 => Temper::FailsFirst(1 + dice.below(3) as u32),
+            3 => Temper::Never,
+            4 => Temper::Gone,
+            5 | 6 => Temper::Busy(dice.pick(&[429, 503]), dice.below(12)),
+            7 => Temper::Hangs,
+            8 => Temper::Refuses,
+            9 => Temper::Flaps(1 + dice.below(10)),
+            _ => Temper::Well,
+        }
+    }
+
+    /// Its trouble is over, unless it is its nature.
+    pub fn heal(&mut self) {
+        if !matches!(self.temper, Temper::Never | Temper::FailsFirst(_) | Temper::Slow) {
+            self.temper = Temper::Well;
+        }
+    }
+
+    /// A request reaches it at `now`: what comes of it, and after how long.
+    pub fn get(&mut self, message: MessageId, now: Duration, dice: &mut Dice) -> (Outcome, Duration) {
+        let tries = self.tries.entry(message).or_insert(0);
+        *tries += 1;
+        let answers = |status: u16| {
+            let failure = (!(200..300).contains(&status)).then_some(Failure::Status);
+            Outcome { failure, status: Some(status), ..Outcome::failed(Failure::Status, "", Duration::ZERO) }
+        };
+        let quick = dice.millis(1, 40);
+        let (outcome, after) = match self.temper {
+            Temper::Well => (answers(200), quick),
+            Temper::Slow => (answers(200), dice.millis(500, 2_500)),
+            Temper::FailsFirst(times) => (answers(if *tries <= times { 500 } else { 204 }), quick),
+            Temper::Never => (answers(500), quick),
+            Temper::Gone => (answers(410), quick),
+            Temper::Busy(status, seconds) => {
+                let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
+                // Now and then it gets to one.
+                let busy = dice.chance(80);
+                (if busy { Outcome { retry_after, ..answers(status) } } else { answers(200) }, quick)
+            }
+            Temper::Hangs => (Outcome::failed(Failure::Timeout, "", TIMEOUT), TIMEOUT),
+            Temper::Refuses => (Outcome::failed(Failure::Refused, "", Duration::ZERO), quick),
+            Temper::Flaps(seconds) if (now.as_secs() / seconds).is_multiple_of(2) => (answers(200), quick),
+            Temper::Flaps(_) => (Outcome::failed(Failure::Unreachable, "", Duration::ZERO), quick),
+        };
+        if outcome.delivered() {
+            *self.taken.entry(message).or_insert(0) += 1;
+        }
+        (outcome, after)
+    }
+}

@@ -1,0 +1,308 @@
+//! The store as the engine knows it, in a few lines: deliveries, slots and leases, fencing. Its clock is the true one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::attempt::Trigger;
+use crate::domain::delivery::{DeadReason, Next, Progress, State};
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::engine::beats::Beat;
+use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
+use crate::store::directory::LiveEndpoint;
+use crate::store::in_order::InOrder;
+use crate::store::record::{Finished, Recorded};
+use crate::store::slots::{LEASE, Leases};
+
+/// As many slots as a fleet of the simulation has.
+pub const SLOTS: usize = 8;
+
+/// A delivery's name.
+pub type Key = (EndpointId, MessageId);
+
+/// A delivery's row, and what only the simulation knows of it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its number at an ordered endpoint; 0: it has none (yet).
+    pub seq: i64,
+    pub state: State,
+    pub due: Time,
+    pub progress: Progress,
+    pub reason: Option<DeadReason>,
+    pub accepted: Duration,
+    /// When a retry may come at the earliest, by the true clock: machines' clocks are a little apart, and a jump goes by.
+    pub not_before: Duration,
+    pub resent: u32,
+}
+
+impl Row {
+    fn waiting(&self, (endpoint_id, message_id): Key) -> Waiting {
+        Waiting { message_id, endpoint_id, state: self.state, due_at: self.due, progress: self.progress }
+    }
+}
+
+/// A slot's row.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    pub owner: Option<u64>,
+    pub epoch: i64,
+    pub expires: Duration,
+}
+
+/// What a heartbeat found and changed.
+#[derive(Clone, Debug)]
+pub struct Beaten {
+    pub leases: Leases,
+    pub share: Option<usize>,
+    pub taken: Vec<u8>,
+}
+
+/// The model of the store.
+#[derive(Debug, Default)]
+pub struct Store {
+    pub shared: bool,
+    /// Until then it takes nothing and tells nothing.
+    pub away_until: Duration,
+    /// Somebody watches, and enables at once what a late 410 disables.
+    pub watched: bool,
+    pub rows: BTreeMap<Key, Row>,
+    pub messages: HashMap<MessageId, Arc<Message>>,
+    pub lives: BTreeMap<EndpointId, Arc<LiveEndpoint>>,
+    pub slots: Vec<Slot>,
+    alive: BTreeMap<u64, Duration>,
+    /// The last number that was given at each ordered endpoint.
+    numbers: BTreeMap<EndpointId, i64>,
+}
+
+impl Store {
+    pub fn new(shared: bool, lives: &[Arc<LiveEndpoint>]) -> Store {
+        let lives = lives.iter().map(|live| (live.endpoint.id, live.clone())).collect();
+        Store { shared, lives, slots: vec![Slot::default(); SLOTS], ..Store::default() }
+    }
+
+    /// The door: a message and its deliveries. A disabled endpoint gets none.
+    pub fn accept(
+        &mut self,
+        message: &Arc<Message>,
+        now: Duration,
+    ) -> (Vec<Arc<LiveEndpoint>>, HashMap<EndpointId, i64>) {
+        let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.app_id == message.app_id && !live.endpoint.spec.disabled;
+        let lives: Vec<Arc<LiveEndpoint>> = self.lives.values().filter(wants).cloned().collect();
+        let mut seqs = HashMap::new();
+        for live in &lives {
+            let scheduled = message.first_due() > message.accepted_at;
+            let seq = if live.endpoint.spec.ordered && !scheduled { self.draw(live.endpoint.id) } else { 0 };
+            if live.endpoint.spec.ordered {
+                seqs.insert(live.endpoint.id, seq);
+            }
+            let row = Row {
+                seq,
+                state: State::Fresh,
+                due: message.first_due(),
+                progress: Progress::default(),
+                reason: None,
+                accepted: now,
+                not_before: Duration::ZERO,
+                resent: 0,
+            };
+            self.rows.insert((live.endpoint.id, message.id), row);
+        }
+        self.messages.insert(message.id, message.clone());
+        (lives, seqs)
+    }
+
+    /// The next number at an ordered endpoint.
+    fn draw(&mut self, endpoint: EndpointId) -> i64 {
+        let last = self.numbers.entry(endpoint).or_insert(0);
+        *last += 1;
+        *last
+    }
+
+    /// What an ordered endpoint's lane reads.
+    pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> InOrder {
+        let pending = || self.of(endpoint).filter(|(_, row)| row.state.pending());
+        let mut rows: Vec<(&Key, &Row)> = pending().filter(|(_, row)| row.seq > 0).collect();
+        rows.sort_by_key(|(_, row)| row.seq);
+        rows.truncate(most);
+        let more = rows.len() == most;
+        let last = rows.last().map_or(0, |(_, row)| row.seq);
+        let scheduled = pending().filter(|(_, row)| row.seq == 0).map(|(_, row)| row.due).min();
+        InOrder {
+            endpoint,
+            up_to: if more { last } else { self.numbers.get(&endpoint).copied().unwrap_or(0) },
+            more,
+            unnumbered: pending().any(|(key, row)| row.seq == 0 && row.waiting(*key).is_due(now)),
+            scheduled,
+            waiting: rows.into_iter().map(|(key, row)| row.waiting(*key)).collect(),
+        }
+    }
+
+    /// What is scheduled and has come to its time goes behind all that waits.
+    pub fn number_pending(&mut self, endpoint: EndpointId, now: Time) {
+        let due = |(key, row): &(&Key, &Row)| row.state.pending() && row.seq == 0 && row.waiting(**key).is_due(now);
+        let mut due: Vec<(Time, Key)> = self.of(endpoint).filter(due).map(|(key, row)| (row.due, *key)).collect();
+        due.sort();
+        for (_, key) in due {
+            let seq = self.draw(endpoint);
+            self.rows.entry(key).and_modify(|row| row.seq = seq);
+        }
+    }
+
+    pub fn waiting(&self, wants: &[LaneWants]) -> Vec<Waiting> {
+        let mut all = Vec::new();
+        for want in wants {
+            for (state, most) in [(State::Fresh, want.fresh), (State::Retry, want.retries)] {
+                let of_kind = self.of(want.endpoint).filter(|(_, row)| row.state == state);
+                let mut some: Vec<Waiting> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
+                some.sort_by_key(|one| one.due_at);
+                some.truncate(most as usize);
+                all.extend(some);
+            }
+        }
+        all.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
+        all
+    }
+
+    /// An endpoint's deliveries.
+    pub fn of(&self, endpoint: EndpointId) -> impl Iterator<Item = (&Key, &Row)> {
+        let bounds = [uuid::Uuid::nil(), uuid::Uuid::max()].map(|id| (endpoint, MessageId(id)));
+        self.rows.range(bounds[0]..=bounds[1])
+    }
+
+    pub fn pending_lanes(&self) -> Vec<PendingLane> {
+        let lane = |endpoint: &EndpointId| {
+            let first = |state| self.of(*endpoint).filter(|(_, row)| row.state == state).map(|(_, row)| row.due).min();
+            PendingLane { endpoint: *endpoint, fresh_due: first(State::Fresh), retry_due: first(State::Retry) }
+        };
+        let pending = |lane: &PendingLane| lane.fresh_due.is_some() || lane.retry_due.is_some();
+        self.lives.keys().map(lane).filter(pending).collect()
+    }
+
+    pub fn live_endpoints(&self, asked: &[EndpointId]) -> Vec<Arc<LiveEndpoint>> {
+        self.lives.values().filter(|live| asked.contains(&live.endpoint.id)).cloned().collect()
+    }
+
+    /// Somebody disables or enables an endpoint.
+    pub fn set_disabled(&mut self, endpoint: EndpointId, disabled: bool) {
+        if let Some(live) = self.lives.get_mut(&endpoint) {
+            let mut endpoint = live.endpoint.clone();
+            endpoint.spec.disabled = disabled;
+            *live = Arc::new(LiveEndpoint {
+                org: live.org.clone(),
+                version: live.version + 1,
+                endpoint,
+                app_throttle: live.app_throttle,
+                url: None,
+                signing: Err(""),
+            });
+        }
+    }
+
+    /// Records as the real one does; the true clock says when a retry may come.
+    pub fn record(&mut self, batch: &[(Finished, Duration)]) -> Vec<Recorded> {
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_by_key(|at| batch[*at].0.before.attempts);
+        let mut recorded = vec![Recorded::Fenced; batch.len()];
+        for at in order {
+            let (one, not_before) = &batch[at];
+            if self.slots[usize::from(one.slot)].epoch != one.epoch {
+                continue;
+            }
+            let Some(row) = self.rows.get_mut(&(one.attempt.endpoint_id, one.attempt.message_id)) else { continue };
+            let (now, before) = (row.progress, one.before);
+            if (now.generation, now.attempts) != (before.generation, before.attempts) || !row.state.pending() {
+                row.progress.attempts = now.attempts.max(before.attempts + 1);
+                recorded[at] = Recorded::Superseded;
+                continue;
+            }
+            recorded[at] = Recorded::Applied;
+            row.state = one.next.state();
+            row.progress = Progress { attempts: before.attempts + 1, trigger: Trigger::Scheduled, ..before };
+            match one.next {
+                Next::Retry { due, step } => {
+                    (row.due, row.progress.step, row.not_before) = (due, step, *not_before);
+                }
+                Next::Dead(reason) => row.reason = Some(reason),
+                Next::Delivered => {}
+            }
+            if one.disable.is_some() && !self.watched {
+                self.set_disabled(one.attempt.endpoint_id, true);
+            }
+        }
+        recorded
+    }
+
+    /// Somebody wants it sent (again).
+    pub fn resend(&mut self, key: Key, now: Time) {
+        let ordered = self.lives.get(&key.0).is_some_and(|live| live.endpoint.spec.ordered);
+        // What waits keeps its place; what had ended goes behind all that waits.
+        let last = self.rows.get(&key).is_some_and(|row| !row.state.pending() || row.seq == 0);
+        let seq = if ordered && last { self.draw(key.0) } else { 0 };
+        if let Some(row) = self.rows.get_mut(&key).filter(|_| seq > 0) {
+            row.seq = seq;
+        }
+        if let Some(row) = self.rows.get_mut(&key) {
+            (row.state, row.due, row.reason, row.not_before) = (State::Fresh, now, None, Duration::ZERO);
+            row.progress.step = 0;
+            row.progress.generation += 1;
+            row.progress.trigger = Trigger::Manual;
+            row.resent += 1;
+        }
+    }
+
+    /// Somebody does not want it any more. `false`: it has ended already.
+    pub fn cancel(&mut self, key: Key) -> bool {
+        let Some(row) = self.rows.get_mut(&key).filter(|row| row.state.pending()) else { return false };
+        (row.state, row.reason) = (State::Dead, Some(DeadReason::Canceled));
+        row.progress.generation += 1;
+        true
+    }
+
+    pub fn heartbeat(&mut self, process: u64, beat: Beat, now: Duration) -> Beaten {
+        let until = now + LEASE;
+        if beat == Beat::Leaving {
+            self.alive.remove(&process);
+        } else {
+            self.alive.insert(process, until);
+        }
+        let mut mine = 0;
+        for slot in self.slots.iter_mut().filter(|slot| slot.owner == Some(process)) {
+            slot.expires = until;
+            mine += 1;
+        }
+        let alive = if self.shared { self.alive.values().filter(|until| **until > now).count() } else { 1 };
+        let share = SLOTS.div_ceil(alive.max(1));
+        let mut taken = Vec::new();
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            let free = match beat {
+                Beat::Leaving => false,
+                // The file's lock has let it in: whoever held a slot before is gone.
+                _ if !self.shared => slot.owner != Some(process),
+                Beat::Sparing => slot.owner.is_none(),
+                Beat::Taking => slot.owner.is_none() || slot.expires < now,
+            };
+            if free && mine + taken.len() < share {
+                *slot = Slot { owner: Some(process), epoch: slot.epoch + 1, expires: until };
+                taken.push(number as u8);
+            }
+        }
+        let owned = |(_, slot): &(usize, &Slot)| slot.owner == Some(process);
+        let leases = self.slots.iter().enumerate().filter(owned).map(|(at, slot)| (at as u8, slot.epoch)).collect();
+        Beaten { leases, share: self.shared.then_some(share), taken }
+    }
+
+    pub fn hand_back(&mut self, process: u64, slots: &[u8]) {
+        for number in slots {
+            let slot = &mut self.slots[usize::from(*number)];
+            if slot.owner == Some(process) {
+                (slot.owner, slot.expires) = (None, Duration::ZERO);
+            }
+        }
+    }
+
+    pub fn depart(&mut self, process: u64) {
+        self.hand_back(process, &(0..SLOTS as u8).collect::<Vec<u8>>());
+        self.alive.remove(&process);
+    }
+}

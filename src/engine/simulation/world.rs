@@ -1,0 +1,333 @@
+//! The world: one agenda in virtual time. Whatever takes time in earnest (the way to the store and back, to a receiver, a nap) is an entry
+//! of it, with a delay of chance; so signals come late, readings bring what was true a while ago, and answers overtake each other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::checks::{Begun, Checks, Verdict};
+use super::dice::Dice;
+use super::fleet::Case;
+use super::process::{Process, START, Wall};
+use super::questions::{Ask, Reply};
+use super::receivers::Receiver;
+use super::store::Store;
+use crate::domain::attempt::Outcome;
+use crate::domain::backoff::Schedule;
+use crate::domain::time::Steady;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::engine::core::{Action, Event};
+use crate::engine::lanes::Start;
+use crate::engine::moment::Moment;
+use crate::engine::send::finished;
+use crate::store::announce::Heard;
+use crate::store::signals::Signal;
+
+/// An entry of the agenda.
+pub enum What {
+    Wake(u64, u64),
+    Beat(u64),
+    Tell(u64, Box<Event>),
+    /// A question of a process reaches the store.
+    Ask(u64, Ask),
+    Reply(u64, Reply),
+    /// A request reaches its receiver.
+    Reach(u64, Box<Start>, Time),
+    /// The answer reaches the process.
+    Answer(u64, Box<Start>, Time, Outcome),
+    /// Something of the plot.
+    Plot(super::fleet::Scene),
+}
+
+/// Everything there is.
+pub struct World {
+    pub case: Case,
+    pub now: Duration,
+    pub dice: Dice,
+    pub store: Store,
+    pub receivers: BTreeMap<EndpointId, Receiver>,
+    pub processes: BTreeMap<u64, Process>,
+    pub walls: Vec<Wall>,
+    /// The clock of a process that only serves the API, on the last machine.
+    api: Steady,
+    pub checks: Checks,
+    pub schedule: Schedule,
+    pub begun: u64,
+    /// When the last fault was over and everybody well.
+    pub healed: Option<Duration>,
+    pub trace: Option<Vec<String>>,
+    agenda: BTreeMap<(Duration, u64), What>,
+    entries: u64,
+}
+
+/// Notes a line of the trace, if somebody wants it.
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace.is_some() {
+            let line = format!($($text)*);
+            $world.note(line);
+        }
+    };
+}
+pub(super) use note;
+
+impl World {
+    pub fn new(
+        case: Case,
+        dice: Dice,
+        store: Store,
+        receivers: BTreeMap<EndpointId, Receiver>,
+        walls: Vec<Wall>,
+    ) -> World {
+        World {
+            now: Duration::ZERO,
+            dice,
+            store,
+            receivers,
+            processes: BTreeMap::new(),
+            api: Steady::new(walls[API].at(Duration::ZERO), Duration::ZERO),
+            walls,
+            checks: Checks::new(&case),
+            schedule: Schedule::new("", case.waits.to_vec()).unwrap_or_default(),
+            begun: 0,
+            healed: None,
+            trace: None,
+            agenda: BTreeMap::new(),
+            entries: 0,
+            case,
+        }
+    }
+
+    pub fn note(&mut self, line: String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>10.3} s  {line}", self.now.as_secs_f64()));
+        }
+    }
+
+    /// Puts something into the agenda, so long from now.
+    pub fn after(&mut self, delay: Duration, what: What) {
+        self.entries += 1;
+        self.agenda.insert((self.now + delay, self.entries), what);
+    }
+
+    /// The next entry. `false`: everything is over, or (`Err`) something is wrong.
+    pub fn step(&mut self) -> Result<bool, String> {
+        let Some(((at, _), what)) = self.agenda.pop_first() else { return Ok(false) };
+        self.now = at;
+        let to = match &what {
+            What::Wake(to, _) | What::Beat(to) | What::Tell(to, _) | What::Reply(to, _) | What::Answer(to, ..) => {
+                Some(*to)
+            }
+            What::Ask(..) | What::Reach(..) | What::Plot(_) => None,
+        };
+        if let Some(to) = to {
+            let Some(process) = self.processes.get_mut(&to) else { return Ok(true) };
+            if let Some(waiting) = &mut process.stopped {
+                waiting.push(what);
+                return Ok(true);
+            }
+        }
+        match what {
+            What::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
+            What::Wake(..) => {}
+            What::Beat(to) => self.beat(to),
+            What::Tell(to, event) => self.core(to, Some(*event))?,
+            What::Ask(from, ask) => self.ask(from, ask)?,
+            What::Reply(to, reply) => self.reply(to, reply)?,
+            What::Reach(from, start, at) => self.reach(from, start, at)?,
+            What::Answer(to, start, at, outcome) => self.answer(to, *start, at, outcome)?,
+            What::Plot(scene) => self.play(scene)?,
+        }
+        Ok(true)
+    }
+
+    /// A step of a process's core, and what follows from it.
+    pub fn core(&mut self, id: u64, event: Option<Event>) -> Verdict {
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let moment = process.moment(self.walls[process.seat], self.now);
+        let actions = process.core.step(event, moment);
+        let nap = process.core.nap(moment);
+        process.wake += 1;
+        let wake = process.wake;
+        self.after(nap, What::Wake(id, wake));
+        let mut kinds: BTreeMap<EndpointId, Vec<bool>> = BTreeMap::new();
+        for action in actions {
+            if let Action::Send(start) = &action {
+                kinds.entry(start.live.endpoint.id).or_default().push(start.work.progress.step > 0);
+            }
+            self.act(id, action, moment)?;
+        }
+        for (endpoint, kinds) in kinds {
+            let queued = self.processes.get(&id).map_or((0, 0), |process| process.core.queued(endpoint));
+            if !self.checks.ordered.contains(&endpoint) {
+                self.checks.turns(&kinds, queued)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, id: u64, action: Action, moment: Moment) -> Verdict {
+        let way = self.way();
+        match action {
+            Action::Send(start) => return self.send(id, start, moment),
+            Action::Record(one) => {
+                let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+                let wait = one.next.due().map_or(Duration::ZERO, |due| due.since(moment.time));
+                process.unrecorded.push((*one, self.now + (wait - wait / 9).saturating_sub(APART)));
+                self.record(id);
+            }
+            Action::Read(wants, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
+            Action::Number(endpoint) => self.after(way, What::Ask(id, Ask::Number(endpoint, moment.time))),
+            Action::Scan => self.after(way, What::Ask(id, Ask::Scan)),
+            Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),
+            Action::Announce(endpoints) => self.announce(id, &endpoints),
+            Action::Quiet(slots) => {
+                let ours = self.processes.get(&id).map_or(Vec::new(), |process| process.beats.quiet(slots));
+                self.after(way, What::Ask(id, Ask::HandBack(ours)));
+            }
+            Action::Drained => {
+                note!(self, "process {id} has drained");
+                let all: Vec<u8> = (0..super::store::SLOTS as u8).collect();
+                self.checks.handed_back(id, &all)?;
+                self.after(way, What::Ask(id, Ask::Depart));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a message is on its way: mostly moments.
+    pub fn way(&mut self) -> Duration {
+        if !self.case.calm && self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
+    }
+
+    fn send(&mut self, id: u64, start: Start, moment: Moment) -> Verdict {
+        let key = (start.live.endpoint.id, start.work.message.id);
+        note!(
+            self,
+            "process {id} sends {} to {}, attempt {}",
+            short(key.1),
+            short_of(key.0),
+            start.work.progress.attempts + 1
+        );
+        if let Some(process) = self.processes.get_mut(&id) {
+            *process.in_flight.entry(key.0).or_insert(0) += 1;
+        }
+        let receiver = &self.receivers[&key.0];
+        let begun = Begun { id, process: &self.processes[&id], start: &start, moment, now: self.now, receiver };
+        self.checks.start(&self.store, &begun)?;
+        let way = self.way();
+        self.after(way, What::Reach(id, Box::new(start), moment.time));
+        Ok(())
+    }
+
+    fn reach(&mut self, id: u64, start: Box<Start>, at: Time) -> Verdict {
+        // Who died in between had written the request, or not.
+        if !self.processes.contains_key(&id) && self.dice.chance(50) {
+            return Ok(());
+        }
+        let key = (start.live.endpoint.id, start.work.message.id);
+        let Some(receiver) = self.receivers.get_mut(&key.0) else { return Ok(()) };
+        let (outcome, after) = receiver.get(key.1, self.now, &mut self.dice);
+        let taken = receiver.taken.get(&key.1).copied().unwrap_or(0);
+        let answer = outcome.status.map_or("nothing".to_owned(), |status| status.to_string());
+        note!(self, "{} gets {} and answers {answer}", short_of(key.0), short(key.1));
+        if outcome.delivered() {
+            self.checks.taken_by_receiver(&self.store, key, taken)?;
+        }
+        self.after(after, What::Answer(id, start, at, outcome));
+        Ok(())
+    }
+
+    fn answer(&mut self, id: u64, start: Start, at: Time, outcome: Outcome) -> Verdict {
+        let (now, jitter) = (self.now, self.dice.share());
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let endpoint = start.live.endpoint.id;
+        if let Some(count) = process.in_flight.get_mut(&endpoint) {
+            *count -= 1;
+        }
+        process.learn(endpoint, &outcome, now);
+        let moment = process.moment(self.walls[process.seat], now);
+        let finished = finished(start, Vec::new(), outcome, (at, moment.time), &self.schedule, jitter);
+        self.core(id, Some(Event::Sent(Box::new(finished))))?;
+        let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(moment)) else {
+            return Ok(());
+        };
+        self.checks.breaker_closes(&self.store, process, endpoint)
+    }
+
+    /// The recorder: one batch at a time.
+    pub fn record(&mut self, id: u64) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.recording || process.unrecorded.is_empty() {
+            return;
+        }
+        process.recording = true;
+        let batch = std::mem::take(&mut process.unrecorded);
+        let way = self.way();
+        self.after(way, What::Ask(id, Ask::Record(batch)));
+    }
+
+    fn beat(&mut self, id: u64) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let began = process.mono(self.now);
+        let beat = process.beats.beat(began);
+        let way = self.way();
+        self.after(way, What::Ask(id, Ask::Heartbeat(beat, began)));
+    }
+
+    fn announce(&mut self, from: u64, endpoints: &[EndpointId]) {
+        let others: Vec<u64> = self.processes.keys().copied().filter(|id| *id != from).collect();
+        for id in others {
+            for _ in 0..self.dice.pick(&[0, 1, 1, 1, 2]) {
+                let way = self.way();
+                let heard = if self.dice.chance(5) { Heard::Anything } else { Heard::Due(endpoints.to_vec()) };
+                self.after(way, What::Tell(id, Box::new(Event::Announced(heard))));
+            }
+        }
+    }
+
+    /// A process hears a signal of its store: at once, late, or not at all.
+    pub fn signal(&mut self, id: u64, signal: Signal) {
+        let delay = match self.dice.below(10) {
+            0 if !self.case.calm => {
+                note!(self, "process {id} loses a signal");
+                self.after(Duration::ZERO, What::Tell(id, Box::new(Event::SignalLost)));
+                return;
+            }
+            1 => self.dice.millis(100, 4_000),
+            _ => self.dice.millis(0, 5),
+        };
+        self.after(delay, What::Tell(id, Box::new(Event::Signal(signal))));
+    }
+
+    /// Whether nothing is left to be done.
+    pub fn over(&self) -> bool {
+        self.healed.is_some() && self.store.rows.values().all(|row| !row.state.pending())
+    }
+
+    /// What time it is for a process (`None`: the one that only serves the API).
+    pub fn time_of(&mut self, process: Option<u64>) -> Time {
+        match process.and_then(|id| self.processes.get_mut(&id)) {
+            Some(process) => process.moment(self.walls[process.seat], self.now).time,
+            None => self.api.read(self.walls[API].at(self.now), self.now),
+        }
+    }
+
+    /// What a clock that is right shows.
+    pub fn right(&self) -> Time {
+        START.plus(self.now)
+    }
+}
+
+/// The machine of the process that only serves the API.
+pub const API: usize = 3;
+/// How far apart the clocks of two machines are at the most.
+pub const APART: Duration = Duration::from_millis(1_000);
+/// The last digits of an id are what tells them apart here.
+pub fn short(message: MessageId) -> String {
+    format!("m{}", message.0.as_u128() & 0xFFFF_FFFF)
+}
+
+/// The same of an endpoint.
+pub fn short_of(endpoint: EndpointId) -> String {
+    format!("e{}", endpoint.0.as_u128())
+}
