@@ -78,8 +78,6 @@ pub struct Lane {
     /// How its endpoint behaves, as it was last noted: what is in flight to it counts there.
     pub manner: Manner,
     limit: Option<Limit>,
-    /// A permit of the application's limit that was taken and not used yet.
-    app_permit: bool,
     pace: Pace,
     /// Whose turn it is when both kinds wait.
     retry_next: bool,
@@ -102,6 +100,8 @@ pub struct Lane {
     pub touched: Duration,
     /// Whether it stands in the line of lanes that may have something to send.
     pub in_line: bool,
+    /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
+    pub turn: u64,
 }
 
 impl Lane {
@@ -118,7 +118,6 @@ impl Lane {
             busy_since: Duration::ZERO,
             manner: Manner::Unknown,
             limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
-            app_permit: false,
             pace: Pace::new(cap),
             retry_next: false,
             look_at: None,
@@ -131,6 +130,7 @@ impl Lane {
             numbering: false,
             touched: Duration::ZERO,
             in_line: false,
+            turn: 0,
             live,
         }
     }
@@ -195,7 +195,6 @@ impl Lane {
     /// A new lease since `since`: what others sent before is not known, so the bucket begins empty.
     pub fn begin_lease(&mut self, since: Duration) {
         self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
-        self.app_permit = false;
         self.look(Time::ZERO);
     }
 
@@ -342,15 +341,12 @@ impl Lane {
         if self.in_flight >= cap.min((free / 4).max(1)) {
             return Err(Hold::Idle);
         }
-        let wait = |wait: Duration| Hold::Until(now.mono + wait);
-        if let (Some(limit), false) = (apps.get(&self.live.endpoint.app_id), self.app_permit) {
-            limit.take(now.mono).map_err(wait)?;
-            self.app_permit = true;
+        // Of both limits or of neither: one that was taken and waits for the other would be added to what leaves in some second.
+        let limits = || apps.get(&self.live.endpoint.app_id).into_iter().chain(&self.limit);
+        if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
+            return Err(Hold::Until(now.mono + wait));
         }
-        if let Some(limit) = &self.limit {
-            limit.take(now.mono).map_err(wait)?;
-        }
-        self.app_permit = false;
+        limits().for_each(|limit| drop(limit.take(now.mono)));
         let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
         self.retry_next = !retry;
         let queue = if retry { &mut self.retries } else { &mut self.fresh };

@@ -58,8 +58,9 @@ pub struct Lanes {
     apps: HashMap<AppId, Limit>,
     /// The lanes that may have something to send, in turn.
     line: VecDeque<EndpointId>,
-    /// When held lanes may go on.
-    wakes: BinaryHeap<Reverse<(Duration, EndpointId)>>,
+    /// When held lanes may go on, and whose turn it is then.
+    wakes: BinaryHeap<Reverse<(Duration, u64, EndpointId)>>,
+    turns: u64,
     /// When lanes want to be read.
     looks: BinaryHeap<Reverse<(Time, EndpointId)>>,
     /// Slots we own: epoch, and since when.
@@ -88,6 +89,7 @@ impl Lanes {
             apps: HashMap::new(),
             line: VecDeque::new(),
             wakes: BinaryHeap::new(),
+            turns: 0,
             looks: BinaryHeap::new(),
             leases: BTreeMap::new(),
             foreign: HashMap::new(),
@@ -305,7 +307,7 @@ impl Lanes {
 
     /// The next delivery to send, if anything may be sent.
     pub fn start(&mut self, now: Moment) -> Option<Start> {
-        while let Some(Reverse((_, id))) = self.wakes.peek().copied().filter(|Reverse((at, _))| *at <= now.mono) {
+        while let Some(Reverse((_, _, id))) = self.wakes.peek().copied().filter(|Reverse((at, ..))| *at <= now.mono) {
             self.wakes.pop();
             self.line_up(id);
         }
@@ -316,7 +318,7 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.in_line = false;
             if crowded {
-                self.wakes.push(Reverse((now.mono + LISTEN, id)));
+                self.wakes.push(Reverse((now.mono + LISTEN, lane.turn, id)));
                 continue;
             }
             let free = self.max_in_flight - self.in_flight;
@@ -328,6 +330,8 @@ impl Lanes {
                         epoch: self.leases.get(&lane.slot).map_or(0, |(epoch, _)| *epoch),
                         work,
                     };
+                    self.turns += 1;
+                    lane.turn = self.turns;
                     self.in_flight += 1;
                     self.in_flight_by[lane.manner as usize] += 1;
                     self.queued_bytes = self.queued_bytes.saturating_sub(start.work.message.size());
@@ -336,7 +340,7 @@ impl Lanes {
                     self.look_if_roomy(id);
                     return Some(start);
                 }
-                Err(Hold::Until(at)) => self.wakes.push(Reverse((at, id))),
+                Err(Hold::Until(at)) => self.wakes.push(Reverse((at, lane.turn, id))),
                 Err(Hold::Idle) => {}
             }
         }
@@ -396,7 +400,7 @@ impl Lanes {
 
     /// How long until something wants to be done by itself.
     pub fn idle_for(&self, now: Moment) -> Option<Duration> {
-        let wake = self.wakes.peek().map(|Reverse((at, _))| at.saturating_sub(now.mono));
+        let wake = self.wakes.peek().map(|Reverse((at, ..))| at.saturating_sub(now.mono));
         let look = self.looks.peek().map(|Reverse((at, _))| at.since(now.time));
         [wake, look].into_iter().flatten().min()
     }

@@ -4,15 +4,16 @@
 //! about stays within a tenth. It begins empty at the moment
 //! from which this process could have sent, so that a change of owner never adds a burst.
 
+use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
+use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
 /// The clock that governor reads: a hand that we set before each question.
@@ -27,11 +28,34 @@ impl Clock for Hand {
     }
 }
 
+/// What the bucket holds. It can be looked at without taking anything: who has to keep to two limits takes of both or of neither.
+#[derive(Debug, Default)]
+struct Level {
+    at: Cell<Option<Nanos>>,
+    looking: Arc<AtomicBool>,
+}
+
+impl StateStore for Level {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (result, next) = measure(self.at.get())?;
+        if !self.looking.load(Ordering::Relaxed) {
+            self.at.set(Some(next));
+        }
+        Ok(result)
+    }
+}
+
 /// At most so many a second.
 pub struct Limit {
     rate: u16,
     hand: Hand,
-    bucket: RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>,
+    looking: Arc<AtomicBool>,
+    bucket: RateLimiter<NotKeyed, Level, Hand, NoOpMiddleware<Nanos>>,
 }
 
 impl Limit {
@@ -40,8 +64,11 @@ impl Limit {
         let per_second = NonZeroU32::new(u32::from(rate)).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(per_second.get() / 20).unwrap_or(NonZeroU32::MIN);
         let hand = Hand::default();
-        let bucket = RateLimiter::direct_with_clock(Quota::per_second(per_second).allow_burst(burst), hand.clone());
-        let limit = Limit { rate, hand, bucket };
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        let level = Level::default();
+        let looking = Arc::clone(&level.looking);
+        let bucket = RateLimiter::new(quota, level, hand.clone());
+        let limit = Limit { rate, hand, looking, bucket };
         limit.set(since);
         // A new bucket is full: take out what it holds.
         let _ = limit.bucket.check_n(burst);
@@ -63,6 +90,18 @@ impl Limit {
             let wait = refused.earliest_possible().duration_since(self.hand.now());
             Duration::from(wait).max(Duration::from_micros(100))
         })
+    }
+
+    /// The same without taking it.
+    ///
+    /// # Errors
+    /// The time until one is there, never zero.
+    pub fn ready(&self, now: Duration) -> Result<(), Duration> {
+        // Nobody else is here meanwhile: the lanes belong to one loop.
+        self.looking.store(true, Ordering::Relaxed);
+        let ready = self.take(now);
+        self.looking.store(false, Ordering::Relaxed);
+        ready
     }
 
     fn set(&self, now: Duration) {
@@ -102,6 +141,15 @@ mod tests {
             let took = times[times.len() - 1] - times[0];
             assert!(took < Duration::from_secs(4), "{rate}: the limit is also reached: {took:?}");
         }
+    }
+
+    #[test]
+    fn who_looks_takes_nothing() {
+        let limit = Limit::new(1, Duration::ZERO);
+        let now = Duration::from_secs(10);
+        assert!((0..5).all(|_| limit.ready(now).is_ok()));
+        assert!(limit.take(now).is_ok());
+        assert_eq!(limit.ready(now), Err(Duration::from_secs(1)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checks::{Checks, Verdict};
 use super::dice::Dice;
-use super::process::{Process, START, Wall};
+use super::process::{Deed, Process, START, Wall};
 use super::questions::Ask;
 use super::receivers::{Receiver, Temper};
 use super::store::Store;
@@ -232,7 +232,7 @@ impl World {
         let core = Core::new(self.case.shared, self.case.scan_every, self.case.caps, Duration::ZERO);
         self.processes.insert(id, Process::new(seat, core, self.walls[seat], self.now));
         note!(self, "process {id} begins, machine {seat}");
-        self.after(Duration::ZERO, What::Beat(id));
+        self.after(Duration::ZERO, What::Heart(id, Deed::Beat));
         self.after(Duration::ZERO, What::Wake(id, 0));
     }
 

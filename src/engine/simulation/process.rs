@@ -1,6 +1,6 @@
 //! A process of the fleet: the real core and heartbeats, its clocks, and what it has told the recorder.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::world::What;
@@ -29,6 +29,13 @@ impl Wall {
     pub fn at(self, now: Duration) -> Time {
         Time::from_micros(START.micros() + now.as_micros() as i64 + self.skew + self.jump)
     }
+}
+
+/// What a heartbeat loop does.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    Beat,
+    HandBack(Vec<u8>),
 }
 
 /// How often in a row an endpoint could not be reached, how many rests that made, and until when it is left alone.
@@ -64,6 +71,9 @@ pub struct Process {
     pub unreachable: HashMap<EndpointId, Away>,
     /// How many deliveries in a row there were since an endpoint last failed.
     pub well: HashMap<EndpointId, u32>,
+    /// What its heartbeat loop has still to do, one thing at a time, and whether it is at one.
+    pub heart: VecDeque<Deed>,
+    pub heart_busy: bool,
     /// The heartbeats that go out before this do not arrive.
     pub beats_lost_until: Duration,
 }
@@ -78,6 +88,8 @@ impl Process {
             born: now,
             steady: Steady::new(wall.at(now), Duration::ZERO),
             wake: 0,
+            heart: VecDeque::new(),
+            heart_busy: false,
             stopped: None,
             leaving: false,
             unrecorded: Vec::new(),

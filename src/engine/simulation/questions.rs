@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::checks::Verdict;
+use super::process::Deed;
 use super::store::Beaten;
 use super::world::{What, World, note, short, short_of};
 use crate::domain::{EndpointId, MessageId, Time};
@@ -164,7 +165,8 @@ impl World {
             Reply::Beaten(began, None) => {
                 process.beats.failed(began);
                 let pause = process.beats.pause();
-                self.after(pause, What::Beat(id));
+                self.after(pause, What::Heart(id, Deed::Beat));
+                self.heart_on(id);
             }
             Reply::Beaten(began, Some(beaten)) => {
                 let beaten = process.beats.beaten(began, beaten.leases, beaten.share);
@@ -172,7 +174,8 @@ impl World {
                     process.leased.entry((*slot, *epoch)).or_insert(now);
                 }
                 let pause = process.beats.pause();
-                self.after(pause, What::Beat(id));
+                self.after(pause, What::Heart(id, Deed::Beat));
+                self.heart_on(id);
                 self.core(id, Some(Event::Leases(beaten.leases, beaten.until)))?;
                 return self.core(id, Some(Event::Release(beaten.surplus)));
             }
@@ -180,8 +183,9 @@ impl World {
                 process.beats.handed_back(slots, done);
                 if let Some(again) = process.beats.hand_back_again() {
                     let slots = process.beats.take_unreturned();
-                    self.after(again, What::Ask(id, Ask::HandBack(slots)));
+                    self.after(again, What::Heart(id, Deed::HandBack(slots)));
                 }
+                self.heart_on(id);
             }
             Reply::Departed => {
                 note!(self, "process {id} is gone, at {:?}", now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::checks::{Begun, Checks, Verdict};
 use super::dice::Dice;
 use super::fleet::Case;
-use super::process::{Process, START, Wall};
+use super::process::{Deed, Process, START, Wall};
 use super::questions::{Ask, Reply};
 use super::receivers::Receiver;
 use super::store::Store;
@@ -25,7 +25,7 @@ use crate::store::signals::Signal;
 /// An entry of the agenda.
 pub enum What {
     Wake(u64, u64),
-    Beat(u64),
+    Heart(u64, Deed),
     Tell(u64, Box<Event>),
     /// A question of a process reaches the store.
     Ask(u64, Ask),
@@ -114,7 +114,7 @@ impl World {
         let Some(((at, _), what)) = self.agenda.pop_first() else { return Ok(false) };
         self.now = at;
         let to = match &what {
-            What::Wake(to, _) | What::Beat(to) | What::Tell(to, _) | What::Reply(to, _) | What::Answer(to, ..) => {
+            What::Wake(to, _) | What::Heart(to, _) | What::Tell(to, _) | What::Reply(to, _) | What::Answer(to, ..) => {
                 Some(*to)
             }
             What::Ask(..) | What::Reach(..) | What::Plot(_) => None,
@@ -129,7 +129,7 @@ impl World {
         match what {
             What::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
             What::Wake(..) => {}
-            What::Beat(to) => self.beat(to),
+            What::Heart(to, deed) => self.heart(to, deed),
             What::Tell(to, event) => self.core(to, Some(*event))?,
             What::Ask(from, ask) => self.ask(from, ask)?,
             What::Reply(to, reply) => self.reply(to, reply)?,
@@ -180,10 +180,7 @@ impl World {
             Action::Scan => self.after(way, What::Ask(id, Ask::Scan)),
             Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),
             Action::Announce(endpoints) => self.announce(id, &endpoints),
-            Action::Quiet(slots) => {
-                let ours = self.processes.get(&id).map_or(Vec::new(), |process| process.beats.quiet(slots));
-                self.after(way, What::Ask(id, Ask::HandBack(ours)));
-            }
+            Action::Quiet(slots) => self.heart(id, Deed::HandBack(slots)),
             Action::Drained => {
                 note!(self, "process {id} has drained");
                 let all: Vec<u8> = (0..super::store::SLOTS as u8).collect();
@@ -266,12 +263,29 @@ impl World {
         self.after(way, What::Ask(id, Ask::Record(batch)));
     }
 
-    fn beat(&mut self, id: u64) {
+    /// Gives a process's heartbeat loop something to do.
+    pub fn heart(&mut self, id: u64, deed: Deed) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        process.heart.push_back(deed);
+        if !process.heart_busy {
+            self.heart_on(id);
+        }
+    }
+
+    /// What it has done is done: the next thing.
+    pub fn heart_on(&mut self, id: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let began = process.mono(self.now);
-        let beat = process.beats.beat(began);
-        let way = self.way();
-        self.after(way, What::Ask(id, Ask::Heartbeat(beat, began)));
+        let ask = match process.heart.pop_front() {
+            None => None,
+            Some(Deed::Beat) => Some(Ask::Heartbeat(process.beats.beat(began), began)),
+            Some(Deed::HandBack(slots)) => Some(Ask::HandBack(process.beats.quiet(slots))),
+        };
+        process.heart_busy = ask.is_some();
+        if let Some(ask) = ask {
+            let way = self.way();
+            self.after(way, What::Ask(id, ask));
+        }
     }
 
     fn announce(&mut self, from: u64, endpoints: &[EndpointId]) {
