@@ -4,7 +4,7 @@
 //! timeout, or one gets nine tenths of the traffic (it is **busy**), or one has a **backlog** of a million. How long the events of the others
 //! take from their POST to their receiver is compared: 99 of 100 may take one and a half times as long as in the quiet before, and no more.
 //!
-//! `-- --seconds 30 --rate 400 --rounds 3 --store sqlite --case hang`; it ends with 1 if a median is above.
+//! `-- --seconds 20 --rate 400 --takes 100 --rounds 3 --store sqlite --case hang`; it ends with 1 if a median is above.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -54,6 +54,8 @@ struct Plan {
     rounds: usize,
     /// Events per second, in all.
     rate: f64,
+    /// How many milliseconds receivers take to answer.
+    takes: f64,
 }
 
 fn main() {
@@ -65,9 +67,10 @@ fn main() {
         return;
     }
     let plan = Plan {
-        seconds: number("--seconds", 30.0),
+        seconds: number("--seconds", 20.0),
         rounds: number("--rounds", 3.0) as usize,
         rate: number("--rate", 400.0),
+        takes: number("--takes", 100.0),
     };
     let stores: Vec<&str> =
         ["sqlite", "postgres"].into_iter().filter(|name| text("--store").is_none_or(|one| one == *name)).collect();
@@ -242,7 +245,7 @@ fn uid(n: usize) -> String {
 }
 
 async fn measure(plan: Plan, case: Case, store: &str) -> Measured {
-    let receiver = Arc::new(Receiver::start().await);
+    let receiver = Arc::new(Receiver::start(Duration::from_secs_f64(plan.takes / 1_000.0)).await);
     let stage = Arc::new(Stage::on(store));
     stage.furnish(&receiver).await;
     if case == Case::Backlog {

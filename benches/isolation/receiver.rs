@@ -11,8 +11,6 @@ use tokio::net::{TcpListener, TcpStream};
 /// Where a payload says when it was posted: microseconds since the receiver's start, twelve digits.
 pub const STAMP: &[u8] = b"{\"at\":\"";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-/// How long everybody takes to answer: as customers do.
-const TAKES: Duration = Duration::from_millis(20);
 
 /// Those that answer always, and are watched.
 pub const WATCHED: &str = "/watched";
@@ -26,6 +24,7 @@ pub struct Receiver {
 
 struct Shared {
     began: Instant,
+    takes: Duration,
     hangs: AtomicBool,
     others: AtomicU64,
     /// From before the POST of the message to its arrival, in microseconds.
@@ -33,11 +32,13 @@ struct Shared {
 }
 
 impl Receiver {
-    pub async fn start() -> Receiver {
+    /// Everybody at it takes so long to answer.
+    pub async fn start(takes: Duration) -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let shared = Arc::new(Shared {
             began: Instant::now(),
+            takes,
             hangs: AtomicBool::new(false),
             others: AtomicU64::new(0),
             times: Mutex::default(),
@@ -103,7 +104,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         }
         buffer.copy_within(head + length..filled, 0);
         filled -= head + length;
-        tokio::time::sleep(TAKES).await;
+        tokio::time::sleep(shared.takes).await;
         if stream.write_all(ANSWER).await.is_err() {
             return;
         }

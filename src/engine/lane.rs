@@ -346,7 +346,9 @@ impl Lane {
         if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
             return Err(Hold::Until(now.mono + wait));
         }
-        limits().for_each(|limit| drop(limit.take(now.mono)));
+        for limit in limits() {
+            let _ = limit.take(now.mono);
+        }
         let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
         self.retry_next = !retry;
         let queue = if retry { &mut self.retries } else { &mut self.fresh };

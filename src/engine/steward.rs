@@ -22,6 +22,9 @@ use crate::store::{Store, StoreError};
 
 /// How many events are taken at once.
 const EVENTS: usize = 256;
+/// Of what may leave for one endpoint at once, so many leave in each such span: what all becomes free together (its receiver answers in
+/// bursts, or it has just come back) is no wall before what leaves for others.
+const VOLLEY: (u32, Duration) = (4, Duration::from_millis(1));
 
 /// The loop's state: what it does things with. What it decides by is the [`Core`]'s.
 pub struct Steward {
@@ -84,8 +87,9 @@ impl Steward {
             }
             events.extend(happened.drain(..).map(|happening| self.event(happening)));
             let now = self.clocks.moment();
+            let mut volleys: HashMap<EndpointId, u32> = HashMap::new();
             for action in self.core.step(events, now) {
-                self.act(action, now);
+                self.act(action, now, &mut volleys);
             }
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
         }
@@ -107,9 +111,15 @@ impl Steward {
         }
     }
 
-    fn act(&mut self, action: Action, now: Moment) {
+    /// `volleys`: how many left for each endpoint in this step.
+    fn act(&mut self, action: Action, now: Moment, volleys: &mut HashMap<EndpointId, u32>) {
         match action {
-            Action::Send(start) => self.send(start),
+            Action::Send(start) => {
+                let before = volleys.entry(start.live.endpoint.id).or_insert(0);
+                let later = VOLLEY.1 * (*before / VOLLEY.0);
+                *before += 1;
+                self.send(start, later);
+            }
             Action::Record(finished) => {
                 // The recorder outlives this loop.
                 let _ = self.finished.send(*finished);
@@ -132,9 +142,13 @@ impl Steward {
         }
     }
 
-    fn send(&self, start: Start) {
+    /// Begins an attempt, so long from now.
+    fn send(&self, start: Start, later: Duration) {
         let (sending, clock, events) = (self.sending.clone(), self.clocks.clock(), self.events.clone());
         tokio::spawn(async move {
+            if !later.is_zero() {
+                tokio::time::sleep(later).await;
+            }
             let finished = sending.attempt(start, clock).await;
             let _ = events.send(Happening::Event(Event::Sent(Box::new(finished))));
         });
