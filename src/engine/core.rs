@@ -16,12 +16,12 @@ use super::record::Settled;
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::announce::Heard;
-use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
 use crate::store::directory::LiveEndpoint;
 use crate::store::in_order::InOrder;
 use crate::store::record::Finished;
 use crate::store::signals::Signal;
 use crate::store::slots::Leases;
+use crate::store::waiting::{LaneWants, PendingLane, Waiting};
 
 /// How often the store is asked what is pending at all, when nothing else tells: how long a lost signal, or a message that another
 /// process accepted, goes unnoticed. With a store of our own, signals say nearly everything.

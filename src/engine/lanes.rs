@@ -21,10 +21,10 @@ use super::moment::Moment;
 use crate::domain::attempt::Outcome;
 use crate::domain::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::deliveries::PendingLane;
 use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
 use crate::store::slots::slot_of;
+use crate::store::waiting::PendingLane;
 use silence::LISTEN;
 
 /// How many payload bytes may be queued in memory; beyond that deliveries wait in the store.

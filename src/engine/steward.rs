@@ -16,8 +16,8 @@ use super::moment::{Clocks, Moment};
 use super::send::Sending;
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
 use crate::store::record::Finished;
+use crate::store::waiting::{LaneWants, PendingLane, Waiting};
 use crate::store::{Store, StoreError};
 
 /// How many events are taken at once.

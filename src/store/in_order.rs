@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::deliveries::{LONGEST_SCHEDULE, Waiting, WaitingRow};
+use super::waiting::{LONGEST_SCHEDULE, Waiting, WaitingRow};
 use super::{Engine, Store, StoreError, Tenant, codec, read, sqlite};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 

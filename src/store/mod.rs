@@ -69,6 +69,7 @@ pub mod tally;
 pub mod tenant;
 pub mod turns;
 pub mod visits;
+pub mod waiting;
 mod walk;
 mod widen;
 mod writer;

@@ -17,9 +17,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::deliveries::GRAVE;
-use super::deliveries::LONGEST_SCHEDULE;
 use super::directory::LiveEndpoint;
 use super::signals::Admission;
+use super::waiting::LONGEST_SCHEDULE;
 use super::{Store, StoreError, Tx, codec, on, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;

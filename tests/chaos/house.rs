@@ -1,6 +1,7 @@
 //! A house under load: the processes on one store, one receiver, one application with endpoints of every temper.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::books::Books;
-use crate::ledger::{Ledger, SECRET, TYPES, Toll};
+use crate::ledger::{Ledger, Pair, SECRET, TYPES, Toll};
 use crate::load::{Load, Sender};
 use crate::support::{Binary, Postgres, Receiver, SOON, Server, eventually, sqlite_file};
 
@@ -226,7 +227,7 @@ impl House {
         let (server, _) = self.processes[process].take().expect("it is up");
         server.kill();
         self.aim();
-        self.strike().await;
+        self.strike_of_the_dead().await;
     }
 
     /// A process has ended by its own hand.
@@ -244,13 +245,27 @@ impl House {
 
     async fn struck(&mut self, pid: u32) {
         self.aim();
-        self.strike().await;
+        self.strike_of_the_dead().await;
         self.end_leases(pid).await;
     }
 
     /// Enters what is in flight now.
-    pub async fn strike(&self) -> usize {
-        self.ledger.strike(self.books.pending().await)
+    pub async fn strike(&self) {
+        self.ledger.strike(self.books.pending().await);
+    }
+
+    /// The same when a process has died. What it had written last may lie at the receiver unread: when it has been read, and is still
+    /// pending, it was in flight as well.
+    async fn strike_of_the_dead(&self) {
+        let unread: BTreeSet<Pair> = self.ledger.strike(self.books.pending().await).into_iter().collect();
+        let port = self.receiver.address().port();
+        for _ in 0..2 {
+            eventually("nothing lies unread at the receiver", REST, async || (!lies_unread(port)).then_some(())).await;
+            // Between the reading of a request and its entry.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let still = self.books.pending().await;
+        self.ledger.strike(still.into_iter().filter(|pair| unread.contains(pair)).collect());
     }
 
     /// A dead process comes back no more: what others would do when its leases have run out they may do now, and the run is shorter by
@@ -289,4 +304,15 @@ impl House {
         toll.enter(fault, self.kind.name(), runs);
         toll
     }
+}
+
+/// Whether bytes lie unread at a connection to this port, by the system's own account.
+fn lies_unread(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let here = format!(":{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let unread = columns.get(4).and_then(|queues| queues.split(':').nth(1));
+        columns.get(1).is_some_and(|local| local.ends_with(&here)) && unread.is_some_and(|unread| unread != "00000000")
+    })
 }

@@ -51,6 +51,8 @@ struct Pages {
     /// What was with the receiver and not in the books at a fault, and at how many.
     in_flight: HashMap<Pair, usize>,
     refused: u64,
+    /// How many requests have arrived.
+    arrived: usize,
     /// Kinds of events beside [`TYPES`].
     more: HashMap<String, Vec<String>>,
 }
@@ -101,6 +103,7 @@ impl Ledger {
         let pair = (request.path.clone(), key.clone());
         let signed = signed(request);
         let mut pages = self.pages();
+        pages.arrived += 1;
         let receipts = pages.received.entry(pair).or_default();
         let taken = match request.path.as_str() {
             "/dying" => false,
@@ -125,7 +128,7 @@ impl Ledger {
 
     /// How many requests have arrived.
     pub fn arrived(&self) -> usize {
-        self.pages().received.values().map(Vec::len).sum()
+        self.pages().arrived
     }
 
     /// When what was acknowledged after `since` arrived first, by path.
@@ -171,14 +174,13 @@ impl Ledger {
         times
     }
 
-    /// A fault has just struck: of what was `pending` then, what the receiver has taken was in flight. Gives back how many.
-    pub fn strike(&self, pending: Vec<Pair>) -> usize {
+    /// A fault has just struck: of what was `pending` then, what the receiver has taken was in flight. Gives back the rest.
+    pub fn strike(&self, pending: Vec<Pair>) -> Vec<Pair> {
         let mut pages = self.pages();
         let taken = |pair: &Pair| pages.received.get(pair).is_some_and(|all| all.iter().any(|one| one.taken));
-        let struck: Vec<Pair> = pending.into_iter().filter(taken).collect();
-        let count = struck.len();
+        let (struck, rest): (Vec<Pair>, Vec<Pair>) = pending.into_iter().partition(taken);
         struck.into_iter().for_each(|pair| *pages.in_flight.entry(pair).or_default() += 1);
-        count
+        rest
     }
 
     /// Compares everything, once the house has come to rest.
@@ -318,7 +320,8 @@ mod tests {
         let twice = ledger(vec![taken("m"), taken("m")]);
         let books = [entry("/flaky", "k", 2)];
         assert_eq!((twice.judge(&books).duplicates, twice.judge(&books).wrong.len()), (1, 1));
-        assert_eq!(twice.strike(vec![("/flaky".into(), "k".into()), ("/a".into(), "x".into())]), 1);
+        let rest = twice.strike(vec![("/flaky".into(), "k".into()), ("/a".into(), "x".into())]);
+        assert_eq!(rest, [("/a".into(), "x".into())]);
         assert_eq!((twice.judge(&books).duplicates, twice.judge(&books).wrong.len()), (1, 0));
         let other = ledger(vec![taken("m"), taken("n")]);
         other.strike(vec![("/flaky".into(), "k".into())]);

@@ -7,7 +7,7 @@ use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::store::deliveries::LaneWants;
+use sendoff::store::waiting::LaneWants;
 
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 

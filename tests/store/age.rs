@@ -36,7 +36,7 @@ on_both! {
             }
         }
         let all: Vec<_> = {
-            let lane = sendoff::store::deliveries::LaneWants { endpoint: made.id, fresh: 5_000, retries: 1, ordered: false };
+            let lane = sendoff::store::waiting::LaneWants { endpoint: made.id, fresh: 5_000, retries: 1, ordered: false };
             store.waiting(&[lane]).await.unwrap()
         };
         assert_eq!(all.len(), 1_210);

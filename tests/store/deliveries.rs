@@ -7,9 +7,9 @@ use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::Tenant;
-use sendoff::store::deliveries::{LaneWants, PendingLane};
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
 use sendoff::store::signals::Signal;
+use sendoff::store::waiting::{LaneWants, PendingLane};
 
 use crate::home::*;
 

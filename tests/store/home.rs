@@ -18,9 +18,10 @@ use sendoff::domain::message::{Message, MessageSpec};
 use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::accept::{AcceptItem, Verdict};
-use sendoff::store::deliveries::{DeliveryView, LaneWants, Waiting};
+use sendoff::store::deliveries::DeliveryView;
 use sendoff::store::endpoints::Updated;
 use sendoff::store::record::Finished;
+use sendoff::store::waiting::{LaneWants, Waiting};
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 

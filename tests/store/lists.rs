@@ -50,8 +50,7 @@ async fn two_customers(store: &Store) -> Customers {
     }
     let silent = Outcome::failed(Failure::Timeout, "", Duration::ZERO);
     let (first, second) = (waiting(store, one.id).await, waiting(store, two.id).await);
-    let of =
-        |all: &[sendoff::store::deliveries::Waiting], n: usize| *all.iter().find(|w| w.message_id == ids[n]).unwrap();
+    let of = |all: &[sendoff::store::waiting::Waiting], n: usize| *all.iter().find(|w| w.message_id == ids[n]).unwrap();
     let dead = Next::Dead(DeadReason::Exhausted);
     let done = vec![
         finished(acme.id, &of(&first, 0), answered(204), Next::Delivered),

@@ -10,10 +10,10 @@ use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Store;
 use sendoff::store::accept::AcceptItem;
 use sendoff::store::background::BackgroundSpec;
-use sendoff::store::deliveries::Waiting;
 use sendoff::store::in_order::InOrder;
 use sendoff::store::outbox::RelayRequest;
 use sendoff::store::signals::{Admission, Signal};
+use sendoff::store::waiting::Waiting;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
 

@@ -11,7 +11,7 @@ use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::lane::Work;
 use crate::engine::moment::Moment;
-use crate::store::deliveries::{LaneWants, Waiting};
+use crate::store::waiting::{LaneWants, Waiting};
 
 /// How many lanes one reading covers.
 const LANES_PER_READING: usize = 64;

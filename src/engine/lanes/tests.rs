@@ -13,8 +13,8 @@ use crate::domain::message::Message;
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::Signing;
 use crate::engine::lane::Manner;
-use crate::store::deliveries::{LaneWants, Waiting};
 use crate::store::slots::Leases;
+use crate::store::waiting::{LaneWants, Waiting};
 
 pub(super) const START: Time = Time::from_micros(1_763_800_000_000_000);
 

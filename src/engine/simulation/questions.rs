@@ -13,9 +13,9 @@ use crate::engine::lane::QUEUE;
 use crate::engine::loads::Load;
 use crate::engine::moment::Moment;
 use crate::engine::record::Settled;
-use crate::store::deliveries::LaneWants;
 use crate::store::in_order::InOrder;
 use crate::store::record::{Finished, Recorded};
+use crate::store::waiting::LaneWants;
 
 /// The recorder's patience.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

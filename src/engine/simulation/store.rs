@@ -9,11 +9,11 @@ use crate::domain::delivery::{DeadReason, Next, Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::beats::Beat;
-use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
 use crate::store::directory::LiveEndpoint;
 use crate::store::in_order::InOrder;
 use crate::store::record::{Finished, Recorded};
 use crate::store::slots::{LEASE, Leases};
+use crate::store::waiting::{LaneWants, PendingLane, Waiting};
 
 /// As many slots as a fleet of the simulation has.
 pub const SLOTS: usize = 8;

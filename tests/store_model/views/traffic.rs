@@ -10,9 +10,10 @@ use sendoff::domain::secret::Secret;
 use sendoff::domain::signature::Signing;
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::deliveries::{DeliveryView, LaneWants, PendingLane, Waiting};
+use sendoff::store::deliveries::DeliveryView;
 use sendoff::store::endpoint_messages::{EndpointMessage, Standings};
 use sendoff::store::messages::MessageFilter;
+use sendoff::store::waiting::{LaneWants, PendingLane, Waiting};
 use sendoff::store::{MessageRef, Tenant};
 
 use super::{bit, walk};

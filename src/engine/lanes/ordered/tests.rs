@@ -12,9 +12,9 @@ use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::delivery::State;
 use crate::engine::lanes::Start;
 use crate::engine::lanes::tests::{START, all_slots, live, scheduled};
-use crate::store::deliveries::{LaneWants, PendingLane, Waiting};
 use crate::store::directory::LiveEndpoint;
 use crate::store::slots::Leases;
+use crate::store::waiting::{LaneWants, PendingLane, Waiting};
 
 /// A pending delivery: its number, when it is due, how far it is.
 #[derive(Clone, Copy, Debug)]
