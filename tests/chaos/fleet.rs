@@ -106,7 +106,7 @@ async fn stopped_beyond_its_lease(fault: &str, point: Option<&str>) {
     let pid = house.server(worker).pid();
     eventually("the process is stopped", REST, async || stopped(pid).then_some(())).await;
     let since = Instant::now();
-    house.strike().await;
+    house.strike_the_silenced().await;
     house.acknowledgement().await;
     house.served_since(Instant::now(), TAKEN_OVER).await;
     let served = since.elapsed();

@@ -227,7 +227,7 @@ impl House {
         let (server, _) = self.processes[process].take().expect("it is up");
         server.kill();
         self.aim();
-        self.strike_of_the_dead().await;
+        self.strike_the_silenced().await;
     }
 
     /// A process has ended by its own hand.
@@ -245,7 +245,7 @@ impl House {
 
     async fn struck(&mut self, pid: u32) {
         self.aim();
-        self.strike_of_the_dead().await;
+        self.strike_the_silenced().await;
         self.end_leases(pid).await;
     }
 
@@ -254,9 +254,9 @@ impl House {
         self.ledger.strike(self.books.pending().await);
     }
 
-    /// The same when a process has died. What it had written last may lie at the receiver unread: when it has been read, and is still
-    /// pending, it was in flight as well.
-    async fn strike_of_the_dead(&self) {
+    /// The same when a process has died or was stopped. What it had written last may lie at the receiver unread: when it has been read, and
+    /// is still pending, it was in flight as well.
+    pub async fn strike_the_silenced(&self) {
         let unread: BTreeSet<Pair> = self.ledger.strike(self.books.pending().await).into_iter().collect();
         let port = self.receiver.address().port();
         for _ in 0..2 {
