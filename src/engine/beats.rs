@@ -94,9 +94,9 @@ impl Beats {
         !std::mem::replace(&mut self.failing, true)
     }
 
-    /// How long until the next one.
-    pub fn pause(&self) -> Duration {
-        if self.failing { BEAT_FAILING } else { BEAT }
+    /// How long until the next one, when the last one `took` so long: leases count from when it went out.
+    pub fn pause(&self, took: Duration) -> Duration {
+        if self.failing { BEAT_FAILING } else { BEAT.saturating_sub(took).max(BEAT_FAILING) }
     }
 
     /// Nothing of these is on its way any more: which are to be handed back?
@@ -144,6 +144,14 @@ mod tests {
     }
 
     #[test]
+    fn one_that_took_long_is_followed_soon() {
+        let mut beats = Beats::default();
+        beats.beaten(Duration::ZERO, leases([]), None);
+        let pause = |millis| beats.pause(Duration::from_millis(millis)).as_millis();
+        assert_eq!([pause(0), pause(1_000), pause(9_000)], [3_000, 2_000, 250]);
+    }
+
+    #[test]
     fn who_departs_keeps_nothing_and_takes_nothing() {
         let mut beats = Beats::default();
         beats.beaten(Duration::ZERO, leases(0..4), None);
@@ -162,6 +170,6 @@ mod tests {
         assert_eq!(beats.beat(back), Beat::Sparing, "stopped, perhaps");
         beats.beaten(back, leases([]), None);
         assert_eq!((beats.beat(back + BEAT), beats.beat(back + BEAT * 2)), (Beat::Sparing, Beat::Sparing));
-        assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause() == BEAT_FAILING);
+        assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause(Duration::ZERO) == BEAT_FAILING);
     }
 }

@@ -48,7 +48,7 @@ pub async fn run(
                 }
             }
         }
-        let next = Instant::now() + heart.beats.pause();
+        let next = Instant::now() + heart.beats.pause(began.elapsed());
         loop {
             let again = heart.beats.hand_back_again();
             tokio::select! {

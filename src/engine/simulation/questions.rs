@@ -164,7 +164,8 @@ impl World {
             }
             Reply::Beaten(began, None) => {
                 process.beats.failed(began);
-                let pause = process.beats.pause();
+                let took = process.mono(now).saturating_sub(began);
+                let pause = process.beats.pause(took);
                 self.after(pause, What::Heart(id, Deed::Beat));
                 self.heart_on(id);
             }
@@ -173,7 +174,8 @@ impl World {
                 for (slot, epoch) in &beaten.leases {
                     process.leased.entry((*slot, *epoch)).or_insert(now);
                 }
-                let pause = process.beats.pause();
+                let took = process.mono(now).saturating_sub(began);
+                let pause = process.beats.pause(took);
                 self.after(pause, What::Heart(id, Deed::Beat));
                 self.heart_on(id);
                 self.core(id, Some(Event::Leases(beaten.leases, beaten.until)))?;
