@@ -254,9 +254,9 @@ impl House {
         self.ledger.strike(self.books.pending().await);
     }
 
-    /// The same when a process has died or was stopped. What it had written last may lie at the receiver unread: when it has been read, and
+    /// The same when a process has died. What it had written last may lie at the receiver unread: when it has been read, and
     /// is still pending, it was in flight as well.
-    pub async fn strike_the_silenced(&self) {
+    async fn strike_the_silenced(&self) {
         let unread: BTreeSet<Pair> = self.ledger.strike(self.books.pending().await).into_iter().collect();
         let port = self.receiver.address().port();
         for _ in 0..2 {

@@ -183,6 +183,12 @@ impl Ledger {
         rest
     }
 
+    /// A process was stopped: what is `pending` it may have begun, written or not.
+    pub fn suspend(&self, pending: Vec<Pair>) {
+        let mut pages = self.pages();
+        pending.into_iter().for_each(|pair| *pages.in_flight.entry(pair).or_default() += 1);
+    }
+
     /// Compares everything, once the house has come to rest.
     pub fn judge(&self, books: &[Entry]) -> Toll {
         let pages = self.pages();
