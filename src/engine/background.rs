@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::by_turns;
 use crate::domain::time::Clock;
 use crate::store::turns::Stepped;
 use crate::store::{Store, StoreError};
@@ -17,29 +18,10 @@ const BREATH: Duration = Duration::from_millis(5);
 /// The longest wait after the store was away.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Works until `stop` turns true.
-pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
-    let mut wait = POLL;
-    while !*stop.borrow() {
-        match turn(&store, clock, &stop).await {
-            Ok(true) => {
-                wait = POLL;
-                continue;
-            }
-            Ok(false) => wait = POLL,
-            // The turn runs out by itself: work that cannot be gone on with is tried again later, and holds up no other.
-            Err(error) => {
-                if wait == POLL {
-                    tracing::warn!(%error, "background work waits");
-                }
-                wait = (wait * 2).min(LONGEST_WAIT);
-            }
-        }
-        tokio::select! {
-            _ = tokio::time::sleep(wait) => {}
-            _ = stop.changed() => {}
-        }
-    }
+/// Works until `stop` turns true. A turn that fails runs out by itself: work that cannot be gone on with is tried again later, and holds up
+/// no other.
+pub async fn run(store: Store, clock: Clock, stop: watch::Receiver<bool>) {
+    by_turns::run((POLL, LONGEST_WAIT), "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 
 /// One turn; `false`: there was nothing to do.

@@ -1,10 +1,11 @@
 //! All lanes together: what of the [core](super::core)'s decisions is about what goes when. Events go in, each as a method (admitted,
 //! read, sent, recorded, leases, …), and what is to be done comes out: [`Lanes::start`] the next deliveries to send, [`Lanes::begin_reading`]
-//! the lanes to read for ([`reading`]). Which lanes are ours to send for is told in [`leases`]; what becomes of those whose endpoints do not
+//! the lanes to read for ([`reading`]). What endpoints are like is told in [`known`], which lanes are ours to send for in [`leases`]; what becomes of those whose endpoints do not
 //! answer in [`silence`]; what is different where the order counts in [`ordered`].
 //!
-//! Time is an argument everywhere ([`Moment`]): the wall clock says what is due, the engine's own clock paces.
+//! Time is an argument everywhere ([`Moment`]): Sendoff's time says what is due, the engine's own clock paces.
 
+mod known;
 mod leases;
 mod ordered;
 mod reading;
@@ -23,7 +24,6 @@ use crate::domain::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
-use crate::store::slots::slot_of;
 use crate::store::waiting::PendingLane;
 use silence::LISTEN;
 
@@ -34,6 +34,7 @@ const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 const UNRECORDED: usize = 4_096;
 /// A lane in which nothing happened for so long is forgotten; its bucket has filled up by then.
 const IDLE: Duration = Duration::from_secs(60);
+
 /// The next delivery to send.
 #[derive(Debug)]
 pub struct Start {
@@ -146,39 +147,6 @@ impl Lanes {
         others
     }
 
-    /// The lane of an endpoint, made if need be; `None` if its slot is not ours.
-    fn lane(&mut self, live: &Arc<LiveEndpoint>, now: Moment) -> Option<EndpointId> {
-        let id = live.endpoint.id;
-        if let Some(lane) = self.lanes.get(&id) {
-            if lane.live.version < live.version {
-                self.know(std::slice::from_ref(live), now);
-            }
-            return self.lanes.get(&id).filter(|lane| lane.owned).map(|_| id);
-        }
-        let slot = slot_of(live);
-        let Some((_, since)) = self.leases.get(&slot) else {
-            self.foreign.insert(id, slot);
-            return None;
-        };
-        let since = *since;
-        self.know_app(live, since);
-        let mut lane = Lane::new(live.clone(), true, since, self.lane_cap);
-        lane.touched = now.mono;
-        self.lanes.insert(id, lane);
-        Some(id)
-    }
-
-    fn know_app(&mut self, live: &LiveEndpoint, since: Duration) {
-        let app = live.endpoint.app_id;
-        match live.app_throttle {
-            Some(rate) if self.apps.get(&app).map(Limit::rate) != Some(rate) => {
-                self.apps.insert(app, Limit::new(rate, since));
-            }
-            Some(_) => {}
-            None => drop(self.apps.remove(&app)),
-        }
-    }
-
     fn queue(&mut self, id: EndpointId, work: Work, state: State, look_otherwise: Time) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         // However much others have queued, each may have one: they must not stop it.
@@ -215,58 +183,6 @@ impl Lanes {
         if let Some(at) = lane.look_at().filter(|at| lane.look_listed.is_none_or(|listed| *at < listed)) {
             lane.look_listed = Some(at);
             self.looks.push(Reverse((at, id)));
-        }
-    }
-
-    /// Endpoints as they are now: lanes go on with that.
-    pub fn know(&mut self, lives: &[Arc<LiveEndpoint>], now: Moment) {
-        for live in lives {
-            let id = live.endpoint.id;
-            // Two loads may overtake each other.
-            if self.lanes.get(&id).is_some_and(|lane| live.version < lane.live.version) {
-                continue;
-            }
-            if self.lanes.contains_key(&id) {
-                // Of a slot that is not ours nothing is known: its bucket begins when it becomes ours.
-                self.know_app(live, now.mono);
-            }
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                if live.endpoint.spec.disabled || live.endpoint.spec.ordered != lane.ordered() {
-                    self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
-                }
-                let before = lane.slot;
-                lane.refresh(live.clone(), now);
-                lane.owned = self.leases.contains_key(&lane.slot);
-                if lane.slot != before {
-                    // Its application has got (or lost) a rate: another process may be sending already.
-                    self.queued_bytes = self.queued_bytes.saturating_sub(lane.lapse());
-                    lane.look(Time::ZERO);
-                }
-                self.list_look(id);
-                self.line_up(id);
-            } else if let Some(id) = self.lane(live, now) {
-                self.look(id, Time::ZERO);
-            }
-        }
-    }
-
-    /// Every endpoint that has a lane.
-    pub fn endpoints(&self) -> Vec<EndpointId> {
-        self.lanes.keys().copied().collect()
-    }
-
-    /// The endpoints of an application whose lanes we have: what is remembered of them is stale.
-    pub fn of_app(&self, app: AppId) -> Vec<EndpointId> {
-        self.lanes.values().filter(|lane| lane.live.endpoint.app_id == app).map(|lane| lane.live.endpoint.id).collect()
-    }
-
-    /// These endpoints are no more: their queues are forgotten, the store ends what is pending.
-    pub fn forget(&mut self, gone: &HashSet<EndpointId>) {
-        for id in gone {
-            if let Some(lane) = self.lanes.get_mut(id) {
-                self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
-                lane.gone = true;
-            }
         }
     }
 
@@ -407,4 +323,4 @@ impl Lanes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,6 +7,7 @@ use askama::Template;
 use tokio::sync::watch;
 use url::Url;
 
+use super::by_turns;
 use crate::domain::Time;
 use crate::domain::mail::{Notice, What, again};
 use crate::domain::time::Clock;
@@ -28,27 +29,8 @@ pub struct Mailing {
 }
 
 /// Sends until `stop` turns true.
-pub(super) async fn run(mailing: Mailing, store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
-    let mut wait = POLL;
-    while !*stop.borrow() {
-        match mailing.next(&store, clock).await {
-            Ok(true) => {
-                wait = POLL;
-                continue;
-            }
-            Ok(false) => wait = POLL,
-            Err(error) => {
-                if wait == POLL {
-                    tracing::warn!(%error, "mail waits for the store");
-                }
-                wait = (wait * 2).min(LONGEST_WAIT);
-            }
-        }
-        tokio::select! {
-            _ = tokio::time::sleep(wait) => {}
-            _ = stop.changed() => {}
-        }
-    }
+pub(super) async fn run(mailing: Mailing, store: Store, clock: Clock, stop: watch::Receiver<bool>) {
+    by_turns::run((POLL, LONGEST_WAIT), "mail waits for the store", stop, || mailing.next(&store, clock)).await;
 }
 
 impl Mailing {

@@ -7,7 +7,7 @@
 //! * the **loop** ([`steward`]) – feeds events to the core and does what it says: start sends, read the store.
 //! * **send** – one delivery, one POST. No transaction and no connection is held across it.
 //! * **record** – results go into the store in batches.
-//! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time.
+//! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time ([`by_turns`]).
 //! * **slots** – the leases under which this process sends, as [`beats`] decides. **sweep** – what is done now and then. **announced** – what
 //!   other processes have just accepted. **mail** – what is told to applications' contacts.
 //! * a [`moment`](moment::Moment) – what time it is, for what is due and for the pace.
@@ -19,6 +19,7 @@ mod announced;
 mod background;
 mod beats;
 mod breaker;
+mod by_turns;
 mod core;
 mod lane;
 mod lanes;

@@ -12,9 +12,9 @@ use super::receivers::{Receiver, Temper};
 use super::store::Store;
 use super::world::{API, What, World, note, short, short_of};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::message::Message;
-use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::engine::core::{Core, Event, SCAN_OWN, SCAN_SHARED};
+use crate::engine::lanes::tests::world::accepted;
 use crate::store::announce::Heard;
 use crate::store::directory::LiveEndpoint;
 use crate::store::signals::{Admission, Signal};
@@ -274,7 +274,7 @@ impl World {
         let app_id = self.dice.pick(&apps);
         let number = self.store.messages.len() as u128 + 1;
         let id = MessageId(uuid::Uuid::from_u128(MessageId::floor(id_time).0.as_u128() | number));
-        let message = Arc::new(message(id, app_id, at, deliver_at));
+        let message = Arc::new(accepted(id, app_id, at, deliver_at));
         let (endpoints, seqs) = self.store.accept(&message, self.now);
         let ids: Vec<EndpointId> = endpoints.iter().map(|live| live.endpoint.id).collect();
         if self.trace.is_some() {
@@ -359,22 +359,5 @@ impl World {
         if !self.processes.values().any(|process| !process.leaving) && self.case.shared {
             self.after(Duration::ZERO, What::Plot(Scene::Join(3)));
         }
-    }
-}
-
-fn message(id: MessageId, app_id: AppId, accepted_at: Time, deliver_at: Option<Time>) -> Message {
-    Message {
-        id,
-        app_id,
-        event_type: "a".into(),
-        event_id: None,
-        channels: vec![],
-        tags: vec![],
-        payload: Some("{}".into()),
-        raw_type: None,
-        occurred_at: accepted_at,
-        accepted_at,
-        deliver_at,
-        content_until: None,
     }
 }
