@@ -281,14 +281,15 @@ impl Lane {
 
     /// Forgets what is queued beyond what a silent one needs: it waits in the store. Gives back how many payload bytes that frees.
     pub fn trim(&mut self) -> usize {
-        let mut bytes = 0;
+        let (mut bytes, before) = (0, self.held.len());
         for queue in [&mut self.fresh, &mut self.retries] {
             for work in queue.drain(SILENT_QUEUE.min(queue.len())..) {
                 bytes += work.message.size();
                 self.held.remove(&work.message.id);
             }
         }
-        if bytes > 0 {
+        // A payload may be of no bytes at all.
+        if self.held.len() < before {
             self.reach = Reach::Unread;
             self.look(Time::ZERO);
         }

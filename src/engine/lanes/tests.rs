@@ -6,6 +6,7 @@ pub mod world;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::message::Message;
 use crate::engine::lane::Manner;
 use crate::store::slots::{Leases, slot_of};
 use world::{Heard, START, World, live, message};
@@ -205,6 +206,21 @@ fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
     let silent = world.lanes.lanes.values().filter(|lane| lane.manner == Manner::Silent);
     let queued: Vec<usize> = silent.map(Lane::queued).collect();
     assert!(queued.len() >= 20 && queued.iter().all(|queued| *queued <= 8), "the rest waits in the store: {queued:?}");
+}
+
+#[test]
+fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
+    let mut world = World::new(1, 4, 1);
+    for number in 1..=30 {
+        let message = Arc::new(Message { payload: Some("".into()), ..Message::clone(&message(number)) });
+        world.lanes.admit(&Admission::new(message, world.lives.clone()), world.now);
+    }
+    assert!(world.lanes.start(world.now).is_some(), "one hangs");
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "all others are queued");
+    world.advance(1_000);
+    assert!(world.lanes.start(world.now).is_none());
+    let lane = &world.lanes.lanes[&world.lives[0].endpoint.id];
+    assert_eq!((lane.queued(), lane.look_at()), (8, Some(Time::ZERO)));
 }
 
 #[test]
