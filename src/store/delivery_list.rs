@@ -9,7 +9,7 @@ use super::messages::ceiling;
 use super::page::SCAN;
 use super::statement::{Statement, Value, query_of};
 use super::walk::{Stretch, Walk, push_contents, push_tenant, push_times};
-use super::{Engine, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+use super::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 use crate::domain::attempt::Failure;
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -211,10 +211,10 @@ impl DeliveryFilter {
         sql.push(self.status.map_or("", DeliveryStatus::condition));
         if self.status == Some(DeliveryStatus::Failed) {
             // What was delivered and is replayed waits as a retry does.
-            sql.push(&format!(" AND {} IS NOT NULL", of_last_attempt(store, "failure")));
+            sql.push(&format!(" AND {} IS NOT NULL", of_last_attempt(store.kind(), "failure")));
         }
         if let Some(class) = self.class {
-            let status = of_last_attempt(store, "status");
+            let status = of_last_attempt(store.kind(), "status");
             sql.push(&match class {
                 0 => format!(" AND d.attempts > 0 AND {status} IS NULL"),
                 class => format!(" AND {status} BETWEEN {class} AND {}", class.saturating_add(99)),
@@ -301,7 +301,7 @@ impl Store {
         let mut sql = Statement::new(
             "SELECT a.message_id, a.endpoint_id, a.number, a.id, a.at, a.status, a.failure FROM attempt a ",
         );
-        sql.push(of_message(self)).push(" WHERE a.message_id IN ");
+        sql.push(of_message(self.kind())).push(" WHERE a.message_id IN ");
         sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
         sql.list(rows.iter().map(|row| Value::from(row.endpoint_id))).push(" ORDER BY a.id");
         type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
@@ -319,8 +319,9 @@ impl Store {
 /// A delivery's attempt by its number.
 type AttemptKey = (MessageId, EndpointId, i32);
 
-/// A column of the last attempt of `d`: the newest of its number, which who lost a slot and who got it may both have made.
-fn of_last_attempt(store: &Store, column: &str) -> String {
+/// A column of the last attempt of `d`: the newest of its number, which who lost a slot and who got it may both have made. `store` is
+/// the kind of the store.
+pub(super) fn of_last_attempt(store: &str, column: &str) -> String {
     format!(
         "(SELECT a.{column} FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
               AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)",
@@ -329,9 +330,6 @@ fn of_last_attempt(store: &Store, column: &str) -> String {
 }
 
 /// SQLite knows no numbers of rows, and might look through all that an endpoint was ever sent.
-fn of_message(store: &Store) -> &'static str {
-    match &store.inner.engine {
-        Engine::Sqlite(_) => "INDEXED BY attempt_of_message",
-        Engine::Postgres(_) => "",
-    }
+fn of_message(store: &str) -> &'static str {
+    if store == Store::SQLITE { "INDEXED BY attempt_of_message" } else { "" }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::delivery_list::of_last_attempt;
 use super::messages::ceiling;
 use super::page::SCAN;
 use super::{PageRequest, Scanned, Store, StoreError, Tenant, codec, read};
@@ -70,13 +71,13 @@ impl SentFilter {
 
     /// The statement that reads the deliveries of an endpoint that may be meant, in `direction`: endpoint, application,
     /// organization, the id to go on from (by `compare`), the first id and the one after the last, how many rows.
-    pub(super) fn sql(&self, compare: &str, direction: &str) -> String {
-        self.sql_and(compare, direction, "")
+    pub(super) fn sql(&self, store: &str, compare: &str, direction: &str) -> String {
+        self.sql_and(store, compare, direction, "")
     }
 
     /// The same for who has bounded the ids already: deliveries in other states are passed over before their messages are looked at,
     /// and the number of rows says nothing of how many were looked at.
-    pub(super) fn sql_of_states(&self) -> String {
+    pub(super) fn sql_of_states(&self, store: &str) -> String {
         let mut states: Vec<String> = [State::Fresh, State::Retry, State::Delivered, State::Dead]
             .into_iter()
             .filter(|state| self.may_take(*state))
@@ -85,7 +86,7 @@ impl SentFilter {
         if states.is_empty() {
             states.push("-1".to_owned());
         }
-        self.sql_and(">", "ASC", &format!("AND d.state IN ({})", states.join(", ")))
+        self.sql_and(store, ">", "ASC", &format!("AND d.state IN ({})", states.join(", ")))
     }
 
     fn may_take(&self, state: State) -> bool {
@@ -95,14 +96,11 @@ impl SentFilter {
             && (!self.failing || matches!(state, State::Retry | State::Dead))
     }
 
-    fn sql_and(&self, compare: &str, direction: &str, states: &str) -> String {
-        // Only who asks for the last answer pays for looking it up. Who lost a slot has made an attempt of the same number as who got it.
+    fn sql_and(&self, store: &str, compare: &str, direction: &str, states: &str) -> String {
+        // Only who asks for the last answer pays for looking it up.
         let last = match self.status_class {
-            None => "CAST(NULL AS INTEGER)",
-            Some(_) => {
-                "(SELECT a.status FROM attempt a WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
-                      AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)"
-            }
+            None => "CAST(NULL AS INTEGER)".to_owned(),
+            Some(_) => of_last_attempt(store, "status"),
         };
         // CROSS JOIN: SQLite then begins with the deliveries, along their index, and never with all messages.
         format!(
@@ -219,7 +217,7 @@ impl Store {
             return Ok(Scanned::nothing());
         }
         let (compare, direction) = page.sql();
-        let (sql, (first, end)) = (filter.sql(compare, direction), filter.ids());
+        let (sql, (first, end)) = (filter.sql(self.kind(), compare, direction), filter.ids());
         let size = if *filter == SentFilter::default() { page.limit + 1 } else { CHUNK };
         let (mut from, mut looked, mut found) = (page.bound(), 0, Vec::new());
         let stopped = loop {

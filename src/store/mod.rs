@@ -242,11 +242,14 @@ impl Store {
         }
     }
 
+    pub(crate) const SQLITE: &'static str = "sqlite";
+    pub(crate) const POSTGRES: &'static str = "postgres";
+
     /// `sqlite` or `postgres`: for people and for what only speeds one of them up.
     pub fn kind(&self) -> &'static str {
         match self.inner.engine {
-            Engine::Sqlite(_) => "sqlite",
-            Engine::Postgres(_) => "postgres",
+            Engine::Sqlite(_) => Store::SQLITE,
+            Engine::Postgres(_) => Store::POSTGRES,
         }
     }
 

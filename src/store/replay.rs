@@ -116,7 +116,7 @@ impl Step<'_> {
 
     /// Makes deliveries of the endpoint pending again, whatever they are, as far as they are meant and their message has a content.
     pub(super) async fn send_again(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
-        let rows = self.read_sent(tx, self.filter.sql(">", "ASC"), from, self.filter.ids().1).await?;
+        let rows = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, self.filter.ids().1).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.message_id, |row| self.takes_sent(row))?;
         let sent = self.make_pending(tx, &chosen).await?;
         Ok(Done { sent, ..done })

@@ -102,7 +102,7 @@ async fn count(
         Kind::Recover | Kind::BulkReplay => {
             let last = nth(tx, &step, from).await?;
             let end = last.map_or(spec.filter.ids().1, after);
-            for row in step.read_sent(tx, spec.filter.sql_of_states(), from, end).await? {
+            for row in step.read_sent(tx, spec.filter.sql_of_states(tx.kind()), from, end).await? {
                 found += i64::from(step.takes_sent(&row)?);
             }
             Ok(Chunk { found, looked: if last.is_some() { looks } else { 1 }, next: last.map(|last| last.0) })

@@ -1,6 +1,6 @@
 //! Either database: how one statement is written once for both, to be read from a pool ([`read!`]) or inside a transaction ([`on!`]).
 
-use super::StoreError;
+use super::{Store, StoreError};
 use crate::crash::{self, Place, When};
 
 /// Runs `$body` on either database, with `$db` bound to a pool to read from and `Db` to the kind of database.
@@ -48,6 +48,14 @@ pub(crate) enum Connection<'t> {
 }
 
 impl Tx {
+    /// [`Store::kind`] of its store.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Tx::Sqlite(_) => Store::SQLITE,
+            Tx::Postgres(_) => Store::POSTGRES,
+        }
+    }
+
     pub(crate) fn connection(&mut self) -> Connection<'_> {
         match self {
             Tx::Sqlite(tx) => Connection::Sqlite(tx),
