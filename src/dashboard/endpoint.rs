@@ -52,6 +52,13 @@ struct Failure {
     what: Line,
 }
 
+/// That it is disabled or does nothing but fail: what it is, when it began, and why.
+struct Strip {
+    what: &'static str,
+    at: Option<When>,
+    why: &'static str,
+}
+
 /// That it does nothing but fail, and what comes of that.
 struct Streak {
     warned: Option<When>,
@@ -93,7 +100,7 @@ struct EndpointPage {
     created: When,
     disabled: bool,
     /// Why it is disabled or failing, and since when.
-    why: Option<(&'static str, Option<When>)>,
+    strip: Option<Strip>,
     /// What comes of it if it goes on failing.
     streak: Option<Streak>,
     rate: Option<String>,
@@ -153,7 +160,7 @@ pub async fn page_with(
         uid: line.endpoint.spec.uid.as_ref().map(|uid| Line::new(uid.as_str())),
         created: When::new(line.endpoint.created_at, now),
         disabled: line.endpoint.spec.disabled,
-        why: why(&line, now),
+        strip: Strip::of(&line, now),
         streak: Streak::of(&line, state.disable_after, now),
         rate: rates::rate(&counts),
         counts: rates::in_words(&counts),
@@ -191,17 +198,20 @@ async fn test_form(store: &Store, inside: &Inside, refused: Option<(&str, &[Inva
     Ok(Form::new(vec![Field::select("eventType", "Event type", choices)]).blame(wrong))
 }
 
-fn why(line: &EndpointLine, now: Time) -> Option<(&'static str, Option<When>)> {
-    let when = |at: Option<Time>| at.map(|at| When::new(at, now));
-    if line.endpoint.spec.disabled {
+impl Strip {
+    fn of(line: &EndpointLine, now: Time) -> Option<Strip> {
+        let when = |at| When::new(at, now);
+        if !line.endpoint.spec.disabled {
+            let since = line.failing_since?;
+            return Some(Strip { what: "Nothing but failures, the first", at: Some(when(since)), why: "" });
+        }
         let why = match line.endpoint.disabled_reason {
-            Some(DisabledReason::Gone) => "Disabled, because it answered 410 Gone: its receiver wants nothing any more",
-            Some(DisabledReason::Failing) => "Disabled, because it had done nothing but fail for too long",
-            Some(DisabledReason::Manual) | None => "Disabled by hand",
+            Some(DisabledReason::Gone) => ", because it answered 410 Gone: its receiver wants nothing any more",
+            Some(DisabledReason::Failing) => ", because it had done nothing but fail for too long",
+            Some(DisabledReason::Manual) | None => " by hand",
         };
-        return Some((why, when(line.disabled_at)));
+        Some(Strip { what: "Disabled", at: line.disabled_at.map(when), why })
     }
-    line.failing_since.map(|since| ("It has done nothing but fail", when(Some(since))))
 }
 
 impl Streak {

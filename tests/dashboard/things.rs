@@ -180,7 +180,8 @@ async fn makes_and_changes(house: &House, browser: &Browser<'_>, place: &str, ac
     for (act, disabled) in [("disable", true), ("enable", false)] {
         assert_eq!(browser.submit(&path, &format!("{path}/{act}"), &[]).await.status(), StatusCode::SEE_OTHER);
         assert_eq!(read(house, &made).await.unwrap().spec.disabled, disabled);
-        assert_eq!(browser.page(&path).await.contains("Disabled by hand"), disabled);
+        let html = browser.page(&path).await;
+        assert_eq!(html.contains("Disabled <time") && html.contains(" by hand."), disabled, "{html}");
     }
     let delete = format!("{path}/delete");
     assert!(browser.page(&delete).await.contains("Delete it with 0 pending"));
@@ -224,7 +225,10 @@ async fn lists_say_how_endpoints_do() {
             assert_eq!(found, there, "{query}");
         }
         let page = browser.page(&format!("/applications/{}/endpoints/{}", acme.id, failing.id)).await;
-        assert!(page.contains("503 Service Unavailable") && page.contains("nothing but fail"), "{page}");
+        assert!(
+            page.contains("503 Service Unavailable") && page.contains("Nothing but failures, the first <time"),
+            "{page}"
+        );
         assert!(page.contains("<strong>Waiting</strong> 1<"), "{page}");
         assert!(page.contains("Unless something arrives before, it will be disabled <time"), "{page}");
         assert!(page.contains("in 4 d") && !page.contains("A warning was given"), "{page}");
@@ -259,6 +263,7 @@ async fn an_endpoint_that_fails_says_what_comes_of_it() {
             browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await
         };
         let html = page(&failing).await;
+        assert!(html.contains("Nothing but failures, the first <time"), "{html}");
         assert!(html.contains("A warning was given <time") && html.contains("it will be disabled <time"), "{html}");
         let html = page(&idle).await;
         assert!(html.contains("It will be disabled with its next failure.") && !html.contains("A warning"), "{html}");
