@@ -29,6 +29,9 @@ pub const SCAN_SHARED: Duration = Duration::from_millis(250);
 pub const SCAN_OWN: Duration = Duration::from_secs(2);
 /// A scan may take up at most this share of the time.
 const SCAN_SHARE: u32 = 10;
+/// With each scan of a store that is shared, one of so many parts of the endpoints is loaded again: others change them too, and their
+/// signals do not reach us. All of them each time would be most of what a scan costs.
+const PARTS: u128 = 4;
 /// The longest nap: so late is it noticed that a lease has run out.
 const NAP: Duration = Duration::from_millis(250);
 /// How often lanes are tidied.
@@ -110,6 +113,8 @@ pub struct Core {
     scan_at: Duration,
     tidy_at: Duration,
     loads: Loads,
+    /// Which part of the endpoints was loaded again last.
+    part: u128,
     /// Endpoints that may have changed, and could not be loaded.
     stale: BTreeSet<EndpointId>,
     /// Nothing is sent after this: others may own our slots by then.
@@ -135,6 +140,7 @@ impl Core {
             scan_at: now,
             tidy_at: now + TIDY,
             loads: Loads::default(),
+            part: 0,
             stale: BTreeSet::new(),
             leased_until: Duration::ZERO,
             releases: BTreeSet::new(),
@@ -298,8 +304,8 @@ impl Core {
         let mut load = self.lanes.pending(&pending, now);
         load.extend(std::mem::take(&mut self.stale));
         if self.shared {
-            // Others change endpoints too, and their signals do not reach us.
-            load.extend(self.lanes.endpoints());
+            self.part = (self.part + 1) % PARTS;
+            load.extend(self.lanes.part(self.part, PARTS));
         }
         self.load(load);
     }

@@ -83,6 +83,12 @@ impl Lanes {
         self.lanes.keys().copied().collect()
     }
 
+    /// The endpoints of one part of all applications, of `parts`.
+    pub fn part(&self, part: u128, parts: u128) -> Vec<EndpointId> {
+        let endpoints = self.lanes.values().map(|lane| &lane.live.endpoint);
+        endpoints.filter(|endpoint| endpoint.app_id.0.as_u128() % parts == part).map(|endpoint| endpoint.id).collect()
+    }
+
     /// The endpoints of an application whose lanes we have: what is remembered of them is stale.
     pub fn of_app(&self, app: AppId) -> Vec<EndpointId> {
         self.lanes.values().filter(|lane| lane.live.endpoint.app_id == app).map(|lane| lane.live.endpoint.id).collect()
