@@ -22,6 +22,14 @@ const ENGINE_CONNECTIONS: u32 = 9;
 /// of this apart.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What connections are set to. A statement that takes longer than 30 s is stuck; the caller has given up long before. None of ours runs
+/// long enough to be worth compiling. A process that was stopped, or whose machine is gone, in the middle of a transaction must not keep
+/// the locks that others wait for: our transactions never wait for anything but the database.
+const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'";
+/// The same for the engine's. What it asks for are the first few rows along an index, of tables that may be huge, by lists of keys of which
+/// the planner knows nothing but an average: with other statistics it would now and then rather collect all that is pending and sort it.
+const ENGINE_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
+
 /// The two pools.
 #[derive(Debug)]
 pub struct Postgres {
@@ -42,28 +50,22 @@ impl Postgres {
             })?
             .application_name("sendoff")
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(5));
-        let pool = |connections| {
-            PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
-                |connection, _| {
-                    Box::pin(async move {
-                        // A statement that takes longer than this is stuck; the caller has given up long before.
-                        // None of our statements runs long enough to be worth compiling.
-                        // A process that was stopped, or whose machine is gone, in the middle of a transaction must not keep the
-                        // locks that others wait for: our transactions never wait for anything but the database.
-                        let setup = format!(
-                            "SET search_path = {SCHEMA}; SET statement_timeout = '30s'; SET jit = off;
-                             SET idle_in_transaction_session_timeout = '5s'"
-                        );
-                        connection.execute(sqlx::AssertSqlSafe(setup)).await?;
-                        Ok(())
-                    })
-                },
-            )
+        let pool = |connections, more: &'static str| {
+            let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+            options.after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let setup = format!("SET search_path = {SCHEMA}; {SETTINGS}; {more}");
+                    connection.execute(sqlx::AssertSqlSafe(setup)).await?;
+                    Ok(())
+                })
+            })
         };
-        let engine = pool(ENGINE_CONNECTIONS).connect_with(options.clone()).await.map_err(|error| match error {
-            sqlx::Error::Database(inner) => StoreError::Unusable(format!("PostgreSQL refuses us: {inner}")),
-            other => StoreError::Unavailable(format!("cannot reach PostgreSQL: {other}")),
-        })?;
+        let engine = pool(ENGINE_CONNECTIONS, ENGINE_SETTINGS).connect_with(options.clone()).await.map_err(
+            |error| match error {
+                sqlx::Error::Database(inner) => StoreError::Unusable(format!("PostgreSQL refuses us: {inner}")),
+                other => StoreError::Unavailable(format!("cannot reach PostgreSQL: {other}")),
+            },
+        )?;
         let version: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(&engine).await?;
         if version.parse::<i32>().unwrap_or(0) < LEAST_VERSION {
             return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is needed, this one is {version}")));
@@ -74,6 +76,6 @@ impl Postgres {
                 "the database must be encoded in UTF8, this one is in {encoding}: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )));
         }
-        Ok(Postgres { front: pool(FRONT_CONNECTIONS).connect_lazy_with(options), engine })
+        Ok(Postgres { front: pool(FRONT_CONNECTIONS, "").connect_lazy_with(options), engine })
     }
 }

@@ -148,13 +148,13 @@ impl Store {
         Ok(waiting)
     }
 
-    /// Every endpoint that has something pending. Steps from endpoint to endpoint along the index: as many steps as there are
-    /// endpoints, however much each of them has waiting.
+    /// Every endpoint that has something pending. Steps from endpoint to endpoint along the index: a few steps for each that has
+    /// something pending, however much that is.
     ///
     /// # Errors
     /// The store is away.
     pub async fn pending_lanes(&self) -> Result<Vec<PendingLane>, StoreError> {
-        const SQL: &str = "WITH RECURSIVE lane (endpoint_id) AS (
+        const SQLITE: &str = "WITH RECURSIVE lane (endpoint_id) AS (
                  SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 ORDER BY endpoint_id LIMIT 1)
                  UNION ALL
                  SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 AND endpoint_id > lane.endpoint_id
@@ -166,10 +166,21 @@ impl Store {
                  (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id AND state = 1
                   ORDER BY due_at LIMIT 1)
              FROM lane WHERE endpoint_id IS NOT NULL";
+        // A step for each state of each endpoint brings what is due first; SQLite knows no LATERAL.
+        const POSTGRES: &str = "WITH RECURSIVE first AS (
+                 (SELECT endpoint_id, state, due_at FROM delivery WHERE state <= 1
+                  ORDER BY endpoint_id, state, due_at LIMIT 1)
+                 UNION ALL
+                 SELECT next.* FROM first, LATERAL (
+                     SELECT endpoint_id, state, due_at FROM delivery
+                     WHERE state <= 1 AND (endpoint_id, state) > (first.endpoint_id, first.state)
+                     ORDER BY endpoint_id, state, due_at LIMIT 1) AS next)
+             SELECT endpoint_id, min(due_at) FILTER (WHERE state = 0), min(due_at) FILTER (WHERE state = 1)
+             FROM first GROUP BY endpoint_id ORDER BY endpoint_id";
         type Row = (EndpointId, Option<Time>, Option<Time>);
         let rows: Vec<Row> = match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_as(SQL).fetch_all(&engine.readers).await?,
-            Engine::Postgres(engine) => sqlx::query_as(SQL).fetch_all(&engine.engine).await?,
+            Engine::Sqlite(engine) => sqlx::query_as(SQLITE).fetch_all(&engine.readers).await?,
+            Engine::Postgres(engine) => sqlx::query_as(POSTGRES).fetch_all(&engine.engine).await?,
         };
         let lane = |(endpoint, fresh_due, retry_due): Row| PendingLane { endpoint, fresh_due, retry_due };
         Ok(rows.into_iter().map(lane).collect())
