@@ -181,7 +181,7 @@ impl App {
     /// The HTTP client or server can't be set up.
     pub fn start(config: &Config, opened: &Opened, listener: std::net::TcpListener) -> Result<App, AppError> {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        limits::raise_open_files(config.delivery.max_in_flight);
+        limits::make_room(config.delivery.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
         let address = listener.local_addr().map_err(failed)?;
         let public_url =

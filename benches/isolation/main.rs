@@ -2,9 +2,10 @@
 //!
 //! A thousand endpoints, each an application of its own, get events at a steady rate. First all is quiet; then half of them **hang** until the
 //! timeout, or one gets nine tenths of the traffic (it is **busy**), or one has a **backlog** of a million. How long the events of the others
-//! take from their POST to their receiver is compared: 99 of 100 may take one and a half times as long as in the quiet before, and no more.
+//! take from their POST to their receiver is compared: 99 of 100 may take one and a half times as long as in the quiet before, and no more. A disk that stalls once can be most of
+//! what is slow in one round, so that the rounds are looked at together.
 //!
-//! `-- --seconds 20 --rate 400 --takes 100 --rounds 3 --store sqlite --case hang`; it ends with 1 if a median is above.
+//! `-- --seconds 20 --rate 400 --takes 100 --rounds 3 --store sqlite --case hang`; it ends with 1 if a ratio is above.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -76,6 +77,8 @@ fn main() {
         ["sqlite", "postgres"].into_iter().filter(|name| text("--store").is_none_or(|one| one == *name)).collect();
     let cases =
         Case::ALL.into_iter().filter(|(_, name)| text("--case").is_none_or(|one| one == *name)).map(|(case, _)| case);
+    // The receivers' table of descriptors does not grow meanwhile, which takes some ten milliseconds each time.
+    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 4_000);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let held = runtime.block_on(run(plan, &stores, &cases.collect::<Vec<_>>()));
@@ -85,7 +88,7 @@ fn main() {
 async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
     println!("{plan:?}");
     let mut table = vec![
-        "| what goes wrong | store | p50 quiet | p50 then | p99 quiet | p99 then | ratio of p99 (median, all) |"
+        "| what goes wrong | store | p50 quiet | p50 then | p99 quiet | p99 then | ratio of p99 (and of each round) |"
             .to_owned(),
         "|---|---|---:|---:|---:|---:|---:|".to_owned(),
     ];
@@ -95,14 +98,14 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
             let mut rounds = Vec::new();
             for _ in 0..plan.rounds {
                 let one = measure(plan, *case, store).await;
-                println!("{store}: {}: {one:?}", case.words());
+                let shown = [&one.quiet, &one.then].map(|times| [0.5, 0.9, 0.95, 0.99].map(|share| at(times, share)));
+                println!("{store}: {}: p50, p90, p95, p99 in ms, in quiet and then: {shown:?}", case.words());
                 rounds.push(one);
             }
-            rounds.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
-            let median = rounds[rounds.len() / 2];
-            held &= median.ratio() <= MOST;
-            let all: Vec<String> = rounds.iter().map(|one| format!("{:.2}", one.ratio())).collect();
-            let [quiet, then] = [median.quiet, median.then];
+            let each: Vec<String> = rounds.iter().map(|one| format!("{:.2}", one.ratio())).collect();
+            let all = Measured::together(rounds);
+            held &= all.ratio() <= MOST;
+            let [quiet, then] = [&all.quiet, &all.then].map(|times| [0.5, 0.99].map(|share| at(times, share)));
             table.push(format!(
                 "| {} | {store} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | **{:.2}** ({}) |",
                 case.words(),
@@ -110,8 +113,8 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
                 then[0],
                 quiet[1],
                 then[1],
-                median.ratio(),
-                all.join(", ")
+                all.ratio(),
+                each.join(", ")
             ));
         }
     }
@@ -119,17 +122,33 @@ async fn run(plan: Plan, stores: &[&str], cases: &[Case]) -> bool {
     held
 }
 
-/// p50 and p99 of the watched endpoints, in milliseconds.
-#[derive(Clone, Copy, Debug)]
+/// How long each event for a watched endpoint took, in microseconds, the shortest first.
+#[derive(Default)]
 struct Measured {
-    quiet: [f64; 2],
-    then: [f64; 2],
+    quiet: Vec<u64>,
+    then: Vec<u64>,
 }
 
 impl Measured {
-    fn ratio(&self) -> f64 {
-        self.then[1] / self.quiet[1]
+    fn together(rounds: Vec<Measured>) -> Measured {
+        let mut all = Measured::default();
+        for one in rounds {
+            all.quiet.extend(one.quiet);
+            all.then.extend(one.then);
+        }
+        all.quiet.sort_unstable();
+        all.then.sort_unstable();
+        all
     }
+
+    fn ratio(&self) -> f64 {
+        at(&self.then, 0.99) / at(&self.quiet, 0.99)
+    }
+}
+
+/// What so large a share takes at most, in milliseconds.
+fn at(times: &[u64], share: f64) -> f64 {
+    times[((times.len() as f64 * share) as usize).min(times.len() - 1)] as f64 / 1_000.0
 }
 
 /// A sender on a fresh store.
@@ -209,7 +228,7 @@ impl Stage {
         receiver: &Arc<Receiver>,
         plan: Plan,
         which: impl Fn(usize) -> usize,
-    ) -> [f64; 2] {
+    ) -> Vec<u64> {
         receiver.times();
         let began = Instant::now();
         let mut sent = tokio::task::JoinSet::new();
@@ -229,14 +248,12 @@ impl Stage {
         sent.join_all().await;
         // What is on its way to those who answer is there by then, or counts as late in the next measure: long enough.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let times = receiver.times();
+        let mut times = receiver.times();
         let watched = (0..n).filter(|n| which(*n) < ENDPOINTS / 2).count();
         assert!(times.len() * 100 >= watched * 99, "{} of {watched} arrived", times.len());
-        [0.5, 0.99].map(|share| {
-            // What has not arrived is later than all that has.
-            let at = ((watched as f64 * share) as usize).min(times.len() - 1);
-            times[at] as f64 / 1_000.0
-        })
+        // What has not arrived is later than all that has.
+        times.resize(times.len().max(watched), u64::MAX);
+        times
     }
 }
 

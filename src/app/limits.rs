@@ -1,30 +1,42 @@
 //! The system's limits: how many descriptors this process may open.
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What the store, the listener, people's connections and the runtime need beside the engine's.
 const BESIDE: u64 = 512;
 
-/// Raises the soft limit of open files to the hard one, and says so if that is still little for `in_flight` POSTs: each takes a
-/// descriptor, and so does a connection that is kept for the next one.
-pub fn raise_open_files(in_flight: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    // `None`: no limit.
-    let Some(soft) = limit.current else { return };
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let open = match setrlimit(Resource::Nofile, wanted) {
-        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
-        Err(error) => {
-            tracing::warn!(soft, %error, "the limit of open files can't be raised");
-            soft
-        }
-    };
+/// Makes room for the descriptors of `in_flight` POSTs: each takes one, and so does a connection that is kept for the next one. Raises the
+/// soft limit of open files to the hard one, and says so if that is still little.
+pub fn make_room(in_flight: usize) {
     let needed = 2 * in_flight as u64 + BESIDE;
+    let open = raise_open_files();
     if open < needed {
         tracing::warn!(
             open,
             needed,
             "few open files are allowed for SENDOFF_MAX_IN_FLIGHT: raise the limit (ulimit -n)"
         );
+    }
+    // Linux doubles a process's table of descriptors when it is full, and whoever opens one then waits for some ten milliseconds until no
+    // other thread reads the old table. That would be when receivers begin to hang and others should not notice; now nobody does.
+    let last = i32::try_from(needed.min(open).saturating_sub(1)).unwrap_or(i32::MAX);
+    if let Err(error) = fcntl_dupfd_cloexec(std::io::stderr(), last) {
+        tracing::debug!(%error, "the table of open files grows when it has to");
+    }
+}
+
+/// How many may be open afterwards.
+fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // `None`: no limit.
+    let Some(soft) = limit.current else { return u64::MAX };
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::warn!(soft, %error, "the limit of open files can't be raised");
+            soft
+        }
     }
 }
