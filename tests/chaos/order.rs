@@ -112,8 +112,18 @@ async fn a_rolling_restart_changes_no_order_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "long: make chaos"]
-async fn long_kills_change_no_order() {
+async fn long_hundred_kills_change_no_order_on_sqlite() {
     killed_on_sqlite(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: make chaos"]
+async fn long_hundred_kills_of_the_owner_change_no_order_on_postgres() {
     owners_killed_on_postgres(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "long: make chaos"]
+async fn long_rolling_restarts_change_no_order_on_postgres() {
     owners_told_to_end(50).await;
 }

@@ -36,6 +36,13 @@ impl Model {
         }
     }
 
+    /// What was refused after its key had been entered leaves none, not even one that was there and is too old to count.
+    pub fn leave_once(&mut self, once: Option<&Once>) {
+        if let Some(once) = once {
+            self.once.remove(&once.hash);
+        }
+    }
+
     /// What becomes of `item`, whose id nobody knows yet.
     pub fn draft(&self, item: &AcceptItem, once: Option<&Once>, max_payload: usize) -> Draft {
         item.check(max_payload).map_err(Refusal::Invalid)?;

@@ -109,6 +109,9 @@ impl House {
         let mut seen = Vec::new();
         for (item, verdict) in items.iter().zip(verdicts) {
             let draft = self.model.draft(item, once.as_ref(), MAX_PAYLOAD);
+            if matches!(draft, Err(Refusal::Duplicate(_))) {
+                self.model.leave_once(once.as_ref());
+            }
             if let Some(message) = self.settle("accept", said(verdict)?, draft)? {
                 self.model.enter_once(once.clone(), message.1.to_string());
                 seen.push(message);
