@@ -222,6 +222,17 @@ impl Stage {
         }
     }
 
+    /// PostgreSQL vacuums a minute after it was started, which would always be in the second half.
+    async fn vacuum_often(&self) {
+        if self.url.starts_with("sqlite:") {
+            return;
+        }
+        let mut connection = sqlx::PgConnection::connect(&self.url).await.expect("PostgreSQL");
+        for sql in ["ALTER SYSTEM SET autovacuum_naptime = '5s'", "SELECT pg_reload_conf()"] {
+            connection.execute(sql).await.expect("a setting");
+        }
+    }
+
     /// Posts at the plan's rate; `which` says to which application the n-th event goes.
     async fn traffic(
         self: &Arc<Self>,
@@ -268,6 +279,7 @@ async fn measure(plan: Plan, case: Case, store: &str) -> Measured {
     if case == Case::Backlog {
         stage.pile_up(&receiver).await;
     }
+    stage.vacuum_often().await;
     // Strides that reach all of them.
     let evenly = |n: usize| n * 7 % ENDPOINTS;
     // Nobody looks yet: caches fill, connections are made.

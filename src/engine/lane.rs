@@ -255,10 +255,14 @@ impl Lane {
         (room(&self.fresh), room(&self.retries))
     }
 
-    /// Whether enough room has come up to make a reading worth it. An ordered endpoint is read anew only once nothing is held.
+    /// Whether enough room has come up to make a reading worth it. An ordered endpoint is read anew only once nothing is held, and a silent
+    /// one once nothing is queued: hundreds that hang would else be read again with each scan, for nothing.
     pub fn roomy(&self) -> bool {
         if self.ordered() {
             return self.quiet();
+        }
+        if self.manner == Manner::Silent {
+            return self.queued() == 0;
         }
         let half = self.most_queued() / 2;
         self.fresh.len() <= half && self.retries.len() <= half
