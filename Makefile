@@ -30,7 +30,7 @@ test: needs venv npm ## run the whole suite; installs what it needs and says so
 	$(CARGO) test --locked --no-fail-fast
 
 .PHONY: chaos
-chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (about an hour), and its table
+chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (half an hour), and its table
 	$(CARGO) test --locked --test store_model -- --include-ignored
 	@rm -f $(CHAOS)
 	@code=0; $(CARGO) test --locked --test chaos -- --include-ignored --nocapture || code=$$?; \
