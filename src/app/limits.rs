@@ -19,7 +19,7 @@ pub fn make_room(in_flight: usize) {
         );
     }
     // Linux doubles a process's table of descriptors when it is full, and whoever opens one then waits for some ten milliseconds until no
-    // other thread reads the old table. That would be when receivers begin to hang and others should not notice; now nobody does.
+    // other thread reads the old table. That would be just when receivers begin to hang, and others would notice.
     let last = i32::try_from(needed.min(open).saturating_sub(1)).unwrap_or(i32::MAX);
     if let Err(error) = fcntl_dupfd_cloexec(std::io::stderr(), last) {
         tracing::debug!(%error, "the table of open files grows when it has to");

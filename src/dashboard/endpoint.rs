@@ -99,7 +99,6 @@ struct EndpointPage {
     uid: Option<Line>,
     created: When,
     disabled: bool,
-    /// Why it is disabled or failing, and since when.
     strip: Option<Strip>,
     /// What comes of it if it goes on failing.
     streak: Option<Streak>,

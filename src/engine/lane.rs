@@ -261,11 +261,8 @@ impl Lane {
         if self.ordered() {
             return self.quiet();
         }
-        if self.manner == Manner::Silent {
-            return self.queued() == 0;
-        }
-        let half = self.most_queued() / 2;
-        self.fresh.len() <= half && self.retries.len() <= half
+        let queued = if self.manner == Manner::Silent { 0 } else { QUEUE / 2 };
+        self.fresh.len() <= queued && self.retries.len() <= queued
     }
 
     fn most_queued(&self) -> usize {

@@ -224,6 +224,20 @@ fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
 }
 
 #[test]
+fn a_silent_one_is_not_read_while_something_of_its_is_queued() {
+    let mut world = World::new(1, 4, 1);
+    (0..3).for_each(|_| drop(world.accept(Heard::AtOnce)));
+    world.start();
+    world.advance(1_000);
+    world.start();
+    assert_eq!(world.in_flight.len(), 1, "one hangs, two are queued");
+    world.scan();
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "each scan would have it read again");
+    world.settle();
+    assert_eq!(world.delivered, 3);
+}
+
+#[test]
 fn what_is_queued_for_some_keeps_nothing_from_others() {
     let mut world = World::new(2, 8, 8);
     world.lanes.queued_bytes = QUEUED_BYTES;
