@@ -226,7 +226,9 @@ fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
 #[test]
 fn a_silent_one_is_not_read_while_something_of_its_is_queued() {
     let mut world = World::new(1, 4, 1);
-    (0..3).for_each(|_| drop(world.accept(Heard::AtOnce)));
+    for _ in 0..3 {
+        world.accept(Heard::AtOnce);
+    }
     world.start();
     world.advance(1_000);
     world.start();
