@@ -171,10 +171,19 @@ impl Browser {
         }
     }
 
-    /// Presses keys, wherever the focus is.
+    /// Waits until a page whose path matches is there with its scripts.
+    pub async fn until_it_is_at(&self, path: &str) {
+        let there = format!("RegExp({}).test(location.pathname) && document.readyState === 'complete'", json!(path));
+        let start = std::time::Instant::now();
+        while self.eval(&there).await != true {
+            assert!(start.elapsed() < SOON, "this is not at {path}:\n{}", self.text().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Presses keys, one after another, wherever the focus is at each: the element that has it may go away by the one before.
     pub async fn keys(&self, keys: impl Into<TypingData>) {
-        let active = self.driver.active_element().await.expect("something has the focus");
-        active.send_keys(keys).await.expect("keys");
+        self.driver.action_chain().send_keys(keys).perform().await.expect("keys");
     }
 
     /// A picture of the whole page.

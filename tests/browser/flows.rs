@@ -111,17 +111,18 @@ async fn the_same_is_done_without_a_mouse() {
     team.sign_in(&browser).await;
     let focused = async |what: &str| browser.eval(&format!("document.activeElement.matches({})", json!(what))).await;
 
+    browser.until_it_is_at("^/$").await;
     browser.keys("?").await;
     browser.until_it_says("Keys").await;
     browser.keys(Key::Escape + "").await;
-    browser.keys("g").await;
-    browser.keys("d").await;
-    browser.until_it_says("invoice.paid").await;
+    browser.keys("gd").await;
+    browser.until_it_is_at("^/deliveries$").await;
     browser.keys("j").await;
     assert_eq!(focused(".c-main a").await, true, "j goes to the first row");
     let outline = "getComputedStyle(document.activeElement).outlineStyle !== 'none'";
     assert_eq!(browser.eval(outline).await, true, "one sees where one is");
     browser.keys(Key::Enter + "").await;
+    browser.until_it_is_at("/messages/msg_").await;
     browser.until_it_says("500 Internal Server Error").await;
     browser.keys("r").await;
     browser.element("dialog[open]").await;
