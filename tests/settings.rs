@@ -270,6 +270,17 @@ fn key_files(file: &SqliteFile) -> [PathBuf; 2] {
     ["jwt-secret", "master-key"].map(|name| PathBuf::from(format!("{}.{name}", file.path().display())))
 }
 
+/// The system's table of descriptors grows while everybody waits: see src/app/limits.rs.
+#[test]
+fn what_may_be_in_flight_has_its_descriptors_from_the_start() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).set("SENDOFF_MAX_IN_FLIGHT", "200").serve();
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("the size of its table");
+    let size: u64 = size.trim().parse().unwrap();
+    assert!(size >= 2 * 200 + 512, "{size}: a request and a kept connection each, and what else is open");
+}
+
 #[test]
 fn keys_are_made_once_beside_the_database_for_the_owner_alone() {
     let file = sqlite_file();

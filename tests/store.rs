@@ -26,6 +26,8 @@ mod away;
 mod background;
 #[path = "store/background_wide.rs"]
 mod background_wide;
+#[path = "store/backlog.rs"]
+mod backlog;
 #[path = "store/contents.rs"]
 mod contents;
 #[path = "store/counts.rs"]

@@ -333,3 +333,21 @@ pub(super) fn of_last_attempt(store: &str, column: &str) -> String {
 fn of_message(store: &str) -> &'static str {
     if store == Store::SQLITE { "INDEXED BY attempt_of_message" } else { "" }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sqlite_looks_for_the_last_attempt_among_those_of_its_message() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        super::super::SQLITE_MIGRATIONS.run(&mut connection).await.unwrap();
+        let last = of_last_attempt(Store::SQLITE, "status");
+        let sql = format!("EXPLAIN QUERY PLAN SELECT {last} FROM delivery d WHERE d.endpoint_id = $1");
+        let plan = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        assert!(plan.iter().any(|step| step.contains("SEARCH a USING INDEX attempt_of_message")), "{plan:#?}");
+    }
+}

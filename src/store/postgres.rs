@@ -27,7 +27,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// the locks that others wait for: our transactions never wait for anything but the database.
 const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'";
 /// The same for the engine's. What it asks for are the first few rows along an index, of tables that may be huge, by lists of keys of which
-/// the planner knows nothing but an average: with other statistics it would now and then rather collect all that is pending and sort it.
+/// the planner knows nothing but an average: with other statistics it would now and then rather collect all that is pending and sort it,
+/// and a plan that it made while there was almost nothing it would keep.
 const ENGINE_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
 
 /// The two pools.
