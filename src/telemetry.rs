@@ -52,6 +52,10 @@ fn describe() {
     describe_counter!("sendoff_mails_total", "Tries to hand over a mail to a contact, by what they came to (outcome).");
     describe_gauge!("sendoff_dead_deliveries", "Deliveries that died by their attempts within the last 24 hours.");
     describe_gauge!("sendoff_in_flight", "POSTs being made right now.");
+    describe_gauge!(
+        "sendoff_pace_behind",
+        "Deliveries a second that may go to endpoints behind, as others come first."
+    );
     describe_gauge!("sendoff_pending", "Deliveries that wait for their first attempt or a retry.");
     describe_gauge!(
         "sendoff_oldest_pending_seconds",

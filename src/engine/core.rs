@@ -175,6 +175,11 @@ impl Core {
         self.lanes.in_flight()
     }
 
+    /// How many a second may leave for endpoints that are behind, together, as others come first; `None`: as many as can.
+    pub fn pace_of_those_behind(&self) -> Option<f64> {
+        self.lanes.pace_of_those_behind()
+    }
+
     /// Of a lane: how many wait that are fresh, and how many retries.
     #[cfg(test)]
     pub fn queued(&self, endpoint: EndpointId) -> (usize, usize) {

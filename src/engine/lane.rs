@@ -1,6 +1,8 @@
 //! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
 //! endpoint uses up its own lane and nobody else's.
 
+mod manner;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +15,10 @@ use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::directory::LiveEndpoint;
 use crate::store::slots::slot_of;
+pub use manner::Manner;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
 pub const QUEUE: usize = 128;
-/// The same for a silent endpoint: it will not need more soon.
-const SILENT_QUEUE: usize = 8;
-/// Who has not answered for so long, while something is in flight, is silent.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Who has answered within this time is trusted to do so again.
-const TRUST: Duration = Duration::from_secs(60);
-
 /// A delivery that waits to be sent.
 #[derive(Clone, Debug)]
 pub struct Work {
@@ -50,16 +46,6 @@ pub enum Reach {
     Waiting,
 }
 
-/// How an endpoint behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// It has answered lately, whatever it said.
-    Answers,
-    Unknown,
-    /// It keeps us waiting.
-    Silent,
-}
-
 /// One endpoint's lane.
 pub struct Lane {
     pub live: Arc<LiveEndpoint>,
@@ -77,6 +63,8 @@ pub struct Lane {
     busy_since: Duration,
     /// How its endpoint behaves, as it was last noted: what is in flight to it counts there.
     pub manner: Manner,
+    /// More waits for it in the store than here, or did until lately, and it counts as such until then. `None`: it keeps up.
+    pub behind_until: Option<Duration>,
     limit: Option<Limit>,
     pace: Pace,
     /// Whose turn it is when both kinds wait.
@@ -117,6 +105,7 @@ impl Lane {
             heard: None,
             busy_since: Duration::ZERO,
             manner: Manner::Unknown,
+            behind_until: None,
             limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
             pace: Pace::new(cap),
             retry_next: false,
@@ -146,6 +135,10 @@ impl Lane {
         self.slot = slot_of(&live);
         self.live = live;
         self.gone = false;
+        if reordered {
+            // Whether it keeps up is known anew when it is read; where the order counts, what waits is meant to.
+            self.behind_until = None;
+        }
         if enabled || reordered || self.paused() {
             self.look(Time::ZERO);
         }
@@ -263,38 +256,6 @@ impl Lane {
         }
         let queued = if self.manner == Manner::Silent { 0 } else { QUEUE / 2 };
         self.fresh.len() <= queued && self.retries.len() <= queued
-    }
-
-    fn most_queued(&self) -> usize {
-        if self.manner == Manner::Silent { SILENT_QUEUE } else { QUEUE }
-    }
-
-    /// How its endpoint behaves at `now`. It is silent when nothing that is in flight was answered for a while, or the last attempt was not.
-    pub fn manner(&self, now: Duration) -> Manner {
-        let since = self.heard.map_or(self.busy_since, |heard| heard.max(self.busy_since));
-        match self.heard {
-            _ if self.pace.unreachable() => Manner::Silent,
-            _ if self.in_flight > 0 && now.saturating_sub(since) >= PATIENCE => Manner::Silent,
-            Some(heard) if now.saturating_sub(heard) <= TRUST => Manner::Answers,
-            _ => Manner::Unknown,
-        }
-    }
-
-    /// Forgets what is queued beyond what a silent one needs: it waits in the store. Gives back how many payload bytes that frees.
-    pub fn trim(&mut self) -> usize {
-        let (mut bytes, before) = (0, self.held.len());
-        for queue in [&mut self.fresh, &mut self.retries] {
-            for work in queue.drain(SILENT_QUEUE.min(queue.len())..) {
-                bytes += work.message.size();
-                self.held.remove(&work.message.id);
-            }
-        }
-        // A payload may be of no bytes at all.
-        if self.held.len() < before {
-            self.reach = Reach::Unread;
-            self.look(Time::ZERO);
-        }
-        bytes
     }
 
     /// Notes that the store may have something due at `at`.

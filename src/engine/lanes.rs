@@ -10,6 +10,7 @@ mod leases;
 mod ordered;
 mod reading;
 mod silence;
+mod way;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
@@ -26,6 +27,7 @@ use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
 use crate::store::waiting::PendingLane;
 use silence::LISTEN;
+use way::Way;
 
 /// How many payload bytes may be queued in memory; beyond that deliveries wait in the store.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
@@ -57,8 +59,11 @@ pub struct Lanes {
     lanes: HashMap<EndpointId, Lane>,
     /// The limits of applications that have one.
     apps: HashMap<AppId, Limit>,
-    /// The lanes that may have something to send, in turn.
-    line: VecDeque<EndpointId>,
+    /// The lanes that may have something to send, in turn: those that keep up, and those that are behind.
+    lines: [VecDeque<EndpointId>; 2],
+    /// Whose turn it is when both kinds may send.
+    behind_next: bool,
+    way: Way,
     /// When held lanes may go on, and whose turn it is then.
     wakes: BinaryHeap<Reverse<(Duration, u64, EndpointId)>>,
     turns: u64,
@@ -88,7 +93,9 @@ impl Lanes {
         Lanes {
             lanes: HashMap::new(),
             apps: HashMap::new(),
-            line: VecDeque::new(),
+            lines: Default::default(),
+            behind_next: false,
+            way: Way::new(),
             wakes: BinaryHeap::new(),
             turns: 0,
             looks: BinaryHeap::new(),
@@ -109,6 +116,11 @@ impl Lanes {
     /// How many requests are in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// How many a second may leave for those that are behind, together; `None`: as many as can.
+    pub fn pace_of_those_behind(&self) -> Option<f64> {
+        self.way.pace()
     }
 
     /// Whether everything that was sent is recorded.
@@ -142,31 +154,37 @@ impl Lanes {
                 continue;
             }
             let work = Work { message: admission.message.clone(), progress: Progress::default() };
-            self.queue(lane, work, State::Fresh, now.time);
+            if self.queue(lane, work, State::Fresh, now) {
+                self.came(lane, &admission.message, now);
+            }
         }
         others
     }
 
-    fn queue(&mut self, id: EndpointId, work: Work, state: State, look_otherwise: Time) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+    /// Queues what may be sent now, if there is room; else it waits in the store.
+    fn queue(&mut self, id: EndpointId, work: Work, state: State, now: Moment) -> bool {
+        let Some(lane) = self.lanes.get_mut(&id) else { return false };
         // However much others have queued, each may have one: they must not stop it.
         let room = self.queued_bytes < QUEUED_BYTES || lane.queued() == 0;
         if lane.holds(work.message.id) {
-            return;
+            return false;
         }
         let bytes = work.message.size();
-        if !lane.paused() && room && lane.push(work, state == State::Retry) {
+        let queued = !lane.paused() && room && lane.push(work, state == State::Retry);
+        if queued {
             self.queued_bytes += bytes;
             self.line_up(id);
         } else {
-            self.look(id, look_otherwise);
+            self.fall_behind(id);
+            self.look(id, now.time);
         }
+        queued
     }
 
     fn line_up(&mut self, id: EndpointId) {
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.in_line) {
             lane.in_line = true;
-            self.line.push_back(id);
+            self.lines[usize::from(lane.behind_until.is_some())].push_back(id);
         }
     }
 
@@ -228,8 +246,11 @@ impl Lanes {
             self.line_up(id);
         }
         self.listen(now);
+        self.way.look(now.mono);
         while self.in_flight < self.max_in_flight && self.in_flight + self.unrecorded < UNRECORDED {
-            let id = self.line.pop_front()?;
+            let may = !self.lines[1].is_empty() && self.way.wait(now.mono).is_none();
+            let behind = may && (self.behind_next || self.lines[0].is_empty());
+            let id = self.lines[usize::from(behind)].pop_front()?;
             let crowded = self.crowded(id, now);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.in_line = false;
@@ -250,6 +271,8 @@ impl Lanes {
                     lane.turn = self.turns;
                     self.in_flight += 1;
                     self.in_flight_by[lane.manner as usize] += 1;
+                    self.behind_next = !behind;
+                    self.way.leaves(lane.behind_until.is_some(), now.mono);
                     self.queued_bytes = self.queued_bytes.saturating_sub(start.work.message.size());
                     // To the back of the line: the lanes take turns.
                     self.line_up(id);
@@ -318,7 +341,8 @@ impl Lanes {
     pub fn idle_for(&self, now: Moment) -> Option<Duration> {
         let wake = self.wakes.peek().map(|Reverse((at, ..))| at.saturating_sub(now.mono));
         let look = self.looks.peek().map(|Reverse((at, _))| at.since(now.time));
-        [wake, look].into_iter().flatten().min()
+        let way = self.way.wait(now.mono).filter(|_| !self.lines[1].is_empty()).map(|at| at.saturating_sub(now.mono));
+        [wake, look, way].into_iter().flatten().min()
     }
 }
 

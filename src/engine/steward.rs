@@ -92,6 +92,8 @@ impl Steward {
                 self.act(action, now, &mut volleys);
             }
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
+            let pace = self.core.pace_of_those_behind().unwrap_or(0.0);
+            metrics::gauge!("sendoff_pace_behind").set(pace);
         }
     }
 

@@ -78,18 +78,23 @@ impl Lanes {
                 self.look(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
                 let work = Work { message: message.clone(), progress: one.progress };
-                if one.progress == Progress::default() {
+                let first = one.progress == Progress::default();
+                if first {
                     self.brought.insert((one.endpoint_id, one.message_id));
                     self.brought_at.push_back((now.mono, (one.endpoint_id, one.message_id)));
                 }
-                self.queue(one.endpoint_id, work, one.state, now.time);
+                if self.queue(one.endpoint_id, work, one.state, now) && first {
+                    self.came(one.endpoint_id, message, now);
+                }
             }
         }
         for want in wants() {
             let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
             if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
+                self.fall_behind(want.endpoint);
                 self.look(want.endpoint, now.time);
             } else {
+                self.catch_up(want.endpoint, now);
                 // Something may have been noted while the reading was under way.
                 self.list_look(want.endpoint);
             }

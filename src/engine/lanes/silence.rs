@@ -19,6 +19,7 @@ impl Lanes {
             return;
         }
         self.listened_at = now.mono;
+        self.note_who_keeps_up(now);
         let changed = |lane: &Lane| lane.manner(now.mono) != lane.manner;
         let changed: Vec<EndpointId> = self.lanes.iter().filter(|(_, lane)| changed(lane)).map(|(id, _)| *id).collect();
         changed.into_iter().for_each(|id| self.note_manner(id, now));
