@@ -30,16 +30,20 @@ const BACKLOG: usize = 1_000_000;
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Case {
+    /// Nothing: what comes of it is the machine's own noise.
+    Nothing,
     Hang,
     Busy,
     Backlog,
 }
 
 impl Case {
-    const ALL: [(Case, &str); 3] = [(Case::Hang, "hang"), (Case::Busy, "busy"), (Case::Backlog, "backlog")];
+    const ALL: [(Case, &str); 4] =
+        [(Case::Nothing, "nothing"), (Case::Hang, "hang"), (Case::Busy, "busy"), (Case::Backlog, "backlog")];
 
     fn words(self) -> &'static str {
         match self {
+            Case::Nothing => "nothing (a control)",
             Case::Hang => "500 of 1,000 endpoints hang until the timeout",
             Case::Busy => "one endpoint gets 90 % of all traffic",
             Case::Backlog => "one endpoint has a million pending",
@@ -289,6 +293,7 @@ async fn measure(plan: Plan, case: Case, store: &str) -> Measured {
     let quiet = stage.traffic(&receiver, plan, evenly).await;
     let others = receiver.others();
     let then = match case {
+        Case::Nothing => stage.traffic(&receiver, plan, evenly).await,
         Case::Hang => {
             receiver.hang(true);
             stage.traffic(&receiver, plan, evenly).await

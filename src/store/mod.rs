@@ -287,7 +287,7 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn tidy(&self) -> Result<(), StoreError> {
-        /// Pages: 64 MiB.
+        /// Pages: 128 MiB.
         const WAL_RESTART: i64 = 16 * 1024;
         match &self.inner.engine {
             Engine::Sqlite(engine) => engine.checkpoint(WAL_RESTART).await,
