@@ -1,9 +1,10 @@
-//! Hears what other processes announce, so that what they accepted does not wait for the next scan. While nothing can be heard, the scan
-//! finds it.
+//! Hears what other processes announce, so that what they accepted does not wait for the next scan, nor a slot that they handed back for the
+//! next heartbeat. While nothing can be heard, these find it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::Happening;
 use super::core::Event;
@@ -13,8 +14,13 @@ use crate::store::{Store, StoreError};
 /// How long to wait before listening anew, after the connection was lost.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// Hears until `stop` turns true.
-pub async fn run(store: Store, events: mpsc::UnboundedSender<Happening>, mut stop: watch::Receiver<bool>) {
+/// Hears until `stop` turns true. `freed` is notified when there may be slots to take.
+pub async fn run(
+    store: Store,
+    events: mpsc::UnboundedSender<Happening>,
+    freed: Arc<Notify>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut wait = AGAIN.0;
     while !*stop.borrow() {
         match store.listen().await {
@@ -22,7 +28,7 @@ pub async fn run(store: Store, events: mpsc::UnboundedSender<Happening>, mut sto
             Ok(None) => return,
             Ok(Some(ear)) => {
                 wait = AGAIN.0;
-                if let Err(error) = hear(ear, &events, &mut stop).await {
+                if let Err(error) = hear(ear, &events, &freed, &mut stop).await {
                     tracing::debug!(%error, "nothing is heard from other processes");
                 }
             }
@@ -42,11 +48,15 @@ pub async fn run(store: Store, events: mpsc::UnboundedSender<Happening>, mut sto
 async fn hear(
     mut ear: Ear,
     events: &mpsc::UnboundedSender<Happening>,
+    freed: &Notify,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     // What was announced before we could hear.
     let mut heard = Heard::Anything;
     loop {
+        if matches!(heard, Heard::Freed | Heard::Anything) {
+            freed.notify_one();
+        }
         if heard != Heard::Own && events.send(Happening::Event(Event::Announced(heard))).is_err() {
             return Ok(());
         }

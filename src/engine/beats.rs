@@ -12,8 +12,8 @@ use crate::store::slots::{LEASE, Leases};
 
 /// How often a heartbeat goes out; three may be lost before a lease runs out.
 const BEAT: Duration = Duration::from_secs(3);
-/// While it fails, more often: back within a second of the store.
-const BEAT_FAILING: Duration = Duration::from_millis(250);
+/// While it fails, and when slots are free, one goes out so soon after the last: back within a second of the store.
+pub const BEAT_SOON: Duration = Duration::from_millis(250);
 /// How long before its end a lease is no longer relied on: the store's clock and ours may run apart.
 const MARGIN: Duration = Duration::from_secs(2);
 /// Whoever has not reached the store for so long has been stopped, or the store was away: for others as well, perhaps.
@@ -96,7 +96,7 @@ impl Beats {
 
     /// How long until the next one, when the last one `took` so long: leases count from when it went out.
     pub fn pause(&self, took: Duration) -> Duration {
-        if self.failing { BEAT_FAILING } else { BEAT.saturating_sub(took).max(BEAT_FAILING) }
+        if self.failing { BEAT_SOON } else { BEAT.saturating_sub(took).max(BEAT_SOON) }
     }
 
     /// Nothing of these is on its way any more: which are to be handed back?
@@ -115,7 +115,7 @@ impl Beats {
 
     /// How long to wait before those that the store did not take are handed back again; `None`: there are none.
     pub fn hand_back_again(&self) -> Option<Duration> {
-        (!self.unreturned.is_empty()).then_some(BEAT_FAILING)
+        (!self.unreturned.is_empty()).then_some(BEAT_SOON)
     }
 
     /// Those that the store did not take.
@@ -170,6 +170,6 @@ mod tests {
         assert_eq!(beats.beat(back), Beat::Sparing, "stopped, perhaps");
         beats.beaten(back, leases([]), None);
         assert_eq!((beats.beat(back + BEAT), beats.beat(back + BEAT * 2)), (Beat::Sparing, Beat::Sparing));
-        assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause(Duration::ZERO) == BEAT_FAILING);
+        assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause(Duration::ZERO) == BEAT_SOON);
     }
 }

@@ -205,7 +205,8 @@ impl Core {
                 self.stale.extend(self.lanes.endpoints());
                 self.scan_soon(now);
             }
-            Event::Announced(Heard::Own) => {}
+            // Slots are the heartbeats' affair.
+            Event::Announced(Heard::Own | Heard::Freed) => {}
             Event::Announced(Heard::Anything) => self.scan_soon(now),
             Event::Announced(Heard::Due(endpoints)) => {
                 let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Known::No;

@@ -36,9 +36,10 @@ mod slots;
 mod steward;
 mod sweep;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -110,6 +111,7 @@ impl Engine {
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (stay, stays) = watch::channel(Stay::On);
+        let freed = Arc::new(Notify::new());
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
         let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
@@ -125,13 +127,13 @@ impl Engine {
             tokio::spawn(steward.run(inbox)),
             tokio::spawn(record::run(store.clone(), results, events.clone())),
             tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
-            tokio::spawn(announced::run(store.clone(), events.clone(), stopped.clone())),
+            tokio::spawn(announced::run(store.clone(), events.clone(), Arc::clone(&freed), stopped.clone())),
             tokio::spawn(sweep.run(store.clone(), clock, stopped.clone())),
         ];
         others.extend(mail);
         Engine {
             relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
-            slots: tokio::spawn(slots::run(store.clone(), process, clocks, events.clone(), stays)),
+            slots: tokio::spawn(slots::run(store.clone(), process, clocks, events.clone(), freed, stays)),
             others,
             store,
             process: id,

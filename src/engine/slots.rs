@@ -1,11 +1,13 @@
 //! Keeps this process's leases: one heartbeat every few seconds renews them, takes what is free, and hands over what is more than a
 //! fair share. What it decides is in [`beats`](super::beats).
 
-use tokio::sync::{mpsc, watch};
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::Happening;
-use super::beats::{Beat, Beaten, Beats};
+use super::beats::{BEAT_SOON, Beat, Beaten, Beats};
 use super::moment::Clocks;
 use crate::store::slots::Process;
 use crate::store::{Store, StoreError};
@@ -19,12 +21,13 @@ pub enum Stay {
     Gone,
 }
 
-/// Beats until `stay` is gone.
+/// Beats until `stay` is gone, sooner than it would when slots are `freed`.
 pub async fn run(
     store: Store,
     process: Process,
     clocks: Clocks,
     events: mpsc::UnboundedSender<Happening>,
+    freed: Arc<Notify>,
     mut stay: watch::Receiver<Stay>,
 ) {
     let (released, mut quiet) = mpsc::unbounded_channel();
@@ -48,12 +51,14 @@ pub async fn run(
                 }
             }
         }
-        let next = Instant::now() + heart.beats.pause(began.elapsed());
+        let mut next = Instant::now() + heart.beats.pause(began.elapsed());
         loop {
             let again = heart.beats.hand_back_again();
             tokio::select! {
                 _ = tokio::time::sleep_until(next) => break,
                 _ = stay.changed() => break,
+                // Slots are handed back one by one: those that follow at once are taken together.
+                _ = freed.notified() => next = next.min((began + BEAT_SOON).max(Instant::now())),
                 Some(slots) = quiet.recv() => heart.hand_back(slots).await,
                 _ = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
                     let slots = heart.beats.take_unreturned();
@@ -93,5 +98,51 @@ impl Heart {
             tracing::debug!(%error, "slots are not handed back yet");
         }
         self.beats.handed_back(ours, done.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::Time;
+    use crate::domain::secret::MasterKey;
+    use crate::domain::time::Clock;
+    use crate::store::{Location, StoreOptions};
+
+    /// Until when the leases may be relied on that the next heartbeat brings.
+    async fn until(heard: &mut mpsc::UnboundedReceiver<Happening>) -> Instant {
+        loop {
+            match tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.expect("a heartbeat").expect("one")
+            {
+                Happening::Leases(_, until) => return until,
+                _ => continue,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn slots_that_are_freed_do_not_wait_for_the_next_heartbeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("store.db"));
+        let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1, queue: 1 };
+        let store = Store::open(options).await.unwrap();
+        store.migrate().await.unwrap();
+        let process = Process { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
+        let (events, mut heard) = mpsc::unbounded_channel();
+        let (stay, stays) = watch::channel(Stay::On);
+        let freed = Arc::new(Notify::new());
+        let beating = tokio::spawn(run(store, process, Clocks::start(Clock), events, Arc::clone(&freed), stays));
+
+        let first = until(&mut heard).await;
+        freed.notify_one();
+        let second = until(&mut heard).await;
+        let apart = second - first;
+        assert!(apart >= BEAT_SOON && apart < Duration::from_secs(2), "{apart:?} apart");
+        stay.send_replace(Stay::Gone);
+        beating.await.unwrap();
     }
 }

@@ -2,7 +2,8 @@
 //! lost (a full queue, a connection that was cut, a pooler that does not let LISTEN through) costs nothing but the time until the
 //! engine's next scan.
 //!
-//! * An **announcement** names endpoints; an empty one says: look everywhere.
+//! * An **announcement** names endpoints; an empty one says: look everywhere. Another kind says that slots are free; lost, it costs the
+//!   time until the next heartbeat.
 //! * The announcer sends them after the commit, in transactions of their own that are not flushed. PostgreSQL lets one transaction
 //!   with a NOTIFY commit at a time, in the whole server: inside the accepting transaction that would be for as long as its flush takes.
 //! * The [`Ear`] of an engine hears the announcements of others.
@@ -15,13 +16,15 @@ use sqlx::postgres::PgListener;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Engine, Inner, Store, StoreError};
+use super::{Engine, Inner, Store, StoreError, Tx};
 use crate::domain::EndpointId;
 
 /// Channels belong to a database, so that two Sendoffs on one server do not hear each other.
 const CHANNEL: &str = "sendoff_due";
 /// How many endpoints one announcement names: PostgreSQL takes less than 8,000 bytes.
 const NAMED: usize = 200;
+/// What is announced in place of endpoints when slots were handed back.
+const FREED: &str = "freed";
 /// With more endpoints than this, an announcement names none.
 const MOST: usize = 4 * NAMED;
 
@@ -62,6 +65,8 @@ fn announcing(process: Uuid, endpoints: BTreeSet<EndpointId>) -> String {
 pub enum Heard {
     /// Something of these endpoints has become due.
     Due(Vec<EndpointId>),
+    /// Slots were handed back: they are for whoever is short of them.
+    Freed,
     /// Of any endpoint: too many to name, or there was a time in which nothing could be heard.
     Anything,
     /// What this process announced itself.
@@ -94,11 +99,23 @@ fn understood(payload: &str, process: Uuid) -> Heard {
     if words.next().is_some_and(|word| Uuid::try_parse(word) == Ok(process)) {
         return Heard::Own;
     }
+    if words.clone().eq([FREED]) {
+        return Heard::Freed;
+    }
     let named: Result<Vec<EndpointId>, _> = words.map(|word| Uuid::try_parse(word).map(EndpointId)).collect();
     match named {
         Ok(named) if !named.is_empty() => Heard::Due(named),
         _ => Heard::Anything,
     }
+}
+
+/// Announces that slots are free, with the transaction that frees them: a rare one, so that it may be a commit that others wait for.
+pub(super) async fn freed(tx: &mut Tx, process: Uuid) -> Result<(), StoreError> {
+    if let Tx::Postgres(tx) = tx {
+        let announcement = format!("{} {FREED}", process.simple());
+        sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(announcement).execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -140,6 +157,14 @@ mod tests {
             heard.extend(named);
         }
         assert_eq!(heard, endpoints(450));
+    }
+
+    #[test]
+    fn freed_slots_are_told_from_endpoints() {
+        let us = Uuid::from_u128(1);
+        let payload = format!("{} {FREED}", us.simple());
+        assert_eq!(understood(&payload, Uuid::from_u128(2)), Heard::Freed);
+        assert_eq!(understood(&payload, us), Heard::Own);
     }
 
     #[test]

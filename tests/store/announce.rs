@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::EndpointId;
+use sendoff::domain::{EndpointId, Time};
 use sendoff::store::announce::{Ear, Heard};
+use sendoff::store::slots::Process;
 use uuid::Uuid;
 
 /// What is heard next, if anything soon is.
@@ -24,6 +25,12 @@ on_both! {
         assert_eq!(next(&mut ear).await, Heard::Due(vec![endpoint]));
         store.signals().announce(vec![endpoint]);
         assert_eq!(next(&mut ear).await, Heard::Own, "this process knows it already");
+        let process = Process { id: Uuid::from_u128(1), name: "there".into(), started_at: Time::ZERO };
+        other.heartbeat(&process, Time::ZERO).await.unwrap();
+        other.hand_back(process.id, &[1]).await.unwrap();
+        assert_eq!(next(&mut ear).await, Heard::Freed, "a slot was handed back");
+        other.depart(process.id).await.unwrap();
+        assert_eq!(next(&mut ear).await, Heard::Freed, "all of them were");
         home.execute("SELECT pg_notify('sendoff_due', 'whoever it was')").await;
         assert_eq!(next(&mut ear).await, Heard::Anything, "what cannot be understood makes us look");
         home.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
