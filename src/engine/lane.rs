@@ -19,6 +19,7 @@ pub use manner::Manner;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
 pub const QUEUE: usize = 128;
+
 /// A delivery that waits to be sent.
 #[derive(Clone, Debug)]
 pub struct Work {

@@ -23,10 +23,10 @@ use crate::domain::EndpointId;
 const CHANNEL: &str = "sendoff_due";
 /// How many endpoints one announcement names: PostgreSQL takes less than 8,000 bytes.
 const NAMED: usize = 200;
-/// What is announced in place of endpoints when slots were handed back.
-const FREED: &str = "freed";
 /// With more endpoints than this, an announcement names none.
 const MOST: usize = 4 * NAMED;
+/// What is announced in place of endpoints when slots were handed back.
+const FREED: &str = "freed";
 
 /// Announces until the store is dropped. What comes up while one is under way goes together with the next.
 pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Vec<EndpointId>>) {

@@ -25,6 +25,7 @@ pub mod attempts;
 pub mod audit;
 pub mod background;
 mod cancel;
+mod checkpoint;
 mod codec;
 pub mod contents;
 pub mod counts;

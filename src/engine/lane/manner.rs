@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Lane, QUEUE, Reach};
 use crate::domain::Time;
 
-/// The same for a silent endpoint: it will not need more soon.
+/// How many deliveries of each kind wait in memory for a silent endpoint: it will not need more soon.
 const SILENT_QUEUE: usize = 8;
 /// Who has not answered for so long, while something is in flight, is silent.
 const PATIENCE: Duration = Duration::from_millis(500);
