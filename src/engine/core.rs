@@ -72,8 +72,8 @@ pub enum Action {
     Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>),
     /// Number what waits at this ordered endpoint.
     Number(EndpointId),
-    /// Ask what is pending at all.
-    Scan,
+    /// Ask what is pending at all in these slots.
+    Scan(Vec<u8>),
     Load(Load),
     /// Tell other processes that something of these is due.
     Announce(Vec<EndpointId>),
@@ -364,7 +364,7 @@ impl Core {
         }
         if self.scanning.is_none() && now.mono >= self.scan_at {
             self.scanning = Some(now.mono);
-            self.actions.push(Action::Scan);
+            self.actions.push(Action::Scan(self.lanes.slots()));
         }
         if now.mono >= self.tidy_at {
             self.tidy_at = now.mono + TIDY;

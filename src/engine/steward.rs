@@ -1,11 +1,12 @@
 //! The loop: waits for something to happen, tells the core, and does what it says. It never waits for the store or a receiver itself:
 //! whatever takes time is spawned and comes back as an event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::Happening;
 use super::core::{Action, Core, Event, Loaded, Reading, SCAN_OWN, SCAN_SHARED};
@@ -128,7 +129,7 @@ impl Steward {
             }
             Action::Number(endpoint) => self.number(endpoint, now),
             Action::Read(wants, held) => self.read(wants, held, now),
-            Action::Scan => self.scan(now),
+            Action::Scan(slots) => self.scan(slots, now),
             Action::Load(load) => self.load(load),
             Action::Announce(endpoints) => self.store.signals().announce(endpoints),
             Action::Quiet(slots) => {
@@ -184,10 +185,10 @@ impl Steward {
         });
     }
 
-    fn scan(&self, now: Moment) {
+    fn scan(&self, slots: Vec<u8>, now: Moment) {
         let (store, events) = (self.store.clone(), self.events.clone());
         tokio::spawn(async move {
-            let pending = match store.pending_lanes().await {
+            let pending = match scan(&store, slots).await {
                 Ok(pending) => {
                     gauge_oldest(&pending, now);
                     Some(pending)
@@ -213,6 +214,27 @@ impl Steward {
             };
             let _ = events.send(Happening::Event(Event::Loaded(Loaded { load, lives })));
         });
+    }
+}
+
+/// How many lanes one statement of a scan brings at most.
+const SCANNED: usize = 5_000;
+
+/// Which endpoints of these slots have something pending.
+async fn scan(store: &Store, slots: Vec<u8>) -> Result<Vec<PendingLane>, StoreError> {
+    let mut from: BTreeMap<u8, EndpointId> = slots.into_iter().map(|slot| (slot, EndpointId(Uuid::nil()))).collect();
+    let mut pending = Vec::new();
+    loop {
+        let places: Vec<(u8, EndpointId)> = from.iter().map(|(slot, after)| (*slot, *after)).collect();
+        let some = store.pending_lanes(&places, SCANNED).await?;
+        for lane in &some {
+            from.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));
+        }
+        let ended = some.len() < SCANNED;
+        pending.extend(some);
+        if ended {
+            return Ok(pending);
+        }
     }
 }
 

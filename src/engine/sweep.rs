@@ -96,7 +96,7 @@ impl Sweep {
     /// Ends what waits for deleted endpoints; leaves the writer to others between the steps.
     async fn bury(self, store: &Store, clock: Clock) -> Result<(), StoreError> {
         let until = Instant::now() + ROUND;
-        while Instant::now() < until && store.bury_deleted(BURY, clock.now()).await? > 0 {
+        while Instant::now() < until && store.cancel_pending_of_deleted(BURY, clock.now()).await? > 0 {
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -108,8 +108,8 @@ impl Sweep {
         let mut gone = 0;
         loop {
             let step = store.expire(cutoff, clock.now()).await?;
-            gone += step;
-            if step < Store::EXPIRE_STEP || Instant::now() >= until {
+            gone += step.messages;
+            if !step.more || Instant::now() >= until {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -10,14 +10,15 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::directory::{self, AppView, Directory, LiveEndpoint};
+use super::message_insert::{self, NewMessage};
 use super::once::{self, Once};
 use super::signals::Admission;
-use super::{AppRef, Store, StoreError, Tenant, Tx, codec, ordering, special, sqlite};
+use super::{AppRef, Store, StoreError, Tenant, Tx, codec, due_insert, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event_type::EventTypeSpec;
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::secret::MasterKey;
-use crate::domain::{AppId, EndpointId, Invalid, MessageId, Time};
+use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 
 /// One message that wants in.
 #[derive(Clone, Debug)]
@@ -154,6 +155,7 @@ pub(super) async fn accept_in(
     once::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
+    let mut orgs: Vec<OrgId> = Vec::with_capacity(items.len());
     for (item, draft) in items.iter().zip(drafts) {
         accepted.verdicts.push(draft.map(|(message, view)| {
             let message = Arc::new(message);
@@ -163,12 +165,14 @@ pub(super) async fn accept_in(
             };
             let endpoints = view.endpoints.iter().filter(wants).cloned().collect();
             accepted.admissions.push(Admission::new(message.clone(), endpoints));
+            orgs.push(view.org.clone());
             message
         }));
     }
-    insert_messages(tx, &accepted.admissions).await?;
-    special::insert(tx, &accepted.admissions).await?;
-    insert_deliveries(tx, &mut accepted.admissions).await?;
+    let messages: Vec<NewMessage<'_>> =
+        accepted.admissions.iter().zip(&orgs).map(|(admission, org)| admission.new_message(org)).collect();
+    message_insert::insert(tx, &messages).await?;
+    due_insert::insert(tx, &mut accepted.admissions).await?;
     accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
     Ok(accepted)
 }
@@ -247,108 +251,6 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
             .fetch_all(&mut **tx)
             .await?;
             Ok(ids.into_iter().collect())
-        }
-    }
-}
-
-/// The messages of the usual kind; the others are [`special`].
-pub(super) async fn insert_messages(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
-    let messages = admissions.iter().map(|admission| &*admission.message).filter(|message| !message.is_special());
-    let messages: Vec<&Message> = messages.collect();
-    if messages.is_empty() {
-        return Ok(());
-    }
-    let mut channels = Vec::with_capacity(messages.len());
-    for message in &messages {
-        channels.push(codec::list_or_null(&message.channels)?);
-    }
-    match tx {
-        Tx::Sqlite(tx) => {
-            let rows: Vec<_> = messages.iter().zip(&channels).collect();
-            let head = "INSERT OR FAIL INTO message
-                 (id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at) ";
-            sqlite::insert(tx, head, 8, &rows, |mut row, (message, channels)| {
-                row.push_bind(message.id.0)
-                    .push_bind(message.app_id.0)
-                    .push_bind(message.event_type.clone())
-                    .push_bind(message.event_id.clone())
-                    .push_bind((*channels).clone())
-                    .push_bind(message.payload.as_deref().unwrap_or_default().to_vec())
-                    .push_bind(message.occurred_at)
-                    .push_bind(message.accepted_at);
-            })
-            .await
-        }
-        Tx::Postgres(tx) => {
-            sqlx::query(
-                "INSERT INTO message (id, app_id, event_type, event_id, channels, payload, occurred_at, accepted_at)
-                 SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[],
-                                      $7::bigint[], $8::bigint[])",
-            )
-            .bind(messages.iter().map(|m| m.id.0).collect::<Vec<Uuid>>())
-            .bind(messages.iter().map(|m| m.app_id.0).collect::<Vec<Uuid>>())
-            .bind(messages.iter().map(|m| m.event_type.as_str()).collect::<Vec<&str>>())
-            .bind(messages.iter().map(|m| m.event_id.as_ref().map(|id| id.as_str())).collect::<Vec<Option<&str>>>())
-            .bind(channels)
-            .bind(messages.iter().map(|m| m.payload.as_deref()).collect::<Vec<Option<&[u8]>>>())
-            .bind(messages.iter().map(|m| m.occurred_at.micros()).collect::<Vec<i64>>())
-            .bind(messages.iter().map(|m| m.accepted_at.micros()).collect::<Vec<i64>>())
-            .execute(&mut **tx)
-            .await?;
-            Ok(())
-        }
-    }
-}
-
-/// A delivery per message and endpoint, fresh and due at once, or when its message says.
-pub(super) async fn insert_deliveries(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
-    let ordered = admissions.iter().any(|admission| admission.endpoints.iter().any(|live| live.endpoint.spec.ordered));
-    if ordered {
-        ordering::number_new(tx, admissions).await?;
-        ordering::insert_numbered(tx, admissions).await?;
-    }
-    let rows: Vec<(&Message, Uuid)> = admissions
-        .iter()
-        .flat_map(|admission| admission.endpoints.iter().map(|live| (&*admission.message, &live.endpoint)))
-        .filter(|(_, endpoint)| !endpoint.spec.ordered)
-        .map(|(message, endpoint)| (message, endpoint.id.0))
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    match tx {
-        Tx::Sqlite(tx) => {
-            const SQL: &str = "INSERT OR FAIL INTO delivery
-                     (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-                 SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16),
-                     0, value, 0, 0, 0, 0 FROM json_each($2)";
-            for chunk in rows.chunks(2_000) {
-                let mut packed = sqlite::Packed::default();
-                for (message, endpoint) in chunk {
-                    let ids = [message.id.0.as_bytes(), endpoint.as_bytes(), message.app_id.0.as_bytes()];
-                    packed.push(&ids.map(|id| &id[..]), &message.first_due().micros())?;
-                }
-                let (ids, list) = packed.values()?;
-                sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
-            }
-            Ok(())
-        }
-        Tx::Postgres(tx) => {
-            for chunk in rows.chunks(2_000) {
-                sqlx::query(
-                    "INSERT INTO delivery
-                         (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-                     SELECT m, e, a, 0, d, 0, 0, 0, 0
-                     FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[]) AS new (m, e, a, d)",
-                )
-                .bind(chunk.iter().map(|row| row.0.id.0).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.1).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.0.app_id.0).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.0.first_due().micros()).collect::<Vec<i64>>())
-                .execute(&mut **tx)
-                .await?;
-            }
-            Ok(())
         }
     }
 }

@@ -9,52 +9,64 @@ use super::{StoreError, Tx, codec, sqlite};
 use crate::domain::attempt::{Attempt, Trigger};
 use crate::domain::{AttemptId, Time};
 
-const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, number, trigger, at, url, \
+const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, settles, trigger, at, url, \
      request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
 
-/// Appends the attempts and gives back which are new; one that is there already is left alone.
+/// Appends the attempts and gives back which are new; one that is there already is left alone. `settled` says which of them have
+/// delivered their delivery.
 pub(super) async fn append(
     tx: &mut Tx,
     finished: &[Finished],
+    settled: impl Fn(&Finished) -> bool,
     care: Care,
 ) -> Result<Option<HashSet<AttemptId>>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
             let mut new = HashSet::with_capacity(finished.len());
             // Nearly all are of the usual kind, whose constants are part of the statement: fewer values to carry.
-            let (usual, others): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_usual(one));
+            let rows = finished.iter().map(|one| (one, settled(one)));
+            let (usual, others): (Vec<Row<'_>>, Vec<Row<'_>>) =
+                rows.partition(|(one, settles)| *settles && is_usual(one));
             for (rows, usual) in [(usual, true), (others, false)] {
                 let Some(some) = append_sqlite(tx, &rows, usual, care).await? else { return Ok(None) };
                 new.extend(some);
             }
             Ok(Some(new))
         }
-        Tx::Postgres(tx) => append_postgres(tx, finished).await.map(Some),
+        Tx::Postgres(tx) => append_postgres(tx, finished, settled).await.map(Some),
     }
 }
 
-/// Delivered at the first attempt.
+/// An attempt, and whether it has delivered its delivery.
+type Row<'f> = (&'f Finished, bool);
+
+/// Delivered at the first attempt, and never resent.
 fn is_usual(one: &Finished) -> bool {
     let (attempt, outcome) = (&one.attempt, &one.attempt.outcome);
-    let first = attempt.number == 1 && attempt.trigger == Trigger::Scheduled && attempt.next_at.is_none();
-    first && outcome.failure.is_none() && outcome.detail.is_empty()
+    let first = attempt.number == 1 && attempt.trigger == Trigger::Scheduled && one.before.generation == 0;
+    first && attempt.next_at.is_none() && outcome.failure.is_none() && outcome.detail.is_empty()
 }
 
 async fn append_sqlite(
     connection: &mut sqlx::SqliteConnection,
-    rows: &[&Finished],
+    rows: &[Row<'_>],
     usual: bool,
     care: Care,
 ) -> Result<Option<Vec<AttemptId>>, StoreError> {
-    let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, one: &&Finished| {
+    let push = |mut row: Separated<'_, sqlx::Sqlite, &'static str>, (one, settles): &Row<'_>| {
         let attempt = &one.attempt;
         row.push_bind(attempt.id.0)
             .push_bind(attempt.message_id.0)
             .push_bind(attempt.endpoint_id.0)
-            .push_bind(attempt.app_id.0);
+            .push_bind(attempt.app_id.0)
+            .push_bind(one.org.as_str().to_owned());
         match usual {
-            true => row.push("1").push("0"),
-            false => row.push_bind(attempt.number).push_bind(attempt.trigger.code()),
+            true => row.push("1").push("0").push("1").push("0"),
+            false => row
+                .push_bind(attempt.number)
+                .push_bind(one.before.generation)
+                .push_bind(settles.then_some(attempt.number))
+                .push_bind(attempt.trigger.code()),
         };
         row.push_bind(attempt.at).push_bind(attempt.url.clone()).push_bind(codec::lines(&attempt.request_headers));
         match usual {
@@ -78,12 +90,12 @@ async fn append_sqlite(
     };
     let head = ATTEMPT_INSERT.replacen("INSERT", "INSERT OR FAIL", 1);
     let mut new = Vec::with_capacity(rows.len());
-    for chunk in sqlite::chunks(rows, 16) {
+    for chunk in sqlite::chunks(rows, 19) {
         let mut statement = sqlite::values(&head, chunk, tail, push);
         if care == Care::Telling {
             new.extend(statement.build_query_scalar::<AttemptId>().fetch_all(&mut *connection).await?);
         } else if statement.build().execute(&mut *connection).await?.rows_affected() == chunk.len() as u64 {
-            new.extend(chunk.iter().map(|one| one.attempt.id));
+            new.extend(chunk.iter().map(|(one, _)| one.attempt.id));
         } else {
             return Ok(None);
         }
@@ -94,20 +106,24 @@ async fn append_sqlite(
 async fn append_postgres(
     connection: &mut sqlx::PgConnection,
     finished: &[Finished],
+    settled: impl Fn(&Finished) -> bool,
 ) -> Result<HashSet<AttemptId>, StoreError> {
     fn column<'f, T>(finished: &'f [Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
         finished.iter().map(|one| &one.attempt).map(of).collect()
     }
     const TAIL: &str =
-        "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::smallint[],
-         $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::text[],
-         $15::bytea[], $16::bigint[]) ON CONFLICT DO NOTHING RETURNING id";
+        "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
+         $8::integer[], $9::smallint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::integer[],
+         $16::bigint[], $17::text[], $18::bytea[], $19::bigint[]) ON CONFLICT DO NOTHING RETURNING id";
     let new: Vec<AttemptId> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
         .bind(column(finished, |a| a.id.0))
         .bind(column(finished, |a| a.message_id.0))
         .bind(column(finished, |a| a.endpoint_id.0))
         .bind(column(finished, |a| a.app_id.0))
+        .bind(finished.iter().map(|one| one.org.as_str()).collect::<Vec<&str>>())
         .bind(column(finished, |a| a.number))
+        .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
+        .bind(finished.iter().map(|one| settled(one).then_some(one.attempt.number)).collect::<Vec<Option<i32>>>())
         .bind(column(finished, |a| a.trigger.code()))
         .bind(column(finished, |a| a.at.micros()))
         .bind(column(finished, |a| a.url.as_str()))

@@ -151,7 +151,7 @@ impl Store {
             sqlx::query_scalar(APP).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
         })?;
         if let Some(name) = &name {
-            const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, unburied = 1
+            const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, pending_cleanup = 1
                  WHERE app_id = $1 AND deleted_at IS NULL";
             on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
             self.note_of(&mut tx, &tenant.org, act::APPLICATION_DELETED, id, name, now).await?;

@@ -126,6 +126,10 @@ impl Store {
             if let Some(endpoint) = filter.endpoint {
                 sql.push(" AND endpoint_id = ").push_bind(endpoint);
             }
+            if filter.message.is_none() && filter.endpoint.is_none() {
+                // Along the organization's own.
+                sql.push(" AND org = ").push_bind(tenant.org.clone());
+            }
             match filter.delivered {
                 Some(true) => drop(sql.push(" AND failure IS NULL")),
                 Some(false) => drop(sql.push(" AND failure IS NOT NULL")),
@@ -228,7 +232,7 @@ impl Store {
     ) -> Result<Vec<AttemptLine>, StoreError> {
         let only = if failed { " AND a.failure IS NOT NULL" } else { "" };
         let sql = sqlx::AssertSqlSafe(format!(
-            "{LINES} WHERE p.org = $1 AND NOT p.operational AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"
+            "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND a.id < $2{only} ORDER BY a.id DESC LIMIT $3"
         ));
         let before = before.map_or(uuid::Uuid::max(), |id| id.0);
         Ok(read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(before).bind(limit).fetch_all(db).await)?)

@@ -1,7 +1,8 @@
 //! Ending a delivery while it waits, because somebody wants it so.
 
 use super::audit::Deed;
-use super::{Store, StoreError, Tenant, on, record};
+use super::dead::{self, Ending};
+use super::{Store, StoreError, Tenant, on};
 use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -24,16 +25,15 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(false);
         }
-        const SQL: &str = "UPDATE delivery SET state = 3, due_at = $4, reason = $5, generation = generation + 1
-             WHERE message_id = $1 AND endpoint_id = $2 AND app_id = $3 AND state <= 1
-                 AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $6 AND deleted_at IS NULL)";
+        const OWNED: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
         let mut tx = self.begin().await?;
-        let ended = on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(message).bind(endpoint).bind(app).bind(now).bind(DeadReason::Canceled.word()).bind(&tenant.org)
-                .execute(db).await.map(|done| done.rows_affected())
-        })?;
-        if ended == 0 {
+        let owned: Option<i32> =
+            on!(tx, db => sqlx::query_scalar(OWNED).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+        if owned.is_none() {
+            return Ok(false);
+        }
+        let ended = dead::end_pending(&mut tx, Ending::One(app, message, endpoint), DeadReason::Canceled, now).await?;
+        if ended.is_empty() {
             return Ok(false);
         }
         let (thing, detail) = (message.to_string(), format!("to {endpoint}"));
@@ -41,7 +41,7 @@ impl Store {
             Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
         self.note(&mut tx, deed, now).await?;
         tx.commit().await?;
-        record::count_dead(DeadReason::Canceled, 1);
+        dead::count(DeadReason::Canceled, &ended);
         self.withdraw(vec![(endpoint, message)]);
         Ok(true)
     }

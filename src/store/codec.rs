@@ -106,6 +106,7 @@ impl ApplicationRow {
 pub(super) struct EndpointRow {
     pub(super) id: EndpointId,
     app_id: AppId,
+    slot: i16,
     uid: Option<Uid>,
     pub(super) url: String,
     description: String,
@@ -126,10 +127,15 @@ pub(super) struct EndpointRow {
 }
 
 /// Its columns.
-pub(super) const ENDPOINT: &str = "id, app_id, uid, url, description, disabled, disabled_reason, event_types, channels, \
+pub(super) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, event_types, channels, \
      throttle_rate, timeout_s, retry_schedule, ordered, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
 
 impl EndpointRow {
+    /// The slot that the endpoint was given when it was created.
+    pub(super) fn slot(&self) -> u8 {
+        u8::try_from(self.slot).unwrap_or_default()
+    }
+
     /// The endpoint, and what of it could not be read: that is left at its default, so that one damaged row hides neither
     /// itself nor its neighbours.
     pub(super) fn read(self, master: &MasterKey) -> (Endpoint, Option<StoreError>) {

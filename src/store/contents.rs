@@ -4,9 +4,9 @@
 //! A message's content is its payload; an attempt's is what the receiver answered.
 
 use super::audit::Deed;
-use super::happening::{self, Unsent};
+use super::dead::{self, Ended, Ending, end_pending};
 use super::signals::Signal;
-use super::{Store, StoreError, Tenant, Tx, codec, on, operational, record, sqlite};
+use super::{Store, StoreError, Tenant, Tx, codec, happening, on, operational, sqlite};
 use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -39,7 +39,7 @@ impl Store {
         if found == 0 {
             return Ok(false);
         }
-        let ended = end(&mut tx, &[message], now).await?;
+        let ended = end_pending(&mut tx, Ending::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
         let thing = message.to_string();
         self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
         tx.commit().await?;
@@ -63,7 +63,7 @@ impl Store {
             return Ok(false);
         }
         const SQL: &str = "UPDATE attempt SET response_headers = '', response_body = $5
-             WHERE id = $1 AND message_id = $2 AND app_id = $3
+             WHERE message_id = $2 AND id = $1 AND app_id = $3
                  AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)";
         let mut tx = self.begin().await?;
         let changed = on!(tx, db => {
@@ -92,8 +92,8 @@ impl Store {
              RETURNING id";
         let mut tx = self.begin().await?;
         let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
-        let ended = end(&mut tx, &gone, now).await?;
-        let happened = happening::of_unsent(&mut tx, &ended, now).await?;
+        let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+        let happened = happening::of_unsent(&ended, now);
         let told = operational::tell(&self.inner, &mut tx, happened).await?;
         tx.commit().await?;
         self.ended(&ended);
@@ -120,18 +120,18 @@ impl Store {
                 sqlx::query_scalar(SQL).bind(codec::uuids(messages)).fetch_all(&mut **tx).await?
             }
         };
-        let ended = end(&mut tx, &gone, now).await?.len() as u64;
+        let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
         tx.commit().await?;
-        record::count_dead(DeadReason::ContentDeleted, ended);
-        Ok(ended)
+        dead::count(DeadReason::ContentDeleted, &ended);
+        Ok(ended.len() as u64)
     }
 
     /// How many contents a step of [`Store::expire_contents`] takes when there are enough.
     pub const CONTENTS_STEP: u64 = STEP as u64;
 
     /// After the commit: counts what ended without its content, and tells the engine.
-    fn ended(&self, ended: &[Unsent]) {
-        record::count_dead(DeadReason::ContentDeleted, ended.len() as u64);
+    fn ended(&self, ended: &[Ended]) {
+        dead::count(DeadReason::ContentDeleted, ended);
         self.withdraw(ended.iter().map(|one| (one.endpoint_id, one.message_id)).collect());
     }
 
@@ -141,31 +141,4 @@ impl Store {
             self.inner.signals.send(Signal::Withdrawn(ended));
         }
     }
-}
-
-/// Ends what is pending of `messages`; gives back what that was.
-async fn end(tx: &mut Tx, messages: &[MessageId], now: Time) -> Result<Vec<Unsent>, StoreError> {
-    if messages.is_empty() {
-        return Ok(Vec::new());
-    }
-    let reason = DeadReason::ContentDeleted.word();
-    Ok(match tx {
-        Tx::Sqlite(tx) => {
-            const SQL: &str = "UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1
-                 WHERE state <= 1 AND message_id IN (SELECT unhex(value) FROM json_each($1))
-                 RETURNING endpoint_id, message_id, app_id, attempts";
-            let ids = sqlite::id_list(codec::uuids(messages));
-            sqlx::query_as(SQL).bind(ids).bind(reason).bind(now).fetch_all(&mut **tx).await?
-        }
-        Tx::Postgres(tx) => {
-            // Locked in the order in which records lock them: neither waits for the other in a circle.
-            const SQL: &str = "WITH pending AS (
-                     SELECT message_id, endpoint_id FROM delivery WHERE state <= 1 AND message_id = ANY($1)
-                     ORDER BY message_id, endpoint_id FOR UPDATE)
-                 UPDATE delivery SET state = 3, due_at = $3, reason = $2, generation = generation + 1 FROM pending
-                 WHERE delivery.message_id = pending.message_id AND delivery.endpoint_id = pending.endpoint_id
-                 RETURNING delivery.endpoint_id, delivery.message_id, delivery.app_id, delivery.attempts";
-            sqlx::query_as(SQL).bind(codec::uuids(messages)).bind(reason).bind(now).fetch_all(&mut **tx).await?
-        }
-    })
 }

@@ -13,7 +13,7 @@ use super::{Engine, Store, StoreError, Tenant, read, sqlite};
 use crate::domain::{AppId, EndpointId, Time};
 
 /// How far back pages look, and in which steps. No step is narrower than what is counted together by then (see
-/// [`widen`](super::widen)).
+/// [`widen`](super::rollup_compaction)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
     /// By minute.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::audit::Deed;
-use super::{Engine, Store, StoreError, Tenant, Tx, on, ordering, read, record};
+use super::dead::{self, Ending};
+use super::requeue::{self, To};
+use super::{Engine, Store, StoreError, Tenant, on, ordering, read};
 use crate::domain::audit::act;
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -87,27 +89,28 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn oldest_due(&self, tenant: &Tenant, by: Time) -> Result<Option<DeliveryLine>, StoreError> {
-        const FIRST: &str = "WITH RECURSIVE lane (endpoint_id) AS (
-                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 ORDER BY endpoint_id LIMIT 1)
+        const FIRST: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
+                 SELECT slot.slot, (SELECT endpoint_id FROM due WHERE due.slot = slot.slot ORDER BY endpoint_id LIMIT 1) FROM slot
                  UNION ALL
-                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 AND endpoint_id > lane.endpoint_id
+                 SELECT slot, (SELECT endpoint_id FROM due WHERE due.slot = lane.slot AND endpoint_id > lane.endpoint_id
                          ORDER BY endpoint_id LIMIT 1)
                  FROM lane WHERE lane.endpoint_id IS NOT NULL)
              SELECT first.message_id, first.endpoint_id, first.due_at FROM
-                 (SELECT lane.endpoint_id, kind.state,
-                      (SELECT message_id FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id
-                           AND state = kind.state ORDER BY due_at LIMIT 1) AS message_id,
-                      (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id
-                           AND state = kind.state ORDER BY due_at LIMIT 1) AS due_at
-                  FROM lane CROSS JOIN (SELECT 0 AS state UNION ALL SELECT 1) AS kind) AS first
+                 (SELECT lane.endpoint_id, kind.kind,
+                      (SELECT message_id FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id
+                           AND due.kind = kind.kind ORDER BY due_at LIMIT 1) AS message_id,
+                      (SELECT due_at FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id
+                           AND due.kind = kind.kind ORDER BY due_at LIMIT 1) AS due_at
+                  FROM lane CROSS JOIN (SELECT 0 AS kind UNION ALL SELECT 1) AS kind WHERE lane.endpoint_id IS NOT NULL) AS first
                  JOIN endpoint e ON e.id = first.endpoint_id JOIN application p ON p.id = e.app_id
              WHERE p.org = $1 AND NOT p.operational AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
              ORDER BY first.due_at LIMIT 1";
-        const LINE: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, d.reason, e.url,
+        const LINE: &str =
+            "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, CAST(NULL AS TEXT) AS reason, e.url,
                  m.event_type, p.name AS app_name
-             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+             FROM due d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
                  LEFT JOIN message m ON m.id = d.message_id
-             WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3 AND d.state <= 1";
+             WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3";
         let first: Option<(MessageId, EndpointId, Time)> =
             read!(self, db => sqlx::query_as(FIRST).bind(&tenant.org).bind(by).fetch_optional(db).await)?;
         let Some((message, endpoint, _)) = first else { return Ok(None) };
@@ -122,11 +125,16 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn count_in(&self, tenant: &Tenant, state: State, most: i64) -> Result<i64, StoreError> {
-        // The state is part of the text, or the partial indexes would not be used.
+        let rows = match state {
+            State::Fresh => "due d WHERE d.kind = 0",
+            State::Retry => "due d WHERE d.kind = 1",
+            State::Dead => "dead d WHERE d.org = $1",
+            State::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
+        };
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT count(*) FROM (SELECT 1 FROM delivery d JOIN application p ON p.id = d.app_id
-                 WHERE d.state = {} AND p.org = $1 AND NOT p.operational AND p.deleted_at IS NULL LIMIT $2) AS found",
-            state.code()
+            "SELECT count(*) FROM (SELECT 1 FROM {rows} AND EXISTS
+                 (SELECT 1 FROM application p WHERE p.id = d.app_id AND p.org = $1 AND NOT p.operational AND p.deleted_at IS NULL)
+                 LIMIT $2) AS found"
         ));
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
     }
@@ -148,31 +156,23 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(false);
         }
-        // Who deletes the content at this moment comes before or after, and not in between.
+        // Whoever deletes the content at this moment comes before or after, and not in between.
         let lock = match &self.inner.engine {
             Engine::Sqlite(_) => "",
             Engine::Postgres(_) => "FOR SHARE OF m",
         };
         let sql = sqlx::AssertSqlSafe(format!(
-            "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-             SELECT m.id, e.id, e.app_id, 0, $4, 0, 0, 0, 1
-             FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
-             WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $5 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
-                 AND m.payload IS NOT NULL {lock}
-             ON CONFLICT (message_id, endpoint_id) DO UPDATE SET state = 0, due_at = excluded.due_at, step = 0,
-                 generation = delivery.generation + 1, trigger = 1, reason = NULL,
-                 seq = CASE WHEN delivery.state <= 1 THEN delivery.seq ELSE NULL END"
+            "SELECT e.slot FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
+             WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $4 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
+                 AND m.payload IS NOT NULL {lock}"
         ));
         let mut tx = self.begin().await?;
         self.enter_once(&mut tx, "").await?;
-        let changed = on!(tx, db => {
-            sqlx::query(sql)
-                .bind(message).bind(endpoint).bind(app).bind(now).bind(&tenant.org)
-                .execute(db).await.map(|done| done.rows_affected())
+        let slot: Option<i16> = on!(tx, db => {
+            sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
         })?;
-        if changed == 0 {
-            return Ok(false);
-        }
+        let Some(slot) = slot else { return Ok(false) };
+        requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await?;
         ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
         let (thing, to) = (message.to_string(), endpoint.to_string());
         let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
@@ -184,40 +184,35 @@ impl Store {
 
     /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many: 0 means that none is left.
     ///
-    /// An endpoint stays on the list for [`GRAVE`] after its deletion: a message may have been accepted for it in a transaction that
-    /// began before and was committed after.
+    /// An endpoint stays on the list for [`LATE_DELIVERIES`] after its deletion: a message may have been accepted for it in a transaction
+    /// that began before and was committed after.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn bury_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
+    pub async fn cancel_pending_of_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
+        const PENDING: &str =
+            "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)";
+        let next =
+            sqlx::AssertSqlSafe(format!("SELECT id FROM endpoint WHERE pending_cleanup = 1 AND {PENDING} LIMIT 1"));
         let mut tx = self.begin().await?;
-        const NEXT: &str = "SELECT id FROM endpoint WHERE unburied = 1
-             AND EXISTS (SELECT 1 FROM delivery WHERE endpoint_id = endpoint.id AND state <= 1) LIMIT 1";
-        let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(NEXT).fetch_optional(db).await)?;
-        let buried = match next {
-            Some(endpoint) => bury(&mut tx, endpoint, DeadReason::EndpointDeleted, limit).await?,
+        let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(next).fetch_optional(db).await)?;
+        let ended = match next {
+            Some(endpoint) => {
+                dead::end_pending(&mut tx, Ending::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
+            }
             None => {
-                const DONE: &str = "UPDATE endpoint SET unburied = 0 WHERE unburied = 1 AND deleted_at < $1
-                     AND NOT EXISTS (SELECT 1 FROM delivery WHERE endpoint_id = endpoint.id AND state <= 1)";
-                on!(tx, db => sqlx::query(DONE).bind(now.minus(GRAVE)).execute(db).await.map(drop))?;
-                0
+                let done = sqlx::AssertSqlSafe(format!(
+                    "UPDATE endpoint SET pending_cleanup = 0 WHERE pending_cleanup = 1 AND deleted_at < $1 AND NOT {PENDING}"
+                ));
+                on!(tx, db => sqlx::query(done).bind(now.minus(LATE_DELIVERIES)).execute(db).await.map(drop))?;
+                Vec::new()
             }
         };
         tx.commit().await?;
-        record::count_dead(DeadReason::EndpointDeleted, buried);
-        Ok(buried)
+        dead::count(DeadReason::EndpointDeleted, &ended);
+        Ok(ended.len() as u64)
     }
 }
 
 /// How long after its deletion an endpoint may still be given a delivery: longer than any transaction takes.
-pub(super) const GRAVE: Duration = Duration::from_secs(120);
-
-/// Ends up to `limit` pending deliveries of an endpoint. The condition stands twice: a delivery that is recorded meanwhile keeps its end.
-async fn bury(tx: &mut Tx, endpoint: EndpointId, reason: DeadReason, limit: i64) -> Result<u64, StoreError> {
-    const SQL: &str = "UPDATE delivery SET state = 3, reason = $2, generation = generation + 1
-         WHERE endpoint_id = $1 AND state <= 1 AND message_id IN
-             (SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 ORDER BY endpoint_id, state, due_at LIMIT $3)";
-    Ok(on!(tx, db => {
-        sqlx::query(SQL).bind(endpoint).bind(reason.word()).bind(limit).execute(db).await.map(|done| done.rows_affected())
-    })?)
-}
+pub(super) const LATE_DELIVERIES: Duration = Duration::from_secs(120);

@@ -199,10 +199,11 @@ impl DeliveryFilter {
 
     /// The statement that reads up to `limit` of what is wanted of a stretch.
     fn statement(&self, store: &Store, tenant: &Tenant, walk: &Walk, stretch: &Stretch, limit: usize) -> Statement {
-        const SELECT: &str = "SELECT d.message_id, d.endpoint_id, d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts,
+        const COLUMNS: &str = "d.endpoint_id, d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts,
              d.reason, m.event_type, m.accepted_at, (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
         const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
-        let mut sql = walk.statement(store, SELECT, MORE, stretch);
+        let select = format!("SELECT {} AS message_id, {COLUMNS}", walk.message_id());
+        let mut sql = walk.statement(store, &select, MORE, stretch);
         sql.push(" AND m.id = d.message_id AND p.id = d.app_id AND e.id = d.endpoint_id");
         push_tenant(&mut sql, tenant, self.app);
         if let Some(endpoint) = self.endpoint {
@@ -222,7 +223,7 @@ impl DeliveryFilter {
         }
         push_times(&mut sql, self.since, self.until);
         push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
-        sql.push(walk.order()).push(&format!(" LIMIT {limit}"));
+        sql.push(&walk.order()).push(&format!(" LIMIT {limit}"));
         sql
     }
 }
@@ -245,13 +246,15 @@ impl Store {
             return Ok(Scanned::nothing());
         }
         filter.app = filter.app.or(tenant.only);
-        let walk = self.walk(&filter).await?;
+        let walk = self.walk(tenant, &filter).await?;
         let top = if filter.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(filter.until) };
         let first = (top, EndpointId(Uuid::max()));
         let from = after.map_or(first, |after| after.min(first));
         let mut stretch = Stretch { from, floor: MessageId::floor(filter.since), end: None };
-        let few = matches!(walk, Walk::Few(_));
-        let free = filter.takes_all() && walk != Walk::All || matches!(walk, Walk::Messages(_));
+        let few = matches!(walk, Walk::Few(_) | Walk::Dead(_));
+        let free = filter.takes_all() && matches!(walk, Walk::Endpoint(..)) || matches!(walk, Walk::Messages(_));
+        // Where nothing is passed over, one stretch after another fills the page.
+        let goes_on = few || filter.takes_all();
         let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
         let stopped = loop {
             let rows = if few && filter.text.is_none() { CHUNK } else { SCAN };
@@ -264,7 +267,7 @@ impl Store {
             found.extend(some);
             looked += rows;
             match stretch.end {
-                Some(end) if few && found.len() <= limit && looked < SCAN => stretch.from = end,
+                Some(end) if goes_on && found.len() <= limit && looked < SCAN => stretch.from = end,
                 end => break end,
             }
         };
@@ -274,22 +277,42 @@ impl Store {
     }
 
     /// The walk that passes over least of what is not wanted.
-    async fn walk(&self, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
+    async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
         if let Some(ids) = &filter.messages {
             return Ok(Walk::Messages(ids.clone()));
         }
-        let base = match (filter.endpoint, filter.app) {
-            (Some(endpoint), _) => Walk::Endpoint(endpoint),
-            (None, Some(app)) => Walk::Application(app),
-            (None, None) => Walk::All,
-        };
         let states = filter.status.map_or(&[][..], DeliveryStatus::states);
-        Ok(match states {
-            [] => base,
-            [State::Dead] if base == Walk::All || self.few(states).await? => Walk::Dead,
-            [State::Dead] => base,
-            _ if self.few(states).await? => Walk::Few(states),
-            _ => base,
+        let dead = || Walk::Dead(tenant.org.clone());
+        match states {
+            [] => {}
+            [State::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),
+            [State::Dead] if self.few_dead(&tenant.org).await? => return Ok(dead()),
+            [State::Dead] => {}
+            // Retried or dead: what is dead is no longer in the queue, and walked with everything else.
+            states if states.contains(&State::Dead) => {}
+            states if self.few(states).await? => return Ok(Walk::Few(states)),
+            _ => {}
+        }
+        Ok(match (filter.endpoint, filter.app) {
+            (Some(endpoint), _) => self.walk_of_endpoint(endpoint).await?,
+            (None, Some(app)) => Walk::Application(app),
+            (None, None) => Walk::Organization(tenant.org.clone()),
+        })
+    }
+
+    /// Along the endpoint's deliveries. What is pending there has no index in the list's order: where it is much, the messages of its
+    /// application have.
+    async fn walk_of_endpoint(&self, endpoint: EndpointId) -> Result<Walk, StoreError> {
+        const SQL: &str = "SELECT slot, app_id, (SELECT count(*) FROM (SELECT 1 FROM due
+                 WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id LIMIT $2) AS pending)
+             FROM endpoint WHERE id = $1";
+        let most = SCAN as i64 + 1;
+        let found: Option<(i16, AppId, i64)> =
+            read!(self, db => sqlx::query_as(SQL).bind(endpoint).bind(most).fetch_optional(db).await)?;
+        Ok(match found {
+            Some((_, app, pending)) if pending >= most => Walk::Application(app),
+            Some((slot, ..)) => Walk::Endpoint(endpoint, slot),
+            None => Walk::Endpoint(endpoint, -1),
         })
     }
 
@@ -331,7 +354,7 @@ pub(super) fn of_last_attempt(store: &str, column: &str) -> String {
 
 /// SQLite knows no numbers of rows, and might look through all that an endpoint was ever sent.
 fn of_message(store: &str) -> &'static str {
-    if store == Store::SQLITE { "INDEXED BY attempt_of_message" } else { "" }
+    if store == Store::SQLITE { "INDEXED BY sqlite_autoindex_attempt_1" } else { "" }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct LiveEndpoint {
     /// The version of its application that it was read at: the larger of two is the newer.
     pub version: i64,
     pub endpoint: Endpoint,
+    /// The slot that it was given when it was created.
+    pub slot: u8,
     /// Messages a second to all endpoints of its application together.
     pub app_throttle: Option<u16>,
     /// `None`: the stored URL is none, which every attempt will say.
@@ -228,10 +230,11 @@ async fn load(tx: &mut Tx, master: &MasterKey, apps: &[&AppRow]) -> Result<Vec<A
     let mut secrets = secrets_of(tx, master, &ids).await?;
     let mut endpoints: HashMap<AppId, Vec<Arc<LiveEndpoint>>> = HashMap::new();
     for row in endpoints_of(tx, ids).await? {
+        let slot = row.slot();
         let (endpoint, fault) = row.read(master);
         let Some(app) = apps.iter().find(|app| app.id == endpoint.app_id) else { continue };
         let keys = secrets.remove(&endpoint.id).unwrap_or_default();
-        let live = live(app, endpoint, fault, keys);
+        let live = live(app, endpoint, slot, fault, keys);
         endpoints.entry(app.id).or_default().push(Arc::new(live));
     }
     let view = |app: &&AppRow| AppView {
@@ -266,7 +269,7 @@ async fn endpoints_of(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<EndpointRow>, 
 type Keyed = (Result<Secret, StoreError>, Option<Time>);
 
 /// `secrets` are the newest first. An unreadable one in grace is left out: what it signed for can only be verified by the new one.
-fn live(app: &AppRow, endpoint: Endpoint, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
+fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
     let missing = || StoreError::Damaged("it has no secret".into());
     let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
     let signing = match (fault.as_ref(), current) {
@@ -284,6 +287,7 @@ fn live(app: &AppRow, endpoint: Endpoint, fault: Option<StoreError>, secrets: Ve
     LiveEndpoint {
         org: app.org.clone(),
         version: app.version,
+        slot,
         app_throttle: app.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
         url: Url::parse(&endpoint.spec.url).ok(),
         endpoint,

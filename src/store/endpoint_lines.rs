@@ -194,9 +194,8 @@ impl Store {
         endpoints: &[EndpointId],
         most: i64,
     ) -> Result<HashMap<EndpointId, i64>, StoreError> {
-        // The states are part of the text, or the partial index would not be used.
-        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM delivery
-                 WHERE endpoint_id = $1 AND state IN (0, 1) AND state <= 1 AND EXISTS (SELECT 1 FROM endpoint e
+        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM due
+                 WHERE slot = (SELECT slot FROM endpoint WHERE id = $1) AND endpoint_id = $1 AND EXISTS (SELECT 1 FROM endpoint e
                      JOIN application p ON p.id = e.app_id WHERE e.id = $1 AND p.org = $2) LIMIT $3) AS found";
         let mut backlogs = HashMap::with_capacity(endpoints.len());
         for endpoint in endpoints {

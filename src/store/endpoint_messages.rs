@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::delivery_list::of_last_attempt;
 use super::messages::ceiling;
 use super::page::SCAN;
+use super::requeue::Found;
 use super::{PageRequest, Scanned, Store, StoreError, Tenant, codec, read};
 use crate::domain::delivery::{DeadReason, Standing, State};
 use crate::domain::message::Message;
@@ -70,7 +71,7 @@ impl SentFilter {
     }
 
     /// The statement that reads the deliveries of an endpoint that may be meant, in `direction`: endpoint, application,
-    /// organization, the id to go on from (by `compare`), the first id and the one after the last, how many rows.
+    /// organization, the id to go on from (by `compare`), the first id and the one after the last, how many rows, the endpoint's slot.
     pub(super) fn sql(&self, store: &str, compare: &str, direction: &str) -> String {
         self.sql_and(store, compare, direction, "")
     }
@@ -107,7 +108,7 @@ impl SentFilter {
             "SELECT d.message_id, d.state, d.due_at, d.attempts, d.step, d.generation, d.reason, m.accepted_at, m.event_type,
                  m.channels, m.tags, m.payload IS NOT NULL AS content, {last} AS last_status
              FROM delivery d CROSS JOIN message m
-             WHERE m.id = d.message_id AND d.endpoint_id = $1 AND d.app_id = $2 {states}
+             WHERE m.id = d.message_id AND d.endpoint_id = $1 AND d.slot IN (-1, $8) AND d.app_id = $2 {states}
                  AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
                  AND d.message_id {compare} $4 AND d.message_id >= $5 AND d.message_id < $6
              ORDER BY d.message_id {direction} LIMIT $7"
@@ -148,6 +149,11 @@ pub(super) struct SentRow {
 }
 
 impl SentRow {
+    /// The delivery, as it is to be put back.
+    pub(super) fn found(&self) -> Found {
+        Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+    }
+
     pub(super) fn standing(&self) -> Standing {
         Standing::of(State::from_code(self.state), self.reason.as_deref().and_then(DeadReason::from_word))
     }
@@ -200,6 +206,16 @@ impl Standings {
 }
 
 impl Store {
+    /// The slot of an endpoint, by which its pending deliveries are found; -1 if there is no such endpoint.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn slot_of_endpoint(&self, endpoint: EndpointId) -> Result<i16, StoreError> {
+        const SQL: &str = "SELECT slot FROM endpoint WHERE id = $1";
+        let slot: Option<i16> = read!(self, db => sqlx::query_scalar(SQL).bind(endpoint).fetch_optional(db).await)?;
+        Ok(slot.unwrap_or(-1))
+    }
+
     /// The messages that have a delivery at an endpoint of the tenant's application. With a filter, a page looks at no more than
     /// [`SCAN`] of them and may end short.
     ///
@@ -220,10 +236,11 @@ impl Store {
         let (sql, (first, end)) = (filter.sql(self.kind(), compare, direction), filter.ids());
         let size = if *filter == SentFilter::default() { page.limit + 1 } else { CHUNK };
         let (mut from, mut looked, mut found) = (page.bound(), 0, Vec::new());
+        let slot = self.slot_of_endpoint(endpoint).await?;
         let stopped = loop {
             let rows: Vec<SentRow> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(from).bind(first).bind(end).bind(size as i64)
+                    .bind(endpoint).bind(app).bind(&tenant.org).bind(from).bind(first).bind(end).bind(size as i64).bind(slot)
                     .fetch_all(db).await
             })?;
             let last = rows.last().map(|row| row.message_id).filter(|_| rows.len() == size);
@@ -264,13 +281,14 @@ impl Store {
         since: Time,
         until: Time,
     ) -> Result<Standings, StoreError> {
-        const OWNED: &str = "endpoint_id = $1 AND app_id = $2
+        const OWNED: &str = "endpoint_id = $1 AND slot IN (-1, $7) AND app_id = $2
              AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
              AND message_id >= $4 AND message_id < $5";
         let nth = format!("SELECT message_id FROM delivery WHERE {OWNED} ORDER BY message_id DESC LIMIT 1 OFFSET $6");
+        let slot = self.slot_of_endpoint(endpoint).await?;
         let count = format!(
             "SELECT state, CASE WHEN reason = 'canceled' THEN 1 ELSE 0 END AS canceled, count(*) FROM delivery
-             WHERE {OWNED} GROUP BY 1, 2"
+             WHERE {OWNED} AND $6 > 0 GROUP BY 1, 2"
         );
         let mut counts = Standings::default();
         if !tenant.sees(app) {
@@ -280,12 +298,12 @@ impl Store {
         loop {
             let begin: Option<MessageId> = read!(self, db => {
                 sqlx::query_scalar(sqlx::AssertSqlSafe(nth.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(floor).bind(end).bind(Standings::CHUNK - 1)
+                    .bind(endpoint).bind(app).bind(&tenant.org).bind(floor).bind(end).bind(Standings::CHUNK - 1).bind(slot)
                     .fetch_optional(db).await
             })?;
             let rows: Vec<(i16, i32, i64)> = read!(self, db => {
                 sqlx::query_as(sqlx::AssertSqlSafe(count.as_str()))
-                    .bind(endpoint).bind(app).bind(&tenant.org).bind(begin.unwrap_or(floor)).bind(end)
+                    .bind(endpoint).bind(app).bind(&tenant.org).bind(begin.unwrap_or(floor)).bind(end).bind(Standings::CHUNK).bind(slot)
                     .fetch_all(db).await
             })?;
             for (state, canceled, count) in rows {

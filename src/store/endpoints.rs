@@ -6,6 +6,7 @@ use super::error::is_taken;
 use super::happening::{Happening, What};
 use super::operational;
 use super::signals::{Admission, Signal};
+use super::slots::slot_for;
 use super::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, applications, on, ordering, read};
 use crate::domain::audit::act;
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
@@ -51,12 +52,13 @@ impl Store {
             return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
         }
         check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+        let slot = next_slot(&mut tx, app).await?;
         const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
-                 extra_signatures, headers, metadata, ordered, disabled_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                 extra_signatures, headers, metadata, ordered, slot, disabled_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
                  CASE WHEN $8 THEN $4 ELSE NULL END)";
-        self.write_endpoint(&mut tx, SQL, &endpoint).await?;
+        self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
         ordering::set_up(&mut tx, &endpoint, None).await?;
         self.add_secret(&mut tx, endpoint.id, secret, now).await?;
         let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
@@ -110,7 +112,7 @@ impl Store {
                  warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
                  warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
-        self.write_endpoint(&mut tx, SQL, &endpoint).await?;
+        self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
         ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
         self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
         let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
@@ -196,7 +198,14 @@ impl Store {
         Ok(row.map(|row| row.endpoint(&self.inner.master)))
     }
 
-    async fn write_endpoint(&self, tx: &mut Tx, sql: &'static str, endpoint: &Endpoint) -> Result<(), StoreError> {
+    /// `slot`: the last value of a statement that creates an endpoint; one that changes it has no place for it.
+    async fn write_endpoint(
+        &self,
+        tx: &mut Tx,
+        sql: &'static str,
+        endpoint: &Endpoint,
+        slot: Option<u8>,
+    ) -> Result<(), StoreError> {
         let spec = &endpoint.spec;
         let event_types = spec.event_types.as_ref().map(codec::json).transpose()?;
         let channels = spec.channels.as_ref().map(codec::json).transpose()?;
@@ -207,7 +216,7 @@ impl Store {
             codec::json(&spec.metadata)?,
         );
         let done = on!(tx, db => {
-            sqlx::query(sql)
+            let query = sqlx::query(sql)
                 .bind(endpoint.id)
                 .bind(endpoint.app_id)
                 .bind(endpoint.created_at)
@@ -226,10 +235,12 @@ impl Store {
                 .bind(extras)
                 .bind(headers)
                 .bind(metadata)
-                .bind(spec.ordered)
-                .execute(db)
-                .await
-                .map(drop)
+                .bind(spec.ordered);
+            let query = match slot {
+                Some(slot) => query.bind(i16::from(slot)),
+                None => query,
+            };
+            query.execute(db).await.map(drop)
         });
         done.map_err(|error| match (&spec.uid, is_taken(&error)) {
             (Some(uid), true) => StoreError::Taken(format!("the endpoint uid {uid}")),
@@ -316,7 +327,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
-        const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, unburied = 1
+        const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         let changed = on!(tx, db => {
             sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
@@ -337,6 +348,14 @@ impl Store {
     pub async fn app_id(&self, tenant: &Tenant, app: &AppRef) -> Result<Option<AppId>, StoreError> {
         Ok(self.application(tenant, app).await?.map(|app| app.id))
     }
+}
+
+/// The slot of the next endpoint of `app`, which is held.
+async fn next_slot(tx: &mut Tx, app: AppId) -> Result<u8, StoreError> {
+    const SQL: &str =
+        "UPDATE application SET endpoints_made = endpoints_made + 1 WHERE id = $1 RETURNING endpoints_made - 1";
+    let ordinal: i32 = on!(tx, db => sqlx::query_scalar(SQL).bind(app).fetch_one(db).await)?;
+    Ok(slot_for(app, i64::from(ordinal)))
 }
 
 /// A filter names only event types that are in the catalog; one of the operational application's, only operational events.

@@ -3,10 +3,8 @@
 //! * [`of_records`] finds what is worth telling in a batch of records.
 //! * [`of_unsent`] – deliveries that have ended because something had become too old.
 
-use std::collections::{BTreeSet, HashMap};
-
+use super::dead::Ended;
 use super::record::{Finished, Recorded};
-use super::{StoreError, Tx, on};
 use crate::domain::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 
@@ -90,29 +88,13 @@ pub(super) fn of_records(finished: &[Finished], recorded: &[Recorded]) -> Vec<Ha
     applied.filter_map(happening).collect()
 }
 
-/// A delivery that has ended unsent, because its message or its content had become too old.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct Unsent {
-    pub endpoint_id: EndpointId,
-    pub message_id: MessageId,
-    pub app_id: AppId,
-    pub attempts: i32,
-}
-
-/// What is to be told of deliveries that nobody meant to end.
-pub(super) async fn of_unsent(tx: &mut Tx, unsent: &[Unsent], now: Time) -> Result<Vec<Happening>, StoreError> {
-    const SQL: &str = "SELECT org FROM application WHERE id = $1";
-    let mut orgs: HashMap<AppId, Option<OrgId>> = HashMap::new();
-    for app in unsent.iter().map(|one| one.app_id).collect::<BTreeSet<_>>() {
-        let org = on!(tx, db => sqlx::query_scalar(SQL).bind(app).fetch_optional(db).await)?;
-        orgs.insert(app, org);
-    }
-    let happening = |one: &Unsent| {
+/// What is to be told of deliveries that nobody meant to end: their message or its content had become too old.
+pub(super) fn of_unsent(unsent: &[Ended], now: Time) -> Vec<Happening> {
+    let happening = |one: &Ended| {
         let what = What::Expired { message: one.message_id, attempts: one.attempts };
-        let org = orgs.get(&one.app_id)?.clone()?;
-        Some(Happening { org, app: one.app_id, endpoint: one.endpoint_id, at: now, what })
+        Happening { org: one.org.clone(), app: one.app_id, endpoint: one.endpoint_id, at: now, what }
     };
-    Ok(unsent.iter().filter_map(happening).collect())
+    unsent.iter().map(happening).collect()
 }
 
 /// Something that the record of `one` brings about.

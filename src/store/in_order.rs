@@ -80,8 +80,7 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(None);
         }
-        const SQL: &str =
-            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND app_id = $2 AND state <= 1 AND seq > 0
+        const SQL: &str = "SELECT message_id FROM due WHERE endpoint_id = $1 AND app_id = $2 AND seq > 0
                  AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
              ORDER BY seq LIMIT 1";
         Ok(read!(self, db => {
@@ -92,7 +91,7 @@ impl Store {
     /// The endpoints' rows; one that was never ordered has none.
     pub(super) async fn orderings(&self, endpoints: &[EndpointId]) -> Result<Vec<OrderingRow>, StoreError> {
         const ORDERING: &str = "SELECT endpoint_id, next_seq, number_at,
-                 (SELECT due_at FROM delivery WHERE state <= 1 AND seq = 0 AND delivery.endpoint_id = ordering.endpoint_id
+                 (SELECT due_at FROM due WHERE seq = 0 AND due.endpoint_id = ordering.endpoint_id
                   ORDER BY due_at LIMIT 1)
              FROM ordering WHERE endpoint_id";
         let ids = codec::uuids(endpoints);
@@ -110,8 +109,8 @@ impl Store {
 
     async fn numbered(&self, endpoints: &[EndpointId], most: i64) -> Result<Vec<NumberedRow>, StoreError> {
         const ROWS: &str =
-            "SELECT seq, message_id, endpoint_id, state, due_at, attempts, step, generation, trigger FROM delivery";
-        const FIRST: &str = "AND state <= 1 AND seq > 0 ORDER BY seq LIMIT";
+            "SELECT seq, message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due";
+        const FIRST: &str = "AND seq > 0 ORDER BY seq LIMIT";
         match &self.inner.engine {
             Engine::Sqlite(engine) => {
                 let sql = format!("{ROWS} WHERE endpoint_id = $1 {FIRST} $2");

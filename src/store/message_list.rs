@@ -9,10 +9,10 @@ use super::endpoint_messages::Standings;
 use super::messages::ceiling;
 use super::page::SCAN;
 use super::statement::{Statement, Value, query_of};
-use super::walk::{APP_SCAN, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times};
+use super::walk::{MESSAGES_SCANNED, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times};
 use super::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 use crate::domain::delivery::{DeadReason, Standing, State};
-use crate::domain::{AppId, MessageId, Time};
+use crate::domain::{AppId, MessageId, OrgId, Time};
 
 /// Which messages are wanted; an empty list or `None` means all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +68,14 @@ struct Row {
 }
 
 impl MessageSearch {
-    /// `select` and `more` tables, for the messages `m` between `from` and `floor`, of the application if one is named.
-    fn statement(&self, select: &str, more: &str, from: Uuid, floor: MessageId) -> Statement {
+    /// `select` and `more` tables, for the messages `m` between `from` and `floor`: of the application if one is named, or of `org`.
+    fn statement(&self, org: &OrgId, select: &str, more: &str, from: Uuid, floor: MessageId) -> Statement {
         let mut sql = Statement::new(select);
         sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
-        if let Some(app) = self.app {
-            sql.push(" AND m.app_id = ").bind(app);
-        }
+        match self.app {
+            Some(app) => sql.push(" AND m.app_id = ").bind(app),
+            None => sql.push(" AND m.org = ").bind(Value::Text(org.as_str().to_owned())),
+        };
         if let Some(ids) = &self.messages {
             sql.push(" AND m.id IN ").list(ids.iter().map(|id| Value::from(*id)));
         }
@@ -102,10 +103,11 @@ impl Store {
         search.app = search.app.or(tenant.only);
         let top = if search.until == Time::MAX { Uuid::max() } else { ceiling(search.until).0 };
         let (from, floor) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));
-        let stopped = self.end_of_search(&search, from, floor).await?;
+        let stopped = self.end_of_search(&tenant.org, &search, from, floor).await?;
         const SELECT: &str = "SELECT m.id, m.app_id, p.name AS app_name, m.event_type, m.event_id, m.accepted_at,
              CAST(length(m.payload) AS BIGINT) AS size FROM message m";
-        let mut sql = search.statement(SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(floor));
+        let mut sql =
+            search.statement(&tenant.org, SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(floor));
         sql.push(" AND p.id = m.app_id");
         push_tenant(&mut sql, tenant, search.app);
         push_times(&mut sql, search.since, search.until);
@@ -130,6 +132,7 @@ impl Store {
     /// The last message that a page looks at; `None`: the list ends before.
     async fn end_of_search(
         &self,
+        org: &OrgId,
         search: &MessageSearch,
         from: Uuid,
         floor: MessageId,
@@ -140,10 +143,15 @@ impl Store {
             return Ok(None);
         }
         let payloads = search.text.is_some();
-        let mut sql =
-            search.statement(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" }, "", from, floor);
+        let mut sql = search.statement(
+            org,
+            if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" },
+            "",
+            from,
+            floor,
+        );
         sql.push(" ORDER BY m.id DESC");
-        end_of_ids(&mut sql, if search.app.is_some() { APP_SCAN } else { SCAN }, payloads);
+        end_of_ids(&mut sql, if search.app.is_some() { MESSAGES_SCANNED } else { SCAN }, payloads);
         Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?)
     }
 

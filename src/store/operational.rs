@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::accept::{insert_deliveries, insert_messages};
 use super::codec::{self, APPLICATION, ApplicationRow};
 use super::directory::{self, AppView, LiveEndpoint};
 use super::happening::{Happening, What};
+use super::message_insert::{self, NewMessage};
 use super::signals::{Admission, Signal};
-use super::{Inner, Store, StoreError, Tenant, Tx, on, read, sqlite};
+use super::{Inner, Store, StoreError, Tenant, Tx, due_insert, on, read, sqlite};
 use crate::domain::application::Application;
 use crate::domain::attempt::Trigger;
 use crate::domain::message::{CHANNEL_LIMIT, Message};
@@ -101,7 +101,7 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
         }
     }
     let known = Known::read(tx, happened).await?;
-    let mut told = Vec::new();
+    let (mut told, mut orgs) = (Vec::new(), Vec::new());
     for (house, one) in happened {
         let Some(view) = views.get(house).and_then(Option::as_ref) else { continue };
         let (kind, channels) = (one.kind(), known.channels(one));
@@ -125,9 +125,11 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
             accepted_at: one.at,
         };
         told.push(Admission::new(Arc::new(message), endpoints));
+        orgs.push(&one.org);
     }
-    insert_messages(tx, &told).await?;
-    insert_deliveries(tx, &mut told).await?;
+    let messages: Vec<NewMessage<'_>> = told.iter().zip(&orgs).map(|(one, org)| one.new_message(org)).collect();
+    message_insert::insert(tx, &messages).await?;
+    due_insert::insert(tx, &mut told).await?;
     Ok(told)
 }
 

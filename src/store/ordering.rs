@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::deliveries::GRAVE;
+use super::deliveries::LATE_DELIVERIES;
 use super::directory::LiveEndpoint;
 use super::signals::Admission;
 use super::waiting::LONGEST_SCHEDULE;
@@ -140,47 +140,6 @@ fn is_scheduled(message: &Message) -> bool {
     message.first_due() > message.accepted_at
 }
 
-/// Inserts the numbered deliveries of `admissions`.
-pub(super) async fn insert_numbered(tx: &mut Tx, admissions: &[Admission]) -> Result<(), StoreError> {
-    let rows: Vec<(&Message, EndpointId, i64)> = admissions
-        .iter()
-        .flat_map(|admission| admission.seqs.iter().map(|(endpoint, seq)| (&*admission.message, *endpoint, *seq)))
-        .collect();
-    for chunk in rows.chunks(STEP) {
-        match tx {
-            Tx::Sqlite(tx) => {
-                const SQL: &str = "INSERT OR FAIL INTO delivery
-                         (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger, seq)
-                     SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16),
-                         0, json_extract(value, '$[0]'), 0, 0, 0, 0, json_extract(value, '$[1]') FROM json_each($2)";
-                let mut packed = sqlite::Packed::default();
-                for (message, endpoint, seq) in chunk {
-                    let ids = [message.id.0.as_bytes(), endpoint.0.as_bytes(), message.app_id.0.as_bytes()];
-                    packed.push(&ids.map(|id| &id[..]), &(message.first_due().micros(), seq))?;
-                }
-                let (ids, list) = packed.values()?;
-                sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
-            }
-            Tx::Postgres(tx) => {
-                sqlx::query(
-                    "INSERT INTO delivery
-                         (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger, seq)
-                     SELECT m, e, a, 0, d, 0, 0, 0, 0, s
-                     FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[]) AS new (m, e, a, d, s)",
-                )
-                .bind(chunk.iter().map(|row| row.0.id.0).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.1.0).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.0.app_id.0).collect::<Vec<Uuid>>())
-                .bind(chunk.iter().map(|row| row.0.first_due().micros()).collect::<Vec<i64>>())
-                .bind(chunk.iter().map(|row| row.2).collect::<Vec<i64>>())
-                .execute(&mut **tx)
-                .await?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Of these deliveries, which have just been made pending (again), those without a number go to the end, by age: if their endpoint is
 /// ordered.
 pub(super) async fn to_the_end(
@@ -214,8 +173,8 @@ async fn number(
     // What is scheduled and was neither tried nor resent yet waits for its time.
     let read = format!(
         "SELECT message_id, attempts = 0 AND due_at > $3 AND EXISTS
-             (SELECT 1 FROM message m WHERE m.id = delivery.message_id AND m.deliver_at > $3) FROM delivery
-         WHERE endpoint_id = $1 AND state <= 1 AND {which} AND message_id"
+             (SELECT 1 FROM message m WHERE m.id = due.message_id AND m.deliver_at > $3) FROM due
+         WHERE endpoint_id = $1 AND {which} AND message_id"
     );
     let rows: Vec<(MessageId, bool)> = match tx {
         Tx::Sqlite(tx) => {
@@ -257,9 +216,9 @@ async fn set(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Re
     }
     match tx {
         Tx::Sqlite(tx) => {
-            const SQL: &str = "UPDATE delivery SET seq = new.seq
+            const SQL: &str = "UPDATE due SET seq = new.seq
                  FROM (SELECT substr($1, key * 16 + 1, 16) AS message_id, value AS seq FROM json_each($2)) AS new
-                 WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = $3";
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = $3";
             let mut packed = sqlite::Packed::default();
             for (message, seq) in seqs {
                 packed.push(&[message.0.as_bytes()], seq)?;
@@ -269,8 +228,8 @@ async fn set(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Re
         }
         Tx::Postgres(tx) => {
             const SQL: &str =
-                "UPDATE delivery SET seq = new.seq FROM UNNEST($1::uuid[], $2::bigint[]) AS new (message_id, seq)
-                 WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = $3";
+                "UPDATE due SET seq = new.seq FROM UNNEST($1::uuid[], $2::bigint[]) AS new (message_id, seq)
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = $3";
             sqlx::query(SQL)
                 .bind(seqs.iter().map(|(message, _)| message.0).collect::<Vec<Uuid>>())
                 .bind(seqs.iter().map(|(_, seq)| *seq).collect::<Vec<i64>>())
@@ -291,10 +250,10 @@ impl Store {
     /// The store is away.
     pub async fn number_pending(&self, endpoint: EndpointId, now: Time) -> Result<(), StoreError> {
         const DUE: &str =
-            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state <= 1 AND seq = 0 AND (due_at <= $2 OR due_at > $3)
+            "SELECT message_id FROM due WHERE endpoint_id = $1 AND seq = 0 AND (due_at <= $2 OR due_at > $3)
              ORDER BY due_at, message_id";
-        const LACKING: &str =
-            "SELECT message_id FROM delivery WHERE endpoint_id = $1 AND state IN (0, 1) AND state <= 1 AND seq IS NULL";
+        const LACKING: &str = "SELECT message_id FROM due
+             WHERE slot = (SELECT slot FROM endpoint WHERE id = $1) AND endpoint_id = $1 AND seq IS NULL";
         let scheduled = self.numberless(DUE, endpoint, Some(now)).await?;
         self.number_in_steps(endpoint, &scheduled, Lacking::Scheduled, Range::End, now).await?;
         let look = self.orderings(&[endpoint]).await?.pop().and_then(|(_, _, number_at, _)| number_at);
@@ -307,7 +266,7 @@ impl Store {
             let mut tx = self.begin().await?;
             on!(tx, db => {
                 sqlx::query(LOOKED)
-                    .bind(endpoint).bind(now.minus(GRAVE)).bind(now.plus(LOOK_AGAIN))
+                    .bind(endpoint).bind(now.minus(LATE_DELIVERIES)).bind(now.plus(LOOK_AGAIN))
                     .execute(db).await.map(drop)
             })?;
             tx.commit().await?;

@@ -31,6 +31,10 @@ const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_i
 /// and a plan that it made while there was almost nothing it would keep.
 const ENGINE_SETTINGS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off";
 
+/// The same for requests and pages: a plan for the very values. A plan for any values would guess that a range of ids holds half a per
+/// cent of the table, and sort it.
+const FRONT_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan";
+
 /// The two pools.
 #[derive(Debug)]
 pub struct Postgres {
@@ -77,6 +81,6 @@ impl Postgres {
                 "the database must be encoded in UTF8, this one is in {encoding}: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )));
         }
-        Ok(Postgres { front: pool(FRONT_CONNECTIONS, "").connect_lazy_with(options), engine })
+        Ok(Postgres { front: pool(FRONT_CONNECTIONS, FRONT_SETTINGS).connect_lazy_with(options), engine })
     }
 }

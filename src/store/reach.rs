@@ -11,6 +11,12 @@ use crate::domain::background::Scope;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::{AppId, EndpointId, OrgId};
 
+/// An endpoint that work has reached.
+pub(super) struct Reached {
+    pub endpoint: Endpoint,
+    pub slot: u8,
+}
+
 /// Where background work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -39,12 +45,12 @@ impl Store {
         tx: &mut Tx,
         app: AppId,
         id: EndpointId,
-    ) -> Result<Option<Endpoint>, StoreError> {
+    ) -> Result<Option<Reached>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {ENDPOINT} FROM endpoint WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL"
         ));
         let row: Option<EndpointRow> = on!(tx, db => sqlx::query_as(sql).bind(id).bind(app).fetch_optional(db).await)?;
-        Ok(row.map(|row| row.endpoint(&self.inner.master)))
+        Ok(row.map(|row| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) }))
     }
 
     /// The first endpoint after `place` that work of this scope goes to, along the indexes of applications and their endpoints.
@@ -55,7 +61,7 @@ impl Store {
         org: &OrgId,
         scope: Scope,
         place: Place,
-    ) -> Result<Option<Endpoint>, StoreError> {
+    ) -> Result<Option<Reached>, StoreError> {
         let columns: Vec<String> = ENDPOINT.split(", ").map(|column| format!("e.{}", column.trim())).collect();
         let of = match scope {
             Scope::Endpoint(..) => "p.id = $2 AND e.app_id = $2 AND e.id > $3",
@@ -72,6 +78,6 @@ impl Store {
         let row: Option<EndpointRow> = on!(tx, db => {
             sqlx::query_as(sql).bind(org).bind(app).bind(place.endpoint).bind(scope.endpoint()).fetch_optional(db).await
         })?;
-        Ok(row.map(|row| row.endpoint(&self.inner.master)))
+        Ok(row.map(|row| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) }))
     }
 }

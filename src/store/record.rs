@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::signals::Admission;
 use super::{
-    Inner, Store, StoreError, Tx, append, applications, codec, failing, happening, on, operational, rollups, sqlite,
+    Inner, Store, StoreError, Tx, append, applications, codec, dead, failing, happening, on, operational, rollups,
+    sqlite,
 };
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeadReason, Next, Progress};
@@ -100,7 +101,8 @@ pub(super) async fn record_in(
         count_attempt(tx, one).await?;
     }
     // What was recorded before (a commit that came through after all) is not counted again.
-    let Some(mut new) = append::append(tx, finished, care).await? else { return Ok(None) };
+    let settled = |one: &Finished| one.next == Next::Delivered && applied.contains(&one.attempt.id);
+    let Some(mut new) = append::append(tx, finished, settled, care).await? else { return Ok(None) };
     let new: Vec<&Finished> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
     let gone = |one: &&Finished| one.disable.is_some() && applied.contains(&one.attempt.id);
     let disabled: BTreeMap<EndpointId, &Finished> =
@@ -159,127 +161,171 @@ async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>,
 
 type Moved = HashSet<(MessageId, EndpointId)>;
 
-/// Moves deliveries on; gives back those that were where their attempt had begun.
-async fn advance(tx: &mut Tx, finished: &[&Finished], care: Care) -> Result<Option<Moved>, StoreError> {
-    let mut applied = HashSet::with_capacity(finished.len());
+/// Moves deliveries on; gives back those that were where their attempt had begun. A delivery that has ended leaves the queue: a dead one
+/// for `dead`, a delivered one for the attempt that delivered it, which is appended next.
+async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
+    let is_retry = |one: &&&Finished| matches!(one.next, Next::Retry { .. });
+    let (retries, ended): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_retry(&one));
+    let Some(mut moved) = put_back(tx, &retries, mode).await? else { return Ok(None) };
+    let Some(left) = take_out(tx, &ended, mode).await? else { return Ok(None) };
+    let dead: Vec<dead::NewDead> = ended
+        .iter()
+        .filter(|one| left.contains(&(one.attempt.message_id, one.attempt.endpoint_id)))
+        .filter_map(|one| dead::NewDead::of(one))
+        .collect();
+    dead::insert(tx, &dead).await?;
+    moved.extend(left);
+    Ok(Some(moved))
+}
+
+/// Deliveries that are to be tried again stay in the queue, as retries.
+async fn put_back(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
+    let next = |one: &Finished| match one.next {
+        Next::Retry { due, step } => (due.micros(), step),
+        Next::Delivered | Next::Dead(_) => (one.attempt.at.micros(), one.before.step),
+    };
     match tx {
+        _ if retries.is_empty() => Ok(Some(Moved::new())),
         Tx::Sqlite(tx) => {
-            for (settled, some) in alike(finished) {
-                let Some(moved) = advance_sqlite(tx, &settled, &some, care).await? else { return Ok(None) };
-                applied.extend(moved);
+            const SQL: &str =
+                "UPDATE OR FAIL due SET kind = 1, due_at = new.due_at, attempts = $3 + 1, step = $4, trigger = 0
+                 FROM (SELECT substr($1, key * 32 + 1, 16) AS message_id, substr($1, key * 32 + 17, 16) AS endpoint_id,
+                           value AS due_at FROM json_each($2)) AS new
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = new.endpoint_id
+                     AND due.attempts = $3 AND due.generation = $5";
+            let mut groups: BTreeMap<(i32, i32, i32), Vec<&Finished>> = BTreeMap::new();
+            for one in retries {
+                groups.entry((one.before.attempts, next(one).1, one.before.generation)).or_default().push(one);
             }
+            let mut moved = Moved::new();
+            for ((attempts, step, generation), group) in groups {
+                let (ids, list) = packed(&group, |one| next(one).0)?;
+                let sql = expecting(SQL, mode);
+                let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+                let query = query.bind(ids).bind(list).bind(attempts).bind(step).bind(generation);
+                let Some(some) = written(tx, query, &group, mode).await? else { return Ok(None) };
+                moved.extend(some);
+            }
+            Ok(Some(moved))
         }
         Tx::Postgres(tx) => {
-            let settled: Vec<Settled> = finished.iter().map(|one| Settled::of(one)).collect();
-            let rows: Vec<(MessageId, EndpointId)> = sqlx::query_as(
-                "UPDATE delivery SET state = new.state, due_at = new.due_at, attempts = new.attempts,
-                     step = new.step, trigger = 0, reason = new.reason
-                 FROM UNNEST($1::uuid[], $2::uuid[], $3::smallint[], $4::bigint[], $5::integer[], $6::integer[],
-                             $7::integer[], $8::text[])
-                     AS new (message_id, endpoint_id, state, due_at, attempts, step, generation, reason)
-                 WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
-                     AND delivery.generation = new.generation AND delivery.attempts = new.attempts - 1
-                     AND delivery.state <= 1
-                 RETURNING delivery.message_id, delivery.endpoint_id",
-            )
-            .bind(finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<Uuid>>())
-            .bind(finished.iter().map(|one| one.attempt.endpoint_id.0).collect::<Vec<Uuid>>())
-            .bind(settled.iter().map(|s| s.state).collect::<Vec<i16>>())
-            .bind(settled.iter().map(|s| s.due_at).collect::<Vec<i64>>())
-            .bind(finished.iter().map(|one| one.before.attempts + 1).collect::<Vec<i32>>())
-            .bind(settled.iter().map(|s| s.step).collect::<Vec<i32>>())
-            .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
-            .bind(settled.iter().map(|s| s.reason).collect::<Vec<Option<&str>>>())
-            .fetch_all(&mut **tx)
-            .await?;
-            applied.extend(rows);
+            const SQL: &str = "UPDATE due SET kind = 1, due_at = new.due_at, attempts = new.attempts + 1, step = new.step, trigger = 0
+                 FROM UNNEST($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[])
+                     AS new (message_id, endpoint_id, attempts, generation, due_at, step)
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = new.endpoint_id
+                     AND due.attempts = new.attempts AND due.generation = new.generation
+                 RETURNING due.message_id, due.endpoint_id";
+            let rows: Vec<(MessageId, EndpointId)> = bound_keys(sqlx::query_as(SQL), retries)
+                .bind(retries.iter().map(|one| next(one).0).collect::<Vec<i64>>())
+                .bind(retries.iter().map(|one| next(one).1).collect::<Vec<i32>>())
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(Some(rows.into_iter().collect()))
         }
     }
-    Ok(Some(applied))
 }
 
-/// Parts `finished` by what becomes of their deliveries, but for the time: nearly always all of them were delivered at the first
-/// attempt, and one statement does.
-fn alike<'f>(finished: &[&'f Finished]) -> BTreeMap<(Settled, i32, i32), Vec<&'f Finished>> {
-    let mut groups: BTreeMap<_, Vec<&Finished>> = BTreeMap::new();
-    for one in finished {
-        let key = (Settled { due_at: 0, ..Settled::of(one) }, one.before.attempts, one.before.generation);
-        groups.entry(key).or_default().push(one);
+/// Deliveries that have ended leave the queue.
+async fn take_out(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
+    match tx {
+        _ if ended.is_empty() => Ok(Some(Moved::new())),
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "DELETE FROM due WHERE (message_id, endpoint_id) IN
+                     (SELECT substr($1, key * 32 + 1, 16), substr($1, key * 32 + 17, 16) FROM json_each($2))
+                 AND attempts = $3 AND generation = $4";
+            // Nearly always all of them were delivered at the first attempt, and one statement does.
+            let mut groups: BTreeMap<(i32, i32), Vec<&Finished>> = BTreeMap::new();
+            for one in ended {
+                groups.entry((one.before.attempts, one.before.generation)).or_default().push(one);
+            }
+            let mut moved = Moved::new();
+            for ((attempts, generation), group) in groups {
+                let (ids, list) = packed(&group, |_| 0)?;
+                let sql = expecting(SQL, mode);
+                let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).bind(list).bind(attempts).bind(generation);
+                let Some(some) = written(tx, query, &group, mode).await? else { return Ok(None) };
+                moved.extend(some);
+            }
+            Ok(Some(moved))
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str = "DELETE FROM due USING UNNEST($1::uuid[], $2::uuid[], $3::integer[], $4::integer[])
+                     AS new (message_id, endpoint_id, attempts, generation)
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = new.endpoint_id
+                     AND due.attempts = new.attempts AND due.generation = new.generation
+                 RETURNING due.message_id, due.endpoint_id";
+            let rows: Vec<(MessageId, EndpointId)> =
+                bound_keys(sqlx::query_as(SQL), ended).fetch_all(&mut **tx).await?;
+            Ok(Some(rows.into_iter().collect()))
+        }
     }
-    groups
 }
 
-async fn advance_sqlite(
-    connection: &mut sqlx::SqliteConnection,
-    (settled, attempts, generation): &(Settled, i32, i32),
-    finished: &[&Finished],
-    care: Care,
-) -> Result<Option<Vec<(MessageId, EndpointId)>>, StoreError> {
-    const SQL: &str =
-        "UPDATE OR FAIL delivery SET state = $3, due_at = new.due_at, attempts = $4 + 1, step = $5, trigger = 0, reason = $6
-         FROM (SELECT substr($1, key * 32 + 1, 16) AS message_id, substr($1, key * 32 + 17, 16) AS endpoint_id,
-                   value AS due_at FROM json_each($2)) AS new
-         WHERE delivery.message_id = new.message_id AND delivery.endpoint_id = new.endpoint_id
-             AND delivery.generation = $7 AND delivery.attempts = $4 AND delivery.state <= 1";
+type KeysQuery<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, (MessageId, EndpointId), sqlx::postgres::PgArguments>;
+
+/// Binds which deliveries are meant, and where their attempts began.
+fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&Finished]) -> KeysQuery<'q> {
+    query
+        .bind(finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<Uuid>>())
+        .bind(finished.iter().map(|one| one.attempt.endpoint_id.0).collect::<Vec<Uuid>>())
+        .bind(finished.iter().map(|one| one.before.attempts).collect::<Vec<i32>>())
+        .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
+}
+
+/// Which deliveries are meant, with one number each, as SQLite's statements take them.
+fn packed(finished: &[&Finished], number: impl Fn(&Finished) -> i64) -> Result<(Vec<u8>, String), StoreError> {
     let mut packed = sqlite::Packed::default();
     for one in finished {
         let ids = [one.attempt.message_id.0.as_bytes(), one.attempt.endpoint_id.0.as_bytes()];
-        packed.push(&ids.map(|id| &id[..]), &Settled::of(one).due_at)?;
+        packed.push(&ids.map(|id| &id[..]), &number(one))?;
     }
-    let (ids, list) = packed.values()?;
-    let sql = if care == Care::Telling { format!("{SQL} RETURNING message_id, endpoint_id") } else { SQL.to_owned() };
-    let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(ids)
-        .bind(list)
-        .bind(settled.state)
-        .bind(attempts)
-        .bind(settled.step)
-        .bind(settled.reason)
-        .bind(generation);
-    match care {
+    packed.values()
+}
+
+fn expecting(sql: &str, mode: Care) -> String {
+    match mode {
+        Care::Expecting => sql.to_owned(),
+        Care::Telling => format!("{sql} RETURNING message_id, endpoint_id"),
+    }
+}
+
+/// Runs one of SQLite's statements over `finished`; gives back which of them it wrote. `None`: not all, although that was expected.
+async fn written<'q>(
+    connection: &mut sqlx::SqliteConnection,
+    query: sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+    finished: &[&Finished],
+    mode: Care,
+) -> Result<Option<Vec<(MessageId, EndpointId)>>, StoreError> {
+    match mode {
         Care::Telling => {
             Ok(Some(query.try_map(|row| <(MessageId, EndpointId)>::from_row(&row)).fetch_all(connection).await?))
         }
         Care::Expecting => {
-            let moved = query.execute(connection).await?.rows_affected();
+            let written = query.execute(connection).await?.rows_affected();
             let all = finished.iter().map(|one| (one.attempt.message_id, one.attempt.endpoint_id));
-            Ok((moved == finished.len() as u64).then(|| all.collect()))
+            Ok((written == finished.len() as u64).then(|| all.collect()))
         }
     }
 }
 
-/// A delivery's columns after an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Settled {
-    state: i16,
-    due_at: i64,
-    step: i32,
-    reason: Option<&'static str>,
-}
-
-impl Settled {
-    fn of(one: &Finished) -> Settled {
-        let (due_at, step, reason) = match one.next {
-            Next::Retry { due, step } => (due.micros(), step, None),
-            Next::Delivered => (one.attempt.at.micros(), one.before.step, None),
-            Next::Dead(reason) => (one.attempt.at.micros(), one.before.step, Some(reason.word())),
-        };
-        Settled { state: one.next.state().code(), due_at, step, reason }
-    }
-}
-
-/// What others did to the delivery stands, but the attempt was made: the next one gets the next number.
+/// What others did to the delivery stands, but the attempt was made: the next one gets the next number. The delivery is in one of three
+/// tables.
 async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
-    const SQL: &str = "UPDATE delivery SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
-    on!(tx, db => {
-        sqlx::query(SQL)
-            .bind(one.attempt.message_id)
-            .bind(one.attempt.endpoint_id)
-            .bind(one.before.attempts + 1)
-            .execute(db)
-            .await
-            .map(drop)
-    })?;
+    const DUE: &str = "UPDATE due SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
+    const DEAD: &str = "UPDATE dead SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
+    const DELIVERED: &str =
+        "UPDATE attempt SET settles = $3 WHERE message_id = $1 AND endpoint_id = $2 AND settles < $3";
+    for sql in [DUE, DEAD, DELIVERED] {
+        on!(tx, db => {
+            sqlx::query(sql)
+                .bind(one.attempt.message_id)
+                .bind(one.attempt.endpoint_id)
+                .bind(one.before.attempts + 1)
+                .execute(db)
+                .await
+                .map(drop)
+        })?;
+    }
     Ok(())
 }
 

@@ -7,9 +7,8 @@
 use uuid::Uuid;
 
 use super::endpoint_messages::{SentFilter, SentRow};
-use super::{StoreError, Tx, codec, on, ordering, sqlite};
-use crate::domain::attempt::Trigger;
-use crate::domain::delivery::State;
+use super::requeue::{self, Found, To};
+use super::{StoreError, Tx, codec, on, ordering};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 
@@ -43,6 +42,7 @@ pub(super) struct Step<'a> {
     pub org: &'a OrgId,
     pub app: AppId,
     pub endpoint: &'a Endpoint,
+    pub slot: u8,
     pub filter: &'a SentFilter,
     pub room: Room,
     pub now: Time,
@@ -104,7 +104,7 @@ impl Step<'_> {
         Ok(on!(tx, db => {
             sqlx::query_as(sql)
                 .bind(self.endpoint.id).bind(self.app).bind(self.org).bind(from).bind(first).bind(end)
-                .bind(self.room.looks as i64)
+                .bind(self.room.looks as i64).bind(i16::from(self.slot))
                 .fetch_all(db).await
         })?)
     }
@@ -122,53 +122,17 @@ impl Step<'_> {
         Ok(Done { sent, ..done })
     }
 
-    /// As a resend does, but for the state: as retries, they do not stand in the way of what is new. On PostgreSQL others may have
-    /// moved a delivery on since it was read: then it stays as they left it.
+    /// As a resend does, but as retries: they do not stand in the way of what is new.
     async fn make_pending(&self, tx: &mut Tx, chosen: &[&SentRow]) -> Result<u64, StoreError> {
-        const SET: &str = "UPDATE delivery SET state = $1, due_at = $2, step = 0, generation = delivery.generation + 1,
-                 trigger = $3, reason = NULL,
-                 seq = CASE WHEN delivery.state <= 1 THEN delivery.seq ELSE NULL END";
-        let (state, trigger) = (State::Retry.code(), Trigger::Manual.code());
-        if chosen.is_empty() {
-            return Ok(0);
-        }
-        let ids = chosen.iter().map(|row| row.message_id.0);
-        let changed = match tx {
-            Tx::Sqlite(tx) => {
-                let sql =
-                    format!("{SET} WHERE endpoint_id = $4 AND message_id IN (SELECT unhex(value) FROM json_each($5))");
-                sqlx::query(sqlx::AssertSqlSafe(sql))
-                    .bind(state)
-                    .bind(self.now)
-                    .bind(trigger)
-                    .bind(self.endpoint.id)
-                    .bind(sqlite::id_list(ids))
-                    .execute(&mut **tx)
-                    .await?
-                    .rows_affected()
-            }
-            Tx::Postgres(tx) => {
-                let sql = format!(
-                    "{SET} FROM UNNEST($5::uuid[], $6::smallint[], $7::integer[]) AS read (message_id, state, generation)
-                     WHERE delivery.endpoint_id = $4 AND delivery.message_id = read.message_id
-                         AND delivery.state = read.state AND delivery.generation = read.generation"
-                );
-                sqlx::query(sqlx::AssertSqlSafe(sql))
-                    .bind(state)
-                    .bind(self.now)
-                    .bind(trigger)
-                    .bind(self.endpoint.id)
-                    .bind(ids.collect::<Vec<Uuid>>())
-                    .bind(chosen.iter().map(|row| row.state).collect::<Vec<i16>>())
-                    .bind(chosen.iter().map(|row| row.generation).collect::<Vec<i32>>())
-                    .execute(&mut **tx)
-                    .await?
-                    .rows_affected()
-            }
-        };
-        let messages = chosen.iter().map(|row| row.message_id).collect();
-        ordering::to_the_end(tx, self.endpoint.id, messages, self.now).await?;
-        Ok(changed)
+        let found: Vec<Found> = chosen.iter().map(|row| row.found()).collect();
+        let done = requeue::put_back(tx, self.to(), &found, self.now).await?;
+        let sent = done.len() as u64;
+        ordering::to_the_end(tx, self.endpoint.id, done, self.now).await?;
+        Ok(sent)
+    }
+
+    fn to(&self) -> To {
+        To { endpoint: self.endpoint.id, app: self.app, slot: self.slot }
     }
 
     /// The application's messages after `from`.
@@ -209,40 +173,10 @@ impl Step<'_> {
     pub(super) async fn send_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Done, StoreError> {
         let rows = self.read_missing(tx, from).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
-        const GIVE: &str = "INSERT INTO delivery
-                 (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-             SELECT id, $1, app_id, $2, CASE WHEN deliver_at > $3 THEN deliver_at ELSE $3 END, 0, 0, 0, $4
-             FROM message WHERE";
-        let (state, trigger) = (State::Retry.code(), Trigger::Manual.code());
-        let ids = chosen.iter().map(|row| row.id.0);
-        let sent = match tx {
-            _ if chosen.is_empty() => 0,
-            Tx::Sqlite(tx) => {
-                let sql = format!("{GIVE} id IN (SELECT unhex(value) FROM json_each($5)) ON CONFLICT DO NOTHING");
-                sqlx::query(sqlx::AssertSqlSafe(sql))
-                    .bind(self.endpoint.id)
-                    .bind(state)
-                    .bind(self.now)
-                    .bind(trigger)
-                    .bind(sqlite::id_list(ids))
-                    .execute(&mut **tx)
-                    .await?
-                    .rows_affected()
-            }
-            Tx::Postgres(tx) => {
-                let sql = format!("{GIVE} id = ANY($5) ON CONFLICT DO NOTHING");
-                sqlx::query(sqlx::AssertSqlSafe(sql))
-                    .bind(self.endpoint.id)
-                    .bind(state)
-                    .bind(self.now)
-                    .bind(trigger)
-                    .bind(ids.collect::<Vec<Uuid>>())
-                    .execute(&mut **tx)
-                    .await?
-                    .rows_affected()
-            }
-        };
-        ordering::to_the_end(tx, self.endpoint.id, chosen.iter().map(|row| row.id).collect(), self.now).await?;
+        let messages: Vec<MessageId> = chosen.iter().map(|row| row.id).collect();
+        let given = requeue::give(tx, self.to(), &messages, self.now).await?;
+        let sent = given.len() as u64;
+        ordering::to_the_end(tx, self.endpoint.id, given, self.now).await?;
         Ok(Done { sent, ..done })
     }
 }

@@ -1,109 +1,142 @@
 //! Retention: what is older than the setting goes, in small steps, from the first day.
 //!
-//! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes.
+//! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes. A step is bounded in rows, not in
+//! messages: a message may have any number of deliveries, each with any number of attempts.
 
-use super::happening::{self, Unsent};
-use super::{Store, StoreError, Tx, on, operational, record, widen};
+use super::dead::Ended;
+use super::{Store, StoreError, Tx, happening, on, operational, record, rollup_compaction};
 use crate::domain::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 
-/// How many messages one step takes.
-const STEP: i64 = 500;
-/// Of how many deliveries of a step the organizations are told one by one that they went unsent. More there are only where a message had very
-/// many endpoints that were all paused until it was too old; all are counted.
-const TOLD: i64 = 5_000;
+/// How many messages one step takes at most,
+const MESSAGES: i64 = 500;
+/// and about how many rows of attempts, and of deliveries that are pending or dead.
+const ROWS: i64 = 4_000;
+
+/// What one step of [`Store::expire`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub messages: u64,
+    /// Rows of all tables, the messages' own among them.
+    pub rows: u64,
+    /// There may be more to delete.
+    pub more: bool,
+}
 
 impl Store {
     /// Deletes up to a step's worth of messages accepted before `cutoff`, with their deliveries, attempts and keys. A delivery that is still
-    /// pending that long after goes with its message, which is told; if it was scheduled, that long after its time. Gives back how many
-    /// messages went: fewer than asked for means done.
+    /// pending that long after goes with its message, which is told; if it was scheduled, that long after its time. What a message has
+    /// more than a step may delete goes before it, in steps of its own.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn expire(&self, cutoff: Time, now: Time) -> Result<u64, StoreError> {
+    pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
         let mut tx = self.begin().await?;
-        // The range is bounded by the id of the last message of this step, so that all four tables go step by step together.
+        let step = Step::plan(&mut tx, cutoff).await?;
+        let unsent = step.delete_pending(&mut tx).await?;
+        let told = operational::tell(&self.inner, &mut tx, happening::of_unsent(&unsent, now)).await?;
+        let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
+        for table in ["attempt", "dead"] {
+            let gone = step.delete_rows(&mut tx, table).await?;
+            expired.more |= gone >= ROWS as u64;
+            expired.rows += gone;
+        }
+        expired.more |= unsent.len() as i64 >= ROWS;
+        // The messages last, and only once nothing of theirs is left.
+        for table in ["message_key", "message"] {
+            expired.messages = step.delete_messages(&mut tx, table).await?;
+            expired.rows += expired.messages;
+        }
+        rollup_compaction::forget(&mut tx, cutoff).await?;
+        tx.commit().await?;
+        record::count_dead(DeadReason::Expired, unsent.len() as u64);
+        operational::admit(&self.inner, told);
+        Ok(expired)
+    }
+}
+
+/// Whether a message is kept although it is old: it was not to be sent before a time that is not that long ago ($2), and waits still.
+const SCHEDULED: &str = "message.deliver_at IS NOT NULL AND message.deliver_at >= $2
+     AND EXISTS (SELECT 1 FROM due AS waiting WHERE waiting.message_id = message.id)";
+
+/// The range of message ids that one step takes.
+struct Step {
+    /// Everything before it goes,
+    bound: MessageId,
+    cutoff: Time,
+    /// but for what is scheduled, if there is any.
+    some_kept: bool,
+    /// Behind the bound there is more.
+    more: bool,
+}
+
+impl Step {
+    async fn plan(tx: &mut Tx, cutoff: Time) -> Result<Step, StoreError> {
+        let floor = MessageId::floor(cutoff);
         let last = sqlx::AssertSqlSafe(format!(
             "SELECT id FROM message WHERE id < $1 AND NOT ({SCHEDULED}) ORDER BY id LIMIT 1 OFFSET $3"
         ));
-        let floor = MessageId::floor(cutoff);
         let last: Option<MessageId> =
-            on!(tx, db => sqlx::query_scalar(last).bind(floor).bind(cutoff).bind(STEP).fetch_optional(db).await)?;
-        let bound = last.unwrap_or(floor);
+            on!(tx, db => sqlx::query_scalar(last).bind(floor).bind(cutoff).bind(MESSAGES).fetch_optional(db).await)?;
         let kept = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM message WHERE id < $1 AND {SCHEDULED} LIMIT 1) AS kept"
         ));
+        let bound = last.unwrap_or(floor);
         let kept: i64 = on!(tx, db => sqlx::query_scalar(kept).bind(bound).bind(cutoff).fetch_one(db).await)?;
-        let (unsent, count) = unsent_before(&mut tx, bound, cutoff, kept > 0).await?;
-        let happened = happening::of_unsent(&mut tx, &unsent, now).await?;
-        let told = operational::tell(&self.inner, &mut tx, happened).await?;
-        let gone = delete_before(&mut tx, bound, cutoff, kept > 0).await?;
-        widen::forget(&mut tx, cutoff).await?;
-        tx.commit().await?;
-        record::count_dead(DeadReason::Expired, count);
-        operational::admit(&self.inner, told);
-        Ok(gone)
+        Ok(Step { bound, cutoff, some_kept: kept > 0, more: last.is_some() })
     }
 
-    /// How many messages a step of [`Store::expire`] takes when there are enough.
-    pub const EXPIRE_STEP: u64 = STEP as u64;
-}
-
-/// A message that was not to be sent before a time that is not that long ago ($2), and waits still.
-const SCHEDULED: &str = "deliver_at IS NOT NULL AND deliver_at >= $2
-     AND EXISTS (SELECT 1 FROM delivery AS waiting WHERE waiting.message_id = message.id AND waiting.state <= 1)";
-
-/// What waits still and is older than `bound`, but for what is scheduled if there is any: up to [`TOLD`] of it, and how much it is.
-async fn unsent_before(
-    tx: &mut Tx,
-    bound: MessageId,
-    cutoff: Time,
-    some_kept: bool,
-) -> Result<(Vec<Unsent>, u64), StoreError> {
-    // The plus keeps SQLite from the index of all that is pending: what is deleted next is read along the key.
-    let mut rest = "FROM delivery WHERE message_id < $1 AND +state <= 1".to_owned();
-    if some_kept {
-        rest.push_str(&format!(" AND message_id NOT IN (SELECT id FROM message WHERE id < $1 AND {SCHEDULED})"));
+    /// The rows of `table` that this step deletes: the oldest, at most [`ROWS`] of them.
+    fn rows(&self, table: &str) -> String {
+        let mut rows = format!("FROM {table} WHERE message_id < $1");
+        if self.some_kept {
+            rows.push_str(&format!(" AND message_id NOT IN (SELECT id FROM message WHERE id < $1 AND {SCHEDULED})"));
+        }
+        rows.push_str(&format!(" ORDER BY message_id, endpoint_id LIMIT {ROWS}"));
+        rows
     }
-    let list = sqlx::AssertSqlSafe(format!("SELECT endpoint_id, message_id, app_id, attempts {rest} LIMIT {TOLD}"));
-    let unsent: Vec<Unsent> = on!(tx, db => {
-        let list = sqlx::query_as(list).bind(bound);
-        if some_kept { list.bind(cutoff) } else { list }.fetch_all(db).await
-    })?;
-    if (unsent.len() as i64) < TOLD {
-        let count = unsent.len() as u64;
-        return Ok((unsent, count));
-    }
-    let count = sqlx::AssertSqlSafe(format!("SELECT count(*) {rest}"));
-    let count: i64 = on!(tx, db => {
-        let count = sqlx::query_scalar(count).bind(bound);
-        if some_kept { count.bind(cutoff) } else { count }.fetch_one(db).await
-    })?;
-    tracing::warn!(
-        deliveries = count,
-        told = unsent.len(),
-        "more deliveries went unsent, past the retention, than are told one by one"
-    );
-    Ok((unsent, count as u64))
-}
 
-/// Deletes what is older than `bound`, but for what is scheduled if there is any. Gives back how many messages went.
-async fn delete_before(tx: &mut Tx, bound: MessageId, cutoff: Time, some_kept: bool) -> Result<u64, StoreError> {
-    let mut gone = 0;
-    // The messages last: they say what is scheduled.
-    for (table, column) in
-        [("attempt", "message_id"), ("delivery", "message_id"), ("message_key", "message_id"), ("message", "id")]
-    {
-        let mut sql = format!("DELETE FROM {table} WHERE {column} < $1");
-        if some_kept {
+    /// Deletes what waits still; gives back what that was.
+    async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<Ended>, StoreError> {
+        let delete = sqlx::AssertSqlSafe(format!(
+            "DELETE FROM due WHERE (message_id, endpoint_id) IN (SELECT message_id, endpoint_id {})
+             RETURNING endpoint_id, message_id, app_id, attempts,
+                 (SELECT org FROM application WHERE application.id = due.app_id) AS org",
+            self.rows("due")
+        ));
+        Ok(on!(tx, db => {
+            let delete = sqlx::query_as(delete).bind(self.bound);
+            if self.some_kept { delete.bind(self.cutoff) } else { delete }.fetch_all(db).await
+        })?)
+    }
+
+    async fn delete_rows(&self, tx: &mut Tx, table: &str) -> Result<u64, StoreError> {
+        let key = if table == "attempt" { "message_id, endpoint_id, id" } else { "message_id, endpoint_id" };
+        let delete =
+            sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} {})", self.rows(table)));
+        Ok(on!(tx, db => {
+            let delete = sqlx::query(delete).bind(self.bound);
+            let delete = if self.some_kept { delete.bind(self.cutoff) } else { delete };
+            delete.execute(db).await.map(|done| done.rows_affected())
+        })?)
+    }
+
+    /// Deletes the messages (or their keys) of which nothing is left.
+    async fn delete_messages(&self, tx: &mut Tx, table: &str) -> Result<u64, StoreError> {
+        let column = if table == "message" { "id" } else { "message_id" };
+        let left = |of: &str| format!("NOT EXISTS (SELECT 1 FROM {of} WHERE {of}.message_id = {table}.{column})");
+        let mut sql = format!(
+            "DELETE FROM {table} WHERE {column} < $1 AND {}",
+            ["attempt", "dead", "due"].map(left).join(" AND ")
+        );
+        if self.some_kept {
             sql.push_str(&format!(" AND {column} NOT IN (SELECT id FROM message WHERE id < $1 AND {SCHEDULED})"));
         }
         let sql = sqlx::AssertSqlSafe(sql);
-        gone = on!(tx, db => {
-            let delete = sqlx::query(sql).bind(bound);
-            let delete = if some_kept { delete.bind(cutoff) } else { delete };
+        Ok(on!(tx, db => {
+            let delete = sqlx::query(sql).bind(self.bound);
+            let delete = if self.some_kept { delete.bind(self.cutoff) } else { delete };
             delete.execute(db).await.map(|done| done.rows_affected())
-        })?;
+        })?)
     }
-    Ok(gone)
 }

@@ -1,7 +1,7 @@
 //! Counts that are shown to people, kept by minute as attempts are recorded: of each endpoint, and (under the nil id) of the
 //! whole organization. Pages read these and never count rows of the hot tables.
 //!
-//! Here is what is counted, and the counting. [`widen`](super::widen) moves old minutes into hours and old hours into days;
+//! Here is what is counted, and the counting. [`widen`](super::rollup_compaction) moves old minutes into hours and old hours into days;
 //! [`counts`](super::counts) reads all three.
 
 use std::collections::BTreeMap;

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::directory::LiveEndpoint;
+use super::message_insert::NewMessage;
 use crate::domain::message::Message;
-use crate::domain::{AppId, EndpointId, MessageId};
+use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 
 /// How many signals may wait for the engine, and how many for the announcer; one carries a whole batch.
 const QUEUE: usize = 1_024;
@@ -43,6 +44,11 @@ impl Admission {
     /// Not numbered yet.
     pub fn new(message: Arc<Message>, endpoints: Vec<Arc<LiveEndpoint>>) -> Admission {
         Admission { message, endpoints, seqs: HashMap::new() }
+    }
+
+    /// Its message, to be inserted for `org`.
+    pub(super) fn new_message<'a>(&'a self, org: &'a OrgId) -> NewMessage<'a> {
+        NewMessage { message: &self.message, org, deliveries: self.endpoints.len() }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Slots and their leases: who sends for which endpoints. There are 256 slots; an endpoint belongs to one by a hash of its id (of its
-//! application's, where that has a throttle rate, so that one process sees all of its traffic).
+//! Slots and their leases: who sends for which endpoints. There are 256 slots; an endpoint gets its own when it is created and keeps
+//! it ([`slot_for`]).
 //!
 //! A process keeps its leases with one heartbeat. Each change of owner gives a slot a new **epoch**; a lease that merely ran out and
 //! was taken by nobody keeps its owner and epoch, however long the store was away.
@@ -13,7 +13,7 @@ use super::announce::freed;
 use super::directory::LiveEndpoint;
 use super::{DATABASE_CLOCK, Engine, Store, StoreError, Tx, on, read};
 use crate::crash::Place;
-use crate::domain::Time;
+use crate::domain::{AppId, Time};
 
 /// How many slots there are.
 pub const SLOTS: usize = 256;
@@ -54,15 +54,20 @@ pub struct ProcessView {
 /// The slots that a process owns: slot → epoch.
 pub type Leases = BTreeMap<u8, i64>;
 
+/// How many endpoints of an application share a slot before its next endpoints get the next one.
+pub const ENDPOINTS_PER_SLOT: i64 = 64;
+
 /// The slot of an endpoint.
 pub fn slot_of(live: &LiveEndpoint) -> u8 {
-    let id = if live.app_throttle.is_some() { live.endpoint.app_id.0 } else { live.endpoint.id.0 };
-    slot_of_uuid(id)
+    live.slot
 }
 
-/// A UUIDv7's last byte is random: as good a hash as any, and the same in every release.
-fn slot_of_uuid(id: Uuid) -> u8 {
-    id.as_bytes()[15]
+/// The slot of an application's endpoint number `ordinal`, counted from 0 over all that were ever created there. An endpoint keeps its
+/// slot for life: one that moved would have two owners for a while. Applications spread over the slots by the last byte of their
+/// UUIDv7, which is random; the endpoints of one share few slots, so that one process sees most of its traffic.
+pub(super) fn slot_for(app: AppId, ordinal: i64) -> u8 {
+    let base = i64::from(app.0.as_bytes()[15]);
+    ((base + ordinal.max(0) / ENDPOINTS_PER_SLOT) % SLOTS as i64) as u8
 }
 
 impl Store {
@@ -248,14 +253,21 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::EndpointId;
 
     #[test]
-    fn endpoints_spread_over_all_slots() {
+    fn applications_spread_over_all_slots() {
         let mut seen = [0usize; SLOTS];
         for _ in 0..SLOTS * 40 {
-            seen[slot_of_uuid(EndpointId::new(Time::from_micros(1_763_800_000_000_000)).0) as usize] += 1;
+            seen[slot_for(AppId::new(Time::from_micros(1_763_800_000_000_000)), 0) as usize] += 1;
         }
         assert!(seen.iter().all(|&count| (5..120).contains(&count)), "{seen:?}");
+    }
+
+    #[test]
+    fn sixty_four_endpoints_share_a_slot_and_many_wrap_around() {
+        let app = AppId(Uuid::from_u128(0xfe));
+        assert_eq!([0, 63, 64, 127, 128].map(|ordinal| slot_for(app, ordinal)), [0xfe, 0xfe, 0xff, 0xff, 0]);
+        let used: std::collections::BTreeSet<u8> = (0..100_000).map(|ordinal| slot_for(app, ordinal)).collect();
+        assert_eq!(used.len(), SLOTS);
     }
 }

@@ -94,7 +94,7 @@ impl Store {
         let mut sql = Statement::new(
             "SELECT a.message_id FROM attempt a CROSS JOIN application p WHERE p.id = a.app_id AND a.id = ",
         );
-        sql.bind(attempt);
+        sql.bind(attempt).push(" AND a.org = ").bind(Value::Text(tenant.org.as_str().to_owned()));
         owned(&mut sql, tenant);
         Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_all(db).await)?)
     }

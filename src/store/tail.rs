@@ -48,7 +48,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<AttemptLine>, StoreError> {
         let sql = format!(
-            "{LINES} WHERE p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id < $3
+            "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id < $3
              ORDER BY a.id DESC LIMIT $4"
         );
         let size = if *filter == TailFilter::default() { limit } else { CHUNK };
@@ -84,7 +84,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<AttemptLine>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{LINES} WHERE p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id >= $3
+            "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id >= $3
                  AND a.duration_us >= $4 ORDER BY a.id DESC LIMIT $5"
         ));
         let (first, took) = (AttemptId::floor(since), i64::try_from(took.as_micros()).unwrap_or(i64::MAX));

@@ -4,11 +4,10 @@
 use uuid::Uuid;
 
 use super::background::BackgroundSpec;
-use super::reach::Place;
+use super::reach::{Place, Reached};
 use super::replay::{Room, Step};
 use super::{Engine, Store, StoreError, Tenant, Tx, on};
 use crate::domain::background::Kind;
-use crate::domain::endpoint::Endpoint;
 use crate::domain::{MessageId, OrgId, Time};
 
 /// How many deliveries or messages one chunk looks at, at most.
@@ -45,21 +44,21 @@ impl Store {
         let (mut looks, mut place) = (CHUNK, from);
         for _ in 0..ENDPOINTS {
             let begun = match place.filter(|at| !at.message.is_max()) {
-                Some(at) => self.endpoint_in(&mut tx, at.app, at.endpoint).await?.map(|endpoint| (endpoint, at)),
+                Some(at) => self.endpoint_in(&mut tx, at.app, at.endpoint).await?.map(|reached| (reached, at)),
                 None => None,
             };
-            let (endpoint, at) = match begun {
+            let (reached, at) = match begun {
                 Some(begun) => begun,
                 None => {
                     let from = place.unwrap_or_else(Place::beginning);
                     let Some(next) = self.endpoint_after(&mut tx, &tenant.org, spec.scope, from).await? else {
                         return Ok(tally);
                     };
-                    let at = Place::before(&next);
+                    let at = Place::before(&next.endpoint);
                     (next, at)
                 }
             };
-            let chunk = count(&mut tx, &tenant.org, spec, (&endpoint, at.message), looks).await?;
+            let chunk = count(&mut tx, &tenant.org, spec, (&reached, at.message), looks).await?;
             tally.found += chunk.found;
             looks = looks.saturating_sub(chunk.looked).max(1);
             let here = Place { message: chunk.next.unwrap_or(Uuid::max()), ..at };
@@ -92,11 +91,12 @@ async fn count(
     tx: &mut Tx,
     org: &OrgId,
     spec: &BackgroundSpec,
-    (endpoint, from): (&Endpoint, Uuid),
+    (reached, from): (&Reached, Uuid),
     looks: usize,
 ) -> Result<Chunk, StoreError> {
     let room = Room { looks, sends: 0 };
-    let step = Step { org, app: endpoint.app_id, endpoint, filter: &spec.filter, room, now: Time::ZERO };
+    let Reached { endpoint, slot } = reached;
+    let step = Step { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
     let mut found = 0;
     match spec.kind {
         Kind::Recover | Kind::BulkReplay => {
@@ -121,12 +121,12 @@ async fn count(
 /// The last message of a chunk, along the index of the endpoint's deliveries alone; `None`: fewer are left.
 async fn nth(tx: &mut Tx, step: &Step<'_>, from: Uuid) -> Result<Option<MessageId>, StoreError> {
     const SQL: &str = "SELECT message_id FROM delivery
-         WHERE endpoint_id = $1 AND message_id > $2 AND message_id >= $3 AND message_id < $4
+         WHERE endpoint_id = $1 AND slot IN (-1, $6) AND message_id > $2 AND message_id >= $3 AND message_id < $4
          ORDER BY message_id LIMIT 1 OFFSET $5";
     let (first, end) = step.filter.ids();
     Ok(on!(tx, db => {
         sqlx::query_scalar(SQL)
-            .bind(step.endpoint.id).bind(from).bind(first).bind(end).bind(step.room.looks as i64 - 1)
+            .bind(step.endpoint.id).bind(from).bind(first).bind(end).bind(step.room.looks as i64 - 1).bind(i16::from(step.slot))
             .fetch_optional(db).await
     })?)
 }

@@ -8,13 +8,12 @@
 use std::time::Duration;
 
 use super::background::{Data, kind};
-use super::reach::Place;
+use super::reach::{Place, Reached};
 use super::replay::{Room, Step};
 use super::signals::Signal;
 use super::{Store, StoreError, Tx, codec, on, read};
 use crate::crash;
 use crate::domain::background::{Kind, Scope, Stage};
-use crate::domain::endpoint::Endpoint;
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 
 /// How long a turn lasts unless a step renews it.
@@ -123,14 +122,22 @@ impl Store {
         let (filter, mut room, mut woken) = (data.filter(), Room::STEP, Vec::new());
         let mut place = data.place(work.scope)?;
         for _ in 0..ENDPOINTS {
-            let Some((endpoint, at)) = self.endpoint_at(tx, work, place).await? else {
+            let Some((reached, at)) = self.endpoint_at(tx, work, place).await? else {
                 if let Scope::Endpoint(..) = work.scope {
                     data.reason = Some("the endpoint was deleted".to_owned());
                     return Ok((Stage::Failed, woken));
                 }
                 return Ok((Stage::Finished, woken));
             };
-            let step = Step { org: &work.org, app: at.app, endpoint: &endpoint, filter: &filter, room, now: work.now };
+            let step = Step {
+                org: &work.org,
+                app: at.app,
+                endpoint: &reached.endpoint,
+                slot: reached.slot,
+                filter: &filter,
+                room,
+                now: work.now,
+            };
             let done = match work.kind {
                 Kind::Recover | Kind::BulkReplay => step.send_again(tx, at.message).await?,
                 Kind::ReplayMissing => step.send_missing(tx, at.message).await?,
@@ -138,7 +145,7 @@ impl Store {
             data.looked += done.looked as i64;
             data.sent += done.sent as i64;
             if done.sent > 0 {
-                woken.push(endpoint.id);
+                woken.push(reached.endpoint.id);
             }
             let here = Place { message: done.last.map_or(at.message, |last| last.0), ..at };
             data.go_on_at(here);
@@ -166,19 +173,19 @@ impl Store {
         tx: &mut Tx,
         work: &Work,
         place: Option<Place>,
-    ) -> Result<Option<(Endpoint, Place)>, StoreError> {
+    ) -> Result<Option<(Reached, Place)>, StoreError> {
         if let Some(at) = place.filter(|at| !at.message.is_max()) {
             match self.endpoint_in(tx, at.app, at.endpoint).await? {
-                Some(endpoint) => return Ok(Some((endpoint, at))),
+                Some(reached) => return Ok(Some((reached, at))),
                 None if matches!(work.scope, Scope::Endpoint(..)) => return Ok(None),
                 None => {}
             }
         }
         let from = place.unwrap_or_else(Place::beginning);
         let next = self.endpoint_after(tx, &work.org, work.scope, from).await?;
-        Ok(next.map(|endpoint| {
-            let at = Place::before(&endpoint);
-            (endpoint, at)
+        Ok(next.map(|reached| {
+            let at = Place::before(&reached.endpoint);
+            (reached, at)
         }))
     }
 }

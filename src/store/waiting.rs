@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Store, StoreError, read};
+use super::{Engine, Store, StoreError, codec, read};
 use crate::domain::attempt::Trigger;
 use crate::domain::backoff::WAIT_LIMIT;
 use crate::domain::delivery::{Progress, State};
@@ -46,6 +46,8 @@ impl Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneWants {
     pub endpoint: EndpointId,
+    /// Its slot.
+    pub slot: u8,
     /// At most this many of the fresh ones, and of the retries: each kind by itself, so that neither crowds out the other.
     pub fresh: i64,
     pub retries: i64,
@@ -57,6 +59,7 @@ pub struct LaneWants {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingLane {
     pub endpoint: EndpointId,
+    pub slot: u8,
     pub fresh_due: Option<Time>,
     pub retry_due: Option<Time>,
 }
@@ -75,7 +78,7 @@ impl PendingLane {
 pub(super) struct WaitingRow {
     message_id: MessageId,
     pub(super) endpoint_id: EndpointId,
-    state: i16,
+    kind: i16,
     due_at: Time,
     attempts: i32,
     step: i32,
@@ -94,16 +97,15 @@ impl From<WaitingRow> for Waiting {
         Waiting {
             message_id: row.message_id,
             endpoint_id: row.endpoint_id,
-            state: State::from_code(row.state),
+            state: State::from_code(row.kind),
             due_at: row.due_at,
             progress,
         }
     }
 }
 
-/// `AND state <= 1` repeats the condition of the partial index, without which neither database would use it.
-const LANE: &str = "SELECT message_id, endpoint_id, state, due_at, attempts, step, generation, trigger FROM delivery
-     WHERE endpoint_id = $1 AND state = $2 AND state <= 1 ORDER BY due_at LIMIT $3";
+const LANE: &str = "SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due
+     WHERE slot = $1 AND endpoint_id = $2 AND kind = $3 ORDER BY due_at LIMIT $4";
 
 impl Store {
     /// The first pending deliveries of each lane, due or not, by the time they are due: a few for each, never "the oldest of all".
@@ -121,6 +123,7 @@ impl Store {
                 for lane in lanes {
                     for (state, limit) in [(State::Fresh, lane.fresh), (State::Retry, lane.retries)] {
                         let some: Vec<WaitingRow> = sqlx::query_as(LANE)
+                            .bind(i16::from(lane.slot))
                             .bind(lane.endpoint)
                             .bind(state.code())
                             .bind(limit)
@@ -132,11 +135,12 @@ impl Store {
                 rows
             }
             Engine::Postgres(engine) => sqlx::query_as(
-                "SELECT d.* FROM UNNEST($1::uuid[], $2::smallint[], $3::bigint[]) AS lane (endpoint_id, state, most),
-                     LATERAL (SELECT message_id, endpoint_id, state, due_at, attempts, step, generation, trigger
-                              FROM delivery WHERE endpoint_id = lane.endpoint_id AND state = lane.state AND state <= 1
+                "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[]) AS lane (slot, endpoint_id, kind, most),
+                     LATERAL (SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger
+                              FROM due WHERE slot = lane.slot AND endpoint_id = lane.endpoint_id AND kind = lane.kind
                               ORDER BY due_at LIMIT lane.most) AS d",
             )
+            .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
             .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
             .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
             .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
@@ -148,41 +152,63 @@ impl Store {
         Ok(waiting)
     }
 
-    /// Every endpoint that has something pending. Steps from endpoint to endpoint along the index: a few steps for each that has
-    /// something pending, however much that is.
+    /// Up to `most` endpoints of these slots that have something pending; of each slot those after the endpoint that goes with it
+    /// (nil: all), by id. Fewer than `most` means that there are no more; else go on after the last of each slot. Steps from endpoint
+    /// to endpoint along the index: a few steps for each, however much is pending there.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn pending_lanes(&self) -> Result<Vec<PendingLane>, StoreError> {
-        const SQLITE: &str = "WITH RECURSIVE lane (endpoint_id) AS (
-                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 ORDER BY endpoint_id LIMIT 1)
+    pub async fn pending_lanes(&self, slots: &[(u8, EndpointId)], most: usize) -> Result<Vec<PendingLane>, StoreError> {
+        const SQLITE: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
+                 SELECT json_extract(value, '$[0]'),
+                     (SELECT endpoint_id FROM due WHERE slot = json_extract(value, '$[0]')
+                          AND endpoint_id > unhex(json_extract(value, '$[1]')) ORDER BY endpoint_id LIMIT 1)
+                 FROM json_each($1)
                  UNION ALL
-                 SELECT (SELECT endpoint_id FROM delivery WHERE state <= 1 AND endpoint_id > lane.endpoint_id
-                         ORDER BY endpoint_id LIMIT 1)
-                 FROM lane WHERE lane.endpoint_id IS NOT NULL)
-             SELECT endpoint_id,
-                 (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id AND state = 0
+                 SELECT slot, (SELECT endpoint_id FROM due WHERE slot = lane.slot AND endpoint_id > lane.endpoint_id
+                               ORDER BY endpoint_id LIMIT 1)
+                 FROM lane WHERE lane.endpoint_id IS NOT NULL)";
+        // SQLite knows no LATERAL.
+        const POSTGRES: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
+                 SELECT slots.slot, first.endpoint_id FROM UNNEST($1::smallint[], $3::uuid[]) AS slots (slot, after), LATERAL (
+                     SELECT endpoint_id FROM due WHERE slot = slots.slot AND endpoint_id > slots.after
+                     ORDER BY endpoint_id LIMIT 1) AS first
+                 UNION ALL
+                 SELECT lane.slot, next.endpoint_id FROM lane, LATERAL (
+                     SELECT endpoint_id FROM due WHERE slot = lane.slot AND endpoint_id > lane.endpoint_id
+                     ORDER BY endpoint_id LIMIT 1) AS next)";
+        const FIRST_DUE: &str = "SELECT slot, endpoint_id,
+                 (SELECT due_at FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id AND kind = 0
                   ORDER BY due_at LIMIT 1),
-                 (SELECT due_at FROM delivery WHERE state <= 1 AND delivery.endpoint_id = lane.endpoint_id AND state = 1
+                 (SELECT due_at FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id AND kind = 1
                   ORDER BY due_at LIMIT 1)
-             FROM lane WHERE endpoint_id IS NOT NULL";
-        // A step for each state of each endpoint brings what is due first; SQLite knows no LATERAL.
-        const POSTGRES: &str = "WITH RECURSIVE first AS (
-                 (SELECT endpoint_id, state, due_at FROM delivery WHERE state <= 1
-                  ORDER BY endpoint_id, state, due_at LIMIT 1)
-                 UNION ALL
-                 SELECT next.* FROM first, LATERAL (
-                     SELECT endpoint_id, state, due_at FROM delivery
-                     WHERE state <= 1 AND (endpoint_id, state) > (first.endpoint_id, first.state)
-                     ORDER BY endpoint_id, state, due_at LIMIT 1) AS next)
-             SELECT endpoint_id, min(due_at) FILTER (WHERE state = 0), min(due_at) FILTER (WHERE state = 1)
-             FROM first GROUP BY endpoint_id ORDER BY endpoint_id";
-        type Row = (EndpointId, Option<Time>, Option<Time>);
+             FROM lane WHERE endpoint_id IS NOT NULL LIMIT $2";
+        type Row = (i16, EndpointId, Option<Time>, Option<Time>);
         let rows: Vec<Row> = match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_as(SQLITE).fetch_all(&engine.readers).await?,
-            Engine::Postgres(engine) => sqlx::query_as(POSTGRES).fetch_all(&engine.engine).await?,
+            Engine::Sqlite(engine) => {
+                let list: Vec<(u8, String)> =
+                    slots.iter().map(|(slot, after)| (*slot, after.0.simple().to_string())).collect();
+                sqlx::query_as(sqlx::AssertSqlSafe(format!("{SQLITE} {FIRST_DUE}")))
+                    .bind(codec::json(&list)?)
+                    .bind(most as i64)
+                    .fetch_all(&engine.readers)
+                    .await?
+            }
+            Engine::Postgres(engine) => {
+                sqlx::query_as(sqlx::AssertSqlSafe(format!("{POSTGRES} {FIRST_DUE}")))
+                    .bind(slots.iter().map(|(slot, _)| i16::from(*slot)).collect::<Vec<i16>>())
+                    .bind(most as i64)
+                    .bind(codec::uuids(slots.iter().map(|(_, after)| after)))
+                    .fetch_all(&engine.engine)
+                    .await?
+            }
         };
-        let lane = |(endpoint, fresh_due, retry_due): Row| PendingLane { endpoint, fresh_due, retry_due };
+        let lane = |(slot, endpoint, fresh_due, retry_due): Row| PendingLane {
+            endpoint,
+            slot: slot as u8,
+            fresh_due,
+            retry_due,
+        };
         Ok(rows.into_iter().map(lane).collect())
     }
 
@@ -191,7 +217,7 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn pending_count(&self, most: i64) -> Result<i64, StoreError> {
-        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE state <= 1 LIMIT $1) AS pending";
+        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM due LIMIT $1) AS pending";
         Ok(read!(self, db => sqlx::query_scalar(SQL).bind(most).fetch_one(db).await)?)
     }
 }

@@ -1,20 +1,23 @@
 //! The way a page of deliveries is looked for: newest message first, along the index that passes over least.
 //!
-//! What is few (at most [`SCAN`] rows of a partial index: what is pending, being retried, dead) is found there, however old it is.
-//! Everything else is walked through, and a page looks at no more than [`SCAN`] deliveries of the walk, those of [`APP_SCAN`] messages of
-//! an application, or [`TEXT_BYTES`] of payloads.
+//! What is few (at most [`SCAN`] rows of what is pending or retried; the organization's dead ones) is found there, however old it is.
+//! Everything else is walked through, message by message or along an endpoint's deliveries, and a page looks at no more than [`SCAN`]
+//! deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
 
 use super::page::SCAN;
 use super::statement::{Statement, Value, query_of};
 use super::{Engine, Store, StoreError, read};
 use crate::domain::delivery::State;
-use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 
 /// How many bytes of payloads are looked at for one page.
 pub const TEXT_BYTES: i64 = 32 * 1024 * 1024;
 
-/// How many messages of one application are looked at for a page: they lie scattered in their table, and each may have deliveries.
-pub(super) const APP_SCAN: usize = SCAN / 4;
+/// How many messages are looked at for a page: they lie scattered in their table, and each may have deliveries.
+pub(super) const MESSAGES_SCANNED: usize = SCAN / 4;
+
+/// The slot of deliveries that have ended, in the view.
+const ENDED: i64 = -1;
 
 /// Where a delivery stands in a list.
 pub type DeliveryKey = (MessageId, EndpointId);
@@ -22,11 +25,14 @@ pub type DeliveryKey = (MessageId, EndpointId);
 /// What is walked along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Walk {
-    All,
+    /// The messages of the organization.
+    Organization(OrgId),
     Application(AppId),
-    Endpoint(EndpointId),
-    Dead,
-    /// All that is in these states: it was counted before, and is few.
+    /// The deliveries of an endpoint in this slot.
+    Endpoint(EndpointId, i16),
+    /// The organization's dead deliveries.
+    Dead(OrgId),
+    /// All pending deliveries of these kinds: they were counted before, and are few.
     Few(&'static [State]),
     Messages(Vec<MessageId>),
 }
@@ -43,52 +49,82 @@ pub(super) struct Stretch {
 }
 
 impl Walk {
-    /// How the list is sorted, in the words of the tables that are walked.
-    pub(super) fn order(&self) -> &'static str {
+    /// The column of the message's id: that of the table which the walk goes along, or SQLite would not follow its order.
+    pub(super) fn message_id(&self) -> &'static str {
         match self {
-            Walk::Application(_) => " ORDER BY w.id DESC, d.endpoint_id DESC",
-            _ => " ORDER BY d.message_id DESC, d.endpoint_id DESC",
+            Walk::Organization(_) | Walk::Application(_) => "w.id",
+            _ => "d.message_id",
         }
+    }
+
+    /// How the list is sorted. The columns are those of the walk, and must be selected.
+    pub(super) fn order(&self) -> String {
+        format!(" ORDER BY {} DESC, d.endpoint_id DESC", self.message_id())
     }
 
     /// `select`, from the walk's deliveries `d` and `more` tables, where they lie in `stretch`. Tables are written in the order in which
     /// they are to be joined, and SQLite keeps to it for `CROSS JOIN`.
     pub(super) fn statement(&self, store: &Store, select: &str, more: &str, stretch: &Stretch) -> Statement {
         let mut sql = Statement::default();
-        if let Walk::Few(states) = self {
-            sql.push("WITH few AS MATERIALIZED (");
-            for (n, state) in states.iter().enumerate() {
-                sql.push(if n == 0 { "" } else { " UNION ALL " });
-                sql.push(&format!(
-                    "SELECT d.message_id, d.endpoint_id FROM delivery d {} WHERE ",
-                    by_index(store, *state)
-                ));
-                sql.push(kept(*state));
-                stretch.push(&mut sql);
+        match self {
+            Walk::Few(states) => {
+                sql.push("WITH few AS MATERIALIZED (");
+                for (n, state) in states.iter().enumerate() {
+                    sql.push(if n == 0 { "" } else { " UNION ALL " });
+                    sql.push("SELECT d.message_id, d.endpoint_id FROM ").push(&pending_rows(store, *state));
+                    stretch.push(&mut sql);
+                }
+                sql.push(") ");
             }
-            sql.push(") ");
+            Walk::Dead(org) => {
+                sql.push("WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM dead d WHERE d.org = ");
+                sql.bind(text(org));
+                stretch.push(&mut sql);
+                sql.push(") ");
+            }
+            _ => {}
         }
         sql.push(select);
         sql.push(match self {
-            Walk::Application(_) => " FROM message w CROSS JOIN delivery d",
-            Walk::Few(_) => " FROM few CROSS JOIN delivery d",
-            _ => " FROM delivery d",
+            Walk::Organization(_) | Walk::Application(_) => " FROM message w CROSS JOIN delivery d",
+            Walk::Few(_) | Walk::Dead(_) => " FROM few CROSS JOIN delivery d",
+            Walk::Endpoint(..) | Walk::Messages(_) => " FROM delivery d",
         });
         sql.push(more).push(" WHERE ");
         match self {
-            Walk::All => sql.push("1 = 1"),
-            Walk::Application(app) => {
-                sql.push("w.app_id = ").bind(*app).push(" AND w.id <= ").bind(stretch.from.0);
-                sql.push(" AND w.id >= ").bind(stretch.lowest()).push(" AND d.message_id = w.id")
+            Walk::Organization(org) => along(sql.push("w.org = ").bind(text(org)), stretch),
+            Walk::Application(app) => along(sql.push("w.app_id = ").bind(*app), stretch),
+            Walk::Endpoint(endpoint, slot) => {
+                sql.push("d.endpoint_id = ").bind(*endpoint);
+                sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(Value::Number))
             }
-            Walk::Endpoint(endpoint) => sql.push("d.endpoint_id = ").bind(*endpoint),
-            Walk::Dead => sql.push("d.state = 3"),
-            Walk::Few(_) => sql.push("d.message_id = few.message_id AND d.endpoint_id = few.endpoint_id"),
+            Walk::Few(_) | Walk::Dead(_) => {
+                sql.push("d.message_id = few.message_id AND d.endpoint_id = few.endpoint_id")
+            }
             Walk::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| Value::from(*id))),
         };
         stretch.push(&mut sql);
         sql
     }
+
+    /// The same for the keys alone.
+    fn keys(&self, store: &Store, select: &str, stretch: &Stretch) -> Statement {
+        let Walk::Dead(org) = self else { return self.statement(store, select, "", stretch) };
+        let mut sql = Statement::new(select);
+        sql.push(" FROM dead d WHERE d.org = ").bind(text(org));
+        stretch.push(&mut sql);
+        sql
+    }
+}
+
+/// The messages of a walk along messages, and their deliveries.
+fn along<'s>(sql: &'s mut Statement, stretch: &Stretch) -> &'s mut Statement {
+    sql.push(" AND w.id <= ").bind(stretch.from.0);
+    sql.push(" AND w.id >= ").bind(stretch.lowest()).push(" AND d.message_id = w.id")
+}
+
+fn text(org: &OrgId) -> Value {
+    Value::Text(org.as_str().to_owned())
 }
 
 impl Stretch {
@@ -106,39 +142,35 @@ impl Stretch {
     }
 }
 
-/// The condition of the partial index that holds a state.
-fn kept(state: State) -> &'static str {
-    match state {
-        State::Fresh => "d.state = 0 AND d.state <= 1",
-        State::Retry => "d.state = 1",
-        State::Delivered => "d.state = 2",
-        State::Dead => "d.state = 3",
-    }
-}
-
-/// SQLite knows no numbers of rows, and would rather walk the table in the list's order.
-fn by_index(store: &Store, state: State) -> &'static str {
-    match (&store.inner.engine, state) {
-        (Engine::Postgres(_), _) | (_, State::Delivered) => "",
-        (_, State::Fresh) => "INDEXED BY delivery_pending",
-        (_, State::Retry) => "INDEXED BY delivery_retry",
-        (_, State::Dead) => "INDEXED BY delivery_dead",
-    }
+/// The pending deliveries in a state, as `d`. SQLite knows no numbers of rows, and would rather walk the table in the list's order.
+fn pending_rows(store: &Store, state: State) -> String {
+    let index = match (&store.inner.engine, state) {
+        (Engine::Sqlite(_), State::Retry) => "INDEXED BY due_retry",
+        _ => "",
+    };
+    format!("due d {index} WHERE d.kind = {}", state.code())
 }
 
 impl Store {
-    /// Whether so few deliveries are in these states that all of them can be looked at for a page.
+    /// Whether so few deliveries are pending in these states that all of them can be looked at for a page.
     pub(super) async fn few(&self, states: &[State]) -> Result<bool, StoreError> {
         let mut found = 0;
         for state in states {
-            let (index, kept) = (by_index(self, *state), kept(*state));
-            let sql = format!("SELECT count(*) FROM (SELECT 1 FROM delivery d {index} WHERE {kept} LIMIT $1) AS found");
+            let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT $1) AS found", pending_rows(self, *state));
             let most = SCAN as i64 + 1;
             let count: i64 = read!(self, db => {
                 sqlx::query_scalar(sqlx::AssertSqlSafe(sql.as_str())).bind(most).fetch_one(db).await
             })?;
             found += count;
         }
+        Ok(found <= SCAN as i64)
+    }
+
+    /// Whether so few of the organization's deliveries are dead.
+    pub(super) async fn few_dead(&self, org: &OrgId) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM dead WHERE org = $1 LIMIT $2) AS found";
+        let found: i64 =
+            read!(self, db => sqlx::query_scalar(SQL).bind(org).bind(SCAN as i64 + 1).fetch_one(db).await)?;
         Ok(found <= SCAN as i64)
     }
 
@@ -150,14 +182,16 @@ impl Store {
         rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
-        if let Walk::Application(app) = walk {
-            return self.end_of_messages(*app, stretch, payloads).await;
+        match walk {
+            Walk::Organization(org) => return self.end_of_messages("m.org", text(org), stretch, payloads).await,
+            Walk::Application(app) => return self.end_of_messages("m.app_id", (*app).into(), stretch, payloads).await,
+            _ => {}
         }
         const KEY: &str = "SELECT d.message_id, d.endpoint_id";
         const SIZED: &str = "SELECT d.message_id, d.endpoint_id,
              (SELECT COALESCE(length(m.payload), 0) FROM message m WHERE m.id = d.message_id) AS size";
-        let mut sql = walk.statement(self, if payloads { SIZED } else { KEY }, "", stretch);
-        sql.push(walk.order());
+        let mut sql = walk.keys(self, if payloads { SIZED } else { KEY }, stretch);
+        sql.push(&walk.order());
         if payloads {
             sql.push(&format!(" LIMIT {rows}"));
             sql.text = end_by_size(&sql.text, "message_id DESC, endpoint_id DESC", "message_id, endpoint_id", rows);
@@ -169,18 +203,19 @@ impl Store {
 }
 
 impl Store {
-    /// The last of an application's messages whose deliveries a page looks at.
+    /// The last of the messages whose deliveries a page looks at, of those with this `value` in the `column`.
     async fn end_of_messages(
         &self,
-        app: AppId,
+        column: &str,
+        value: Value,
         stretch: &Stretch,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
         // Of the first message, some may be on the page before.
         let mut sql = Statement::new(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" });
-        sql.push(" WHERE m.app_id = ").bind(app).push(" AND m.id <= ").bind(stretch.from.0);
+        sql.push(&format!(" WHERE {column} = ")).bind(value).push(" AND m.id <= ").bind(stretch.from.0);
         sql.push(" AND m.id >= ").bind(stretch.floor).push(" ORDER BY m.id DESC");
-        end_of_ids(&mut sql, APP_SCAN, payloads);
+        end_of_ids(&mut sql, MESSAGES_SCANNED, payloads);
         let end: Option<MessageId> = read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?;
         // All of its deliveries are looked at.
         Ok(end.map(|end| (end, EndpointId(uuid::Uuid::nil()))))

@@ -25,9 +25,10 @@ async fn listener(world: &World, body: Value) -> String {
 /// The event types of what waits to be told to an operational endpoint, in the order in which it happened.
 async fn told(world: &World, listener: &str) -> Vec<String> {
     let endpoint = listener.parse().expect("an id");
+    let slot = world.store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
     let waiting = world
         .store
-        .waiting(&[LaneWants { endpoint, fresh: 100, retries: 100, ordered: false }])
+        .waiting(&[LaneWants { endpoint, slot, fresh: 100, retries: 100, ordered: false }])
         .await
         .expect("the store");
     let ids: Vec<_> = waiting.iter().map(|one| one.message_id).collect();

@@ -97,7 +97,8 @@ async fn listen(house: &House) {
     for n in 0..4u64 {
         house.endpoint(&new, &format!("https://initech.example/{n}")).await;
     }
-    let wants = LaneWants { endpoint: ops.id, fresh: 9, retries: 9, ordered: false };
+    let slot = house.store.slot_of_endpoint(ops.id).await.unwrap() as u8;
+    let wants = LaneWants { endpoint: ops.id, slot, fresh: 9, retries: 9, ordered: false };
     let ids: Vec<_> = house.store.waiting(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
     for (n, message) in house.store.load_messages(&ids).await.unwrap().iter().enumerate() {
         let ago = |minutes: u32| house.ago(MINUTE * (40 - minutes - n as u32 * 5));

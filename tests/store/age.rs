@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sendoff::domain::Time;
 use sendoff::domain::delivery::Next;
-use sendoff::store::Store;
+use sendoff::store::retention::Expired;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::home::*;
@@ -36,8 +36,7 @@ on_both! {
             }
         }
         let all: Vec<_> = {
-            let lane = sendoff::store::waiting::LaneWants { endpoint: made.id, fresh: 5_000, retries: 1, ordered: false };
-            store.waiting(&[lane]).await.unwrap()
+            store.waiting(&[wants(store, made.id, 5_000, 1).await]).await.unwrap()
         };
         assert_eq!(all.len(), 1_210);
         let done = all.iter().map(|one| {
@@ -48,11 +47,12 @@ on_both! {
         store.record(done.collect::<Vec<_>>()).await.unwrap();
 
         let mut steps = Vec::new();
-        while steps.last() != Some(&0) {
+        while steps.last().is_none_or(|last: &Expired| last.more) {
             steps.push(store.expire(at(120), at(120)).await.unwrap());
         }
-        let step = Store::EXPIRE_STEP;
-        assert_eq!(steps, [step, step, 1_200 - 2 * step, 0]);
+        let messages: Vec<u64> = steps.iter().map(|step| step.messages).collect();
+        assert_eq!(messages, [500, 500, 200]);
+        assert_eq!(steps.iter().map(|step| step.rows).sum::<u64>(), 3 * 1_200, "messages, keys, attempts");
         for table in ["message", "delivery", "attempt", "message_key"] {
             let left = home.number(&format!("SELECT count(*) FROM {table}")).await;
             assert_eq!(left, 10, "{table}: what was accepted at the cutoff");
@@ -80,7 +80,7 @@ on_both! {
         usual.at = at(1);
         let usual = offer(store, usual).await.unwrap().id;
         let left = async |cutoff| {
-            while store.expire(cutoff, cutoff).await.unwrap() > 0 {}
+            while store.expire(cutoff, cutoff).await.unwrap().more {}
             let mut left = Vec::new();
             for id in [ahead, past, usual] {
                 left.push(store.message(&tenant(), app.id, &id.into()).await.unwrap().is_some());
@@ -113,9 +113,9 @@ on_both! {
         let message = offer(store, own).await.unwrap().id;
         let well = waiting(store, made.id).await.remove(0);
         store.record(vec![finished(app.id, &well, answered(200), Next::Delivered)]).await.unwrap();
-        assert_eq!(store.expire(at(0), at(1)).await.unwrap(), 0);
+        assert_eq!(store.expire(at(0), at(1)).await.unwrap(), Expired::default());
         assert!(waiting(store, ears).await.is_empty(), "not too old yet");
-        while store.expire(at(10), at(20)).await.unwrap() > 0 {}
+        while store.expire(at(10), at(20)).await.unwrap().more {}
         assert!(waiting(store, paused).await.is_empty(), "it is gone");
         let told = only_waiting(store, ears).await.message_id;
         let told = store.load_messages(&[told]).await.unwrap().remove(0);
@@ -124,7 +124,7 @@ on_both! {
                           "msgId": message.to_string(), "msgEventId": "invoice-7", "attempts": 0});
         assert_eq!(payload, serde_json::json!({"type": "message.expired", "data": data}));
         // A delivery of an operational event itself goes without a word.
-        while store.expire(at(100), at(120)).await.unwrap() > 0 {}
+        while store.expire(at(100), at(120)).await.unwrap().more {}
         assert_eq!(home.number("SELECT count(*) FROM message").await, 0);
     }
 }

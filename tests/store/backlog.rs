@@ -1,6 +1,5 @@
 //! However much is pending, the engine reads what it asked for and no more of it.
 
-use sendoff::store::waiting::LaneWants;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor, Row};
 
@@ -21,10 +20,9 @@ const FOUND: i64 = ENDPOINTS + WANTED;
 /// Rows of deliveries that were read past the indexes, entries that were read in these, and how often something was looked for in them.
 async fn read(home: &Home) -> (i64, i64, i64) {
     let Raw::Postgres(mut connection) = home.connect().await else { panic!("PostgreSQL") };
-    let sql =
-        "SELECT seq_tup_read, (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'delivery'),
-                      (SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes WHERE relname = 'delivery')
-               FROM pg_stat_user_tables WHERE relname = 'delivery'";
+    let sql = "SELECT seq_tup_read, (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'due'),
+                      (SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes WHERE relname = 'due')
+               FROM pg_stat_user_tables WHERE relname = 'due'";
     let row: PgRow = connection.fetch_one(sql).await.expect("PostgreSQL counts");
     (row.get(0), row.get(1), row.get(2))
 }
@@ -39,12 +37,12 @@ async fn on_postgres_a_lane_costs_what_is_asked_of_it() {
         end = Some(endpoint(&home.store, app.id, endpoint_spec()).await.id);
     }
     accept(&home.store, app.id).await;
-    home.execute("VACUUM ANALYZE delivery").await;
+    home.execute("VACUUM ANALYZE due").await;
     let (rows, entries, looks) = read(&home).await;
     let engine = home.another().await;
-    let wants = LaneWants { endpoint: end.unwrap(), fresh: WANTED, retries: WANTED, ordered: false };
+    let wants = wants(&engine, end.unwrap(), WANTED, WANTED).await;
     let round = async |waiting| {
-        assert_eq!(engine.pending_lanes().await.unwrap().len() as i64, ENDPOINTS);
+        assert_eq!(pending_lanes(&engine).await.len() as i64, ENDPOINTS);
         assert_eq!(engine.waiting(&[wants]).await.unwrap().len() as i64, waiting);
     };
     for _ in 1..ROUNDS {

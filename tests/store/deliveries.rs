@@ -9,7 +9,7 @@ use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::Tenant;
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
 use sendoff::store::signals::Signal;
-use sendoff::store::waiting::{LaneWants, PendingLane};
+use sendoff::store::waiting::PendingLane;
 
 use crate::home::*;
 
@@ -28,8 +28,9 @@ on_both! {
         let failed = |n: usize, due| finished(app.id, &fresh[n], answered(500), retry(due, 1));
         store.record(vec![failed(0, 300), failed(1, 200), failed(2, 100)]).await.unwrap();
 
-        let wants = |endpoint, fresh, retries| LaneWants { endpoint, fresh, retries, ordered: false };
-        let read = store.waiting(&[wants(one.id, 2, 2), wants(two.id, 1, 5), wants(EndpointId::new(NOW), 9, 9)]).await;
+        let wants = async |endpoint, fresh, retries| wants(store, endpoint, fresh, retries).await;
+        let nobody = wants(EndpointId::new(NOW), 9, 9).await;
+        let read = store.waiting(&[wants(one.id, 2, 2).await, wants(two.id, 1, 5).await, nobody]).await;
         let read = read.unwrap();
         let of = |id| read.iter().filter(|w| w.endpoint_id == id).copied().collect::<Vec<_>>();
         assert_eq!(
@@ -39,7 +40,7 @@ on_both! {
         assert_eq!(of(one.id)[2].progress, progress(1, 1, 0, Trigger::Scheduled));
         assert_eq!(states(&of(two.id)), [(State::Fresh, later(5))]);
         assert!(store.waiting(&[]).await.unwrap().is_empty());
-        assert!(store.waiting(&[wants(one.id, 0, 0)]).await.unwrap().is_empty());
+        assert!(store.waiting(&[wants(one.id, 0, 0).await]).await.unwrap().is_empty());
         let messages: Vec<MessageId> = of(one.id).iter().map(|one| one.message_id).collect();
         let mut loaded: Vec<MessageId> =
             store.load_messages(&messages).await.unwrap().iter().map(|message| message.id).collect();
@@ -50,7 +51,7 @@ on_both! {
 
     async fn every_lane_with_something_pending_is_found(home) {
         let store = &home.store;
-        assert_eq!(store.pending_lanes().await.unwrap(), []);
+        assert_eq!(pending_lanes(store).await, []);
         let app = application(store, "acme").await;
         let mut ids = Vec::new();
         for _ in 0..30 {
@@ -68,12 +69,27 @@ on_both! {
             let done = all.iter().enumerate().map(|(k, w)| finished(app.id, w, answered(200), next(k))).collect::<Vec<_>>();
             store.record(done).await.unwrap();
         }
-        let lanes = store.pending_lanes().await.unwrap();
-        let fresh = |endpoint: &EndpointId| PendingLane { endpoint: *endpoint, fresh_due: Some(NOW), retry_due: None };
+        let lanes = pending_lanes(store).await;
+        // The first 64 endpoints of an application share its first slot.
+        let slot = app.id.0.as_bytes()[15];
+        let lane = |endpoint, fresh_due, retry_due| PendingLane { endpoint, slot, fresh_due, retry_due };
+        let fresh = |endpoint: &EndpointId| lane(*endpoint, Some(NOW), None);
         let mut expected: Vec<PendingLane> = ids[2..].iter().map(fresh).collect();
-        expected.push(PendingLane { endpoint: ids[1], fresh_due: None, retry_due: Some(later(77)) });
+        expected.push(lane(ids[1], None, Some(later(77))));
         expected.sort_unstable_by_key(|lane| lane.endpoint);
         assert_eq!(lanes, expected);
+
+        // In pages, going on after the last of each slot; and of no other slot.
+        let mut after = EndpointId(uuid::Uuid::nil());
+        let mut paged = Vec::new();
+        while let [.., last] = store.pending_lanes(&[(slot, after)], 7).await.unwrap()[..] {
+            paged.extend(store.pending_lanes(&[(slot, after)], 7).await.unwrap());
+            after = last.endpoint;
+        }
+        assert_eq!(paged, expected);
+        let others: Vec<(u8, EndpointId)> =
+            (0..=255).filter(|other| *other != slot).map(|slot| (slot, EndpointId(uuid::Uuid::nil()))).collect();
+        assert_eq!(store.pending_lanes(&others, 100).await.unwrap(), []);
     }
 
     async fn a_resend_sends_whatever_became_of_it(home) {
@@ -135,11 +151,11 @@ on_both! {
         }
         let done = waiting(store, gone.id).await[0];
         store.record(vec![finished(app.id, &done, answered(200), Next::Delivered)]).await.unwrap();
-        assert_eq!(store.bury_deleted(4, NOW).await.unwrap(), 0);
+        assert_eq!(store.cancel_pending_of_deleted(4, NOW).await.unwrap(), 0);
         store.delete_endpoint(&tenant(), app.id, gone.id, NOW).await.unwrap();
         let mut steps = Vec::new();
         while steps.last() != Some(&0) {
-            steps.push(store.bury_deleted(4, later(1)).await.unwrap());
+            steps.push(store.cancel_pending_of_deleted(4, later(1)).await.unwrap());
         }
         assert_eq!(steps, [4, 4, 1, 0]);
         assert!(waiting(store, gone.id).await.is_empty());
@@ -156,10 +172,10 @@ on_both! {
             &format!("UPDATE delivery SET state = 0 WHERE message_id = unhex('{message}')"),
             &format!("UPDATE delivery SET state = 0 WHERE message_id = '{message}'"),
         ).replace(';', "")).await;
-        let late = store.bury_deleted(4, later(2)).await.unwrap();
+        let late = store.cancel_pending_of_deleted(4, later(2)).await.unwrap();
         assert_eq!(late, 1);
-        assert_eq!(store.bury_deleted(4, later(600)).await.unwrap(), 0);
-        assert_eq!(home.number("SELECT count(*) FROM endpoint WHERE unburied = 1").await, 0, "no longer looked at");
+        assert_eq!(store.cancel_pending_of_deleted(4, later(600)).await.unwrap(), 0);
+        assert_eq!(home.number("SELECT count(*) FROM endpoint WHERE pending_cleanup = 1").await, 0, "no longer looked at");
     }
 
     async fn people_see_how_things_stand(home) {

@@ -174,27 +174,27 @@ pub async fn many(home: &Home, app: AppId, endpoint: EndpointId, count: usize) -
     home.execute(home.either(
         &format!(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
-             INSERT INTO message (id, app_id, event_type, payload, occurred_at, accepted_at)
-             SELECT unhex('{first:028x}' || printf('%04x', n)), unhex('{app}'), 'usual', x'7b7d', {now}, {now} FROM n"
+             INSERT INTO message (id, app_id, org, event_type, payload, occurred_at, accepted_at)
+             SELECT unhex('{first:028x}' || printf('%04x', n)), unhex('{app}'), 'org_default', 'usual', x'7b7d', {now}, {now} FROM n"
         ),
         &format!(
-            "INSERT INTO message (id, app_id, event_type, payload, occurred_at, accepted_at)
-             SELECT CAST('{first:028x}' || lpad(to_hex(n), 4, '0') AS uuid), '{app}', 'usual', '\\x7b7d', {now}, {now}
+            "INSERT INTO message (id, app_id, org, event_type, payload, occurred_at, accepted_at)
+             SELECT CAST('{first:028x}' || lpad(to_hex(n), 4, '0') AS uuid), '{app}', 'org_default', 'usual', '\\x7b7d', {now}, {now}
              FROM generate_series(1, {count}) AS n"
         ),
     ))
     .await;
-    home.execute(home.either(
-        &format!(
-            "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-             SELECT id, unhex('{endpoint}'), app_id, 2, accepted_at, 1, 0, 0, 0 FROM message WHERE event_type = 'usual'"
-        ),
-        &format!(
-            "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-             SELECT id, '{endpoint}', app_id, 2, accepted_at, 1, 0, 0, 0 FROM message WHERE event_type = 'usual'"
-        ),
-    ))
-    .await;
+    let delivered = |endpoint: String, nothing: &str| {
+        format!(
+            "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, settles, trigger, at, url,
+                 request_headers, detail, status, duration_us, response_headers, response_body)
+             SELECT id, id, {endpoint}, app_id, org, 1, 0, 1, 0, accepted_at, '', '', '', 200, 1000, '', {nothing}
+             FROM message WHERE event_type = 'usual'"
+        )
+    };
+    let (sqlite, postgres) =
+        (delivered(format!("unhex('{endpoint}')"), "x''"), delivered(format!("CAST('{endpoint}' AS uuid)"), "''"));
+    home.execute(home.either(&sqlite, &postgres)).await;
     let rare = MessageId(uuid::Uuid::from_u128(first << 16 | 1));
     let id = home.either(&format!("unhex('{}')", rare.0.simple()), &format!("'{}'", rare.0)).to_owned();
     home.execute(&format!("UPDATE message SET event_type = 'rare' WHERE id = {id}")).await;

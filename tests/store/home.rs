@@ -21,10 +21,11 @@ use sendoff::store::accept::{AcceptItem, Verdict};
 use sendoff::store::deliveries::DeliveryView;
 use sendoff::store::endpoints::Updated;
 use sendoff::store::record::Finished;
-use sendoff::store::waiting::{LaneWants, Waiting};
+use sendoff::store::waiting::{LaneWants, PendingLane, Waiting};
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
+use crate::support::delivery_writes::delivery_writes;
 use crate::support::{Postgres, SqliteFile, sqlite_file};
 
 /// A Sunday morning.
@@ -60,7 +61,9 @@ impl Home {
         let master = MasterKey::generate();
         let store = open(&location, &master).await;
         store.migrate().await.expect("the schema");
-        Home { location, master, store, _file: file }
+        let home = Home { location, master, store, _file: file };
+        home.execute(&delivery_writes(home.is_sqlite())).await;
+        home
     }
 
     /// What another process would have.
@@ -251,7 +254,21 @@ pub async fn accept(store: &Store, app: AppId) -> Arc<Message> {
 
 /// Everything that waits for `endpoint`.
 pub async fn waiting(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
-    store.waiting(&[LaneWants { endpoint, fresh: 1_000, retries: 1_000, ordered: false }]).await.expect("the store")
+    store.waiting(&[wants(store, endpoint, 1_000, 1_000).await]).await.expect("the store")
+}
+
+/// What a lane of `endpoint` asks for.
+pub async fn wants(store: &Store, endpoint: EndpointId, fresh: i64, retries: i64) -> LaneWants {
+    let slot = store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
+    LaneWants { endpoint, slot, fresh, retries, ordered: false }
+}
+
+/// Every lane with something pending, by the endpoints' ids.
+pub async fn pending_lanes(store: &Store) -> Vec<PendingLane> {
+    let all: Vec<(u8, EndpointId)> = (0..=255).map(|slot| (slot, EndpointId(uuid::Uuid::nil()))).collect();
+    let mut lanes = store.pending_lanes(&all, 10_000).await.expect("the store");
+    lanes.sort_unstable_by_key(|lane| lane.endpoint);
+    lanes
 }
 
 pub async fn only_waiting(store: &Store, endpoint: EndpointId) -> Waiting {

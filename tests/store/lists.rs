@@ -266,7 +266,7 @@ on_both! {
 
     /// Payloads are looked at up to a number of bytes, whichever list asks.
     async fn a_search_for_a_text_stops_after_so_many_bytes(home) {
-        let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
+        let (store, (app, _)) = (&home.store, customer(&home.store, "acme").await);
         let mut ids = Vec::new();
         for n in 0..3u64 {
             let mut one = item(app.id);
@@ -277,7 +277,7 @@ on_both! {
         home.execute(&format!("UPDATE message SET payload = {large} WHERE accepted_at > {}", NOW.micros())).await;
         let filter = DeliveryFilter { text: Some("word".into()), ..all() };
         let one = store.list_deliveries(&tenant(), &filter, None, 5).await.unwrap();
-        assert_eq!((one.data.len(), one.stopped), (0, Some((ids[1], made.id))));
+        assert_eq!((one.data.len(), one.stopped.map(|stopped| stopped.0)), (0, Some(ids[1])));
         let two = store.list_deliveries(&tenant(), &filter, one.stopped, 5).await.unwrap();
         assert_eq!((two.data.len(), two.more), (1, false));
         let search = MessageSearch { text: Some("word".into()), ..MessageSearch::default() };

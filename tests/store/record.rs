@@ -143,7 +143,7 @@ on_both! {
         let message = accept(store, app.id).await.id;
         let sent = only_waiting(store, made.id).await;
         store.delete_endpoint(&tenant(), app.id, made.id, NOW).await.unwrap();
-        store.bury_deleted(10, NOW).await.unwrap();
+        store.cancel_pending_of_deleted(10, NOW).await.unwrap();
         assert_eq!(record(store, finished(app.id, &sent, answered(500), retry(60, 1))).await, Recorded::Superseded);
         let view = delivery(store, app.id, message, made.id).await;
         assert_eq!((view.state, view.reason, view.attempts), (State::Dead, Some(DeadReason::EndpointDeleted), 1));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::delivery::Next;
+use sendoff::store::retention::Expired;
 
 use crate::home::*;
 
@@ -17,7 +18,7 @@ on_both! {
             store.record(vec![done]).await.unwrap();
         }
         let minutes = async || home.number("SELECT count(DISTINCT minute) FROM rollup").await;
-        assert_eq!(store.expire(NOW.minus(Duration::from_secs(1)), NOW).await.unwrap(), 0);
+        assert_eq!(store.expire(NOW.minus(Duration::from_secs(1)), NOW).await.unwrap(), Expired::default());
         assert_eq!(minutes().await, 5);
         for left in [4, 3, 3] {
             store.expire(later(2 * 3_600), later(2 * 3_600)).await.unwrap();

@@ -113,7 +113,7 @@ on_both! {
         assert!(lives.iter().all(|live| slot_of(live) == throttled.id.0.as_bytes()[15] && live.app_throttle == Some(10)));
         let (_, free) = customer(store, "free").await;
         let live = store.live_endpoints(&[free.id]).await.unwrap().remove(0);
-        assert_eq!(slot_of(&live), free.id.0.as_bytes()[15]);
+        assert_eq!(slot_of(&live), free.app_id.0.as_bytes()[15]);
     }
 }
 

@@ -215,7 +215,7 @@ impl Scene {
         let (a, b) = futures_util::join!(self.to(&one, 0, first), self.to(&other, 1, second));
         let answers = (a?, b?);
         said(one.end_without_content(&[self.message], self.now).await)?;
-        while said(one.bury_deleted(10, self.now).await)? > 0 {}
+        while said(one.cancel_pending_of_deleted(10, self.now).await)? > 0 {}
         let mut differences = String::new();
         for order in [Order::Forth, Order::Back, Order::Passed] {
             let mut model = house.model.clone();
@@ -235,7 +235,7 @@ impl Scene {
                 Order::Passed => break,
             };
             model.end_without_content(&[self.message], self.now);
-            model.bury();
+            model.cancel_pending_of_deleted(self.now);
             let before = std::mem::replace(&mut house.model, model);
             let seen = if wanted == answers { self.look(house).await } else { Err(format!("{wanted:?}")) };
             house.model = before;

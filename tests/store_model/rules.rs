@@ -315,10 +315,10 @@ impl Model {
     }
 
     /// Ends everything that is pending at deleted endpoints.
-    pub fn bury(&mut self) -> u64 {
+    pub fn cancel_pending_of_deleted(&mut self, now: Time) -> u64 {
         let deleted = |id: &EndpointId| self.ends.get(id).is_some_and(|end| end.deleted);
         let keys: Vec<_> = self.pending().map(|(key, _)| *key).filter(|key| deleted(&key.1)).collect();
-        keys.into_iter().filter(|key| self.finish(*key, DeadReason::EndpointDeleted, None)).count() as u64
+        keys.into_iter().filter(|key| self.finish(*key, DeadReason::EndpointDeleted, Some(now))).count() as u64
     }
 
     /// What was accepted before `cutoff` goes with all that belongs to it; what is scheduled and waits, so long after its time.

@@ -17,13 +17,13 @@ pub fn backlog(sqlite: bool, app: &str, messages: usize) -> [String; 2] {
         ),
     };
     let message = format!(
-        "INSERT INTO message (id, app_id, event_type, event_id, payload, occurred_at, accepted_at)
-         {series} SELECT {id}, application.id, 'wide', 'b' || i, {payload}, {at}, {at} FROM n CROSS JOIN application
+        "INSERT INTO message (id, app_id, org, event_type, event_id, payload, occurred_at, accepted_at)
+         {series} SELECT {id}, application.id, application.org, 'wide', 'b' || i, {payload}, {at}, {at} FROM n CROSS JOIN application
          WHERE application.uid = '{app}'"
     );
     let delivery =
-        "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger)
-         SELECT message.id, endpoint.id, message.app_id, 0, message.accepted_at, 0, 0, 0, 0
+        "INSERT INTO due (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
+         SELECT message.id, endpoint.id, message.app_id, endpoint.slot, 0, message.accepted_at, 0, 0, 0, 0
          FROM message JOIN endpoint ON endpoint.app_id = message.app_id WHERE message.event_id LIKE 'b%'";
     [message, delivery.to_owned()]
 }

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod backlog;
+pub mod delivery_writes;
 pub mod mail_server;
 pub mod postgres;
 pub mod receiver;

@@ -9,6 +9,11 @@ use crate::engine::moment::Moment;
 use crate::store::slots::Leases;
 
 impl Lanes {
+    /// The slots that are ours.
+    pub fn slots(&self) -> Vec<u8> {
+        self.leases.keys().copied().collect()
+    }
+
     /// How many slots are ours.
     pub fn owned_slots(&self) -> usize {
         self.leases.len()

@@ -38,7 +38,7 @@ impl Lanes {
                 lane.begin_reading();
                 let (fresh, retries) = lane.wants();
                 held.extend(lane.held().map(|message| (id, message)));
-                wants.push(LaneWants { endpoint: id, fresh, retries, ordered: lane.ordered() });
+                wants.push(LaneWants { endpoint: id, slot: lane.slot, fresh, retries, ordered: lane.ordered() });
             }
         }
         (wants, held)

@@ -23,7 +23,7 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// What a process asks of the store.
 pub enum Ask {
     Read(Vec<LaneWants>, Moment),
-    Scan,
+    Scan(Vec<u8>),
     Number(EndpointId, Time),
     Load(Load),
     Record(Vec<(Finished, Duration)>),
@@ -55,8 +55,8 @@ impl World {
         let reply = match ask {
             Ask::Read(wants, _) if unheard => Reply::Event(Box::new(Event::Read(Err(wants)))),
             Ask::Read(wants, moment) => self.read(wants, moment),
-            Ask::Scan => {
-                let pending = (!unheard).then(|| self.store.pending_lanes());
+            Ask::Scan(slots) => {
+                let pending = (!unheard).then(|| self.store.pending_lanes(&slots));
                 Reply::Event(Box::new(Event::Scanned(pending)))
             }
             Ask::Number(endpoint, now) => {

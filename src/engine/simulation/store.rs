@@ -170,13 +170,14 @@ impl Store {
         self.rows.range(bounds[0]..=bounds[1])
     }
 
-    pub fn pending_lanes(&self) -> Vec<PendingLane> {
-        let lane = |endpoint: &EndpointId| {
+    pub fn pending_lanes(&self, slots: &[u8]) -> Vec<PendingLane> {
+        let lane = |(endpoint, live): (&EndpointId, &Arc<LiveEndpoint>)| {
             let first = |state| self.of(*endpoint).filter(|(_, row)| row.state == state).map(|(_, row)| row.due).min();
-            PendingLane { endpoint: *endpoint, fresh_due: first(State::Fresh), retry_due: first(State::Retry) }
+            let (fresh_due, retry_due) = (first(State::Fresh), first(State::Retry));
+            PendingLane { endpoint: *endpoint, slot: live.slot, fresh_due, retry_due }
         };
         let pending = |lane: &PendingLane| lane.fresh_due.is_some() || lane.retry_due.is_some();
-        self.lives.keys().map(lane).filter(pending).collect()
+        self.lives.iter().filter(|(_, live)| slots.contains(&live.slot)).map(lane).filter(pending).collect()
     }
 
     pub fn live_endpoints(&self, asked: &[EndpointId]) -> Vec<Arc<LiveEndpoint>> {
@@ -192,6 +193,7 @@ impl Store {
                 org: live.org.clone(),
                 version: live.version + 1,
                 endpoint,
+                slot: live.slot,
                 app_throttle: live.app_throttle,
                 url: None,
                 signing: Err(""),

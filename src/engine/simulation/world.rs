@@ -177,7 +177,7 @@ impl World {
             }
             Action::Read(wants, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
             Action::Number(endpoint) => self.after(way, What::Ask(id, Ask::Number(endpoint, moment.time))),
-            Action::Scan => self.after(way, What::Ask(id, Ask::Scan)),
+            Action::Scan(slots) => self.after(way, What::Ask(id, Ask::Scan(slots))),
             Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),
             Action::Announce(endpoints) => self.announce(id, &endpoints),
             Action::Quiet(slots) => self.heart(id, Deed::HandBack(slots)),

@@ -161,8 +161,8 @@ fn what_is_accepted_after_a_change_of_endpoints_goes_by_it() {
                 let goes = deliveries.iter().any(|one| one.endpoint_id == changed);
                 check(!after || goes == created, format!("{} change {round}: {deliveries:?}", house.name))?;
             }
-            while said(first.bury_deleted(100, now).await)? > 0 {}
-            let pending = said(first.pending_lanes().await)?;
+            while said(first.cancel_pending_of_deleted(100, now).await)? > 0 {}
+            let pending = crate::home::pending_lanes(&first).await;
             let left = pending.iter().any(|lane| lane.endpoint == endpoint);
             check(round % 3 != 2 || !left, "something is pending at a deleted endpoint")?;
         }

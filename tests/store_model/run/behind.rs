@@ -177,13 +177,13 @@ impl House {
             Act::Bury { limit } => {
                 let mut buried = 0;
                 loop {
-                    match said(self.store().bury_deleted(i64::from(*limit), now).await)? {
+                    match said(self.store().cancel_pending_of_deleted(i64::from(*limit), now).await)? {
                         0 => break,
                         some if some > u64::from(*limit) => return Err(format!("{some} buried of {limit}")),
                         some => buried += some,
                     }
                 }
-                same("bury_deleted", buried, self.model.bury())
+                same("cancel_pending_of_deleted", buried, self.model.cancel_pending_of_deleted(now))
             }
             Act::ExpireContents => {
                 let found = told(self.store().expire_contents(now).await);
@@ -196,7 +196,8 @@ impl House {
             }
             Act::Expire { back } => {
                 let cutoff = now.minus(Duration::from_secs(86_400 * u64::from(*back)));
-                same("expire", told(self.store().expire(cutoff, now).await), Ok(self.model.expire(cutoff)))
+                let expired = told(self.store().expire(cutoff, now).await.map(|expired| expired.messages));
+                same("expire", expired, Ok(self.model.expire(cutoff)))
             }
             Act::JudgeFailing { hours } => {
                 let after = Duration::from_secs(3_600 * u64::from(*hours));

@@ -18,6 +18,7 @@ use sendoff::store::{MessageRef, Tenant};
 
 use super::{bit, walk};
 use crate::acts::{Look, Who};
+use crate::home::pending_lanes;
 use crate::model::one_of;
 use crate::run::{CHANNELS, Checked, House, TYPES, said, same, sent_filter, told};
 
@@ -204,17 +205,22 @@ impl House {
         same("standings", told(self.store().standings(&tenant, app, end, since, until).await), Ok(wanted))
     }
 
+    async fn slot(&self, endpoint: EndpointId) -> Result<u8, String> {
+        said(self.store().slot_of_endpoint(endpoint).await).map(|slot| slot as u8)
+    }
+
     /// What the engine reads: whose it is does not matter.
     pub(super) async fn lanes(&self, look: &Look) -> Checked {
         let mut first: BTreeMap<EndpointId, PendingLane> = BTreeMap::new();
         for ((_, endpoint), delivery) in self.model.pending() {
-            let new = PendingLane { endpoint: *endpoint, fresh_due: None, retry_due: None };
+            let slot = self.slot(*endpoint).await?;
+            let new = PendingLane { endpoint: *endpoint, slot, fresh_due: None, retry_due: None };
             let lane = first.entry(*endpoint).or_insert(new);
             let due = if delivery.state == State::Fresh { &mut lane.fresh_due } else { &mut lane.retry_due };
             *due = Some(due.map_or(delivery.due, |least| least.min(delivery.due)));
         }
         let wanted: Vec<PendingLane> = first.values().copied().collect();
-        same("pending_lanes", told(self.store().pending_lanes().await), Ok(wanted))?;
+        same("pending_lanes", pending_lanes(self.store()).await, wanted)?;
         let count = self.model.pending().count() as i64;
         same("pending_count", told(self.store().pending_count(5).await), Ok(count.min(5)))?;
         let mut all: Vec<Waiting> = Vec::new();
@@ -225,8 +231,9 @@ impl House {
         }
         all.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
         let lane = |most: i64| {
-            first.keys().map(move |endpoint| LaneWants {
-                endpoint: *endpoint,
+            first.values().map(move |lane| LaneWants {
+                endpoint: lane.endpoint,
+                slot: lane.slot,
                 fresh: most,
                 retries: most,
                 ordered: false,

@@ -26,7 +26,8 @@ pub fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEnd
         updated_at: START,
     };
     let signing = Ok(Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]));
-    Arc::new(LiveEndpoint { org: OrgId::default_org(), version: 1, endpoint, app_throttle: None, url: None, signing })
+    let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, url: None, signing })
 }
 
 pub fn message(number: u128) -> Arc<Message> {
@@ -231,7 +232,12 @@ impl World {
         }
         let pending: Vec<PendingLane> = first
             .into_iter()
-            .map(|(endpoint, due)| PendingLane { endpoint, fresh_due: Some(due), retry_due: None })
+            .map(|(endpoint, due)| PendingLane {
+                endpoint,
+                slot: endpoint.0.as_bytes()[15],
+                fresh_due: Some(due),
+                retry_due: None,
+            })
             .collect();
         let load = self.lanes.pending(&pending, self.now);
         let lives: Vec<_> = self.lives.iter().filter(|live| load.contains(&live.endpoint.id)).cloned().collect();

@@ -259,7 +259,12 @@ impl World {
         let first_due = self.pending.values().map(|row| row.due).min();
         let pending: Vec<PendingLane> = first_due
             .into_iter()
-            .map(|first_due| PendingLane { endpoint: self.id(), fresh_due: Some(first_due), retry_due: None })
+            .map(|first_due| PendingLane {
+                endpoint: self.id(),
+                slot: self.live.slot,
+                fresh_due: Some(first_due),
+                retry_due: None,
+            })
             .collect();
         if !self.lanes.pending(&pending, self.now).is_empty() {
             self.lanes.know(std::slice::from_ref(&self.live), self.now);

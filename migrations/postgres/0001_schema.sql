@@ -1,0 +1,473 @@
+-- Applications and what belongs to them (application, endpoint, event_type), the way in (outbox), the queue of what still has
+-- to be sent (due), the history (message, attempt, dead), leases (process, slot) and access. Times are microseconds since 1970,
+-- ids UUIDv7. Tables of the hot path have no foreign keys, and keys that grow with time.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value BYTEA NOT NULL
+);
+
+CREATE TABLE application (
+    id            UUID PRIMARY KEY,
+    org           TEXT NOT NULL,
+    uid           TEXT,
+    name          TEXT NOT NULL,
+    throttle_rate INTEGER,
+    metadata      TEXT NOT NULL,
+    contact_email TEXT,
+    -- Receives the organization's operational events; hidden from every list.
+    operational   BOOLEAN NOT NULL DEFAULT FALSE,
+    -- Grows with every change of the application or one of its endpoints; the routing cache is checked against it.
+    version       BIGINT NOT NULL,
+    -- How many endpoints were ever created here: the next one's slot follows from it.
+    endpoints_made INTEGER NOT NULL DEFAULT 0,
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL,
+    deleted_at    BIGINT
+);
+CREATE UNIQUE INDEX application_uid ON application (org, uid);
+CREATE INDEX application_by_uid ON application (uid);
+CREATE INDEX application_list ON application (org, id);
+CREATE UNIQUE INDEX application_operational ON application (org) WHERE operational;
+
+CREATE TABLE endpoint (
+    id               UUID PRIMARY KEY,
+    app_id           UUID NOT NULL,
+    -- Fixed when the endpoint is created: a slot that moved would have two owners.
+    slot             SMALLINT NOT NULL,
+    uid              TEXT,
+    url              TEXT NOT NULL,
+    description      TEXT NOT NULL,
+    disabled         BOOLEAN NOT NULL,
+    disabled_reason  TEXT,
+    disabled_at      BIGINT,
+    event_types      TEXT,
+    channels         TEXT,
+    throttle_rate    INTEGER,
+    timeout_s        INTEGER,
+    retry_schedule   TEXT,
+    -- Deliveries go one after another, each after the one before it was delivered or is dead.
+    ordered          BOOLEAN NOT NULL DEFAULT FALSE,
+    signature_type   TEXT NOT NULL,
+    extra_signatures TEXT NOT NULL,
+    -- Sealed: header values may be secrets.
+    headers          BYTEA,
+    metadata         TEXT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    updated_at       BIGINT NOT NULL,
+    deleted_at       BIGINT,
+    -- Start of the current failure streak; NULL: the last attempt was delivered, or there was none.
+    failing_since    BIGINT,
+    -- How many warnings this streak has had, and when the last one was sent.
+    warned           SMALLINT NOT NULL DEFAULT 0,
+    warned_at        BIGINT,
+    -- 1 from deletion until its pending deliveries have ended.
+    pending_cleanup  SMALLINT NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX endpoint_uid ON endpoint (app_id, uid);
+CREATE INDEX endpoint_list ON endpoint (app_id, id);
+CREATE INDEX endpoint_failing ON endpoint (failing_since) WHERE failing_since IS NOT NULL;
+CREATE INDEX endpoint_pending_cleanup ON endpoint (id) WHERE pending_cleanup = 1;
+
+CREATE TABLE endpoint_secret (
+    endpoint_id UUID NOT NULL,
+    made_at     BIGINT NOT NULL,
+    -- Sealed; the endpoint's id is the associated data.
+    sealed      BYTEA NOT NULL,
+    -- An old secret signs along until then; NULL: the current one.
+    expires_at  BIGINT,
+    PRIMARY KEY (endpoint_id, made_at)
+);
+
+CREATE TABLE event_type (
+    org           TEXT NOT NULL,
+    -- Sorted by bytes, as in SQLite.
+    name          TEXT COLLATE "C" NOT NULL,
+    description   TEXT NOT NULL,
+    archived      BOOLEAN NOT NULL,
+    deprecated    BOOLEAN NOT NULL,
+    feature_flags TEXT NOT NULL,
+    group_name    TEXT,
+    schemas       TEXT,
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL,
+    PRIMARY KEY (org, name)
+);
+
+CREATE TABLE message (
+    id          UUID PRIMARY KEY,
+    app_id      UUID NOT NULL,
+    org         TEXT NOT NULL,
+    event_type  TEXT NOT NULL,
+    event_id    TEXT,
+    -- How many deliveries it was accepted with: lists bound what they look at by it.
+    deliveries  INTEGER NOT NULL DEFAULT 0,
+    channels    TEXT,
+    tags        TEXT,
+    -- NULL: the content was deleted, or kept no longer than was asked for.
+    payload     BYTEA,
+    -- The payload is any bytes of this type, and no JSON object; NULL: it is one.
+    raw_type    TEXT,
+    occurred_at BIGINT NOT NULL,
+    accepted_at BIGINT NOT NULL,
+    -- Not to be sent before; NULL: at once.
+    deliver_at  BIGINT,
+    -- When the content goes; NULL: together with the message.
+    content_until BIGINT
+);
+CREATE INDEX message_of_application ON message (app_id, id);
+CREATE INDEX message_of_org ON message (org, id);
+CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;
+
+-- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
+CREATE TABLE message_key (
+    app_id     UUID NOT NULL,
+    event_id   TEXT NOT NULL,
+    message_id UUID NOT NULL,
+    PRIMARY KEY (app_id, event_id)
+);
+CREATE INDEX message_key_age ON message_key (message_id);
+
+-- The queue: one row per delivery that still has to be sent. It leaves the table when it ends, so that the table stays small
+-- whatever the history holds.
+CREATE TABLE due (
+    message_id  UUID NOT NULL,
+    endpoint_id UUID NOT NULL,
+    app_id      UUID NOT NULL,
+    -- The endpoint's: an owner reads the rows of its own slots alone.
+    slot        SMALLINT NOT NULL,
+    -- 0 fresh, 1 retry.
+    kind        SMALLINT NOT NULL,
+    due_at      BIGINT NOT NULL,
+    attempts    INTEGER NOT NULL,
+    step        INTEGER NOT NULL,
+    generation  INTEGER NOT NULL,
+    trigger     SMALLINT NOT NULL,
+    -- Position in the order of an ordered endpoint. 0: scheduled, numbered when its time comes. NULL: not ordered.
+    seq         BIGINT,
+    PRIMARY KEY (message_id, endpoint_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+-- What a lane reads: fresh deliveries and retries apart, the longest due first.
+CREATE INDEX due_of_lane ON due (slot, endpoint_id, kind, due_at);
+CREATE INDEX due_retry ON due (due_at) WHERE kind = 1;
+CREATE INDEX due_in_order ON due (endpoint_id, seq) WHERE seq > 0;
+CREATE INDEX due_scheduled ON due (endpoint_id, due_at) WHERE seq = 0;
+
+-- Deliveries that ended undelivered; they can be resent.
+CREATE TABLE dead (
+    message_id  UUID NOT NULL,
+    endpoint_id UUID NOT NULL,
+    app_id      UUID NOT NULL,
+    org         TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    at          BIGINT NOT NULL,
+    attempts    INTEGER NOT NULL,
+    step        INTEGER NOT NULL,
+    generation  INTEGER NOT NULL,
+    PRIMARY KEY (message_id, endpoint_id)
+);
+CREATE INDEX dead_of_endpoint ON dead (endpoint_id, message_id);
+CREATE INDEX dead_of_org ON dead (org, message_id, endpoint_id);
+
+CREATE TABLE attempt (
+    id               UUID NOT NULL,
+    message_id       UUID NOT NULL,
+    endpoint_id      UUID NOT NULL,
+    app_id           UUID NOT NULL,
+    org              TEXT NOT NULL,
+    number           INTEGER NOT NULL,
+    -- The delivery's generation when the attempt began.
+    generation       INTEGER NOT NULL,
+    -- How many attempts the delivery had when this one delivered it; NULL: it did not, or the delivery was resent since. A
+    -- delivered delivery has no other row.
+    settles          INTEGER,
+    trigger          SMALLINT NOT NULL,
+    at               BIGINT NOT NULL,
+    url              TEXT NOT NULL,
+    request_headers  TEXT NOT NULL,
+    failure          TEXT,
+    detail           TEXT NOT NULL,
+    status           INTEGER,
+    duration_us      BIGINT NOT NULL,
+    response_headers TEXT NOT NULL,
+    response_body    BYTEA NOT NULL,
+    next_at          BIGINT,
+    PRIMARY KEY (message_id, endpoint_id, id)
+);
+CREATE INDEX attempt_of_endpoint ON attempt (endpoint_id, id);
+CREATE INDEX attempt_of_org ON attempt (org, id);
+CREATE INDEX attempt_delivered ON attempt (endpoint_id, message_id) WHERE settles IS NOT NULL;
+
+-- Where deliveries stand. state: 0 fresh, 1 retry (both pending), 2 delivered, 3 dead. Three rules keep every read of it along
+-- an index: no condition within an arm (PostgreSQL pulls up only arms without), the same type and affinity in all arms (SQLite
+-- flattens only those), and ORDER BY names selected columns only (SQLite).
+-- slot is -1 where the delivery has ended, so that "slot IN (-1, n)" leads along due_of_lane.
+CREATE VIEW standing AS
+    SELECT message_id, endpoint_id, app_id, slot, kind AS state, due_at, attempts, step, generation, trigger,
+        CAST(NULL AS TEXT) AS reason, seq
+    FROM due
+    UNION ALL
+    SELECT message_id, endpoint_id, app_id, CAST(-1 AS SMALLINT), CAST(3 AS SMALLINT), at, attempts, step, generation,
+        CAST(0 AS SMALLINT), reason, CAST(NULL AS BIGINT)
+    FROM dead
+    UNION ALL
+    SELECT message_id, endpoint_id, app_id, CAST(-1 AS SMALLINT), CAST(2 AS SMALLINT), at, settles, CAST(0 AS INTEGER),
+        generation, CAST(0 AS SMALLINT), CAST(NULL AS TEXT), CAST(NULL AS BIGINT)
+    FROM attempt;
+-- Every delivery has exactly one row here. Of attempts, those that settle nothing have no number of attempts.
+CREATE VIEW delivery AS
+    SELECT message_id, endpoint_id, app_id, slot, state, due_at, attempts, step, generation, trigger, reason, seq
+    FROM standing WHERE attempts IS NOT NULL;
+
+-- Counts shown to people: attempts by minute, of an endpoint or (the nil id) of the whole organization.
+CREATE TABLE rollup (
+    org         TEXT NOT NULL,
+    endpoint_id UUID NOT NULL,
+    minute      BIGINT NOT NULL,
+    delivered   BIGINT NOT NULL,
+    failed      BIGINT NOT NULL,
+    retried     BIGINT NOT NULL,
+    dead        BIGINT NOT NULL,
+    -- How many attempts took at most 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 15000 ms, and longer.
+    le0 BIGINT NOT NULL, le1 BIGINT NOT NULL, le2 BIGINT NOT NULL, le3 BIGINT NOT NULL,
+    le4 BIGINT NOT NULL, le5 BIGINT NOT NULL, le6 BIGINT NOT NULL, le7 BIGINT NOT NULL,
+    le8 BIGINT NOT NULL, le9 BIGINT NOT NULL, le10 BIGINT NOT NULL, le11 BIGINT NOT NULL,
+    PRIMARY KEY (org, endpoint_id, minute)
+);
+CREATE INDEX rollup_age ON rollup (minute);
+
+-- The way in for the team's own transactions. Nothing here can refuse an insert: text columns that may all be absent, a
+-- surrogate key, and no constraint of ours: not even the key is unique. What is wrong with a row the relay finds out, and says
+-- so in `stuck_reason`.
+--
+-- The number comes from a sequence of our own that everybody may draw from: a writer needs INSERT on the outbox and no other
+-- grant, and may even insert NULL, which an identity column would refuse.
+CREATE SEQUENCE outbox_id;
+GRANT USAGE ON SEQUENCE outbox_id TO PUBLIC;
+CREATE TABLE outbox (
+    id           BIGINT DEFAULT nextval('outbox_id'),
+    application  TEXT,
+    event_type   TEXT,
+    payload      TEXT,
+    event_id     TEXT,
+    channels     TEXT,
+    occurred_at  TEXT,
+    -- From here on the relay's own: when it looks at the row (again), why the row could not be routed, and since when.
+    look_at      BIGINT DEFAULT 0,
+    stuck_reason TEXT,
+    stuck_since  BIGINT
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+ALTER SEQUENCE outbox_id OWNED BY outbox.id;
+CREATE INDEX outbox_next ON outbox (coalesce(look_at, 0), id);
+CREATE INDEX outbox_stuck ON outbox (stuck_since) WHERE stuck_reason IS NOT NULL;
+
+CREATE TABLE process (
+    id         UUID PRIMARY KEY,
+    name       TEXT NOT NULL,
+    started_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- The 256 slots and their leases: who sends for the endpoints of a slot, and under which epoch.
+CREATE TABLE slot (
+    slot       SMALLINT PRIMARY KEY,
+    owner      UUID,
+    epoch      BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+INSERT INTO slot (slot, owner, epoch, expires_at) SELECT n, NULL, 0, 0 FROM generate_series(0, 255) AS n;
+
+-- What callers may show instead of a signed token: only the hash of a key is kept.
+CREATE TABLE api_key (
+    id           UUID PRIMARY KEY,
+    org          TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    hash         BYTEA NOT NULL,
+    -- The last characters of the key, for people who must tell several apart.
+    hint         TEXT NOT NULL,
+    -- What it may do, a JSON list; NULL: everything.
+    scopes       TEXT,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT,
+    last_used_at BIGINT,
+    revoked_at   BIGINT
+);
+CREATE UNIQUE INDEX api_key_hash ON api_key (hash);
+CREATE INDEX api_key_list ON api_key (org, id);
+
+-- What a POST under an idempotency key made, for as long as the same key gives the same answer. Never the answer itself.
+CREATE TABLE once (
+    -- SHA-256 of who called, what, and under which key.
+    hash BYTEA PRIMARY KEY,
+    -- SHA-256 of the body.
+    body BYTEA NOT NULL,
+    made TEXT NOT NULL,
+    at   BIGINT NOT NULL
+);
+CREATE INDEX once_age ON once (at);
+
+-- Work that an organization asked for and that goes on behind the answer, in steps. It is resumed where it was left.
+CREATE TABLE background (
+    id         UUID PRIMARY KEY,
+    org        TEXT NOT NULL,
+    app_id     UUID,
+    kind       TEXT NOT NULL,
+    -- running, finished, failed, canceled.
+    state      TEXT NOT NULL,
+    -- What was asked for, and how far it has come; JSON.
+    data       TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    -- Whose turn it is: nobody else's before then.
+    leased_until BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX background_list ON background (org, id);
+CREATE INDEX background_running ON background (leased_until) WHERE state = 'running';
+
+CREATE TABLE login_link (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+CREATE TABLE session (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    -- NULL: a session of a one-time link.
+    operator_id UUID,
+    expires_at BIGINT NOT NULL
+);
+
+-- Tokens that were logged out, until they would have expired by themselves: the next to come with one is refused.
+CREATE TABLE revoked_token (
+    hash  BYTEA PRIMARY KEY,
+    until BIGINT NOT NULL
+);
+CREATE INDEX revoked_token_age ON revoked_token (until);
+
+-- Links that let a customer into the portal, once.
+CREATE TABLE portal_link (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    app_id     UUID NOT NULL,
+    -- What they will see there and for how long; JSON.
+    options    TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- Counts of minutes, once they are older than any page shows minutes, are moved into those of their hour, and these into those of their day:
+-- what was counted is the sum over all three tables, whatever of it has been moved. Each row is as in "rollup", over a longer time.
+
+CREATE TABLE rollup_hour (
+    org         TEXT NOT NULL,
+    endpoint_id UUID NOT NULL,
+    hour        BIGINT NOT NULL,
+    delivered   BIGINT NOT NULL,
+    failed      BIGINT NOT NULL,
+    retried     BIGINT NOT NULL,
+    dead        BIGINT NOT NULL,
+    le0 BIGINT NOT NULL, le1 BIGINT NOT NULL, le2 BIGINT NOT NULL, le3 BIGINT NOT NULL,
+    le4 BIGINT NOT NULL, le5 BIGINT NOT NULL, le6 BIGINT NOT NULL, le7 BIGINT NOT NULL,
+    le8 BIGINT NOT NULL, le9 BIGINT NOT NULL, le10 BIGINT NOT NULL, le11 BIGINT NOT NULL,
+    PRIMARY KEY (org, endpoint_id, hour)
+);
+CREATE INDEX rollup_hour_age ON rollup_hour (hour);
+-- Who fails most. There is none for minutes: a record would have to keep it up.
+CREATE INDEX rollup_hour_failed ON rollup_hour (org, hour, endpoint_id, failed) WHERE failed > 0;
+
+CREATE TABLE rollup_day (
+    org         TEXT NOT NULL,
+    endpoint_id UUID NOT NULL,
+    day         BIGINT NOT NULL,
+    delivered   BIGINT NOT NULL,
+    failed      BIGINT NOT NULL,
+    retried     BIGINT NOT NULL,
+    dead        BIGINT NOT NULL,
+    le0 BIGINT NOT NULL, le1 BIGINT NOT NULL, le2 BIGINT NOT NULL, le3 BIGINT NOT NULL,
+    le4 BIGINT NOT NULL, le5 BIGINT NOT NULL, le6 BIGINT NOT NULL, le7 BIGINT NOT NULL,
+    le8 BIGINT NOT NULL, le9 BIGINT NOT NULL, le10 BIGINT NOT NULL, le11 BIGINT NOT NULL,
+    PRIMARY KEY (org, endpoint_id, day)
+);
+CREATE INDEX rollup_day_age ON rollup_day (day);
+CREATE INDEX rollup_day_failed ON rollup_day (org, day, endpoint_id, failed) WHERE failed > 0;
+
+-- Who looks, and what they did: operators, customers' visits, the audit log.
+
+-- Somebody who signs in to the dashboard by name and password. Without a row here, one-time links are the only way in.
+CREATE TABLE operator (
+    id         UUID PRIMARY KEY,
+    -- What is typed to sign in; compared in lower case.
+    name       TEXT NOT NULL UNIQUE,
+    -- argon2id, in the PHC string format.
+    password   TEXT NOT NULL,
+    -- The organizations that they may look at, a JSON list; NULL: all.
+    orgs       TEXT,
+    created_at BIGINT NOT NULL,
+    seen_at    BIGINT
+);
+
+-- A customer's session in the portal: one application, as the team decided.
+CREATE TABLE visit (
+    hash       BYTEA PRIMARY KEY,
+    org        TEXT NOT NULL,
+    app_id     UUID NOT NULL,
+    -- As of the link; JSON.
+    options    TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- What people did: written in the transaction of what was done, never changed.
+CREATE TABLE audit (
+    id     UUID PRIMARY KEY,
+    org    TEXT NOT NULL,
+    at     BIGINT NOT NULL,
+    -- operator, link, customer, key, token, command.
+    kind   TEXT NOT NULL,
+    -- Who it was, as people know them.
+    who    TEXT NOT NULL,
+    act    TEXT NOT NULL,
+    app_id UUID,
+    -- What it was done to: an id or a name.
+    thing  TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE INDEX audit_list ON audit (org, id);
+CREATE INDEX audit_age ON audit (at);
+
+-- What the numbers are drawn from: a row apart from the endpoint's, because it is held until the commit of whatever draws. The nil
+-- id's row is there from the first ordered endpoint on: relays take turns by it.
+CREATE TABLE ordering (
+    endpoint_id UUID PRIMARY KEY,
+    next_seq    BIGINT NOT NULL,
+    -- The next number for what was pending already when the endpoint became ordered: below all that came since.
+    early_seq   BIGINT NOT NULL,
+    -- When it became ordered, and when to look (again) for what has no number; NULL: there is nothing without.
+    ordered_at  BIGINT NOT NULL,
+    number_at   BIGINT
+) WITH (fillfactor = 50);
+
+-- Mails to applications' contacts: written in the transaction of what they tell, sent afterwards.
+CREATE TABLE mail (
+    id           UUID PRIMARY KEY,
+    org          TEXT NOT NULL,
+    app_id       UUID NOT NULL,
+    app_name     TEXT NOT NULL,
+    recipient    TEXT NOT NULL,
+    -- What it tells, JSON; more may be added until it is taken to be sent for the first time.
+    letter       TEXT NOT NULL,
+    -- 0 waits, 1 sent, 2 given up.
+    state        SMALLINT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    -- When it was to go out first: an application gets one mail an hour at most.
+    planned_at   BIGINT NOT NULL,
+    due_at       BIGINT NOT NULL,
+    attempts     INTEGER NOT NULL,
+    -- Who took it has until then to send it.
+    leased_until BIGINT NOT NULL,
+    -- What the mail server said last.
+    failure      TEXT
+);
+CREATE INDEX mail_waiting ON mail (due_at) WHERE state = 0;
+CREATE INDEX mail_of_application ON mail (app_id, planned_at);
