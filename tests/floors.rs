@@ -120,17 +120,17 @@ mod samples {
         for (file, path) in [
             ("src/api/app.rs", "crate::engine::Engine"),
             ("src/api/app.rs", "crate::dashboard::page"),
-            ("src/engine/relay.rs", "crate::api::errors"),
+            ("src/engine/runtime/relay.rs", "crate::api::errors"),
             ("src/dashboard/mod.rs", "super::engine::Engine"),
             ("src/egress/mod.rs", "crate::store::Store"),
             ("src/domain/ids.rs", "crate::store::Store"),
-            ("src/engine/send.rs", "crate::config::Config"),
+            ("src/engine/runtime/send.rs", "crate::config::Config"),
             ("src/app.rs", "crate::cli::serve"),
         ] {
             assert_eq!(arrows(file, &format!("use {path};")).len(), 1, "{file} {path}");
         }
         for (file, path) in [
-            ("src/engine/send.rs", "crate::egress::Client"),
+            ("src/engine/runtime/send.rs", "crate::egress::Client"),
             ("src/api/endpoint.rs", "crate::egress::vet"),
             ("src/app.rs", "crate::telemetry::start"),
             ("src/cli/serve.rs", "sendoff::app::run"),
@@ -192,7 +192,7 @@ mod samples {
         let source = "use std::{fmt, fs};\nuse tokio::sync::Mutex;\nfn f(c: &Clock) { Time::now(); std::time::Instant::now(); c.now(); }";
         assert_eq!(lines(&purity("src/domain/message.rs", source)), [1, 2, 3, 3, 3]);
         assert_eq!(lines(&purity("src/store/accept.rs", source)), [3, 3], "a store has I/O, and may measure");
-        assert_eq!(purity("src/engine/relay.rs", source), []);
+        assert_eq!(purity("src/engine/runtime/relay.rs", source), []);
         assert_eq!(purity("src/domain/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"), []);
     }
 
@@ -209,7 +209,7 @@ mod samples {
             "fn process() {}",
             "fn process_messages() {}",
         ] {
-            assert_eq!(words("src/engine/lanes.rs", bad).len(), 1, "{bad}");
+            assert_eq!(words("src/engine/core/lanes/mod.rs", bad).len(), 1, "{bad}");
         }
         for good in [
             "fn f() { tokio::task::spawn(x); let task = 1; }",
@@ -219,7 +219,7 @@ mod samples {
             "const S: &str = \"fn job() {}\";",
             "fn subtask() {}",
         ] {
-            assert_eq!(words("src/engine/lanes.rs", good), [], "{good}");
+            assert_eq!(words("src/engine/core/lanes/mod.rs", good), [], "{good}");
         }
         assert_eq!(words("src/api/background_task.rs", "struct TaskOut;"), [], "the REST dialect's word");
     }

@@ -1,40 +1,20 @@
-//! The engine: what is due leaves the store, is signed and sent, and what came of it goes back.
+//! The engine: takes deliveries that are due from the store, signs and sends them, and records the results.
 //!
-//! The cast:
+//! * [`core`] – all decisions, as a pure state machine without I/O: (state, events, now) → actions.
+//! * [`runtime`] – the loops around it: event loop, sending, recording, relay, leases, maintenance.
+//! * `simulation` (tests) – fleets of cores against a model of the store, driven by seeds.
 //!
-//! * the **core** ([`core`]) – all decisions, without I/O: (state, events, now) → actions. Its **lanes** ([`lanes`]), one per endpoint with
-//!   something to do, have a queue, a rate, a cap and a health ([`lane`]).
-//! * the **loop** ([`steward`]) – feeds events to the core and does what it says: start sends, read the store.
-//! * **send** – one delivery, one POST. No transaction and no connection is held across it.
-//! * **record** – results go into the store in batches.
-//! * the **relay** – moves outbox rows through the door. **background** – work that somebody asked for, a step at a time ([`by_turns`]).
-//! * **slots** – the leases under which this process sends, as [`beats`] decides. **sweep** – what is done now and then. **announced** – what
-//!   other processes have just accepted. **mail** – what is told to applications' contacts.
-//! * a [`moment`](moment::Moment) – what time it is, for what is due and for the pace.
+//! Invariants:
 //!
-//! The engine never claims a delivery in the store: the owner of its slot keeps in memory what it holds, and the record takes it from
-//! there.
+//! * A delivery is never claimed in the store. The owner of its slot holds it in memory until its result is recorded, so a crash loses
+//!   nothing: what was not recorded is still pending.
+//! * Only the owner of an endpoint's slot sends to it, and it stops before its lease can run out.
+//! * The engine never sees the API or the dashboard; they meet in the store.
 
-mod announced;
-mod background;
-mod beats;
-mod breaker;
-mod by_turns;
 mod core;
-mod lane;
-mod lanes;
-mod limit;
-mod loads;
-mod mail;
-mod moment;
-mod record;
-mod relay;
-mod send;
+mod runtime;
 #[cfg(test)]
 mod simulation;
-mod slots;
-mod steward;
-mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,12 +29,13 @@ use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use crate::store::slots::{Leases, Process};
-pub use mail::Mailing;
-use moment::Clocks;
-use send::Sending;
-use slots::Stay;
-use steward::Steward;
-use sweep::Sweep;
+use runtime::clocks::Clocks;
+use runtime::event_loop::EventLoop;
+use runtime::lease_keeper::{self, Stay};
+pub use runtime::mail::Mailing;
+use runtime::maintenance::Sweep;
+use runtime::send::Sending;
+use runtime::{background, mail, notification_listener, record, relay};
 
 /// The process's settings, as the engine needs them.
 #[derive(Clone, Debug)]
@@ -77,9 +58,9 @@ pub struct EngineOptions {
     pub mail: Option<Mailing>,
 }
 
-/// What happens to the engine: an event for its core, or one that somebody wants an answer to.
-pub(crate) enum Happening {
-    Event(core::Event),
+/// An input to the event loop: an event for the core, or a request with an answer.
+pub(crate) enum LoopInput {
+    Event(core::event::Event),
     /// Our leases, and until when they may be relied on.
     Leases(Leases, Instant),
     /// Slots to let go of; each is told when nothing of it is on its way any more.
@@ -94,7 +75,7 @@ pub struct Engine {
     store: Store,
     process: Uuid,
     drain: Duration,
-    events: mpsc::UnboundedSender<Happening>,
+    events: mpsc::UnboundedSender<LoopInput>,
     stop: watch::Sender<bool>,
     stay: watch::Sender<Stay>,
     relay: JoinHandle<()>,
@@ -116,7 +97,7 @@ impl Engine {
         let id = process.id;
         let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
         let caps = (options.max_in_flight, options.endpoint_max_in_flight);
-        let steward = Steward::new(store.clone(), sending, clocks, caps, events.clone(), finished);
+        let event_loop = EventLoop::new(store.clone(), sending, clocks, caps, events.clone(), finished);
         let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
         let mail = options.mail.map(|mailing| {
             // Written from the first record on, or not at all.
@@ -124,16 +105,21 @@ impl Engine {
             tokio::spawn(mail::run(mailing, store.clone(), clock, stopped.clone()))
         });
         let mut others = vec![
-            tokio::spawn(steward.run(inbox)),
+            tokio::spawn(event_loop.run(inbox)),
             tokio::spawn(record::run(store.clone(), results, events.clone())),
             tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
-            tokio::spawn(announced::run(store.clone(), events.clone(), Arc::clone(&freed), stopped.clone())),
+            tokio::spawn(notification_listener::run(
+                store.clone(),
+                events.clone(),
+                Arc::clone(&freed),
+                stopped.clone(),
+            )),
             tokio::spawn(sweep.run(store.clone(), clock, stopped.clone())),
         ];
         others.extend(mail);
         Engine {
             relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
-            slots: tokio::spawn(slots::run(store.clone(), process, clocks, events.clone(), freed, stays)),
+            slots: tokio::spawn(lease_keeper::run(store.clone(), process, clocks, events.clone(), freed, stays)),
             others,
             store,
             process: id,
@@ -152,7 +138,7 @@ impl Engine {
         // The relay first: what it is moving just now is moved or is not, and nothing new comes.
         let _ = tokio::time::timeout_at(until, self.relay).await;
         let (done, drained) = oneshot::channel();
-        let _ = self.events.send(Happening::Drain(done));
+        let _ = self.events.send(LoopInput::Drain(done));
         // What is in flight keeps its leases until it is recorded; what is quiet is handed over meanwhile.
         let _ = self.stay.send(Stay::Leaving);
         if !matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(()))) {

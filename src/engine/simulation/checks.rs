@@ -9,8 +9,8 @@ use super::receivers::Receiver;
 use super::store::{Key, Store};
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId};
-use crate::engine::lanes::Start;
-use crate::engine::moment::Moment;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::lanes::Start;
 
 /// What is wrong, in a sentence; or nothing.
 pub type Verdict = Result<(), String>;
@@ -55,7 +55,7 @@ pub struct Begun<'w> {
     pub id: u64,
     pub process: &'w Process,
     pub start: &'w Start,
-    pub moment: Moment,
+    pub moment: ClockReading,
     pub now: Duration,
     pub receiver: &'w Receiver,
 }

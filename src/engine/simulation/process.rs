@@ -7,9 +7,9 @@ use super::world::What;
 use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, Time};
-use crate::engine::beats::Beats;
-use crate::engine::core::Core;
-use crate::engine::moment::Moment;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::lease_policy::Beats;
+use crate::engine::core::step::Core;
 use crate::store::record::Finished;
 
 /// When the simulation begins, by a clock that is right.
@@ -108,9 +108,9 @@ impl Process {
         now - self.born
     }
 
-    pub fn moment(&mut self, wall: Wall, now: Duration) -> Moment {
+    pub fn moment(&mut self, wall: Wall, now: Duration) -> ClockReading {
         let mono = self.mono(now);
-        Moment { time: self.steady.read(wall.at(now), mono), mono }
+        ClockReading { time: self.steady.read(wall.at(now), mono), mono }
     }
 
     /// What a breaker has to know, told from outside of it.

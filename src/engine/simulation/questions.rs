@@ -7,12 +7,11 @@ use super::process::Deed;
 use super::store::Beaten;
 use super::world::{What, World, note, short, short_of};
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::beats::Beat;
-use crate::engine::core::{Event, Loaded, Reading};
-use crate::engine::lane::QUEUE;
-use crate::engine::loads::Load;
-use crate::engine::moment::Moment;
-use crate::engine::record::Settled;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::endpoint_loads::Load;
+use crate::engine::core::event::{Event, Loaded, Reading, Settled};
+use crate::engine::core::lane::QUEUE;
+use crate::engine::core::lease_policy::Beat;
 use crate::store::in_order::InOrder;
 use crate::store::record::{Finished, Recorded};
 use crate::store::waiting::LaneWants;
@@ -22,7 +21,7 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// What a process asks of the store.
 pub enum Ask {
-    Read(Vec<LaneWants>, Moment),
+    Read(Vec<LaneWants>, ClockReading),
     Scan(Vec<u8>),
     Number(EndpointId, Time),
     Load(Load),
@@ -98,7 +97,7 @@ impl World {
         Ok(())
     }
 
-    fn read(&self, wants: Vec<LaneWants>, moment: Moment) -> Reply {
+    fn read(&self, wants: Vec<LaneWants>, moment: ClockReading) -> Reply {
         let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = wants.iter().partition(|want| want.ordered);
         let waiting = self.store.waiting(&free);
         let in_order: Vec<InOrder> =

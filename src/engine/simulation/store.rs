@@ -8,7 +8,7 @@ use crate::domain::attempt::Trigger;
 use crate::domain::delivery::{DeadReason, Next, Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::beats::Beat;
+use crate::engine::core::lease_policy::Beat;
 use crate::store::directory::LiveEndpoint;
 use crate::store::in_order::InOrder;
 use crate::store::record::{Finished, Recorded};

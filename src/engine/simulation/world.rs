@@ -15,10 +15,10 @@ use crate::domain::attempt::Outcome;
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::core::{Action, Event};
-use crate::engine::lanes::Start;
-use crate::engine::moment::Moment;
-use crate::engine::send::finished;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::event::{Action, Event};
+use crate::engine::core::lanes::Start;
+use crate::engine::runtime::send::finished;
 use crate::store::announce::Heard;
 use crate::store::signals::Signal;
 
@@ -165,7 +165,7 @@ impl World {
         Ok(())
     }
 
-    fn act(&mut self, id: u64, action: Action, moment: Moment) -> Verdict {
+    fn act(&mut self, id: u64, action: Action, moment: ClockReading) -> Verdict {
         let way = self.way();
         match action {
             Action::Send(start) => return self.send(id, start, moment),
@@ -196,7 +196,7 @@ impl World {
         if !self.case.calm && self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
     }
 
-    fn send(&mut self, id: u64, start: Start, moment: Moment) -> Verdict {
+    fn send(&mut self, id: u64, start: Start, moment: ClockReading) -> Verdict {
         let key = (start.live.endpoint.id, start.work.message.id);
         note!(
             self,

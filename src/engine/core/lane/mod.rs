@@ -1,0 +1,363 @@
+//! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
+//! endpoint uses up its own lane and nobody else's.
+
+mod manner;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::delivery::Progress;
+use crate::domain::message::Message;
+use crate::domain::{AppId, MessageId, Time};
+use crate::engine::core::circuit_breaker::Pace;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::rate_limit::Limit;
+use crate::store::directory::LiveEndpoint;
+use crate::store::slots::slot_of;
+pub use manner::Manner;
+
+/// How many deliveries of each kind wait in memory; the rest waits in the store.
+pub const QUEUE: usize = 128;
+
+/// A delivery that waits to be sent.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub message: Arc<Message>,
+    pub progress: Progress,
+}
+
+/// Why nothing leaves a lane at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing waits, or as much is in flight as may be: an event will tell.
+    Idle,
+    /// Not before this moment of the engine's own time.
+    Until(Duration),
+}
+
+/// How much of what is pending at an ordered endpoint the lane knows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing: it has to be read.
+    Unread,
+    /// All of it up to this number is held. The next number may follow in memory.
+    UpTo(i64),
+    /// Behind what is queued there is one that may not be sent yet: until it is read again, everything else stays in the store.
+    Waiting,
+}
+
+/// One endpoint's lane.
+pub struct Lane {
+    pub live: Arc<LiveEndpoint>,
+    pub slot: u8,
+    /// Whether we hold the lease of its slot.
+    pub owned: bool,
+    fresh: VecDeque<Work>,
+    retries: VecDeque<Work>,
+    /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
+    held: HashSet<MessageId>,
+    pub in_flight: usize,
+    /// When it last answered; `None`: not since the lane was made.
+    heard: Option<Duration>,
+    /// Since when something is in flight.
+    busy_since: Duration,
+    /// How its endpoint behaves, as it was last noted: what is in flight to it counts there.
+    pub manner: Manner,
+    /// More waits for it in the store than here, or did until lately, and it counts as such until then. `None`: it keeps up.
+    pub behind_until: Option<Duration>,
+    limit: Option<Limit>,
+    pace: Pace,
+    /// Whose turn it is when both kinds wait.
+    retry_next: bool,
+    /// When the store may have something due for it; `None`: as far as we know, never.
+    look_at: Option<Time>,
+    /// The earliest look of it that stands in the engine's list.
+    pub look_listed: Option<Time>,
+    /// The endpoint was deleted: nothing more is sent.
+    pub gone: bool,
+    /// Being read right now; and what was settled meanwhile, which the reading may still show as pending.
+    reading: bool,
+    /// The lease under which the reading began is over: others may have sent what it brings.
+    outdated: bool,
+    settled_meanwhile: Vec<MessageId>,
+    /// Of an ordered endpoint's.
+    pub reach: Reach,
+    /// Something there is being numbered: it is not read before that is done.
+    pub numbering: bool,
+    /// When something last happened here.
+    pub touched: Duration,
+    /// Whether it stands in the line of lanes that may have something to send.
+    pub in_line: bool,
+    /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
+    pub turn: u64,
+}
+
+impl Lane {
+    /// A lane of an endpoint whose slot has been ours since `owned_since`.
+    pub fn new(live: Arc<LiveEndpoint>, owned: bool, owned_since: Duration, cap: usize) -> Lane {
+        Lane {
+            slot: slot_of(&live),
+            owned,
+            fresh: VecDeque::new(),
+            retries: VecDeque::new(),
+            held: HashSet::new(),
+            in_flight: 0,
+            heard: None,
+            busy_since: Duration::ZERO,
+            manner: Manner::Unknown,
+            behind_until: None,
+            limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
+            pace: Pace::new(cap),
+            retry_next: false,
+            look_at: None,
+            look_listed: None,
+            gone: false,
+            reading: false,
+            outdated: false,
+            settled_meanwhile: Vec::new(),
+            reach: Reach::Unread,
+            numbering: false,
+            touched: Duration::ZERO,
+            in_line: false,
+            turn: 0,
+            live,
+        }
+    }
+
+    /// The endpoint as it is from now on.
+    pub fn refresh(&mut self, live: Arc<LiveEndpoint>, now: ClockReading) {
+        let rate = live.endpoint.spec.throttle_rate;
+        if rate != self.limit.as_ref().map(Limit::rate) {
+            self.limit = rate.map(|rate| Limit::new(rate, now.mono));
+        }
+        let enabled = self.live.endpoint.spec.disabled && !live.endpoint.spec.disabled;
+        let reordered = self.ordered() != live.endpoint.spec.ordered;
+        self.slot = slot_of(&live);
+        self.live = live;
+        self.gone = false;
+        if reordered {
+            // Whether it keeps up is known anew when it is read; where the order counts, what waits is meant to.
+            self.behind_until = None;
+        }
+        if enabled || reordered || self.paused() {
+            self.look(Time::ZERO);
+        }
+    }
+
+    /// Whether its deliveries go one after another.
+    pub fn ordered(&self) -> bool {
+        self.live.endpoint.spec.ordered
+    }
+
+    /// Whether it holds nothing: nothing is queued, in flight or unrecorded.
+    pub fn quiet(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Disabling pauses: what is pending waits in the store.
+    pub fn paused(&self) -> bool {
+        self.gone || self.live.endpoint.spec.disabled
+    }
+
+    /// Forgets what is queued (not what is in flight); gives back how many payload bytes that frees.
+    pub fn clear(&mut self) -> usize {
+        let mut bytes = 0;
+        for work in self.fresh.drain(..).chain(self.retries.drain(..)) {
+            bytes += work.message.size();
+            self.held.remove(&work.message.id);
+        }
+        self.reach = Reach::Unread;
+        bytes
+    }
+
+    /// Of an ordered endpoint's: what was sent has not ended, so that nothing else may go before it. Gives back how many payload bytes
+    /// that frees.
+    pub fn hold_back(&mut self) -> usize {
+        let bytes = self.clear();
+        self.reach = Reach::Waiting;
+        bytes
+    }
+
+    /// The lease under which it was filled is over: whoever has it next may send all of this, and it is only known anew what is pending.
+    /// Gives back how many payload bytes that frees.
+    pub fn lapse(&mut self) -> usize {
+        self.outdated = self.reading;
+        self.clear()
+    }
+
+    /// A new lease since `since`: what others sent before is not known, so the bucket begins empty.
+    pub fn begin_lease(&mut self, since: Duration) {
+        self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
+        self.look(Time::ZERO);
+    }
+
+    /// Forgets a delivery that was ended, if it is queued and not in flight; gives back how many payload bytes that frees. A reading
+    /// under way may still bring it.
+    pub fn withdraw(&mut self, message: MessageId) -> usize {
+        if self.reading {
+            self.settled_meanwhile.push(message);
+        }
+        for queue in [&mut self.fresh, &mut self.retries] {
+            if let Some(work) = queue.iter().position(|work| work.message.id == message).and_then(|at| queue.remove(at))
+            {
+                self.held.remove(&message);
+                return work.message.size();
+            }
+        }
+        0
+    }
+
+    /// Queues a delivery, if it is not held already and there is room. `false`: no room, it waits in the store.
+    pub fn push(&mut self, work: Work, retry: bool) -> bool {
+        let most = self.most_queued();
+        let queue = if retry { &mut self.retries } else { &mut self.fresh };
+        if queue.len() >= most {
+            return false;
+        }
+        if self.held.insert(work.message.id) {
+            queue.push_back(work);
+        }
+        true
+    }
+
+    pub fn holds(&self, message: MessageId) -> bool {
+        self.held.contains(&message)
+    }
+
+    pub fn held(&self) -> impl Iterator<Item = MessageId> + '_ {
+        self.held.iter().copied()
+    }
+
+    pub fn queued(&self) -> usize {
+        self.fresh.len() + self.retries.len()
+    }
+
+    /// How many wait that are fresh, and how many retries.
+    #[cfg(test)]
+    pub fn queues(&self) -> (usize, usize) {
+        (self.fresh.len(), self.retries.len())
+    }
+
+    /// How many of each kind to read: what there is room for, and as many more as the store will show although we hold them.
+    pub fn wants(&self) -> (i64, i64) {
+        if self.ordered() {
+            return (QUEUE as i64, 0);
+        }
+        let (held, most) = (self.held.len(), self.most_queued());
+        let room = |queue: &VecDeque<Work>| (most.saturating_sub(queue.len()) + held) as i64;
+        (room(&self.fresh), room(&self.retries))
+    }
+
+    /// Whether enough room has come up to make a reading worth it. An ordered endpoint is read anew only once nothing is held, and a silent
+    /// one once nothing is queued: hundreds that hang would else be read again with each scan, for nothing.
+    pub fn roomy(&self) -> bool {
+        if self.ordered() {
+            return self.quiet();
+        }
+        let queued = if self.manner == Manner::Silent { 0 } else { QUEUE / 2 };
+        self.fresh.len() <= queued && self.retries.len() <= queued
+    }
+
+    /// Notes that the store may have something due at `at`.
+    pub fn look(&mut self, at: Time) {
+        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// When it wants to be read next; `None` while it is being read or nothing is to be had.
+    pub fn look_at(&self) -> Option<Time> {
+        if self.reading || self.numbering || self.paused() || !self.owned { None } else { self.look_at }
+    }
+
+    /// Whether it is to be read by now, or is being read.
+    pub fn wants_reading(&self, now: Time) -> bool {
+        self.reading || self.numbering || self.look_at.is_some_and(|at| at <= now)
+    }
+
+    pub fn begin_reading(&mut self) {
+        self.reading = true;
+        self.look_at = None;
+        self.settled_meanwhile.clear();
+    }
+
+    /// The reading is over. Gives back what must not be taken from it; `None`: nothing may be.
+    pub fn end_reading(&mut self) -> Option<Vec<MessageId>> {
+        self.reading = false;
+        let settled = std::mem::take(&mut self.settled_meanwhile);
+        (!std::mem::take(&mut self.outdated)).then_some(settled)
+    }
+
+    /// The next delivery to send, if pace, limits and room allow one.
+    ///
+    /// `free` is how many more the engine as a whole may have in flight: a lane never takes more than a share of it, so that a few
+    /// endpoints that hang leave room for all others.
+    ///
+    /// # Errors
+    /// Why not, and until when.
+    pub fn next(&mut self, now: ClockReading, free: usize, apps: &HashMap<AppId, Limit>) -> Result<Work, Hold> {
+        if self.queued() == 0 || self.paused() || !self.owned {
+            return Err(Hold::Idle);
+        }
+        if self.ordered() && self.held.len() > self.queued() {
+            return Err(Hold::Idle);
+        }
+        let cap = self.pace.cap(now.mono).map_err(Hold::Until)?;
+        if self.in_flight >= cap.min((free / 4).max(1)) {
+            return Err(Hold::Idle);
+        }
+        // Of both limits or of neither: one that was taken and waits for the other would be added to what leaves in some second.
+        let limits = || apps.get(&self.live.endpoint.app_id).into_iter().chain(&self.limit);
+        if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
+            return Err(Hold::Until(now.mono + wait));
+        }
+        for limit in limits() {
+            let _ = limit.take(now.mono);
+        }
+        let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
+        self.retry_next = !retry;
+        let queue = if retry { &mut self.retries } else { &mut self.fresh };
+        let work = queue.pop_front().ok_or(Hold::Idle)?;
+        if self.in_flight == 0 {
+            self.busy_since = now.mono;
+        }
+        self.in_flight += 1;
+        self.touched = now.mono;
+        Ok(work)
+    }
+
+    /// An attempt has ended. It stays held until it is recorded.
+    pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: ClockReading) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.pace.learn(outcome, now.mono);
+        if !self.pace.unreachable() {
+            self.heard = Some(now.mono);
+        }
+        self.touched = now.mono;
+    }
+
+    /// The store has it: no longer held. `due` is when the delivery wants to be sent again.
+    pub fn recorded(&mut self, message: MessageId, due: Option<Time>) {
+        self.held.remove(&message);
+        if self.reading {
+            self.settled_meanwhile.push(message);
+        }
+        if let Some(due) = due {
+            self.look(due);
+        }
+    }
+
+    /// Whether nothing at all would be lost by forgetting it.
+    pub fn forgettable(&self, now: ClockReading, idle: Duration) -> bool {
+        self.held.is_empty()
+            && !self.reading
+            && !self.numbering
+            && (self.look_at.is_none() || !self.owned || self.gone)
+            && !self.pace.probing()
+            && now.mono.saturating_sub(self.touched) >= idle
+    }
+
+    /// Whether something of it is on its way.
+    pub fn busy(&self) -> bool {
+        !self.held.is_empty()
+    }
+}

@@ -1,0 +1,187 @@
+//! Giving way. A lane for which more waits in the store than in memory is **behind**: it could send as fast as the machine goes, for minutes,
+//! and whoever is sent something now and then would wait each time for the processor, the disk and the store. So those that are behind
+//! keep to a pace, together, that follows how the others fare: how long it takes from the acceptance of a delivery until its lane has it,
+//! for lanes that keep up. While that is more than half as much again as usual, those behind send less; else they send more. They never
+//! send less than the others do, and where there are no others they send as they can.
+//!
+//! It is what networks do against congestion, by delay: slow to begin with, up by a small share, down by a large one.
+
+use std::time::Duration;
+
+use super::Lanes;
+use crate::domain::EndpointId;
+use crate::domain::message::Message;
+use crate::engine::core::clock_reading::ClockReading;
+
+/// Who has caught up counts as behind for so long: more of it is likely.
+const LINGER: Duration = Duration::from_secs(5);
+/// What took longer did not wait for its turn: it was not heard of, or nobody was there to send it.
+const LOST: Duration = Duration::from_secs(1);
+/// For how long, and for how many deliveries, others are watched before the pace is changed:
+const EPOCH: Duration = Duration::from_millis(50);
+const SAMPLES: usize = 16;
+/// but not for longer than this. If there were fewer, there are no others to speak of.
+const LONGEST_EPOCH: Duration = Duration::from_secs(1);
+/// The pace to begin with, and the least one, in deliveries a second.
+const FIRST: f64 = 1_000.0;
+const LEAST: f64 = 100.0;
+/// What it is multiplied by where the others do not notice (before they ever did, and since), and where they do.
+const SOONER: f64 = 1.5;
+const SOON: f64 = 1.05;
+const LATER: f64 = 0.6;
+/// What others notice: so many times what is usual, and more than this.
+const NOTICED: f64 = 1.5;
+const GRAIN: Duration = Duration::from_micros(100);
+/// What is usual changes by so large a part of itself in an epoch: a disk that stalls once is not usual.
+const DRIFT: f64 = 0.03;
+/// What was not made use of may be made good within so long. Timers are no finer than a fifth of it.
+const SLACK: Duration = Duration::from_millis(5);
+
+impl Lanes {
+    /// More waits for this endpoint than its lane may hold.
+    pub(super) fn fall_behind(&mut self, id: EndpointId) {
+        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.paused()) {
+            lane.behind_until = Some(Duration::MAX);
+        }
+    }
+
+    /// All that waits for this endpoint is in its lane.
+    pub(super) fn catch_up(&mut self, id: EndpointId, now: ClockReading) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.behind_until = lane.behind_until.map(|until| until.min(now.mono + LINGER));
+        }
+    }
+
+    /// Who caught up a while ago keeps up from now on.
+    pub(super) fn note_who_keeps_up(&mut self, now: ClockReading) {
+        for lane in self.lanes.values_mut() {
+            lane.behind_until = lane.behind_until.filter(|until| now.mono < *until);
+        }
+    }
+
+    /// A delivery that was never sent is in its lane now.
+    pub(super) fn came(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
+        let took = now.time.since(message.first_due());
+        if took <= LOST && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {
+            self.throttle.came(took);
+        }
+    }
+}
+
+/// The pace of those that are behind, and what it is made from.
+#[derive(Debug)]
+pub(super) struct BacklogThrottle {
+    /// In deliveries a second.
+    pace: f64,
+    /// Whether others have noticed, since there were some.
+    noticed: bool,
+    /// There are no others: the pace does not count.
+    alone: bool,
+    /// Something left for those behind in the last epoch, at this pace.
+    paced: bool,
+    /// When somebody who is behind may send next.
+    next_at: Duration,
+    /// When this epoch began, how long deliveries to those that keep up took in it, and how many left: for those, and for those behind.
+    began: Duration,
+    took: Vec<Duration>,
+    left: (u32, u32),
+    /// How long they take where those behind send no more than the others do.
+    usual: Option<Duration>,
+}
+
+impl BacklogThrottle {
+    pub(super) fn new() -> BacklogThrottle {
+        BacklogThrottle {
+            pace: FIRST,
+            noticed: false,
+            alone: true,
+            paced: false,
+            next_at: Duration::ZERO,
+            began: Duration::ZERO,
+            took: Vec::new(),
+            left: (0, 0),
+            usual: None,
+        }
+    }
+
+    /// How many a second may leave for those behind; `None`: as many as can.
+    pub(super) fn pace(&self) -> Option<f64> {
+        self.paced.then_some(self.pace)
+    }
+
+    /// A delivery to somebody who keeps up took so long to come here.
+    pub(super) fn came(&mut self, took: Duration) {
+        self.took.push(took);
+    }
+
+    /// Until when nothing may leave for those behind; `None`: it may now.
+    pub(super) fn wait(&self, now: Duration) -> Option<Duration> {
+        (!self.alone && now < self.next_at).then_some(self.next_at)
+    }
+
+    /// Something leaves, for somebody who is `behind` or not.
+    pub(super) fn leaves(&mut self, behind: bool, now: Duration) {
+        if !behind {
+            self.left.0 += 1;
+            return;
+        }
+        self.left.1 += 1;
+        if !self.alone {
+            self.next_at = self.next_at.max(now.saturating_sub(SLACK)) + Duration::from_secs_f64(1.0 / self.pace);
+        }
+    }
+
+    /// Sets the pace anew, if it is time to.
+    pub(super) fn look(&mut self, now: Duration) {
+        let lasted = now.saturating_sub(self.began);
+        if lasted < EPOCH || (self.took.len() < SAMPLES && lasted < LONGEST_EPOCH) {
+            return;
+        }
+        let [others, behind] = [self.left.0, self.left.1].map(|count| f64::from(count) / lasted.as_secs_f64());
+        self.alone = self.took.len() < SAMPLES;
+        self.paced = !self.alone && behind > 0.0;
+        if self.alone || behind == 0.0 {
+            (self.pace, self.noticed) = (FIRST, false);
+        }
+        if !self.alone {
+            let least = others.max(LEAST);
+            let present = median(&mut self.took);
+            // A pace is kept to within some per cent.
+            let usual = self.learn(present, behind <= least * 1.1);
+            self.pace = match usual {
+                // Those behind were here first. This is how to find out.
+                None => least,
+                Some(usual) if present > usual.mul_f64(NOTICED) + GRAIN => {
+                    self.noticed = true;
+                    (self.pace.min(behind) * LATER).max(least)
+                }
+                Some(_) => {
+                    let more = self.pace * if self.noticed { SOON } else { SOONER };
+                    // What is not made use of says nothing.
+                    more.min((behind * 2.0).max(FIRST)).max(least)
+                }
+            };
+        }
+        self.began = now;
+        self.took.clear();
+        self.left = (0, 0);
+    }
+
+    /// What is usual, as far as it is known: learned while those behind are in nobody's way, and from whatever is better than that.
+    fn learn(&mut self, present: Duration, in_nobodys_way: bool) -> Option<Duration> {
+        let usual = self.usual.unwrap_or(present);
+        if in_nobodys_way || (self.usual.is_some() && present < usual) {
+            let near = present.clamp(usual.mul_f64(1.0 - DRIFT), usual.mul_f64(1.0 + DRIFT));
+            self.usual = Some(near.max(GRAIN));
+        }
+        self.usual
+    }
+}
+
+fn median(took: &mut [Duration]) -> Duration {
+    let middle = took.len() / 2;
+    *took.select_nth_unstable(middle).1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Ordered endpoints: one delivery at a time, by their numbers, and the next only when the one before is delivered or dead **in the
+//! store**: who takes over after a crash begins with the first that is not.
+//!
+//! Such a lane is read only while it holds nothing, and takes what the reading brings from the front, up to the first that may not be sent
+//! yet. From then on it follows in memory: what is accepted next is queued if nothing lies between it and what the lane knows. After
+//! a failure it forgets what is queued, and reads again when the failed one is due.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::reading::READ_AGAIN;
+use super::{Lanes, QUEUED_BYTES};
+use crate::domain::delivery::Progress;
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::lane::{Reach, Work};
+use crate::store::in_order::InOrder;
+use crate::store::signals::Admission;
+
+impl Lanes {
+    /// A message that was committed just now, for an ordered endpoint.
+    pub(super) fn admit_in_order(&mut self, id: EndpointId, admission: &Admission, now: ClockReading) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let due = admission.message.first_due();
+        if due > now.time {
+            return self.look(id, due);
+        }
+        // A lane that wants to be read gets nothing more in memory, or it would never be.
+        let follows = self.queued_bytes < QUEUED_BYTES && !lane.paused() && !lane.wants_reading(now.time);
+        match (lane.reach, admission.seqs.get(&id)) {
+            (Reach::Waiting, Some(seq)) if *seq > 0 => {}
+            (Reach::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
+            (Reach::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
+                let work = Work { message: admission.message.clone(), progress: Progress::default() };
+                let bytes = work.message.size();
+                if lane.push(work, false) {
+                    lane.reach = Reach::UpTo(*seq);
+                    self.queued_bytes += bytes;
+                    self.line_up(id);
+                } else {
+                    self.look(id, now.time);
+                }
+            }
+            _ => self.look(id, now.time),
+        }
+    }
+
+    /// What a reading has brought for ordered endpoints. Gives back those where something has to be numbered first: nothing is sent to
+    /// them until [`Lanes::numbered`].
+    pub fn read_in_order(
+        &mut self,
+        orders: &[InOrder],
+        messages: &HashMap<MessageId, Arc<Message>>,
+        now: ClockReading,
+    ) -> Vec<EndpointId> {
+        let mut unnumbered = Vec::new();
+        for order in orders {
+            let id = order.endpoint;
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let ended = lane.end_reading();
+            match ended.filter(|_| lane.ordered() && lane.quiet()) {
+                None => lane.look(Time::ZERO),
+                Some(_) if order.unnumbered => {
+                    lane.numbering = true;
+                    unnumbered.push(id);
+                }
+                Some(ended) => self.take_in_order(order, &ended, messages, now),
+            }
+            self.list_look(id);
+        }
+        unnumbered
+    }
+
+    /// Queues what may be sent one after another, without a gap.
+    fn take_in_order(
+        &mut self,
+        order: &InOrder,
+        ended: &[MessageId],
+        messages: &HashMap<MessageId, Arc<Message>>,
+        now: ClockReading,
+    ) {
+        let id = order.endpoint;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.reach = Reach::UpTo(order.up_to);
+        let again = order.more.then_some(now.time);
+        again.into_iter().chain(order.scheduled).for_each(|at| lane.look(at));
+        for one in order.waiting.iter().filter(|one| !ended.contains(&one.message_id)) {
+            let room = (lane.quiet() || self.queued_bytes < QUEUED_BYTES) && !lane.paused();
+            let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
+            let bytes = message.map_or(0, |message| message.size());
+            let work = message.map(|message| Work { message: message.clone(), progress: one.progress });
+            if work.is_some_and(|work| lane.push(work, false)) {
+                self.queued_bytes += bytes;
+                continue;
+            }
+            // It stays the next one: nothing passes by it.
+            lane.reach = Reach::Waiting;
+            lane.look(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
+            break;
+        }
+        self.line_up(id);
+    }
+
+    /// What had no number has one now, or could not be given one.
+    pub fn numbered(&mut self, id: EndpointId, done: bool, now: ClockReading) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.numbering = false;
+        }
+        self.look(id, if done { Time::ZERO } else { now.time.plus(READ_AGAIN) });
+    }
+}
+
+#[cfg(test)]
+mod tests;

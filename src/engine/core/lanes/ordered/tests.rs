@@ -1,0 +1,171 @@
+//! An ordered endpoint's lane against a small model of its store: whatever the order of events, what is sent is **the first that is
+//! pending by its number**, nothing else is in flight or unrecorded then, and everything ends. A failing seed prints itself; put it into
+//! `seed` to see it again.
+
+mod world;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::delivery::State;
+use crate::engine::core::lanes::tests::world::{START, live, scheduled};
+use crate::store::waiting::Waiting;
+use world::World;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_order_of_events_the_first_is_sent_and_no_other(
+        seed in proptest::collection::vec(any::<u32>(), 1..400)
+    ) {
+        let mut world = World::new();
+        seed.iter().for_each(|choice| world.step(*choice));
+        world.settle();
+    }
+}
+
+#[test]
+fn what_follows_without_a_gap_is_not_read() {
+    let mut world = World::new();
+    world.accept(0, None);
+    world.read();
+    for _ in 0..1_000 {
+        world.accept(0, None);
+        assert_eq!(world.lanes.begin_reading(world.now).0, [], "it is in memory");
+        world.deliver();
+    }
+    assert_eq!(world.sent.len(), 1_001);
+}
+
+#[test]
+fn the_next_one_waits_for_the_record_of_the_one_before() {
+    let mut world = World::new();
+    (0..2).for_each(|_| world.accept(0, None));
+    world.read();
+    world.finish(true);
+    world.start();
+    assert_eq!(world.sent.len(), 1, "it was sent and is not recorded");
+    world.record();
+    world.start();
+    assert_eq!(world.sent.len(), 2);
+}
+
+#[test]
+fn one_that_failed_holds_up_all_others_until_it_is_due_and_nobody_reads_meanwhile() {
+    let mut world = World::new();
+    (0..3).for_each(|_| world.accept(0, None));
+    world.read();
+    world.finish(false);
+    world.record();
+    for _ in 0..10 {
+        world.accept(0, None);
+        world.read();
+        assert_eq!(world.sent.len(), 1);
+    }
+    assert_eq!(world.lanes.begin_reading(world.now).0, []);
+    assert_eq!(world.lanes.queued_bytes, 0, "they wait in the store");
+    world.advance(50);
+    world.read();
+    assert_eq!((world.sent.len(), world.sent[0]), (2, world.sent[1]));
+    world.settle();
+}
+
+#[test]
+fn one_that_is_canceled_while_it_waits_lets_the_others_go_at_once() {
+    let mut world = World::new();
+    (0..2).for_each(|_| world.accept(0, None));
+    world.read();
+    world.finish(false);
+    world.record();
+    let (head, _) = world.head().unwrap();
+    world.end(head);
+    world.lanes.withdraw(&[(world.id(), head)]);
+    world.read();
+    assert_eq!(world.sent.len(), 2);
+}
+
+#[test]
+fn however_much_comes_one_that_was_scheduled_gets_its_turn() {
+    let mut world = World::new();
+    world.accept(0, None);
+    let deliver_at = world.now.time.plus(Duration::from_millis(100));
+    world.accept(0, Some(deliver_at));
+    let scheduled = *world.pending.iter().find(|(_, row)| row.seq == 0).unwrap().0;
+    for _ in 0..200 {
+        world.advance(1);
+        world.accept(0, None);
+        world.read();
+        world.number(true);
+        world.deliver();
+        world.accept(0, None);
+        world.deliver();
+    }
+    assert!(world.sent.contains(&scheduled));
+}
+
+#[test]
+fn one_whose_content_is_gone_is_not_passed_by_before_the_store_has_ended_it() {
+    let mut world = World::new();
+    (0..2).for_each(|_| world.accept(3, None));
+    let (first, _) = world.head().unwrap();
+    let content = world.messages.remove(&first);
+    world.scan();
+    world.read();
+    assert!(world.sent.is_empty());
+    world.end(first);
+    world.advance(500);
+    world.read();
+    assert_eq!(world.sent.len(), 1);
+    drop(content);
+}
+
+#[test]
+fn becoming_ordered_waits_for_what_is_in_flight_and_forgets_what_is_queued() {
+    let mut world = World::new();
+    let free = live(1, |_| {});
+    for number in 1..=20 {
+        world.lanes.admit(&Admission::new(scheduled(number, None), vec![free.clone()]), world.now);
+    }
+    let mut flying = Vec::new();
+    while let Some(start) = world.lanes.start(world.now) {
+        flying.push(start);
+    }
+    assert!(flying.len() > 1);
+    world.lanes.know(&[world.live.clone()], world.now);
+    assert_eq!(world.lanes.queued_bytes, 0);
+    world.accept(0, None);
+    let outcome = Outcome { failure: None, ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
+    for start in flying {
+        assert_eq!(world.lanes.begin_reading(world.now).0, [], "not before they are recorded");
+        world.lanes.sent(world.id(), &outcome, world.now);
+        world.lanes.recorded(world.id(), start.work.message.id, None);
+    }
+    world.read();
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn a_reading_for_what_was_not_ordered_yet_brings_nothing() {
+    let mut world = World::new();
+    let id = world.id();
+    world.lanes.know(&[live(1, |_| {})], world.now);
+    let (wants, _) = world.lanes.begin_reading(world.now);
+    assert!(!wants[0].ordered);
+    world.lanes.know(&[world.live.clone()], world.now);
+    let message = scheduled(7, None);
+    let waiting = Waiting {
+        message_id: message.id,
+        endpoint_id: id,
+        state: State::Fresh,
+        due_at: START,
+        progress: Progress::default(),
+    };
+    world.lanes.read(&wants, &[waiting], &HashMap::from([(message.id, message)]), world.now);
+    assert!(world.lanes.start(world.now).is_none());
+    let (wants, _) = world.lanes.begin_reading(world.now);
+    assert!(wants[0].ordered, "it is read anew");
+}

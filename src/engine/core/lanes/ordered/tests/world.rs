@@ -1,0 +1,332 @@
+//! The world of an ordered endpoint's tests: its store, its receiver and the clocks, as far as one lane can tell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::*;
+use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::delivery::State;
+use crate::engine::core::lanes::Start;
+use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
+use crate::store::directory::LiveEndpoint;
+use crate::store::slots::Leases;
+use crate::store::waiting::{LaneWants, PendingLane, Waiting};
+
+/// A pending delivery: its number, when it is due, how far it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) seq: i64,
+    pub(super) due: Time,
+    pub(super) progress: Progress,
+}
+
+/// The store, the receiver and the clock, as far as one lane can tell.
+pub(super) struct World {
+    pub(super) lanes: Lanes,
+    pub(super) live: Arc<LiveEndpoint>,
+    pub(super) messages: HashMap<MessageId, Arc<Message>>,
+    pub(super) pending: BTreeMap<MessageId, Row>,
+    /// Delivered, dead or canceled, and how far it had come.
+    pub(super) ended: Vec<(MessageId, Progress)>,
+    pub(super) next_seq: i64,
+    pub(super) in_flight: Vec<(Start, bool)>,
+    /// Whether it was delivered, and whether it was sent under a lease that is over.
+    pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
+    pub(super) reading: Option<(Vec<LaneWants>, Vec<InOrder>)>,
+    pub(super) numbering: bool,
+    pub(super) late: Vec<Admission>,
+    pub(super) now: ClockReading,
+    pub(super) epoch: i64,
+    pub(super) sent: Vec<MessageId>,
+    pub(super) accepted: u128,
+}
+
+impl World {
+    pub(super) fn new() -> World {
+        let now = ClockReading { time: START, mono: Duration::from_secs(100) };
+        let mut lanes = Lanes::new(64, 16);
+        lanes.lease(&all_slots(), now);
+        World {
+            lanes,
+            live: live(1, |spec| spec.ordered = true),
+            messages: HashMap::new(),
+            pending: BTreeMap::new(),
+            ended: Vec::new(),
+            next_seq: 1,
+            in_flight: Vec::new(),
+            unrecorded: Vec::new(),
+            reading: None,
+            numbering: false,
+            late: Vec::new(),
+            now,
+            epoch: 1,
+            sent: Vec::new(),
+            accepted: 0,
+        }
+    }
+
+    pub(super) fn id(&self) -> EndpointId {
+        self.live.endpoint.id
+    }
+
+    pub(super) fn draw(&mut self) -> i64 {
+        self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    /// A message is committed; its signal comes at once, late or never. One that is scheduled is numbered when its time has come.
+    pub(super) fn accept(&mut self, pick: usize, deliver_at: Option<Time>) {
+        // Their ids are in another order than their numbers.
+        self.accepted += 1;
+        let message = scheduled(1_000 + (self.accepted * 7_919) % 10_007, deliver_at);
+        let seq = if deliver_at.is_some() { 0 } else { self.draw() };
+        let due = deliver_at.unwrap_or(self.now.time);
+        self.pending.insert(message.id, Row { seq, due, progress: Progress::default() });
+        self.messages.insert(message.id, message.clone());
+        let mut admission = Admission::new(message, vec![self.live.clone()]);
+        admission.seqs.insert(self.id(), seq);
+        match pick % 4 {
+            0 | 1 => drop(self.lanes.admit(&admission, self.now)),
+            2 => self.late.push(admission),
+            _ => {}
+        }
+    }
+
+    pub(super) fn hear_late(&mut self, pick: usize) {
+        if !self.late.is_empty() {
+            let admission = self.late.swap_remove(pick % self.late.len());
+            self.lanes.admit(&admission, self.now);
+        }
+    }
+
+    pub(super) fn advance(&mut self, millis: u64) {
+        self.now.time = self.now.time.plus(Duration::from_millis(millis));
+        self.now.mono += Duration::from_millis(millis);
+    }
+
+    /// The first that is pending by its number.
+    pub(super) fn head(&self) -> Option<(MessageId, Row)> {
+        let numbered = self.pending.iter().filter(|(_, row)| row.seq > 0);
+        numbered.min_by_key(|(_, row)| row.seq).map(|(id, row)| (*id, *row))
+    }
+
+    pub(super) fn start(&mut self) {
+        while let Some(start) = self.lanes.start(self.now) {
+            let message = start.work.message.id;
+            let (first, row) = self.head().expect("only what is pending is sent");
+            assert_eq!(message, first, "the first is sent and no other");
+            assert!(row.due <= self.now.time, "never before it is due");
+            // Somebody may have resent it while it was queued: it is still the first, and goes out once more.
+            let resent = row.progress.generation > start.work.progress.generation;
+            assert!(resent || row.progress == start.work.progress, "never from a place that it has left");
+            assert!(self.in_flight.is_empty() && self.unrecorded.is_empty(), "one at a time, until it is recorded");
+            self.sent.push(message);
+            self.in_flight.push((start, false));
+        }
+    }
+
+    pub(super) fn finish(&mut self, delivered: bool) {
+        if let Some((start, fenced)) = self.in_flight.pop() {
+            let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
+            outcome.failure = (!delivered).then_some(Failure::Status);
+            self.lanes.sent(self.id(), &outcome, self.now);
+            self.unrecorded.push((start.work.message.id, start.work.progress, delivered, fenced));
+        }
+    }
+
+    pub(super) fn end(&mut self, message: MessageId) {
+        if let Some(row) = self.pending.remove(&message) {
+            self.ended.push((message, row.progress));
+        }
+    }
+
+    /// As the store records: by epoch, generation and the number of attempts.
+    pub(super) fn record(&mut self) {
+        for (message, before, delivered, fenced) in std::mem::take(&mut self.unrecorded) {
+            let row = self.pending.get_mut(&message);
+            let due = match row.filter(|row| !fenced && row.progress == before) {
+                None => Some(Time::ZERO),
+                Some(_) if delivered || before.attempts >= 3 => {
+                    self.end(message);
+                    None
+                }
+                Some(row) => {
+                    row.due = self.now.time.plus(Duration::from_millis(50));
+                    row.progress = Progress { attempts: before.attempts + 1, step: before.step + 1, ..before };
+                    Some(row.due)
+                }
+            };
+            self.lanes.recorded(self.id(), message, due);
+        }
+    }
+
+    pub(super) fn begin_reading(&mut self) {
+        if self.reading.is_some() {
+            return;
+        }
+        let (wants, held) = self.lanes.begin_reading(self.now);
+        if wants.is_empty() {
+            return;
+        }
+        assert!(wants.iter().all(|want| want.ordered) && held.is_empty(), "{wants:?}");
+        let mut rows: Vec<(MessageId, Row)> = self.pending.iter().map(|(id, row)| (*id, *row)).collect();
+        rows.sort_by_key(|(_, row)| row.seq);
+        let scheduled = rows.iter().filter(|(_, row)| row.seq == 0).map(|(_, row)| row.due).min();
+        rows.retain(|(_, row)| row.seq > 0);
+        rows.truncate(wants[0].fresh as usize);
+        let more = rows.len() as i64 == wants[0].fresh;
+        let last = rows.last().map_or(0, |(_, row)| row.seq);
+        let waiting = |(message_id, row): &(MessageId, Row)| Waiting {
+            message_id: *message_id,
+            endpoint_id: self.id(),
+            state: State::Fresh,
+            due_at: row.due,
+            progress: row.progress,
+        };
+        let order = InOrder {
+            endpoint: self.id(),
+            waiting: rows.iter().map(waiting).collect(),
+            up_to: if more { last } else { self.next_seq - 1 },
+            more,
+            unnumbered: scheduled.is_some_and(|at| at <= self.now.time),
+            scheduled,
+        };
+        self.reading = Some((wants, vec![order]));
+    }
+
+    pub(super) fn end_reading(&mut self) {
+        if let Some((wants, orders)) = self.reading.take() {
+            self.lanes.read(&wants, &[], &HashMap::new(), self.now);
+            self.numbering |= !self.lanes.read_in_order(&orders, &self.messages, self.now).is_empty();
+        }
+    }
+
+    pub(super) fn number(&mut self, done: bool) {
+        if !std::mem::take(&mut self.numbering) {
+            return;
+        }
+        let due = |row: &Row| done && row.seq == 0 && row.due <= self.now.time;
+        let mut found: Vec<(Time, MessageId)> =
+            self.pending.iter().filter(|(_, row)| due(row)).map(|(id, row)| (row.due, *id)).collect();
+        found.sort();
+        for (_, id) in found {
+            let seq = self.draw();
+            self.pending.entry(id).and_modify(|row| row.seq = seq);
+        }
+        self.lanes.numbered(self.id(), done, self.now);
+    }
+
+    /// What waits keeps its number and is due at once; what had ended gets a new one.
+    pub(super) fn resend(&mut self, pick: usize) {
+        let again = |progress: Progress| Progress { step: 0, generation: progress.generation + 1, ..progress };
+        let (pending, now) = (self.pending.len(), self.now.time);
+        if pick.is_multiple_of(2) && pending > 0 {
+            if let Some(row) = self.pending.values_mut().nth(pick / 2 % pending) {
+                (row.due, row.progress) = (now, again(row.progress));
+            }
+        } else if !self.ended.is_empty() {
+            let (message, progress) = self.ended.swap_remove(pick % self.ended.len());
+            let seq = self.draw();
+            self.pending.insert(message, Row { seq, due: now, progress: again(progress) });
+        }
+        self.lanes.nudge(self.id(), Time::ZERO);
+    }
+
+    pub(super) fn cancel(&mut self, pick: usize) {
+        let message = self.pending.keys().nth(pick % self.pending.len().max(1)).copied();
+        if let Some(message) = message {
+            self.end(message);
+            self.lanes.withdraw(&[(self.id(), message)]);
+        }
+    }
+
+    /// The lease is over; another owner sends some of what is pending, and then it is ours again.
+    pub(super) fn change_owners(&mut self, pick: usize) {
+        self.lanes.lease(&Leases::new(), self.now);
+        self.in_flight.iter_mut().for_each(|(_, fenced)| *fenced = true);
+        self.unrecorded.iter_mut().for_each(|one| one.3 = true);
+        for _ in 0..pick % 3 {
+            if let Some((message, _)) = self.head() {
+                self.end(message);
+            }
+        }
+        self.epoch += 1;
+        let leases = (0..=255).map(|slot| (slot, self.epoch)).collect();
+        self.lanes.lease(&leases, self.now);
+    }
+
+    pub(super) fn scan(&mut self) {
+        let first_due = self.pending.values().map(|row| row.due).min();
+        let pending: Vec<PendingLane> = first_due
+            .into_iter()
+            .map(|first_due| PendingLane {
+                endpoint: self.id(),
+                slot: self.live.slot,
+                fresh_due: Some(first_due),
+                retry_due: None,
+            })
+            .collect();
+        if !self.lanes.pending(&pending, self.now).is_empty() {
+            self.lanes.know(std::slice::from_ref(&self.live), self.now);
+        }
+    }
+
+    pub(super) fn step(&mut self, choice: u32) {
+        let pick = (choice >> 8) as usize;
+        match choice % 24 {
+            0..=4 => self.accept(pick, None),
+            5 => {
+                let deliver_at = self.now.time.plus(Duration::from_millis(1 + pick as u64 % 200));
+                self.accept(pick, Some(deliver_at));
+            }
+            6 => self.hear_late(pick),
+            7 => self.advance(1 + pick as u64 % 80),
+            8 => self.scan(),
+            9 | 10 => self.begin_reading(),
+            11 | 12 => self.end_reading(),
+            13 | 14 => self.record(),
+            15 => self.number(!pick.is_multiple_of(4)),
+            16 => self.resend(pick),
+            17 => self.cancel(pick),
+            18 if pick.is_multiple_of(4) => self.change_owners(pick / 4),
+            18 => self.lanes.tidy(self.now),
+            19 => self.lanes.know(std::slice::from_ref(&self.live), self.now),
+            _ => self.finish(!pick.is_multiple_of(3)),
+        }
+        self.start();
+        assert!(self.lanes.in_flight() <= 1, "one at a time");
+    }
+
+    /// Lets everything come to rest; nobody tells any more, but for the scan.
+    pub(super) fn settle(&mut self) {
+        for round in 0..20_000 {
+            if self.pending.is_empty() && self.lanes.settled() {
+                return;
+            }
+            if round % 20 == 0 {
+                self.scan();
+            }
+            self.advance(10);
+            self.begin_reading();
+            self.end_reading();
+            self.number(true);
+            self.start();
+            self.finish(true);
+            self.record();
+            self.start();
+        }
+        panic!("{} deliveries never ended", self.pending.len());
+    }
+
+    pub(super) fn read(&mut self) {
+        self.begin_reading();
+        self.end_reading();
+        self.start();
+    }
+
+    pub(super) fn deliver(&mut self) {
+        self.finish(true);
+        self.record();
+        self.start();
+    }
+}

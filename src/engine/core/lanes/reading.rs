@@ -1,0 +1,129 @@
+//! Reading: which lanes want something from the store, and what becomes of what it brings.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Lanes, QUEUED_BYTES};
+use crate::domain::delivery::{Progress, State};
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::lane::Work;
+use crate::store::waiting::{LaneWants, Waiting};
+
+/// How many lanes one reading covers.
+const LANES_PER_READING: usize = 64;
+/// So late may the signal of a commit come after others have seen the commit.
+const LATE: Duration = Duration::from_secs(5);
+/// After a reading failed, its lanes wait this long.
+pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
+
+impl Lanes {
+    /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
+    /// [`Lanes::read`] or [`Lanes::read_failed`].
+    pub fn begin_reading(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
+        let (mut wants, mut held) = (Vec::new(), HashSet::new());
+        while wants.len() < LANES_PER_READING {
+            let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.time) else {
+                break;
+            };
+            self.looks.pop();
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.look_listed == Some(at)) else { continue };
+            lane.look_listed = None;
+            // No room: it keeps its wish, and what is sent makes room and lists it again.
+            let room = lane.roomy() && (self.queued_bytes < QUEUED_BYTES || lane.queued() == 0);
+            if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
+                lane.begin_reading();
+                let (fresh, retries) = lane.wants();
+                held.extend(lane.held().map(|message| (id, message)));
+                wants.push(LaneWants { endpoint: id, slot: lane.slot, fresh, retries, ordered: lane.ordered() });
+            }
+        }
+        (wants, held)
+    }
+
+    /// What a reading has brought for endpoints that are not [ordered](Lanes::read_in_order): `waiting` by lane and due, with the messages behind it.
+    pub fn read(
+        &mut self,
+        wants: &[LaneWants],
+        waiting: &[Waiting],
+        messages: &HashMap<MessageId, Arc<Message>>,
+        now: ClockReading,
+    ) {
+        self.forget_recently_read(now);
+        let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
+        let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
+        let wants = || wants.iter().filter(|want| !want.ordered);
+        for want in wants() {
+            if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
+                match lane.end_reading() {
+                    Some(meanwhile) if !lane.ordered() => {
+                        drop(settled.insert(want.endpoint, meanwhile.into_iter().collect()))
+                    }
+                    _ => lane.look(Time::ZERO),
+                }
+            }
+        }
+        for one in waiting {
+            // What is due later is not: behind it nothing is due, so that there is no reason to read on.
+            if one.is_due(now.time) {
+                *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
+            }
+            if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
+                continue;
+            }
+            if !one.is_due(now.time) {
+                self.look(one.endpoint_id, one.due_at);
+            } else if let Some(message) = messages.get(&one.message_id) {
+                let work = Work { message: message.clone(), progress: one.progress };
+                let first = one.progress == Progress::default();
+                if first {
+                    self.recently_read.insert((one.endpoint_id, one.message_id));
+                    self.recently_read_order.push_back((now.mono, (one.endpoint_id, one.message_id)));
+                }
+                if self.queue(one.endpoint_id, work, one.state, now) && first {
+                    self.came(one.endpoint_id, message, now);
+                }
+            }
+        }
+        for want in wants() {
+            let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
+            if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
+                self.fall_behind(want.endpoint);
+                self.look(want.endpoint, now.time);
+            } else {
+                self.catch_up(want.endpoint, now);
+                // Something may have been noted while the reading was under way.
+                self.list_look(want.endpoint);
+            }
+        }
+    }
+
+    /// Whether the signal of `message` comes so late that others may have sent it: it came when the slot was not ours yet, or so long ago
+    /// that a reading of it is not [remembered](Lanes::recently_read). The store knows.
+    pub(super) fn late(&self, id: EndpointId, message: &Message, now: ClockReading) -> bool {
+        let since =
+            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
+        let ours = now.mono.saturating_sub(since);
+        now.time.since(message.accepted_at) > ours.min(LATE)
+    }
+
+    pub(super) fn forget_recently_read(&mut self, now: ClockReading) {
+        while let Some((_, key)) = self.recently_read_order.pop_front_if(|(at, _)| now.mono.saturating_sub(*at) > LATE)
+        {
+            self.recently_read.remove(&key);
+        }
+    }
+
+    /// A reading failed: its lanes look again a little later.
+    pub fn read_failed(&mut self, wants: &[LaneWants], now: ClockReading) {
+        for want in wants {
+            if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
+                drop(lane.end_reading());
+            }
+            self.look(want.endpoint, now.time.plus(READ_AGAIN));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The lanes against a small model of the store and its receivers, driven by a seed: whatever the order of events, nothing is lost, nothing
+//! is in flight twice, and caps and limits hold. A failing seed prints itself; put it into `seed` to see it again.
+
+mod behind;
+pub mod world;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::message::Message;
+use crate::engine::core::lane::Manner;
+use crate::store::slots::{Leases, slot_of};
+use world::{Heard, START, World, live, message};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_order_nothing_is_lost_and_nothing_is_in_flight_twice(
+        seed in proptest::collection::vec(any::<u32>(), 1..300)
+    ) {
+        let mut world = World::new(3, 8, 4);
+        for choice in &seed {
+            world.step(*choice);
+            prop_assert!(world.lanes.in_flight() <= 8 && world.lanes.in_flight() == world.in_flight.len());
+            for live in &world.lives {
+                let mine = world.in_flight.iter().filter(|start| start.live.endpoint.id == live.endpoint.id).count();
+                prop_assert!(mine <= 4, "{mine} in flight to one endpoint");
+            }
+        }
+        let accepted = world.messages.len() * world.lives.len();
+        world.settle();
+        prop_assert_eq!(world.delivered, accepted);
+    }
+}
+
+#[test]
+fn what_finds_no_room_waits_in_the_store_and_comes_later() {
+    let mut world = World::new(1, 4, 4);
+    (0..1_000).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    assert_eq!(world.in_flight.len(), 1, "a quarter of what is free");
+    assert!(world.lanes.lanes.values().all(|lane| lane.queued() <= super::super::lane::QUEUE));
+    world.settle();
+    assert_eq!(world.delivered, 1_000);
+}
+
+#[test]
+fn what_is_scheduled_is_sent_at_its_time_and_holds_nothing_up() {
+    let mut world = World::new(1, 8, 8);
+    let at = START.plus(Duration::from_secs(60));
+    (0..1_000).for_each(|_| world.schedule(Heard::AtOnce, Some(at)));
+    world.lanes.nudge(world.lives[0].endpoint.id, START);
+    world.begin_reading();
+    assert!(world.reading.is_some());
+    world.end_reading();
+    world.start();
+    assert!(world.in_flight.is_empty());
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "however many there are, there is no reason to read on");
+    assert_eq!(world.lanes.idle_for(world.now), Some(Duration::from_secs(60)));
+    world.accept(Heard::Never);
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert_eq!(world.in_flight.len(), 1, "what is due goes before what is not");
+    world.finish(0, true);
+    world.record(1);
+    world.advance(60_000);
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert!(!world.in_flight.is_empty(), "nobody had to tell");
+    world.settle();
+    assert_eq!(world.delivered, 1_001);
+}
+
+#[test]
+fn what_was_withdrawn_is_not_sent_from_the_queue_nor_from_a_reading() {
+    let mut world = World::new(1, 4, 1);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    let queued = world.next;
+    world.withdraw(MessageId(uuid::Uuid::from_u128(queued)));
+    world.accept(Heard::Never);
+    world.scan();
+    world.begin_reading();
+    assert!(world.reading.is_some());
+    world.withdraw(MessageId(uuid::Uuid::from_u128(queued + 1)));
+    world.end_reading();
+    assert_eq!(world.lanes.queued_bytes, 2, "of the one that is left");
+    // `World::start` finds fault with what is sent and not pending.
+    world.settle();
+    assert_eq!(world.delivered, 2);
+}
+
+#[test]
+fn a_lane_alone_takes_no_more_than_a_share_of_what_is_free() {
+    let mut world = World::new(1, 100, 100);
+    (0..100).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    // Each one that starts leaves less: a quarter of the rest is reached at 20 of 100.
+    assert_eq!(world.in_flight.len(), 20);
+}
+
+#[test]
+fn a_slot_that_is_not_ours_is_left_alone() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
+    world.accept(Heard::AtOnce);
+    world.start();
+    let sent: Vec<_> = world.in_flight.iter().map(|start| (start.slot, start.epoch)).collect();
+    assert_eq!(sent, [(1, 7)]);
+    world.lanes.release(&[1], world.now);
+    assert!(world.lanes.busy_slots().contains(&1), "one is in flight");
+    world.finish(0, true);
+    world.record(1);
+    assert!(world.lanes.busy_slots().is_empty());
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert!(world.in_flight.is_empty());
+}
+
+/// An application with a rate, whose first endpoints have one as well; each has as many waiting as `messages`.
+fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
+    let mut world = World::new(3, 64, 64);
+    let lives = rates.iter().zip(1..).map(|(rate, number)| {
+        let live = live(number, |spec| spec.throttle_rate = *rate);
+        let (org, endpoint, signing) = (live.org.clone(), live.endpoint.clone(), Err("nothing is signed here"));
+        Arc::new(LiveEndpoint { org, version: 1, endpoint, slot: 1, app_throttle: Some(app_rate), url: None, signing })
+    });
+    world.lives = lives.collect();
+    let leases = world.lives.iter().map(|live| (slot_of(live), 1)).collect();
+    world.lanes.lease(&leases, world.now);
+    (0..messages).for_each(|_| world.accept(Heard::AtOnce));
+    world
+}
+
+/// Who was sent to in the next `seconds`, and when.
+fn departures(world: &mut World, seconds: u64) -> Vec<(Duration, EndpointId)> {
+    let mut sent = Vec::new();
+    for _ in 0..seconds * 100 {
+        world.advance(10);
+        world.start();
+        while let Some(start) = world.in_flight.first() {
+            sent.push((world.now.mono, start.live.endpoint.id));
+            world.finish(0, true);
+        }
+        world.record(usize::MAX);
+    }
+    sent
+}
+
+#[test]
+fn an_applications_rate_holds_to_the_last_one_whatever_its_endpoints_rates_are() {
+    let mut world = throttled(5, [Some(1), Some(3), Some(10)], 60);
+    let sent = departures(&mut world, 20);
+    for (start, _) in &sent {
+        let within = sent.iter().filter(|(at, _)| (*start..*start + Duration::from_secs(1)).contains(at)).count();
+        assert!(within <= 6, "{within} in a second at a rate of 5 and a burst of 1");
+    }
+    assert!(sent.len() >= 95, "and it is used: {} in 20 s", sent.len());
+}
+
+#[test]
+fn the_endpoints_of_a_throttled_application_take_turns() {
+    let mut world = throttled(10, [None; 3], 100);
+    let sent = departures(&mut world, 9);
+    for live in &world.lives {
+        let mine = sent.iter().filter(|(_, id)| *id == live.endpoint.id).count();
+        assert!(mine >= sent.len() / 3 - 1, "{mine} of {}", sent.len());
+    }
+}
+
+/// Those that hang get no answer; the good ones are answered at once.
+fn serve_the_good(world: &mut World, good: usize) -> usize {
+    let ids: Vec<EndpointId> = world.lives[..good].iter().map(|live| live.endpoint.id).collect();
+    let mut served = 0;
+    while let Some(at) = world.in_flight.iter().position(|start| ids.contains(&start.live.endpoint.id)) {
+        world.finish(at, true);
+        world.record(usize::MAX);
+        world.start();
+        served += 1;
+    }
+    served
+}
+
+#[test]
+fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
+    let (good, all) = (10, 110);
+    let mut world = World::new(all, 64, 16);
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(serve_the_good(&mut world, good), good, "the first, while nobody is known to hang");
+    let mut late = 0;
+    for _ in 0..100 {
+        world.accept(Heard::AtOnce);
+        world.start();
+        late += good - serve_the_good(&mut world, good);
+        world.advance(100);
+    }
+    let mut by = [0; 3];
+    world.lanes.lanes.values().for_each(|lane| by[lane.manner as usize] += lane.in_flight);
+    assert_eq!(world.lanes.in_flight_by, by);
+    assert_eq!(late, 0, "each is sent in the moment in which it was accepted");
+    assert!(world.in_flight.len() >= 32, "those that hang have their half: {}", world.in_flight.len());
+    let silent = world.lanes.lanes.values().filter(|lane| lane.manner == Manner::Silent);
+    let queued: Vec<usize> = silent.map(Lane::queued).collect();
+    assert!(queued.len() >= 20 && queued.iter().all(|queued| *queued <= 8), "the rest waits in the store: {queued:?}");
+}
+
+#[test]
+fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
+    let mut world = World::new(1, 4, 1);
+    for number in 1..=30 {
+        let message = Arc::new(Message { payload: Some("".into()), ..Message::clone(&message(number)) });
+        world.lanes.admit(&Admission::new(message, world.lives.clone()), world.now);
+    }
+    assert!(world.lanes.start(world.now).is_some(), "one hangs");
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "all others are queued");
+    world.advance(1_000);
+    assert!(world.lanes.start(world.now).is_none());
+    let lane = &world.lanes.lanes[&world.lives[0].endpoint.id];
+    assert_eq!((lane.queued(), lane.look_at()), (8, Some(Time::ZERO)));
+}
+
+#[test]
+fn a_silent_one_is_not_read_while_something_of_its_is_queued() {
+    let mut world = World::new(1, 4, 1);
+    for _ in 0..3 {
+        world.accept(Heard::AtOnce);
+    }
+    world.start();
+    world.advance(1_000);
+    world.start();
+    assert_eq!(world.in_flight.len(), 1, "one hangs, two are queued");
+    world.scan();
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "each scan would have it read again");
+    world.settle();
+    assert_eq!(world.delivered, 3);
+}
+
+#[test]
+fn what_is_queued_for_some_keeps_nothing_from_others() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.queued_bytes = QUEUED_BYTES;
+    world.accept(Heard::AtOnce);
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(world.in_flight.len(), 2, "each has one at least");
+    world.settle();
+    assert_eq!(world.delivered, 4);
+}
+
+/// Somebody else had the slot meanwhile, and sent everything that was pending.
+fn change_owners(world: &mut World) {
+    world.lanes.lease(&Leases::from([(1, 9)]), world.now);
+    let in_flight: Vec<MessageId> = world.in_flight.iter().map(|start| start.work.message.id).collect();
+    world.pending.retain(|(_, message), _| in_flight.contains(message));
+}
+
+#[test]
+fn what_was_queued_under_a_lease_that_is_over_is_not_sent_under_the_next() {
+    let mut world = World::new(1, 1, 1);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    change_owners(&mut world);
+    world.accept(Heard::AtOnce);
+    // `World::start` finds fault with what is sent and not pending.
+    world.settle();
+    assert_eq!(world.delivered, 2);
+    assert_eq!(world.lanes.queued_bytes, 0);
+}
+
+#[test]
+fn what_was_read_under_a_lease_that_is_over_is_not_sent_under_the_next() {
+    let mut world = World::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(Heard::Never));
+    world.scan();
+    world.begin_reading();
+    assert!(world.reading.is_some());
+    change_owners(&mut world);
+    world.end_reading();
+    world.start();
+    assert!(world.in_flight.is_empty());
+    world.accept(Heard::Never);
+    world.settle();
+    assert_eq!(world.delivered, 1);
+}
+
+#[test]
+fn who_gets_a_slot_begins_with_an_empty_bucket() {
+    let mut world = World::new(1, 100, 100);
+    world.lives = vec![live(1, |spec| spec.throttle_rate = Some(50))];
+    (0..20).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    assert_eq!(world.in_flight.len(), 2, "a twentieth of a second's worth");
+    world.lanes.lease(&Leases::from([(1, 9)]), world.now);
+    world.scan();
+    world.advance(19);
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert_eq!(world.in_flight.len(), 2, "others may have sent a burst just now");
+}
+
+#[test]
+fn others_are_told_of_what_is_theirs() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
+    let admission = Admission::new(message(1), world.lives.clone());
+    let second = world.lives[1].endpoint.id;
+    assert_eq!(world.lanes.admit(&admission, world.now), [second]);
+    assert_eq!(world.lanes.nudge(second, START), Ownership::Others);
+    assert_eq!(world.lanes.nudge(world.lives[0].endpoint.id, START), Ownership::Ours);
+    assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::No);
+}
+
+#[test]
+fn a_paused_lane_sends_nothing_and_goes_on_when_it_is_enabled() {
+    let mut world = World::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    let off = live(1, |spec| spec.disabled = true);
+    world.lanes.know(&[off], world.now);
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert!(world.in_flight.is_empty());
+    world.lanes.know(&world.lives.clone(), world.now);
+    world.settle();
+    assert_eq!(world.delivered, 3);
+}
+
+#[test]
+fn fresh_deliveries_and_retries_take_turns() {
+    let mut world = World::new(1, 100, 100);
+    let id = world.lives[0].endpoint.id;
+    for number in 0..40 {
+        let message = message(number);
+        let (state, attempts) = if number < 20 { (State::Retry, 1) } else { (State::Fresh, 0) };
+        let progress = Progress { attempts, step: attempts, ..Progress::default() };
+        world.pending.insert((id, message.id), (state, START, progress));
+        world.messages.insert(message.id, message);
+    }
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    let kinds: Vec<bool> = world.in_flight.iter().map(|start| start.work.progress.attempts > 0).collect();
+    assert_eq!(kinds.iter().filter(|retry| **retry).count() * 2, kinds.len(), "{kinds:?}");
+}
+
+#[test]
+fn the_memory_of_looks_does_not_grow_with_traffic() {
+    let mut world = World::new(1, 8, 8);
+    let id = world.lives[0].endpoint.id;
+    world.accept(Heard::AtOnce);
+    world.start();
+    world.lanes.nudge(id, START.plus(Duration::from_secs(3_600)));
+    for _ in 0..1_000 {
+        world.accept(Heard::AtOnce);
+        world.start();
+        world.finish(0, true);
+        world.record(1);
+    }
+    assert!(world.lanes.looks.len() < 10, "{}", world.lanes.looks.len());
+}

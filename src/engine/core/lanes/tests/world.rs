@@ -1,0 +1,289 @@
+//! The world of the lanes' tests: a small model of the store, its receivers and the clocks.
+
+use std::collections::BTreeMap;
+
+use super::super::*;
+use crate::domain::OrgId;
+use crate::domain::attempt::Failure;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::message::Message;
+use crate::domain::secret::{Secret, SignatureType};
+use crate::domain::signature::Signing;
+use crate::store::slots::Leases;
+use crate::store::waiting::{LaneWants, Waiting};
+
+pub const START: Time = Time::from_micros(1_763_800_000_000_000);
+
+pub fn live(number: u128, change: impl FnOnce(&mut EndpointSpec)) -> Arc<LiveEndpoint> {
+    let mut spec = EndpointSpec { url: "http://127.0.0.1/".into(), ..EndpointSpec::default() };
+    change(&mut spec);
+    let endpoint = Endpoint {
+        id: EndpointId(uuid::Uuid::from_u128(number)),
+        app_id: AppId(uuid::Uuid::from_u128(1)),
+        spec,
+        disabled_reason: None,
+        created_at: START,
+        updated_at: START,
+    };
+    let signing = Ok(Signing::new(&Secret::generate(SignatureType::Hmac256), std::iter::empty(), &[]));
+    let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, url: None, signing })
+}
+
+pub fn message(number: u128) -> Arc<Message> {
+    scheduled(number, None)
+}
+
+pub fn scheduled(number: u128, deliver_at: Option<Time>) -> Arc<Message> {
+    let (id, app) = (MessageId(uuid::Uuid::from_u128(number)), AppId(uuid::Uuid::from_u128(1)));
+    Arc::new(accepted(id, app, START, deliver_at))
+}
+
+/// A message as it is when it was accepted at `at`.
+pub fn accepted(id: MessageId, app_id: AppId, at: Time, deliver_at: Option<Time>) -> Message {
+    Message {
+        id,
+        app_id,
+        event_type: "a".into(),
+        event_id: None,
+        channels: vec![],
+        tags: vec![],
+        payload: Some("{}".into()),
+        raw_type: None,
+        occurred_at: at,
+        accepted_at: at,
+        deliver_at,
+        content_until: None,
+    }
+}
+
+pub fn all_slots() -> Leases {
+    (0..=255).map(|slot| (slot, 1)).collect()
+}
+
+/// When the lanes hear of a commit.
+#[derive(Clone, Copy)]
+pub(super) enum Heard {
+    AtOnce,
+    Late,
+    Never,
+}
+
+/// The store, the receivers and the clock, as far as the lanes can tell.
+pub(super) struct World {
+    pub(super) lanes: Lanes,
+    pub(super) lives: Vec<Arc<LiveEndpoint>>,
+    pub(super) messages: HashMap<MessageId, Arc<Message>>,
+    /// What the store shows as pending: state, due, progress.
+    pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
+    pub(super) in_flight: Vec<Start>,
+    pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
+    pub(super) reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
+    /// Signals that come later than the commit that they tell of.
+    pub(super) late: Vec<Admission>,
+    pub(super) now: ClockReading,
+    pub(super) next: u128,
+    pub(super) delivered: usize,
+}
+
+impl World {
+    pub(super) fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> World {
+        let now = ClockReading { time: START, mono: Duration::from_secs(100) };
+        let mut lanes = Lanes::new(max_in_flight, cap);
+        lanes.lease(&all_slots(), ClockReading { mono: Duration::ZERO, ..now });
+        World {
+            lanes,
+            lives: (1..=endpoints).map(|number| live(number, |_| {})).collect(),
+            messages: HashMap::new(),
+            pending: BTreeMap::new(),
+            in_flight: Vec::new(),
+            unrecorded: Vec::new(),
+            reading: None,
+            late: Vec::new(),
+            now,
+            next: 1_000,
+            delivered: 0,
+        }
+    }
+
+    /// A message to all endpoints is committed; the signal of it may be late or lost.
+    pub(super) fn accept(&mut self, signal: Heard) {
+        self.schedule(signal, None);
+    }
+
+    /// The same, of one that is not to be sent before.
+    pub(super) fn schedule(&mut self, signal: Heard, deliver_at: Option<Time>) {
+        self.next += 1;
+        let message = Arc::new(Message { accepted_at: self.now.time, ..(*scheduled(self.next, deliver_at)).clone() });
+        for live in &self.lives {
+            let row = (State::Fresh, deliver_at.unwrap_or(self.now.time), Progress::default());
+            self.pending.insert((live.endpoint.id, message.id), row);
+        }
+        self.messages.insert(message.id, message.clone());
+        let admission = Admission::new(message, self.lives.clone());
+        match signal {
+            Heard::AtOnce => drop(self.lanes.admit(&admission, self.now)),
+            Heard::Late => self.late.push(admission),
+            Heard::Never => {}
+        }
+    }
+
+    pub(super) fn hear_late(&mut self) {
+        for admission in self.late.drain(..) {
+            self.lanes.admit(&admission, self.now);
+        }
+    }
+
+    /// The message's content goes, and with it what of it is pending.
+    pub(super) fn withdraw(&mut self, message: MessageId) {
+        let ended: Vec<_> = self.pending.keys().filter(|(_, pending)| *pending == message).copied().collect();
+        self.pending.retain(|(_, pending), _| *pending != message);
+        self.lanes.withdraw(&ended);
+    }
+
+    pub(super) fn advance(&mut self, millis: u64) {
+        self.now.time = self.now.time.plus(Duration::from_millis(millis));
+        self.now.mono += Duration::from_millis(millis);
+    }
+
+    pub(super) fn start(&mut self) {
+        while let Some(start) = self.lanes.start(self.now) {
+            let key = (start.live.endpoint.id, start.work.message.id);
+            let row = self.pending.get(&key).expect("only what is pending is sent, however late its signal");
+            assert!(row.1 <= self.now.time, "never before it is due");
+            assert_eq!(row.2, start.work.progress, "never from a place that it has left");
+            let twin = |other: &Start| (other.live.endpoint.id, other.work.message.id) == key;
+            assert!(!self.in_flight.iter().any(twin), "in flight twice");
+            assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before it was recorded");
+            self.in_flight.push(start);
+        }
+    }
+
+    pub(super) fn finish(&mut self, pick: usize, delivered: bool) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let start = self.in_flight.swap_remove(pick % self.in_flight.len());
+        let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
+        outcome.failure = (!delivered).then_some(Failure::Status);
+        let id = start.live.endpoint.id;
+        self.lanes.sent(id, &outcome, self.now);
+        self.unrecorded.push((id, start.work.message.id, start.work.progress, delivered));
+    }
+
+    /// The recorder commits some; the lanes hear of it.
+    pub(super) fn record(&mut self, count: usize) {
+        for (endpoint, message, before, delivered) in self.unrecorded.drain(..count.min(self.unrecorded.len())) {
+            let mut due = None;
+            if delivered {
+                self.pending.remove(&(endpoint, message));
+                self.delivered += 1;
+            } else {
+                let at = self.now.time.plus(Duration::from_millis(50));
+                let progress = Progress { attempts: before.attempts + 1, step: before.step + 1, ..before };
+                self.pending.insert((endpoint, message), (State::Retry, at, progress));
+                due = Some(at);
+            }
+            self.lanes.recorded(endpoint, message, due);
+        }
+    }
+
+    /// A reading begins: what it will bring is what the store shows now.
+    pub(super) fn begin_reading(&mut self) {
+        if self.reading.is_some() {
+            return;
+        }
+        let (wants, _) = self.lanes.begin_reading(self.now);
+        let mut waiting = Vec::new();
+        for want in &wants {
+            for (state, most) in [(State::Fresh, want.fresh), (State::Retry, want.retries)] {
+                let mut rows: Vec<Waiting> = self
+                    .pending
+                    .iter()
+                    .filter(|((endpoint, _), row)| *endpoint == want.endpoint && row.0 == state)
+                    .map(|((endpoint_id, message_id), (state, due_at, progress))| Waiting {
+                        message_id: *message_id,
+                        endpoint_id: *endpoint_id,
+                        state: *state,
+                        due_at: *due_at,
+                        progress: *progress,
+                    })
+                    .collect();
+                rows.sort_by_key(|row| (row.due_at, row.message_id));
+                rows.truncate(most as usize);
+                waiting.extend(rows);
+            }
+        }
+        if !wants.is_empty() {
+            self.reading = Some((wants, waiting));
+        }
+    }
+
+    pub(super) fn end_reading(&mut self) {
+        if let Some((wants, waiting)) = self.reading.take() {
+            self.lanes.read(&wants, &waiting, &self.messages, self.now);
+        }
+    }
+
+    pub(super) fn scan(&mut self) {
+        let mut first: BTreeMap<EndpointId, Time> = BTreeMap::new();
+        for ((endpoint, _), (_, due, _)) in &self.pending {
+            first.entry(*endpoint).and_modify(|known| *known = (*known).min(*due)).or_insert(*due);
+        }
+        let pending: Vec<PendingLane> = first
+            .into_iter()
+            .map(|(endpoint, due)| PendingLane {
+                endpoint,
+                slot: endpoint.0.as_bytes()[15],
+                fresh_due: Some(due),
+                retry_due: None,
+            })
+            .collect();
+        let load = self.lanes.pending(&pending, self.now);
+        let lives: Vec<_> = self.lives.iter().filter(|live| load.contains(&live.endpoint.id)).cloned().collect();
+        self.lanes.know(&lives, self.now);
+    }
+
+    pub(super) fn step(&mut self, choice: u32) {
+        let pick = (choice >> 8) as usize;
+        match choice % 16 {
+            0 => self.accept([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3]),
+            1 => {
+                let deliver_at = self.now.time.plus(Duration::from_millis(pick as u64 % 200));
+                self.schedule([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3], Some(deliver_at));
+            }
+            2 if self.late.is_empty() => self.advance(1 + pick as u64 % 80),
+            2 => self.hear_late(),
+            3 => self.scan(),
+            4 | 5 => self.begin_reading(),
+            6 | 7 => self.end_reading(),
+            8 | 9 => self.record(1 + pick % 5),
+            10 => self.lanes.tidy(self.now),
+            11 => self.lanes.know(&self.lives.clone(), self.now),
+            _ => self.finish(pick, !pick.is_multiple_of(4)),
+        }
+        self.start();
+    }
+
+    /// Lets everything come to rest.
+    pub(super) fn settle(&mut self) {
+        self.hear_late();
+        for round in 0..10_000 {
+            if self.pending.is_empty() && self.lanes.settled() && self.reading.is_none() {
+                return;
+            }
+            if round % 20 == 0 {
+                self.scan();
+            }
+            self.advance(10);
+            self.begin_reading();
+            self.end_reading();
+            self.start();
+            while !self.in_flight.is_empty() {
+                self.finish(0, true);
+            }
+            self.record(usize::MAX);
+        }
+        panic!("{} deliveries never ended", self.pending.len());
+    }
+}

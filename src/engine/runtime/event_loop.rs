@@ -1,0 +1,274 @@
+//! The loop: waits for something to happen, tells the core, and does what it says. It never waits for the store or a receiver itself:
+//! whatever takes time is spawned and comes back as an event.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::clocks::Clocks;
+use super::send::Sending;
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::engine::LoopInput;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::endpoint_loads::Load;
+use crate::engine::core::event::{Action, Event, Loaded, Reading};
+use crate::engine::core::lane::QUEUE;
+use crate::engine::core::lanes::Start;
+use crate::engine::core::step::{Core, SCAN_OWN, SCAN_SHARED};
+use crate::store::record::Finished;
+use crate::store::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::{Store, StoreError};
+
+/// How many events are taken at once.
+const EVENTS: usize = 256;
+/// Of what may leave for one endpoint at once, so many leave in each such span: what all becomes free together (its receiver answers in
+/// bursts, or it has just come back) is no wall before what leaves for others.
+const BURST: (u32, Duration) = (4, Duration::from_millis(1));
+
+/// The loop's state: what it does things with. What it decides by is the [`Core`]'s.
+pub struct EventLoop {
+    store: Store,
+    sending: Arc<Sending>,
+    clocks: Clocks,
+    events: mpsc::UnboundedSender<LoopInput>,
+    finished: mpsc::UnboundedSender<Finished>,
+    core: Core,
+    /// Who hears of released slots that are quiet, and of the end of the drain.
+    released: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    drain: Option<oneshot::Sender<()>>,
+}
+
+impl EventLoop {
+    /// At most `caps` requests at once: in all, and to one endpoint.
+    pub fn new(
+        store: Store,
+        sending: Sending,
+        clocks: Clocks,
+        caps: (usize, usize),
+        events: mpsc::UnboundedSender<LoopInput>,
+        finished: mpsc::UnboundedSender<Finished>,
+    ) -> EventLoop {
+        let scan_every = if store.shared() { SCAN_SHARED } else { SCAN_OWN };
+        EventLoop {
+            core: Core::new(store.shared(), scan_every, caps, clocks.read().mono),
+            store,
+            sending: Arc::new(sending),
+            clocks,
+            events,
+            finished,
+            released: None,
+            drain: None,
+        }
+    }
+
+    /// Runs until the engine is dropped.
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LoopInput>) {
+        let Some(mut signals) = self.store.signals().listen() else {
+            tracing::error!("a second engine on one store in one process does nothing");
+            return;
+        };
+        let mut happened = Vec::with_capacity(EVENTS);
+        let mut heard = Vec::with_capacity(EVENTS);
+        loop {
+            let nap = self.core.nap(self.clocks.read());
+            tokio::select! {
+                taken = inbox.recv_many(&mut happened, EVENTS) => if taken == 0 { return },
+                _ = signals.recv_many(&mut heard, EVENTS) => {}
+                _ = tokio::time::sleep(nap) => {}
+            }
+            // Signals first: what a reading brings may be what they tell of.
+            while let Ok(signal) = signals.try_recv() {
+                heard.push(signal);
+            }
+            let mut events: Vec<Event> = heard.drain(..).map(Event::Signal).collect();
+            if self.store.signals().take_missed() {
+                events.push(Event::SignalLost);
+            }
+            events.extend(happened.drain(..).map(|input| self.event(input)));
+            let now = self.clocks.read();
+            let mut bursts: HashMap<EndpointId, u32> = HashMap::new();
+            for action in self.core.step(events, now) {
+                self.act(action, now, &mut bursts);
+            }
+            metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
+            let pace = self.core.pace_of_those_behind().unwrap_or(0.0);
+            metrics::gauge!("sendoff_pace_behind").set(pace);
+        }
+    }
+
+    /// Keeps who waits for an answer; the core has to do with the rest.
+    fn event(&mut self, input: LoopInput) -> Event {
+        match input {
+            LoopInput::Event(event) => event,
+            LoopInput::Leases(leases, until) => Event::Leases(leases, self.clocks.mono(until)),
+            LoopInput::Release(slots, released) => {
+                self.released = Some(released);
+                Event::Release(slots)
+            }
+            LoopInput::Drain(done) => {
+                self.drain = Some(done);
+                Event::Drain
+            }
+        }
+    }
+
+    /// `bursts`: how many left for each endpoint in this step.
+    fn act(&mut self, action: Action, now: ClockReading, bursts: &mut HashMap<EndpointId, u32>) {
+        match action {
+            Action::Send(start) => {
+                let before = bursts.entry(start.live.endpoint.id).or_insert(0);
+                let later = BURST.1 * (*before / BURST.0);
+                *before += 1;
+                self.send(start, later);
+            }
+            Action::Record(finished) => {
+                // The recorder outlives this loop.
+                let _ = self.finished.send(*finished);
+            }
+            Action::Number(endpoint) => self.number(endpoint, now),
+            Action::Read(wants, held) => self.read(wants, held, now),
+            Action::Scan(slots) => self.scan(slots, now),
+            Action::Load(load) => self.load(load),
+            Action::Announce(endpoints) => self.store.signals().announce(endpoints),
+            Action::Quiet(slots) => {
+                if let Some(released) = &self.released {
+                    let _ = released.send(slots);
+                }
+            }
+            Action::Drained => {
+                if let Some(done) = self.drain.take() {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    /// Begins an attempt, so long from now.
+    fn send(&self, start: Start, later: Duration) {
+        let (sending, clock, events) = (self.sending.clone(), self.clocks.clock(), self.events.clone());
+        tokio::spawn(async move {
+            if !later.is_zero() {
+                tokio::time::sleep(later).await;
+            }
+            let finished = sending.attempt(start, clock).await;
+            let _ = events.send(LoopInput::Event(Event::Sent(Box::new(finished))));
+        });
+    }
+
+    fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, now: ClockReading) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let mut reading = Reading { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
+            let done = read(&store, &mut reading, &held, now.time).await;
+            let result = match done {
+                Ok(()) => Ok(reading),
+                Err(error) => {
+                    tracing::debug!(%error, "lanes are read again");
+                    Err(reading.wants)
+                }
+            };
+            let _ = events.send(LoopInput::Event(Event::Read(result)));
+        });
+    }
+
+    /// By itself: where much has to be numbered, no other lane's reading waits for it.
+    fn number(&self, id: EndpointId, now: ClockReading) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let done = store.number_pending(id, now.time).await;
+            if let Err(error) = &done {
+                tracing::debug!(%error, endpoint = %id, "what waits at an ordered endpoint is numbered again");
+            }
+            let _ = events.send(LoopInput::Event(Event::Numbered(id, done.is_ok())));
+        });
+    }
+
+    fn scan(&self, slots: Vec<u8>, now: ClockReading) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let pending = match scan(&store, slots).await {
+                Ok(pending) => {
+                    gauge_oldest(&pending, now);
+                    Some(pending)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "what is pending is asked for again");
+                    None
+                }
+            };
+            let _ = events.send(LoopInput::Event(Event::Scanned(pending)));
+        });
+    }
+
+    fn load(&self, load: Load) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let lives = match store.live_endpoints(&load.asked).await {
+                Ok(lives) => Some(lives),
+                Err(error) => {
+                    tracing::debug!(%error, "endpoints are loaded again with the next scan");
+                    None
+                }
+            };
+            let _ = events.send(LoopInput::Event(Event::Loaded(Loaded { load, lives })));
+        });
+    }
+}
+
+/// How many lanes one statement of a scan brings at most.
+const SCANNED: usize = 5_000;
+
+/// Which endpoints of these slots have something pending.
+async fn scan(store: &Store, slots: Vec<u8>) -> Result<Vec<PendingLane>, StoreError> {
+    let mut from: BTreeMap<u8, EndpointId> = slots.into_iter().map(|slot| (slot, EndpointId(Uuid::nil()))).collect();
+    let mut pending = Vec::new();
+    loop {
+        let places: Vec<(u8, EndpointId)> = from.iter().map(|(slot, after)| (*slot, *after)).collect();
+        let some = store.pending_lanes(&places, SCANNED).await?;
+        for lane in &some {
+            from.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));
+        }
+        let ended = some.len() < SCANNED;
+        pending.extend(some);
+        if ended {
+            return Ok(pending);
+        }
+    }
+}
+
+fn gauge_oldest(pending: &[PendingLane], now: ClockReading) {
+    let oldest = pending.iter().flat_map(|lane| [lane.fresh_due, lane.retry_due]).flatten().min();
+    let age = oldest.map_or(Duration::ZERO, |due| now.time.since(due));
+    metrics::gauge!("sendoff_oldest_pending_seconds").set(age.as_secs_f64());
+}
+
+/// Reads what waits, and the messages of what is due and not held.
+async fn read(
+    store: &Store,
+    reading: &mut Reading,
+    held: &HashSet<(EndpointId, MessageId)>,
+    now: Time,
+) -> Result<(), StoreError> {
+    let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = reading.wants.iter().partition(|want| want.ordered);
+    reading.waiting = store.waiting(&free).await?;
+    let ordered: Vec<EndpointId> = ordered.iter().map(|want| want.endpoint).collect();
+    reading.in_order = store.in_order(&ordered, QUEUE as i64, now).await?;
+    let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
+    let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
+    let ids: HashSet<MessageId> = all.filter(lacking).map(|one| one.message_id).collect();
+    let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;
+    // Without a content there is nothing to send. Nearly always what went with it is dead by now; what is not would come up again
+    // and again, and stand in the way of others.
+    let (whole, gone): (Vec<Message>, Vec<Message>) =
+        messages.into_iter().partition(|message| message.payload.is_some());
+    reading.messages = whole.into_iter().map(|message| (message.id, Arc::new(message))).collect();
+    if !gone.is_empty() {
+        let gone: Vec<MessageId> = gone.iter().map(|message| message.id).collect();
+        store.end_without_content(&gone, now).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Keeps this process's leases: one heartbeat every few seconds renews them, takes what is free, and hands over what is more than a
+//! fair share. What it decides is in [`lease_policy`](crate::engine::core::lease_policy).
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::clocks::Clocks;
+use crate::engine::LoopInput;
+use crate::engine::core::lease_policy::{BEAT_SOON, Beat, Beaten, Beats};
+use crate::store::slots::Process;
+use crate::store::{Store, StoreError};
+
+/// Whether the process stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    On,
+    /// It shuts down: keeps what is in flight, hands back the rest, takes nothing.
+    Leaving,
+    Gone,
+}
+
+/// Beats until `stay` is gone, sooner than it would when slots are `freed`.
+pub async fn run(
+    store: Store,
+    process: Process,
+    clocks: Clocks,
+    events: mpsc::UnboundedSender<LoopInput>,
+    freed: Arc<Notify>,
+    mut stay: watch::Receiver<Stay>,
+) {
+    let (released, mut quiet) = mpsc::unbounded_channel();
+    let mut heart = Heart { store, process, clocks, beats: Beats::default() };
+    while *stay.borrow_and_update() != Stay::Gone {
+        if *stay.borrow() == Stay::Leaving {
+            heart.beats.depart();
+        }
+        let began = Instant::now();
+        match heart.beat(began).await {
+            Ok(beaten) => {
+                let until = began + beaten.until.saturating_sub(heart.clocks.mono(began));
+                let told = events.send(LoopInput::Leases(beaten.leases, until));
+                if told.is_err() || events.send(LoopInput::Release(beaten.surplus, released.clone())).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if heart.beats.failed(heart.clocks.mono(began)) {
+                    tracing::warn!(%error, "the heartbeat does not reach the store; sending stops when the leases run out");
+                }
+            }
+        }
+        let mut next = Instant::now() + heart.beats.pause(began.elapsed());
+        loop {
+            let again = heart.beats.hand_back_again();
+            tokio::select! {
+                _ = tokio::time::sleep_until(next) => break,
+                _ = stay.changed() => break,
+                // Slots are handed back one by one: those that follow at once are taken together.
+                _ = freed.notified() => next = next.min((began + BEAT_SOON).max(Instant::now())),
+                Some(slots) = quiet.recv() => heart.hand_back(slots).await,
+                _ = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
+                    let slots = heart.beats.take_unreturned();
+                    heart.hand_back(slots).await;
+                }
+            }
+        }
+    }
+}
+
+struct Heart {
+    store: Store,
+    process: Process,
+    clocks: Clocks,
+    beats: Beats,
+}
+
+impl Heart {
+    /// One heartbeat.
+    async fn beat(&mut self, began: Instant) -> Result<Beaten, StoreError> {
+        let began = self.clocks.mono(began);
+        let now = self.clocks.read().time;
+        let leases = match self.beats.beat(began) {
+            Beat::Taking => self.store.heartbeat(&self.process, now).await?,
+            Beat::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
+            Beat::Leaving => self.store.last_heartbeat(&self.process, now).await?,
+        };
+        let share = if self.store.shared() { Some(self.store.fair_share(now).await?) } else { None };
+        Ok(self.beats.beaten(began, leases, share))
+    }
+
+    /// Nothing of these is on its way any more: others may have them.
+    async fn hand_back(&mut self, slots: Vec<u8>) {
+        let ours = self.beats.quiet(slots);
+        let done = self.store.hand_back(self.process.id, &ours).await;
+        if let Err(error) = &done {
+            tracing::debug!(%error, "slots are not handed back yet");
+        }
+        self.beats.handed_back(ours, done.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::Time;
+    use crate::domain::secret::MasterKey;
+    use crate::domain::time::Clock;
+    use crate::store::{Location, StoreOptions};
+
+    /// Until when the leases may be relied on that the next heartbeat brings.
+    async fn until(heard: &mut mpsc::UnboundedReceiver<LoopInput>) -> Instant {
+        loop {
+            match tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.expect("a heartbeat").expect("one")
+            {
+                LoopInput::Leases(_, until) => return until,
+                _ => continue,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn slots_that_are_freed_do_not_wait_for_the_next_heartbeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("store.db"));
+        let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1, queue: 1 };
+        let store = Store::open(options).await.unwrap();
+        store.migrate().await.unwrap();
+        let process = Process { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
+        let (events, mut heard) = mpsc::unbounded_channel();
+        let (stay, stays) = watch::channel(Stay::On);
+        let freed = Arc::new(Notify::new());
+        let beating = tokio::spawn(run(store, process, Clocks::start(Clock), events, Arc::clone(&freed), stays));
+
+        let first = until(&mut heard).await;
+        freed.notify_one();
+        let second = until(&mut heard).await;
+        let apart = second - first;
+        assert!(apart >= BEAT_SOON && apart < Duration::from_secs(2), "{apart:?} apart");
+        stay.send_replace(Stay::Gone);
+        beating.await.unwrap();
+    }
+}

@@ -1,0 +1,68 @@
+//! Hears what other processes announce, so that what they accepted does not wait for the next scan, nor a slot that they handed back for the
+//! next heartbeat. While nothing can be heard, these find it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::engine::LoopInput;
+use crate::engine::core::event::Event;
+use crate::store::announce::{Ear, Heard};
+use crate::store::{Store, StoreError};
+
+/// How long to wait before listening anew, after the connection was lost.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// Hears until `stop` turns true. `freed` is notified when there may be slots to take.
+pub async fn run(
+    store: Store,
+    events: mpsc::UnboundedSender<LoopInput>,
+    freed: Arc<Notify>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut wait = AGAIN.0;
+    while !*stop.borrow() {
+        match store.listen().await {
+            // Nobody else is there to hear.
+            Ok(None) => return,
+            Ok(Some(ear)) => {
+                wait = AGAIN.0;
+                if let Err(error) = hear(ear, &events, &freed, &mut stop).await {
+                    tracing::debug!(%error, "nothing is heard from other processes");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "nothing can be heard from other processes");
+                wait = (wait * 2).min(AGAIN.1);
+            }
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(wait) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Passes on what is heard, until the connection is lost or `stop` changes.
+async fn hear(
+    mut ear: Ear,
+    events: &mpsc::UnboundedSender<LoopInput>,
+    freed: &Notify,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), StoreError> {
+    // What was announced before we could hear.
+    let mut heard = Heard::Anything;
+    loop {
+        if matches!(heard, Heard::Freed | Heard::Anything) {
+            freed.notify_one();
+        }
+        if heard != Heard::Own && events.send(LoopInput::Event(Event::Announced(heard))).is_err() {
+            return Ok(());
+        }
+        heard = tokio::select! {
+            heard = ear.next() => heard?,
+            _ = stop.changed() => return Ok(()),
+        };
+    }
+}

@@ -1,0 +1,68 @@
+//! Record: what was sent goes into the store, in batches that form themselves. A store that is away keeps the results waiting here (the
+//! lanes stop sending once too many do) and gets them when it is back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::domain::delivery::Next;
+use crate::engine::LoopInput;
+use crate::engine::core::event::{Event, Settled};
+use crate::store::record::{Finished, Recorded};
+use crate::store::{Store, StoreError};
+
+/// How many results one transaction records at most.
+const BATCH: usize = 512;
+/// How long to wait before a failed batch is tried again: short enough to be back within 3 s of the store.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Records until the channel ends; tells the engine what has been recorded.
+pub async fn run(
+    store: Store,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+    events: mpsc::UnboundedSender<LoopInput>,
+) {
+    let mut taken = Vec::with_capacity(BATCH);
+    while finished.recv_many(&mut taken, BATCH).await > 0 {
+        let batch: Arc<[Finished]> = taken.drain(..).collect();
+        metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
+        let results = record(&store, &batch).await;
+        for (one, result) in batch.iter().zip(&results) {
+            count(one, *result);
+        }
+        let recorded = batch.iter().zip(results).map(|(one, result)| Settled::of(one, result)).collect();
+        if events.send(LoopInput::Event(Event::Recorded(recorded))).is_err() {
+            return;
+        }
+    }
+}
+
+/// Records a batch, however long the store is away.
+async fn record(store: &Store, batch: &Arc<[Finished]>) -> Vec<Recorded> {
+    let mut wait = AGAIN.0;
+    loop {
+        match store.record(batch.clone()).await {
+            Ok(results) => return results,
+            Err(error) => {
+                if wait == AGAIN.0 {
+                    tracing::warn!(%error, attempts = batch.len(), "results wait to be recorded: the store does not take them");
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(AGAIN.1);
+                if matches!(error, StoreError::Damaged(_) | StoreError::Sealed(_)) {
+                    tracing::error!(%error, "results cannot be recorded");
+                }
+            }
+        }
+    }
+}
+
+fn count(one: &Finished, result: Recorded) {
+    let outcome = one.attempt.outcome.failure.map_or("delivered", |failure| failure.word());
+    metrics::counter!("sendoff_attempts_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("sendoff_attempt_duration_seconds").record(one.attempt.outcome.duration.as_secs_f64());
+    if let (Next::Dead(reason), Recorded::Applied) = (one.next, result) {
+        metrics::counter!("sendoff_deliveries_dead_total", "reason" => reason.word()).increment(1);
+    }
+}
