@@ -3,7 +3,7 @@
 //! * [`open`] makes an [`Opened`] store: keys, database, lock, schema.
 //! * [`App::start`] puts engine and HTTP server on it, as far as the role asks for them.
 //! * [`App::run`] lasts until a signal. Then: unready → no more connections → the engine drains → the end. A second signal does
-//!   not wait for any of that.
+//!   not wait for any of that. A process that lost an essential task goes the same way, within 5 s.
 
 mod http;
 mod keys;
@@ -29,6 +29,7 @@ use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions, Mailing};
 use crate::store::{Location, Store, StoreError, StoreOptions};
+use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry;
 pub use http::listen;
 pub use keys::token_key;
@@ -38,6 +39,10 @@ const QUEUE: usize = 16_384;
 /// How much longer than `SENDOFF_DRAIN` a shutdown waits for the last records.
 const LAST_WORDS: Duration = Duration::from_secs(6);
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How long a process that lost an essential task takes to finish what it still can: less than the rest of any lease that it relies on.
+const GIVE_UP: Duration = Duration::from_secs(5);
+/// How much of that is for what is in flight; the rest is for handing back the slots.
+const LAST_RECORDS: Duration = Duration::from_secs(3);
 
 /// Why there is nothing running (any more).
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,9 @@ pub enum AppError {
     /// A part that should have gone on has stopped.
     #[error("{0}")]
     Stopped(String),
+    /// A task that the process cannot do without has panicked or ended.
+    #[error("an internal error: the {0} was lost, see the log. Start Sendoff again; nothing that was accepted is lost")]
+    Lost(&'static str),
     /// A second signal.
     #[error("a second signal: stopped without waiting for what is in flight")]
     Interrupted,
@@ -167,6 +175,7 @@ pub struct App {
     pub address: std::net::SocketAddr,
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
+    supervisor: Supervisor,
     callers: Callers,
     feeds: Feeds,
     handle: ServerHandle,
@@ -202,7 +211,7 @@ impl App {
             feeds: feeds.clone(),
             passwords: Passwords::default(),
             draining: draining.clone(),
-            metrics: metrics()?,
+            metrics: metrics(opened.store.supervisor())?,
         };
         let server = http::server(served, listener, config.delivery.drain).map_err(failed)?;
         let engine = match config.role.sends() {
@@ -215,6 +224,7 @@ impl App {
             address,
             draining,
             engine,
+            supervisor: opened.store.supervisor().clone(),
             callers,
             feeds,
             handle: server.handle(),
@@ -226,10 +236,17 @@ impl App {
     /// Lasts until a signal, then drains. Calls `stopping` at the signal.
     ///
     /// # Errors
-    /// The HTTP server ended by itself, or a second signal came.
+    /// The HTTP server ended by itself, an essential task was lost, or a second signal came.
     pub async fn run(mut self, mut signals: Signals, stopping: impl FnOnce()) -> Result<(), AppError> {
+        let supervisor = self.supervisor.clone();
         tokio::select! {
             () = signals.next() => {}
+            lost = supervisor.down() => {
+                stopping();
+                // What is in flight and can still be recorded is; nobody waits for more.
+                let _ = timeout(GIVE_UP, self.give_up()).await;
+                return Err(AppError::Lost(lost.word()));
+            }
             ended = &mut self.server => {
                 let why = match ended {
                     Ok(Ok(())) => "without a reason".to_owned(),
@@ -242,8 +259,20 @@ impl App {
         stopping();
         tokio::select! {
             () = self.shut_down() => Ok(()),
+            lost = supervisor.down() => Err(AppError::Lost(lost.word())),
             () = signals.next() => Err(AppError::Interrupted),
         }
+    }
+
+    async fn give_up(self) {
+        self.draining.store(true, Ordering::Release);
+        self.feeds.close();
+        let engine = async {
+            if let Some(engine) = self.engine {
+                engine.give_up(LAST_RECORDS).await;
+            }
+        };
+        tokio::join!(self.handle.stop(true), engine);
     }
 
     async fn shut_down(self) {
@@ -285,14 +314,17 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
 }
 
 /// What `/metrics` shows.
-fn metrics() -> Result<http::Render, AppError> {
+fn metrics(supervisor: &Supervisor) -> Result<http::Render, AppError> {
     let handle = telemetry::count().map_err(|error| AppError::Start(format!("can't count: {error}")))?;
     let tidied = handle.clone();
-    tokio::spawn(async move {
-        let mut beat = tokio::time::interval(UPKEEP);
-        loop {
-            beat.tick().await;
-            tidied.run_upkeep();
+    supervisor.restarting(Supervised::Metrics, move || {
+        let tidied = tidied.clone();
+        async move {
+            let mut beat = tokio::time::interval(UPKEEP);
+            loop {
+                beat.tick().await;
+                tidied.run_upkeep();
+            }
         }
     });
     Ok(Arc::new(move || handle.render()))

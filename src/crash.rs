@@ -2,7 +2,8 @@
 //! POST, because what is true of the world changes there.
 //!
 //! A debug build reads `SENDOFF_TEST_CRASH=PLACE.WHEN:N:SIGNAL` (`record.after:20:KILL`) and sends itself that signal, KILL or STOP, when it
-//! comes there for the Nth time. A release build has nothing of it.
+//! comes there for the Nth time. It also reads `SENDOFF_TEST_PANIC=TASK:N` (`event_loop:20`), and that task panics once, at its Nth step. A
+//! release build has nothing of either.
 
 /// Before it is done, or after it was done and before anybody here knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,15 @@ pub fn point(place: Place, when: When) {
     let _ = (place, when);
 }
 
+/// Panics here, once, if a test wants it of this task.
+#[inline(always)]
+pub fn panics(name: &'static str) {
+    #[cfg(debug_assertions)]
+    armed::panics(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::sync::LazyLock;
@@ -58,6 +68,20 @@ mod armed {
         Some((place, nth, if parts.next() == Some("STOP") { Signal::STOP } else { Signal::KILL }))
     });
     static REACHED: AtomicU64 = AtomicU64::new(0);
+    /// Which task panics, and at which of its steps.
+    static PANIC: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let wanted = std::env::var("SENDOFF_TEST_PANIC").ok()?;
+        let (name, nth) = wanted.split_once(':')?;
+        Some((name.to_owned(), nth.parse().ok()?))
+    });
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+
+    pub(super) fn panics(name: &str) {
+        let Some((wanted, nth)) = PANIC.as_ref() else { return };
+        if wanted == name && STEPS.fetch_add(1, Ordering::Relaxed) + 1 == *nth {
+            panic!("a test wanted `{name}` to panic");
+        }
+    }
 
     pub(super) fn reached(place: Place, when: When) {
         let Some((wanted, nth, signal)) = WANTED.as_ref() else { return };

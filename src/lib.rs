@@ -11,6 +11,7 @@
 //!   engine  api  dashboard      siblings that never see each other: they meet in the store
 //!   store    egress     what outlives the process · the way out
 //!   domain              what things are and what follows from what
+//!   supervisor          starts tasks and notices when one is lost
 //!   crash               where a test may let a debug build die
 //! ```
 
@@ -24,4 +25,5 @@ pub mod domain;
 pub mod egress;
 pub mod engine;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;

@@ -48,6 +48,11 @@ fn describe() {
     describe_counter!("sendoff_outbox_relayed_total", "Outbox rows that became messages.");
     describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that were repeats of an event id.");
     describe_counter!("sendoff_attempts_total", "Attempts, by what they came to (outcome).");
+    describe_counter!(
+        "sendoff_attempts_not_made_total",
+        "Attempts that could not be made, for a reason of Sendoff's machine, by the reason."
+    );
+    describe_counter!("sendoff_task_failures_total", "Tasks that panicked or ended by themselves, by the task.");
     describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by the reason.");
     describe_counter!("sendoff_mails_total", "Tries to hand over a mail to a contact, by what they came to (outcome).");
     describe_gauge!("sendoff_dead_deliveries", "Deliveries that died by their attempts within the last 24 hours.");

@@ -111,7 +111,7 @@ mod samples {
         assert_eq!(lines(&found), [2, 5, 5, 7, 8, 9, 10], "{found:#?}");
         assert_eq!(
             found[0].to_string(),
-            "src/store/accept.rs:2: `crate::engine::lanes::Lane` leads from `store` to `engine`; store may use only domain, crash"
+            "src/store/accept.rs:2: `crate::engine::lanes::Lane` leads from `store` to `engine`; store may use only domain, crash, supervisor"
         );
     }
 

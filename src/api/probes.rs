@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::store::{Store, StoreError};
+use crate::supervisor::{Supervised, Supervisor};
 
 /// How long the store may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -67,9 +68,15 @@ async fn look(probes: &Probes) -> Result<(), NotReady> {
         let detail = "this process finishes what it has in flight, and ends".to_owned();
         return Err(NotReady { code: "draining", detail });
     }
+    let supervisor = probes.store.supervisor();
+    if let Some(lost) = supervisor.lost() {
+        let detail = format!("this process has lost its {}, and ends: see the log", lost.word());
+        return Err(NotReady { code: "task_lost", detail });
+    }
     let away = || NotReady { code: "store_unavailable", detail: "the store does not answer: see the log".to_owned() };
     match tokio::time::timeout(PATIENCE, probes.store.ready()).await {
-        Ok(Ok(())) => Ok(()),
+        // A store that is away has its own reason, although leases run out then as well.
+        Ok(Ok(())) => makes_progress(supervisor, Instant::now()),
         // A sentence of ours about the schema, with nothing of the database's in it.
         Ok(Err(StoreError::Unusable(detail))) => Err(NotReady { code: "store_unusable", detail }),
         Ok(Err(cause)) => {
@@ -83,6 +90,41 @@ async fn look(probes: &Probes) -> Result<(), NotReady> {
     }
 }
 
+/// Whether the engine of this process, if it has one, makes progress.
+fn makes_progress(supervisor: &Supervisor, now: Instant) -> Result<(), NotReady> {
+    let Some((of, since)) = supervisor.silent(now) else { return Ok(()) };
+    let since = since.as_secs();
+    Err(match of {
+        Supervised::LeaseKeeper => NotReady {
+            code: "leases_expired",
+            detail: format!("no heartbeat has reached the store for {since} s, and nothing is sent: see the log"),
+        },
+        of => NotReady {
+            code: "engine_stalled",
+            detail: format!("the {} has made no step for {since} s: restart the process", of.word()),
+        },
+    })
+}
+
 async fn metrics(probes: Data<Probes>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body((probes.metrics)())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_makes_no_progress_is_a_reason_by_itself() {
+        let (supervisor, start) = (Supervisor::default(), Instant::now());
+        let code = |seconds| makes_progress(&supervisor, start + Duration::from_secs(seconds)).map_err(|no| no.code);
+        assert_eq!(code(1_000), Ok(()), "a process without an engine");
+        let turns = supervisor.pulse(Supervised::EventLoop, Duration::from_secs(5), start);
+        let beats = supervisor.pulse(Supervised::LeaseKeeper, Duration::from_secs(10), start);
+        assert_eq!((code(5), code(6)), (Ok(()), Err("engine_stalled")));
+        turns.beat(start + Duration::from_secs(11));
+        assert_eq!((code(10), code(11)), (Ok(()), Err("leases_expired")));
+        beats.beat(start + Duration::from_secs(11));
+        assert_eq!(code(12), Ok(()));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Settings are flags of every command, made from their table; what a command takes beside them is declared in its file.
 //! Standard output is for what was asked for (a token, a key, a link); everything else goes to standard error. Exit codes: 0 done, 1 it
-//! did not work, 2 it was typed or set wrong.
+//! did not work, 2 it was typed or set wrong, 70 an internal error ended `serve`.
 
 mod demo;
 mod key;
@@ -23,6 +23,9 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::app::AppError;
 use crate::config::settings::{SETTINGS, unknown_variables};
 use crate::config::{Config, Fault, Settings};
+
+/// The exit code of a process that lost a task it cannot do without; `EX_SOFTWARE` of sysexits.
+const LOST: u8 = 70;
 
 /// Sendoff delivers events as signed webhooks: from the REST API or an outbox table to your customers' endpoints.
 #[derive(Debug, Parser)]
@@ -105,6 +108,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             complain(&error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(match error {
                 CliError::Usage(_) | CliError::App(AppError::Setting(_)) => 2,
+                CliError::App(AppError::Lost(_)) => LOST,
                 CliError::App(_) | CliError::Failed(_) => 1,
             })
         }

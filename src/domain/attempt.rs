@@ -72,6 +72,59 @@ impl Failure {
     }
 }
 
+/// Why an attempt could not be made, where the reason is ours and not the receiver's. Nothing of it is recorded: the delivery stays as it
+/// was, and is tried again soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OwnFailure {
+    /// No file descriptor was left (EMFILE, ENFILE).
+    Descriptors,
+    /// No local port was left for a connection to that address (EADDRNOTAVAIL).
+    Ports,
+    /// The system had no memory or buffers for a connection (ENOMEM, ENOBUFS).
+    Memory,
+    /// No name server answers: neither for this name nor for any other.
+    Resolver,
+    /// Our code panicked.
+    Panic,
+}
+
+impl OwnFailure {
+    /// Every reason there is.
+    pub const ALL: [OwnFailure; 5] =
+        [OwnFailure::Descriptors, OwnFailure::Ports, OwnFailure::Memory, OwnFailure::Resolver, OwnFailure::Panic];
+
+    /// The word under which it is counted in `/metrics`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            OwnFailure::Descriptors => "descriptors",
+            OwnFailure::Ports => "ports",
+            OwnFailure::Memory => "memory",
+            OwnFailure::Resolver => "resolver",
+            OwnFailure::Panic => "panic",
+        }
+    }
+
+    /// Whether attempts to every endpoint are affected: what one receiver's address or one message causes must not slow down others.
+    pub const fn affects_all(self) -> bool {
+        matches!(self, OwnFailure::Descriptors | OwnFailure::Memory | OwnFailure::Resolver)
+    }
+
+    /// What is wrong and what to do, for the log.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            OwnFailure::Descriptors => {
+                "no file descriptor is left: raise the limit (ulimit -n), or lower SENDOFF_MAX_IN_FLIGHT"
+            }
+            OwnFailure::Ports => "no local port is left to connect from: widen net.ipv4.ip_local_port_range",
+            OwnFailure::Memory => {
+                "the system has no memory left for connections: give the machine more, or lower SENDOFF_MAX_IN_FLIGHT"
+            }
+            OwnFailure::Resolver => "no name server answers: look at /etc/resolv.conf and the servers in it",
+            OwnFailure::Panic => "sending panicked, which is a bug of Sendoff's: please report the lines above",
+        }
+    }
+}
+
 /// What came of one POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {

@@ -11,10 +11,12 @@ use hyper_util::client::legacy as client;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 
+use super::NotMade;
 use super::connection::Flood;
+use super::local::{NoPort, exhausted};
 use super::resolver::ResolveError;
 use crate::domain::Time;
-use crate::domain::attempt::Failure;
+use crate::domain::attempt::{Failure, OwnFailure};
 
 /// What an answer is not, where it is none.
 const NOT_HTTP: &str = "the answer is not HTTP/1.1, or its head is beyond all bounds";
@@ -30,8 +32,14 @@ enum Stage {
     Connected,
 }
 
+/// A failure of the receiver with its sentence, or one of ours.
+type Known = Result<(Failure, String), NotMade>;
+
 /// The failure and the sentence for an error of the client, which was to use TLS or not.
-pub fn classify(error: &client::Error, tls: bool) -> (Failure, String) {
+///
+/// # Errors
+/// The reason is ours.
+pub fn classify(error: &client::Error, tls: bool) -> Known {
     let stage = match (error.is_connect(), tls) {
         (true, false) => Stage::Connecting,
         (true, true) => Stage::Securing,
@@ -44,28 +52,31 @@ pub fn classify(error: &client::Error, tls: bool) -> (Failure, String) {
         }
         link = this.source();
     }
-    match stage != Stage::Connected {
+    Ok(match stage != Stage::Connected {
         true => (Failure::Unreachable, "no connection could be made".to_owned()),
         false => (Failure::Closed, "the connection ended before an answer".to_owned()),
-    }
+    })
 }
 
-fn classify_link(link: &(dyn Error + 'static), stage: Stage) -> Option<(Failure, String)> {
+fn classify_link(link: &(dyn Error + 'static), stage: Stage) -> Option<Known> {
     if let Some(error) = link.downcast_ref::<ResolveError>() {
-        let failure = match error {
-            ResolveError::Blocked(_) => Failure::Blocked,
-            ResolveError::NotFound(_) => Failure::Dns,
-        };
-        return Some((failure, error.to_string()));
+        return Some(match error {
+            ResolveError::Blocked(_) => Ok((Failure::Blocked, error.to_string())),
+            ResolveError::NotFound(_) => Ok((Failure::Dns, error.to_string())),
+            ResolveError::Ours(why) => Err(NotMade(*why)),
+        });
+    }
+    if link.is::<NoPort>() {
+        return Some(Err(NotMade(OwnFailure::Ports)));
     }
     if let Some(error) = link.downcast_ref::<rustls::Error>() {
-        return Some((Failure::Tls, tls_sentence(error)));
+        return Some(Ok((Failure::Tls, tls_sentence(error))));
     }
     if let Some(error) = link.downcast_ref::<hyper::Error>() {
-        return classify_http(error);
+        return classify_http(error).map(Ok);
     }
     if link.is::<Flood>() {
-        return Some((Failure::Protocol, NOT_HTTP.to_owned()));
+        return Some(Ok((Failure::Protocol, NOT_HTTP.to_owned())));
     }
     let error = link.downcast_ref::<io::Error>()?;
     // What an I/O error wraps is not a link of the chain: its `source` is already the one after.
@@ -92,15 +103,20 @@ fn classify_http(error: &hyper::Error) -> Option<(Failure, String)> {
     Some((failure, sentence.to_owned()))
 }
 
-fn classify_io(error: &io::Error, stage: Stage) -> Option<(Failure, String)> {
+fn classify_io(error: &io::Error, stage: Stage) -> Option<Known> {
+    // Once the connection stands, a part of the request may have arrived: that attempt was made.
+    if let Some(why) = exhausted(error).filter(|_| stage != Stage::Connected) {
+        return Some(Err(NotMade(why)));
+    }
     let (failure, sentence) = match error.kind() {
         ErrorKind::ConnectionRefused => (Failure::Refused, "the connection was refused: nothing listens there"),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
             (Failure::Unreachable, "the host can't be reached from here")
         }
-        ErrorKind::AddrNotAvailable => {
-            (Failure::Unreachable, "this machine has no address or port left to connect from")
-        }
+        ErrorKind::AddrNotAvailable => (
+            Failure::Unreachable,
+            "this machine has no address to connect from: is it an IPv6 address, and there is no IPv6?",
+        ),
         ErrorKind::TimedOut => (Failure::Timeout, "the host did not answer in time"),
         // The TCP connection stands when TLS begins, so what ends then was ended by the other side's TLS.
         ErrorKind::UnexpectedEof if stage == Stage::Securing => {
@@ -116,17 +132,10 @@ fn classify_io(error: &io::Error, stage: Stage) -> Option<(Failure, String)> {
         ErrorKind::InvalidInput | ErrorKind::PermissionDenied if stage != Stage::Connected => {
             (Failure::Unreachable, "the system does not allow a connection to this address")
         }
-        _ if error.raw_os_error().is_some_and(|code| code == EMFILE || code == ENFILE) => {
-            (Failure::Unreachable, "Sendoff has no file descriptor left: raise the limit (ulimit -n)")
-        }
         _ => return None,
     };
-    Some((failure, sentence.to_owned()))
+    Some(Ok((failure, sentence.to_owned())))
 }
-
-/// "Too many open files", of the process and of the system: numbers that are the same on every Unix.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 
 fn tls_sentence(error: &rustls::Error) -> String {
     match error {
@@ -208,6 +217,7 @@ fn day(time: UnixTime) -> String {
 mod tests {
     use std::time::Duration;
 
+    use rustix::io::Errno;
     use rustls::pki_types::ServerName;
 
     use super::*;
@@ -253,7 +263,7 @@ mod tests {
         for (error, wanted) in table {
             // As it comes: wrapped by the system's error.
             let wrapped = io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
-            assert_eq!(classify_link(&wrapped, Stage::Securing), Some((Failure::Tls, wanted.to_owned())));
+            assert_eq!(classify_link(&wrapped, Stage::Securing), Some(Ok((Failure::Tls, wanted.to_owned()))));
         }
     }
 
@@ -272,10 +282,30 @@ mod tests {
             (ErrorKind::OutOfMemory, Stage::Connected, None),
         ];
         for (kind, stage, wanted) in table {
-            let failure = classify_link(&io::Error::from(kind), stage).map(|(failure, _)| failure);
+            let failure = classify_link(&io::Error::from(kind), stage).map(|known| known.unwrap().0);
             assert_eq!(failure, wanted, "{kind:?}");
         }
-        let (failure, sentence) = classify_link(&io::Error::from_raw_os_error(EMFILE), Stage::Connecting).unwrap();
-        assert!(failure == Failure::Unreachable && sentence.contains("ulimit"), "{sentence}");
+    }
+
+    #[test]
+    fn what_is_ours_is_no_failure_of_the_receiver() {
+        let known = |error: &(dyn Error + 'static), stage| classify_link(error, stage);
+        let ours = |why| Some(Err(NotMade(why)));
+        for (errno, why) in [
+            (Errno::MFILE, OwnFailure::Descriptors),
+            (Errno::NFILE, OwnFailure::Descriptors),
+            (Errno::NOBUFS, OwnFailure::Memory),
+            (Errno::NOMEM, OwnFailure::Memory),
+        ] {
+            let error = io::Error::from(errno);
+            assert_eq!(known(&error, Stage::Connecting), ours(why), "{errno}");
+            assert_eq!(known(&error, Stage::Securing), ours(why), "{errno}");
+            assert_eq!(known(&error, Stage::Connected), None, "{errno}: something of the request may have arrived");
+            assert_eq!(known(&io::Error::other(error), Stage::Connecting), ours(why), "{errno}, wrapped");
+        }
+        assert_eq!(known(&NoPort, Stage::Connecting), ours(OwnFailure::Ports));
+        assert_eq!(known(&ResolveError::Ours(OwnFailure::Resolver), Stage::Connecting), ours(OwnFailure::Resolver));
+        let unreachable = known(&io::Error::from(Errno::ADDRNOTAVAIL), Stage::Connecting).unwrap().unwrap();
+        assert_eq!(unreachable.0, Failure::Unreachable, "an address that cannot be reached from here");
     }
 }

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::local::{NoPort, can_reach, lacks_port};
 use super::resolver::Resolver;
 
 /// A connection that is still being made when its request went over another one is finished for the pool, without any
@@ -50,6 +51,7 @@ pub struct Flood;
 #[derive(Clone, Debug)]
 pub struct Connector {
     https: HttpsConnector<HttpConnector<Resolver>>,
+    resolver: Resolver,
 }
 
 impl Connector {
@@ -60,13 +62,13 @@ impl Connector {
     pub fn new(resolver: Resolver) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let mut http = HttpConnector::new_with_resolver(resolver);
+        let mut http = HttpConnector::new_with_resolver(resolver.clone());
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEP_ALIVE.0));
         http.set_keepalive_interval(Some(KEEP_ALIVE.0));
         http.set_keepalive_retries(Some(KEEP_ALIVE.1));
-        Ok(Connector { https: HttpsConnector::from((http, tls)) })
+        Ok(Connector { https: HttpsConnector::from((http, tls)), resolver })
     }
 }
 
@@ -80,10 +82,12 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.https.call(uri);
+        let (connecting, resolver) = (self.https.call(uri.clone()), self.resolver.clone());
         Box::pin(async move {
             match timeout(CONNECT, connecting).await {
-                Ok(made) => Ok(Connection { stream: made?, heard: 0, wire: Wire::default() }),
+                Ok(Ok(stream)) => Ok(Connection { stream, heard: 0, wire: Wire::default() }),
+                Ok(Err(error)) if lacks_port(&*error) && can_reach(resolver.of(&uri).await) => Err(NoPort.into()),
+                Ok(Err(error)) => Err(error),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         })

@@ -2,7 +2,7 @@
 //!
 //! * [`Egress`] is the HTTP client with everything turned off that would surprise: redirects, proxies from the
 //!   environment, cookies, decompression, HTTP/2, and every kind of sending twice.
-//! * A [`Post`] is one request; its [`Outcome`] is data, whatever the receiver does.
+//! * A [`Post`] is one request; its [`Outcome`] is data, whatever the receiver does. [`NotMade`] is no outcome: the reason is ours.
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
 //! * [`smtp`] is the other way out: mail, to the server that the operator has set.
@@ -19,9 +19,12 @@
 mod answer;
 mod classify;
 mod connection;
+mod local;
+mod nameservers;
 mod resolver;
 pub mod smtp;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +39,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host, Url};
 
 use crate::domain::address::{AddressPolicy, UrlFault};
-use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::attempt::{Failure, Outcome, OwnFailure};
 use crate::domain::{Invalid, Time};
 use connection::{Connector, Grip};
 use resolver::Resolver;
@@ -75,6 +78,11 @@ pub struct Egress {
     policy: Arc<AddressPolicy>,
 }
 
+/// Why a request was not made, for a reason of ours: the receiver has no part in it, and nothing reached it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.sentence())]
+pub struct NotMade(pub OwnFailure);
+
 /// Why there is no HTTP client.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
@@ -94,6 +102,10 @@ impl Egress {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(policy);
         let resolver = Resolver::new(policy.clone()).map_err(EgressError::Resolver)?;
+        Egress::resolving(policy, resolver)
+    }
+
+    fn resolving(policy: Arc<AddressPolicy>, resolver: Resolver) -> Result<Egress, EgressError> {
         let connector = Connector::new(resolver.clone()).map_err(EgressError::Tls)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -106,15 +118,18 @@ impl Egress {
     }
 
     /// Sends `post` once and waits for the answer, at most as long as its timeout.
-    pub async fn post(&self, post: Post<'_>) -> Outcome {
+    ///
+    /// # Errors
+    /// [`NotMade`].
+    pub async fn post(&self, post: Post<'_>) -> Result<Outcome, NotMade> {
         let start = Instant::now();
         let deadline = start + post.timeout;
         // The client does not show literal addresses to the resolver, and would make a password in the URL a header.
         if let Err(fault) = self.policy.judge(post.url) {
-            return refused(fault, start.elapsed());
+            return Ok(refused(fault, start.elapsed()));
         }
         let Ok(uri) = post.url.as_str().parse::<Uri>() else {
-            return Outcome::failed(Failure::Request, "the URL can't be made into a request", start.elapsed());
+            return Ok(Outcome::failed(Failure::Request, "the URL can't be made into a request", start.elapsed()));
         };
         let mut request = Request::new(Full::new(post.body));
         *request.method_mut() = Method::POST;
@@ -123,15 +138,26 @@ impl Egress {
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let grip = Grip::of(&mut request);
-        let sent = timeout_at(deadline, self.client.request(request)).await;
+        let (sent, looks_up) = {
+            let mut sending = pin!(self.client.request(request));
+            let sent = timeout_at(deadline, sending.as_mut()).await;
+            // To be asked before the request is called off, and its lookup with it.
+            (sent, post.url.host_str().filter(|host| self.resolver.looks_up(host)))
+        };
         let unwritten = grip.unwritten();
         let mut outcome = match sent {
             Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
             Ok(Err(error)) => {
-                let (failure, detail) = classify::classify(&error, post.url.scheme() == "https");
+                let (failure, detail) = classify::classify(&error, post.url.scheme() == "https")?;
                 Outcome::failed(failure, detail, start.elapsed())
             }
             Err(_) => {
+                // Whose fault is it that the name is not known yet?
+                if let Some(name) = looks_up
+                    && !self.resolver.serves(name).await
+                {
+                    return Err(NotMade(OwnFailure::Resolver));
+                }
                 let detail = format!("no answer within {} s", post.timeout.as_secs_f64());
                 Outcome::failed(Failure::Timeout, detail, start.elapsed())
             }
@@ -144,7 +170,7 @@ impl Egress {
             }
         }
         outcome.duration = start.elapsed();
-        outcome
+        Ok(outcome)
     }
 
     /// [Checks](Egress::vet) the URL of an endpoint that is being saved, as somebody wrote it.

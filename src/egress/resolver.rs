@@ -3,7 +3,7 @@
 //! * The [`Resolver`] asks DNS (hickory, by the system's configuration, `/etc/hosts` included) and keeps the answers
 //!   for as long as they are good. The HTTP client connects to what it returns and to nothing else, so the address that
 //!   was judged is the address that is connected to, however often a name changes what it points to (DNS rebinding).
-//! * A [`ResolveError`] is why a name gives no address: refused by the policy, or not found.
+//! * A [`ResolveError`] is why a name gives no address: refused by the policy, not found, or (if no name does) our own failure.
 //!
 //! `/etc/resolv.conf` and `/etc/hosts` are read once, at start.
 
@@ -20,10 +20,14 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
+use http::Uri;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
+use super::local::exhausted;
+use super::nameservers::NameServers;
 use crate::domain::address::{AddressPolicy, Refused};
+use crate::domain::attempt::OwnFailure;
 
 /// How many answers are kept. Bounded, because names come from customers.
 const CACHE_SIZE: u64 = 8_192;
@@ -41,12 +45,16 @@ pub enum ResolveError {
     /// DNS gave no address. A sentence that says what happened.
     #[error("{0}")]
     NotFound(String),
+    /// DNS could not be asked, for a reason of ours.
+    #[error("{}", .0.sentence())]
+    Ours(OwnFailure),
 }
 
 /// Resolves names and drops the addresses that the policy refuses. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     dns: TokioResolver,
+    nameservers: NameServers,
     policy: Arc<AddressPolicy>,
 }
 
@@ -56,24 +64,69 @@ impl Resolver {
     /// # Errors
     /// What hickory makes of a configuration that it can't use.
     pub fn new(policy: Arc<AddressPolicy>) -> Result<Resolver, NetError> {
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!(%error, "/etc/resolv.conf can't be used, asking for names at 127.0.0.1");
-            local_nameserver()
-        });
-        bound(builder.options_mut());
-        Ok(Resolver { dns: builder.build()?, policy })
+        let builder = || {
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                tracing::warn!(%error, "/etc/resolv.conf can't be used, asking for names at 127.0.0.1");
+                local_nameserver()
+            })
+        };
+        Resolver::built(builder, policy)
+    }
+
+    pub(super) fn built(
+        builder: impl Fn() -> ResolverBuilder<TokioRuntimeProvider>,
+        policy: Arc<AddressPolicy>,
+    ) -> Result<Resolver, NetError> {
+        let (mut names, mut probes) = (builder(), builder());
+        bound(names.options_mut());
+        bound(probes.options_mut());
+        let nameservers = NameServers::new(probes)?;
+        Ok(Resolver { dns: names.build()?, nameservers, policy })
     }
 
     /// Every address of `name`, unjudged.
     ///
     /// # Errors
-    /// [`ResolveError::NotFound`].
+    /// [`ResolveError::NotFound`], or [`ResolveError::Ours`] if the name has no part in it.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let not_found = |error: NetError| ResolveError::NotFound(sentence(&error));
+        let not_found = |error: &NetError| ResolveError::NotFound(sentence(error));
         // `from_ascii` and not the usual parser, which refuses names with an underscore; the URL made it ASCII already.
-        let name = rr::Name::from_ascii(name).map_err(|error| not_found(error.into()))?;
-        let answer = self.dns.lookup_ip(name).await.map_err(not_found)?;
-        Ok(answer.iter().collect())
+        let name = rr::Name::from_ascii(name).map_err(|error| not_found(&error.into()))?;
+        let _asked = self.nameservers.asked(&name);
+        match self.dns.lookup_ip(name.clone()).await {
+            Ok(answer) => {
+                self.nameservers.answered(&name);
+                Ok(answer.iter().collect())
+            }
+            Err(error) if is_answer(&error) => Err(not_found(&error)),
+            Err(error) => match exhausted_in(&error) {
+                Some(why) => Err(ResolveError::Ours(why)),
+                // A name whose own servers are broken gets the same answer as every name where ours are.
+                None if self.nameservers.serve(Some(&name)).await => Err(not_found(&error)),
+                None => Err(ResolveError::Ours(OwnFailure::Resolver)),
+            },
+        }
+    }
+
+    /// Whether `name` is being looked up right now.
+    pub fn looks_up(&self, name: &str) -> bool {
+        rr::Name::from_ascii(name).is_ok_and(|name| self.nameservers.is_asked(&name))
+    }
+
+    /// Whether the name servers answer at all.
+    pub async fn serves(&self, name: &str) -> bool {
+        self.nameservers.serve(rr::Name::from_ascii(name).ok().as_ref()).await
+    }
+
+    /// The addresses to which a request for `uri` is connected, as far as they are known.
+    pub async fn of(&self, uri: &Uri) -> Vec<SocketAddr> {
+        let host = uri.host().unwrap_or_default();
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let addresses = match literal {
+            Ok(ip) => vec![ip],
+            Err(_) => self.allowed(host).await.unwrap_or_default(),
+        };
+        addresses.into_iter().map(|ip| SocketAddr::new(ip, uri.port_u16().unwrap_or_default())).collect()
     }
 
     /// The addresses of `name` that we may connect to; never empty.
@@ -132,6 +185,19 @@ fn bound(options: &mut ResolverOpts) {
     options.ndots = 1;
     // The limit per name server connection: the default of 32 fails lookups when many endpoints wake up at once.
     options.max_active_requests = 1_024;
+}
+
+/// Whether a name server has said that there is nothing.
+pub(super) fn is_answer(error: &NetError) -> bool {
+    error.is_nx_domain() || error.is_no_records_found()
+}
+
+/// What of ours was exhausted when the question was to be sent.
+fn exhausted_in(error: &NetError) -> Option<OwnFailure> {
+    match error {
+        NetError::Io(error) => exhausted(error),
+        _ => None,
+    }
 }
 
 fn sentence(error: &NetError) -> String {

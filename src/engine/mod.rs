@@ -28,13 +28,14 @@ use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use crate::store::slots::{Leases, Process};
+use crate::store::slots::{LEASE, Leases, Process};
+use crate::supervisor::Supervised;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
 use runtime::lease_keeper::{self, Stay};
 pub use runtime::mail::Mailing;
 use runtime::maintenance::Sweep;
-use runtime::send::Sending;
+use runtime::send::{Episodes, Sending};
 use runtime::{background, mail, notification_listener, record, relay};
 
 /// The process's settings, as the engine needs them.
@@ -69,6 +70,9 @@ pub(crate) enum LoopInput {
     Drain(oneshot::Sender<()>),
 }
 
+/// The event loop makes a step four times a second, and readiness ends if it made none for this long.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -95,31 +99,37 @@ impl Engine {
         let freed = Arc::new(Notify::new());
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
-        let sending = Sending { egress, schedule: options.schedule, timeout: options.timeout };
+        let sending =
+            Sending { egress, schedule: options.schedule, timeout: options.timeout, episodes: Episodes::default() };
         let caps = (options.max_in_flight, options.endpoint_max_in_flight);
         let event_loop = EventLoop::new(store.clone(), sending, clocks, caps, events.clone(), finished);
         let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
-        let mail = options.mail.map(|mailing| {
-            // Written from the first record on, or not at all.
-            store.write_mails();
-            tokio::spawn(mail::run(mailing, store.clone(), clock, stopped.clone()))
-        });
+        let supervisor = store.supervisor();
+        let began = Instant::now().into_std();
+        let turns = supervisor.pulse(Supervised::EventLoop, STALLED, began);
+        let beats = supervisor.pulse(Supervised::LeaseKeeper, LEASE, began);
+        let keeping = lease_keeper::run(store.clone(), process, clocks, events.clone(), Arc::clone(&freed), stays, beats);
         let mut others = vec![
-            tokio::spawn(event_loop.run(inbox)),
-            tokio::spawn(record::run(store.clone(), results, events.clone())),
-            tokio::spawn(background::run(store.clone(), clock, stopped.clone())),
-            tokio::spawn(notification_listener::run(
-                store.clone(),
-                events.clone(),
-                Arc::clone(&freed),
-                stopped.clone(),
-            )),
-            tokio::spawn(sweep.run(store.clone(), clock, stopped.clone())),
+            supervisor.essential(Supervised::EventLoop, event_loop.run(inbox, turns)),
+            supervisor.essential(Supervised::Recorder, record::run(store.clone(), results, events.clone())),
         ];
-        others.extend(mail);
+        others.extend(restarting(&store, clock, &stopped, options.mail));
+        others.extend([
+            supervisor.restarting(Supervised::Listener, {
+                let (store, events, stopped) = (store.clone(), events.clone(), stopped.clone());
+                move || notification_listener::run(store.clone(), events.clone(), Arc::clone(&freed), stopped.clone())
+            }),
+            supervisor.restarting(Supervised::Maintenance, {
+                let (store, stopped) = (store.clone(), stopped.clone());
+                move || sweep.run(store.clone(), clock, stopped.clone())
+            }),
+        ]);
         Engine {
-            relay: tokio::spawn(relay::run(store.clone(), clock, stopped.clone())),
-            slots: tokio::spawn(lease_keeper::run(store.clone(), process, clocks, events.clone(), freed, stays)),
+            relay: supervisor.restarting(Supervised::Relay, {
+                let (store, stopped) = (store.clone(), stopped.clone());
+                move || relay::run(store.clone(), clock, stopped.clone())
+            }),
+            slots: supervisor.essential(Supervised::LeaseKeeper, keeping),
             others,
             store,
             process: id,
@@ -132,19 +142,39 @@ impl Engine {
 
     /// Stops reading, finishes and records what is in flight (for the drain time at most), hands the slots back.
     /// After this nothing that was sent is unrecorded, unless the store was away or the drain time too short; it says so in the log.
-    pub async fn shut_down(self) {
+    pub async fn shut_down(mut self) {
         let until = Instant::now() + self.drain;
+        if !self.finish(until).await {
+            tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
+        }
+        self.depart().await;
+    }
+
+    /// The same without an essential task, within `time` (which is less than a lease). If something may still be in flight, the slots are
+    /// not handed back: others take them when the leases have run out, as after a crash.
+    pub async fn give_up(mut self, time: Duration) {
+        let until = Instant::now() + time;
+        if self.finish(until).await {
+            self.depart().await;
+        }
+    }
+
+    /// `true`: everything that was sent is recorded.
+    async fn finish(&mut self, until: Instant) -> bool {
+        self.store.supervisor().expect_ends();
         let _ = self.stop.send(true);
         // The relay first: what it is moving just now is moved or is not, and nothing new comes.
-        let _ = tokio::time::timeout_at(until, self.relay).await;
+        let _ = tokio::time::timeout_at(until, &mut self.relay).await;
         let (done, drained) = oneshot::channel();
         let _ = self.events.send(LoopInput::Drain(done));
         // What is in flight keeps its leases until it is recorded; what is quiet is handed over meanwhile.
         let _ = self.stay.send(Stay::Leaving);
-        if !matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(()))) {
-            tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
-        }
+        let finished = matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(())));
         let _ = self.stay.send(Stay::Gone);
+        finished
+    }
+
+    async fn depart(self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.slots).await;
         match tokio::time::timeout(Duration::from_secs(3), self.store.depart(self.process)).await {
             Ok(Ok(())) => {}
@@ -153,4 +183,25 @@ impl Engine {
         }
         self.others.into_iter().for_each(|task| task.abort());
     }
+}
+
+/// Starts what works by turns of its own.
+fn restarting(
+    store: &Store,
+    clock: Clock,
+    stopped: &watch::Receiver<bool>,
+    mail: Option<Mailing>,
+) -> Vec<JoinHandle<()>> {
+    let supervisor = store.supervisor();
+    let (ours, until) = (store.clone(), stopped.clone());
+    let background = move || background::run(ours.clone(), clock, until.clone());
+    let mut started = vec![supervisor.restarting(Supervised::Background, background)];
+    if let Some(mailing) = mail {
+        // Written from the first record on, or not at all.
+        store.write_mails();
+        let (ours, until) = (store.clone(), stopped.clone());
+        let mail = move || mail::run(mailing.clone(), ours.clone(), clock, until.clone());
+        started.push(supervisor.restarting(Supervised::Mail, mail));
+    }
+    started
 }

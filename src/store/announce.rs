@@ -9,15 +9,16 @@
 //! * The [`Ear`] of an engine hears the announcements of others.
 
 use std::collections::BTreeSet;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use sqlx::Executor;
 use sqlx::postgres::PgListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
 use super::{Engine, Inner, Store, StoreError, Tx};
 use crate::domain::EndpointId;
+use crate::supervisor::Supervised;
 
 /// Channels belong to a database, so that two Sendoffs on one server do not hear each other.
 const CHANNEL: &str = "sendoff_due";
@@ -28,13 +29,16 @@ const MOST: usize = 4 * NAMED;
 /// What is announced in place of endpoints when slots were handed back.
 const FREED: &str = "freed";
 
-/// Announces until the store is dropped. What comes up while one is under way goes together with the next.
-pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Vec<EndpointId>>) {
+/// Announces until the store is dropped. What comes up while one is under way goes together with the next. The queue outlives a run that
+/// panicked.
+pub(super) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Receiver<Vec<EndpointId>>>>) {
+    let mut queue = queue.lock().await;
     while let Some(first) = queue.recv().await {
         let mut endpoints: BTreeSet<EndpointId> = first.into_iter().collect();
         while let Ok(more) = queue.try_recv() {
             endpoints.extend(more);
         }
+        Supervised::Announcer.panic_point();
         let Some(inner) = store.upgrade() else { return };
         let Engine::Postgres(engine) = &inner.engine else { return };
         let sql = announcing(inner.signals.name(), endpoints);

@@ -85,10 +85,12 @@ use std::sync::atomic::AtomicBool;
 
 use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
+use tokio::sync::Mutex;
 
 use crate::domain::Time;
 use crate::domain::audit::Actor;
 use crate::domain::secret::MasterKey;
+use crate::supervisor::{Supervised, Supervisor};
 
 pub use error::StoreError;
 pub use location::Location;
@@ -138,6 +140,14 @@ struct Inner {
     under_way: once::Calls,
     /// Contacts are written to.
     mailing: AtomicBool,
+    supervisor: Supervisor,
+}
+
+impl Drop for Inner {
+    /// The writers end with the store.
+    fn drop(&mut self) {
+        self.supervisor.expect_ends();
+    }
 }
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -158,6 +168,7 @@ impl Store {
         };
         let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
         let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
+        let supervisor = Supervisor::default();
         let inner = Inner {
             engine,
             master: options.master,
@@ -167,13 +178,15 @@ impl Store {
             queues,
             under_way: once::Calls::default(),
             mailing: AtomicBool::new(false),
+            supervisor: supervisor.clone(),
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {
-            tokio::spawn(writer::run(Arc::downgrade(&store.inner), taker));
+            supervisor.essential(Supervised::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
         if let Some(announcements) = announcements {
-            tokio::spawn(announce::run(Arc::downgrade(&store.inner), announcements));
+            let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
+            supervisor.restarting(Supervised::Announcer, move || announce::run(inner.clone(), announcements.clone()));
         }
         Ok(store)
     }
@@ -279,6 +292,11 @@ impl Store {
                 sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&engine.front).await?
             }
         })
+    }
+
+    /// Watches over the tasks of this store and of the engine on it.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.inner.supervisor
     }
 
     /// How the store tells an engine what has become due.

@@ -17,6 +17,7 @@ use super::signals::{Admission, Signal};
 use super::sqlite::Sqlite;
 use super::{Engine, Inner, StoreError, Tx, operational};
 use crate::crash::Place;
+use crate::supervisor::Supervised;
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
 const BATCH: usize = 512;
@@ -123,6 +124,7 @@ pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
         let batch = gather(first, &mut queue);
+        Supervised::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         if let Some(error) = settle(&inner, batch).await {
             // Whoever waits has waited for this answer long enough: nobody waits for one such time after another.

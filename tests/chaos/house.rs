@@ -127,6 +127,12 @@ impl House {
         self.moved_in(server, role)
     }
 
+    /// Starts a process in which a task panics once, at its nth step (`event_loop:20`), which may be before it answers anybody.
+    pub fn start_panicking(&mut self, role: &'static str, place: &str) -> usize {
+        let server = self.binary(role).set("SENDOFF_TEST_PANIC", place).launch();
+        self.moved_in(server, role)
+    }
+
     fn binary(&self, role: &str) -> Binary {
         let binary = Binary::on(&self.url)
             .set("SENDOFF_ROLE", role)

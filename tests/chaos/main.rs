@@ -21,5 +21,7 @@ mod ledger;
 mod load;
 mod order;
 mod outages;
+mod own;
+mod panics;
 mod points;
 mod strace;

@@ -38,7 +38,7 @@ async fn every_point(kind: Kind) {
 }
 
 /// Does, over and over, what leads to the less common places.
-fn stir(house: &House, place: &str) -> impl Future<Output = ()> + use<> {
+pub fn stir(house: &House, place: &str) -> impl Future<Output = ()> + use<> {
     let (sender, place) = (house.sender.clone(), place.to_owned());
     async move {
         loop {

@@ -5,17 +5,18 @@ use std::fmt;
 use crate::source::{Path, declarations, paths, tokens, without_tests};
 
 /// Who stands where. A floor may use itself and what is listed here, and nothing else.
-pub const FLOORS: [(&str, &[&str]); 11] = [
+pub const FLOORS: [(&str, &[&str]); 12] = [
     ("crash", &[]),
+    ("supervisor", &["crash"]),
     ("domain", &[]),
     ("egress", &["domain"]),
-    ("store", &["domain", "crash"]),
-    ("engine", &["domain", "store", "egress", "crash"]),
-    ("api", &["domain", "store", "egress"]),
+    ("store", &["domain", "crash", "supervisor"]),
+    ("engine", &["domain", "store", "egress", "crash", "supervisor"]),
+    ("api", &["domain", "store", "egress", "supervisor"]),
     ("dashboard", &["domain", "store", "egress"]),
     ("config", &["domain", "store"]),
     ("telemetry", &["domain", "config"]),
-    ("app", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry"]),
+    ("app", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "supervisor"]),
     ("cli", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "app"]),
 ];
 

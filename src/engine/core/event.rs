@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::endpoint_loads::Load;
 use super::lanes::Start;
+use crate::domain::attempt::OwnFailure;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::announce::Heard;
@@ -27,6 +28,8 @@ pub enum Event {
     Announced(Heard),
     /// An attempt has ended.
     Sent(Box<Finished>),
+    /// An attempt could not be made, for a reason of ours: it is not recorded.
+    NotMade(NotMade),
     Recorded(Vec<Settled>),
     Read(Result<Reading, Vec<LaneWants>>),
     /// The deliveries without a number at an ordered endpoint were numbered; `false`: the store was unavailable.
@@ -60,6 +63,16 @@ pub enum Action {
     Quiet(Vec<u8>),
     /// Everything that was sent is recorded.
     Drained,
+}
+
+/// An attempt that could not be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NotMade {
+    pub endpoint: EndpointId,
+    pub message: MessageId,
+    pub why: OwnFailure,
+    /// In 0..=1; spreads the next tries.
+    pub jitter: f64,
 }
 
 /// The result of one read.

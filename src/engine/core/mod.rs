@@ -7,6 +7,7 @@
 //! * [`lanes`] – all lanes and what they share: turns, totals, memory, leases by slot. [`lane`] – one endpoint's queue.
 //! * [`rate_limit`] – deliveries per second. [`circuit_breaker`] – the concurrency limit of one endpoint.
 //! * [`endpoint_loads`] – which loads of endpoints are under way, and which results are stale.
+//! * [`headroom`] – how many requests this process can make at once, learned from those it could not make.
 //! * [`lease_policy`] – when heartbeats go out and which slots are handed over.
 //!
 //! Invariants:
@@ -20,6 +21,7 @@ pub mod circuit_breaker;
 pub mod clock_reading;
 pub mod endpoint_loads;
 pub mod event;
+pub mod headroom;
 pub mod lane;
 pub mod lanes;
 pub mod lease_policy;

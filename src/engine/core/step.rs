@@ -144,6 +144,7 @@ impl Core {
                 self.lanes.sent(finished.attempt.endpoint_id, &finished.attempt.outcome, now);
                 self.actions.push(Action::Record(finished));
             }
+            Event::NotMade(one) => self.lanes.not_made(one, now),
             Event::Recorded(settled) => self.recorded(&settled),
             Event::Read(Ok(reading)) => {
                 self.reading = false;

@@ -8,6 +8,7 @@ use super::periodic;
 use crate::domain::time::Clock;
 use crate::store::turns::Stepped;
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How often an idle loop looks for work.
 const POLL: Duration = Duration::from_millis(250);
@@ -27,6 +28,7 @@ pub async fn run(store: Store, clock: Clock, stop: watch::Receiver<bool>) {
 /// One turn; `false`: there was nothing to do.
 async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
     let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
+    Supervised::Background.panic_point();
     for _ in 0..STEPS {
         match store.step_background(turn, clock.now()).await? {
             Stepped::More(next) => turn = next,

@@ -2,6 +2,7 @@
 //! whatever takes time is spawned and comes back as an event.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use super::clocks::Clocks;
 use super::send::Sending;
+use crate::domain::attempt::OwnFailure;
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::LoopInput;
@@ -22,6 +24,7 @@ use crate::engine::core::step::{Core, SCAN_OWN, SCAN_SHARED};
 use crate::store::record::Finished;
 use crate::store::waiting::{LaneWants, PendingLane, Waiting};
 use crate::store::{Store, StoreError};
+use crate::supervisor::{Pulse, Supervised};
 
 /// How many events are taken at once.
 const EVENTS: usize = 256;
@@ -65,8 +68,8 @@ impl EventLoop {
         }
     }
 
-    /// Runs until the engine is dropped.
-    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LoopInput>) {
+    /// Runs until the engine is dropped. Each turn is a beat of `pulse`.
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LoopInput>, pulse: Pulse) {
         let Some(mut signals) = self.store.signals().listen() else {
             tracing::error!("a second engine on one store in one process does nothing");
             return;
@@ -74,6 +77,8 @@ impl EventLoop {
         let mut happened = Vec::with_capacity(EVENTS);
         let mut heard = Vec::with_capacity(EVENTS);
         loop {
+            pulse.beat(std::time::Instant::now());
+            Supervised::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
             tokio::select! {
                 taken = inbox.recv_many(&mut happened, EVENTS) => if taken == 0 { return },
@@ -147,50 +152,76 @@ impl EventLoop {
         }
     }
 
+    /// Spawns `work`, whose event reaches the core. If it panics, `failed` does: a flag or a place in flight that waits for it would stay
+    /// taken for good.
+    fn report(
+        &self,
+        name: Supervised,
+        failed: impl FnOnce() -> Event + Send + 'static,
+        work: impl Future<Output = Event> + Send + 'static,
+    ) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let work = async {
+                name.panic_point();
+                work.await
+            };
+            let event = name.guard(work).await.unwrap_or_else(|why| {
+                tracing::error!(task = name.word(), "a task of the event loop failed and is tried again: {why}");
+                failed()
+            });
+            let _ = events.send(LoopInput::Event(event));
+        });
+    }
+
     /// Begins an attempt, so long from now.
     fn send(&self, start: Start, later: Duration) {
-        let (sending, clock, events) = (self.sending.clone(), self.clocks.clock(), self.events.clone());
-        tokio::spawn(async move {
+        let (sending, clock) = (self.sending.clone(), self.clocks.clock());
+        let (unmade, ours) = (start.clone(), self.sending.clone());
+        let failed = move || Event::NotMade(ours.not_made(&unmade, OwnFailure::Panic));
+        self.report(Supervised::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;
             }
-            let finished = sending.attempt(start, clock).await;
-            let _ = events.send(LoopInput::Event(Event::Sent(Box::new(finished))));
+            match sending.attempt(start, clock).await {
+                Ok(finished) => Event::Sent(Box::new(finished)),
+                Err(not_made) => Event::NotMade(not_made),
+            }
         });
     }
 
     fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, now: ClockReading) {
-        let (store, events) = (self.store.clone(), self.events.clone());
-        tokio::spawn(async move {
+        let store = self.store.clone();
+        let unread = wants.clone();
+        self.report(Supervised::Read, || Event::Read(Err(unread)), async move {
             let mut reading = Reading { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
             let done = read(&store, &mut reading, &held, now.time).await;
-            let result = match done {
+            Event::Read(match done {
                 Ok(()) => Ok(reading),
                 Err(error) => {
                     tracing::debug!(%error, "lanes are read again");
                     Err(reading.wants)
                 }
-            };
-            let _ = events.send(LoopInput::Event(Event::Read(result)));
+            })
         });
     }
 
     /// By itself: where much has to be numbered, no other lane's reading waits for it.
     fn number(&self, id: EndpointId, now: ClockReading) {
-        let (store, events) = (self.store.clone(), self.events.clone());
-        tokio::spawn(async move {
+        let store = self.store.clone();
+        self.report(Supervised::Number, move || Event::Numbered(id, false), async move {
             let done = store.number_pending(id, now.time).await;
             if let Err(error) = &done {
                 tracing::debug!(%error, endpoint = %id, "what waits at an ordered endpoint is numbered again");
             }
-            let _ = events.send(LoopInput::Event(Event::Numbered(id, done.is_ok())));
+            Event::Numbered(id, done.is_ok())
         });
     }
 
     fn scan(&self, slots: Vec<u8>, now: ClockReading) {
-        let (store, events) = (self.store.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let pending = match scan(&store, slots).await {
+        let store = self.store.clone();
+        self.report(Supervised::Scan, || Event::Scanned(None), async move {
+            Event::Scanned(match scan(&store, slots).await {
                 Ok(pending) => {
                     gauge_oldest(&pending, now);
                     Some(pending)
@@ -199,14 +230,15 @@ impl EventLoop {
                     tracing::debug!(%error, "what is pending is asked for again");
                     None
                 }
-            };
-            let _ = events.send(LoopInput::Event(Event::Scanned(pending)));
+            })
         });
     }
 
     fn load(&self, load: Load) {
-        let (store, events) = (self.store.clone(), self.events.clone());
-        tokio::spawn(async move {
+        let store = self.store.clone();
+        let unloaded = load.clone();
+        let failed = || Event::Loaded(Loaded { load: unloaded, lives: None });
+        self.report(Supervised::Load, failed, async move {
             let lives = match store.live_endpoints(&load.asked).await {
                 Ok(lives) => Some(lives),
                 Err(error) => {
@@ -214,7 +246,7 @@ impl EventLoop {
                     None
                 }
             };
-            let _ = events.send(LoopInput::Event(Event::Loaded(Loaded { load, lives })));
+            Event::Loaded(Loaded { load, lives })
         });
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{BEAT_SOON, Beat, Beaten, Beats};
 use crate::store::slots::Process;
 use crate::store::{Store, StoreError};
+use crate::supervisor::{Pulse, Supervised};
 
 /// Whether the process stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Stay {
     Gone,
 }
 
-/// Beats until `stay` is gone, sooner than it would when slots are `freed`.
+/// Beats until `stay` is gone, sooner than it would when slots are `freed`. `pulse` beats with each heartbeat that reached the store.
 pub async fn run(
     store: Store,
     process: Process,
@@ -29,6 +30,7 @@ pub async fn run(
     events: mpsc::UnboundedSender<LoopInput>,
     freed: Arc<Notify>,
     mut stay: watch::Receiver<Stay>,
+    pulse: Pulse,
 ) {
     let (released, mut quiet) = mpsc::unbounded_channel();
     let mut heart = Heart { store, process, clocks, beats: Beats::default() };
@@ -37,8 +39,10 @@ pub async fn run(
             heart.beats.depart();
         }
         let began = Instant::now();
+        Supervised::LeaseKeeper.panic_point();
         match heart.beat(began).await {
             Ok(beaten) => {
+                pulse.beat(began.into_std());
                 let until = began + beaten.until.saturating_sub(heart.clocks.mono(began));
                 let told = events.send(LoopInput::Leases(beaten.leases, until));
                 if told.is_err() || events.send(LoopInput::Release(beaten.surplus, released.clone())).is_err() {
@@ -111,7 +115,9 @@ mod tests {
     use crate::domain::Time;
     use crate::domain::secret::MasterKey;
     use crate::domain::time::Clock;
+    use crate::store::slots::LEASE;
     use crate::store::{Location, StoreOptions};
+    use crate::supervisor::Supervisor;
 
     /// Until when the leases may be relied on that the next heartbeat brings.
     async fn until(heard: &mut mpsc::UnboundedReceiver<LoopInput>) -> Instant {
@@ -135,7 +141,8 @@ mod tests {
         let (events, mut heard) = mpsc::unbounded_channel();
         let (stay, stays) = watch::channel(Stay::On);
         let freed = Arc::new(Notify::new());
-        let beating = tokio::spawn(run(store, process, Clocks::start(Clock), events, Arc::clone(&freed), stays));
+        let pulse = Supervisor::default().pulse(Supervised::LeaseKeeper, LEASE, Instant::now().into_std());
+        let beating = tokio::spawn(run(store, process, Clocks::start(Clock), events, Arc::clone(&freed), stays, pulse));
 
         let first = until(&mut heard).await;
         freed.notify_one();

@@ -14,6 +14,7 @@ use crate::domain::time::Clock;
 use crate::egress::smtp::{Outgoing, Smtp};
 use crate::store::mail::{Mail, Tried};
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How often an idle loop looks for mail.
 const POLL: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ impl Mailing {
     /// Sends the next mail that is due; `false`: there was none.
     async fn next(&self, store: &Store, clock: Clock) -> Result<bool, StoreError> {
         let Some(mail) = store.take_mail(clock.now()).await? else { return Ok(false) };
+        Supervised::Mail.panic_point();
         let (subject, text) = (subject(&mail), text(&mail, self.public_url.as_ref()));
         let id = mail.id.to_string();
         let written = UNIX_EPOCH + Duration::from_micros(mail.created_at.micros().max(0) as u64);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::domain::time::Clock;
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How often the sweep comes by.
 const ROUND: Duration = Duration::from_secs(1);
@@ -47,6 +48,7 @@ impl Sweep {
         let mut round = 0u64;
         let mut failing = false;
         while !*stop.borrow() {
+            Supervised::Maintenance.panic_point();
             let done = self.round(&store, clock, round).await;
             if let (Err(error), false) = (&done, failing) {
                 tracing::warn!(%error, "the sweep waits for the store");

@@ -10,6 +10,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::event::Event;
 use crate::store::announce::{Ear, Heard};
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How long to wait before listening anew, after the connection was lost.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
@@ -24,8 +25,11 @@ pub async fn run(
     let mut wait = AGAIN.0;
     while !*stop.borrow() {
         match store.listen().await {
-            // Nobody else is there to hear.
-            Ok(None) => return,
+            // Nobody else is there to hear: nothing is to be done until the end.
+            Ok(None) => {
+                let _ = stop.wait_for(|stop| *stop).await;
+                return;
+            }
             Ok(Some(ear)) => {
                 wait = AGAIN.0;
                 if let Err(error) = hear(ear, &events, &freed, &mut stop).await {
@@ -54,6 +58,7 @@ async fn hear(
     // What was announced before we could hear.
     let mut heard = Heard::Anything;
     loop {
+        Supervised::Listener.panic_point();
         if matches!(heard, Heard::Freed | Heard::Anything) {
             freed.notify_one();
         }

@@ -11,6 +11,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::event::{Event, Settled};
 use crate::store::record::{Finished, Recorded};
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How many results one transaction records at most.
 const BATCH: usize = 512;
@@ -25,6 +26,7 @@ pub async fn run(
 ) {
     let mut taken = Vec::with_capacity(BATCH);
     while finished.recv_many(&mut taken, BATCH).await > 0 {
+        Supervised::Recorder.panic_point();
         let batch: Arc<[Finished]> = taken.drain(..).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::domain::time::Clock;
 use crate::store::outbox::{RelayRequest, Relayed};
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How often an idle relay looks for rows: a commit is noticed within this.
 const POLL: Duration = Duration::from_millis(25);
@@ -23,6 +24,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     }
     let (mut limit, mut wait) = (STEP, POLL);
     while !*stop.borrow() {
+        Supervised::Relay.panic_point();
         match step(&store, clock, limit).await {
             Ok(0) => (limit, wait) = (STEP, POLL),
             Ok(_) => {

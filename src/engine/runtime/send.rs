@@ -1,25 +1,31 @@
 //! Send: one delivery becomes one signed POST, and what came of it becomes a [`Finished`] that is ready to be recorded.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::crash::{self, Place, When};
-use crate::domain::attempt::{Attempt, Failure, Outcome};
+use crate::domain::attempt::{Attempt, Failure, Outcome, OwnFailure};
 use crate::domain::backoff::Schedule;
 use crate::domain::delivery::{self, Progress};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::message::Message;
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
-use crate::egress::{Egress, Post};
+use crate::egress::{self, Egress, Post};
+use crate::engine::core::event::NotMade;
 use crate::engine::core::lanes::Start;
 use crate::store::directory::LiveEndpoint;
 use crate::store::record::Finished;
 
 /// What stands in the record in place of the values of an endpoint's own headers, which may be secrets.
 const MASK: &str = "***";
+
+/// An episode of failures of ours is over when none happened for this long: twice the longest wait between two tries.
+const EPISODE: Duration = Duration::from_secs(60);
 
 /// What sending needs to know of the process's settings.
 #[derive(Clone, Debug)]
@@ -28,21 +34,39 @@ pub struct Sending {
     /// For endpoints that have no schedule or timeout of their own.
     pub schedule: Schedule,
     pub timeout: Duration,
+    pub episodes: Episodes,
 }
 
 impl Sending {
-    /// Makes the attempt. Takes as long as the endpoint's timeout at most; never fails: what goes wrong is part of what is recorded.
-    pub async fn attempt(&self, start: Start, clock: Clock) -> Finished {
+    /// Makes the attempt. Takes as long as the endpoint's timeout at most (and 2 s to find out whether the name servers answer). What goes
+    /// wrong at the receiver's is part of what is recorded.
+    ///
+    /// # Errors
+    /// It could not be made, for a reason of ours: counted, and logged once per episode.
+    pub async fn attempt(&self, start: Start, clock: Clock) -> Result<Finished, NotMade> {
         let at = clock.now();
         // The receiver compares it with its own clock, not with ours.
-        let (headers, outcome) = self.post(&start, clock.wall()).await;
-        finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random())
+        match self.post(&start, clock.wall()).await {
+            Ok((headers, outcome)) => {
+                Ok(finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
+            }
+            Err(egress::NotMade(why)) => Err(self.not_made(&start, why)),
+        }
+    }
+
+    /// An attempt of what was to be sent could not be made.
+    pub fn not_made(&self, start: &Start, why: OwnFailure) -> NotMade {
+        metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
+        if self.episodes.begins(why, Instant::now()) {
+            tracing::error!(reason = why.word(), "attempts cannot be made, and are tried again: {}", why.sentence());
+        }
+        NotMade { endpoint: start.live.endpoint.id, message: start.work.message.id, why, jitter: rand::random() }
     }
 
     /// Signs and sends at the time `wall`; gives back the headers as they are recorded, and what came of it.
-    async fn post(&self, start: &Start, wall: Time) -> (Vec<(String, String)>, Outcome) {
+    async fn post(&self, start: &Start, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotMade> {
         let (live, message) = (&start.live, &start.work.message);
-        let cannot = |why: &str| (Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO));
+        let cannot = |why: &str| Ok((Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO)));
         // Not even queued: whoever deletes it ends the delivery with it.
         let Some(payload) = &message.payload else { return cannot("the message's content is gone") };
         let Some(url) = &live.url else {
@@ -62,7 +86,21 @@ impl Sending {
         crash::point(Place::Post, When::Before);
         let outcome = self.egress.post(post).await;
         crash::point(Place::Post, When::After);
-        (recorded, outcome)
+        Ok((recorded, outcome?))
+    }
+}
+
+/// Which failures of ours have been going on, so that each episode is said once. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Episodes {
+    last: Arc<Mutex<HashMap<OwnFailure, Instant>>>,
+}
+
+impl Episodes {
+    /// It happens `now`. `true`: it had not for a while.
+    fn begins(&self, why: OwnFailure, now: Instant) -> bool {
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(why, now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > EPISODE)
     }
 }
 

@@ -193,6 +193,11 @@ impl Checks {
         }
     }
 
+    /// An attempt was begun and not made: it is on its way no more, and never will be in a record.
+    pub fn not_made(&mut self, key: Key, process: u64, epoch: i64) {
+        self.recorded(key, process, epoch);
+    }
+
     /// A slot has another owner: what the one before had in flight may come twice.
     pub fn taken(&mut self, slot: u8, epoch: i64) -> Verdict {
         for (key, open) in &mut self.open {

@@ -30,6 +30,8 @@ pub struct Case {
     pub waits: [Duration; 3],
     /// Nothing happens to anybody, and no signal is lost.
     pub calm: bool,
+    /// For so many of every 40 seconds next to no request can be made, and in between now and then one cannot. 0: all can.
+    pub exhausted: u64,
     /// Processes come and go as they should: nothing may come twice.
     pub gentle: bool,
 }
@@ -76,6 +78,7 @@ pub fn world(seed: u64, size: u64) -> World {
         caps: (dice.pick(&[4, 8, 16, 64]), dice.pick(&[1, 2, 4, 16])),
         waits: [1, 3, 8].map(Duration::from_secs),
         calm: kind < 2,
+        exhausted: if dice.chance(20) { 1 + dice.below(15) } else { 0 },
         gentle: kind < 4,
     };
     let (lives, receivers) = endpoints(&mut dice, size, case.calm);

@@ -74,6 +74,8 @@ pub struct Process {
     /// What its heartbeat loop has still to do, one thing at a time, and whether it is at one.
     pub heart: VecDeque<Deed>,
     pub heart_busy: bool,
+    /// It could not make requests lately: until then some may rest.
+    pub short_until: Duration,
     /// The heartbeats that go out before this do not arrive.
     pub beats_lost_until: Duration,
 }
@@ -99,6 +101,7 @@ impl Process {
             leased: HashMap::new(),
             unreachable: HashMap::new(),
             well: HashMap::new(),
+            short_until: Duration::ZERO,
             beats_lost_until: Duration::ZERO,
         }
     }

@@ -11,12 +11,12 @@ use super::process::{Deed, Process, START, Wall};
 use super::questions::{Ask, Reply};
 use super::receivers::Receiver;
 use super::store::Store;
-use crate::domain::attempt::Outcome;
+use crate::domain::attempt::{Outcome, OwnFailure};
 use crate::domain::backoff::Schedule;
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::event::{Action, Event};
+use crate::engine::core::event::{Action, Event, NotMade};
 use crate::engine::core::lanes::Start;
 use crate::engine::runtime::send::finished;
 use crate::store::announce::Heard;
@@ -34,6 +34,8 @@ pub enum What {
     Reach(u64, Box<Start>, Time),
     /// The answer reaches the process.
     Answer(u64, Box<Start>, Time, Outcome),
+    /// A request could not be made.
+    NotMade(u64, Box<Start>, OwnFailure),
     /// Something of the plot.
     Plot(super::fleet::Scene),
 }
@@ -114,9 +116,8 @@ impl World {
         let Some(((at, _), what)) = self.agenda.pop_first() else { return Ok(false) };
         self.now = at;
         let to = match &what {
-            What::Wake(to, _) | What::Heart(to, _) | What::Tell(to, _) | What::Reply(to, _) | What::Answer(to, ..) => {
-                Some(*to)
-            }
+            What::Wake(to, _) | What::Heart(to, _) | What::Tell(to, _) | What::Reply(to, _) => Some(*to),
+            What::Answer(to, ..) | What::NotMade(to, ..) => Some(*to),
             What::Ask(..) | What::Reach(..) | What::Plot(_) => None,
         };
         if let Some(to) = to {
@@ -135,6 +136,7 @@ impl World {
             What::Reply(to, reply) => self.reply(to, reply)?,
             What::Reach(from, start, at) => self.reach(from, start, at)?,
             What::Answer(to, start, at, outcome) => self.answer(to, *start, at, outcome)?,
+            What::NotMade(to, start, why) => self.not_made(to, &start, why)?,
             What::Plot(scene) => self.play(scene)?,
         }
         Ok(true)
@@ -212,8 +214,35 @@ impl World {
         let begun = Begun { id, process: &self.processes[&id], start: &start, moment, now: self.now, receiver };
         self.checks.start(&self.store, &begun)?;
         let way = self.way();
-        self.after(way, What::Reach(id, Box::new(start), moment.time));
+        let what = match self.own_failure() {
+            Some(why) => What::NotMade(id, Box::new(start), why),
+            None => What::Reach(id, Box::new(start), moment.time),
+        };
+        self.after(way, what);
         Ok(())
+    }
+
+    /// Whether a request cannot be made: now and then, and for some seconds on end.
+    fn own_failure(&mut self) -> Option<OwnFailure> {
+        if self.case.calm || self.case.exhausted == 0 || self.healed.is_some() {
+            return None;
+        }
+        let exhausted = self.now.as_secs() % 40 < self.case.exhausted;
+        let fails = self.dice.chance(if exhausted { 90 } else { 1 });
+        fails.then(|| if exhausted { OwnFailure::Descriptors } else { self.dice.pick(&OwnFailure::ALL) })
+    }
+
+    fn not_made(&mut self, id: u64, start: &Start, why: OwnFailure) -> Verdict {
+        let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+        note!(self, "process {id} could not send {} to {}: {why:?}", short(message), short_of(endpoint));
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        if let Some(count) = process.in_flight.get_mut(&endpoint) {
+            *count -= 1;
+        }
+        process.short_until = self.now + SHORT;
+        self.checks.not_made((endpoint, message), id, start.epoch);
+        let jitter = self.dice.share();
+        self.core(id, Some(Event::NotMade(NotMade { endpoint, message, why, jitter })))
     }
 
     fn reach(&mut self, id: u64, start: Box<Start>, at: Time) -> Verdict {
@@ -248,6 +277,9 @@ impl World {
         let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(moment)) else {
             return Ok(());
         };
+        if now < process.short_until {
+            return Ok(());
+        }
         self.checks.breaker_closes(&self.store, process, endpoint)
     }
 
@@ -332,6 +364,9 @@ impl World {
     }
 }
 
+/// So long after a request that could not be made something may rest for that reason: 30 s, and until the bound has grown to what the
+/// check of the breaker takes for room.
+const SHORT: Duration = Duration::from_secs(35);
 /// The machine of the process that only serves the API.
 pub const API: usize = 3;
 /// How far apart the clocks of two machines are at the most.

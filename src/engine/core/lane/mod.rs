@@ -87,6 +87,9 @@ pub struct Lane {
     pub numbering: bool,
     /// When something last happened here.
     pub touched: Duration,
+    /// How many attempts in a row could not be made, for a reason of ours, and until when none is tried.
+    not_made: u32,
+    rests_until: Duration,
     /// Whether it stands in the line of lanes that may have something to send.
     pub in_line: bool,
     /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
@@ -119,6 +122,8 @@ impl Lane {
             reach: Reach::Unread,
             numbering: false,
             touched: Duration::ZERO,
+            not_made: 0,
+            rests_until: Duration::ZERO,
             in_line: false,
             turn: 0,
             live,
@@ -301,6 +306,9 @@ impl Lane {
         if self.ordered() && self.held.len() > self.queued() {
             return Err(Hold::Idle);
         }
+        if now.mono < self.rests_until {
+            return Err(Hold::Until(self.rests_until));
+        }
         let cap = self.pace.cap(now.mono).map_err(Hold::Until)?;
         if self.in_flight >= cap.min((free / 4).max(1)) {
             return Err(Hold::Idle);
@@ -328,11 +336,24 @@ impl Lane {
     /// An attempt has ended. It stays held until it is recorded.
     pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.not_made = 0;
         self.pace.learn(outcome, now.mono);
         if !self.pace.unreachable() {
             self.heard = Some(now.mono);
         }
         self.touched = now.mono;
+    }
+
+    /// An attempt was not made, which says nothing about the endpoint. It rests as long as `wait` says for so many in a row; what leaves
+    /// together and fails together is one of them. Gives back how long that is from now.
+    pub fn not_made(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if now >= self.rests_until {
+            self.not_made = self.not_made.saturating_add(1);
+            self.rests_until = now + wait(self.not_made);
+        }
+        self.touched = now;
+        self.rests_until - now
     }
 
     /// The store has it: no longer held. `due` is when the delivery wants to be sent again.

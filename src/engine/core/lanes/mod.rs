@@ -8,6 +8,7 @@
 mod backlog_throttle;
 mod endpoint_cache;
 mod leases;
+mod not_made;
 mod ordered;
 mod reading;
 mod silence;
@@ -21,6 +22,7 @@ use crate::domain::attempt::Outcome;
 use crate::domain::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Hold, Lane, Work};
 use crate::engine::core::rate_limit::Limit;
 use crate::store::directory::LiveEndpoint;
@@ -38,7 +40,7 @@ const UNRECORDED: usize = 4_096;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The next delivery to send.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     pub live: Arc<LiveEndpoint>,
     pub work: Work,
@@ -85,6 +87,7 @@ pub struct Lanes {
     listened_at: Duration,
     unrecorded: usize,
     queued_bytes: usize,
+    headroom: Headroom,
 }
 
 impl Lanes {
@@ -110,6 +113,7 @@ impl Lanes {
             listened_at: Duration::ZERO,
             unrecorded: 0,
             queued_bytes: 0,
+            headroom: Headroom::default(),
         }
     }
 
@@ -247,7 +251,8 @@ impl Lanes {
         }
         self.listen(now);
         self.throttle.look(now.mono);
-        while self.in_flight < self.max_in_flight && self.in_flight + self.unrecorded < UNRECORDED {
+        let most = self.max_in_flight.min(self.headroom.most(now.mono));
+        while self.in_flight < most && self.in_flight + self.unrecorded < UNRECORDED {
             let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
             let behind = may && (self.behind_next || self.lines[0].is_empty());
             let id = self.lines[usize::from(behind)].pop_front()?;
@@ -296,6 +301,7 @@ impl Lanes {
     pub fn sent(&mut self, id: EndpointId, outcome: &Outcome, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.unrecorded += 1;
+        self.headroom.made();
         if let Some(lane) = self.lanes.get_mut(&id) {
             self.in_flight_by[lane.manner as usize] -= 1;
             lane.sent(outcome, now);
@@ -343,7 +349,8 @@ impl Lanes {
         let look = self.looks.peek().map(|Reverse((at, _))| at.since(now.time));
         let way =
             self.throttle.wait(now.mono).filter(|_| !self.lines[1].is_empty()).map(|at| at.saturating_sub(now.mono));
-        [wake, look, way].into_iter().flatten().min()
+        let rest = self.headroom.wait(now.mono);
+        [wake, look, way, rest].into_iter().flatten().min()
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::super::*;
 use crate::domain::OrgId;
-use crate::domain::attempt::Failure;
+use crate::domain::attempt::{Failure, OwnFailure};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::Message;
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::Signing;
+use crate::engine::core::event::NotMade;
 use crate::store::slots::Leases;
 use crate::store::waiting::{LaneWants, Waiting};
 
@@ -171,6 +172,20 @@ impl World {
         self.unrecorded.push((id, start.work.message.id, start.work.progress, delivered));
     }
 
+    /// An attempt cannot be made: what is pending stays as it was.
+    pub(super) fn cannot_make(&mut self, pick: usize) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        self.cannot_make_for(pick % self.in_flight.len(), OwnFailure::ALL[pick % OwnFailure::ALL.len()]);
+    }
+
+    pub(super) fn cannot_make_for(&mut self, at: usize, why: OwnFailure) {
+        let start = self.in_flight.swap_remove(at);
+        let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+        self.lanes.not_made(NotMade { endpoint, message, why, jitter: 0.5 }, self.now);
+    }
+
     /// The recorder commits some; the lanes hear of it.
     pub(super) fn record(&mut self, count: usize) {
         for (endpoint, message, before, delivered) in self.unrecorded.drain(..count.min(self.unrecorded.len())) {
@@ -259,6 +274,7 @@ impl World {
             6 | 7 => self.end_reading(),
             8 | 9 => self.record(1 + pick % 5),
             10 => self.lanes.tidy(self.now),
+            12 => self.cannot_make(pick),
             11 => self.lanes.know(&self.lives.clone(), self.now),
             _ => self.finish(pick, !pick.is_multiple_of(4)),
         }

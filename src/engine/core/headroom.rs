@@ -1,0 +1,124 @@
+//! Headroom: how many requests this process can make at once, learned from those that it could not make (no file descriptor left, no
+//! memory, no name server).
+//!
+//! When an attempt is not made, what is in flight at that moment is what there is room for. The bound doubles with each second without such
+//! a failure, until it is gone. If not even one request can be made, everything rests for longer and longer: 1 s, 2 s, … 30 s.
+
+use std::time::Duration;
+
+/// The first and the longest wait before what was not made is tried again.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often the bound doubles.
+const GROWS: Duration = Duration::from_secs(1);
+/// A bound of this many is none: no process has as many in flight.
+const UNBOUNDED: usize = 1 << 20;
+
+/// How long to wait after the `row`th failure in a row, counted from 1; `jitter` in 0..=1 takes away up to a quarter.
+pub fn backoff(row: u32, jitter: f64) -> Duration {
+    let wait = BACKOFF.0.saturating_mul(1 << row.saturating_sub(1).min(16)).min(BACKOFF.1);
+    wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
+}
+
+/// The bound. All times are the engine's own.
+#[derive(Debug)]
+pub struct Headroom {
+    most: usize,
+    grows_at: Duration,
+    /// Nothing starts before.
+    rests_until: Duration,
+    /// How often in a row nothing could be made.
+    row: u32,
+}
+
+impl Default for Headroom {
+    fn default() -> Headroom {
+        Headroom { most: UNBOUNDED, grows_at: Duration::ZERO, rests_until: Duration::ZERO, row: 0 }
+    }
+}
+
+impl Headroom {
+    /// How many may be in flight now.
+    pub fn most(&mut self, now: Duration) -> usize {
+        if now < self.rests_until {
+            return 0;
+        }
+        while self.most < UNBOUNDED && self.grows_at <= now {
+            self.most *= 2;
+            self.grows_at += GROWS;
+        }
+        self.most
+    }
+
+    /// An attempt was made, whatever came of it.
+    pub fn made(&mut self) {
+        self.row = 0;
+    }
+
+    /// An attempt was not made; `in_flight` are left.
+    pub fn not_made(&mut self, in_flight: usize, now: Duration, jitter: f64) {
+        self.most = self.most.min(in_flight.max(1));
+        self.grows_at = now + GROWS;
+        if in_flight == 0 && now >= self.rests_until {
+            self.row = self.row.saturating_add(1);
+            self.rests_until = now + backoff(self.row, jitter);
+            self.grows_at = self.rests_until + GROWS;
+        }
+    }
+
+    /// How long until more may start than now; `None`: there is no bound.
+    pub fn wait(&self, now: Duration) -> Option<Duration> {
+        let until = if now < self.rests_until { self.rests_until } else { self.grows_at };
+        (self.most < UNBOUNDED).then(|| until.saturating_sub(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_are_spread() {
+        let waits: Vec<u64> = (1..8).map(|row| backoff(row, 0.0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!((backoff(1, 1.0), backoff(u32::MAX, 1.0)), (at(750), at(22_500)));
+    }
+
+    #[test]
+    fn what_is_in_flight_is_what_there_is_room_for_and_the_bound_grows_away() {
+        let mut headroom = Headroom::default();
+        assert_eq!((headroom.most(at(0)), headroom.wait(at(0))), (UNBOUNDED, None));
+        headroom.not_made(101, at(10), 0.0);
+        headroom.not_made(100, at(10), 0.0);
+        assert_eq!((headroom.most(at(10)), headroom.wait(at(10))), (100, Some(at(1_000))));
+        assert_eq!((headroom.most(at(1_010)), headroom.most(at(2_010))), (200, 400));
+        headroom.not_made(150, at(2_020), 0.0);
+        assert_eq!(headroom.most(at(2_020)), 150, "a bound is learned anew");
+        assert_eq!(headroom.most(at(60_000)), 150 << 13, "and is gone after some seconds");
+        assert_eq!(headroom.wait(at(60_000)), None);
+    }
+
+    #[test]
+    fn where_nothing_can_be_made_everything_rests_longer_and_longer() {
+        let mut headroom = Headroom::default();
+        let (mut now, mut rests) = (at(0), Vec::new());
+        for _ in 0..4 {
+            // All that left together fails together: one round, one rest.
+            for left in (0..5).rev() {
+                headroom.not_made(left, now, 0.0);
+            }
+            assert_eq!(headroom.most(now), 0);
+            let rest = headroom.wait(now).unwrap();
+            rests.push(rest.as_secs());
+            now += rest;
+            assert_eq!(headroom.most(now), 1, "one probe");
+        }
+        assert_eq!(rests, [1, 2, 4, 8]);
+        headroom.made();
+        headroom.not_made(0, now, 0.0);
+        assert_eq!(headroom.wait(now), Some(at(1_000)), "one that was made ends the row");
+    }
+}

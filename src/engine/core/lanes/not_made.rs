@@ -1,0 +1,27 @@
+//! Attempts that could not be made, for a reason of ours: nothing is recorded, so the delivery goes back to the store and is read again
+//! after a wait. Its endpoint rests meanwhile; if every endpoint is affected, so does the whole process ([`Headroom`](super::super::headroom::Headroom)).
+
+use super::Lanes;
+use crate::engine::core::event::NotMade;
+use crate::engine::core::headroom::backoff;
+use crate::engine::core::clock_reading::ClockReading;
+
+impl Lanes {
+    /// An attempt was not made. The store still has its delivery as pending, from before the attempt.
+    pub fn not_made(&mut self, one: NotMade, now: ClockReading) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if one.why.affects_all() {
+            self.headroom.not_made(self.in_flight, now.mono, one.jitter);
+        }
+        let Some(lane) = self.lanes.get_mut(&one.endpoint) else { return };
+        self.in_flight_by[lane.manner as usize] -= 1;
+        let wait = lane.not_made(now.mono, |row| backoff(row, one.jitter));
+        if lane.ordered() {
+            self.queued_bytes = self.queued_bytes.saturating_sub(lane.hold_back());
+        }
+        lane.recorded(one.message, Some(now.time.plus(wait)));
+        self.note_manner(one.endpoint, now);
+        self.list_look(one.endpoint);
+        self.line_up(one.endpoint);
+    }
+}

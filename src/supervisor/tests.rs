@@ -1,0 +1,125 @@
+//! Tasks that panic and end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain for: {what}");
+}
+
+#[tokio::test]
+async fn what_is_essential_and_panics_is_lost_and_the_first_one_counts() {
+    let supervisor = Supervisor::default();
+    assert_eq!(supervisor.lost(), None);
+    supervisor.essential(Supervised::Recorder, async { panic!("on purpose") });
+    assert_eq!(supervisor.down().await, Supervised::Recorder);
+    supervisor.essential(Supervised::EventLoop, async { panic!("on purpose") }).await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Supervised::Recorder));
+}
+
+#[tokio::test]
+async fn what_is_essential_and_ends_is_lost_unless_it_was_told_to() {
+    let supervisor = Supervisor::default();
+    supervisor.essential(Supervised::Writer, async {}).await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Supervised::Writer));
+
+    let supervisor = Supervisor::default();
+    supervisor.expect_ends();
+    supervisor.essential(Supervised::Writer, async {}).await.unwrap();
+    assert_eq!(supervisor.lost(), None);
+    supervisor.essential(Supervised::Writer, async { panic!("on purpose") }).await.unwrap();
+    assert_eq!(supervisor.lost(), Some(Supervised::Writer), "a panic is never expected");
+}
+
+#[tokio::test]
+async fn a_loop_that_panics_or_ends_is_started_again() {
+    let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
+    let noted = Arc::clone(&starts);
+    let running = supervisor.restarting(Supervised::Relay, move || {
+        let nth = noted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match nth {
+                0 => panic!("on purpose"),
+                1 => {}
+                _ => std::future::pending().await,
+            }
+        }
+    });
+    until("three starts", || starts.load(Ordering::SeqCst) == 3).await;
+    running.abort();
+    assert_eq!(supervisor.lost(), None, "the process goes on");
+}
+
+#[test]
+fn the_waits_between_starts_grow_up_to_a_bound() {
+    let mut backoff = Backoff(BACKOFF.0);
+    let waits: Vec<u128> = (0..11).map(|_| backoff.failed().as_millis()).collect();
+    assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
+}
+
+#[tokio::test]
+async fn a_loop_ends_when_it_is_told_to() {
+    let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
+    let (stop, stopped) = watch::channel(false);
+    let noted = Arc::clone(&starts);
+    let running = supervisor.restarting(Supervised::Relay, move || {
+        noted.fetch_add(1, Ordering::SeqCst);
+        let mut stopped = stopped.clone();
+        async move { drop(stopped.wait_for(|stop| *stop).await) }
+    });
+    until("it runs", || starts.load(Ordering::SeqCst) == 1).await;
+    supervisor.expect_ends();
+    stop.send_replace(true);
+    running.await.unwrap();
+    assert_eq!(starts.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_the_next_start() {
+    let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
+    let noted = Arc::clone(&starts);
+    let failing = supervisor.restarting(Supervised::Relay, move || {
+        noted.fetch_add(1, Ordering::SeqCst);
+        async { panic!("on purpose") }
+    });
+    until("five starts", || starts.load(Ordering::SeqCst) == 5).await;
+    supervisor.expect_ends();
+    failing.await.unwrap();
+    assert_eq!(starts.load(Ordering::SeqCst), 5);
+}
+
+#[test]
+fn a_pulse_that_stops_is_noticed() {
+    let (supervisor, start) = (Supervisor::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(supervisor.silent(at(1_000)), None, "nothing is watched");
+    let pulse = supervisor.pulse(Supervised::EventLoop, Duration::from_secs(5), start);
+    let _other = supervisor.pulse(Supervised::LeaseKeeper, Duration::from_secs(10), start);
+    assert_eq!(supervisor.silent(at(5)), None);
+    assert_eq!(supervisor.silent(at(6)), Some((Supervised::EventLoop, Duration::from_secs(6))));
+    pulse.beat(at(6));
+    assert_eq!(supervisor.silent(at(10)), None);
+    assert_eq!(supervisor.silent(at(11)), Some((Supervised::LeaseKeeper, Duration::from_secs(11))));
+    let _again = supervisor.pulse(Supervised::LeaseKeeper, Duration::from_secs(10), at(11));
+    assert_eq!(supervisor.silent(at(11)), None, "the new one takes the old one's place");
+}
+
+#[tokio::test]
+async fn a_guard_gives_back_what_came_of_it() {
+    assert_eq!(Supervised::Read.guard(async { 7 }).await, Ok(7));
+    let failed: Result<(), String> = Supervised::Read.guard(async { panic!("on {}", "purpose") }).await;
+    assert_eq!(failed, Err("it panicked: on purpose".to_owned()));
+}
+
+#[test]
+fn every_name_has_one_word() {
+    let words: std::collections::BTreeSet<&str> = Supervised::ALL.iter().map(|one| one.word()).collect();
+    assert_eq!(words.len(), Supervised::ALL.len());
+}

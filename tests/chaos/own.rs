@@ -1,0 +1,72 @@
+//! Failures of our own: while the process has no file descriptor left, no attempt can be made. None is recorded, and all is delivered
+//! with the first one afterwards.
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::house::{House, Kind, REST};
+use crate::support::eventually;
+
+/// How many events wait for a descriptor.
+const EVENTS: usize = 20;
+
+/// Sets the soft limit of open files of another process; gives back what it was.
+fn limit_files(pid: u32, soft: Option<u64>) -> Option<u64> {
+    let pid = Pid::from_raw(pid as i32);
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: soft, maximum: hard(pid) });
+    before.expect("the limit of a child of ours").current
+}
+
+/// The hard limit, which stays: the kernel gives both only with a new one, so it is read where it is shown.
+fn hard(pid: Option<Pid>) -> Option<u64> {
+    let pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the limits of a child of ours");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("the limit of open files");
+    line.split_whitespace().nth(4).and_then(|hard| hard.parse().ok())
+}
+
+async fn without_descriptors(kind: Kind) {
+    let mut house = House::on(kind);
+    let process = house.start("all");
+    house.furnish().await;
+    let (pid, url) = (house.server(process).pid(), house.server(process).url());
+    // The only connection of ours is kept for what follows.
+    let text = async || {
+        let answer = house.sender.client.get(format!("{url}/metrics")).send().await.ok()?;
+        answer.text().await.ok()
+    };
+    text().await.expect("the metrics");
+    let before = limit_files(pid, Some(1));
+    for number in 0..EVENTS {
+        let key = format!("k{number}");
+        house.sender.send("chaos", &key, "t").await;
+    }
+    let not_made = "sendoff_attempts_not_made_total{reason=\"descriptors\"}";
+    eventually("attempts are not made", REST, async || text().await.filter(|text| text.contains(not_made)).map(drop))
+        .await;
+    assert_eq!(house.books.numbers("SELECT CAST(count(*) AS bigint) FROM attempt").await, [0], "nothing is recorded");
+    assert_eq!(house.ledger.arrived(), 0);
+    limit_files(pid, before);
+
+    let toll = house.rest().await;
+    toll.enter("no file descriptor left (EMFILE)", kind.name(), 1);
+    assert_eq!((toll.delivered, toll.duplicates), (2 * EVENTS, 0));
+    let attempts = "SELECT CAST(count(*) AS bigint) FROM attempt";
+    assert_eq!(house.books.numbers(attempts).await, [2 * EVENTS as i64]);
+    assert_eq!(house.books.numbers(&format!("{attempts} WHERE number <> 1 OR failure IS NOT NULL")).await, [0]);
+    let failing = "SELECT CAST(count(*) AS bigint) FROM endpoint WHERE failing_since IS NOT NULL";
+    assert_eq!(house.books.numbers(failing).await, [0], "no receiver has failed");
+    let output = house.server(process).output();
+    let said = output.lines().filter(|line| line.contains("attempts cannot be made")).count();
+    assert_eq!(said, 1, "once per episode: {output}");
+    house.terminate(process).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_descriptors_no_attempt_is_spent_on_sqlite() {
+    without_descriptors(Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_descriptors_no_attempt_is_spent_on_postgres() {
+    without_descriptors(Kind::Postgres).await;
+}
