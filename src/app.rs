@@ -129,7 +129,11 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
         max_payload: config.store.max_payload,
         queue: QUEUE,
     };
-    Ok(Opened { store: Store::open(options).await?, tokens: Tokens::under(&keys.tokens), dashboard_secret })
+    Ok(Opened {
+        store: Store::open_with(options, config.store.connections).await?,
+        tokens: Tokens::under(&keys.tokens),
+        dashboard_secret,
+    })
 }
 
 /// SQLite says "unable to open database file" of a folder that is missing; this says which.
@@ -308,6 +312,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
         drain: config.delivery.drain,
         disable_after: config.delivery.disable_after,
         retention: config.store.retention,
+        deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
         mail: mail.map(|smtp| Mailing { smtp, public_url: config.http.public_url.clone() }),
     })

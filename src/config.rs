@@ -17,7 +17,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::backoff::Schedule;
 use crate::domain::secret::MasterKey;
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
-use crate::store::Location;
+use crate::store::{Connections, Location};
 pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
 use values::{count_within, size_within, span_within};
@@ -50,9 +50,13 @@ pub struct Config {
 #[derive(Debug)]
 pub struct StoreConfig {
     pub location: Location,
+    /// With PostgreSQL.
+    pub connections: Connections,
     /// Bytes.
     pub max_payload: usize,
     pub retention: Duration,
+    /// Of deleted endpoints and applications.
+    pub deleted_retention: Duration,
 }
 
 /// The keys that were given. `None` with SQLite: they lie beside the database, or are made there.
@@ -187,7 +191,11 @@ impl StoreConfig {
                 Location::parse(text).map_err(|_| "is neither of the two forms".to_owned())
             })?,
             max_payload: settings.read("max_payload", size_within(1 << 10, 16 << 20))?,
+            connections: settings
+                .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
+                .map(Connections::up_to)?,
             retention: settings.read("retention", span_within(MINUTE, 3_650 * DAY))?,
+            deleted_retention: settings.read("deleted_retention", span_within(MINUTE, 3_650 * DAY))?,
         })
     }
 }

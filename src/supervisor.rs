@@ -37,6 +37,7 @@ pub enum Supervised {
     Listener,
     Announcer,
     Maintenance,
+    LocalUpkeep,
     Background,
     Mail,
     Metrics,
@@ -51,7 +52,7 @@ pub enum Supervised {
 
 impl Supervised {
     /// Everything that is supervised.
-    pub const ALL: [Supervised; 16] = [
+    pub const ALL: [Supervised; 17] = [
         Supervised::EventLoop,
         Supervised::Recorder,
         Supervised::LeaseKeeper,
@@ -60,6 +61,7 @@ impl Supervised {
         Supervised::Listener,
         Supervised::Announcer,
         Supervised::Maintenance,
+        Supervised::LocalUpkeep,
         Supervised::Background,
         Supervised::Mail,
         Supervised::Metrics,
@@ -81,6 +83,7 @@ impl Supervised {
             Supervised::Listener => "listener",
             Supervised::Announcer => "announcer",
             Supervised::Maintenance => "maintenance",
+            Supervised::LocalUpkeep => "local_upkeep",
             Supervised::Background => "background",
             Supervised::Mail => "mail",
             Supervised::Metrics => "metrics",

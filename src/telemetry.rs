@@ -69,6 +69,12 @@ fn describe() {
     );
     describe_gauge!("sendoff_outbox_waiting", "Outbox rows that the relay has not taken yet.");
     describe_gauge!("sendoff_outbox_stuck", "Outbox rows that can't be routed.");
+    describe_gauge!(
+        "sendoff_maintenance_last_success_timestamp_seconds",
+        Unit::Seconds,
+        "When this process last finished a turn of a maintenance task, since 1970; 0: never."
+    );
+    describe_counter!("sendoff_maintenance_failures_total", "Turns of maintenance tasks that failed, by task.");
     describe_histogram!("sendoff_attempt_duration_seconds", Unit::Seconds, "How long attempts take.");
     describe_histogram!("sendoff_batch_size", "How many items shared a transaction, by its kind.");
 }

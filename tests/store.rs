@@ -52,6 +52,8 @@ mod keys;
 mod lists;
 #[path = "store/mail.rs"]
 mod mail;
+#[path = "store/migrating.rs"]
+mod migrating;
 #[path = "store/once.rs"]
 mod once;
 #[path = "store/opening.rs"]
@@ -64,6 +66,8 @@ mod operators;
 mod ordering;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/purge.rs"]
+mod purge;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/record.rs"]

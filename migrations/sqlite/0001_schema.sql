@@ -7,6 +7,13 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 );
 
+-- What each version of the schema can be used by: every binary whose own schema is at least "oldest_binary". A migration that processes of the
+-- version before can live with adds its line, and they stay ready; one without a line can be used by its own binaries alone.
+CREATE TABLE schema_compatibility (
+    version       BIGINT PRIMARY KEY,
+    oldest_binary BIGINT NOT NULL
+);
+
 CREATE TABLE application (
     id            BLOB PRIMARY KEY,
     org           TEXT NOT NULL,
@@ -23,12 +30,16 @@ CREATE TABLE application (
     endpoints_made INTEGER NOT NULL DEFAULT 0,
     created_at    BIGINT NOT NULL,
     updated_at    BIGINT NOT NULL,
-    deleted_at    BIGINT
+    deleted_at    BIGINT,
+    -- When everything but what lists still need was removed from a deleted row; NULL: the row is whole.
+    purged_at     BIGINT
 );
 CREATE UNIQUE INDEX application_uid ON application (org, uid);
 CREATE INDEX application_by_uid ON application (uid);
 CREATE INDEX application_list ON application (org, id);
 CREATE UNIQUE INDEX application_operational ON application (org) WHERE operational;
+CREATE INDEX application_to_purge ON application (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+CREATE INDEX application_purged ON application (deleted_at) WHERE purged_at IS NOT NULL;
 
 CREATE TABLE endpoint (
     id               BLOB PRIMARY KEY,
@@ -62,12 +73,17 @@ CREATE TABLE endpoint (
     warned           SMALLINT NOT NULL DEFAULT 0,
     warned_at        BIGINT,
     -- 1 from deletion until its pending deliveries have ended.
-    pending_cleanup  SMALLINT NOT NULL DEFAULT 0
+    pending_cleanup  SMALLINT NOT NULL DEFAULT 0,
+    -- As of an application.
+    purged_at        BIGINT
 );
 CREATE UNIQUE INDEX endpoint_uid ON endpoint (app_id, uid);
 CREATE INDEX endpoint_list ON endpoint (app_id, id);
 CREATE INDEX endpoint_failing ON endpoint (failing_since) WHERE failing_since IS NOT NULL;
 CREATE INDEX endpoint_pending_cleanup ON endpoint (id) WHERE pending_cleanup = 1;
+CREATE INDEX endpoint_to_purge ON endpoint (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
+CREATE INDEX endpoint_purged ON endpoint (deleted_at) WHERE purged_at IS NOT NULL;
+CREATE INDEX endpoint_ordered ON endpoint (id) WHERE ordered AND deleted_at IS NULL;
 
 CREATE TABLE endpoint_secret (
     endpoint_id BLOB NOT NULL,
@@ -78,6 +94,7 @@ CREATE TABLE endpoint_secret (
     expires_at  BIGINT,
     PRIMARY KEY (endpoint_id, made_at)
 ) WITHOUT ROWID;
+CREATE INDEX endpoint_secret_age ON endpoint_secret (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE event_type (
     org           TEXT NOT NULL,

@@ -32,12 +32,18 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 26] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
         "sqlite:PATH (a file) or postgres://user:password@host/database",
         "The database",
+    ),
+    setting(
+        "database_connections",
+        Some("17"),
+        "a number from 8 to 1000, such as 17",
+        "The most connections of this process to PostgreSQL",
     ),
     setting(
         "listen",
@@ -84,6 +90,12 @@ pub const SETTINGS: [Setting; 24] = [
         Some("90d"),
         "1m to 3650d, such as 90d",
         "How long messages, deliveries and attempts are kept",
+    ),
+    setting(
+        "deleted_retention",
+        Some("7d"),
+        "1m to 3650d, such as 7d",
+        "How long deleted endpoints and applications keep their secrets, headers and metadata",
     ),
     setting("max_in_flight", Some("1024"), "a number from 1 to 65536, such as 1024", "The most POSTs at a time"),
     setting(

@@ -32,11 +32,12 @@ use crate::store::slots::{LEASE, Leases, Process};
 use crate::supervisor::Supervised;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
-use runtime::lease_keeper::{self, Stay};
+use runtime::fleet::{Fleet, Seen};
+use runtime::lease_keeper::{self, Heart, Stay};
 pub use runtime::mail::Mailing;
-use runtime::maintenance::Sweep;
+use runtime::maintenance::Maintenance;
 use runtime::send::{Episodes, Sending};
-use runtime::{background, mail, notification_listener, record, relay};
+use runtime::{background, local_upkeep, mail, notification_listener, record, relay};
 
 /// The process's settings, as the engine needs them.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct EngineOptions {
     pub disable_after: Duration,
     /// How long messages, deliveries and attempts are kept.
     pub retention: Duration,
+    /// How long the rows of deleted endpoints and applications are kept whole.
+    pub deleted_retention: Duration,
     /// Host and pid, for people.
     pub process: String,
     /// `None`: contacts are told nothing.
@@ -96,6 +99,7 @@ impl Engine {
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (stay, stays) = watch::channel(Stay::On);
+        let (fleet, seen) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
@@ -103,31 +107,40 @@ impl Engine {
             Sending { egress, schedule: options.schedule, timeout: options.timeout, episodes: Episodes::default() };
         let caps = (options.max_in_flight, options.endpoint_max_in_flight);
         let event_loop = EventLoop::new(store.clone(), sending, clocks, caps, events.clone(), finished);
-        let sweep = Sweep { retention: options.retention, disable_after: options.disable_after };
+        let maintenance = Maintenance {
+            retention: options.retention,
+            deleted_retention: options.deleted_retention,
+            disable_after: options.disable_after,
+        };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
         let turns = supervisor.pulse(Supervised::EventLoop, STALLED, began);
         let beats = supervisor.pulse(Supervised::LeaseKeeper, LEASE, began);
-        let keeping = lease_keeper::run(store.clone(), process, clocks, events.clone(), Arc::clone(&freed), stays, beats);
+        let heart = Heart::new(store.clone(), process, clocks);
+        let keeping = lease_keeper::run(heart, events.clone(), fleet, Arc::clone(&freed), stays, beats);
         let mut others = vec![
             supervisor.essential(Supervised::EventLoop, event_loop.run(inbox, turns)),
             supervisor.essential(Supervised::Recorder, record::run(store.clone(), results, events.clone())),
         ];
-        others.extend(restarting(&store, clock, &stopped, options.mail));
+        others.extend(restarting(&store, clock, &seen, &stopped, options.mail));
         others.extend([
             supervisor.restarting(Supervised::Listener, {
                 let (store, events, stopped) = (store.clone(), events.clone(), stopped.clone());
                 move || notification_listener::run(store.clone(), events.clone(), Arc::clone(&freed), stopped.clone())
             }),
             supervisor.restarting(Supervised::Maintenance, {
+                let (store, seen, stopped) = (store.clone(), seen.clone(), stopped.clone());
+                move || maintenance.run(store.clone(), clock, seen.clone(), stopped.clone())
+            }),
+            supervisor.restarting(Supervised::LocalUpkeep, {
                 let (store, stopped) = (store.clone(), stopped.clone());
-                move || sweep.run(store.clone(), clock, stopped.clone())
+                move || local_upkeep::run(store.clone(), clock, stopped.clone())
             }),
         ]);
         Engine {
             relay: supervisor.restarting(Supervised::Relay, {
                 let (store, stopped) = (store.clone(), stopped.clone());
-                move || relay::run(store.clone(), clock, stopped.clone())
+                move || relay::run(store.clone(), clock, seen.clone(), stopped.clone())
             }),
             slots: supervisor.essential(Supervised::LeaseKeeper, keeping),
             others,
@@ -189,18 +202,19 @@ impl Engine {
 fn restarting(
     store: &Store,
     clock: Clock,
+    fleet: &Seen,
     stopped: &watch::Receiver<bool>,
     mail: Option<Mailing>,
 ) -> Vec<JoinHandle<()>> {
     let supervisor = store.supervisor();
-    let (ours, until) = (store.clone(), stopped.clone());
-    let background = move || background::run(ours.clone(), clock, until.clone());
+    let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
+    let background = move || background::run(ours.clone(), clock, seen.clone(), until.clone());
     let mut started = vec![supervisor.restarting(Supervised::Background, background)];
     if let Some(mailing) = mail {
         // Written from the first record on, or not at all.
         store.write_mails();
-        let (ours, until) = (store.clone(), stopped.clone());
-        let mail = move || mail::run(mailing.clone(), ours.clone(), clock, until.clone());
+        let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
+        let mail = move || mail::run(mailing.clone(), ours.clone(), clock, seen.clone(), until.clone());
         started.push(supervisor.restarting(Supervised::Mail, mail));
     }
     started

@@ -83,6 +83,11 @@ pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
         .is_some_and(|inner| inner.code().as_deref() == Some("42P01") || inner.message().starts_with("no such table"))
 }
 
+/// Whether `error` says that a lock was not to be had in time (PostgreSQL).
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("55P03"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 //! log) is written in the transaction that notes it at the endpoint, so each is told once per streak, whoever else looks and whenever this
 //! process ends.
 //!
-//! * [`Store::judge_failing`] – what the sweep asks for: the rule is [`domain::failing`](crate::domain::failing)'s.
+//! * [`Store::judge_failing`] – what the maintenance asks for: the rule is [`domain::failing`](crate::domain::failing)'s.
 //! * [`disable_gone`] – endpoints that answered 410, as that is recorded.
 
 use std::collections::BTreeMap;

@@ -49,6 +49,7 @@ pub mod mail;
 mod message_insert;
 pub mod message_list;
 pub mod messages;
+pub mod migrations;
 pub mod once;
 pub mod operational;
 pub mod operators;
@@ -56,6 +57,7 @@ mod ordering;
 pub mod outbox;
 pub mod page;
 mod postgres;
+mod purge;
 pub mod reach;
 pub mod record;
 mod relay;
@@ -83,10 +85,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use sqlx::Connection as _;
-use sqlx::migrate::{MigrateError, Migrator};
 use tokio::sync::Mutex;
-
 use crate::domain::Time;
 use crate::domain::audit::Actor;
 use crate::domain::secret::MasterKey;
@@ -94,7 +93,10 @@ use crate::supervisor::{Supervised, Supervisor};
 
 pub use error::StoreError;
 pub use location::Location;
+#[cfg(test)]
+use migrations::SQLITE_MIGRATIONS;
 pub use page::{Order, Page, PageRequest, Scanned};
+pub use postgres::Connections;
 use postgres::Postgres;
 use sqlite::Sqlite;
 pub use tenant::{AppRef, EndpointRef, MessageRef, Tenant};
@@ -150,9 +152,6 @@ impl Drop for Inner {
     }
 }
 
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
-
 /// PostgreSQL's own clock.
 const DATABASE_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
@@ -162,9 +161,17 @@ impl Store {
     /// # Errors
     /// The database cannot be reached, is too old, or is somebody else's.
     pub async fn open(options: StoreOptions) -> Result<Store, StoreError> {
+        Store::open_with(options, Connections::default()).await
+    }
+
+    /// The same with so many connections, where it is PostgreSQL.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub async fn open_with(options: StoreOptions, connections: Connections) -> Result<Store, StoreError> {
         let engine = match &options.location {
             Location::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
-            Location::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
+            Location::Postgres(url) => Engine::Postgres(Postgres::open(url, connections).await?),
         };
         let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
         let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
@@ -184,68 +191,14 @@ impl Store {
         for taker in takers {
             supervisor.essential(Supervised::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
+        if store.shared() {
+            tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
+        }
         if let Some(announcements) = announcements {
             let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
             supervisor.restarting(Supervised::Announcer, move || announce::run(inner.clone(), announcements.clone()));
         }
         Ok(store)
-    }
-
-    /// Brings the schema up to this binary's, and makes sure that the master key is the one that was used before.
-    ///
-    /// # Errors
-    /// A schema newer than the binary, one that was altered, another master key.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        let done = match &self.inner.engine {
-            Engine::Sqlite(engine) => {
-                let mut connection = engine.writer.acquire().await?;
-                SQLITE_MIGRATIONS.run_direct(None, &mut *connection, false).await
-            }
-            Engine::Postgres(engine) => {
-                // Not given back: if a migration fails, the lock that it holds goes with the connection.
-                let mut connection = engine.engine.acquire().await?.detach();
-                let mut migrator = clone_of(&POSTGRES_MIGRATIONS);
-                // Only where it is missing: PostgreSQL asks for the right to create before it looks.
-                let there: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
-                    .bind(postgres::SCHEMA)
-                    .fetch_optional(&mut connection)
-                    .await?;
-                if there.is_none() {
-                    migrator.create_schema(postgres::SCHEMA);
-                }
-                let done = migrator.run_direct(None, &mut connection, false).await;
-                connection.close().await?;
-                done
-            }
-        };
-        done.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => newer(version),
-            MigrateError::Execute(error) => StoreError::from(error),
-            other => StoreError::Unusable(format!("cannot bring the schema up to date: {other}")),
-        })?;
-        self.check_master_key().await
-    }
-
-    /// Whether the store answers and has this binary's schema.
-    ///
-    /// # Errors
-    /// It does not answer, or its schema is older or newer; the sentence says which.
-    pub async fn ready(&self) -> Result<(), StoreError> {
-        let found: Result<Option<i64>, sqlx::Error> = read!(self, db => {
-            sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(db).await
-        });
-        let found = match found {
-            Err(error) if error::is_missing_table(&error) => None,
-            found => found?,
-        };
-        let known = SQLITE_MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        match found.unwrap_or(0) {
-            version if version > known => Err(newer(version)),
-            version if version < known => Err(StoreError::Unusable(format!(
-                "the schema is at {version}, this binary needs {known}: run `sendoff migrate`"
-            ))),
-            _ => Ok(()),
-        }
     }
 
     /// Takes the lock of the one process that may serve an SQLite file. PostgreSQL is shared.
@@ -364,15 +317,4 @@ impl Inner {
             Engine::Postgres(engine) => Tx::Postgres(engine.engine.begin().await?),
         })
     }
-}
-
-fn newer(version: i64) -> StoreError {
-    StoreError::Unusable(format!(
-        "the store's schema ({version}) is newer than this binary: start the Sendoff that made it, or a newer one"
-    ))
-}
-
-/// `Migrator` is not `Clone`; its parts are.
-fn clone_of(migrator: &Migrator) -> Migrator {
-    Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT }
 }

@@ -20,7 +20,7 @@ use super::deliveries::LATE_DELIVERIES;
 use super::directory::LiveEndpoint;
 use super::signals::Admission;
 use super::waiting::LONGEST_SCHEDULE;
-use super::{Store, StoreError, Tx, codec, on, sqlite};
+use super::{Store, StoreError, Tx, codec, error, on, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
@@ -79,6 +79,31 @@ pub(super) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreError> {
         sqlx::query(SQL).bind(Uuid::nil()).execute(&mut **tx).await?;
     }
     Ok(())
+}
+
+/// When the last ordered endpoint is gone, or no longer ordered, relays need not take turns any more: the row by which they did is removed.
+pub(super) async fn forget_turns(store: &Store) -> Result<(), StoreError> {
+    const NEEDLESS: &str = "SELECT count(*) FROM ordering WHERE endpoint_id = $1
+         AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
+    const FORGET: &str = "DELETE FROM ordering WHERE endpoint_id = $1
+         AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
+    let mut tx = store.begin().await?;
+    let needless: i64 = on!(tx, db => sqlx::query_scalar(NEEDLESS).bind(Uuid::nil()).fetch_one(db).await)?;
+    if needless == 0 {
+        return Ok(());
+    }
+    if let Tx::Postgres(tx) = &mut tx {
+        // An endpoint that is just becoming ordered has found the row, and is not committed: the lock waits for it. Nobody waits long for the
+        // lock, because no endpoint is ordered; and if it is not to be had, the row is removed another time.
+        sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
+        let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
+        if locked.as_ref().is_err_and(error::is_lock_timeout) {
+            return Ok(());
+        }
+        locked?;
+    }
+    on!(tx, db => sqlx::query(FORGET).bind(Uuid::nil()).execute(db).await.map(drop))?;
+    tx.commit().await
 }
 
 /// Draws so many numbers for each endpoint; gives back the first of each.

@@ -39,6 +39,40 @@ enum Take {
     RunOut,
 }
 
+/// Where a process stands among those that are alive, by id: its share of the slots, and its turn at whatever the fleet does by turns, follow
+/// from it, so that all processes agree without asking each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// How many living processes have a smaller id.
+    pub index: usize,
+    /// How many are alive; at least 1.
+    pub of: usize,
+}
+
+impl Rank {
+    /// The only process of a store.
+    pub const ALONE: Rank = Rank { index: 0, of: 1 };
+
+    /// How many slots the process should own: all 256 are shared out evenly, and the first ranks get one more where they do not divide
+    /// evenly. Ids grow with the time of start, so a process that joins changes nobody's rank.
+    pub fn share(self) -> usize {
+        self.share_of(SLOTS)
+    }
+
+    /// The same of so many slots.
+    pub fn share_of(self, slots: usize) -> usize {
+        slots / self.of + usize::from(self.index < slots % self.of)
+    }
+}
+
+/// What a heartbeat brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The slots that the process owns now.
+    pub leases: Leases,
+    pub rank: Rank,
+}
+
 /// A process, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct ProcessView {
@@ -54,6 +88,9 @@ pub struct ProcessView {
 /// The slots that a process owns: slot → epoch.
 pub type Leases = BTreeMap<u8, i64>;
 
+/// The owner of this slot does the maintenance of the whole store. It is the last that a process hands over, so that the work seldom
+/// changes hands.
+pub const MAINTENANCE: u8 = 0;
 /// How many endpoints of an application share a slot before its next endpoints get the next one.
 pub const ENDPOINTS_PER_SLOT: i64 = 64;
 
@@ -77,7 +114,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is away: then nothing is known, and the leases we had run on to their end.
-    pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+    pub async fn heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
         self.beat(process, now, Take::RunOut).await
     }
 
@@ -86,7 +123,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is away.
-    pub async fn sparing_heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+    pub async fn sparing_heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
         self.beat(process, now, Take::Free).await
     }
 
@@ -94,11 +131,11 @@ impl Store {
     ///
     /// # Errors
     /// The store is away.
-    pub async fn last_heartbeat(&self, process: &Process, now: Time) -> Result<Leases, StoreError> {
+    pub async fn last_heartbeat(&self, process: &Process, now: Time) -> Result<Heartbeat, StoreError> {
         self.beat(process, now, Take::Nothing).await
     }
 
-    async fn beat(&self, process: &Process, now: Time, what: Take) -> Result<Leases, StoreError> {
+    async fn beat(&self, process: &Process, now: Time, what: Take) -> Result<Heartbeat, StoreError> {
         let mut tx = self.begin().await?;
         let clock = Store::lease_clock(&mut tx, now).await?;
         let until = clock.plus(LEASE);
@@ -111,30 +148,19 @@ impl Store {
                 .bind(process.id).bind(&process.name).bind(process.started_at).bind(alive_until)
                 .execute(db).await.map(drop)
         })?;
-        const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1";
-        on!(tx, db => sqlx::query(RENEW).bind(process.id).bind(until).execute(db).await.map(drop))?;
-        let mine = leases(&mut tx, process.id).await?;
-        let missing = share(&mut tx, clock).await?.saturating_sub(mine.len());
+        const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1 RETURNING slot, epoch";
+        let mine: Vec<(i16, i64)> =
+            on!(tx, db => sqlx::query_as(RENEW).bind(process.id).bind(until).fetch_all(db).await)?;
+        let mut mine = leases(mine);
+        let rank = rank(&mut tx, process.id, clock).await?;
+        let missing = rank.share().saturating_sub(mine.len());
         if missing > 0 && what != Take::Nothing {
             // Before the beginning of time, no lease has run out.
             let run_out = if what == Take::RunOut { clock } else { Time::ZERO };
-            take(&mut tx, process.id, run_out, until, missing as i64).await?;
+            mine.extend(take(&mut tx, process.id, run_out, until, missing as i64).await?);
         }
-        let mine = leases(&mut tx, process.id).await?;
         tx.commit_of(&[Place::Lease]).await?;
-        Ok(mine)
-    }
-
-    /// How many slots a process should own when all that are alive share evenly.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn fair_share(&self, now: Time) -> Result<usize, StoreError> {
-        let mut tx = self.begin().await?;
-        let clock = Store::lease_clock(&mut tx, now).await?;
-        let share = share(&mut tx, clock).await?;
-        tx.commit().await?;
-        Ok(share)
+        Ok(Heartbeat { leases: mine, rank })
     }
 
     /// Hands slots back, so that another process takes them at once and not after [`LEASE`].
@@ -196,51 +222,44 @@ impl Store {
     }
 }
 
-/// An even share among the processes that are alive. On SQLite there is one, whatever a crashed one has left behind.
-async fn share(tx: &mut Tx, clock: Time) -> Result<usize, StoreError> {
-    let alive: i64 = match tx {
-        Tx::Sqlite(_) => 1,
-        Tx::Postgres(tx) => {
-            const SQL: &str = "SELECT count(*) FROM process WHERE expires_at > $1";
-            sqlx::query_scalar(SQL).bind(clock).fetch_one(&mut **tx).await?
-        }
-    };
-    Ok(SLOTS.div_ceil(usize::try_from(alive).unwrap_or(1).max(1)))
+/// Where a process stands among those that are alive. On SQLite there is one, whatever a crashed one has left behind.
+async fn rank(tx: &mut Tx, process: Uuid, clock: Time) -> Result<Rank, StoreError> {
+    let Tx::Postgres(tx) = tx else { return Ok(Rank::ALONE) };
+    const SQL: &str = "SELECT count(*), count(*) FILTER (WHERE id < $2) FROM process WHERE expires_at > $1";
+    let (of, index): (i64, i64) = sqlx::query_as(SQL).bind(clock).bind(process).fetch_one(&mut **tx).await?;
+    let whole = |count: i64| usize::try_from(count).unwrap_or(0);
+    Ok(Rank { index: whole(index), of: whole(of).max(1) })
 }
 
-async fn leases(tx: &mut Tx, owner: Uuid) -> Result<Leases, StoreError> {
-    const SQL: &str = "SELECT slot, epoch FROM slot WHERE owner = $1";
-    let rows: Vec<(i16, i64)> = on!(tx, db => sqlx::query_as(SQL).bind(owner).fetch_all(db).await)?;
-    Ok(rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect())
+fn leases(rows: Vec<(i16, i64)>) -> Leases {
+    rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect()
 }
 
 /// Takes up to `most` slots that nobody holds, or whose lease ended before `run_out`. With SQLite there is one process, which the file's lock has let in: whoever held
 /// a slot before is gone.
-async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -> Result<(), StoreError> {
-    match tx {
+async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
+    let taken = match tx {
         Tx::Sqlite(tx) => {
-            sqlx::query("UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1")
-                .bind(owner)
-                .bind(until)
-                .execute(&mut **tx)
-                .await?;
+            const SQL: &str = "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1
+                 RETURNING slot, epoch";
+            sqlx::query_as(SQL).bind(owner).bind(until).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             // Processes that come at the same moment take different slots instead of waiting for each other.
-            sqlx::query(
+            sqlx::query_as(
                 "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE slot = ANY(ARRAY(
                      SELECT slot FROM slot WHERE owner IS NULL OR expires_at < $3
-                     ORDER BY slot LIMIT $4 FOR UPDATE SKIP LOCKED))",
+                     ORDER BY slot LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING slot, epoch",
             )
             .bind(owner)
             .bind(until)
             .bind(run_out)
             .bind(most)
-            .execute(&mut **tx)
-            .await?;
+            .fetch_all(&mut **tx)
+            .await?
         }
-    }
-    Ok(())
+    };
+    Ok(leases(taken))
 }
 
 impl Store {
@@ -253,6 +272,15 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_shares_of_any_number_of_processes_are_even_and_make_up_the_whole() {
+        for of in 1..=2 * SLOTS {
+            let shares: Vec<usize> = (0..of).map(|index| Rank { index, of }.share()).collect();
+            assert_eq!(shares.iter().sum::<usize>(), SLOTS, "{of} processes");
+            assert!(shares.iter().all(|share| [SLOTS / of, SLOTS.div_ceil(of)].contains(share)), "{of}: {shares:?}");
+        }
+    }
 
     #[test]
     fn applications_spread_over_all_slots() {

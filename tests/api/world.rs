@@ -231,7 +231,7 @@ impl World {
         let app_id: AppId = app.parse().expect("an application's id");
         let message_id: MessageId = message.parse().expect("a message's id");
         let process = Process { id: app_id.0, name: "test".into(), started_at: now };
-        let leases = self.store.heartbeat(&process, now).await.expect("leases");
+        let leases = self.store.heartbeat(&process, now).await.expect("leases").leases;
         let live = self.store.live_endpoints(&[endpoint_id]).await.expect("an endpoint").remove(0);
         let slot = slot_of(&live);
         let delivered = status.is_some_and(|status| (200..300).contains(&status));

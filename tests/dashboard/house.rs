@@ -131,7 +131,7 @@ impl House {
         store.migrate().await.unwrap();
         let now = Clock.now();
         let process = Process { id: Uuid::now_v7(), name: "test".into(), started_at: now };
-        let leases = store.heartbeat(&process, now).await.unwrap();
+        let leases = store.heartbeat(&process, now).await.unwrap().leases;
         let port = free_port();
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
         let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());

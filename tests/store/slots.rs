@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::domain::application::ApplicationSpec;
-use sendoff::store::slots::{Leases, Process, ProcessView, SLOTS, slot_of};
+use sendoff::store::Store;
+use sendoff::store::slots::{Heartbeat, Leases, Process, ProcessView, Rank, SLOTS, slot_of};
 use uuid::Uuid;
 
 use crate::home::*;
@@ -19,6 +20,37 @@ async fn clock(home: &crate::home::Home) -> Time {
     if home.is_sqlite() { NOW } else { Time::from_micros(home.number(sql).await) }
 }
 
+async fn beat(store: &Store, process: &Process, now: Time) -> Leases {
+    store.heartbeat(process, now).await.unwrap().leases
+}
+
+/// A heartbeat of each, after which it hands back what is more than its share; gives back how many slots each has left.
+async fn round(store: &Store, processes: &[Process]) -> Vec<usize> {
+    let mut owned = Vec::new();
+    for process in processes {
+        let Heartbeat { leases, rank } = store.heartbeat(process, NOW).await.unwrap();
+        let surplus: Vec<u8> = leases.keys().copied().skip(rank.share()).collect();
+        store.hand_back(process.id, &surplus).await.unwrap();
+        owned.push(leases.len() - surplus.len());
+    }
+    owned
+}
+
+/// Rounds until nobody's slots change; no more than three, and all slots are owned then, evenly.
+async fn settled(store: &Store, processes: &[Process]) {
+    for _ in 0..2 {
+        round(store, processes).await;
+    }
+    let owned = round(store, processes).await;
+    let count = processes.len();
+    assert_eq!(owned.iter().sum::<usize>(), SLOTS, "{count} processes: {owned:?}");
+    assert!(
+        owned.iter().all(|one| [SLOTS / count, SLOTS.div_ceil(count)].contains(one)),
+        "{count} processes: {owned:?}"
+    );
+    assert_eq!(round(store, processes).await, owned, "nothing changes any more");
+}
+
 fn epochs(leases: &Leases) -> (usize, i64, i64) {
     (leases.len(), leases.values().copied().min().unwrap_or(0), leases.values().copied().max().unwrap_or(0))
 }
@@ -27,13 +59,13 @@ on_both! {
     async fn one_process_owns_all_and_keeps_them(home) {
         let store = &home.store;
         assert_eq!(store.shared(), !home.is_sqlite());
-        let mine = store.heartbeat(&process(1), NOW).await.unwrap();
+        let mine = beat(store, &process(1), NOW).await;
         assert_eq!(epochs(&mine), (SLOTS, 1, 1));
-        assert_eq!(store.heartbeat(&process(1), later(5)).await.unwrap(), mine, "no new owner, no new epoch");
-        assert_eq!(store.fair_share(later(5)).await.unwrap(), SLOTS);
+        assert_eq!(beat(store, &process(1), later(5)).await, mine, "no new owner, no new epoch");
+        assert_eq!(store.heartbeat(&process(1), later(5)).await.unwrap(), Heartbeat { leases: mine.clone(), rank: Rank::ALONE });
         home.execute("UPDATE slot SET expires_at = 1").await;
         home.execute("UPDATE process SET expires_at = 1").await;
-        assert_eq!(store.heartbeat(&process(1), later(900)).await.unwrap(), mine, "it ran out and nobody took it");
+        assert_eq!(beat(store, &process(1), later(900)).await, mine, "it ran out and nobody took it");
         let all = store.processes(later(900)).await.unwrap();
         let wanted = ProcessView { name: "host-1".into(), started_at: NOW, alive: true, slots: SLOTS as i64 };
         assert_eq!(all, std::slice::from_ref(&wanted));
@@ -45,13 +77,13 @@ on_both! {
 
     async fn slots_that_are_handed_back_get_a_new_epoch_with_their_next_owner(home) {
         let store = &home.store;
-        store.heartbeat(&process(1), NOW).await.unwrap();
+        beat(store, &process(1), NOW).await;
         store.hand_back(process(1).id, &[]).await.unwrap();
         store.hand_back(process(2).id, &[7]).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, 0, "only its own");
         store.hand_back(process(1).id, &[0, 7, 255]).await.unwrap();
         assert_eq!(home.number("SELECT sum(slot) FROM slot WHERE owner IS NULL").await, 262);
-        let again = store.heartbeat(&process(1), NOW).await.unwrap();
+        let again = beat(store, &process(1), NOW).await;
         assert_eq!((again.len(), again[&0], again[&7], again[&255], again[&8]), (SLOTS, 2, 2, 2, 1));
         store.depart(process(1).id).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM slot WHERE owner IS NULL").await, SLOTS as i64);
@@ -60,39 +92,39 @@ on_both! {
 
     async fn who_was_away_takes_over_nothing_that_ran_out(home) {
         let store = &home.store;
-        let first = store.heartbeat(&process(1), NOW).await.unwrap();
+        let first = beat(store, &process(1), NOW).await;
         store.hand_back(process(1).id, &[7]).await.unwrap();
         home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
         home.execute("UPDATE process SET expires_at = 1").await;
         if !home.is_sqlite() {
             // On SQLite there is never another process.
-            let taken = store.sparing_heartbeat(&process(2), later(900)).await.unwrap();
+            let taken = store.sparing_heartbeat(&process(2), later(900)).await.unwrap().leases;
             assert_eq!(taken, Leases::from([(7, 2)]), "only what was handed back");
         }
-        let mine = store.sparing_heartbeat(&process(1), later(900)).await.unwrap();
+        let mine = store.sparing_heartbeat(&process(1), later(900)).await.unwrap().leases;
         assert!(first.iter().filter(|(slot, _)| **slot != 7).all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
         home.execute("UPDATE slot SET expires_at = 1").await;
-        assert_eq!(store.heartbeat(&process(3), later(900)).await.unwrap().len(), if home.is_sqlite() { SLOTS } else { 86 });
+        assert_eq!(beat(store, &process(3), later(900)).await.len(), if home.is_sqlite() { SLOTS } else { 85 });
     }
 
     async fn who_leaves_keeps_what_it_has_and_stands_in_nobodys_way(home) {
         let store = &home.store;
-        let mine = store.heartbeat(&process(1), NOW).await.unwrap();
+        let mine = beat(store, &process(1), NOW).await;
         store.hand_back(process(1).id, &[7]).await.unwrap();
         home.execute("UPDATE slot SET expires_at = 1 WHERE owner IS NOT NULL").await;
-        let left = store.last_heartbeat(&process(1), later(900)).await.unwrap();
+        let left = store.last_heartbeat(&process(1), later(900)).await.unwrap().leases;
         assert!(left.len() == SLOTS - 1 && left.iter().all(|(slot, epoch)| mine.get(slot) == Some(epoch)));
         assert_eq!(home.number("SELECT count(*) FROM slot WHERE expires_at = 1").await, 0, "renewed");
         if !home.is_sqlite() {
             let next = store.heartbeat(&process(2), later(900)).await.unwrap();
-            assert_eq!(next, Leases::from([(7, 2)]), "all that is free");
-            assert_eq!(store.fair_share(later(900)).await.unwrap(), SLOTS);
+            assert_eq!(next.leases, Leases::from([(7, 2)]), "all that is free");
+            assert_eq!(next.rank, Rank::ALONE, "all of them will be its own");
         }
     }
 
     async fn a_process_that_died_is_forgotten(home) {
         let store = &home.store;
-        store.heartbeat(&process(1), NOW).await.unwrap();
+        beat(store, &process(1), NOW).await;
         let at = clock(home).await;
         store.forget_processes(at.minus(Duration::from_secs(60))).await.unwrap();
         assert_eq!(store.processes(later(900)).await.unwrap().len(), 1);
@@ -120,11 +152,11 @@ on_both! {
 #[tokio::test]
 async fn the_next_process_on_a_file_takes_over_at_once() {
     let home = Home::sqlite().await;
-    home.store.heartbeat(&process(1), NOW).await.unwrap();
+    beat(&home.store, &process(1), NOW).await;
     // It crashed: its lease has not run out, but the file's lock is free, or the next one would not be here.
-    let next = home.store.heartbeat(&process(2), later(1)).await.unwrap();
+    let Heartbeat { leases: next, rank } = home.store.heartbeat(&process(2), later(1)).await.unwrap();
     assert_eq!(epochs(&next), (SLOTS, 2, 2));
-    assert_eq!(home.store.fair_share(later(1)).await.unwrap(), SLOTS, "nothing is handed back to the dead");
+    assert_eq!(rank, Rank::ALONE, "nothing is handed back to the dead");
 }
 
 #[tokio::test]
@@ -132,32 +164,55 @@ async fn several_processes_share_and_the_database_says_when_a_lease_is_over() {
     let home = Home::postgres().await;
     let (one, two, three) = (process(1), process(2), process(3));
     let there = home.another().await;
-    let first = home.store.heartbeat(&one, NOW).await.unwrap();
-    assert!(there.heartbeat(&two, NOW).await.unwrap().is_empty(), "everything has an owner");
+    let first = beat(&home.store, &one, NOW).await;
+    assert!(beat(&there, &two, NOW).await.is_empty(), "everything has an owner");
     // Whatever a process believes the time to be.
-    assert!(there.heartbeat(&two, later(1_000_000_000)).await.unwrap().is_empty());
-    assert_eq!(there.fair_share(NOW).await.unwrap(), 128);
+    assert!(beat(&there, &two, later(1_000_000_000)).await.is_empty());
+    let rank = there.heartbeat(&two, NOW).await.unwrap().rank;
+    assert_eq!((rank, rank.share()), (Rank { index: 1, of: 2 }, 128));
     let surplus: Vec<u8> = first.keys().copied().skip(128).collect();
     home.store.hand_back(one.id, &surplus).await.unwrap();
-    assert_eq!(epochs(&there.heartbeat(&two, NOW).await.unwrap()), (128, 2, 2));
-    assert_eq!(epochs(&home.store.heartbeat(&one, NOW).await.unwrap()), (128, 1, 1));
+    assert_eq!(epochs(&beat(&there, &two, NOW).await), (128, 2, 2));
+    assert_eq!(epochs(&beat(&home.store, &one, NOW).await), (128, 1, 1));
 
     home.execute("UPDATE slot SET expires_at = 1 WHERE owner = '00000000-0000-0000-0000-000000000001'").await;
     home.execute("UPDATE process SET expires_at = 1 WHERE name = 'host-1'").await;
-    assert_eq!(epochs(&there.heartbeat(&two, NOW).await.unwrap()), (SLOTS, 2, 2));
-    assert!(home.store.heartbeat(&one, NOW).await.unwrap().is_empty(), "too late: it has to wait its turn");
+    assert_eq!(epochs(&beat(&there, &two, NOW).await), (SLOTS, 2, 2));
+    assert!(beat(&home.store, &one, NOW).await.is_empty(), "too late: it has to wait its turn");
 
     // Newcomers that come in the same moment take different ones.
     there.depart(two.id).await.unwrap();
     home.store.depart(one.id).await.unwrap();
-    let (a, b, c) = tokio::join!(
-        async { home.store.heartbeat(&one, NOW).await.unwrap() },
-        async { there.heartbeat(&two, NOW).await.unwrap() },
-        async { there.heartbeat(&three, NOW).await.unwrap() },
-    );
+    let (a, b, c) =
+        tokio::join!(async { beat(&home.store, &one, NOW).await }, async { beat(&there, &two, NOW).await }, async {
+            beat(&there, &three, NOW).await
+        },);
     let mut all: Vec<u8> = a.keys().chain(b.keys()).chain(c.keys()).copied().collect();
     let count = all.len();
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), count, "a slot has one owner");
+}
+
+#[tokio::test]
+async fn however_many_processes_come_and_go_each_has_its_share() {
+    let home = Home::postgres().await;
+    let store = &home.store;
+    let mut processes: Vec<Process> = Vec::new();
+    for count in 1..=12 {
+        processes.push(process(count));
+        settled(store, &processes).await;
+    }
+    processes.extend((13..=50).map(process));
+    settled(store, &processes).await;
+
+    // One leaves, the first and the last one; one dies.
+    for gone in [48, 20, 0] {
+        store.depart(processes.remove(gone).id).await.unwrap();
+        settled(store, &processes).await;
+    }
+    let dead = processes.remove(7);
+    home.execute(&format!("UPDATE slot SET expires_at = 1 WHERE owner = '{}'", dead.id)).await;
+    home.execute(&format!("UPDATE process SET expires_at = 1 WHERE id = '{}'", dead.id)).await;
+    settled(store, &processes).await;
 }

@@ -11,7 +11,7 @@ use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::background::BackgroundSpec;
 use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::slots::Leases;
+use sendoff::store::slots::{Heartbeat, Leases, Rank};
 
 use super::model::{Delivery, Model, Work};
 
@@ -205,24 +205,24 @@ impl Model {
         true
     }
 
-    /// How many processes are heard of.
-    fn alive(&self, now: Time) -> usize {
-        self.processes.values().filter(|until| **until > now).count()
-    }
-
-    /// An even share of the slots. On SQLite there is one process.
-    pub fn share(&self, now: Time) -> usize {
-        if self.postgres { 256_usize.div_ceil(self.alive(now).max(1)) } else { 256 }
+    /// Where a process stands among those that are heard of. On SQLite there is one.
+    pub fn rank(&self, process: u8, now: Time) -> Rank {
+        if !self.postgres {
+            return Rank::ALONE;
+        }
+        let living = || self.processes.iter().filter(|(_, until)| **until > now).map(|(number, _)| *number);
+        Rank { index: living().filter(|number| *number < process).count(), of: living().count().max(1) }
     }
 
     /// Renews what is the process's own and takes what is free, up to its share. Who is sparing takes nothing that ran out.
-    pub fn beat(&mut self, process: u8, sparing: bool, leaving: bool, now: Time) -> Leases {
+    pub fn beat(&mut self, process: u8, sparing: bool, leaving: bool, now: Time) -> Heartbeat {
         let until = self.lease(now);
         // Who leaves needs no share.
         self.processes.insert(process, if leaving { now } else { until });
         self.slots.iter_mut().filter(|slot| slot.owner == Some(process)).for_each(|slot| slot.until = until);
         let own = self.slots.iter().filter(|slot| slot.owner == Some(process)).count();
-        let missing = if leaving { 0 } else { self.share(now).saturating_sub(own) };
+        let rank = self.rank(process, now);
+        let missing = if leaving { 0 } else { rank.share().saturating_sub(own) };
         let postgres = self.postgres;
         // On SQLite whoever held a slot before is gone: the file lets one process in.
         let free = |slot: &super::model::Slot| match slot.owner {
@@ -234,7 +234,7 @@ impl Model {
             (slot.owner, slot.until) = (Some(process), until);
             slot.epoch += 1;
         }
-        self.leases(process)
+        Heartbeat { leases: self.leases(process), rank }
     }
 
     pub fn leases(&self, process: u8) -> Leases {

@@ -4,25 +4,27 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::periodic;
+use super::fleet::Seen;
+use super::periodic::{self, Pace};
 use crate::domain::time::Clock;
 use crate::store::turns::Stepped;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How often an idle loop looks for work.
+/// How often the idle processes of a fleet look for work, together.
 const POLL: Duration = Duration::from_millis(250);
 /// How many steps a turn has: then others' work has its turn.
 const STEPS: usize = 25;
 /// The store is left to others between two steps.
 const BREATH: Duration = Duration::from_millis(5);
-/// The longest wait after the store was away.
+/// The longest that one of them waits, also after the store was away.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Works until `stop` turns true. A turn that fails runs out by itself: work that cannot be gone on with is tried again later, and holds up
 /// no other.
-pub async fn run(store: Store, clock: Clock, stop: watch::Receiver<bool>) {
-    periodic::run((POLL, LONGEST_WAIT), "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
+pub async fn run(store: Store, clock: Clock, fleet: Seen, stop: watch::Receiver<bool>) {
+    let pace = Pace { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(pace, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 
 /// One turn; `false`: there was nothing to do.

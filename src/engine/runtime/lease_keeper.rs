@@ -7,9 +7,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::clocks::Clocks;
+use super::fleet::Fleet;
 use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{BEAT_SOON, Beat, Beaten, Beats};
-use crate::store::slots::Process;
+use crate::store::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
 
@@ -22,18 +23,17 @@ pub enum Stay {
     Gone,
 }
 
-/// Beats until `stay` is gone, sooner than it would when slots are `freed`. `pulse` beats with each heartbeat that reached the store.
+/// Beats until `stay` is gone, sooner than it would when slots are `freed`. Tells the core through `events`, and the loops that do not go
+/// by slots through `fleet`. `pulse` beats with each heartbeat that reached the store.
 pub async fn run(
-    store: Store,
-    process: Process,
-    clocks: Clocks,
+    mut heart: Heart,
     events: mpsc::UnboundedSender<LoopInput>,
+    fleet: watch::Sender<Fleet>,
     freed: Arc<Notify>,
     mut stay: watch::Receiver<Stay>,
     pulse: Pulse,
 ) {
     let (released, mut quiet) = mpsc::unbounded_channel();
-    let mut heart = Heart { store, process, clocks, beats: Beats::default() };
     while *stay.borrow_and_update() != Stay::Gone {
         if *stay.borrow() == Stay::Leaving {
             heart.beats.depart();
@@ -41,9 +41,11 @@ pub async fn run(
         let began = Instant::now();
         Supervised::LeaseKeeper.panic_point();
         match heart.beat(began).await {
-            Ok(beaten) => {
+            Ok((beaten, rank)) => {
                 pulse.beat(began.into_std());
                 let until = began + beaten.until.saturating_sub(heart.clocks.mono(began));
+                let maintains_until = beaten.leases.contains_key(&MAINTENANCE).then_some(until);
+                fleet.send_replace(Fleet { rank, maintains_until });
                 let told = events.send(LoopInput::Leases(beaten.leases, until));
                 if told.is_err() || events.send(LoopInput::Release(beaten.surplus, released.clone())).is_err() {
                     return;
@@ -73,7 +75,8 @@ pub async fn run(
     }
 }
 
-struct Heart {
+/// What heartbeats are made of.
+pub struct Heart {
     store: Store,
     process: Process,
     clocks: Clocks,
@@ -81,17 +84,21 @@ struct Heart {
 }
 
 impl Heart {
+    pub fn new(store: Store, process: Process, clocks: Clocks) -> Heart {
+        Heart { store, process, clocks, beats: Beats::default() }
+    }
+
     /// One heartbeat.
-    async fn beat(&mut self, began: Instant) -> Result<Beaten, StoreError> {
+    async fn beat(&mut self, began: Instant) -> Result<(Beaten, Rank), StoreError> {
         let began = self.clocks.mono(began);
         let now = self.clocks.read().time;
-        let leases = match self.beats.beat(began) {
+        let heartbeat = match self.beats.beat(began) {
             Beat::Taking => self.store.heartbeat(&self.process, now).await?,
             Beat::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
             Beat::Leaving => self.store.last_heartbeat(&self.process, now).await?,
         };
-        let share = if self.store.shared() { Some(self.store.fair_share(now).await?) } else { None };
-        Ok(self.beats.beaten(began, leases, share))
+        let share = self.store.shared().then(|| heartbeat.rank.share());
+        Ok((self.beats.beaten(began, heartbeat.leases, share), heartbeat.rank))
     }
 
     /// Nothing of these is on its way any more: others may have them.
@@ -142,9 +149,12 @@ mod tests {
         let (stay, stays) = watch::channel(Stay::On);
         let freed = Arc::new(Notify::new());
         let pulse = Supervisor::default().pulse(Supervised::LeaseKeeper, LEASE, Instant::now().into_std());
-        let beating = tokio::spawn(run(store, process, Clocks::start(Clock), events, Arc::clone(&freed), stays, pulse));
+        let heart = Heart::new(store, process, Clocks::start(Clock));
+        let (fleet, _seen) = watch::channel(Fleet::default());
+        let beating = tokio::spawn(run(heart, events, fleet, Arc::clone(&freed), stays, pulse));
 
         let first = until(&mut heard).await;
+        assert_eq!(*seen.borrow(), Fleet { rank: Rank::ALONE, maintains_until: Some(first) });
         freed.notify_one();
         let second = until(&mut heard).await;
         let apart = second - first;

@@ -7,7 +7,8 @@ use askama::Template;
 use tokio::sync::watch;
 use url::Url;
 
-use super::periodic;
+use super::fleet::Seen;
+use super::periodic::{self, Pace};
 use crate::domain::Time;
 use crate::domain::mail::{Notice, What, again};
 use crate::domain::time::Clock;
@@ -16,9 +17,9 @@ use crate::store::mail::{Mail, Tried};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How often an idle loop looks for mail.
+/// How often the idle processes of a fleet look for mail, together.
 const POLL: Duration = Duration::from_secs(1);
-/// The longest wait after the store was away.
+/// The longest that one of them waits, also after the store was away.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How mail is sent.
@@ -30,8 +31,9 @@ pub struct Mailing {
 }
 
 /// Sends until `stop` turns true.
-pub(crate) async fn run(mailing: Mailing, store: Store, clock: Clock, stop: watch::Receiver<bool>) {
-    periodic::run((POLL, LONGEST_WAIT), "mail waits for the store", stop, || mailing.next(&store, clock)).await;
+pub(crate) async fn run(mailing: Mailing, store: Store, clock: Clock, fleet: Seen, stop: watch::Receiver<bool>) {
+    let pace = Pace { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(pace, "mail waits for the store", stop, || mailing.next(&store, clock)).await;
 }
 
 impl Mailing {

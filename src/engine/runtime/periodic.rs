@@ -5,35 +5,42 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::fleet::Seen;
 use crate::store::StoreError;
 
-/// Takes `turn` after `turn` until `stop` turns true: at once while there is something to do, after `poll` when there was nothing, and after
-/// up to `longest` while the store is away, which is said once, as `waits`.
-pub async fn run<T>(
-    (poll, longest): (Duration, Duration),
-    waits: &'static str,
-    mut stop: watch::Receiver<bool>,
-    mut turn: impl FnMut() -> T,
-) where
+/// How often, and as part of which fleet.
+pub struct Pace {
+    /// How often all processes together look whether there is something to do.
+    pub poll: Duration,
+    /// How often this process looks at least, however many there are; also the longest wait while the store is away.
+    pub longest: Duration,
+    pub fleet: Seen,
+}
+
+/// Takes `turn` after `turn` until `stop` turns true: at once while there is something to do, and at the pace when there was nothing. That
+/// the store is away is said once, as `waits`.
+pub async fn run<T>(pace: Pace, waits: &'static str, mut stop: watch::Receiver<bool>, mut turn: impl FnMut() -> T)
+where
     T: Future<Output = Result<bool, StoreError>>,
 {
-    let mut wait = poll;
+    let mut away = None::<Duration>;
     while !*stop.borrow() {
         match turn().await {
             Ok(true) => {
-                wait = poll;
+                away = None;
                 continue;
             }
-            Ok(false) => wait = poll,
+            Ok(false) => away = None,
             Err(error) => {
-                if wait == poll {
+                if away.is_none() {
                     tracing::warn!(%error, "{waits}");
                 }
-                wait = (wait * 2).min(longest);
+                away = Some((away.unwrap_or(pace.poll) * 2).min(pace.longest));
             }
         }
+        let idle = pace.fleet.borrow().interval(pace.poll, pace.longest);
         tokio::select! {
-            _ = tokio::time::sleep(wait) => {}
+            _ = tokio::time::sleep(away.unwrap_or(idle)) => {}
             _ = stop.changed() => {}
         }
     }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::fleet::{Seen, until_turn};
 use crate::domain::time::Clock;
 use crate::store::outbox::{RelayRequest, Relayed};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How often an idle relay looks for rows: a commit is noticed within this.
+/// How often the idle relays of all processes together look for rows, in turns: a commit is noticed within this.
 const POLL: Duration = Duration::from_millis(25);
 /// How many rows one step takes at most.
 const STEP: i64 = 256;
@@ -17,18 +18,18 @@ const STEP: i64 = 256;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Relays until `stop` turns true.
-pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
+pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
     // A setting may have changed since the stuck rows were looked at last.
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "stuck outbox rows are not looked at again yet");
     }
-    let (mut limit, mut wait) = (STEP, POLL);
+    let (mut limit, mut away) = (STEP, None::<Duration>);
     while !*stop.borrow() {
         Supervised::Relay.panic_point();
         match step(&store, clock, limit).await {
-            Ok(0) => (limit, wait) = (STEP, POLL),
+            Ok(0) => (limit, away) = (STEP, None),
             Ok(_) => {
-                (limit, wait) = (STEP, POLL);
+                (limit, away) = (STEP, None);
                 continue;
             }
             // One row of the batch upsets the store: fewer at a time, until it is alone.
@@ -42,14 +43,15 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
                 }
             }
             Err(error) => {
-                if wait == POLL {
+                if away.is_none() {
                     tracing::warn!(%error, "the relay waits for the store");
                 }
-                wait = (wait * 2).min(LONGEST_WAIT);
+                away = Some(away.map_or(POLL * 2, |wait| wait * 2).min(LONGEST_WAIT));
             }
         }
+        let rank = fleet.borrow().rank;
         tokio::select! {
-            _ = tokio::time::sleep(wait) => {}
+            _ = tokio::time::sleep(away.unwrap_or_else(|| until_turn(rank, POLL, clock.now()))) => {}
             _ = stop.changed() => {}
         }
     }

@@ -31,6 +31,9 @@ const PARTS: u64 = 4;
 /// When everything is over that was wrong, every delivery ends within this, and however long the rates make it.
 const ENDS: Duration = Duration::from_secs(150);
 
+/// So long after that, the slots are shared out evenly: a lease of one that died, and a few heartbeats.
+const SHARED_OUT: Duration = Duration::from_secs(60);
+
 /// Runs one seed; `size` (0 to 100) is how much of everything there is.
 fn run(world: &mut World) -> Result<(), String> {
     while !world.over() {
@@ -47,7 +50,14 @@ fn run(world: &mut World) -> Result<(), String> {
             return Err(format!("every delivery ends: {left} have not, so long after all was well at {healed:?}"));
         }
     }
-    world.checks.end(&world.store, &world.receivers, world.schedule.waits().len())
+    world.checks.end(&world.store, &world.receivers, world.schedule.waits().len())?;
+    let ended = world.now;
+    while !world.store.shared_out(world.now) {
+        if world.now > ended + SHARED_OUT || !world.step()? {
+            return Err(format!("shares: the slots are not shared out evenly: {:?}", world.store.slots));
+        }
+    }
+    Ok(())
 }
 
 /// Runs a seed, and gives back what was wrong and all that happened.

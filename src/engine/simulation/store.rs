@@ -12,7 +12,7 @@ use crate::engine::core::lease_policy::Beat;
 use crate::store::directory::LiveEndpoint;
 use crate::store::in_order::InOrder;
 use crate::store::record::{Finished, Recorded};
-use crate::store::slots::{LEASE, Leases};
+use crate::store::slots::{LEASE, Leases, Rank};
 use crate::store::waiting::{LaneWants, PendingLane, Waiting};
 
 /// As many slots as a fleet of the simulation has.
@@ -273,8 +273,9 @@ impl Store {
             slot.expires = until;
             mine += 1;
         }
-        let alive = if self.shared { self.alive.values().filter(|until| **until > now).count() } else { 1 };
-        let share = SLOTS.div_ceil(alive.max(1));
+        let living = || self.alive.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id);
+        let rank = Rank { index: living().filter(|id| *id < process).count(), of: living().count().max(1) };
+        let share = if self.shared { rank.share_of(SLOTS) } else { SLOTS };
         let mut taken = Vec::new();
         for (number, slot) in self.slots.iter_mut().enumerate() {
             let free = match beat {
@@ -292,6 +293,15 @@ impl Store {
         let owned = |(_, slot): &(usize, &Slot)| slot.owner == Some(process);
         let leases = self.slots.iter().enumerate().filter(owned).map(|(at, slot)| (at as u8, slot.epoch)).collect();
         Beaten { leases, share: self.shared.then_some(share), taken }
+    }
+
+    /// Whether every slot has an owner, and every living process its share.
+    pub fn shared_out(&self, now: Duration) -> bool {
+        let living: Vec<u64> = self.alive.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect();
+        let owns = |id: u64| self.slots.iter().filter(|slot| slot.owner == Some(id)).count();
+        let of = living.len().max(1);
+        let fair = living.iter().enumerate().all(|(index, id)| owns(*id) == Rank { index, of }.share_of(SLOTS));
+        !self.shared || living.is_empty() || fair
     }
 
     pub fn hand_back(&mut self, process: u64, slots: &[u8]) {

@@ -101,7 +101,7 @@ fn a_turn_a_row_and_a_slot_have_one_taker() {
             if first.shared() {
                 let (one, other) = (process(0), process(1));
                 let two = futures_util::join!(first.heartbeat(&one, now), second.heartbeat(&other, now));
-                let (one, other) = (said(two.0)?, said(two.1)?);
+                let (one, other) = (said(two.0)?.leases, said(two.1)?.leases);
                 check(one.keys().all(|slot| !other.contains_key(slot)), "a slot of two owners")?;
             }
         }

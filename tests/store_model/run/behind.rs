@@ -147,7 +147,6 @@ impl House {
                     (false, false) => self.store().heartbeat(&process(*number), now).await,
                 };
                 same("heartbeat", told(found), Ok(self.model.beat(*number, *sparing, *leaving, now)))?;
-                same("fair_share", told(self.another().fair_share(now).await), Ok(self.model.share(now)))?;
             }
             Act::HandBack { process: number, slots } => {
                 self.model.hand_back(*number, slots);

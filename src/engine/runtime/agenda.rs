@@ -1,0 +1,132 @@
+//! When each task of the [maintenance](super::maintenance) has its next turn, without any I/O: the longest due first, and a backoff of its own
+//! for each that fails.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::maintenance::Upkeep;
+
+/// After failures, a task waits up to this long, or as long as its interval.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// When each task has its next turn.
+#[derive(Debug)]
+pub struct Agenda {
+    due: [Entry; Upkeep::ALL.len()],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    task: Upkeep,
+    at: Instant,
+    /// How often in a row it has failed.
+    failures: u32,
+}
+
+impl Agenda {
+    /// Everything is due `now`.
+    pub fn new(now: Instant) -> Agenda {
+        Agenda { due: Upkeep::ALL.map(|task| Entry { task, at: now, failures: 0 }) }
+    }
+
+    /// The task whose turn it is: of those that are due, the one that has been for the longest.
+    pub fn next(&self, now: Instant) -> Option<Upkeep> {
+        let due = self.due.iter().filter(|entry| entry.at <= now);
+        due.min_by_key(|entry| entry.at).map(|entry| entry.task)
+    }
+
+    /// How long nothing is due.
+    pub fn idle(&self, now: Instant) -> Duration {
+        let next = self.due.iter().map(|entry| entry.at).min();
+        next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
+    /// `task` has succeeded and is due again at `next`. `true`: it had failed before.
+    pub fn succeeded(&mut self, task: Upkeep, next: Instant) -> bool {
+        let entry = self.entry(task);
+        entry.at = next;
+        std::mem::take(&mut entry.failures) > 0
+    }
+
+    /// `task` has failed: it is due again after a wait that doubles with each failure in a row. `true`: it is the first.
+    pub fn failed(&mut self, task: Upkeep, interval: Duration, now: Instant) -> bool {
+        let entry = self.entry(task);
+        let wait = Duration::from_secs(1) * 2u32.saturating_pow(entry.failures.min(16));
+        entry.at = now + wait.min(LONGEST_BACKOFF.max(interval));
+        entry.failures += 1;
+        entry.failures == 1
+    }
+
+    fn entry(&mut self, task: Upkeep) -> &mut Entry {
+        // The list is in the order of the tasks.
+        &mut self.due[task as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::runtime::maintenance::Maintenance;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn each_has_its_own_line_and_name() {
+        let mut names: Vec<&str> = Upkeep::ALL.map(Upkeep::name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Upkeep::ALL.len());
+        let mut agenda = Agenda::new(Instant::now());
+        assert!(Upkeep::ALL.iter().all(|task| agenda.entry(*task).task == *task));
+    }
+
+    #[test]
+    fn one_that_fails_holds_up_no_other() {
+        let maintenance = Maintenance { retention: DAY, deleted_retention: DAY, disable_after: DAY };
+        let start = Instant::now();
+        let (mut agenda, mut turns) = (Agenda::new(start), vec![0; Upkeep::ALL.len()]);
+        for second in 0..120 {
+            let now = start + SECOND * second;
+            while let Some(task) = agenda.next(now) {
+                turns[task as usize] += 1;
+                let interval = task.interval(&maintenance);
+                match task {
+                    Upkeep::Retention => drop(agenda.failed(task, interval, now)),
+                    _ => drop(agenda.succeeded(task, now + interval)),
+                }
+            }
+        }
+        // At 0, 1, 3, 7, 15, 31, 61 and 91 s.
+        assert_eq!(turns[Upkeep::Retention as usize], 8, "{turns:?}");
+        assert_eq!(turns[Upkeep::EndDeleted as usize], 120, "{turns:?}");
+        assert_eq!((turns[Upkeep::Contents as usize], turns[Upkeep::Audit as usize]), (24, 2), "{turns:?}");
+    }
+
+    #[test]
+    fn one_with_more_to_do_lets_the_others_go_first() {
+        let start = Instant::now();
+        let mut agenda = Agenda::new(start);
+        let now = start + SECOND;
+        assert_eq!(agenda.next(now), Some(Upkeep::Backlog));
+        assert!(!agenda.succeeded(Upkeep::Backlog, now));
+        let order: Vec<Upkeep> = (0..Upkeep::ALL.len())
+            .map(|_| {
+                let task = agenda.next(now).unwrap();
+                agenda.succeeded(task, now + SECOND);
+                task
+            })
+            .collect();
+        assert_eq!(order[Upkeep::ALL.len() - 1], Upkeep::Backlog);
+        assert_eq!((agenda.next(now), agenda.idle(now)), (None, SECOND));
+    }
+
+    #[test]
+    fn the_first_failure_and_the_recovery_are_told() {
+        let now = Instant::now();
+        let mut agenda = Agenda::new(now);
+        assert!(agenda.failed(Upkeep::Audit, SECOND, now) && !agenda.failed(Upkeep::Audit, SECOND, now));
+        assert!(agenda.succeeded(Upkeep::Audit, now) && !agenda.succeeded(Upkeep::Audit, now));
+    }
+}
