@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::directory::{self, AppView, Directory, LiveEndpoint};
+use super::directory::{self, AppView, LiveEndpoint};
 use super::message_insert::{self, NewMessage};
 use super::once::{self, Once};
+use super::routing_cache::RoutingCache;
 use super::signals::Admission;
 use super::{AppRef, Store, StoreError, Tenant, Tx, codec, due_insert, sqlite};
 use crate::domain::endpoint::Endpoint;
@@ -133,7 +134,7 @@ impl Store {
 /// Stores `items` inside `tx`. They have been checked.
 pub(super) async fn accept_in(
     tx: &mut Tx,
-    directory: &Directory,
+    directory: &RoutingCache,
     master: &MasterKey,
     items: &[&AcceptItem],
 ) -> Result<Accepted, StoreError> {

@@ -2,27 +2,25 @@
 //!
 //! * [`LiveEndpoint`] – an endpoint with everything that sending to it needs, its secrets opened.
 //! * [`AppView`] – an application and its endpoints as of one *version*; every change of either makes the version grow.
-//! * [`Directory`] – the views that this process remembers.
+//! * [`RoutingCache`] – the views that this process remembers.
 //!
 //! What is remembered is never trusted: [`resolve`] compares its version with the store's **inside the accepting transaction**,
 //! so an endpoint that another process created a moment ago gets its delivery.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use url::Url;
 use uuid::Uuid;
 
 use super::accept::Refusal;
 use super::codec::{self, EndpointRow};
+use super::routing_cache::RoutingCache;
 use super::{AppRef, StoreError, Tenant, Tx, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::{MasterKey, Secret};
 use crate::domain::signature::Signing;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, Uid};
-
-/// How many applications are remembered before everything is forgotten at once: rare, simple, and cheap to get over.
-const LIMIT: usize = 50_000;
 
 /// An endpoint with everything that sending to it needs.
 pub struct LiveEndpoint {
@@ -65,33 +63,12 @@ pub struct AppView {
 /// Whose application, and which. The outbox names no organization.
 pub type Key = (Option<Tenant>, AppRef);
 
-/// What this process remembers.
-#[derive(Debug, Default)]
-pub struct Directory {
-    views: RwLock<HashMap<AppId, Arc<AppView>>>,
-}
-
-impl Directory {
-    fn recall(&self, app: &AppRow) -> Option<Arc<AppView>> {
-        let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        views.get(&app.id).filter(|view| view.version == app.version).cloned()
-    }
-
-    fn remember(&self, view: &Arc<AppView>) {
-        let mut views = self.views.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if views.len() >= LIMIT {
-            views.clear();
-        }
-        views.insert(view.id, view.clone());
-    }
-}
-
 /// Finds the view of each of `keys` as it is inside `tx`; what is remembered and still right is not read again.
 ///
 /// `tx` must not have changed any application itself: what it would remember might never be committed.
 pub(super) async fn resolve(
     tx: &mut Tx,
-    directory: &Directory,
+    directory: &RoutingCache,
     master: &MasterKey,
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<HashMap<Key, Result<Arc<AppView>, Refusal>>, StoreError> {
@@ -101,16 +78,15 @@ pub(super) async fn resolve(
     let chosen: Vec<(Key, Result<AppId, Refusal>)> =
         keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
     let mut views: HashMap<AppId, Arc<AppView>> = HashMap::new();
-    let mut unknown: Vec<&AppRow> = Vec::new();
+    let mut unknown: HashMap<AppId, &AppRow> = HashMap::new();
     for id in chosen.iter().filter_map(|(_, app)| app.as_ref().ok()) {
         let Some(row) = apps.by_id.get(id) else { continue };
-        match directory.recall(row) {
+        match directory.recall(row.id, row.version) {
             Some(view) => drop(views.insert(*id, view)),
-            None if unknown.iter().any(|other| other.id == *id) => {}
-            None => unknown.push(row),
+            None => drop(unknown.insert(*id, row)),
         }
     }
-    for view in load(tx, master, &unknown).await? {
+    for view in load(tx, master, &unknown.into_values().collect::<Vec<_>>()).await? {
         let view = Arc::new(view);
         directory.remember(&view);
         views.insert(view.id, view);
@@ -127,13 +103,13 @@ pub(super) async fn resolve(
 /// has another version than what is not.
 pub(super) async fn view_inside(
     tx: &mut Tx,
-    directory: &Directory,
+    directory: &RoutingCache,
     master: &MasterKey,
     app: AppId,
 ) -> Result<Option<Arc<AppView>>, StoreError> {
     let apps = apps(tx, &[(None, AppRef::Id(app))]).await?;
     let Some(row) = apps.by_id.get(&app) else { return Ok(None) };
-    if let Some(view) = directory.recall(row) {
+    if let Some(view) = directory.recall(row.id, row.version) {
         return Ok(Some(view));
     }
     Ok(load(tx, master, &[row]).await?.pop().map(Arc::new))
@@ -227,12 +203,13 @@ async fn load(tx: &mut Tx, master: &MasterKey, apps: &[&AppRow]) -> Result<Vec<A
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = apps.iter().map(|app| app.id.0).collect();
+    let by_id: HashMap<AppId, &AppRow> = apps.iter().map(|app| (app.id, *app)).collect();
     let mut secrets = secrets_of(tx, master, &ids).await?;
     let mut endpoints: HashMap<AppId, Vec<Arc<LiveEndpoint>>> = HashMap::new();
     for row in endpoints_of(tx, ids).await? {
         let slot = row.slot();
         let (endpoint, fault) = row.read(master);
-        let Some(app) = apps.iter().find(|app| app.id == endpoint.app_id) else { continue };
+        let Some(app) = by_id.get(&endpoint.app_id) else { continue };
         let keys = secrets.remove(&endpoint.id).unwrap_or_default();
         let live = live(app, endpoint, slot, fault, keys);
         endpoints.entry(app.id).or_default().push(Arc::new(live));

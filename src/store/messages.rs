@@ -1,5 +1,6 @@
 //! Messages, as they are read.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::QueryBuilder;
@@ -144,7 +145,46 @@ impl Store {
         Ok(end.filter(|end| (floor..=ceiling).contains(end)))
     }
 
-    /// The messages behind deliveries that are about to be sent.
+    /// The first of these messages, as many as have payloads of `most` bytes together; the first that exists in any case. Sizes are read
+    /// before payloads, so that no more memory is taken than that.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn load_messages_within(&self, ids: &[MessageId], most: usize) -> Result<Vec<Message>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        type Row = (MessageId, i64);
+        let rows: Vec<Row> = match &self.inner.engine {
+            super::Engine::Sqlite(engine) => {
+                sqlx::query_as(
+                    "SELECT id, coalesce(length(payload), 0) FROM message
+                     WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+                )
+                .bind(super::sqlite::id_list(codec::uuids(ids)))
+                .fetch_all(&engine.readers)
+                .await?
+            }
+            super::Engine::Postgres(engine) => {
+                sqlx::query_as("SELECT id, coalesce(octet_length(payload), 0)::bigint FROM message WHERE id = ANY($1)")
+                    .bind(codec::uuids(ids))
+                    .fetch_all(&engine.engine)
+                    .await?
+            }
+        };
+        let sizes: HashMap<MessageId, i64> = rows.into_iter().collect();
+        let (mut chosen, mut left) = (Vec::new(), i64::try_from(most).unwrap_or(i64::MAX));
+        for (id, size) in ids.iter().filter_map(|id| Some((id, sizes.get(id)?))) {
+            left -= size;
+            if left < 0 && !chosen.is_empty() {
+                break;
+            }
+            chosen.push(*id);
+        }
+        self.load_messages(&chosen).await
+    }
+
+    /// These messages, whole, however large they are.
     ///
     /// # Errors
     /// The store is away.

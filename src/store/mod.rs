@@ -66,6 +66,7 @@ mod requeue;
 pub mod retention;
 mod rollup_compaction;
 pub mod rollups;
+mod routing_cache;
 pub mod signals;
 pub mod slots;
 pub mod sought;
@@ -136,7 +137,7 @@ struct Inner {
     engine: Engine,
     master: MasterKey,
     max_payload: usize,
-    directory: directory::Directory,
+    directory: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
     under_way: once::Calls,
@@ -180,7 +181,7 @@ impl Store {
             engine,
             master: options.master,
             max_payload: options.max_payload,
-            directory: directory::Directory::default(),
+            directory: routing_cache::RoutingCache::default(),
             signals,
             queues,
             under_way: once::Calls::default(),

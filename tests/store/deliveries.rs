@@ -47,6 +47,20 @@ on_both! {
         loaded.sort_unstable_by_key(|id| messages.iter().position(|one| one == id));
         assert_eq!(loaded, messages);
         assert!(store.load_messages(&[]).await.unwrap().is_empty());
+        // Within a budget: the first ones in the order asked, one in any case, and never more bytes than that.
+        let sizes: Vec<usize> = {
+            let all = store.load_messages(&messages).await.unwrap();
+            let size = |id| all.iter().find(|message| message.id == id).unwrap().size();
+            messages.iter().map(|id| size(*id)).collect()
+        };
+        for (most, expected) in [(0, 1), (sizes[0] + sizes[1], 2), (sizes[0] + sizes[1] + sizes[2] - 1, 2), (1 << 20, 4)] {
+            let some = store.load_messages_within(&messages, most).await.unwrap();
+            let bytes: usize = some.iter().map(|message| message.size()).sum();
+            assert_eq!(some.len(), expected, "within {most}");
+            assert!(bytes <= most.max(sizes[0]), "{bytes} bytes within {most}");
+            assert!(some.iter().all(|message| messages[..expected].contains(&message.id)));
+        }
+        assert!(store.load_messages_within(&[], 1).await.unwrap().is_empty());
     }
 
     async fn every_lane_with_something_pending_is_found(home) {
