@@ -10,6 +10,8 @@ use crate::config::{LogConfig, LogFormat};
 
 /// Seconds: the dashboard's bounds, and those between which timeouts lie.
 const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
+/// Seconds that one step of the engine's event loop takes.
+const STEPS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25];
 /// Items that shared a transaction.
 const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -35,6 +37,7 @@ pub fn log(config: &LogConfig) {
 pub fn count() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("sendoff_attempt_duration_seconds".to_owned()), &DURATIONS)?
+        .set_buckets_for_metric(Matcher::Full("sendoff_engine_step_seconds".to_owned()), &STEPS)?
         .set_buckets_for_metric(Matcher::Full("sendoff_batch_size".to_owned()), &BATCHES)?
         .install_recorder()?;
     describe();
@@ -56,6 +59,10 @@ fn describe() {
     describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by the reason.");
     describe_counter!("sendoff_mails_total", "Tries to hand over a mail to a contact, by what they came to (outcome).");
     describe_gauge!("sendoff_dead_deliveries", "Deliveries that died by their attempts within the last 24 hours.");
+    describe_gauge!(
+        "sendoff_engine_lanes",
+        "Endpoints that the engine has in memory because they have something to do."
+    );
     describe_gauge!("sendoff_in_flight", "POSTs being made right now.");
     describe_gauge!(
         "sendoff_pace_behind",
@@ -76,5 +83,10 @@ fn describe() {
     );
     describe_counter!("sendoff_maintenance_failures_total", "Turns of maintenance tasks that failed, by task.");
     describe_histogram!("sendoff_attempt_duration_seconds", Unit::Seconds, "How long attempts take.");
+    describe_histogram!(
+        "sendoff_engine_step_seconds",
+        Unit::Seconds,
+        "How long one step of the engine's event loop takes."
+    );
     describe_histogram!("sendoff_batch_size", "How many items shared a transaction, by its kind.");
 }

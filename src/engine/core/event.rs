@@ -50,8 +50,9 @@ pub enum Event {
 pub enum Action {
     Send(Start),
     Record(Box<Finished>),
-    /// Read what waits for these lanes, and load its messages except those that are held.
-    Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>),
+    /// Read what waits for these lanes, and load its messages except those that are held: payloads of so many bytes at most, but one
+    /// message in any case.
+    Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>, usize),
     /// Number the deliveries that wait at this ordered endpoint.
     Number(EndpointId),
     /// List the endpoints that have something pending.
@@ -82,6 +83,7 @@ pub struct Reading {
     pub waiting: Vec<Waiting>,
     /// Of ordered endpoints.
     pub in_order: Vec<InOrder>,
+    /// Those that fit into the budget. What was left out is read again.
     pub messages: HashMap<MessageId, Arc<Message>>,
 }
 

@@ -42,6 +42,8 @@ pub struct Core {
     loads: Loads,
     /// Which part of the endpoints was loaded again last.
     part: u128,
+    /// A signal was lost: every endpoint may have changed. They are loaded again in chunks, once no other load is under way.
+    lost: bool,
     /// Endpoints that may have changed, and could not be loaded.
     stale: BTreeSet<EndpointId>,
     /// Nothing is sent after this: others may own our slots by then.
@@ -68,6 +70,7 @@ impl Core {
             tidy_at: now + TIDY,
             loads: Loads::default(),
             part: 0,
+            lost: false,
             stale: BTreeSet::new(),
             leased_until: Duration::ZERO,
             releases: BTreeSet::new(),
@@ -95,6 +98,11 @@ impl Core {
         let scan = self.scan_at.saturating_sub(now.mono).max(least);
         // A lane that is due but cannot be served yet (a reading is under way, we are full) is woken by what it waits for.
         self.lanes.idle_for(now).unwrap_or(NAP).max(least).min(scan).min(NAP)
+    }
+
+    /// How many endpoints have a lane.
+    pub fn lanes(&self) -> usize {
+        self.lanes.count()
     }
 
     /// How many requests are in flight.
@@ -128,8 +136,8 @@ impl Core {
         match event {
             Event::Signal(signal) => self.hear(signal, now),
             Event::SignalLost => {
-                // It may have been any of them: something due, or an endpoint that has changed.
-                self.stale.extend(self.lanes.endpoints());
+                // It may have told of something due, or of an endpoint that has changed.
+                self.lost = true;
                 self.scan_soon(now);
             }
             // Slots are the heartbeats' affair.
@@ -137,11 +145,12 @@ impl Core {
             Event::Announced(Heard::Anything) => self.scan_soon(now),
             Event::Announced(Heard::Due(endpoints)) => {
                 let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Ownership::No;
-                let unknown = endpoints.into_iter().filter(unknown).collect();
-                self.load(unknown);
+                let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
+                self.loads.add_unknown(unknown);
             }
             Event::Sent(finished) => {
-                self.lanes.sent(finished.attempt.endpoint_id, &finished.attempt.outcome, now);
+                let attempt = &finished.attempt;
+                self.lanes.sent((attempt.endpoint_id, attempt.message_id), &attempt.outcome, now);
                 self.actions.push(Action::Record(finished));
             }
             Event::NotMade(one) => self.lanes.not_made(one, now),
@@ -190,13 +199,12 @@ impl Core {
                 Ownership::Others => self.announce(vec![endpoint]),
                 Ownership::No => {
                     self.announce(vec![endpoint]);
-                    self.load(vec![endpoint]);
+                    self.loads.add_unknown([endpoint]);
                 }
             },
             Signal::Changed(app) => {
                 self.loads.changed(app);
-                let endpoints = self.lanes.of_app(app);
-                self.load(endpoints);
+                self.loads.add(self.lanes.of_app(app));
             }
         }
     }
@@ -208,18 +216,18 @@ impl Core {
         let disabled: HashSet<_> = settled.iter().filter_map(|one| one.disabled).collect();
         for app in disabled {
             self.loads.changed(app);
-            let endpoints = self.lanes.of_app(app);
-            self.load(endpoints);
+            self.loads.add(self.lanes.of_app(app));
         }
     }
 
     fn loaded(&mut self, loaded: Loaded, now: ClockReading) {
-        let again = self.loads.ended(&loaded.load, loaded.lives.as_deref().unwrap_or_default());
-        self.load(again);
+        self.loads.ended(&loaded.load, loaded.lives.as_deref().unwrap_or_default());
         match loaded.lives {
             Some(lives) => {
                 let mut gone: HashSet<EndpointId> = loaded.load.asked.into_iter().collect();
-                gone.retain(|id| !lives.iter().any(|live| live.endpoint.id == *id));
+                for live in &lives {
+                    gone.remove(&live.endpoint.id);
+                }
                 self.lanes.know(&lives, now);
                 self.lanes.forget(&gone);
             }
@@ -235,13 +243,12 @@ impl Core {
         let rest = if pending.is_some() { self.scan_every.max(took * SCAN_SHARE) } else { self.scan_every };
         self.scan_at = if std::mem::take(&mut self.scan_again) { now.mono } else { now.mono + rest };
         let Some(pending) = pending else { return };
-        let mut load = self.lanes.pending(&pending, now);
-        load.extend(std::mem::take(&mut self.stale));
+        self.loads.add_unknown(self.lanes.pending(&pending, now));
+        self.loads.add(std::mem::take(&mut self.stale));
         if self.shared {
             self.part = (self.part + 1) % PARTS;
-            load.extend(self.lanes.part(self.part, PARTS));
+            self.loads.add(self.lanes.part(self.part, PARTS));
         }
-        self.load(load);
     }
 
     fn scan_soon(&mut self, now: ClockReading) {
@@ -251,9 +258,14 @@ impl Core {
         }
     }
 
-    fn load(&mut self, endpoints: Vec<EndpointId>) {
-        if !endpoints.is_empty() {
-            self.actions.push(Action::Load(self.loads.begin(endpoints)));
+    /// Begins the loads that may begin.
+    fn load(&mut self) {
+        if self.lost && self.loads.idle() {
+            self.lost = false;
+            self.loads.add(self.lanes.endpoints());
+        }
+        while let Some(load) = self.loads.begin() {
+            self.actions.push(Action::Load(load));
         }
     }
 
@@ -276,6 +288,7 @@ impl Core {
                 self.actions.push(Action::Quiet(quiet));
             }
         }
+        self.load();
         if self.resting(now) {
             return;
         }
@@ -287,7 +300,7 @@ impl Core {
             let (wants, held) = self.lanes.begin_reading(now);
             if !wants.is_empty() {
                 self.reading = true;
-                self.actions.push(Action::Read(wants, held));
+                self.actions.push(Action::Read(wants, held, self.lanes.read_budget()));
             }
         }
         if self.scanning.is_none() && now.mono >= self.scan_at {

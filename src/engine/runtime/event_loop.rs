@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::clocks::Clocks;
@@ -96,9 +97,13 @@ impl EventLoop {
             events.extend(happened.drain(..).map(|input| self.event(input)));
             let now = self.clocks.read();
             let mut bursts: HashMap<EndpointId, u32> = HashMap::new();
-            for action in self.core.step(events, now) {
+            let began = Instant::now();
+            let actions = self.core.step(events, now);
+            metrics::histogram!("sendoff_engine_step_seconds").record(began.elapsed().as_secs_f64());
+            for action in actions {
                 self.act(action, now, &mut bursts);
             }
+            metrics::gauge!("sendoff_engine_lanes").set(self.core.lanes() as f64);
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
             let pace = self.core.pace_of_those_behind().unwrap_or(0.0);
             metrics::gauge!("sendoff_pace_behind").set(pace);
@@ -135,7 +140,7 @@ impl EventLoop {
                 let _ = self.finished.send(*finished);
             }
             Action::Number(endpoint) => self.number(endpoint, now),
-            Action::Read(wants, held) => self.read(wants, held, now),
+            Action::Read(wants, held, budget) => self.read(wants, held, budget, now),
             Action::Scan(slots) => self.scan(slots, now),
             Action::Load(load) => self.load(load),
             Action::Announce(endpoints) => self.store.signals().announce(endpoints),
@@ -190,12 +195,12 @@ impl EventLoop {
         });
     }
 
-    fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, now: ClockReading) {
+    fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
         let store = self.store.clone();
         let unread = wants.clone();
         self.report(Supervised::Read, || Event::Read(Err(unread)), async move {
             let mut reading = Reading { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
-            let done = read(&store, &mut reading, &held, now.time).await;
+            let done = read(&store, &mut reading, &held, budget, now.time).await;
             Event::Read(match done {
                 Ok(()) => Ok(reading),
                 Err(error) => {
@@ -278,11 +283,13 @@ fn gauge_oldest(pending: &[PendingLane], now: ClockReading) {
     metrics::gauge!("sendoff_oldest_pending_seconds").set(age.as_secs_f64());
 }
 
-/// Reads what waits, and the messages of what is due and not held.
+/// Reads what waits, and the messages of what is due and not held: payloads of `budget` bytes at most, but one in any case. Lanes take
+/// turns, so that the first deliveries of all come before the second of any.
 async fn read(
     store: &Store,
     reading: &mut Reading,
     held: &HashSet<(EndpointId, MessageId)>,
+    budget: usize,
     now: Time,
 ) -> Result<(), StoreError> {
     let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = reading.wants.iter().partition(|want| want.ordered);
@@ -291,8 +298,17 @@ async fn read(
     reading.in_order = store.in_order(&ordered, QUEUE as i64, now).await?;
     let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
     let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
-    let ids: HashSet<MessageId> = all.filter(lacking).map(|one| one.message_id).collect();
-    let messages = store.load_messages(&ids.into_iter().collect::<Vec<_>>()).await?;
+    let mut places: HashMap<EndpointId, usize> = HashMap::new();
+    let mut turns: Vec<(usize, MessageId)> = Vec::new();
+    for one in all.filter(lacking) {
+        let place = places.entry(one.endpoint_id).or_default();
+        turns.push((*place, one.message_id));
+        *place += 1;
+    }
+    turns.sort_by_key(|(place, _)| *place);
+    let mut seen = HashSet::new();
+    let ids: Vec<MessageId> = turns.into_iter().map(|(_, id)| id).filter(|id| seen.insert(*id)).collect();
+    let messages = store.load_messages_within(&ids, budget).await?;
     // Without a content there is nothing to send. Nearly always what went with it is dead by now; what is not would come up again
     // and again, and stand in the way of others.
     let (whole, gone): (Vec<Message>, Vec<Message>) =

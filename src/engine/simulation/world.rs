@@ -177,7 +177,7 @@ impl World {
                 process.unrecorded.push((*one, self.now + (wait - wait / 9).saturating_sub(APART)));
                 self.record(id);
             }
-            Action::Read(wants, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
+            Action::Read(wants, _, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
             Action::Number(endpoint) => self.after(way, What::Ask(id, Ask::Number(endpoint, moment.time))),
             Action::Scan(slots) => self.after(way, What::Ask(id, Ask::Scan(slots))),
             Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),

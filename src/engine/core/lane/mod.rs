@@ -92,6 +92,8 @@ pub struct Lane {
     rests_until: Duration,
     /// Whether it stands in the line of lanes that may have something to send.
     pub in_line: bool,
+    /// It stands in the line of those that wait because too much is in flight to their kind: the kind.
+    pub crowded: Option<Manner>,
     /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
     pub turn: u64,
 }
@@ -125,6 +127,7 @@ impl Lane {
             not_made: 0,
             rests_until: Duration::ZERO,
             in_line: false,
+            crowded: None,
             turn: 0,
             live,
         }

@@ -15,12 +15,12 @@ use crate::engine::core::clock_reading::ClockReading;
 
 /// Who has caught up counts as behind for so long: more of it is likely.
 const LINGER: Duration = Duration::from_secs(5);
-/// What took longer did not wait for its turn: it was not heard of, or nobody was there to send it.
-const LOST: Duration = Duration::from_secs(1);
+/// What took longer counts as this: one that took minutes says no more about congestion than one that took a second.
+const LONGEST_SAMPLE: Duration = Duration::from_secs(1);
 /// For how long, and for how many deliveries, others are watched before the pace is changed:
 const EPOCH: Duration = Duration::from_millis(50);
 const SAMPLES: usize = 16;
-/// but not for longer than this. If there were fewer, there are no others to speak of.
+/// but not for longer than this. If there were fewer twice in a row, and nothing of others waits, there are no others to speak of.
 const LONGEST_EPOCH: Duration = Duration::from_secs(1);
 /// The pace to begin with, and the least one, in deliveries a second.
 const FIRST: f64 = 1_000.0;
@@ -62,8 +62,12 @@ impl Lanes {
     /// A delivery that was never sent is in its lane now.
     pub(super) fn came(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
         let took = now.time.since(message.first_due());
-        if took <= LOST && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {
-            self.throttle.came(took);
+        let since =
+            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
+        // What waited from before its slot was ours says nothing about this machine.
+        let ours = took <= now.mono.saturating_sub(since);
+        if ours && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {
+            self.throttle.came(took.min(LONGEST_SAMPLE));
         }
     }
 }
@@ -75,6 +79,8 @@ pub(super) struct BacklogThrottle {
     pace: f64,
     /// Whether others have noticed, since there were some.
     noticed: bool,
+    /// There were too few samples in the last epoch.
+    few: bool,
     /// There are no others: the pace does not count.
     alone: bool,
     /// Something left for those behind in the last epoch, at this pace.
@@ -94,6 +100,7 @@ impl BacklogThrottle {
         BacklogThrottle {
             pace: FIRST,
             noticed: false,
+            few: true,
             alone: true,
             paced: false,
             next_at: Duration::ZERO,
@@ -131,19 +138,26 @@ impl BacklogThrottle {
         }
     }
 
-    /// Sets the pace anew, if it is time to.
-    pub(super) fn look(&mut self, now: Duration) {
+    /// Sets the pace anew, if it is time to. `others_wait`: something waits to be sent to endpoints that keep up.
+    pub(super) fn look(&mut self, now: Duration, others_wait: bool) {
         let lasted = now.saturating_sub(self.began);
         if lasted < EPOCH || (self.took.len() < SAMPLES && lasted < LONGEST_EPOCH) {
             return;
         }
         let [others, behind] = [self.left.0, self.left.1].map(|count| f64::from(count) / lasted.as_secs_f64());
-        self.alone = self.took.len() < SAMPLES;
+        let few = self.took.len() < SAMPLES;
+        // Samples also stop coming where the machine is overloaded. That is no reason to send more.
+        self.alone = few && !others_wait && (self.alone || self.few);
+        self.few = few;
         self.paced = !self.alone && behind > 0.0;
         if self.alone || behind == 0.0 {
             (self.pace, self.noticed) = (FIRST, false);
         }
-        if !self.alone {
+        if few && others_wait {
+            self.noticed = true;
+            self.pace = (self.pace.min(behind) * LATER).max(others).max(LEAST);
+        }
+        if !few {
             let least = others.max(LEAST);
             let present = median(&mut self.took);
             // A pace is kept to within some per cent.

@@ -32,6 +32,7 @@ impl Lanes {
         let mut lane = Lane::new(live.clone(), true, since, self.lane_cap);
         lane.touched = now.mono;
         self.lanes.insert(id, lane);
+        self.by_app.entry(live.endpoint.app_id).or_default().insert(id);
         Some(id)
     }
 
@@ -91,7 +92,7 @@ impl Lanes {
 
     /// The endpoints of an application whose lanes we have: what is remembered of them is stale.
     pub fn of_app(&self, app: AppId) -> Vec<EndpointId> {
-        self.lanes.values().filter(|lane| lane.live.endpoint.app_id == app).map(|lane| lane.live.endpoint.id).collect()
+        self.by_app.get(&app).into_iter().flatten().copied().collect()
     }
 
     /// These endpoints are no more: their queues are forgotten, the store ends what is pending.

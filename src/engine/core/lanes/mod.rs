@@ -29,10 +29,12 @@ use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
 use crate::store::waiting::PendingLane;
 use backlog_throttle::BacklogThrottle;
-use silence::LISTEN;
 
-/// How many payload bytes may be queued in memory; beyond that deliveries wait in the store.
+/// How many payload bytes may be queued and in flight; beyond that deliveries wait in the store. A lane that has nothing queued may queue
+/// one nevertheless, so that others cannot stop it.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// How many payload bytes one reading loads at most, but for the first message.
+const READ_BYTES: usize = 16 * 1024 * 1024;
 /// How many results may wait to be recorded before nothing more is sent: what a store that is away costs in memory, and the most
 /// that a crash then would send again.
 const UNRECORDED: usize = 4_096;
@@ -59,6 +61,8 @@ pub enum Ownership {
 /// The lanes of all endpoints with something to do, and what they share.
 pub struct Lanes {
     lanes: HashMap<EndpointId, Lane>,
+    /// The endpoints of each application that have a lane.
+    by_app: HashMap<AppId, HashSet<EndpointId>>,
     /// The limits of applications that have one.
     apps: HashMap<AppId, Limit>,
     /// The lanes that may have something to send, in turn: those that keep up, and those that are behind.
@@ -88,6 +92,14 @@ pub struct Lanes {
     unrecorded: usize,
     queued_bytes: usize,
     headroom: Headroom,
+    /// The payload sizes of what is in flight, and their sum.
+    in_flight_sizes: HashMap<(EndpointId, MessageId), usize>,
+    in_flight_bytes: usize,
+    /// Lanes that wait because too much is in flight to their kind ([`Manner`]): only once that changes is one of them looked at again.
+    crowded: [VecDeque<EndpointId>; 3],
+    /// How many lanes were looked at to find what to send.
+    #[cfg(test)]
+    visited: u64,
 }
 
 impl Lanes {
@@ -95,6 +107,7 @@ impl Lanes {
     pub fn new(max_in_flight: usize, lane_cap: usize) -> Lanes {
         Lanes {
             lanes: HashMap::new(),
+            by_app: HashMap::new(),
             apps: HashMap::new(),
             lines: Default::default(),
             behind_next: false,
@@ -114,7 +127,17 @@ impl Lanes {
             unrecorded: 0,
             queued_bytes: 0,
             headroom: Headroom::default(),
+            in_flight_sizes: HashMap::new(),
+            in_flight_bytes: 0,
+            crowded: Default::default(),
+            #[cfg(test)]
+            visited: 0,
         }
+    }
+
+    /// How many endpoints have a lane.
+    pub fn count(&self) -> usize {
+        self.lanes.len()
     }
 
     /// How many requests are in flight.
@@ -169,7 +192,7 @@ impl Lanes {
     fn queue(&mut self, id: EndpointId, work: Work, state: State, now: ClockReading) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         // However much others have queued, each may have one: they must not stop it.
-        let room = self.queued_bytes < QUEUED_BYTES || lane.queued() == 0;
+        let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
         if lane.holds(work.message.id) {
             return false;
         }
@@ -250,19 +273,23 @@ impl Lanes {
             self.line_up(id);
         }
         self.listen(now);
-        self.throttle.look(now.mono);
+        self.throttle.look(now.mono, !self.lines[0].is_empty());
         let most = self.max_in_flight.min(self.headroom.most(now.mono));
         while self.in_flight < most && self.in_flight + self.unrecorded < UNRECORDED {
+            self.line_up_crowded();
             let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
             let behind = may && (self.behind_next || self.lines[0].is_empty());
             let id = self.lines[usize::from(behind)].pop_front()?;
+            #[cfg(test)]
+            (self.visited += 1);
             let crowded = self.crowded(id, now);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            lane.in_line = false;
             if crowded {
-                self.wakes.push(Reverse((now.mono + LISTEN, lane.turn, id)));
+                lane.crowded = Some(lane.manner);
+                self.crowded[lane.manner as usize].push_back(id);
                 continue;
             }
+            lane.in_line = false;
             let free = self.max_in_flight - self.in_flight;
             match lane.next(now, free, &self.apps) {
                 Ok(work) => {
@@ -278,7 +305,10 @@ impl Lanes {
                     self.in_flight_by[lane.manner as usize] += 1;
                     self.behind_next = !behind;
                     self.throttle.leaves(lane.behind_until.is_some(), now.mono);
-                    self.queued_bytes = self.queued_bytes.saturating_sub(start.work.message.size());
+                    let bytes = start.work.message.size();
+                    self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+                    self.in_flight_bytes += bytes;
+                    self.in_flight_sizes.insert((id, start.work.message.id), bytes);
                     // To the back of the line: the lanes take turns.
                     self.line_up(id);
                     self.look_if_roomy(id);
@@ -298,7 +328,9 @@ impl Lanes {
     }
 
     /// An attempt has ended; its result waits to be recorded.
-    pub fn sent(&mut self, id: EndpointId, outcome: &Outcome, now: ClockReading) {
+    pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) {
+        let id = key.0;
+        self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.unrecorded += 1;
         self.headroom.made();
@@ -330,9 +362,16 @@ impl Lanes {
     /// Forgets lanes in which nothing has happened for a while.
     pub fn tidy(&mut self, now: ClockReading) {
         self.forget_recently_read(now);
-        self.lanes.retain(|_, lane| lane.in_line || !lane.forgettable(now, IDLE));
-        let apps: HashSet<AppId> = self.lanes.values().map(|lane| lane.live.endpoint.app_id).collect();
-        self.apps.retain(|app, _| apps.contains(app));
+        for (id, lane) in self.lanes.extract_if(|_, lane| !lane.in_line && lane.forgettable(now, IDLE)) {
+            let app = lane.live.endpoint.app_id;
+            if let Some(others) = self.by_app.get_mut(&app) {
+                others.remove(&id);
+                if others.is_empty() {
+                    self.by_app.remove(&app);
+                    self.apps.remove(&app);
+                }
+            }
+        }
         // What is foreign may have moved to another slot since.
         self.foreign.clear();
     }

@@ -10,6 +10,7 @@ impl Lanes {
     /// An attempt was not made. The store still has its delivery as pending, from before the attempt.
     pub fn not_made(&mut self, one: NotMade, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight_bytes -= self.in_flight_sizes.remove(&(one.endpoint, one.message)).unwrap_or(0);
         if one.why.affects_all() {
             self.headroom.not_made(self.in_flight, now.mono, one.jitter);
         }

@@ -21,13 +21,14 @@ use crate::store::signals::Admission;
 impl Lanes {
     /// A message that was committed just now, for an ordered endpoint.
     pub(super) fn admit_in_order(&mut self, id: EndpointId, admission: &Admission, now: ClockReading) {
+        let room = self.roomy();
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let due = admission.message.first_due();
         if due > now.time {
             return self.look(id, due);
         }
         // A lane that wants to be read gets nothing more in memory, or it would never be.
-        let follows = self.queued_bytes < QUEUED_BYTES && !lane.paused() && !lane.wants_reading(now.time);
+        let follows = room && !lane.paused() && !lane.wants_reading(now.time);
         match (lane.reach, admission.seqs.get(&id)) {
             (Reach::Waiting, Some(seq)) if *seq > 0 => {}
             (Reach::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
@@ -86,7 +87,7 @@ impl Lanes {
         let again = order.more.then_some(now.time);
         again.into_iter().chain(order.scheduled).for_each(|at| lane.look(at));
         for one in order.waiting.iter().filter(|one| !ended.contains(&one.message_id)) {
-            let room = (lane.quiet() || self.queued_bytes < QUEUED_BYTES) && !lane.paused();
+            let room = (lane.quiet() || self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES) && !lane.paused();
             let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
             let bytes = message.map_or(0, |message| message.size());
             let work = message.map(|message| Work { message: message.clone(), progress: one.progress });

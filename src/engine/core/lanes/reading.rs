@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lanes, QUEUED_BYTES};
+use super::{Lanes, QUEUED_BYTES, READ_BYTES};
 use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
@@ -17,10 +17,22 @@ use crate::store::waiting::{LaneWants, Waiting};
 const LANES_PER_READING: usize = 64;
 /// So late may the signal of a commit come after others have seen the commit.
 const LATE: Duration = Duration::from_secs(5);
+/// A lane whose messages did not fit into the budget of its reading is read again after this, not in a hot loop.
+const BUDGET_AGAIN: Duration = Duration::from_millis(50);
 /// After a reading failed, its lanes wait this long.
 pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 
 impl Lanes {
+    /// Whether there is room for more payloads.
+    pub(super) fn roomy(&self) -> bool {
+        self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES
+    }
+
+    /// How many payload bytes the next reading may load.
+    pub fn read_budget(&self) -> usize {
+        QUEUED_BYTES.saturating_sub(self.queued_bytes + self.in_flight_bytes).min(READ_BYTES)
+    }
+
     /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
     /// [`Lanes::read`] or [`Lanes::read_failed`].
     pub fn begin_reading(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
@@ -33,7 +45,7 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.look_listed == Some(at)) else { continue };
             lane.look_listed = None;
             // No room: it keeps its wish, and what is sent makes room and lists it again.
-            let room = lane.roomy() && (self.queued_bytes < QUEUED_BYTES || lane.queued() == 0);
+            let room = lane.roomy() && (self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0);
             if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
                 lane.begin_reading();
                 let (fresh, retries) = lane.wants();
@@ -54,6 +66,7 @@ impl Lanes {
     ) {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
+        let mut left_out: HashSet<EndpointId> = HashSet::new();
         let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
@@ -86,9 +99,17 @@ impl Lanes {
                 if self.queue(one.endpoint_id, work, one.state, now) && first {
                     self.came(one.endpoint_id, message, now);
                 }
+            } else if self.lanes.get(&one.endpoint_id).is_some_and(|lane| !lane.holds(one.message_id)) {
+                left_out.insert(one.endpoint_id);
             }
         }
         for want in wants() {
+            if left_out.contains(&want.endpoint) {
+                // The budget was used up, or its content is gone.
+                self.fall_behind(want.endpoint);
+                self.look(want.endpoint, now.time.plus(BUDGET_AGAIN));
+                continue;
+            }
             let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
             if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
                 self.fall_behind(want.endpoint);

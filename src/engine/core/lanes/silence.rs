@@ -9,8 +9,8 @@ use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::{Lane, Manner};
 
-/// How often it is looked at who has fallen silent; so long a lane waits that finds the share of its kind taken.
-pub(super) const LISTEN: Duration = Duration::from_millis(250);
+/// How often the lanes are checked for endpoints that stopped answering.
+const LISTEN: Duration = Duration::from_millis(250);
 
 impl Lanes {
     /// Notes who has fallen silent, now and then.
@@ -38,15 +38,43 @@ impl Lanes {
         if present == Manner::Silent {
             self.queued_bytes = self.queued_bytes.saturating_sub(lane.trim());
         }
+        if lane.crowded.take().is_some() {
+            // It belongs to another kind now. The entry where it stood is skipped.
+            lane.in_line = false;
+            self.line_up(id);
+        }
         self.list_look(id);
+    }
+
+    /// Lines up one lane of each kind that had too much in flight and has not any more.
+    pub(super) fn line_up_crowded(&mut self) {
+        for kind in [Manner::Unknown, Manner::Silent] {
+            let waiting = &mut self.crowded[kind as usize];
+            if waiting.len() > 2 * self.lanes.len() + 64 {
+                // Most of it are lanes that went over to another kind.
+                let lanes = &self.lanes;
+                let mut seen = std::collections::HashSet::new();
+                waiting.retain(|id| lanes.get(id).is_some_and(|lane| lane.crowded == Some(kind)) && seen.insert(*id));
+            }
+            while !self.full(kind) {
+                let Some(id) = self.crowded[kind as usize].pop_front() else { break };
+                let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.crowded == Some(kind)) else { continue };
+                (lane.crowded, lane.in_line) = (None, false);
+                self.line_up(id);
+                break;
+            }
+        }
+    }
+
+    /// Whether nothing more may be in flight to endpoints of this kind.
+    fn full(&self, kind: Manner) -> bool {
+        let (half, reserved) = ((self.max_in_flight / 2).max(1), (self.max_in_flight * 3 / 4).max(1));
+        kind != Manner::Answers && (self.in_flight_by[kind as usize] >= half || self.in_flight >= reserved)
     }
 
     /// Whether a lane has to wait because of what is in flight to others of its kind.
     pub(super) fn crowded(&mut self, id: EndpointId, now: ClockReading) -> bool {
         self.note_manner(id, now);
-        let Some(lane) = self.lanes.get(&id) else { return false };
-        let (half, reserved) = ((self.max_in_flight / 2).max(1), (self.max_in_flight * 3 / 4).max(1));
-        lane.manner != Manner::Answers
-            && (self.in_flight_by[lane.manner as usize] >= half || self.in_flight >= reserved)
+        self.lanes.get(&id).is_some_and(|lane| self.full(lane.manner))
     }
 }

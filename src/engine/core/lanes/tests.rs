@@ -2,6 +2,7 @@
 //! is in flight twice, and caps and limits hold. A failing seed prints itself; put it into `seed` to see it again.
 
 mod behind;
+mod bounds;
 mod not_made;
 pub mod world;
 

@@ -14,6 +14,8 @@ struct Machine {
     backlog: bool,
     /// How many deliveries leave in a second at most, for whatever other reason.
     most: f64,
+    /// Something of the others waits in the process.
+    waiting: bool,
     /// A disk that stalls: what everything takes then, whatever leaves.
     stalls: Option<Duration>,
     /// How busy it is, from 0 to 1, and how many of the others are still to come.
@@ -28,7 +30,19 @@ impl Machine {
     fn new(others: f64) -> Machine {
         let throttle = BacklogThrottle::new();
         let (now, took) = (Duration::from_secs(100), Vec::new());
-        Machine { throttle, now, others, backlog: false, most: CAN, stalls: None, busy: 0.0, owed: 0.0, left: 0, took }
+        Machine {
+            throttle,
+            now,
+            others,
+            backlog: false,
+            most: CAN,
+            waiting: false,
+            stalls: None,
+            busy: 0.0,
+            owed: 0.0,
+            left: 0,
+            took,
+        }
     }
 
     /// Milliseconds pass. Gives back how many left for those behind, and what others took in the middle.
@@ -42,7 +56,7 @@ impl Machine {
 
     fn tick(&mut self) {
         self.now += Duration::from_millis(1);
-        self.throttle.look(self.now);
+        self.throttle.look(self.now, self.waiting);
         let mut work = 0.0;
         self.owed += self.others / 1_000.0;
         while self.owed >= 1.0 {
@@ -157,4 +171,33 @@ fn whatever_others_say_a_backlog_gets_as_much_as_they_do() {
     machine.run(10_000);
     let (left, _) = machine.run(1_000);
     assert!(left > 6_000, "{left} in a second");
+}
+
+#[test]
+fn an_overload_beyond_a_second_does_not_switch_the_throttle_off() {
+    let mut machine = Machine::new(400.0);
+    machine.run(2_000);
+    machine.backlog = true;
+    machine.run(5_000);
+    machine.stalls = Some(LONGEST_SAMPLE);
+    machine.run(1_000);
+    let (left, _) = machine.run(1_000);
+    assert!((90..1_000).contains(&left), "it falls to the share of the others: {left} in a second");
+    assert!(machine.throttle.pace().is_some());
+}
+
+#[test]
+fn samples_that_stop_while_others_wait_do_not_switch_the_throttle_off() {
+    let mut machine = Machine::new(400.0);
+    machine.run(2_000);
+    machine.backlog = true;
+    machine.run(5_000);
+    (machine.others, machine.waiting) = (0.0, true);
+    machine.run(10_000);
+    let (left, _) = machine.run(1_000);
+    assert!((90..150).contains(&left), "the least share: {left} in a second");
+    (machine.others, machine.waiting) = (400.0, false);
+    machine.run(5_000);
+    let (left, _) = machine.run(1_000);
+    assert!(left > 1_000, "and it recovers: {left} in a second");
 }

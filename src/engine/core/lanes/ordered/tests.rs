@@ -141,7 +141,7 @@ fn becoming_ordered_waits_for_what_is_in_flight_and_forgets_what_is_queued() {
     let outcome = Outcome { failure: None, ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
     for start in flying {
         assert_eq!(world.lanes.begin_reading(world.now).0, [], "not before they are recorded");
-        world.lanes.sent(world.id(), &outcome, world.now);
+        world.lanes.sent((world.id(), start.work.message.id), &outcome, world.now);
         world.lanes.recorded(world.id(), start.work.message.id, None);
     }
     world.read();

@@ -168,7 +168,7 @@ impl World {
         let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
         outcome.failure = (!delivered).then_some(Failure::Status);
         let id = start.live.endpoint.id;
-        self.lanes.sent(id, &outcome, self.now);
+        self.lanes.sent((id, start.work.message.id), &outcome, self.now);
         self.unrecorded.push((id, start.work.message.id, start.work.progress, delivered));
     }
 

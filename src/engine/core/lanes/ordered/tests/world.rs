@@ -129,7 +129,7 @@ impl World {
         if let Some((start, fenced)) = self.in_flight.pop() {
             let mut outcome = Outcome::failed(Failure::Status, "", Duration::ZERO);
             outcome.failure = (!delivered).then_some(Failure::Status);
-            self.lanes.sent(self.id(), &outcome, self.now);
+            self.lanes.sent((self.id(), start.work.message.id), &outcome, self.now);
             self.unrecorded.push((start.work.message.id, start.work.progress, delivered, fenced));
         }
     }

@@ -1,0 +1,56 @@
+//! What the lanes cost: how many are visited for what happened, and how many bytes are held.
+
+use super::super::*;
+use super::world::{Heard, World};
+
+#[test]
+fn lanes_that_have_to_wait_for_others_of_their_kind_cost_nothing_meanwhile() {
+    let mut world = World::new(2_000, 64, 16);
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(world.in_flight.len(), 32, "one half is for those of whom nothing is known");
+    for round in 0..100 {
+        let before = world.lanes.visited;
+        world.finish(round, true);
+        world.record(1);
+        world.start();
+        let visited = world.lanes.visited - before;
+        assert!(visited <= 4, "{visited} lanes visited because one attempt ended");
+    }
+    assert_eq!(world.in_flight.len(), 32);
+    world.settle();
+    assert_eq!(world.delivered, 2_000);
+}
+
+#[test]
+fn what_is_in_flight_counts_as_memory_too() {
+    let mut world = World::new(1, 64, 64);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    let bytes: usize = world.in_flight.iter().map(|start| start.work.message.size()).sum();
+    assert!(bytes > 0);
+    assert_eq!((world.lanes.in_flight_bytes, world.lanes.read_budget()), (bytes, READ_BYTES));
+    world.lanes.in_flight_bytes = QUEUED_BYTES - 10;
+    assert_eq!(world.lanes.read_budget(), 10);
+    world.lanes.in_flight_bytes = bytes;
+    world.settle();
+    assert_eq!(world.lanes.in_flight_bytes, 0);
+}
+
+#[test]
+fn what_did_not_fit_into_the_budget_is_read_again_a_little_later() {
+    let mut world = World::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(Heard::Never));
+    world.scan();
+    world.begin_reading();
+    let all = world.messages.clone();
+    let first = *all.keys().min().unwrap();
+    world.messages.retain(|id, _| *id == first);
+    world.end_reading();
+    world.messages = all;
+    world.start();
+    assert_eq!(world.in_flight.len(), 1);
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "not in a hot loop");
+    world.settle();
+    assert_eq!(world.delivered, 3);
+}
