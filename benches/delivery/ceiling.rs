@@ -19,8 +19,8 @@ use url::Url;
 
 /// What tells this program to be the ceiling.
 pub const FLAG: &str = "--serve-the-ceiling";
-/// As many requests in flight as Sendoff has by default: 64 to each of the bench's endpoints.
-const IN_FLIGHT: usize = 512;
+/// The most requests in flight, as Sendoff has by default: to each endpoint, and in all.
+const IN_FLIGHT: (usize, usize) = (64, 1_024);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,9 +48,16 @@ impl Sender {
     }
 }
 
-/// Serves on the port of the environment until it is killed.
+fn number(name: &str) -> usize {
+    let text = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is expected"))
+}
+
+/// Serves on the port of the environment until it is killed. Each message is sent as often as `CEILING_FAN_OUT` says.
 pub fn serve() {
-    let port: u16 = std::env::var("CEILING_PORT").expect("a port").parse().expect("a number");
+    let port = number("CEILING_PORT") as u16;
+    let fan_out = number("CEILING_FAN_OUT");
+    let in_flight = (IN_FLIGHT.0 * number("CEILING_ENDPOINTS")).min(IN_FLIGHT.1);
     let url = Url::parse(&std::env::var("CEILING_TARGET").expect("a target")).expect("a URL");
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -62,14 +69,16 @@ pub fn serve() {
         url,
     });
     runtime.spawn(async move {
-        let room = Arc::new(tokio::sync::Semaphore::new(IN_FLIGHT));
+        let room = Arc::new(tokio::sync::Semaphore::new(in_flight));
         while let Some(payload) = waiting.recv().await {
-            let permit = room.clone().acquire_owned().await.expect("never closed");
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                sender.send(payload).await;
-                drop(permit);
-            });
+            for _ in 0..fan_out {
+                let permit = room.clone().acquire_owned().await.expect("never closed");
+                let (sender, payload) = (sender.clone(), payload.clone());
+                tokio::spawn(async move {
+                    sender.send(payload).await;
+                    drop(permit);
+                });
+            }
         }
     });
     let server = async move {

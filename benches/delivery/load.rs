@@ -1,17 +1,54 @@
-//! The load: many connections, each posting one message after the other.
+//! The loads: many connections that post one message after the other (closed), or messages at fixed times (open).
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use super::Plan;
-use super::receiver::{Receiver, STAMP, head};
+use super::common::client::{Client, Door};
+use super::common::meter::{Meter, Spent};
+use super::common::open_loop;
+use super::common::percentile_ms;
+use super::common::receiver::Receiver;
 
-/// What one run came to.
+/// What is posted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// As fast as the connections are answered.
+    Closed {
+        /// Endpoints that want each message.
+        fan_out: usize,
+    },
+    /// So many messages a second, however they are answered.
+    Open { rate: f64 },
+}
+
+impl Load {
+    /// How many deliveries a message makes.
+    pub fn fan_out(self) -> usize {
+        match self {
+            Load::Closed { fan_out } => fan_out,
+            Load::Open { .. } => 1,
+        }
+    }
+
+    /// Applications: as many endpoints in all at any fan-out up to that of the plan.
+    pub fn applications(self, plan: Plan) -> usize {
+        (plan.applications / self.fan_out()).max(1)
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Load::Closed { fan_out } => write!(f, "fan-out {fan_out}"),
+            Load::Open { rate } => write!(f, "{rate:.0} events/s"),
+        }
+    }
+}
+
+/// What one run came to; `None` is what cannot be read about that server.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub accepted_per_second: f64,
@@ -19,8 +56,14 @@ pub struct Measured {
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// User and system time of the sending process per delivery, and of its database server.
-    pub cpu_us: f64,
-    pub database_cpu_us: f64,
+    pub cpu_us: Option<f64>,
+    pub database_cpu_us: Option<f64>,
+    /// Per delivery.
+    pub written_bytes: Option<f64>,
+    pub rows: Option<f64>,
+    pub index_entries: Option<f64>,
+    /// The most resident memory of the sending process, in bytes.
+    pub memory: Option<f64>,
     pub refused: u64,
     pub lost: u64,
 }
@@ -29,14 +72,12 @@ impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "accepted {:>6.0}/s, delivered {:>6.0}/s, p50 {:.1} ms, p99 {:.1} ms, CPU per delivery {:.0} µs, database {:.0} µs",
-            self.accepted_per_second,
-            self.delivered_per_second,
-            self.p50_ms,
-            self.p99_ms,
-            self.cpu_us,
-            self.database_cpu_us
+            "accepted {:>6.0}/s, delivered {:>6.0}/s, p50 {:.1} ms, p99 {:.1} ms",
+            self.accepted_per_second, self.delivered_per_second, self.p50_ms, self.p99_ms,
         )?;
+        if let Some(cpu) = self.cpu_us {
+            write!(f, ", CPU per delivery {cpu:.0} µs, database {:.0} µs", self.database_cpu_us.unwrap_or(0.0))?;
+        }
         if self.refused + self.lost > 0 {
             write!(f, ", REFUSED {}, LOST {}", self.refused, self.lost)?;
         }
@@ -44,114 +85,76 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Where messages go: a port, a token, the applications' ids.
-pub struct Door {
-    pub port: u16,
-    pub token: String,
-    pub applications: Vec<String>,
+/// Counts of the messages so far.
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    refused: AtomicU64,
 }
 
-/// Posts for as long as the plan says, then waits for what is on its way. `cpu` reads the processes' time so far: sender, database.
-pub async fn post(
-    plan: Plan,
-    door: Door,
-    receiver: &Receiver,
-    began: Instant,
-    cpu: impl Fn() -> (f64, f64),
-) -> Measured {
-    let door = Arc::new(door);
-    let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+/// Posts for as long as the plan says, then waits for what is on its way.
+pub async fn measure(plan: Plan, load: Load, door: Door, receiver: &Receiver, meter: &Meter) -> Measured {
+    let (door, counts) = (Arc::new(door), Arc::new(Counts::default()));
     // A second without counting: connections are made, caches fill.
-    connections(plan, &door, began, Duration::from_secs(1), &accepted, &refused).await;
-    receiver.wait_for(accepted.load(Ordering::Relaxed)).await;
-    let (warm_accepted, warm_delivered, cpu_before) = (accepted.load(Ordering::Relaxed), receiver.count(), cpu());
+    post(plan, load, &door, receiver.began(), Duration::from_secs(1), &counts).await;
+    receiver.wait_for(counts.accepted.load(Ordering::Relaxed) * load.fan_out() as u64).await;
+    let (warm_accepted, warm_delivered) = (counts.accepted.load(Ordering::Relaxed), receiver.count());
+    receiver.take_times();
+    let before = meter.read().await;
     let start = Instant::now();
-    connections(plan, &door, began, Duration::from_secs_f64(plan.seconds), &accepted, &refused).await;
+    post(plan, load, &door, receiver.began(), Duration::from_secs_f64(plan.seconds), &counts).await;
     let posting = start.elapsed().as_secs_f64();
-    let count = accepted.load(Ordering::Relaxed) - warm_accepted;
-    let last = receiver.wait_for(warm_delivered + count).await;
+    let accepted = counts.accepted.load(Ordering::Relaxed) - warm_accepted;
+    let expected = accepted * load.fan_out() as u64;
+    let last = receiver.wait_for(warm_delivered + expected).await;
     let delivered = receiver.count() - warm_delivered;
-    let cpu_after = cpu();
-    let per = |micros: f64| micros / delivered.max(1) as f64;
-    let [p50_ms, p99_ms] = receiver.percentiles([0.5, 0.99]);
+    let after = meter.read().await;
+    let per_delivery = |sum: Option<f64>| sum.map(|sum| sum / delivered.max(1) as f64);
+    let spent: Spent = meter.spent(&before, &after).await;
+    let times = receiver.take_times();
     Measured {
-        accepted_per_second: count as f64 / posting,
+        accepted_per_second: accepted as f64 / posting,
         delivered_per_second: delivered as f64 / last.duration_since(start).as_secs_f64(),
-        p50_ms,
-        p99_ms,
-        cpu_us: per(cpu_after.0 - cpu_before.0),
-        database_cpu_us: per(cpu_after.1 - cpu_before.1),
-        refused: refused.load(Ordering::Relaxed),
-        lost: count.saturating_sub(delivered),
+        p50_ms: percentile_ms(&times, 0.5),
+        p99_ms: percentile_ms(&times, 0.99),
+        cpu_us: per_delivery(spent.cpu_us),
+        database_cpu_us: per_delivery(spent.database_cpu_us),
+        written_bytes: per_delivery(spent.written_bytes),
+        rows: per_delivery(spent.rows),
+        index_entries: per_delivery(spent.index_entries),
+        memory: spent.memory,
+        refused: counts.refused.load(Ordering::Relaxed),
+        lost: expected.saturating_sub(delivered),
     }
 }
 
-async fn connections(
-    plan: Plan,
-    door: &Arc<Door>,
-    began: Instant,
-    span: Duration,
-    accepted: &Arc<AtomicU64>,
-    refused: &Arc<AtomicU64>,
-) {
+async fn post(plan: Plan, load: Load, door: &Arc<Door>, began: Instant, span: Duration, counts: &Arc<Counts>) {
+    match load {
+        Load::Closed { .. } => connections(plan, door, began, span, counts).await,
+        Load::Open { rate } => {
+            let posted = open_loop::run(Arc::clone(door), rate, span, plan.payload, began).await;
+            counts.accepted.fetch_add(posted.accepted, Ordering::Relaxed);
+            counts.refused.fetch_add(posted.failed, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn connections(plan: Plan, door: &Arc<Door>, began: Instant, span: Duration, counts: &Arc<Counts>) {
     let until = Instant::now() + span;
     let mut clients = Vec::new();
     for number in 0..plan.connections {
-        let (door, accepted, refused) = (door.clone(), accepted.clone(), refused.clone());
+        let (door, counts) = (Arc::clone(door), Arc::clone(counts));
         clients.push(tokio::spawn(async move {
-            let application = door.applications[number % door.applications.len()].clone();
-            let mut client = Client::connect(plan, &door, &application).await;
+            let application = &door.applications[number % door.applications.len()];
+            let mut client = Client::connect(&door, application, plan.payload).await.expect("a connection");
             while Instant::now() < until {
-                let counter = if client.post(began).await { &accepted } else { &refused };
+                let accepted = client.post_now(began).await.expect("an answer");
+                let counter = if accepted { &counts.accepted } else { &counts.refused };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }));
     }
     for client in clients {
         client.await.expect("a client ends");
-    }
-}
-
-/// One connection, with its request made once but for the time in it.
-struct Client {
-    stream: TcpStream,
-    request: Vec<u8>,
-    stamp_at: usize,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(plan: Plan, door: &Door, application: &str) -> Client {
-        let stamp = std::str::from_utf8(STAMP).expect("text");
-        let fill = "x".repeat(plan.payload.saturating_sub(stamp.len() + 24));
-        let payload = format!("{stamp}{:>12}\",\"fill\":\"{fill}\"}}", 0);
-        let body = format!("{{\"eventType\":\"bench.event\",\"payload\":{payload}}}");
-        let request = format!(
-            "POST /api/v1/app/{application}/msg/ HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nauthorization: Bearer {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            door.port,
-            door.token,
-            body.len()
-        );
-        let stamp_at = request.find(stamp).expect("a stamp") + stamp.len();
-        let stream = TcpStream::connect(("127.0.0.1", door.port)).await.expect("a connection");
-        let _ = stream.set_nodelay(true);
-        Client { stream, request: request.into_bytes(), stamp_at, buffer: vec![0; 8 * 1024] }
-    }
-
-    /// Posts one message; whether it was accepted.
-    async fn post(&mut self, began: Instant) -> bool {
-        let stamp = format!("{:>12}", began.elapsed().as_micros());
-        self.request[self.stamp_at..self.stamp_at + 12].copy_from_slice(stamp.as_bytes());
-        self.stream.write_all(&self.request).await.expect("to write");
-        let mut filled = 0;
-        loop {
-            let read = self.stream.read(&mut self.buffer[filled..]).await.expect("to read");
-            assert!(read > 0, "the server hung up");
-            filled += read;
-            if head(&self.buffer[..filled]).is_some_and(|(head, length)| filled >= head + length) {
-                return self.buffer.starts_with(b"HTTP/1.1 202");
-            }
-        }
     }
 }

@@ -1,102 +1,127 @@
-//! What Sendoff costs: `make bench`.
+//! What a delivery costs: `make bench`.
 //!
-//! 256 connections post messages to the real binary, which delivers them to a receiver in this process: once with nothing
-//! stored (the **ceiling**: the same HTTP server, signing and client, see [`ceiling`]), once on SQLite, once on PostgreSQL, in turn and several
-//! times. All of it shares one machine, so what counts are the ratios within a run, not the absolute figures.
+//! Messages are posted to the real binary, which delivers them to a receiver in this process: once with nothing stored (the **ceiling**: the same HTTP
+//! server, signing and client, see [`ceiling`]), once on SQLite, once on PostgreSQL, in turn and several times. All of it shares one machine, so
+//! compare the ratios within a run, not the absolute figures.
 //!
-//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`; `--only SQLite` runs one of the three.
+//! The loads: 256 connections that each post one message after the other, at fan-out 1 and 10 (throughput), then 200 and 1,000 messages a second at
+//! fixed times (latency, counted from the scheduled time to the arrival). What [`common::meter`] counts is given per delivery.
+//!
+//! `cargo bench --bench delivery -- --seconds 8 --rounds 3 --payload 300`. Parts of it: `--fan-out 10` or `--rate 200` runs that load alone,
+//! `--only SQLite` one target. `--binary PATH` measures another build. `--url http://host:port --token TOKEN` measures a server that runs already and
+//! has the same REST dialect (it must reach this process's loopback port); with `--pid PID`, also its CPU and memory.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod ceiling;
 mod load;
-mod receiver;
 mod server;
+mod table;
 
 use std::time::Duration;
 
-use load::Measured;
+use common::arguments::Arguments;
+use load::Load;
 use server::Target;
 
-/// What a run is made of.
+/// The sizes of a run.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     /// How long the load lasts; what is then still on its way is waited for and counted.
     seconds: f64,
     rounds: usize,
+    /// Of the closed loads.
     connections: usize,
     /// Bytes of each payload.
     payload: usize,
-    /// Applications with one endpoint each: one delivery per message.
+    /// Endpoints at fan-out 1, each in an application of its own.
     applications: usize,
 }
 
+/// What was named on the command line.
+struct Given {
+    /// The program to start.
+    binary: String,
+    /// A server that runs already.
+    server: Option<GivenServer>,
+}
+
+struct GivenServer {
+    authority: String,
+    token: String,
+    pid: Option<u32>,
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str, default: f64| {
-        let at = arguments.iter().position(|argument| argument == name);
-        at.and_then(|at| arguments.get(at + 1)).and_then(|value| value.parse().ok()).unwrap_or(default)
-    };
-    if arguments.iter().any(|argument| argument == ceiling::FLAG) {
+    let arguments = Arguments::read();
+    if arguments.has(ceiling::FLAG) {
         return ceiling::serve();
     }
     // `cargo test` runs benches as well; there is nothing to test here.
-    if arguments.iter().any(|argument| argument == "--test") {
+    if arguments.has("--test") {
         return;
     }
-    let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
     let plan = Plan {
-        seconds: number("--seconds", 8.0),
-        rounds: number("--rounds", 3.0) as usize,
-        connections: number("--connections", 256.0) as usize,
-        payload: number("--payload", 300.0) as usize,
-        applications: number("--applications", 8.0) as usize,
+        seconds: arguments.number("--seconds", 8.0),
+        rounds: arguments.count("--rounds", 3),
+        connections: arguments.count("--connections", 256),
+        payload: arguments.count("--payload", 300),
+        applications: arguments.count("--applications", 8),
     };
+    let given = given(&arguments);
+    let only = arguments.text("--only");
+    let own = if given.server.is_some() { vec![Target::Given] } else { vec![Target::Sqlite, Target::Postgres] };
+    let targets = [Target::Ceiling].into_iter().chain(own);
+    let targets: Vec<Target> = targets.filter(|target| only.is_none_or(|name| name == target.name())).collect();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(run(plan, only.map(String::as_str)));
+    println!("{plan:?}");
+    for load in loads(&arguments) {
+        runtime.block_on(run(plan, load, &targets, &given));
+    }
 }
 
-async fn run(plan: Plan, only: Option<&str>) {
-    println!("{plan:?}");
-    let wanted = |target: &Target| only.is_none_or(|name| name == target.name());
-    let mut rows: Vec<(Target, Vec<Measured>)> =
-        Target::ALL.into_iter().filter(wanted).map(|target| (target, Vec::new())).collect();
+fn given(arguments: &Arguments) -> Given {
+    let server = arguments.text("--url").map(|url| {
+        let url: url::Url = url.parse().expect("--url: a URL such as http://127.0.0.1:8071 is expected");
+        GivenServer {
+            authority: url.authority().to_owned(),
+            token: arguments.text("--token").expect("--url needs --token").to_owned(),
+            pid: arguments.given_number("--pid").map(|pid| pid as u32),
+        }
+    });
+    Given { binary: arguments.text("--binary").unwrap_or(env!("CARGO_BIN_EXE_sendoff")).to_owned(), server }
+}
+
+fn loads(arguments: &Arguments) -> Vec<Load> {
+    let fan_out = arguments.given_number("--fan-out").map(|fan_out| Load::Closed { fan_out: fan_out as usize });
+    let rate = arguments.given_number("--rate").map(|rate| Load::Open { rate });
+    let named: Vec<Load> = fan_out.into_iter().chain(rate).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    vec![
+        Load::Closed { fan_out: 1 },
+        Load::Closed { fan_out: 10 },
+        Load::Open { rate: 200.0 },
+        Load::Open { rate: 1_000.0 },
+    ]
+}
+
+async fn run(plan: Plan, load: Load, targets: &[Target], given: &Given) {
+    let mut rows: Vec<table::Row> = targets.iter().map(|target| (*target, Vec::new())).collect();
     for round in 1..=plan.rounds {
         for (target, measured) in &mut rows {
-            let one = server::measure(*target, plan).await;
-            println!("round {round} {:<9} {one}", target.name());
+            let one = server::measure(*target, plan, load, given).await;
+            println!("{load}, round {round}: {:<10} {one}", target.name());
             measured.push(one);
-            // Whatever the last run left to the disk and the kernel is theirs.
+            // The disk and the kernel finish with the last run.
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
-    println!();
-    println!("medians of {} rounds, and as shares of the ceiling", plan.rounds);
-    println!(
-        "| store | accepted/s | delivered/s | of the ceiling | p50 | p99 | CPU per delivery: Sendoff | database |"
-    );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
-    let ceilings: Vec<f64> = rows[0].1.iter().map(|one| one.delivered_per_second).collect();
-    for (target, measured) in &rows {
-        let median = |of: fn(&Measured) -> f64| middle(measured.iter().map(of).collect());
-        let shares = measured.iter().zip(&ceilings).map(|(one, ceiling)| one.delivered_per_second / ceiling).collect();
-        println!(
-            "| {} | {:.0} | {:.0} | {:.0} % | {:.1} ms | {:.1} ms | {:.0} µs | {:.0} µs |",
-            target.name(),
-            median(|one| one.accepted_per_second),
-            median(|one| one.delivered_per_second),
-            middle(shares) * 100.0,
-            median(|one| one.p50_ms),
-            median(|one| one.p99_ms),
-            median(|one| one.cpu_us),
-            median(|one| one.database_cpu_us),
-        );
-    }
-}
-
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    table::print(load, &rows);
 }

@@ -1,12 +1,14 @@
-//! The three things that are measured, each as a process of its own, started afresh for each run.
+//! The servers that are measured, each as a process of its own, started afresh for each run, or one that runs already.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::load::{self, Door, Measured};
-use super::receiver::Receiver;
+use super::common::client::Door;
+use super::common::meter::Meter;
+use super::common::receiver::Receiver;
+use super::load::{self, Load, Measured};
 use super::support::{Durability, Postgres, free_port, sqlite_file};
-use super::{Plan, ceiling};
+use super::{Given, Plan, ceiling};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +16,17 @@ pub enum Target {
     Ceiling,
     Sqlite,
     Postgres,
+    /// The server of `--url`.
+    Given,
 }
 
 impl Target {
-    pub const ALL: [Target; 3] = [Target::Ceiling, Target::Sqlite, Target::Postgres];
-
     pub fn name(self) -> &'static str {
         match self {
             Target::Ceiling => "ceiling",
             Target::Sqlite => "SQLite",
             Target::Postgres => "PostgreSQL",
+            Target::Given => "given",
         }
     }
 }
@@ -39,50 +42,63 @@ impl Drop for Running {
 }
 
 /// One run.
-pub async fn measure(target: Target, plan: Plan) -> Measured {
-    let began = Instant::now();
-    let receiver = Receiver::start(began).await;
-    let hook = format!("http://127.0.0.1:{}/hook", receiver.port);
-    let port = free_port();
+pub async fn measure(target: Target, plan: Plan, load: Load, given: &Given) -> Measured {
+    let receiver = Receiver::start(Instant::now()).await;
     match target {
-        Target::Ceiling => {
-            let mut command = Command::new(std::env::current_exe().expect("this program"));
-            command.arg(ceiling::FLAG).env("CEILING_PORT", port.to_string()).env("CEILING_TARGET", hook);
-            let running = Running(command.spawn().expect("the ceiling"));
-            wait_for(port).await;
-            let applications = (0..plan.applications).map(|n| format!("app{n}")).collect();
-            let door = Door { port, token: "none".into(), applications };
-            let pid = running.0.id();
-            load::post(plan, door, &receiver, began, || (cpu_us(pid), 0.0)).await
-        }
+        Target::Ceiling => ceiling(plan, load, &receiver).await,
         Target::Sqlite => {
             let file = sqlite_file();
-            sendoff(&file.url(), port, &hook, plan, &receiver, began, || 0.0).await
+            sendoff(given, &file.url(), plan, load, &receiver, |pid| Meter::Sqlite { pid }).await
         }
         Target::Postgres => {
             // With everything that makes a commit durable.
             let server = Postgres::start(Durability::On);
-            let url = server.fresh_database();
-            sendoff(&url, port, &hook, plan, &receiver, began, postgres_cpu_us).await
+            let (url, postmaster) = (server.fresh_database(), server.postmaster());
+            let meter = |pid| Meter::Postgres { pid, url: url.clone(), postmaster };
+            sendoff(given, &url, plan, load, &receiver, meter).await
+        }
+        Target::Given => {
+            let server = given.server.as_ref().expect("a server is given");
+            let door = furnish(&server.authority, &server.token, plan, load, &receiver).await;
+            load::measure(plan, load, door, &receiver, &Meter::Process(server.pid)).await
         }
     }
 }
 
+async fn ceiling(plan: Plan, load: Load, receiver: &Receiver) -> Measured {
+    let port = free_port();
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let applications = load.applications(plan);
+    let endpoints = applications * load.fan_out();
+    command
+        .arg(ceiling::FLAG)
+        .env("CEILING_PORT", port.to_string())
+        .env("CEILING_TARGET", receiver.url(0))
+        .env("CEILING_FAN_OUT", load.fan_out().to_string())
+        .env("CEILING_ENDPOINTS", endpoints.to_string());
+    let running = Running(command.spawn().expect("the ceiling"));
+    let authority = format!("127.0.0.1:{port}");
+    wait_for(&authority).await;
+    let applications = (0..applications).map(|n| format!("app{n}")).collect();
+    let door = Door { authority, token: "none".into(), applications };
+    load::measure(plan, load, door, receiver, &Meter::Process(Some(running.0.id()))).await
+}
+
 async fn sendoff(
+    given: &Given,
     url: &str,
-    port: u16,
-    hook: &str,
     plan: Plan,
+    load: Load,
     receiver: &Receiver,
-    began: Instant,
-    database: impl Fn() -> f64,
+    meter: impl Fn(u32) -> Meter,
 ) -> Measured {
+    let authority = format!("127.0.0.1:{}", free_port());
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sendoff"));
+        let mut command = Command::new(&given.binary);
         command
             .args(arguments)
             .env("SENDOFF_DATABASE_URL", url)
-            .env("SENDOFF_LISTEN", format!("127.0.0.1:{port}"))
+            .env("SENDOFF_LISTEN", &authority)
             .env("SENDOFF_EGRESS_ALLOW", "127.0.0.1/32")
             .env("SENDOFF_JWT_SECRET", "a secret of the benchmark, and of nothing else")
             .env("SENDOFF_MASTER_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
@@ -90,58 +106,40 @@ async fn sendoff(
         command
     };
     let running = Running(command(&["serve"]).stdout(Stdio::null()).spawn().expect("sendoff serve"));
-    wait_for(port).await;
+    wait_for(&authority).await;
     let token = String::from_utf8(command(&["token"]).output().expect("sendoff token").stdout).expect("text");
-    let token = token.trim().to_owned();
-    let applications = applications(port, &token, hook, plan.applications).await;
-    let pid = running.0.id();
-    let door = Door { port, token, applications };
-    let database_before = database();
-    load::post(plan, door, receiver, began, || (cpu_us(pid), database() - database_before)).await
+    let door = furnish(&authority, token.trim(), plan, load, receiver).await;
+    load::measure(plan, load, door, receiver, &meter(running.0.id())).await
 }
 
-/// Makes the applications, each with an endpoint, over REST as anybody would.
-async fn applications(port: u16, token: &str, hook: &str, count: usize) -> Vec<String> {
+/// Makes the applications with their endpoints, over REST.
+async fn furnish(authority: &str, token: &str, plan: Plan, load: Load, receiver: &Receiver) -> Door {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let post = async |path: String, body: String| {
-        let request = client.post(format!("http://127.0.0.1:{port}/api/v1{path}")).bearer_auth(token);
+        let request = client.post(format!("http://{authority}/api/v1{path}")).bearer_auth(token);
         let answer = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
         let (status, text) = (answer.status(), answer.text().await.expect("text"));
         assert!(status.is_success(), "{path}: {status} {text}");
         serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
     };
-    let mut ids = Vec::new();
-    for number in 0..count {
+    let mut applications = Vec::new();
+    for number in 0..load.applications(plan) {
         let made = post("/app/".into(), format!(r#"{{"name":"Bench {number}"}}"#)).await;
         let id = made["id"].as_str().expect("an id").to_owned();
-        post(format!("/app/{id}/endpoint/"), format!(r#"{{"url":"{hook}"}}"#)).await;
-        ids.push(id);
+        for endpoint in 0..load.fan_out() {
+            let body = format!(r#"{{"url":"{}"}}"#, receiver.url(endpoint));
+            post(format!("/app/{id}/endpoint/"), body).await;
+        }
+        applications.push(id);
     }
-    ids
+    Door { authority: authority.to_owned(), token: token.to_owned(), applications }
 }
 
-async fn wait_for(port: u16) {
+async fn wait_for(authority: &str) {
     let until = Instant::now() + Duration::from_secs(20);
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        assert!(Instant::now() < until, "nothing listens on {port}");
+    while tokio::net::TcpStream::connect(authority).await.is_err() {
+        assert!(Instant::now() < until, "nothing listens on {authority}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// User and system time of a process so far, in microseconds. The kernel counts in hundredths of a second.
-fn cpu_us(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) * 10_000.0
-}
-
-/// The same of every process called `postgres`.
-fn postgres_cpu_us() -> f64 {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_postgres =
-        |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres");
-    pids.filter(is_postgres).map(cpu_us).sum()
 }

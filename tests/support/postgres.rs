@@ -112,6 +112,13 @@ impl Postgres {
         shown.expect("the server answers").into()
     }
 
+    /// The process id of the server's first process.
+    pub fn postmaster(&self) -> u32 {
+        let path = self.folder().join("postmaster.pid");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a process id in the first line")
+    }
+
     /// Crashes the server: connections break, and nothing answers until [`Postgres::restart`].
     pub fn crash(&self) {
         self.order("stop");

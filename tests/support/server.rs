@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -20,6 +20,7 @@ pub const MASTER_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// How the binary is called: its settings and its folder. Cheap to change before each start.
 pub struct Binary {
+    program: PathBuf,
     settings: Vec<(String, String)>,
     folder: TempDir,
 }
@@ -41,15 +42,26 @@ pub fn complaint(finished: &Finished, code: i32) -> String {
     line.strip_prefix("sendoff: ").unwrap_or_else(|| panic!("begins with the program's name: {line}")).to_owned()
 }
 
+/// The program as it was built for this test.
+fn built() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_sendoff"))
+}
+
 impl Binary {
     /// On this store, with the suite's keys, and with loopback opened for the suite's receivers.
     pub fn on(database_url: &str) -> Binary {
         let folder = TempDir::with_prefix("sendoff-server-").expect("a temporary folder");
-        Binary { settings: Vec::new(), folder }
+        Binary { program: built(), settings: Vec::new(), folder }
             .set("SENDOFF_DATABASE_URL", database_url)
             .set("SENDOFF_JWT_SECRET", JWT_SECRET)
             .set("SENDOFF_MASTER_KEY", MASTER_KEY)
             .set("SENDOFF_EGRESS_ALLOW", "127.0.0.1/32")
+    }
+
+    /// Another build of the program.
+    pub fn program(mut self, path: &Path) -> Binary {
+        self.program = path.to_owned();
+        self
     }
 
     /// With this setting too, in place of what it was.
@@ -72,7 +84,7 @@ impl Binary {
 
     /// Nothing of the caller's environment but the PATH, so that a developer's own settings change no test.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sendoff"));
+        let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         for name in ["PATH", "TMPDIR", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -165,7 +177,8 @@ impl Server {
     fn take_apart(mut self) -> (Binary, String) {
         self.finish_reading();
         let output = self.output();
-        let empty = Binary { settings: Vec::new(), folder: TempDir::new().expect("a temporary folder") };
+        let empty =
+            Binary { program: built(), settings: Vec::new(), folder: TempDir::new().expect("a temporary folder") };
         (std::mem::replace(&mut self.binary, empty), output)
     }
 

@@ -1,0 +1,23 @@
+//! What the benches share: arguments, a cheap HTTP client and receiver, a load that keeps to a schedule, and readings of the kernel and PostgreSQL.
+//!
+//! Each bench is a binary of its own and uses a part of this.
+#![allow(dead_code)]
+
+pub mod arguments;
+pub mod client;
+pub mod meter;
+pub mod open_loop;
+pub mod process;
+pub mod receiver;
+
+/// The median; 0 of nothing.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The value below which `share` of the sorted microseconds lie, in milliseconds; 0 of nothing.
+pub fn percentile_ms(sorted: &[u32], share: f64) -> f64 {
+    let at = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(at).map_or(0.0, |micros| f64::from(*micros) / 1_000.0)
+}
