@@ -34,7 +34,7 @@ async fn purge(home: &Home, deleted: u64, history: u64, now: u64) {
 
 /// Has pending deliveries of what was deleted end, and the deletion be long enough ago for it.
 async fn end_deleted(home: &Home, now: u64) {
-    while home.store.bury_deleted(100, later(now)).await.unwrap() > 0 {}
+    while home.store.cancel_pending_of_deleted(100, later(now)).await.unwrap() > 0 {}
 }
 
 on_both! {

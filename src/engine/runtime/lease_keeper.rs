@@ -150,7 +150,7 @@ mod tests {
         let freed = Arc::new(Notify::new());
         let pulse = Supervisor::default().pulse(Supervised::LeaseKeeper, LEASE, Instant::now().into_std());
         let heart = Heart::new(store, process, Clocks::start(Clock));
-        let (fleet, _seen) = watch::channel(Fleet::default());
+        let (fleet, seen) = watch::channel(Fleet::default());
         let beating = tokio::spawn(run(heart, events, fleet, Arc::clone(&freed), stays, pulse));
 
         let first = until(&mut heard).await;
