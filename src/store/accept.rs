@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::budget::Budget;
 use super::directory::{self, AppView, LiveEndpoint};
 use super::message_insert::{self, NewMessage};
 use super::once::{self, Once};
@@ -76,7 +77,8 @@ pub enum Refusal {
 /// What became of one item.
 pub type Verdict = Result<Arc<Message>, Refusal>;
 
-/// What became of a batch: verdicts in its order, and what the engine may send once it is committed.
+/// What became of the first items of a batch: verdicts in its order, and what the engine may send once it is committed. The items without
+/// a verdict found no room in the transaction.
 pub(super) struct Accepted {
     pub verdicts: Vec<Verdict>,
     pub admissions: Vec<Admission>,
@@ -131,40 +133,59 @@ impl Store {
     }
 }
 
-/// Stores `items` inside `tx`. They have been checked.
+/// A message that is about to be stored: for whom, and of which application.
+struct Draft {
+    message: Arc<Message>,
+    view: Arc<AppView>,
+    endpoints: Vec<Arc<LiveEndpoint>>,
+}
+
+impl Draft {
+    /// `None`: what it would write does not fit into the transaction any more.
+    fn new(item: &AcceptItem, view: &Arc<AppView>, budget: &mut Budget) -> Option<Draft> {
+        let message = Arc::new(message(item, view.id));
+        let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
+            Some(only) => only == live.endpoint.id,
+            None => live.endpoint.spec.wants(&message.event_type, &message.channels),
+        };
+        let endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
+        budget.take(1 + endpoints.len()).then(|| Draft { message, view: view.clone(), endpoints })
+    }
+}
+
+/// Stores as many of `items`, from the first on, as fit into `budget`, inside `tx`. They have been checked.
 pub(super) async fn accept_in(
     tx: &mut Tx,
     directory: &RoutingCache,
     master: &MasterKey,
     items: &[&AcceptItem],
+    budget: &mut Budget,
 ) -> Result<Accepted, StoreError> {
     let keys: HashSet<directory::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = directory::resolve(tx, directory, master, keys).await?;
-    let mut drafts: Vec<Result<(Message, Arc<AppView>), Refusal>> = Vec::with_capacity(items.len());
+    let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // Hidden: what goes to the operational endpoints is made by `operational` alone.
             Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
             Some(Ok(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
-            Some(Ok(view)) => Ok((message(item, view.id), view.clone())),
+            Some(Ok(view)) => match Draft::new(item, view, budget) {
+                Some(draft) => Ok(draft),
+                None => break,
+            },
             Some(Err(refusal)) => Err(refusal.clone()),
             None => Err(Refusal::UnknownApplication(item.app.to_string())),
         });
     }
-    once::enter_batch(tx, items, &mut drafts, |(message, _)| message.id.to_string()).await?;
+    let items = &items[..drafts.len()];
+    once::enter_batch(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
     refuse_repeats(tx, &mut drafts).await?;
     once::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
     let mut orgs: Vec<OrgId> = Vec::with_capacity(items.len());
-    for (item, draft) in items.iter().zip(drafts) {
-        accepted.verdicts.push(draft.map(|(message, view)| {
-            let message = Arc::new(message);
-            let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
-                Some(only) => only == live.endpoint.id,
-                None => live.endpoint.spec.wants(&message.event_type, &message.channels),
-            };
-            let endpoints = view.endpoints.iter().filter(wants).cloned().collect();
+    for draft in drafts {
+        accepted.verdicts.push(draft.map(|Draft { message, view, endpoints }| {
             accepted.admissions.push(Admission::new(message.clone(), endpoints));
             orgs.push(view.org.clone());
             message
@@ -198,13 +219,10 @@ fn message(item: &AcceptItem, app_id: AppId) -> Message {
 }
 
 /// Enters the callers' own ids; a draft whose id is taken, in the store or earlier in the batch, becomes a refusal.
-async fn refuse_repeats(
-    tx: &mut Tx,
-    drafts: &mut [Result<(Message, Arc<AppView>), Refusal>],
-) -> Result<(), StoreError> {
+async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> Result<(), StoreError> {
     // Sorted, so that two processes which enter the same ids wait for each other in one order and never in a circle.
     let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
-    for (message, _) in drafts.iter().flatten() {
+    for Draft { message, .. } in drafts.iter().flatten() {
         if let Some(event_id) = &message.event_id {
             keys.push((message.app_id, event_id.as_str().to_owned(), message.id));
         }
@@ -217,7 +235,7 @@ async fn refuse_repeats(
     let entered: HashSet<MessageId> = enter_keys(tx, &keys).await?;
     for draft in drafts {
         let repeat = match draft {
-            Ok((message, _)) if !entered.contains(&message.id) => message.event_id.as_ref(),
+            Ok(draft) if !entered.contains(&draft.message.id) => draft.message.event_id.as_ref(),
             _ => None,
         };
         if let Some(event_id) = repeat {

@@ -371,6 +371,10 @@ mod tests {
         let sql = format!("EXPLAIN QUERY PLAN SELECT {last} FROM delivery d WHERE d.endpoint_id = $1");
         let plan = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
-        assert!(plan.iter().any(|step| step.contains("SEARCH a USING INDEX sqlite_autoindex_attempt_1 (message_id=? AND endpoint_id=?)")), "{plan:#?}");
+        assert!(
+            plan.iter().any(|step| step
+                .contains("SEARCH a USING INDEX sqlite_autoindex_attempt_1 (message_id=? AND endpoint_id=?)")),
+            "{plan:#?}"
+        );
     }
 }

@@ -24,6 +24,7 @@ pub mod applications;
 pub mod attempts;
 pub mod audit;
 pub mod background;
+mod budget;
 mod cancel;
 mod checkpoint;
 mod codec;
@@ -86,11 +87,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::Mutex;
 use crate::domain::Time;
 use crate::domain::audit::Actor;
 use crate::domain::secret::MasterKey;
 use crate::supervisor::{Supervised, Supervisor};
+use tokio::sync::Mutex;
 
 pub use error::StoreError;
 pub use location::Location;

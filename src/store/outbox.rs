@@ -27,6 +27,8 @@ pub struct Relayed {
     pub duplicates: usize,
     /// Left where they are: application as written, reason.
     pub stuck: Vec<(String, String)>,
+    /// How many of the rows found no room in the transaction: their turn comes with the next step.
+    pub left: usize,
 }
 
 impl Relayed {

@@ -113,7 +113,11 @@ impl Postgres {
                 "the database must be encoded in UTF8, this one is in {encoding}: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
             )));
         }
-        Ok(Postgres { front: pool(connections.front, FRONT_SETTINGS).connect_lazy_with(options.clone()), engine, options })
+        Ok(Postgres {
+            front: pool(connections.front, FRONT_SETTINGS).connect_lazy_with(options.clone()),
+            engine,
+            options,
+        })
     }
 
     /// How a connection is made that is in neither of the pools.

@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
 
 use super::accept::{AcceptItem, Refusal, accept_in};
+use super::budget::Budget;
 use super::outbox::{RelayRequest, Relayed};
 use super::signals::Admission;
 use super::{AppRef, Inner, StoreError, Tx, codec, ordering};
@@ -121,11 +122,12 @@ fn written_time(text: &str) -> Result<Time, Invalid> {
     Time::parse(&written).map_err(|error| Invalid::new("occurred_at", error.to_string()))
 }
 
-/// Takes rows, brings them through the door and deletes them, inside `tx`.
+/// Takes rows, accepts as many of them as fit into `budget` and deletes those, inside `tx`. The others stay where they are.
 pub(super) async fn relay_in(
     inner: &Inner,
     tx: &mut Tx,
     request: &RelayRequest,
+    budget: &mut Budget,
 ) -> Result<(Relayed, Vec<Admission>), StoreError> {
     ordering::turn_of_relay(tx).await?;
     let rows = take(tx, inner.max_payload, request).await?;
@@ -141,7 +143,8 @@ pub(super) async fn relay_in(
             Err(wrong) => stuck.push((row, wrong.to_string())),
         }
     }
-    let accepted = accept_in(tx, &inner.directory, &inner.master, &items.iter().collect::<Vec<_>>()).await?;
+    let accepted = accept_in(tx, &inner.directory, &inner.master, &items.iter().collect::<Vec<_>>(), budget).await?;
+    relayed.left = items.len() - accepted.verdicts.len();
     for (row, verdict) in brought.into_iter().zip(accepted.verdicts) {
         match verdict {
             Ok(_) => relayed.accepted += 1,

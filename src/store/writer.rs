@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::accept::{AcceptItem, Accepted, Refusal, Verdict, accept_in};
+use super::budget::{self, Budget, Pace};
 use super::outbox::{RelayRequest, Relayed};
 use super::record::{Care, Finished, Recorded, record_in};
 use super::relay::relay_in;
@@ -120,21 +121,35 @@ pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
     let mut others = Others::default();
     // How long SQLite's lock was held since it was free for others.
     let mut held = Duration::ZERO;
-    while let Some(first) = queue.recv().await {
+    let mut pace = Pace::new();
+    // What found no room in the last transaction goes first.
+    let mut left: Vec<Write> = Vec::new();
+    loop {
+        if left.is_empty() {
+            match queue.recv().await {
+                Some(first) => left.push(first),
+                None => return,
+            }
+        }
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
-        let batch = gather(first, &mut queue);
+        let batch = gather(std::mem::take(&mut left), &mut queue);
         Supervised::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
-        if let Some(error) = settle(&inner, batch).await {
+        let settled = settle(&inner, batch, &mut pace).await;
+        left = settled.left;
+        if let Some(error) = settled.away {
             // Whoever waits has waited for this answer long enough: nobody waits for one such time after another.
+            for write in left.drain(..) {
+                write.fail(&error);
+            }
             while let Ok(write) = queue.try_recv() {
                 write.fail(&error);
             }
         }
         held += begun.elapsed();
         match &inner.engine {
-            Engine::Sqlite(_) if queue.is_empty() => held = Duration::ZERO,
+            Engine::Sqlite(_) if left.is_empty() && queue.is_empty() => held = Duration::ZERO,
             Engine::Sqlite(engine) => {
                 // A timer is no finer than a breath: shorter ones are saved up.
                 if held / SHARE_OF_NOBODY >= BREATH {
@@ -168,9 +183,8 @@ impl Others {
     }
 }
 
-fn gather(first: Write, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
-    let mut bytes = first.bytes();
-    let mut batch = vec![first];
+fn gather(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
+    let mut bytes: usize = batch.iter().map(Write::bytes).sum();
     // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event ids in order.
     while batch.len() < BATCH && bytes < BATCH_BYTES && !matches!(batch.last(), Some(Write::Relay(..))) {
         let Ok(next) = queue.try_recv() else { break };
@@ -188,24 +202,38 @@ enum Failed {
     Within(StoreError),
 }
 
-/// Stores `batch` and answers it. When the store refuses a value, the batch is halved until the culprit is alone. Gives back the error
-/// if the store is away.
-async fn settle(inner: &Inner, mut batch: Vec<Write>) -> Option<StoreError> {
+/// What came of a batch.
+#[derive(Default)]
+struct Settled {
+    /// The error, if the store is away.
+    away: Option<StoreError>,
+    /// What found no room in the transaction.
+    left: Vec<Write>,
+}
+
+/// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is halved until the culprit
+/// is alone.
+async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settled {
     if batch.is_empty() {
-        return None;
+        return Settled::default();
     }
+    let begun = Instant::now();
     let stored = tokio::time::timeout(PATIENCE, async {
+        let mut budget = pace.budget();
         let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        if let Some(stored) = commit(inner, tx, &batch, Care::Expecting).await.map_err(Failed::Within)? {
-            return Ok(Some(stored));
+        if let Some(stored) = commit(inner, tx, &batch, Care::Expecting, &mut budget).await.map_err(Failed::Within)? {
+            return Ok(Some((stored, budget.spent())));
         }
+        let mut budget = pace.budget();
         let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        commit(inner, tx, &batch, Care::Telling).await.map_err(Failed::Within)
-    });
-    let (error, away) = match stored.await {
-        Ok(Ok(Some(stored))) => {
-            stored.answer(inner, batch);
-            return None;
+        let stored = commit(inner, tx, &batch, Care::Telling, &mut budget).await.map_err(Failed::Within)?;
+        Ok(stored.map(|stored| (stored, budget.spent())))
+    })
+    .await;
+    let (error, away) = match stored {
+        Ok(Ok(Some((stored, rows)))) => {
+            pace.learn(rows, begun.elapsed());
+            return Settled { away: None, left: stored.answer(inner, batch) };
         }
         Ok(Ok(None)) => (StoreError::Damaged("a record was neither written nor refused".into()), false),
         Ok(Err(Failed::Beginning(error))) => (error, true),
@@ -213,18 +241,22 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>) -> Option<StoreError> {
         Err(_) => (StoreError::Unavailable(format!("a transaction took longer than {} s", PATIENCE.as_secs())), false),
     };
     if away || !matches!(error, StoreError::Refused(_)) {
+        // One that took too long is not tried again as it was.
+        pace.learn(budget::MOST_ROWS, begun.elapsed());
         batch.into_iter().for_each(|write| write.fail(&error));
-        return away.then_some(error);
+        return Settled { away: away.then_some(error), left: Vec::new() };
     }
     if batch.len() > 1 {
         let second = batch.split_off(batch.len() / 2);
-        let away = Box::pin(settle(inner, batch)).await;
-        return Box::pin(settle(inner, second)).await.or(away);
+        let first = Box::pin(settle(inner, batch, pace)).await;
+        let second = Box::pin(settle(inner, second, pace)).await;
+        let left = first.left.into_iter().chain(second.left).collect();
+        return Settled { away: second.away.or(first.away), left };
     }
     if let Some(write) = batch.pop() {
         refuse(inner, write, &error).await;
     }
-    None
+    Settled::default()
 }
 
 /// Answers for the one write that the store refuses.
@@ -274,7 +306,13 @@ struct Stored {
 }
 
 /// `None`: nothing was stored, as something of it was not as [expected](Care::Expecting).
-async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write], care: Care) -> Result<Option<Stored>, StoreError> {
+async fn commit(
+    inner: &Inner,
+    mut tx: Tx,
+    batch: &[Write],
+    care: Care,
+    budget: &mut Budget,
+) -> Result<Option<Stored>, StoreError> {
     let items: Vec<&AcceptItem> = batch
         .iter()
         .filter_map(|write| match write {
@@ -284,12 +322,12 @@ async fn commit(inner: &Inner, mut tx: Tx, batch: &[Write], care: Care) -> Resul
         .collect();
     let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
-        stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items).await?);
+        stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items, budget).await?);
     }
     // The records come last: they may change applications, and what the others remember of those must be what is committed.
     for write in batch {
         if let Write::Relay(request, _) = write {
-            stored.relayed.push(relay_in(inner, &mut tx, request).await?);
+            stored.relayed.push(relay_in(inner, &mut tx, request, budget).await?);
         }
     }
     for write in batch {
@@ -323,8 +361,8 @@ fn places(batch: &[Write]) -> Vec<Place> {
 }
 
 impl Stored {
-    /// Tells the engine what is due, then everybody what became of theirs.
-    fn answer(self, inner: &Inner, batch: Vec<Write>) {
+    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its order.
+    fn answer(self, inner: &Inner, batch: Vec<Write>) -> Vec<Write> {
         let (mut verdicts, mut due) = match self.accepted {
             Some(accepted) => (accepted.verdicts.into_iter(), accepted.admissions),
             None => (Vec::new().into_iter(), Vec::new()),
@@ -343,13 +381,18 @@ impl Stored {
             inner.signals.send(Signal::Accepted(due));
         }
         operational::admit(inner, self.told);
+        let mut left = Vec::new();
         for write in batch {
             match write {
-                Write::Accept(_, answer) => drop(answer.send(verdicts.next().ok_or_else(gone))),
+                Write::Accept(item, answer) => match verdicts.next() {
+                    Some(verdict) => drop(answer.send(Ok(verdict))),
+                    None => left.push(Write::Accept(item, answer)),
+                },
                 Write::Record(_, answer) => drop(answer.send(recorded.next().ok_or_else(gone))),
                 Write::Relay(_, answer) => drop(answer.send(relayed.next().ok_or_else(gone))),
             }
         }
+        left
     }
 }
 

@@ -1,10 +1,12 @@
 //! The door: what comes in, to whom it goes, and what is turned away without anybody else noticing.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::domain::{AppId, EndpointId, Uid};
+use sendoff::domain::{AppId, EndpointId, MessageId, Uid};
 use sendoff::store::accept::{AcceptItem, Refusal};
 use sendoff::store::signals::Signal;
 use sendoff::store::{MessageRef, Store, Tenant};
@@ -27,6 +29,24 @@ async fn received(store: &Store, endpoints: &[EndpointId]) -> Vec<usize> {
 }
 
 on_both! {
+    /// One transaction is bounded in deliveries: what finds no room goes with the next, and nobody is turned away.
+    async fn a_wide_fan_out_is_accepted_in_bounded_transactions(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        for _ in 0..250 {
+            endpoint(store, app.id, endpoint_spec()).await;
+        }
+        let offers = join_all((0..200).map(|_| store.accept(item(app.id)))).await;
+        let ids: BTreeSet<MessageId> = offers.into_iter().map(|offered| offered.unwrap().unwrap().id).collect();
+        assert_eq!((ids.len(), store.pending_count(1_000_000).await.unwrap()), (200, 50_000));
+        if !home.is_sqlite() {
+            // A row carries the transaction that wrote it.
+            let largest = "SELECT max(n) FROM (SELECT count(*) AS n FROM due GROUP BY CAST(xmin AS text)) AS written";
+            let largest = home.number(largest).await;
+            assert!(largest > 250 && largest <= 20_000, "{largest} deliveries in one transaction");
+        }
+    }
+
     async fn the_bytes_that_come_in_are_the_bytes_that_are_kept(home) {
         let app = application(&home.store, "acme").await;
         let mut large = b"{\"a\":\"".to_vec();

@@ -8,6 +8,9 @@ use sendoff::store::{MessageRef, Store};
 
 use crate::home::*;
 
+/// How many endpoints an application has whose fan-out is wide.
+const FAN_OUT: usize = 250;
+
 fn request(now: Time) -> RelayRequest {
     RelayRequest { limit: 100, now }
 }
@@ -39,7 +42,7 @@ on_both! {
         )).await;
         assert!(store.outbox_has_work(NOW).await.unwrap());
         assert_eq!(depth(store).await, (2, 0));
-        assert_eq!(relay(store, NOW).await, Relayed { accepted: 2, duplicates: 0, stuck: vec![] });
+        assert_eq!(relay(store, NOW).await, Relayed { accepted: 2, duplicates: 0, ..Relayed::default() });
         assert_eq!((depth(store).await, store.outbox_has_work(NOW).await.unwrap()), ((0, 0), false));
         let found = store.message(&tenant(), app.id, &MessageRef::Uid(uid("event-1"))).await.unwrap().unwrap();
         assert_eq!(found.payload.as_deref(), Some(" {\"a\" : 1.0,\n \"☂\": \"'\"} ".as_bytes()));
@@ -49,6 +52,31 @@ on_both! {
         assert_eq!(waiting.len(), 2);
         let second = store.message(&tenant(), app.id, &waiting[1].message_id.into()).await.unwrap().unwrap();
         assert_eq!((second.event_id, second.channels, second.occurred_at), (None, vec![], NOW));
+    }
+
+    /// One transaction is bounded in deliveries, not in rows of the outbox.
+    async fn a_wide_fan_out_is_relayed_in_bounded_steps(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        for _ in 0..FAN_OUT {
+            endpoint(store, app.id, endpoint_spec()).await;
+        }
+        let row = "INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'wide', '{}')";
+        for _ in 0..100 {
+            home.execute(row).await;
+        }
+        let mut steps = Vec::new();
+        while store.outbox_has_work(NOW).await.unwrap() {
+            let before = store.pending_count(1_000_000).await.unwrap();
+            let step = relay(store, NOW).await;
+            let written = store.pending_count(1_000_000).await.unwrap() - before;
+            assert_eq!(written, (step.accepted * FAN_OUT) as i64);
+            assert!(written + step.accepted as i64 <= 20_000, "{written} deliveries in one transaction");
+            assert!(step.accepted > 0 && step.stuck.is_empty(), "{step:?}");
+            steps.push((step.accepted, step.left));
+        }
+        assert_eq!(steps.iter().map(|(accepted, _)| accepted).sum::<usize>(), 100);
+        assert!(steps.len() > 1 && steps[0].1 == 100 - steps[0].0, "{steps:?}");
     }
 
     async fn nothing_that_is_inserted_is_refused_or_lost(home) {
@@ -156,7 +184,7 @@ on_both! {
         }
         application(store, "late").await;
         assert!(store.outbox_has_work(at).await.unwrap(), "its application came: at once");
-        assert_eq!(relay(store, at).await, Relayed { accepted: 1, duplicates: 0, stuck: vec![] });
+        assert_eq!(relay(store, at).await, Relayed { accepted: 1, duplicates: 0, ..Relayed::default() });
 
         home.execute(row).await;
         assert_eq!(relay(store, at).await.accepted, 1);
@@ -191,9 +219,9 @@ on_both! {
         for _ in 0..3 {
             home.execute(row).await;
         }
-        assert_eq!(relay(store, NOW).await, Relayed { accepted: 1, duplicates: 2, stuck: vec![] });
+        assert_eq!(relay(store, NOW).await, Relayed { accepted: 1, duplicates: 2, ..Relayed::default() });
         home.execute(row).await;
-        assert_eq!(relay(store, NOW).await, Relayed { accepted: 0, duplicates: 1, stuck: vec![] });
+        assert_eq!(relay(store, NOW).await, Relayed { accepted: 0, duplicates: 1, ..Relayed::default() });
         assert_eq!(depth(store).await, (0, 0));
         store.create_application(&stranger(), app_spec("acme"), NOW).await.unwrap();
         home.execute(row).await;

@@ -15,6 +15,8 @@ use crate::supervisor::Supervised;
 
 /// How many results one transaction records at most.
 const BATCH: usize = 512;
+/// How many bytes of receivers' answers one transaction records at most, but for the first result.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How long to wait before a failed batch is tried again: short enough to be back within 3 s of the store.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -25,9 +27,9 @@ pub async fn run(
     events: mpsc::UnboundedSender<LoopInput>,
 ) {
     let mut taken = Vec::with_capacity(BATCH);
-    while finished.recv_many(&mut taken, BATCH).await > 0 {
+    while !taken.is_empty() || finished.recv_many(&mut taken, BATCH).await > 0 {
         Supervised::Recorder.panic_point();
-        let batch: Arc<[Finished]> = taken.drain(..).collect();
+        let batch: Arc<[Finished]> = taken.drain(..fitting(&taken)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;
         for (one, result) in batch.iter().zip(&results) {
@@ -38,6 +40,18 @@ pub async fn run(
             return;
         }
     }
+}
+
+/// How many of `taken`, from the first on, fit into one transaction: at least one.
+fn fitting(taken: &[Finished]) -> usize {
+    let mut bytes = 0;
+    let fits = |one: &&Finished| {
+        let outcome = &one.attempt.outcome;
+        let headers: usize = outcome.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        bytes += headers + outcome.response_body.len();
+        bytes <= BATCH_BYTES
+    };
+    taken.iter().take_while(fits).count().max(1).min(taken.len())
 }
 
 /// Records a batch, however long the store is away.

@@ -27,9 +27,11 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     while !*stop.borrow() {
         Supervised::Relay.panic_point();
         match step(&store, clock, limit).await {
-            Ok(0) => (limit, away) = (STEP, None),
-            Ok(_) => {
-                (limit, away) = (STEP, None);
+            Ok(relayed) if relayed.rows() == 0 => (limit, away) = (STEP, None),
+            Ok(relayed) => {
+                // Rows that find no room are not to be read again and again.
+                limit = if relayed.left > 0 { relayed.rows() as i64 + 1 } else { (limit * 2).min(STEP) };
+                away = None;
                 continue;
             }
             // One row of the batch upsets the store: fewer at a time, until it is alone.
@@ -43,6 +45,8 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
                 }
             }
             Err(error) => {
+                // It may have been too much for one transaction.
+                limit = (limit / 2).max(1);
                 if away.is_none() {
                     tracing::warn!(%error, "the relay waits for the store");
                 }
@@ -57,14 +61,14 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     }
 }
 
-/// One step; gives back how many rows it looked at.
-async fn step(store: &Store, clock: Clock, limit: i64) -> Result<usize, StoreError> {
+/// One step.
+async fn step(store: &Store, clock: Clock, limit: i64) -> Result<Relayed, StoreError> {
     if !store.outbox_has_work(clock.now()).await? {
-        return Ok(0);
+        return Ok(Relayed::default());
     }
     let relayed = store.relay(RelayRequest { limit, now: clock.now() }).await?;
     report(&relayed);
-    Ok(relayed.rows())
+    Ok(relayed)
 }
 
 fn report(relayed: &Relayed) {

@@ -2,9 +2,9 @@
 //! after a wait. Its endpoint rests meanwhile; if every endpoint is affected, so does the whole process ([`Headroom`](super::super::headroom::Headroom)).
 
 use super::Lanes;
+use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::event::NotMade;
 use crate::engine::core::headroom::backoff;
-use crate::engine::core::clock_reading::ClockReading;
 
 impl Lanes {
     /// An attempt was not made. The store still has its delivery as pending, from before the attempt.
