@@ -302,12 +302,11 @@ pub(super) async fn delete_content(call: Call) -> Answer {
     get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(Paged),
     responses((status = 200, description = "A page of them.", body = ListOut<MessageEndpointOut>))
 )]
-// There are no more deliveries of a message than its application has endpoints: the page is cut out of all of them.
 pub(super) async fn endpoints_of(call: Call) -> Answer {
     let request = call.query().page::<EndpointId>(Order::Ascending, false)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    let page = cut(call.store().deliveries_of(&call.tenant, app.id, message.id).await?, &request);
+    let page = call.store().page_of_deliveries(&call.tenant, app.id, message.id, &request).await?;
     let mut rows: Vec<(DeliveryView, Endpoint)> = Vec::with_capacity(page.data.len());
     for view in page.data {
         let found = call.store().endpoint(&call.tenant, app.id, &view.endpoint_id.into()).await?;
@@ -334,16 +333,6 @@ pub(super) async fn endpoints_of(call: Call) -> Answer {
         },
     );
     json(StatusCode::OK, &list)
-}
-
-/// A page of `all`, which are sorted by endpoint.
-fn cut(mut all: Vec<DeliveryView>, request: &PageRequest<EndpointId>) -> Page<DeliveryView> {
-    if let Some(after) = request.after {
-        all.retain(|view| if request.back { view.endpoint_id < after } else { view.endpoint_id > after });
-    }
-    let over = all.len().saturating_sub(request.limit);
-    let data = if request.back { all.split_off(over) } else { all.drain(..all.len() - over).collect() };
-    Page { data, more: over > 0 }
 }
 
 /// What is left to show of an endpoint that was deleted.

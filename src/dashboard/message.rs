@@ -97,6 +97,8 @@ struct MessagePage {
     /// `None`: it is gone.
     payload: Option<Payload>,
     cards: Vec<Card>,
+    /// Where all deliveries are listed, if there are more than these.
+    all: Option<String>,
     older: Option<String>,
     paged: bool,
 }
@@ -113,7 +115,9 @@ pub async fn show(
     let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
     let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
 
-    let views = store.deliveries_of(&tenant, app.id, message.id).await?;
+    let shown = store.deliveries_of(&tenant, app.id, message.id).await?;
+    let (views, more) = (shown.data, shown.more);
+    let all = more.then(|| inside.place.page(&format!("deliveries?q={}", message.id)));
     let filter = AttemptFilter { message: Some(message.id), ..AttemptFilter::default() };
     let page = PageRequest { after: before, ..PageRequest::first(ATTEMPTS, Order::Descending) };
     let attempts = store.attempts(&tenant, app.id, &filter, &page).await?;
@@ -153,6 +157,7 @@ pub async fn show(
         size: show::size(message.size()),
         payload: message.payload.as_deref().map(Payload::new),
         cards,
+        all,
         older,
         paged: before.is_some(),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::audit::Deed;
 use super::dead::{self, Ending};
 use super::requeue::{self, To};
-use super::{Engine, Store, StoreError, Tenant, on, ordering, read};
+use super::{Engine, Order, Page, PageRequest, Store, StoreError, Tenant, on, ordering, read};
 use crate::domain::audit::act;
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -43,7 +43,10 @@ pub struct DeliveryLine {
 }
 
 impl Store {
-    /// How a message's deliveries stand.
+    /// How many of a message's deliveries are shown together.
+    pub const DELIVERIES_SHOWN: usize = 250;
+
+    /// How a message's deliveries stand: the first [`Store::DELIVERIES_SHOWN`] of them, by endpoint.
     ///
     /// # Errors
     /// The store is away.
@@ -52,19 +55,39 @@ impl Store {
         tenant: &Tenant,
         app: AppId,
         message: MessageId,
-    ) -> Result<Vec<DeliveryView>, StoreError> {
+    ) -> Result<Page<DeliveryView>, StoreError> {
+        let page = PageRequest::first(Store::DELIVERIES_SHOWN, Order::Ascending);
+        self.page_of_deliveries(tenant, app, message, &page).await
+    }
+
+    /// A page of a message's deliveries, by endpoint: a message may have any number of them.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn page_of_deliveries(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        page: &PageRequest<EndpointId>,
+    ) -> Result<Page<DeliveryView>, StoreError> {
         if !tenant.sees(app) {
-            return Ok(Vec::new());
+            return Ok(Page { data: Vec::new(), more: false });
         }
-        const SQL: &str =
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
             "SELECT d.endpoint_id, d.state, d.due_at, d.attempts, d.reason, e.url, e.description, e.disabled,
                  e.deleted_at
              FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
              WHERE d.message_id = $1 AND d.app_id = $2 AND p.org = $3 AND p.deleted_at IS NULL
-             ORDER BY d.endpoint_id";
+                 AND d.endpoint_id {compare} $4
+             ORDER BY d.endpoint_id {direction} LIMIT $5"
+        ));
         type Row = (EndpointId, i16, Time, i32, Option<String>, String, String, bool, Option<Time>);
         let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(SQL).bind(message).bind(app).bind(&tenant.org).fetch_all(db).await
+            sqlx::query_as(sql)
+                .bind(message).bind(app).bind(&tenant.org).bind(page.bound()).bind(page.rows())
+                .fetch_all(db).await
         })?;
         let view =
             |(endpoint_id, state, due_at, attempts, reason, url, description, disabled, deleted): Row| DeliveryView {
@@ -80,7 +103,7 @@ impl Store {
                 endpoint_disabled: disabled,
                 endpoint_deleted: deleted.is_some(),
             };
-        Ok(rows.into_iter().map(view).collect())
+        Ok(page.page(rows.into_iter().map(view).collect()))
     }
 
     /// The tenant's pending delivery that has been due for longest, if one was due `by` then. Disabled endpoints don't count: what

@@ -430,7 +430,7 @@ mod tests {
         waits.truncate(602);
         let mut next = || {
             let first = queue.try_recv().ok()?;
-            Some(gather(first, &mut queue).len())
+            Some(gather(vec![first], &mut queue).len())
         };
         assert_eq!((next(), next(), next(), next()), (Some(512), Some(90), Some(0), None));
     }

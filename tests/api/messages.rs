@@ -239,7 +239,7 @@ async fn contents_are_deleted(world: World) {
     );
     let tenant = Tenant::org(world.org());
     let message: MessageId = made["id"].as_str().unwrap().parse().unwrap();
-    let stands = world.store.deliveries_of(&tenant, app.parse().unwrap(), message).await.unwrap().remove(0);
+    let stands = world.store.deliveries_of(&tenant, app.parse().unwrap(), message).await.unwrap().data.remove(0);
     assert_eq!((stands.state, stands.reason.map(|reason| reason.word())), (State::Dead, Some("content-deleted")));
 
     let resend = format!("/app/a/msg/ev/endpoint/{endpoint}/resend");

@@ -292,7 +292,7 @@ async fn a_pending_delivery_can_be_canceled_and_resent() {
         let form = [("csrf", form[0].1.clone()), ("endpoint", field(&list, "endpoint")), ("back", back)];
         let resent = browser.post(&format!("{path}/resend"), &form).await;
         assert_eq!(location(&resent), "/deliveries?status=canceled&notice=resent");
-        let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap();
+        let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
         assert_eq!(views[0].state, State::Fresh);
     }
 }

@@ -171,7 +171,7 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
         let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
         house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
         let state = async || {
-            let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap();
+            let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
             (views[0].state, views[0].attempts)
         };
         assert_eq!(state().await, (State::Dead, 1));
@@ -285,7 +285,7 @@ async fn nothing_of_another_organization_is_seen_or_resent() {
         let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
         let response = browser.post(&format!("{path}/resend"), &form).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        let views = house.store.deliveries_of(&theirs, app.id, message.id).await.unwrap();
+        let views = house.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
         assert_eq!(views[0].state, State::Dead);
     }
 }

@@ -142,7 +142,7 @@ impl House {
     }
 
     pub async fn deliveries(&self, message: MessageId) -> Vec<DeliveryView> {
-        self.store.deliveries_of(&self.tenant, self.app.id, message).await.unwrap()
+        self.store.deliveries_of(&self.tenant, self.app.id, message).await.unwrap().data
     }
 
     /// The message's only delivery, once it is in `state`.

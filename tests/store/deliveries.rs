@@ -6,10 +6,10 @@ use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::Tenant;
 use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
 use sendoff::store::signals::Signal;
 use sendoff::store::waiting::PendingLane;
+use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;
 
@@ -61,6 +61,26 @@ on_both! {
             assert!(some.iter().all(|message| messages[..expected].contains(&message.id)));
         }
         assert!(store.load_messages_within(&[], 1).await.unwrap().is_empty());
+    }
+
+    async fn a_messages_deliveries_are_read_in_pages(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        for _ in 0..Store::DELIVERIES_SHOWN + 3 {
+            endpoint(store, app.id, endpoint_spec()).await;
+        }
+        let message = accept(store, app.id).await.id;
+        let shown = store.deliveries_of(&tenant(), app.id, message).await.unwrap();
+        assert_eq!((shown.data.len(), shown.more), (Store::DELIVERIES_SHOWN, true));
+        let after = shown.data.last().map(|view| view.endpoint_id);
+        let next = PageRequest { after, ..PageRequest::first(10, Order::Ascending) };
+        let rest = store.page_of_deliveries(&tenant(), app.id, message, &next).await.unwrap();
+        assert_eq!((rest.data.len(), rest.more), (3, false));
+        let back = PageRequest { after: Some(rest.data[0].endpoint_id), back: true, ..next };
+        let before = store.page_of_deliveries(&tenant(), app.id, message, &back).await.unwrap();
+        assert_eq!((before.data.len(), before.more), (10, true));
+        assert_eq!(before.data, shown.data[Store::DELIVERIES_SHOWN - 10..]);
+        assert!(store.deliveries_of(&stranger(), app.id, message).await.unwrap().data.is_empty());
     }
 
     async fn every_lane_with_something_pending_is_found(home) {
@@ -224,8 +244,8 @@ on_both! {
         assert_eq!(store.count_in(&tenant(), State::Retry, 1).await.unwrap(), 1);
 
         let only_other = Tenant { only: Some(AppId::new(NOW)), ..tenant() };
-        assert!(store.deliveries_of(&only_other, app.id, ids[1]).await.unwrap().is_empty());
-        assert!(store.deliveries_of(&stranger(), app.id, ids[1]).await.unwrap().is_empty());
+        assert!(store.deliveries_of(&only_other, app.id, ids[1]).await.unwrap().data.is_empty());
+        assert!(store.deliveries_of(&stranger(), app.id, ids[1]).await.unwrap().data.is_empty());
         assert_eq!(store.count_in(&stranger(), State::Dead, 9).await.unwrap(), 0);
         store.delete_application(&tenant(), app.id, later(90)).await.unwrap();
         assert_eq!(store.count_in(&tenant(), State::Dead, 9).await.unwrap(), 0, "what no list shows does not count");

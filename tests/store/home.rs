@@ -279,7 +279,7 @@ pub async fn only_waiting(store: &Store, endpoint: EndpointId) -> Waiting {
 
 /// How the delivery of `message` to `endpoint` stands.
 pub async fn delivery(store: &Store, app: AppId, message: MessageId, endpoint: EndpointId) -> DeliveryView {
-    let all = store.deliveries_of(&tenant(), app, message).await.expect("the store");
+    let all = store.deliveries_of(&tenant(), app, message).await.expect("the store").data;
     all.into_iter().find(|one| one.endpoint_id == endpoint).expect("the delivery")
 }
 

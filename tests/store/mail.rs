@@ -158,7 +158,7 @@ on_both! {
         for at in [0, 30] {
             let message = accept(store, app.id).await;
             let mut batch = Vec::new();
-            for one in store.deliveries_of(&tenant(), app.id, message.id).await.unwrap() {
+            for one in store.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data {
                 let one = waiting(store, one.endpoint_id).await.remove(0);
                 let next = sendoff::domain::delivery::Next::Dead(sendoff::domain::delivery::DeadReason::Exhausted);
                 let mut done = finished(app.id, &one, answered(503), next);

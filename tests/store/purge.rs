@@ -62,7 +62,7 @@ on_both! {
         );
         assert_eq!(String::from_utf8(home.bytes(text).await).unwrap(), "https://example.com:8443/{}");
         // Its history can still be told from others'.
-        let deliveries = store.deliveries_of(&tenant(), app.id, message.id).await.unwrap();
+        let deliveries = store.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data;
         assert!(deliveries.iter().any(|one| one.endpoint_id == gone.id), "{deliveries:?}");
         let live = store.endpoint(&tenant(), app.id, &kept.id.into()).await.unwrap().unwrap();
         assert_eq!(live.spec, kept.spec, "nothing of the other one was touched");

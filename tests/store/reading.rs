@@ -53,7 +53,7 @@ on_both! {
         assert_eq!(store.message(&tenant(), app.id, &MessageId::new(NOW).into()).await.unwrap(), None);
         store.delete_application(&tenant(), app.id, NOW).await.unwrap();
         assert!(store.messages(&tenant(), app.id, &all(), &first()).await.unwrap().data.is_empty());
-        assert!(store.deliveries_of(&tenant(), app.id, ids[0]).await.unwrap().is_empty());
+        assert!(store.deliveries_of(&tenant(), app.id, ids[0]).await.unwrap().data.is_empty());
     }
 
     async fn attempts_by_what_came_of_them(home) {

@@ -157,7 +157,7 @@ fn what_is_accepted_after_a_change_of_endpoints_goes_by_it() {
             let (changed, accepted) = futures_util::join!(change, accept);
             let (changed, created) = (changed?, round % 3 == 0);
             for (message, after) in accepted? {
-                let deliveries = said(first.deliveries_of(&tenant, app, message).await)?;
+                let deliveries = said(first.deliveries_of(&tenant, app, message).await)?.data;
                 let goes = deliveries.iter().any(|one| one.endpoint_id == changed);
                 check(!after || goes == created, format!("{} change {round}: {deliveries:?}", house.name))?;
             }

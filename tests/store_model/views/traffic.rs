@@ -48,7 +48,11 @@ impl House {
             }
         };
         let wanted: Vec<DeliveryView> = own.map(view).collect();
-        same("deliveries_of", told(self.store().deliveries_of(tenant, app, message).await), Ok(wanted))
+        same(
+            "deliveries_of",
+            told(self.store().deliveries_of(tenant, app, message).await.map(|page| page.data)),
+            Ok(wanted),
+        )
     }
 
     fn around(&self, look: &Look) -> Time {
