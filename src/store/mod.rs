@@ -118,6 +118,7 @@ pub struct StoreOptions {
 
 /// Which database it is.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one per process")]
 pub(crate) enum Engine {
     Sqlite(Sqlite),
     Postgres(Postgres),

@@ -165,7 +165,7 @@ type Moved = HashSet<(MessageId, EndpointId)>;
 /// for `dead`, a delivered one for the attempt that delivered it, which is appended next.
 async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
     let is_retry = |one: &&&Finished| matches!(one.next, Next::Retry { .. });
-    let (retries, ended): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_retry(&one));
+    let (retries, ended): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_retry(one));
     let Some(mut moved) = put_back(tx, &retries, mode).await? else { return Ok(None) };
     let Some(left) = take_out(tx, &ended, mode).await? else { return Ok(None) };
     let dead: Vec<dead::NewDead> = ended
