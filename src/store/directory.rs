@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::accept::Refusal;
 use super::codec::{self, EndpointRow};
 use super::routing_cache::RoutingCache;
+use super::slots::slots_for;
 use super::{AppRef, StoreError, Tenant, Tx, sqlite};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::{MasterKey, Secret};
@@ -32,6 +33,8 @@ pub struct LiveEndpoint {
     pub slot: u8,
     /// Messages a second to all endpoints of its application together.
     pub app_throttle: Option<u16>,
+    /// Over how many slots that application's endpoints are spread: each has its part of the rate.
+    pub app_slots: u16,
     /// `None`: the stored URL is none, which every attempt will say.
     pub url: Option<Url>,
     /// `Err`: nothing may be sent to it, because its secret or its headers cannot be read; the sentence that every attempt
@@ -121,6 +124,7 @@ struct AppRow {
     org: OrgId,
     uid: Option<Uid>,
     throttle_rate: Option<i32>,
+    endpoints_made: i32,
     version: i64,
     operational: bool,
 }
@@ -152,8 +156,7 @@ impl Apps {
 }
 
 async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
-    const COLUMNS: &str =
-        "SELECT id, org, uid, throttle_rate, version, operational FROM application WHERE deleted_at IS NULL AND";
+    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, operational FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for (_, app) in keys {
         match app {
@@ -266,6 +269,7 @@ fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, s
         version: app.version,
         slot,
         app_throttle: app.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
+        app_slots: slots_for(i64::from(app.endpoints_made)),
         url: Url::parse(&endpoint.spec.url).ok(),
         endpoint,
         signing,

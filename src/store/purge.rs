@@ -69,7 +69,7 @@ impl Store {
     /// Purges endpoints whose pending deliveries have ended. Gives back how many.
     async fn purge_endpoints(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
         const NEXT: &str = "SELECT id, url FROM endpoint
-             WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND unburied = 0
+             WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND pending_cleanup = 0
              ORDER BY deleted_at LIMIT $2";
         const PURGE: &str = "UPDATE endpoint SET url = $2, purged_at = $3, description = '', metadata = '{}', headers = NULL,
                  event_types = NULL, channels = NULL, extra_signatures = '[]', retry_schedule = NULL, failing_since = NULL

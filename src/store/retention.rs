@@ -36,7 +36,7 @@ impl Store {
         let unsent = step.delete_pending(&mut tx).await?;
         let told = operational::tell(&self.inner, &mut tx, happening::of_unsent(&unsent, now)).await?;
         let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
-        for table in ["attempt", "dead"] {
+        for table in ["dead", "attempt"] {
             let gone = step.delete_rows(&mut tx, table).await?;
             expired.more |= gone >= ROWS as u64;
             expired.rows += gone;

@@ -107,6 +107,12 @@ pub(super) fn slot_for(app: AppId, ordinal: i64) -> u8 {
     ((base + ordinal.max(0) / ENDPOINTS_PER_SLOT) % SLOTS as i64) as u8
 }
 
+/// Over how many slots so many endpoints of an application are spread.
+pub(super) fn slots_for(endpoints_made: i64) -> u16 {
+    let slots = endpoints_made.max(1).unsigned_abs().div_ceil(ENDPOINTS_PER_SLOT.unsigned_abs());
+    slots.min(SLOTS as u64) as u16
+}
+
 impl Store {
     /// One heartbeat: renews what is ours, takes what is free up to a fair share, and says what we own now.
     ///
@@ -295,6 +301,7 @@ mod tests {
     fn sixty_four_endpoints_share_a_slot_and_many_wrap_around() {
         let app = AppId(Uuid::from_u128(0xfe));
         assert_eq!([0, 63, 64, 127, 128].map(|ordinal| slot_for(app, ordinal)), [0xfe, 0xfe, 0xff, 0xff, 0]);
+        assert_eq!([0, 1, 64, 65, 128, 129, 1_000_000].map(slots_for), [1, 1, 1, 2, 2, 3, 256]);
         let used: std::collections::BTreeSet<u8> = (0..100_000).map(|ordinal| slot_for(app, ordinal)).collect();
         assert_eq!(used.len(), SLOTS);
     }

@@ -5,6 +5,7 @@
 //! from which this process could have sent, so that a change of owner never adds a burst.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,8 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
+
+use crate::domain::AppId;
 
 /// The clock that governor reads: a hand that we set before each question.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +53,14 @@ impl StateStore for Level {
     }
 }
 
+/// The limits of applications that have one, by slot: each slot of an application has its part of the rate, because slots may have
+/// different owners.
+pub type AppLimits = BTreeMap<(AppId, u8), Limit>;
+
 /// At most so many a second.
 pub struct Limit {
     rate: u16,
+    parts: u16,
     hand: Hand,
     looking: Arc<AtomicBool>,
     bucket: RateLimiter<NotKeyed, Level, Hand, NoOpMiddleware<Nanos>>,
@@ -61,14 +69,20 @@ pub struct Limit {
 impl Limit {
     /// A limit of `rate` a second (0 counts as 1) whose bucket was empty at `since`, on the engine's own monotonic time.
     pub fn new(rate: u16, since: Duration) -> Limit {
-        let per_second = NonZeroU32::new(u32::from(rate)).unwrap_or(NonZeroU32::MIN);
-        let burst = NonZeroU32::new(per_second.get() / 20).unwrap_or(NonZeroU32::MIN);
+        Limit::part(rate, 1, since)
+    }
+
+    /// One of `parts` equal parts of such a limit; together they keep to it.
+    pub fn part(rate: u16, parts: u16, since: Duration) -> Limit {
+        let (per_second, parts) = (u32::from(rate.max(1)), parts.max(1));
+        let burst = NonZeroU32::new(per_second / u32::from(parts) / 20).unwrap_or(NonZeroU32::MIN);
         let hand = Hand::default();
-        let quota = Quota::per_second(per_second).allow_burst(burst);
+        let between = Duration::from_secs(u64::from(parts)) / per_second;
+        let quota = Quota::with_period(between).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst);
         let level = Level::default();
         let looking = Arc::clone(&level.looking);
         let bucket = RateLimiter::new(quota, level, hand.clone());
-        let limit = Limit { rate, hand, looking, bucket };
+        let limit = Limit { rate, parts, hand, looking, bucket };
         limit.set(since);
         // A new bucket is full: take out what it holds.
         let _ = limit.bucket.check_n(burst);
@@ -78,6 +92,11 @@ impl Limit {
     /// The rate it was made for.
     pub fn rate(&self) -> u16 {
         self.rate
+    }
+
+    /// Whether it is one of `parts` parts of `rate`.
+    pub fn is_part(&self, rate: u16, parts: u16) -> bool {
+        (self.rate, self.parts) == (rate, parts.max(1))
     }
 
     /// Takes one, or says how long to wait for it.
@@ -141,6 +160,18 @@ mod tests {
             let took = times[times.len() - 1] - times[0];
             assert!(took < Duration::from_secs(4), "{rate}: the limit is also reached: {took:?}");
         }
+    }
+
+    #[test]
+    fn parts_of_a_limit_keep_to_it_together() {
+        let start = Duration::from_secs(10);
+        let parts: Vec<Limit> = (0..4).map(|_| Limit::part(10, 4, Duration::ZERO)).collect();
+        let mut times: Vec<Duration> = parts.iter().flat_map(|part| departures(part, start, 25)).collect();
+        times.sort_unstable();
+        assert!(most_in_a_second(&times) <= 14, "10 and the burst of each part: {}", most_in_a_second(&times));
+        let took = times[times.len() - 1] - start;
+        assert!(took > Duration::from_secs(9) && took < Duration::from_secs(11), "100 at 10 a second: {took:?}");
+        assert!(parts[0].is_part(10, 4) && !parts[0].is_part(10, 1));
     }
 
     #[test]

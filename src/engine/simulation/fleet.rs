@@ -118,7 +118,16 @@ fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>,
         let org = OrgId::default_org();
         // An application with a rate has all of its endpoints in one slot.
         let slot = if app_throttle.is_some() { endpoint.app_id.0 } else { endpoint.id.0 }.as_bytes()[15];
-        lives.push(Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle, url: None, signing }));
+        lives.push(Arc::new(LiveEndpoint {
+            org,
+            version: 1,
+            endpoint,
+            slot,
+            app_throttle,
+            app_slots: 1,
+            url: None,
+            signing,
+        }));
         let temper = if calm && dice.chance(50) { Temper::Well } else { Receiver::any(dice) };
         receivers.insert(id, Receiver::new(temper));
     }

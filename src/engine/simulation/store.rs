@@ -195,6 +195,7 @@ impl Store {
                 endpoint,
                 slot: live.slot,
                 app_throttle: live.app_throttle,
+                app_slots: 1,
                 url: None,
                 signing: Err(""),
             });

@@ -3,16 +3,16 @@
 
 mod manner;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::delivery::Progress;
 use crate::domain::message::Message;
-use crate::domain::{AppId, MessageId, Time};
+use crate::domain::{MessageId, Time};
 use crate::engine::core::circuit_breaker::Pace;
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::rate_limit::Limit;
+use crate::engine::core::rate_limit::{AppLimits, Limit};
 use crate::store::directory::LiveEndpoint;
 use crate::store::slots::slot_of;
 pub use manner::Manner;
@@ -302,7 +302,7 @@ impl Lane {
     ///
     /// # Errors
     /// Why not, and until when.
-    pub fn next(&mut self, now: ClockReading, free: usize, apps: &HashMap<AppId, Limit>) -> Result<Work, Hold> {
+    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppLimits) -> Result<Work, Hold> {
         if self.queued() == 0 || self.paused() || !self.owned {
             return Err(Hold::Idle);
         }
@@ -317,7 +317,7 @@ impl Lane {
             return Err(Hold::Idle);
         }
         // Of both limits or of neither: one that was taken and waits for the other would be added to what leaves in some second.
-        let limits = || apps.get(&self.live.endpoint.app_id).into_iter().chain(&self.limit);
+        let limits = || apps.get(&(self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
         if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
             return Err(Hold::Until(now.mono + wait));
         }

@@ -37,13 +37,13 @@ impl Lanes {
     }
 
     fn know_app(&mut self, live: &LiveEndpoint, since: Duration) {
-        let app = live.endpoint.app_id;
+        let (key, parts) = ((live.endpoint.app_id, live.slot), live.app_slots);
         match live.app_throttle {
-            Some(rate) if self.apps.get(&app).map(Limit::rate) != Some(rate) => {
-                self.apps.insert(app, Limit::new(rate, since));
+            Some(rate) if !self.apps.get(&key).is_some_and(|limit| limit.is_part(rate, parts)) => {
+                self.apps.insert(key, Limit::part(rate, parts, since));
             }
             Some(_) => {}
-            None => drop(self.apps.remove(&app)),
+            None => drop(self.apps.remove(&key)),
         }
     }
 

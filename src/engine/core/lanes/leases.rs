@@ -52,7 +52,8 @@ impl Lanes {
         }
         for (id, live) in new {
             if let Some(rate) = live.app_throttle {
-                self.apps.insert(live.endpoint.app_id, Limit::new(rate, now.mono));
+                let part = Limit::part(rate, live.app_slots, now.mono);
+                self.apps.insert((live.endpoint.app_id, live.slot), part);
             }
             self.list_look(id);
         }

@@ -24,7 +24,7 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Hold, Lane, Work};
-use crate::engine::core::rate_limit::Limit;
+use crate::engine::core::rate_limit::AppLimits;
 use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
 use crate::store::waiting::PendingLane;
@@ -64,7 +64,7 @@ pub struct Lanes {
     /// The endpoints of each application that have a lane.
     by_app: HashMap<AppId, HashSet<EndpointId>>,
     /// The limits of applications that have one.
-    apps: HashMap<AppId, Limit>,
+    apps: AppLimits,
     /// The lanes that may have something to send, in turn: those that keep up, and those that are behind.
     lines: [VecDeque<EndpointId>; 2],
     /// Whose turn it is when both kinds may send.
@@ -108,7 +108,7 @@ impl Lanes {
         Lanes {
             lanes: HashMap::new(),
             by_app: HashMap::new(),
-            apps: HashMap::new(),
+            apps: AppLimits::new(),
             lines: Default::default(),
             behind_next: false,
             throttle: BacklogThrottle::new(),
@@ -368,7 +368,7 @@ impl Lanes {
                 others.remove(&id);
                 if others.is_empty() {
                     self.by_app.remove(&app);
-                    self.apps.remove(&app);
+                    self.apps.extract_if((app, 0)..=(app, u8::MAX), |_, _| true).for_each(drop);
                 }
             }
         }

@@ -129,7 +129,16 @@ fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
     let lives = rates.iter().zip(1..).map(|(rate, number)| {
         let live = live(number, |spec| spec.throttle_rate = *rate);
         let (org, endpoint, signing) = (live.org.clone(), live.endpoint.clone(), Err("nothing is signed here"));
-        Arc::new(LiveEndpoint { org, version: 1, endpoint, slot: 1, app_throttle: Some(app_rate), url: None, signing })
+        Arc::new(LiveEndpoint {
+            org,
+            version: 1,
+            endpoint,
+            slot: 1,
+            app_throttle: Some(app_rate),
+            app_slots: 1,
+            url: None,
+            signing,
+        })
     });
     world.lives = lives.collect();
     let leases = world.lives.iter().map(|live| (slot_of(live), 1)).collect();
