@@ -103,8 +103,14 @@ struct Statements {
 
 impl Statements {
     fn all(&self, endpoints: &[(AppId, EndpointId)]) -> Vec<String> {
-        let mut all =
-            vec![self.endpoints(endpoints), self.messages(), self.deliveries(), self.attempts(1), self.attempts(2)];
+        let mut all = vec![
+            self.endpoints(endpoints),
+            self.messages(),
+            self.due(),
+            self.dead(),
+            self.attempts(1),
+            self.attempts(2),
+        ];
         let hour = self.now.minus(HOUR).floor(HOUR);
         let day = self.now.minus(DAY * 7).floor(DAY);
         for (table, column, width, since, until) in [
@@ -183,8 +189,8 @@ impl Statements {
     fn messages(&self) -> String {
         let payload = format!("'{{\"invoice\": ' || i || ', \"note\": \"{}\"}}'", "0123456789 ".repeat(24));
         format!(
-            "INSERT INTO message (id, app_id, event_type, payload, occurred_at, accepted_at)
-             SELECT {}, app_id, CASE i % 3 WHEN 0 THEN 'invoice.paid' WHEN 1 THEN 'invoice.created' ELSE 'user.invited' END,
+            "INSERT INTO message (id, app_id, org, deliveries, event_type, payload, occurred_at, accepted_at)
+             SELECT {}, app_id, 'org_default', 1, CASE i % 3 WHEN 0 THEN 'invoice.paid' WHEN 1 THEN 'invoice.created' ELSE 'user.invited' END,
                  {}, ms * 1000, ms * 1000 FROM {}",
             self.id("ms", "0", "i"),
             self.bytes(&payload),
@@ -192,15 +198,23 @@ impl Statements {
         )
     }
 
-    fn deliveries(&self) -> String {
+    /// What waits for its retry.
+    fn due(&self) -> String {
         format!(
-            "INSERT INTO delivery (message_id, endpoint_id, app_id, state, due_at, attempts, step, generation, trigger, reason)
-             SELECT {}, endpoint_id, app_id, CASE fate WHEN 0 THEN 2 WHEN 1 THEN 1 WHEN 2 THEN 2 ELSE 3 END,
-                 CASE fate WHEN 1 THEN {} + (h + 60) * 60000000 ELSE ms * 1000 END,
-                 CASE WHEN fate < 2 THEN 1 ELSE 2 END, CASE fate WHEN 0 THEN 0 ELSE 1 END, 0, 0,
-                 CASE fate WHEN 3 THEN 'exhausted' END FROM {}",
+            "INSERT INTO due (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
+             SELECT {}, endpoint_id, app_id, (SELECT slot FROM endpoint WHERE endpoint.id = plan.endpoint_id), 1,
+                 {} + (h + 60) * 60000000, 1, 1, 0, 0 FROM {} WHERE fate = 1",
             self.id("ms", "0", "i"),
             self.now.micros(),
+            self.rows()
+        )
+    }
+
+    fn dead(&self) -> String {
+        format!(
+            "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation)
+             SELECT {}, endpoint_id, app_id, 'org_default', 'exhausted', ms * 1000, 2, 1, 0 FROM {} WHERE fate = 3",
+            self.id("ms", "0", "i"),
             self.rows()
         )
     }
@@ -215,9 +229,10 @@ impl Statements {
              || 'webhook-signature: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=' || chr(10)";
         let headers = if self.sqlite { headers.replace("chr(", "char(") } else { headers.to_owned() };
         format!(
-            "INSERT INTO attempt (id, message_id, endpoint_id, app_id, number, trigger, at, url, request_headers, failure, detail,
-                 status, duration_us, response_headers, response_body, next_at)
-             SELECT {}, {}, endpoint_id, app_id, {number}, 0, ({at}) * 1000, 'https://hooks.customer.example/hook', {headers},
+            "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, settles, trigger, at, url,
+                 request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at)
+             SELECT {}, {}, endpoint_id, app_id, 'org_default', {number}, 0, CASE WHEN {delivered} THEN {number} END, 0,
+                 ({at}) * 1000, 'https://hooks.customer.example/hook', {headers},
                  CASE WHEN {delivered} THEN NULL ELSE 'status' END,
                  CASE WHEN {delivered} THEN '' ELSE 'the receiver answered 503' END,
                  CASE WHEN {delivered} THEN 200 ELSE 503 END, {took}, 'content-type: text/plain', {},

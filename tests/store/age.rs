@@ -65,6 +65,70 @@ on_both! {
         assert!(offer(store, again).await.is_err(), "this one is still there");
     }
 
+    /// However rows are spread over messages, a step deletes a bounded number of them.
+    async fn no_step_deletes_more_than_a_few_thousand_rows(home) {
+        const MOST: u64 = 3 * 4_000 + 2 * 500;
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let (_alone, at) = day().await;
+        let literal = |id: uuid::Uuid| match home.is_sqlite() {
+            true => format!("x'{}'", id.simple()),
+            false => format!("CAST('{id}' AS uuid)"),
+        };
+        let from = |rows: u64| match home.is_sqlite() {
+            true => format!("(WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) SELECT i FROM s) AS n"),
+            false => format!("generate_series(1, {rows}) AS n (i)"),
+        };
+        let id = |kind: u32, n: &str| match home.is_sqlite() {
+            true => format!("unhex(printf('%012x7{kind:03x}8%015x', {}, {n}))", at(0).millis()),
+            false => format!(
+                "CAST(lpad(to_hex(CAST({} AS bigint)), 12, '0') || '7{kind:03x}8' || lpad(to_hex({n}), 15, '0') AS uuid)",
+                at(0).millis()
+            ),
+        };
+        let (app, made, time, empty) = (literal(app.id.0), literal(made.id.0), at(0).micros(), home.either("x''", "''"));
+        let message = |id: &str, rows: u64| {
+            format!("INSERT INTO message (id, app_id, org, event_type, deliveries, occurred_at, accepted_at)
+                 SELECT {id}, {app}, 'org_default', 'a', 1, {time}, {time} FROM {}", from(rows))
+        };
+        let attempt = |message: &str, endpoint: &str, number: u32, rows: u64| {
+            format!("INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, trigger, at, url, request_headers,
+                     detail, duration_us, response_headers, response_body)
+                 SELECT {}, {message}, {endpoint}, {app}, 'org_default', {number}, 0, 0, {time}, '', '', '', 0, '', {empty} FROM {}",
+                id(100 + number, "i"), from(rows))
+        };
+        let one = id(2, "1");
+        let left = |kind: u32, table: &str, columns: &str, values: &str, rows: u64| {
+            format!("INSERT INTO {table} (message_id, endpoint_id, app_id, attempts, step, generation, {columns})
+                 SELECT {one}, {}, {app}, 3, 0, 0, {values} FROM {}", id(kind, "i"), from(rows))
+        };
+        for sql in [
+            // Fan-out 1.
+            message(&id(1, "i"), 1_200),
+            attempt(&id(1, "i"), &made, 1, 1_200),
+            format!("INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT app_id, 'key-' || row_number() OVER (ORDER BY id), id FROM message"),
+            // One message to many endpoints: 3,000 with three attempts each, 5,000 that wait, and 5,000 that are dead.
+            message(&one, 1),
+            attempt(&one, &id(3, "i"), 1, 3_000),
+            attempt(&one, &id(3, "i"), 2, 3_000),
+            attempt(&one, &id(3, "i"), 3, 3_000),
+            left(4, "due", "slot, kind, due_at, trigger", &format!("0, 1, {time}, 0"), 5_000),
+            left(5, "dead", "org, reason, at", &format!("'org_default', 'exhausted', {time}"), 5_000),
+        ] {
+            home.execute(&sql).await;
+        }
+        let mut steps = Vec::new();
+        while steps.last().is_none_or(|last: &Expired| last.more) {
+            steps.push(store.expire(at(10), at(10)).await.unwrap());
+        }
+        let rows: Vec<u64> = steps.iter().map(|step| step.rows).collect();
+        assert!(rows.iter().all(|rows| *rows <= MOST), "rows deleted in each step: {rows:?}");
+        for table in ["message", "message_key", "due", "dead", "attempt"] {
+            assert_eq!(home.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
+        }
+    }
+
     /// A message may be scheduled for later than its retention: what still waits is not old.
     async fn what_is_scheduled_is_kept_until_it_was_sent(home) {
         let store = &home.store;

@@ -1,0 +1,44 @@
+//! One application with many endpoints, beside one with few.
+
+use serde_json::json;
+
+use crate::house::{House, Kind, master, on_both_stores};
+use crate::support::backlog::customers;
+
+on_both_stores! { a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile }
+
+const ENDPOINTS: usize = 500;
+/// Messages to all of them that come through the outbox, in one transaction.
+const ROWS: usize = 20;
+/// Messages of another application.
+const OTHERS: usize = 100;
+
+async fn a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile(kind: Kind) {
+    let house = House::on(kind).await;
+    house.execute(&customers(house.is_sqlite(), &master(), 1, ENDPOINTS, &house.receiver.url("/wide"))).await;
+    let server = house.binary().serve();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (client, token) = (reqwest::Client::new(), server.token());
+    let post = async |path: &str, body: serde_json::Value| {
+        let request = client.post(format!("{}/api/v1/app/{path}", server.url())).bearer_auth(&token);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(post("", json!({"name": "Small", "uid": "small"})).await, 201);
+    assert_eq!(post("small/endpoint/", json!({"url": house.receiver.url("/small")})).await, 201);
+
+    let rows: Vec<String> = (0..ROWS).map(|n| format!("('app-0', 'wide', '{{\"n\": {n}}}', 'outbox-{n}')")).collect();
+    house
+        .execute(&[format!(
+            "INSERT INTO outbox (application, event_type, payload, event_id) VALUES {}",
+            rows.join(", ")
+        )])
+        .await;
+    let event = |n: usize| json!({"eventType": "wide", "eventId": format!("api-{n}"), "payload": {"n": n}});
+    assert_eq!(post("app-0/msg/", event(0)).await, 202);
+    for n in 0..OTHERS {
+        assert_eq!(post("small/msg/", event(n)).await, 202, "message {n} of the small application");
+    }
+    house.all_delivered_once((ROWS + 1) * ENDPOINTS + OTHERS).await;
+    assert_eq!(house.number("SELECT count(*) FROM outbox").await, 0, "rows left in the outbox");
+}
