@@ -66,14 +66,14 @@ mod operators;
 mod ordering;
 #[path = "store/outbox.rs"]
 mod outbox;
-#[path = "store/purge.rs"]
-mod purge;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/record.rs"]
 mod record;
 #[path = "store/retention.rs"]
 mod retention;
+#[path = "store/routing.rs"]
+mod routing;
 #[path = "store/slots.rs"]
 mod slots;
 #[path = "store/special.rs"]

@@ -74,6 +74,8 @@ CREATE TABLE endpoint (
     warned_at        BIGINT,
     -- 1 from deletion until its pending deliveries have ended.
     pending_cleanup  SMALLINT NOT NULL DEFAULT 0,
+    -- The version that its application got with the last change of it, its headers or its secrets.
+    version          BIGINT NOT NULL DEFAULT 0,
     -- As of an application.
     purged_at        BIGINT
 );

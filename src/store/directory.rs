@@ -14,19 +14,20 @@ use url::Url;
 use uuid::Uuid;
 
 use super::accept::Refusal;
-use super::codec::{self, EndpointRow};
+use super::codec;
 use super::routing_cache::RoutingCache;
 use super::slots::slots_for;
-use super::{AppRef, StoreError, Tenant, Tx, sqlite};
+use super::{AppRef, StoreError, Tenant, Tx, live_endpoints, sqlite};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::secret::{MasterKey, Secret};
+use crate::domain::secret::MasterKey;
 use crate::domain::signature::Signing;
-use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, Uid};
+use crate::domain::{AppId, EndpointId, OrgId, Uid};
 
 /// An endpoint with everything that sending to it needs.
 pub struct LiveEndpoint {
     pub org: OrgId,
-    /// The version of its application that it was read at: the larger of two is the newer.
+    /// The version of its application that it was read at: the larger of two is the newer. An endpoint that has not changed since keeps it,
+    /// however the application's version grows.
     pub version: i64,
     pub endpoint: Endpoint,
     /// The slot that it was given when it was created.
@@ -42,10 +43,6 @@ pub struct LiveEndpoint {
     pub signing: Result<Signing, &'static str>,
 }
 
-/// What the attempts of an endpoint say that cannot be read. Customers see it; the reason is for the operator, in the log.
-const UNREADABLE: &str =
-    "this endpoint's signing secret or headers cannot be read, so nothing was sent: the reason is in the server's log";
-
 impl std::fmt::Debug for LiveEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LiveEndpoint").field("id", &self.endpoint.id).finish_non_exhaustive()
@@ -60,7 +57,16 @@ pub struct AppView {
     pub version: i64,
     /// It is the organization's hidden one, into which nobody sends from outside.
     pub operational: bool,
+    /// By id.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
+}
+
+impl AppView {
+    /// The endpoint of this id, if the view has it.
+    pub(super) fn endpoint(&self, id: EndpointId) -> Option<&Arc<LiveEndpoint>> {
+        let at = self.endpoints.binary_search_by_key(&id, |live| live.endpoint.id).ok()?;
+        self.endpoints.get(at)
+    }
 }
 
 /// Whose application, and which. The outbox names no organization.
@@ -89,7 +95,7 @@ pub(super) async fn resolve(
             None => drop(unknown.insert(*id, row)),
         }
     }
-    for view in load(tx, master, &unknown.into_values().collect::<Vec<_>>()).await? {
+    for view in load(tx, directory, master, &unknown.into_values().collect::<Vec<_>>()).await? {
         let view = Arc::new(view);
         directory.remember(&view);
         views.insert(view.id, view);
@@ -115,24 +121,41 @@ pub(super) async fn view_inside(
     if let Some(view) = directory.recall(row.id, row.version) {
         return Ok(Some(view));
     }
-    Ok(load(tx, master, &[row]).await?.pop().map(Arc::new))
+    Ok(load(tx, directory, master, &[row]).await?.pop().map(Arc::new))
 }
 
 #[derive(Clone, sqlx::FromRow)]
-struct AppRow {
-    id: AppId,
-    org: OrgId,
+pub(super) struct AppRow {
+    pub(super) id: AppId,
+    pub(super) org: OrgId,
     uid: Option<Uid>,
     throttle_rate: Option<i32>,
     endpoints_made: i32,
-    version: i64,
+    pub(super) version: i64,
     operational: bool,
+}
+
+impl AppRow {
+    /// Messages a second to all its endpoints together.
+    pub(super) fn throttle(&self) -> Option<u16> {
+        self.throttle_rate.and_then(|rate| u16::try_from(rate).ok())
+    }
+
+    /// Over how many slots its endpoints are spread.
+    pub(super) fn slots(&self) -> u16 {
+        slots_for(i64::from(self.endpoints_made))
+    }
+
+    /// Its view with these endpoints, which are in the order of their ids.
+    pub(super) fn view(&self, version: i64, endpoints: Vec<Arc<LiveEndpoint>>) -> AppView {
+        AppView { id: self.id, org: self.org.clone(), version, operational: self.operational, endpoints }
+    }
 }
 
 /// The applications that some keys may mean, as they are now.
 #[derive(Default)]
-struct Apps {
-    by_id: HashMap<AppId, AppRow>,
+pub(super) struct Apps {
+    pub(super) by_id: HashMap<AppId, AppRow>,
     /// Several organizations may use the same name.
     by_uid: HashMap<Uid, Vec<AppId>>,
 }
@@ -155,7 +178,8 @@ impl Apps {
     }
 }
 
-async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
+/// The applications that `keys` may mean.
+pub(super) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
     const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, operational FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for (_, app) in keys {
@@ -200,148 +224,21 @@ async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
     Ok(apps)
 }
 
-/// Reads the views of `apps`: two statements, however many there are.
-async fn load(tx: &mut Tx, master: &MasterKey, apps: &[&AppRow]) -> Result<Vec<AppView>, StoreError> {
+/// Reads the views of `apps`: the versions of their endpoints first, then what changed since it was remembered.
+async fn load(
+    tx: &mut Tx,
+    directory: &RoutingCache,
+    master: &MasterKey,
+    apps: &[&AppRow],
+) -> Result<Vec<AppView>, StoreError> {
     if apps.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<Uuid> = apps.iter().map(|app| app.id.0).collect();
+    let listed = live_endpoints::of_apps(tx, apps.iter().map(|app| app.id.0).collect()).await?;
     let by_id: HashMap<AppId, &AppRow> = apps.iter().map(|app| (app.id, *app)).collect();
-    let mut secrets = secrets_of(tx, master, &ids).await?;
     let mut endpoints: HashMap<AppId, Vec<Arc<LiveEndpoint>>> = HashMap::new();
-    for row in endpoints_of(tx, ids).await? {
-        let slot = row.slot();
-        let (endpoint, fault) = row.read(master);
-        let Some(app) = by_id.get(&endpoint.app_id) else { continue };
-        let keys = secrets.remove(&endpoint.id).unwrap_or_default();
-        let live = live(app, endpoint, slot, fault, keys);
-        endpoints.entry(app.id).or_default().push(Arc::new(live));
+    for live in live_endpoints::load(tx, directory, master, &by_id, &listed).await?.all {
+        endpoints.entry(live.endpoint.app_id).or_default().push(live);
     }
-    let view = |app: &&AppRow| AppView {
-        id: app.id,
-        org: app.org.clone(),
-        version: app.version,
-        operational: app.operational,
-        endpoints: endpoints.remove(&app.id).unwrap_or_default(),
-    };
-    Ok(apps.iter().map(view).collect())
-}
-
-async fn endpoints_of(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<EndpointRow>, StoreError> {
-    const COLUMNS: &str = codec::ENDPOINT;
-    Ok(match tx {
-        Tx::Sqlite(tx) => {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM endpoint
-                 WHERE app_id IN (SELECT unhex(value) FROM json_each($1)) AND deleted_at IS NULL ORDER BY id"
-            );
-            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(sqlite::id_list(apps)).fetch_all(&mut **tx).await?
-        }
-        Tx::Postgres(tx) => {
-            let sql =
-                format!("SELECT {COLUMNS} FROM endpoint WHERE app_id = ANY($1) AND deleted_at IS NULL ORDER BY id");
-            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(apps).fetch_all(&mut **tx).await?
-        }
-    })
-}
-
-/// A secret, or why it cannot be read, and when it stops signing; `None` is the current one.
-type Keyed = (Result<Secret, StoreError>, Option<Time>);
-
-/// `secrets` are the newest first. An unreadable one in grace is left out: what it signed for can only be verified by the new one.
-fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
-    let missing = || StoreError::Damaged("it has no secret".into());
-    let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
-    let signing = match (fault.as_ref(), current) {
-        (None, Some(Ok(current))) => {
-            let graced = secrets.iter().filter_map(|(secret, expires)| Some((secret.as_ref().ok()?, (*expires)?)));
-            Ok(Signing::new(current, graced, &endpoint.spec.extra_signatures))
-        }
-        (Some(error), _) | (None, Some(Err(error))) => Err(error.clone()),
-        (None, None) => Err(missing()),
-    };
-    let signing = signing.map_err(|error| {
-        tracing::error!(endpoint = %endpoint.id, %error, "nothing can be sent to this endpoint");
-        UNREADABLE
-    });
-    LiveEndpoint {
-        org: app.org.clone(),
-        version: app.version,
-        slot,
-        app_throttle: app.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
-        app_slots: slots_for(i64::from(app.endpoints_made)),
-        url: Url::parse(&endpoint.spec.url).ok(),
-        endpoint,
-        signing,
-    }
-}
-
-/// The secrets of all endpoints of `apps`, newest first.
-async fn secrets_of(
-    tx: &mut Tx,
-    master: &MasterKey,
-    apps: &[Uuid],
-) -> Result<HashMap<EndpointId, Vec<Keyed>>, StoreError> {
-    const SECRETS: &str = "SELECT s.endpoint_id, s.sealed, s.expires_at FROM endpoint e
-         JOIN endpoint_secret s ON s.endpoint_id = e.id WHERE e.deleted_at IS NULL AND e.app_id";
-    const NEWEST_FIRST: &str = "ORDER BY s.made_at DESC";
-    type Row = (EndpointId, Vec<u8>, Option<Time>);
-    let rows: Vec<Row> = match tx {
-        Tx::Sqlite(tx) => {
-            let sql = format!("{SECRETS} IN (SELECT unhex(value) FROM json_each($1)) {NEWEST_FIRST}");
-            let list = sqlite::id_list(apps.iter().copied());
-            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).fetch_all(&mut **tx).await?
-        }
-        Tx::Postgres(tx) => {
-            let sql = format!("{SECRETS} = ANY($1) {NEWEST_FIRST}");
-            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(apps).fetch_all(&mut **tx).await?
-        }
-    };
-    let mut secrets: HashMap<EndpointId, Vec<Keyed>> = HashMap::new();
-    for (endpoint, sealed, expires) in rows {
-        secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, &sealed), expires));
-    }
-    Ok(secrets)
-}
-
-/// Opens a sealed secret of `endpoint`.
-pub(super) fn open_secret(master: &MasterKey, endpoint: EndpointId, sealed: &[u8]) -> Result<Secret, StoreError> {
-    let plain = master.open(endpoint.0.as_bytes(), sealed)?;
-    let text = std::str::from_utf8(&plain).map_err(|_| StoreError::Damaged("a secret is no text".into()))?;
-    Secret::parse("secret", text).map_err(|Invalid { reason, .. }| StoreError::Damaged(format!("a secret {reason}")))
-}
-
-impl super::Store {
-    /// Everything that sending to `endpoints` needs, as it is now; deleted ones are left out.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn live_endpoints(&self, endpoints: &[EndpointId]) -> Result<Vec<Arc<LiveEndpoint>>, StoreError> {
-        if endpoints.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids = codec::uuids(endpoints);
-        let apps: Vec<(AppId,)> = match &self.inner.engine {
-            super::Engine::Sqlite(engine) => {
-                sqlx::query_as(
-                    "SELECT DISTINCT app_id FROM endpoint WHERE id IN (SELECT unhex(value) FROM json_each($1))",
-                )
-                .bind(sqlite::id_list(ids))
-                .fetch_all(&engine.readers)
-                .await?
-            }
-            super::Engine::Postgres(engine) => {
-                sqlx::query_as("SELECT DISTINCT app_id FROM endpoint WHERE id = ANY($1)")
-                    .bind(ids)
-                    .fetch_all(&engine.engine)
-                    .await?
-            }
-        };
-        let mut tx = self.inner.snapshot().await?;
-        let keys = apps.into_iter().map(|(app,)| (None, AppRef::Id(app)));
-        let views = resolve(&mut tx, &self.inner.directory, &self.inner.master, keys).await?;
-        let wanted: std::collections::HashSet<Uuid> = endpoints.iter().map(|id| id.0).collect();
-        let found = views.into_values().flatten().flat_map(|view| view.endpoints.clone());
-        Ok(found.filter(|live| wanted.contains(&live.endpoint.id.0)).collect())
-    }
+    Ok(apps.iter().map(|app| app.view(app.version, endpoints.remove(&app.id).unwrap_or_default())).collect())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Deed;
-use super::directory::open_secret;
+use super::live_endpoints::open_secret;
 use super::signals::Signal;
 use super::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
 use crate::domain::audit::act;
@@ -78,6 +78,10 @@ impl Store {
         const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
         on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
         self.add_secret(&mut tx, id, secret, now).await?;
+        const CHANGED: &str =
+            "UPDATE endpoint SET version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+             WHERE id = $1";
+        on!(tx, db => sqlx::query(CHANGED).bind(id).execute(db).await.map(drop))?;
         let thing = id.to_string();
         self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
         tx.commit().await?;

@@ -55,9 +55,9 @@ impl Store {
         let slot = next_slot(&mut tx, app).await?;
         const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
-                 extra_signatures, headers, metadata, ordered, slot, disabled_at)
+                 extra_signatures, headers, metadata, ordered, slot, disabled_at, version)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                 CASE WHEN $8 THEN $4 ELSE NULL END)";
+                 CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
         self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
         ordering::set_up(&mut tx, &endpoint, None).await?;
         self.add_secret(&mut tx, endpoint.id, secret, now).await?;
@@ -110,7 +110,8 @@ impl Store {
                  metadata = $18, ordered = $19, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
                  failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
                  warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
-                 warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END
+                 warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
+                 version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
         self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
         ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
@@ -139,7 +140,9 @@ impl Store {
         let headers = change.apply(&before.spec.headers);
         check_headers(&headers).map_err(StoreError::Invalid)?;
         let sealed = codec::seal_headers(&self.inner.master, id, &headers)?;
-        const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4 WHERE id = $1 AND app_id = $2";
+        const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4,
+             version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+             WHERE id = $1 AND app_id = $2";
         on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
         let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
         self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;

@@ -195,7 +195,8 @@ async fn disable(
     since: Option<Time>,
     at: Time,
 ) -> Result<Option<Found>, StoreError> {
-    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, disabled_at = $3, updated_at = $3
+    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, disabled_at = $3, updated_at = $3,
+             version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
          WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL AND ($4 IS NULL OR failing_since = $4)
          RETURNING uid, url, failing_since";
     Ok(on!(tx, db => {

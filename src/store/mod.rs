@@ -45,6 +45,7 @@ pub mod failing;
 mod happening;
 pub mod in_order;
 pub mod keys;
+mod live_endpoints;
 mod location;
 pub mod mail;
 mod message_insert;

@@ -12,6 +12,9 @@ use crate::domain::AppId;
 const APPS: usize = 50_000;
 const ENDPOINTS: usize = 200_000;
 
+/// The version of a view that has only some of its application's endpoints. No application has it: those of the store begin at 1.
+pub(super) const PARTIAL: i64 = -1;
+
 /// What this process remembers, within [`APPS`] and [`ENDPOINTS`].
 #[derive(Debug)]
 pub struct RoutingCache {
@@ -50,6 +53,14 @@ impl RoutingCache {
     pub(super) fn recall(&self, app: AppId, version: i64) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let found = views.by_app.get(&app).filter(|found| found.view.version == version)?;
+        found.used.store(true, Ordering::Relaxed);
+        Some(found.view.clone())
+    }
+
+    /// What is remembered of an application, of whatever version, [`PARTIAL`] too.
+    pub(super) fn recall_any(&self, app: AppId) -> Option<Arc<AppView>> {
+        let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let found = views.by_app.get(&app)?;
         found.used.store(true, Ordering::Relaxed);
         Some(found.view.clone())
     }

@@ -22,7 +22,7 @@ use sendoff::store::deliveries::DeliveryView;
 use sendoff::store::endpoints::Updated;
 use sendoff::store::record::Finished;
 use sendoff::store::waiting::{LaneWants, PendingLane, Waiting};
-use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreOptions, Tenant};
+use sendoff::store::{AppRef, Connections, Location, Order, PageRequest, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::support::delivery_writes::delivery_writes;
@@ -142,7 +142,7 @@ pub enum Raw {
 pub async fn open(location: &Location, master: &MasterKey) -> Store {
     let options =
         StoreOptions { location: location.clone(), master: master.clone(), max_payload: MAX_PAYLOAD, queue: 10_000 };
-    Store::open(options).await.expect("a store")
+    Store::open_with(options, Connections::default()).await.expect("a store")
 }
 
 /// A test of each story for each engine: `story::sqlite`, `story::postgres`.

@@ -119,11 +119,11 @@ on_both! {
         let store = &home.store;
         let (app, _) = customer(store, "acme").await;
         let many = home.either(
-            "INSERT INTO endpoint (id, app_id, url, description, disabled, signature_type, extra_signatures, metadata, created_at, updated_at, deleted_at)
+            "INSERT INTO endpoint (id, app_id, slot, url, description, disabled, signature_type, extra_signatures, metadata, created_at, updated_at, deleted_at)
              WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 450)
-             SELECT randomblob(16), zeroblob(16), 'https://example.com/', '', 0, 'hmac256', '[]', '{}', 0, 0, n FROM count",
-            "INSERT INTO endpoint (id, app_id, url, description, disabled, signature_type, extra_signatures, metadata, created_at, updated_at, deleted_at)
-             SELECT gen_random_uuid(), gen_random_uuid(), 'https://example.com/', '', false, 'hmac256', '[]', '{}', 0, 0, n
+             SELECT randomblob(16), zeroblob(16), 0, 'https://example.com/', '', 0, 'hmac256', '[]', '{}', 0, 0, n FROM count",
+            "INSERT INTO endpoint (id, app_id, slot, url, description, disabled, signature_type, extra_signatures, metadata, created_at, updated_at, deleted_at)
+             SELECT gen_random_uuid(), gen_random_uuid(), 0, 'https://example.com/', '', false, 'hmac256', '[]', '{}', 0, 0, n
              FROM generate_series(1, 450) AS n",
         );
         home.execute(many).await;
