@@ -106,8 +106,8 @@ on_both! {
             // Fan-out 1.
             message(&id(1, "i"), 1_200),
             attempt(&id(1, "i"), &made, 1, 1_200),
-            format!("INSERT INTO message_key (app_id, event_id, message_id)
-                 SELECT app_id, 'key-' || row_number() OVER (ORDER BY id), id FROM message"),
+            "INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT app_id, 'key-' || row_number() OVER (ORDER BY id), id FROM message".to_owned(),
             // One message to many endpoints: 3,000 with three attempts each, 5,000 that wait, and 5,000 that are dead.
             message(&one, 1),
             attempt(&one, &id(3, "i"), 1, 3_000),
