@@ -18,7 +18,6 @@ use sendoff::store::{MessageRef, Tenant};
 
 use super::{bit, walk};
 use crate::acts::{Look, Who};
-use crate::home::pending_lanes;
 use crate::model::one_of;
 use crate::run::{CHANNELS, Checked, House, TYPES, said, same, sent_filter, told};
 
@@ -224,7 +223,10 @@ impl House {
             *due = Some(due.map_or(delivery.due, |least| least.min(delivery.due)));
         }
         let wanted: Vec<PendingLane> = first.values().copied().collect();
-        same("pending_lanes", pending_lanes(self.store()).await, wanted)?;
+        let slots: Vec<(u8, EndpointId)> = (0..=255).map(|slot| (slot, EndpointId(uuid::Uuid::nil()))).collect();
+        let mut found = said(self.store().pending_lanes(&slots, 10_000).await)?;
+        found.sort_unstable_by_key(|lane| lane.endpoint);
+        same("pending_lanes", found, wanted)?;
         let count = self.model.pending().count() as i64;
         same("pending_count", told(self.store().pending_count(5).await), Ok(count.min(5)))?;
         let mut all: Vec<Waiting> = Vec::new();
