@@ -17,6 +17,7 @@ use super::fleet::Seen;
 use crate::domain::Time;
 use crate::domain::time::Clock;
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervised;
 
 /// How long a task may go on before the next one has its turn.
 const TURN: Duration = Duration::from_secs(1);
@@ -155,6 +156,7 @@ impl Maintenance {
         let (mut told, mut held) = (fleet.clone(), false);
         Upkeep::ALL.iter().for_each(|task| succeeded(*task, 0.0));
         while !*stop.borrow() {
+            Supervised::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
             if held && !maintains {
                 another_counts();
