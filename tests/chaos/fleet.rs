@@ -42,14 +42,6 @@ impl House {
         .await;
     }
 
-    /// Puts the endpoints into slots far apart, as those of many applications are: one application's share a slot. Nothing is sent yet.
-    async fn spread(&self) {
-        const SQL: &str = "UPDATE endpoint SET slot = apart.slot FROM
-             (SELECT id, CAST(row_number() OVER (ORDER BY id) * 11 % 256 AS SMALLINT) AS slot FROM endpoint) AS apart
-             WHERE endpoint.id = apart.id";
-        self.books.execute(SQL).await.expect("the slots are written");
-    }
-
     /// Waits until one more event is acknowledged.
     async fn acknowledgement(&self) {
         let before = self.ledger.acknowledged();
@@ -64,13 +56,13 @@ async fn fleet(apis: usize, workers: usize) -> House {
     (0..workers).for_each(|_| _ = house.start("worker"));
     house.call("/app/", serde_json::json!({"name": "Chaos", "uid": "chaos"})).await;
     house.furnish_for("chaos", "wide", None).await;
+    house.spread().await;
     house
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn four_workers_share_and_stand_in_for_each_other() {
     let mut house = fleet(2, 3).await;
-    house.spread().await;
     house.shared_by(3).await;
     let load = Load::tick(&house.sender, "wide", WIDE_PACE);
     house.progress(50).await;

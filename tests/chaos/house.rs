@@ -11,26 +11,11 @@ use serde_json::{Value, json};
 use crate::books::Books;
 use crate::ledger::{Ledger, Pair, SECRET, TYPES, Toll};
 use crate::load::{Load, Sender};
+pub use crate::support::Kind;
 use crate::support::{Binary, Postgres, Receiver, SOON, Server, eventually, sqlite_file};
 
 /// How long nothing may go on in a house that comes to rest after the last fault: leases run out within it.
 pub const REST: Duration = Duration::from_secs(60);
-
-/// The kinds of store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Sqlite,
-    Postgres,
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Sqlite => "SQLite",
-            Kind::Postgres => "PostgreSQL",
-        }
-    }
-}
 
 /// Room for a house. Faults are measured in time, so that only a few stand at once: most of theirs is waiting.
 struct Plot;
@@ -182,6 +167,18 @@ impl House {
         for event_type in ["t", "flaky", "dying"] {
             self.furnish_for("chaos", event_type, None).await;
         }
+        if self.kind == Kind::Postgres {
+            self.spread().await;
+        }
+    }
+
+    /// Moves the endpoints into slots far apart, so that every process of a fleet has some: the endpoints of one small application share
+    /// a slot, and thus a process. Call it before the first event.
+    pub async fn spread(&self) {
+        const SQL: &str = "UPDATE endpoint SET slot = apart.slot FROM
+             (SELECT id, CAST(row_number() OVER (ORDER BY id) * 101 % 256 AS SMALLINT) AS slot FROM endpoint) AS apart
+             WHERE endpoint.id = apart.id";
+        self.books.execute(SQL).await.expect("the slots are written");
     }
 
     /// Endpoints for one type of event, each with this rate.
