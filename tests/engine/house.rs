@@ -21,13 +21,7 @@ use sendoff::store::endpoints::Updated;
 use sendoff::store::{AppRef, Location, MessageRef, Order, PageRequest, Store, StoreOptions, Tenant};
 
 use super::support::{self, Postgres, SOON, SqliteFile, eventually};
-
-/// The kinds of store that every test runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Sqlite,
-    Postgres,
-}
+pub(crate) use super::support::{Kind, on_both};
 
 pub struct House {
     pub store: Store,
@@ -173,18 +167,3 @@ pub async fn open(url: &str, master: MasterKey) -> Store {
     store.migrate().await.unwrap();
     store
 }
-
-/// Makes `name` a test on either store.
-macro_rules! on_both {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::house::Kind::Sqlite).await })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::house::Kind::Postgres).await })*
-        }
-    };
-}
-pub(crate) use on_both;

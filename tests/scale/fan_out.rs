@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::house::{House, Kind, master, on_both_stores};
+use crate::house::{House, Kind, master, on_both};
 use crate::support::backlog::customers;
 
-on_both_stores! { a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile }
+on_both! { a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile }
 
 const ENDPOINTS: usize = 500;
 /// Messages to all of them that come through the outbox, in one transaction.

@@ -9,12 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::support::server::MASTER_KEY;
 use crate::support::{Answer, Binary, Postgres, Receiver, SOON, SqliteFile, eventually, sqlite_file};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Sqlite,
-    Postgres,
-}
+pub(crate) use crate::support::{Kind, on_both};
 
 /// How often each message came to each path.
 type Arrived = Arc<Mutex<HashMap<(String, String), usize>>>;
@@ -116,18 +111,3 @@ pub fn peak_mib(pid: u32) -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("its peak");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1_024
 }
-
-/// Makes `name` a test on either store.
-macro_rules! on_both_stores {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::house::Kind::Sqlite).await })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::house::Kind::Postgres).await })*
-        }
-    };
-}
-pub(crate) use on_both_stores;

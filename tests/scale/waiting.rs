@@ -1,9 +1,9 @@
 //! A process that starts with much to send: at many endpoints, and in many bytes.
 
-use crate::house::{House, Kind, master, on_both_stores, peak_mib};
+use crate::house::{House, Kind, master, on_both, peak_mib};
 use crate::support::backlog::{customers, pending};
 
-on_both_stores! {
+on_both! {
     one_pending_at_each_of_many_endpoints_is_delivered_once
     large_payloads_are_not_all_in_memory
 }

@@ -2,15 +2,17 @@
 //! what arrives, the API's route table, and waiting for a condition in place of sleeping.
 //!
 //! Used with `mod support;` from a test file. Each of those is a binary of its own and uses a part of this.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 pub mod backlog;
 pub mod delivery_writes;
+pub mod kind;
 pub mod mail_server;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;
 pub mod server;
+pub mod sources;
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use kind::Kind;
+pub(crate) use kind::on_both;
 pub use mail_server::{MailServer, Manner, Taken};
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
