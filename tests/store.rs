@@ -83,18 +83,11 @@ mod tail;
 #[path = "store/writers.rs"]
 mod writers;
 
-use std::fs;
-use std::path::Path;
-
-fn read_all(folder: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    files.map(|file| fs::read_to_string(file.expect("a file").path()).expect("its text")).collect()
-}
+use support::sources::texts;
 
 #[test]
 fn the_suite_drives_every_method_of_the_store() {
-    let (sources, suite) = (read_all("src/store"), read_all("tests/store"));
+    let (sources, suite) = (texts("src/store"), texts("tests/store"));
     let methods: Vec<&str> = sources
         .lines()
         .filter_map(|line| line.strip_prefix("    pub async fn ")?.split_once('('))

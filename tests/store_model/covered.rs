@@ -1,8 +1,8 @@
 //! Which methods of the store are held against the model: all but those that are named here, with the reason.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+
+use crate::support::sources::texts;
 
 /// Methods that the model knows nothing of. `tests/store` has stories of all of them.
 const NOT_MODELLED: [(&str, &[&str]); 13] = [
@@ -62,20 +62,13 @@ const NOT_MODELLED: [(&str, &[&str]); 13] = [
     ("only for rows that the store itself refuses, of which the model has none", &["relay_give_up"]),
 ];
 
-fn texts(folder: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let paths = files.map(|file| file.expect("a file").path()).filter(|path| path.is_file());
-    paths.map(|path| fs::read_to_string(path).expect("its text")).collect()
-}
-
 #[test]
 fn every_method_of_the_store_is_held_against_the_model_or_named_with_the_reason() {
     let sources = texts("src/store");
     let methods: BTreeSet<&str> =
         sources.lines().filter_map(|line| line.strip_prefix("    pub async fn ")?.split(['(', '<']).next()).collect();
     assert!(methods.len() > 100, "the methods are not where they were: {methods:?}");
-    let model = ["tests/store_model", "tests/store_model/run", "tests/store_model/views"].map(texts).concat();
+    let model = texts("tests/store_model");
     // Nobody but the store is asked like this; what the model is asked has a name of its own, or `self.model` before it.
     let asked = |name: &&str| {
         let calls = ["store()", "another()", "store", "first", "second"].map(|of| format!("{of}.{name}("));

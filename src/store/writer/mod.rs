@@ -4,14 +4,18 @@
 //! On SQLite there is one writer for everything, so accepts, records and relayed rows that wait go into the *same*
 //! transaction. On PostgreSQL each kind has a writer of its own.
 
-use std::sync::{Arc, Weak};
+mod queue;
+
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::accept::{AcceptItem, Accepted, Refusal, Verdict, accept_in};
+pub(super) use self::queue::{Queues, queues};
+use self::queue::{Write, gather, gone};
+use super::accept::{AcceptItem, Accepted, Refusal, accept_in};
 use super::budget::{self, Budget, Pace};
-use super::outbox::{RelayRequest, Relayed};
+use super::outbox::Relayed;
 use super::record::{Care, Finished, Recorded, record_in};
 use super::relay::relay_in;
 use super::signals::{Admission, Signal};
@@ -20,10 +24,6 @@ use super::{Engine, Inner, StoreError, Tx, operational};
 use crate::crash::Place;
 use crate::supervisor::Supervised;
 
-/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
-const BATCH: usize = 512;
-/// How many payload bytes one transaction accepts at most, but for the first message.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their turn: they
 /// poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is at least this long,
 const BREATH: Duration = Duration::from_millis(1);
@@ -35,86 +35,6 @@ const SHARE_OF_NOBODY: u32 = 10;
 const OTHERS_STAY: Duration = Duration::from_secs(60);
 /// A transaction that takes longer than this is given up: its callers would rather hear 503.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Something to be stored, and who waits for the answer.
-#[allow(clippy::large_enum_variant, reason = "nearly all of them are accepts, and a box for each would be paid by all")]
-pub(super) enum Write {
-    Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
-    Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
-    Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
-}
-
-impl Write {
-    /// Whether nobody waits for the answer any more: a caller that hung up before its turn is not stored for.
-    fn forsaken(&self) -> bool {
-        match self {
-            Write::Accept(_, answer) => answer.is_closed(),
-            // An attempt that was made is recorded, whoever waits.
-            Write::Record(..) => false,
-            Write::Relay(_, answer) => answer.is_closed(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Write::Accept(item, _) => item.spec.payload.len(),
-            Write::Record(..) | Write::Relay(..) => 0,
-        }
-    }
-
-    fn fail(self, error: &StoreError) {
-        match self {
-            Write::Accept(_, answer) => drop(answer.send(Err(error.clone()))),
-            Write::Record(_, answer) => drop(answer.send(Err(error.clone()))),
-            Write::Relay(_, answer) => drop(answer.send(Err(error.clone()))),
-        }
-    }
-}
-
-/// Where callers queue.
-#[derive(Debug)]
-pub(super) struct Queues {
-    accepts: mpsc::Sender<Write>,
-    records: mpsc::Sender<Write>,
-    relays: mpsc::Sender<Write>,
-}
-
-impl Queues {
-    pub(super) async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
-        let (answer, wait) = oneshot::channel();
-        // A caller is turned away at once rather than kept in a queue that only grows.
-        self.accepts.try_send(Write::Accept(item, answer)).map_err(|_| StoreError::Overloaded)?;
-        wait.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    pub(super) async fn record(&self, finished: Arc<[Finished]>) -> Result<Vec<Recorded>, StoreError> {
-        let (answer, wait) = oneshot::channel();
-        self.records.send(Write::Record(finished, answer)).await.map_err(|_| gone())?;
-        wait.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    pub(super) async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
-        let (answer, wait) = oneshot::channel();
-        self.relays.send(Write::Relay(request, answer)).await.map_err(|_| gone())?;
-        wait.await.unwrap_or_else(|_| Err(gone()))
-    }
-}
-
-fn gone() -> StoreError {
-    StoreError::Unavailable("the writer has stopped".into())
-}
-
-/// The queues, and what their writers take from: one for all three kinds, or one for each.
-pub(super) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::Receiver<Write>>) {
-    let (accepts, from_accepts) = mpsc::channel(length.max(1));
-    if one {
-        let queues = Queues { accepts: accepts.clone(), records: accepts.clone(), relays: accepts };
-        return (queues, vec![from_accepts]);
-    }
-    let (records, from_records) = mpsc::channel(16);
-    let (relays, from_relays) = mpsc::channel(4);
-    (Queues { accepts, records, relays }, vec![from_accepts, from_records, from_relays])
-}
 
 /// A writer: runs until the store is dropped.
 pub(super) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<Write>) {
@@ -181,18 +101,6 @@ impl Others {
         }
         self.seen.is_some_and(|seen| seen.elapsed() < OTHERS_STAY)
     }
-}
-
-fn gather(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
-    let mut bytes: usize = batch.iter().map(Write::bytes).sum();
-    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event ids in order.
-    while batch.len() < BATCH && bytes < BATCH_BYTES && !matches!(batch.last(), Some(Write::Relay(..))) {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += next.bytes();
-        batch.push(next);
-    }
-    batch.retain(|write| !write.forsaken());
-    batch
 }
 
 /// Where a transaction failed.
@@ -393,45 +301,5 @@ impl Stored {
             }
         }
         left
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::Time;
-    use crate::domain::message::MessageSpec;
-    use crate::store::AppRef;
-
-    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {
-        let (answer, wait) = oneshot::channel();
-        let spec = MessageSpec { event_type: "a".into(), payload: vec![b' '; bytes].into(), ..MessageSpec::default() };
-        let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
-        (
-            Write::Accept(
-                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, once: None },
-                answer,
-            ),
-            wait,
-        )
-    }
-
-    #[test]
-    fn a_batch_is_what_waits_up_to_its_bounds_without_those_who_left() {
-        let (sender, mut queue) = mpsc::channel(2_000);
-        let mut waits = Vec::new();
-        let mut send = |bytes| {
-            let (write, wait) = write(bytes);
-            assert!(sender.try_send(write).is_ok());
-            waits.push(wait);
-        };
-        (0..600).for_each(|_| send(1));
-        (0..3).for_each(|_| send(BATCH_BYTES / 2));
-        waits.truncate(602);
-        let mut next = || {
-            let first = queue.try_recv().ok()?;
-            Some(gather(vec![first], &mut queue).len())
-        };
-        assert_eq!((next(), next(), next(), next()), (Some(512), Some(90), Some(0), None));
     }
 }
