@@ -9,6 +9,8 @@
 
 use std::collections::HashMap;
 
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{StoreError, Tx, codec, on, sqlite};
@@ -179,36 +181,18 @@ async fn insert_retries(
 
 /// Takes deliveries that have ended out of where they are: dead ones out of `dead`; from the attempt of a delivered one, that it settles.
 async fn take_ended(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<Vec<Past>, StoreError> {
-    const DEAD: &str = "DELETE FROM dead WHERE endpoint_id = $1 AND message_id";
-    const DEAD_TOLD: &str = "RETURNING message_id, generation, attempts";
-    const DELIVERED: &str = "SELECT message_id, generation, settles AS attempts FROM attempt
-         WHERE settles IS NOT NULL AND endpoint_id = $1 AND message_id";
-    const UNSETTLE: &str =
-        "UPDATE attempt SET settles = NULL WHERE settles IS NOT NULL AND endpoint_id = $1 AND message_id";
-    let mut past: Vec<Past> = Vec::new();
-    match tx {
-        _ if messages.is_empty() => {}
-        Tx::Sqlite(tx) => {
-            const IN: &str = "IN (SELECT unhex(value) FROM json_each($2))";
-            let list = sqlite::id_list(codec::uuids(messages));
-            for sql in [format!("{DEAD} {IN} {DEAD_TOLD}"), format!("{DELIVERED} {IN}")] {
-                let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(&list);
-                past.extend(query.fetch_all(&mut **tx).await?);
-            }
-            let unsettle = sqlx::AssertSqlSafe(format!("{UNSETTLE} {IN}"));
-            sqlx::query(unsettle).bind(endpoint).bind(&list).execute(&mut **tx).await?;
-        }
-        Tx::Postgres(tx) => {
-            let ids = codec::uuids(messages);
-            let dead = sqlx::AssertSqlSafe(format!("{DEAD} = ANY($2) {DEAD_TOLD}"));
-            past.extend(sqlx::query_as(dead).bind(endpoint).bind(&ids).fetch_all(&mut **tx).await?);
-            // Locked before it is read: what is given back is what the update has changed.
-            let delivered = sqlx::AssertSqlSafe(format!("{DELIVERED} = ANY($2) ORDER BY message_id FOR UPDATE"));
-            past.extend(sqlx::query_as(delivered).bind(endpoint).bind(&ids).fetch_all(&mut **tx).await?);
-            let unsettle = sqlx::AssertSqlSafe(format!("{UNSETTLE} = ANY($2)"));
-            sqlx::query(unsettle).bind(endpoint).bind(&ids).execute(&mut **tx).await?;
-        }
-    }
+    const DEAD: &str = "DELETE FROM dead WHERE";
+    const DELIVERED: &str =
+        "SELECT message_id, generation, settles AS attempts FROM attempt WHERE settles IS NOT NULL AND";
+    const UNSETTLE: &str = "UPDATE attempt SET settles = NULL WHERE settles IS NOT NULL AND";
+    // What is given back must be what the update changes. On SQLite nobody else writes.
+    let lock = match tx {
+        Tx::Sqlite(_) => "",
+        Tx::Postgres(_) => "ORDER BY message_id FOR UPDATE",
+    };
+    let mut past: Vec<Past> = among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
+    past.extend(among::<Past>(tx, DELIVERED, endpoint, messages, lock).await?);
+    among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
     Ok(past)
 }
 
@@ -218,32 +202,41 @@ async fn ended_among(
     endpoint: EndpointId,
     messages: &[MessageId],
 ) -> Result<HashMap<MessageId, i32>, StoreError> {
-    const DEAD: &str = "SELECT message_id, generation FROM dead WHERE endpoint_id = $1 AND message_id";
-    const DELIVERED: &str =
-        "SELECT message_id, generation FROM attempt WHERE settles IS NOT NULL AND endpoint_id = $1 AND message_id";
-    let mut ended: Vec<(MessageId, i32)> = Vec::new();
-    match tx {
-        _ if messages.is_empty() => {}
+    const DEAD: &str = "SELECT message_id, generation FROM dead WHERE";
+    const DELIVERED: &str = "SELECT message_id, generation FROM attempt WHERE settles IS NOT NULL AND";
+    let mut ended: Vec<(MessageId, i32)> = among(tx, DEAD, endpoint, messages, "").await?;
+    ended.extend(among::<(MessageId, i32)>(tx, DELIVERED, endpoint, messages, "").await?);
+    Ok(ended.into_iter().collect())
+}
+
+async fn delete_due(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<(), StoreError> {
+    among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id").await.map(drop)
+}
+
+/// Runs `sql`, which ends with a condition to be continued, for these messages at one endpoint; `rest` follows. Gives back its rows.
+async fn among<T>(
+    tx: &mut Tx,
+    sql: &str,
+    endpoint: EndpointId,
+    messages: &[MessageId],
+    rest: &str,
+) -> Result<Vec<T>, StoreError>
+where
+    T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
+{
+    let ids = codec::uuids(messages);
+    Ok(match tx {
+        _ if messages.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
-            let list = sqlite::id_list(codec::uuids(messages));
-            for sql in [DEAD, DELIVERED] {
-                let sql = sqlx::AssertSqlSafe(format!("{sql} IN (SELECT unhex(value) FROM json_each($2))"));
-                let some: Vec<(MessageId, i32)> =
-                    sqlx::query_as(sql).bind(endpoint).bind(&list).fetch_all(&mut **tx).await?;
-                ended.extend(some);
-            }
+            const MESSAGES: &str = "message_id IN (SELECT unhex(value) FROM json_each($2))";
+            let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND {MESSAGES} {rest}"));
+            sqlx::query_as(sql).bind(endpoint).bind(sqlite::id_list(ids)).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
-            let ids = codec::uuids(messages);
-            for sql in [DEAD, DELIVERED] {
-                let sql = sqlx::AssertSqlSafe(format!("{sql} = ANY($2)"));
-                let some: Vec<(MessageId, i32)> =
-                    sqlx::query_as(sql).bind(endpoint).bind(&ids).fetch_all(&mut **tx).await?;
-                ended.extend(some);
-            }
+            let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND message_id = ANY($2) {rest}"));
+            sqlx::query_as(sql).bind(endpoint).bind(ids).fetch_all(&mut **tx).await?
         }
-    }
-    Ok(ended.into_iter().collect())
+    })
 }
 
 /// What was put back goes on under the next generation, numbered on.
@@ -270,14 +263,6 @@ async fn continue_numbers(tx: &mut Tx, endpoint: EndpointId, past: &[Past]) -> R
                 .execute(&mut **tx)
                 .await?;
         }
-    }
-    Ok(())
-}
-
-async fn delete_due(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<(), StoreError> {
-    const SQL: &str = "DELETE FROM due WHERE message_id = $1 AND endpoint_id = $2";
-    for message in messages {
-        on!(tx, db => sqlx::query(SQL).bind(message).bind(endpoint).execute(db).await.map(drop))?;
     }
     Ok(())
 }
