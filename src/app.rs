@@ -247,7 +247,7 @@ impl App {
             () = signals.next() => {}
             lost = supervisor.down() => {
                 stopping();
-                // What is in flight and can still be recorded is; nobody waits for more.
+                // Attempts in flight get a last chance to be recorded; nothing else is waited for.
                 let _ = timeout(GIVE_UP, self.give_up()).await;
                 return Err(AppError::Lost(lost.word()));
             }

@@ -109,7 +109,7 @@ impl OwnFailure {
         matches!(self, OwnFailure::Descriptors | OwnFailure::Memory | OwnFailure::Resolver)
     }
 
-    /// What is wrong and what to do, for the log.
+    /// A sentence for the log: the cause, and the remedy.
     pub const fn sentence(self) -> &'static str {
         match self {
             OwnFailure::Descriptors => {
