@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::api::BodyBudget;
 use crate::api::auth::Tokens;
 use crate::api::callers::Callers;
 use crate::config::{Config, Fault};
@@ -214,6 +215,7 @@ impl App {
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
+            bodies: BodyBudget::default(),
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };

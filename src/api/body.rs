@@ -11,24 +11,30 @@ use std::fmt;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use actix_web::http::header;
 use actix_web::web::{Bytes, BytesMut, Data};
 use actix_web::{FromRequest, HttpRequest};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::ApiState;
+use super::body_budget::{BodyBudget, Reserved};
 use super::errors::{ApiError, Item};
 use crate::domain::{Invalid, message};
 
 /// How many bytes everything around a message's payload may have.
-const ENVELOPE: usize = 64 * 1024;
+pub(super) const ENVELOPE: usize = 64 * 1024;
 
 /// The body of a request.
-pub(super) struct Body(Bytes);
+pub(super) struct Body {
+    bytes: Bytes,
+    /// Kept until the request is answered: until then the store may hold a slice of the bytes.
+    _reserved: Reserved,
+}
 
 impl FromRequest for Body {
     type Error = ApiError;
@@ -40,36 +46,49 @@ impl FromRequest for Body {
     }
 }
 
-async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, ApiError> {
+async fn read(request: &HttpRequest, payload: Payload) -> Result<Body, ApiError> {
     if !says_json(request) {
         return Err(ApiError::not_json());
     }
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(ApiError::encoded());
     }
+    let state = request.app_data::<Data<ApiState>>().ok_or_else(|| ApiError::internal(&"no state"))?;
     // Twice: a raw payload is written as a JSON string, where quotes, backslashes and ends of lines are two bytes.
-    let most = 2 * request.app_data::<Data<ApiState>>().map_or(0, |state| state.store.max_payload()) + ENVELOPE;
-    let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
+    let most = 2 * state.store.max_payload() + ENVELOPE;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let length: usize = length.unwrap_or(0);
+    collect(payload, length.unwrap_or(0), most, &state.bodies).await
+}
+
+/// Reads a body of at most `most` bytes, of which the sender announced `length`.
+async fn collect(
+    mut pieces: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    length: usize,
+    most: usize,
+    budget: &BodyBudget,
+) -> Result<Body, ApiError> {
+    let too_large = || ApiError::too_large(format!("the body may have at most {most} bytes"));
     if length > most {
         return Err(too_large());
     }
     let cut_off = |_| ApiError::malformed("the body ended early or could not be read");
-    let first = payload.next().await.transpose().map_err(cut_off)?.unwrap_or_default();
+    let mut reserved = Reserved::default();
+    let first = pieces.next().await.transpose().map_err(cut_off)?.unwrap_or_default();
+    budget.reserve(&mut reserved, first.len())?;
     // Most bodies come in one piece, which then needs no copy.
-    let bytes = match payload.next().await.transpose().map_err(cut_off)? {
+    let bytes = match pieces.next().await.transpose().map_err(cut_off)? {
         None => first,
         Some(second) => {
-            let mut all = BytesMut::with_capacity(length.max(first.len() + second.len()));
-            all.extend_from_slice(&first);
+            // It grows with what arrives: an announced length costs the sender nothing.
+            let mut all = BytesMut::from(first);
             let mut next = Some(second);
             while let Some(piece) = next {
                 if all.len() + piece.len() > most {
                     return Err(too_large());
                 }
+                budget.reserve(&mut reserved, piece.len())?;
                 all.extend_from_slice(&piece);
-                next = payload.next().await.transpose().map_err(cut_off)?;
+                next = pieces.next().await.transpose().map_err(cut_off)?;
             }
             all.freeze()
         }
@@ -77,7 +96,7 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Body, ApiEr
     if bytes.len() > most {
         return Err(too_large());
     }
-    Ok(Body(bytes))
+    Ok(Body { bytes, _reserved: reserved })
 }
 
 /// `application/json`, `application/…+json`, or nothing said at all.
@@ -93,7 +112,7 @@ impl Body {
     /// # Errors
     /// 400: no UTF-8, or no JSON. 422: JSON, but not an object. (What is nested too deep is noted, and told by [`Fields::done`].)
     pub fn fields(&self) -> Result<Fields<'_>, ApiError> {
-        let text = std::str::from_utf8(&self.0).map_err(|_| ApiError::malformed("the body is not UTF-8"))?;
+        let text = std::str::from_utf8(&self.bytes).map_err(|_| ApiError::malformed("the body is not UTF-8"))?;
         match serde_json::from_str::<Members<'_>>(text) {
             Ok(Members(members)) => Ok(Fields { wrong: too_deep(&members), members, within: None }),
             Err(error) if error.classify() == Category::Data => {
@@ -105,12 +124,12 @@ impl Body {
 
     /// All of it, as it came.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// The bytes of a part of the body, without a copy.
     pub fn bytes_of(&self, part: &RawValue) -> Bytes {
-        self.0.slice_ref(part.get().as_bytes())
+        self.bytes.slice_ref(part.get().as_bytes())
     }
 }
 

@@ -23,6 +23,7 @@ mod attempt;
 pub mod auth;
 mod background;
 mod body;
+mod body_budget;
 mod call;
 pub mod callers;
 mod docs;
@@ -54,6 +55,7 @@ use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use at::{Table, at, op};
+pub use body_budget::BodyBudget;
 use call::Call;
 use callers::Callers;
 use errors::{Answer, ApiError};
@@ -67,6 +69,8 @@ pub struct ApiState {
     /// What links begin with.
     pub public_url: Url,
     pub clock: Clock,
+    /// Shared by all requests of the process.
+    pub bodies: BodyBudget,
 }
 
 /// Mounts everything under `/api/v1`, and `/docs`; the rest of `/api` is a 404 in JSON.

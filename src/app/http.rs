@@ -16,7 +16,7 @@ use url::Url;
 use super::AppError;
 use crate::api::callers::Callers;
 use crate::api::probes::{self, Probes};
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, BodyBudget};
 use crate::config::Role;
 use crate::dashboard::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, Feeds};
@@ -47,6 +47,7 @@ pub(super) struct Served {
     pub dashboard_secret: [u8; 32],
     pub feeds: Feeds,
     pub passwords: Passwords,
+    pub bodies: BodyBudget,
     pub draining: Arc<AtomicBool>,
     pub metrics: Render,
 }
@@ -101,6 +102,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
         dashboard_secret,
         feeds,
         passwords,
+        bodies,
         draining,
         metrics,
     } = served;
@@ -115,6 +117,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             callers,
             public_url: public_url.clone(),
             clock: Clock,
+            bodies,
         }))
         .configure(api::routes)
         .app_data(Data::new(DashboardState {

@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use sendoff::api::auth::Tokens;
 use sendoff::api::callers::Callers;
 use sendoff::api::probes::{self, Probes};
-use sendoff::api::{self, ApiState};
+use sendoff::api::{self, ApiState, BodyBudget};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{Next, Progress};
@@ -127,6 +127,7 @@ impl World {
             callers: callers.clone(),
             public_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
+            bodies: BodyBudget::default(),
         };
         let draining = Arc::new(AtomicBool::new(false));
         let metrics = Arc::new(|| recorder().render());

@@ -1,9 +1,14 @@
 //! Bodies, good and bad.
 
+use actix_web::ResponseError;
+use actix_web::http::StatusCode;
+use futures_util::FutureExt;
+use futures_util::stream;
+
 use super::*;
 
 fn body(text: &'static str) -> Body {
-    Body(Bytes::from_static(text.as_bytes()))
+    Body { bytes: Bytes::from_static(text.as_bytes()), _reserved: Reserved::default() }
 }
 
 #[test]
@@ -42,4 +47,36 @@ fn a_part_is_cut_out_as_it_was_written() {
     let bytes = body.bytes_of(raw);
     assert_eq!(&bytes[..], b"{\"b\":1e400,\n \"a\":\"\\ud83d\"}");
     assert_eq!(bytes.as_ptr(), raw.get().as_ptr(), "no copy");
+}
+
+fn arriving(pieces: &[usize]) -> impl Stream<Item = Result<Bytes, PayloadError>> + Unpin + use<> {
+    let pieces: Vec<_> = pieces.iter().map(|bytes| Ok(Bytes::from(vec![b' '; *bytes]))).collect();
+    stream::iter(pieces)
+}
+
+#[test]
+fn bodies_share_a_budget_that_is_checked_piece_by_piece() {
+    let budget = BodyBudget::of(100);
+    let read =
+        |pieces: &[usize]| collect(arriving(pieces), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");
+    let held = read(&[30, 30]).unwrap();
+    // What comes after the piece that finds no room is not looked at.
+    let endless = arriving(&[30]).chain(stream::once(async { Ok(Bytes::from_static(b"more than is left")) }));
+    let more = endless.chain(stream::poll_fn(|_| -> std::task::Poll<Option<_>> { panic!("read on") }));
+    let refused = collect(Box::pin(more), 0, 1_000, &budget).now_or_never().expect("nothing to wait for");
+    let refused = refused.err().expect("no room");
+    assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.error_response().headers().contains_key("retry-after"));
+    assert!(read(&[20, 20]).is_ok(), "a refused body returns what it had reserved");
+    drop(held);
+    assert!(read(&[50, 50]).is_ok(), "an answered one too");
+    assert!(read(&[50, 51]).is_err());
+}
+
+#[test]
+fn a_length_that_is_only_announced_reserves_nothing() {
+    let budget = BodyBudget::of(100);
+    assert!(collect(arriving(&[10]), 900, 1_000, &budget).now_or_never().unwrap().is_ok());
+    let error = collect(arriving(&[10]), 1_001, 1_000, &budget).now_or_never().unwrap().err().unwrap();
+    assert_eq!(error.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
 }
