@@ -24,7 +24,7 @@ const ENDPOINTS: usize = 4;
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
-const BOUNDS_MS: [u64; 11] = sendoff::store::rollups::LATENCY_BOUNDS_MS;
+const BOUNDS_MS: [u64; 11] = sendoff::store::recording::rollups::LATENCY_BOUNDS_MS;
 
 /// What a page can be asked for.
 pub struct Seeded {

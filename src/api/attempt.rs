@@ -18,8 +18,8 @@ use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::{CHANNEL_LIMIT, Message, TAG_LIMIT};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
-use crate::store::attempts::AttemptFilter;
-use crate::store::deliveries::DeliveryView;
+use crate::store::query::attempts::AttemptFilter;
+use crate::store::query::deliveries::DeliveryView;
 use crate::store::{EndpointRef, Order, Page, PageRequest};
 
 /// The dialect's numbers and words for how an attempt or a delivery stands.

@@ -1,5 +1,5 @@
 //! Background work over REST: asking for it, and seeing how far it has come. The dialect calls it a background task. It is answered
-//! once it is taken down; an engine does it (`store/background.rs`).
+//! once it is taken down; an engine does it (`store/jobs/background.rs`).
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
 use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
 use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids};
 use crate::store::Order;
-use crate::store::background::{Background, BackgroundSpec, Begun};
-use crate::store::endpoint_messages::SentFilter;
+use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
+use crate::store::query::endpoint_messages::SentFilter;
 
 /// How far back a recovery goes at most.
 const FURTHEST: Duration = Duration::from_secs(14 * 86_400);

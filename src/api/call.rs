@@ -21,7 +21,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
-use crate::store::once::Once;
+use crate::store::ingest::idempotency::Once;
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 
 /// Who calls, when, and what the path names.

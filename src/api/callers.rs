@@ -19,7 +19,7 @@ use super::rights::Rights;
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::key::{self, ApiKey};
 use crate::domain::{KeyId, Time};
-use crate::store::keys::TokenHash;
+use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{Store, StoreError, Tenant};
 
 /// How many callers are remembered.

@@ -22,7 +22,7 @@ use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
-use crate::store::endpoints::Updated;
+use crate::store::catalog::endpoints::Updated;
 use crate::store::{EndpointRef, Order};
 
 /// An endpoint, as it is given out.

@@ -13,7 +13,7 @@ use super::query::{ListOut, Query};
 use crate::domain::delivery::Standing;
 use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
 use crate::domain::{MessageId, Time};
-use crate::store::endpoint_messages::{EndpointMessage, SentFilter};
+use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
 use crate::store::{Order, Page};
 
 /// A message, and how its delivery at the endpoint stands.

@@ -15,7 +15,7 @@ use crate::domain::audit::act;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::{GRACE, GRACE_LIMIT, Secret};
 use crate::domain::{Invalid, Time};
-use crate::store::audit::Deed;
+use crate::store::access::audit::Deed;
 
 /// What the receiver verifies with.
 #[derive(Serialize, ToSchema)]

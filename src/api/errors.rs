@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Invalid;
 use crate::store::StoreError;
-use crate::store::accept::Refusal;
+use crate::store::ingest::accept::Refusal;
 
 /// What every handler gives back.
 pub type Answer = Result<HttpResponse, ApiError>;

@@ -15,7 +15,7 @@ use super::query::ListOut;
 use crate::domain::event_type::{EVENT_TYPE_NAME_LIMIT, EventType, EventTypeSpec};
 use crate::domain::{Time, ids};
 use crate::store::Order;
-use crate::store::applications::Put;
+use crate::store::catalog::applications::Put;
 
 /// An event type, as it is given out.
 #[derive(Serialize, ToSchema)]

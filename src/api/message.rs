@@ -22,8 +22,8 @@ use super::query::{ListOut, Query};
 use crate::domain::application::ApplicationSpec;
 use crate::domain::message::{CHANNEL_LIMIT, Message, MessageSpec, TAG_LIMIT};
 use crate::domain::{Invalid, MessageId, Time, Uid};
-use crate::store::accept::AcceptItem;
-use crate::store::messages::MessageFilter;
+use crate::store::ingest::accept::AcceptItem;
+use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
 
 /// A message, as it is given out.

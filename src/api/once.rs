@@ -1,13 +1,13 @@
 //! Idempotency: a POST that comes twice under the same `idempotency-key` acts once, and is answered as the first time.
 //!
 //! The SDKs send a key with every POST, and the same one when they try again. What is remembered is a reference to what the
-//! first one made (see [`crate::store::once`]); the answer is made anew from that. A request that failed leaves nothing behind.
+//! first one made (see [`crate::store::ingest::idempotency`]); the answer is made anew from that. A request that failed leaves nothing behind.
 
 use sha2::{Digest, Sha256};
 
 use super::call::Call;
 use super::errors::{Answer, ApiError};
-use crate::store::once::{Before, Once};
+use crate::store::ingest::idempotency::{Before, Once};
 
 const HEADER: &str = "idempotency-key";
 /// How many characters a key may have.

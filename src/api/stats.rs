@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::endpoint_messages::Standings;
+use crate::store::query::endpoint_messages::Standings;
 
 /// What is counted if nothing is said: so long until now.
 const USUAL: Duration = Duration::from_secs(28 * 86_400);

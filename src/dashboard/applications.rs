@@ -15,7 +15,7 @@ use super::show::{Line, Query, Typed, count};
 use super::viewer::{Inside, Signed};
 use crate::domain::application::Application;
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::endpoint_lines::LineFilter;
+use crate::store::catalog::endpoint_list::LineFilter;
 use crate::store::{Order, PageRequest};
 
 /// How many are on a page.

@@ -14,7 +14,7 @@ use super::show::{Line, Query};
 use super::viewer::Signed;
 use crate::domain::audit::{ACTS, ActorKind, act};
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
-use crate::store::audit::{AuditFilter, Entry};
+use crate::store::access::audit::{AuditFilter, Entry};
 use crate::store::{Order, PageRequest};
 
 /// How many are on a page.

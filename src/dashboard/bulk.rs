@@ -20,7 +20,7 @@ use super::work::{WorkRow, facts, latest};
 use crate::domain::Time;
 use crate::domain::background::Scope;
 use crate::domain::portal::Capability;
-use crate::store::background::{BackgroundSpec, Begun, Total};
+use crate::store::jobs::background::{BackgroundSpec, Begun, Total};
 use crate::store::{Store, StoreError, Tenant};
 
 /// Counted up to here, and for no longer than this.

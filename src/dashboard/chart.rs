@@ -12,8 +12,8 @@ mod attempts;
 mod latency;
 
 use crate::domain::Time;
-use crate::store::counts::Range;
-use crate::store::rollups::Bucket;
+use crate::store::query::counts::Range;
+use crate::store::recording::rollups::Bucket;
 
 pub use attempts::Chart;
 pub use latency::LatencyChart;
@@ -138,7 +138,7 @@ pub fn second(at: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::rollups::Counts;
+    use crate::store::recording::rollups::Counts;
 
     #[test]
     fn times_are_called_by_what_the_range_needs() {

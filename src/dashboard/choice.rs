@@ -13,8 +13,8 @@ use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
 use crate::domain::{AppId, EndpointId, Time, ids};
-use crate::store::background::{BackgroundSpec, Total};
-use crate::store::endpoint_messages::SentFilter;
+use crate::store::jobs::background::{BackgroundSpec, Total};
+use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
 
 /// A field that cannot be taken as it is, and why.

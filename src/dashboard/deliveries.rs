@@ -19,7 +19,7 @@ use super::viewer::{Inside, Signed, Viewer, Who};
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::portal::Capability;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, ListedDelivery};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, ListedDelivery};
 
 struct Row {
     badge: Badge,

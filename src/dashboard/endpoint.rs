@@ -25,10 +25,10 @@ use crate::domain::endpoint::{DisabledReason, Endpoint, sensitive_header};
 use crate::domain::portal::Capability;
 use crate::domain::secret::SignatureType;
 use crate::domain::{Invalid, Time};
-use crate::store::attempts::AttemptFilter;
-use crate::store::counts::{Range, Scope};
-use crate::store::endpoint_lines::{EndpointLine, LastFailure};
-use crate::store::rollups::total;
+use crate::store::catalog::endpoint_list::{EndpointLine, LastFailure};
+use crate::store::query::attempts::AttemptFilter;
+use crate::store::query::counts::{Range, Scope};
+use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
 
 /// How many of the newest attempts are shown.

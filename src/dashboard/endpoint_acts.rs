@@ -18,7 +18,7 @@ use crate::domain::Invalid;
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::portal::Capability;
 use crate::domain::secret::Secret;
-use crate::store::endpoints::Updated;
+use crate::store::catalog::endpoints::Updated;
 use crate::store::{EndpointRef, Store};
 
 /// How often a change is worked out anew because the endpoint has changed meanwhile.

@@ -22,7 +22,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::portal::Capability;
 use crate::domain::secret::{GRACE, GRACE_LIMIT, Secret, SignatureType};
 use crate::domain::{Invalid, span};
-use crate::store::audit::Deed;
+use crate::store::access::audit::Deed;
 
 #[derive(Template)]
 #[template(path = "secret.html")]

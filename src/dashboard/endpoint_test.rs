@@ -15,7 +15,7 @@ use super::viewer::Inside;
 use crate::domain::Invalid;
 use crate::domain::audit::act;
 use crate::domain::portal::Capability;
-use crate::store::audit::Deed;
+use crate::store::access::audit::Deed;
 
 /// `POST {place}/endpoints/{endpoint}/test`. Field: `eventType`. Leads to the message.
 pub async fn send(

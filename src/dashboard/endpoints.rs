@@ -15,7 +15,7 @@ use super::viewer::{Inside, Signed, Viewer};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::portal::Capability;
 use crate::domain::{EndpointId, Time};
-use crate::store::endpoint_lines::{EndpointLine, Health, LastFailure, LineFilter};
+use crate::store::catalog::endpoint_list::{EndpointLine, Health, LastFailure, LineFilter};
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many are on a page.

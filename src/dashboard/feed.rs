@@ -3,7 +3,7 @@
 //! * [`Feeds`] – all of this process. While somebody looks at an organization's tail, one loop polls the store for all who do.
 //! * [`Tap`] – what one of them gets: the attempts of a moment ago, and from then on [batches](Batch) of them.
 //!
-//! Ids do not come in order (`store/tail.rs`), so each look reads a little of the past anew and passes over what it has seen: always the
+//! Ids do not come in order (`store/query/tail.rs`), so each look reads a little of the past anew and passes over what it has seen: always the
 //! last [`SHORT`], and now and then, for those that took long, the last [`LONG`]. What is recorded even later, because the store was
 //! away, is in the lists and not in the tail.
 
@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, OrgId, Time};
-use crate::store::attempts::AttemptLine;
+use crate::store::query::attempts::AttemptLine;
 use crate::store::{Store, StoreError, Tenant};
 
 /// How many tails may be open in this process.

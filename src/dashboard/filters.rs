@@ -13,8 +13,8 @@ use super::show::{Line, Query};
 use super::viewer::{Inside, Viewer, Who};
 use crate::domain::event_type::EventType;
 use crate::domain::{AppId, EndpointId, MessageId, Time, ids};
-use crate::store::delivery_list::DeliveryStatus;
-use crate::store::sought::Sought;
+use crate::store::query::delivery_list::DeliveryStatus;
+use crate::store::query::search_terms::Sought;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, Tenant};
 
 /// How many names a field proposes.

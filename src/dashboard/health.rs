@@ -6,7 +6,7 @@ use askama::filters::HtmlSafe;
 use super::parts::When;
 use super::show::{Line, count, size};
 use crate::domain::Time;
-use crate::store::slots::SLOTS;
+use crate::store::queue::slots::SLOTS;
 use crate::store::{Store, StoreError};
 
 /// A process, and how much of the work is its.
@@ -38,7 +38,7 @@ impl Health {
     /// The store is away.
     pub async fn of(store: &Store, now: Time) -> Result<Health, StoreError> {
         let processes = store.processes(now).await?;
-        let process = |one: &crate::store::slots::ProcessView| Process {
+        let process = |one: &crate::store::queue::slots::ProcessView| Process {
             name: Line::cut(&one.name, 80),
             since: When::new(one.started_at, now),
             silent: !one.alive,

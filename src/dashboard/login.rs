@@ -25,7 +25,7 @@ use crate::domain::audit::{Actor, ActorKind, act};
 use crate::domain::operator::{Operator, name_of};
 use crate::domain::password::PasswordHash;
 use crate::domain::{OrgId, Time};
-use crate::store::audit::Deed;
+use crate::store::access::audit::Deed;
 use crate::store::{Store, StoreError};
 
 /// How long a login link is good.

@@ -17,8 +17,8 @@ use crate::domain::delivery::{DeadReason, State};
 use crate::domain::message::Message;
 use crate::domain::portal::Capability;
 use crate::domain::{AttemptId, Time};
-use crate::store::attempts::AttemptFilter;
-use crate::store::deliveries::DeliveryView;
+use crate::store::query::attempts::AttemptFilter;
+use crate::store::query::deliveries::DeliveryView;
 use crate::store::{MessageRef, Order, PageRequest, Store};
 
 /// How many attempts are on a page, over all deliveries.

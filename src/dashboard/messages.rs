@@ -14,8 +14,8 @@ use super::place::Place;
 use super::show::{self, Line, Query, count};
 use super::viewer::{Inside, Signed, Viewer};
 use crate::domain::{MessageId, Time};
-use crate::store::endpoint_messages::Standings;
-use crate::store::message_list::{ListedMessage, MessageSearch};
+use crate::store::query::endpoint_messages::Standings;
+use crate::store::query::message_list::{ListedMessage, MessageSearch};
 
 struct Row {
     /// How the worst of its deliveries stands; `None`: it has none.

@@ -18,9 +18,9 @@ use crate::domain::application::Application;
 use crate::domain::attempt::Attempt;
 use crate::domain::endpoint::{DisabledReason, Endpoint};
 use crate::domain::{MessageId, Time};
-use crate::store::attempts::{AttemptFilter, AttemptLine};
-use crate::store::counts::{Range, Scope};
-use crate::store::rollups::total;
+use crate::store::query::attempts::{AttemptFilter, AttemptLine};
+use crate::store::query::counts::{Range, Scope};
+use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many endpoints are shown, and of each how many of the newest attempts.

@@ -20,10 +20,10 @@ use super::show::{self, Line, Query, count, count_up_to};
 use super::viewer::Signed;
 use crate::domain::delivery::State;
 use crate::domain::{AttemptId, Time};
-use crate::store::attempts::AttemptLine;
-use crate::store::counts::{FailingEndpoint, Range, Scope};
-use crate::store::outbox::OutboxDepth;
-use crate::store::rollups::{Counts, total};
+use crate::store::ingest::outbox::OutboxDepth;
+use crate::store::query::attempts::AttemptLine;
+use crate::store::query::counts::{FailingEndpoint, Range, Scope};
+use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Store, StoreError, Tenant};
 
 /// How many attempts are on a page.

@@ -7,7 +7,7 @@ use askama::filters::HtmlSafe;
 use super::show::{Line, roughly};
 use crate::domain::Time;
 use crate::domain::delivery::State;
-use crate::store::endpoint_lines::Health;
+use crate::store::catalog::endpoint_list::Health;
 
 /// What something is in: a word, a shape, a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]

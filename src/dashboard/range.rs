@@ -1,7 +1,7 @@
 //! How far back a page looks: one of four ranges, a word in its URL.
 
 use super::show::Query;
-use crate::store::counts::Range;
+use crate::store::query::counts::Range;
 
 /// A range to switch to.
 pub struct RangeLink {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::show::count;
 use crate::domain::{EndpointId, Time};
-use crate::store::counts::Range;
-use crate::store::rollups::{Counts, LATENCY_BOUNDS_MS};
+use crate::store::query::counts::Range;
+use crate::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use crate::store::{Store, StoreError, Tenant};
 
 /// The span that the numbers are about.

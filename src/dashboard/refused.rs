@@ -3,7 +3,7 @@
 use super::error::PageError;
 use crate::domain::Invalid;
 use crate::store::StoreError;
-use crate::store::accept::Refusal;
+use crate::store::ingest::accept::Refusal;
 
 /// What was refused, or what else went wrong.
 pub type Refused = Result<Vec<Invalid>, PageError>;

@@ -17,8 +17,8 @@ use crate::domain::audit::act;
 use crate::domain::event_type::EventType;
 use crate::domain::message::MessageSpec;
 use crate::domain::{Invalid, MessageId, Uid};
-use crate::store::accept::AcceptItem;
-use crate::store::audit::Deed;
+use crate::store::access::audit::Deed;
+use crate::store::ingest::accept::AcceptItem;
 
 fn form(types: &[EventType], name: &str, payload: &str) -> Form {
     let names = types.iter().map(|one| one.spec.name.as_str());

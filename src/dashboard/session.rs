@@ -17,7 +17,7 @@ use url::Url;
 
 use super::error::PageError;
 
-use crate::store::keys::TokenHash;
+use crate::store::access::sign_in_links::TokenHash;
 
 /// How long a session lasts, in hours.
 pub const SESSION_HOURS: u64 = 12;

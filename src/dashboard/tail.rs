@@ -26,8 +26,8 @@ use super::place::Place;
 use super::show::{Line, Query};
 use super::viewer::{Viewer, Who};
 use crate::domain::{AttemptId, Time};
-use crate::store::attempts::AttemptLine;
-use crate::store::tail::TailFilter;
+use crate::store::query::attempts::AttemptLine;
+use crate::store::query::tail::TailFilter;
 use crate::store::{AppRef, EndpointRef, StoreError};
 
 /// How many rows the page shows.

@@ -24,8 +24,8 @@ use crate::domain::application::Application;
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::operator::Operator;
 use crate::domain::portal::{Capability, PortalPage};
-use crate::store::keys::TokenHash;
-use crate::store::visits::Visit;
+use crate::store::access::portal_sessions::Visit;
+use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{AppRef, Store, StoreError, Tenant};
 
 /// How the audit log calls somebody who signed in by a link.

@@ -17,7 +17,7 @@ use super::viewer::{Viewer, part};
 use crate::domain::background::{Scope, Stage};
 use crate::domain::portal::Capability;
 use crate::domain::{BackgroundId, Time};
-use crate::store::background::{Background, BackgroundSpec};
+use crate::store::jobs::background::{Background, BackgroundSpec};
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many are listed.

@@ -28,7 +28,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use crate::store::slots::{LEASE, Leases, Process};
+use crate::store::queue::slots::{LEASE, Leases, Process};
 use crate::supervisor::Supervised;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;

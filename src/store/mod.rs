@@ -1,88 +1,23 @@
 //! The store: everything that outlives the process, on SQLite or PostgreSQL, with one behaviour.
 //!
-//! The cast:
-//!
-//! * [`Store`] – the handle that everybody shares. Its methods live in one file per thing they are about.
-//! * [`Engine`] – which of the two databases it is: a closed enum, no `dyn`. SQL that is the same on both is written once,
-//!   between the macros [`read!`] and [`on!`]; what differs stands side by side in a `match`.
-//! * [`Tx`] – a write transaction on either. On SQLite there is one writer, so they queue.
-//! * [`writer`] – takes what waits to be accepted or recorded and stores it in batches that form themselves.
-//! * [`directory`] – who wants what, remembered, and checked against the store inside each accepting transaction.
-//! * [`rollups`] – what is counted as it is recorded; [`counts`] reads it, and nothing shown to people counts rows.
-//! * [`mail`] – what is to be told to applications' contacts, an outbox like the other.
-//! * [`once`] – calls that may come twice and take effect once.
-//! * [`ordering`] – the numbers by which an ordered endpoint's deliveries are sent; [`in_order`] reads by them.
-//! * [`signals`] – how the store tells an engine in the same process what has just become due; [`announce`] – how it tells other processes.
+//! - [`Store`] is the handle that everything shares. Its methods stand in the folder of what they are about.
+//! - [`Engine`] says which database it is: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; SQLite has one writer, so
+//!   its transactions queue.
+//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to.
+//! - [`catalog`], [`query`], [`access`]: what people manage, read and may do. [`jobs`]: their background work.
+//! - [`maintenance`]: retention and clean-up. [`db`]: the databases themselves.
 //!
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
 
-pub mod accept;
-pub mod announce;
-pub mod api_keys;
-mod append;
-pub mod applications;
-pub mod attempts;
-pub mod audit;
-pub mod background;
-mod budget;
-mod cancel;
-mod checkpoint;
-mod codec;
-pub mod contents;
-pub mod counts;
-mod dead;
-pub mod deliveries;
-pub mod delivery_list;
-pub mod directory;
-mod due_insert;
-pub mod endpoint_lines;
-pub mod endpoint_messages;
-pub mod endpoint_secrets;
-pub mod endpoints;
-mod error;
-pub mod event_types;
-pub mod failing;
-mod happening;
-pub mod in_order;
-pub mod keys;
-mod live_endpoints;
-mod location;
-pub mod mail;
-mod message_insert;
-pub mod message_list;
-pub mod messages;
-pub mod migrations;
-pub mod once;
-pub mod operational;
-pub mod operators;
-mod ordering;
-pub mod outbox;
-pub mod page;
-mod postgres;
-mod purge;
-pub mod reach;
-pub mod record;
-mod relay;
-mod replay;
-mod requeue;
-pub mod retention;
-mod rollup_compaction;
-pub mod rollups;
-mod routing_cache;
-pub mod signals;
-pub mod slots;
-pub mod sought;
-mod sqlite;
-mod statement;
-pub mod tail;
-pub mod tally;
-pub mod tenant;
-pub mod turns;
-mod tx;
-pub mod visits;
-pub mod waiting;
-mod walk;
-mod writer;
+pub mod access;
+pub mod catalog;
+pub mod db;
+pub mod ingest;
+pub mod jobs;
+pub mod maintenance;
+pub mod query;
+pub mod queue;
+pub mod recording;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -94,16 +29,18 @@ use crate::domain::secret::MasterKey;
 use crate::supervisor::{Supervised, Supervisor};
 use tokio::sync::Mutex;
 
-pub use error::StoreError;
-pub use location::Location;
+pub use access::tenant::{AppRef, EndpointRef, MessageRef, Tenant};
+pub use db::error::StoreError;
+pub use db::location::Location;
 #[cfg(test)]
-use migrations::SQLITE_MIGRATIONS;
-pub use page::{Order, Page, PageRequest, Scanned};
-pub use postgres::Connections;
-use postgres::Postgres;
-use sqlite::Sqlite;
-pub use tenant::{AppRef, EndpointRef, MessageRef, Tenant};
-pub(crate) use tx::{Connection, Tx, on, read};
+use db::migrations::SQLITE_MIGRATIONS;
+pub use db::postgres::Connections;
+use db::postgres::{self, Postgres};
+use db::sqlite::Sqlite;
+pub(crate) use db::tx::{Connection, Tx, on, read};
+use ingest::{idempotency, routing_cache, writer};
+pub use query::page::{Order, Page, PageRequest, Scanned};
+use queue::{notify, signals};
 
 /// What the store needs to know to open.
 #[derive(Debug)]
@@ -130,7 +67,7 @@ pub(crate) enum Engine {
 pub struct Store {
     inner: Arc<Inner>,
     /// The call that this handle acts for, if that is to take effect once.
-    once: Option<Arc<once::Once>>,
+    once: Option<Arc<idempotency::Once>>,
     /// Who acts through this handle, for the audit log.
     actor: Option<Arc<Actor>>,
 }
@@ -143,7 +80,7 @@ struct Inner {
     directory: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
-    under_way: once::Calls,
+    under_way: idempotency::Calls,
     /// Contacts are written to.
     mailing: AtomicBool,
     supervisor: Supervisor,
@@ -187,7 +124,7 @@ impl Store {
             directory: routing_cache::RoutingCache::default(),
             signals,
             queues,
-            under_way: once::Calls::default(),
+            under_way: idempotency::Calls::default(),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),
         };
@@ -200,7 +137,7 @@ impl Store {
         }
         if let Some(announcements) = announcements {
             let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
-            supervisor.restarting(Supervised::Announcer, move || announce::run(inner.clone(), announcements.clone()));
+            supervisor.restarting(Supervised::Announcer, move || notify::run(inner.clone(), announcements.clone()));
         }
         Ok(store)
     }

@@ -1,6 +1,6 @@
 //! Background tasks: asking for them, looking at them. (What they do is the store's to show, and the engine's.)
 
-use sendoff::store::turns::Stepped;
+use sendoff::store::jobs::job_lease::Stepped;
 use serde_json::{Value, json};
 
 use crate::on_both_stores;

@@ -8,7 +8,7 @@ use sendoff::domain::audit::{Actor, ActorKind};
 use sendoff::domain::key::{self, Scope};
 use sendoff::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use sendoff::domain::{OrgId, Time};
-use sendoff::store::audit::AuditFilter;
+use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{Order, PageRequest, Tenant};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, SqliteConnection};

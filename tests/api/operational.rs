@@ -1,7 +1,7 @@
 //! Operational endpoints over REST: made, read, changed and deleted like any endpoint, by the organization alone; what is done over
 //! REST is told to them; and the application behind them is nowhere to be found.
 
-use sendoff::store::waiting::LaneWants;
+use sendoff::store::queue::waiting::LaneWants;
 use serde_json::{Value, json};
 
 use crate::on_both_stores;

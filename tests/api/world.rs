@@ -22,8 +22,8 @@ use sendoff::domain::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
-use sendoff::store::record::Finished;
-use sendoff::store::slots::{Process, slot_of};
+use sendoff::store::queue::slots::{Process, slot_of};
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{Location, Store, StoreOptions};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use sendoff::domain::application::Application;
 use sendoff::domain::background::Stage;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::time::Clock;
-use sendoff::store::turns::Stepped;
+use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::house::{Browser, House, MINUTE, Try, both, dead, location, retry};
@@ -224,7 +224,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
         let theirs = house.app_of(&strangers, "Theirs").await;
         house.endpoint(&theirs, "https://theirs.example/").await;
         let scope = sendoff::domain::background::Scope::Application(theirs.id);
-        let spec = sendoff::store::background::BackgroundSpec {
+        let spec = sendoff::store::jobs::background::BackgroundSpec {
             kind: sendoff::domain::background::Kind::Recover,
             scope,
             filter: Default::default(),
@@ -232,7 +232,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
             total: None,
         };
         let begun = house.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
-        let sendoff::store::background::Begun::Begun(work) = begun else { panic!("{begun:?}") };
+        let sendoff::store::jobs::background::Begun::Begun(work) = begun else { panic!("{begun:?}") };
         assert_eq!(browser.get(&format!("/resend/{}", work.id)).await.0, StatusCode::NOT_FOUND);
         assert!(!browser.page("/resend").await.contains("a stranger"));
         let (status, page) = browser.get(&format!("/resend?status=dead&app={}", theirs.id)).await;

@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 use sendoff::domain::attempt::{Failure, Outcome};
 use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::store::outbox::RelayRequest;
+use sendoff::store::ingest::outbox::RelayRequest;
 
 use crate::house::{MINUTE, Try, both, dead, execute, retry};
 

@@ -9,8 +9,8 @@ use sendoff::domain::delivery::State;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::message::MessageSpec;
 use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
-use sendoff::store::accept::AcceptItem;
-use sendoff::store::keys::TokenHash;
+use sendoff::store::access::sign_in_links::TokenHash;
+use sendoff::store::ingest::accept::AcceptItem;
 use sha2::{Digest, Sha256};
 
 use crate::house::{Browser, House, MINUTE, Try, both, dead, execute, field, location, retry};

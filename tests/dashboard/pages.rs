@@ -8,8 +8,8 @@ use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
-use sendoff::store::accept::AcceptItem;
-use sendoff::store::outbox::RelayRequest;
+use sendoff::store::ingest::accept::AcceptItem;
+use sendoff::store::ingest::outbox::RelayRequest;
 
 use crate::house::{House, MINUTE, Try, both, dead, field, location, retry};
 
@@ -332,7 +332,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
         house.endpoint(&acme, "https://a.example/hook").await;
         let slot = house.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
         let wants =
-            sendoff::store::waiting::LaneWants { endpoint: ears.id, slot, fresh: 9, retries: 9, ordered: false };
+            sendoff::store::queue::waiting::LaneWants { endpoint: ears.id, slot, fresh: 9, retries: 9, ordered: false };
         let id = house.store.waiting(&[wants]).await.unwrap()[0].message_id;
         let message = house.store.load_messages(&[id]).await.unwrap().remove(0);
         let at = house.ago(MINUTE * 5);

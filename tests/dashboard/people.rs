@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use sendoff::domain::audit::{Actor, ActorKind};
 use sendoff::domain::key;
 use sendoff::store::Tenant;
-use sendoff::store::audit::Deed;
+use sendoff::store::access::audit::Deed;
 
 use crate::house::{Browser, both, field, location};
 use crate::passwords::{account, signed_in};

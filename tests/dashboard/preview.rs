@@ -7,7 +7,7 @@ use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::store::waiting::LaneWants;
+use sendoff::store::queue::waiting::LaneWants;
 
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 
@@ -263,6 +263,6 @@ async fn stuck(house: &House) {
         );
         execute(house, &row).await;
     }
-    let request = sendoff::store::outbox::RelayRequest { limit: 10, now: house.ago(MINUTE * 3) };
+    let request = sendoff::store::ingest::outbox::RelayRequest { limit: 10, now: house.ago(MINUTE * 3) };
     house.store.relay(request).await.expect("the relay's step");
 }

@@ -6,7 +6,7 @@ use sendoff::domain::application::Application;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::portal::Capability;
-use sendoff::store::audit::AuditFilter;
+use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
 
 use crate::house::{Browser, House, MINUTE, Try, both, field, location, retry};

@@ -11,8 +11,8 @@ use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::endpoint_messages::{SentFilter, Standings};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
+use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::house::{House, Kind, on_both};

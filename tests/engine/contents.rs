@@ -8,7 +8,7 @@ use sendoff::domain::message::{Message, MessageSpec};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{MessageId, Time};
 use sendoff::store::AppRef;
-use sendoff::store::accept::AcceptItem;
+use sendoff::store::ingest::accept::AcceptItem;
 
 use crate::background::number;
 use crate::house::{House, Kind, on_both, options};

@@ -14,10 +14,10 @@ use sendoff::domain::time::Clock;
 use sendoff::domain::{EndpointId, MessageId, OrgId};
 use sendoff::egress::Egress;
 use sendoff::engine::{Engine, EngineOptions};
-use sendoff::store::accept::AcceptItem;
-use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::deliveries::DeliveryView;
-use sendoff::store::endpoints::Updated;
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::ingest::accept::AcceptItem;
+use sendoff::store::query::attempts::AttemptFilter;
+use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::{AppRef, Location, MessageRef, Order, PageRequest, Store, StoreOptions, Tenant};
 
 use super::support::{self, Postgres, SOON, SqliteFile, eventually};

@@ -10,7 +10,7 @@ use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::AppRef;
-use sendoff::store::accept::AcceptItem;
+use sendoff::store::ingest::accept::AcceptItem;
 
 use crate::house::{House, Kind, on_both, options};
 use crate::support::{Answer, Received, Receiver, SOON, eventually};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sendoff::domain::delivery::State;
 use sendoff::domain::message::MessageSpec;
 use sendoff::domain::time::Clock;
-use sendoff::store::accept::AcceptItem;
+use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::{AppRef, StoreError};
 
 use crate::house::{House, options};

@@ -41,7 +41,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The module path of a file: `src/store/accept.rs` is `["store", "accept"]`, the library's root is empty, binaries are `["main"]`.
+/// The module path of a file: `src/store/ingest/accept.rs` is `["store", "ingest", "accept"]`, the library's root is empty, binaries are `["main"]`.
 pub fn module_of(file: &str) -> Vec<String> {
     let inner = file.strip_prefix("src/").unwrap_or(file).trim_end_matches(".rs");
     let mut segments: Vec<String> = inner.split('/').map(str::to_owned).collect();

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use sendoff::store::delivery_list::DeliveryFilter;
-use sendoff::store::message_list::MessageSearch;
-use sendoff::store::tail::TailFilter;
+use sendoff::store::query::delivery_list::DeliveryFilter;
+use sendoff::store::query::message_list::MessageSearch;
+use sendoff::store::query::tail::TailFilter;
 use sendoff::store::{Location, Store, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use tracing::field::{Field, Visit};

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId, Uid};
-use sendoff::store::accept::{AcceptItem, Refusal};
-use sendoff::store::signals::Signal;
+use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::queue::signals::Signal;
 use sendoff::store::{MessageRef, Store, Tenant};
 
 use crate::home::*;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sendoff::domain::Time;
 use sendoff::domain::delivery::Next;
-use sendoff::store::retention::Expired;
+use sendoff::store::maintenance::retention::Expired;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::home::*;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sendoff::domain::{EndpointId, Time};
-use sendoff::store::announce::{Ear, Heard};
-use sendoff::store::slots::Process;
+use sendoff::store::queue::notify::{Ear, Heard};
+use sendoff::store::queue::slots::Process;
 use uuid::Uuid;
 
 /// What is heard next, if anything soon is.

@@ -10,9 +10,9 @@ use sendoff::domain::operator::Operator;
 use sendoff::domain::password::PasswordHash;
 use sendoff::domain::portal::{PortalLink, PortalOptions};
 use sendoff::domain::{AppId, OrgId};
-use sendoff::store::audit::{AuditFilter, Deed, Entry};
-use sendoff::store::endpoints::Updated;
-use sendoff::store::once::Once;
+use sendoff::store::access::audit::{AuditFilter, Deed, Entry};
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::ingest::idempotency::Once;
 use sendoff::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 use crate::home::*;

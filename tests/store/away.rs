@@ -7,8 +7,8 @@ use sendoff::domain::EndpointId;
 use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{Next, State};
 use sendoff::domain::message::Message;
-use sendoff::store::record::Recorded;
-use sendoff::store::waiting::Waiting;
+use sendoff::store::queue::waiting::Waiting;
+use sendoff::store::recording::record::Recorded;
 use sendoff::store::{Location, StoreError};
 use sqlx::Executor;
 

@@ -5,10 +5,10 @@ use sendoff::domain::background::{Kind, Scope, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, Standing, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
-use sendoff::store::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::signals::Signal;
-use sendoff::store::turns::{Stepped, Turn};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
+use sendoff::store::jobs::job_lease::{Stepped, Turn};
+use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::queue::signals::Signal;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;

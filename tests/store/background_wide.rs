@@ -4,9 +4,9 @@ use sendoff::domain::background::{Kind, Scope, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::background::{BackgroundSpec, Begun, Total};
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::turns::Stepped;
+use sendoff::store::jobs::background::{BackgroundSpec, Begun, Total};
+use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::query::endpoint_messages::SentFilter;
 use sendoff::store::{Store, Tenant};
 
 use crate::background::{begin_at, dead, failed, found, literal, settle, since, spec, turn, work_off};

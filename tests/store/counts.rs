@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::{AppId, EndpointId, Time};
-use sendoff::store::counts::{AttemptCounts, Range, Scope};
-use sendoff::store::rollups::{Counts, total};
+use sendoff::store::query::counts::{AttemptCounts, Range, Scope};
+use sendoff::store::recording::rollups::{Counts, total};
 use sendoff::store::{Store, Tenant};
 
 use crate::home::*;

@@ -6,9 +6,9 @@ use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
-use sendoff::store::signals::Signal;
-use sendoff::store::waiting::PendingLane;
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use sendoff::store::queue::signals::Signal;
+use sendoff::store::queue::waiting::PendingLane;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;

@@ -5,9 +5,9 @@ use sendoff::domain::application::ApplicationSpec;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::store::accept::Refusal;
-use sendoff::store::endpoint_lines::{Health, LineFilter};
-use sendoff::store::record::Finished;
+use sendoff::store::catalog::endpoint_list::{Health, LineFilter};
+use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;

@@ -6,10 +6,10 @@ use sendoff::domain::attempt::Failure;
 use sendoff::domain::delivery::{DeadReason, Next, Standing};
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::counts::AttemptCounts;
-use sendoff::store::endpoint_messages::{SentFilter, Standings};
-use sendoff::store::messages::MessageFilter;
-use sendoff::store::page::SCAN;
+use sendoff::store::query::counts::AttemptCounts;
+use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
+use sendoff::store::query::messages::MessageFilter;
+use sendoff::store::query::page::SCAN;
 use sendoff::store::{Order, PageRequest, Store, Tenant};
 
 use crate::home::*;

@@ -10,8 +10,8 @@ use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderCh
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::signature::{ExtraSignature, Signing};
-use sendoff::store::endpoints::Updated;
-use sendoff::store::record::Finished;
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
 
 use crate::home::*;

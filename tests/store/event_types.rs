@@ -1,7 +1,7 @@
 //! The catalog of event types.
 
 use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::store::applications::Put;
+use sendoff::store::catalog::applications::Put;
 use sendoff::store::{Order, PageRequest, StoreError};
 use serde_json::json;
 

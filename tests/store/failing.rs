@@ -8,9 +8,9 @@ use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
-use sendoff::store::audit::AuditFilter;
-use sendoff::store::failing::Judged;
-use sendoff::store::record::Recorded;
+use sendoff::store::access::audit::AuditFilter;
+use sendoff::store::recording::failing::Judged;
+use sendoff::store::recording::record::Recorded;
 use serde_json::json;
 
 use crate::home::*;

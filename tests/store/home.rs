@@ -17,11 +17,11 @@ use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::message::{Message, MessageSpec};
 use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
-use sendoff::store::accept::{AcceptItem, Verdict};
-use sendoff::store::deliveries::DeliveryView;
-use sendoff::store::endpoints::Updated;
-use sendoff::store::record::Finished;
-use sendoff::store::waiting::{LaneWants, PendingLane, Waiting};
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::ingest::accept::{AcceptItem, Verdict};
+use sendoff::store::query::deliveries::DeliveryView;
+use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{AppRef, Connections, Location, Order, PageRequest, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 

@@ -1,7 +1,7 @@
 //! Login links and sessions, links into the portal.
 
 use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
-use sendoff::store::visits::Visit;
+use sendoff::store::access::portal_sessions::Visit;
 
 use crate::home::*;
 

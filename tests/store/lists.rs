@@ -7,13 +7,13 @@ use sendoff::domain::attempt::{Failure, Outcome};
 use sendoff::domain::background::{Kind, Scope, Stage};
 use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
-use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus};
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::message_list::MessageSearch;
-use sendoff::store::page::SCAN;
-use sendoff::store::record::{Finished, Recorded};
-use sendoff::store::signals::Signal;
-use sendoff::store::sought::Sought;
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::query::message_list::MessageSearch;
+use sendoff::store::query::page::SCAN;
+use sendoff::store::query::search_terms::Sought;
+use sendoff::store::queue::signals::Signal;
+use sendoff::store::recording::record::{Finished, Recorded};
 use sendoff::store::{EndpointRef, Store, Tenant};
 
 use crate::background::{begin_at, settle, work_off};
@@ -50,7 +50,9 @@ async fn two_customers(store: &Store) -> Customers {
     }
     let silent = Outcome::failed(Failure::Timeout, "", Duration::ZERO);
     let (first, second) = (waiting(store, one.id).await, waiting(store, two.id).await);
-    let of = |all: &[sendoff::store::waiting::Waiting], n: usize| *all.iter().find(|w| w.message_id == ids[n]).unwrap();
+    let of = |all: &[sendoff::store::queue::waiting::Waiting], n: usize| {
+        *all.iter().find(|w| w.message_id == ids[n]).unwrap()
+    };
     let dead = Next::Dead(DeadReason::Exhausted);
     let done = vec![
         finished(acme.id, &of(&first, 0), answered(204), Next::Delivered),

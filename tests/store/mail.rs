@@ -6,8 +6,8 @@ use sendoff::domain::application::ApplicationSpec;
 use sendoff::domain::mail::{LISTED, What};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
-use sendoff::store::mail::{Mail, Tried};
-use sendoff::store::record::Recorded;
+use sendoff::store::recording::mail::{Mail, Tried};
+use sendoff::store::recording::record::Recorded;
 
 use crate::failing::{attempt, failing, hour, judge};
 use crate::home::*;

@@ -1,6 +1,6 @@
 //! Migrations beside processes that do not know them, beside writers, and beside each other. The next version of the schema is made up here.
 
-use sendoff::store::migrations::known_version;
+use sendoff::store::db::migrations::known_version;
 use sendoff::store::{Store, StoreError};
 use sqlx::migrate::{Migration, MigrationType};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, SqlSafeStr};

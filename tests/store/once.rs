@@ -2,8 +2,8 @@
 
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::store::StoreError;
-use sendoff::store::accept::Refusal;
-use sendoff::store::once::{Before, ONCE_LIFE, Once};
+use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::idempotency::{Before, ONCE_LIFE, Once};
 
 use crate::home::*;
 

@@ -5,10 +5,10 @@ use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, EndpointId, MessageId};
-use sendoff::store::accept::Refusal;
-use sendoff::store::delivery_list::DeliveryFilter;
-use sendoff::store::outbox::RelayRequest;
-use sendoff::store::record::{Finished, Recorded};
+use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::query::delivery_list::DeliveryFilter;
+use sendoff::store::recording::record::{Finished, Recorded};
 use sendoff::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
 use serde_json::{Value, json};
 
@@ -396,8 +396,8 @@ on_both! {
         let ears = listener(store, endpoint_spec()).await;
         accept(store, app.id).await;
         fail(store, app.id, made.id, true).await;
-        use sendoff::store::counts::{Range, Scope};
-        use sendoff::store::rollups::total;
+        use sendoff::store::query::counts::{Range, Scope};
+        use sendoff::store::recording::rollups::total;
         let counted = async |who: &_, scope| total(&store.buckets(who, scope, Range::Hour, later(60)).await.unwrap());
         let before = counted(&tenant(), Scope::Organization).await;
         assert_eq!(before.failed, 1);

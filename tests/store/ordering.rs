@@ -8,12 +8,12 @@ use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Store;
-use sendoff::store::accept::AcceptItem;
-use sendoff::store::background::BackgroundSpec;
-use sendoff::store::in_order::InOrder;
-use sendoff::store::outbox::RelayRequest;
-use sendoff::store::signals::{Admission, Signal};
-use sendoff::store::waiting::Waiting;
+use sendoff::store::ingest::accept::AcceptItem;
+use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::queue::in_order::InOrder;
+use sendoff::store::queue::signals::{Admission, Signal};
+use sendoff::store::queue::waiting::Waiting;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
 

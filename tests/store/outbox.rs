@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::Time;
-use sendoff::store::outbox::{OutboxDepth, RelayRequest, Relayed};
+use sendoff::store::ingest::outbox::{OutboxDepth, RelayRequest, Relayed};
 use sendoff::store::{MessageRef, Store};
 
 use crate::home::*;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sendoff::domain::attempt::{Failure, Outcome};
 use sendoff::domain::delivery::Next;
 use sendoff::domain::{AppId, AttemptId, MessageId};
-use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::messages::MessageFilter;
+use sendoff::store::query::attempts::AttemptFilter;
+use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::home::*;

@@ -8,10 +8,10 @@ use sendoff::domain::delivery::{DeadReason, Next, State};
 use sendoff::domain::endpoint::DisabledReason;
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId};
 use sendoff::store::Store;
-use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::counts::{Range, Scope};
-use sendoff::store::record::{Finished, Recorded};
-use sendoff::store::rollups::{Counts, total};
+use sendoff::store::query::attempts::AttemptFilter;
+use sendoff::store::query::counts::{Range, Scope};
+use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::recording::rollups::{Counts, total};
 
 use crate::home::*;
 

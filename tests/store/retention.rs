@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::delivery::Next;
-use sendoff::store::retention::Expired;
+use sendoff::store::maintenance::retention::Expired;
 
 use crate::home::*;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
-use sendoff::store::directory::LiveEndpoint;
-use sendoff::store::signals::Signal;
+use sendoff::store::ingest::routing::LiveEndpoint;
+use sendoff::store::queue::signals::Signal;
 use sendoff::store::{EndpointRef, Store};
 
 use tokio::sync::mpsc::Receiver;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sendoff::domain::Time;
 use sendoff::domain::application::ApplicationSpec;
 use sendoff::store::Store;
-use sendoff::store::slots::{Heartbeat, Leases, Process, ProcessView, Rank, SLOTS, slot_of};
+use sendoff::store::queue::slots::{Heartbeat, Leases, Process, ProcessView, Rank, SLOTS, slot_of};
 use uuid::Uuid;
 
 use crate::home::*;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use sendoff::domain::delivery::{Next, State};
 use sendoff::domain::message::{Message, SCHEDULE_LIMIT};
-use sendoff::store::accept::{AcceptItem, Refusal};
-use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::messages::MessageFilter;
-use sendoff::store::signals::Signal;
+use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::query::attempts::AttemptFilter;
+use sendoff::store::query::messages::MessageFilter;
+use sendoff::store::queue::signals::Signal;
 use sendoff::store::{Order, PageRequest, Store};
 
 use crate::home::*;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::{AppId, AttemptId, EndpointId};
-use sendoff::store::attempts::AttemptLine;
-use sendoff::store::tail::TailFilter;
+use sendoff::store::query::attempts::AttemptLine;
+use sendoff::store::query::tail::TailFilter;
 use sendoff::store::{Store, Tenant};
 
 use crate::background_wide::make_operational;

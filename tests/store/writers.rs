@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sendoff::domain::AppId;
 use sendoff::store::Store;
-use sendoff::store::messages::MessageFilter;
-use sendoff::store::outbox::RelayRequest;
+use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::{Order, PageRequest};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::watch;

@@ -12,9 +12,9 @@ use sendoff::domain::event_type::EventType;
 use sendoff::domain::key::ApiKey;
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Time};
-use sendoff::store::background::Background;
-use sendoff::store::keys::TokenHash;
-use sendoff::store::once::Once;
+use sendoff::store::access::sign_in_links::TokenHash;
+use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::jobs::background::Background;
 use sendoff::store::{AppRef, Tenant};
 
 use super::acts::{Pick, Who};

@@ -15,12 +15,12 @@ use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
-use sendoff::store::accept::AcceptItem;
-use sendoff::store::background::{BackgroundSpec, Begun};
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::endpoints::Updated;
-use sendoff::store::record::Finished;
-use sendoff::store::turns::{Stepped, Turn};
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::ingest::accept::AcceptItem;
+use sendoff::store::jobs::background::{BackgroundSpec, Begun};
+use sendoff::store::jobs::job_lease::{Stepped, Turn};
+use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{AppRef, Store, Tenant};
 
 use super::acts::{Act, Ends, Look, Who};

@@ -10,10 +10,10 @@ use sendoff::domain::failing::{Due, due};
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::accept::{AcceptItem, Refusal};
-use sendoff::store::failing::Judged;
-use sendoff::store::once::{ONCE_LIFE, Once};
-use sendoff::store::record::{Finished, Recorded};
+use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::ingest::idempotency::{ONCE_LIFE, Once};
+use sendoff::store::recording::failing::Judged;
+use sendoff::store::recording::record::{Finished, Recorded};
 use uuid::Uuid;
 
 use super::model::{Counted, Delivery, Model};

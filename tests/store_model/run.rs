@@ -18,10 +18,10 @@ use sendoff::domain::Time;
 use sendoff::domain::background::Stage;
 use sendoff::domain::delivery::Progress;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId};
-use sendoff::store::background::{Background, BackgroundSpec};
-use sendoff::store::once::Once;
-use sendoff::store::record::Finished;
-use sendoff::store::turns::Turn;
+use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::jobs::background::{Background, BackgroundSpec};
+use sendoff::store::jobs::job_lease::Turn;
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{Store, StoreError};
 use sqlx::{AssertSqlSafe, Executor};
 

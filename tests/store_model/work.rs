@@ -9,9 +9,9 @@ use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::background::BackgroundSpec;
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::slots::{Heartbeat, Leases, Rank};
+use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::queue::slots::{Heartbeat, Leases, Rank};
 
 use super::model::{Delivery, Model, Work};
 

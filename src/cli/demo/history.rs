@@ -19,8 +19,8 @@ use crate::domain::delivery::{self, Next, Progress};
 use crate::domain::message::{Message, MessageSpec};
 use crate::domain::signature::Signing;
 use crate::domain::{AttemptId, Time};
-use crate::store::accept::AcceptItem;
-use crate::store::record::Finished;
+use crate::store::ingest::accept::AcceptItem;
+use crate::store::recording::record::Finished;
 use crate::store::{AppRef, Store};
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -5,8 +5,8 @@ use askama::filters::HtmlSafe;
 
 use super::{Axis, BASE, Label, ROOM, TOP, Tick};
 use crate::dashboard::show::count;
-use crate::store::counts::Range;
-use crate::store::rollups::{Bucket, Counts, total};
+use crate::store::query::counts::Range;
+use crate::store::recording::rollups::{Bucket, Counts, total};
 
 /// What is more than nothing can be seen, in pixels.
 const LEAST: f64 = 2.0;

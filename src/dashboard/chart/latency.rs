@@ -10,8 +10,8 @@ use askama::filters::HtmlSafe;
 
 use super::{Axis, BASE, Label, ROOM, Tick};
 use crate::dashboard::show::{count, took};
-use crate::store::counts::Range;
-use crate::store::rollups::{Bucket, Counts, LATENCY_BOUNDS_MS, total};
+use crate::store::query::counts::Range;
+use crate::store::recording::rollups::{Bucket, Counts, LATENCY_BOUNDS_MS, total};
 
 /// The lines: class and name, and the share of the attempts that lies below.
 const LINES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];

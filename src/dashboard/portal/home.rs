@@ -20,8 +20,8 @@ use crate::dashboard::viewer::Inside;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
-use crate::store::counts::{Range, Scope};
-use crate::store::rollups::{Counts, total};
+use crate::store::query::counts::{Range, Scope};
+use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
 
 /// How many endpoints are listed; the rest is behind a link.

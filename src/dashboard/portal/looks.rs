@@ -16,7 +16,7 @@ use crate::dashboard::show::{Line, Query};
 use crate::dashboard::viewer::{Viewer, Who, part};
 use crate::domain::key;
 use crate::domain::theme::{Mode, Theme};
-use crate::store::visits::{GoodLink, Visit};
+use crate::store::access::portal_sessions::{GoodLink, Visit};
 
 /// What stands for the portal in the head of its pages.
 #[derive(Clone)]

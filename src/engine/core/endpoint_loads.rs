@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::{AppId, EndpointId};
-use crate::store::directory::LiveEndpoint;
+use crate::store::ingest::routing::LiveEndpoint;
 
 /// How many endpoints one load covers at most.
 const CHUNK: usize = 1_000;

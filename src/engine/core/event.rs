@@ -9,13 +9,13 @@ use super::lanes::Start;
 use crate::domain::attempt::OwnFailure;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::announce::Heard;
-use crate::store::directory::LiveEndpoint;
-use crate::store::in_order::InOrder;
-use crate::store::record::{Finished, Recorded};
-use crate::store::signals::Signal;
-use crate::store::slots::Leases;
-use crate::store::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::in_order::InOrder;
+use crate::store::queue::notify::Heard;
+use crate::store::queue::signals::Signal;
+use crate::store::queue::slots::Leases;
+use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::recording::record::{Finished, Recorded};
 
 /// An input of the core: something happened.
 #[derive(Debug)]

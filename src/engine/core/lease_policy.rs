@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::store::slots::{LEASE, Leases};
+use crate::store::queue::slots::{LEASE, Leases};
 
 /// How often a heartbeat goes out; three may be lost before a lease runs out.
 const BEAT: Duration = Duration::from_secs(3);

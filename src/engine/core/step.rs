@@ -9,9 +9,9 @@ use super::endpoint_loads::Loads;
 use super::event::{Action, Event, Loaded, Settled};
 use super::lanes::{Lanes, Ownership};
 use crate::domain::{EndpointId, Time};
-use crate::store::announce::Heard;
-use crate::store::signals::Signal;
-use crate::store::waiting::PendingLane;
+use crate::store::queue::notify::Heard;
+use crate::store::queue::signals::Signal;
+use crate::store::queue::waiting::PendingLane;
 
 /// How often the store is asked what is pending at all, when nothing else tells: how long a lost signal, or a message that another
 /// process accepted, goes unnoticed. With a store of our own, signals say nearly everything.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::fleet::Seen;
 use super::periodic::{self, Pace};
 use crate::domain::time::Clock;
-use crate::store::turns::Stepped;
+use crate::store::jobs::job_lease::Stepped;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 

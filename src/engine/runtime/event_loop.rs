@@ -22,8 +22,8 @@ use crate::engine::core::event::{Action, Event, Loaded, Reading};
 use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lanes::Start;
 use crate::engine::core::step::{Core, SCAN_OWN, SCAN_SHARED};
-use crate::store::record::Finished;
-use crate::store::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::recording::record::Finished;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::Time;
-use crate::store::slots::Rank;
+use crate::store::queue::slots::Rank;
 
 /// What the last heartbeat that reached the store said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::clocks::Clocks;
 use super::fleet::Fleet;
 use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{BEAT_SOON, Beat, Beaten, Beats};
-use crate::store::slots::{MAINTENANCE, Process, Rank};
+use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
 
@@ -122,7 +122,7 @@ mod tests {
     use crate::domain::Time;
     use crate::domain::secret::MasterKey;
     use crate::domain::time::Clock;
-    use crate::store::slots::LEASE;
+    use crate::store::queue::slots::LEASE;
     use crate::store::{Location, StoreOptions};
     use crate::supervisor::Supervisor;
 

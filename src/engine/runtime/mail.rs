@@ -13,7 +13,7 @@ use crate::domain::Time;
 use crate::domain::mail::{Notice, What, again};
 use crate::domain::time::Clock;
 use crate::egress::smtp::{Outgoing, Smtp};
-use crate::store::mail::{Mail, Tried};
+use crate::store::recording::mail::{Mail, Tried};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 

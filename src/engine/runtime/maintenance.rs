@@ -1,5 +1,5 @@
 //! Maintenance of the whole store: what one process of a fleet does now and then, in small steps. It is the one that owns the slot
-//! [`MAINTENANCE`](crate::store::slots::MAINTENANCE), under the lease, the clock and the epochs of all slots.
+//! [`MAINTENANCE`](crate::store::queue::slots::MAINTENANCE), under the lease, the clock and the epochs of all slots.
 //!
 //! * [`Upkeep`] is the closed list of tasks. Each has its own interval and its own backoff: one that fails holds up no other.
 //! * A **turn** is what a task does at a time: steps until there is no more to do, or for a second.

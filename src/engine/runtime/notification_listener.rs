@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::engine::LoopInput;
 use crate::engine::core::event::Event;
-use crate::store::announce::{Ear, Heard};
+use crate::store::queue::notify::{Ear, Heard};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::domain::delivery::Next;
 use crate::engine::LoopInput;
 use crate::engine::core::event::{Event, Settled};
-use crate::store::record::{Finished, Recorded};
+use crate::store::recording::record::{Finished, Recorded};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::fleet::{Seen, until_turn};
 use crate::domain::time::Clock;
-use crate::store::outbox::{RelayRequest, Relayed};
+use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 

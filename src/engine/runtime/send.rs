@@ -18,8 +18,8 @@ use crate::domain::{AttemptId, Time};
 use crate::egress::{self, Egress, Post};
 use crate::engine::core::event::NotMade;
 use crate::engine::core::lanes::Start;
-use crate::store::directory::LiveEndpoint;
-use crate::store::record::Finished;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::recording::record::Finished;
 
 /// What stands in the record in place of the values of an endpoint's own headers, which may be secrets.
 const MASK: &str = "***";

@@ -16,9 +16,9 @@ use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::engine::core::event::Event;
 use crate::engine::core::lanes::tests::world::accepted;
 use crate::engine::core::step::{Core, SCAN_OWN, SCAN_SHARED};
-use crate::store::announce::Heard;
-use crate::store::directory::LiveEndpoint;
-use crate::store::signals::{Admission, Signal};
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::notify::Heard;
+use crate::store::queue::signals::{Admission, Signal};
 
 /// What a case is like.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lease_policy::Beats;
 use crate::engine::core::step::Core;
-use crate::store::record::Finished;
+use crate::store::recording::record::Finished;
 
 /// When the simulation begins, by a clock that is right.
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);

@@ -12,9 +12,9 @@ use crate::engine::core::endpoint_loads::Load;
 use crate::engine::core::event::{Event, Loaded, Reading, Settled};
 use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lease_policy::Beat;
-use crate::store::in_order::InOrder;
-use crate::store::record::{Finished, Recorded};
-use crate::store::waiting::LaneWants;
+use crate::store::queue::in_order::InOrder;
+use crate::store::queue::waiting::LaneWants;
+use crate::store::recording::record::{Finished, Recorded};
 
 /// The recorder's patience.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

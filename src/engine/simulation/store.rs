@@ -9,11 +9,11 @@ use crate::domain::delivery::{DeadReason, Next, Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::Beat;
-use crate::store::directory::LiveEndpoint;
-use crate::store::in_order::InOrder;
-use crate::store::record::{Finished, Recorded};
-use crate::store::slots::{LEASE, Leases, Rank};
-use crate::store::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::in_order::InOrder;
+use crate::store::queue::slots::{LEASE, Leases, Rank};
+use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::recording::record::{Finished, Recorded};
 
 /// As many slots as a fleet of the simulation has.
 pub const SLOTS: usize = 8;

@@ -19,8 +19,8 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::event::{Action, Event, NotMade};
 use crate::engine::core::lanes::Start;
 use crate::engine::runtime::send::finished;
-use crate::store::announce::Heard;
-use crate::store::signals::Signal;
+use crate::store::queue::notify::Heard;
+use crate::store::queue::signals::Signal;
 
 /// An entry of the agenda.
 pub enum What {

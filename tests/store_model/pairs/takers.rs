@@ -8,12 +8,12 @@ use sendoff::domain::delivery::State;
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
-use sendoff::store::accept::Refusal;
-use sendoff::store::background::BackgroundSpec;
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::endpoints::Updated;
-use sendoff::store::once::Once;
-use sendoff::store::outbox::RelayRequest;
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::idempotency::Once;
+use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::jobs::background::BackgroundSpec;
+use sendoff::store::query::endpoint_messages::SentFilter;
 use sendoff::store::{Store, StoreError};
 
 use super::{ROUNDS, furnish, item, on_both, two};

@@ -6,10 +6,10 @@ use sendoff::domain::background::{Kind, Scope};
 use sendoff::domain::delivery::Standing;
 use sendoff::domain::{BackgroundId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::background::{BackgroundSpec, Begun};
-use sendoff::store::endpoint_messages::SentFilter;
-use sendoff::store::slots::Process;
-use sendoff::store::turns::Stepped;
+use sendoff::store::jobs::background::{BackgroundSpec, Begun};
+use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::query::endpoint_messages::SentFilter;
+use sendoff::store::queue::slots::Process;
 use uuid::Uuid;
 
 use super::things::TYPES;
@@ -106,7 +106,7 @@ impl House {
         Ok(())
     }
 
-    fn taken(&mut self, pick: Pick) -> Option<(sendoff::store::turns::Turn, (BackgroundId, u64))> {
+    fn taken(&mut self, pick: Pick) -> Option<(sendoff::store::jobs::job_lease::Turn, (BackgroundId, u64))> {
         let place = usize::from(pick).checked_rem(self.turns.len())?;
         Some(self.turns.remove(place))
     }

@@ -10,9 +10,9 @@ use sendoff::domain::key::{ApiKey, KeySpec, Scope, Scopes, hash};
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::{KeyId, OrgId, Uid};
 use sendoff::store::Tenant;
-use sendoff::store::applications::Put;
-use sendoff::store::endpoints::Updated;
-use sendoff::store::once::Once;
+use sendoff::store::catalog::applications::Put;
+use sendoff::store::catalog::endpoints::Updated;
+use sendoff::store::ingest::idempotency::Once;
 
 use super::{Checked, House, agree, said, same, told};
 use crate::acts::{Act, Ends, Pick, Who};

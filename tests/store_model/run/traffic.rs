@@ -9,10 +9,10 @@ use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::DisabledReason;
 use sendoff::domain::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
-use sendoff::store::accept::{AcceptItem, Refusal, Verdict};
-use sendoff::store::messages::MessageFilter;
-use sendoff::store::outbox::{RelayRequest, Relayed};
-use sendoff::store::record::Finished;
+use sendoff::store::ingest::accept::{AcceptItem, Refusal, Verdict};
+use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
+use sendoff::store::query::messages::MessageFilter;
+use sendoff::store::recording::record::Finished;
 use sendoff::store::{AppRef, Order, PageRequest};
 
 use super::things::{CHANNELS, TYPES, names};

@@ -8,14 +8,14 @@ use sendoff::domain::delivery::{DeadReason, Standing, State};
 use sendoff::domain::message::Message;
 use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::counts::{AttemptCounts, Range, Scope};
-use sendoff::store::delivery_list::{DeliveryFilter, DeliveryStatus, LastAttempt, ListedDelivery};
-use sendoff::store::endpoint_messages::Standings;
-use sendoff::store::message_list::{ListedMessage, MessageSearch};
-use sendoff::store::outbox::OutboxDepth;
-use sendoff::store::rollups::{Counts, LATENCY_BOUNDS_MS};
-use sendoff::store::slots::ProcessView;
-use sendoff::store::sought::Sought;
+use sendoff::store::ingest::outbox::OutboxDepth;
+use sendoff::store::query::counts::{AttemptCounts, Range, Scope};
+use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus, LastAttempt, ListedDelivery};
+use sendoff::store::query::endpoint_messages::Standings;
+use sendoff::store::query::message_list::{ListedMessage, MessageSearch};
+use sendoff::store::query::search_terms::Sought;
+use sendoff::store::queue::slots::ProcessView;
+use sendoff::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use sendoff::store::{AppRef, EndpointRef};
 
 use super::{bit, walk, walk_on};
@@ -48,7 +48,7 @@ impl House {
                 && kind.is_none_or(|kind| kind == work.work.spec.kind)
         };
         let own = self.model.works.values().filter(fits).map(|work| (work.work.id, work.work.clone())).collect();
-        let id = |work: &sendoff::store::background::Background| work.id;
+        let id = |work: &sendoff::store::jobs::background::Background| work.id;
         walk(look, own, id, async |page| self.store().backgrounds(&tenant, &stages, kind, &page).await).await?;
         let all: Vec<_> = self.model.works.values().collect();
         let Some(work) = one_of(look.thing, &all) else { return Ok(()) };
@@ -190,7 +190,7 @@ impl House {
         let due = self.model.pending().filter(|(key, one)| one.due <= by && counts(key)).map(|(_, one)| one.due).min();
         let found = said(self.store().oldest_due(&tenant, by).await)?;
         same("oldest_due", found.as_ref().map(|line| line.due_at), due)?;
-        let known = |line: &sendoff::store::deliveries::DeliveryLine| {
+        let known = |line: &sendoff::store::query::deliveries::DeliveryLine| {
             let key = (line.message_id, line.endpoint_id);
             self.model.deliveries.get(&key).is_some_and(|one| one.due == line.due_at) && counts(&key)
         };

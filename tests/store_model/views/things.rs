@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sendoff::domain::EndpointId;
 use sendoff::domain::event_type::EventType;
-use sendoff::store::endpoint_lines::{EndpointLine, Health, LineFilter};
+use sendoff::store::catalog::endpoint_list::{EndpointLine, Health, LineFilter};
 use sendoff::store::{AppRef, EndpointRef, Tenant};
 
 use super::{bit, walk};

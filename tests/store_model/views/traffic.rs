@@ -9,11 +9,11 @@ use sendoff::domain::message::Message;
 use sendoff::domain::secret::Secret;
 use sendoff::domain::signature::Signing;
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
-use sendoff::store::attempts::AttemptFilter;
-use sendoff::store::deliveries::DeliveryView;
-use sendoff::store::endpoint_messages::{EndpointMessage, Standings};
-use sendoff::store::messages::MessageFilter;
-use sendoff::store::waiting::{LaneWants, PendingLane, Waiting};
+use sendoff::store::query::attempts::AttemptFilter;
+use sendoff::store::query::deliveries::DeliveryView;
+use sendoff::store::query::endpoint_messages::{EndpointMessage, Standings};
+use sendoff::store::query::messages::MessageFilter;
+use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use sendoff::store::{MessageRef, Tenant};
 
 use super::{bit, walk};
@@ -94,7 +94,7 @@ impl House {
             same("message by event id", found, Ok(wanted))?;
         }
         for (once, made) in self.model.once.values() {
-            use sendoff::store::once::{Before, Once};
+            use sendoff::store::ingest::idempotency::{Before, Once};
             let again = Once { at: self.now, ..once.clone() };
             let known = self.model.is_repeat(Some(&again), self.now);
             let found = told(self.store().before(&again).await);

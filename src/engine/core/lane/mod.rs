@@ -13,8 +13,8 @@ use crate::domain::{MessageId, Time};
 use crate::engine::core::circuit_breaker::Pace;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::rate_limit::{AppLimits, Limit};
-use crate::store::directory::LiveEndpoint;
-use crate::store::slots::slot_of;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::slots::slot_of;
 pub use manner::Manner;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.

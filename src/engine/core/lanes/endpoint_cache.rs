@@ -9,8 +9,8 @@ use crate::domain::{AppId, EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::Lane;
 use crate::engine::core::rate_limit::Limit;
-use crate::store::directory::LiveEndpoint;
-use crate::store::slots::slot_of;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::slots::slot_of;
 
 impl Lanes {
     /// The lane of an endpoint, made if need be; `None` if its slot is not ours.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Lanes;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::rate_limit::Limit;
-use crate::store::slots::Leases;
+use crate::store::queue::slots::Leases;
 
 impl Lanes {
     /// The slots that are ours.

@@ -25,9 +25,9 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Hold, Lane, Work};
 use crate::engine::core::rate_limit::AppLimits;
-use crate::store::directory::LiveEndpoint;
-use crate::store::signals::Admission;
-use crate::store::waiting::PendingLane;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::signals::Admission;
+use crate::store::queue::waiting::PendingLane;
 use backlog_throttle::BacklogThrottle;
 
 /// How many payload bytes may be queued and in flight; beyond that deliveries wait in the store. A lane that has nothing queued may queue

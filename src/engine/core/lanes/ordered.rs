@@ -15,8 +15,8 @@ use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::{Reach, Work};
-use crate::store::in_order::InOrder;
-use crate::store::signals::Admission;
+use crate::store::queue::in_order::InOrder;
+use crate::store::queue::signals::Admission;
 
 impl Lanes {
     /// A message that was committed just now, for an ordered endpoint.

@@ -11,7 +11,7 @@ use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::Work;
-use crate::store::waiting::{LaneWants, Waiting};
+use crate::store::queue::waiting::{LaneWants, Waiting};
 
 /// How many lanes one reading covers.
 const LANES_PER_READING: usize = 64;

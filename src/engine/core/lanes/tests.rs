@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::message::Message;
 use crate::engine::core::lane::Manner;
-use crate::store::slots::{Leases, slot_of};
+use crate::store::queue::slots::{Leases, slot_of};
 use world::{Heard, START, World, live, message};
 
 proptest! {

@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::delivery::State;
 use crate::engine::core::lanes::tests::world::{START, live, scheduled};
-use crate::store::waiting::Waiting;
+use crate::store::queue::waiting::Waiting;
 use world::World;
 
 proptest! {

@@ -10,8 +10,8 @@ use crate::domain::message::Message;
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::Signing;
 use crate::engine::core::event::NotMade;
-use crate::store::slots::Leases;
-use crate::store::waiting::{LaneWants, Waiting};
+use crate::store::queue::slots::Leases;
+use crate::store::queue::waiting::{LaneWants, Waiting};
 
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 

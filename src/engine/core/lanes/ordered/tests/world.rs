@@ -8,9 +8,9 @@ use crate::domain::attempt::{Failure, Outcome};
 use crate::domain::delivery::State;
 use crate::engine::core::lanes::Start;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
-use crate::store::directory::LiveEndpoint;
-use crate::store::slots::Leases;
-use crate::store::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::slots::Leases;
+use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 
 /// A pending delivery: its number, when it is due, how far it is.
 #[derive(Clone, Copy, Debug)]

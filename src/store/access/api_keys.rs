@@ -1,0 +1,167 @@
+//! API keys: made, listed, revoked, and looked up by what is shown. Tokens that were logged out. Only hashes are stored.
+
+use crate::domain::audit::act;
+use crate::domain::key::{ApiKey, Scopes};
+use crate::domain::{KeyId, OrgId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::db::codec;
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+
+const COLUMNS: &str = "id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at";
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: KeyId,
+    org: OrgId,
+    name: String,
+    hint: String,
+    scopes: Option<String>,
+    created_at: Time,
+    expires_at: Option<Time>,
+    last_used_at: Option<Time>,
+    revoked_at: Option<Time>,
+}
+
+impl Row {
+    fn key(self) -> Result<ApiKey, StoreError> {
+        let words: Option<Vec<String>> = codec::from_json_opt(self.scopes.as_deref())?;
+        Ok(ApiKey {
+            id: self.id,
+            org: self.org,
+            name: self.name,
+            hint: self.hint,
+            scopes: words.map_or(Scopes::EVERYTHING, |words| Scopes::of_words(words.iter().map(String::as_str))),
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            last_used_at: self.last_used_at,
+            revoked_at: self.revoked_at,
+        })
+    }
+}
+
+impl Store {
+    /// Keeps a new key, of which `hash` is all that is known.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn add_api_key(&self, key: &ApiKey, hash: &TokenHash) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let scopes = match key.scopes == Scopes::EVERYTHING {
+            true => None,
+            false => Some(codec::json(&key.scopes.words())?),
+        };
+        let mut tx = self.begin().await?;
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(key.id).bind(&key.org).bind(&key.name).bind(&hash[..]).bind(&key.hint)
+                .bind(scopes).bind(key.created_at).bind(key.expires_at)
+                .execute(db).await.map(drop)
+        })?;
+        let (thing, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
+        let created = Deed::of(&key.org, act::KEY_CREATED, &thing).with(&detail);
+        self.note(&mut tx, created, key.created_at).await?;
+        tx.commit().await
+    }
+
+    /// The key that is shown, whether it is still good or not. Asked before anybody knows whose it is.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn api_key_of(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE hash = $1"));
+        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
+        row.map(Row::key).transpose()
+    }
+
+    /// An organization's keys by id, those that are no longer good included.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn api_keys(&self, tenant: &Tenant, page: &PageRequest<KeyId>) -> Result<Page<ApiKey>, StoreError> {
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM api_key WHERE org = $1 AND id {compare} $2 ORDER BY id {direction} LIMIT $3"
+        ));
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(sql).bind(&tenant.org).bind(page.bound()).bind(page.rows()).fetch_all(db).await
+        })?;
+        let keys: Result<Vec<_>, _> = rows.into_iter().map(Row::key).collect();
+        Ok(page.page(keys?))
+    }
+
+    /// The organization's key of this id, whether it is still good or not.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn api_key(&self, tenant: &Tenant, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE org = $1 AND id = $2"));
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(id).fetch_optional(db).await)?;
+        row.map(Row::key).transpose()
+    }
+
+    /// Ends a key for good; doing it again changes nothing. `false` if the organization has none of this id.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn revoke_api_key(&self, tenant: &Tenant, id: KeyId, now: Time) -> Result<bool, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "UPDATE api_key SET revoked_at = $3 WHERE org = $1 AND id = $2 AND revoked_at IS NULL RETURNING {COLUMNS}"
+        ));
+        let mut tx = self.begin().await?;
+        let row: Option<Row> = on!(tx, db => {
+            sqlx::query_as(sql).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
+        })?;
+        let Some(key) = row.map(Row::key).transpose()? else {
+            tx.roll_back().await?;
+            return Ok(self.api_key(tenant, id).await?.is_some());
+        };
+        let (thing, detail) = (id.to_string(), key.called());
+        self.note(&mut tx, Deed::of(&tenant.org, act::KEY_REVOKED, &thing).with(&detail), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Notes when keys were used last; an earlier time than is known already changes nothing.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn api_keys_used(&self, uses: &[(KeyId, Time)]) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE api_key SET last_used_at = $2 WHERE id = $1
+             AND (last_used_at IS NULL OR last_used_at < $2)";
+        if uses.is_empty() {
+            return Ok(());
+        }
+        // In one order, so that two processes don't wait for each other.
+        let mut uses = uses.to_vec();
+        uses.sort_unstable();
+        let mut tx = self.begin().await?;
+        for (id, at) in uses {
+            on!(tx, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await.map(drop))?;
+        }
+        tx.commit().await
+    }
+
+    /// Has a token refused from now on; remembered until `until`, when it would have expired.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn revoke_token(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let mut tx = self.begin().await?;
+        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(until).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+
+    /// Whether a token was revoked.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_token_revoked(&self, hash: &TokenHash) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM revoked_token WHERE hash = $1";
+        let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
+        Ok(found.is_some())
+    }
+}

@@ -1,0 +1,184 @@
+//! The audit log: who did what to what. A handle [on behalf of](Store::by) somebody notes what is done through it, in the transaction
+//! in which it is done: both are there or neither is.
+
+use std::sync::Arc;
+
+use sqlx::QueryBuilder;
+
+use crate::domain::audit::{ACTS, Actor, ActorKind};
+use crate::domain::{AppId, AuditId, OrgId, Time};
+use crate::store::db::codec;
+use crate::store::query::page::SCAN;
+use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, Tx, on, read};
+
+/// How many characters of a detail are kept.
+const DETAIL: usize = 500;
+
+/// What was done, as the one who does it notes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Deed<'a> {
+    pub org: &'a OrgId,
+    pub app: Option<AppId>,
+    /// One of [`ACTS`].
+    pub act: &'static str,
+    /// What it was done to: an id or a name.
+    pub thing: &'a str,
+    /// What else matters, in words; empty: nothing. Never a secret.
+    pub detail: &'a str,
+}
+
+impl<'a> Deed<'a> {
+    /// Something that was done to a thing of an organization.
+    pub fn of(org: &'a OrgId, act: &'static str, thing: &'a str) -> Deed<'a> {
+        Deed { org, app: None, act, thing, detail: "" }
+    }
+
+    /// Within an application.
+    pub fn within(self, app: AppId) -> Deed<'a> {
+        Deed { app: Some(app), ..self }
+    }
+
+    /// With something else that matters.
+    pub fn with(self, detail: &'a str) -> Deed<'a> {
+        Deed { detail, ..self }
+    }
+}
+
+/// What is looked for in the log; `None`: anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    pub act: Option<String>,
+    /// Exactly so.
+    pub who: Option<String>,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub id: AuditId,
+    pub at: Time,
+    pub actor: Actor,
+    pub act: String,
+    pub app: Option<AppId>,
+    pub thing: String,
+    pub detail: String,
+}
+
+impl Store {
+    /// This store on behalf of somebody: what is done through it is noted in the audit log.
+    pub fn by(&self, actor: impl Into<Arc<Actor>>) -> Store {
+        Store { actor: Some(actor.into()), ..self.clone() }
+    }
+
+    /// Notes a deed in the transaction that does it. Where nobody acts (the engine's own doings), nothing is noted.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(in crate::store) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+        debug_assert!(ACTS.contains(&deed.act), "{} is not among the acts that the log's page offers", deed.act);
+        let Some(actor) = self.actor.as_deref() else { return Ok(()) };
+        write(tx, actor, deed, now).await
+    }
+
+    /// Notes a deed that changes nothing in the store: a look at a secret. Once this is done, the deed may be.
+    ///
+    /// # Errors
+    /// The store is away: then it is not to be done.
+    pub async fn note_look(&self, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        self.note(&mut tx, deed, now).await?;
+        tx.commit().await
+    }
+
+    /// The tenant's audit log, in the order that `page` asks for. With a filter, a page looks at no more than [`SCAN`] entries and may
+    /// end short.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn audit_log(
+        &self,
+        tenant: &Tenant,
+        filter: &AuditFilter,
+        page: &PageRequest<AuditId>,
+    ) -> Result<Scanned<Entry, AuditId>, StoreError> {
+        let (compare, direction) = page.sql();
+        let end = if *filter == AuditFilter::default() { None } else { self.end_of_audit_scan(tenant, page).await? };
+        type Row = (AuditId, Time, String, String, String, Option<AppId>, String, String);
+        let rows: Vec<Row> = read!(self, db => {
+            let mut sql = QueryBuilder::<Db>::new("SELECT id, at, kind, who, act, app_id, thing, detail FROM audit WHERE org = ");
+            sql.push_bind(tenant.org.clone()).push(format!(" AND id {compare} ")).push_bind(page.bound());
+            if let Some(only) = tenant.only {
+                sql.push(" AND app_id = ").push_bind(only);
+            }
+            if let Some(act) = &filter.act {
+                sql.push(" AND act = ").push_bind(act.clone());
+            }
+            if let Some(who) = &filter.who {
+                sql.push(" AND who = ").push_bind(who.clone());
+            }
+            if let Some(end) = end {
+                sql.push(format!(" AND NOT id {compare} ")).push_bind(end);
+            }
+            sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
+            sql.build_query_as().fetch_all(db).await
+        })?;
+        let entry = |(id, at, kind, who, act, app, thing, detail): Row| {
+            let kind = ActorKind::from_word(&kind)
+                .ok_or_else(|| StoreError::Damaged(format!("an actor of kind {kind:?} in the audit log")))?;
+            Ok(Entry { id, at, actor: Actor { kind, who }, act, app, thing, detail })
+        };
+        let all: Result<Vec<_>, StoreError> = rows.into_iter().map(entry).collect();
+        Ok(Scanned::new(page.page(all?), end))
+    }
+
+    /// The last entry that a filtered page looks at; `None`: the log ends before.
+    async fn end_of_audit_scan(
+        &self,
+        tenant: &Tenant,
+        page: &PageRequest<AuditId>,
+    ) -> Result<Option<AuditId>, StoreError> {
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM audit WHERE org = $1 AND id {compare} $2 ORDER BY id {direction} LIMIT 1 OFFSET $3"
+        ));
+        let last = SCAN as i64 - 1;
+        Ok(read!(self, db => {
+            sqlx::query_scalar(sql).bind(&tenant.org).bind(page.bound()).bind(last).fetch_optional(db).await
+        })?)
+    }
+
+    /// Forgets up to `limit` entries from before `before`. Gives back how many went.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+        let mut tx = self.begin().await?;
+        let gone = on!(tx, db => {
+            sqlx::query(SQL).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+}
+
+/// Notes a deed of `actor`.
+pub(in crate::store) async fn write(tx: &mut Tx, actor: &Actor, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
+    const SQL: &str = "INSERT INTO audit (id, org, at, kind, who, act, app_id, thing, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let (who, thing) = (codec::plain(&actor.who), codec::plain(deed.thing));
+    let detail: String = codec::plain(deed.detail).chars().take(DETAIL).collect();
+    on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(AuditId::new(now)).bind(deed.org).bind(now).bind(actor.kind.word()).bind(who).bind(deed.act)
+            .bind(deed.app).bind(thing).bind(detail)
+            .execute(db).await.map(drop)
+    })?;
+    Ok(())
+}
+
+/// The host of an endpoint's URL. No more of it is noted: its path and query may be a secret between a customer and whom they pay.
+pub(in crate::store) fn host(url: &str) -> &str {
+    let host = url.split("://").nth(1).unwrap_or_default();
+    host.split(['/', '?', '#']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default()
+}

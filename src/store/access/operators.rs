@@ -1,0 +1,181 @@
+//! Operators' accounts, and the organizations that there are to look at. Of a password only its argon2id hash is stored. Who has an
+//! account looks after the whole installation: accounts are no organization's, and what is done to them is noted in the
+//! audit log of the organization from which it was done.
+
+use crate::domain::audit::act;
+use crate::domain::operator::Operator;
+use crate::domain::password::PasswordHash;
+use crate::domain::{Invalid, OperatorId, OrgId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::db::codec;
+use crate::store::db::error::is_taken;
+use crate::store::{Store, StoreError, Tx, on, read};
+
+/// The most accounts of an installation.
+const MOST: i64 = 500;
+
+type Row = (OperatorId, String, Option<String>, Time, Option<Time>, PasswordHash);
+
+fn operator((id, name, orgs, created_at, seen_at, hash): Row) -> Result<(Operator, PasswordHash), StoreError> {
+    Ok((Operator { id, name, orgs: codec::orgs(orgs.as_deref())?, created_at, seen_at }, hash))
+}
+
+const COLUMNS: &str = "id, name, orgs, created_at, seen_at, password";
+
+/// What every organization that was ever used is found by. Steps from one to the next along the indexes, so that what it costs is
+/// their number and not that of their applications.
+const ORGANIZATIONS: &str = "WITH RECURSIVE one(org) AS (
+         SELECT min(org) FROM (SELECT min(org) AS org FROM application UNION ALL SELECT min(org) FROM event_type
+             UNION ALL SELECT min(org) FROM api_key) AS first
+         UNION ALL
+         SELECT (SELECT min(org) FROM (SELECT min(org) AS org FROM application WHERE org > one.org
+             UNION ALL SELECT min(org) FROM event_type WHERE org > one.org
+             UNION ALL SELECT min(org) FROM api_key WHERE org > one.org) AS next)
+         FROM one WHERE one.org IS NOT NULL)
+     SELECT org FROM one WHERE org IS NOT NULL LIMIT $1";
+
+impl Store {
+    /// Makes an account, on behalf of somebody who looks at `from`.
+    ///
+    /// # Errors
+    /// The name is taken, there are 500 accounts, or the store is away.
+    pub async fn create_operator(
+        &self,
+        from: &OrgId,
+        operator: &Operator,
+        password: &PasswordHash,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        const COUNT: &str = "SELECT count(*) FROM operator";
+        const SQL: &str = "INSERT INTO operator (id, name, password, orgs, created_at) VALUES ($1, $2, $3, $4, $5)";
+        let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
+        let mut tx = self.begin().await?;
+        let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
+        if there >= MOST {
+            let full = Invalid::new("name", format!("there are {MOST} accounts already; remove one first"));
+            return Err(StoreError::Invalid(vec![full]));
+        }
+        let done = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(operator.id).bind(&operator.name).bind(password).bind(orgs).bind(operator.created_at)
+                .execute(db).await.map(drop)
+        });
+        done.map_err(|error| match is_taken(&error) {
+            true => StoreError::Taken(format!("the name {}", operator.name)),
+            false => error.into(),
+        })?;
+        let sees = seen(operator);
+        self.note(&mut tx, Deed::of(from, act::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
+        tx.commit().await
+    }
+
+    /// All accounts, by name: 500 at most.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn operators(&self) -> Result<Vec<Operator>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator ORDER BY name LIMIT $1"));
+        let rows: Vec<Row> = read!(self, db => sqlx::query_as(sql).bind(MOST).fetch_all(db).await)?;
+        rows.into_iter().map(|row| Ok(operator(row)?.0)).collect()
+    }
+
+    /// Whether anybody has an account.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn any_operators(&self) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM operator LIMIT 1";
+        let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).fetch_optional(db).await)?;
+        Ok(found.is_some())
+    }
+
+    /// The account of a name in lower case, and what is kept of its password.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn operator_named(&self, name: &str) -> Result<Option<(Operator, PasswordHash)>, StoreError> {
+        // NUL is in no name, and PostgreSQL refuses to compare with it.
+        let name = codec::plain(name);
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator WHERE name = $1"));
+        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(name).fetch_optional(db).await)?;
+        row.map(operator).transpose()
+    }
+
+    /// Changes a password, if it still is the one of `before`, and ends the operator's sessions, all but `keep`. `false`: it is not,
+    /// or the account is gone.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn change_password(
+        &self,
+        from: &OrgId,
+        operator: &Operator,
+        before: &PasswordHash,
+        after: &PasswordHash,
+        keep: &TokenHash,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE operator SET password = $3 WHERE id = $1 AND password = $2";
+        let mut tx = self.begin().await?;
+        let changed = on!(tx, db => {
+            sqlx::query(SQL).bind(operator.id).bind(before).bind(after).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        end_sessions(&mut tx, operator.id, keep).await?;
+        self.note(&mut tx, Deed::of(from, act::PASSWORD_CHANGED, &operator.name), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes an account and ends its sessions. `false`: there is none of this id.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<bool, StoreError> {
+        const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
+        let mut tx = self.begin().await?;
+        let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
+        let Some(name) = name else { return Ok(false) };
+        end_sessions(&mut tx, id, &[0; 32]).await?;
+        self.note(&mut tx, Deed::of(from, act::OPERATOR_REMOVED, &name), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The organizations that have an application, an event type or an API key, by their text; up to `limit` of them.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn organizations(&self, limit: i64) -> Result<Vec<OrgId>, StoreError> {
+        Ok(read!(self, db => sqlx::query_scalar(ORGANIZATIONS).bind(limit).fetch_all(db).await)?)
+    }
+
+    /// Whether an organization is one of those.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_organization(&self, org: &OrgId) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM application WHERE org = $1)
+             OR EXISTS (SELECT 1 FROM event_type WHERE org = $1) OR EXISTS (SELECT 1 FROM api_key WHERE org = $1)";
+        let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).bind(org).fetch_optional(db).await)?;
+        Ok(found.is_some())
+    }
+}
+
+/// Ends all sessions of an operator but one.
+async fn end_sessions(tx: &mut Tx, id: OperatorId, keep: &TokenHash) -> Result<(), StoreError> {
+    const SQL: &str = "DELETE FROM session WHERE operator_id = $1 AND hash <> $2";
+    on!(tx, db => sqlx::query(SQL).bind(id).bind(&keep[..]).execute(db).await.map(drop))?;
+    Ok(())
+}
+
+/// What an account may look at, in words.
+fn seen(operator: &Operator) -> String {
+    match &operator.orgs {
+        None => "all organizations".to_owned(),
+        Some(orgs) => orgs.iter().map(OrgId::as_str).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,99 @@
+//! Customers' visits: the sessions of the portal, each of one application. Only hashes of their tokens are stored.
+
+use crate::domain::portal::PortalOptions;
+use crate::domain::{AppId, OrgId, Time};
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::db::codec;
+use crate::store::{Store, StoreError, on, read};
+
+/// A customer's session in the portal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    pub org: OrgId,
+    pub app_id: AppId,
+    /// The application's name, which is the name of its pages.
+    pub app_name: String,
+    pub options: PortalOptions,
+    pub expires_at: Time,
+}
+
+/// A link into the portal that would still be good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoodLink {
+    pub app_name: String,
+    pub options: PortalOptions,
+}
+
+impl Store {
+    /// Uses up a link into the portal and opens a visit in its place, which lasts as long as the link says. `None`: it was used
+    /// before, or is too old, or its application is gone.
+    ///
+    /// # Errors
+    /// The store is away; then the link was not used up.
+    pub async fn redeem_portal_link(
+        &self,
+        link: &TokenHash,
+        visit: &TokenHash,
+        now: Time,
+    ) -> Result<Option<Visit>, StoreError> {
+        const USE: &str = "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2 RETURNING org, app_id, options";
+        const OPEN: &str = "INSERT INTO visit (hash, org, app_id, options, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6)";
+        let mut tx = self.begin().await?;
+        let found: Option<(OrgId, AppId, String)> =
+            on!(tx, db => sqlx::query_as(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+        let Some((org, app_id, text)) = found else { return Ok(None) };
+        const NAME: &str = "SELECT name FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
+        let name: Option<String> =
+            on!(tx, db => sqlx::query_scalar(NAME).bind(app_id).bind(&org).fetch_optional(db).await)?;
+        let Some(app_name) = name else { return Ok(None) };
+        let options: PortalOptions = codec::from_json(&text)?;
+        let expires_at = Time::from_micros(options.until);
+        on!(tx, db => {
+            sqlx::query(OPEN)
+                .bind(&visit[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
+                .execute(db).await.map(drop)
+        })?;
+        tx.commit().await?;
+        Ok(Some(Visit { org, app_id, app_name, options, expires_at }))
+    }
+
+    /// What a link into the portal would open, if it still is good; does not use it up.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn portal_link_good(&self, link: &TokenHash, now: Time) -> Result<Option<GoodLink>, StoreError> {
+        const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
+             WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
+        let row: Option<(String, String)> =
+            read!(self, db => sqlx::query_as(SQL).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+        let Some((app_name, options)) = row else { return Ok(None) };
+        Ok(Some(GoodLink { app_name, options: codec::from_json(&options)? }))
+    }
+
+    /// The visit of a token, if it still is one and its application is still there.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn visit(&self, hash: &TokenHash, now: Time) -> Result<Option<Visit>, StoreError> {
+        const SQL: &str =
+            "SELECT v.org, v.app_id, p.name, v.options, v.expires_at FROM visit v JOIN application p ON p.id = v.app_id
+             WHERE v.hash = $1 AND v.expires_at > $2 AND p.org = v.org AND p.deleted_at IS NULL";
+        type Row = (OrgId, AppId, String, String, Time);
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+        let Some((org, app_id, app_name, options, expires_at)) = row else { return Ok(None) };
+        Ok(Some(Visit { org, app_id, app_name, options: codec::from_json(&options)?, expires_at }))
+    }
+
+    /// Ends a visit.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn end_visit(&self, hash: &TokenHash) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM visit WHERE hash = $1";
+        let mut tx = self.begin().await?;
+        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+}

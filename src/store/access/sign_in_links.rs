@@ -1,0 +1,188 @@
+//! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal (what those are
+//! exchanged for: [`crate::store::access::portal_sessions`]). Only hashes are stored.
+
+use crate::domain::audit::act;
+use crate::domain::operator::Operator;
+use crate::domain::password::PasswordHash;
+use crate::domain::portal::PortalLink;
+use crate::domain::{OperatorId, OrgId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::db::codec;
+use crate::store::{Store, StoreError, on, read};
+
+/// The SHA-256 of what is shown: a link's or a session's token, an API key, a JWT.
+pub type TokenHash = [u8; 32];
+
+/// An operator's session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// What they look at just now.
+    pub org: OrgId,
+    /// `None`: somebody who came by a one-time link.
+    pub operator: Option<Operator>,
+}
+
+const OPEN: &str = "INSERT INTO session (hash, org, operator_id, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
+
+impl Store {
+    /// Remembers a login link that is good once, until `expires_at`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn add_login_link(&self, hash: &TokenHash, org: &OrgId, expires_at: Time) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
+        let mut tx = self.begin().await?;
+        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).bind(expires_at).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+
+    /// Whether a login link would still be good; does not use it up.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn login_link_good(&self, hash: &TokenHash, now: Time) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM login_link WHERE hash = $1 AND expires_at > $2";
+        let found: Option<i32> =
+            read!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+        Ok(found.is_some())
+    }
+
+    /// Uses up a login link and opens a session in its place. `None`: it was used before, or is too old.
+    ///
+    /// # Errors
+    /// The store is away; then the link was not used up.
+    pub async fn redeem_login_link(
+        &self,
+        link: &TokenHash,
+        session: &TokenHash,
+        now: Time,
+        until: Time,
+    ) -> Result<Option<OrgId>, StoreError> {
+        let mut tx = self.begin().await?;
+        const USE: &str = "DELETE FROM login_link WHERE hash = $1 AND expires_at > $2 RETURNING org";
+        let org: Option<OrgId> =
+            on!(tx, db => sqlx::query_scalar(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+        let Some(org) = org else { return Ok(None) };
+        on!(tx, db => {
+            sqlx::query(OPEN)
+                .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
+                .execute(db).await.map(drop)
+        })?;
+        self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+        tx.commit().await?;
+        Ok(Some(org))
+    }
+
+    /// Opens a session of an operator whose password was right. `false`: the account went, or its password was changed, while that
+    /// was found out.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn open_session(
+        &self,
+        operator: &Operator,
+        password: &PasswordHash,
+        session: &TokenHash,
+        now: Time,
+        until: Time,
+    ) -> Result<bool, StoreError> {
+        const SEE: &str = "UPDATE operator SET seen_at = $3 WHERE id = $1 AND password = $2";
+        let mut tx = self.begin().await?;
+        let seen = on!(tx, db => {
+            sqlx::query(SEE).bind(operator.id).bind(password).bind(now).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        if seen == 0 {
+            return Ok(false);
+        }
+        let org = operator.home();
+        on!(tx, db => {
+            sqlx::query(OPEN)
+                .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
+                .execute(db).await.map(drop)
+        })?;
+        self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Whose session it is, if it still is one and its operator may still look at what it shows.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<Session>, StoreError> {
+        const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.orgs, o.created_at, o.seen_at
+             FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
+        type Row = (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<Time>, Option<Time>);
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+        let Some((org, id, name, orgs, created_at, seen_at)) = row else { return Ok(None) };
+        let Some(id) = id else { return Ok(Some(Session { org, operator: None })) };
+        let (Some(name), Some(created_at)) = (name, created_at) else { return Ok(None) };
+        let operator = Operator { id, name, orgs: codec::orgs(orgs.as_deref())?, created_at, seen_at };
+        Ok(operator.may_see(&org).then_some(Session { org, operator: Some(operator) }))
+    }
+
+    /// Has a session look at another organization.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
+        let mut tx = self.begin().await?;
+        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
+        let mut tx = self.begin().await?;
+        let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
+        if let Some(org) = org {
+            self.note(&mut tx, Deed::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Remembers a link into the portal that is good once.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink, now: Time) -> Result<(), StoreError> {
+        const SQL: &str =
+            "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
+        let options = codec::json(&link.options)?;
+        let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, "").await?;
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
+                .execute(db).await.map(drop)
+        })?;
+        let visitor = link.options.session_id.as_deref().unwrap_or_default();
+        let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
+        self.note(&mut tx, made, now).await?;
+        tx.commit().await
+    }
+
+    /// Forgets links, sessions and logged out tokens that are over.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for sql in [
+            "DELETE FROM login_link WHERE expires_at <= $1",
+            "DELETE FROM session WHERE expires_at <= $1",
+            "DELETE FROM portal_link WHERE expires_at <= $1",
+            "DELETE FROM visit WHERE expires_at <= $1",
+            "DELETE FROM revoked_token WHERE until <= $1",
+        ] {
+            on!(tx, db => sqlx::query(sql).bind(now).execute(db).await.map(drop))?;
+        }
+        tx.commit().await
+    }
+}

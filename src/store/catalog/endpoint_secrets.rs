@@ -1,0 +1,106 @@
+//! Endpoints' secrets: reading the one that signs, and changing it while the old one signs along. In the store they are sealed.
+
+use std::time::Duration;
+
+use crate::domain::audit::act;
+use crate::domain::secret::Secret;
+use crate::domain::{AppId, EndpointId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::ingest::live_endpoints::open_secret;
+use crate::store::queue::signals::Signal;
+use crate::store::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
+
+impl Store {
+    /// The secret that an endpoint signs with now.
+    ///
+    /// # Errors
+    /// The store is away, or it was sealed with another master key.
+    pub async fn endpoint_secret(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+    ) -> Result<Option<Secret>, StoreError> {
+        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NULL
+             ORDER BY made_at DESC LIMIT 1";
+        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
+            return Ok(None);
+        }
+        let sealed: Option<Vec<u8>> = read!(self, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
+        self.opened(id, sealed)
+    }
+
+    /// The secret that the endpoint got at `made_at`, as long as it is kept.
+    ///
+    /// # Errors
+    /// The store is away, or it was sealed with another master key.
+    pub async fn endpoint_secret_of(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+        made_at: Time,
+    ) -> Result<Option<Secret>, StoreError> {
+        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND made_at = $2";
+        if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
+            return Ok(None);
+        }
+        let sealed: Option<Vec<u8>> =
+            read!(self, db => sqlx::query_scalar(SQL).bind(id).bind(made_at).fetch_optional(db).await)?;
+        self.opened(id, sealed)
+    }
+
+    fn opened(&self, id: EndpointId, sealed: Option<Vec<u8>>) -> Result<Option<Secret>, StoreError> {
+        sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
+    }
+
+    /// Signs with `secret` from now on; the one before signs along for `grace`. `false` if the tenant's application does
+    /// not have the endpoint.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn rotate_secret(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+        secret: &Secret,
+        grace: Duration,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &now.micros().to_string()).await?;
+        if self.held(&mut tx, tenant, app, id).await?.is_none() {
+            return Ok(false);
+        }
+        const RETIRE: &str = "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
+        on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
+        const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
+        on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
+        self.add_secret(&mut tx, id, secret, now).await?;
+        const CHANGED: &str =
+            "UPDATE endpoint SET version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+             WHERE id = $1";
+        on!(tx, db => sqlx::query(CHANGED).bind(id).execute(db).await.map(drop))?;
+        let thing = id.to_string();
+        self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(app));
+        Ok(true)
+    }
+
+    pub(in crate::store) async fn add_secret(
+        &self,
+        tx: &mut Tx,
+        id: EndpointId,
+        secret: &Secret,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let sealed = self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes());
+        // Two rotations within a microsecond would collide; the later one counts.
+        const SQL: &str = "INSERT INTO endpoint_secret (endpoint_id, made_at, sealed) VALUES ($1, $2, $3)
+             ON CONFLICT (endpoint_id, made_at) DO UPDATE SET sealed = excluded.sealed, expires_at = NULL";
+        on!(tx, db => sqlx::query(SQL).bind(id).bind(now).bind(sealed).execute(db).await.map(drop))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,394 @@
+//! Endpoints and their secrets: create, read, change, delete, list, rotate.
+
+use crate::domain::audit::act;
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
+use crate::domain::operational::{DisabledBy, Kind};
+use crate::domain::secret::Secret;
+use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time};
+use crate::store::access::audit::{self, Deed};
+use crate::store::catalog::applications;
+use crate::store::db::codec::{self, ENDPOINT, EndpointRow};
+use crate::store::db::error::is_taken;
+use crate::store::queue::ordering;
+use crate::store::queue::signals::{Admission, Signal};
+use crate::store::queue::slots::slot_for;
+use crate::store::recording::operational;
+use crate::store::recording::operational_event::{Happening, What};
+use crate::store::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
+
+/// What became of a change that was worked out on what the endpoint was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Updated {
+    /// The endpoint is this now.
+    Done(Box<Endpoint>),
+    /// Somebody else, or the engine, has changed it meanwhile: nothing was done.
+    Stale,
+    /// The tenant's application does not have it.
+    Gone,
+}
+
+impl Store {
+    /// Makes an endpoint of `app` with `secret`.
+    ///
+    /// # Errors
+    /// The tenant has no such application, the uid is taken, an event type of its filter is not in the catalog, or the store is away.
+    pub async fn create_endpoint(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        spec: EndpointSpec,
+        secret: &Secret,
+        now: Time,
+    ) -> Result<Endpoint, StoreError> {
+        let endpoint = Endpoint {
+            id: EndpointId::new(now),
+            app_id: app,
+            disabled_reason: spec.disabled.then_some(DisabledReason::Manual),
+            spec,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &endpoint.id.to_string()).await?;
+        if !applications::hold(&mut tx, tenant, app).await? {
+            return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
+        }
+        check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+        let slot = next_slot(&mut tx, app).await?;
+        const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
+                 disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
+                 extra_signatures, headers, metadata, ordered, slot, disabled_at, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
+        self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
+        ordering::set_up(&mut tx, &endpoint, None).await?;
+        self.add_secret(&mut tx, endpoint.id, secret, now).await?;
+        let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+        self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
+        let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
+        Ok(endpoint)
+    }
+
+    /// Replaces what an endpoint is, keeping its secrets; only if it still is what it was `before`, when `spec` was worked out.
+    ///
+    /// # Errors
+    /// The new uid is taken, an event type is not in the catalog, or the store is away.
+    pub async fn update_endpoint(
+        &self,
+        tenant: &Tenant,
+        before: &Endpoint,
+        spec: EndpointSpec,
+        now: Time,
+    ) -> Result<Updated, StoreError> {
+        let app = before.app_id;
+        let mut tx = self.begin().await?;
+        let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
+        if found != *before {
+            return Ok(Updated::Stale);
+        }
+        let before = found;
+        let reason = match (spec.disabled, before.disabled_reason) {
+            (false, _) => None,
+            (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
+        };
+        let mut what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: spec.uid.clone() }];
+        if spec.disabled && !before.spec.disabled {
+            what.push(What::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
+        }
+        let act = match (before.spec.disabled, spec.disabled) {
+            (false, true) => act::ENDPOINT_DISABLED,
+            (true, false) => act::ENDPOINT_ENABLED,
+            _ => act::ENDPOINT_CHANGED,
+        };
+        let ordered = before.spec.ordered;
+        let endpoint = Endpoint { spec, disabled_reason: reason, updated_at: now, ..before };
+        check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+        const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
+                 disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
+                 timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
+                 metadata = $18, ordered = $19, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
+                 failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
+                 warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
+                 warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
+                 version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+             WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
+        self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
+        ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
+        self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
+        let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
+        Ok(Updated::Done(Box::new(endpoint)))
+    }
+
+    /// Changes an endpoint's own headers and nothing else of it. `false` if the tenant's application does not have it.
+    ///
+    /// # Errors
+    /// What would come of it breaks a rule, or the store is away.
+    pub async fn change_headers(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+        change: &HeaderChange,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+        let headers = change.apply(&before.spec.headers);
+        check_headers(&headers).map_err(StoreError::Invalid)?;
+        let sealed = codec::seal_headers(&self.inner.master, id, &headers)?;
+        const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4,
+             version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+             WHERE id = $1 AND app_id = $2";
+        on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
+        let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
+        self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;
+        let told = self.tell_of(&mut tx, tenant, &before, now, what).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
+        Ok(true)
+    }
+
+    /// Notes what was done to an endpoint: with its URL's host, because the id alone says little.
+    async fn note_to(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        endpoint: &Endpoint,
+        act: &'static str,
+        what: &str,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let host = audit::host(&endpoint.spec.url);
+        let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
+        let thing = endpoint.id.to_string();
+        self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(&detail), now).await
+    }
+
+    /// Tells the organization what was done to one of its endpoints, inside `tx`; to be [admitted](operational::admit) after the commit.
+    async fn tell_of(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        endpoint: &Endpoint,
+        at: Time,
+        what: Vec<What>,
+    ) -> Result<Vec<Admission>, StoreError> {
+        let (app, id) = (endpoint.app_id, endpoint.id);
+        let happening = |what| Happening { org: tenant.org.clone(), app, endpoint: id, at, what };
+        operational::tell(&self.inner, tx, what.into_iter().map(happening).collect()).await
+    }
+
+    /// The endpoint inside `tx`, with its application held, so that it stays as it is until the commit.
+    pub(in crate::store) async fn held(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+    ) -> Result<Option<Endpoint>, StoreError> {
+        if !applications::hold(tx, tenant, app).await? {
+            return Ok(None);
+        }
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND id = $2 AND deleted_at IS NULL"
+        ));
+        let row: Option<EndpointRow> = on!(tx, db => sqlx::query_as(sql).bind(app).bind(id).fetch_optional(db).await)?;
+        Ok(row.map(|row| row.endpoint(&self.inner.master)))
+    }
+
+    /// `slot`: the last value of a statement that creates an endpoint; one that changes it has no place for it.
+    async fn write_endpoint(
+        &self,
+        tx: &mut Tx,
+        sql: &'static str,
+        endpoint: &Endpoint,
+        slot: Option<u8>,
+    ) -> Result<(), StoreError> {
+        let spec = &endpoint.spec;
+        let event_types = spec.event_types.as_ref().map(codec::json).transpose()?;
+        let channels = spec.channels.as_ref().map(codec::json).transpose()?;
+        let headers = codec::seal_headers(&self.inner.master, endpoint.id, &spec.headers)?;
+        let (schedule, extras, metadata) = (
+            codec::schedule(spec.retry_schedule.as_ref())?,
+            codec::json(&spec.extra_signatures)?,
+            codec::json(&spec.metadata)?,
+        );
+        let done = on!(tx, db => {
+            let query = sqlx::query(sql)
+                .bind(endpoint.id)
+                .bind(endpoint.app_id)
+                .bind(endpoint.created_at)
+                .bind(endpoint.updated_at)
+                .bind(&spec.uid)
+                .bind(&spec.url)
+                .bind(&spec.description)
+                .bind(spec.disabled)
+                .bind(endpoint.disabled_reason.map(|reason| reason.word()))
+                .bind(event_types)
+                .bind(channels)
+                .bind(spec.throttle_rate.map(i32::from))
+                .bind(spec.timeout.map(|timeout| timeout.as_secs() as i32))
+                .bind(schedule)
+                .bind(spec.signature_type.word())
+                .bind(extras)
+                .bind(headers)
+                .bind(metadata)
+                .bind(spec.ordered);
+            let query = match slot {
+                Some(slot) => query.bind(i16::from(slot)),
+                None => query,
+            };
+            query.execute(db).await.map(drop)
+        });
+        done.map_err(|error| match (&spec.uid, is_taken(&error)) {
+            (Some(uid), true) => StoreError::Taken(format!("the endpoint uid {uid}")),
+            _ => error.into(),
+        })
+    }
+
+    /// The endpoint, if the tenant's application has it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn endpoint(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: &EndpointRef,
+    ) -> Result<Option<Endpoint>, StoreError> {
+        let column = match endpoint {
+            EndpointRef::Id(_) => "id",
+            EndpointRef::Uid(_) => "uid",
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND {column} = $2 AND deleted_at IS NULL
+             AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)"
+        ));
+        if !tenant.sees(app) {
+            return Ok(None);
+        }
+        let row: Option<EndpointRow> = read!(self, db => match endpoint {
+            EndpointRef::Id(id) => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await,
+            EndpointRef::Uid(uid) => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await,
+        })?;
+        Ok(row.map(|row| row.endpoint(&self.inner.master)))
+    }
+
+    /// The endpoints of the tenant's application, by id.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn endpoints(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        page: &PageRequest<EndpointId>,
+    ) -> Result<Page<Endpoint>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(Page { data: Vec::new(), more: false });
+        }
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {ENDPOINT} FROM endpoint WHERE app_id = $1 AND deleted_at IS NULL AND id {compare} $2
+             AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL)
+             ORDER BY id {direction} LIMIT $3"
+        ));
+        let rows: Vec<EndpointRow> = read!(self, db => {
+            sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(&tenant.org).fetch_all(db).await
+        })?;
+        Ok(page.page(rows.into_iter().map(|row| row.endpoint(&self.inner.master)).collect()))
+    }
+
+    /// The application of an endpoint that the tenant has; operational ones and their application are left out.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn application_of(&self, tenant: &Tenant, endpoint: EndpointId) -> Result<Option<AppId>, StoreError> {
+        const SQL: &str = "SELECT p.id FROM endpoint e JOIN application p ON p.id = e.app_id
+             WHERE e.id = $1 AND p.org = $2 AND NOT p.operational AND e.deleted_at IS NULL AND p.deleted_at IS NULL";
+        let app: Option<AppId> =
+            read!(self, db => sqlx::query_scalar(SQL).bind(endpoint).bind(&tenant.org).fetch_optional(db).await)?;
+        Ok(app.filter(|app| tenant.sees(*app)))
+    }
+
+    /// Deletes an endpoint. Its pending deliveries end as dead, a few at a time; its history stays. `false` if the tenant's
+    /// application does not have it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_endpoint(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: EndpointId,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+        const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1
+             WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
+        let changed = on!(tx, db => {
+            sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
+        self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
+        let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
+        tx.commit().await?;
+        self.inner.signals.send(Signal::Changed(app));
+        operational::admit(&self.inner, told);
+        Ok(changed > 0)
+    }
+
+    /// The application that a path names, as the endpoint operations need it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn app_id(&self, tenant: &Tenant, app: &AppRef) -> Result<Option<AppId>, StoreError> {
+        Ok(self.application(tenant, app).await?.map(|app| app.id))
+    }
+}
+
+/// The slot of the next endpoint of `app`, which is held.
+async fn next_slot(tx: &mut Tx, app: AppId) -> Result<u8, StoreError> {
+    const SQL: &str =
+        "UPDATE application SET endpoints_made = endpoints_made + 1 WHERE id = $1 RETURNING endpoints_made - 1";
+    let ordinal: i32 = on!(tx, db => sqlx::query_scalar(SQL).bind(app).fetch_one(db).await)?;
+    Ok(slot_for(app, i64::from(ordinal)))
+}
+
+/// A filter names only event types that are in the catalog; one of the operational application's, only operational events.
+async fn check_event_types(tx: &mut Tx, org: &OrgId, app: AppId, spec: &EndpointSpec) -> Result<(), StoreError> {
+    let Some(wanted) = &spec.event_types else { return Ok(()) };
+    if operational::is_operational(tx, org, app).await? {
+        let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !Kind::known(name)).collect();
+        let reason = || format!("these are no operational events: {}", unknown.join(", "));
+        return match unknown.is_empty() {
+            true => Ok(()),
+            false => Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason())])),
+        };
+    }
+    let found: Vec<String> = match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str =
+                "SELECT name FROM event_type WHERE org = $1 AND name IN (SELECT value FROM json_each($2))";
+            sqlx::query_scalar(SQL).bind(org).bind(codec::json(wanted)?).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str = "SELECT name FROM event_type WHERE org = $1 AND name = ANY($2)";
+            sqlx::query_scalar(SQL).bind(org).bind(wanted).fetch_all(&mut **tx).await?
+        }
+    };
+    let missing: Vec<&str> = wanted.iter().filter(|name| !found.contains(name)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("these event types are not in the catalog: {}", missing.join(", "));
+    Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason)]))
+}

@@ -1,0 +1,228 @@
+//! The catalog of event types: create, read, change, archive, delete, list.
+
+use crate::domain::audit::act;
+use crate::domain::event_type::{EventType, EventTypeSpec};
+use crate::domain::{OrgId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::catalog::applications::Put;
+use crate::store::db::codec;
+use crate::store::db::error::is_taken;
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    org: OrgId,
+    name: String,
+    description: String,
+    archived: bool,
+    deprecated: bool,
+    feature_flags: String,
+    group_name: Option<String>,
+    schemas: Option<String>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl Row {
+    fn event_type(self) -> Result<EventType, StoreError> {
+        let spec = EventTypeSpec {
+            name: self.name,
+            description: self.description,
+            archived: self.archived,
+            deprecated: self.deprecated,
+            feature_flags: codec::from_json(&self.feature_flags)?,
+            group_name: self.group_name,
+            schemas: codec::from_json_opt(self.schemas.as_deref())?,
+        };
+        Ok(EventType { org: self.org, spec, created_at: self.created_at, updated_at: self.updated_at })
+    }
+}
+
+const COLUMNS: &str =
+    "org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at";
+const INSERT: &str = "INSERT INTO event_type
+         (org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+const REPLACE: &str = "UPDATE event_type SET description = $3, archived = $4, deprecated = $5, feature_flags = $6,
+         group_name = $7, schemas = $8, updated_at = $9
+     WHERE org = $1 AND name = $2";
+
+impl Store {
+    /// Enters an event type into the catalog. An archived one of the same name comes back to life.
+    ///
+    /// # Errors
+    /// The name is taken by one that is not archived, or the store is away.
+    pub async fn create_event_type(
+        &self,
+        tenant: &Tenant,
+        spec: EventTypeSpec,
+        now: Time,
+    ) -> Result<EventType, StoreError> {
+        match self.event_type(tenant, &spec.name).await? {
+            Some(found) if found.spec.archived => {
+                self.write_event_type(tenant, REPLACE, &spec, now).await?;
+                Ok(EventType { spec, updated_at: now, ..found })
+            }
+            Some(found) => {
+                // Taken by this very call, perhaps.
+                let repeated = match self.once.as_deref() {
+                    Some(once) => self.before(once).await?.is_some(),
+                    None => false,
+                };
+                let taken = || StoreError::Taken(format!("the event type {}", found.spec.name));
+                Err(if repeated { StoreError::Repeated } else { taken() })
+            }
+            None => {
+                self.write_event_type(tenant, INSERT, &spec, now).await?;
+                Ok(EventType { org: tenant.org.clone(), spec, created_at: now, updated_at: now })
+            }
+        }
+    }
+
+    /// Makes the event type what `spec` says, whether it was there or not.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn put_event_type(
+        &self,
+        tenant: &Tenant,
+        spec: EventTypeSpec,
+        now: Time,
+    ) -> Result<Put<EventType>, StoreError> {
+        match self.event_type(tenant, &spec.name).await? {
+            Some(found) => {
+                self.write_event_type(tenant, REPLACE, &spec, now).await?;
+                Ok(Put::Replaced(EventType { spec, updated_at: now, ..found }))
+            }
+            None => match self.create_event_type(tenant, spec.clone(), now).await {
+                // Somebody else was quicker, a moment ago.
+                Err(StoreError::Taken(_)) => Box::pin(self.put_event_type(tenant, spec, now)).await,
+                made => made.map(Put::Created),
+            },
+        }
+    }
+
+    async fn write_event_type(
+        &self,
+        tenant: &Tenant,
+        sql: &'static str,
+        spec: &EventTypeSpec,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
+        let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &spec.name).await?;
+        let done = on!(tx, db => {
+            sqlx::query(sql)
+                .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
+                .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
+                .execute(db).await.map(drop)
+        });
+        done.map_err(|error| match is_taken(&error) {
+            true => StoreError::Taken(format!("the event type {}", spec.name)),
+            false => error.into(),
+        })?;
+        let detail = if sql == INSERT { "created" } else { "" };
+        let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
+        self.note(&mut tx, changed, now).await?;
+        tx.commit().await
+    }
+
+    /// The event type of this name, archived or not.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn event_type(&self, tenant: &Tenant, name: &str) -> Result<Option<EventType>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM event_type WHERE org = $1 AND name = $2"));
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(sql).bind(&tenant.org).bind(name).fetch_optional(db).await)?;
+        row.map(Row::event_type).transpose()
+    }
+
+    /// The catalog, by name; with or without what is archived.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn event_types(
+        &self,
+        tenant: &Tenant,
+        archived: bool,
+        page: &PageRequest<String>,
+    ) -> Result<Page<EventType>, StoreError> {
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM event_type WHERE org = $1 AND name {compare} $2 AND (archived = FALSE OR $3)
+             ORDER BY name {direction} LIMIT $4"
+        ));
+        // '~' sorts after every character that a name may have.
+        let end = if compare == ">" { "" } else { "~" };
+        let bound = page.after.as_deref().unwrap_or(end);
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(sql).bind(&tenant.org).bind(bound).bind(archived).bind(page.rows()).fetch_all(db).await
+        })?;
+        let types: Result<Vec<_>, _> = rows.into_iter().map(Row::event_type).collect();
+        Ok(page.page(types?))
+    }
+
+    /// A page of what is offered to a customer with these feature flags, by name: read on until it is full.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn offered_event_types(
+        &self,
+        tenant: &Tenant,
+        flags: &[String],
+        page: &PageRequest<String>,
+    ) -> Result<Page<EventType>, StoreError> {
+        let mut found: Vec<EventType> = Vec::new();
+        let mut next = page.clone();
+        loop {
+            let read = self.event_types(tenant, false, &next).await?;
+            let end = if page.back { read.data.first() } else { read.data.last() };
+            next.after = end.map(|end| end.spec.name.clone());
+            let some = read.data.into_iter().filter(|event_type| event_type.spec.offered(flags));
+            if page.back {
+                found = some.chain(found).collect();
+            } else {
+                found.extend(some);
+            }
+            if found.len() > page.limit || !read.more {
+                break;
+            }
+        }
+        let over = found.len().saturating_sub(page.limit);
+        let data = if page.back { found.split_off(over) } else { found.drain(..found.len() - over).collect() };
+        Ok(Page { data, more: over > 0 })
+    }
+
+    /// Archives the event type, or takes it out of the catalog for good (`expunge`). `false` if there is none of this name.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_event_type(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        expunge: bool,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        const ARCHIVE: &str = "UPDATE event_type SET archived = TRUE, updated_at = $3 WHERE org = $1 AND name = $2";
+        const EXPUNGE: &str = "DELETE FROM event_type WHERE org = $1 AND name = $2";
+        let mut tx = self.begin().await?;
+        let changed = on!(tx, db => match expunge {
+            true => sqlx::query(EXPUNGE).bind(&tenant.org).bind(name).execute(db).await.map(|done| done.rows_affected()),
+            false => {
+                sqlx::query(ARCHIVE).bind(&tenant.org).bind(name).bind(now).execute(db).await.map(|done| done.rows_affected())
+            }
+        })?;
+        if changed > 0 {
+            let (act, detail) = match expunge {
+                true => (act::EVENT_TYPE_DELETED, ""),
+                false => (act::EVENT_TYPE_CHANGED, "archived"),
+            };
+            self.note(&mut tx, Deed::of(&tenant.org, act, name).with(detail), now).await?;
+        }
+        tx.commit().await?;
+        Ok(changed > 0)
+    }
+}

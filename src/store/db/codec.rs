@@ -1,0 +1,280 @@
+//! How things are written in columns: lists and maps as JSON text, header lists as lines, secrets sealed. The one place that
+//! knows it, for both databases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::domain::application::Application;
+use crate::domain::backoff::Schedule;
+use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
+use crate::domain::message::Message;
+use crate::domain::secret::{MasterKey, SignatureType};
+use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
+use crate::store::StoreError;
+
+/// JSON text of `value`.
+pub(in crate::store) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// The value of a JSON text of ours.
+pub(in crate::store) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+/// The value of a JSON text that may be absent.
+pub(in crate::store) fn from_json_opt<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, StoreError> {
+    text.map(from_json).transpose()
+}
+
+/// A list as a column: none at all is NULL.
+pub(in crate::store) fn list_or_null(list: &[String]) -> Result<Option<String>, StoreError> {
+    if list.is_empty() { Ok(None) } else { json(&list).map(Some) }
+}
+
+/// The organizations of an operator's account; NULL: all.
+pub(in crate::store) fn orgs(text: Option<&str>) -> Result<Option<Vec<OrgId>>, StoreError> {
+    let wrong = |_| StoreError::Damaged("an operator of what is no organization".to_owned());
+    let list: Option<Vec<String>> = from_json_opt(text)?;
+    list.map(|list| list.iter().map(|org| org.parse().map_err(wrong)).collect()).transpose()
+}
+
+/// Headers as lines `name: value`. PostgreSQL's text takes any character but NUL, which no header may hold.
+pub(in crate::store) fn lines(headers: &[(String, String)]) -> String {
+    let mut text = String::with_capacity(headers.iter().map(|(name, value)| name.len() + value.len() + 3).sum());
+    for (name, value) in headers {
+        text.push_str(name);
+        text.push_str(": ");
+        text.extend(value.chars().map(|c| if matches!(c, '\n' | '\r' | '\0') { ' ' } else { c }));
+        text.push('\n');
+    }
+    text
+}
+
+/// The headers of such lines.
+pub(in crate::store) fn from_lines(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect()
+}
+
+/// Text without NUL, which PostgreSQL cannot hold.
+pub(in crate::store) fn plain(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// An application's row.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct ApplicationRow {
+    id: AppId,
+    org: OrgId,
+    uid: Option<Uid>,
+    name: String,
+    throttle_rate: Option<i32>,
+    metadata: String,
+    contact_email: Option<String>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+/// Its columns.
+pub(in crate::store) const APPLICATION: &str =
+    "id, org, uid, name, throttle_rate, metadata, contact_email, created_at, updated_at";
+
+impl ApplicationRow {
+    pub(in crate::store) fn application(self) -> Result<Application, StoreError> {
+        Ok(Application {
+            id: self.id,
+            org: self.org,
+            uid: self.uid,
+            name: self.name,
+            throttle_rate: self.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
+            metadata: from_json(&self.metadata)?,
+            contact_email: self.contact_email,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// An endpoint's row.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct EndpointRow {
+    pub(in crate::store) id: EndpointId,
+    app_id: AppId,
+    slot: i16,
+    uid: Option<Uid>,
+    pub(in crate::store) url: String,
+    description: String,
+    disabled: bool,
+    disabled_reason: Option<String>,
+    event_types: Option<String>,
+    channels: Option<String>,
+    throttle_rate: Option<i32>,
+    timeout_s: Option<i32>,
+    retry_schedule: Option<String>,
+    ordered: bool,
+    signature_type: String,
+    extra_signatures: String,
+    headers: Option<Vec<u8>>,
+    metadata: String,
+    created_at: Time,
+    updated_at: Time,
+}
+
+/// Its columns.
+pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, event_types, channels, \
+     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
+
+impl EndpointRow {
+    /// The slot that the endpoint was given when it was created.
+    pub(in crate::store) fn slot(&self) -> u8 {
+        u8::try_from(self.slot).unwrap_or_default()
+    }
+
+    /// The endpoint, and what of it could not be read: that is left at its default, so that one damaged row hides neither
+    /// itself nor its neighbours.
+    pub(in crate::store) fn read(self, master: &MasterKey) -> (Endpoint, Option<StoreError>) {
+        fn kept<T: Default>(read: Result<T, StoreError>, fault: &mut Option<StoreError>) -> T {
+            read.unwrap_or_else(|error| {
+                fault.get_or_insert(error);
+                T::default()
+            })
+        }
+        let mut fault = None;
+        let kind = SignatureType::from_word(&self.signature_type)
+            .ok_or_else(|| StoreError::Damaged(format!("signature type {:?}", self.signature_type)));
+        let spec = EndpointSpec {
+            uid: self.uid,
+            url: self.url,
+            description: self.description,
+            disabled: self.disabled,
+            event_types: kept(from_json_opt(self.event_types.as_deref()), &mut fault),
+            channels: kept(from_json_opt(self.channels.as_deref()), &mut fault),
+            throttle_rate: self.throttle_rate.and_then(|rate| u16::try_from(rate).ok()),
+            timeout: self.timeout_s.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
+            retry_schedule: kept(read_schedule(self.retry_schedule.as_deref()), &mut fault),
+            ordered: self.ordered,
+            signature_type: kept(kind, &mut fault),
+            extra_signatures: kept(from_json(&self.extra_signatures), &mut fault),
+            headers: kept(open_headers(master, self.id, self.headers.as_deref()), &mut fault),
+            metadata: kept(from_json(&self.metadata), &mut fault),
+        };
+        let endpoint = Endpoint {
+            id: self.id,
+            app_id: self.app_id,
+            spec,
+            disabled_reason: self.disabled_reason.as_deref().and_then(DisabledReason::from_word),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        };
+        (endpoint, fault)
+    }
+
+    /// The endpoint as it is shown to whoever may repair it; what cannot be read goes to the log.
+    pub(in crate::store) fn endpoint(self, master: &MasterKey) -> Endpoint {
+        let (endpoint, fault) = self.read(master);
+        if let Some(error) = fault {
+            tracing::error!(endpoint = %endpoint.id, %error, "an endpoint is shown without what cannot be read of it");
+        }
+        endpoint
+    }
+}
+
+fn read_schedule(text: Option<&str>) -> Result<Option<Schedule>, StoreError> {
+    let Some(waits) = from_json_opt::<Vec<f64>>(text)? else { return Ok(None) };
+    Schedule::new("retrySchedule", waits.into_iter().map(seconds).collect())
+        .map(Some)
+        .map_err(|wrong| StoreError::Damaged(wrong.to_string()))
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// A schedule as a column: the waits in seconds.
+pub(in crate::store) fn schedule(schedule: Option<&Schedule>) -> Result<Option<String>, StoreError> {
+    schedule.map(|schedule| json(&schedule.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>())).transpose()
+}
+
+/// An endpoint's own headers, sealed; none at all is NULL.
+pub(in crate::store) fn seal_headers(
+    master: &MasterKey,
+    id: EndpointId,
+    headers: &Headers,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(master.seal(id.0.as_bytes(), json(headers)?.as_bytes())))
+}
+
+fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Result<Headers, StoreError> {
+    let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
+    let plain = master.open(id.0.as_bytes(), sealed)?;
+    // The reader's own words could quote a value.
+    serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers that are no map of texts".into()))
+}
+
+/// A message's row.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct MessageRow {
+    id: MessageId,
+    app_id: AppId,
+    event_type: String,
+    event_id: Option<Uid>,
+    channels: Option<String>,
+    tags: Option<String>,
+    payload: Option<Vec<u8>>,
+    raw_type: Option<String>,
+    occurred_at: Time,
+    accepted_at: Time,
+    deliver_at: Option<Time>,
+    content_until: Option<Time>,
+}
+
+/// Its columns.
+pub(in crate::store) const MESSAGE: &str = "id, app_id, event_type, event_id, channels, tags, payload, raw_type, occurred_at, \
+     accepted_at, deliver_at, content_until";
+
+impl MessageRow {
+    pub(in crate::store) fn message(self) -> Result<Message, StoreError> {
+        Ok(Message {
+            id: self.id,
+            app_id: self.app_id,
+            event_type: self.event_type,
+            event_id: self.event_id,
+            channels: from_json_opt(self.channels.as_deref())?.unwrap_or_default(),
+            tags: from_json_opt(self.tags.as_deref())?.unwrap_or_default(),
+            payload: self.payload.map(Into::into),
+            raw_type: self.raw_type,
+            occurred_at: self.occurred_at,
+            accepted_at: self.accepted_at,
+            deliver_at: self.deliver_at,
+            content_until: self.content_until,
+        })
+    }
+}
+
+/// The bare ids of a list, for a statement.
+pub(in crate::store) fn uuids<'a, T: Copy + Into<Uuid> + 'a>(ids: impl IntoIterator<Item = &'a T>) -> Vec<Uuid> {
+    ids.into_iter().map(|id| (*id).into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_survive_as_lines_and_cannot_make_new_ones() {
+        let headers = [("x-a".to_owned(), "1: 2".to_owned()), ("x-b".to_owned(), "a\r\nx-c: evil".to_owned())];
+        let back = from_lines(&lines(&headers));
+        assert_eq!(back[0], headers[0]);
+        assert_eq!(back[1], ("x-b".to_owned(), "a  x-c: evil".to_owned()));
+        assert_eq!(back.len(), 2);
+    }
+}

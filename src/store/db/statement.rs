@@ -1,0 +1,75 @@
+//! A statement that is put together from parts, with the values that belong to them: the filters of lists. Written once for both
+//! databases, which take the same text and the same places for values.
+
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+/// A value of a statement.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum Value {
+    Id(Uuid),
+    Text(String),
+    Number(i64),
+    Bytes(Vec<u8>),
+}
+
+impl<T: Into<Uuid>> From<T> for Value {
+    fn from(id: T) -> Value {
+        Value::Id(id.into())
+    }
+}
+
+/// Text and values.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Statement {
+    pub text: String,
+    pub values: Vec<Value>,
+}
+
+impl Statement {
+    pub(in crate::store) fn new(text: &str) -> Statement {
+        Statement { text: text.to_owned(), values: Vec::new() }
+    }
+
+    /// More of the text; never anything that somebody else wrote.
+    pub(in crate::store) fn push(&mut self, text: &str) -> &mut Statement {
+        self.text.push_str(text);
+        self
+    }
+
+    /// The place of a value.
+    pub(in crate::store) fn bind(&mut self, value: impl Into<Value>) -> &mut Statement {
+        self.values.push(value.into());
+        let _ = write!(self.text, "${}", self.values.len());
+        self
+    }
+
+    /// A list of values in brackets.
+    pub(in crate::store) fn list(&mut self, values: impl IntoIterator<Item = Value>) -> &mut Statement {
+        self.push("(");
+        for (n, value) in values.into_iter().enumerate() {
+            self.push(if n == 0 { "" } else { ", " }).bind(value);
+        }
+        self.push(")")
+    }
+}
+
+/// A query of a [`Statement`], its values bound. It is planned for these very values and not kept: there are too many shapes.
+macro_rules! query_of {
+    ($query:ident, $statement:expr) => {{
+        let statement: &$crate::store::db::statement::Statement = $statement;
+        let mut query = sqlx::$query(sqlx::AssertSqlSafe(statement.text.as_str())).persistent(false);
+        for value in &statement.values {
+            query = match value {
+                $crate::store::db::statement::Value::Id(id) => query.bind(*id),
+                $crate::store::db::statement::Value::Text(text) => query.bind(text.as_str()),
+                $crate::store::db::statement::Value::Number(number) => query.bind(*number),
+                $crate::store::db::statement::Value::Bytes(bytes) => query.bind(bytes.as_slice()),
+            };
+        }
+        query
+    }};
+}
+
+pub(in crate::store) use query_of;

@@ -1,0 +1,296 @@
+//! The door. `accept` is the only way in: one transaction stores the messages and one delivery per endpoint that wants them, and
+//! nobody is told before it is committed.
+//!
+//! One bad item never fails its batch: each gets a verdict of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::domain::endpoint::Endpoint;
+use crate::domain::event_type::EventTypeSpec;
+use crate::domain::message::{Message, MessageSpec};
+use crate::domain::secret::MasterKey;
+use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
+use crate::store::db::budget::Budget;
+use crate::store::db::{codec, sqlite};
+use crate::store::ingest::due_insert;
+use crate::store::ingest::idempotency::{self, Once};
+use crate::store::ingest::message_insert::{self, NewMessage};
+use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
+use crate::store::ingest::routing_cache::RoutingCache;
+use crate::store::queue::signals::Admission;
+use crate::store::{AppRef, Store, StoreError, Tenant, Tx};
+
+/// One message that wants in.
+#[derive(Clone, Debug)]
+pub struct AcceptItem {
+    /// Who brings it; `None` for the outbox, whose writers have the database's own leave.
+    pub tenant: Option<Tenant>,
+    pub app: AppRef,
+    /// The one endpoint that gets it, whatever its filters say; `None`: all that want it.
+    pub only_endpoint: Option<EndpointId>,
+    pub spec: MessageSpec,
+    /// When it came.
+    pub at: Time,
+    /// The call that brings it is to take effect once; [`Store::accept`] fills it in, see [`Store::once`].
+    pub once: Option<Arc<Once>>,
+}
+
+impl AcceptItem {
+    /// Whether there is an endpoint to send it to, if it is for one alone.
+    fn reaches(&self, view: &AppView) -> bool {
+        let enabled = |only| view.endpoints.iter().any(|live| live.endpoint.id == only && !live.endpoint.spec.disabled);
+        self.only_endpoint.is_none_or(enabled)
+    }
+
+    /// Checks all that can be checked outside of the store; a payload may have `max_payload` bytes.
+    ///
+    /// # Errors
+    /// Every rule that is broken.
+    pub fn check(&self, max_payload: usize) -> Result<(), Vec<Invalid>> {
+        let mut wrong = self.spec.check(max_payload).err().unwrap_or_default();
+        wrong.extend(self.spec.check_schedule(self.at).err());
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+/// Why a message was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no application {0}")]
+    UnknownApplication(String),
+    #[error("several organizations have an application {0}: name it by its id")]
+    AmbiguousApplication(String),
+    /// The call came before, under the same key.
+    #[error("the same request was made before")]
+    Repeated,
+    /// The caller's own id came before. What it stands for is in the store already: a repeat, harmless.
+    #[error("a message with the event id {0} was accepted before")]
+    Duplicate(String),
+    #[error("the one endpoint that this message is for is disabled or deleted")]
+    Unreachable,
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<Invalid>),
+}
+
+/// What became of one item.
+pub type Verdict = Result<Arc<Message>, Refusal>;
+
+/// What became of the first items of a batch: verdicts in its order, and what the engine may send once it is committed. The items without
+/// a verdict found no room in the transaction.
+pub(in crate::store) struct Accepted {
+    pub verdicts: Vec<Verdict>,
+    pub admissions: Vec<Admission>,
+}
+
+impl Store {
+    /// Accepts one message, together with whatever else waits at that moment; answered after the commit.
+    ///
+    /// # Errors
+    /// The store is away, or too much waits: then nothing was accepted. After an error in the commit itself, nobody
+    /// knows; a repeat under the same event id is harmless.
+    pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
+        item.once = self.once.clone();
+        if let Err(wrong) = item.check(self.inner.max_payload) {
+            return Ok(Err(Refusal::Invalid(wrong)));
+        }
+        self.inner.queues.accept(item).await
+    }
+
+    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, whatever its filters say: a real, signed message, by
+    /// which its owner sees that what they built works.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn send_example(
+        &self,
+        tenant: &Tenant,
+        endpoint: &Endpoint,
+        event_type: &EventTypeSpec,
+        index: Option<usize>,
+        now: Time,
+    ) -> Result<Verdict, StoreError> {
+        let payload = match event_type.example(index) {
+            Ok(value) => Bytes::from(codec::json(&value)?),
+            Err(wrong) => return Ok(Err(Refusal::Invalid(vec![wrong]))),
+        };
+        let spec = MessageSpec { event_type: event_type.name.clone(), payload, ..MessageSpec::default() };
+        self.accept(AcceptItem {
+            tenant: Some(tenant.clone()),
+            app: AppRef::Id(endpoint.app_id),
+            only_endpoint: Some(endpoint.id),
+            spec,
+            at: now,
+            once: None,
+        })
+        .await
+    }
+
+    /// The most bytes a payload may have.
+    pub fn max_payload(&self) -> usize {
+        self.inner.max_payload
+    }
+}
+
+/// A message that is about to be stored: for whom, and of which application.
+struct Draft {
+    message: Arc<Message>,
+    view: Arc<AppView>,
+    endpoints: Vec<Arc<LiveEndpoint>>,
+}
+
+impl Draft {
+    /// `None`: what it would write does not fit into the transaction any more.
+    fn new(item: &AcceptItem, view: &Arc<AppView>, budget: &mut Budget) -> Option<Draft> {
+        let message = Arc::new(message(item, view.id));
+        let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
+            Some(only) => only == live.endpoint.id,
+            None => live.endpoint.spec.wants(&message.event_type, &message.channels),
+        };
+        let endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
+        budget.take(1 + endpoints.len()).then(|| Draft { message, view: view.clone(), endpoints })
+    }
+}
+
+/// Stores as many of `items`, from the first on, as fit into `budget`, inside `tx`. They have been checked.
+pub(in crate::store) async fn accept_in(
+    tx: &mut Tx,
+    directory: &RoutingCache,
+    master: &MasterKey,
+    items: &[&AcceptItem],
+    budget: &mut Budget,
+) -> Result<Accepted, StoreError> {
+    let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
+    let views = routing::resolve(tx, directory, master, keys).await?;
+    let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
+    for item in items {
+        drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
+            // Hidden: what goes to the operational endpoints is made by `operational` alone.
+            Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
+            Some(Ok(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
+            Some(Ok(view)) => match Draft::new(item, view, budget) {
+                Some(draft) => Ok(draft),
+                None => break,
+            },
+            Some(Err(refusal)) => Err(refusal.clone()),
+            None => Err(Refusal::UnknownApplication(item.app.to_string())),
+        });
+    }
+    let items = &items[..drafts.len()];
+    idempotency::enter_batch(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
+    refuse_repeats(tx, &mut drafts).await?;
+    idempotency::leave_batch(tx, items, &drafts).await?;
+
+    let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
+    let mut orgs: Vec<OrgId> = Vec::with_capacity(items.len());
+    for draft in drafts {
+        accepted.verdicts.push(draft.map(|Draft { message, view, endpoints }| {
+            accepted.admissions.push(Admission::new(message.clone(), endpoints));
+            orgs.push(view.org.clone());
+            message
+        }));
+    }
+    let messages: Vec<NewMessage<'_>> =
+        accepted.admissions.iter().zip(&orgs).map(|(admission, org)| admission.new_message(org)).collect();
+    message_insert::insert(tx, &messages).await?;
+    due_insert::insert(tx, &mut accepted.admissions).await?;
+    accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
+    Ok(accepted)
+}
+
+fn message(item: &AcceptItem, app_id: AppId) -> Message {
+    let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));
+    Message {
+        id: MessageId::new(item.at),
+        app_id,
+        event_type: item.spec.event_type.clone(),
+        event_id: item.spec.event_id.clone(),
+        channels: item.spec.channels.clone(),
+        tags: item.spec.tags.clone(),
+        // A copy of its own: as a slice it would keep the whole buffer of its request in memory.
+        payload: Some(Bytes::copy_from_slice(&item.spec.payload)),
+        raw_type: item.spec.raw_type.clone(),
+        occurred_at: item.spec.occurred_at.unwrap_or(item.at),
+        accepted_at: item.at,
+        deliver_at: item.spec.deliver_at,
+        content_until: item.spec.keep_content.map(|span| first_due.plus(span)),
+    }
+}
+
+/// Enters the callers' own ids; a draft whose id is taken, in the store or earlier in the batch, becomes a refusal.
+async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> Result<(), StoreError> {
+    // Sorted, so that two processes which enter the same ids wait for each other in one order and never in a circle.
+    let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
+    for Draft { message, .. } in drafts.iter().flatten() {
+        if let Some(event_id) = &message.event_id {
+            keys.push((message.app_id, event_id.as_str().to_owned(), message.id));
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    keys.sort();
+    keys.dedup_by(|later, first| (later.0, &later.1) == (first.0, &first.1));
+    let entered: HashSet<MessageId> = enter_keys(tx, &keys).await?;
+    for draft in drafts {
+        let repeat = match draft {
+            Ok(draft) if !entered.contains(&draft.message.id) => draft.message.event_id.as_ref(),
+            _ => None,
+        };
+        if let Some(event_id) = repeat {
+            *draft = Err(Refusal::Duplicate(event_id.to_string()));
+        }
+    }
+    Ok(())
+}
+
+async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
+    match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT substr($1, key * 32 + 1, 16), value, substr($1, key * 32 + 17, 16) FROM json_each($2) WHERE TRUE
+                 ON CONFLICT DO NOTHING";
+            let mut packed = sqlite::Packed::default();
+            for (app, event_id, message) in keys {
+                packed.push(&[app.0.as_bytes(), message.0.as_bytes()], event_id)?;
+            }
+            let usual = keys.iter().map(|key| key.2).collect();
+            sqlite::enter(tx, SQL, "message_id", packed, usual, |query| query).await
+        }
+        Tx::Postgres(tx) => {
+            let ids: Vec<MessageId> = sqlx::query_scalar(
+                "INSERT INTO message_key (app_id, event_id, message_id)
+                 SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::uuid[])
+                 ON CONFLICT DO NOTHING RETURNING message_id",
+            )
+            .bind(keys.iter().map(|key| key.0.0).collect::<Vec<Uuid>>())
+            .bind(keys.iter().map(|key| key.1.as_str()).collect::<Vec<&str>>())
+            .bind(keys.iter().map(|key| key.2.0).collect::<Vec<Uuid>>())
+            .fetch_all(&mut **tx)
+            .await?;
+            Ok(ids.into_iter().collect())
+        }
+    }
+}
+
+impl Refusal {
+    /// The store itself would not take it, alone in a batch: nothing that the checks foresee.
+    pub(in crate::store) fn by_store(reason: &str) -> Refusal {
+        Refusal::Invalid(vec![Invalid::new("payload", format!("was refused by the store: {reason}"))])
+    }
+
+    /// The word under which it is counted.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Refusal::UnknownApplication(_) => "unknown_application",
+            Refusal::AmbiguousApplication(_) => "ambiguous_application",
+            Refusal::Repeated => "repeated",
+            Refusal::Duplicate(_) => "duplicate",
+            Refusal::Unreachable => "unreachable",
+            Refusal::Invalid(_) => "invalid",
+        }
+    }
+}

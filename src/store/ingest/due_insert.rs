@@ -1,0 +1,90 @@
+//! Inserting what has just been accepted into the queue: one row of `due` per message and endpoint.
+
+use uuid::Uuid;
+
+use crate::domain::message::Message;
+use crate::store::db::sqlite;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::ordering;
+use crate::store::queue::signals::Admission;
+use crate::store::{StoreError, Tx};
+
+/// How many rows one statement inserts at most.
+const CHUNK: usize = 2_000;
+
+/// A delivery that was just accepted.
+struct NewDelivery<'m> {
+    message: &'m Message,
+    endpoint: Uuid,
+    slot: u8,
+    /// Its position, at an ordered endpoint.
+    seq: Option<i64>,
+}
+
+/// A delivery per message and endpoint, fresh and due at once, or when its message says. What is for ordered endpoints is numbered.
+pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
+    let is_ordered = |live: &LiveEndpoint| live.endpoint.spec.ordered;
+    if admissions.iter().any(|admission| admission.endpoints.iter().any(|live| is_ordered(live))) {
+        ordering::number_new(tx, admissions).await?;
+    }
+    let deliveries = admissions.iter().flat_map(|admission| {
+        admission.endpoints.iter().map(|live| NewDelivery {
+            message: &admission.message,
+            endpoint: live.endpoint.id.0,
+            slot: live.slot,
+            seq: if is_ordered(live) { admission.seqs.get(&live.endpoint.id).copied() } else { None },
+        })
+    });
+    let (ordered, usual): (Vec<NewDelivery<'_>>, Vec<NewDelivery<'_>>) = deliveries.partition(|one| one.seq.is_some());
+    for rows in usual.chunks(CHUNK).chain(ordered.chunks(CHUNK)) {
+        match tx {
+            Tx::Sqlite(tx) => insert_sqlite(tx, rows).await?,
+            Tx::Postgres(tx) => insert_postgres(tx, rows).await?,
+        }
+    }
+    Ok(())
+}
+
+/// `rows` are all numbered or all unnumbered.
+async fn insert_sqlite(connection: &mut sqlx::SqliteConnection, rows: &[NewDelivery<'_>]) -> Result<(), StoreError> {
+    // Time and slot travel as one integer: a JSON list for each row costs more than the insert.
+    const COLUMNS: &str = "INSERT OR FAIL INTO due
+             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
+         SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16)";
+    const UNNUMBERED: &str = ", value & 255, 0, value >> 8, 0, 0, 0, 0, NULL FROM json_each($2)";
+    const NUMBERED: &str = ", json_extract(value, '$[0]') & 255, 0, json_extract(value, '$[0]') >> 8, 0, 0, 0, 0,
+             json_extract(value, '$[1]') FROM json_each($2)";
+    let mut packed = sqlite::Packed::default();
+    let mut numbered = false;
+    for row in rows {
+        let ids = [row.message.id.0.as_bytes(), row.endpoint.as_bytes(), row.message.app_id.0.as_bytes()];
+        let due_and_slot = (row.message.first_due().micros() << 8) | i64::from(row.slot);
+        match row.seq {
+            Some(seq) => packed.push(&ids.map(|id| &id[..]), &(due_and_slot, seq))?,
+            None => packed.push(&ids.map(|id| &id[..]), &due_and_slot)?,
+        }
+        numbered = row.seq.is_some();
+    }
+    let (ids, list) = packed.values()?;
+    let sql = format!("{COLUMNS}{}", if numbered { NUMBERED } else { UNNUMBERED });
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).bind(list).execute(connection).await?;
+    Ok(())
+}
+
+async fn insert_postgres(connection: &mut sqlx::PgConnection, rows: &[NewDelivery<'_>]) -> Result<(), StoreError> {
+    const SQL: &str = "INSERT INTO due
+             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
+         SELECT m, e, a, s, 0, d, 0, 0, 0, 0, n
+         FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[])
+             AS new (m, e, a, s, d, n)";
+    sqlx::query(SQL)
+        .bind(rows.iter().map(|row| row.message.id.0).collect::<Vec<Uuid>>())
+        .bind(rows.iter().map(|row| row.endpoint).collect::<Vec<Uuid>>())
+        .bind(rows.iter().map(|row| row.message.app_id.0).collect::<Vec<Uuid>>())
+        .bind(rows.iter().map(|row| i16::from(row.slot)).collect::<Vec<i16>>())
+        .bind(rows.iter().map(|row| row.message.first_due().micros()).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|row| row.seq).collect::<Vec<Option<i64>>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

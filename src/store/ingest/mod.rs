@@ -1,0 +1,20 @@
+//! The way in: a message is accepted over REST or relayed from the outbox, routed to its endpoints, and stored with its deliveries.
+//!
+//! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
+//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote.
+//! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`live_endpoints`] loads them with their secrets.
+//! - [`idempotency`]: calls that may come twice and take effect once.
+//!
+//! Invariants: a message that was acknowledged is committed, with all of its deliveries. The routing cache is checked against the store
+//! inside the accepting transaction. A caller is turned away before its message is queued, never after.
+
+pub mod accept;
+pub(in crate::store) mod due_insert;
+pub mod idempotency;
+pub(in crate::store) mod live_endpoints;
+pub(in crate::store) mod message_insert;
+pub mod outbox;
+pub(in crate::store) mod relay;
+pub mod routing;
+pub(in crate::store) mod routing_cache;
+pub(in crate::store) mod writer;

@@ -1,0 +1,325 @@
+//! A step of the relay: it takes rows of the outbox, brings them through the door and deletes them, all **in one transaction**.
+//!
+//! It never goes by "ids greater than the last": transactions commit out of order, and that skips rows. Nothing about a row is
+//! believed before it has been read as bytes and checked.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _};
+
+use crate::domain::message::{MessageSpec, too_large};
+use crate::domain::{Invalid, Time, Uid};
+use crate::store::db::budget::Budget;
+use crate::store::db::codec;
+use crate::store::ingest::accept::{AcceptItem, Refusal, accept_in};
+use crate::store::ingest::outbox::{RelayRequest, Relayed};
+use crate::store::queue::ordering;
+use crate::store::queue::signals::Admission;
+use crate::store::{AppRef, Inner, StoreError, Tx};
+
+/// How much of a name is read from a row: more than any name may have, so that too long ones are still refused.
+const NAME_LIMIT: i32 = 2_000;
+/// How many payload bytes one step takes at most, but for the first row.
+const STEP_BYTES: i64 = 8 * 1024 * 1024;
+/// The longest a stuck row waits until it is looked at again.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const SHORTEST_WAIT: Duration = Duration::from_secs(5);
+
+/// When the relay looks at a row. A writer may have put anything there; the index is on the same words.
+pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
+pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
+
+/// A row as it is read: bytes, because nobody has checked anything yet.
+#[derive(sqlx::FromRow)]
+struct Columns {
+    application: Option<Vec<u8>>,
+    event_type: Option<Vec<u8>>,
+    /// `None` with a size: larger than the limit, and therefore not read.
+    payload: Option<Vec<u8>>,
+    payload_bytes: Option<i64>,
+    event_id: Option<Vec<u8>>,
+    channels: Option<Vec<u8>>,
+    occurred_at: Option<Vec<u8>>,
+    stuck_since: Option<Time>,
+}
+
+/// What a row is updated and deleted by. PostgreSQL's are told apart by their place (they are locked, so it stays), because no key of
+/// the table is unique: a constraint could refuse a writer. SQLite's by their rowid.
+#[derive(Clone)]
+enum RowKey {
+    Id(i64),
+    Place(String),
+}
+
+pub(in crate::store) struct OutboxRow {
+    row: RowKey,
+    columns: Columns,
+}
+
+impl OutboxRow {
+    /// What the row asks for.
+    fn item(&self, max_payload: usize, now: Time) -> Result<AcceptItem, Invalid> {
+        let row = &self.columns;
+        let application = required("application", row.application.as_deref())?;
+        let app = AppRef::parse(application).map_err(|wrong| Invalid::new("application", wrong.reason))?;
+        let event_type = required("event_type", row.event_type.as_deref())?.to_owned();
+        let event_id = text("event_id", row.event_id.as_deref())?;
+        let occurred_at = text("occurred_at", row.occurred_at.as_deref())?;
+        let payload = match (&row.payload, row.payload_bytes) {
+            (Some(payload), _) => payload.clone(),
+            (None, Some(bytes)) => return Err(too_large(bytes.max(0) as usize, max_payload)),
+            (None, None) => return Err(Invalid::new("payload", "is missing")),
+        };
+        let spec = MessageSpec {
+            event_type,
+            event_id: event_id.map(|id| Uid::parse("event_id", id)).transpose()?,
+            channels: channels(text("channels", row.channels.as_deref())?),
+            payload: payload.into(),
+            occurred_at: occurred_at.map(written_time).transpose()?,
+            ..MessageSpec::default()
+        };
+        spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
+        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, once: None })
+    }
+
+    fn name(&self) -> String {
+        let bytes = self.columns.application.as_deref().unwrap_or_default();
+        String::from_utf8_lossy(bytes).chars().take(80).collect()
+    }
+
+    fn look_again(&self, now: Time) -> Time {
+        let stuck_for = self.columns.stuck_since.map_or(Duration::ZERO, |since| now.since(since));
+        now.plus(stuck_for.clamp(SHORTEST_WAIT, LONGEST_WAIT))
+    }
+}
+
+fn text<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<Option<&'r str>, Invalid> {
+    let text = bytes.map(std::str::from_utf8).transpose().map_err(|_| Invalid::new(field, "is not UTF-8"))?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn required<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<&'r str, Invalid> {
+    text(field, bytes)?.ok_or_else(|| Invalid::new(field, "is missing"))
+}
+
+/// Channels as people write them into a text column: a JSON array, or names with commas between.
+fn channels(text: Option<&str>) -> Vec<String> {
+    let Some(text) = text else { return Vec::new() };
+    serde_json::from_str(text)
+        .unwrap_or_else(|_| text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// RFC 3339, or what PostgreSQL makes of `now()::text`: a space for the T, an offset of hours only.
+fn written_time(text: &str) -> Result<Time, Invalid> {
+    let mut written = text.trim().replacen(' ', "T", 1);
+    let offset_of_hours = written.len() > 3 && {
+        let tail = &written.as_bytes()[written.len() - 3..];
+        matches!(tail[0], b'+' | b'-') && tail[1..].iter().all(u8::is_ascii_digit) && written.contains(':')
+    };
+    if offset_of_hours {
+        written.push_str(":00");
+    }
+    Time::parse(&written).map_err(|error| Invalid::new("occurred_at", error.to_string()))
+}
+
+/// Takes rows, accepts as many of them as fit into `budget` and deletes those, inside `tx`. The others stay where they are.
+pub(in crate::store) async fn relay_in(
+    inner: &Inner,
+    tx: &mut Tx,
+    request: &RelayRequest,
+    budget: &mut Budget,
+) -> Result<(Relayed, Vec<Admission>), StoreError> {
+    ordering::turn_of_relay(tx).await?;
+    let rows = take(tx, inner.max_payload, request).await?;
+    let mut relayed = Relayed::default();
+    let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
+    for row in &rows {
+        match row.item(inner.max_payload, request.now) {
+            Ok(item) => {
+                items.push(item);
+                brought.push(row);
+            }
+            Err(wrong) => stuck.push((row, wrong.to_string())),
+        }
+    }
+    let accepted = accept_in(tx, &inner.directory, &inner.master, &items.iter().collect::<Vec<_>>(), budget).await?;
+    relayed.left = items.len() - accepted.verdicts.len();
+    for (row, verdict) in brought.into_iter().zip(accepted.verdicts) {
+        match verdict {
+            Ok(_) => relayed.accepted += 1,
+            Err(Refusal::Duplicate(_)) => relayed.duplicates += 1,
+            Err(refusal) => {
+                stuck.push((row, refusal.to_string()));
+                continue;
+            }
+        }
+        done.push(&row.row);
+    }
+    delete(tx, &done).await?;
+    for (row, reason) in stuck {
+        mark(tx, row, &reason, request.now).await?;
+        relayed.stuck.push((row.name(), reason));
+    }
+    Ok((relayed, accepted.admissions))
+}
+
+/// Locks and reads the rows whose turn it is. Nobody waits for rows that another process has taken.
+pub(in crate::store) async fn take(
+    tx: &mut Tx,
+    max_payload: usize,
+    request: &RelayRequest,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let max = max_payload as i64;
+    match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!(
+                "SELECT rowid, octet_length(payload) FROM outbox WHERE {SQLITE_LOOK_AT} <= $1
+                 ORDER BY {SQLITE_LOOK_AT}, rowid LIMIT $2"
+            );
+            let next: Vec<(i64, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(request.now)
+                .bind(request.limit)
+                .fetch_all(&mut **tx)
+                .await?;
+            // As bytes before anything is cut: SQLite's text functions stop at a NUL, and another name would come of it.
+            const SQL: &str = "SELECT rowid AS place, substr(CAST(application AS BLOB), 1, $2) AS application,
+                     substr(CAST(event_type AS BLOB), 1, $2) AS event_type,
+                     CASE WHEN octet_length(payload) <= $3 THEN CAST(payload AS BLOB) END AS payload,
+                     octet_length(payload) AS payload_bytes, substr(CAST(event_id AS BLOB), 1, $2) AS event_id,
+                     substr(CAST(channels AS BLOB), 1, $2) AS channels,
+                     substr(CAST(occurred_at AS BLOB), 1, $2) AS occurred_at,
+                     CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
+                 FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
+            let rows: Vec<(i64, Columns)> = sqlx::query(SQL)
+                .bind(codec::json(&fitting(next, max))?)
+                .bind(NAME_LIMIT)
+                .bind(max)
+                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: RowKey::Id(id), columns }).collect())
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!(
+                "SELECT CAST(ctid AS text), CAST(octet_length(payload) AS bigint) FROM outbox
+                 WHERE {POSTGRES_LOOK_AT} <= $1 ORDER BY {POSTGRES_LOOK_AT}, id LIMIT $2 FOR UPDATE SKIP LOCKED"
+            );
+            let next: Vec<(String, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(request.now)
+                .bind(request.limit)
+                .fetch_all(&mut **tx)
+                .await?;
+            const SQL: &str =
+                "SELECT CAST(ctid AS text) AS place, convert_to(left(application, $2), 'UTF8') AS application,
+                     convert_to(left(event_type, $2), 'UTF8') AS event_type,
+                     CASE WHEN octet_length(payload) <= $3 THEN convert_to(payload, 'UTF8') END AS payload,
+                     CAST(octet_length(payload) AS bigint) AS payload_bytes,
+                     convert_to(left(event_id, $2), 'UTF8') AS event_id,
+                     convert_to(left(channels, $2), 'UTF8') AS channels,
+                     convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
+                 FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
+            let rows: Vec<(String, Columns)> = sqlx::query(SQL)
+                .bind(fitting(next, max))
+                .bind(NAME_LIMIT)
+                .bind(max)
+                .try_map(|row: PgRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: RowKey::Place(place), columns }).collect())
+        }
+    }
+}
+
+/// The first of the rows whose payloads fit into one step together.
+fn fitting<K>(rows: Vec<(K, Option<i64>)>, max_payload: i64) -> Vec<K> {
+    let mut bytes = 0;
+    // What is over the limit is not read at all.
+    let weigh = |size: Option<i64>| size.filter(|size| *size <= max_payload).unwrap_or(0);
+    rows.into_iter()
+        .enumerate()
+        .take_while(|(n, (_, size))| {
+            bytes += weigh(*size);
+            *n == 0 || bytes <= STEP_BYTES
+        })
+        .map(|(_, (key, _))| key)
+        .collect()
+}
+
+/// Deletes rows that have become messages, or that were messages before.
+async fn delete(tx: &mut Tx, rows: &[&RowKey]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let deleted = match tx {
+        Tx::Sqlite(tx) => {
+            let ids: Vec<i64> =
+                rows.iter().filter_map(|row| if let RowKey::Id(id) = row { Some(*id) } else { None }).collect();
+            sqlx::query("DELETE FROM outbox WHERE rowid IN (SELECT value FROM json_each($1))")
+                .bind(codec::json(&ids)?)
+                .execute(&mut **tx)
+                .await?
+                .rows_affected()
+        }
+        Tx::Postgres(tx) => {
+            let places: Vec<&str> = rows
+                .iter()
+                .filter_map(|row| if let RowKey::Place(place) = row { Some(place.as_str()) } else { None })
+                .collect();
+            sqlx::query("DELETE FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[]))")
+                .bind(places)
+                .execute(&mut **tx)
+                .await?
+                .rows_affected()
+        }
+    };
+    // Never a message whose row stays: it would be accepted again.
+    match deleted == rows.len() as u64 {
+        true => Ok(()),
+        false => Err(StoreError::Unavailable(format!("{deleted} of {} outbox rows were there to delete", rows.len()))),
+    }
+}
+
+/// Leaves a row where it is, with the reason.
+pub(in crate::store) async fn mark(tx: &mut Tx, row: &OutboxRow, reason: &str, now: Time) -> Result<(), StoreError> {
+    let (look_at, since) = (row.look_again(now), row.columns.stuck_since.unwrap_or(now));
+    let reason = codec::plain(reason);
+    match (tx, &row.row) {
+        (Tx::Sqlite(tx), RowKey::Id(id)) => {
+            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE rowid = $1";
+            sqlx::query(SQL).bind(id).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
+        }
+        (Tx::Postgres(tx), RowKey::Place(place)) => {
+            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4
+                 WHERE ctid = CAST($1::text AS tid)";
+            sqlx::query(SQL).bind(place).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_people_write_them() {
+        let noon = Time::parse("2026-11-22T12:00:00Z").unwrap();
+        for text in
+            ["2026-11-22T12:00:00Z", "2026-11-22 12:00:00+00", "2026-11-22 13:00:00+01:00", " 2026-11-22 07:00:00-05"]
+        {
+            assert_eq!(written_time(text), Ok(noon), "{text}");
+        }
+        assert!(written_time("2026-11-22").is_err() && written_time("noon").is_err());
+    }
+
+    #[test]
+    fn channels_as_people_write_them() {
+        assert_eq!(channels(Some("[\"a\",\"b\"]")), ["a", "b"]);
+        assert_eq!(channels(Some("a, b,")), ["a", "b"]);
+        assert!(channels(None).is_empty());
+    }
+}

@@ -1,0 +1,340 @@
+//! Background work: what a caller asked for and what goes on behind the answer, in steps.
+//!
+//! * [`BackgroundSpec`] – what is asked for: a kind, a scope, a filter; who asks, and how much it is expected to be.
+//! * [`Background`] – the work as people see it: what was asked for, its stage, how far it has come. It can be canceled.
+//!
+//! How the steps are taken is said in [`crate::store::jobs::job_lease`], what they do to deliveries in [`crate::store::jobs::replay`], how what they will do is
+//! counted beforehand in [`crate::store::jobs::estimate`].
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::audit::act;
+use crate::domain::background::{Kind, Scope, Stage};
+use crate::domain::delivery::Standing;
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::db::codec;
+use crate::store::jobs::endpoint_cursor::Place;
+use crate::store::query::endpoint_messages::SentFilter;
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
+
+/// How much background work an application may have at once: each asks for a good deal, and anybody with its token may ask. As much
+/// may go on for the organization as a whole.
+const AT_ONCE: i64 = 5;
+
+/// How many deliveries work is expected to send, counted before it is begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    pub count: i64,
+    /// The counting stopped there, and there are more.
+    pub more: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackgroundSpec {
+    pub kind: Kind,
+    pub scope: Scope,
+    pub filter: SentFilter,
+    /// Who asks, in words for people.
+    pub by: String,
+    /// `None`: nobody counted.
+    pub total: Option<Total>,
+}
+
+/// Background work, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Background {
+    pub id: BackgroundId,
+    pub spec: BackgroundSpec,
+    pub stage: Stage,
+    /// How many messages were looked at so far, and how many of them were made to be sent.
+    pub looked: i64,
+    pub sent: i64,
+    /// Why it failed, or that it was canceled.
+    pub reason: Option<String>,
+    pub created_at: Time,
+    pub updated_at: Time,
+}
+
+/// What became of asking for background work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    Begun(Box<Background>),
+    /// So many are running for the application (or, of the widest scope, for the organization) already.
+    TooMany(i64),
+    /// The tenant has no such application, or that has no such endpoint.
+    NotThere,
+}
+
+/// What was asked for, and how far it has come: a row's `data`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::store) struct Data {
+    /// The endpoint's id; empty: the scope is wider.
+    endpoint: String,
+    by: String,
+    total: Option<Total>,
+    since: i64,
+    until: i64,
+    event_types: Vec<String>,
+    channel: Option<String>,
+    tag: Option<String>,
+    standings: Vec<String>,
+    failing: bool,
+    status_class: Option<i32>,
+    /// Where a wider scope has come to: the ids of an application and its endpoint.
+    at: Option<(String, String)>,
+    /// The id of the last message that was looked at.
+    cursor: Option<String>,
+    pub looked: i64,
+    pub sent: i64,
+    pub reason: Option<String>,
+}
+
+impl Data {
+    fn new(spec: &BackgroundSpec) -> Data {
+        let filter = &spec.filter;
+        Data {
+            endpoint: spec.scope.endpoint().map(|id| id.to_string()).unwrap_or_default(),
+            by: spec.by.clone(),
+            total: spec.total,
+            since: filter.since.micros(),
+            until: filter.until.micros(),
+            event_types: filter.event_types.clone(),
+            channel: filter.channel.clone(),
+            tag: filter.tag.clone(),
+            standings: filter.standings.iter().map(|standing| standing.word().to_owned()).collect(),
+            failing: filter.failing,
+            status_class: filter.status_class,
+            ..Data::default()
+        }
+    }
+
+    /// Whose endpoints the work of this application, or of none, goes to.
+    pub fn scope(&self, app: Option<AppId>) -> Result<Scope, StoreError> {
+        Ok(match app {
+            None => Scope::Organization,
+            Some(app) if self.endpoint.is_empty() => Scope::Application(app),
+            Some(app) => Scope::Endpoint(app, place(&self.endpoint)?),
+        })
+    }
+
+    pub fn filter(&self) -> SentFilter {
+        SentFilter {
+            since: Time::from_micros(self.since),
+            until: Time::from_micros(self.until),
+            event_types: self.event_types.clone(),
+            channel: self.channel.clone(),
+            tag: self.tag.clone(),
+            standings: self.standings.iter().filter_map(|word| Standing::from_word(word)).collect(),
+            failing: self.failing,
+            status_class: self.status_class,
+        }
+    }
+
+    /// Where to go on; `None`: it has not begun.
+    pub fn place(&self, scope: Scope) -> Result<Option<Place>, StoreError> {
+        let message = self.cursor.as_deref().map(place::<MessageId>).transpose()?.map_or(Uuid::nil(), |id| id.0);
+        Ok(match (scope, &self.at) {
+            (Scope::Endpoint(app, endpoint), _) => Some(Place { app, endpoint, message }),
+            (_, None) => None,
+            (_, Some((app, endpoint))) => Some(Place { app: place(app)?, endpoint: place(endpoint)?, message }),
+        })
+    }
+
+    /// Notes where to go on.
+    pub fn go_on_at(&mut self, place: Place) {
+        self.at = Some((place.app.to_string(), EndpointId::to_string(&place.endpoint)));
+        self.cursor = (!place.message.is_nil()).then(|| MessageId(place.message).to_string());
+    }
+}
+
+fn place<T: std::str::FromStr>(id: &str) -> Result<T, StoreError> {
+    id.parse().map_err(|_| StoreError::Damaged("background work has no place to go on from".into()))
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: BackgroundId,
+    app_id: Option<AppId>,
+    kind: String,
+    state: String,
+    data: String,
+    created_at: Time,
+    updated_at: Time,
+}
+
+const COLUMNS: &str = "id, app_id, kind, state, data, created_at, updated_at";
+
+impl Row {
+    /// Whose work it is: of the widest scope, nobody's with the token of a single application.
+    fn seen_by(&self, tenant: &Tenant) -> bool {
+        self.app_id.map_or(tenant.only.is_none(), |app| tenant.sees(app))
+    }
+
+    fn background(self) -> Result<Background, StoreError> {
+        let data: Data = codec::from_json(&self.data)?;
+        let (scope, filter) = (data.scope(self.app_id)?, data.filter());
+        Ok(Background {
+            id: self.id,
+            spec: BackgroundSpec { kind: kind(&self.kind)?, scope, filter, by: data.by, total: data.total },
+            stage: Stage::from_word(&self.state)
+                .ok_or_else(|| StoreError::Damaged(format!("background work is {:?}", self.state)))?,
+            looked: data.looked,
+            sent: data.sent,
+            reason: data.reason,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// The kind of a stored word.
+pub(in crate::store) fn kind(word: &str) -> Result<Kind, StoreError> {
+    Kind::from_word(word).ok_or_else(|| StoreError::Damaged(format!("background work of kind {word:?}")))
+}
+
+impl Store {
+    /// Takes down background work of the tenant's; an engine goes about it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn begin_background(
+        &self,
+        tenant: &Tenant,
+        spec: BackgroundSpec,
+        now: Time,
+    ) -> Result<Begun, StoreError> {
+        let id = BackgroundId::new(now);
+        let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, &id.to_string()).await?;
+        if !is_there(&mut tx, tenant, spec.scope).await? {
+            return Ok(Begun::NotThere);
+        }
+        const RUNNING: &str = "SELECT count(*) FROM background WHERE state = 'running' AND org = $2
+             AND (app_id = $1 OR ($1 IS NULL AND app_id IS NULL))";
+        let app = spec.scope.app();
+        let running: i64 = on!(tx, db => {
+            sqlx::query_scalar(RUNNING).bind(app).bind(&tenant.org).fetch_one(db).await
+        })?;
+        if running >= AT_ONCE {
+            return Ok(Begun::TooMany(running));
+        }
+        let row = Row {
+            id,
+            app_id: app,
+            kind: spec.kind.word().to_owned(),
+            state: Stage::Running.word().to_owned(),
+            data: codec::json(&Data::new(&spec))?,
+            created_at: now,
+            updated_at: now,
+        };
+        const SQL: &str = "INSERT INTO background (id, org, app_id, kind, state, data, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
+        on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(row.id).bind(&tenant.org).bind(app).bind(&row.kind).bind(&row.state).bind(&row.data).bind(now)
+                .execute(db).await.map(drop)
+        })?;
+        let (thing, detail) = (id.to_string(), spec.kind.word());
+        self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_BEGUN, thing: &thing, detail }, now).await?;
+        tx.commit().await?;
+        Ok(Begun::Begun(Box::new(row.background()?)))
+    }
+
+    /// Ends the tenant's background work if it is still running: no step of it begins any more. What it has made pending stays so.
+    /// `false`: there is no such work, or it had ended.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn cancel_background(&self, tenant: &Tenant, id: BackgroundId, now: Time) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        // A step holds its row until it has committed: this comes before it or after it.
+        const END: &str = "UPDATE background SET state = 'canceled', updated_at = $3
+             WHERE id = $1 AND org = $2 AND state = 'running' AND ($4 IS NULL OR app_id = $4) RETURNING app_id, data";
+        const NOTE: &str = "UPDATE background SET data = $2 WHERE id = $1";
+        let row: Option<(Option<AppId>, String)> = on!(tx, db => {
+            sqlx::query_as(END).bind(id).bind(&tenant.org).bind(now).bind(tenant.only).fetch_optional(db).await
+        })?;
+        let Some((app, data)) = row else { return Ok(false) };
+        let mut data: Data = codec::from_json(&data)?;
+        data.reason = Some("canceled".to_owned());
+        let data = codec::json(&data)?;
+        on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
+        let thing = id.to_string();
+        self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_CANCELED, thing: &thing, detail: "" }, now)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The tenant's background work of this id; an application's own token sees its application's.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn background(&self, tenant: &Tenant, id: BackgroundId) -> Result<Option<Background>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM background WHERE id = $1 AND org = $2"));
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(sql).bind(id).bind(&tenant.org).fetch_optional(db).await)?;
+        row.filter(|row| row.seen_by(tenant)).map(Row::background).transpose()
+    }
+
+    /// The tenant's background work, by id; in one of these stages (or in any, if there are none), of one kind, or all of it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn backgrounds(
+        &self,
+        tenant: &Tenant,
+        stages: &[Stage],
+        kind: Option<Kind>,
+        page: &PageRequest<BackgroundId>,
+    ) -> Result<Page<Background>, StoreError> {
+        let (compare, direction) = page.sql();
+        let words: Vec<String> = stages.iter().map(|stage| format!("'{}'", stage.word())).collect();
+        let among = if words.is_empty() { String::new() } else { format!("AND state IN ({})", words.join(", ")) };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM background WHERE org = $1 AND id {compare} $2
+                 AND ($3 IS NULL OR app_id = $3) AND ($4 IS NULL OR kind = $4) {among}
+             ORDER BY id {direction} LIMIT $5"
+        ));
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(page.bound()).bind(tenant.only).bind(kind.map(Kind::word)).bind(page.rows())
+                .fetch_all(db).await
+        })?;
+        let all: Result<Vec<_>, _> = rows.into_iter().map(Row::background).collect();
+        Ok(page.page(all?))
+    }
+
+    /// Forgets background work that ended before `before`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
+        const SQL: &str = "DELETE FROM background WHERE state <> 'running' AND updated_at < $1";
+        let mut tx = self.begin().await?;
+        on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
+        tx.commit().await
+    }
+}
+
+/// Whether the tenant has what the work is about.
+async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
+    const APP: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND NOT operational";
+    const ENDPOINT: &str = "SELECT 1 FROM endpoint e JOIN application p ON p.id = e.app_id
+         WHERE e.id = $3 AND p.id = $1 AND p.org = $2 AND e.deleted_at IS NULL AND p.deleted_at IS NULL";
+    let found: Option<i32> = match scope {
+        Scope::Organization => return Ok(tenant.only.is_none()),
+        Scope::Application(app) | Scope::Endpoint(app, _) if !tenant.sees(app) => return Ok(false),
+        Scope::Application(app) => on!(tx, db => {
+            sqlx::query_scalar(APP).bind(app).bind(&tenant.org).fetch_optional(db).await
+        })?,
+        Scope::Endpoint(app, endpoint) => on!(tx, db => {
+            sqlx::query_scalar(ENDPOINT).bind(app).bind(&tenant.org).bind(endpoint).fetch_optional(db).await
+        })?,
+    };
+    Ok(found.is_some())
+}

@@ -1,0 +1,137 @@
+//! Counting what background work would send, before anybody asks for it. It reads what the steps will read, but for what their
+//! conditions on deliveries pass over, in chunks: between two of them others get the connection, and whoever counts can stop.
+
+use uuid::Uuid;
+
+use crate::domain::background::Kind;
+use crate::domain::{MessageId, OrgId, Time};
+use crate::store::jobs::background::BackgroundSpec;
+use crate::store::jobs::endpoint_cursor::{Place, Reached};
+use crate::store::jobs::replay::{Room, Step};
+use crate::store::{Engine, Store, StoreError, Tenant, Tx, on};
+
+/// How many deliveries or messages one chunk looks at, at most.
+const CHUNK: usize = 5_000;
+/// How many endpoints one chunk passes, at most.
+const ENDPOINTS: usize = 20;
+
+/// What one chunk of counting has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// How many deliveries would be sent.
+    pub found: i64,
+    /// Where to go on counting; `None`: that was all.
+    pub next: Option<Place>,
+}
+
+impl Store {
+    /// Counts some of what the work would send, going on from `from`. Of what is not the tenant's there is nothing.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn tally(
+        &self,
+        tenant: &Tenant,
+        spec: &BackgroundSpec,
+        from: Option<Place>,
+    ) -> Result<Tally, StoreError> {
+        let mut tally = Tally { found: 0, next: None };
+        let seen = spec.scope.app().map_or(tenant.only.is_none(), |app| tenant.sees(app));
+        if !seen {
+            return Ok(tally);
+        }
+        let mut tx = self.look().await?;
+        let (mut looks, mut place) = (CHUNK, from);
+        for _ in 0..ENDPOINTS {
+            let begun = match place.filter(|at| !at.message.is_max()) {
+                Some(at) => self.endpoint_in(&mut tx, at.app, at.endpoint).await?.map(|reached| (reached, at)),
+                None => None,
+            };
+            let (reached, at) = match begun {
+                Some(begun) => begun,
+                None => {
+                    let from = place.unwrap_or_else(Place::beginning);
+                    let Some(next) = self.endpoint_after(&mut tx, &tenant.org, spec.scope, from).await? else {
+                        return Ok(tally);
+                    };
+                    let at = Place::before(&next.endpoint);
+                    (next, at)
+                }
+            };
+            let chunk = count(&mut tx, &tenant.org, spec, (&reached, at.message), looks).await?;
+            tally.found += chunk.found;
+            looks = looks.saturating_sub(chunk.looked).max(1);
+            let here = Place { message: chunk.next.unwrap_or(Uuid::max()), ..at };
+            (tally.next, place) = (Some(here), Some(here));
+            if chunk.next.is_some() {
+                break;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// A transaction to read in, from among the connections for requests and pages.
+    async fn look(&self) -> Result<Tx, StoreError> {
+        Ok(match &self.inner.engine {
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
+            Engine::Postgres(engine) => Tx::Postgres(engine.front.begin().await?),
+        })
+    }
+}
+
+/// What a chunk has found at one endpoint.
+struct Chunk {
+    found: i64,
+    looked: usize,
+    /// The last message that was looked at; `None`: there are no more.
+    next: Option<Uuid>,
+}
+
+async fn count(
+    tx: &mut Tx,
+    org: &OrgId,
+    spec: &BackgroundSpec,
+    (reached, from): (&Reached, Uuid),
+    looks: usize,
+) -> Result<Chunk, StoreError> {
+    let room = Room { looks, sends: 0 };
+    let Reached { endpoint, slot } = reached;
+    let step = Step { org, app: endpoint.app_id, endpoint, slot: *slot, filter: &spec.filter, room, now: Time::ZERO };
+    let mut found = 0;
+    match spec.kind {
+        Kind::Recover | Kind::BulkReplay => {
+            let last = nth(tx, &step, from).await?;
+            let end = last.map_or(spec.filter.ids().1, after);
+            for row in step.read_sent(tx, spec.filter.sql_of_states(tx.kind()), from, end).await? {
+                found += i64::from(step.takes_sent(&row)?);
+            }
+            Ok(Chunk { found, looked: if last.is_some() { looks } else { 1 }, next: last.map(|last| last.0) })
+        }
+        Kind::ReplayMissing => {
+            let rows = step.read_missing(tx, from).await?;
+            for row in &rows {
+                found += i64::from(step.takes_missing(row)?);
+            }
+            let next = rows.last().filter(|_| rows.len() >= looks).map(|row| row.id.0);
+            Ok(Chunk { found, looked: rows.len(), next })
+        }
+    }
+}
+
+/// The last message of a chunk, along the index of the endpoint's deliveries alone; `None`: fewer are left.
+async fn nth(tx: &mut Tx, step: &Step<'_>, from: Uuid) -> Result<Option<MessageId>, StoreError> {
+    const SQL: &str = "SELECT message_id FROM delivery
+         WHERE endpoint_id = $1 AND slot IN (-1, $6) AND message_id > $2 AND message_id >= $3 AND message_id < $4
+         ORDER BY message_id LIMIT 1 OFFSET $5";
+    let (first, end) = step.filter.ids();
+    Ok(on!(tx, db => {
+        sqlx::query_scalar(SQL)
+            .bind(step.endpoint.id).bind(from).bind(first).bind(end).bind(step.room.looks as i64 - 1).bind(i16::from(step.slot))
+            .fetch_optional(db).await
+    })?)
+}
+
+/// The id after this one.
+fn after(id: MessageId) -> MessageId {
+    MessageId(Uuid::from_u128(id.0.as_u128().saturating_add(1)))
+}

@@ -1,0 +1,12 @@
+//! Background work that an organization asked for: replay, recovery, bulk resend.
+//!
+//! - [`background`]: the jobs, and their state. [`replay`]: what a step does. [`estimate`]: what a job would send.
+//! - [`job_lease`]: one process works on a job at a time, in steps. [`endpoint_cursor`]: where a step goes on.
+//!
+//! Invariants: a step is bounded in rows and can be repeated. A job whose process died is continued from its last committed step.
+
+pub mod background;
+pub mod endpoint_cursor;
+pub mod estimate;
+pub mod job_lease;
+pub(in crate::store) mod replay;

@@ -1,0 +1,171 @@
+//! What was deleted goes for good, in two steps, each a few rows at a time:
+//!
+//! 1. Some days after the deletion the row is **purged**: secrets, headers, metadata and filters go, and of the URL what says where it led. What
+//!    is left is what lists need to name the endpoint of an old attempt.
+//! 2. The row itself goes once the retention has removed the last delivery and attempt of it.
+//!
+//! Deleted by accident, a row can be brought back until its first step, by hand.
+
+use url::Url;
+use uuid::Uuid;
+
+use crate::domain::{EndpointId, Time};
+use crate::store::db::{codec, sqlite};
+use crate::store::queue::ordering;
+use crate::store::{Store, StoreError, Tx, on};
+
+/// How many rows one transaction purges or removes at most.
+const STEP: i64 = 200;
+
+/// Whether an endpoint has any delivery or attempt left.
+const HISTORY: &str = "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)
+     OR EXISTS (SELECT 1 FROM dead WHERE dead.endpoint_id = endpoint.id)
+     OR EXISTS (SELECT 1 FROM attempt WHERE attempt.endpoint_id = endpoint.id)";
+
+impl Store {
+    /// Purges a step's worth of what was deleted before `deleted`, and removes a step's worth of purged rows that were deleted before
+    /// `history` and have no history left. `true`: there may be more to do.
+    ///
+    /// # Errors
+    /// The store is away. What was committed before stays done.
+    pub async fn purge_deleted(&self, deleted: Time, history: Time, now: Time) -> Result<bool, StoreError> {
+        let mut most = 0;
+        most = most.max(self.purge_endpoints(deleted, now).await?);
+        most = most.max(self.purge_applications(deleted, now).await?);
+        most = most.max(self.remove(ENDPOINTS, history).await?);
+        most = most.max(self.remove(APPLICATIONS, history).await?);
+        ordering::forget_turns(self).await?;
+        Ok(most >= STEP.unsigned_abs())
+    }
+
+    /// Removes up to `limit` secrets that signed along with a newer one until before `now`. Gives back how many.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_secrets(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM endpoint_secret WHERE (endpoint_id, made_at) IN
+             (SELECT endpoint_id, made_at FROM endpoint_secret WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
+        self.delete(SQL, now, limit).await
+    }
+
+    /// Removes up to `limit` API keys that were revoked, or ran out, before `before`. Gives back how many.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_api_keys(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM api_key WHERE id IN
+             (SELECT id FROM api_key WHERE revoked_at < $1 OR expires_at < $1 ORDER BY id LIMIT $2)";
+        self.delete(SQL, before, limit).await
+    }
+
+    async fn delete(&self, sql: &'static str, before: Time, limit: i64) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let gone = on!(tx, db => {
+            sqlx::query(sql).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+
+    /// Purges endpoints whose pending deliveries have ended. Gives back how many.
+    async fn purge_endpoints(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
+        const NEXT: &str = "SELECT id, url FROM endpoint
+             WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND pending_cleanup = 0
+             ORDER BY deleted_at LIMIT $2";
+        const PURGE: &str = "UPDATE endpoint SET url = $2, purged_at = $3, description = '', metadata = '{}', headers = NULL,
+                 event_types = NULL, channels = NULL, extra_signatures = '[]', retry_schedule = NULL, failing_since = NULL
+             WHERE id = $1 AND purged_at IS NULL";
+        let mut tx = self.begin().await?;
+        let rows: Vec<(EndpointId, String)> =
+            on!(tx, db => sqlx::query_as(NEXT).bind(deleted).bind(STEP).fetch_all(db).await)?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        for (id, url) in &rows {
+            on!(tx, db => sqlx::query(PURGE).bind(id).bind(origin(url)).bind(now).execute(db).await.map(drop))?;
+        }
+        let ids: Vec<EndpointId> = rows.into_iter().map(|(id, _)| id).collect();
+        for table in ["endpoint_secret", "ordering"] {
+            delete_of(&mut tx, table, &ids).await?;
+        }
+        tx.commit().await?;
+        Ok(ids.len() as u64)
+    }
+
+    /// Purges applications. Gives back how many.
+    async fn purge_applications(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
+             WHERE id IN (SELECT id FROM application WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL
+                          ORDER BY deleted_at LIMIT $2)";
+        let mut tx = self.begin().await?;
+        let purged = on!(tx, db => {
+            sqlx::query(SQL).bind(deleted).bind(STEP).bind(now).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(purged)
+    }
+
+    /// Removes purged rows that nothing needs any more. Gives back how many.
+    async fn remove(&self, (table, needed): (&str, &str), history: Time) -> Result<u64, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "DELETE FROM {table} WHERE id IN
+                 (SELECT id FROM {table} WHERE deleted_at < $1 AND purged_at IS NOT NULL AND NOT ({needed})
+                  ORDER BY deleted_at LIMIT $2)"
+        ));
+        let mut tx = self.begin().await?;
+        let gone = on!(tx, db => {
+            sqlx::query(sql).bind(history).bind(STEP).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+}
+
+const ENDPOINTS: (&str, &str) = ("endpoint", HISTORY);
+const APPLICATIONS: (&str, &str) = (
+    "application",
+    "EXISTS (SELECT 1 FROM endpoint WHERE endpoint.app_id = application.id)
+     OR EXISTS (SELECT 1 FROM message WHERE message.app_id = application.id)",
+);
+
+/// Deletes what `table` has of these endpoints.
+async fn delete_of(tx: &mut Tx, table: &str, ids: &[EndpointId]) -> Result<(), StoreError> {
+    match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!("DELETE FROM {table} WHERE endpoint_id IN (SELECT unhex(value) FROM json_each($1))");
+            let list = sqlite::id_list(codec::uuids(ids));
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(list).execute(&mut **tx).await?;
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!("DELETE FROM {table} WHERE endpoint_id = ANY($1)");
+            let list: Vec<Uuid> = codec::uuids(ids);
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(list).execute(&mut **tx).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Of a URL, what says where it led: scheme, host and port. A path or a query may be a secret.
+fn origin(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(url) if url.has_host() => format!("{}/", url.origin().ascii_serialization()),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_url_nothing_is_left_but_where_it_led() {
+        for (url, left) in [
+            ("https://example.com/hook/s3cret?token=x#y", "https://example.com/"),
+            ("http://user:password@example.com:8080/", "http://example.com:8080/"),
+            ("http://[::1]:9/a", "http://[::1]:9/"),
+            ("no URL at all", ""),
+        ] {
+            assert_eq!(origin(url), left);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Retention: what is older than the setting goes, in small steps, from the first day.
+//!
+//! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes. A step is bounded in rows, not in
+//! messages: a message may have any number of deliveries, each with any number of attempts.
+
+use crate::domain::delivery::DeadReason;
+use crate::domain::{MessageId, Time};
+use crate::store::maintenance::rollup_compaction;
+use crate::store::queue::dead::Ended;
+use crate::store::recording::{operational, operational_event, record};
+use crate::store::{Store, StoreError, Tx, on};
+
+/// How many messages one step takes at most,
+const MESSAGES: i64 = 500;
+/// and about how many rows of attempts, and of deliveries that are pending or dead.
+const ROWS: i64 = 4_000;
+
+/// What one step of [`Store::expire`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub messages: u64,
+    /// Rows of all tables, the messages' own among them.
+    pub rows: u64,
+    /// There may be more to delete.
+    pub more: bool,
+}
+
+impl Store {
+    /// Deletes up to a step's worth of messages accepted before `cutoff`, with their deliveries, attempts and keys. A delivery that is still
+    /// pending that long after goes with its message, which is told; if it was scheduled, that long after its time. What a message has
+    /// more than a step may delete goes before it, in steps of its own.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
+        let mut tx = self.begin().await?;
+        let step = Step::plan(&mut tx, cutoff).await?;
+        let unsent = step.delete_pending(&mut tx).await?;
+        let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+        let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
+        for table in ["dead", "attempt"] {
+            let gone = step.delete_rows(&mut tx, table).await?;
+            expired.more |= gone >= ROWS as u64;
+            expired.rows += gone;
+        }
+        expired.more |= unsent.len() as i64 >= ROWS;
+        // The messages last, and only once nothing of theirs is left.
+        for table in ["message_key", "message"] {
+            expired.messages = step.delete_messages(&mut tx, table).await?;
+            expired.rows += expired.messages;
+        }
+        rollup_compaction::forget(&mut tx, cutoff).await?;
+        tx.commit().await?;
+        record::count_dead(DeadReason::Expired, unsent.len() as u64);
+        operational::admit(&self.inner, told);
+        Ok(expired)
+    }
+}
+
+/// Whether a message is kept although it is old: it was not to be sent before a time that is not that long ago ($2), and waits still.
+const SCHEDULED: &str = "message.deliver_at IS NOT NULL AND message.deliver_at >= $2
+     AND EXISTS (SELECT 1 FROM due AS waiting WHERE waiting.message_id = message.id)";
+
+/// The range of message ids that one step takes.
+struct Step {
+    /// Everything before it goes,
+    bound: MessageId,
+    cutoff: Time,
+    /// but for what is scheduled, if there is any.
+    some_kept: bool,
+    /// Behind the bound there is more.
+    more: bool,
+}
+
+impl Step {
+    async fn plan(tx: &mut Tx, cutoff: Time) -> Result<Step, StoreError> {
+        let floor = MessageId::floor(cutoff);
+        let last = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM message WHERE id < $1 AND NOT ({SCHEDULED}) ORDER BY id LIMIT 1 OFFSET $3"
+        ));
+        let last: Option<MessageId> =
+            on!(tx, db => sqlx::query_scalar(last).bind(floor).bind(cutoff).bind(MESSAGES).fetch_optional(db).await)?;
+        let kept = sqlx::AssertSqlSafe(format!(
+            "SELECT count(*) FROM (SELECT 1 FROM message WHERE id < $1 AND {SCHEDULED} LIMIT 1) AS kept"
+        ));
+        let bound = last.unwrap_or(floor);
+        let kept: i64 = on!(tx, db => sqlx::query_scalar(kept).bind(bound).bind(cutoff).fetch_one(db).await)?;
+        Ok(Step { bound, cutoff, some_kept: kept > 0, more: last.is_some() })
+    }
+
+    /// The rows of `table` that this step deletes: the oldest, at most [`ROWS`] of them.
+    fn rows(&self, table: &str) -> String {
+        let mut rows = format!("FROM {table} WHERE message_id < $1");
+        if self.some_kept {
+            rows.push_str(&format!(" AND message_id NOT IN (SELECT id FROM message WHERE id < $1 AND {SCHEDULED})"));
+        }
+        rows.push_str(&format!(" ORDER BY message_id, endpoint_id LIMIT {ROWS}"));
+        rows
+    }
+
+    /// Deletes what waits still; gives back what that was.
+    async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<Ended>, StoreError> {
+        let delete = sqlx::AssertSqlSafe(format!(
+            "DELETE FROM due WHERE (message_id, endpoint_id) IN (SELECT message_id, endpoint_id {})
+             RETURNING endpoint_id, message_id, app_id, attempts,
+                 (SELECT org FROM application WHERE application.id = due.app_id) AS org",
+            self.rows("due")
+        ));
+        Ok(on!(tx, db => {
+            let delete = sqlx::query_as(delete).bind(self.bound);
+            if self.some_kept { delete.bind(self.cutoff) } else { delete }.fetch_all(db).await
+        })?)
+    }
+
+    async fn delete_rows(&self, tx: &mut Tx, table: &str) -> Result<u64, StoreError> {
+        let key = if table == "attempt" { "message_id, endpoint_id, id" } else { "message_id, endpoint_id" };
+        let delete =
+            sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} {})", self.rows(table)));
+        Ok(on!(tx, db => {
+            let delete = sqlx::query(delete).bind(self.bound);
+            let delete = if self.some_kept { delete.bind(self.cutoff) } else { delete };
+            delete.execute(db).await.map(|done| done.rows_affected())
+        })?)
+    }
+
+    /// Deletes the messages (or their keys) of which nothing is left.
+    async fn delete_messages(&self, tx: &mut Tx, table: &str) -> Result<u64, StoreError> {
+        let column = if table == "message" { "id" } else { "message_id" };
+        let left = |of: &str| format!("NOT EXISTS (SELECT 1 FROM {of} WHERE {of}.message_id = {table}.{column})");
+        let mut sql = format!(
+            "DELETE FROM {table} WHERE {column} < $1 AND {}",
+            ["attempt", "dead", "due"].map(left).join(" AND ")
+        );
+        if self.some_kept {
+            sql.push_str(&format!(" AND {column} NOT IN (SELECT id FROM message WHERE id < $1 AND {SCHEDULED})"));
+        }
+        let sql = sqlx::AssertSqlSafe(sql);
+        Ok(on!(tx, db => {
+            let delete = sqlx::query(sql).bind(self.bound);
+            let delete = if self.some_kept { delete.bind(self.cutoff) } else { delete };
+            delete.execute(db).await.map(|done| done.rows_affected())
+        })?)
+    }
+}

@@ -1,0 +1,358 @@
+//! Reading what was [counted](crate::store::recording::rollups): by time, by endpoint, who fails most.
+//!
+//! The counts of any time are the sum over minutes, hours and days, each of which is in one of the three tables. A row belongs to a time
+//! if it reaches into it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::{AppId, EndpointId, Time};
+use crate::store::db::sqlite;
+use crate::store::recording::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, WIDTHS, Width, names};
+use crate::store::{Engine, Store, StoreError, Tenant, read};
+
+/// How far back pages look, and in which steps. No step is narrower than what is counted together by then (see
+/// [`widen`](crate::store::maintenance::rollup_compaction)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// By minute.
+    Hour,
+    /// By hour.
+    Day,
+    /// By three hours.
+    Week,
+    /// 30 days, by day.
+    Month,
+}
+
+impl Range {
+    pub const ALL: [Range; 4] = [Range::Hour, Range::Day, Range::Week, Range::Month];
+
+    /// How long it is.
+    pub const fn span(self) -> Duration {
+        Duration::from_secs(match self {
+            Range::Hour => 3_600,
+            Range::Day => 86_400,
+            Range::Week => 7 * 86_400,
+            Range::Month => 30 * 86_400,
+        })
+    }
+
+    /// How long each bucket is.
+    pub const fn width(self) -> Duration {
+        Duration::from_secs(match self {
+            Range::Hour => 60,
+            Range::Day => 3_600,
+            Range::Week => 3 * 3_600,
+            Range::Month => 86_400,
+        })
+    }
+
+    /// Where it begins, seen from `now`: with the whole of the bucket into which its first moment falls.
+    pub fn since(self, now: Time) -> Time {
+        now.minus(self.span()).floor(self.width())
+    }
+}
+
+/// Whose attempts are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The organization's, but for what went to its operational endpoints.
+    Organization,
+    /// What went to the organization's operational endpoints.
+    Operational,
+    /// Those of all endpoints of an application, deleted ones included.
+    Application(AppId),
+    Endpoint(EndpointId),
+}
+
+/// An endpoint at which attempts failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingEndpoint {
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub app_name: String,
+    pub url: String,
+    pub counts: Counts,
+}
+
+/// Attempts over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct AttemptCounts {
+    pub delivered: i64,
+    pub failed: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct BucketRow {
+    at: Time,
+    #[sqlx(flatten)]
+    counts: CountsRow,
+}
+
+#[derive(sqlx::FromRow)]
+struct EndpointRow {
+    endpoint_id: EndpointId,
+    #[sqlx(flatten)]
+    counts: CountsRow,
+}
+
+/// Those of the organization's endpoints ($1) that belong to the application and are the endpoint between the bounds $4–$7.
+const BETWEEN: &str = "endpoint_id IN (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
+     WHERE p.org = $1 AND p.deleted_at IS NULL AND p.id >= $4 AND p.id <= $5 AND e.id >= $6 AND e.id <= $7)";
+
+/// `columns` of the rows of all widths that are the organization's ($1), reach past $2, and are `which`.
+fn united(columns: &str, which: &str) -> String {
+    let rows = |Width { table, column, span }: &Width| {
+        let (columns, span) = (columns.replace("{at}", column), span.as_micros());
+        format!("SELECT {columns} FROM {table} WHERE org = $1 AND {column} > $2 - {span} AND {which}")
+    };
+    WIDTHS.iter().map(rows).collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+/// The counted columns, summed.
+fn sums() -> String {
+    let sums: Vec<String> = names().iter().map(|name| format!("CAST(SUM({name}) AS BIGINT) AS {name}")).collect();
+    sums.join(", ")
+}
+
+/// The bounds between which an id is that one, or any.
+fn bounds(id: Option<Uuid>) -> (Uuid, Uuid) {
+    id.map_or((Uuid::nil(), Uuid::max()), |id| (id, id))
+}
+
+impl Store {
+    /// What was attempted in the range that ends `now`, in buckets of its [width](Range::width), the oldest first: all of them, also those
+    /// in which nothing was. Nothing of what the tenant does not see.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn buckets(
+        &self,
+        tenant: &Tenant,
+        scope: Scope,
+        range: Range,
+        now: Time,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        let mut buckets = empty(range, now);
+        // First, so that what is recorded meanwhile is not taken out of a sum that it is not in.
+        let told = match scope {
+            Scope::Organization => self.counted(tenant, Scope::Operational, range, now).await?,
+            _ => Vec::new(),
+        };
+        let counted = self.counted(tenant, scope, range, now).await?;
+        for (rows, times) in [(counted, 1), (told, -1)] {
+            for row in rows {
+                let place = row.at.since(range.since(now)).as_micros() / range.width().as_micros();
+                if let Some(bucket) = buckets.get_mut(place as usize) {
+                    bucket.counts.add_all(&Counts::from(row.counts), times);
+                }
+            }
+        }
+        Ok(buckets)
+    }
+
+    /// The same, of the buckets in which something was; that of the organization with all of its endpoints.
+    async fn counted(
+        &self,
+        tenant: &Tenant,
+        scope: Scope,
+        range: Range,
+        now: Time,
+    ) -> Result<Vec<BucketRow>, StoreError> {
+        let (app, endpoint) = match scope {
+            Scope::Organization if tenant.only.is_some() => return Ok(Vec::new()),
+            Scope::Organization => (None, Some(Uuid::nil())),
+            Scope::Operational => match self.operational_application(tenant).await? {
+                Some(house) => (Some(house.id), None),
+                None => return Ok(Vec::new()),
+            },
+            Scope::Application(app) if !tenant.sees(app) => return Ok(Vec::new()),
+            Scope::Application(app) => (Some(app), None),
+            Scope::Endpoint(endpoint) => (tenant.only, Some(endpoint.0)),
+        };
+        let (app, endpoint) = (bounds(app.map(|app| app.0)), bounds(endpoint));
+        // With the bounds that it has no need of: they are bound either way.
+        const WHOLE: &str = "endpoint_id = $6 AND $6 <= $7 AND $4 <= $5";
+        let which = if scope == Scope::Organization { WHOLE } else { BETWEEN };
+        let sql = format!(
+            "SELECT at - at % $3 AS at, {} FROM ({}) AS counted GROUP BY 1",
+            sums(),
+            united(&format!("{{at}} AS at, {}", names().join(", ")), which),
+        );
+        let sql = sqlx::AssertSqlSafe(sql);
+        Ok(read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(range.since(now)).bind(range.width().as_micros() as i64)
+                .bind(app.0).bind(app.1).bind(endpoint.0).bind(endpoint.1)
+                .fetch_all(db).await
+        })?)
+    }
+
+    /// How many deliveries have died by their attempts within the last 24 hours (or up to an hour more), in all organizations, also those that
+    /// were resent since, and of operational events.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn dead_within_a_day(&self, now: Time) -> Result<i64, StoreError> {
+        // Of each organization along the key of its counts. There are no counts of days yet that are this young.
+        let of = |Width { table, column, span }: &Width| {
+            let span = span.as_micros();
+            format!(
+                "(SELECT COALESCE(SUM(dead), 0) FROM {table} WHERE {table}.org = one.org AND endpoint_id = $2
+                     AND {column} > $1 - {span})"
+            )
+        };
+        let sql = format!(
+            "SELECT CAST(COALESCE(SUM(dead), 0) AS BIGINT) FROM (SELECT {} + {} AS dead
+             FROM (SELECT DISTINCT org FROM application) AS one) AS counted",
+            of(&MINUTES),
+            of(&HOURS)
+        );
+        let (sql, since) = (sqlx::AssertSqlSafe(sql), now.minus(Duration::from_secs(86_400)));
+        Ok(read!(self, db => sqlx::query_scalar(sql).bind(since).bind(Uuid::nil()).fetch_one(db).await)?)
+    }
+
+    /// What was attempted in the range that ends `now` at each of these endpoints; none for one that the tenant does not have, or at
+    /// which nothing was attempted.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn endpoint_counts(
+        &self,
+        tenant: &Tenant,
+        endpoints: &[EndpointId],
+        range: Range,
+        now: Time,
+    ) -> Result<HashMap<EndpointId, Counts>, StoreError> {
+        if endpoints.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let list = match &self.inner.engine {
+            Engine::Sqlite(_) => "IN (SELECT unhex(value) FROM json_each($5))",
+            Engine::Postgres(_) => "= ANY($5)",
+        };
+        let which = format!(
+            "endpoint_id IN (SELECT e.id FROM endpoint e JOIN application p ON p.id = e.app_id
+                 WHERE p.org = $1 AND p.id >= $3 AND p.id <= $4 AND e.id {list})"
+        );
+        let columns = format!("endpoint_id, {}", names().join(", "));
+        let sql = format!(
+            "SELECT endpoint_id, {} FROM ({}) AS counted GROUP BY endpoint_id",
+            sums(),
+            united(&columns, &which)
+        );
+        let sql = sqlx::AssertSqlSafe(sql);
+        let (app, since) = (bounds(tenant.only.map(|app| app.0)), range.since(now));
+        let ids: Vec<Uuid> = endpoints.iter().map(|endpoint| endpoint.0).collect();
+        let rows: Vec<EndpointRow> = match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
+                query.bind(sqlite::id_list(ids)).fetch_all(&engine.readers).await?
+            }
+            Engine::Postgres(engine) => {
+                let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
+                query.bind(ids).fetch_all(&engine.front).await?
+            }
+        };
+        Ok(rows.into_iter().map(|row| (row.endpoint_id, row.counts.into())).collect())
+    }
+
+    /// The endpoints at which most attempts failed in the range that ends `now`, the worst first: none that is deleted or operational.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn top_failing(
+        &self,
+        tenant: &Tenant,
+        range: Range,
+        now: Time,
+        limit: i64,
+    ) -> Result<Vec<FailingEndpoint>, StoreError> {
+        let sql = format!(
+            "SELECT e.id, e.app_id, p.name, e.url
+             FROM (SELECT endpoint_id, SUM(failed) AS failed FROM ({}) AS counted GROUP BY endpoint_id) AS f
+                 JOIN endpoint e ON e.id = f.endpoint_id JOIN application p ON p.id = e.app_id
+             WHERE p.org = $1 AND p.id >= $3 AND p.id <= $4 AND NOT p.operational
+                 AND p.deleted_at IS NULL AND e.deleted_at IS NULL
+             ORDER BY f.failed DESC, e.id LIMIT $5",
+            united("endpoint_id, failed", "failed > 0"),
+        );
+        let (sql, app) = (sqlx::AssertSqlSafe(sql), bounds(tenant.only.map(|app| app.0)));
+        let rows: Vec<(EndpointId, AppId, String, String)> = read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(range.since(now)).bind(app.0).bind(app.1).bind(limit)
+                .fetch_all(db).await
+        })?;
+        let ids: Vec<EndpointId> = rows.iter().map(|(id, ..)| *id).collect();
+        let mut counts = self.endpoint_counts(tenant, &ids, range, now).await?;
+        let failing = |(endpoint_id, app_id, app_name, url)| FailingEndpoint {
+            endpoint_id,
+            app_id,
+            app_name,
+            url,
+            counts: counts.remove(&endpoint_id).unwrap_or_default(),
+        };
+        Ok(rows.into_iter().map(failing).collect())
+    }
+
+    /// How many attempts were made from `since` up to `until`: to one endpoint of the tenant's application, or to all of them, deleted
+    /// ones included. By whole minutes, and further back by whole hours (after one or two) and days (after seven): what is counted
+    /// together with `since` counts.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn attempt_counts(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: Option<EndpointId>,
+        since: Time,
+        until: Time,
+    ) -> Result<AttemptCounts, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(AttemptCounts::default());
+        }
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT CAST(COALESCE(SUM(delivered), 0) AS BIGINT) AS delivered, CAST(COALESCE(SUM(failed), 0) AS BIGINT) AS failed
+             FROM ({}) AS counted WHERE at < $3",
+            united("{at} AS at, delivered, failed", BETWEEN)
+        ));
+        let (least, most) = bounds(endpoint.map(|endpoint| endpoint.0));
+        Ok(read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(since).bind(until).bind(app).bind(app).bind(least).bind(most)
+                .fetch_one(db).await
+        })?)
+    }
+}
+
+/// The buckets of a range, before anything is counted.
+fn empty(range: Range, now: Time) -> Vec<Bucket> {
+    let (first, width) = (range.since(now), range.width());
+    let count = now.since(first).as_micros() / width.as_micros() + 1;
+    (0..count as u32).map(|n| Bucket { at: first.plus(width * n), counts: Counts::default() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buckets_of_a_range_hold_all_of_it() {
+        let now = Time::parse("2026-11-22T14:37:12Z").unwrap();
+        for (range, count, first) in [
+            (Range::Hour, 61, "2026-11-22T13:37:00Z"),
+            (Range::Day, 25, "2026-11-21T14:00:00Z"),
+            (Range::Week, 57, "2026-11-15T12:00:00Z"),
+            (Range::Month, 31, "2026-10-23T00:00:00Z"),
+        ] {
+            let buckets = empty(range, now);
+            assert_eq!((buckets.len(), buckets[0].at), (count, Time::parse(first).unwrap()), "{range:?}");
+            let last = buckets[count - 1].at;
+            assert!(last <= now && now < last.plus(range.width()), "{range:?}");
+        }
+    }
+}

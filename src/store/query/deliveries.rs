@@ -1,0 +1,242 @@
+//! Deliveries: how a message's stand, and what people do to them. (What the engine's lanes read is [`waiting`](crate::store::queue::waiting).)
+
+use std::time::Duration;
+
+use crate::domain::audit::act;
+use crate::domain::delivery::{DeadReason, State};
+use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::queue::dead::{self, Ending};
+use crate::store::queue::ordering;
+use crate::store::queue::requeue::{self, To};
+use crate::store::{Engine, Order, Page, PageRequest, Store, StoreError, Tenant, on, read};
+
+/// How one delivery of a message stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryView {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub state: State,
+    /// When the next attempt is due, while it is pending.
+    pub due_at: Time,
+    pub attempts: i32,
+    pub reason: Option<DeadReason>,
+    /// The endpoint as it is now, deleted or not.
+    pub url: String,
+    pub endpoint_description: String,
+    pub endpoint_disabled: bool,
+    pub endpoint_deleted: bool,
+}
+
+/// A delivery that is due, for people.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeliveryLine {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub due_at: Time,
+    pub attempts: i32,
+    pub reason: Option<String>,
+    pub url: String,
+    pub event_type: Option<String>,
+    pub app_name: String,
+}
+
+impl Store {
+    /// How many of a message's deliveries are shown together.
+    pub const DELIVERIES_SHOWN: usize = 250;
+
+    /// How a message's deliveries stand: the first [`Store::DELIVERIES_SHOWN`] of them, by endpoint.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn deliveries_of(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+    ) -> Result<Page<DeliveryView>, StoreError> {
+        let page = PageRequest::first(Store::DELIVERIES_SHOWN, Order::Ascending);
+        self.page_of_deliveries(tenant, app, message, &page).await
+    }
+
+    /// A page of a message's deliveries, by endpoint: a message may have any number of them.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn page_of_deliveries(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        page: &PageRequest<EndpointId>,
+    ) -> Result<Page<DeliveryView>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(Page { data: Vec::new(), more: false });
+        }
+        let (compare, direction) = page.sql();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT d.endpoint_id, d.state, d.due_at, d.attempts, d.reason, e.url, e.description, e.disabled,
+                 e.deleted_at
+             FROM delivery d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+             WHERE d.message_id = $1 AND d.app_id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+                 AND d.endpoint_id {compare} $4
+             ORDER BY d.endpoint_id {direction} LIMIT $5"
+        ));
+        type Row = (EndpointId, i16, Time, i32, Option<String>, String, String, bool, Option<Time>);
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(message).bind(app).bind(&tenant.org).bind(page.bound()).bind(page.rows())
+                .fetch_all(db).await
+        })?;
+        let view =
+            |(endpoint_id, state, due_at, attempts, reason, url, description, disabled, deleted): Row| DeliveryView {
+                message_id: message,
+                endpoint_id,
+                app_id: app,
+                state: State::from_code(state),
+                due_at,
+                attempts,
+                reason: reason.as_deref().and_then(DeadReason::from_word),
+                url,
+                endpoint_description: description,
+                endpoint_disabled: disabled,
+                endpoint_deleted: deleted.is_some(),
+            };
+        Ok(page.page(rows.into_iter().map(view).collect()))
+    }
+
+    /// The tenant's pending delivery that has been due for longest, if one was due `by` then. Disabled endpoints don't count: what
+    /// waits there waits on purpose. Steps along the index from endpoint to endpoint, like [`Store::pending_lanes`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn oldest_due(&self, tenant: &Tenant, by: Time) -> Result<Option<DeliveryLine>, StoreError> {
+        const FIRST: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
+                 SELECT slot.slot, (SELECT endpoint_id FROM due WHERE due.slot = slot.slot ORDER BY endpoint_id LIMIT 1) FROM slot
+                 UNION ALL
+                 SELECT slot, (SELECT endpoint_id FROM due WHERE due.slot = lane.slot AND endpoint_id > lane.endpoint_id
+                         ORDER BY endpoint_id LIMIT 1)
+                 FROM lane WHERE lane.endpoint_id IS NOT NULL)
+             SELECT first.message_id, first.endpoint_id, first.due_at FROM
+                 (SELECT lane.endpoint_id, kind.kind,
+                      (SELECT message_id FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id
+                           AND due.kind = kind.kind ORDER BY due_at LIMIT 1) AS message_id,
+                      (SELECT due_at FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id
+                           AND due.kind = kind.kind ORDER BY due_at LIMIT 1) AS due_at
+                  FROM lane CROSS JOIN (SELECT 0 AS kind UNION ALL SELECT 1) AS kind WHERE lane.endpoint_id IS NOT NULL) AS first
+                 JOIN endpoint e ON e.id = first.endpoint_id JOIN application p ON p.id = e.app_id
+             WHERE p.org = $1 AND NOT p.operational AND NOT e.disabled AND e.deleted_at IS NULL AND first.due_at <= $2
+             ORDER BY first.due_at LIMIT 1";
+        const LINE: &str =
+            "SELECT d.message_id, d.endpoint_id, d.app_id, d.due_at, d.attempts, CAST(NULL AS TEXT) AS reason, e.url,
+                 m.event_type, p.name AS app_name
+             FROM due d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
+                 LEFT JOIN message m ON m.id = d.message_id
+             WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3";
+        let first: Option<(MessageId, EndpointId, Time)> =
+            read!(self, db => sqlx::query_as(FIRST).bind(&tenant.org).bind(by).fetch_optional(db).await)?;
+        let Some((message, endpoint, _)) = first else { return Ok(None) };
+        Ok(read!(self, db => {
+            sqlx::query_as(LINE).bind(message).bind(endpoint).bind(&tenant.org).fetch_optional(db).await
+        })?)
+    }
+
+    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`. Those of deleted applications, which
+    /// no list shows, don't count.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn count_in(&self, tenant: &Tenant, state: State, most: i64) -> Result<i64, StoreError> {
+        let rows = match state {
+            State::Fresh => "due d WHERE d.kind = 0",
+            State::Retry => "due d WHERE d.kind = 1",
+            State::Dead => "dead d WHERE d.org = $1",
+            State::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {rows} AND EXISTS
+                 (SELECT 1 FROM application p WHERE p.id = d.app_id AND p.org = $1 AND NOT p.operational AND p.deleted_at IS NULL)
+                 LIMIT $2) AS found"
+        ));
+        Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
+    }
+
+    /// Sends a message to an endpoint (again): at once, numbered on, with a fresh schedule, and also where the endpoint's filters would
+    /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. One that is scheduled goes now
+    /// instead of then. At an ordered endpoint what waits keeps its turn, and what had ended goes to the end. `false` if the tenant's application has no such message or endpoint, or the message has no content any more.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn resend(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        endpoint: EndpointId,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(false);
+        }
+        // Whoever deletes the content at this moment comes before or after, and not in between.
+        let lock = match &self.inner.engine {
+            Engine::Sqlite(_) => "",
+            Engine::Postgres(_) => "FOR SHARE OF m",
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT e.slot FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
+             WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $4 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
+                 AND m.payload IS NOT NULL {lock}"
+        ));
+        let mut tx = self.begin().await?;
+        self.enter_once(&mut tx, "").await?;
+        let slot: Option<i16> = on!(tx, db => {
+            sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+        })?;
+        let Some(slot) = slot else { return Ok(false) };
+        requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await?;
+        ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
+        let (thing, to) = (message.to_string(), endpoint.to_string());
+        let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
+        self.note(&mut tx, resent, now).await?;
+        tx.commit().await?;
+        self.inner.signals.send(crate::store::queue::signals::Signal::Look(endpoint));
+        Ok(true)
+    }
+
+    /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many: 0 means that none is left.
+    ///
+    /// An endpoint stays on the list for [`LATE_DELIVERIES`] after its deletion: a message may have been accepted for it in a transaction
+    /// that began before and was committed after.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn cancel_pending_of_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
+        const PENDING: &str =
+            "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)";
+        let next =
+            sqlx::AssertSqlSafe(format!("SELECT id FROM endpoint WHERE pending_cleanup = 1 AND {PENDING} LIMIT 1"));
+        let mut tx = self.begin().await?;
+        let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(next).fetch_optional(db).await)?;
+        let ended = match next {
+            Some(endpoint) => {
+                dead::end_pending(&mut tx, Ending::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
+            }
+            None => {
+                let done = sqlx::AssertSqlSafe(format!(
+                    "UPDATE endpoint SET pending_cleanup = 0 WHERE pending_cleanup = 1 AND deleted_at < $1 AND NOT {PENDING}"
+                ));
+                on!(tx, db => sqlx::query(done).bind(now.minus(LATE_DELIVERIES)).execute(db).await.map(drop))?;
+                Vec::new()
+            }
+        };
+        tx.commit().await?;
+        dead::count(DeadReason::EndpointDeleted, &ended);
+        Ok(ended.len() as u64)
+    }
+}
+
+/// How long after its deletion an endpoint may still be given a delivery: longer than any transaction takes.
+pub(in crate::store) const LATE_DELIVERIES: Duration = Duration::from_secs(120);

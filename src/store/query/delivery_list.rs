@@ -1,0 +1,380 @@
+//! Deliveries as people look for them: of an organization or of one application, by how they stand and what they are about; newest
+//! message first, page by page.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::domain::attempt::Failure;
+use crate::domain::delivery::{DeadReason, State};
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::query::list_scan::{Stretch, Walk, push_contents, push_tenant, push_times};
+use crate::store::query::messages::ceiling;
+use crate::store::query::page::SCAN;
+use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+
+pub use crate::store::query::list_scan::DeliveryKey;
+
+/// How many of what is few are looked at together.
+const CHUNK: usize = 500;
+
+/// How a delivery stands, in the words of the lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryStatus {
+    /// Waits for its first attempt, or for one that somebody asked for.
+    Pending,
+    Retrying,
+    Delivered,
+    /// Given up, and not because somebody canceled it.
+    Dead,
+    /// The last attempt failed: retrying or dead.
+    Failed,
+    Canceled,
+}
+
+impl DeliveryStatus {
+    /// All of them.
+    pub const ALL: [DeliveryStatus; 6] = [
+        DeliveryStatus::Pending,
+        DeliveryStatus::Retrying,
+        DeliveryStatus::Delivered,
+        DeliveryStatus::Dead,
+        DeliveryStatus::Failed,
+        DeliveryStatus::Canceled,
+    ];
+
+    /// Its word in URLs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => "pending",
+            DeliveryStatus::Retrying => "retrying",
+            DeliveryStatus::Delivered => "delivered",
+            DeliveryStatus::Dead => "dead",
+            DeliveryStatus::Failed => "failed",
+            DeliveryStatus::Canceled => "canceled",
+        }
+    }
+
+    /// The status of a word.
+    pub fn from_word(word: &str) -> Option<DeliveryStatus> {
+        DeliveryStatus::ALL.into_iter().find(|one| one.word() == word)
+    }
+
+    /// The states that it may be in, where few deliveries are in them.
+    fn states(self) -> &'static [State] {
+        match self {
+            DeliveryStatus::Pending => &[State::Fresh],
+            DeliveryStatus::Retrying => &[State::Retry],
+            DeliveryStatus::Delivered => &[],
+            DeliveryStatus::Dead | DeliveryStatus::Canceled => &[State::Dead],
+            DeliveryStatus::Failed => &[State::Retry, State::Dead],
+        }
+    }
+
+    fn condition(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => " AND d.state = 0",
+            DeliveryStatus::Retrying => " AND d.state = 1",
+            DeliveryStatus::Delivered => " AND d.state = 2",
+            DeliveryStatus::Dead => " AND d.state = 3 AND (d.reason IS NULL OR d.reason <> 'canceled')",
+            DeliveryStatus::Failed => {
+                " AND d.state IN (1, 3) AND d.attempts > 0 AND (d.reason IS NULL OR d.reason <> 'canceled')"
+            }
+            DeliveryStatus::Canceled => " AND d.state = 3 AND d.reason = 'canceled'",
+        }
+    }
+}
+
+/// Which deliveries are wanted; an empty list or `None` means all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    pub status: Option<DeliveryStatus>,
+    pub app: Option<AppId>,
+    pub endpoint: Option<EndpointId>,
+    pub event_types: Vec<String>,
+    /// 100, 200, … 500: the last attempt was answered in that class; 0: it was not answered.
+    pub class: Option<u16>,
+    /// Of messages accepted at this time or later,
+    pub since: Time,
+    /// and before this one.
+    pub until: Time,
+    /// Of these messages and no others.
+    pub messages: Option<Vec<MessageId>>,
+    /// In the payload, byte by byte.
+    pub text: Option<String>,
+}
+
+impl Default for DeliveryFilter {
+    fn default() -> DeliveryFilter {
+        DeliveryFilter {
+            status: None,
+            app: None,
+            endpoint: None,
+            event_types: Vec::new(),
+            class: None,
+            since: Time::ZERO,
+            until: Time::MAX,
+            messages: None,
+            text: None,
+        }
+    }
+}
+
+/// What a delivery's last attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAttempt {
+    pub id: AttemptId,
+    pub at: Time,
+    pub status: Option<u16>,
+    /// `None`: delivered.
+    pub failure: Option<Failure>,
+}
+
+/// A delivery in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedDelivery {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub app_name: String,
+    pub state: State,
+    /// When the next attempt is due, while it is pending.
+    pub due_at: Time,
+    pub attempts: i32,
+    pub reason: Option<DeadReason>,
+    pub event_type: String,
+    pub accepted_at: Time,
+    /// There still is something to send, and somewhere to send it to.
+    pub sendable: bool,
+    pub url: String,
+    pub endpoint_disabled: bool,
+    pub last: Option<LastAttempt>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    message_id: MessageId,
+    endpoint_id: EndpointId,
+    app_id: AppId,
+    app_name: String,
+    state: i16,
+    due_at: Time,
+    attempts: i32,
+    reason: Option<String>,
+    event_type: String,
+    accepted_at: Time,
+    sendable: bool,
+    url: String,
+    disabled: bool,
+}
+
+impl Row {
+    fn listed(self, last: &mut HashMap<AttemptKey, LastAttempt>) -> ListedDelivery {
+        ListedDelivery {
+            message_id: self.message_id,
+            endpoint_id: self.endpoint_id,
+            app_id: self.app_id,
+            app_name: self.app_name,
+            state: State::from_code(self.state),
+            due_at: self.due_at,
+            attempts: self.attempts,
+            reason: self.reason.as_deref().and_then(DeadReason::from_word),
+            event_type: self.event_type,
+            accepted_at: self.accepted_at,
+            sendable: self.sendable,
+            url: self.url,
+            endpoint_disabled: self.disabled,
+            last: last.remove(&(self.message_id, self.endpoint_id, self.attempts)),
+        }
+    }
+}
+
+impl DeliveryFilter {
+    /// Whether everything along the walk of an application or endpoint is wanted.
+    fn takes_all(&self) -> bool {
+        let walked = DeliveryFilter { app: self.app, endpoint: self.endpoint, ..DeliveryFilter::default() };
+        *self == walked && (self.app.is_none() || self.endpoint.is_none())
+    }
+
+    /// The statement that reads up to `limit` of what is wanted of a stretch.
+    fn statement(&self, store: &Store, tenant: &Tenant, walk: &Walk, stretch: &Stretch, limit: usize) -> Statement {
+        const COLUMNS: &str = "d.endpoint_id, d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts,
+             d.reason, m.event_type, m.accepted_at, (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
+        const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
+        let select = format!("SELECT {} AS message_id, {COLUMNS}", walk.message_id());
+        let mut sql = walk.statement(store, &select, MORE, stretch);
+        sql.push(" AND m.id = d.message_id AND p.id = d.app_id AND e.id = d.endpoint_id");
+        push_tenant(&mut sql, tenant, self.app);
+        if let Some(endpoint) = self.endpoint {
+            sql.push(" AND d.endpoint_id = ").bind(endpoint);
+        }
+        sql.push(self.status.map_or("", DeliveryStatus::condition));
+        if self.status == Some(DeliveryStatus::Failed) {
+            // What was delivered and is replayed waits as a retry does.
+            sql.push(&format!(" AND {} IS NOT NULL", of_last_attempt(store.kind(), "failure")));
+        }
+        if let Some(class) = self.class {
+            let status = of_last_attempt(store.kind(), "status");
+            sql.push(&match class {
+                0 => format!(" AND d.attempts > 0 AND {status} IS NULL"),
+                class => format!(" AND {status} BETWEEN {class} AND {}", class.saturating_add(99)),
+            });
+        }
+        push_times(&mut sql, self.since, self.until);
+        push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
+        sql.push(&walk.order()).push(&format!(" LIMIT {limit}"));
+        sql
+    }
+}
+
+impl Store {
+    /// The tenant's deliveries that `filter` means, `limit` at most, after the given one. A page looks at a bounded number of them and
+    /// may end short: see [`Scanned`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn list_deliveries(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+        after: Option<DeliveryKey>,
+        limit: usize,
+    ) -> Result<Scanned<ListedDelivery, DeliveryKey>, StoreError> {
+        let mut filter = filter.clone();
+        if filter.app.is_some_and(|app| !tenant.sees(app)) || filter.messages.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Scanned::nothing());
+        }
+        filter.app = filter.app.or(tenant.only);
+        let walk = self.walk(tenant, &filter).await?;
+        let top = if filter.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(filter.until) };
+        let first = (top, EndpointId(Uuid::max()));
+        let from = after.map_or(first, |after| after.min(first));
+        let mut stretch = Stretch { from, floor: MessageId::floor(filter.since), end: None };
+        let few = matches!(walk, Walk::Few(_) | Walk::Dead(_));
+        let free = filter.takes_all() && matches!(walk, Walk::Endpoint(..)) || matches!(walk, Walk::Messages(_));
+        // Where nothing is passed over, one stretch after another fills the page.
+        let goes_on = few || filter.takes_all();
+        let (mut found, mut looked): (Vec<Row>, usize) = (Vec::new(), 0);
+        let stopped = loop {
+            let rows = if few && filter.text.is_none() { CHUNK } else { SCAN };
+            stretch.end = match free {
+                true => None,
+                false => self.end_of_walk(&walk, &stretch, rows, filter.text.is_some()).await?,
+            };
+            let sql = filter.statement(self, tenant, &walk, &stretch, limit + 1 - found.len());
+            let some: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+            found.extend(some);
+            looked += rows;
+            match stretch.end {
+                Some(end) if goes_on && found.len() <= limit && looked < SCAN => stretch.from = end,
+                end => break end,
+            }
+        };
+        let page = PageRequest::<MessageId>::first(limit, Order::Descending).page(found);
+        let mut last = self.attempts_of(&page.data).await?;
+        Ok(Scanned::new(page.map(|row| row.listed(&mut last)), stopped))
+    }
+
+    /// The walk that passes over least of what is not wanted.
+    async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
+        if let Some(ids) = &filter.messages {
+            return Ok(Walk::Messages(ids.clone()));
+        }
+        let states = filter.status.map_or(&[][..], DeliveryStatus::states);
+        let dead = || Walk::Dead(tenant.org.clone());
+        match states {
+            [] => {}
+            [State::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),
+            [State::Dead] if self.few_dead(&tenant.org).await? => return Ok(dead()),
+            [State::Dead] => {}
+            // Retried or dead: what is dead is no longer in the queue, and walked with everything else.
+            states if states.contains(&State::Dead) => {}
+            states if self.few(states).await? => return Ok(Walk::Few(states)),
+            _ => {}
+        }
+        Ok(match (filter.endpoint, filter.app) {
+            (Some(endpoint), _) => self.walk_of_endpoint(endpoint).await?,
+            (None, Some(app)) => Walk::Application(app),
+            (None, None) => Walk::Organization(tenant.org.clone()),
+        })
+    }
+
+    /// Along the endpoint's deliveries. What is pending there has no index in the list's order: where it is much, the messages of its
+    /// application have.
+    async fn walk_of_endpoint(&self, endpoint: EndpointId) -> Result<Walk, StoreError> {
+        const SQL: &str = "SELECT slot, app_id, (SELECT count(*) FROM (SELECT 1 FROM due
+                 WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id LIMIT $2) AS pending)
+             FROM endpoint WHERE id = $1";
+        let most = SCAN as i64 + 1;
+        let found: Option<(i16, AppId, i64)> =
+            read!(self, db => sqlx::query_as(SQL).bind(endpoint).bind(most).fetch_optional(db).await)?;
+        Ok(match found {
+            Some((_, app, pending)) if pending >= most => Walk::Application(app),
+            Some((slot, ..)) => Walk::Endpoint(endpoint, slot),
+            None => Walk::Endpoint(endpoint, -1),
+        })
+    }
+
+    /// The attempts of these deliveries; the newest of those that have one number, as who lost a slot and who got it may both have made it.
+    async fn attempts_of(&self, rows: &[Row]) -> Result<HashMap<AttemptKey, LastAttempt>, StoreError> {
+        if rows.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut sql = Statement::new(
+            "SELECT a.message_id, a.endpoint_id, a.number, a.id, a.at, a.status, a.failure FROM attempt a ",
+        );
+        sql.push(of_message(self.kind())).push(" WHERE a.message_id IN ");
+        sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
+        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id))).push(" ORDER BY a.id");
+        type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
+        let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let attempt = |(message, endpoint, number, id, at, status, failure): Found| {
+            let status = status.and_then(|status| u16::try_from(status).ok());
+            // A word that this release does not know is a failure all the same.
+            let failure = failure.map(|word| Failure::from_word(&word).unwrap_or(Failure::Protocol));
+            ((message, endpoint, number), LastAttempt { id, at, status, failure })
+        };
+        Ok(found.into_iter().map(attempt).collect())
+    }
+}
+
+/// A delivery's attempt by its number.
+type AttemptKey = (MessageId, EndpointId, i32);
+
+/// A column of the last attempt of `d`: the newest of its number, which who lost a slot and who got it may both have made. `store` is
+/// the kind of the store.
+pub(in crate::store) fn of_last_attempt(store: &str, column: &str) -> String {
+    format!(
+        "(SELECT a.{column} FROM attempt a {} WHERE a.message_id = d.message_id AND a.endpoint_id = d.endpoint_id
+              AND a.number = d.attempts ORDER BY a.id DESC LIMIT 1)",
+        of_message(store)
+    )
+}
+
+/// SQLite knows no numbers of rows, and might look through all that an endpoint was ever sent.
+fn of_message(store: &str) -> &'static str {
+    if store == Store::SQLITE { "INDEXED BY sqlite_autoindex_attempt_1" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sqlite_looks_for_the_last_attempt_among_those_of_its_message() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        crate::store::SQLITE_MIGRATIONS.run(&mut connection).await.unwrap();
+        let last = of_last_attempt(Store::SQLITE, "status");
+        let sql = format!("EXPLAIN QUERY PLAN SELECT {last} FROM delivery d WHERE d.endpoint_id = $1");
+        let plan = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        assert!(
+            plan.iter().any(|step| step
+                .contains("SEARCH a USING INDEX sqlite_autoindex_attempt_1 (message_id=? AND endpoint_id=?)")),
+            "{plan:#?}"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! Messages as people look for them: of an organization or of one application; newest first, page by page, with how their deliveries
+//! stand.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::domain::delivery::{DeadReason, Standing, State};
+use crate::domain::{AppId, MessageId, OrgId, Time};
+use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::query::endpoint_messages::Standings;
+use crate::store::query::list_scan::{
+    MESSAGES_SCANNED, SIZED_MESSAGES, end_of_ids, push_contents, push_tenant, push_times,
+};
+use crate::store::query::messages::ceiling;
+use crate::store::query::page::SCAN;
+use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+
+/// Which messages are wanted; an empty list or `None` means all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageSearch {
+    pub app: Option<AppId>,
+    pub event_types: Vec<String>,
+    /// Accepted at this time or later,
+    pub since: Time,
+    /// and before this one.
+    pub until: Time,
+    /// These and no others.
+    pub messages: Option<Vec<MessageId>>,
+    /// In the payload, byte by byte.
+    pub text: Option<String>,
+}
+
+impl Default for MessageSearch {
+    fn default() -> MessageSearch {
+        MessageSearch {
+            app: None,
+            event_types: Vec::new(),
+            since: Time::ZERO,
+            until: Time::MAX,
+            messages: None,
+            text: None,
+        }
+    }
+}
+
+/// A message in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedMessage {
+    pub id: MessageId,
+    pub app_id: AppId,
+    pub app_name: String,
+    pub event_type: String,
+    pub event_id: Option<String>,
+    pub accepted_at: Time,
+    /// Of the payload, in bytes; `None`: it is gone.
+    pub size: Option<i64>,
+    pub standings: Standings,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: MessageId,
+    app_id: AppId,
+    app_name: String,
+    event_type: String,
+    event_id: Option<String>,
+    accepted_at: Time,
+    size: Option<i64>,
+}
+
+impl MessageSearch {
+    /// `select` and `more` tables, for the messages `m` between `from` and `floor`: of the application if one is named, or of `org`.
+    fn statement(&self, org: &OrgId, select: &str, more: &str, from: Uuid, floor: MessageId) -> Statement {
+        let mut sql = Statement::new(select);
+        sql.push(more).push(" WHERE m.id < ").bind(from).push(" AND m.id >= ").bind(floor);
+        match self.app {
+            Some(app) => sql.push(" AND m.app_id = ").bind(app),
+            None => sql.push(" AND m.org = ").bind(Value::Text(org.as_str().to_owned())),
+        };
+        if let Some(ids) = &self.messages {
+            sql.push(" AND m.id IN ").list(ids.iter().map(|id| Value::from(*id)));
+        }
+        sql
+    }
+}
+
+impl Store {
+    /// The tenant's messages that `search` means, `limit` at most, after the given one. A page looks at a bounded number of them and
+    /// may end short: see [`Scanned`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn list_messages(
+        &self,
+        tenant: &Tenant,
+        search: &MessageSearch,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Scanned<ListedMessage, MessageId>, StoreError> {
+        let mut search = search.clone();
+        if search.app.is_some_and(|app| !tenant.sees(app)) || search.messages.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Scanned::nothing());
+        }
+        search.app = search.app.or(tenant.only);
+        let top = if search.until == Time::MAX { Uuid::max() } else { ceiling(search.until).0 };
+        let (from, floor) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));
+        let stopped = self.end_of_search(&tenant.org, &search, from, floor).await?;
+        const SELECT: &str = "SELECT m.id, m.app_id, p.name AS app_name, m.event_type, m.event_id, m.accepted_at,
+             CAST(length(m.payload) AS BIGINT) AS size FROM message m";
+        let mut sql =
+            search.statement(&tenant.org, SELECT, " CROSS JOIN application p", from, stopped.unwrap_or(floor));
+        sql.push(" AND p.id = m.app_id");
+        push_tenant(&mut sql, tenant, search.app);
+        push_times(&mut sql, search.since, search.until);
+        push_contents(self, &mut sql, &search.event_types, search.text.as_deref());
+        sql.push(&format!(" ORDER BY m.id DESC LIMIT {}", limit + 1));
+        let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let page = PageRequest::<MessageId>::first(limit, Order::Descending).page(rows);
+        let mut standings = self.standings_of(&page.data.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+        let listed = |row: Row| ListedMessage {
+            id: row.id,
+            app_id: row.app_id,
+            app_name: row.app_name,
+            event_type: row.event_type,
+            event_id: row.event_id,
+            accepted_at: row.accepted_at,
+            size: row.size,
+            standings: standings.remove(&row.id).unwrap_or_default(),
+        };
+        Ok(Scanned::new(page.map(listed), stopped))
+    }
+
+    /// The last message that a page looks at; `None`: the list ends before.
+    async fn end_of_search(
+        &self,
+        org: &OrgId,
+        search: &MessageSearch,
+        from: Uuid,
+        floor: MessageId,
+    ) -> Result<Option<MessageId>, StoreError> {
+        // Where all of an application's are wanted, none is passed over.
+        let all = MessageSearch { app: search.app, ..MessageSearch::default() };
+        if search.messages.is_some() || search.app.is_some() && *search == all {
+            return Ok(None);
+        }
+        let payloads = search.text.is_some();
+        let mut sql = search.statement(
+            org,
+            if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" },
+            "",
+            from,
+            floor,
+        );
+        sql.push(" ORDER BY m.id DESC");
+        end_of_ids(&mut sql, if search.app.is_some() { MESSAGES_SCANNED } else { SCAN }, payloads);
+        Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?)
+    }
+
+    /// How the deliveries of each of these messages stand.
+    async fn standings_of(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Standings>, StoreError> {
+        let mut all: HashMap<MessageId, Standings> = HashMap::new();
+        if ids.is_empty() {
+            return Ok(all);
+        }
+        let mut sql = Statement::new(
+            "SELECT message_id, state, CASE WHEN reason = 'canceled' THEN 1 ELSE 0 END AS canceled, count(*)
+             FROM delivery WHERE message_id IN ",
+        );
+        sql.list(ids.iter().map(|id| Value::from(*id))).push(" GROUP BY 1, 2, 3");
+        let rows: Vec<(MessageId, i16, i32, i64)> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        for (id, state, canceled, count) in rows {
+            let reason = (canceled == 1).then_some(DeadReason::Canceled);
+            all.entry(id).or_default().add(Standing::of(State::from_code(state), reason), count);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,239 @@
+//! Messages, as they are read.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use crate::domain::message::Message;
+use crate::domain::{AppId, MessageId, Time};
+use crate::store::db::codec::{self, MESSAGE, MessageRow};
+use crate::store::query::page::SCAN;
+use crate::store::{MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+
+/// Which messages are wanted; an empty list or `None` means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    pub event_types: Vec<String>,
+    pub channel: Option<String>,
+    pub tag: Option<String>,
+    /// Accepted before this time.
+    pub before: Option<Time>,
+    /// Accepted after this time.
+    pub after: Option<Time>,
+}
+
+impl MessageFilter {
+    /// Whether it may pass over most of what it looks at.
+    fn selective(&self) -> bool {
+        *self != MessageFilter::default()
+    }
+
+    /// The ids between which everything lies that was accepted in its times. An id says when it was made: ids never lag behind, but
+    /// run ahead for as long as a clock that was set back has not caught up.
+    fn ids(&self) -> (MessageId, MessageId) {
+        let floor = MessageId::floor(self.after.unwrap_or(Time::ZERO));
+        (floor, self.before.map_or(MessageId(Uuid::max()), ceiling))
+    }
+}
+
+impl Store {
+    /// The message, if the tenant's application has it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn message(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: &MessageRef,
+    ) -> Result<Option<Message>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(None);
+        }
+        const OWNED: &str = "EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $3 AND deleted_at IS NULL)";
+        let row: Option<MessageRow> = match message {
+            MessageRef::Id(id) => {
+                let sql = sqlx::AssertSqlSafe(format!(
+                    "SELECT {MESSAGE} FROM message WHERE app_id = $1 AND id = $2 AND {OWNED}"
+                ));
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(id).bind(&tenant.org).fetch_optional(db).await)?
+            }
+            MessageRef::Uid(uid) => {
+                let sql = sqlx::AssertSqlSafe(format!(
+                    "SELECT {MESSAGE} FROM message WHERE {OWNED} AND id =
+                         (SELECT message_id FROM message_key WHERE app_id = $1 AND event_id = $2)"
+                ));
+                read!(self, db => sqlx::query_as(sql).bind(app).bind(uid).bind(&tenant.org).fetch_optional(db).await)?
+            }
+        };
+        row.map(MessageRow::message).transpose()
+    }
+
+    /// The messages of the tenant's application; the newest first unless the page says otherwise. With a filter, a page looks at no
+    /// more than [`SCAN`] of them and may end short.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn messages(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        filter: &MessageFilter,
+        page: &PageRequest<MessageId>,
+    ) -> Result<Scanned<Message, MessageId>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(Scanned::nothing());
+        }
+        let (compare, direction) = page.sql();
+        let end = if filter.selective() { self.end_of_scan(app, filter, page).await? } else { None };
+        let rows: Vec<MessageRow> = read!(self, db => {
+            let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE app_id = "));
+            sql.push_bind(app).push(format!(" AND id {compare} ")).push_bind(page.bound());
+            sql.push(" AND EXISTS (SELECT 1 FROM application WHERE id = message.app_id AND deleted_at IS NULL AND org = ");
+            sql.push_bind(tenant.org.clone()).push(")");
+            if !filter.event_types.is_empty() {
+                let mut list = sql.push(" AND event_type IN (").separated(", ");
+                for name in &filter.event_types {
+                    list.push_bind(name.clone());
+                }
+                sql.push(")");
+            }
+            if let Some(channel) = &filter.channel {
+                sql.push(on_channel(self)).push_bind(quoted(channel)).push(") > 0");
+            }
+            if let Some(tag) = &filter.tag {
+                sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
+            }
+            // Times are ranges of the key too.
+            if let Some(before) = filter.before {
+                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
+            }
+            if let Some(after) = filter.after {
+                sql.push(" AND accepted_at > ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
+            }
+            if let Some(end) = end {
+                sql.push(format!(" AND NOT id {compare} ")).push_bind(end);
+            }
+            sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
+            sql.build_query_as().fetch_all(db).await
+        })?;
+        let messages: Result<Vec<_>, _> = rows.into_iter().map(MessageRow::message).collect();
+        Ok(Scanned::new(page.page(messages?), end))
+    }
+
+    /// The last message that a filtered page looks at; `None`: the list, or the filter's times, end before.
+    async fn end_of_scan(
+        &self,
+        app: AppId,
+        filter: &MessageFilter,
+        page: &PageRequest<MessageId>,
+    ) -> Result<Option<MessageId>, StoreError> {
+        let (compare, direction) = page.sql();
+        let (floor, ceiling) = filter.ids();
+        let start = match page.reading() {
+            Order::Ascending => page.bound().max(floor.0),
+            Order::Descending => page.bound().min(ceiling.0),
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id FROM message WHERE app_id = $1 AND id {compare} $2 ORDER BY id {direction} LIMIT 1 OFFSET $3"
+        ));
+        let last = SCAN as i64 - 1;
+        let end: Option<MessageId> =
+            read!(self, db => sqlx::query_scalar(sql).bind(app).bind(start).bind(last).fetch_optional(db).await)?;
+        Ok(end.filter(|end| (floor..=ceiling).contains(end)))
+    }
+
+    /// The first of these messages, as many as have payloads of `most` bytes together; the first that exists in any case. Sizes are read
+    /// before payloads, so that no more memory is taken than that.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn load_messages_within(&self, ids: &[MessageId], most: usize) -> Result<Vec<Message>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        type Row = (MessageId, i64);
+        let rows: Vec<Row> = match &self.inner.engine {
+            crate::store::Engine::Sqlite(engine) => {
+                sqlx::query_as(
+                    "SELECT id, coalesce(length(payload), 0) FROM message
+                     WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+                )
+                .bind(crate::store::db::sqlite::id_list(codec::uuids(ids)))
+                .fetch_all(&engine.readers)
+                .await?
+            }
+            crate::store::Engine::Postgres(engine) => {
+                sqlx::query_as("SELECT id, coalesce(octet_length(payload), 0)::bigint FROM message WHERE id = ANY($1)")
+                    .bind(codec::uuids(ids))
+                    .fetch_all(&engine.engine)
+                    .await?
+            }
+        };
+        let sizes: HashMap<MessageId, i64> = rows.into_iter().collect();
+        let (mut chosen, mut left) = (Vec::new(), i64::try_from(most).unwrap_or(i64::MAX));
+        for (id, size) in ids.iter().filter_map(|id| Some((id, sizes.get(id)?))) {
+            left -= size;
+            if left < 0 && !chosen.is_empty() {
+                break;
+            }
+            chosen.push(*id);
+        }
+        self.load_messages(&chosen).await
+    }
+
+    /// These messages, whole, however large they are.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn load_messages(&self, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<MessageRow> = match &self.inner.engine {
+            crate::store::Engine::Sqlite(engine) => {
+                let sql = format!("SELECT {MESSAGE} FROM message WHERE id IN (SELECT unhex(value) FROM json_each($1))");
+                sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                    .bind(crate::store::db::sqlite::id_list(codec::uuids(ids)))
+                    .fetch_all(&engine.readers)
+                    .await?
+            }
+            crate::store::Engine::Postgres(engine) => {
+                let sql = format!("SELECT {MESSAGE} FROM message WHERE id = ANY($1)");
+                sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(codec::uuids(ids)).fetch_all(&engine.engine).await?
+            }
+        };
+        rows.into_iter().map(MessageRow::message).collect()
+    }
+}
+
+/// How far a clock may have been set back without messages missing from a list by time.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(2 * 3_600);
+
+/// The id before which everything lies that was accepted before `time`.
+pub(in crate::store) fn ceiling(time: Time) -> MessageId {
+    MessageId::floor(time.plus(CLOCK_SET_BACK))
+}
+
+/// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.
+pub(in crate::store) fn on_channel(store: &Store) -> &'static str {
+    match store.inner.engine {
+        crate::store::Engine::Sqlite(_) => " AND instr(channels, ",
+        crate::store::Engine::Postgres(_) => " AND strpos(channels, ",
+    }
+}
+
+/// The same of tags.
+pub(in crate::store) fn on_tag(store: &Store) -> &'static str {
+    match store.inner.engine {
+        crate::store::Engine::Sqlite(_) => " AND instr(tags, ",
+        crate::store::Engine::Postgres(_) => " AND strpos(tags, ",
+    }
+}
+
+/// A channel or tag as it stands in that text; whatever else somebody asks for stands nowhere in it.
+pub(in crate::store) fn quoted(name: &str) -> String {
+    serde_json::Value::from(name).to_string()
+}

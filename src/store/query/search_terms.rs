@@ -1,0 +1,116 @@
+//! What somebody means who types an id or a name into a list's search field. Names of the callers' own belong to applications, and the
+//! first [`APPS`] of those are asked.
+
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId};
+use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::{AppRef, EndpointRef, MessageRef, Store, StoreError, Tenant, read};
+
+/// How many applications are asked for a name, the newest first: each is one look at an index.
+const APPS: i64 = 10_000;
+/// How many things of one name are found at most.
+const MOST: i64 = 50;
+
+/// What an id or a name stands for; the text itself, if it is none that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sought {
+    Messages(Vec<MessageId>),
+    Application(AppId),
+    Endpoint(EndpointId),
+    Text(String),
+}
+
+impl Store {
+    /// What `text` stands for, among the tenant's things or those of one application: an id of a message, attempt, endpoint or
+    /// application, an event id, a uid.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn sought(&self, tenant: &Tenant, app: Option<AppId>, text: &str) -> Result<Sought, StoreError> {
+        let tenant = &Tenant { only: app.or(tenant.only), ..tenant.clone() };
+        let messages = match (text.parse::<AttemptId>(), MessageRef::parse(text)) {
+            (Ok(attempt), _) => self.message_of_attempt(tenant, attempt).await?,
+            (_, Ok(message)) => self.messages_named(tenant, &message).await?,
+            _ => Vec::new(),
+        };
+        if !messages.is_empty() {
+            return Ok(Sought::Messages(messages));
+        }
+        if let Ok(named) = AppRef::parse(text)
+            && let Some(app) = self.application(tenant, &named).await?
+        {
+            return Ok(Sought::Application(app.id));
+        }
+        if let Ok(named) = EndpointRef::parse(text)
+            && let [endpoint] = self.endpoints_named(tenant, &named).await?[..]
+        {
+            return Ok(Sought::Endpoint(endpoint));
+        }
+        Ok(Sought::Text(text.to_owned()))
+    }
+
+    /// The tenant's endpoints of an id (at most one, deleted or not) or a uid (one in each of several applications).
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn endpoints_named(&self, tenant: &Tenant, named: &EndpointRef) -> Result<Vec<EndpointId>, StoreError> {
+        let mut sql = Statement::new("SELECT e.id FROM ");
+        match named {
+            EndpointRef::Id(id) => {
+                sql.push("endpoint e CROSS JOIN application p WHERE p.id = e.app_id AND e.id = ").bind(*id);
+                owned(&mut sql, tenant);
+            }
+            EndpointRef::Uid(uid) => {
+                apps(&mut sql, tenant);
+                sql.push(" CROSS JOIN endpoint e WHERE e.app_id = p.id AND e.uid = ");
+                sql.bind(Value::Text(uid.as_str().to_owned()));
+            }
+        }
+        sql.push(&format!(" LIMIT {MOST}"));
+        Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_all(db).await)?)
+    }
+
+    async fn messages_named(&self, tenant: &Tenant, named: &MessageRef) -> Result<Vec<MessageId>, StoreError> {
+        let mut sql;
+        match named {
+            MessageRef::Id(id) => {
+                sql = Statement::new(
+                    "SELECT m.id FROM message m CROSS JOIN application p WHERE p.id = m.app_id AND m.id = ",
+                );
+                sql.bind(*id);
+                owned(&mut sql, tenant);
+            }
+            MessageRef::Uid(uid) => {
+                sql = Statement::new("SELECT k.message_id FROM ");
+                apps(&mut sql, tenant);
+                sql.push(" CROSS JOIN message_key k WHERE k.app_id = p.id AND k.event_id = ");
+                sql.bind(Value::Text(uid.as_str().to_owned()));
+            }
+        }
+        sql.push(&format!(" LIMIT {MOST}"));
+        Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_all(db).await)?)
+    }
+
+    async fn message_of_attempt(&self, tenant: &Tenant, attempt: AttemptId) -> Result<Vec<MessageId>, StoreError> {
+        let mut sql = Statement::new(
+            "SELECT a.message_id FROM attempt a CROSS JOIN application p WHERE p.id = a.app_id AND a.id = ",
+        );
+        sql.bind(attempt).push(" AND a.org = ").bind(Value::Text(tenant.org.as_str().to_owned()));
+        owned(&mut sql, tenant);
+        Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_all(db).await)?)
+    }
+}
+
+/// A condition on `p`.
+fn owned(sql: &mut Statement, tenant: &Tenant) {
+    sql.push(" AND p.org = ").bind(Value::Text(tenant.org.as_str().to_owned())).push(" AND p.deleted_at IS NULL");
+    if let Some(only) = tenant.only {
+        sql.push(" AND p.id = ").bind(only);
+    }
+}
+
+/// The tenant's newest applications, as `p`.
+fn apps(sql: &mut Statement, tenant: &Tenant) {
+    sql.push("(SELECT p.id FROM application p WHERE 1 = 1");
+    owned(sql, tenant);
+    sql.push(&format!(" ORDER BY p.id DESC LIMIT {APPS}) AS p"));
+}

@@ -1,0 +1,97 @@
+//! The tail: the newest attempts of an organization, and those that came since.
+//!
+//! * [`TailFilter`] – which of them somebody wants to see; decided here row by row, for the page and for what comes after it.
+//!
+//! An attempt's id is made when it begins and is in the store once it has ended: ids do not come in order. Whoever asks what came
+//! since reads a span of time anew and drops what it has seen. Most attempts are short: the span for these is short as well, and the
+//! long ones are asked for apart.
+
+use std::time::Duration;
+
+use crate::domain::{AppId, AttemptId, EndpointId, Time};
+use crate::store::query::attempts::{AttemptLine, LINES};
+use crate::store::query::page::SCAN;
+use crate::store::{Store, StoreError, Tenant, read};
+
+/// How many attempts a page with a filter reads at a time.
+const CHUNK: usize = 500;
+
+/// Which attempts are wanted; `None` means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TailFilter {
+    pub app: Option<AppId>,
+    pub endpoint: Option<EndpointId>,
+    pub event_type: Option<String>,
+    /// Only those that failed.
+    pub failed: bool,
+}
+
+impl TailFilter {
+    /// Whether an attempt is wanted.
+    pub fn takes(&self, line: &AttemptLine) -> bool {
+        self.app.is_none_or(|app| line.app_id == app)
+            && self.endpoint.is_none_or(|endpoint| line.endpoint_id == endpoint)
+            && self.event_type.as_deref().is_none_or(|name| line.event_type.as_deref() == Some(name))
+            && (!self.failed || line.failure.is_some())
+    }
+}
+
+impl Store {
+    /// The tenant's newest attempts that the filter takes, the newest first; among the newest [`SCAN`] that it has.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn tail(
+        &self,
+        tenant: &Tenant,
+        filter: &TailFilter,
+        limit: usize,
+    ) -> Result<Vec<AttemptLine>, StoreError> {
+        let sql = format!(
+            "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id < $3
+             ORDER BY a.id DESC LIMIT $4"
+        );
+        let size = if *filter == TailFilter::default() { limit } else { CHUNK };
+        let (mut before, mut looked, mut found) = (AttemptId(uuid::Uuid::max()), 0, Vec::new());
+        loop {
+            let lines: Vec<AttemptLine> = read!(self, db => {
+                sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
+                    .bind(&tenant.org).bind(tenant.only).bind(before).bind(size as i64)
+                    .fetch_all(db).await
+            })?;
+            looked += lines.len();
+            let last = lines.last().map(|line| line.id).filter(|_| lines.len() == size);
+            found.extend(lines.into_iter().filter(|line| filter.takes(line)));
+            match last {
+                Some(last) if found.len() < limit && looked < SCAN => before = last,
+                _ => break,
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The tenant's attempts that began at `since` or later, the newest first and at most `limit` of them; only those that took at
+    /// least `took`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn attempts_since(
+        &self,
+        tenant: &Tenant,
+        since: Time,
+        took: Duration,
+        limit: i64,
+    ) -> Result<Vec<AttemptLine>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id >= $3
+                 AND a.duration_us >= $4 ORDER BY a.id DESC LIMIT $5"
+        ));
+        let (first, took) = (AttemptId::floor(since), i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
+        Ok(read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(tenant.only).bind(first).bind(took).bind(limit)
+                .fetch_all(db).await
+        })?)
+    }
+}

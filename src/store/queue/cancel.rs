@@ -1,0 +1,48 @@
+//! Ending a delivery while it waits, because somebody wants it so.
+
+use crate::domain::audit::act;
+use crate::domain::delivery::DeadReason;
+use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::queue::dead::{self, Ending};
+use crate::store::{Store, StoreError, Tenant, on};
+
+impl Store {
+    /// Cancels a pending delivery: it is dead, *canceled*, and can be resent. An attempt that is in flight meanwhile is recorded and
+    /// changes nothing of this. `false` if the tenant's application has no such delivery, or it is not pending (any more). `now` is
+    /// when it ends.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn cancel(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        message: MessageId,
+        endpoint: EndpointId,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(false);
+        }
+        const OWNED: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
+        let mut tx = self.begin().await?;
+        let owned: Option<i32> =
+            on!(tx, db => sqlx::query_scalar(OWNED).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+        if owned.is_none() {
+            return Ok(false);
+        }
+        let ended = dead::end_pending(&mut tx, Ending::One(app, message, endpoint), DeadReason::Canceled, now).await?;
+        if ended.is_empty() {
+            return Ok(false);
+        }
+        let (thing, detail) = (message.to_string(), format!("to {endpoint}"));
+        let deed =
+            Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
+        self.note(&mut tx, deed, now).await?;
+        tx.commit().await?;
+        dead::count(DeadReason::Canceled, &ended);
+        self.withdraw(vec![(endpoint, message)]);
+        Ok(true)
+    }
+}

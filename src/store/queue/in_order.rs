@@ -1,0 +1,137 @@
+//! What an **ordered** endpoint's lane reads: the first of its pending deliveries by their numbers ([`ordering`](crate::store::queue::ordering)), whatever their states.
+
+use std::collections::HashMap;
+
+use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::db::{codec, sqlite};
+use crate::store::queue::waiting::{LONGEST_SCHEDULE, Waiting, WaitingRow};
+use crate::store::{Engine, Store, StoreError, Tenant, read};
+
+/// What an ordered endpoint's lane reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InOrder {
+    pub endpoint: EndpointId,
+    /// The first that are pending, due or not, by their numbers.
+    pub waiting: Vec<Waiting>,
+    /// Nothing else that is pending has a number up to this one.
+    pub up_to: i64,
+    /// There is more than was asked for.
+    pub more: bool,
+    /// Something has to be [numbered](Store::number_pending) before anything may be sent.
+    pub unnumbered: bool,
+    /// When something that is scheduled comes to its time.
+    pub scheduled: Option<Time>,
+}
+
+#[derive(sqlx::FromRow)]
+struct NumberedRow {
+    seq: i64,
+    #[sqlx(flatten)]
+    waiting: WaitingRow,
+}
+
+/// Next number, when to look for what has none, and when something scheduled comes to its time.
+pub(in crate::store) type OrderingRow = (EndpointId, i64, Option<Time>, Option<Time>);
+
+impl Store {
+    /// The first pending deliveries of ordered endpoints by their numbers, up to `most` of each.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn in_order(&self, endpoints: &[EndpointId], most: i64, now: Time) -> Result<Vec<InOrder>, StoreError> {
+        if endpoints.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The number comes before the rows: what is numbered in between is among them, and nothing up to it is missing.
+        let mut numbers: HashMap<EndpointId, OrderingRow> =
+            self.orderings(endpoints).await?.into_iter().map(|row| (row.0, row)).collect();
+        let mut rows: HashMap<EndpointId, Vec<NumberedRow>> = HashMap::new();
+        for row in self.numbered(endpoints, most).await? {
+            rows.entry(row.waiting.endpoint_id).or_default().push(row);
+        }
+        let in_order = |endpoint: &EndpointId| {
+            let (_, next, number_at, scheduled) = numbers.remove(endpoint).unwrap_or((*endpoint, 1, None, None));
+            let mut rows = rows.remove(endpoint).unwrap_or_default();
+            rows.sort_unstable_by_key(|row| row.seq);
+            let more = rows.len() as i64 >= most;
+            let last = rows.last().map_or(0, |row| row.seq);
+            let due = |at: Time| at <= now || at > now.plus(LONGEST_SCHEDULE);
+            InOrder {
+                endpoint: *endpoint,
+                up_to: if more { last } else { last.max(next - 1) },
+                more,
+                unnumbered: [number_at, scheduled].into_iter().flatten().any(due),
+                scheduled,
+                waiting: rows.into_iter().map(|row| Waiting::from(row.waiting)).collect(),
+            }
+        };
+        Ok(endpoints.iter().map(in_order).collect())
+    }
+
+    /// The head of an ordered endpoint of the tenant's: the first message that is pending there, for which all others wait.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn head(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: EndpointId,
+    ) -> Result<Option<MessageId>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(None);
+        }
+        const SQL: &str = "SELECT message_id FROM due WHERE endpoint_id = $1 AND app_id = $2 AND seq > 0
+                 AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
+             ORDER BY seq LIMIT 1";
+        Ok(read!(self, db => {
+            sqlx::query_scalar(SQL).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+        })?)
+    }
+
+    /// The endpoints' rows; one that was never ordered has none.
+    pub(in crate::store) async fn orderings(&self, endpoints: &[EndpointId]) -> Result<Vec<OrderingRow>, StoreError> {
+        const ORDERING: &str = "SELECT endpoint_id, next_seq, number_at,
+                 (SELECT due_at FROM due WHERE seq = 0 AND due.endpoint_id = ordering.endpoint_id
+                  ORDER BY due_at LIMIT 1)
+             FROM ordering WHERE endpoint_id";
+        let ids = codec::uuids(endpoints);
+        Ok(match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let sql = sqlx::AssertSqlSafe(format!("{ORDERING} IN (SELECT unhex(value) FROM json_each($1))"));
+                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&engine.readers).await?
+            }
+            Engine::Postgres(engine) => {
+                let sql = sqlx::AssertSqlSafe(format!("{ORDERING} = ANY($1)"));
+                sqlx::query_as(sql).bind(ids).fetch_all(&engine.engine).await?
+            }
+        })
+    }
+
+    async fn numbered(&self, endpoints: &[EndpointId], most: i64) -> Result<Vec<NumberedRow>, StoreError> {
+        const ROWS: &str =
+            "SELECT seq, message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due";
+        const FIRST: &str = "AND seq > 0 ORDER BY seq LIMIT";
+        match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let sql = format!("{ROWS} WHERE endpoint_id = $1 {FIRST} $2");
+                let mut connection = engine.readers.acquire().await?;
+                let mut rows = Vec::new();
+                for endpoint in endpoints {
+                    let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str())).bind(endpoint).bind(most);
+                    let some: Vec<NumberedRow> = statement.fetch_all(&mut *connection).await?;
+                    rows.extend(some);
+                }
+                Ok(rows)
+            }
+            Engine::Postgres(engine) => {
+                let sql = format!(
+                    "SELECT d.* FROM UNNEST($1::uuid[]) AS lane (endpoint_id),
+                     LATERAL ({ROWS} WHERE endpoint_id = lane.endpoint_id {FIRST} $2) AS d"
+                );
+                let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(codec::uuids(endpoints)).bind(most);
+                Ok(statement.fetch_all(&engine.engine).await?)
+            }
+        }
+    }
+}

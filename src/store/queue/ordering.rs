@@ -1,0 +1,334 @@
+//! The order of **ordered** endpoints. Each of their deliveries has a number (`seq`), and the next one is sent when all before it are
+//! delivered or dead.
+//!
+//! * The numbers of an endpoint are drawn from its row of `ordering`, which stays locked until the commit: whoever draws next sees
+//!   all that was numbered before. So the order of the numbers is the order of the commits, and no number comes to light behind one that was
+//!   sent. A transaction draws for all its endpoints at once, sorted, and after all other locks: nobody waits in a circle.
+//! * What is **scheduled** has the number 0 until its time has come; then it gets one, behind what waits.
+//! * What was pending when an endpoint became ordered has none at first. [`Store::number_pending`] gives them out by age, from a range of
+//!   their own below all that came since.
+//! * What waits keeps its number when somebody resends it. What had ended gets a new one.
+//!
+//! Endpoints that are not ordered pay for none of this: no statement, no lock, no row in an index.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::endpoint::Endpoint;
+use crate::domain::message::Message;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::store::db::{codec, error, sqlite};
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::query::deliveries::LATE_DELIVERIES;
+use crate::store::queue::signals::Admission;
+use crate::store::queue::waiting::LONGEST_SCHEDULE;
+use crate::store::{Store, StoreError, Tx, on};
+
+/// The range that is left for what is pending already when an endpoint becomes ordered.
+const EARLY: i64 = 1 << 40;
+/// How many deliveries one transaction numbers at most.
+const STEP: usize = 2_000;
+/// How often an endpoint that has become ordered is looked at for what was accepted by a transaction that did not know of it yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Which numbers are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    /// Behind all that has one.
+    End,
+    /// Those for what was pending when the endpoint became ordered.
+    Early,
+}
+
+/// Which deliveries are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacking {
+    /// They never had a number.
+    Any,
+    /// They were waiting for their time.
+    Scheduled,
+}
+
+/// The endpoint has just been written; `before` says whether it was ordered, or `None` that it is new.
+pub(in crate::store) async fn set_up(tx: &mut Tx, endpoint: &Endpoint, before: Option<bool>) -> Result<(), StoreError> {
+    if !endpoint.spec.ordered || before == Some(true) {
+        return Ok(());
+    }
+    const BEGIN: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at) VALUES ($1, 1, 1, $2)
+         ON CONFLICT DO NOTHING";
+    // Nothing is pending at a new one.
+    const SWITCH_ON: &str =
+        "UPDATE ordering SET early_seq = next_seq, next_seq = next_seq + $2, ordered_at = $3, number_at = 0
+         WHERE endpoint_id = $1";
+    let now = endpoint.updated_at;
+    for id in [EndpointId(Uuid::nil()), endpoint.id] {
+        on!(tx, db => sqlx::query(BEGIN).bind(id).bind(now).execute(db).await.map(drop))?;
+    }
+    if before.is_some() {
+        on!(tx, db => sqlx::query(SWITCH_ON).bind(endpoint.id).bind(EARLY).bind(now).execute(db).await.map(drop))?;
+    }
+    Ok(())
+}
+
+/// On PostgreSQL, where several processes may relay at once: waits for the turn of this one, if there is any ordered endpoint. Rows that one
+/// writer committed one after another could change places otherwise.
+pub(in crate::store) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreError> {
+    if let Tx::Postgres(tx) = tx {
+        const SQL: &str = "SELECT 1 FROM ordering WHERE endpoint_id = $1 FOR UPDATE";
+        sqlx::query(SQL).bind(Uuid::nil()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// When the last ordered endpoint is gone, or no longer ordered, relays need not take turns any more: the row by which they did is removed.
+pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreError> {
+    const NEEDLESS: &str = "SELECT count(*) FROM ordering WHERE endpoint_id = $1
+         AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
+    const FORGET: &str = "DELETE FROM ordering WHERE endpoint_id = $1
+         AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
+    let mut tx = store.begin().await?;
+    let needless: i64 = on!(tx, db => sqlx::query_scalar(NEEDLESS).bind(Uuid::nil()).fetch_one(db).await)?;
+    if needless == 0 {
+        return Ok(());
+    }
+    if let Tx::Postgres(tx) = &mut tx {
+        // An endpoint that is just becoming ordered has found the row, and is not committed: the lock waits for it. Nobody waits long for the
+        // lock, because no endpoint is ordered; and if it is not to be had, the row is removed another time.
+        sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
+        let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
+        if locked.as_ref().is_err_and(error::is_lock_timeout) {
+            return Ok(());
+        }
+        locked?;
+    }
+    on!(tx, db => sqlx::query(FORGET).bind(Uuid::nil()).execute(db).await.map(drop))?;
+    tx.commit().await
+}
+
+/// Draws so many numbers for each endpoint; gives back the first of each.
+async fn draw(tx: &mut Tx, counts: &BTreeMap<EndpointId, i64>) -> Result<HashMap<EndpointId, i64>, StoreError> {
+    let ends: Vec<(EndpointId, i64)> = match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at) VALUES ($1, $2 + 1, 1, 0)
+                 ON CONFLICT (endpoint_id) DO UPDATE SET next_seq = ordering.next_seq + $2 RETURNING endpoint_id, next_seq";
+            let mut ends = Vec::with_capacity(counts.len());
+            for (endpoint, count) in counts {
+                ends.push(sqlx::query_as(SQL).bind(endpoint).bind(count).fetch_one(&mut **tx).await?);
+            }
+            ends
+        }
+        Tx::Postgres(tx) => {
+            // Inserted, and so locked, in the order of their ids.
+            sqlx::query_as(
+                "INSERT INTO ordering (endpoint_id, next_seq, early_seq, ordered_at)
+                 SELECT id, count + 1, 1, 0 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, count) ORDER BY id
+                 ON CONFLICT (endpoint_id) DO UPDATE SET next_seq = ordering.next_seq + excluded.next_seq - 1
+                 RETURNING endpoint_id, next_seq",
+            )
+            .bind(codec::uuids(counts.keys()))
+            .bind(counts.values().copied().collect::<Vec<i64>>())
+            .fetch_all(&mut **tx)
+            .await?
+        }
+    };
+    Ok(ends.into_iter().map(|(id, end)| (id, end - counts.get(&id).copied().unwrap_or(0))).collect())
+}
+
+/// Those of an admission's endpoints that are ordered.
+fn ordered(admission: &Admission) -> impl Iterator<Item = &LiveEndpoint> {
+    admission.endpoints.iter().map(AsRef::as_ref).filter(|live| live.endpoint.spec.ordered)
+}
+
+/// Numbers what is about to be inserted, in the order of the batch.
+pub(in crate::store) async fn number_new(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
+    let mut counts: BTreeMap<EndpointId, i64> = BTreeMap::new();
+    for admission in admissions.iter().filter(|admission| !is_scheduled(&admission.message)) {
+        ordered(admission).for_each(|live| *counts.entry(live.endpoint.id).or_default() += 1);
+    }
+    let mut next = if counts.is_empty() { HashMap::new() } else { draw(tx, &counts).await? };
+    for admission in admissions {
+        let scheduled = is_scheduled(&admission.message);
+        let mut number = |live: &LiveEndpoint| match next.get_mut(&live.endpoint.id).filter(|_| !scheduled) {
+            Some(next) => {
+                *next += 1;
+                (live.endpoint.id, *next - 1)
+            }
+            None => (live.endpoint.id, 0),
+        };
+        admission.seqs = ordered(admission).map(&mut number).collect();
+    }
+    Ok(())
+}
+
+fn is_scheduled(message: &Message) -> bool {
+    message.first_due() > message.accepted_at
+}
+
+/// Of these deliveries, which have just been made pending (again), those without a number go to the end, by age: if their endpoint is
+/// ordered.
+pub(in crate::store) async fn to_the_end(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    mut messages: Vec<MessageId>,
+    now: Time,
+) -> Result<(), StoreError> {
+    const SQL: &str = "SELECT 1 FROM endpoint WHERE id = $1 AND ordered";
+    let ordered: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).fetch_optional(db).await)?;
+    if ordered.is_some() {
+        messages.sort_unstable();
+        number(tx, endpoint, &messages, Lacking::Any, Range::End, now).await?;
+    }
+    Ok(())
+}
+
+/// Numbers those of `messages` that are pending and lack a number, in this order.
+async fn number(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    messages: &[MessageId],
+    lacking: Lacking,
+    range: Range,
+    now: Time,
+) -> Result<(), StoreError> {
+    let which = match lacking {
+        Lacking::Any => "seq IS NULL",
+        Lacking::Scheduled => "seq = 0",
+    };
+    // What is scheduled and was neither tried nor resent yet waits for its time.
+    let read = format!(
+        "SELECT message_id, attempts = 0 AND due_at > $3 AND EXISTS
+             (SELECT 1 FROM message m WHERE m.id = due.message_id AND m.deliver_at > $3) FROM due
+         WHERE endpoint_id = $1 AND {which} AND message_id"
+    );
+    let rows: Vec<(MessageId, bool)> = match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!("{read} IN (SELECT unhex(value) FROM json_each($2))");
+            let list = sqlite::id_list(codec::uuids(messages));
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(list).bind(now).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            // Locked in the order in which records lock them.
+            let sql = format!("{read} = ANY($2) ORDER BY message_id FOR UPDATE");
+            let list = codec::uuids(messages);
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(endpoint).bind(list).bind(now).fetch_all(&mut **tx).await?
+        }
+    };
+    let later: HashSet<MessageId> = rows.iter().filter(|(_, later)| *later).map(|(id, _)| *id).collect();
+    let found: HashSet<MessageId> = rows.into_iter().map(|(id, _)| id).collect();
+    let due = messages.iter().filter(|id| found.contains(id) && !later.contains(id));
+    let due: Vec<MessageId> = due.copied().collect();
+    let mut seqs: Vec<(MessageId, i64)> = later.into_iter().map(|id| (id, 0)).collect();
+    if !due.is_empty() {
+        let first = match range {
+            Range::End => draw(tx, &BTreeMap::from([(endpoint, due.len() as i64)])).await?.remove(&endpoint),
+            Range::Early => draw_early(tx, endpoint, due.len() as i64).await?,
+        };
+        let first = first.ok_or_else(|| StoreError::Damaged(format!("{endpoint} is ordered and has no numbers")))?;
+        seqs.extend(due.into_iter().zip(first..));
+    }
+    set(tx, endpoint, &seqs).await
+}
+
+async fn draw_early(tx: &mut Tx, endpoint: EndpointId, count: i64) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "UPDATE ordering SET early_seq = early_seq + $2 WHERE endpoint_id = $1 RETURNING early_seq - $2";
+    Ok(on!(tx, db => sqlx::query_scalar(SQL).bind(endpoint).bind(count).fetch_optional(db).await)?)
+}
+
+async fn set(tx: &mut Tx, endpoint: EndpointId, seqs: &[(MessageId, i64)]) -> Result<(), StoreError> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str = "UPDATE due SET seq = new.seq
+                 FROM (SELECT substr($1, key * 16 + 1, 16) AS message_id, value AS seq FROM json_each($2)) AS new
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = $3";
+            let mut packed = sqlite::Packed::default();
+            for (message, seq) in seqs {
+                packed.push(&[message.0.as_bytes()], seq)?;
+            }
+            let (ids, list) = packed.values()?;
+            sqlx::query(SQL).bind(ids).bind(list).bind(endpoint).execute(&mut **tx).await?;
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str =
+                "UPDATE due SET seq = new.seq FROM UNNEST($1::uuid[], $2::bigint[]) AS new (message_id, seq)
+                 WHERE due.message_id = new.message_id AND due.endpoint_id = $3";
+            sqlx::query(SQL)
+                .bind(seqs.iter().map(|(message, _)| message.0).collect::<Vec<Uuid>>())
+                .bind(seqs.iter().map(|(_, seq)| *seq).collect::<Vec<i64>>())
+                .bind(endpoint)
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Numbers what is pending at an ordered endpoint and has no number: what is scheduled and has come to its time, behind all that
+    /// waits; and what was there before the endpoint became ordered, by age and before all that came since. In steps, and begun anew
+    /// harmless: the next numbers go to the oldest that have none.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn number_pending(&self, endpoint: EndpointId, now: Time) -> Result<(), StoreError> {
+        const DUE: &str =
+            "SELECT message_id FROM due WHERE endpoint_id = $1 AND seq = 0 AND (due_at <= $2 OR due_at > $3)
+             ORDER BY due_at, message_id";
+        const LACKING: &str = "SELECT message_id FROM due
+             WHERE slot = (SELECT slot FROM endpoint WHERE id = $1) AND endpoint_id = $1 AND seq IS NULL";
+        let scheduled = self.numberless(DUE, endpoint, Some(now)).await?;
+        self.number_in_steps(endpoint, &scheduled, Lacking::Scheduled, Range::End, now).await?;
+        let look = self.orderings(&[endpoint]).await?.pop().and_then(|(_, _, number_at, _)| number_at);
+        if look.is_some_and(|at| at <= now) {
+            let mut early = self.numberless(LACKING, endpoint, None).await?;
+            early.sort_unstable();
+            self.number_in_steps(endpoint, &early, Lacking::Any, Range::Early, now).await?;
+            const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
+                 WHERE endpoint_id = $1";
+            let mut tx = self.begin().await?;
+            on!(tx, db => {
+                sqlx::query(LOOKED)
+                    .bind(endpoint).bind(now.minus(LATE_DELIVERIES)).bind(now.plus(LOOK_AGAIN))
+                    .execute(db).await.map(drop)
+            })?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn numberless(
+        &self,
+        sql: &'static str,
+        endpoint: EndpointId,
+        due_by: Option<Time>,
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let mut tx = self.inner.snapshot().await?;
+        Ok(on!(tx, db => {
+            let query = sqlx::query_scalar(sql).bind(endpoint);
+            match due_by {
+                Some(now) => query.bind(now).bind(now.plus(LONGEST_SCHEDULE)).fetch_all(db).await,
+                None => query.fetch_all(db).await,
+            }
+        })?)
+    }
+
+    async fn number_in_steps(
+        &self,
+        endpoint: EndpointId,
+        messages: &[MessageId],
+        lacking: Lacking,
+        range: Range,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        for chunk in messages.chunks(STEP) {
+            let mut tx = self.begin().await?;
+            number(&mut tx, endpoint, chunk, lacking, range, now).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}

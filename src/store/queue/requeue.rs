@@ -1,0 +1,279 @@
+//! Putting deliveries back into the queue, whatever they have come to: a resend by hand, and the steps of background work.
+//!
+//! A delivery is in one place: `due`, `dead`, or the attempt that delivered it. Moving it races records and other resends, so the steps
+//! have one order, which is the lock order of all transactions (due, dead, attempt):
+//!
+//! 1. insert into `due`, which takes the lock of the key: whoever ends or moves the same delivery comes before or after;
+//! 2. take the delivery out of where it was, in a statement of its own, which sees what was committed before the lock was had;
+//! 3. continue its numbers: the next generation, and the attempts that were made.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use crate::domain::attempt::Trigger;
+use crate::domain::delivery::State;
+use crate::domain::{AppId, EndpointId, MessageId, Time};
+use crate::store::db::{codec, sqlite};
+use crate::store::{StoreError, Tx, on};
+
+/// The endpoint whose deliveries are put back.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct To {
+    pub endpoint: EndpointId,
+    pub app: AppId,
+    pub slot: u8,
+}
+
+/// A delivery as it was read before.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Found {
+    pub message: MessageId,
+    pub state: State,
+    pub generation: i32,
+}
+
+/// What an ended delivery had come to.
+#[derive(sqlx::FromRow)]
+struct Past {
+    message_id: MessageId,
+    generation: i32,
+    attempts: i32,
+}
+
+/// When a delivery that is put back is due: at once,
+const AT_ONCE: &str = "$4";
+/// or, if its message is scheduled, at that time.
+const WHEN_SCHEDULED: &str = "CASE WHEN deliver_at > $4 THEN deliver_at ELSE $4 END";
+
+/// Sends one delivery again, at once and as a fresh one, whatever it is; also one that there never was. The message is there and has a
+/// content, and the caller has seen to it that it stays so.
+pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, now: Time) -> Result<(), StoreError> {
+    const SQL: &str = "INSERT INTO due
+             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7)
+         ON CONFLICT (message_id, endpoint_id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, step = 0,
+             generation = due.generation + 1, trigger = excluded.trigger";
+    on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(message).bind(to.endpoint).bind(to.app).bind(i16::from(to.slot))
+            .bind(State::Fresh.code()).bind(now).bind(Trigger::Manual.code())
+            .execute(db).await.map(drop)
+    })?;
+    let past = take_ended(tx, to.endpoint, &[message]).await?;
+    continue_numbers(tx, to.endpoint, &past).await
+}
+
+/// Makes deliveries of one endpoint pending again, as retries, which do not stand in the way of what is new. One that others have moved
+/// on since it was `found` stays as they left it. Gives back which were put back.
+pub(in crate::store) async fn put_back(
+    tx: &mut Tx,
+    to: To,
+    found: &[Found],
+    now: Time,
+) -> Result<Vec<MessageId>, StoreError> {
+    let (pending, ended): (Vec<Found>, Vec<Found>) = found.iter().partition(|one| one.state.pending());
+    let mut done = send_pending_again(tx, to, &pending, now).await?;
+    let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
+    let inserted = insert_retries(tx, to, &codec::uuids(ended.keys()), AT_ONCE, now).await?;
+    // Between reading and locking others may have resent one, and it has ended again, or it is gone.
+    let places = ended_among(tx, to.endpoint, &inserted).await?;
+    let (same, moved_on): (Vec<MessageId>, Vec<MessageId>) =
+        inserted.into_iter().partition(|message| places.get(message) == ended.get(message));
+    delete_due(tx, to.endpoint, &moved_on).await?;
+    let past = take_ended(tx, to.endpoint, &same).await?;
+    continue_numbers(tx, to.endpoint, &past).await?;
+    done.extend(same);
+    Ok(done)
+}
+
+/// Gives the endpoint a delivery of each of these messages that it has none of yet, as retries. A scheduled one still waits for its
+/// time. Gives back for which.
+pub(in crate::store) async fn give(
+    tx: &mut Tx,
+    to: To,
+    messages: &[MessageId],
+    now: Time,
+) -> Result<Vec<MessageId>, StoreError> {
+    let inserted = insert_retries(tx, to, &codec::uuids(messages), WHEN_SCHEDULED, now).await?;
+    // One that was given between reading and locking, and has ended already, is in another place.
+    let places = ended_among(tx, to.endpoint, &inserted).await?;
+    let (elsewhere, given): (Vec<MessageId>, Vec<MessageId>) =
+        inserted.into_iter().partition(|message| places.contains_key(message));
+    delete_due(tx, to.endpoint, &elsewhere).await?;
+    Ok(given)
+}
+
+async fn send_pending_again(tx: &mut Tx, to: To, found: &[Found], now: Time) -> Result<Vec<MessageId>, StoreError> {
+    const SET: &str = "UPDATE due SET kind = $1, due_at = $2, step = 0, generation = due.generation + 1, trigger = $3";
+    let (kind, trigger) = (State::Retry.code(), Trigger::Manual.code());
+    Ok(match tx {
+        _ if found.is_empty() => Vec::new(),
+        Tx::Sqlite(tx) => {
+            // Nobody else writes: what was read in this transaction is so.
+            let sql = format!(
+                "{SET} WHERE endpoint_id = $4 AND message_id IN (SELECT unhex(value) FROM json_each($5))
+                 RETURNING message_id"
+            );
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .bind(kind)
+                .bind(now)
+                .bind(trigger)
+                .bind(to.endpoint)
+                .bind(sqlite::id_list(found.iter().map(|one| one.message.0)))
+                .fetch_all(&mut **tx)
+                .await?
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!(
+                "{SET} FROM UNNEST($5::uuid[], $6::smallint[], $7::integer[]) AS read (message_id, kind, generation)
+                 WHERE due.endpoint_id = $4 AND due.message_id = read.message_id AND due.kind = read.kind
+                     AND due.generation = read.generation RETURNING due.message_id"
+            );
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .bind(kind)
+                .bind(now)
+                .bind(trigger)
+                .bind(to.endpoint)
+                .bind(found.iter().map(|one| one.message.0).collect::<Vec<Uuid>>())
+                .bind(found.iter().map(|one| one.state.code()).collect::<Vec<i16>>())
+                .bind(found.iter().map(|one| one.generation).collect::<Vec<i32>>())
+                .fetch_all(&mut **tx)
+                .await?
+        }
+    })
+}
+
+/// Inserts retries of those of `messages` that are not in the queue; gives back which. Sorted, as everywhere: two that insert the same
+/// wait for each other in one order.
+async fn insert_retries(
+    tx: &mut Tx,
+    to: To,
+    messages: &[Uuid],
+    due_at: &'static str,
+    now: Time,
+) -> Result<Vec<MessageId>, StoreError> {
+    const INSERT: &str = "INSERT INTO due
+             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
+         SELECT id, $1, app_id, $2, $3,";
+    const ROWS: &str = ", 0, 0, 0, $5 FROM message WHERE id";
+    const CONFLICT: &str = "ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id";
+    let (kind, trigger) = (State::Retry.code(), Trigger::Manual.code());
+    Ok(match tx {
+        _ if messages.is_empty() => Vec::new(),
+        Tx::Sqlite(tx) => {
+            let sql = format!("{INSERT} {due_at}{ROWS} IN (SELECT unhex(value) FROM json_each($6)) {CONFLICT}");
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .bind(to.endpoint)
+                .bind(i16::from(to.slot))
+                .bind(kind)
+                .bind(now)
+                .bind(trigger)
+                .bind(sqlite::id_list(messages.iter().copied()))
+                .fetch_all(&mut **tx)
+                .await?
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!("{INSERT} {due_at}{ROWS} = ANY($6) {CONFLICT}");
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .bind(to.endpoint)
+                .bind(i16::from(to.slot))
+                .bind(kind)
+                .bind(now)
+                .bind(trigger)
+                .bind(messages)
+                .fetch_all(&mut **tx)
+                .await?
+        }
+    })
+}
+
+/// Takes deliveries that have ended out of where they are: dead ones out of `dead`; from the attempt of a delivered one, that it settles.
+async fn take_ended(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<Vec<Past>, StoreError> {
+    const DEAD: &str = "DELETE FROM dead WHERE";
+    const DELIVERED: &str =
+        "SELECT message_id, generation, settles AS attempts FROM attempt WHERE settles IS NOT NULL AND";
+    const UNSETTLE: &str = "UPDATE attempt SET settles = NULL WHERE settles IS NOT NULL AND";
+    // What is given back must be what the update changes. On SQLite nobody else writes.
+    let lock = match tx {
+        Tx::Sqlite(_) => "",
+        Tx::Postgres(_) => "ORDER BY message_id FOR UPDATE",
+    };
+    let mut past: Vec<Past> = among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
+    past.extend(among::<Past>(tx, DELIVERED, endpoint, messages, lock).await?);
+    among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
+    Ok(past)
+}
+
+/// Which of these messages have ended at the endpoint, and under which generation.
+async fn ended_among(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    messages: &[MessageId],
+) -> Result<HashMap<MessageId, i32>, StoreError> {
+    const DEAD: &str = "SELECT message_id, generation FROM dead WHERE";
+    const DELIVERED: &str = "SELECT message_id, generation FROM attempt WHERE settles IS NOT NULL AND";
+    let mut ended: Vec<(MessageId, i32)> = among(tx, DEAD, endpoint, messages, "").await?;
+    ended.extend(among::<(MessageId, i32)>(tx, DELIVERED, endpoint, messages, "").await?);
+    Ok(ended.into_iter().collect())
+}
+
+async fn delete_due(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<(), StoreError> {
+    among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id").await.map(drop)
+}
+
+/// Runs `sql`, which ends with a condition to be continued, for these messages at one endpoint; `rest` follows. Gives back its rows.
+async fn among<T>(
+    tx: &mut Tx,
+    sql: &str,
+    endpoint: EndpointId,
+    messages: &[MessageId],
+    rest: &str,
+) -> Result<Vec<T>, StoreError>
+where
+    T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
+{
+    let ids = codec::uuids(messages);
+    Ok(match tx {
+        _ if messages.is_empty() => Vec::new(),
+        Tx::Sqlite(tx) => {
+            const MESSAGES: &str = "message_id IN (SELECT unhex(value) FROM json_each($2))";
+            let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND {MESSAGES} {rest}"));
+            sqlx::query_as(sql).bind(endpoint).bind(sqlite::id_list(ids)).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND message_id = ANY($2) {rest}"));
+            sqlx::query_as(sql).bind(endpoint).bind(ids).fetch_all(&mut **tx).await?
+        }
+    })
+}
+
+/// What was put back goes on under the next generation, numbered on.
+async fn continue_numbers(tx: &mut Tx, endpoint: EndpointId, past: &[Past]) -> Result<(), StoreError> {
+    match tx {
+        _ if past.is_empty() => {}
+        Tx::Sqlite(tx) => {
+            const SQL: &str =
+                "UPDATE due SET generation = $3 + 1, attempts = $4 WHERE message_id = $1 AND endpoint_id = $2";
+            for one in past {
+                let query = sqlx::query(SQL).bind(one.message_id).bind(endpoint);
+                query.bind(one.generation).bind(one.attempts).execute(&mut **tx).await?;
+            }
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str = "UPDATE due SET generation = past.generation + 1, attempts = past.attempts
+                 FROM UNNEST($2::uuid[], $3::integer[], $4::integer[]) AS past (message_id, generation, attempts)
+                 WHERE due.message_id = past.message_id AND due.endpoint_id = $1";
+            sqlx::query(SQL)
+                .bind(endpoint)
+                .bind(past.iter().map(|one| one.message_id.0).collect::<Vec<Uuid>>())
+                .bind(past.iter().map(|one| one.generation).collect::<Vec<i32>>())
+                .bind(past.iter().map(|one| one.attempts).collect::<Vec<i32>>())
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
+}

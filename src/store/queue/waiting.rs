@@ -1,0 +1,246 @@
+//! What waits: the deliveries that the engine's lanes read, by the time they are due, and which lanes have any.
+
+use std::time::Duration;
+
+use crate::domain::attempt::Trigger;
+use crate::domain::backoff::WAIT_LIMIT;
+use crate::domain::delivery::{Progress, State};
+use crate::domain::message::SCHEDULE_LIMIT;
+use crate::domain::{EndpointId, MessageId, Time};
+use crate::store::db::codec;
+use crate::store::{Engine, Store, StoreError, read};
+
+/// No retry waits longer: one that seems to was noted by a clock that was wrong (or ours is).
+const LONGEST_WAIT: Duration = Duration::from_secs(2 * WAIT_LIMIT.as_secs());
+/// Nothing is scheduled further ahead.
+pub(in crate::store) const LONGEST_SCHEDULE: Duration = Duration::from_secs(SCHEDULE_LIMIT.as_secs() + 86_400);
+/// So late is a lane read in which something fresh waits that does not seem to be due: machines' clocks may be far apart.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+
+/// A delivery that waits to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
+    pub state: State,
+    pub due_at: Time,
+    pub progress: Progress,
+}
+
+impl Waiting {
+    /// Whether it may be sent at `now`.
+    ///
+    /// What was due when it was accepted (or resent) is due, whatever the clock says by now: that of the process which accepted it may be
+    /// ahead, or was set back between two runs. And no retry waits longer than the longest wait: one that would was noted by a clock that was wrong.
+    pub fn is_due(&self, now: Time) -> bool {
+        let resent = self.progress.trigger == Trigger::Manual;
+        let at_once = resent || self.due_at.millis() <= self.message_id.time().millis();
+        match self.state {
+            _ if self.due_at <= now => true,
+            State::Fresh => at_once || self.due_at > now.plus(LONGEST_SCHEDULE),
+            _ => self.due_at > now.plus(LONGEST_WAIT),
+        }
+    }
+}
+
+/// What a lane wants to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneWants {
+    pub endpoint: EndpointId,
+    /// Its slot.
+    pub slot: u8,
+    /// At most this many of the fresh ones, and of the retries: each kind by itself, so that neither crowds out the other.
+    pub fresh: i64,
+    pub retries: i64,
+    /// Its endpoint is ordered: what comes first is read by [`Store::in_order`] instead, at most `fresh`.
+    pub ordered: bool,
+}
+
+/// An endpoint with something pending, and when the first of each kind is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingLane {
+    pub endpoint: EndpointId,
+    pub slot: u8,
+    pub fresh_due: Option<Time>,
+    pub retry_due: Option<Time>,
+}
+
+impl PendingLane {
+    /// When the lane is to be read, as of `now`. What is fresh may be due although it does not look so ([`Waiting::is_due`]): it is
+    /// looked at within a minute.
+    pub fn look_at(&self, now: Time) -> Time {
+        let fresh = self.fresh_due.map(|due| due.min(now.plus(LOOK_ANYWAY)));
+        let retry = self.retry_due.map(|due| if due > now.plus(LONGEST_WAIT) { Time::ZERO } else { due });
+        fresh.into_iter().chain(retry).min().unwrap_or(Time::ZERO)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct WaitingRow {
+    message_id: MessageId,
+    pub(in crate::store) endpoint_id: EndpointId,
+    kind: i16,
+    due_at: Time,
+    attempts: i32,
+    step: i32,
+    generation: i32,
+    trigger: i16,
+}
+
+impl From<WaitingRow> for Waiting {
+    fn from(row: WaitingRow) -> Waiting {
+        let progress = Progress {
+            attempts: row.attempts,
+            step: row.step,
+            generation: row.generation,
+            trigger: Trigger::from_code(row.trigger),
+        };
+        Waiting {
+            message_id: row.message_id,
+            endpoint_id: row.endpoint_id,
+            state: State::from_code(row.kind),
+            due_at: row.due_at,
+            progress,
+        }
+    }
+}
+
+const LANE: &str = "SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due
+     WHERE slot = $1 AND endpoint_id = $2 AND kind = $3 ORDER BY due_at LIMIT $4";
+
+impl Store {
+    /// The first pending deliveries of each lane, due or not, by the time they are due: a few for each, never "the oldest of all".
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn waiting(&self, lanes: &[LaneWants]) -> Result<Vec<Waiting>, StoreError> {
+        if lanes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<WaitingRow> = match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let mut connection = engine.readers.acquire().await?;
+                let mut rows = Vec::new();
+                for lane in lanes {
+                    for (state, limit) in [(State::Fresh, lane.fresh), (State::Retry, lane.retries)] {
+                        let some: Vec<WaitingRow> = sqlx::query_as(LANE)
+                            .bind(i16::from(lane.slot))
+                            .bind(lane.endpoint)
+                            .bind(state.code())
+                            .bind(limit)
+                            .fetch_all(&mut *connection)
+                            .await?;
+                        rows.extend(some);
+                    }
+                }
+                rows
+            }
+            Engine::Postgres(engine) => sqlx::query_as(
+                "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[]) AS lane (slot, endpoint_id, kind, most),
+                     LATERAL (SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger
+                              FROM due WHERE slot = lane.slot AND endpoint_id = lane.endpoint_id AND kind = lane.kind
+                              ORDER BY due_at LIMIT lane.most) AS d",
+            )
+            .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
+            .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
+            .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
+            .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
+            .fetch_all(&engine.engine)
+            .await?,
+        };
+        let mut waiting: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
+        waiting.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
+        Ok(waiting)
+    }
+
+    /// Up to `most` endpoints of these slots that have something pending; of each slot those after the endpoint that goes with it
+    /// (nil: all), by id. Fewer than `most` means that there are no more; else go on after the last of each slot. Steps from endpoint
+    /// to endpoint along the index: a few steps for each, however much is pending there.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn pending_lanes(&self, slots: &[(u8, EndpointId)], most: usize) -> Result<Vec<PendingLane>, StoreError> {
+        const SQLITE: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
+                 SELECT json_extract(value, '$[0]'),
+                     (SELECT endpoint_id FROM due WHERE slot = json_extract(value, '$[0]')
+                          AND endpoint_id > unhex(json_extract(value, '$[1]')) ORDER BY endpoint_id LIMIT 1)
+                 FROM json_each($1)
+                 UNION ALL
+                 SELECT slot, (SELECT endpoint_id FROM due WHERE slot = lane.slot AND endpoint_id > lane.endpoint_id
+                               ORDER BY endpoint_id LIMIT 1)
+                 FROM lane WHERE lane.endpoint_id IS NOT NULL)";
+        // SQLite knows no LATERAL.
+        const POSTGRES: &str = "WITH RECURSIVE lane (slot, endpoint_id) AS (
+                 SELECT slots.slot, first.endpoint_id FROM UNNEST($1::smallint[], $3::uuid[]) AS slots (slot, after), LATERAL (
+                     SELECT endpoint_id FROM due WHERE slot = slots.slot AND endpoint_id > slots.after
+                     ORDER BY endpoint_id LIMIT 1) AS first
+                 UNION ALL
+                 SELECT lane.slot, next.endpoint_id FROM lane, LATERAL (
+                     SELECT endpoint_id FROM due WHERE slot = lane.slot AND endpoint_id > lane.endpoint_id
+                     ORDER BY endpoint_id LIMIT 1) AS next)";
+        const FIRST_DUE: &str = "SELECT slot, endpoint_id,
+                 (SELECT due_at FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id AND kind = 0
+                  ORDER BY due_at LIMIT 1),
+                 (SELECT due_at FROM due WHERE due.slot = lane.slot AND due.endpoint_id = lane.endpoint_id AND kind = 1
+                  ORDER BY due_at LIMIT 1)
+             FROM lane WHERE endpoint_id IS NOT NULL LIMIT $2";
+        type Row = (i16, EndpointId, Option<Time>, Option<Time>);
+        let rows: Vec<Row> = match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let list: Vec<(u8, String)> =
+                    slots.iter().map(|(slot, after)| (*slot, after.0.simple().to_string())).collect();
+                sqlx::query_as(sqlx::AssertSqlSafe(format!("{SQLITE} {FIRST_DUE}")))
+                    .bind(codec::json(&list)?)
+                    .bind(most as i64)
+                    .fetch_all(&engine.readers)
+                    .await?
+            }
+            Engine::Postgres(engine) => {
+                sqlx::query_as(sqlx::AssertSqlSafe(format!("{POSTGRES} {FIRST_DUE}")))
+                    .bind(slots.iter().map(|(slot, _)| i16::from(*slot)).collect::<Vec<i16>>())
+                    .bind(most as i64)
+                    .bind(codec::uuids(slots.iter().map(|(_, after)| after)))
+                    .fetch_all(&engine.engine)
+                    .await?
+            }
+        };
+        let lane = |(slot, endpoint, fresh_due, retry_due): Row| PendingLane {
+            endpoint,
+            slot: slot as u8,
+            fresh_due,
+            retry_due,
+        };
+        Ok(rows.into_iter().map(lane).collect())
+    }
+
+    /// How many deliveries are pending; counted up to `most`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn pending_count(&self, most: i64) -> Result<i64, StoreError> {
+        const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM due LIMIT $1) AS pending";
+        Ok(read!(self, db => sqlx::query_scalar(SQL).bind(most).fetch_one(db).await)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_due_when_it_was_accepted_is_due_whatever_the_clock_says() {
+        let accepted = Time::from_micros(1_763_800_000_123_456);
+        let message_id = MessageId::floor(accepted);
+        let minute = Duration::from_secs(60);
+        let due = |state, due_at, now| {
+            let endpoint_id = EndpointId(uuid::Uuid::nil());
+            Waiting { message_id, endpoint_id, state, due_at, progress: Progress::default() }.is_due(now)
+        };
+        let behind = accepted.minus(Duration::from_secs(3_600));
+        assert!(due(State::Fresh, accepted, accepted) && due(State::Fresh, accepted, behind));
+        assert!(!due(State::Fresh, accepted.plus(minute), behind), "this one is scheduled");
+        assert!(due(State::Fresh, accepted.plus(minute), accepted.plus(minute)));
+        assert!(!due(State::Retry, accepted.plus(minute), accepted) && !due(State::Retry, accepted, behind));
+        assert!(due(State::Retry, accepted.plus(WAIT_LIMIT * 3), accepted), "no retry waits so long");
+    }
+}

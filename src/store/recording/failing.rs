@@ -1,0 +1,247 @@
+//! Endpoints that do nothing but fail: warned of, then disabled. What is told of it (the operational event, the mail, the line in the audit
+//! log) is written in the transaction that notes it at the endpoint, so each is told once per streak, whoever else looks and whenever this
+//! process ends.
+//!
+//! * [`Store::judge_failing`] – what the maintenance asks for: the rule is [`domain::failing`](crate::domain::failing)'s.
+//! * [`disable_gone`] – endpoints that answered 410, as that is recorded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::attempt::Failure;
+use crate::domain::audit::{Actor, ActorKind, ENGINE, act};
+use crate::domain::endpoint::DisabledReason;
+use crate::domain::failing::{Due, due, next};
+use crate::domain::mail::{self as words, Notice};
+use crate::domain::operational::{DisabledBy, Warning};
+use crate::domain::{AppId, EndpointId, OrgId, Time, Uid};
+use crate::store::access::audit::{self, Deed};
+use crate::store::catalog::applications;
+use crate::store::queue::signals::Signal;
+use crate::store::recording::operational_event::{self, Happening, What};
+use crate::store::recording::record::Finished;
+use crate::store::recording::{mail, operational};
+use crate::store::{Inner, Store, StoreError, Tx, on, read};
+
+/// How many endpoints one transaction judges.
+const STEP: i64 = 100;
+
+/// What was done about endpoints that do nothing but fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Each with the number of its warning, from 1.
+    pub warned: Vec<(EndpointId, i16)>,
+    pub disabled: Vec<EndpointId>,
+    /// There are others, for another call.
+    pub more: bool,
+}
+
+/// An endpoint about whose streak something is due.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: EndpointId,
+    app_id: AppId,
+    org: OrgId,
+    uid: Option<Uid>,
+    url: String,
+    failing_since: Time,
+    warned: i16,
+    failed_at: Time,
+}
+
+/// Notices by application: a mail of several is one.
+type Notices = BTreeMap<AppId, Vec<Notice>>;
+
+impl Store {
+    /// Warns of endpoints that do nothing but fail, and disables those that have done so for `disable_after`: some of them, see
+    /// [`Judged::more`].
+    ///
+    /// # Errors
+    /// The store is away: nothing was done.
+    pub async fn judge_failing(&self, disable_after: Duration, now: Time) -> Result<Judged, StoreError> {
+        let mut rows = self.failing(disable_after, now).await?;
+        let mut judged = Judged { more: rows.len() as i64 == STEP, ..Judged::default() };
+        if rows.is_empty() {
+            return Ok(judged);
+        }
+        rows.sort_unstable_by_key(|row| row.id);
+        let what = |row: &Row| due(row.failed_at.since(row.failing_since), row.warned, disable_after);
+        let ends: Vec<AppId> =
+            rows.iter().filter(|row| what(row) == Some(Due::Disabling)).map(|row| row.app_id).collect();
+        let mut tx = self.begin().await?;
+        applications::touch(&mut tx, ends.iter().copied()).await?;
+        let (mut happened, mut notices) = (Vec::new(), Notices::new());
+        for row in &rows {
+            let told = match what(row) {
+                Some(Due::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
+                Some(Due::Disabling) => disable_failing(&mut tx, row, now).await?,
+                None => None,
+            };
+            let Some(what) = told else { continue };
+            match &what {
+                What::Failing { warning, .. } => judged.warned.push((row.id, warning.warning)),
+                _ => judged.disabled.push(row.id),
+            }
+            if self.inner.writes_mail() {
+                let notice = notice_of(&mut tx, row, &what).await?;
+                notices.entry(row.app_id).or_default().push(notice);
+            }
+            happened.push(Happening { org: row.org.clone(), app: row.app_id, endpoint: row.id, at: now, what });
+        }
+        let told = operational::tell(&self.inner, &mut tx, happened).await?;
+        write_mails(&mut tx, notices, now).await?;
+        tx.commit().await?;
+        for app in ends {
+            self.inner.signals.send(Signal::Changed(app));
+        }
+        operational::admit(&self.inner, told);
+        Ok(judged)
+    }
+
+    /// Those of which something is due, the longest streak first. Who has had no new failure since is passed over by the database, however
+    /// many they are.
+    async fn failing(&self, disable_after: Duration, now: Time) -> Result<Vec<Row>, StoreError> {
+        const SQL: &str = "SELECT * FROM (
+                 SELECT e.id, e.app_id, p.org, e.uid, e.url, e.failing_since, e.warned,
+                     (SELECT CASE WHEN a.failure IS NOT NULL THEN a.at END FROM attempt a
+                      WHERE a.endpoint_id = e.id ORDER BY a.id DESC LIMIT 1) AS failed_at
+                 FROM endpoint e JOIN application p ON p.id = e.app_id
+                 WHERE e.failing_since IS NOT NULL AND e.failing_since <= $1 AND e.disabled = FALSE
+                     AND e.deleted_at IS NULL AND p.deleted_at IS NULL) AS failing
+             WHERE failed_at - failing_since >= CASE warned WHEN 0 THEN $2 WHEN 1 THEN $3 ELSE $4 END
+             ORDER BY failing_since, id LIMIT $5";
+        let after = |warned| i64::try_from(next(warned, disable_after).as_micros()).unwrap_or(i64::MAX);
+        let latest = now.minus(next(0, disable_after));
+        Ok(read!(self, db => {
+            sqlx::query_as(SQL)
+                .bind(latest).bind(after(0)).bind(after(1)).bind(after(2)).bind(STEP)
+                .fetch_all(db).await
+        })?)
+    }
+}
+
+/// Notes the warning, unless the streak has ended meanwhile or another process was quicker.
+async fn warn(
+    tx: &mut Tx,
+    row: &Row,
+    number: i16,
+    disable_after: Duration,
+    now: Time,
+) -> Result<Option<What>, StoreError> {
+    const SQL: &str = "UPDATE endpoint SET warned = $2, warned_at = $3
+         WHERE id = $1 AND failing_since = $4 AND warned = $5 AND disabled = FALSE AND deleted_at IS NULL";
+    let noted = on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(row.id).bind(number).bind(now).bind(row.failing_since).bind(row.warned)
+            .execute(db).await.map(|done| done.rows_affected())
+    })?;
+    let warning = Warning { warning: number, disable_at: row.failing_since.plus(disable_after) };
+    Ok((noted > 0).then(|| What::Failing { uid: row.uid.clone(), fail_since: row.failing_since, warning }))
+}
+
+/// Disables the endpoint, on the same conditions.
+async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<What>, StoreError> {
+    let done = disable(tx, row.id, DisabledReason::Failing, Some(row.failing_since), now).await?;
+    if done.is_none() {
+        return Ok(None);
+    }
+    note(tx, &row.org, row.app_id, row.id, &row.url, "nothing but failures for too long", now).await?;
+    let uid = row.uid.clone();
+    Ok(Some(What::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
+}
+
+/// Disables endpoints because of what `records` say, whose applications were [touched](applications::touch). Gives back what there is to tell
+/// of it: nothing of one that was disabled or deleted before.
+pub(in crate::store) async fn disable_gone<'f>(
+    inner: &Inner,
+    tx: &mut Tx,
+    records: impl Iterator<Item = &'f Finished>,
+) -> Result<Vec<Happening>, StoreError> {
+    let (mut happened, mut notices) = (Vec::new(), Notices::new());
+    let mut latest = Time::ZERO;
+    for one in records {
+        let attempt = &one.attempt;
+        let Some(reason) = one.disable else { continue };
+        let Some(found) = disable(tx, attempt.endpoint_id, reason, None, attempt.at).await? else { continue };
+        note(tx, &one.org, attempt.app_id, attempt.endpoint_id, &found.url, "410 Gone", attempt.at).await?;
+        let what = What::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
+        let told = operational_event::of_record(one, what);
+        latest = latest.max(told.at);
+        if inner.writes_mail() {
+            let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
+            let what = if reason == DisabledReason::Gone { words::What::Gone } else { words::What::Disabled };
+            let (address, since) = (words::address(&found.url), found.failing_since);
+            let notice = Notice { endpoint: attempt.endpoint_id, address, what, since, last };
+            notices.entry(attempt.app_id).or_default().push(notice);
+        }
+        happened.push(told);
+    }
+    write_mails(tx, notices, latest).await?;
+    Ok(happened)
+}
+
+/// What an endpoint was when it was disabled.
+#[derive(sqlx::FromRow)]
+struct Found {
+    uid: Option<Uid>,
+    url: String,
+    failing_since: Option<Time>,
+}
+
+/// Disables an endpoint that is not yet, and whose streak began at `since` if that is said. What is pending waits until somebody enables it
+/// again.
+async fn disable(
+    tx: &mut Tx,
+    endpoint: EndpointId,
+    reason: DisabledReason,
+    since: Option<Time>,
+    at: Time,
+) -> Result<Option<Found>, StoreError> {
+    const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, disabled_at = $3, updated_at = $3,
+             version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+         WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL AND ($4 IS NULL OR failing_since = $4)
+         RETURNING uid, url, failing_since";
+    Ok(on!(tx, db => {
+        sqlx::query_as(SQL).bind(endpoint).bind(reason.word()).bind(at).bind(since).fetch_optional(db).await
+    })?)
+}
+
+/// The line in the audit log.
+async fn note(
+    tx: &mut Tx,
+    org: &OrgId,
+    app: AppId,
+    endpoint: EndpointId,
+    url: &str,
+    why: &str,
+    now: Time,
+) -> Result<(), StoreError> {
+    let (thing, detail) = (endpoint.to_string(), format!("{why}, {}", audit::host(url)));
+    let deed = Deed::of(org, act::ENDPOINT_DISABLED, &thing).within(app).with(&detail);
+    audit::write(tx, &Actor::new(ActorKind::Engine, ENGINE), deed, now).await
+}
+
+async fn notice_of(tx: &mut Tx, row: &Row, what: &What) -> Result<Notice, StoreError> {
+    const SQL: &str = "SELECT failure, status FROM attempt WHERE endpoint_id = $1 ORDER BY id DESC LIMIT 1";
+    type Last = (Option<String>, Option<i32>);
+    let last: Option<Last> = on!(tx, db => sqlx::query_as(SQL).bind(row.id).fetch_optional(db).await)?;
+    let (failure, status) = last.unwrap_or_default();
+    let status = status.and_then(|status| u16::try_from(status).ok());
+    Ok(Notice {
+        endpoint: row.id,
+        address: words::address(&row.url),
+        what: match what {
+            What::Failing { warning, .. } => words::What::Failing { disable_at: warning.disable_at },
+            _ => words::What::Disabled,
+        },
+        since: Some(row.failing_since),
+        last: words::in_words(failure.as_deref().and_then(Failure::from_word), status),
+    })
+}
+
+async fn write_mails(tx: &mut Tx, notices: Notices, now: Time) -> Result<(), StoreError> {
+    for (app, notices) in notices {
+        mail::write(tx, app, notices, now).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Mails to applications' contacts, an outbox of their own: a row is [written](write) in the transaction of what it tells, and sent
+//! afterwards by whoever [takes](Store::take_mail) it.
+//!
+//! * At least once: who took a mail and ended before saying what became of it leaves it to the next, after its lease. Its id is its
+//!   `Message-ID`, and nothing is added to it once it was taken, so a second one is the same mail.
+//! * No flood: until it is taken, what else is to be told of the same application to the same address is added to it, and an application's
+//!   next one is planned an hour after the last.
+//!
+//! Where no mail is sent ([`Store::write_mails`] was not called), none is written.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::domain::mail::{APART, Letter, Notice, line};
+use crate::domain::{AppId, MailId, OrgId, Time};
+use crate::store::db::codec;
+use crate::store::{Inner, Store, StoreError, Tx, on, read};
+
+/// How long who took a mail has to send it: longer than a try is given.
+const LEASE: Duration = Duration::from_secs(60);
+/// The states.
+const WAITS: i16 = 0;
+const SENT: i16 = 1;
+const GIVEN_UP: i16 = 2;
+/// How many characters of what the mail server said are kept.
+const FAILURE: usize = 500;
+
+/// A mail that was taken to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    pub id: MailId,
+    pub app: AppId,
+    /// On one line.
+    pub app_name: String,
+    pub recipient: String,
+    pub letter: Letter,
+    pub created_at: Time,
+    /// With this try. Who takes a mail has a number that nobody else has.
+    pub attempts: i32,
+}
+
+/// What became of a try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tried {
+    Sent,
+    /// Not taken: to be tried again at `due`.
+    Again {
+        due: Time,
+        failure: String,
+    },
+    /// Not taken, and not tried again.
+    GivenUp {
+        failure: String,
+    },
+}
+
+impl Inner {
+    /// Whether contacts are written to.
+    pub(in crate::store) fn writes_mail(&self) -> bool {
+        self.mailing.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes a mail to the contact of `app` inside `tx`, if it has one.
+///
+/// # Errors
+/// The store is away.
+pub(in crate::store) async fn write(
+    tx: &mut Tx,
+    app: AppId,
+    notices: Vec<Notice>,
+    now: Time,
+) -> Result<(), StoreError> {
+    const CONTACT: &str =
+        "SELECT org, name, contact_email FROM application WHERE id = $1 AND contact_email IS NOT NULL";
+    type Contact = (OrgId, String, String);
+    let contact: Option<Contact> = on!(tx, db => sqlx::query_as(CONTACT).bind(app).fetch_optional(db).await)?;
+    let Some((org, name, recipient)) = contact else { return Ok(()) };
+    if let Some((id, text)) = unsent(tx, app, &recipient).await? {
+        const ADD: &str = "UPDATE mail SET letter = $2 WHERE id = $1";
+        let mut letter: Letter = codec::from_json(&text)?;
+        letter.add(notices);
+        let text = codec::json(&letter)?;
+        on!(tx, db => sqlx::query(ADD).bind(id).bind(text).execute(db).await.map(drop))?;
+        return Ok(());
+    }
+    const LAST: &str = "SELECT MAX(planned_at) FROM mail WHERE app_id = $1";
+    let last: Option<Time> = on!(tx, db => sqlx::query_scalar(LAST).bind(app).fetch_one(db).await)?;
+    let planned = last.map_or(now, |last| last.plus(APART).max(now));
+    let mut letter = Letter::default();
+    letter.add(notices);
+    const SQL: &str = "INSERT INTO mail (id, org, app_id, app_name, recipient, letter, state, created_at, planned_at,
+             due_at, attempts, leased_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, 0, 0)";
+    let text = codec::json(&letter)?;
+    on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(MailId::new(now)).bind(org).bind(app).bind(line(&name)).bind(recipient).bind(text).bind(WAITS)
+            .bind(now).bind(planned)
+            .execute(db).await.map(drop)
+    })?;
+    Ok(())
+}
+
+/// A mail of the application to this address that nobody has taken yet; nobody takes it before the transaction ends.
+async fn unsent(tx: &mut Tx, app: AppId, recipient: &str) -> Result<Option<(MailId, String)>, StoreError> {
+    const SQL: &str = "SELECT id, letter FROM mail
+         WHERE app_id = $1 AND recipient = $2 AND state = 0 AND attempts = 0 ORDER BY id LIMIT 1";
+    Ok(match tx {
+        Tx::Sqlite(tx) => sqlx::query_as(SQL).bind(app).bind(recipient).fetch_optional(&mut **tx).await?,
+        Tx::Postgres(tx) => {
+            // Not SKIP LOCKED: who adds to it at this moment is waited for, and what is taken meanwhile fits no more.
+            let sql = sqlx::AssertSqlSafe(format!("{SQL} FOR UPDATE"));
+            sqlx::query_as(sql).bind(app).bind(recipient).fetch_optional(&mut **tx).await?
+        }
+    })
+}
+
+impl Store {
+    /// From now on contacts are written to: this process sends mail.
+    pub fn write_mails(&self) {
+        self.inner.mailing.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the mail that has been due longest; `None`: there is none, or others have it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn take_mail(&self, now: Time) -> Result<Option<Mail>, StoreError> {
+        // Nearly always there is none: no need to hold up the writer.
+        const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
+        let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
+        if any.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.begin().await?;
+        let clock = Store::lease_clock(&mut tx, now).await?;
+        const NEXT: &str = "SELECT id FROM mail WHERE state = 0 AND due_at <= $1 AND leased_until <= $2
+             ORDER BY due_at, id LIMIT 1";
+        let next: Option<MailId> = match &mut tx {
+            Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(now).bind(clock).fetch_optional(&mut **tx).await?,
+            Tx::Postgres(tx) => {
+                let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
+                sqlx::query_scalar(sql).bind(now).bind(clock).fetch_optional(&mut **tx).await?
+            }
+        };
+        let Some(id) = next else { return Ok(None) };
+        const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
+             RETURNING app_id, app_name, recipient, letter, created_at, attempts";
+        type Taken = (AppId, String, String, String, Time, i32);
+        let until = clock.plus(LEASE);
+        let (app, app_name, recipient, text, created_at, attempts): Taken =
+            on!(tx, db => sqlx::query_as(TAKE).bind(id).bind(until).fetch_one(db).await)?;
+        let letter = codec::from_json(&text)?;
+        tx.commit().await?;
+        Ok(Some(Mail { id, app, app_name, recipient, letter, created_at, attempts }))
+    }
+
+    /// Notes what became of a mail that was taken. `false`: another one has taken it since, and says it. That it was sent counts in any case.
+    ///
+    /// # Errors
+    /// The store is away: it will be sent again once its lease has run out.
+    pub async fn settle_mail(&self, mail: &Mail, tried: &Tried) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
+             WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
+        let said = |failure: &str| Some(codec::plain(failure).chars().take(FAILURE).collect::<String>());
+        let (state, due, failure) = match tried {
+            Tried::Sent => (SENT, None, None),
+            Tried::Again { due, failure } => (WAITS, Some(*due), said(failure)),
+            Tried::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
+        };
+        let mut tx = self.begin().await?;
+        let noted = on!(tx, db => {
+            sqlx::query(SQL)
+                .bind(mail.id).bind(mail.attempts).bind(state).bind(due).bind(failure)
+                .execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(noted > 0)
+    }
+
+    /// Forgets up to `limit` mails from before `before` that do not wait any more. Gives back how many went.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn forget_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM mail WHERE id IN
+             (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
+        let mut tx = self.begin().await?;
+        let gone = on!(tx, db => {
+            sqlx::query(SQL).bind(MailId::floor(before)).bind(limit).execute(db).await.map(|done| done.rows_affected())
+        })?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+}

@@ -1,0 +1,328 @@
+//! Operational events in the store: an organization's *operational application* is hidden, at most one, and owns its operational
+//! endpoints. What happens to the other applications' endpoints and deliveries becomes messages of it, **in the transaction in which
+//! it happens**: both are stored or neither is, and the engine sends them like everything else.
+//!
+//! * A [`Happening`] is something that may have to be told.
+//! * [`tell`] – makes messages of them, where the organization listens. Where it does not, it costs one indexed read, and only for
+//!   transactions in which something happened.
+//! * [`admit`] – after the commit, lets the engine know.
+//!
+//! What happens to operational endpoints and messages themselves is not told: that would never end.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::domain::application::Application;
+use crate::domain::attempt::Trigger;
+use crate::domain::message::{CHANNEL_LIMIT, Message};
+use crate::domain::operational::{AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure};
+use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid};
+use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
+use crate::store::db::sqlite;
+use crate::store::ingest::due_insert;
+use crate::store::ingest::message_insert::{self, NewMessage};
+use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
+use crate::store::queue::signals::{Admission, Signal};
+use crate::store::recording::operational_event::{Happening, What};
+use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
+
+/// What the operational application is called, where people see it.
+const NAME: &str = "Operational webhooks";
+
+/// Stores what `happened` as messages of the operational applications, inside `tx`; gives back what the engine may send after the
+/// commit. An event that cannot be stored is left out, with a line in the log: it must not cost what it tells about.
+///
+/// # Errors
+/// The store is away.
+pub(in crate::store) async fn tell(
+    inner: &Inner,
+    tx: &mut Tx,
+    happened: Vec<Happening>,
+) -> Result<Vec<Admission>, StoreError> {
+    if happened.is_empty() {
+        return Ok(Vec::new());
+    }
+    let houses = houses(tx, happened.iter().map(|one| &one.org).collect()).await?;
+    let to_whom = |one: Happening| Some((*houses.get(&one.org).filter(|house| **house != one.app)?, one));
+    let happened: Vec<(AppId, Happening)> = happened.into_iter().filter_map(to_whom).collect();
+    if happened.is_empty() {
+        return Ok(Vec::new());
+    }
+    execute(tx, "SAVEPOINT telling").await?;
+    let told = match store(inner, tx, &happened).await {
+        Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
+            tracing::error!(%error, events = happened.len(), "operational events cannot be stored and are not sent");
+            execute(tx, "ROLLBACK TO SAVEPOINT telling").await?;
+            Vec::new()
+        }
+        told => told?,
+    };
+    execute(tx, "RELEASE SAVEPOINT telling").await?;
+    Ok(told)
+}
+
+/// Lets the engine know of what was told and committed.
+pub(in crate::store) fn admit(inner: &Inner, told: Vec<Admission>) {
+    if !told.is_empty() {
+        metrics::counter!("sendoff_accepted_total", "way" => "operational").increment(told.len() as u64);
+        inner.signals.send(Signal::Accepted(told));
+    }
+}
+
+async fn execute(tx: &mut Tx, sql: &'static str) -> Result<(), StoreError> {
+    on!(tx, db => sqlx::query(sql).execute(db).await.map(drop))?;
+    Ok(())
+}
+
+/// The operational applications of `orgs`, of those that have one.
+async fn houses(tx: &mut Tx, orgs: BTreeSet<&OrgId>) -> Result<HashMap<OrgId, AppId>, StoreError> {
+    let orgs: Vec<&str> = orgs.into_iter().map(OrgId::as_str).collect();
+    let rows: Vec<(OrgId, AppId)> = match tx {
+        Tx::Sqlite(tx) => {
+            const SQL: &str =
+                "SELECT org, id FROM application WHERE operational AND org IN (SELECT value FROM json_each($1))";
+            sqlx::query_as(SQL).bind(codec::json(&orgs)?).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str = "SELECT org, id FROM application WHERE operational AND org = ANY($1)";
+            sqlx::query_as(SQL).bind(orgs).fetch_all(&mut **tx).await?
+        }
+    };
+    Ok(rows.into_iter().collect())
+}
+
+/// Whether `app` is the operational application of `org`.
+pub(in crate::store) async fn is_operational(tx: &mut Tx, org: &OrgId, app: AppId) -> Result<bool, StoreError> {
+    Ok(houses(tx, BTreeSet::from([org])).await?.get(org) == Some(&app))
+}
+
+/// Makes messages of what happened, for the endpoints that want them. What nobody wants is not stored.
+async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> Result<Vec<Admission>, StoreError> {
+    let mut views: HashMap<AppId, Option<Arc<AppView>>> = HashMap::new();
+    for (house, _) in happened {
+        if !views.contains_key(house) {
+            views.insert(*house, routing::view_inside(tx, &inner.directory, &inner.master, *house).await?);
+        }
+    }
+    let known = Known::read(tx, happened).await?;
+    let (mut told, mut orgs) = (Vec::new(), Vec::new());
+    for (house, one) in happened {
+        let Some(view) = views.get(house).and_then(Option::as_ref) else { continue };
+        let (kind, channels) = (one.kind(), known.channels(one));
+        let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(kind.name(), &channels);
+        let endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
+        if endpoints.is_empty() || !known.worth(one) {
+            continue;
+        }
+        let message = Message {
+            id: MessageId::new(one.at),
+            app_id: *house,
+            event_type: kind.name().to_owned(),
+            event_id: None,
+            channels,
+            tags: Vec::new(),
+            payload: Some(codec::json(&Event::new(kind, known.data(one)))?.into()),
+            raw_type: None,
+            deliver_at: None,
+            content_until: None,
+            occurred_at: one.at,
+            accepted_at: one.at,
+        };
+        told.push(Admission::new(Arc::new(message), endpoints));
+        orgs.push(&one.org);
+    }
+    let messages: Vec<NewMessage<'_>> = told.iter().zip(&orgs).map(|(one, org)| one.new_message(org)).collect();
+    message_insert::insert(tx, &messages).await?;
+    due_insert::insert(tx, &mut told).await?;
+    Ok(told)
+}
+
+/// What the events say that whoever noticed them did not know.
+struct Known {
+    app_uids: HashMap<Uuid, Option<Uid>>,
+    event_ids: HashMap<Uuid, Option<Uid>>,
+    /// Attempts of resent deliveries, with their numbers, the first one first.
+    past: HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>,
+}
+
+impl Known {
+    async fn read(tx: &mut Tx, happened: &[(AppId, Happening)]) -> Result<Known, StoreError> {
+        let apps = happened.iter().map(|(_, one)| one.app.0).collect();
+        let messages = happened.iter().filter_map(|(_, one)| Some(one.delivery()?.0.0)).collect();
+        let resent = |(_, one): &(AppId, Happening)| match one.what {
+            What::Attempt { worth: Worth::Recovery, .. } => one.delivery(),
+            _ => None,
+        };
+        Ok(Known {
+            app_uids: names(tx, "SELECT id, uid FROM application WHERE id", apps).await?,
+            event_ids: names(tx, "SELECT id, event_id FROM message WHERE id", messages).await?,
+            past: past(tx, happened.iter().filter_map(resent).collect()).await?,
+        })
+    }
+
+    fn app_uid(&self, app: AppId) -> Option<&Uid> {
+        self.app_uids.get(&app.0).and_then(Option::as_ref)
+    }
+
+    /// The application that it happened to, by both its names: an operational endpoint may listen to some of them only.
+    fn channels(&self, one: &Happening) -> Vec<String> {
+        let uid = self.app_uid(one.app).map(|uid| uid.as_str().to_owned()).filter(|uid| uid.len() <= CHANNEL_LIMIT);
+        std::iter::once(one.app.to_string()).chain(uid).collect()
+    }
+
+    /// Whether it is to be told after all, seen with its past.
+    fn worth(&self, one: &Happening) -> bool {
+        let What::Attempt { worth: Worth::Recovery, message, number, .. } = &one.what else { return true };
+        let past = self.past.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
+        told_of_failure(past.iter().filter(|(earlier, _)| earlier < number).map(|(_, past)| *past))
+    }
+
+    fn data<'a>(&'a self, one: &'a Happening) -> Data<'a> {
+        let endpoint = |endpoint_uid, fail_since, trigger, warning| {
+            Data::Endpoint(EndpointData {
+                app_id: one.app,
+                app_uid: self.app_uid(one.app),
+                endpoint_id: one.endpoint,
+                endpoint_uid,
+                fail_since,
+                trigger,
+                warning,
+            })
+        };
+        match &one.what {
+            What::Endpoint { uid, .. } => endpoint(uid.as_ref(), None, None, None),
+            What::Disabled { by, uid, fail_since } => endpoint(uid.as_ref(), *fail_since, Some(*by), None),
+            What::Failing { uid, fail_since, warning } => {
+                endpoint(uid.as_ref(), Some(*fail_since), None, Some(*warning))
+            }
+            What::Expired { message, attempts } => Data::Expired(ExpiredData {
+                app_id: one.app,
+                app_uid: self.app_uid(one.app),
+                endpoint_id: one.endpoint,
+                msg_id: *message,
+                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
+                attempts: *attempts,
+            }),
+            What::Attempt { message, last, .. } => Data::Attempt(AttemptData {
+                app_id: one.app,
+                app_uid: self.app_uid(one.app),
+                endpoint_id: one.endpoint,
+                msg_id: *message,
+                msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
+                last_attempt: *last,
+            }),
+        }
+    }
+}
+
+/// The names that `select`, which ends in a column of ids, gives for `ids`.
+async fn names(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<HashMap<Uuid, Option<Uid>>, StoreError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(Uuid, Option<Uid>)> = match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!("{select} IN (SELECT unhex(value) FROM json_each($1))");
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(sqlite::id_list(ids)).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!("{select} = ANY($1)");
+            let ids: Vec<Uuid> = ids.into_iter().collect();
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(ids).fetch_all(&mut **tx).await?
+        }
+    };
+    Ok(rows.into_iter().collect())
+}
+
+#[derive(sqlx::FromRow)]
+struct PastRow {
+    message_id: MessageId,
+    endpoint_id: EndpointId,
+    number: i32,
+    trigger: i16,
+    failure: Option<String>,
+    next_at: Option<Time>,
+}
+
+/// The recorded attempts of `deliveries`, which somebody has resent: rare enough to be read one by one.
+async fn past(
+    tx: &mut Tx,
+    deliveries: BTreeSet<(MessageId, EndpointId)>,
+) -> Result<HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>, StoreError> {
+    if deliveries.is_empty() {
+        return Ok(HashMap::new());
+    }
+    const COLUMNS: &str = "SELECT message_id, endpoint_id, number, trigger, failure, next_at FROM attempt";
+    let messages = deliveries.iter().map(|(message, _)| message.0);
+    let endpoints = deliveries.iter().map(|(_, endpoint)| endpoint.0);
+    let rows: Vec<PastRow> = match tx {
+        Tx::Sqlite(tx) => {
+            // The plus keeps SQLite from the index of endpoints, of which each may have any number of attempts.
+            let sql = format!(
+                "{COLUMNS} WHERE message_id IN (SELECT unhex(value) FROM json_each($1))
+                     AND +endpoint_id IN (SELECT unhex(value) FROM json_each($2))"
+            );
+            let (messages, endpoints) = (sqlite::id_list(messages), sqlite::id_list(endpoints));
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            let sql = format!("{COLUMNS} WHERE message_id = ANY($1) AND endpoint_id = ANY($2)");
+            let (messages, endpoints): (Vec<Uuid>, Vec<Uuid>) = (messages.collect(), endpoints.collect());
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints).fetch_all(&mut **tx).await?
+        }
+    };
+    let mut past: HashMap<_, Vec<(i32, Past)>> = HashMap::new();
+    for row in rows {
+        let one = Past {
+            resent: Trigger::from_code(row.trigger) == Trigger::Manual,
+            delivered: row.failure.is_none(),
+            went_on: row.next_at.is_some(),
+        };
+        past.entry((row.message_id, row.endpoint_id)).or_default().push((row.number, one));
+    }
+    past.values_mut().for_each(|attempts| attempts.sort_unstable_by_key(|(number, _)| *number));
+    Ok(past)
+}
+
+impl Store {
+    /// The organization's operational application, if it has one. An application's own token has none.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn operational_application(&self, tenant: &Tenant) -> Result<Option<Application>, StoreError> {
+        if tenant.only.is_some() {
+            return Ok(None);
+        }
+        let sql = format!("SELECT {APPLICATION} FROM application WHERE org = $1 AND operational");
+        let sql = sqlx::AssertSqlSafe(sql);
+        let row: Option<ApplicationRow> =
+            read!(self, db => sqlx::query_as(sql).bind(&tenant.org).fetch_optional(db).await)?;
+        row.map(ApplicationRow::application).transpose()
+    }
+
+    /// The same, made if there is none yet.
+    ///
+    /// # Errors
+    /// The tenant is not all of an organization, or the store is away.
+    pub async fn make_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
+        const SQL: &str =
+            "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
+             VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";
+        let nobodys = || StoreError::Invalid(vec![Invalid::new("org", "only an organization is told of what happens")]);
+        if tenant.only.is_some() {
+            return Err(nobodys());
+        }
+        if let Some(found) = self.operational_application(tenant).await? {
+            return Ok(found);
+        }
+        // Of two at once, the other one's may be the one that is there now.
+        let mut tx = self.begin().await?;
+        on!(tx, db => {
+            sqlx::query(SQL).bind(AppId::new(now)).bind(&tenant.org).bind(NAME).bind(now).execute(db).await.map(drop)
+        })?;
+        tx.commit().await?;
+        self.operational_application(tenant).await?.ok_or_else(nobodys)
+    }
+}
