@@ -26,8 +26,21 @@ demo: ## run Sendoff on a throw-away database, with receivers and a trickle of e
 
 .PHONY: test
 test: needs venv npm ## run the whole suite; installs what it needs and says so
-	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation"
-	$(CARGO) test --locked --no-fail-fast
+	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation; the output of a group comes when it is done"
+	$(CARGO) test --locked --no-run
+	@$(MAKE) --no-print-directory -j3 --output-sync=target --keep-going test-chaos test-browser test-others
+
+# Chaos and the browser mostly wait, so the others run beside them.
+TESTS  := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
+OTHERS := $(filter-out chaos browser,$(TESTS))
+.PHONY: test-chaos test-browser test-others
+test-chaos:
+	$(CARGO) test --locked --test chaos
+test-browser:
+	$(CARGO) test --locked --test browser
+test-others:
+	$(CARGO) test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS))
+	$(CARGO) test --locked --no-fail-fast --doc
 
 .PHONY: chaos
 chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the long run (half an hour), and its table
