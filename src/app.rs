@@ -29,7 +29,7 @@ use crate::dashboard::passwords::Passwords;
 use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions, Mailing};
-use crate::store::{Location, Store, StoreError, StoreOptions};
+use crate::store::{Location, Store, StoreError, StoreOptions, WIDE};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry;
 pub use http::listen;
@@ -129,6 +129,7 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
         master: keys.master,
         max_payload: config.store.max_payload,
         queue: QUEUE,
+        wide: WIDE,
     };
     Ok(Opened {
         store: Store::open_with(options, config.store.connections).await?,

@@ -48,6 +48,7 @@ pub fn count() -> Result<PrometheusHandle, BuildError> {
 fn describe() {
     describe_counter!("sendoff_accepted_total", "Messages accepted, through REST and the outbox.");
     describe_counter!("sendoff_http_requests_total", "Requests to the REST API, by route, method and status.");
+    describe_counter!("sendoff_fanned_out_total", "Deliveries of wide messages that were moved into the queue.");
     describe_counter!("sendoff_outbox_relayed_total", "Outbox rows that became messages.");
     describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that were repeats of an event id.");
     describe_counter!("sendoff_attempts_total", "Attempts, by what they came to (outcome).");

@@ -44,6 +44,8 @@ mod endpoints;
 mod event_types;
 #[path = "store/failing.rs"]
 mod failing;
+#[path = "store/fan_out.rs"]
+mod fan_out;
 #[path = "store/faults.rs"]
 mod faults;
 #[path = "store/keys.rs"]

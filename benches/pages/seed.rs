@@ -75,6 +75,7 @@ async fn customers(url: &str, now: Time) -> Vec<(AppId, EndpointId)> {
         master: MasterKey::parse(MASTER_KEY).expect("a key"),
         max_payload: 1 << 20,
         queue: 1_000,
+        wide: sendoff::store::WIDE,
     };
     let (store, tenant, made_at) =
         (Store::open(options).await.expect("a store"), Tenant::org(OrgId::default_org()), now.minus(MONTH));

@@ -171,6 +171,16 @@ CREATE INDEX due_retry ON due (due_at) WHERE kind = 1;
 CREATE INDEX due_in_order ON due (endpoint_id, seq) WHERE seq > 0;
 CREATE INDEX due_scheduled ON due (endpoint_id, due_at) WHERE seq = 0;
 
+-- Deliveries of messages to very many endpoints, packed: they move to due in steps, and the row goes with the step that moves them.
+CREATE TABLE fan_out (
+    app_id     BLOB NOT NULL,
+    message_id BLOB NOT NULL,
+    pack       INTEGER NOT NULL,
+    -- Ids of at most 256 endpoints, 16 bytes each.
+    endpoints  BLOB NOT NULL,
+    PRIMARY KEY (app_id, message_id, pack)
+) WITHOUT ROWID;
+
 -- Deliveries that ended undelivered; they can be resent.
 CREATE TABLE dead (
     message_id  BLOB NOT NULL,

@@ -52,7 +52,12 @@ pub struct StoreOptions {
     pub max_payload: usize,
     /// How many items may wait to be stored before callers are turned away.
     pub queue: usize,
+    /// To how many endpoints a message may go at most before its deliveries are [fanned out](ingest::fan_out) in steps.
+    pub wide: usize,
 }
+
+/// [`StoreOptions::wide`] of a running Sendoff: as many deliveries as one step of the fan-out moves.
+pub const WIDE: usize = ingest::fan_out::STEP;
 
 /// Which database it is.
 #[derive(Debug)]
@@ -77,6 +82,7 @@ struct Inner {
     engine: Engine,
     master: MasterKey,
     max_payload: usize,
+    wide: usize,
     directory: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
@@ -121,6 +127,7 @@ impl Store {
             engine,
             master: options.master,
             max_payload: options.max_payload,
+            wide: options.wide,
             directory: routing_cache::RoutingCache::default(),
             signals,
             queues,

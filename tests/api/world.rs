@@ -116,7 +116,9 @@ impl World {
     async fn made(url: &str, queue: usize, tokens: Tokens) -> World {
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
-        let store = Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue }).await;
+        let store =
+            Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue, wide: sendoff::store::WIDE })
+                .await;
         let store = store.expect("a store");
         store.migrate().await.expect("a schema");
         let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };

@@ -126,7 +126,13 @@ impl House {
             Location::Sqlite(path) => format!("sqlite:{}", path.display()),
             Location::Postgres(url) => url.clone(),
         };
-        let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1 << 20, queue: 10_000 };
+        let options = StoreOptions {
+            location,
+            master: MasterKey::generate(),
+            max_payload: 1 << 20,
+            queue: 10_000,
+            wide: sendoff::store::WIDE,
+        };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
         let now = Clock.now();

@@ -163,7 +163,15 @@ impl House {
 
 pub async fn open(url: &str, master: MasterKey) -> Store {
     let location = Location::parse(url).unwrap();
-    let store = Store::open(StoreOptions { location, master, max_payload: 256 * 1024, queue: 10_000 }).await.unwrap();
+    let store = Store::open(StoreOptions {
+        location,
+        master,
+        max_payload: 256 * 1024,
+        queue: 10_000,
+        wide: sendoff::store::WIDE,
+    })
+    .await
+    .unwrap();
     store.migrate().await.unwrap();
     store
 }

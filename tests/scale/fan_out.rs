@@ -5,7 +5,10 @@ use serde_json::json;
 use crate::house::{House, Kind, master, on_both};
 use crate::support::backlog::customers;
 
-on_both! { a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile }
+on_both! {
+    a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile
+    a_message_that_is_packed_reaches_every_endpoint_once
+}
 
 const ENDPOINTS: usize = 500;
 /// Messages to all of them that come through the outbox, in one transaction.
@@ -41,4 +44,23 @@ async fn a_wide_fan_out_is_complete_and_others_are_accepted_meanwhile(kind: Kind
     }
     house.all_delivered_once((ROWS + 1) * ENDPOINTS + OTHERS).await;
     assert_eq!(house.number("SELECT count(*) FROM outbox").await, 0, "rows left in the outbox");
+}
+
+/// More endpoints than an accepting transaction takes: by REST and through the outbox.
+async fn a_message_that_is_packed_reaches_every_endpoint_once(kind: Kind) {
+    const MANY: usize = sendoff::store::WIDE + 500;
+    let house = House::on(kind).await;
+    house.execute(&customers(house.is_sqlite(), &master(), 1, MANY, &house.receiver.url("/wide"))).await;
+    let server = house.binary().serve();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let request = reqwest::Client::new().post(format!("{}/api/v1/app/app-0/msg/", server.url()));
+    let request = request.bearer_auth(server.token()).header("content-type", "application/json");
+    let body = json!({"eventType": "wide", "payload": {}}).to_string();
+    assert_eq!(request.body(body).send().await.expect("an answer").status().as_u16(), 202);
+    let row = "INSERT INTO outbox (application, event_type, payload) VALUES ('app-0', 'wide', '{}')";
+    house.execute(&[row.to_owned()]).await;
+    house.all_delivered_once(2 * MANY).await;
+    assert_eq!(house.number("SELECT count(*) FROM fan_out").await, 0);
+    let metrics = server.get("/metrics");
+    assert!(metrics.lines().any(|line| line == format!("sendoff_fanned_out_total {}", 2 * MANY)), "{metrics}");
 }

@@ -37,7 +37,8 @@ impl House {
             Kind::Postgres => (Postgres::shared().fresh_database(), None),
         };
         let location = Location::parse(&url).expect("a location");
-        let options = StoreOptions { location, master: master(), max_payload: 1 << 20, queue: 1_000 };
+        let options =
+            StoreOptions { location, master: master(), max_payload: 1 << 20, queue: 1_000, wide: sendoff::store::WIDE };
         Store::open(options).await.expect("a store").migrate().await.expect("the schema");
         let arrived = Arrived::default();
         let theirs = Arc::clone(&arrived);

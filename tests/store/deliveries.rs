@@ -139,7 +139,7 @@ on_both! {
             let status = if ended == Next::Delivered { 200 } else { 500 };
             store.record(vec![finished(app.id, &one, answered(status), ended)]).await.unwrap();
             assert!(resend(later(10)).await);
-            assert!(matches!(signals.recv().await, Some(Signal::Look(id)) if id == made.id));
+            assert!(matches!(signals.recv().await, Some(Signal::Look(ids)) if ids == [made.id]));
             generation += 1;
             let again = only_waiting(store, made.id).await;
             assert_eq!((again.state, again.due_at), (State::Fresh, later(10)));

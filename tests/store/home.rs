@@ -71,6 +71,11 @@ impl Home {
         open(&self.location, &self.master).await
     }
 
+    /// The same, and messages to more than `wide` endpoints are fanned out in steps.
+    pub async fn another_that_packs(&self, wide: usize) -> Store {
+        open_with(&self.location, &self.master, wide).await
+    }
+
     pub fn is_sqlite(&self) -> bool {
         matches!(self.location, Location::Sqlite(_))
     }
@@ -140,8 +145,17 @@ pub enum Raw {
 }
 
 pub async fn open(location: &Location, master: &MasterKey) -> Store {
-    let options =
-        StoreOptions { location: location.clone(), master: master.clone(), max_payload: MAX_PAYLOAD, queue: 10_000 };
+    open_with(location, master, sendoff::store::WIDE).await
+}
+
+async fn open_with(location: &Location, master: &MasterKey, wide: usize) -> Store {
+    let options = StoreOptions {
+        location: location.clone(),
+        master: master.clone(),
+        max_payload: MAX_PAYLOAD,
+        queue: 10_000,
+        wide,
+    };
     Store::open_with(options, Connections::default()).await.expect("a store")
 }
 

@@ -95,7 +95,13 @@ async fn what_is_no_database_of_ours_is_refused_with_a_reason() {
     let path = folder.path().join("text.db");
     std::fs::write(&path, "this is no database at all, and long enough to look at").unwrap();
     let key = MasterKey::generate();
-    let options = |location| sendoff::store::StoreOptions { location, master: key.clone(), max_payload: 1, queue: 1 };
+    let options = |location| sendoff::store::StoreOptions {
+        location,
+        master: key.clone(),
+        max_payload: 1,
+        queue: 1,
+        wide: sendoff::store::WIDE,
+    };
     for location in [Location::Sqlite(path), Location::Sqlite(folder.path().join("no/such/folder.db"))] {
         let refused = sentence(Store::open(options(location)).await);
         assert!(refused.contains("cannot open the SQLite file"), "{refused}");

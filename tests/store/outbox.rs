@@ -205,6 +205,7 @@ on_both! {
             master: home.master.clone(),
             max_payload: 1 << 20,
             queue: 10,
+            wide: sendoff::store::WIDE,
         };
         let restarted = Store::open(options).await.unwrap();
         assert_eq!(relay(&restarted, later(1)).await.rows(), 0);

@@ -137,7 +137,8 @@ impl House {
     }
 
     async fn of(name: &'static str, home: Home) -> House {
-        let (stores, raw) = ([home.store.clone(), home.another().await], home.connect().await);
+        // One of them packs whatever goes to two endpoints or more.
+        let (stores, raw) = ([home.store.clone(), home.another_that_packs(1).await], home.connect().await);
         let model = Model::new(!home.is_sqlite());
         let (flights, again, turns) = (Vec::new(), Vec::new(), Vec::new());
         House {

@@ -18,7 +18,13 @@ async fn callers(folder: &tempfile::TempDir) -> Callers {
 /// Whose store fails at everything.
 async fn without_tables(folder: &tempfile::TempDir) -> Callers {
     let location = Location::Sqlite(folder.path().join("sendoff.db"));
-    let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1_024, queue: 10 };
+    let options = StoreOptions {
+        location,
+        master: MasterKey::generate(),
+        max_payload: 1_024,
+        queue: 10,
+        wide: crate::store::WIDE,
+    };
     let store = Store::open(options).await.unwrap();
     Callers::new(store, Tokens::new(b"secret"))
 }

@@ -194,14 +194,18 @@ impl Core {
             }
             Signal::Accepted(_) => {}
             Signal::Withdrawn(ended) => self.lanes.withdraw(&ended),
-            Signal::Look(endpoint) => match self.lanes.nudge(endpoint, Time::ZERO) {
-                Ownership::Ours => {}
-                Ownership::Others => self.announce(vec![endpoint]),
-                Ownership::No => {
-                    self.announce(vec![endpoint]);
-                    self.loads.add_unknown([endpoint]);
+            Signal::Look(endpoints) => {
+                let mut others = Vec::new();
+                for endpoint in endpoints {
+                    match self.lanes.nudge(endpoint, Time::ZERO) {
+                        Ownership::Ours => continue,
+                        Ownership::Others => {}
+                        Ownership::No => self.loads.add_unknown([endpoint]),
+                    }
+                    others.push(endpoint);
                 }
-            },
+                self.announce(others);
+            }
             Signal::Changed(app) => {
                 self.loads.changed(app);
                 self.loads.add(self.lanes.of_app(app));

@@ -141,7 +141,13 @@ mod tests {
     async fn slots_that_are_freed_do_not_wait_for_the_next_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(folder.path().join("store.db"));
-        let options = StoreOptions { location, master: MasterKey::generate(), max_payload: 1, queue: 1 };
+        let options = StoreOptions {
+            location,
+            master: MasterKey::generate(),
+            max_payload: 1,
+            queue: 1,
+            wide: crate::store::WIDE,
+        };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
         let process = Process { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };

@@ -1,10 +1,12 @@
-//! The relay moves outbox rows through the door. Each step is one transaction of the store's; this is only the loop around it.
+//! The relay: accepts outbox rows, and fans out what was accepted for very many endpoints. Each step is a transaction of the store's; this is
+//! only the loop around them. The two take turns, so that no more is relayed than can be fanned out.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::fleet::{Seen, until_turn};
+use crate::domain::AppId;
 use crate::domain::time::Clock;
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::{Store, StoreError};
@@ -23,11 +25,17 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "stuck outbox rows are not looked at again yet");
     }
-    let (mut limit, mut away) = (STEP, None::<Duration>);
+    let (mut limit, mut away, mut fanned_out) = (STEP, None::<Duration>, None);
     while !*stop.borrow() {
         Supervised::Relay.panic_point();
+        let more = fan_out(&store, clock, &mut fanned_out, away.is_some()).await;
         match step(&store, clock, limit).await {
-            Ok(relayed) if relayed.rows() == 0 => (limit, away) = (STEP, None),
+            Ok(relayed) if relayed.rows() == 0 => {
+                (limit, away) = (STEP, None);
+                if more {
+                    continue;
+                }
+            }
             Ok(relayed) => {
                 // Rows that find no room are not to be read again and again.
                 limit = if relayed.left > 0 { relayed.rows() as i64 + 1 } else { (limit * 2).min(STEP) };
@@ -61,7 +69,26 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     }
 }
 
-/// One step.
+/// One step of the fan-out, for the application behind `last`. Gives back whether there may be more to do. An error is logged unless the
+/// store is known to be `away`.
+async fn fan_out(store: &Store, clock: Clock, last: &mut Option<AppId>, away: bool) -> bool {
+    match store.fan_out(*last, clock.now()).await {
+        Ok(Some(step)) => {
+            metrics::counter!("sendoff_fanned_out_total").increment(step.due as u64);
+            *last = Some(step.app);
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            if !away {
+                tracing::warn!(%error, "wide messages wait to be fanned out");
+            }
+            false
+        }
+    }
+}
+
+/// One step of the relay.
 async fn step(store: &Store, clock: Clock, limit: i64) -> Result<Relayed, StoreError> {
     if !store.outbox_has_work(clock.now()).await? {
         return Ok(Relayed::default());

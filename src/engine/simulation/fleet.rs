@@ -323,7 +323,7 @@ impl World {
             0 => {
                 note!(self, "{} to {} is resent", short(key.1), short_of(key.0));
                 self.store.resend(key, time);
-                Signal::Look(key.0)
+                Signal::Look(vec![key.0])
             }
             1 if self.store.cancel(key) => {
                 note!(self, "{} to {} is canceled", short(key.1), short_of(key.0));

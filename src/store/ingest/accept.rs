@@ -12,17 +12,15 @@ use uuid::Uuid;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event_type::EventTypeSpec;
 use crate::domain::message::{Message, MessageSpec};
-use crate::domain::secret::MasterKey;
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
-use crate::store::ingest::due_insert;
 use crate::store::ingest::idempotency::{self, Once};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
-use crate::store::ingest::routing_cache::RoutingCache;
+use crate::store::ingest::{due_insert, fan_out};
 use crate::store::queue::signals::Admission;
-use crate::store::{AppRef, Store, StoreError, Tenant, Tx};
+use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
 
 /// One message that wants in.
 #[derive(Clone, Debug)]
@@ -139,39 +137,48 @@ impl Store {
 struct Draft {
     message: Arc<Message>,
     view: Arc<AppView>,
+    /// Their deliveries become rows of `due` at once.
     endpoints: Vec<Arc<LiveEndpoint>>,
+    /// Theirs are [fanned out](fan_out) later.
+    packed: Vec<EndpointId>,
 }
 
 impl Draft {
-    /// `None`: what it would write does not fit into the transaction any more.
-    fn new(item: &AcceptItem, view: &Arc<AppView>, budget: &mut Budget) -> Option<Draft> {
+    /// Where it goes to more than `wide` endpoints, those that are not ordered are packed. `None`: what it would write does not fit into the
+    /// transaction any more.
+    fn new(item: &AcceptItem, view: &Arc<AppView>, wide: usize, budget: &mut Budget) -> Option<Draft> {
         let message = Arc::new(message(item, view.id));
         let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
             Some(only) => only == live.endpoint.id,
             None => live.endpoint.spec.wants(&message.event_type, &message.channels),
         };
-        let endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
-        budget.take(1 + endpoints.len()).then(|| Draft { message, view: view.clone(), endpoints })
+        let mut endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
+        let mut packed = Vec::new();
+        if endpoints.len() > wide {
+            let usual = endpoints.extract_if(.., |live| !live.endpoint.spec.ordered);
+            packed.extend(usual.map(|live| live.endpoint.id));
+        }
+        let rows = 1 + endpoints.len() + fan_out::cost(packed.len());
+        budget.take(rows).then(|| Draft { message, view: view.clone(), endpoints, packed })
     }
 }
 
 /// Stores as many of `items`, from the first on, as fit into `budget`, inside `tx`. They have been checked.
 pub(in crate::store) async fn accept_in(
     tx: &mut Tx,
-    directory: &RoutingCache,
-    master: &MasterKey,
+    inner: &Inner,
     items: &[&AcceptItem],
     budget: &mut Budget,
 ) -> Result<Accepted, StoreError> {
     let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
-    let views = routing::resolve(tx, directory, master, keys).await?;
+    let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
     let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // Hidden: what goes to the operational endpoints is made by `operational` alone.
             Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
             Some(Ok(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
-            Some(Ok(view)) => match Draft::new(item, view, budget) {
+            Some(Ok(view)) => match Draft::new(item, view, inner.wide, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
             },
@@ -185,17 +192,20 @@ pub(in crate::store) async fn accept_in(
     idempotency::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
-    let mut orgs: Vec<OrgId> = Vec::with_capacity(items.len());
+    let mut more: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(items.len());
     for draft in drafts {
-        accepted.verdicts.push(draft.map(|Draft { message, view, endpoints }| {
+        accepted.verdicts.push(draft.map(|Draft { message, view, endpoints, packed }| {
             accepted.admissions.push(Admission::new(message.clone(), endpoints));
-            orgs.push(view.org.clone());
+            more.push((view.org.clone(), packed));
             message
         }));
     }
+    let with_more = accepted.admissions.iter().zip(&more);
     let messages: Vec<NewMessage<'_>> =
-        accepted.admissions.iter().zip(&orgs).map(|(admission, org)| admission.new_message(org)).collect();
+        with_more.clone().map(|(admission, (org, packed))| admission.new_message(org, packed.len())).collect();
     message_insert::insert(tx, &messages).await?;
+    let packed = with_more.map(|(admission, (_, packed))| (&*admission.message, packed.as_slice()));
+    fan_out::insert(tx, packed).await?;
     due_insert::insert(tx, &mut accepted.admissions).await?;
     accepted.admissions.retain(|admission| !admission.endpoints.is_empty());
     Ok(accepted)

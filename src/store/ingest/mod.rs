@@ -1,6 +1,7 @@
 //! The way in: a message is accepted over REST or relayed from the outbox, routed to its endpoints, and stored with its deliveries.
 //!
 //! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
+//! - [`fan_out`]: messages to very many endpoints, in bounded steps.
 //! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote.
 //! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`live_endpoints`] loads them with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.
@@ -10,6 +11,7 @@
 
 pub mod accept;
 pub(in crate::store) mod due_insert;
+pub mod fan_out;
 pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;

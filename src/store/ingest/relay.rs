@@ -145,7 +145,7 @@ pub(in crate::store) async fn relay_in(
             Err(wrong) => stuck.push((row, wrong.to_string())),
         }
     }
-    let accepted = accept_in(tx, &inner.directory, &inner.master, &items.iter().collect::<Vec<_>>(), budget).await?;
+    let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
     relayed.left = items.len() - accepted.verdicts.len();
     for (row, verdict) in brought.into_iter().zip(accepted.verdicts) {
         match verdict {

@@ -111,8 +111,8 @@ impl Store {
             sqlx::query(NOTE).bind(turn.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
         })?;
         tx.commit_of(&[crash::Place::Background]).await?;
-        for endpoint in woken {
-            self.inner.signals.send(Signal::Look(endpoint));
+        if !woken.is_empty() {
+            self.inner.signals.send(Signal::Look(woken));
         }
         Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
     }

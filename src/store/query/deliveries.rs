@@ -202,7 +202,7 @@ impl Store {
         let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
         self.note(&mut tx, resent, now).await?;
         tx.commit().await?;
-        self.inner.signals.send(crate::store::queue::signals::Signal::Look(endpoint));
+        self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
         Ok(true)
     }
 

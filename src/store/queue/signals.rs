@@ -23,8 +23,8 @@ const QUEUE: usize = 1_024;
 pub enum Signal {
     /// Accepted and committed just now: these deliveries are due, or will be when their message says.
     Accepted(Vec<Admission>),
-    /// Something of this endpoint has become due (a resend).
-    Look(EndpointId),
+    /// Something of these endpoints has become due (a resend).
+    Look(Vec<EndpointId>),
     /// These were ended while they waited: what is queued of them is not to be sent any more.
     Withdrawn(Vec<(EndpointId, MessageId)>),
     /// The application or one of its endpoints has changed: what is remembered of them is stale.
@@ -46,9 +46,9 @@ impl Admission {
         Admission { message, endpoints, seqs: HashMap::new() }
     }
 
-    /// Its message, to be inserted for `org`.
-    pub(in crate::store) fn new_message<'a>(&'a self, org: &'a OrgId) -> NewMessage<'a> {
-        NewMessage { message: &self.message, org, deliveries: self.endpoints.len() }
+    /// Its message, to be inserted for `org`; it has `packed` deliveries more.
+    pub(in crate::store) fn new_message<'a>(&'a self, org: &'a OrgId, packed: usize) -> NewMessage<'a> {
+        NewMessage { message: &self.message, org, deliveries: self.endpoints.len() + packed }
     }
 }
 
@@ -106,7 +106,7 @@ impl Signals {
                 let endpoints = admissions.iter().flat_map(|one| &one.endpoints).map(|live| live.endpoint.id);
                 self.announce(endpoints.collect());
             }
-            (None, Signal::Look(endpoint)) => self.announce(vec![endpoint]),
+            (None, Signal::Look(endpoints)) => self.announce(endpoints),
             // Others look at what has changed with each scan.
             (None, Signal::Withdrawn(_) | Signal::Changed(_)) => {}
         }

@@ -133,7 +133,7 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
         told.push(Admission::new(Arc::new(message), endpoints));
         orgs.push(&one.org);
     }
-    let messages: Vec<NewMessage<'_>> = told.iter().zip(&orgs).map(|(one, org)| one.new_message(org)).collect();
+    let messages: Vec<NewMessage<'_>> = told.iter().zip(&orgs).map(|(one, org)| one.new_message(org, 0)).collect();
     message_insert::insert(tx, &messages).await?;
     due_insert::insert(tx, &mut told).await?;
     Ok(told)

@@ -106,6 +106,7 @@ impl House {
         let items: Vec<AcceptItem> = items[..count].iter().map(|item| self.item(item)).collect();
         let store = self.acting(once.as_ref());
         let verdicts = join_all(items.iter().map(|item| store.accept(item.clone()))).await;
+        self.fan_out().await?;
         let mut seen = Vec::new();
         for (item, verdict) in items.iter().zip(verdicts) {
             let draft = self.model.draft(item, once.as_ref(), MAX_PAYLOAD);
@@ -118,6 +119,12 @@ impl House {
             }
         }
         Ok(seen)
+    }
+
+    /// Moves what was packed, by the other handle: the model has no packs.
+    async fn fan_out(&self) -> Checked {
+        while said(self.another().fan_out(None, self.now).await)?.is_some() {}
+        Ok(())
     }
 
     /// Compares what became of an item, and takes in what was accepted.
@@ -215,6 +222,7 @@ impl House {
     async fn relay(&mut self, limit: usize) -> Result<Vec<(AppId, MessageId)>, String> {
         let now = self.now;
         let found = said(self.store().relay(RelayRequest { limit: limit as i64, now }).await)?;
+        self.fan_out().await?;
         let (mut wanted, mut refused, mut accepted) = (Relayed::default(), Vec::new(), Vec::new());
         for row in self.model.next_rows(limit, now) {
             let item = self.row_item(&row);

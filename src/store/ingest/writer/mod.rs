@@ -231,7 +231,7 @@ async fn commit(
         .collect();
     let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
-        stored.accepted = Some(accept_in(&mut tx, &inner.directory, &inner.master, &items, budget).await?);
+        stored.accepted = Some(accept_in(&mut tx, inner, &items, budget).await?);
     }
     // The records come last: they may change applications, and what the others remember of those must be what is committed.
     for write in batch {
