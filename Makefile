@@ -29,10 +29,12 @@ test: needs venv npm ## run the whole suite; installs what it needs and says so
 	@echo "--- every test: unit, integration on SQLite and PostgreSQL, documentation; the output of a group comes when it is done"
 	$(CARGO) test --locked --no-run
 	@$(MAKE) --no-print-directory -j3 --output-sync=target --keep-going test-chaos test-browser test-others
+	@echo "--- alone, because it measures waits: receivers that misbehave"
+	$(CARGO) test --locked --test hostile
 
 # Chaos and the browser mostly wait, so the others run beside them.
 TESTS  := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
-OTHERS := $(filter-out chaos browser,$(TESTS))
+OTHERS := $(filter-out chaos browser hostile,$(TESTS))
 .PHONY: test-chaos test-browser test-others
 test-chaos:
 	$(CARGO) test --locked --test chaos

@@ -107,11 +107,11 @@ mod samples {
             fn f() { let c = crate::config::Config::default(); }\n\
             pub use sendoff::app::run;\n\
             type T = Vec<crate::cli::Serve>;\n";
-        let found = arrows("src/store/ingest/accept.rs", source);
+        let found = arrows("src/store/accept.rs", source);
         assert_eq!(lines(&found), [2, 5, 5, 7, 8, 9, 10], "{found:#?}");
         assert_eq!(
             found[0].to_string(),
-            "src/store/ingest/accept.rs:2: `crate::engine::lanes::Lane` leads from `store` to `engine`; store may use only domain, crash, supervisor"
+            "src/store/accept.rs:2: `crate::engine::lanes::Lane` leads from `store` to `engine`; store may use only domain, crash, supervisor"
         );
     }
 
@@ -150,7 +150,7 @@ mod samples {
             "use crate::Engine;",
             "use crate::{self as c};",
         ] {
-            assert_eq!(arrows("src/store/ingest/accept.rs", source).len(), 1, "{source}");
+            assert_eq!(arrows("src/store/accept.rs", source).len(), 1, "{source}");
         }
         assert_eq!(arrows("src/misc.rs", "fn f() {}").len(), 1, "a module that is no floor");
     }
@@ -168,9 +168,9 @@ mod samples {
             #[cfg(test)] #[allow(dead_code)] mod tests { use crate::engine::{Engine, x}; }
             #[tokio::test] async fn t() { crate::app::run(); }
             "##;
-        assert_eq!(arrows("src/store/ingest/accept.rs", source), []);
+        assert_eq!(arrows("src/store/accept.rs", source), []);
         let after = format!("{source}\nuse crate::engine::Engine;");
-        assert_eq!(arrows("src/store/ingest/accept.rs", &after).len(), 1, "the reader lost its way");
+        assert_eq!(arrows("src/store/accept.rs", &after).len(), 1, "the reader lost its way");
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod samples {
     fn clocks_and_io_are_found_below_the_engine() {
         let source = "use std::{fmt, fs};\nuse tokio::sync::Mutex;\nfn f(c: &Clock) { Time::now(); std::time::Instant::now(); c.now(); }";
         assert_eq!(lines(&purity("src/domain/message.rs", source)), [1, 2, 3, 3, 3]);
-        assert_eq!(lines(&purity("src/store/ingest/accept.rs", source)), [3, 3], "a store has I/O, and may measure");
+        assert_eq!(lines(&purity("src/store/accept.rs", source)), [3, 3], "a store has I/O, and may measure");
         assert_eq!(purity("src/engine/runtime/relay.rs", source), []);
         assert_eq!(purity("src/domain/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"), []);
     }
