@@ -116,6 +116,7 @@ impl Engine {
         let began = Instant::now().into_std();
         let turns = supervisor.pulse(Supervised::EventLoop, STALLED, began);
         let beats = supervisor.pulse(Supervised::LeaseKeeper, LEASE, began);
+        let process_id = process.id;
         let heart = Heart::new(store.clone(), process, clocks);
         let keeping = lease_keeper::run(heart, events.clone(), fleet, Arc::clone(&freed), stays, beats);
         let mut others = vec![
@@ -125,8 +126,10 @@ impl Engine {
         others.extend(restarting(&store, clock, &seen, &stopped, options.mail));
         others.extend([
             supervisor.restarting(Supervised::Listener, {
-                let (store, events, stopped) = (store.clone(), events.clone(), stopped.clone());
-                move || notification_listener::run(store.clone(), events.clone(), Arc::clone(&freed), stopped.clone())
+                let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), process_id);
+                move || {
+                    notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
+                }
             }),
             supervisor.restarting(Supervised::Maintenance, {
                 let (store, seen, stopped) = (store.clone(), seen.clone(), stopped.clone());

@@ -3,40 +3,51 @@
 use std::time::Duration;
 
 use sendoff::domain::{EndpointId, Time};
-use sendoff::store::queue::notify::{Ear, Heard};
+use sendoff::store::queue::notify::{Heard, Listener};
 use sendoff::store::queue::slots::Process;
 use uuid::Uuid;
 
+use crate::home::*;
+
 /// What is heard next, if anything soon is.
-async fn next(ear: &mut Ear) -> Heard {
-    tokio::time::timeout(Duration::from_secs(20), ear.next()).await.expect("something is heard").expect("it hears")
+async fn next(listener: &mut Listener) -> Heard {
+    tokio::time::timeout(Duration::from_secs(20), listener.next()).await.expect("something is heard").expect("it hears")
+}
+
+fn process(id: u128) -> Process {
+    Process { id: Uuid::from_u128(id), name: format!("process {id}"), started_at: Time::ZERO }
 }
 
 on_both! {
-    async fn what_one_announces_others_hear(home) {
+    async fn an_owner_hears_of_its_own_slots_alone(home) {
         let store = &home.store;
-        let Some(mut ear) = store.listen().await.unwrap() else {
+        let (owner, idle) = (process(1), process(2));
+        let Some(mut listener) = store.listen(owner.id).await.unwrap() else {
             assert!(home.is_sqlite(), "processes share a PostgreSQL");
             return;
         };
-        let other = home.another().await;
-        let endpoint = EndpointId(Uuid::from_u128(7));
-        other.signals().announce(vec![endpoint]);
-        assert_eq!(next(&mut ear).await, Heard::Due(vec![endpoint]));
-        store.signals().announce(vec![endpoint]);
-        assert_eq!(next(&mut ear).await, Heard::Own, "this process knows it already");
-        let process = Process { id: Uuid::from_u128(1), name: "there".into(), started_at: Time::ZERO };
-        other.heartbeat(&process, Time::ZERO).await.unwrap();
-        other.hand_back(process.id, &[1]).await.unwrap();
-        assert_eq!(next(&mut ear).await, Heard::Freed, "a slot was handed back");
-        other.depart(process.id).await.unwrap();
-        assert_eq!(next(&mut ear).await, Heard::Freed, "all of them were");
-        home.execute("SELECT pg_notify('sendoff_due', 'whoever it was')").await;
-        assert_eq!(next(&mut ear).await, Heard::Anything, "what cannot be understood makes us look");
+        let (_, endpoint) = customer(store, "acme").await;
+        let (other, third) = (home.another().await, home.another().await);
+        let mut bystander = third.listen(idle.id).await.unwrap().unwrap();
+        store.heartbeat(&owner, Time::ZERO).await.unwrap();
+        other.signals().announce(vec![endpoint.id, EndpointId(Uuid::from_u128(7))]);
+        assert_eq!(next(&mut listener).await, Heard::Due(vec![endpoint.id]), "the one that exists");
+        store.signals().announce(vec![endpoint.id]);
+        let many = (0..10_000).map(|n| EndpointId(Uuid::from_u128(n))).collect();
+        other.signals().announce(many);
+        assert_eq!(next(&mut listener).await, Heard::Anything, "too many to name, and nothing of its own before");
+        let another = store.slot_of_endpoint(endpoint.id).await.unwrap() as u8 ^ 1;
+        store.hand_back(owner.id, &[another]).await.unwrap();
+        assert_eq!(next(&mut bystander).await, Heard::Freed, "all that one without slots hears is that there are some");
+        other.depart(idle.id).await.unwrap();
+        assert_eq!(next(&mut listener).await, Heard::Freed, "all of them were handed back");
+        let channel = format!("sendoff_due_{}", owner.id.simple());
+        home.execute(&format!("SELECT pg_notify('{channel}', 'whoever it was')")).await;
+        assert_eq!(next(&mut listener).await, Heard::Anything, "what cannot be understood makes us look");
         home.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
              AND datname = current_database()").await;
-        assert_eq!(next(&mut ear).await, Heard::Anything, "meanwhile something may have been said");
-        other.signals().announce(vec![endpoint]);
-        assert_eq!(next(&mut ear).await, Heard::Due(vec![endpoint]), "and it hears again");
+        assert_eq!(next(&mut listener).await, Heard::Anything, "meanwhile something may have been said");
+        other.signals().announce(vec![endpoint.id]);
+        assert_eq!(next(&mut listener).await, Heard::Due(vec![endpoint.id]), "and it hears again");
     }
 }

@@ -141,7 +141,7 @@ impl Core {
                 self.scan_soon(now);
             }
             // Slots are the heartbeats' affair.
-            Event::Announced(Heard::Own | Heard::Freed) => {}
+            Event::Announced(Heard::Freed) => {}
             Event::Announced(Heard::Anything) => self.scan_soon(now),
             Event::Announced(Heard::Due(endpoints)) => {
                 let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Ownership::No;

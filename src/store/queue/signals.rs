@@ -59,21 +59,26 @@ pub struct Signals {
     missed: AtomicBool,
     /// To the other processes, if the store is shared.
     announcer: Option<mpsc::Sender<Vec<EndpointId>>>,
-    /// Tells our announcements from those of others.
-    name: Uuid,
+    /// As what the engine of this process owns slots, once it listens: nothing is announced to itself.
+    process: OnceLock<Uuid>,
 }
 
 impl Signals {
     /// Without a listener yet; and what the announcer takes from, if there may be other processes.
     pub(in crate::store) fn new(shared: bool) -> (Signals, Option<mpsc::Receiver<Vec<EndpointId>>>) {
         let (announcer, announcements) = shared.then(|| mpsc::channel(QUEUE)).unzip();
-        let name = Uuid::new_v4();
-        (Signals { sender: OnceLock::new(), missed: AtomicBool::new(false), announcer, name }, announcements)
+        let (sender, process) = (OnceLock::new(), OnceLock::new());
+        (Signals { sender, missed: AtomicBool::new(false), announcer, process }, announcements)
     }
 
-    /// What our announcements begin with.
-    pub(in crate::store) fn name(&self) -> Uuid {
-        self.name
+    /// The engine of this process owns slots as `process`. Only the first call counts.
+    pub(in crate::store) fn set_process(&self, process: Uuid) {
+        let _ = self.process.set(process);
+    }
+
+    /// As what the engine of this process owns slots, if it listens.
+    pub(in crate::store) fn process(&self) -> Option<Uuid> {
+        self.process.get().copied()
     }
 
     /// Tells other processes that something of these endpoints has become due.

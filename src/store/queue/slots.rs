@@ -181,7 +181,7 @@ impl Store {
             format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({})", list.join(", "));
         if !slots.is_empty() {
             on!(tx, db => sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(process).execute(db).await.map(drop))?;
-            freed(&mut tx, self.inner.signals.name()).await?;
+            freed(&mut tx, process).await?;
         }
         tx.commit().await
     }
@@ -196,7 +196,7 @@ impl Store {
         on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
         const PROCESS: &str = "DELETE FROM process WHERE id = $1";
         on!(tx, db => sqlx::query(PROCESS).bind(process).execute(db).await.map(drop))?;
-        freed(&mut tx, self.inner.signals.name()).await?;
+        freed(&mut tx, process).await?;
         tx.commit().await
     }
 
