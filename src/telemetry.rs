@@ -76,6 +76,12 @@ fn describe() {
         "How long the oldest delivery that is due has waited."
     );
     describe_gauge!("sendoff_outbox_waiting", "Outbox rows that the relay has not taken yet.");
+    describe_gauge!("sendoff_partitions", "PostgreSQL: partitions of the messages.");
+    describe_gauge!(
+        "sendoff_partitions_oldest_timestamp_seconds",
+        "PostgreSQL: when the oldest partition begins, but for the first."
+    );
+    describe_gauge!("sendoff_partitions_newest_timestamp_seconds", "PostgreSQL: when the newest partition ends.");
     describe_gauge!("sendoff_outbox_stuck", "Outbox rows that can't be routed.");
     describe_gauge!(
         "sendoff_maintenance_last_success_timestamp_seconds",

@@ -1,6 +1,9 @@
 -- Applications and what belongs to them (application, endpoint, event_type), the way in (outbox), the queue of what still has
 -- to be sent (due), the history (message, attempt, dead), leases (process, slot) and access. Times are microseconds since 1970,
 -- ids UUIDv7. Tables of the hot path have no foreign keys, and keys that grow with time.
+--
+-- "message" and "attempt" are partitioned by the message's id, which begins with its time, so that retention can drop whole partitions.
+-- The first partitions are at the end of this file. There is no DEFAULT partition: it would forbid DETACH CONCURRENTLY.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
@@ -114,7 +117,7 @@ CREATE TABLE event_type (
 );
 
 CREATE TABLE message (
-    id          UUID PRIMARY KEY,
+    id          UUID NOT NULL,
     app_id      UUID NOT NULL,
     org         TEXT NOT NULL,
     event_type  TEXT NOT NULL,
@@ -132,8 +135,9 @@ CREATE TABLE message (
     -- Not to be sent before; NULL: at once.
     deliver_at  BIGINT,
     -- When the content goes; NULL: together with the message.
-    content_until BIGINT
-);
+    content_until BIGINT,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
 CREATE INDEX message_of_application ON message (app_id, id);
 CREATE INDEX message_of_org ON message (org, id);
 CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;
@@ -222,7 +226,7 @@ CREATE TABLE attempt (
     response_body    BYTEA NOT NULL,
     next_at          BIGINT,
     PRIMARY KEY (message_id, endpoint_id, id)
-);
+) PARTITION BY RANGE (message_id);
 CREATE INDEX attempt_of_endpoint ON attempt (endpoint_id, id);
 CREATE INDEX attempt_of_org ON attempt (org, id);
 CREATE INDEX attempt_delivered ON attempt (endpoint_id, message_id) WHERE settles IS NOT NULL;
@@ -500,3 +504,25 @@ CREATE TABLE mail (
 );
 CREATE INDEX mail_waiting ON mail (due_at) WHERE state = 0;
 CREATE INDEX mail_of_application ON mail (app_id, planned_at);
+
+-- Messages before this one are past the retention: none of them is sent again, so that the queue has none of theirs for good once it has none.
+-- Resends hold the row FOR SHARE. Always one row.
+CREATE TABLE horizon (
+    message_id UUID NOT NULL
+);
+INSERT INTO horizon (message_id) VALUES ('00000000-0000-0000-0000-000000000000');
+
+-- Partitions that are being detached and dropped: what was interrupted is finished by this list.
+CREATE TABLE leaving_partition (
+    name TEXT PRIMARY KEY
+);
+
+-- The first partitions hold all that is older than the end of the next hour. They are never dropped: retention empties them row by row.
+DO $$
+DECLARE
+    bound CONSTANT TEXT := lpad(to_hex((floor(extract(epoch FROM now()) / 3600)::bigint + 2) * 3600000), 12, '0')
+        || '70008000000000000000';
+BEGIN
+    EXECUTE format('CREATE TABLE message_past PARTITION OF message FOR VALUES FROM (MINVALUE) TO (%L)', bound::uuid);
+    EXECUTE format('CREATE TABLE attempt_past PARTITION OF attempt FOR VALUES FROM (MINVALUE) TO (%L)', bound::uuid);
+END $$;

@@ -5,7 +5,7 @@
 //!   its transactions queue.
 //! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to.
 //! - [`catalog`], [`query`], [`access`]: what people manage, read and may do. [`jobs`]: their background work.
-//! - [`maintenance`]: retention and clean-up. [`db`]: the databases themselves.
+//! - [`maintenance`]: retention and clean-up. [`partitions`]: messages and attempts by time, on PostgreSQL. [`db`]: the databases themselves.
 //!
 //! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
 
@@ -15,6 +15,7 @@ pub mod db;
 pub mod ingest;
 pub mod jobs;
 pub mod maintenance;
+pub mod partitions;
 pub mod query;
 pub mod queue;
 pub mod recording;
@@ -254,15 +255,20 @@ impl Inner {
     async fn snapshot(&self) -> Result<Tx, StoreError> {
         Ok(match &self.engine {
             Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
-            Engine::Postgres(engine) => Tx::Postgres(engine.engine.begin().await?),
+            Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
         })
+    }
+
+    /// Whether the partitions have to be looked up anew.
+    fn partitions_forgotten(&self) -> bool {
+        matches!(&self.engine, Engine::Postgres(engine) if engine.partitions.forgotten())
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match &self.engine {
             // IMMEDIATE: the lock is taken now, not in the middle, where waiting for it would be an error.
             Engine::Sqlite(engine) => Tx::Sqlite(engine.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Engine::Postgres(engine) => Tx::Postgres(engine.engine.begin().await?),
+            Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
         })
     }
 }

@@ -28,7 +28,7 @@ fn next_version() -> Vec<Migration> {
         known_version() + 2,
         known = known_version(),
     );
-    let index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up ON message (accepted_at)";
+    let index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up ON due (due_at)";
     let migration = |n: i64, sql: String, no_tx| {
         let sql = sqlx::AssertSqlSafe(sql).into_sql_str();
         Migration::new(known_version() + n, "made up".into(), MigrationType::Simple, sql, no_tx)

@@ -30,6 +30,8 @@ use crate::support::{Postgres, SqliteFile, sqlite_file};
 
 /// A Sunday morning.
 pub const NOW: Time = Time::from_micros(1_795_338_000_000_000);
+/// What the homes' partitions are made for.
+pub const RETENTION: Duration = Duration::from_secs(90 * 86_400);
 /// What the homes allow a payload to have.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
@@ -61,6 +63,9 @@ impl Home {
         let master = MasterKey::generate();
         let store = open(&location, &master).await;
         store.migrate().await.expect("the schema");
+        // For rows of about NOW that tests write by themselves.
+        store.keep_for(RETENTION);
+        store.make_partitions(NOW).await.expect("partitions");
         let home = Home { location, master, store, _file: file };
         home.execute(&delivery_writes(home.is_sqlite())).await;
         home

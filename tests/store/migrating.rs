@@ -117,20 +117,20 @@ async fn an_index_is_built_while_others_write_and_what_is_left_of_a_failed_one_i
         accept(&home.store, app.id).await;
     }
     // As if its build had been interrupted.
-    let failed = home.try_execute("CREATE UNIQUE INDEX CONCURRENTLY made_up ON message (app_id)").await;
-    assert!(failed.is_err(), "two messages of one application");
+    let failed = home.try_execute("CREATE UNIQUE INDEX CONCURRENTLY made_up ON due (app_id)").await;
+    assert!(failed.is_err(), "two deliveries of one application");
     let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid AND indexrelid = 'sendoff.made_up'::regclass";
     assert_eq!(home.number(invalid).await, 1);
     // An old transaction, for which the build has to wait.
     let mut old = postgres(&home).await;
     old.execute("BEGIN; INSERT INTO event_type (org, name, description, archived, deprecated, feature_flags, created_at, updated_at)
-        VALUES ('o', 'n', '', false, false, '[]', 0, 0); DELETE FROM message WHERE app_id = '00000000-0000-0000-0000-000000000000'")
+        VALUES ('o', 'n', '', false, false, '[]', 0, 0); DELETE FROM due WHERE app_id = '00000000-0000-0000-0000-000000000000'")
         .await
         .unwrap();
     let newer = home.another().await;
     let more = [
         next(1, &compatible(1, known_version()), false),
-        next(2, "CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up ON message (app_id)", true),
+        next(2, "CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up ON due (app_id)", true),
     ];
     let migrating = tokio::spawn(async move { newer.migrate_with(&more).await });
     let waits =

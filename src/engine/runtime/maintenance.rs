@@ -16,6 +16,7 @@ use super::agenda::Agenda;
 use super::fleet::Seen;
 use crate::domain::Time;
 use crate::domain::time::Clock;
+use crate::store::partitions::{self, Reach};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
@@ -57,6 +58,8 @@ pub struct Maintenance {
 /// The tasks, by what each looks after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
+    /// Makes partitions ahead of time, and drops those that are past.
+    Partitions,
     /// Counts what waits, for the gauges.
     Backlog,
     /// Counts what died within a day, for its gauge.
@@ -86,7 +89,8 @@ pub enum Upkeep {
 
 impl Upkeep {
     /// In the order in which they run when all are due.
-    pub const ALL: [Upkeep; 16] = [
+    pub const ALL: [Upkeep; 17] = [
+        Upkeep::Partitions,
         Upkeep::Backlog,
         Upkeep::Dead,
         Upkeep::EndDeleted,
@@ -108,6 +112,7 @@ impl Upkeep {
     /// Its name in metrics and log lines.
     pub fn name(self) -> &'static str {
         match self {
+            Upkeep::Partitions => "partitions",
             Upkeep::Backlog => "backlog",
             Upkeep::Dead => "dead",
             Upkeep::EndDeleted => "end_deleted",
@@ -130,6 +135,9 @@ impl Upkeep {
     /// How often it has a turn when there is nothing more to do.
     pub fn interval(self, maintenance: &Maintenance) -> Duration {
         match self {
+            Upkeep::Partitions => {
+                (partitions::width(maintenance.retention) / 8).clamp(Duration::from_secs(5), Duration::from_secs(60))
+            }
             Upkeep::EndDeleted => Duration::from_secs(1),
             Upkeep::Backlog | Upkeep::Retention | Upkeep::Contents | Upkeep::Rollups => Duration::from_secs(5),
             Upkeep::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), JUDGED),
@@ -152,6 +160,7 @@ impl Upkeep {
 impl Maintenance {
     /// Does what is due, whenever this process has the lease, until `stop` turns true.
     pub async fn run(self, store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
+        store.keep_for(self.retention);
         let mut agenda = Agenda::new(Instant::now());
         let (mut told, mut held) = (fleet.clone(), false);
         Upkeep::ALL.iter().for_each(|task| succeeded(*task, 0.0));
@@ -202,6 +211,14 @@ impl Maintenance {
     async fn step(&self, task: Upkeep, store: &Store, now: Time) -> Result<bool, StoreError> {
         let all_rows = |gone: u64| gone >= ROWS.unsigned_abs();
         Ok(match task {
+            Upkeep::Partitions => {
+                if let Some(reach) = store.make_partitions(now).await? {
+                    count_partitions(reach);
+                }
+                store.drop_partitions().await?;
+                store.analyze_partitions().await?;
+                false
+            }
             Upkeep::Backlog => {
                 count_backlog(store).await?;
                 false
@@ -212,7 +229,7 @@ impl Maintenance {
             }
             Upkeep::EndDeleted => store.cancel_pending_of_deleted(CANCELED, now).await? > 0,
             Upkeep::Retention => {
-                let gone = store.expire(now.minus(self.retention), now).await?;
+                let gone = store.retain(now.minus(self.retention), now).await?;
                 if gone.rows > 0 {
                     tracing::debug!(messages = gone.messages, rows = gone.rows, "past the retention");
                 }
@@ -287,9 +304,24 @@ async fn count_backlog(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn count_partitions(reach: Reach) {
+    let seconds = |time: Time| time.micros() as f64 / 1e6;
+    metrics::gauge!("sendoff_partitions_oldest_timestamp_seconds").set(seconds(reach.oldest));
+    metrics::gauge!("sendoff_partitions_newest_timestamp_seconds").set(seconds(reach.newest));
+    metrics::gauge!("sendoff_partitions").set(reach.count as f64);
+}
+
 /// Another process counts now: what this one counted last would look as if it were still so.
 fn another_counts() {
-    for gauge in ["sendoff_outbox_waiting", "sendoff_outbox_stuck", "sendoff_pending", "sendoff_dead_deliveries"] {
+    for gauge in [
+        "sendoff_outbox_waiting",
+        "sendoff_outbox_stuck",
+        "sendoff_pending",
+        "sendoff_dead_deliveries",
+        "sendoff_partitions_oldest_timestamp_seconds",
+        "sendoff_partitions_newest_timestamp_seconds",
+        "sendoff_partitions",
+    ] {
         metrics::gauge!(gauge).set(0.0);
     }
 }

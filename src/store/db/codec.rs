@@ -265,6 +265,16 @@ pub(in crate::store) fn uuids<'a, T: Copy + Into<Uuid> + 'a>(ids: impl IntoItera
     ids.into_iter().map(|id| (*id).into()).collect()
 }
 
+/// The same for a partitioned table, with the least and the greatest of them: a list alone keeps PostgreSQL out of no partition when the
+/// plan is one for any values. Nil for an empty list.
+pub(in crate::store) fn bounded<'a, T: Copy + Into<Uuid> + 'a>(
+    ids: impl IntoIterator<Item = &'a T>,
+) -> (Vec<Uuid>, Uuid, Uuid) {
+    let ids = uuids(ids);
+    let (least, greatest) = (ids.iter().min().copied(), ids.iter().max().copied());
+    (ids, least.unwrap_or_default(), greatest.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

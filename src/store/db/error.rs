@@ -53,6 +53,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         let text = error.to_string();
         match error {
+            // The next try makes one.
+            ref missing if is_no_partition(missing) => StoreError::Unavailable(text),
             sqlx::Error::Database(inner) if is_refusal(&inner.code().unwrap_or_default()) => StoreError::Refused(text),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
                 StoreError::Damaged(text)
@@ -71,6 +73,13 @@ fn is_refusal(code: &str) -> bool {
     }
 }
 
+/// Whether `error` says that a row fits into none of the partitions (PostgreSQL): a violated check that is none of the table's constraints.
+pub(in crate::store) fn is_no_partition(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|inner| inner.code().as_deref() == Some("23514") && inner.constraint().is_none())
+}
+
 /// Whether `error` says that a unique key is taken.
 pub(in crate::store) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|inner| inner.is_unique_violation())
@@ -86,6 +95,11 @@ pub(in crate::store) fn is_missing_table(error: &sqlx::Error) -> bool {
 /// Whether `error` says that a lock was not to be had in time (PostgreSQL).
 pub(in crate::store) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("55P03"))
+}
+
+/// Whether `error` says that a deadlock was broken (PostgreSQL).
+pub(in crate::store) fn is_deadlock(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("40P01"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //! * A migration file is one transaction. One that begins with `-- no-transaction` holds a single `CREATE INDEX CONCURRENTLY` (or `DROP INDEX
 //!   CONCURRENTLY`) with `IF [NOT] EXISTS`: it blocks nobody, so it waits for locks as long as it takes, and what an interrupted one left
 //!   behind is removed before it is tried again.
+//!   PostgreSQL refuses it on the partitioned tables (`message`, `attempt`): an index there is CREATE INDEX … ON ONLY, then one CONCURRENTLY for each
+//!   partition, then ATTACH PARTITION, for which there is no machinery yet.
 //! * Older binaries stay ready on a newer schema whose migrations say, in the table `schema_compatibility`, that they can.
 
 use std::collections::HashMap;

@@ -4,12 +4,13 @@
 //! its own: pages and requests that read can never keep it waiting for a connection.
 
 use std::str::FromStr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgPool};
 
+use crate::store::partitions::Partitions;
 use crate::store::{Engine, Inner, StoreError};
 
 /// The schema in which all of our tables live.
@@ -74,6 +75,7 @@ pub struct Postgres {
     /// What the writers, the relay, the lanes and the leases use.
     pub(in crate::store) engine: PgPool,
     options: PgConnectOptions,
+    pub(in crate::store) partitions: Arc<Partitions>,
 }
 
 impl Postgres {
@@ -116,6 +118,7 @@ impl Postgres {
         Ok(Postgres {
             front: pool(connections.front, FRONT_SETTINGS).connect_lazy_with(options.clone()),
             engine,
+            partitions: Arc::new(Partitions::new(options.clone())),
             options,
         })
     }

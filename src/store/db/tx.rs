@@ -1,7 +1,12 @@
 //! Either database: how one statement is written once for both, to be read from a pool ([`read!`]) or inside a transaction ([`on!`]).
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use crate::crash::{self, Place, When};
+use crate::store::partitions::Partitions;
 use crate::store::{Store, StoreError};
+use sqlx::{PgConnection, PgPool};
 
 /// Runs `$body` on either database, with `$db` bound to a pool to read from and `Db` to the kind of database.
 macro_rules! read {
@@ -38,7 +43,32 @@ pub(crate) use {on, read};
 /// A write transaction; rolled back when it is dropped.
 pub(crate) enum Tx {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(PgTx),
+}
+
+/// A transaction on PostgreSQL, and what knows the partitions into which it inserts.
+pub(crate) struct PgTx {
+    tx: sqlx::Transaction<'static, sqlx::Postgres>,
+    partitions: Arc<Partitions>,
+}
+
+impl PgTx {
+    pub(in crate::store) fn partitions(&self) -> Arc<Partitions> {
+        self.partitions.clone()
+    }
+}
+
+impl Deref for PgTx {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for PgTx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
 }
 
 /// What the statements of a transaction are executed on.
@@ -48,6 +78,11 @@ pub(crate) enum Connection<'t> {
 }
 
 impl Tx {
+    /// Begins one on a connection of `pool`.
+    pub(in crate::store) async fn on_postgres(pool: &PgPool, partitions: &Arc<Partitions>) -> Result<Tx, StoreError> {
+        Ok(Tx::Postgres(PgTx { tx: pool.begin().await?, partitions: partitions.clone() }))
+    }
+
     /// [`Store::kind`] of its store.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -73,7 +108,7 @@ impl Tx {
         places.iter().for_each(|place| crash::point(*place, When::Before));
         match self {
             Tx::Sqlite(tx) => tx.commit().await?,
-            Tx::Postgres(tx) => tx.commit().await?,
+            Tx::Postgres(tx) => tx.tx.commit().await?,
         }
         places.iter().for_each(|place| crash::point(*place, When::After));
         Ok(())
@@ -83,7 +118,7 @@ impl Tx {
     pub(crate) async fn roll_back(self) -> Result<(), StoreError> {
         match self {
             Tx::Sqlite(tx) => tx.rollback().await?,
-            Tx::Postgres(tx) => tx.rollback().await?,
+            Tx::Postgres(tx) => tx.tx.rollback().await?,
         }
         Ok(())
     }

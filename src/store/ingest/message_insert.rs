@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use crate::domain::message::Message;
 use crate::domain::{OrgId, Time};
+use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
+use crate::store::partitions::Table;
 use crate::store::{StoreError, Tx};
 
 /// A message to be inserted.
@@ -77,11 +79,7 @@ async fn insert_sqlite(
     .await
 }
 
-async fn insert_postgres(
-    connection: &mut sqlx::PgConnection,
-    rows: &[Row<'_>],
-    is_special: bool,
-) -> Result<(), StoreError> {
+async fn insert_postgres(tx: &mut PgTx, rows: &[Row<'_>], is_special: bool) -> Result<(), StoreError> {
     fn column<'r, 'm, T>(rows: &'r [Row<'m>], of: impl Fn(&'r Row<'m>) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
@@ -94,8 +92,14 @@ async fn insert_postgres(
          SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::text[],
                               $8::bytea[], $9::bigint[], $10::bigint[]{arrays})"
     );
+    let (partitions, ids) = (tx.partitions(), column(rows, |row| row.message.id.0));
+    if !partitions.cover(Table::Message, &ids).await?.is_empty() {
+        let reason =
+            "a message is older than the retention, and its partition is being dropped: is this machine's clock right?";
+        return Err(StoreError::Unavailable(reason.into()));
+    }
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(column(rows, |row| row.message.id.0))
+        .bind(ids)
         .bind(column::<Uuid>(rows, |row| row.message.app_id.0))
         .bind(column(rows, |row| row.org.as_str()))
         .bind(column(rows, |row| row.message.event_type.as_str()))
@@ -112,6 +116,6 @@ async fn insert_postgres(
             .bind(column(rows, |row| row.message.deliver_at.map(Time::micros)))
             .bind(column(rows, |row| row.message.content_until.map(Time::micros)));
     }
-    query.execute(connection).await?;
+    partitions.told(query.execute(&mut **tx).await)?;
     Ok(())
 }

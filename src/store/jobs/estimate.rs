@@ -74,7 +74,7 @@ impl Store {
     async fn look(&self) -> Result<Tx, StoreError> {
         Ok(match &self.inner.engine {
             Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
-            Engine::Postgres(engine) => Tx::Postgres(engine.front.begin().await?),
+            Engine::Postgres(engine) => Tx::on_postgres(&engine.front, &engine.partitions).await?,
         })
     }
 }

@@ -118,8 +118,10 @@ impl Store {
                 sqlx::query_scalar(SQL).bind(ids).fetch_all(&mut **tx).await?
             }
             Tx::Postgres(tx) => {
-                const SQL: &str = "SELECT id FROM message WHERE payload IS NULL AND id = ANY($1)";
-                sqlx::query_scalar(SQL).bind(codec::uuids(messages)).fetch_all(&mut **tx).await?
+                const SQL: &str =
+                    "SELECT id FROM message WHERE payload IS NULL AND id = ANY($1) AND id BETWEEN $2 AND $3";
+                let (ids, least, greatest) = codec::bounded(messages);
+                sqlx::query_scalar(SQL).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
             }
         };
         let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;

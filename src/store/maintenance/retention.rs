@@ -1,4 +1,5 @@
-//! Retention: what is older than the setting goes, in small steps, from the first day.
+//! Retention row by row: what is older than the setting goes, in small steps, from the first day. With PostgreSQL the maintenance goes by
+//! [partitions](crate::store::partitions) instead, and uses this for none of it.
 //!
 //! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes. A step is bounded in rows, not in
 //! messages: a message may have any number of deliveries, each with any number of attempts.
@@ -11,9 +12,9 @@ use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Store, StoreError, Tx, on};
 
 /// How many messages one step takes at most,
-const MESSAGES: i64 = 500;
+pub(in crate::store) const MESSAGES: i64 = 500;
 /// and about how many rows of attempts, and of deliveries that are pending or dead.
-const ROWS: i64 = 4_000;
+pub(in crate::store) const ROWS: i64 = 4_000;
 
 /// What one step of [`Store::expire`] came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -165,7 +165,7 @@ impl Store {
 
     /// Sends a message to an endpoint (again): at once, numbered on, with a fresh schedule, and also where the endpoint's filters would
     /// not have chosen it. An attempt that is in flight meanwhile is recorded and changes nothing of this. One that is scheduled goes now
-    /// instead of then. At an ordered endpoint what waits keeps its turn, and what had ended goes to the end. `false` if the tenant's application has no such message or endpoint, or the message has no content any more.
+    /// instead of then. At an ordered endpoint what waits keeps its turn, and what had ended goes to the end. `false` if the tenant's application has no such message or endpoint, or the message has no content any more, or is past the retention.
     ///
     /// # Errors
     /// The store is away.
@@ -196,7 +196,9 @@ impl Store {
             sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
         })?;
         let Some(slot) = slot else { return Ok(false) };
-        requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await?;
+        if !requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await? {
+            return Ok(false);
+        }
         ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
         let (thing, to) = (message.to_string(), endpoint.to_string());
         let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);

@@ -1,8 +1,9 @@
 //! Putting deliveries back into the queue, whatever they have come to: a resend by hand, and the steps of background work.
 //!
 //! A delivery is in one place: `due`, `dead`, or the attempt that delivered it. Moving it races records and other resends, so the steps
-//! have one order, which is the lock order of all transactions (due, dead, attempt):
+//! have one order, which is the lock order of all transactions (horizon, due, dead, attempt):
 //!
+//! 0. hold the horizon, below which nothing is put back: its partition may be about to be dropped;
 //! 1. insert into `due`, which takes the lock of the key: whoever ends or moves the same delivery comes before or after;
 //! 2. take the delivery out of where it was, in a statement of its own, which sees what was committed before the lock was had;
 //! 3. continue its numbers: the next generation, and the attempts that were made.
@@ -17,7 +18,7 @@ use crate::domain::attempt::Trigger;
 use crate::domain::delivery::State;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
-use crate::store::{StoreError, Tx, on};
+use crate::store::{StoreError, Tx, on, partitions};
 
 /// The endpoint whose deliveries are put back.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +50,16 @@ const AT_ONCE: &str = "$4";
 const WHEN_SCHEDULED: &str = "CASE WHEN deliver_at > $4 THEN deliver_at ELSE $4 END";
 
 /// Sends one delivery again, at once and as a fresh one, whatever it is; also one that there never was. The message is there and has a
-/// content, and the caller has seen to it that it stays so.
-pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, now: Time) -> Result<(), StoreError> {
+/// content, and the caller has seen to it that it stays so. `false`: it is past the retention, and nothing was done.
+pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, now: Time) -> Result<bool, StoreError> {
     const SQL: &str = "INSERT INTO due
              (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
          VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7)
          ON CONFLICT (message_id, endpoint_id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, step = 0,
              generation = due.generation + 1, trigger = excluded.trigger";
+    if message < partitions::hold_horizon(tx).await? {
+        return Ok(false);
+    }
     on!(tx, db => {
         sqlx::query(SQL)
             .bind(message).bind(to.endpoint).bind(to.app).bind(i16::from(to.slot))
@@ -63,18 +67,21 @@ pub(in crate::store) async fn resend(tx: &mut Tx, to: To, message: MessageId, no
             .execute(db).await.map(drop)
     })?;
     let past = take_ended(tx, to.endpoint, &[message]).await?;
-    continue_numbers(tx, to.endpoint, &past).await
+    continue_numbers(tx, to.endpoint, &past).await?;
+    Ok(true)
 }
 
 /// Makes deliveries of one endpoint pending again, as retries, which do not stand in the way of what is new. One that others have moved
-/// on since it was `found` stays as they left it. Gives back which were put back.
+/// on since it was `found` stays as they left it, and so does what is past the retention. Gives back which were put back.
 pub(in crate::store) async fn put_back(
     tx: &mut Tx,
     to: To,
     found: &[Found],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
-    let (pending, ended): (Vec<Found>, Vec<Found>) = found.iter().partition(|one| one.state.pending());
+    let horizon = partitions::hold_horizon(tx).await?;
+    let kept = found.iter().filter(|one| one.message >= horizon);
+    let (pending, ended): (Vec<Found>, Vec<Found>) = kept.partition(|one| one.state.pending());
     let mut done = send_pending_again(tx, to, &pending, now).await?;
     let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
     let inserted = insert_retries(tx, to, &codec::uuids(ended.keys()), AT_ONCE, now).await?;
@@ -90,14 +97,16 @@ pub(in crate::store) async fn put_back(
 }
 
 /// Gives the endpoint a delivery of each of these messages that it has none of yet, as retries. A scheduled one still waits for its
-/// time. Gives back for which.
+/// time; one that is past the retention gets none. Gives back for which.
 pub(in crate::store) async fn give(
     tx: &mut Tx,
     to: To,
     messages: &[MessageId],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
-    let inserted = insert_retries(tx, to, &codec::uuids(messages), WHEN_SCHEDULED, now).await?;
+    let horizon = partitions::hold_horizon(tx).await?;
+    let kept: Vec<Uuid> = codec::uuids(messages.iter().filter(|message| **message >= horizon));
+    let inserted = insert_retries(tx, to, &kept, WHEN_SCHEDULED, now).await?;
     // One that was given between reading and locking, and has ended already, is in another place.
     let places = ended_among(tx, to.endpoint, &inserted).await?;
     let (elsewhere, given): (Vec<MessageId>, Vec<MessageId>) =
@@ -176,7 +185,8 @@ async fn insert_retries(
                 .await?
         }
         Tx::Postgres(tx) => {
-            let sql = format!("{INSERT} {due_at}{ROWS} = ANY($6) {CONFLICT}");
+            let sql = format!("{INSERT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
+            let (messages, least, greatest) = codec::bounded(messages);
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(to.endpoint)
                 .bind(i16::from(to.slot))
@@ -184,6 +194,8 @@ async fn insert_retries(
                 .bind(now)
                 .bind(trigger)
                 .bind(messages)
+                .bind(least)
+                .bind(greatest)
                 .fetch_all(&mut **tx)
                 .await?
         }
@@ -235,17 +247,22 @@ async fn among<T>(
 where
     T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
 {
-    let ids = codec::uuids(messages);
     Ok(match tx {
         _ if messages.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
             const MESSAGES: &str = "message_id IN (SELECT unhex(value) FROM json_each($2))";
             let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND {MESSAGES} {rest}"));
-            sqlx::query_as(sql).bind(endpoint).bind(sqlite::id_list(ids)).fetch_all(&mut **tx).await?
+            sqlx::query_as(sql)
+                .bind(endpoint)
+                .bind(sqlite::id_list(codec::uuids(messages)))
+                .fetch_all(&mut **tx)
+                .await?
         }
         Tx::Postgres(tx) => {
-            let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND message_id = ANY($2) {rest}"));
-            sqlx::query_as(sql).bind(endpoint).bind(ids).fetch_all(&mut **tx).await?
+            const MESSAGES: &str = "message_id = ANY($2) AND message_id BETWEEN $3 AND $4";
+            let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND {MESSAGES} {rest}"));
+            let (ids, least, greatest) = codec::bounded(messages);
+            sqlx::query_as(sql).bind(endpoint).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     })
 }

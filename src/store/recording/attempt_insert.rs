@@ -6,7 +6,9 @@ use sqlx::query_builder::Separated;
 
 use crate::domain::attempt::{Attempt, Trigger};
 use crate::domain::{AttemptId, Time};
+use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
+use crate::store::partitions::Table;
 use crate::store::recording::record::{Care, Finished};
 use crate::store::{StoreError, Tx};
 
@@ -105,38 +107,44 @@ async fn append_sqlite(
 }
 
 async fn append_postgres(
-    connection: &mut sqlx::PgConnection,
+    tx: &mut PgTx,
     finished: &[Finished],
     settled: impl Fn(&Finished) -> bool,
 ) -> Result<HashSet<AttemptId>, StoreError> {
-    fn column<'f, T>(finished: &'f [Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
+    fn column<'f, T>(finished: &[&'f Finished], of: impl FnMut(&'f Attempt) -> T) -> Vec<T> {
         finished.iter().map(|one| &one.attempt).map(of).collect()
     }
+    let (partitions, ids) = (tx.partitions(), finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<_>>());
+    let gone = partitions.cover(Table::Attempt, &ids).await?;
+    // What is past the retention, and was in flight when it was deleted, goes with its partition.
+    let finished: Vec<&Finished> = finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();
+    let finished = &finished[..];
     const TAIL: &str =
         "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
          $8::integer[], $9::smallint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::integer[],
          $16::bigint[], $17::text[], $18::bytea[], $19::bigint[]) ON CONFLICT DO NOTHING RETURNING id";
-    let new: Vec<AttemptId> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
-        .bind(column(finished, |a| a.id.0))
-        .bind(column(finished, |a| a.message_id.0))
-        .bind(column(finished, |a| a.endpoint_id.0))
-        .bind(column(finished, |a| a.app_id.0))
-        .bind(finished.iter().map(|one| one.org.as_str()).collect::<Vec<&str>>())
-        .bind(column(finished, |a| a.number))
-        .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
-        .bind(finished.iter().map(|one| settled(one).then_some(one.attempt.number)).collect::<Vec<Option<i32>>>())
-        .bind(column(finished, |a| a.trigger.code()))
-        .bind(column(finished, |a| a.at.micros()))
-        .bind(column(finished, |a| a.url.as_str()))
-        .bind(column(finished, |a| codec::lines(&a.request_headers)))
-        .bind(column(finished, |a| a.outcome.failure.map(|failure| failure.word())))
-        .bind(column(finished, |a| codec::plain(&a.outcome.detail)))
-        .bind(column(finished, |a| a.outcome.status.map(i32::from)))
-        .bind(column(finished, |a| a.outcome.duration.as_micros() as i64))
-        .bind(column(finished, |a| codec::lines(&a.outcome.response_headers)))
-        .bind(column(finished, |a| &*a.outcome.response_body))
-        .bind(column(finished, |a| a.next_at.map(Time::micros)))
-        .fetch_all(connection)
-        .await?;
-    Ok(new.into_iter().collect())
+    let appended: Result<Vec<AttemptId>, sqlx::Error> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{ATTEMPT_INSERT}{TAIL}")))
+            .bind(column(finished, |a| a.id.0))
+            .bind(column(finished, |a| a.message_id.0))
+            .bind(column(finished, |a| a.endpoint_id.0))
+            .bind(column(finished, |a| a.app_id.0))
+            .bind(finished.iter().map(|one| one.org.as_str()).collect::<Vec<&str>>())
+            .bind(column(finished, |a| a.number))
+            .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
+            .bind(finished.iter().map(|one| settled(one).then_some(one.attempt.number)).collect::<Vec<Option<i32>>>())
+            .bind(column(finished, |a| a.trigger.code()))
+            .bind(column(finished, |a| a.at.micros()))
+            .bind(column(finished, |a| a.url.as_str()))
+            .bind(column(finished, |a| codec::lines(&a.request_headers)))
+            .bind(column(finished, |a| a.outcome.failure.map(|failure| failure.word())))
+            .bind(column(finished, |a| codec::plain(&a.outcome.detail)))
+            .bind(column(finished, |a| a.outcome.status.map(i32::from)))
+            .bind(column(finished, |a| a.outcome.duration.as_micros() as i64))
+            .bind(column(finished, |a| codec::lines(&a.outcome.response_headers)))
+            .bind(column(finished, |a| &*a.outcome.response_body))
+            .bind(column(finished, |a| a.next_at.map(Time::micros)))
+            .fetch_all(&mut **tx)
+            .await;
+    Ok(partitions.told(appended)?.into_iter().collect())
 }

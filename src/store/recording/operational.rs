@@ -268,9 +268,13 @@ async fn past(
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
-            let sql = format!("{COLUMNS} WHERE message_id = ANY($1) AND endpoint_id = ANY($2)");
-            let (messages, endpoints): (Vec<Uuid>, Vec<Uuid>) = (messages.collect(), endpoints.collect());
-            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints).fetch_all(&mut **tx).await?
+            let sql = format!(
+                "{COLUMNS} WHERE message_id = ANY($1) AND endpoint_id = ANY($2) AND message_id BETWEEN $3 AND $4"
+            );
+            let (messages, least, greatest) = codec::bounded(&messages.collect::<Vec<Uuid>>());
+            let endpoints: Vec<Uuid> = endpoints.collect();
+            let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(messages).bind(endpoints);
+            query.bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     };
     let mut past: HashMap<_, Vec<(i32, Past)>> = HashMap::new();

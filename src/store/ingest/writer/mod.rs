@@ -128,15 +128,13 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     }
     let begun = Instant::now();
     let stored = tokio::time::timeout(PATIENCE, async {
-        let mut budget = pace.budget();
-        let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        if let Some(stored) = commit(inner, tx, &batch, Care::Expecting, &mut budget).await.map_err(Failed::Within)? {
-            return Ok(Some((stored, budget.spent())));
+        match store(inner, &batch, pace).await {
+            // A partition was dropped since it was last looked at: the second try makes it.
+            Err(Failed::Within(StoreError::Unavailable(_))) if inner.partitions_forgotten() => {
+                store(inner, &batch, pace).await
+            }
+            stored => stored,
         }
-        let mut budget = pace.budget();
-        let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        let stored = commit(inner, tx, &batch, Care::Telling, &mut budget).await.map_err(Failed::Within)?;
-        Ok(stored.map(|stored| (stored, budget.spent())))
     })
     .await;
     let (error, away) = match stored {
@@ -166,6 +164,19 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
         refuse(inner, write, &error).await;
     }
     Settled::default()
+}
+
+/// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each statement had told what
+/// it wrote.
+async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
+    for care in [Care::Expecting, Care::Telling] {
+        let mut budget = pace.budget();
+        let tx = inner.begin().await.map_err(Failed::Beginning)?;
+        if let Some(stored) = commit(inner, tx, batch, care, &mut budget).await.map_err(Failed::Within)? {
+            return Ok(Some((stored, budget.spent())));
+        }
+    }
+    Ok(None)
 }
 
 /// Answers for the one write that the store refuses.

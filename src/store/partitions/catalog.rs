@@ -1,0 +1,199 @@
+//! Which partitions there are.
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use crate::domain::{MessageId, Time};
+use crate::store::StoreError;
+use crate::store::db::postgres;
+
+/// A partitioned table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) enum Table {
+    Message,
+    Attempt,
+}
+
+impl Table {
+    pub const ALL: [Table; 2] = [Table::Message, Table::Attempt];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Message => "message",
+            Table::Attempt => "attempt",
+        }
+    }
+
+    /// The column by which it is partitioned: the message's id.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Table::Message => "id",
+            Table::Attempt => "message_id",
+        }
+    }
+}
+
+/// A partition: it holds the rows of messages from `from` on and before `to`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::store) struct Partition {
+    pub table: Table,
+    /// Nil: it begins at MINVALUE.
+    pub from: MessageId,
+    pub to: MessageId,
+    pub name: String,
+    /// It is being detached: new statements do not see it, and nothing else can take its place yet.
+    pub leaving: bool,
+}
+
+impl Partition {
+    pub fn holds(&self, id: MessageId) -> bool {
+        (self.from..self.to).contains(&id)
+    }
+
+    /// Whether it begins at MINVALUE.
+    pub fn is_first(&self) -> bool {
+        self.from.0.is_nil()
+    }
+}
+
+/// All partitions, sorted.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct Layout {
+    all: Vec<Partition>,
+}
+
+impl Layout {
+    pub(super) async fn read(db: impl PgExecutor<'_>) -> Result<Layout, StoreError> {
+        const SQL: &str =
+            "SELECT p.relname = 'message', c.relname, pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending
+             FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace JOIN pg_inherits i ON i.inhparent = p.oid
+                 JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE n.nspname = $1 AND p.relkind = 'p' AND p.relname IN ('message', 'attempt')";
+        let rows: Vec<(bool, String, Option<String>, bool)> =
+            sqlx::query_as(SQL).bind(postgres::SCHEMA).fetch_all(db).await?;
+        let partition = |(message, name, bounds, leaving): (bool, String, Option<String>, bool)| {
+            let table = if message { Table::Message } else { Table::Attempt };
+            // It has just been detached, or is not one of ours.
+            let (from, to) = bounds.as_deref().and_then(parse)?;
+            Some(Partition { table, from, to, name, leaving })
+        };
+        Ok(Layout::of(rows.into_iter().filter_map(partition).collect()))
+    }
+
+    pub fn of(mut all: Vec<Partition>) -> Layout {
+        all.sort();
+        Layout { all }
+    }
+
+    pub fn add(&mut self, one: Partition) {
+        self.all.push(one);
+        self.all.sort();
+    }
+
+    pub fn count(&self, table: Table) -> usize {
+        self.of_table(table).count()
+    }
+
+    /// Those of `table`, the oldest first.
+    pub fn of_table(&self, table: Table) -> impl DoubleEndedIterator<Item = &Partition> {
+        self.all.iter().filter(move |one| one.table == table)
+    }
+
+    pub fn holder(&self, table: Table, id: MessageId) -> Option<&Partition> {
+        self.of_table(table).find(|one| one.holds(id))
+    }
+
+    /// Whether a row of each of these messages can be inserted.
+    pub fn covers_all(&self, table: Table, ids: &[Uuid]) -> bool {
+        let mut last: Option<&Partition> = None;
+        ids.iter().all(|id| {
+            let id = MessageId(*id);
+            if !last.is_some_and(|one| one.holds(id)) {
+                last = self.holder(table, id).filter(|one| !one.leaving);
+            }
+            last.is_some()
+        })
+    }
+
+    /// Whether the partition of this message is being detached.
+    pub fn leaves(&self, table: Table, id: MessageId) -> bool {
+        self.holder(table, id).is_some_and(|one| one.leaving)
+    }
+
+    /// The end of the newest partition that is wholly before `cutoff`; `None`: there is none.
+    pub fn past(&self, cutoff: Time) -> Option<MessageId> {
+        let floor = MessageId::floor(cutoff);
+        self.of_table(Table::Message).map(|one| one.to).filter(|to| *to <= floor).max()
+    }
+
+    /// The neighbours of a message for which there is no partition: the end of the one before, and the beginning of the one after.
+    pub fn gap(&self, table: Table, id: MessageId) -> (Option<MessageId>, Option<MessageId>) {
+        let before = self.of_table(table).map(|one| one.to).filter(|to| *to <= id).max();
+        let after = self.of_table(table).map(|one| one.from).filter(|from| *from > id).min();
+        (before, after)
+    }
+}
+
+/// The bounds in `FOR VALUES FROM (…) TO (…)`.
+fn parse(bounds: &str) -> Option<(MessageId, MessageId)> {
+    let (from, to) = bounds.strip_prefix("FOR VALUES FROM (")?.strip_suffix(')')?.split_once(") TO (")?;
+    let id = |text: &str| Uuid::try_parse(text.trim_matches('\'')).ok().map(MessageId);
+    let from = if from == "MINVALUE" { MessageId(Uuid::nil()) } else { id(from)? };
+    Some((from, id(to)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: u64) -> MessageId {
+        MessageId::floor(Time::from_micros(minutes as i64 * 60_000_000))
+    }
+
+    fn messages(bounds: &[(u64, u64, bool)]) -> Layout {
+        let one = |(from, to, leaving): &(u64, u64, bool)| Partition {
+            table: Table::Message,
+            from: if *from == 0 { MessageId(Uuid::nil()) } else { at(*from) },
+            to: at(*to),
+            name: format!("message_{from}"),
+            leaving: *leaving,
+        };
+        Layout::of(bounds.iter().map(one).collect())
+    }
+
+    #[test]
+    fn bounds_are_read_as_postgresql_writes_them() {
+        let (low, high) = ("01a22952-7700-7000-8000-000000000000", "01a22952-7800-7000-8000-000000000000");
+        let id = |text: &str| MessageId(text.parse().unwrap());
+        let parsed = parse(&format!("FOR VALUES FROM ('{low}') TO ('{high}')"));
+        assert_eq!(parsed, Some((id(low), id(high))));
+        assert_eq!(
+            parse(&format!("FOR VALUES FROM (MINVALUE) TO ('{high}')")),
+            Some((MessageId(Uuid::nil()), id(high)))
+        );
+        for other in ["DEFAULT", "FOR VALUES FROM (MINVALUE) TO (MAXVALUE)", ""] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_leaving_covers_nothing_and_leaves_no_gap() {
+        let layout = messages(&[(0, 10, false), (10, 20, true), (30, 40, false)]);
+        let covers = |minutes: &[u64]| {
+            layout.covers_all(Table::Message, &minutes.iter().map(|minute| at(*minute).0).collect::<Vec<_>>())
+        };
+        assert!(covers(&[]) && covers(&[1, 9, 35]));
+        assert!(!covers(&[1, 15]) && !covers(&[10]) && !covers(&[20]) && !covers(&[35, 40]));
+        assert!(!layout.covers_all(Table::Attempt, &[at(1).0]), "the other table has none");
+        assert!(layout.leaves(Table::Message, at(15)) && !layout.leaves(Table::Message, at(5)));
+        assert_eq!(layout.gap(Table::Message, at(25)), (Some(at(20)), Some(at(30))));
+        assert_eq!(layout.gap(Table::Message, at(45)), (Some(at(40)), None));
+    }
+
+    #[test]
+    fn only_what_is_wholly_before_the_cutoff_is_past() {
+        let layout = messages(&[(0, 10, false), (10, 20, false), (20, 30, false)]);
+        let past = |minutes: u64| layout.past(at(minutes).time());
+        assert_eq!([past(9), past(10), past(29), past(99)], [None, Some(at(10)), Some(at(20)), Some(at(30))]);
+    }
+}

@@ -1,0 +1,221 @@
+//! Making partitions: ahead of time by the maintenance, and on demand by an insert that finds none.
+//!
+//! A partition is created as a table of its own and then attached: unlike `CREATE TABLE … PARTITION OF`, which no transaction that has read
+//! the table may overlap, ATTACH takes a lock that readers and writers do not conflict with. The new table is empty, so there is nothing to be checked.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use super::{Layout, Partition, Partitions, Reach, Table};
+use crate::domain::{MessageId, Time};
+use crate::store::db::error::{is_deadlock, is_lock_timeout};
+use crate::store::db::postgres;
+use crate::store::{Engine, Store, StoreError};
+
+/// How long one try waits for a lock, and how often it is tried: less than the 5 s for which an open transaction may wait for it.
+const LOCK_TIMEOUT: &str = "500ms";
+const TRIES: u32 = 6;
+/// How many widths ahead of the clock there are partitions.
+const AHEAD: u32 = 2;
+/// From so many partitions on, one that is made fills its whole gap: clocks that jump cannot make any number of them.
+const CROWDED: usize = 32;
+
+impl Store {
+    /// Makes the partitions for what is accepted from `now` on, as far ahead as two of their widths. Gives back how far they reach; `None`
+    /// with SQLite.
+    ///
+    /// # Errors
+    /// The store is away, somebody holds a lock, or the role does not own the tables.
+    pub async fn make_partitions(&self, now: Time) -> Result<Option<Reach>, StoreError> {
+        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
+        let partitions = &engine.partitions;
+        partitions.learn(Layout::read(&engine.engine).await?);
+        let ahead = now.plus(partitions.width() * AHEAD);
+        let mut at = MessageId::floor(now);
+        // Each step makes one or passes over one, and those ahead are few.
+        for _ in 0..CROWDED {
+            partitions.make(&Table::ALL.map(|table| (table, at))).await?;
+            at = match partitions.look(|known| known.holder(Table::Message, at).map(|one| one.to)) {
+                Some(next) if next.time() <= ahead => next,
+                _ => break,
+            };
+        }
+        Ok(partitions.look(|known| {
+            let mut rest = known.of_table(Table::Message).filter(|one| !one.is_first());
+            let oldest = rest.next()?;
+            let newest = rest.next_back().unwrap_or(oldest);
+            let count = known.count(Table::Message);
+            Some(Reach { oldest: oldest.from.time(), newest: newest.to.time(), count })
+        }))
+    }
+}
+
+impl Partitions {
+    /// Makes what is missing for rows of these messages, but for what is leaving.
+    pub(super) async fn make(&self, wanted: &[(Table, MessageId)]) -> Result<(), StoreError> {
+        let _alone = self.making.lock().await;
+        let there = |known: &Layout| wanted.iter().all(|(table, id)| known.covers_all(*table, &[id.0]));
+        if self.look(there) {
+            return Ok(());
+        }
+        let mut connection = connect(&self.options, LOCK_TIMEOUT).await?;
+        // Most of those who come here have only not looked yet: they need no lock.
+        let layout = Layout::read(&mut connection).await?;
+        if there(&layout) {
+            let _ = connection.close().await;
+            self.learn(layout);
+            return Ok(());
+        }
+        let mut tries = 1;
+        let made = loop {
+            match make(&mut connection, wanted, self.width()).await {
+                Err(error) if (is_lock_timeout(&error) || is_deadlock(&error)) && tries < TRIES => tries += 1,
+                made => break made,
+            }
+        };
+        let _ = connection.close().await;
+        self.learn(made?);
+        Ok(())
+    }
+}
+
+async fn make(
+    connection: &mut PgConnection,
+    wanted: &[(Table, MessageId)],
+    width: Duration,
+) -> Result<Layout, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    // Those who make partitions come one after another, and nobody else is held up.
+    tx.execute("LOCK TABLE ONLY message, ONLY attempt IN SHARE UPDATE EXCLUSIVE MODE").await?;
+    let mut layout = Layout::read(&mut *tx).await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
+    for (table, id) in wanted {
+        if layout.holder(*table, *id).is_none() {
+            let mut one = missing(&layout, *table, *id, width);
+            one.name = free_name(&mut tx, &one.name).await?;
+            tx.execute(AssertSqlSafe(create(&one))).await?;
+            tracing::debug!(partition = one.name, "made a partition");
+            layout.add(one);
+        }
+    }
+    tx.commit().await?;
+    Ok(layout)
+}
+
+/// The partition that `id` lacks: the span of `width` in which it lies, as far as it is free.
+fn missing(layout: &Layout, table: Table, id: MessageId, width: Duration) -> Partition {
+    let (before, after) = layout.gap(table, id);
+    let from = MessageId::floor(id.time().floor(width));
+    let to = MessageId::floor(id.time().floor(width).plus(width));
+    // At the end of time the last one ends where ids do.
+    let to = if to <= id { MessageId(uuid::Uuid::max()) } else { to };
+    let from = match before {
+        Some(before) if layout.count(table) >= CROWDED => before,
+        Some(before) => from.max(before),
+        None => MessageId(uuid::Uuid::nil()),
+    };
+    let to = match after {
+        Some(after) if layout.count(table) >= CROWDED => after,
+        Some(after) => to.min(after),
+        None => to,
+    };
+    let name = format!("{}_{}", table.name(), stamp(from.time()));
+    Partition { table, from, to, name, leaving: false }
+}
+
+/// A time as part of a name: `202611290830`.
+fn stamp(time: Time) -> String {
+    time.min(Time::MAX).to_string().chars().filter(char::is_ascii_digit).take(12).collect()
+}
+
+/// `name`, or with a number behind if something has it: a partition that was detached and is not dropped yet.
+async fn free_name(connection: &mut PgConnection, name: &str) -> Result<String, sqlx::Error> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = $2)";
+    let mut free = name.to_owned();
+    for n in 2.. {
+        let taken: bool =
+            sqlx::query_scalar(SQL).bind(postgres::SCHEMA).bind(&free).fetch_one(&mut *connection).await?;
+        if !taken {
+            break;
+        }
+        free = format!("{name}_{n}");
+    }
+    Ok(free)
+}
+
+fn create(one: &Partition) -> String {
+    let (name, table) = (&one.name, one.table.name());
+    let from = if one.is_first() { "MINVALUE".to_owned() } else { format!("'{}'", one.from.0) };
+    format!(
+        "CREATE TABLE {name} (LIKE {table} INCLUDING ALL EXCLUDING INDEXES);
+         ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ('{}')",
+        one.to.0
+    )
+}
+
+/// A connection outside of the pools, which waits for locks as long as `lock_timeout`.
+pub(super) async fn connect(options: &PgConnectOptions, lock_timeout: &str) -> Result<PgConnection, StoreError> {
+    let mut connection = options.clone().disable_statement_logging().connect().await?;
+    let setup = format!(
+        "SET search_path = {}; SET statement_timeout = '5min'; SET lock_timeout = '{lock_timeout}'",
+        postgres::SCHEMA
+    );
+    connection.execute(AssertSqlSafe(setup)).await?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(minutes: i64) -> MessageId {
+        MessageId::floor(Time::from_micros(minutes * 60_000_000))
+    }
+
+    fn layout(bounds: &[(i64, i64)]) -> Layout {
+        let one = |(from, to): &(i64, i64)| Partition {
+            table: Table::Message,
+            from: if *from == 0 { MessageId(uuid::Uuid::nil()) } else { at(*from) },
+            to: at(*to),
+            name: String::new(),
+            leaving: false,
+        };
+        Layout::of(bounds.iter().map(one).collect())
+    }
+
+    fn made(layout: &Layout, minutes: i64, width: u32) -> (MessageId, MessageId) {
+        let one = missing(layout, Table::Message, at(minutes), MINUTE * width);
+        assert!(one.holds(at(minutes)));
+        (one.from, one.to)
+    }
+
+    #[test]
+    fn a_missing_partition_is_cut_by_the_clock_and_by_its_neighbours() {
+        let free = layout(&[(0, 10)]);
+        assert_eq!(made(&free, 103, 10), (at(100), at(110)));
+        assert_eq!(made(&free, 12, 60), (at(10), at(60)), "not over the one before");
+        let between = layout(&[(0, 10), (105, 110)]);
+        assert_eq!(made(&between, 103, 10), (at(100), at(105)), "nor over the one after");
+        let none = layout(&[(50, 60)]);
+        assert_eq!(made(&none, 12, 10), (MessageId(uuid::Uuid::nil()), at(20)), "the first begins at MINVALUE");
+        let end = missing(&free, Table::Message, MessageId(uuid::Uuid::from_u128(u128::MAX - 1)), MINUTE);
+        assert!(end.holds(MessageId(uuid::Uuid::from_u128(u128::MAX - 1))));
+    }
+
+    #[test]
+    fn many_partitions_do_not_become_any_number() {
+        let crowded: Vec<(i64, i64)> = (0..CROWDED as i64).map(|n| (n * 100, n * 100 + 10)).collect();
+        let crowded = layout(&crowded);
+        assert_eq!(made(&crowded, 250, 10), (at(210), at(300)), "all of the gap");
+    }
+
+    #[test]
+    fn a_name_says_when_its_partition_begins() {
+        assert_eq!(stamp(Time::from_micros(1_795_338_000_000_000)), "202611220900");
+        assert_eq!(stamp(Time::from_micros(i64::MAX)).len(), 12);
+    }
+}

@@ -1,0 +1,69 @@
+//! What the planner knows of the partitioned tables as a whole. Autovacuum analyzes the partitions and never their parents, whose statistics tell how
+//! many rows a join by the message's id has: without them a page of one organization would walk along everybody's rows.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use super::Table;
+use super::make::connect;
+use crate::store::db::error::is_lock_timeout;
+use crate::store::db::postgres;
+use crate::store::{Engine, Store, StoreError};
+
+/// How often the parents are analyzed. What is needed of it, that ids are unique or nearly so, does not change.
+const EVERY: Duration = Duration::from_secs(86_400);
+/// Tables with fewer rows need no statistics.
+const FEW: i64 = 1_000;
+/// How long a statement waits for a lock.
+const LOCK_TIMEOUT: &str = "500ms";
+
+impl Store {
+    /// Analyzes the parents of the partitions, if they have rows and were not analyzed within a day: 3,000 rows of the table and of each of its
+    /// partitions, of the message's id alone. Gives back how many were.
+    ///
+    /// # Errors
+    /// The store is away, or the role does not own the tables.
+    pub async fn analyze_partitions(&self) -> Result<usize, StoreError> {
+        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(0) };
+        let mut stale = Vec::new();
+        for table in Table::ALL {
+            const SQL: &str = "SELECT COALESCE(sum(c.reltuples), 0) >= $3 AND NOT
+                     (EXISTS (SELECT 1 FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 AND s.inherited)
+                      AND COALESCE(pg_stat_get_last_analyze_time(p.oid) > now() - make_interval(secs => $4), FALSE))
+                 FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace JOIN pg_inherits i ON i.inhparent = p.oid
+                     JOIN pg_class c ON c.oid = i.inhrelid
+                 WHERE n.nspname = $1 AND p.relname = $2 GROUP BY p.oid";
+            let is_stale: Option<bool> = sqlx::query_scalar(SQL)
+                .bind(postgres::SCHEMA)
+                .bind(table.name())
+                .bind(FEW as f64)
+                .bind(EVERY.as_secs_f64())
+                .fetch_optional(&engine.engine)
+                .await?;
+            if is_stale == Some(true) {
+                stale.push(table);
+            }
+        }
+        if stale.is_empty() {
+            return Ok(0);
+        }
+        let mut connection = connect(engine.options(), LOCK_TIMEOUT).await?;
+        let done = analyze(&mut connection, &stale).await;
+        let _ = connection.close().await;
+        match done {
+            Err(error) if is_lock_timeout(&error) => Ok(0),
+            done => done.map(|()| stale.len()).map_err(StoreError::from),
+        }
+    }
+}
+
+async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> Result<(), sqlx::Error> {
+    // 3,000 rows of each table and not 30,000: there are 25 partitions, of which each row may lie on a page of its own.
+    connection.execute("SET default_statistics_target = 10").await?;
+    for table in tables {
+        let sql = format!("ANALYZE (SKIP_LOCKED) {} ({})", table.name(), table.id());
+        connection.execute(AssertSqlSafe(sql)).await?;
+    }
+    Ok(())
+}
