@@ -11,6 +11,8 @@ const SILENT_QUEUE: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Who has answered within this time is trusted to do so again.
 const TRUST: Duration = Duration::from_secs(60);
+/// The finest step of time: trust lasts up to its end, and no longer.
+const GRAIN: Duration = Duration::from_nanos(1);
 
 /// How an endpoint behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,17 @@ impl Lane {
             Some(heard) if now.saturating_sub(heard) <= TRUST => Manner::Answers,
             _ => Manner::Unknown,
         }
+    }
+
+    /// When the mere passing of time changes something of it next: how it behaves, or that it counts as behind. `None`: nothing, before
+    /// an event does. It may have passed already.
+    pub fn next_change(&self) -> Option<Duration> {
+        let since = self.heard.map_or(self.busy_since, |heard| heard.max(self.busy_since));
+        // A silent endpoint stays so until an attempt ends.
+        let patience = (self.in_flight > 0 && self.manner != Manner::Silent).then(|| since + PATIENCE);
+        let trust = self.heard.filter(|_| self.manner == Manner::Answers).map(|heard| heard + TRUST + GRAIN);
+        let behind = self.behind_until.filter(|until| *until != Duration::MAX);
+        [patience, trust, behind].into_iter().flatten().min()
     }
 
     /// Forgets what is queued beyond what a silent one needs: it waits in the store. Gives back how many payload bytes that frees.

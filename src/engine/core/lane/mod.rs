@@ -1,6 +1,7 @@
 //! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
 //! endpoint uses up its own lane and nobody else's.
 
+mod listed;
 mod manner;
 
 use std::collections::{HashSet, VecDeque};
@@ -15,6 +16,7 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::rate_limit::{AppLimits, Limit};
 use crate::store::directory::LiveEndpoint;
 use crate::store::slots::slot_of;
+pub use listed::Listed;
 pub use manner::Manner;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
@@ -51,8 +53,10 @@ pub enum Reach {
 pub struct Lane {
     pub live: Arc<LiveEndpoint>,
     pub slot: u8,
-    /// Whether we hold the lease of its slot.
+    /// Whether we hold the lease of its slot, by the last change of that lease which the lane has seen.
     pub owned: bool,
+    /// How many changes of that lease it has seen.
+    pub lease_seen: u64,
     fresh: VecDeque<Work>,
     retries: VecDeque<Work>,
     /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
@@ -72,8 +76,6 @@ pub struct Lane {
     retry_next: bool,
     /// When the store may have something due for it; `None`: as far as we know, never.
     look_at: Option<Time>,
-    /// The earliest look of it that stands in the engine's list.
-    pub look_listed: Option<Time>,
     /// The endpoint was deleted: nothing more is sent.
     pub gone: bool,
     /// Being read right now; and what was settled meanwhile, which the reading may still show as pending.
@@ -90,10 +92,7 @@ pub struct Lane {
     /// How many attempts in a row could not be made, for a reason of ours, and until when none is tried.
     not_made: u32,
     rests_until: Duration,
-    /// Whether it stands in the line of lanes that may have something to send.
-    pub in_line: bool,
-    /// It stands in the line of those that wait because too much is in flight to their kind: the kind.
-    pub crowded: Option<Manner>,
+    pub listed: Listed,
     /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
     pub turn: u64,
 }
@@ -104,6 +103,7 @@ impl Lane {
         Lane {
             slot: slot_of(&live),
             owned,
+            lease_seen: 0,
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
             held: HashSet::new(),
@@ -116,7 +116,6 @@ impl Lane {
             pace: Pace::new(cap),
             retry_next: false,
             look_at: None,
-            look_listed: None,
             gone: false,
             reading: false,
             outdated: false,
@@ -126,8 +125,7 @@ impl Lane {
             touched: Duration::ZERO,
             not_made: 0,
             rests_until: Duration::ZERO,
-            in_line: false,
-            crowded: None,
+            listed: Listed::default(),
             turn: 0,
             live,
         }
@@ -205,6 +203,9 @@ impl Lane {
     pub fn withdraw(&mut self, message: MessageId) -> usize {
         if self.reading {
             self.settled_meanwhile.push(message);
+        }
+        if !self.held.contains(&message) {
+            return 0;
         }
         for queue in [&mut self.fresh, &mut self.retries] {
             if let Some(work) = queue.iter().position(|work| work.message.id == message).and_then(|at| queue.remove(at))
@@ -317,7 +318,7 @@ impl Lane {
             return Err(Hold::Idle);
         }
         // Of both limits or of neither: one that was taken and waits for the other would be added to what leaves in some second.
-        let limits = || apps.get(&(self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
+        let limits = || apps.get((self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
         if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
             return Err(Hold::Until(now.mono + wait));
         }

@@ -49,21 +49,14 @@ impl Lanes {
     pub(super) fn catch_up(&mut self, id: EndpointId, now: ClockReading) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.behind_until = lane.behind_until.map(|until| until.min(now.mono + LINGER));
-        }
-    }
-
-    /// Who caught up a while ago keeps up from now on.
-    pub(super) fn note_who_keeps_up(&mut self, now: ClockReading) {
-        for lane in self.lanes.values_mut() {
-            lane.behind_until = lane.behind_until.filter(|until| now.mono < *until);
+            self.index(id);
         }
     }
 
     /// A delivery that was never sent is in its lane now.
     pub(super) fn came(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
         let took = now.time.since(message.first_due());
-        let since =
-            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
+        let since = self.owned_since(id).unwrap_or(now.mono);
         // What waited from before its slot was ours says nothing about this machine.
         let ours = took <= now.mono.saturating_sub(since);
         if ours && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {

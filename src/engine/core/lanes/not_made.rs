@@ -14,6 +14,7 @@ impl Lanes {
         if one.why.affects_all() {
             self.headroom.not_made(self.in_flight, now.mono, one.jitter);
         }
+        self.renew(one.endpoint);
         let Some(lane) = self.lanes.get_mut(&one.endpoint) else { return };
         self.in_flight_by[lane.manner as usize] -= 1;
         let wait = lane.not_made(now.mono, |row| backoff(row, one.jitter));
@@ -22,7 +23,7 @@ impl Lanes {
         }
         lane.recorded(one.message, Some(now.time.plus(wait)));
         self.note_manner(one.endpoint, now);
-        self.list_look(one.endpoint);
+        self.index(one.endpoint);
         self.line_up(one.endpoint);
     }
 }
