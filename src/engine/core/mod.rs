@@ -5,7 +5,7 @@
 //! * [`event`] – the [`Event`](event::Event)s that go in and the [`Action`](event::Action)s that come out.
 //! * [`step`] – the [`Core`](step::Core): leases, draining, when to scan, what to load.
 //! * [`lanes`] – all lanes and what they share: turns, totals, memory, leases by slot. [`lane`] – one endpoint's queue.
-//! * [`rate_limit`] – deliveries per second. [`circuit_breaker`] – the concurrency limit of one endpoint.
+//! * [`concurrency`] – how much may be in flight, to whom, and who yields: one policy. [`rate_limit`] – deliveries per second.
 //! * [`endpoint_loads`] – which loads of endpoints are under way, and which results are stale.
 //! * [`scanning`] – when the store is asked what is pending, page by page. [`signal_queue`] – its signals, in portions.
 //! * [`headroom`] – how many requests this process can make at once, learned from those it could not make.
@@ -19,8 +19,8 @@
 //! * A step looks at a bounded number of lanes, endpoints and rows, however many there are: nothing walks over all of them.
 //! * Whatever a lane holds is counted in bytes; memory is bounded before it is taken.
 
-pub mod circuit_breaker;
 pub mod clock_reading;
+pub mod concurrency;
 pub mod endpoint_loads;
 pub mod event;
 pub mod headroom;

@@ -80,7 +80,7 @@ pub fn world(seed: u64, size: u64) -> World {
     let case = Case {
         shared,
         // Drawn without the dice: seeds keep their stories.
-        page: if seed % 8 == 0 { 1 } else { PAGE },
+        page: if seed.is_multiple_of(8) { 1 } else { PAGE },
         scan_every: if shared && dice.chance(10) { SCAN_SHARED } else { SCAN_OWN },
         caps: (dice.pick(&[4, 8, 16, 64]), dice.pick(&[1, 2, 4, 16])),
         waits: [1, 3, 8].map(Duration::from_secs),

@@ -2,7 +2,7 @@
 //! endpoint uses up its own lane and nobody else's.
 
 mod listed;
-mod manner;
+mod responsiveness;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,13 +11,14 @@ use std::time::Duration;
 use crate::domain::delivery::Progress;
 use crate::domain::message::Message;
 use crate::domain::{MessageId, Time};
-use crate::engine::core::circuit_breaker::Pace;
 use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::concurrency::Responsiveness;
+use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
+use crate::engine::core::concurrency::responsiveness::Answers;
 use crate::engine::core::rate_limit::{AppLimits, Limit};
 use crate::store::directory::LiveEndpoint;
 use crate::store::slots::slot_of;
 pub use listed::Listed;
-pub use manner::Manner;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
 pub const QUEUE: usize = 128;
@@ -62,16 +63,13 @@ pub struct Lane {
     /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
     held: HashSet<MessageId>,
     pub in_flight: usize,
-    /// When it last answered; `None`: not since the lane was made.
-    heard: Option<Duration>,
-    /// Since when something is in flight.
-    busy_since: Duration,
-    /// How its endpoint behaves, as it was last noted: what is in flight to it counts there.
-    pub manner: Manner,
+    answers: Answers,
+    /// How its endpoint answers, as it was last noted: what is in flight to it counts there.
+    pub kind: Responsiveness,
     /// More waits for it in the store than here, or did until lately, and it counts as such until then. `None`: it keeps up.
     pub behind_until: Option<Duration>,
     limit: Option<Limit>,
-    pace: Pace,
+    breaker: CircuitBreaker,
     /// Whose turn it is when both kinds wait.
     retry_next: bool,
     /// When the store may have something due for it; `None`: as far as we know, never.
@@ -108,12 +106,11 @@ impl Lane {
             retries: VecDeque::new(),
             held: HashSet::new(),
             in_flight: 0,
-            heard: None,
-            busy_since: Duration::ZERO,
-            manner: Manner::Unknown,
+            answers: Answers::default(),
+            kind: Responsiveness::Unknown,
             behind_until: None,
             limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
-            pace: Pace::new(cap),
+            breaker: CircuitBreaker::new(cap),
             retry_next: false,
             look_at: None,
             gone: false,
@@ -264,7 +261,7 @@ impl Lane {
         if self.ordered() {
             return self.quiet();
         }
-        let queued = if self.manner == Manner::Silent { 0 } else { QUEUE / 2 };
+        let queued = if self.kind == Responsiveness::Silent { 0 } else { QUEUE / 2 };
         self.fresh.len() <= queued && self.retries.len() <= queued
     }
 
@@ -313,7 +310,7 @@ impl Lane {
         if now.mono < self.rests_until {
             return Err(Hold::Until(self.rests_until));
         }
-        let cap = self.pace.cap(now.mono).map_err(Hold::Until)?;
+        let cap = self.breaker.cap(now.mono).map_err(Hold::Until)?;
         if self.in_flight >= cap.min((free / 4).max(1)) {
             return Err(Hold::Idle);
         }
@@ -330,7 +327,7 @@ impl Lane {
         let queue = if retry { &mut self.retries } else { &mut self.fresh };
         let work = queue.pop_front().ok_or(Hold::Idle)?;
         if self.in_flight == 0 {
-            self.busy_since = now.mono;
+            self.answers.expected(now.mono);
         }
         self.in_flight += 1;
         self.touched = now.mono;
@@ -341,9 +338,9 @@ impl Lane {
     pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.not_made = 0;
-        self.pace.learn(outcome, now.mono);
-        if !self.pace.unreachable() {
-            self.heard = Some(now.mono);
+        self.breaker.learn(outcome, now.mono);
+        if !self.breaker.unreachable() {
+            self.answers.came(now.mono);
         }
         self.touched = now.mono;
     }
@@ -377,7 +374,7 @@ impl Lane {
             && !self.reading
             && !self.numbering
             && (self.look_at.is_none() || !self.owned || self.gone)
-            && !self.pace.probing()
+            && !self.breaker.probing()
             && now.mono.saturating_sub(self.touched) >= idle
     }
 

@@ -1,20 +1,19 @@
 //! All lanes and what they share: which delivery goes next. Events go in, each as a method (admitted,
 //! read, sent, recorded, leases, …), and what is to be done comes out: [`Lanes::start`] the next deliveries to send ([`starting`]),
-//! [`Lanes::begin_reading`] the lanes to read for ([`reading`]). What endpoints are like is told in [`endpoint_cache`], which lanes are ours to send for in [`leases`]; what becomes of those whose endpoints do not
-//! answer in [`silence`]; what is different where the order counts in [`ordered`].
+//! [`Lanes::begin_reading`] the lanes to read for ([`reading`]). What endpoints are like is told in [`endpoint_cache`], which lanes are ours to send for in [`leases`]; how much may be in flight to each in
+//! [`concurrency`]; what is different where the order counts in [`ordered`].
 //!
 //! No event and no step walks over all lanes, however many there are: the [`table`] cannot be iterated, and what concerns many lanes goes
 //! through the indexes of [`upkeep`], in portions of [`PER_STEP`].
 //!
 //! Time is an argument everywhere ([`ClockReading`]): Sendoff's time says what is due, the engine's own clock paces.
 
-mod backlog_throttle;
+mod concurrency;
 mod endpoint_cache;
 mod leases;
 mod not_made;
 mod ordered;
 mod reading;
-mod silence;
 mod starting;
 mod table;
 mod upkeep;
@@ -28,6 +27,8 @@ use crate::domain::attempt::Outcome;
 use crate::domain::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
+use crate::engine::core::concurrency::shares::Shares;
 use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Lane, Work};
 use crate::engine::core::rate_limit::AppLimits;
@@ -35,7 +36,6 @@ use crate::store::directory::LiveEndpoint;
 use crate::store::signals::Admission;
 use crate::store::slots::SLOTS;
 use crate::store::waiting::PendingLane;
-use backlog_throttle::BacklogThrottle;
 use leases::Slot;
 use table::LaneTable;
 
@@ -106,21 +106,15 @@ pub struct Lanes {
     /// they may be sent and recorded, and nothing else would tell that they must not go out again.
     recently_read: HashSet<(EndpointId, MessageId)>,
     recently_read_order: VecDeque<(Duration, (EndpointId, MessageId))>,
-    max_in_flight: usize,
+    /// What is in flight, and which lanes wait for the share of their kind.
+    shares: Shares,
     lane_cap: usize,
-    in_flight: usize,
-    /// The same by the endpoint's [`Manner`](super::lane::Manner).
-    in_flight_by: [usize; 3],
     unrecorded: usize,
     queued_bytes: usize,
     headroom: Headroom,
     /// The payload sizes of what is in flight, and their sum.
     in_flight_sizes: HashMap<(EndpointId, MessageId), usize>,
     in_flight_bytes: usize,
-    /// Lanes that wait because too much is in flight to their kind ([`Manner`](super::lane::Manner)), by their tickets: only once that
-    /// changes is one of them looked at again.
-    crowded: [BTreeSet<(u64, EndpointId)>; 3],
-    tickets: u64,
 }
 
 impl Lanes {
@@ -144,17 +138,13 @@ impl Lanes {
             foreign: HashMap::new(),
             recently_read: HashSet::new(),
             recently_read_order: VecDeque::new(),
-            max_in_flight: max_in_flight.max(1),
+            shares: Shares::new(max_in_flight),
             lane_cap,
-            in_flight: 0,
-            in_flight_by: [0; 3],
             unrecorded: 0,
             queued_bytes: 0,
             headroom: Headroom::default(),
             in_flight_sizes: HashMap::new(),
             in_flight_bytes: 0,
-            crowded: Default::default(),
-            tickets: 0,
         }
     }
 
@@ -165,7 +155,7 @@ impl Lanes {
 
     /// How many requests are in flight.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.shares.in_flight()
     }
 
     /// How many a second may leave for those that are behind, together; `None`: as many as can.
@@ -175,7 +165,7 @@ impl Lanes {
 
     /// Whether everything that was sent is recorded.
     pub fn settled(&self) -> bool {
-        self.in_flight == 0 && self.unrecorded == 0
+        self.in_flight() == 0 && self.unrecorded == 0
     }
 
     /// A message that was committed just now, for some of its endpoints. What finds no room waits in the store and is read later, and so
@@ -293,14 +283,13 @@ impl Lanes {
     pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) {
         let id = key.0;
         self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.shares.ended(self.lanes.get(&id).map(|lane| lane.kind));
         self.unrecorded += 1;
         self.headroom.made();
         self.renew(id);
         if let Some(lane) = self.lanes.get_mut(&id) {
-            self.in_flight_by[lane.manner as usize] -= 1;
             lane.sent(outcome, now);
-            self.note_manner(id, now);
+            self.note_responsiveness(id, now);
             self.line_up(id);
             self.index(id);
         }

@@ -19,8 +19,8 @@ impl Lanes {
     }
 
     fn start_first(&mut self, now: ClockReading) -> Option<Start> {
-        let most = self.max_in_flight.min(self.headroom.most(now.mono));
-        while self.in_flight < most && self.in_flight + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
+        let most = self.shares.most().min(self.headroom.most(now.mono));
+        while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
             self.line_up_crowded();
             let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
             let behind = may && (self.behind_next || self.lines[0].is_empty());
@@ -28,7 +28,6 @@ impl Lanes {
             self.visits += 1;
             self.renew(id);
             if self.crowded(id, now) {
-                self.wait_crowded(id);
                 continue;
             }
             if let Some(start) = self.start_next_of(id, now) {
@@ -43,7 +42,7 @@ impl Lanes {
     fn start_next_of(&mut self, id: EndpointId, now: ClockReading) -> Option<Start> {
         let lane = self.lanes.get_mut(&id)?;
         lane.listed.in_line = false;
-        let work = match lane.next(now, self.max_in_flight - self.in_flight, &self.apps) {
+        let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
             Ok(work) => work,
             Err(Hold::Until(at)) => {
                 self.wake_at(id, at);
@@ -55,8 +54,7 @@ impl Lanes {
         let start = Start { live: lane.live.clone(), slot: lane.slot, epoch, work };
         self.turns += 1;
         lane.turn = self.turns;
-        self.in_flight += 1;
-        self.in_flight_by[lane.manner as usize] += 1;
+        self.shares.began(lane.kind);
         self.throttle.leaves(lane.behind_until.is_some(), now.mono);
         let bytes = start.work.message.size();
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);

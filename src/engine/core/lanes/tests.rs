@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::message::Message;
-use crate::engine::core::lane::Manner;
+use crate::engine::core::concurrency::Responsiveness;
 use crate::store::slots::{Leases, slot_of};
 use world::{Heard, START, World, live, message};
 
@@ -212,11 +212,11 @@ fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
         world.advance(100);
     }
     let mut by = [0; 3];
-    world.lanes.lanes.all().for_each(|(_, lane)| by[lane.manner as usize] += lane.in_flight);
-    assert_eq!(world.lanes.in_flight_by, by);
+    world.lanes.lanes.all().for_each(|(_, lane)| by[lane.kind as usize] += lane.in_flight);
+    assert_eq!(world.lanes.shares.counts().0, by);
     assert_eq!(late, 0, "each is sent in the moment in which it was accepted");
     assert!(world.in_flight.len() >= 32, "those that hang have their half: {}", world.in_flight.len());
-    let silent = world.lanes.lanes.all().filter(|(_, lane)| lane.manner == Manner::Silent);
+    let silent = world.lanes.lanes.all().filter(|(_, lane)| lane.kind == Responsiveness::Silent);
     let queued: Vec<usize> = silent.map(|(_, lane)| lane.queued()).collect();
     assert!(queued.len() >= 20 && queued.iter().all(|queued| *queued <= 8), "the rest waits in the store: {queued:?}");
 }
@@ -235,6 +235,36 @@ fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
     assert!(world.lanes.start(world.now).is_none());
     let lane = &world.lanes.lanes[&world.lives[0].endpoint.id];
     assert_eq!((lane.queued(), lane.look_at()), (8, Some(Time::ZERO)));
+}
+
+#[test]
+fn an_endpoint_changes_its_kind_without_an_event() {
+    let mut world = World::new(1, 8, 8);
+    let id = world.lives[0].endpoint.id;
+    let kind = |world: &World| world.lanes.lanes[&id].kind;
+    world.accept(Heard::AtOnce);
+    world.start();
+    world.advance(200);
+    world.finish(0, true);
+    world.record(1);
+    world.accept(Heard::AtOnce);
+    world.start();
+    world.advance(310);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Responsive, "it was checked for the first attempt, which was answered");
+    world.advance(200);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Silent, "and once more for the second");
+    world.finish(0, true);
+    world.record(1);
+    // Something is due in an hour, so that the lane is not forgotten.
+    world.lanes.nudge(id, world.now.time.plus(Duration::from_secs(3_600)));
+    world.advance(59_900);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Responsive);
+    world.advance(200);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Unknown);
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Lanes {
         self.renew(id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.behind_until = lane.behind_until.filter(|until| now.mono < *until);
-        self.note_manner(id, now);
+        self.note_responsiveness(id, now);
         let Some(lane) = self.lanes.get(&id) else { return };
         if !lane.listed.in_line && lane.forgettable(now, IDLE) {
             return self.forget_lane(id);

@@ -30,7 +30,7 @@ struct Crowd {
     lives: Vec<Arc<LiveEndpoint>>,
     messages: u128,
     in_flight: Vec<Start>,
-    unrecorded: Vec<Box<Finished>>,
+    unrecorded: Vec<Finished>,
     asked: Vec<Action>,
     /// The most look-ups of a step, and of which.
     worst: (u64, &'static str),
@@ -77,7 +77,7 @@ impl Crowd {
             for action in self.core.step(std::mem::take(&mut events), self.now) {
                 match action {
                     Action::Send(start) => self.in_flight.push(start),
-                    Action::Record(finished) => self.unrecorded.push(finished),
+                    Action::Record(finished) => self.unrecorded.push(*finished),
                     other => self.asked.push(other),
                 }
             }

@@ -28,18 +28,17 @@ impl Lanes {
                 "it never hears of its lease"
             );
             busy[usize::from(lane.slot)] += usize::from(lane.busy());
-            by[lane.manner as usize] += lane.in_flight;
+            by[lane.kind as usize] += lane.in_flight;
             assert_eq!(listed.look, lane.look_at().filter(|_| lane.roomy()).filter(|_| listed.look.is_some()));
             let check = listed.check.expect("every lane is checked some time");
             assert!(self.checks.contains(&(check, *id)));
             assert!(lane.next_change().is_none_or(|at| check <= at), "a change is missed");
             looks += usize::from(listed.look.is_some_and(|at| self.looks.contains(&(at, *id))));
             wakes += usize::from(listed.wake.is_some_and(|(at, turn)| self.wakes.contains(&(at, turn, *id))));
-            let waits = |(kind, ticket): (Manner, u64)| {
-                assert!(listed.in_line && kind == lane.manner, "it waits among others than its own kind");
-                self.crowded[kind as usize].contains(&(ticket, *id))
-            };
-            crowded += usize::from(listed.crowded.is_some_and(waits));
+            if let Some(place) = listed.crowded {
+                assert!(listed.in_line && place.0 == lane.kind, "it waits among others than its own kind");
+                crowded += usize::from(self.shares.waits(*id, place));
+            }
             assert_eq!(
                 lined.remove(id).unwrap_or(0),
                 usize::from(listed.in_line && listed.crowded.is_none()),
@@ -50,9 +49,8 @@ impl Lanes {
         assert_eq!(self.slots.iter().map(|slot| slot.lanes.len()).sum::<usize>(), self.lanes.len());
         assert_eq!(self.by_app.values().map(BTreeSet::len).sum::<usize>(), self.lanes.len());
         assert!(lined.is_empty(), "something without a lane stands in line");
-        assert_eq!(self.in_flight_by, by);
+        assert_eq!(self.shares.counts(), (by, crowded));
         assert_eq!((self.looks.len(), self.wakes.len()), (looks, wakes));
-        assert_eq!(self.crowded.iter().map(BTreeSet::len).sum::<usize>(), crowded);
         assert_eq!(self.checks.len(), self.lanes.len());
     }
 }
