@@ -1,10 +1,13 @@
 //! Loads of endpoints: which endpoints wait to be loaded, which loads are under way, and which results are out of date.
 //!
 //! Endpoints are loaded in chunks, a few at a time, so that neither one load nor all of them together grow with the number of lanes.
+//! What concerns many lanes (an application has changed, a signal was lost) is a [`Part`] that is gone through chunk by chunk; its
+//! endpoints are never listed at once.
+//!
 //! A result is out of date when its application changed after the load began: its lanes may not have existed yet when the change was
 //! signalled, and with a store of our own nothing else would tell.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::domain::{AppId, EndpointId};
@@ -12,10 +15,22 @@ use crate::store::ingest::routing::LiveEndpoint;
 
 /// How many endpoints one load covers at most.
 const CHUNK: usize = 1_000;
+/// How many of them may be of applications that have changed, while others wait: neither keeps the other waiting.
+const CHANGED: usize = CHUNK / 2;
 /// How many loads are under way at once.
 const AT_ONCE: usize = 2;
-/// How many unknown endpoints may wait to be loaded (16 bytes each). Those beyond it are found by a later scan.
+/// How many endpoints may wait to be loaded (16 bytes each), and how many to be loaded once more because it failed. Unknown ones beyond it
+/// are found by a later scan.
 const WAITING: usize = 262_144;
+
+/// Endpoints that have a lane, and one thing in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Their application.
+    App(AppId),
+    /// Their slot.
+    Slot(u8),
+}
 
 /// Endpoints that are to be loaded as they are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,23 +39,79 @@ pub struct Load {
     number: u64,
 }
 
+/// How far a part has been gone through.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    after: Option<EndpointId>,
+    /// It changed meanwhile: from the beginning once more, after this time. So its end is reached however often it changes.
+    again: bool,
+}
+
+/// Parts that are loaded again, the one that has waited longest first.
+#[derive(Debug, Default)]
+struct Parts {
+    cursors: BTreeMap<Part, Cursor>,
+    order: VecDeque<Part>,
+}
+
+impl Parts {
+    /// From the beginning; one under way is gone through `again`, or goes on.
+    fn add(&mut self, part: Part, again: bool) {
+        match self.cursors.get_mut(&part) {
+            Some(cursor) => cursor.again |= again && cursor.after.is_some(),
+            None => {
+                self.cursors.insert(part, Cursor::default());
+                self.order.push_back(part);
+            }
+        }
+    }
+
+    /// The next endpoints, so that there are up to `most` of `asked`.
+    fn take(&mut self, asked: &mut BTreeSet<EndpointId>, most: usize, listed: &Listed) {
+        while asked.len() < most {
+            let Some(part) = self.order.front().copied() else { return };
+            let Some(cursor) = self.cursors.get_mut(&part) else { return };
+            let room = most - asked.len();
+            let some = listed(part, cursor.after, room);
+            cursor.after = some.last().copied();
+            let ended = some.len() < room;
+            asked.extend(some);
+            if ended {
+                self.order.pop_front();
+                if std::mem::take(&mut cursor.again) {
+                    *cursor = Cursor::default();
+                    self.order.push_back(part);
+                } else {
+                    self.cursors.remove(&part);
+                }
+            }
+        }
+    }
+}
+
+/// The first so many endpoints of a part that have a lane, by id, of those behind one.
+pub type Listed<'l> = dyn Fn(Part, Option<EndpointId>, usize) -> Vec<EndpointId> + 'l;
+
 /// The loads under way, and what waits for its turn.
 #[derive(Debug, Default)]
 pub struct Loads {
     next: u64,
     waiting: BTreeSet<EndpointId>,
+    /// Those that could not be loaded; and since a scan has reached the store again, those of before.
+    failed: BTreeSet<EndpointId>,
+    retried: BTreeSet<EndpointId>,
+    /// Applications that have changed, and slots whose endpoints may have.
+    apps: Parts,
+    slots: Parts,
     /// The endpoints of each load under way.
     outstanding: BTreeMap<u64, HashSet<EndpointId>>,
     /// Applications that changed while something was being loaded: a load with a smaller number than this is out of date.
     changed: HashMap<AppId, u64>,
+    /// The same of all applications.
+    all_changed: u64,
 }
 
 impl Loads {
-    /// These endpoints have changed, or may have: each is loaded (again), also where a load of it is under way.
-    pub fn add(&mut self, endpoints: impl IntoIterator<Item = EndpointId>) {
-        self.waiting.extend(endpoints);
-    }
-
     /// These endpoints are unknown. They are loaded unless they wait already, are being loaded, or too many wait.
     pub fn add_unknown(&mut self, endpoints: impl IntoIterator<Item = EndpointId>) {
         for id in endpoints {
@@ -53,41 +124,77 @@ impl Loads {
         }
     }
 
-    /// The next load, if one may begin.
-    pub fn begin(&mut self) -> Option<Load> {
-        if self.waiting.is_empty() || self.outstanding.len() >= AT_ONCE {
-            return None;
-        }
-        let mut asked = Vec::with_capacity(CHUNK.min(self.waiting.len()));
-        while asked.len() < CHUNK {
-            let Some(id) = self.waiting.pop_first() else { break };
-            asked.push(id);
-        }
-        self.next += 1;
-        self.outstanding.insert(self.next, asked.iter().copied().collect());
-        Some(Load { asked, number: self.next })
+    /// The endpoints of these slots are loaded again, as others may have changed them.
+    pub fn look_again(&mut self, slots: impl IntoIterator<Item = u8>) {
+        slots.into_iter().for_each(|slot| self.slots.add(Part::Slot(slot), false));
     }
 
-    /// Whether no endpoint waits to be loaded or is being loaded.
-    pub fn idle(&self) -> bool {
-        self.waiting.is_empty() && self.outstanding.is_empty()
-    }
-
-    /// An application has changed.
+    /// An application has changed: its endpoints are loaded (again), also where a load of them is under way.
     pub fn changed(&mut self, app: AppId) {
         if !self.outstanding.is_empty() {
             self.changed.insert(app, self.next + 1);
         }
+        self.apps.add(Part::App(app), true);
+    }
+
+    /// Every application may have changed.
+    pub fn all_changed(&mut self) {
+        self.all_changed = self.next + 1;
+        (0..=u8::MAX).for_each(|slot| self.slots.add(Part::Slot(slot), true));
+    }
+
+    /// The next load, if one may begin. `listed` lists the endpoints of a part.
+    pub fn begin(&mut self, listed: &Listed) -> Option<Load> {
+        if self.outstanding.len() >= AT_ONCE {
+            return None;
+        }
+        let mut asked = BTreeSet::new();
+        self.apps.take(&mut asked, CHANGED, listed);
+        for ids in [&mut self.waiting, &mut self.retried] {
+            while asked.len() < CHUNK
+                && let Some(id) = ids.pop_first()
+            {
+                asked.insert(id);
+            }
+        }
+        self.slots.take(&mut asked, CHUNK, listed);
+        self.apps.take(&mut asked, CHUNK, listed);
+        if asked.is_empty() {
+            return None;
+        }
+        self.next += 1;
+        self.outstanding.insert(self.next, asked.iter().copied().collect());
+        Some(Load { asked: asked.into_iter().collect(), number: self.next })
     }
 
     /// A load has ended. Those of `lives` that are out of date already will be loaded again.
     pub fn ended(&mut self, load: &Load, lives: &[Arc<LiveEndpoint>]) {
-        let outdated = |app: &AppId| self.changed.get(app).is_some_and(|since| load.number < *since);
+        let outdated = |app: &AppId| {
+            load.number < self.all_changed || self.changed.get(app).is_some_and(|since| load.number < *since)
+        };
         let again = lives.iter().filter(|live| outdated(&live.endpoint.app_id)).map(|live| live.endpoint.id);
         self.waiting.extend(again);
         self.outstanding.remove(&load.number);
         let first = self.outstanding.keys().next().copied().unwrap_or(u64::MAX);
+        // Each stays for about as long as two loads take.
         self.changed.retain(|_, since| first < *since);
+    }
+
+    /// These could not be loaded. They are loaded again once [`Loads::retry`] says that the store answers.
+    pub fn failed(&mut self, load: Load) {
+        if self.failed.len() < WAITING {
+            self.failed.extend(load.asked);
+        } else {
+            // Too many to name: all that have a lane. A later scan finds the others.
+            self.all_changed();
+        }
+    }
+
+    /// The store answers again.
+    pub fn retry(&mut self) {
+        if self.retried.is_empty() {
+            self.retried = std::mem::take(&mut self.failed);
+        }
     }
 }
 
@@ -95,33 +202,110 @@ impl Loads {
 mod tests {
     use super::*;
 
+    fn id(number: u128) -> EndpointId {
+        EndpointId(uuid::Uuid::from_u128(number))
+    }
+
     fn ids(numbers: std::ops::Range<u128>) -> Vec<EndpointId> {
-        numbers.map(|number| EndpointId(uuid::Uuid::from_u128(number))).collect()
+        numbers.map(id).collect()
+    }
+
+    /// So many endpoints, all of one application, in one slot.
+    fn listing(lanes: u128) -> impl Fn(Part, Option<EndpointId>, usize) -> Vec<EndpointId> {
+        move |part, after, most| {
+            let first = after.map_or(0, |after| after.0.as_u128() + 1);
+            let ours = matches!(part, Part::Slot(0)) || part == Part::App(app(0));
+            ids(first..if ours { lanes } else { 0 }).into_iter().take(most).collect()
+        }
+    }
+
+    fn app(number: u128) -> AppId {
+        AppId(uuid::Uuid::from_u128(number))
+    }
+
+    fn none(_: Part, _: Option<EndpointId>, _: usize) -> Vec<EndpointId> {
+        Vec::new()
     }
 
     #[test]
     fn loads_go_in_chunks_and_a_few_at_a_time() {
         let mut loads = Loads::default();
         loads.add_unknown(ids(0..2_500));
-        let first = loads.begin().unwrap();
-        let second = loads.begin().unwrap();
+        let first = loads.begin(&none).unwrap();
+        let second = loads.begin(&none).unwrap();
         assert_eq!((first.asked.len(), second.asked.len()), (CHUNK, CHUNK));
-        assert_eq!(loads.begin(), None, "two are under way");
+        assert_eq!(loads.begin(&none), None, "two are under way");
         loads.add_unknown(ids(0..2_500));
         loads.ended(&first, &[]);
-        assert_eq!(loads.begin().unwrap().asked, ids(2_000..2_500), "what is being loaded is not asked for again");
+        assert_eq!(loads.begin(&none).unwrap().asked, ids(2_000..2_500), "what is being loaded is not asked for again");
         loads.ended(&second, &[]);
-        assert_eq!(loads.begin(), None);
+        assert_eq!(loads.begin(&none), None);
     }
 
     #[test]
     fn a_change_while_an_endpoint_is_being_loaded_loads_it_again() {
         let mut loads = Loads::default();
         loads.add_unknown(ids(0..1));
-        let load = loads.begin().unwrap();
-        loads.add(ids(0..1));
+        let load = loads.begin(&listing(1)).unwrap();
+        loads.changed(app(0));
+        assert_eq!(loads.begin(&listing(1)).map(|load| load.asked), Some(ids(0..1)));
         loads.ended(&load, &[]);
-        assert_eq!(loads.begin().map(|load| load.asked), Some(ids(0..1)));
+    }
+
+    #[test]
+    fn a_part_is_gone_through_in_chunks_and_to_its_end_however_often_it_changes() {
+        let (mut loads, listed) = (Loads::default(), listing(2_300));
+        let (mut seen, mut loaded) = (BTreeSet::new(), 0);
+        for _ in 0..3 {
+            loads.changed(app(0));
+            let load = loads.begin(&listed).unwrap();
+            assert!(load.asked.len() <= CHUNK);
+            loaded += load.asked.len();
+            seen.extend(load.asked.iter().copied());
+            loads.ended(&load, &[]);
+        }
+        assert!(seen.into_iter().eq(ids(0..2_300)), "all of it, although it changed in between");
+        while let Some(load) = loads.begin(&listed) {
+            loaded += load.asked.len();
+            loads.ended(&load, &[]);
+        }
+        assert_eq!(loaded, 2 * 2_300, "and then once more, for what has changed meanwhile");
+    }
+
+    #[test]
+    fn a_part_that_changes_keeps_no_unknown_endpoint_waiting() {
+        let (mut loads, listed) = (Loads::default(), listing(5_000));
+        loads.changed(app(0));
+        loads.add_unknown(ids(10_000..10_600));
+        let load = loads.begin(&listed).unwrap();
+        assert_eq!(load.asked[CHANGED..], ids(10_000..10_500), "one half each");
+        loads.ended(&load, &[]);
+        loads.look_again([0, 1]);
+        let load = loads.begin(&listed).unwrap();
+        assert_eq!(load.asked.len(), CHUNK);
+        assert!(load.asked.ends_with(&ids(10_500..10_600)));
+    }
+
+    #[test]
+    fn a_lost_signal_makes_every_result_under_way_out_of_date() {
+        let (mut loads, live) = (Loads::default(), crate::engine::core::lanes::tests::world::live(3, |_| {}));
+        loads.add_unknown(ids(3..4));
+        let load = loads.begin(&none).unwrap();
+        loads.all_changed();
+        loads.ended(&load, &[live]);
+        assert_eq!(loads.begin(&none).map(|load| load.asked), Some(ids(3..4)));
+    }
+
+    #[test]
+    fn what_failed_is_loaded_again_when_the_store_answers() {
+        let mut loads = Loads::default();
+        loads.add_unknown(ids(0..3));
+        let load = loads.begin(&none).unwrap();
+        loads.ended(&load, &[]);
+        loads.failed(load);
+        assert_eq!(loads.begin(&none), None, "not in a hot loop");
+        loads.retry();
+        assert_eq!(loads.begin(&none).map(|load| load.asked), Some(ids(0..3)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::endpoint_loads::Load;
 use super::lanes::Start;
+use super::scanning::{Page, Scan};
 use crate::domain::attempt::OwnFailure;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
@@ -14,7 +15,7 @@ use crate::store::queue::in_order::InOrder;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::Signal;
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::queue::waiting::{LaneWants, Waiting};
 use crate::store::recording::record::{Finished, Recorded};
 
 /// An input of the core: something happened.
@@ -35,8 +36,8 @@ pub enum Event {
     /// The deliveries without a number at an ordered endpoint were numbered; `false`: the store was unavailable.
     Numbered(EndpointId, bool),
     Loaded(Loaded),
-    /// The result of a scan; `None`: the store was unavailable.
-    Scanned(Option<Vec<PendingLane>>),
+    /// A page of a scan; `None`: the store was unavailable.
+    Scanned(Option<Page>),
     /// The slots we own, and until when (in the engine's own time) that holds.
     Leases(Leases, Duration),
     /// Slots to give up.
@@ -55,8 +56,8 @@ pub enum Action {
     Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>, usize),
     /// Number the deliveries that wait at this ordered endpoint.
     Number(EndpointId),
-    /// List the endpoints that have something pending.
-    Scan(Vec<u8>),
+    /// List the endpoints that have something pending: the next page.
+    Scan(Scan),
     Load(Load),
     /// Notify other processes that something of these endpoints is due.
     Announce(Vec<EndpointId>),

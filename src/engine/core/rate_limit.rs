@@ -53,9 +53,48 @@ impl StateStore for Level {
     }
 }
 
+/// An application's endpoints in one slot.
+pub type AppPart = (AppId, u8);
+
 /// The limits of applications that have one, by slot: each slot of an application has its part of the rate, because slots may have
-/// different owners.
-pub type AppLimits = BTreeMap<(AppId, u8), Limit>;
+/// different owners. Each limit belongs to one lease of its slot (counted by the caller): under the next one the bucket begins empty.
+#[derive(Default)]
+pub struct AppLimits {
+    by_part: BTreeMap<AppPart, (u64, Limit)>,
+}
+
+impl AppLimits {
+    /// The limit, if the application has one.
+    pub fn get(&self, part: AppPart) -> Option<&Limit> {
+        self.by_part.get(&part).map(|(_, limit)| limit)
+    }
+
+    /// The application has this rate, divided among `parts` slots. A limit of the same rate and `lease` stays; another begins empty at
+    /// `since`.
+    pub fn set(&mut self, part: AppPart, lease: u64, (rate, parts): (u16, u16), since: Duration) {
+        let same = |(of, limit): &(u64, Limit)| *of == lease && limit.is_part(rate, parts);
+        if !self.by_part.get(&part).is_some_and(same) {
+            self.by_part.insert(part, (lease, Limit::part(rate, parts, since)));
+        }
+    }
+
+    /// The slot has a new lease since `since`: a limit of an older lease is replaced. One of this lease stays, whatever its rate.
+    pub fn renew(&mut self, part: AppPart, lease: u64, rate: (u16, u16), since: Duration) {
+        if self.by_part.get(&part).is_none_or(|(of, _)| *of != lease) {
+            self.set(part, lease, rate, since);
+        }
+    }
+
+    /// The application has no rate.
+    pub fn remove(&mut self, part: AppPart) {
+        self.by_part.remove(&part);
+    }
+
+    /// Nothing of the application is left here.
+    pub fn forget(&mut self, app: AppId) {
+        self.by_part.extract_if((app, 0)..=(app, u8::MAX), |_, _| true).for_each(drop);
+    }
+}
 
 /// At most so many a second.
 pub struct Limit {

@@ -1,4 +1,4 @@
-//! The [`Core`]: when anything may be sent at all (leases, draining), when to scan and tidy, and which endpoints to load. The
+//! The [`Core`]: when anything may be sent at all (leases, draining), when to scan, and which endpoints to load. The
 //! [lanes](super::lanes) decide what is sent and read.
 
 use std::collections::{BTreeSet, HashSet};
@@ -8,44 +8,27 @@ use super::clock_reading::ClockReading;
 use super::endpoint_loads::Loads;
 use super::event::{Action, Event, Loaded, Settled};
 use super::lanes::{Lanes, Ownership};
+use super::scanning::{Page, Scanning};
+use super::signal_queue::{Portion, SignalQueue};
 use crate::domain::{EndpointId, Time};
 use crate::store::queue::notify::Heard;
-use crate::store::queue::signals::Signal;
-use crate::store::queue::waiting::PendingLane;
 
-/// How often the store is asked what is pending at all, when nothing else tells: how long a lost signal, or a message that another
-/// process accepted, goes unnoticed. With a store of our own, signals say nearly everything.
-pub const SCAN_SHARED: Duration = Duration::from_millis(250);
-pub const SCAN_OWN: Duration = Duration::from_secs(2);
-/// A scan may take up at most this share of the time.
-const SCAN_SHARE: u32 = 10;
-/// With each scan of a store that is shared, one of so many parts of the endpoints is loaded again: others change them too, and their
-/// signals do not reach us. All of them each time would be most of what a scan costs.
-const PARTS: u128 = 4;
+/// With each scan of a store that is shared, the endpoints of every fourth slot are loaded again: others change them too, and
+/// their signals do not reach us. All of them each time would be most of what a scan costs.
+const PARTS: u8 = 4;
 /// The longest nap: so late is it noticed that a lease has run out.
 const NAP: Duration = Duration::from_millis(250);
-/// How often lanes are tidied.
-const TIDY: Duration = Duration::from_secs(20);
 
 /// The engine's state, as far as it decides anything.
 pub struct Core {
     lanes: Lanes,
     shared: bool,
-    scan_every: Duration,
+    signals: SignalQueue,
     reading: bool,
-    /// Since when a scan is under way.
-    scanning: Option<Duration>,
-    /// Something came up during a scan that it may have missed.
-    scan_again: bool,
-    scan_at: Duration,
-    tidy_at: Duration,
+    scanning: Scanning,
     loads: Loads,
-    /// Which part of the endpoints was loaded again last.
-    part: u128,
-    /// A signal was lost: every endpoint may have changed. They are loaded again in chunks, once no other load is under way.
-    lost: bool,
-    /// Endpoints that may have changed, and could not be loaded.
-    stale: BTreeSet<EndpointId>,
+    /// Which of the slots were loaded again last.
+    part: u8,
     /// Nothing is sent after this: others may own our slots by then.
     leased_until: Duration,
     /// Slots to be handed over once nothing of theirs is on its way.
@@ -62,16 +45,11 @@ impl Core {
         Core {
             lanes: Lanes::new(caps.0, caps.1),
             shared,
-            scan_every,
+            signals: SignalQueue::default(),
             reading: false,
-            scanning: None,
-            scan_again: false,
-            scan_at: now,
-            tidy_at: now + TIDY,
+            scanning: Scanning::new(scan_every, now),
             loads: Loads::default(),
             part: 0,
-            lost: false,
-            stale: BTreeSet::new(),
             leased_until: Duration::ZERO,
             releases: BTreeSet::new(),
             draining: false,
@@ -82,6 +60,8 @@ impl Core {
 
     /// These events happened, and it is `now`: what is to be done? (Also when nothing happened and a [`nap`](Core::nap) is over.)
     pub fn step(&mut self, events: impl IntoIterator<Item = Event>, now: ClockReading) -> Vec<Action> {
+        self.signals.begin_step();
+        self.hear(now);
         for event in events {
             self.happen(event, now);
         }
@@ -91,13 +71,21 @@ impl Core {
 
     /// How long nothing is to be done unless something happens.
     pub fn nap(&self, now: ClockReading) -> Duration {
+        let least = Duration::from_millis(1);
+        if self.hearing() || self.lanes.overdue(now) {
+            return least;
+        }
         if self.resting(now) {
             return NAP;
         }
-        let least = Duration::from_millis(1);
-        let scan = self.scan_at.saturating_sub(now.mono).max(least);
+        let scan = self.scanning.wait(now.mono).max(least);
         // A lane that is due but cannot be served yet (a reading is under way, we are full) is woken by what it waits for.
         self.lanes.idle_for(now).unwrap_or(NAP).max(least).min(scan).min(NAP)
+    }
+
+    /// Whether signals still wait for a step. No others should be brought meanwhile: they wait in the store's own queue, which is bounded.
+    pub fn hearing(&self) -> bool {
+        !self.signals.is_empty()
     }
 
     /// How many endpoints have a lane.
@@ -121,6 +109,24 @@ impl Core {
         self.lanes.queued(endpoint)
     }
 
+    /// How often a lane was looked up so far, or listed from an index.
+    #[cfg(test)]
+    pub fn visited(&self) -> u64 {
+        self.lanes.visited()
+    }
+
+    /// Panics if an index does not say what the lanes do.
+    #[cfg(test)]
+    pub fn check_indexes(&self) {
+        self.lanes.check_indexes();
+    }
+
+    /// Whether the next step goes on where this one ended, or a lane is behind and gives way.
+    #[cfg(test)]
+    pub fn sends_later(&self, endpoint: EndpointId) -> bool {
+        self.lanes.sends_later(endpoint)
+    }
+
     /// Whether anything may be sent.
     #[cfg(test)]
     pub fn may_send(&self, now: ClockReading) -> bool {
@@ -134,15 +140,17 @@ impl Core {
 
     fn happen(&mut self, event: Event, now: ClockReading) {
         match event {
-            Event::Signal(signal) => self.hear(signal, now),
+            Event::Signal(signal) => {
+                self.signals.push(signal);
+                self.hear(now);
+            }
             Event::SignalLost => {
-                // It may have told of something due, or of an endpoint that has changed.
-                self.lost = true;
-                self.scan_soon(now);
+                self.signals.lost();
+                self.hear(now);
             }
             // Slots are the heartbeats' affair.
             Event::Announced(Heard::Freed) => {}
-            Event::Announced(Heard::Anything) => self.scan_soon(now),
+            Event::Announced(Heard::Anything) => self.scanning.soon(now.mono),
             Event::Announced(Heard::Due(endpoints)) => {
                 let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Ownership::No;
                 let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
@@ -173,7 +181,7 @@ impl Core {
                 self.lanes.lease(&leases, now);
                 self.leased_until = until;
                 if grown {
-                    self.scan_soon(now);
+                    self.scanning.soon(now.mono);
                 }
             }
             Event::Release(slots) => {
@@ -184,32 +192,32 @@ impl Core {
         }
     }
 
-    /// What the store of this process tells.
-    fn hear(&mut self, signal: Signal, now: ClockReading) {
-        match signal {
-            Signal::Accepted(admissions) if !self.draining => {
-                let others: BTreeSet<EndpointId> =
-                    admissions.iter().flat_map(|admission| self.lanes.admit(admission, now)).collect();
-                self.announce(others.into_iter().collect());
-            }
-            Signal::Accepted(_) => {}
-            Signal::Withdrawn(ended) => self.lanes.withdraw(&ended),
-            Signal::Look(endpoints) => {
-                let mut others = Vec::new();
-                for endpoint in endpoints {
-                    match self.lanes.nudge(endpoint, Time::ZERO) {
-                        Ownership::Ours => continue,
-                        Ownership::Others => {}
-                        Ownership::No => self.loads.add_unknown([endpoint]),
+    /// What the store of this process tells, as much of it as one step takes.
+    fn hear(&mut self, now: ClockReading) {
+        let mut others = BTreeSet::new();
+        while let Some(portion) = self.signals.next() {
+            match portion {
+                Portion::Accepted(..) if self.draining => {}
+                Portion::Accepted(admission, endpoints) => others.extend(self.lanes.admit(&admission, endpoints, now)),
+                Portion::Withdrawn(ended) => self.lanes.withdraw(&ended),
+                Portion::Look(endpoint) => match self.lanes.nudge(endpoint, Time::ZERO) {
+                    Ownership::Ours => {}
+                    Ownership::Others => drop(others.insert(endpoint)),
+                    Ownership::No => {
+                        others.insert(endpoint);
+                        self.loads.add_unknown([endpoint]);
                     }
-                    others.push(endpoint);
+                },
+                Portion::Changed(app) => self.loads.changed(app),
+                Portion::Lost => {
+                    // It may have told of something due, or of an endpoint that has changed.
+                    self.loads.all_changed();
+                    self.scanning.soon(now.mono);
                 }
-                self.announce(others);
             }
-            Signal::Changed(app) => {
-                self.loads.changed(app);
-                self.loads.add(self.lanes.of_app(app));
-            }
+        }
+        if !others.is_empty() {
+            self.actions.push(Action::Announce(others.into_iter().collect()));
         }
     }
 
@@ -218,10 +226,7 @@ impl Core {
             self.lanes.recorded(one.endpoint, one.message, one.due);
         }
         let disabled: HashSet<_> = settled.iter().filter_map(|one| one.disabled).collect();
-        for app in disabled {
-            self.loads.changed(app);
-            self.loads.add(self.lanes.of_app(app));
-        }
+        disabled.into_iter().for_each(|app| self.loads.changed(app));
     }
 
     fn loaded(&mut self, loaded: Loaded, now: ClockReading) {
@@ -235,52 +240,33 @@ impl Core {
                 self.lanes.know(&lives, now);
                 self.lanes.forget(&gone);
             }
-            // Again with the next scan.
-            None => self.stale.extend(loaded.load.asked),
+            None => self.loads.failed(loaded.load),
         }
     }
 
-    /// A scan has ended; `None`: the store was away.
-    fn scanned(&mut self, pending: Option<Vec<PendingLane>>, now: ClockReading) {
-        let took = self.scanning.take().map_or(Duration::ZERO, |began| now.mono.saturating_sub(began));
-        // One that failed took as long as somebody waited for a store that was away: no reason to wait on when it is back.
-        let rest = if pending.is_some() { self.scan_every.max(took * SCAN_SHARE) } else { self.scan_every };
-        self.scan_at = if std::mem::take(&mut self.scan_again) { now.mono } else { now.mono + rest };
-        let Some(pending) = pending else { return };
-        self.loads.add_unknown(self.lanes.pending(&pending, now));
-        self.loads.add(std::mem::take(&mut self.stale));
-        if self.shared {
+    /// A page of a scan has come; `None`: the store was away.
+    fn scanned(&mut self, page: Option<Page>, now: ClockReading) {
+        let Some(page) = page else { return self.scanning.failed(now.mono) };
+        self.loads.add_unknown(self.lanes.pending(&page.lanes, now));
+        self.loads.retry();
+        let ended = self.scanning.brought(page.next, self.resting(now), now.mono);
+        if ended && self.shared {
             self.part = (self.part + 1) % PARTS;
-            self.loads.add(self.lanes.part(self.part, PARTS));
-        }
-    }
-
-    fn scan_soon(&mut self, now: ClockReading) {
-        match self.scanning {
-            Some(_) => self.scan_again = true,
-            None => self.scan_at = self.scan_at.min(now.mono),
+            self.loads.look_again((self.part..=u8::MAX).step_by(usize::from(PARTS)));
         }
     }
 
     /// Begins the loads that may begin.
     fn load(&mut self) {
-        if self.lost && self.loads.idle() {
-            self.lost = false;
-            self.loads.add(self.lanes.endpoints());
-        }
-        while let Some(load) = self.loads.begin() {
+        while let Some(load) = self.loads.begin(&|part, after, most| self.lanes.listed(part, after, most)) {
             self.actions.push(Action::Load(load));
-        }
-    }
-
-    fn announce(&mut self, endpoints: Vec<EndpointId>) {
-        if !endpoints.is_empty() {
-            self.actions.push(Action::Announce(endpoints));
         }
     }
 
     /// What the time and the lanes say is to be done now.
     fn decide(&mut self, now: ClockReading) {
+        // After the events: an answer among them is one that came in time.
+        self.lanes.begin_turn(now);
         if self.draining && !self.drained && self.lanes.settled() {
             self.drained = true;
             self.actions.push(Action::Drained);
@@ -307,13 +293,11 @@ impl Core {
                 self.actions.push(Action::Read(wants, held, self.lanes.read_budget()));
             }
         }
-        if self.scanning.is_none() && now.mono >= self.scan_at {
-            self.scanning = Some(now.mono);
-            self.actions.push(Action::Scan(self.lanes.slots()));
-        }
-        if now.mono >= self.tidy_at {
-            self.tidy_at = now.mono + TIDY;
-            self.lanes.tidy(now);
+        if let Some(scan) = self.scanning.begin(now.mono, || self.lanes.slots()) {
+            self.actions.push(Action::Scan(scan));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

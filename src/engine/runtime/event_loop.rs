@@ -1,14 +1,13 @@
 //! The loop: waits for something to happen, tells the core, and does what it says. It never waits for the store or a receiver itself:
 //! whatever takes time is spawned and comes back as an event.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::clocks::Clocks;
 use super::send::Sending;
@@ -21,8 +20,9 @@ use crate::engine::core::endpoint_loads::Load;
 use crate::engine::core::event::{Action, Event, Loaded, Reading};
 use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lanes::Start;
-use crate::engine::core::step::{Core, SCAN_OWN, SCAN_SHARED};
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED, Scan};
+use crate::engine::core::step::Core;
+use crate::store::queue::waiting::{LaneWants, Waiting};
 use crate::store::recording::record::Finished;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
@@ -81,17 +81,24 @@ impl EventLoop {
             pulse.beat(std::time::Instant::now());
             Supervised::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
+            // Those that the core has not taken yet come first; meanwhile others wait in their own, bounded queue.
+            let listens = !self.core.hearing();
             tokio::select! {
                 taken = inbox.recv_many(&mut happened, EVENTS) => if taken == 0 { return },
-                _ = signals.recv_many(&mut heard, EVENTS) => {}
+                _ = signals.recv_many(&mut heard, EVENTS), if listens => {}
                 _ = tokio::time::sleep(nap) => {}
             }
             // Signals first: what a reading brings may be what they tell of.
-            while let Ok(signal) = signals.try_recv() {
-                heard.push(signal);
+            let mut heard_all = false;
+            while listens && !heard_all && heard.len() < EVENTS {
+                match signals.try_recv() {
+                    Ok(signal) => heard.push(signal),
+                    Err(_) => heard_all = true,
+                }
             }
             let mut events: Vec<Event> = heard.drain(..).map(Event::Signal).collect();
-            if self.store.signals().take_missed() {
+            // A lost one was lost behind all those that were in the queue.
+            if heard_all && self.store.signals().take_missed() {
                 events.push(Event::SignalLost);
             }
             events.extend(happened.drain(..).map(|input| self.event(input)));
@@ -141,7 +148,7 @@ impl EventLoop {
             }
             Action::Number(endpoint) => self.number(endpoint, now),
             Action::Read(wants, held, budget) => self.read(wants, held, budget, now),
-            Action::Scan(slots) => self.scan(slots, now),
+            Action::Scan(scan) => self.scan(scan, now),
             Action::Load(load) => self.load(load),
             Action::Announce(endpoints) => self.store.signals().announce(endpoints),
             Action::Quiet(slots) => {
@@ -223,13 +230,17 @@ impl EventLoop {
         });
     }
 
-    fn scan(&self, slots: Vec<u8>, now: ClockReading) {
+    fn scan(&self, scan: Scan, now: ClockReading) {
         let store = self.store.clone();
         self.report(Supervised::Scan, || Event::Scanned(None), async move {
-            Event::Scanned(match scan(&store, slots).await {
-                Ok(pending) => {
-                    gauge_oldest(&pending, now);
-                    Some(pending)
+            Event::Scanned(match store.pending_lanes(&scan.places(), PAGE).await {
+                Ok(lanes) => {
+                    let page = scan.page(lanes, PAGE);
+                    if page.next.is_none() {
+                        let age = page.oldest.map_or(Duration::ZERO, |due| now.time.since(due));
+                        metrics::gauge!("sendoff_oldest_pending_seconds").set(age.as_secs_f64());
+                    }
+                    Some(page)
                 }
                 Err(error) => {
                     tracing::debug!(%error, "what is pending is asked for again");
@@ -254,33 +265,6 @@ impl EventLoop {
             Event::Loaded(Loaded { load, lives })
         });
     }
-}
-
-/// How many lanes one statement of a scan brings at most.
-const SCANNED: usize = 5_000;
-
-/// Which endpoints of these slots have something pending.
-async fn scan(store: &Store, slots: Vec<u8>) -> Result<Vec<PendingLane>, StoreError> {
-    let mut from: BTreeMap<u8, EndpointId> = slots.into_iter().map(|slot| (slot, EndpointId(Uuid::nil()))).collect();
-    let mut pending = Vec::new();
-    loop {
-        let places: Vec<(u8, EndpointId)> = from.iter().map(|(slot, after)| (*slot, *after)).collect();
-        let some = store.pending_lanes(&places, SCANNED).await?;
-        for lane in &some {
-            from.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));
-        }
-        let ended = some.len() < SCANNED;
-        pending.extend(some);
-        if ended {
-            return Ok(pending);
-        }
-    }
-}
-
-fn gauge_oldest(pending: &[PendingLane], now: ClockReading) {
-    let oldest = pending.iter().flat_map(|lane| [lane.fresh_due, lane.retry_due]).flatten().min();
-    let age = oldest.map_or(Duration::ZERO, |due| now.time.since(due));
-    metrics::gauge!("sendoff_oldest_pending_seconds").set(age.as_secs_f64());
 }
 
 /// Reads what waits, and the messages of what is due and not held: payloads of `budget` bytes at most, but one in any case. Lanes take

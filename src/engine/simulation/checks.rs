@@ -42,6 +42,8 @@ pub struct Checks {
     pub gentle: bool,
     /// Nothing was done to anybody at all, and no signal is late.
     pub calm: bool,
+    /// There are many lanes.
+    pub wide: bool,
     /// A process began while its clock was wrong: it cannot know what is early.
     pub misled: bool,
     /// How many a process may have in flight: in all, and to one endpoint.
@@ -70,7 +72,7 @@ fn hold(truth: bool, otherwise: impl FnOnce() -> String) -> Verdict {
 impl Checks {
     /// Of a case that is about to begin.
     pub fn new(case: &Case) -> Checks {
-        Checks { gentle: case.gentle, calm: case.calm, caps: case.caps, ..Checks::default() }
+        Checks { gentle: case.gentle, calm: case.calm, caps: case.caps, wide: case.wide, ..Checks::default() }
     }
 
     /// Everything that has to be true when an attempt begins.
@@ -84,7 +86,7 @@ impl Checks {
         self.limits(begun)?;
         self.order(store, key)?;
         let here = process.in_flight.get(&key.0).copied().unwrap_or(0);
-        let all: usize = process.in_flight.values().sum();
+        let all = process.all_in_flight;
         hold(here <= self.caps.1, || format!("caps: {here} in flight to one endpoint"))?;
         hold(all <= self.caps.0, || format!("caps: {all} in flight in all"))?;
         let Away { row, until: rest, .. } = process.unreachable.get(&key.0).copied().unwrap_or_default();
@@ -173,15 +175,18 @@ impl Checks {
         hold(queued.1 == 0 || !twice(false), || "fairness: what is fresh crowds out retries".to_owned())
     }
 
-    /// After some deliveries in a row nothing holds a lane back: unless it has a rate, more than one of what waits is in flight.
+    /// After some deliveries in a row nothing holds a lane back: unless it has a rate, more than one of what waits is in flight. Where there
+    /// are many lanes, a step may end before it was the lane's turn, and a backlog gives way.
     pub fn breaker_closes(&self, store: &Store, process: &Process, endpoint: EndpointId) -> Verdict {
         let live = &store.lives[&endpoint];
         let free = live.endpoint.spec.throttle_rate.is_none() && live.app_throttle.is_none();
         let (fresh, retries) = process.core.queued(endpoint);
-        let room = self.caps.0.saturating_sub(process.in_flight.values().sum()) >= 12 && self.caps.1 > 1;
+        let room = self.caps.0.saturating_sub(process.all_in_flight) >= 12 && self.caps.1 > 1;
         let well = process.well.get(&endpoint).copied().unwrap_or(0);
         let here = process.in_flight.get(&endpoint).copied().unwrap_or(0);
-        let held = !self.ordered.contains(&endpoint) && free && room && well >= 3 && fresh + retries > 0 && here < 2;
+        let later = self.wide && process.core.sends_later(endpoint);
+        let held =
+            !later && !self.ordered.contains(&endpoint) && free && room && well >= 3 && fresh + retries > 0 && here < 2;
         hold(!held, || format!("breaker: {fresh} + {retries} wait, {here} in flight, after {well} deliveries in a row"))
     }
 
@@ -190,6 +195,9 @@ impl Checks {
         if let Some(open) = self.open.get_mut(&key) {
             let at = open.iter().position(|one| one.process == process && one.epoch == epoch);
             at.map(|at| open.remove(at));
+            if open.is_empty() {
+                self.open.remove(&key);
+            }
         }
     }
 

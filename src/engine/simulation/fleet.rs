@@ -9,13 +9,14 @@ use super::dice::Dice;
 use super::process::{Deed, Process, START, Wall};
 use super::questions::Ask;
 use super::receivers::{Receiver, Temper};
-use super::store::Store;
-use super::world::{API, What, World, note, short, short_of};
+use super::store::{SLOTS, Store};
+use super::world::{API, NAMED, What, World, note, short, short_of};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::engine::core::event::Event;
 use crate::engine::core::lanes::tests::world::accepted;
-use crate::engine::core::step::{Core, SCAN_OWN, SCAN_SHARED};
+use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED};
+use crate::engine::core::step::Core;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::{Admission, Signal};
@@ -25,6 +26,8 @@ use crate::store::queue::signals::{Admission, Signal};
 pub struct Case {
     pub shared: bool,
     pub scan_every: Duration,
+    /// How many lanes a page of a scan brings at most.
+    pub page: usize,
     /// Requests in flight: in all, and to one endpoint.
     pub caps: (usize, usize),
     pub waits: [Duration; 3],
@@ -34,6 +37,8 @@ pub struct Case {
     pub exhausted: u64,
     /// Processes come and go as they should: nothing may come twice.
     pub gentle: bool,
+    /// There are more lanes than one step looks at, and enough deliveries for backlogs to give way to others.
+    pub wide: bool,
 }
 
 /// Something that happens, whoever causes it.
@@ -74,20 +79,34 @@ pub fn world(seed: u64, size: u64) -> World {
     let kind = dice.below(10);
     let case = Case {
         shared,
+        // Drawn without the dice: seeds keep their stories.
+        page: if seed.is_multiple_of(8) { 1 } else { PAGE },
         scan_every: if shared && dice.chance(10) { SCAN_SHARED } else { SCAN_OWN },
         caps: (dice.pick(&[4, 8, 16, 64]), dice.pick(&[1, 2, 4, 16])),
         waits: [1, 3, 8].map(Duration::from_secs),
         calm: kind < 2,
         exhausted: if dice.chance(20) { 1 + dice.below(15) } else { 0 },
         gentle: kind < 4,
+        wide: false,
     };
     let (lives, receivers) = endpoints(&mut dice, size, case.calm);
+    let mut world = begin(case, dice, &lives, receivers);
+    plot(&mut world, processes, size);
+    world
+}
+
+/// A world in which all processes have still to join.
+pub fn begin(
+    case: Case,
+    mut dice: Dice,
+    lives: &[Arc<LiveEndpoint>],
+    receivers: BTreeMap<EndpointId, Receiver>,
+) -> World {
     let walls = (0..4).map(|_| Wall { skew: dice.below(900_000) as i64 - 450_000, ..Wall::default() }).collect();
-    let store = Store::new(shared, &lives);
+    let store = Store::new(case.shared, lives);
     let mut world = World::new(case, dice, store, receivers, walls);
     let ordered = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.ordered;
     world.checks.ordered = lives.iter().filter(ordered).map(|live| live.endpoint.id).collect();
-    plot(&mut world, processes, size);
     world
 }
 
@@ -98,40 +117,43 @@ fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>,
     let (mut lives, mut receivers) = (Vec::new(), BTreeMap::new());
     for number in 0..1 + dice.below(2 + size / 25) {
         let app = dice.below(apps);
-        let id = EndpointId(uuid::Uuid::from_u128(u128::from(number)));
-        let spec = EndpointSpec {
-            url: "http://127.0.0.1/".into(),
-            throttle_rate: dice.chance(25).then(|| dice.pick(&[1, 3, 10, 40])),
-            ordered: dice.chance(20),
-            ..EndpointSpec::default()
-        };
-        let endpoint = Endpoint {
-            id,
-            app_id: AppId(uuid::Uuid::from_u128((1 << 64) | u128::from(app))),
-            spec,
-            disabled_reason: None,
-            created_at: START,
-            updated_at: START,
-        };
-        let app_throttle = throttles[app as usize];
-        let signing = Err("nothing is signed in here");
-        let org = OrgId::default_org();
-        // An application with a rate has all of its endpoints in one slot.
-        let slot = if app_throttle.is_some() { endpoint.app_id.0 } else { endpoint.id.0 }.as_bytes()[15];
-        lives.push(Arc::new(LiveEndpoint {
-            org,
-            version: 1,
-            endpoint,
-            slot,
-            app_throttle,
-            app_slots: 1,
-            url: None,
-            signing,
-        }));
+        let live = endpoint(dice, number, app, throttles[app as usize]);
+        let id = live.endpoint.id;
+        lives.push(live);
         let temper = if calm && dice.chance(50) { Temper::Well } else { Receiver::any(dice) };
         receivers.insert(id, Receiver::new(temper));
     }
     (lives, receivers)
+}
+
+/// An endpoint of an application.
+pub fn endpoint(dice: &mut Dice, number: u64, app: u64, app_throttle: Option<u16>) -> Arc<LiveEndpoint> {
+    let spec = EndpointSpec {
+        url: "http://127.0.0.1/".into(),
+        throttle_rate: dice.chance(25).then(|| dice.pick(&[1, 3, 10, 40])),
+        ordered: dice.chance(20),
+        ..EndpointSpec::default()
+    };
+    let endpoint = Endpoint {
+        id: EndpointId(uuid::Uuid::from_u128((1 << 65) | u128::from(number))),
+        app_id: AppId(uuid::Uuid::from_u128((1 << 64) | u128::from(app))),
+        spec,
+        disabled_reason: None,
+        created_at: START,
+        updated_at: START,
+    };
+    // An application with a rate has all of its endpoints in one slot.
+    let of = if app_throttle.is_some() { endpoint.app_id.0 } else { endpoint.id.0 };
+    Arc::new(LiveEndpoint {
+        org: OrgId::default_org(),
+        version: 1,
+        slot: of.as_bytes()[15] % SLOTS as u8,
+        endpoint,
+        app_throttle,
+        app_slots: 1,
+        url: None,
+        signing: Err("nothing is signed in here"),
+    })
 }
 
 /// Who does what when.
@@ -162,7 +184,8 @@ fn plot(world: &mut World, processes: usize, size: u64) {
     world.after(Duration::from_millis(lasts), What::Plot(Scene::Heal));
 }
 
-fn fault(world: &mut World) -> Scene {
+/// Something that goes wrong.
+pub fn fault(world: &mut World) -> Scene {
     let dice = &mut world.dice;
     let span = dice.millis(0, 15_000);
     match dice.below(10) {
@@ -308,7 +331,9 @@ impl World {
         for id in ids {
             for _ in 0..self.dice.pick(&[0, 1, 1, 2]) {
                 let way = self.way();
-                self.after(way, What::Tell(id, Box::new(Event::Announced(Heard::Due(endpoints.to_vec())))));
+                let named = endpoints.len() <= NAMED;
+                let heard = if named { Heard::Due(endpoints.to_vec()) } else { Heard::Anything };
+                self.after(way, What::Tell(id, Box::new(Event::Announced(heard))));
             }
         }
     }

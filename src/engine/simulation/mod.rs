@@ -7,6 +7,7 @@
 //! * [`process`] – a process: a core, its clocks, its recorder. [`questions`] – what it asks of the store, and hears. [`receivers`] – whoever is sent to.
 //! * [`store`] – the store in a few lines: deliveries, slots, fencing.
 //! * [`fleet`] – what a seed makes of it: how many there are of each, and the plot (crashes, stops, shutdowns, outages, clocks that are set, …).
+//! * [`wide`] – the same with 50,000 endpoints, for a few seeds.
 //! * [`checks`] – what has to be true at every step and in the end.
 //!
 //! A seed that fails prints itself and how to see it again, with everything that happened. `SENDOFF_TEST_SEEDS` says how many seeds
@@ -19,6 +20,7 @@ mod process;
 mod questions;
 mod receivers;
 mod store;
+mod wide;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -134,6 +136,18 @@ fn whatever_happens_to_a_fleet_third_quarter() {
 #[test]
 fn whatever_happens_to_a_fleet_last_quarter() {
     one_of(3);
+}
+
+/// One seed has tens of thousands of deliveries and takes about ten seconds; `SENDOFF_TEST_WIDE_SEEDS` asks for more.
+#[test]
+fn whatever_happens_to_a_fleet_with_50_000_endpoints() {
+    let seeds = std::env::var("SENDOFF_TEST_WIDE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for seed in 0..seeds {
+        let mut world = wide::world(seed, 50_000);
+        guarded(&mut world).unwrap_or_else(|wrong| panic!("wide seed {seed}: {wrong}"));
+        println!("wide seed {seed}: {} attempts in {:?}", world.checks.starts, world.now);
+        assert!(world.store.rows.len() >= 25_000, "{} deliveries", world.store.rows.len());
+    }
 }
 
 #[test]

@@ -64,7 +64,9 @@ pub struct Process {
     pub unrecorded: Vec<(Finished, Duration)>,
     pub recording: bool,
     pub record_again: Duration,
+    /// To each endpoint, and in all.
     pub in_flight: HashMap<EndpointId, usize>,
+    pub all_in_flight: usize,
     /// Since when it has known of a lease: slot and epoch.
     pub leased: HashMap<(u8, i64), Duration>,
     /// Endpoints that could not be reached.
@@ -98,6 +100,7 @@ impl Process {
             recording: false,
             record_again: Duration::ZERO,
             in_flight: HashMap::new(),
+            all_in_flight: 0,
             leased: HashMap::new(),
             unreachable: HashMap::new(),
             well: HashMap::new(),

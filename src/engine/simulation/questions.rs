@@ -12,6 +12,7 @@ use crate::engine::core::endpoint_loads::Load;
 use crate::engine::core::event::{Event, Loaded, Reading, Settled};
 use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lease_policy::Beat;
+use crate::engine::core::scanning::Scan;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::LaneWants;
 use crate::store::recording::record::{Finished, Recorded};
@@ -22,7 +23,7 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// What a process asks of the store.
 pub enum Ask {
     Read(Vec<LaneWants>, ClockReading),
-    Scan(Vec<u8>),
+    Scan(Scan),
     Number(EndpointId, Time),
     Load(Load),
     Record(Vec<(Finished, Duration)>),
@@ -54,9 +55,13 @@ impl World {
         let reply = match ask {
             Ask::Read(wants, _) if unheard => Reply::Event(Box::new(Event::Read(Err(wants)))),
             Ask::Read(wants, moment) => self.read(wants, moment),
-            Ask::Scan(slots) => {
-                let pending = (!unheard).then(|| self.store.pending_lanes(&slots));
-                Reply::Event(Box::new(Event::Scanned(pending)))
+            Ask::Scan(scan) => {
+                let most = self.case.page;
+                let page = (!unheard).then(|| {
+                    let lanes = self.store.pending_lanes(&scan.places(), most);
+                    scan.page(lanes, most)
+                });
+                Reply::Event(Box::new(Event::Scanned(page)))
             }
             Ask::Number(endpoint, now) => {
                 if !away {
@@ -126,8 +131,8 @@ impl World {
                 one.next
             );
             self.checks.recorded(key(one), id, one.epoch);
-            let others = batch.iter().any(|(other, _)| key(other) == key(one) && other.epoch != one.epoch);
-            if before.is_some_and(|before| !others && before != state(self, one)) {
+            let others = || batch.iter().any(|(other, _)| key(other) == key(one) && other.epoch != one.epoch);
+            if before.is_some_and(|before| before != state(self, one) && !others()) {
                 return Err(format!("fencing: process {id} changed {} without owning it any more", short(key(one).1)));
             }
         }

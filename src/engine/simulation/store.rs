@@ -1,6 +1,7 @@
 //! The store as the engine knows it, in a few lines: deliveries, slots and leases, fencing. Its clock is the true one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ pub struct Store {
     /// Somebody watches, and enables at once what a late 410 disables.
     pub watched: bool,
     pub rows: BTreeMap<Key, Row>,
+    /// How many of them are pending: in all, and at each endpoint, by slot. Endpoints without any are not in here.
+    pub pending: usize,
+    waits: BTreeMap<(u8, EndpointId), usize>,
     pub messages: HashMap<MessageId, Arc<Message>>,
     pub lives: BTreeMap<EndpointId, Arc<LiveEndpoint>>,
     pub slots: Vec<Slot>,
@@ -107,9 +111,24 @@ impl Store {
                 resent: 0,
             };
             self.rows.insert((live.endpoint.id, message.id), row);
+            self.count((live.endpoint.id, message.id), false);
         }
         self.messages.insert(message.id, message.clone());
         (lives, seqs)
+    }
+
+    /// Counts a delivery anew that was pending `before` or not.
+    fn count(&mut self, key: Key, before: bool) {
+        let (Some(row), Some(live)) = (self.rows.get(&key), self.lives.get(&key.0)) else { return };
+        let here = self.waits.entry((live.slot, key.0)).or_insert(0);
+        match (before, row.state.pending()) {
+            (false, true) => (self.pending, *here) = (self.pending + 1, *here + 1),
+            (true, false) => (self.pending, *here) = (self.pending - 1, *here - 1),
+            _ => {}
+        }
+        if *here == 0 {
+            self.waits.remove(&(live.slot, key.0));
+        }
     }
 
     /// The next number at an ordered endpoint.
@@ -170,18 +189,21 @@ impl Store {
         self.rows.range(bounds[0]..=bounds[1])
     }
 
-    pub fn pending_lanes(&self, slots: &[u8]) -> Vec<PendingLane> {
-        let lane = |(endpoint, live): (&EndpointId, &Arc<LiveEndpoint>)| {
-            let first = |state| self.of(*endpoint).filter(|(_, row)| row.state == state).map(|(_, row)| row.due).min();
+    /// The first `most` lanes of these slots with something pending, of each slot those behind the endpoint that goes with it.
+    pub fn pending_lanes(&self, places: &[(u8, EndpointId)], most: usize) -> Vec<PendingLane> {
+        let last = EndpointId(uuid::Uuid::max());
+        let lane = |(slot, endpoint): (u8, EndpointId)| {
+            let first = |state| self.of(endpoint).filter(|(_, row)| row.state == state).map(|(_, row)| row.due).min();
             let (fresh_due, retry_due) = (first(State::Fresh), first(State::Retry));
-            PendingLane { endpoint: *endpoint, slot: live.slot, fresh_due, retry_due }
+            PendingLane { endpoint, slot, fresh_due, retry_due }
         };
-        let pending = |lane: &PendingLane| lane.fresh_due.is_some() || lane.retry_due.is_some();
-        self.lives.iter().filter(|(_, live)| slots.contains(&live.slot)).map(lane).filter(pending).collect()
+        let bounds = |(slot, after): &(u8, EndpointId)| (Excluded((*slot, *after)), Included((*slot, last)));
+        let waits = places.iter().flat_map(|place| self.waits.range(bounds(place)).map(|(lane, _)| *lane));
+        waits.take(most).map(lane).collect()
     }
 
     pub fn live_endpoints(&self, asked: &[EndpointId]) -> Vec<Arc<LiveEndpoint>> {
-        self.lives.values().filter(|live| asked.contains(&live.endpoint.id)).cloned().collect()
+        asked.iter().filter_map(|id| self.lives.get(id)).cloned().collect()
     }
 
     /// Somebody disables or enables an endpoint.
@@ -229,6 +251,7 @@ impl Store {
                 Next::Dead(reason) => row.reason = Some(reason),
                 Next::Delivered => {}
             }
+            self.count((one.attempt.endpoint_id, one.attempt.message_id), true);
             if one.disable.is_some() && !self.watched {
                 self.set_disabled(one.attempt.endpoint_id, true);
             }
@@ -246,11 +269,13 @@ impl Store {
             row.seq = seq;
         }
         if let Some(row) = self.rows.get_mut(&key) {
+            let before = row.state.pending();
             (row.state, row.due, row.reason, row.not_before) = (State::Fresh, now, None, Duration::ZERO);
             row.progress.step = 0;
             row.progress.generation += 1;
             row.progress.trigger = Trigger::Manual;
             row.resent += 1;
+            self.count(key, before);
         }
     }
 
@@ -259,6 +284,7 @@ impl Store {
         let Some(row) = self.rows.get_mut(&key).filter(|row| row.state.pending()) else { return false };
         (row.state, row.reason) = (State::Dead, Some(DeadReason::Canceled));
         row.progress.generation += 1;
+        self.count(key, true);
         true
     }
 

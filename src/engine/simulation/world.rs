@@ -147,6 +147,11 @@ impl World {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         let moment = process.moment(self.walls[process.seat], self.now);
         let actions = process.core.step(event, moment);
+        // A walk over all lanes: where there are many, seldom.
+        let every = if process.core.lanes() > 64 { 4_096 } else { 16 };
+        if process.wake.is_multiple_of(every) {
+            process.core.check_indexes();
+        }
         let nap = process.core.nap(moment);
         process.wake += 1;
         let wake = process.wake;
@@ -179,7 +184,7 @@ impl World {
             }
             Action::Read(wants, _, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
             Action::Number(endpoint) => self.after(way, What::Ask(id, Ask::Number(endpoint, moment.time))),
-            Action::Scan(slots) => self.after(way, What::Ask(id, Ask::Scan(slots))),
+            Action::Scan(scan) => self.after(way, What::Ask(id, Ask::Scan(scan))),
             Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),
             Action::Announce(endpoints) => self.announce(id, &endpoints),
             Action::Quiet(slots) => self.heart(id, Deed::HandBack(slots)),
@@ -209,6 +214,7 @@ impl World {
         );
         if let Some(process) = self.processes.get_mut(&id) {
             *process.in_flight.entry(key.0).or_insert(0) += 1;
+            process.all_in_flight += 1;
         }
         let receiver = &self.receivers[&key.0];
         let begun = Begun { id, process: &self.processes[&id], start: &start, moment, now: self.now, receiver };
@@ -238,6 +244,7 @@ impl World {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         if let Some(count) = process.in_flight.get_mut(&endpoint) {
             *count -= 1;
+            process.all_in_flight -= 1;
         }
         process.short_until = self.now + SHORT;
         self.checks.not_made((endpoint, message), id, start.epoch);
@@ -269,6 +276,7 @@ impl World {
         let endpoint = start.live.endpoint.id;
         if let Some(count) = process.in_flight.get_mut(&endpoint) {
             *count -= 1;
+            process.all_in_flight -= 1;
         }
         process.learn(endpoint, &outcome, now);
         let moment = process.moment(self.walls[process.seat], now);
@@ -325,7 +333,8 @@ impl World {
         for id in others {
             for _ in 0..self.dice.pick(&[0, 1, 1, 1, 2]) {
                 let way = self.way();
-                let heard = if self.dice.chance(5) { Heard::Anything } else { Heard::Due(endpoints.to_vec()) };
+                let any = self.dice.chance(5) || endpoints.len() > NAMED;
+                let heard = if any { Heard::Anything } else { Heard::Due(endpoints.to_vec()) };
                 self.after(way, What::Tell(id, Box::new(Event::Announced(heard))));
             }
         }
@@ -347,7 +356,7 @@ impl World {
 
     /// Whether nothing is left to be done.
     pub fn over(&self) -> bool {
-        self.healed.is_some() && self.store.rows.values().all(|row| !row.state.pending())
+        self.healed.is_some() && self.store.pending == 0
     }
 
     /// What time it is for a process (`None`: the one that only serves the API).
@@ -367,6 +376,8 @@ impl World {
 /// So long after a request that could not be made something may rest for that reason: 30 s, and until the bound has grown to what the
 /// check of the breaker takes for room.
 const SHORT: Duration = Duration::from_secs(35);
+/// With more endpoints than this an announcement names none.
+pub const NAMED: usize = 800;
 /// The machine of the process that only serves the API.
 pub const API: usize = 3;
 /// How far apart the clocks of two machines are at the most.
@@ -378,5 +389,5 @@ pub fn short(message: MessageId) -> String {
 
 /// The same of an endpoint.
 pub fn short_of(endpoint: EndpointId) -> String {
-    format!("e{}", endpoint.0.as_u128())
+    format!("e{}", endpoint.0.as_u128() & 0xFFFF_FFFF)
 }

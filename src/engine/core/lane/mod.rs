@@ -1,7 +1,8 @@
 //! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
 //! endpoint uses up its own lane and nobody else's.
 
-mod manner;
+mod listed;
+mod responsiveness;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use std::time::Duration;
 use crate::domain::delivery::Progress;
 use crate::domain::message::Message;
 use crate::domain::{MessageId, Time};
-use crate::engine::core::circuit_breaker::Pace;
 use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::concurrency::Responsiveness;
+use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
+use crate::engine::core::concurrency::responsiveness::Answers;
 use crate::engine::core::rate_limit::{AppLimits, Limit};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
-pub use manner::Manner;
+pub use listed::Listed;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
 pub const QUEUE: usize = 128;
@@ -51,29 +54,26 @@ pub enum Reach {
 pub struct Lane {
     pub live: Arc<LiveEndpoint>,
     pub slot: u8,
-    /// Whether we hold the lease of its slot.
+    /// Whether we hold the lease of its slot, by the last change of that lease which the lane has seen.
     pub owned: bool,
+    /// How many changes of that lease it has seen.
+    pub lease_seen: u64,
     fresh: VecDeque<Work>,
     retries: VecDeque<Work>,
     /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
     held: HashSet<MessageId>,
     pub in_flight: usize,
-    /// When it last answered; `None`: not since the lane was made.
-    heard: Option<Duration>,
-    /// Since when something is in flight.
-    busy_since: Duration,
-    /// How its endpoint behaves, as it was last noted: what is in flight to it counts there.
-    pub manner: Manner,
+    answers: Answers,
+    /// How its endpoint answers, as it was last noted: what is in flight to it counts there.
+    pub kind: Responsiveness,
     /// More waits for it in the store than here, or did until lately, and it counts as such until then. `None`: it keeps up.
     pub behind_until: Option<Duration>,
     limit: Option<Limit>,
-    pace: Pace,
+    breaker: CircuitBreaker,
     /// Whose turn it is when both kinds wait.
     retry_next: bool,
     /// When the store may have something due for it; `None`: as far as we know, never.
     look_at: Option<Time>,
-    /// The earliest look of it that stands in the engine's list.
-    pub look_listed: Option<Time>,
     /// The endpoint was deleted: nothing more is sent.
     pub gone: bool,
     /// Being read right now; and what was settled meanwhile, which the reading may still show as pending.
@@ -90,10 +90,7 @@ pub struct Lane {
     /// How many attempts in a row could not be made, for a reason of ours, and until when none is tried.
     not_made: u32,
     rests_until: Duration,
-    /// Whether it stands in the line of lanes that may have something to send.
-    pub in_line: bool,
-    /// It stands in the line of those that wait because too much is in flight to their kind: the kind.
-    pub crowded: Option<Manner>,
+    pub listed: Listed,
     /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
     pub turn: u64,
 }
@@ -104,19 +101,18 @@ impl Lane {
         Lane {
             slot: slot_of(&live),
             owned,
+            lease_seen: 0,
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
             held: HashSet::new(),
             in_flight: 0,
-            heard: None,
-            busy_since: Duration::ZERO,
-            manner: Manner::Unknown,
+            answers: Answers::default(),
+            kind: Responsiveness::Unknown,
             behind_until: None,
             limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
-            pace: Pace::new(cap),
+            breaker: CircuitBreaker::new(cap),
             retry_next: false,
             look_at: None,
-            look_listed: None,
             gone: false,
             reading: false,
             outdated: false,
@@ -126,8 +122,7 @@ impl Lane {
             touched: Duration::ZERO,
             not_made: 0,
             rests_until: Duration::ZERO,
-            in_line: false,
-            crowded: None,
+            listed: Listed::default(),
             turn: 0,
             live,
         }
@@ -206,6 +201,9 @@ impl Lane {
         if self.reading {
             self.settled_meanwhile.push(message);
         }
+        if !self.held.contains(&message) {
+            return 0;
+        }
         for queue in [&mut self.fresh, &mut self.retries] {
             if let Some(work) = queue.iter().position(|work| work.message.id == message).and_then(|at| queue.remove(at))
             {
@@ -263,7 +261,7 @@ impl Lane {
         if self.ordered() {
             return self.quiet();
         }
-        let queued = if self.manner == Manner::Silent { 0 } else { QUEUE / 2 };
+        let queued = if self.kind == Responsiveness::Silent { 0 } else { QUEUE / 2 };
         self.fresh.len() <= queued && self.retries.len() <= queued
     }
 
@@ -312,12 +310,12 @@ impl Lane {
         if now.mono < self.rests_until {
             return Err(Hold::Until(self.rests_until));
         }
-        let cap = self.pace.cap(now.mono).map_err(Hold::Until)?;
+        let cap = self.breaker.cap(now.mono).map_err(Hold::Until)?;
         if self.in_flight >= cap.min((free / 4).max(1)) {
             return Err(Hold::Idle);
         }
         // Of both limits or of neither: one that was taken and waits for the other would be added to what leaves in some second.
-        let limits = || apps.get(&(self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
+        let limits = || apps.get((self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
         if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
             return Err(Hold::Until(now.mono + wait));
         }
@@ -329,7 +327,7 @@ impl Lane {
         let queue = if retry { &mut self.retries } else { &mut self.fresh };
         let work = queue.pop_front().ok_or(Hold::Idle)?;
         if self.in_flight == 0 {
-            self.busy_since = now.mono;
+            self.answers.expected(now.mono);
         }
         self.in_flight += 1;
         self.touched = now.mono;
@@ -340,9 +338,9 @@ impl Lane {
     pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.not_made = 0;
-        self.pace.learn(outcome, now.mono);
-        if !self.pace.unreachable() {
-            self.heard = Some(now.mono);
+        self.breaker.learn(outcome, now.mono);
+        if !self.breaker.unreachable() {
+            self.answers.came(now.mono);
         }
         self.touched = now.mono;
     }
@@ -376,7 +374,7 @@ impl Lane {
             && !self.reading
             && !self.numbering
             && (self.look_at.is_none() || !self.owned || self.gone)
-            && !self.pace.probing()
+            && !self.breaker.probing()
             && now.mono.saturating_sub(self.touched) >= idle
     }
 

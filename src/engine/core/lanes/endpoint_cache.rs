@@ -1,14 +1,13 @@
 //! What is known of endpoints: as they were loaded last, and their applications' limits.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Lanes;
-use crate::domain::{AppId, EndpointId, Time};
+use super::{FOREIGN, Lanes};
+use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::Lane;
-use crate::engine::core::rate_limit::Limit;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
 
@@ -20,30 +19,35 @@ impl Lanes {
             if lane.live.version < live.version {
                 self.know(std::slice::from_ref(live), now);
             }
+            self.renew(id);
             return self.lanes.get(&id).filter(|lane| lane.owned).map(|_| id);
         }
-        let slot = slot_of(live);
-        let Some((_, since)) = self.leases.get(&slot) else {
-            self.foreign.insert(id, slot);
+        let number = slot_of(live);
+        let slot = &self.slots[usize::from(number)];
+        let Some((_, since)) = slot.lease else {
+            if self.foreign.len() >= FOREIGN {
+                self.foreign = HashMap::new();
+            }
+            self.foreign.insert(id, number);
             return None;
         };
-        let since = *since;
-        self.know_app(live, since);
         let mut lane = Lane::new(live.clone(), true, since, self.lane_cap);
+        lane.lease_seen = slot.changes;
         lane.touched = now.mono;
+        self.know_app(live, since);
         self.lanes.insert(id, lane);
-        self.by_app.entry(live.endpoint.app_id).or_default().insert(id);
+        self.list(id);
         Some(id)
     }
 
     fn know_app(&mut self, live: &LiveEndpoint, since: Duration) {
-        let (key, parts) = ((live.endpoint.app_id, live.slot), live.app_slots);
+        let part = (live.endpoint.app_id, live.slot);
         match live.app_throttle {
-            Some(rate) if !self.apps.get(&key).is_some_and(|limit| limit.is_part(rate, parts)) => {
-                self.apps.insert(key, Limit::part(rate, parts, since));
+            Some(rate) => {
+                let lease = self.slots[usize::from(live.slot)].changes;
+                self.apps.set(part, lease, (rate, live.app_slots), since);
             }
-            Some(_) => {}
-            None => drop(self.apps.remove(&key)),
+            None => self.apps.remove(part),
         }
     }
 
@@ -51,6 +55,7 @@ impl Lanes {
     pub fn know(&mut self, lives: &[Arc<LiveEndpoint>], now: ClockReading) {
         for live in lives {
             let id = live.endpoint.id;
+            self.renew(id);
             // Two loads may overtake each other.
             if self.lanes.get(&id).is_some_and(|lane| live.version < lane.live.version) {
                 continue;
@@ -65,13 +70,10 @@ impl Lanes {
                 }
                 let before = lane.slot;
                 lane.refresh(live.clone(), now);
-                lane.owned = self.leases.contains_key(&lane.slot);
                 if lane.slot != before {
-                    // Its application has got (or lost) a rate: another process may be sending already.
-                    self.queued_bytes = self.queued_bytes.saturating_sub(lane.lapse());
-                    lane.look(Time::ZERO);
+                    self.change_slot(id, before);
                 }
-                self.list_look(id);
+                self.index(id);
                 self.line_up(id);
             } else if let Some(id) = self.lane(live, now) {
                 self.look(id, Time::ZERO);
@@ -79,28 +81,27 @@ impl Lanes {
         }
     }
 
-    /// Every endpoint that has a lane.
-    pub fn endpoints(&self) -> Vec<EndpointId> {
-        self.lanes.keys().copied().collect()
-    }
-
-    /// The endpoints of one part of all applications, of `parts`.
-    pub fn part(&self, part: u128, parts: u128) -> Vec<EndpointId> {
-        let endpoints = self.lanes.values().map(|lane| &lane.live.endpoint);
-        endpoints.filter(|endpoint| endpoint.app_id.0.as_u128() % parts == part).map(|endpoint| endpoint.id).collect()
-    }
-
-    /// The endpoints of an application whose lanes we have: what is remembered of them is stale.
-    pub fn of_app(&self, app: AppId) -> Vec<EndpointId> {
-        self.by_app.get(&app).into_iter().flatten().copied().collect()
+    /// The endpoint has another slot than `before`: another process may be sending already.
+    fn change_slot(&mut self, id: EndpointId, before: u8) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let [old, new] = [before, lane.slot].map(usize::from);
+        self.slots[old].lanes.remove(&id);
+        self.slots[old].busy -= usize::from(std::mem::take(&mut lane.listed.busy));
+        self.slots[new].lanes.insert(id);
+        lane.lease_seen = self.slots[new].changes;
+        lane.owned = self.slots[new].lease.is_some();
+        self.queued_bytes = self.queued_bytes.saturating_sub(lane.lapse());
+        lane.look(Time::ZERO);
     }
 
     /// These endpoints are no more: their queues are forgotten, the store ends what is pending.
     pub fn forget(&mut self, gone: &HashSet<EndpointId>) {
         for id in gone {
+            self.renew(*id);
             if let Some(lane) = self.lanes.get_mut(id) {
                 self.queued_bytes = self.queued_bytes.saturating_sub(lane.clear());
                 lane.gone = true;
+                self.index(*id);
             }
         }
     }

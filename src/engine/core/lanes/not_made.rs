@@ -9,20 +9,20 @@ use crate::engine::core::headroom::backoff;
 impl Lanes {
     /// An attempt was not made. The store still has its delivery as pending, from before the attempt.
     pub fn not_made(&mut self, one: NotMade, now: ClockReading) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.shares.ended(self.lanes.get(&one.endpoint).map(|lane| lane.kind));
         self.in_flight_bytes -= self.in_flight_sizes.remove(&(one.endpoint, one.message)).unwrap_or(0);
         if one.why.affects_all() {
-            self.headroom.not_made(self.in_flight, now.mono, one.jitter);
+            self.headroom.not_made(self.in_flight(), now.mono, one.jitter);
         }
+        self.renew(one.endpoint);
         let Some(lane) = self.lanes.get_mut(&one.endpoint) else { return };
-        self.in_flight_by[lane.manner as usize] -= 1;
         let wait = lane.not_made(now.mono, |row| backoff(row, one.jitter));
         if lane.ordered() {
             self.queued_bytes = self.queued_bytes.saturating_sub(lane.hold_back());
         }
         lane.recorded(one.message, Some(now.time.plus(wait)));
-        self.note_manner(one.endpoint, now);
-        self.list_look(one.endpoint);
+        self.note_responsiveness(one.endpoint, now);
+        self.index(one.endpoint);
         self.line_up(one.endpoint);
     }
 }

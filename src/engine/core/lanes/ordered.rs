@@ -39,6 +39,7 @@ impl Lanes {
                     lane.reach = Reach::UpTo(*seq);
                     self.queued_bytes += bytes;
                     self.line_up(id);
+                    self.index(id);
                 } else {
                     self.look(id, now.time);
                 }
@@ -58,6 +59,7 @@ impl Lanes {
         let mut unnumbered = Vec::new();
         for order in orders {
             let id = order.endpoint;
+            self.renew(id);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let ended = lane.end_reading();
             match ended.filter(|_| lane.ordered() && lane.quiet()) {
@@ -68,7 +70,7 @@ impl Lanes {
                 }
                 Some(ended) => self.take_in_order(order, &ended, messages, now),
             }
-            self.list_look(id);
+            self.index(id);
         }
         unnumbered
     }

@@ -1,11 +1,10 @@
 //! Reading: which lanes want something from the store, and what becomes of what it brings.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lanes, QUEUED_BYTES, READ_BYTES};
+use super::{Lanes, PER_STEP, QUEUED_BYTES, READ_BYTES};
 use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
@@ -19,6 +18,8 @@ const LANES_PER_READING: usize = 64;
 const LATE: Duration = Duration::from_secs(5);
 /// A lane whose messages did not fit into the budget of its reading is read again after this, not in a hot loop.
 const BUDGET_AGAIN: Duration = Duration::from_millis(50);
+/// How many of those that were read lately are forgotten at once: more than a reading brings on average, and little work.
+const FORGOTTEN: usize = 2_048;
 /// After a reading failed, its lanes wait this long.
 pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 
@@ -37,15 +38,16 @@ impl Lanes {
     /// [`Lanes::read`] or [`Lanes::read_failed`].
     pub fn begin_reading(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
-        while wants.len() < LANES_PER_READING {
-            let Some(Reverse((at, id))) = self.looks.peek().copied().filter(|Reverse((at, _))| *at <= now.time) else {
-                break;
-            };
-            self.looks.pop();
-            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.look_listed == Some(at)) else { continue };
-            lane.look_listed = None;
+        for _ in 0..PER_STEP {
+            let due = self.looks.first().copied().filter(|(at, _)| *at <= now.time);
+            let Some((_, id)) = due.filter(|_| wants.len() < LANES_PER_READING) else { break };
+            self.renew(id);
+            let Some(lane) = self.lanes.get_mut(&id) else { break };
+            if let Some(at) = lane.listed.look.take() {
+                self.looks.remove(&(at, id));
+            }
             // No room: it keeps its wish, and what is sent makes room and lists it again.
-            let room = lane.roomy() && (self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0);
+            let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
             if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
                 lane.begin_reading();
                 let (fresh, retries) = lane.wants();
@@ -70,6 +72,7 @@ impl Lanes {
         let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
+            self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
                 match lane.end_reading() {
                     Some(meanwhile) if !lane.ordered() => {
@@ -117,7 +120,7 @@ impl Lanes {
             } else {
                 self.catch_up(want.endpoint, now);
                 // Something may have been noted while the reading was under way.
-                self.list_look(want.endpoint);
+                self.index(want.endpoint);
             }
         }
     }
@@ -125,15 +128,16 @@ impl Lanes {
     /// Whether the signal of `message` comes so late that others may have sent it: it came when the slot was not ours yet, or so long ago
     /// that a reading of it is not [remembered](Lanes::recently_read). The store knows.
     pub(super) fn late(&self, id: EndpointId, message: &Message, now: ClockReading) -> bool {
-        let since =
-            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
+        let since = self.owned_since(id).unwrap_or(now.mono);
         let ours = now.mono.saturating_sub(since);
         now.time.since(message.accepted_at) > ours.min(LATE)
     }
 
+    /// Forgets what was read longer ago than a signal can be late. It harms nobody to remember it for longer.
     pub(super) fn forget_recently_read(&mut self, now: ClockReading) {
-        while let Some((_, key)) = self.recently_read_order.pop_front_if(|(at, _)| now.mono.saturating_sub(*at) > LATE)
-        {
+        for _ in 0..FORGOTTEN {
+            let old = |(at, _): &mut (Duration, _)| now.mono.saturating_sub(*at) > LATE;
+            let Some((_, key)) = self.recently_read_order.pop_front_if(old) else { return };
             self.recently_read.remove(&key);
         }
     }
@@ -141,6 +145,7 @@ impl Lanes {
     /// A reading failed: its lanes look again a little later.
     pub fn read_failed(&mut self, wants: &[LaneWants], now: ClockReading) {
         for want in wants {
+            self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
                 drop(lane.end_reading());
             }

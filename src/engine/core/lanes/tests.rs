@@ -3,6 +3,7 @@
 
 mod behind;
 mod bounds;
+mod indexes;
 mod not_made;
 pub mod world;
 
@@ -10,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::message::Message;
-use crate::engine::core::lane::Manner;
+use crate::engine::core::concurrency::Responsiveness;
 use crate::store::queue::slots::{Leases, slot_of};
 use world::{Heard, START, World, live, message};
 
@@ -42,7 +43,7 @@ fn what_finds_no_room_waits_in_the_store_and_comes_later() {
     (0..1_000).for_each(|_| world.accept(Heard::AtOnce));
     world.start();
     assert_eq!(world.in_flight.len(), 1, "a quarter of what is free");
-    assert!(world.lanes.lanes.values().all(|lane| lane.queued() <= super::super::lane::QUEUE));
+    assert!(world.lanes.lanes.all().all(|(_, lane)| lane.queued() <= super::super::lane::QUEUE));
     world.settle();
     assert_eq!(world.delivered, 1_000);
 }
@@ -211,12 +212,12 @@ fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
         world.advance(100);
     }
     let mut by = [0; 3];
-    world.lanes.lanes.values().for_each(|lane| by[lane.manner as usize] += lane.in_flight);
-    assert_eq!(world.lanes.in_flight_by, by);
+    world.lanes.lanes.all().for_each(|(_, lane)| by[lane.kind as usize] += lane.in_flight);
+    assert_eq!(world.lanes.shares.counts().0, by);
     assert_eq!(late, 0, "each is sent in the moment in which it was accepted");
     assert!(world.in_flight.len() >= 32, "those that hang have their half: {}", world.in_flight.len());
-    let silent = world.lanes.lanes.values().filter(|lane| lane.manner == Manner::Silent);
-    let queued: Vec<usize> = silent.map(Lane::queued).collect();
+    let silent = world.lanes.lanes.all().filter(|(_, lane)| lane.kind == Responsiveness::Silent);
+    let queued: Vec<usize> = silent.map(|(_, lane)| lane.queued()).collect();
     assert!(queued.len() >= 20 && queued.iter().all(|queued| *queued <= 8), "the rest waits in the store: {queued:?}");
 }
 
@@ -225,14 +226,45 @@ fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
     let mut world = World::new(1, 4, 1);
     for number in 1..=30 {
         let message = Arc::new(Message { payload: Some("".into()), ..Message::clone(&message(number)) });
-        world.lanes.admit(&Admission::new(message, world.lives.clone()), world.now);
+        world.lanes.admit_all(&Admission::new(message, world.lives.clone()), world.now);
     }
     assert!(world.lanes.start(world.now).is_some(), "one hangs");
     assert_eq!(world.lanes.begin_reading(world.now).0, [], "all others are queued");
     world.advance(1_000);
+    world.lanes.begin_turn(world.now);
     assert!(world.lanes.start(world.now).is_none());
     let lane = &world.lanes.lanes[&world.lives[0].endpoint.id];
     assert_eq!((lane.queued(), lane.look_at()), (8, Some(Time::ZERO)));
+}
+
+#[test]
+fn an_endpoint_changes_its_kind_without_an_event() {
+    let mut world = World::new(1, 8, 8);
+    let id = world.lives[0].endpoint.id;
+    let kind = |world: &World| world.lanes.lanes[&id].kind;
+    world.accept(Heard::AtOnce);
+    world.start();
+    world.advance(200);
+    world.finish(0, true);
+    world.record(1);
+    world.accept(Heard::AtOnce);
+    world.start();
+    world.advance(310);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Responsive, "it was checked for the first attempt, which was answered");
+    world.advance(200);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Silent, "and once more for the second");
+    world.finish(0, true);
+    world.record(1);
+    // Something is due in an hour, so that the lane is not forgotten.
+    world.lanes.nudge(id, world.now.time.plus(Duration::from_secs(3_600)));
+    world.advance(59_900);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Responsive);
+    world.advance(200);
+    world.start();
+    assert_eq!(kind(&world), Responsiveness::Unknown);
 }
 
 #[test]
@@ -321,7 +353,7 @@ fn others_are_told_of_what_is_theirs() {
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
     let admission = Admission::new(message(1), world.lives.clone());
     let second = world.lives[1].endpoint.id;
-    assert_eq!(world.lanes.admit(&admission, world.now), [second]);
+    assert_eq!(world.lanes.admit_all(&admission, world.now), [second]);
     assert_eq!(world.lanes.nudge(second, START), Ownership::Others);
     assert_eq!(world.lanes.nudge(world.lives[0].endpoint.id, START), Ownership::Ours);
     assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::No);

@@ -128,7 +128,7 @@ fn becoming_ordered_waits_for_what_is_in_flight_and_forgets_what_is_queued() {
     let mut world = World::new();
     let free = live(1, |_| {});
     for number in 1..=20 {
-        world.lanes.admit(&Admission::new(scheduled(number, None), vec![free.clone()]), world.now);
+        world.lanes.admit_all(&Admission::new(scheduled(number, None), vec![free.clone()]), world.now);
     }
     let mut flying = Vec::new();
     while let Some(start) = world.lanes.start(world.now) {

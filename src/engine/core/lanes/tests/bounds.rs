@@ -10,12 +10,13 @@ fn lanes_that_have_to_wait_for_others_of_their_kind_cost_nothing_meanwhile() {
     world.start();
     assert_eq!(world.in_flight.len(), 32, "one half is for those of whom nothing is known");
     for round in 0..100 {
-        let before = world.lanes.visited;
+        let before = world.lanes.visited();
         world.finish(round, true);
         world.record(1);
         world.start();
-        let visited = world.lanes.visited - before;
+        let (visited, looked_up) = (world.lanes.visits, world.lanes.visited() - before);
         assert!(visited <= 4, "{visited} lanes visited because one attempt ended");
+        assert!(looked_up <= 64, "{looked_up} look-ups because one attempt ended");
     }
     assert_eq!(world.in_flight.len(), 32);
     world.settle();

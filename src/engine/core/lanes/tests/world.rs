@@ -87,6 +87,17 @@ pub(super) struct World {
     pub(super) delivered: usize,
 }
 
+impl Lanes {
+    /// A message, for all of its endpoints.
+    pub(in crate::engine::core::lanes) fn admit_all(
+        &mut self,
+        admission: &Admission,
+        now: ClockReading,
+    ) -> Vec<EndpointId> {
+        self.admit(admission, 0..admission.endpoints.len(), now)
+    }
+}
+
 impl World {
     pub(super) fn new(endpoints: u128, max_in_flight: usize, cap: usize) -> World {
         let now = ClockReading { time: START, mono: Duration::from_secs(100) };
@@ -123,7 +134,7 @@ impl World {
         self.messages.insert(message.id, message.clone());
         let admission = Admission::new(message, self.lives.clone());
         match signal {
-            Heard::AtOnce => drop(self.lanes.admit(&admission, self.now)),
+            Heard::AtOnce => drop(self.lanes.admit_all(&admission, self.now)),
             Heard::Late => self.late.push(admission),
             Heard::Never => {}
         }
@@ -131,7 +142,7 @@ impl World {
 
     pub(super) fn hear_late(&mut self) {
         for admission in self.late.drain(..) {
-            self.lanes.admit(&admission, self.now);
+            self.lanes.admit_all(&admission, self.now);
         }
     }
 
@@ -147,7 +158,16 @@ impl World {
         self.now.mono += Duration::from_millis(millis);
     }
 
+    /// Steps until nothing is left undone that is due.
     pub(super) fn start(&mut self) {
+        self.start_some();
+        while self.lanes.overdue(self.now) {
+            self.start_some();
+        }
+    }
+
+    fn start_some(&mut self) {
+        self.lanes.begin_turn(self.now);
         while let Some(start) = self.lanes.start(self.now) {
             let key = (start.live.endpoint.id, start.work.message.id);
             let row = self.pending.get(&key).expect("only what is pending is sent, however late its signal");
@@ -273,12 +293,14 @@ impl World {
             4 | 5 => self.begin_reading(),
             6 | 7 => self.end_reading(),
             8 | 9 => self.record(1 + pick % 5),
-            10 => self.lanes.tidy(self.now),
+            // What is idle is forgotten.
+            10 => self.advance(61_000),
             12 => self.cannot_make(pick),
             11 => self.lanes.know(&self.lives.clone(), self.now),
             _ => self.finish(pick, !pick.is_multiple_of(4)),
         }
         self.start();
+        self.lanes.check_indexes();
     }
 
     /// Lets everything come to rest.

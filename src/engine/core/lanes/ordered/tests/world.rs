@@ -86,7 +86,7 @@ impl World {
         let mut admission = Admission::new(message, vec![self.live.clone()]);
         admission.seqs.insert(self.id(), seq);
         match pick % 4 {
-            0 | 1 => drop(self.lanes.admit(&admission, self.now)),
+            0 | 1 => drop(self.lanes.admit_all(&admission, self.now)),
             2 => self.late.push(admission),
             _ => {}
         }
@@ -95,7 +95,7 @@ impl World {
     pub(super) fn hear_late(&mut self, pick: usize) {
         if !self.late.is_empty() {
             let admission = self.late.swap_remove(pick % self.late.len());
-            self.lanes.admit(&admission, self.now);
+            self.lanes.admit_all(&admission, self.now);
         }
     }
 
@@ -111,6 +111,7 @@ impl World {
     }
 
     pub(super) fn start(&mut self) {
+        self.lanes.begin_turn(self.now);
         while let Some(start) = self.lanes.start(self.now) {
             let message = start.work.message.id;
             let (first, row) = self.head().expect("only what is pending is sent");
@@ -289,12 +290,13 @@ impl World {
             16 => self.resend(pick),
             17 => self.cancel(pick),
             18 if pick.is_multiple_of(4) => self.change_owners(pick / 4),
-            18 => self.lanes.tidy(self.now),
+            18 => self.advance(61_000),
             19 => self.lanes.know(std::slice::from_ref(&self.live), self.now),
             _ => self.finish(!pick.is_multiple_of(3)),
         }
         self.start();
         assert!(self.lanes.in_flight() <= 1, "one at a time");
+        self.lanes.check_indexes();
     }
 
     /// Lets everything come to rest; nobody tells any more, but for the scan.

@@ -1,4 +1,4 @@
-//! Giving way. A lane for which more waits in the store than in memory is **behind**: it could send as fast as the machine goes, for minutes,
+//! The backlog throttle. A lane for which more waits in the store than in memory is **behind**: it could send as fast as the machine goes, for minutes,
 //! and whoever is sent something now and then would wait each time for the processor, the disk and the store. So those that are behind
 //! keep to a pace, together, that follows how the others fare: how long it takes from the acceptance of a delivery until its lane has it,
 //! for lanes that keep up. While that is more than half as much again as usual, those behind send less; else they send more. They never
@@ -8,18 +8,13 @@
 
 use std::time::Duration;
 
-use super::Lanes;
-use crate::domain::EndpointId;
-use crate::domain::message::Message;
-use crate::engine::core::clock_reading::ClockReading;
-
-/// Who has caught up counts as behind for so long: more of it is likely.
-const LINGER: Duration = Duration::from_secs(5);
 /// What took longer counts as this: one that took minutes says no more about congestion than one that took a second.
 const LONGEST_SAMPLE: Duration = Duration::from_secs(1);
 /// For how long, and for how many deliveries, others are watched before the pace is changed:
 const EPOCH: Duration = Duration::from_millis(50);
 const SAMPLES: usize = 16;
+/// More of them say nothing new.
+const MOST_SAMPLES: usize = 4_096;
 /// but not for longer than this. If there were fewer twice in a row, and nothing of others waits, there are no others to speak of.
 const LONGEST_EPOCH: Duration = Duration::from_secs(1);
 /// The pace to begin with, and the least one, in deliveries a second.
@@ -37,44 +32,9 @@ const DRIFT: f64 = 0.03;
 /// What was not made use of may be made good within so long. Timers are no finer than a fifth of it.
 const SLACK: Duration = Duration::from_millis(5);
 
-impl Lanes {
-    /// More waits for this endpoint than its lane may hold.
-    pub(super) fn fall_behind(&mut self, id: EndpointId) {
-        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.paused()) {
-            lane.behind_until = Some(Duration::MAX);
-        }
-    }
-
-    /// All that waits for this endpoint is in its lane.
-    pub(super) fn catch_up(&mut self, id: EndpointId, now: ClockReading) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.behind_until = lane.behind_until.map(|until| until.min(now.mono + LINGER));
-        }
-    }
-
-    /// Who caught up a while ago keeps up from now on.
-    pub(super) fn note_who_keeps_up(&mut self, now: ClockReading) {
-        for lane in self.lanes.values_mut() {
-            lane.behind_until = lane.behind_until.filter(|until| now.mono < *until);
-        }
-    }
-
-    /// A delivery that was never sent is in its lane now.
-    pub(super) fn came(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
-        let took = now.time.since(message.first_due());
-        let since =
-            self.lanes.get(&id).and_then(|lane| self.leases.get(&lane.slot)).map_or(now.mono, |(_, since)| *since);
-        // What waited from before its slot was ours says nothing about this machine.
-        let ours = took <= now.mono.saturating_sub(since);
-        if ours && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {
-            self.throttle.came(took.min(LONGEST_SAMPLE));
-        }
-    }
-}
-
 /// The pace of those that are behind, and what it is made from.
 #[derive(Debug)]
-pub(super) struct BacklogThrottle {
+pub struct BacklogThrottle {
     /// In deliveries a second.
     pace: f64,
     /// Whether others have noticed, since there were some.
@@ -96,7 +56,7 @@ pub(super) struct BacklogThrottle {
 }
 
 impl BacklogThrottle {
-    pub(super) fn new() -> BacklogThrottle {
+    pub fn new() -> BacklogThrottle {
         BacklogThrottle {
             pace: FIRST,
             noticed: false,
@@ -112,22 +72,24 @@ impl BacklogThrottle {
     }
 
     /// How many a second may leave for those behind; `None`: as many as can.
-    pub(super) fn pace(&self) -> Option<f64> {
+    pub fn pace(&self) -> Option<f64> {
         self.paced.then_some(self.pace)
     }
 
-    /// A delivery to somebody who keeps up took so long to come here.
-    pub(super) fn came(&mut self, took: Duration) {
-        self.took.push(took);
+    /// A delivery to an endpoint that keeps up took so long to come here.
+    pub fn came(&mut self, took: Duration) {
+        if self.took.len() < MOST_SAMPLES {
+            self.took.push(took.min(LONGEST_SAMPLE));
+        }
     }
 
     /// Until when nothing may leave for those behind; `None`: it may now.
-    pub(super) fn wait(&self, now: Duration) -> Option<Duration> {
+    pub fn wait(&self, now: Duration) -> Option<Duration> {
         (!self.alone && now < self.next_at).then_some(self.next_at)
     }
 
     /// Something leaves, for somebody who is `behind` or not.
-    pub(super) fn leaves(&mut self, behind: bool, now: Duration) {
+    pub fn leaves(&mut self, behind: bool, now: Duration) {
         if !behind {
             self.left.0 += 1;
             return;
@@ -139,14 +101,14 @@ impl BacklogThrottle {
     }
 
     /// Sets the pace anew, if it is time to. `others_wait`: something waits to be sent to endpoints that keep up.
-    pub(super) fn look(&mut self, now: Duration, others_wait: bool) {
+    pub fn look(&mut self, now: Duration, others_wait: bool) {
         let lasted = now.saturating_sub(self.began);
         if lasted < EPOCH || (self.took.len() < SAMPLES && lasted < LONGEST_EPOCH) {
             return;
         }
         let [others, behind] = [self.left.0, self.left.1].map(|count| f64::from(count) / lasted.as_secs_f64());
         let few = self.took.len() < SAMPLES;
-        // Samples also stop coming where the machine is overloaded. That is no reason to send more.
+        // Samples also become rare where the machine is overloaded. That is no reason to send more.
         self.alone = few && !others_wait && (self.alone || self.few);
         self.few = few;
         self.paced = !self.alone && behind > 0.0;

@@ -1,6 +1,6 @@
-//! How hard an endpoint is pressed: its cap on requests in flight, and rests.
+//! The circuit breaker: an endpoint's cap on requests in flight, and rests.
 //!
-//! A [`Pace`] begins at the full cap. An overloaded receiver (429, 502, 503, 504) has it halved, down to one; an unreachable one
+//! A [`CircuitBreaker`] begins at the full cap. An overloaded receiver (429, 502, 503, 504) has it halved, down to one; an unreachable one
 //! (timeout, refused, …) down to a few, and after a row of such failures it only **probes**: one request, then a rest that doubles.
 //! Each delivery adds one to the cap again, so that a receiver that comes back is not trampled.
 
@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// An endpoint's present cap and rest.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct CircuitBreaker {
     most: usize,
     cap: usize,
     unreachable: u32,
@@ -28,10 +28,10 @@ pub struct Pace {
     rest_until: Duration,
 }
 
-impl Pace {
+impl CircuitBreaker {
     /// At most `most` in flight.
-    pub fn new(most: usize) -> Pace {
-        Pace { most: most.max(1), cap: most.max(1), unreachable: 0, rests: 0, rest_until: Duration::ZERO }
+    pub fn new(most: usize) -> CircuitBreaker {
+        CircuitBreaker { most: most.max(1), cap: most.max(1), unreachable: 0, rests: 0, rest_until: Duration::ZERO }
     }
 
     /// How many may be in flight now, or until when there is a rest.
@@ -104,8 +104,8 @@ mod tests {
         Outcome { failure, status: Some(status), ..failed(Failure::Status) }
     }
 
-    fn after(outcomes: impl IntoIterator<Item = Outcome>) -> Pace {
-        let mut pace = Pace::new(64);
+    fn after(outcomes: impl IntoIterator<Item = Outcome>) -> CircuitBreaker {
+        let mut pace = CircuitBreaker::new(64);
         outcomes.into_iter().for_each(|outcome| pace.learn(&outcome, Duration::ZERO));
         pace
     }

@@ -201,3 +201,27 @@ fn samples_that_stop_while_others_wait_do_not_switch_the_throttle_off() {
     let (left, _) = machine.run(1_000);
     assert!(left > 1_000, "and it recovers: {left} in a second");
 }
+
+#[test]
+fn an_overload_never_passes_for_an_idle_machine_while_others_wait() {
+    let mut machine = Machine::new(400.0);
+    machine.run(2_000);
+    machine.backlog = true;
+    machine.run(5_000);
+    // Others wait, and the machine does less and less: few samples, each above a second; then none; then some more, by turns.
+    machine.waiting = true;
+    for round in 0..60 {
+        machine.others = [3.0, 0.0, 20.0][round % 3];
+        machine.stalls = Some(LONGEST_SAMPLE * (1 + round as u32 % 3));
+        for _ in 0..1_500 {
+            machine.tick();
+            assert!(!machine.throttle.alone, "round {round}: {:?}", machine.throttle);
+        }
+        let (left, _) = machine.run(1_000);
+        assert!(round < 8 || (90..200).contains(&left), "round {round}: the least share and no more: {left}");
+    }
+    (machine.others, machine.waiting, machine.stalls) = (0.0, false, None);
+    machine.run(3_000);
+    let (left, _) = machine.run(1_000);
+    assert!(f64::from(left) > CAN * 0.95, "it ends with the overload: {left}");
+}

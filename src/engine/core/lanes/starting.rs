@@ -1,0 +1,68 @@
+//! The next deliveries to send. Lanes that may have something stand in a line and take turns; one that may send only later wakes then,
+//! one that has to wait for others of its kind is looked at when one of those has ended.
+
+use super::{Lanes, PER_STEP, Start, UNRECORDED};
+use crate::domain::EndpointId;
+use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::lane::Hold;
+
+impl Lanes {
+    /// The next delivery to send, if anything may be sent. `None` also once [`PER_STEP`] lanes were looked at since
+    /// [`Lanes::begin_turn`]: the next step goes on.
+    pub fn start(&mut self, now: ClockReading) -> Option<Start> {
+        self.throttle.look(now.mono, self.others_left);
+        let start = self.start_first(now);
+        if start.is_none() {
+            self.others_left = !self.lines[0].is_empty();
+        }
+        start
+    }
+
+    fn start_first(&mut self, now: ClockReading) -> Option<Start> {
+        let most = self.shares.most().min(self.headroom.most(now.mono));
+        while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
+            self.line_up_crowded();
+            let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
+            let behind = may && (self.behind_next || self.lines[0].is_empty());
+            let id = self.lines[usize::from(behind)].pop_front()?;
+            self.visits += 1;
+            self.renew(id);
+            if self.crowded(id, now) {
+                continue;
+            }
+            if let Some(start) = self.start_next_of(id, now) {
+                self.behind_next = !behind;
+                return Some(start);
+            }
+        }
+        None
+    }
+
+    /// The next delivery of a lane that was first in its line, if it may send.
+    fn start_next_of(&mut self, id: EndpointId, now: ClockReading) -> Option<Start> {
+        let lane = self.lanes.get_mut(&id)?;
+        lane.listed.in_line = false;
+        let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
+            Ok(work) => work,
+            Err(Hold::Until(at)) => {
+                self.wake_at(id, at);
+                return None;
+            }
+            Err(Hold::Idle) => return None,
+        };
+        let epoch = self.slots[usize::from(lane.slot)].lease.map_or(0, |(epoch, _)| epoch);
+        let start = Start { live: lane.live.clone(), slot: lane.slot, epoch, work };
+        self.turns += 1;
+        lane.turn = self.turns;
+        self.shares.began(lane.kind);
+        self.throttle.leaves(lane.behind_until.is_some(), now.mono);
+        let bytes = start.work.message.size();
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.in_flight_bytes += bytes;
+        self.in_flight_sizes.insert((id, start.work.message.id), bytes);
+        // To the back of the line: the lanes take turns.
+        self.line_up(id);
+        self.index(id);
+        Some(start)
+    }
+}

@@ -1,0 +1,79 @@
+//! The lanes by endpoint. A lane is found by its endpoint and in no other way: the table cannot be iterated, so that nothing in the event
+//! loop can walk over all lanes. What concerns many of them goes through an index ([`upkeep`](super::upkeep)).
+
+#[cfg(test)]
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use crate::domain::EndpointId;
+use crate::engine::core::lane::Lane;
+
+/// The table.
+#[derive(Default)]
+pub(super) struct LaneTable {
+    /// Boxed: when the map grows it moves pointers, and not lanes of some hundred bytes each.
+    lanes: HashMap<EndpointId, Box<Lane>>,
+    /// How often a lane was looked up, or listed from an index.
+    #[cfg(test)]
+    visited: Cell<u64>,
+}
+
+impl LaneTable {
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(super) fn contains_key(&self, id: &EndpointId) -> bool {
+        self.saw(1);
+        self.lanes.contains_key(id)
+    }
+
+    pub(super) fn get(&self, id: &EndpointId) -> Option<&Lane> {
+        self.saw(1);
+        self.lanes.get(id).map(Box::as_ref)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &EndpointId) -> Option<&mut Lane> {
+        self.saw(1);
+        self.lanes.get_mut(id).map(Box::as_mut)
+    }
+
+    pub(super) fn insert(&mut self, id: EndpointId, lane: Lane) {
+        self.saw(1);
+        self.lanes.insert(id, Box::new(lane));
+    }
+
+    pub(super) fn remove(&mut self, id: &EndpointId) -> Option<Box<Lane>> {
+        self.saw(1);
+        self.lanes.remove(id)
+    }
+
+    /// So many lanes were listed from an index.
+    #[cfg(test)]
+    pub(super) fn saw(&self, lanes: usize) {
+        self.visited.set(self.visited.get() + lanes as u64);
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn saw(&self, _: usize) {}
+
+    #[cfg(test)]
+    pub(super) fn visited(&self) -> u64 {
+        self.visited.get()
+    }
+
+    /// For tests alone: all lanes.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (&EndpointId, &Lane)> {
+        self.lanes.iter().map(|(id, lane)| (id, lane.as_ref()))
+    }
+}
+
+#[cfg(test)]
+impl std::ops::Index<&EndpointId> for LaneTable {
+    type Output = Lane;
+
+    fn index(&self, id: &EndpointId) -> &Lane {
+        &self.lanes[id]
+    }
+}

@@ -1,0 +1,56 @@
+//! Whether the indexes say what a walk over all lanes would.
+
+use super::*;
+
+impl Lanes {
+    /// Whether the next turn goes on where this one ended, or a lane is behind and gives way.
+    pub(in crate::engine) fn sends_later(&self, id: EndpointId) -> bool {
+        let behind = self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_some());
+        self.visits >= PER_STEP || behind && self.throttle.pace().is_some()
+    }
+
+    /// How often a lane was looked up so far, or listed from an index.
+    pub(in crate::engine) fn visited(&self) -> u64 {
+        self.lanes.visited()
+    }
+
+    /// Every index against the lanes themselves; panics with what is wrong.
+    pub(in crate::engine) fn check_indexes(&self) {
+        let (mut busy, mut by) = ([0; SLOTS], [0; 3]);
+        let (mut looks, mut wakes, mut crowded) = (0, 0, 0);
+        let mut lined: HashMap<EndpointId, usize> = HashMap::new();
+        self.lines.iter().flatten().for_each(|id| *lined.entry(*id).or_default() += 1);
+        for (id, lane) in self.lanes.all() {
+            let (slot, listed) = (&self.slots[usize::from(lane.slot)], lane.listed);
+            assert!(slot.lanes.contains(id) && self.by_app[&lane.live.endpoint.app_id].contains(id));
+            assert!(
+                lane.lease_seen == slot.changes || self.renewing.contains_key(&lane.slot),
+                "it never hears of its lease"
+            );
+            busy[usize::from(lane.slot)] += usize::from(lane.busy());
+            by[lane.kind as usize] += lane.in_flight;
+            assert_eq!(listed.look, lane.look_at().filter(|_| lane.roomy()).filter(|_| listed.look.is_some()));
+            let check = listed.check.expect("every lane is checked some time");
+            assert!(self.checks.contains(&(check, *id)));
+            assert!(lane.next_change().is_none_or(|at| check <= at), "a change is missed");
+            looks += usize::from(listed.look.is_some_and(|at| self.looks.contains(&(at, *id))));
+            wakes += usize::from(listed.wake.is_some_and(|(at, turn)| self.wakes.contains(&(at, turn, *id))));
+            if let Some(place) = listed.crowded {
+                assert!(listed.in_line && place.0 == lane.kind, "it waits among others than its own kind");
+                crowded += usize::from(self.shares.waits(*id, place));
+            }
+            assert_eq!(
+                lined.remove(id).unwrap_or(0),
+                usize::from(listed.in_line && listed.crowded.is_none()),
+                "it stands in line once or not"
+            );
+        }
+        assert_eq!(self.slots.iter().map(|slot| slot.busy).collect::<Vec<_>>(), busy);
+        assert_eq!(self.slots.iter().map(|slot| slot.lanes.len()).sum::<usize>(), self.lanes.len());
+        assert_eq!(self.by_app.values().map(BTreeSet::len).sum::<usize>(), self.lanes.len());
+        assert!(lined.is_empty(), "something without a lane stands in line");
+        assert_eq!(self.shares.counts(), (by, crowded));
+        assert_eq!((self.looks.len(), self.wakes.len()), (looks, wakes));
+        assert_eq!(self.checks.len(), self.lanes.len());
+    }
+}

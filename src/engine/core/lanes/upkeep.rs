@@ -1,0 +1,150 @@
+//! The indexes over all lanes, and what the mere passing of time changes.
+//!
+//! Each index answers one question without a search: which lane wants to be read next, which may send again, which has to be checked,
+//! which slots are busy. After anything has happened to a lane, [`Lanes::index`] puts it where it belongs, so that it stands in each
+//! index at most once and no entry is out of date.
+//!
+//! Every lane is **checked** at some time: then it is noted how its endpoint behaves, that it does not count as behind any more, or it is
+//! forgotten because nothing has happened in it for a while. A check leads to the next one, so that none is missed; events only make it
+//! earlier. Each kind of work is done for [`PER_STEP`] lanes in a step at most, and [`Lanes::overdue`] says whether some is left.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{IDLE, Lanes, PER_STEP};
+use crate::domain::EndpointId;
+use crate::engine::core::clock_reading::ClockReading;
+
+/// Moves a lane within an index by time.
+fn relist<T: Ord>(index: &mut BTreeSet<(T, EndpointId)>, id: EndpointId, before: Option<T>, now: Option<T>) {
+    if before == now {
+        return;
+    }
+    if let Some(before) = before {
+        index.remove(&(before, id));
+    }
+    if let Some(now) = now {
+        index.insert((now, id));
+    }
+}
+
+impl Lanes {
+    /// The lanes' turn in a step, once its events have happened: what has to be done because time has passed, for a bounded number of lanes.
+    pub fn begin_turn(&mut self, now: ClockReading) {
+        self.visits = 0;
+        self.forget_recently_read(now);
+        self.renew_some();
+        for _ in 0..PER_STEP {
+            let Some((_, _, id)) = self.wakes.first().copied().filter(|(at, ..)| *at <= now.mono) else { break };
+            self.unlist_wake(id);
+            self.line_up(id);
+        }
+        for _ in 0..PER_STEP {
+            let Some((_, id)) = self.checks.first().copied().filter(|(at, _)| *at <= now.mono) else { break };
+            self.check(id, now);
+        }
+    }
+
+    /// Whether the last step left something undone that was due.
+    pub fn overdue(&self, now: ClockReading) -> bool {
+        let check = self.checks.first().is_some_and(|(at, _)| *at <= now.mono);
+        check || !self.renewing.is_empty() || self.visits >= PER_STEP
+    }
+
+    /// Something happened to a lane: puts it where it belongs in each index.
+    pub(super) fn index(&mut self, id: EndpointId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        // A lane without room is not read. It comes here again when it has some.
+        let look = lane.look_at().filter(|_| lane.roomy());
+        let before = std::mem::replace(&mut lane.listed.look, look);
+        relist(&mut self.looks, id, before, look);
+        if lane.busy() != lane.listed.busy {
+            lane.listed.busy = lane.busy();
+            let busy = &mut self.slots[usize::from(lane.slot)].busy;
+            *busy = if lane.busy() { *busy + 1 } else { busy.saturating_sub(1) };
+        }
+        if let Some(at) = lane.next_change().filter(|at| lane.listed.check.is_none_or(|listed| *at < listed)) {
+            self.check_at(id, at);
+        }
+    }
+
+    /// The lane is checked at `at`, and not before.
+    fn check_at(&mut self, id: EndpointId, at: Duration) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let before = lane.listed.check.replace(at);
+        relist(&mut self.checks, id, before, Some(at));
+    }
+
+    fn check(&mut self, id: EndpointId, now: ClockReading) {
+        self.renew(id);
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.behind_until = lane.behind_until.filter(|until| now.mono < *until);
+        self.note_responsiveness(id, now);
+        let Some(lane) = self.lanes.get(&id) else { return };
+        if !lane.listed.in_line && lane.forgettable(now, IDLE) {
+            return self.forget_lane(id);
+        }
+        // What keeps it, beside an event of late, is asked again after as long.
+        let idle = lane.touched + IDLE;
+        let idle = if idle > now.mono { idle } else { now.mono + IDLE };
+        let change = lane.next_change().filter(|at| *at > now.mono);
+        self.check_at(id, change.map_or(idle, |at| at.min(idle)));
+    }
+
+    /// A new lane is in the table: lists it.
+    pub(super) fn list(&mut self, id: EndpointId) {
+        let Some(lane) = self.lanes.get(&id) else { return };
+        let (app, slot, idle) = (lane.live.endpoint.app_id, lane.slot, lane.touched + IDLE);
+        self.by_app.entry(app).or_default().insert(id);
+        self.slots[usize::from(slot)].lanes.insert(id);
+        self.check_at(id, idle);
+        self.index(id);
+    }
+
+    /// Forgets a lane that holds nothing and stands in no line.
+    fn forget_lane(&mut self, id: EndpointId) {
+        self.unlist_wake(id);
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        relist(&mut self.looks, id, lane.listed.look, None);
+        relist(&mut self.checks, id, lane.listed.check, None);
+        self.slots[usize::from(lane.slot)].lanes.remove(&id);
+        let app = lane.live.endpoint.app_id;
+        if let Some(others) = self.by_app.get_mut(&app) {
+            others.remove(&id);
+            if others.is_empty() {
+                self.by_app.remove(&app);
+                self.apps.forget(app);
+            }
+        }
+    }
+
+    /// The lane may send again at `at`, and lines up then.
+    pub(super) fn wake_at(&mut self, id: EndpointId, at: Duration) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.listed.wake.is_none_or(|(listed, _)| at < listed) {
+            let wake = (at, lane.turn);
+            if let Some((at, turn)) = lane.listed.wake.replace(wake) {
+                self.wakes.remove(&(at, turn, id));
+            }
+            self.wakes.insert((wake.0, wake.1, id));
+        }
+    }
+
+    fn unlist_wake(&mut self, id: EndpointId) {
+        if let Some((at, turn)) = self.lanes.get_mut(&id).and_then(|lane| lane.listed.wake.take()) {
+            self.wakes.remove(&(at, turn, id));
+        }
+    }
+
+    /// How long until something wants to be done by itself.
+    pub fn idle_for(&self, now: ClockReading) -> Option<Duration> {
+        if self.overdue(now) {
+            return Some(Duration::ZERO);
+        }
+        let wake = self.wakes.first().map(|(at, ..)| at.saturating_sub(now.mono));
+        let look = self.looks.first().map(|(at, _)| at.since(now.time));
+        let behind = self.throttle.wait(now.mono).filter(|_| !self.lines[1].is_empty());
+        let rest = self.headroom.wait(now.mono);
+        [wake, look, behind.map(|at| at.saturating_sub(now.mono)), rest].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,174 @@
+//! Scans: the store is asked which lanes have anything pending, page by page, and never for more than a page at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::{EndpointId, Time};
+use crate::store::queue::waiting::PendingLane;
+
+/// How often the store is asked what is pending at all, when nothing else tells: how long a lost signal, or a message that another
+/// process accepted, goes unnoticed. With a store of our own, signals say nearly everything.
+pub const SCAN_SHARED: Duration = Duration::from_millis(250);
+pub const SCAN_OWN: Duration = Duration::from_secs(2);
+/// How many lanes one page brings at most (some 60 bytes each).
+pub const PAGE: usize = 1_000;
+/// A scan may take up at most this share of the time.
+const SHARE: u32 = 10;
+
+/// The next page of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The slots to look into, and behind which endpoint of each.
+    after: BTreeMap<u8, EndpointId>,
+    /// When the first was due of those that the pages so far have brought.
+    oldest: Option<Time>,
+}
+
+/// A page that a scan has brought.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub lanes: Vec<PendingLane>,
+    /// The page behind it; `None`: there is none.
+    pub next: Option<Scan>,
+    /// When the first was due of those that the scan has brought so far.
+    pub oldest: Option<Time>,
+}
+
+impl Scan {
+    /// The first page, of these slots.
+    pub fn of(slots: Vec<u8>) -> Scan {
+        let nil = EndpointId(uuid::Uuid::nil());
+        Scan { after: slots.into_iter().map(|slot| (slot, nil)).collect(), oldest: None }
+    }
+
+    /// The slots to look into, and behind which endpoint of each.
+    pub fn places(&self) -> Vec<(u8, EndpointId)> {
+        self.after.iter().map(|(slot, after)| (*slot, *after)).collect()
+    }
+
+    /// The page has these `lanes`, of `most` that were asked for.
+    pub fn page(mut self, lanes: Vec<PendingLane>, most: usize) -> Page {
+        for lane in &lanes {
+            self.after.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));
+        }
+        let due = lanes.iter().flat_map(|lane| [lane.fresh_due, lane.retry_due]).flatten();
+        self.oldest = self.oldest.into_iter().chain(due).min();
+        Page { oldest: self.oldest, next: (lanes.len() >= most).then_some(self), lanes }
+    }
+}
+
+/// When to scan.
+#[derive(Debug)]
+pub struct Scanning {
+    every: Duration,
+    /// Since when a scan is under way.
+    since: Option<Duration>,
+    /// Its next page, if that has to be asked for.
+    next: Option<Scan>,
+    /// Something came up during a scan that it may have missed.
+    again: bool,
+    at: Duration,
+}
+
+impl Scanning {
+    /// One every so often, the first `now`.
+    pub fn new(every: Duration, now: Duration) -> Scanning {
+        Scanning { every, since: None, next: None, again: false, at: now }
+    }
+
+    /// Something is pending that only a scan finds.
+    pub fn soon(&mut self, now: Duration) {
+        match self.since {
+            Some(_) => self.again = true,
+            None => self.at = self.at.min(now),
+        }
+    }
+
+    /// How long until the next scan or page is to be begun.
+    pub fn wait(&self, now: Duration) -> Duration {
+        if self.next.is_some() { Duration::ZERO } else { self.at.saturating_sub(now) }
+    }
+
+    /// What to ask the store for now, of `slots`.
+    pub fn begin(&mut self, now: Duration, slots: impl FnOnce() -> Vec<u8>) -> Option<Scan> {
+        if let Some(next) = self.next.take() {
+            return Some(next);
+        }
+        if self.since.is_some() || now < self.at {
+            return None;
+        }
+        self.since = Some(now);
+        Some(Scan::of(slots()))
+    }
+
+    /// A page has come, and this one is behind it. If nothing may be sent at the moment, the scan ends here, and another begins once
+    /// something may. `true`: the scan has ended.
+    pub fn brought(&mut self, next: Option<Scan>, resting: bool, now: Duration) -> bool {
+        if next.is_some() && resting {
+            (self.since, self.again, self.at) = (None, false, now);
+            return false;
+        }
+        let ended = next.is_none();
+        self.next = next;
+        if ended {
+            let took = self.since.map_or(Duration::ZERO, |began| now.saturating_sub(began));
+            self.end(self.every.max(took * SHARE), now);
+        }
+        ended
+    }
+
+    /// The store was away. That took as long as somebody waited for it, which is no reason to wait on when it is back.
+    pub fn failed(&mut self, now: Duration) {
+        self.end(self.every, now);
+    }
+
+    fn end(&mut self, rest: Duration, now: Duration) {
+        self.since = None;
+        self.at = if std::mem::take(&mut self.again) { now } else { now + rest };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(slot: u8, number: u128) -> PendingLane {
+        let endpoint = EndpointId(uuid::Uuid::from_u128(number));
+        PendingLane { endpoint, slot, fresh_due: Some(Time::from_micros(number as i64)), retry_due: None }
+    }
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_the_rest_counts_from_the_first() {
+        let mut scanning = Scanning::new(at(250), at(0));
+        let first = scanning.begin(at(0), || vec![1, 2]).unwrap();
+        assert_eq!(scanning.begin(at(1), || vec![1, 2]), None, "one at a time");
+        let page = first.page(vec![lane(1, 7), lane(2, 5)], 2);
+        assert!(!scanning.brought(page.next, false, at(60)) && scanning.wait(at(60)).is_zero());
+        let second = scanning.begin(at(60), Vec::new).unwrap();
+        assert_eq!(
+            second.places().iter().map(|(slot, id)| (*slot, id.0.as_u128())).collect::<Vec<_>>(),
+            [(1, 7), (2, 5)]
+        );
+        let page = second.page(vec![lane(1, 9)], 2);
+        assert_eq!((page.oldest, page.next.is_none()), (Some(Time::from_micros(5)), true));
+        assert!(scanning.brought(page.next, false, at(100)));
+        assert_eq!(scanning.wait(at(100)), at(1_000), "ten times as long as it took");
+        scanning.soon(at(200));
+        assert!(scanning.begin(at(200), Vec::new).is_some());
+    }
+
+    #[test]
+    fn a_scan_that_may_not_go_on_begins_anew() {
+        let mut scanning = Scanning::new(at(250), at(0));
+        let page = scanning.begin(at(0), || vec![1]).unwrap().page(vec![lane(1, 7)], 1);
+        assert!(!scanning.brought(page.next, true, at(10)));
+        assert_eq!(scanning.begin(at(60_000), || vec![3]), Some(Scan::of(vec![3])));
+        scanning.soon(at(60_000));
+        scanning.failed(at(60_001));
+        assert!(scanning.wait(at(60_001)).is_zero(), "something came up meanwhile");
+    }
+}

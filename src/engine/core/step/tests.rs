@@ -1,0 +1,253 @@
+//! What a step costs where there are many lanes: for each kind of event, how often a lane is looked up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::*;
+use crate::domain::attempt::{Attempt, Failure, Outcome, OwnFailure};
+use crate::domain::backoff::Schedule;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::{AppId, MessageId, OrgId};
+use crate::engine::core::event::{NotMade, Reading};
+use crate::engine::core::lanes::Start;
+use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
+use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
+use crate::engine::runtime::send::finished;
+use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::signals::{Admission, Signal};
+use crate::store::queue::slots::Leases;
+use crate::store::queue::waiting::{LaneWants, PendingLane};
+use crate::store::recording::record::Finished;
+
+/// So many lanes, and how many look-ups a step may need: a few for each lane of each of its portions, far from one for each lane.
+const LANES: u128 = 50_000;
+const MOST: u64 = 20_000;
+
+/// A core with many lanes, and what it has asked for.
+struct Crowd {
+    core: Core,
+    now: ClockReading,
+    lives: Vec<Arc<LiveEndpoint>>,
+    messages: u128,
+    in_flight: Vec<Start>,
+    unrecorded: Vec<Finished>,
+    asked: Vec<Action>,
+    /// The most look-ups of a step, and of which.
+    worst: (u64, &'static str),
+}
+
+/// One half of all endpoints belongs to one application, each other one to an application of its own.
+fn live(number: u128) -> Arc<LiveEndpoint> {
+    let app = if number.is_multiple_of(2) { 0 } else { number };
+    let endpoint = Endpoint {
+        id: EndpointId(uuid::Uuid::from_u128((1 << 64) | number)),
+        app_id: AppId(uuid::Uuid::from_u128(app)),
+        spec: EndpointSpec { url: "http://127.0.0.1/".into(), ..EndpointSpec::default() },
+        disabled_reason: None,
+        created_at: START,
+        updated_at: START,
+    };
+    let (org, slot) = (OrgId::default_org(), endpoint.id.0.as_bytes()[15]);
+    let signing = Err("nothing is signed here");
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+}
+
+impl Crowd {
+    fn new() -> Crowd {
+        let mono = Duration::from_secs(100);
+        let mut crowd = Crowd {
+            core: Core::new(true, SCAN_SHARED, (1_024, 64), mono),
+            now: ClockReading { time: START, mono },
+            lives: (1..=LANES).map(live).collect(),
+            messages: 0,
+            in_flight: Vec::new(),
+            unrecorded: Vec::new(),
+            asked: Vec::new(),
+            worst: (0, ""),
+        };
+        crowd.step("leases", [Event::Leases(all_slots(), Duration::MAX)]);
+        crowd
+    }
+
+    /// A step, and as many more as it takes until nothing is left undone. None of them looks up too many lanes.
+    fn step(&mut self, name: &'static str, events: impl IntoIterator<Item = Event>) {
+        let mut events: Vec<Event> = events.into_iter().collect();
+        for steps in 0.. {
+            let before = self.core.visited();
+            for action in self.core.step(std::mem::take(&mut events), self.now) {
+                match action {
+                    Action::Send(start) => self.in_flight.push(start),
+                    Action::Record(finished) => self.unrecorded.push(*finished),
+                    other => self.asked.push(other),
+                }
+            }
+            let visited = self.core.visited() - before;
+            self.worst = self.worst.max((visited, name));
+            assert!(visited <= MOST, "{name}: {visited} look-ups in one step");
+            assert!(steps < 1_000, "{name}: it does not come to an end");
+            if !self.core.hearing() && !self.core.lanes.overdue(self.now) {
+                break;
+            }
+        }
+    }
+
+    /// So much time passes.
+    fn pass(&mut self, name: &'static str, time: Duration) {
+        self.now.time = self.now.time.plus(time);
+        self.now.mono += time;
+        self.step(name, []);
+    }
+
+    fn message(&mut self) -> Arc<crate::domain::message::Message> {
+        self.messages += 1;
+        let id = MessageId(uuid::Uuid::from_u128(MessageId::floor(self.now.time).0.as_u128() | self.messages));
+        Arc::new(accepted(id, AppId(uuid::Uuid::from_u128(0)), self.now.time, None))
+    }
+
+    /// A message to all endpoints is committed.
+    fn accept(&mut self) -> MessageId {
+        let message = self.message();
+        let id = message.id;
+        self.step("accepted", [Event::Signal(Signal::Accepted(vec![Admission::new(message, self.lives.clone())]))]);
+        id
+    }
+
+    fn finish(&mut self, start: Start) -> Event {
+        let schedule = Schedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
+        let outcome =
+            Outcome { failure: None, status: Some(200), ..Outcome::failed(Failure::Status, "", Duration::ZERO) };
+        let times = (self.now.time, self.now.time);
+        Event::Sent(Box::new(finished(start, Vec::new(), outcome, times, &schedule, 0.0)))
+    }
+
+    /// All that is in flight is answered and recorded, until nothing is.
+    fn deliver_all(&mut self) {
+        while !self.in_flight.is_empty() {
+            let sent: Vec<Event> =
+                std::mem::take(&mut self.in_flight).into_iter().map(|start| self.finish(start)).collect();
+            for some in chunks(sent, 256) {
+                self.step("sent", some);
+            }
+            let settled = std::mem::take(&mut self.unrecorded);
+            let settled = settled.iter().map(|one| settled_of(&one.attempt)).collect();
+            self.step("recorded", [Event::Recorded(settled)]);
+        }
+    }
+
+    /// Answers what was asked: nothing is pending, and endpoints are as they were.
+    fn answer(&mut self) {
+        for _ in 0..LANES {
+            let Some(asked) = self.asked.pop() else { return };
+            match asked {
+                Action::Read(wants, ..) => {
+                    let (in_order, messages) = (Vec::new(), HashMap::new());
+                    let reading = Reading { wants, waiting: Vec::new(), in_order, messages };
+                    self.step("read", [Event::Read(Ok(reading))]);
+                }
+                Action::Scan(scan) => self.step("scanned", [Event::Scanned(Some(scan.page(Vec::new(), PAGE)))]),
+                Action::Load(load) => {
+                    let known: BTreeMap<EndpointId, &Arc<LiveEndpoint>> =
+                        self.lives.iter().map(|live| (live.endpoint.id, live)).collect();
+                    let lives = load.asked.iter().filter_map(|id| known.get(id).copied().cloned()).collect();
+                    self.step("loaded", [Event::Loaded(Loaded { load, lives: Some(lives) })]);
+                }
+                _ => {}
+            }
+        }
+        panic!("it asks again and again");
+    }
+
+    fn loads(&self) -> usize {
+        self.asked.iter().filter(|asked| matches!(asked, Action::Load(_))).count()
+    }
+}
+
+fn chunks(mut events: Vec<Event>, most: usize) -> Vec<Vec<Event>> {
+    let mut chunks = Vec::new();
+    while !events.is_empty() {
+        let rest = events.split_off(most.min(events.len()));
+        chunks.push(std::mem::replace(&mut events, rest));
+    }
+    chunks
+}
+
+fn settled_of(attempt: &Attempt) -> Settled {
+    Settled { endpoint: attempt.endpoint_id, message: attempt.message_id, due: None, disabled: None }
+}
+
+/// What happens to single lanes, beside all the others.
+fn single_events(crowd: &mut Crowd) {
+    let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
+    let message = crowd.message();
+    let one = Admission::new(message, crowd.lives[..1].to_vec());
+    crowd.step("accepted for one", [Event::Signal(Signal::Accepted(vec![one]))]);
+    crowd.step("look", [Event::Signal(Signal::Look(vec![ids[7]]))]);
+    crowd.step("announced", [Event::Announced(Heard::Due(ids[..200].to_vec()))]);
+    crowd.step("announced, of any", [Event::Announced(Heard::Anything)]);
+    let wants = |id: &EndpointId| LaneWants { endpoint: *id, slot: 0, fresh: 1, retries: 1, ordered: false };
+    crowd.step("not read", [Event::Read(Err(ids[..64].iter().map(wants).collect()))]);
+    crowd.step("numbered", [Event::Numbered(ids[3], false)]);
+    crowd.step("changed", [Event::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))))]);
+    crowd.step("signal lost", [Event::SignalLost]);
+    crowd.step("not scanned", [Event::Scanned(None)]);
+    crowd.step("not loaded", std::iter::empty());
+    let pending = |id: &EndpointId| PendingLane {
+        endpoint: *id,
+        slot: id.0.as_bytes()[15],
+        fresh_due: Some(START),
+        retry_due: None,
+    };
+    let page = super::super::scanning::Scan::of(vec![0]).page(ids[..PAGE].iter().map(pending).collect(), PAGE);
+    crowd.step("scanned", [Event::Scanned(Some(page))]);
+    if let Some(start) = crowd.in_flight.pop() {
+        let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
+        let one = NotMade { endpoint, message, why: OwnFailure::Panic, jitter: 0.0 };
+        crowd.step("not made", [Event::NotMade(one)]);
+    }
+    crowd.answer();
+}
+
+#[test]
+fn no_event_looks_up_all_lanes_however_busy_they_are() {
+    let mut crowd = Crowd::new();
+    let first = crowd.accept();
+    assert_eq!((crowd.core.lanes(), crowd.in_flight.len()), (LANES as usize, 512));
+    crowd.core.check_indexes();
+    single_events(&mut crowd);
+    crowd.pass("nobody answers", Duration::from_secs(1));
+    crowd.pass("still nobody answers", Duration::from_secs(61));
+    crowd.step("heartbeat", [Event::Leases(all_slots(), Duration::MAX)]);
+    let others: Leases = (0..=255).map(|slot| (slot, 2)).collect();
+    crowd.step("all slots under another lease", [Event::Leases(others, Duration::MAX)]);
+    crowd.core.check_indexes();
+    crowd.accept();
+    let ended: Vec<_> = crowd.lives.iter().map(|live| (live.endpoint.id, first)).collect();
+    crowd.step("withdrawn", [Event::Signal(Signal::Withdrawn(ended))]);
+    crowd.step("release", [Event::Release((0..=255).collect())]);
+    crowd.step("drain", [Event::Drain]);
+    crowd.core.check_indexes();
+    println!("{} look-ups at most in one step: {}", crowd.worst.0, crowd.worst.1);
+}
+
+#[test]
+fn no_event_looks_up_all_lanes_while_they_are_idle_and_all_are_forgotten() {
+    let mut crowd = Crowd::new();
+    crowd.accept();
+    crowd.deliver_all();
+    assert_eq!((crowd.core.lanes(), crowd.core.in_flight()), (LANES as usize, 0));
+    crowd.core.check_indexes();
+    single_events(&mut crowd);
+    crowd.deliver_all();
+    crowd.step("signal lost", [Event::SignalLost]);
+    assert_eq!(crowd.loads(), 2, "a chunk each, not everything");
+    crowd.answer();
+    crowd.step("no slot is ours", [Event::Leases(Leases::new(), Duration::MAX)]);
+    crowd.step("all slots are", [Event::Leases(all_slots(), Duration::MAX)]);
+    crowd.answer();
+    crowd.pass("idle", Duration::from_secs(61));
+    crowd.answer();
+    crowd.pass("idle for longer", Duration::from_secs(61));
+    assert_eq!(crowd.core.lanes(), 0);
+    crowd.core.check_indexes();
+    println!("{} look-ups at most in one step: {}", crowd.worst.0, crowd.worst.1);
+}

@@ -1,0 +1,53 @@
+//! A fleet with very many endpoints: whatever walks over all of them shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::fleet::{Case, Scene, begin, endpoint, fault};
+use super::receivers::{Receiver, Temper};
+use super::world::{What, World};
+use crate::engine::core::scanning::{PAGE, SCAN_OWN};
+
+/// How many applications share the endpoints.
+const APPS: u64 = 10;
+/// When all trouble is over, in milliseconds.
+const LASTS: u64 = 20_000;
+
+/// A world of few messages and very many endpoints, most of which are well.
+pub fn world(seed: u64, endpoints: u64) -> World {
+    let mut dice = Dice::new(seed);
+    let case = Case {
+        shared: true,
+        scan_every: 5 * SCAN_OWN,
+        page: PAGE,
+        wide: true,
+        caps: (512, 16),
+        waits: [1, 3, 8].map(Duration::from_secs),
+        calm: false,
+        exhausted: 0,
+        gentle: false,
+    };
+    let (mut lives, mut receivers) = (Vec::new(), BTreeMap::new());
+    for number in 0..endpoints {
+        let live = endpoint(&mut dice, number, number % APPS, None);
+        let temper = if dice.chance(95) { Temper::Well } else { Receiver::any(&mut dice) };
+        receivers.insert(live.endpoint.id, Receiver::new(temper));
+        lives.push(live);
+    }
+    let mut world = begin(case, dice, &lives, receivers);
+    for seat in 0..3 {
+        let at = world.dice.millis(0, LASTS / 2);
+        world.after(if seat == 0 { Duration::ZERO } else { at }, What::Plot(Scene::Join(seat)));
+    }
+    for _ in 0..APPS {
+        let at = world.dice.millis(100, LASTS / 2);
+        world.after(at, What::Plot(Scene::Accept));
+    }
+    for _ in 0..3 {
+        let (at, scene) = (world.dice.millis(0, LASTS), fault(&mut world));
+        world.after(at, What::Plot(scene));
+    }
+    world.after(Duration::from_millis(LASTS), What::Plot(Scene::Heal));
+    world
+}
