@@ -68,6 +68,8 @@ impl Store {
                 let mut migrating = Migrating::begin(engine.options()).await?;
                 let pending = pending(&mut migrating.connection, all).await?;
                 migrating.run(self.or_compatible(pending).await?).await?;
+                // So that the first to accept something need not.
+                engine.partitions.look_up(&engine.engine).await?;
             }
         }
         self.check_master_key().await

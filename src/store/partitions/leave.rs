@@ -36,7 +36,7 @@ impl Store {
         let mut connection = connect(engine.options(), LOCK_TIMEOUT).await?;
         let dropped = drop_past(&mut connection).await;
         let _ = connection.close().await;
-        engine.partitions.learn(Layout::read(&engine.engine).await?);
+        engine.partitions.look_up(&engine.engine).await?;
         dropped
     }
 }

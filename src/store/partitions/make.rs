@@ -31,7 +31,7 @@ impl Store {
     pub async fn make_partitions(&self, now: Time) -> Result<Option<Reach>, StoreError> {
         let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
         let partitions = &engine.partitions;
-        partitions.learn(Layout::read(&engine.engine).await?);
+        partitions.look_up(&engine.engine).await?;
         let ahead = now.plus(partitions.width() * AHEAD);
         let mut at = MessageId::floor(now);
         // Each step makes one or passes over one, and those ahead are few.

@@ -23,6 +23,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -107,6 +108,12 @@ impl Partitions {
 
     fn look<T>(&self, look: impl FnOnce(&Layout) -> T) -> T {
         look(&self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Looks which there are.
+    pub(in crate::store) async fn look_up(&self, db: &PgPool) -> Result<(), StoreError> {
+        self.learn(Layout::read(db).await?);
+        Ok(())
     }
 
     fn learn(&self, layout: Layout) {
