@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Door};
 use super::open_loop::Posted;
 
+/// How often a connection that must wait looks again.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Posts over so many connections, to the applications in turn, for as long as `going` is true.
 pub async fn run(
     door: &Arc<Door>,
@@ -15,16 +18,35 @@ pub async fn run(
     began: Instant,
     going: &Arc<AtomicBool>,
 ) -> Posted {
+    run_gated(door, connections, payload, began, going, Arc::new(|_| true)).await
+}
+
+/// Whether to post more, by how many messages were accepted so far.
+pub type Gate = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+
+/// The same, but nothing is posted while the gate is closed: where messages are accepted much faster than they are delivered.
+pub async fn run_gated(
+    door: &Arc<Door>,
+    connections: usize,
+    payload: usize,
+    began: Instant,
+    going: &Arc<AtomicBool>,
+    gate: Gate,
+) -> Posted {
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut clients = Vec::new();
     for number in 0..connections {
         let (door, going) = (Arc::clone(door), Arc::clone(going));
-        let (accepted, refused) = (Arc::clone(&accepted), Arc::clone(&refused));
+        let (accepted, refused, gate) = (Arc::clone(&accepted), Arc::clone(&refused), Arc::clone(&gate));
         clients.push(tokio::spawn(async move {
             let application = &door.applications[number % door.applications.len()];
             let mut client = Client::connect(&door, application, payload).await.expect("a connection");
             let mut longest = Duration::ZERO;
             while going.load(Ordering::Relaxed) {
+                if !gate(accepted.load(Ordering::Relaxed)) {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
                 let at = Instant::now();
                 let answer = client.post_now(began).await;
                 let counter = if matches!(answer, Ok(true)) { &accepted } else { &refused };
