@@ -30,7 +30,7 @@ pub async fn measure(plan: &Plan, store: Kind) -> Vec<Row> {
 
 async fn at(plan: &Plan, store: Kind, fan_out: usize) -> Row {
     let receiver = Arc::new(Receiver::start(Instant::now()).await);
-    let stage = Arc::new(Stage::on(plan, store).await);
+    let stage = Stage::on(plan, store).await;
     stage.customers(1, fan_out, receiver.port).await;
     let messages = plan.expired.div_ceil(fan_out);
     let past = Past { of: "a.uid = 'app-0'", messages, oldest: DAY * 30, youngest: DAY * 2, some_failed: false };
