@@ -34,7 +34,7 @@ pub async fn measure_busy(plan: &Plan, store: Kind) -> Row {
     let rates = rates.map(median);
     let share = rates.iter().copied().fold(f64::INFINITY, f64::min) / rates[0] * 100.0;
     Row {
-        case: Case::Fleet.name(),
+        case: Case::Workers.name(),
         store: store.name(),
         size: "1, 2 and 4 workers, and one process that accepts".to_owned(),
         checks: vec![
@@ -113,7 +113,7 @@ pub async fn measure_idle(plan: &Plan, store: Kind) -> Row {
     let memory = pids.iter().filter_map(|pid| process::resident_bytes(*pid)).sum::<f64>() / processes;
     let per_second = statements(&log, from, to) as f64 / seconds / processes;
     Row {
-        case: Case::Fleet.name(),
+        case: Case::Processes.name(),
         store: store.name(),
         size: format!("{} idle processes", plan.processes),
         checks: vec![

@@ -84,7 +84,8 @@ async fn measure(plan: &Plan, case: Case, store: Kind) -> Vec<Row> {
         Case::Retention => retention::measure(plan, store).await,
         Case::Snapshot => vec![snapshot::measure(plan, store).await],
         Case::Organizations => vec![organizations::measure(plan, store).await],
-        Case::Fleet => vec![fleet::measure_busy(plan, store).await, fleet::measure_idle(plan, store).await],
+        Case::Workers => vec![fleet::measure_busy(plan, store).await],
+        Case::Processes => vec![fleet::measure_idle(plan, store).await],
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::common::arguments::Arguments;
 use super::support::Kind;
 
-/// What is measured; each module of this bench is one of them.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     FanOut,
@@ -17,11 +17,12 @@ pub enum Case {
     Retention,
     Snapshot,
     Organizations,
-    Fleet,
+    Workers,
+    Processes,
 }
 
 impl Case {
-    pub const ALL: [Case; 9] = [
+    pub const ALL: [Case; 10] = [
         Case::FanOut,
         Case::Pending,
         Case::Idle,
@@ -30,7 +31,8 @@ impl Case {
         Case::Retention,
         Case::Snapshot,
         Case::Organizations,
-        Case::Fleet,
+        Case::Workers,
+        Case::Processes,
     ];
 
     /// What `--case` calls it.
@@ -44,7 +46,8 @@ impl Case {
             Case::Retention => "retention",
             Case::Snapshot => "snapshot",
             Case::Organizations => "organizations",
-            Case::Fleet => "fleet",
+            Case::Workers => "workers",
+            Case::Processes => "processes",
         }
     }
 
@@ -58,7 +61,7 @@ impl Case {
 
     /// Snapshots that hold others up, and processes that share a store, are PostgreSQL's.
     pub fn runs_on(self, store: Kind) -> bool {
-        store == Kind::Postgres || !matches!(self, Case::Snapshot | Case::Fleet)
+        store == Kind::Postgres || !matches!(self, Case::Snapshot | Case::Workers | Case::Processes)
     }
 }
 
