@@ -55,7 +55,8 @@ chaos: need-compiler need-postgres need-strace ## kill, stop, fill, cut: the lon
 
 .PHONY: bench
 bench: need-postgres ## measure accepted/s, delivered/s and latency on both stores, beside the ceiling without a store
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench delivery --bench isolation --bench pages
+	$(CARGO) bench --locked --bench scale -- --short
 
 .PHONY: screenshots
 screenshots: need-chromium npm ## make pictures of the pages, into target/screenshots

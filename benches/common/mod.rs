@@ -1,14 +1,19 @@
-//! What the benches share: arguments, a cheap HTTP client and receiver, a load that keeps to a schedule, and readings of the kernel and PostgreSQL.
+//! What the benches share: arguments, a cheap HTTP client and receiver, loads that keep to a schedule or to their answers, a month of history
+//! with the pages over it, and readings of the kernel and PostgreSQL.
 //!
-//! Each bench is a binary of its own and uses a part of this.
+//! Each bench is a binary of its own, has `tests/support` as `crate::support`, and uses a part of this.
 #![allow(dead_code)]
 
 pub mod arguments;
 pub mod client;
+pub mod closed_loop;
+pub mod history;
 pub mod meter;
 pub mod open_loop;
+pub mod pages;
 pub mod process;
 pub mod receiver;
+pub mod rest;
 
 /// The median; 0 of nothing.
 pub fn median(mut values: Vec<f64>) -> f64 {

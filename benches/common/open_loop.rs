@@ -3,6 +3,7 @@
 //! A message counts from its scheduled time, so that a server that stalls is charged for all that had to wait meanwhile (no coordinated omission).
 //! The clock of the schedule is a thread of its own: a runtime's timers are a millisecond apart.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,16 +21,33 @@ pub struct Posted {
     pub accepted: u64,
     /// Answered with something else, not answered within 35 s, or not even posted because too many were unanswered.
     pub failed: u64,
+    /// The longest that an answer took, from the scheduled time.
+    pub longest: Duration,
 }
 
 /// Posts `rate` messages a second for `span`, to the applications in turn.
 pub async fn run(door: Arc<Door>, rate: f64, span: Duration, payload: usize, began: Instant) -> Posted {
+    run_while(door, rate, span, payload, began, Arc::new(AtomicBool::new(true))).await
+}
+
+/// The same for `most` at the longest, and only while `going` is true.
+pub async fn run_while(
+    door: Arc<Door>,
+    rate: f64,
+    most: Duration,
+    payload: usize,
+    began: Instant,
+    going: Arc<AtomicBool>,
+) -> Posted {
     let (clock, mut due) = mpsc::unbounded_channel();
-    let pacing = std::thread::spawn(move || pace(rate, span, &clock));
+    let pacing = std::thread::spawn(move || pace(rate, most, &clock, &going));
     let idle: Arc<Vec<Mutex<Vec<Client>>>> = Arc::new(door.applications.iter().map(|_| Mutex::default()).collect());
     let (mut posted, mut open) = (Posted::default(), JoinSet::new());
-    let mut count = |done: Option<Result<bool, tokio::task::JoinError>>| match done {
-        Some(Ok(true)) => posted.accepted += 1,
+    let mut count = |done: Option<Result<Option<Duration>, tokio::task::JoinError>>| match done {
+        Some(Ok(Some(took))) => {
+            posted.accepted += 1;
+            posted.longest = posted.longest.max(took);
+        }
         Some(_) => posted.failed += 1,
         None => {}
     };
@@ -38,11 +56,14 @@ pub async fn run(door: Arc<Door>, rate: f64, span: Duration, payload: usize, beg
             count(Some(done));
         }
         if open.len() >= MOST_OPEN {
-            count(Some(Ok(false)));
+            count(Some(Ok(None)));
             continue;
         }
         let (door, idle) = (Arc::clone(&door), Arc::clone(&idle));
-        open.spawn(async move { post(&door, &idle, n, at.duration_since(began), payload).await.unwrap_or(false) });
+        open.spawn(async move {
+            let accepted = post(&door, &idle, n, at.duration_since(began), payload).await.unwrap_or(false);
+            accepted.then(|| at.elapsed())
+        });
     }
     while let Some(done) = open.join_next().await {
         count(Some(done));
@@ -51,12 +72,12 @@ pub async fn run(door: Arc<Door>, rate: f64, span: Duration, payload: usize, beg
     posted
 }
 
-fn pace(rate: f64, span: Duration, clock: &mpsc::UnboundedSender<(usize, Instant)>) {
+fn pace(rate: f64, most: Duration, clock: &mpsc::UnboundedSender<(usize, Instant)>, going: &AtomicBool) {
     let start = Instant::now();
-    for n in 0..(rate * span.as_secs_f64()) as usize {
+    for n in 0..(rate * most.as_secs_f64()) as usize {
         let at = start + Duration::from_secs_f64(n as f64 / rate);
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
-        if clock.send((n, at)).is_err() {
+        if !going.load(Ordering::Relaxed) || clock.send((n, at)).is_err() {
             return;
         }
     }

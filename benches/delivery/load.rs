@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Plan;
-use super::common::client::{Client, Door};
+use super::common::client::Door;
+use super::common::closed_loop;
 use super::common::meter::{Meter, Spent};
-use super::common::open_loop;
+use super::common::open_loop::{self, Posted};
 use super::common::percentile_ms;
 use super::common::receiver::Receiver;
 
@@ -85,27 +85,19 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Counts of the messages so far.
-#[derive(Default)]
-struct Counts {
-    accepted: AtomicU64,
-    refused: AtomicU64,
-}
-
 /// Posts for as long as the plan says, then waits for what is on its way.
 pub async fn measure(plan: Plan, load: Load, door: Door, receiver: &Receiver, meter: &Meter) -> Measured {
-    let (door, counts) = (Arc::new(door), Arc::new(Counts::default()));
+    let door = Arc::new(door);
     // A second without counting: connections are made, caches fill.
-    post(plan, load, &door, receiver.began(), Duration::from_secs(1), &counts).await;
-    receiver.wait_for(counts.accepted.load(Ordering::Relaxed) * load.fan_out() as u64).await;
-    let (warm_accepted, warm_delivered) = (counts.accepted.load(Ordering::Relaxed), receiver.count());
+    let warm = post(plan, load, &door, receiver.began(), Duration::from_secs(1)).await;
+    receiver.wait_for(warm.accepted * load.fan_out() as u64).await;
+    let warm_delivered = receiver.count();
     receiver.take_times();
     let before = meter.read().await;
     let start = Instant::now();
-    post(plan, load, &door, receiver.began(), Duration::from_secs_f64(plan.seconds), &counts).await;
+    let posted = post(plan, load, &door, receiver.began(), Duration::from_secs_f64(plan.seconds)).await;
     let posting = start.elapsed().as_secs_f64();
-    let accepted = counts.accepted.load(Ordering::Relaxed) - warm_accepted;
-    let expected = accepted * load.fan_out() as u64;
+    let expected = posted.accepted * load.fan_out() as u64;
     let last = receiver.wait_for(warm_delivered + expected).await;
     let delivered = receiver.count() - warm_delivered;
     let after = meter.read().await;
@@ -113,7 +105,7 @@ pub async fn measure(plan: Plan, load: Load, door: Door, receiver: &Receiver, me
     let spent: Spent = meter.spent(&before, &after).await;
     let times = receiver.take_times();
     Measured {
-        accepted_per_second: accepted as f64 / posting,
+        accepted_per_second: posted.accepted as f64 / posting,
         delivered_per_second: delivered as f64 / last.duration_since(start).as_secs_f64(),
         p50_ms: percentile_ms(&times, 0.5),
         p99_ms: percentile_ms(&times, 0.99),
@@ -123,38 +115,14 @@ pub async fn measure(plan: Plan, load: Load, door: Door, receiver: &Receiver, me
         rows: per_delivery(spent.rows),
         index_entries: per_delivery(spent.index_entries),
         memory: spent.memory,
-        refused: counts.refused.load(Ordering::Relaxed),
+        refused: posted.failed + warm.failed,
         lost: expected.saturating_sub(delivered),
     }
 }
 
-async fn post(plan: Plan, load: Load, door: &Arc<Door>, began: Instant, span: Duration, counts: &Arc<Counts>) {
+async fn post(plan: Plan, load: Load, door: &Arc<Door>, began: Instant, span: Duration) -> Posted {
     match load {
-        Load::Closed { .. } => connections(plan, door, began, span, counts).await,
-        Load::Open { rate } => {
-            let posted = open_loop::run(Arc::clone(door), rate, span, plan.payload, began).await;
-            counts.accepted.fetch_add(posted.accepted, Ordering::Relaxed);
-            counts.refused.fetch_add(posted.failed, Ordering::Relaxed);
-        }
-    }
-}
-
-async fn connections(plan: Plan, door: &Arc<Door>, began: Instant, span: Duration, counts: &Arc<Counts>) {
-    let until = Instant::now() + span;
-    let mut clients = Vec::new();
-    for number in 0..plan.connections {
-        let (door, counts) = (Arc::clone(door), Arc::clone(counts));
-        clients.push(tokio::spawn(async move {
-            let application = &door.applications[number % door.applications.len()];
-            let mut client = Client::connect(&door, application, plan.payload).await.expect("a connection");
-            while Instant::now() < until {
-                let accepted = client.post_now(began).await.expect("an answer");
-                let counter = if accepted { &counts.accepted } else { &counts.refused };
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
-    }
-    for client in clients {
-        client.await.expect("a client ends");
+        Load::Closed { .. } => closed_loop::run_for(door, plan.connections, plan.payload, began, span).await,
+        Load::Open { rate } => open_loop::run(Arc::clone(door), rate, span, plan.payload, began).await,
     }
 }

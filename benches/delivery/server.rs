@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::common::client::Door;
 use super::common::meter::Meter;
 use super::common::receiver::Receiver;
+use super::common::rest::Rest;
 use super::load::{self, Load, Measured};
 use super::support::{Durability, Postgres, free_port, sqlite_file};
 use super::{Given, Plan, ceiling};
@@ -114,26 +115,8 @@ async fn sendoff(
 
 /// Makes the applications with their endpoints, over REST.
 async fn furnish(authority: &str, token: &str, plan: Plan, load: Load, receiver: &Receiver) -> Door {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let post = async |path: String, body: String| {
-        let request = client.post(format!("http://{authority}/api/v1{path}")).bearer_auth(token);
-        let answer = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
-        let (status, text) = (answer.status(), answer.text().await.expect("text"));
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
-    };
-    let mut applications = Vec::new();
-    for number in 0..load.applications(plan) {
-        let made = post("/app/".into(), format!(r#"{{"name":"Bench {number}"}}"#)).await;
-        let id = made["id"].as_str().expect("an id").to_owned();
-        for endpoint in 0..load.fan_out() {
-            let body = format!(r#"{{"url":"{}"}}"#, receiver.url(endpoint));
-            post(format!("/app/{id}/endpoint/"), body).await;
-        }
-        applications.push(id);
-    }
-    Door { authority: authority.to_owned(), token: token.to_owned(), applications }
+    let urls: Vec<String> = (0..load.fan_out()).map(|endpoint| receiver.url(endpoint)).collect();
+    Rest::new(authority, token).furnish(load.applications(plan), &urls).await
 }
 
 async fn wait_for(authority: &str) {

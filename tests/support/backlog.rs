@@ -73,8 +73,8 @@ pub fn customers(sqlite: bool, master: &MasterKey, applications: usize, endpoint
     all
 }
 
-/// Statements that make `messages` of each of these applications, each for every endpoint of it. Their payloads are JSON objects of about so
-/// many bytes.
+/// Statements that make `messages` (at most 65,535) of each of these applications, each for every endpoint of it. Their payloads are JSON
+/// objects of about so many bytes: `{"n":0,"text":"xxx…"}`, with the number of the message within its application.
 pub fn pending(sqlite: bool, messages: usize, payload: usize) -> [String; 2] {
     let at = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1)).as_microsecond();
     // Of the application's id, the last 15 digits tell it from the others.
@@ -82,14 +82,14 @@ pub fn pending(sqlite: bool, messages: usize, payload: usize) -> [String; 2] {
         true => (
             format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {messages})"),
             format!("unhex(printf('%012x7000', {at} / 1000) || '8' || substr(hex(a.id), 22) || printf('%04x', i))"),
-            format!("CAST('{{\"text\": \"' || printf('%.{payload}c', 'x') || '\"}}' AS BLOB)"),
+            format!("CAST('{{\"n\":' || (i - 1) || ',\"text\":\"' || printf('%.{payload}c', 'x') || '\"}}' AS BLOB)"),
         ),
         false => (
             format!("WITH n AS (SELECT i FROM generate_series(1, {messages}) AS i)"),
             format!(
                 "CAST(lpad(to_hex({at} / 1000), 12, '0') || '70008' || right(CAST(a.id AS text), 11) || lpad(to_hex(i), 4, '0') AS uuid)"
             ),
-            format!("convert_to('{{\"text\": \"' || repeat('x', {payload}) || '\"}}', 'UTF8')"),
+            format!("convert_to('{{\"n\":' || (i - 1) || ',\"text\":\"' || repeat('x', {payload}) || '\"}}', 'UTF8')"),
         ),
     };
     let message = format!(

@@ -56,12 +56,17 @@ impl Postgres {
 
     /// A server of the caller's own, for tests that stop it; it goes when it is dropped.
     pub fn start(durability: Durability) -> Postgres {
+        Postgres::start_with(durability, "")
+    }
+
+    /// The same with more settings, such as `-c max_connections=1000`.
+    pub fn start_with(durability: Durability, settings: &str) -> Postgres {
         let binaries = find_binaries();
         // Another process may take the port between our look and the server's bind: a second and third try.
         let mut report = String::new();
         for _ in 0..3 {
             let port = free_port();
-            match Guard::start(&binaries, port, durability) {
+            match Guard::start(&binaries, port, durability, settings) {
                 Ok(guard) => {
                     let url = format!("postgres://sendoff@127.0.0.1:{port}/postgres").parse().expect("a URL");
                     return Postgres { url, guard: Some(Mutex::new(guard)) };
@@ -110,6 +115,11 @@ impl Postgres {
         let url = self.url.to_string();
         let shown = std::thread::spawn(move || show(&url)).join().expect("the thread of a statement");
         shown.expect("the server answers").into()
+    }
+
+    /// What it has logged, if it is one of our own.
+    pub fn log(&self) -> PathBuf {
+        self.folder().with_file_name("log")
     }
 
     /// The process id of the server's first process.
@@ -161,8 +171,9 @@ const SETTINGS: &str =
 const WITHOUT_FSYNC: &str = " -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
 
 impl Guard {
-    fn start(binaries: &Path, port: u16, durability: Durability) -> Result<Guard, String> {
-        let mut settings = SETTINGS.to_owned();
+    fn start(binaries: &Path, port: u16, durability: Durability, more: &str) -> Result<Guard, String> {
+        // Of a setting that is given twice, the last counts.
+        let mut settings = format!("{SETTINGS} {more}");
         if durability == Durability::Off {
             settings.push_str(WITHOUT_FSYNC);
         }

@@ -16,7 +16,7 @@ use sendoff::store::{Location, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
-use super::support::server::MASTER_KEY;
+use crate::support::server::MASTER_KEY;
 
 const APPLICATIONS: usize = 50;
 /// Of each application.
@@ -33,7 +33,14 @@ pub struct Seeded {
     pub message: String,
 }
 
-/// Fills an empty database.
+impl Seeded {
+    /// A path with `{app}`, `{endpoint}` and `{message}` replaced by ids that have much.
+    pub fn place(&self, path: &str) -> String {
+        path.replace("{app}", &self.app).replace("{endpoint}", &self.endpoint).replace("{message}", &self.message)
+    }
+}
+
+/// Fills an empty database. Not to be called where a runtime runs: each step has its own.
 pub fn fill(url: &str, deliveries: u64) -> Seeded {
     let now = Clock.now();
     // Each step with a runtime of its own: when it is gone, so are its connections.

@@ -1,0 +1,138 @@
+//! The cases and their sizes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::common::arguments::Arguments;
+use super::support::Kind;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    FanOut,
+    Pending,
+    Idle,
+    Payloads,
+    History,
+    Retention,
+    Snapshot,
+    Organizations,
+    Workers,
+    Processes,
+}
+
+impl Case {
+    pub const ALL: [Case; 10] = [
+        Case::FanOut,
+        Case::Pending,
+        Case::Idle,
+        Case::Payloads,
+        Case::History,
+        Case::Retention,
+        Case::Snapshot,
+        Case::Organizations,
+        Case::Workers,
+        Case::Processes,
+    ];
+
+    /// What `--case` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Case::FanOut => "fan-out",
+            Case::Pending => "pending",
+            Case::Idle => "idle",
+            Case::Payloads => "payloads",
+            Case::History => "history",
+            Case::Retention => "retention",
+            Case::Snapshot => "snapshot",
+            Case::Organizations => "organizations",
+            Case::Workers => "workers",
+            Case::Processes => "processes",
+        }
+    }
+
+    /// # Panics
+    /// There is no such case.
+    pub fn parse(name: &str) -> Case {
+        let names = Case::ALL.map(Case::name).join(", ");
+        let found = Case::ALL.into_iter().find(|case| case.name() == name);
+        found.unwrap_or_else(|| panic!("--case {name}: one of {names} is expected"))
+    }
+
+    /// Snapshots that hold others up, and processes that share a store, are PostgreSQL's.
+    pub fn runs_on(self, store: Kind) -> bool {
+        store == Kind::Postgres || !matches!(self, Case::Snapshot | Case::Workers | Case::Processes)
+    }
+}
+
+/// The sizes of a run, each with its flag.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `--binary`: the program that is measured.
+    pub program: PathBuf,
+    /// `--seconds`: how long each load lasts.
+    pub seconds: f64,
+    /// `--rounds`: how often two loads that are compared take turns.
+    pub rounds: usize,
+    /// `--connections`: of the loads that go as fast as they are answered.
+    pub connections: usize,
+    /// `--payload`: bytes of their payloads.
+    pub payload: usize,
+    /// `--rate`: events a second of the others.
+    pub rate: f64,
+    /// `--endpoints`: of the cases fan-out, pending and idle.
+    pub endpoints: usize,
+    /// `--messages`: to all endpoints at once, through the outbox; one more goes over REST.
+    pub messages: usize,
+    /// `--large`: payloads of 256 KiB.
+    pub large: usize,
+    /// `--huge`: payloads of 16 MiB.
+    pub huge: usize,
+    /// `--history`: messages in the store, each with a delivery and its attempts.
+    pub history: usize,
+    /// `--requests`: how often each page or list is asked for.
+    pub requests: usize,
+    /// `--expired`: deliveries past the retention.
+    pub expired: usize,
+    /// `--snapshot`: how many seconds a transaction is held open.
+    pub snapshot: f64,
+    /// `--organizations`.
+    pub organizations: usize,
+    /// `--rows`: messages of all organizations.
+    pub rows: usize,
+    /// `--processes`: that share a PostgreSQL and have nothing to do.
+    pub processes: usize,
+}
+
+impl Plan {
+    /// The preset that `--short` chooses, or the full one, with what the flags change.
+    pub fn read(arguments: &Arguments) -> Plan {
+        let short = arguments.has("--short");
+        let number = |name: &str, full: f64, less: f64| arguments.number(name, if short { less } else { full });
+        let count = |name: &str, full: usize, less: usize| arguments.count(name, if short { less } else { full });
+        Plan {
+            program: arguments.text("--binary").unwrap_or(env!("CARGO_BIN_EXE_sendoff")).into(),
+            seconds: number("--seconds", 30.0, 5.0),
+            rounds: count("--rounds", 3, 1),
+            connections: count("--connections", 256, 64),
+            payload: count("--payload", 300, 300),
+            rate: number("--rate", 100.0, 100.0),
+            endpoints: count("--endpoints", 100_000, 5_000),
+            messages: count("--messages", 256, 8),
+            large: count("--large", 8_192, 2_048),
+            huge: count("--huge", 64, 32),
+            history: count("--history", 10_000_000, 100_000),
+            requests: count("--requests", 20, 5),
+            expired: count("--expired", 2_000_000, 100_000),
+            snapshot: number("--snapshot", 600.0, 10.0),
+            organizations: count("--organizations", 1_000, 100),
+            rows: count("--rows", 1_000_000, 50_000),
+            processes: count("--processes", 50, 8),
+        }
+    }
+
+    /// How long each load lasts.
+    pub fn span(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
