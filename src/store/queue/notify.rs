@@ -42,7 +42,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Rec
         Supervised::Announcer.panic_point();
         let Some(inner) = store.upgrade() else { return };
         let Engine::Postgres(engine) = &inner.engine else { return };
-        let sql = announcing(inner.signals.process(), endpoints);
+        let sql = announcing(inner.signals.owner(), endpoints);
         if let Err(error) = engine.engine.execute(sqlx::AssertSqlSafe(sql)).await {
             tracing::debug!(%error, "what is due is not announced: others find it with their scan");
         }
@@ -132,7 +132,7 @@ impl Store {
     /// The store is away.
     pub async fn listen(&self, process: Uuid) -> Result<Option<Listener>, StoreError> {
         let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
-        self.inner.signals.set_process(process);
+        self.inner.signals.set_owner(process);
         let mut listener = PgListener::connect_with(&engine.engine).await?;
         listener.listen_all([FREED, format!("{DUE}{}", process.simple()).as_str()]).await?;
         Ok(Some(Listener { listener, process }))

@@ -60,25 +60,25 @@ pub struct Signals {
     /// To the other processes, if the store is shared.
     announcer: Option<mpsc::Sender<Vec<EndpointId>>>,
     /// As what the engine of this process owns slots, once it listens: nothing is announced to itself.
-    process: OnceLock<Uuid>,
+    owner: OnceLock<Uuid>,
 }
 
 impl Signals {
     /// Without a listener yet; and what the announcer takes from, if there may be other processes.
     pub(in crate::store) fn new(shared: bool) -> (Signals, Option<mpsc::Receiver<Vec<EndpointId>>>) {
         let (announcer, announcements) = shared.then(|| mpsc::channel(QUEUE)).unzip();
-        let (sender, process) = (OnceLock::new(), OnceLock::new());
-        (Signals { sender, missed: AtomicBool::new(false), announcer, process }, announcements)
+        let (sender, owner) = (OnceLock::new(), OnceLock::new());
+        (Signals { sender, missed: AtomicBool::new(false), announcer, owner }, announcements)
     }
 
-    /// The engine of this process owns slots as `process`. Only the first call counts.
-    pub(in crate::store) fn set_process(&self, process: Uuid) {
-        let _ = self.process.set(process);
+    /// The engine of this process owns slots as `owner`. Only the first call counts.
+    pub(in crate::store) fn set_owner(&self, owner: Uuid) {
+        let _ = self.owner.set(owner);
     }
 
     /// As what the engine of this process owns slots, if it listens.
-    pub(in crate::store) fn process(&self) -> Option<Uuid> {
-        self.process.get().copied()
+    pub(in crate::store) fn owner(&self) -> Option<Uuid> {
+        self.owner.get().copied()
     }
 
     /// Tells other processes that something of these endpoints has become due.
