@@ -132,6 +132,9 @@ on_both! {
         offer(&packing, one).await.unwrap();
         let expired = home.store.expire(later(1_000), later(1_000)).await.unwrap();
         assert_eq!((expired.messages, home.number("SELECT count(*) FROM message").await), (0, 1));
+        let long_after = later(400 * 86_400);
+        home.store.retain(long_after, long_after).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM message").await, 1);
         fan_out(&home.store).await.unwrap();
         for endpoint in &endpoints {
             assert_eq!(only_waiting(&home.store, endpoint.id).await.due_at, later(600));

@@ -1,7 +1,7 @@
 //! Loads of endpoints: which endpoints wait to be loaded, which loads are under way, and which results are out of date.
 //!
 //! Endpoints are loaded in chunks, a few at a time, so that neither one load nor all of them together grow with the number of lanes.
-//! What concerns many lanes (an application has changed, a signal was lost) is a [`Part`] that is gone through chunk by chunk; its
+//! A change of many lanes (an application has changed, a signal was lost) is a [`Part`] that is gone through chunk by chunk; its
 //! endpoints are never listed at once.
 //!
 //! A result is out of date when its application changed after the load began: its lanes may not have existed yet when the change was
@@ -210,7 +210,7 @@ mod tests {
         numbers.map(id).collect()
     }
 
-    /// So many endpoints, all of one application, in one slot.
+    /// Lists `lanes` endpoints of one application, all in one slot.
     fn listing(lanes: u128) -> impl Fn(Part, Option<EndpointId>, usize) -> Vec<EndpointId> {
         move |part, after, most| {
             let first = after.map_or(0, |after| after.0.as_u128() + 1);

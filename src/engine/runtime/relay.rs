@@ -25,10 +25,11 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "stuck outbox rows are not looked at again yet");
     }
-    let (mut limit, mut away, mut fanned_out) = (STEP, None::<Duration>, None);
+    let (mut limit, mut away) = (STEP, None::<Duration>);
+    let (mut fanned_out, mut failing) = (None, false);
     while !*stop.borrow() {
         Supervised::Relay.panic_point();
-        let more = fan_out(&store, clock, &mut fanned_out, away.is_some()).await;
+        let more = fan_out(&store, clock, &mut fanned_out, &mut failing).await;
         match step(&store, clock, limit).await {
             Ok(relayed) if relayed.rows() == 0 => {
                 (limit, away) = (STEP, None);
@@ -69,10 +70,12 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     }
 }
 
-/// One step of the fan-out, for the application behind `last`. Gives back whether there may be more to do. An error is logged unless the
-/// store is known to be `away`.
-async fn fan_out(store: &Store, clock: Clock, last: &mut Option<AppId>, away: bool) -> bool {
-    match store.fan_out(*last, clock.now()).await {
+/// One step of the fan-out, for the application behind `last`. Returns whether there may be more to do. Of errors in a
+/// row, the first is logged.
+async fn fan_out(store: &Store, clock: Clock, last: &mut Option<AppId>, failing: &mut bool) -> bool {
+    let step = store.fan_out(*last, clock.now()).await;
+    let failed_before = std::mem::replace(failing, step.is_err());
+    match step {
         Ok(Some(step)) => {
             metrics::counter!("sendoff_fanned_out_total").increment(step.due as u64);
             *last = Some(step.app);
@@ -80,7 +83,7 @@ async fn fan_out(store: &Store, clock: Clock, last: &mut Option<AppId>, away: bo
         }
         Ok(None) => false,
         Err(error) => {
-            if !away {
+            if !failed_before {
                 tracing::warn!(%error, "wide messages wait to be fanned out");
             }
             false

@@ -10,7 +10,8 @@
 //! Invariants:
 //! * The first partition of each table begins at MINVALUE and is never dropped: retention empties it row by row.
 //! * Nobody waits for partitions: every statement here has a short lock timeout, and a connection outside of the pools.
-//! * Below the horizon nothing enters `due` again. So a partition below it that has nothing there never will have, and can be dropped.
+//! * Below the horizon nothing enters `due` again, except deliveries that are still packed in `fan_out`. A partition below it with no row in
+//!   either can be dropped.
 
 mod catalog;
 mod leave;

@@ -122,7 +122,7 @@ async fn delete_rows(connection: &mut PgConnection, one: &Partition) -> Result<(
         )
     };
     let needless = match one.table {
-        Table::Message => format!("{} AND {}", none_in("due"), none_in("attempt")),
+        Table::Message => ["due", "fan_out", "attempt"].map(none_in).join(" AND "),
         Table::Attempt => none_in("due"),
     };
     let sql = AssertSqlSafe(format!(

@@ -19,7 +19,7 @@ pub enum Responsiveness {
     Silent,
 }
 
-/// What is known of an endpoint's answers.
+/// The answers that an endpoint gave lately.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answers {
     /// The last one; `None`: none yet.

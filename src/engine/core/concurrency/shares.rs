@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Responsiveness;
 use crate::domain::EndpointId;
 
-/// What is in flight, by kind, and which lanes wait for their kind's share.
+/// Requests in flight by kind, and the lanes that wait for their kind's share.
 #[derive(Debug)]
 pub struct Shares {
     most: usize,

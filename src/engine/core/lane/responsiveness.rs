@@ -1,4 +1,4 @@
-//! What an endpoint's [responsiveness](Responsiveness) means for its lane.
+//! How an endpoint's [responsiveness](Responsiveness) limits its lane.
 
 use std::time::Duration;
 
