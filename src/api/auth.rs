@@ -161,14 +161,22 @@ impl Tokens {
         self.mint(Minted { sub: &app.to_string(), org: Some(org), ..minted(now, now.plus(ttl)) })
     }
 
-    /// A token for a customer's visit to the portal: one application, with what `options` leave of it.
+    /// A token for a portal session: one application, restricted by `options`, valid for `ttl` from `now` by the wall clock.
+    ///
+    /// `options.until` is not used: it is in Sendoff's time, which may differ from the wall clock.
     ///
     /// # Errors
     /// It could not be signed.
-    pub fn mint_visit(&self, org: &OrgId, app: AppId, options: &PortalOptions, now: Time) -> Result<String, MintError> {
-        let until = Time::from_micros(options.until);
+    pub fn mint_visit(
+        &self,
+        org: &OrgId,
+        app: AppId,
+        options: &PortalOptions,
+        now: Time,
+        ttl: Duration,
+    ) -> Result<String, MintError> {
         let (flags, caps) = (&options.feature_flags[..], options.capabilities.as_deref());
-        self.mint(Minted { sub: &app.to_string(), org: Some(org), flags, caps, ..minted(now, until) })
+        self.mint(Minted { sub: &app.to_string(), org: Some(org), flags, caps, ..minted(now, now.plus(ttl)) })
     }
 
     fn mint(&self, claims: Minted<'_>) -> Result<String, MintError> {

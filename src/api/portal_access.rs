@@ -200,8 +200,9 @@ async fn give(call: &Call, body: &Body) -> Answer {
     let application = given.map(|given| application::read_named(given, &named)).transpose();
     fields.done(Ok(()))?;
     let app = application::found_or_made(call, &named, application?).await?;
+    let ttl = Time::from_micros(options.until).since(call.now);
     let token =
-        tokens.mint_visit(&app.org, app.id, &options, call.wall()).map_err(|error| ApiError::internal(&error))?;
+        tokens.mint_visit(&app.org, app.id, &options, call.wall(), ttl).map_err(|error| ApiError::internal(&error))?;
     let code = key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };
     call.store().add_portal_link(&key::hash(&code), &link, call.now).await?;

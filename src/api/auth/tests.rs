@@ -227,11 +227,14 @@ fn an_application_s_token_says_what_it_may() {
         capabilities: Some(vec![Capability::ViewBase]),
         ..PortalOptions::all(NOW.plus(HOUR).micros())
     };
-    let token = tokens.mint_visit(&org(), app, &options, NOW).unwrap();
+    // The wall clock is a little ahead of Sendoff's, in which `until` is: the token is valid for an hour all the same.
+    let wall = NOW.plus(Duration::from_millis(999));
+    let token = tokens.mint_visit(&org(), app, &options, wall, HOUR).unwrap();
     let grant = tokens.verify(&token).unwrap();
     assert_eq!(grant.tenant, Tenant { org: org(), only: Some(app) });
     assert_eq!((grant.rights, grant.flags), (Rights::Visit(options.capabilities), options.feature_flags));
-    assert_eq!(grant.expires, Some(NOW.plus(HOUR)));
+    assert_eq!(grant.expires, Some(Time::from_micros(wall.plus(HOUR).seconds() * 1_000_000)));
+    assert_eq!(grant.not_before.map(|from| grant.expires.unwrap().since(from)), Some(HOUR));
     let plain = tokens.mint_app(&org(), app, NOW, HOUR).unwrap();
     assert_eq!(tokens.verify(&plain).unwrap().rights, Rights::Visit(None));
 
