@@ -6,7 +6,9 @@
 //! 2. **Endpoints are of three kinds** by their [`responsiveness`], and each kind has a share of what may be in flight
 //!    ([`shares`]): all that are silent together one half, all of which nothing is known one half, and the last quarter is
 //!    kept for those that have answered lately. So any number of hanging endpoints leaves room for the others.
-//! 3. **A backlog yields.** Endpoints for which more waits in the store than in memory keep, together, to a rate that the others do
+//! 3. **Applications take turns**, and then the endpoints of each ([`fair_queue`]), both for the next request and for a share that is
+//!    used up. So an application with 100,000 endpoints delays another by one turn.
+//! 4. **A backlog yields.** Endpoints for which more waits in the store than in memory keep, together, to a rate that the others do
 //!    not notice ([`backlog_throttle`]).
 //!
 //! The policy cannot switch itself off:
@@ -20,6 +22,7 @@
 
 pub mod backlog_throttle;
 pub mod circuit_breaker;
+pub mod fair_queue;
 pub mod responsiveness;
 pub mod shares;
 

@@ -1,9 +1,8 @@
 //! Concurrency shares: how many requests may be in flight, in all and to each kind of endpoint.
 
-use std::collections::BTreeSet;
-
 use super::Responsiveness;
-use crate::domain::EndpointId;
+use super::fair_queue::{FairQueue, Ticket};
+use crate::domain::{AppId, EndpointId};
 
 /// Requests in flight by kind, and the lanes that wait for their kind's share.
 #[derive(Debug)]
@@ -11,15 +10,14 @@ pub struct Shares {
     most: usize,
     in_flight: usize,
     by_kind: [usize; 3],
-    /// Lanes that wait because too much is in flight to their kind, by their tickets: once that changes, one of them is looked at again.
-    waiting: [BTreeSet<(u64, EndpointId)>; 3],
-    tickets: u64,
+    /// Lanes that wait because too much is in flight to their kind: once that changes, one of them is looked at again.
+    waiting: [FairQueue; 3],
 }
 
 impl Shares {
     /// At most `most` requests at once, and at least one.
     pub fn new(most: usize) -> Shares {
-        Shares { most: most.max(1), in_flight: 0, by_kind: [0; 3], waiting: Default::default(), tickets: 0 }
+        Shares { most: most.max(1), in_flight: 0, by_kind: [0; 3], waiting: Default::default() }
     }
 
     /// How many requests may be in flight at once.
@@ -58,35 +56,33 @@ impl Shares {
         self.by_kind[now as usize] += in_flight;
     }
 
-    /// A lane waits for its kind's share: its ticket.
-    pub fn wait(&mut self, id: EndpointId, kind: Responsiveness) -> u64 {
-        self.tickets += 1;
-        self.waiting[kind as usize].insert((self.tickets, id));
-        self.tickets
+    /// A lane of this application waits for its kind's share.
+    pub fn wait(&mut self, app: AppId, id: EndpointId, kind: Responsiveness) -> Ticket {
+        self.waiting[kind as usize].push(app, id)
     }
 
     /// A lane does not wait there any more.
-    pub fn leave(&mut self, id: EndpointId, (kind, ticket): (Responsiveness, u64)) {
-        self.waiting[kind as usize].remove(&(ticket, id));
+    pub fn leave(&mut self, app: AppId, id: EndpointId, (kind, ticket): (Responsiveness, Ticket)) {
+        self.waiting[kind as usize].remove(app, id, ticket);
     }
 
-    /// The lane of this kind that has waited longest, if there is room for it. It does not wait any more.
+    /// The next lane of this kind, applications in turn, if there is room for it. It does not wait any more.
     pub fn next(&mut self, kind: Responsiveness) -> Option<EndpointId> {
         if self.full(kind) {
             return None;
         }
-        self.waiting[kind as usize].pop_first().map(|(_, id)| id)
+        self.waiting[kind as usize].pop()
     }
 
     /// For tests: what is in flight by kind, and whether a lane waits with this ticket; how many do.
     #[cfg(test)]
     pub fn counts(&self) -> ([usize; 3], usize) {
-        (self.by_kind, self.waiting.iter().map(BTreeSet::len).sum())
+        (self.by_kind, self.waiting.iter().map(FairQueue::len).sum())
     }
 
     #[cfg(test)]
-    pub fn waits(&self, id: EndpointId, (kind, ticket): (Responsiveness, u64)) -> bool {
-        self.waiting[kind as usize].contains(&(ticket, id))
+    pub fn waits(&self, app: AppId, id: EndpointId, (kind, ticket): (Responsiveness, Ticket)) -> bool {
+        self.waiting[kind as usize].contains(app, id, ticket)
     }
 }
 
@@ -97,10 +93,10 @@ mod tests {
     #[test]
     fn silent_and_unknown_endpoints_leave_a_quarter_to_those_that_answer() {
         let mut shares = Shares::new(16);
-        let id = EndpointId(uuid::Uuid::nil());
+        let (app, id) = (AppId(uuid::Uuid::nil()), EndpointId(uuid::Uuid::nil()));
         (0..8).for_each(|_| shares.began(Responsiveness::Silent));
         assert!(shares.full(Responsiveness::Silent) && !shares.full(Responsiveness::Unknown));
-        shares.wait(id, Responsiveness::Silent);
+        shares.wait(app, id, Responsiveness::Silent);
         assert_eq!(shares.next(Responsiveness::Silent), None);
         (0..4).for_each(|_| shares.began(Responsiveness::Unknown));
         assert!(shares.full(Responsiveness::Unknown) && !shares.full(Responsiveness::Responsive));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Lanes;
+use super::{Lanes, PER_STEP};
 use crate::domain::EndpointId;
 use crate::domain::message::Message;
 use crate::engine::core::clock_reading::ClockReading;
@@ -27,31 +27,41 @@ impl Lanes {
         }
         if let Some(place) = lane.listed.crowded.take() {
             // It belongs to another kind now.
-            self.shares.leave(id, place);
+            self.shares.leave(lane.live.endpoint.app_id, id, place);
             lane.listed.in_line = false;
             self.line_up(id);
         }
         self.index(id);
     }
 
-    /// Lines up one lane of each kind that had too much in flight and has not any more.
-    pub(super) fn line_up_crowded(&mut self) {
+    /// The next lane that waited for its kind's share and need not any more. It goes before those in line: there another lane of its kind
+    /// could take the share, time and again. Lanes that have to give way to others as well go back to their line.
+    pub(super) fn next_crowded(&mut self, now: ClockReading) -> Option<EndpointId> {
+        let throttled = self.throttle.wait(now.mono).is_some();
         for kind in [Responsiveness::Unknown, Responsiveness::Silent] {
-            let Some(id) = self.shares.next(kind) else { continue };
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                (lane.listed.crowded, lane.listed.in_line) = (None, false);
+            while self.visits < PER_STEP {
+                let Some(id) = self.shares.next(kind) else { break };
+                let Some(lane) = self.lanes.get_mut(&id) else { continue };
+                lane.listed.crowded = None;
+                if lane.behind_until.is_none() || !throttled {
+                    return Some(id);
+                }
+                self.visits += 1;
+                lane.listed.in_line = false;
                 self.line_up(id);
             }
         }
+        None
     }
 
-    /// Whether a lane has to wait because of what is in flight to others of its kind. Then it does so, and keeps its place in line.
+    /// Whether a lane has to wait because of what is in flight to others of its kind. Then it does so, until [`Lanes::next_crowded`] finds it.
     pub(super) fn crowded(&mut self, id: EndpointId, now: ClockReading) -> bool {
         self.note_responsiveness(id, now);
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         let full = self.shares.full(lane.kind);
         if full {
-            lane.listed.crowded = Some((lane.kind, self.shares.wait(id, lane.kind)));
+            let ticket = self.shares.wait(lane.live.endpoint.app_id, id, lane.kind);
+            lane.listed.crowded = Some((lane.kind, ticket));
         }
         full
     }

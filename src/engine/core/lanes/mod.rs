@@ -28,6 +28,7 @@ use crate::domain::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
+use crate::engine::core::concurrency::fair_queue::FairQueue;
 use crate::engine::core::concurrency::shares::Shares;
 use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Lane, Work};
@@ -84,12 +85,14 @@ pub struct Lanes {
     renewing: BTreeMap<u8, Option<EndpointId>>,
     /// The limits of applications that have one.
     apps: AppLimits,
-    /// The lanes that may have something to send, in turn: those that keep up, and those that are behind.
-    lines: [VecDeque<EndpointId>; 2],
+    /// The lanes that may have something to send: those that keep up, and those that are behind.
+    lines: [FairQueue; 2],
     /// Whose turn it is when both kinds may send.
     behind_next: bool,
     /// Whether the last turn left some of those that keep up in their line: there was no room for them, or no time.
     others_left: bool,
+    /// Whether the last reading left some of those that keep up unread: what waits for them is in the store alone.
+    others_unread: bool,
     /// How many lanes of the lines were looked at in this step.
     visits: usize,
     throttle: BacklogThrottle,
@@ -98,6 +101,9 @@ pub struct Lanes {
     turns: u64,
     /// When lanes want to be read.
     looks: BTreeSet<(Time, EndpointId)>,
+    /// The lanes whose time to be read has come: those that keep up, and those that are behind; and whose turn was last.
+    to_read: [FairQueue; 2],
+    behind_read_next: bool,
     /// When lanes are checked for what changes by the mere passing of time. Each lane stands here.
     checks: BTreeSet<(Duration, EndpointId)>,
     /// Endpoints of slots that were not ours, so that they are not loaded again and again.
@@ -129,11 +135,14 @@ impl Lanes {
             lines: Default::default(),
             behind_next: false,
             others_left: false,
+            others_unread: false,
             visits: 0,
             throttle: BacklogThrottle::new(),
             wakes: BTreeSet::new(),
             turns: 0,
             looks: BTreeSet::new(),
+            to_read: Default::default(),
+            behind_read_next: false,
             checks: BTreeSet::new(),
             foreign: HashMap::new(),
             recently_read: HashSet::new(),
@@ -223,7 +232,7 @@ impl Lanes {
     fn line_up(&mut self, id: EndpointId) {
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.listed.in_line) {
             lane.listed.in_line = true;
-            self.lines[usize::from(lane.behind_until.is_some())].push_back(id);
+            self.lines[usize::from(lane.behind_until.is_some())].push(lane.live.endpoint.app_id, id);
         }
     }
 

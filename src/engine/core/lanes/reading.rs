@@ -38,14 +38,14 @@ impl Lanes {
     /// [`Lanes::read`] or [`Lanes::read_failed`].
     pub fn begin_reading(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
+        self.line_up_due(now);
         for _ in 0..PER_STEP {
-            let due = self.looks.first().copied().filter(|(at, _)| *at <= now.time);
-            let Some((_, id)) = due.filter(|_| wants.len() < LANES_PER_READING) else { break };
-            self.renew(id);
-            let Some(lane) = self.lanes.get_mut(&id) else { break };
-            if let Some(at) = lane.listed.look.take() {
-                self.looks.remove(&(at, id));
+            if wants.len() >= LANES_PER_READING {
+                break;
             }
+            let Some(id) = self.next_to_read() else { break };
+            self.renew(id);
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
             // No room: it keeps its wish, and what is sent makes room and lists it again.
             let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
             if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
@@ -55,7 +55,32 @@ impl Lanes {
                 wants.push(LaneWants { endpoint: id, slot: lane.slot, fresh, retries, ordered: lane.ordered() });
             }
         }
+        self.others_unread = wants.len() >= LANES_PER_READING && !self.to_read[0].is_empty();
         (wants, held)
+    }
+
+    /// Lines up lanes that are due to be read, so that applications take turns, and a backlog keeps no other lane from being read.
+    fn line_up_due(&mut self, now: ClockReading) {
+        for _ in 0..PER_STEP {
+            let Some((at, id)) = self.looks.first().copied().filter(|(at, _)| *at <= now.time) else { break };
+            self.looks.remove(&(at, id));
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            lane.listed.look = None;
+            let line = usize::from(lane.behind_until.is_some());
+            let app = lane.live.endpoint.app_id;
+            lane.listed.to_read = Some((line, self.to_read[line].push(app, id)));
+        }
+    }
+
+    /// The next lane to read for: those that keep up and those that are behind in turn.
+    fn next_to_read(&mut self) -> Option<EndpointId> {
+        self.behind_read_next = !self.behind_read_next;
+        let line = usize::from(self.behind_read_next);
+        let id = self.to_read[line].pop().or_else(|| self.to_read[1 - line].pop())?;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.listed.to_read = None;
+        }
+        Some(id)
     }
 
     /// What a reading has brought for endpoints that are not [ordered](Lanes::read_in_order): `waiting` by lane and due, with the messages behind it.

@@ -1,5 +1,5 @@
-//! The next deliveries to send. Lanes that may have something stand in a line and take turns; one that may send only later wakes then,
-//! one that has to wait for others of its kind is looked at when one of those has ended.
+//! The next deliveries to send. Lanes that may have something stand in a line, where applications take turns and then their lanes; one
+//! that may send only later wakes then, one that has to wait for others of its kind is looked at when one of those has ended.
 
 use super::{Lanes, PER_STEP, Start, UNRECORDED};
 use crate::domain::EndpointId;
@@ -10,7 +10,7 @@ impl Lanes {
     /// The next delivery to send, if anything may be sent. `None` also once [`PER_STEP`] lanes were looked at since
     /// [`Lanes::begin_turn`]: the next step goes on.
     pub fn start(&mut self, now: ClockReading) -> Option<Start> {
-        self.throttle.look(now.mono, self.others_left);
+        self.throttle.look(now.mono, self.others_left || self.others_unread);
         let start = self.start_first(now);
         if start.is_none() {
             self.others_left = !self.lines[0].is_empty();
@@ -21,21 +21,29 @@ impl Lanes {
     fn start_first(&mut self, now: ClockReading) -> Option<Start> {
         let most = self.shares.most().min(self.headroom.most(now.mono));
         while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
-            self.line_up_crowded();
-            let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
-            let behind = may && (self.behind_next || self.lines[0].is_empty());
-            let id = self.lines[usize::from(behind)].pop_front()?;
             self.visits += 1;
+            let id = match self.next_crowded(now) {
+                Some(id) => id,
+                None => self.next_in_line(now)?,
+            };
             self.renew(id);
             if self.crowded(id, now) {
                 continue;
             }
+            let behind = self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_some());
             if let Some(start) = self.start_next_of(id, now) {
                 self.behind_next = !behind;
                 return Some(start);
             }
         }
         None
+    }
+
+    /// The next lane in line: those that keep up and those that are behind in turn, as far as the throttle lets the latter.
+    fn next_in_line(&mut self, now: ClockReading) -> Option<EndpointId> {
+        let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
+        let behind = may && (self.behind_next || self.lines[0].is_empty());
+        self.lines[usize::from(behind)].pop()
     }
 
     /// The next delivery of a lane that was first in its line, if it may send.
@@ -60,7 +68,7 @@ impl Lanes {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.in_flight_bytes += bytes;
         self.in_flight_sizes.insert((id, start.work.message.id), bytes);
-        // To the back of the line: the lanes take turns.
+        // To the back of its application's lanes: they take turns.
         self.line_up(id);
         self.index(id);
         Some(start)

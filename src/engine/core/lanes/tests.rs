@@ -1,6 +1,7 @@
 //! The lanes against a small model of the store and its receivers, driven by a seed: whatever the order of events, nothing is lost, nothing
 //! is in flight twice, and caps and limits hold. A failing seed prints itself; put it into `seed` to see it again.
 
+mod applications;
 mod behind;
 mod bounds;
 mod indexes;

@@ -55,7 +55,7 @@ impl Lanes {
     pub(super) fn index(&mut self, id: EndpointId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         // A lane without room is not read. It comes here again when it has some.
-        let look = lane.look_at().filter(|_| lane.roomy());
+        let look = lane.look_at().filter(|_| lane.roomy() && lane.listed.to_read.is_none());
         let before = std::mem::replace(&mut lane.listed.look, look);
         relist(&mut self.looks, id, before, look);
         if lane.busy() != lane.listed.busy {
@@ -106,6 +106,9 @@ impl Lanes {
         self.unlist_wake(id);
         let Some(lane) = self.lanes.remove(&id) else { return };
         relist(&mut self.looks, id, lane.listed.look, None);
+        if let Some((line, ticket)) = lane.listed.to_read {
+            self.to_read[line].remove(lane.live.endpoint.app_id, id, ticket);
+        }
         relist(&mut self.checks, id, lane.listed.check, None);
         self.slots[usize::from(lane.slot)].lanes.remove(&id);
         let app = lane.live.endpoint.app_id;
@@ -142,7 +145,8 @@ impl Lanes {
             return Some(Duration::ZERO);
         }
         let wake = self.wakes.first().map(|(at, ..)| at.saturating_sub(now.mono));
-        let look = self.looks.first().map(|(at, _)| at.since(now.time));
+        let due = self.to_read.iter().any(|line| !line.is_empty()).then_some(Duration::ZERO);
+        let look = due.or_else(|| self.looks.first().map(|(at, _)| at.since(now.time)));
         let behind = self.throttle.wait(now.mono).filter(|_| !self.lines[1].is_empty());
         let rest = self.headroom.wait(now.mono);
         [wake, look, behind.map(|at| at.saturating_sub(now.mono)), rest].into_iter().flatten().min()

@@ -18,8 +18,9 @@ impl Lanes {
     pub(in crate::engine) fn check_indexes(&self) {
         let (mut busy, mut by) = ([0; SLOTS], [0; 3]);
         let (mut looks, mut wakes, mut crowded) = (0, 0, 0);
+        let mut to_read = 0;
         let mut lined: HashMap<EndpointId, usize> = HashMap::new();
-        self.lines.iter().flatten().for_each(|id| *lined.entry(*id).or_default() += 1);
+        self.lines.iter().flat_map(FairQueue::iter).for_each(|id| *lined.entry(id).or_default() += 1);
         for (id, lane) in self.lanes.all() {
             let (slot, listed) = (&self.slots[usize::from(lane.slot)], lane.listed);
             assert!(slot.lanes.contains(id) && self.by_app[&lane.live.endpoint.app_id].contains(id));
@@ -30,6 +31,10 @@ impl Lanes {
             busy[usize::from(lane.slot)] += usize::from(lane.busy());
             by[lane.kind as usize] += lane.in_flight;
             assert_eq!(listed.look, lane.look_at().filter(|_| lane.roomy()).filter(|_| listed.look.is_some()));
+            if let Some((line, ticket)) = listed.to_read {
+                assert!(listed.look.is_none() && self.to_read[line].contains(lane.live.endpoint.app_id, *id, ticket));
+                to_read += 1;
+            }
             let check = listed.check.expect("every lane is checked some time");
             assert!(self.checks.contains(&(check, *id)));
             assert!(lane.next_change().is_none_or(|at| check <= at), "a change is missed");
@@ -37,7 +42,7 @@ impl Lanes {
             wakes += usize::from(listed.wake.is_some_and(|(at, turn)| self.wakes.contains(&(at, turn, *id))));
             if let Some(place) = listed.crowded {
                 assert!(listed.in_line && place.0 == lane.kind, "it waits among others than its own kind");
-                crowded += usize::from(self.shares.waits(*id, place));
+                crowded += usize::from(self.shares.waits(lane.live.endpoint.app_id, *id, place));
             }
             assert_eq!(
                 lined.remove(id).unwrap_or(0),
@@ -51,6 +56,7 @@ impl Lanes {
         assert!(lined.is_empty(), "something without a lane stands in line");
         assert_eq!(self.shares.counts(), (by, crowded));
         assert_eq!((self.looks.len(), self.wakes.len()), (looks, wakes));
+        assert_eq!(self.to_read.iter().map(FairQueue::len).sum::<usize>(), to_read);
         assert_eq!(self.checks.len(), self.lanes.len());
     }
 }

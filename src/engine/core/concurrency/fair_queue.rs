@@ -1,0 +1,122 @@
+//! A fair queue of endpoints: applications take turns, and within an application its endpoints do. An application with 100,000 endpoints
+//! waiting delays another one by a single turn, and not by 100,000.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use crate::domain::{AppId, EndpointId};
+
+/// Identifies a place in a [`FairQueue`]; grows with each push.
+pub type Ticket = u64;
+
+/// The queue. Push, pop and remove do not search, however long it is.
+#[derive(Debug, Default)]
+pub struct FairQueue {
+    /// The order of the applications' turns. Each application of `waiting` stands here exactly once.
+    turns: VecDeque<AppId>,
+    /// The endpoints that wait, by application, in the order in which they came. A set may be empty: it is dropped when its turn comes,
+    /// so that an endpoint that queues again right after its turn allocates nothing.
+    waiting: HashMap<AppId, BTreeSet<(Ticket, EndpointId)>>,
+    tickets: Ticket,
+    len: usize,
+}
+
+impl FairQueue {
+    /// How many endpoints wait.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds an endpoint behind those of its application. It must not be in the queue.
+    pub fn push(&mut self, app: AppId, id: EndpointId) -> Ticket {
+        self.tickets += 1;
+        let waiting = self.waiting.entry(app).or_insert_with(|| {
+            self.turns.push_back(app);
+            BTreeSet::new()
+        });
+        self.len += usize::from(waiting.insert((self.tickets, id)));
+        self.tickets
+    }
+
+    /// Takes the endpoint that has waited longest of the application whose turn it is.
+    pub fn pop(&mut self) -> Option<EndpointId> {
+        while let Some(app) = self.turns.pop_front() {
+            let Some((_, id)) = self.waiting.get_mut(&app).and_then(BTreeSet::pop_first) else {
+                self.waiting.remove(&app);
+                continue;
+            };
+            self.turns.push_back(app);
+            self.len -= 1;
+            return Some(id);
+        }
+        None
+    }
+
+    /// Takes an endpoint out of the queue, wherever it stands. Does nothing if it is not there.
+    pub fn remove(&mut self, app: AppId, id: EndpointId, ticket: Ticket) {
+        if let Some(waiting) = self.waiting.get_mut(&app) {
+            self.len -= usize::from(waiting.remove(&(ticket, id)));
+        }
+    }
+
+    /// Whether the endpoint waits with this ticket.
+    #[cfg(test)]
+    pub fn contains(&self, app: AppId, id: EndpointId, ticket: Ticket) -> bool {
+        self.waiting.get(&app).is_some_and(|waiting| waiting.contains(&(ticket, id)))
+    }
+
+    /// All that wait.
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = EndpointId> + '_ {
+        self.waiting.values().flatten().map(|(_, id)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(number: u128) -> AppId {
+        AppId(uuid::Uuid::from_u128(number))
+    }
+
+    fn endpoint(number: u128) -> EndpointId {
+        EndpointId(uuid::Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn applications_take_turns_and_so_do_the_endpoints_of_each() {
+        let mut queue = FairQueue::default();
+        (1..=4).for_each(|number| _ = queue.push(app(1), endpoint(number)));
+        queue.push(app(2), endpoint(5));
+        let taken: Vec<u128> = (0..3).map(|_| queue.pop().unwrap().0.as_u128()).collect();
+        assert_eq!(taken, [1, 5, 2], "the second application waits for one turn of the first");
+        queue.push(app(1), endpoint(1));
+        queue.push(app(3), endpoint(6));
+        let rest: Vec<u128> = std::iter::from_fn(|| queue.pop()).map(|id| id.0.as_u128()).collect();
+        assert_eq!(rest, [3, 6, 4, 1]);
+        assert!(
+            queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty(),
+            "nothing is left over: {queue:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_removed_is_not_taken_and_gives_no_second_turn() {
+        let mut queue = FairQueue::default();
+        let ticket = queue.push(app(1), endpoint(1));
+        queue.push(app(2), endpoint(2));
+        queue.remove(app(1), endpoint(1), ticket);
+        queue.remove(app(1), endpoint(1), ticket);
+        queue.remove(app(7), endpoint(1), ticket);
+        assert_eq!(queue.len(), 1);
+        (3..=4).for_each(|number| _ = queue.push(app(1), endpoint(number)));
+        let taken: Vec<u128> = std::iter::from_fn(|| queue.pop()).map(|id| id.0.as_u128()).collect();
+        assert_eq!(taken, [3, 2, 4]);
+    }
+}

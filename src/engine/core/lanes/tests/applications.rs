@@ -1,0 +1,78 @@
+//! An application with very many endpoints beside one with a single endpoint: applications take turns.
+
+use super::world::{Heard, World, live};
+use super::*;
+use crate::domain::endpoint::Endpoint;
+
+const WIDE: u128 = 2_000;
+
+/// Another application's only endpoint.
+fn of_another_application() -> Arc<LiveEndpoint> {
+    let live = live(WIDE + 1, |_| {});
+    let endpoint = Endpoint { app_id: AppId(uuid::Uuid::from_u128(2)), ..live.endpoint.clone() };
+    let signing = Err("nothing is signed here");
+    let (org, slot) = (live.org.clone(), live.slot);
+    Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
+}
+
+/// Accepts a message for the other application alone.
+fn accept_another(world: &mut World, signal: Heard) -> EndpointId {
+    let another = of_another_application();
+    let wide = std::mem::replace(&mut world.lives, vec![another.clone()]);
+    world.accept(signal);
+    world.lives = wide;
+    another.endpoint.id
+}
+
+/// How many attempts end until something is in flight to this endpoint.
+fn ended_before(world: &mut World, id: EndpointId) -> usize {
+    let all = usize::try_from(WIDE).unwrap();
+    let sent = |world: &World| world.in_flight.iter().any(|start| start.live.endpoint.id == id);
+    (0..all)
+        .find(|_| {
+            world.start();
+            let sent = sent(world);
+            world.finish(0, true);
+            world.record(1);
+            sent
+        })
+        .unwrap_or(all)
+}
+
+#[test]
+fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
+    let mut world = World::new(WIDE, 64, 16);
+    world.accept(Heard::AtOnce);
+    world.start();
+    let id = accept_another(&mut world, Heard::AtOnce);
+    let unknown = ended_before(&mut world, id);
+    assert!(unknown <= 2, "{unknown} attempts had to end, while nothing is known of any endpoint");
+    world.settle();
+
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert_eq!(world.in_flight.len(), 64, "all of them answer");
+    let id = accept_another(&mut world, Heard::AtOnce);
+    let responsive = ended_before(&mut world, id);
+    assert!(responsive <= 2, "{responsive} attempts had to end");
+    world.settle();
+    assert_eq!(world.delivered, 2 * (usize::try_from(WIDE).unwrap() + 1));
+}
+
+#[test]
+fn another_application_is_read_for_in_the_next_reading() {
+    let mut world = World::new(WIDE, 64, 16);
+    world.accept(Heard::Never);
+    world.scan();
+    world.begin_reading();
+    world.end_reading();
+    world.advance(10);
+    let id = accept_another(&mut world, Heard::Never);
+    world.lanes.know(&[of_another_application()], world.now);
+    world.begin_reading();
+    let (wants, _) = world.reading.as_ref().expect("a reading");
+    assert!(wants.iter().any(|want| want.endpoint == id), "thousands of others were due before");
+    assert!(wants.len() > 1, "and the others are read for as well");
+    world.end_reading();
+    world.settle();
+}
