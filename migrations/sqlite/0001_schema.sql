@@ -112,8 +112,9 @@ CREATE TABLE event_type (
     PRIMARY KEY (org, name)
 );
 
+-- A rowid table: a search in a table without rowids compares whole rows, and reads a large payload for each comparison.
 CREATE TABLE message (
-    id          BLOB PRIMARY KEY,
+    id          BLOB NOT NULL PRIMARY KEY,
     app_id      BLOB NOT NULL,
     org         TEXT NOT NULL,
     event_type  TEXT NOT NULL,
@@ -132,7 +133,7 @@ CREATE TABLE message (
     deliver_at  BIGINT,
     -- When the content goes; NULL: together with the message.
     content_until BIGINT
-) WITHOUT ROWID;
+);
 CREATE INDEX message_of_application ON message (app_id, id);
 CREATE INDEX message_of_org ON message (org, id);
 CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;

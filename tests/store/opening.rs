@@ -49,6 +49,16 @@ on_both! {
         home.another().await.migrate().await.unwrap();
     }
 
+    /// In a table without rowids SQLite compares whole rows, and reads a payload of 256 KiB for each comparison of a search.
+    async fn what_may_be_large_is_in_no_row_that_a_search_compares(home) {
+        if home.is_sqlite() {
+            for table in ["message", "attempt", "outbox"] {
+                let without_rowid = format!("SELECT wr FROM pragma_table_list WHERE name = '{table}'");
+                assert_eq!(home.number(&without_rowid).await, 0, "{table}");
+            }
+        }
+    }
+
     async fn one_process_serves_a_file(home) {
         home.store.lock().unwrap();
         let there = home.another().await;
