@@ -335,5 +335,8 @@ fn metrics(supervisor: &Supervisor) -> Result<http::Render, AppError> {
             }
         }
     });
-    Ok(Arc::new(move || handle.render()))
+    Ok(Arc::new(move || {
+        telemetry::count_dropped_lines();
+        handle.render()
+    }))
 }

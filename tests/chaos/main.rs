@@ -19,6 +19,7 @@ mod fleet;
 mod house;
 mod ledger;
 mod load;
+mod logging;
 mod order;
 mod outages;
 mod own;
