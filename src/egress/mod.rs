@@ -6,7 +6,8 @@
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
 //! * [`smtp`] is the other way out: mail, to the server that the operator has set.
-//! * `connection` makes connections and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
+//! * `dial` tries a host's addresses until one answers.
+//! * `connection` makes connections of them and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
 //!   what is kept.
 //!
 //! **Sent at most once.** The client resends a request only if it took an idle connection that closed before the first
@@ -19,10 +20,13 @@
 mod answer;
 mod classify;
 mod connection;
+mod dial;
 mod local;
 mod nameservers;
 mod resolver;
 pub mod smtp;
+#[cfg(test)]
+mod test_name_server;
 
 use std::pin::pin;
 use std::sync::Arc;
