@@ -25,4 +25,5 @@ mod outages;
 mod own;
 mod panics;
 mod points;
+mod read_only;
 mod strace;
