@@ -25,5 +25,6 @@ mod outages;
 mod own;
 mod panics;
 mod points;
+mod publication;
 mod read_only;
 mod strace;
