@@ -47,9 +47,9 @@ struct NotReady {
 /// Mounts `/healthz`, `/readyz` and `/metrics`.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .service(web::resource("/healthz").get(alive))
-        .service(web::resource("/readyz").get(ready))
-        .service(web::resource("/metrics").get(metrics));
+        .service(web::resource("/healthz").get(alive).route(web::head().to(alive)))
+        .service(web::resource("/readyz").get(ready).route(web::head().to(ready)))
+        .service(web::resource("/metrics").get(metrics).route(web::head().to(metrics)));
 }
 
 async fn alive() -> HttpResponse {
