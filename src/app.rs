@@ -9,6 +9,8 @@ mod http;
 mod keys;
 mod limits;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +35,7 @@ use crate::store::{Location, Store, StoreError, StoreOptions, WIDE};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry;
 pub use http::listen;
-pub use keys::token_key;
+pub use keys::known_token_key;
 
 /// How many messages may wait to be stored before callers are turned away with 503.
 const QUEUE: usize = 16_384;
@@ -82,6 +84,11 @@ pub struct Opened {
 /// # Errors
 /// A key or database that can't be used; another process that serves the file; a schema newer than this binary.
 pub async fn open(config: &Config) -> Result<Opened, AppError> {
+    // Before keys are made, which would lie beside it.
+    if let Location::Sqlite(path) = &config.store.location {
+        check_folder(path)?;
+        check_file(path)?;
+    }
     let keys = keys::keys(&config.keys, &config.store.location)?;
     let made = keys.made_master.clone();
     let opened = connect(config, keys).await?;
@@ -105,23 +112,25 @@ pub async fn open(config: &Config) -> Result<Opened, AppError> {
 /// # Errors
 /// There is none, it can't be reached, or its schema is not this binary's.
 pub async fn visit(config: &Config) -> Result<Opened, AppError> {
-    if let Location::Sqlite(path) = &config.store.location
-        && !path.exists()
-    {
-        let path = path.display();
-        return Err(AppError::Start(format!(
-            "there is no database {path} yet: `sendoff serve` makes it at its first start"
-        )));
-    }
+    expect_database(&config.store.location)?;
     let opened = connect(config, keys::keys(&config.keys, &config.store.location)?).await?;
     opened.store.ready().await?;
     Ok(opened)
 }
 
-async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> {
-    if let Location::Sqlite(path) = &config.store.location {
-        check_folder(path)?;
+/// That there is a database already, as far as that can be seen from its file.
+fn expect_database(location: &Location) -> Result<(), AppError> {
+    match location {
+        Location::Sqlite(path) if !path.exists() => {
+            let path = path.display();
+            let why = format!("there is no database {path} yet: `sendoff serve` makes it at its first start");
+            Err(AppError::Start(why))
+        }
+        _ => Ok(()),
     }
+}
+
+async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> {
     // Not of the tokens' key, which may be a public one.
     let dashboard_secret = keys.master.derived(b"sendoff dashboard");
     let options = StoreOptions {
@@ -147,6 +156,23 @@ fn check_folder(file: &Path) -> Result<(), AppError> {
             folder.display()
         ))),
         None => Ok(()),
+    }
+}
+
+/// A file that is no SQLite database is somebody's, and no key belongs beside it.
+fn check_file(file: &Path) -> Result<(), AppError> {
+    const HEADER: &[u8] = b"SQLite format 3\0";
+    let mut head = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(HEADER.len() as u64).read_to_end(&mut head));
+    match read {
+        // Not there yet, or not to be read: opening it says more.
+        Err(_) => Ok(()),
+        // SQLite makes an empty file before it writes to it.
+        Ok(_) if head.is_empty() || head == HEADER => Ok(()),
+        Ok(_) => Err(AppError::Start(format!(
+            "{} is not an SQLite database (SENDOFF_DATABASE_URL): name another file, or move this one away",
+            file.display()
+        ))),
     }
 }
 
@@ -335,5 +361,8 @@ fn metrics(supervisor: &Supervisor) -> Result<http::Render, AppError> {
             }
         }
     });
-    Ok(Arc::new(move || handle.render()))
+    Ok(Arc::new(move || {
+        telemetry::count_dropped_lines();
+        handle.render()
+    }))
 }

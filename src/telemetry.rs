@@ -1,12 +1,22 @@
 //! What the process says about itself: log lines to standard error, and the numbers behind `/metrics`.
+//!
+//! Logging is best effort: [`Lines`] never block and never panic, and count what they drop. Everything that a server prints goes
+//! through them.
 
+mod lines;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
+use lines::Lines;
 
 /// Seconds: the dashboard's bounds, and those between which timeouts lie.
 const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
@@ -19,14 +29,62 @@ const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 
 /// any stranger can cause by sending something that is no HTTP. Whoever wants them names them in the filter.
 const QUIET: &str = "actix_server=warn,actix_http=off,sqlx::postgres::notice=warn";
 
-/// Begins to write log lines. Said twice in one process, the first counts.
+/// How long the end of the process waits for the lines that are still to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+static ERRORS: OnceLock<Lines> = OnceLock::new();
+static OUTPUT: OnceLock<Lines> = OnceLock::new();
+
+fn errors() -> &'static Lines {
+    ERRORS.get_or_init(|| Lines::to(std::io::stderr()))
+}
+
+/// Begins to write log lines, panics among them. Said twice in one process, the first counts.
 pub fn log(config: &LogConfig) {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.filter)).unwrap_or_default();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = match config.format {
+    // What the formatter has to say of its own errors, it would print past the queue.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let lines = lines.with_writer(errors);
+    let begun = match config.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
+    if begun.is_ok() {
+        // The default hook writes to standard error itself, and blocks with it.
+        std::panic::set_hook(Box::new(panicked));
+    }
+}
+
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload_as_str().unwrap_or("without a message");
+    // RUST_BACKTRACE decides, as usual.
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(trace));
+    tracing::error!(%place, trace, "panicked: {message}");
+}
+
+/// Queues a line for standard error, behind the log's.
+pub fn print_error(line: &str) {
+    errors().push(format!("{line}\n").into_bytes());
+}
+
+/// Queues a line for standard output, for a process that serves: it must not wait for whoever reads it.
+pub fn print(line: &str) {
+    OUTPUT.get_or_init(|| Lines::to(std::io::stdout())).push(format!("{line}\n").into_bytes());
+}
+
+/// Waits until what was printed is written, for 1 s at the longest: for the end of the process.
+pub fn flush() {
+    [&OUTPUT, &ERRORS].into_iter().filter_map(OnceLock::get).for_each(|lines| lines.flush(LAST_LINES));
+}
+
+/// Brings the count of dropped lines up to date, which is kept from before there were metrics.
+pub fn count_dropped_lines() {
+    let dropped = errors().dropped();
+    for (reason, lines) in [("full", dropped.full), ("failed", dropped.failed)] {
+        metrics::counter!("sendoff_log_lines_dropped_total", "reason" => reason).absolute(lines);
+    }
 }
 
 /// Begins to count, for the whole process. The handle renders what was counted and has to be tidied now and then
@@ -55,6 +113,10 @@ fn describe() {
     describe_counter!(
         "sendoff_attempts_not_made_total",
         "Attempts that could not be made, for a reason of Sendoff's machine, by the reason."
+    );
+    describe_counter!(
+        "sendoff_log_lines_dropped_total",
+        "Lines of the log that were not written: there was no room (full), or the system refused them (failed)."
     );
     describe_counter!("sendoff_task_failures_total", "Tasks that panicked or ended by themselves, by the task.");
     describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by the reason.");

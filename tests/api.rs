@@ -19,6 +19,8 @@ mod document;
 mod endpoint_messages;
 #[path = "api/examples.rs"]
 mod examples;
+#[path = "api/flood.rs"]
+mod flood;
 #[path = "api/garbage.rs"]
 mod garbage;
 #[path = "api/headers.rs"]

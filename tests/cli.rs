@@ -79,6 +79,23 @@ fn what_is_in_the_way_of_a_start_is_said_in_one_line() {
     assert!(line.contains("there is no folder none/such"), "{line}");
     let line = complaint(&Binary::on(&file.url()).run(&["login-link"]), 1);
     assert!(line.contains("there is no database") && !file.path().exists(), "{line}");
+    // Nor is a key made for a database that is not there.
+    for command in [&["token"][..], &["send", "app", "a.b", "{}"]] {
+        let line = complaint(&Binary::on(&file.url()).unset("SENDOFF_JWT_SECRET").run(command), 1);
+        assert!(line.contains("there is no database"), "{command:?}: {line}");
+    }
+    let folder = file.path().parent().expect("a folder").to_owned();
+    let files = || std::fs::read_dir(&folder).expect("a folder").count();
+    assert_eq!(files(), 0);
+    let other = folder.join("notes.txt");
+    std::fs::write(&other, "no database at all").expect("a file");
+    for command in ["serve", "migrate"] {
+        let binary = Binary::on(&format!("sqlite:{}", other.display())).unset("SENDOFF_JWT_SECRET");
+        let binary = binary.unset("SENDOFF_MASTER_KEY").set("SENDOFF_LISTEN", "127.0.0.1:0");
+        let line = complaint(&binary.run(&[command]), 1);
+        assert!(line.contains("is not an SQLite database") && files() == 1, "{command}: {line}");
+    }
+    std::fs::remove_file(&other).expect("ours");
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&Binary::on(&file.url()).set("SENDOFF_LISTEN", &address).run(&["serve"]), 1);

@@ -291,6 +291,9 @@ CREATE TABLE outbox (
     stuck_since  BIGINT
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 ALTER SEQUENCE outbox_id OWNED BY outbox.id;
+-- A publication of all tables (change data capture, blue/green upgrades) refuses updates and deletes of a table without a key. This one can
+-- have none: writers may repeat a number, and leave it out.
+ALTER TABLE outbox REPLICA IDENTITY FULL;
 CREATE INDEX outbox_next ON outbox (coalesce(look_at, 0), id);
 CREATE INDEX outbox_stuck ON outbox (stuck_since) WHERE stuck_reason IS NOT NULL;
 
@@ -510,6 +513,8 @@ CREATE INDEX mail_of_application ON mail (app_id, planned_at);
 CREATE TABLE horizon (
     message_id UUID NOT NULL
 );
+-- It has no key, as its one value changes.
+ALTER TABLE horizon REPLICA IDENTITY FULL;
 INSERT INTO horizon (message_id) VALUES ('00000000-0000-0000-0000-000000000000');
 
 -- Partitions that are being detached and dropped: what was interrupted is finished by this list.

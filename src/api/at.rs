@@ -3,7 +3,8 @@
 //! * [`Table`] – all lines, in the order in which paths are tried.
 //! * [`At`] – one line. What it has no method for is answered with 405 and `Allow`, in JSON.
 //! * [`Op`] – a handler and the OpenAPI description that stands above it; [`op!`](crate::api::at::op) makes one.
-//! * [`Counts`] – `sendoff_http_requests_total`, by route, method and status; the counters are looked up once per worker.
+//! * [`Counts`] – `sendoff_http_requests_total`, by route, method and status; the counters are looked up once per worker. A method that
+//!   the line does not have counts as `other`, whatever is answered: callers can invent as many as they like.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -152,7 +153,9 @@ impl HttpServiceFactory for At {
             let allowed = Rc::clone(&allowed);
             async move { wrong_method(request.method(), &allowed) }
         };
-        let counts = Rc::new(Counts { route: self.path, known: RefCell::default() });
+        let methods = self.methods.iter().map(|(method, _)| method.clone());
+        let methods = methods.chain([Method::HEAD]).collect();
+        let counts = Rc::new(Counts { route: self.path, methods, known: RefCell::default() });
         self.resource
             .default_service(web::to(elsewise))
             .wrap_fn(move |request, service| {
@@ -173,13 +176,15 @@ impl HttpServiceFactory for At {
 
 struct Counts {
     route: &'static str,
+    /// Those that have a label of their own.
+    methods: Vec<Method>,
     known: RefCell<HashMap<(Option<Method>, u16), Counter>>,
 }
 
 impl Counts {
     fn add(&self, method: Method, status: u16) {
-        // A method that the path does not have can be any word: all of them count as one.
-        let method = (status != 405).then_some(method);
+        // Known by the table, never by the answer: a request can be refused before its method is looked at.
+        let method = self.methods.contains(&method).then_some(method);
         let mut known = self.known.borrow_mut();
         let counter = known.entry((method, status)).or_insert_with_key(|(method, status)| {
             let method = method.as_ref().map_or("other", Method::as_str).to_owned();

@@ -47,9 +47,9 @@ struct NotReady {
 /// Mounts `/healthz`, `/readyz` and `/metrics`.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .service(web::resource("/healthz").get(alive))
-        .service(web::resource("/readyz").get(ready))
-        .service(web::resource("/metrics").get(metrics));
+        .service(web::resource("/healthz").get(alive).route(web::head().to(alive)))
+        .service(web::resource("/readyz").get(ready).route(web::head().to(ready)))
+        .service(web::resource("/metrics").get(metrics).route(web::head().to(metrics)));
 }
 
 async fn alive() -> HttpResponse {
@@ -74,10 +74,16 @@ async fn look(probes: &Probes) -> Result<(), NotReady> {
         return Err(NotReady { code: "task_lost", detail });
     }
     let away = || NotReady { code: "store_unavailable", detail: "the store does not answer: see the log".to_owned() };
-    match tokio::time::timeout(PATIENCE, probes.store.ready()).await {
+    let now = Instant::now();
+    let looked = async {
+        probes.store.ready().await?;
+        // Reading is not enough: nothing is accepted by a standby, or by a database that is read-only.
+        probes.store.writable(now).await
+    };
+    match tokio::time::timeout(PATIENCE, looked).await {
         // A store that is away has its own reason, although leases run out then as well.
         Ok(Ok(())) => makes_progress(supervisor, Instant::now()),
-        // A sentence of ours about the schema, with nothing of the database's in it.
+        // A sentence of ours, about the schema or about writing, with nothing of the database's in it.
         Ok(Err(StoreError::Unusable(detail))) => Err(NotReady { code: "store_unusable", detail }),
         Ok(Err(cause)) => {
             warn!(%cause, "not ready: the store does not answer");

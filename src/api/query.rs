@@ -112,13 +112,20 @@ impl<'a> Query<'a> {
         Ok(Some(text.to_owned()))
     }
 
-    /// A point in time.
+    /// A point in time. The `+` of its offset may be bare, which in a query stands for a space.
     ///
     /// # Errors
     /// 422: no RFC 3339.
     pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
-        let time = self.one(name)?.map(Time::parse).transpose();
-        time.map_err(|error| ApiError::query(name, error.to_string()))
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let with_plus = || {
+            let (time, offset) = text.trim().rsplit_once(' ')?;
+            Time::parse(&format!("{time}+{offset}")).ok()
+        };
+        match Time::parse(text) {
+            Ok(time) => Ok(Some(time)),
+            Err(error) => with_plus().map(Some).ok_or_else(|| ApiError::query(name, error.to_string())),
+        }
     }
 
     /// One of a few numbers.
@@ -304,6 +311,18 @@ mod tests {
         assert_eq!((query.flag("flag", true), query.flag("none", true)), (Ok(false), Ok(true)));
         assert!(query.time("after").unwrap().is_some());
         assert!(query.time("event_types").is_err() && query.flag("event_types", true).is_err());
+    }
+
+    #[test]
+    fn the_plus_of_an_offset_may_be_bare() {
+        let time = |text: &str| Query::parse(&format!("after={text}")).time("after");
+        let wanted = Time::parse("2026-11-22T09:30:00+02:00").unwrap();
+        for text in ["2026-11-22T09:30:00%2B02:00", "2026-11-22T09:30:00+02:00", "2026-11-22+09:30:00+02:00"] {
+            assert_eq!(time(text), Ok(Some(wanted)), "{text}");
+        }
+        for text in ["+", "2026-11-22+09:30:00", "a+b", "2026-11-22T09:30:00-+02:00", "+02:00"] {
+            assert!(time(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -23,11 +23,22 @@ pub struct Keys {
     pub made_master: Option<PathBuf>,
 }
 
+/// Gives what tokens are signed or verified with, without making it: a token under a new secret would be good for nothing.
+///
+/// # Errors
+/// There is no database yet, or no such secret for it.
+pub fn known_token_key(config: &KeyConfig, location: &Location) -> Result<TokenKey, AppError> {
+    if config.tokens.is_none() {
+        super::expect_database(location)?;
+    }
+    token_key(config, location)
+}
+
 /// Gives what tokens are signed or verified with; a secret that is nowhere is made.
 ///
 /// # Errors
 /// A key file that can't be read or written, or holds no such secret.
-pub fn token_key(config: &KeyConfig, location: &Location) -> Result<TokenKey, AppError> {
+fn token_key(config: &KeyConfig, location: &Location) -> Result<TokenKey, AppError> {
     if let Some(key) = &config.tokens {
         return Ok(key.clone());
     }

@@ -86,6 +86,12 @@ impl From<crate::store::StoreError> for CliError {
 
 /// Runs the command that `arguments` (the program's name first) stand for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let code = run_command(arguments);
+    crate::telemetry::flush();
+    code
+}
+
+fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let flags = SETTINGS.iter().map(|setting| {
         let default = setting.default.filter(|default| !default.is_empty());
         let default = default.map(|default| format!(" [{default}]")).unwrap_or_default();
@@ -191,11 +197,16 @@ fn one_line(error: &clap::Error) -> String {
 }
 
 fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "sendoff: {line}");
+    crate::telemetry::print_error(&format!("sendoff: {line}"));
 }
 
-/// Prints to standard output; whoever hung up does not want it any more.
+/// Prints what a command was asked for to standard output, and waits for its reader. A reader that has hung up is no error.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints what a server has to say to standard output, and waits for nobody.
+fn announce(text: &str) {
+    crate::telemetry::print(text);
 }

@@ -1,6 +1,6 @@
 //! `sendoff serve`: the whole of it, until a signal.
 
-use super::{CliError, say};
+use super::{CliError, announce};
 use crate::app::{self, App, Signals};
 use crate::config::Config;
 use crate::dashboard::login;
@@ -14,10 +14,10 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     // Before anything is in flight: from here on a signal drains.
     let signals = Signals::listen()?;
     let app = App::start(&config, &opened, listener)?;
-    say(&format!("Sendoff {} listens on {}", env!("CARGO_PKG_VERSION"), app.address));
+    announce(&format!("Sendoff {} listens on {}", env!("CARGO_PKG_VERSION"), app.address));
     if config.role.serves() {
         let link = login::new_link(&opened.store, &OrgId::default_org(), &app.public_url, Clock.now()).await?;
-        say(&format!(
+        announce(&format!(
             "Dashboard: {link}\n           (signs in once, within 15 minutes; `sendoff login-link` prints another)"
         ));
     }

@@ -30,7 +30,7 @@ const PRIVATE_PREFIX: &str = "whsk_";
 pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
 
 /// How many bytes an HMAC secret may have (Standard Webhooks 1.0.0, "Signature scheme").
-const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=75;
 
 /// How long the secret before signs along after a rotation if nothing is said.
 pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
@@ -74,7 +74,7 @@ pub(crate) enum Material {
 }
 
 impl Secret {
-    /// Reads a secret given as `field`: `whsec_` and standard base64 of 24–64 bytes (the prefix may be missing), or
+    /// Reads a secret given as `field`: `whsec_` and standard base64 of 24–75 bytes (the prefix may be missing), or
     /// `whsk_` and standard base64 of a 32-byte seed or of the 64 bytes seed and public key.
     ///
     /// # Errors
@@ -338,7 +338,7 @@ mod tests {
             String::new(),
             "whsec_".into(),
             whole("whsec_", 23),
-            whole("whsec_", 65),
+            whole("whsec_", 76),
             whole("whsk_", 31),
             whole("whsk_", 33),
             whole("whpk_", 32),
@@ -352,7 +352,7 @@ mod tests {
             let body = text.split('_').nth(1).unwrap_or(text);
             assert!(body.is_empty() || !invalid.to_string().contains(body), "{invalid}");
         }
-        for len in [24, 64] {
+        for len in [24, 64, 65, 75] {
             assert!(Secret::parse("key", &whole("whsec_", len)).is_ok());
         }
     }

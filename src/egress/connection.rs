@@ -1,6 +1,6 @@
 //! The connections under the client, and what a receiver may not do with them.
 //!
-//! * The [`Connector`] makes them: the resolver's addresses, TCP, TLS; in [`CONNECT`] at the longest.
+//! * The [`Connector`] makes them: TCP by the [`Dialer`], then TLS; in [`CONNECT`] at the longest.
 //! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and does not wait for its goodbye to be heard: whoever
 //!   floods it, or stops reading it, ends it and keeps nothing of ours.
 //! * The [`Grip`] is what an attempt has of its connection: what is [`Unwritten`] of its request can be waited for, or cut off.
@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use http::{Extensions, Request, Uri};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{self, CaptureConnection, Connected, HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::{self, CaptureConnection, Connected, capture_connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -25,14 +25,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::local::{NoPort, can_reach, lacks_port};
+use super::dial::Dialer;
 use super::resolver::Resolver;
 
 /// A connection that is still being made when its request went over another one is finished for the pool, without any
 /// request's deadline. This one, the longest timeout that an endpoint can have, keeps it from staying forever.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How often a connection that says nothing is asked whether it still stands, and how often in vain.
-const KEEP_ALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
 /// How much is read of a connection before something is written to it again, in bytes: the head, what is kept of the body in the
 /// smallest of chunks, and what is read ahead. It is there for what has no bound of its own: 1xx answers without end are never
 /// passed on, and reading them as fast as they come holds a thread for seconds on end, with everybody else's requests on it.
@@ -40,7 +38,7 @@ const HEARD_LIMIT: usize = 256 * 1024;
 /// How much is read at a time, in bytes.
 const BLOCK: usize = 8 * 1024;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// More was heard than any answer takes.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +48,7 @@ pub struct Flood;
 /// Makes connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    https: HttpsConnector<HttpConnector<Resolver>>,
-    resolver: Resolver,
+    https: HttpsConnector<Dialer>,
 }
 
 impl Connector {
@@ -62,13 +59,7 @@ impl Connector {
     pub fn new(resolver: Resolver) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let mut http = HttpConnector::new_with_resolver(resolver.clone());
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(KEEP_ALIVE.0));
-        http.set_keepalive_interval(Some(KEEP_ALIVE.0));
-        http.set_keepalive_retries(Some(KEEP_ALIVE.1));
-        Ok(Connector { https: HttpsConnector::from((http, tls)), resolver })
+        Ok(Connector { https: HttpsConnector::from((Dialer::new(resolver), tls)) })
     }
 }
 
@@ -82,11 +73,10 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, resolver) = (self.https.call(uri.clone()), self.resolver.clone());
+        let connecting = self.https.call(uri);
         Box::pin(async move {
             match timeout(CONNECT, connecting).await {
                 Ok(Ok(stream)) => Ok(Connection { stream, heard: 0, wire: Wire::default() }),
-                Ok(Err(error)) if lacks_port(&*error) && can_reach(resolver.of(&uri).await) => Err(NoPort.into()),
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }

@@ -6,7 +6,8 @@
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
 //! * [`smtp`] is the other way out: mail, to the server that the operator has set.
-//! * `connection` makes connections and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
+//! * `dial` tries a host's addresses until one answers.
+//! * `connection` makes connections of them and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
 //!   what is kept.
 //!
 //! **Sent at most once.** The client resends a request only if it took an idle connection that closed before the first
@@ -19,10 +20,13 @@
 mod answer;
 mod classify;
 mod connection;
+mod dial;
 mod local;
 mod nameservers;
 mod resolver;
 pub mod smtp;
+#[cfg(test)]
+mod test_name_server;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -128,7 +132,7 @@ impl Egress {
         if let Err(fault) = self.policy.judge(post.url) {
             return Ok(refused(fault, start.elapsed()));
         }
-        let Ok(uri) = post.url.as_str().parse::<Uri>() else {
+        let Some(uri) = target(post.url) else {
             return Ok(Outcome::failed(Failure::Request, "the URL can't be made into a request", start.elapsed()));
         };
         let mut request = Request::new(Full::new(post.body));
@@ -193,6 +197,10 @@ impl Egress {
     /// What is wrong with the URL, as the field `url`.
     pub async fn vet(&self, url: &Url) -> Result<(), Invalid> {
         self.policy.check_url(url)?;
+        if target(url).is_none() {
+            let reason = "must name a host that can be looked up: letters, digits and hyphens, up to 63 between two dots and 253 in all";
+            return Err(Invalid::new("url", reason));
+        }
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         let Ok(Ok(addresses)) = timeout(VET, self.resolver.addresses(name)).await else { return Ok(()) };
         if addresses.iter().any(|&ip| self.policy.opened(ip)) {
@@ -201,6 +209,14 @@ impl Egress {
         let refused = addresses.into_iter().find_map(|ip| self.policy.check(ip).err());
         refused.map_or(Ok(()), |why| Err(Invalid::new("url", UrlFault::from(why).to_string())))
     }
+}
+
+/// What a request to `url` is made to, if it can be: what a URL may hold is more than what HTTP and DNS take.
+fn target(url: &Url) -> Option<Uri> {
+    if let Some(Host::Domain(name)) = url.host() {
+        resolver::name_of(name).ok()?;
+    }
+    url.as_str().parse().ok()
 }
 
 fn refused(fault: UrlFault, duration: Duration) -> Outcome {

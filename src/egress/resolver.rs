@@ -3,26 +3,24 @@
 //! * The [`Resolver`] asks DNS (hickory, by the system's configuration, `/etc/hosts` included) and keeps the answers
 //!   for as long as they are good. The HTTP client connects to what it returns and to nothing else, so the address that
 //!   was judged is the address that is connected to, however often a name changes what it points to (DNS rebinding).
+//! * Both families are asked for at once. What answers first is [`Found`], and the other within 50 ms or later, beside the
+//!   connecting: a name server that never answers for one of them holds up nothing.
 //! * A [`ResolveError`] is why a name gives no address: refused by the policy, not found, or (if no name does) our own failure.
 //!
 //! `/etc/resolv.conf` and `/etc/hosts` are read once, at start.
 
-use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use std::vec;
 
-use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use http::Uri;
-use hyper_util::client::legacy::connect::dns::Name;
-use tower_service::Service;
+use tokio::time::timeout;
 
 use super::local::exhausted;
 use super::nameservers::NameServers;
@@ -31,10 +29,16 @@ use crate::domain::attempt::OwnFailure;
 
 /// How many answers are kept. Bounded, because names come from customers.
 const CACHE_SIZE: u64 = 8_192;
-/// The longest that an answer is kept, whatever its TTL says.
-const POSITIVE_TTL: Duration = Duration::from_secs(300);
-/// The longest that "no such name" is kept: a customer who just fixed the record should not wait.
-const NEGATIVE_TTL: Duration = Duration::from_secs(10);
+/// The shortest and the longest that an answer is kept, whatever its TTL says.
+const POSITIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// The same for "no such name": a customer who just fixed the record should not wait.
+const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How long a lookup may take: well below the 15 s that an endpoint usually has for all of it.
+const LOOKUP: Duration = Duration::from_secs(5);
+/// How long a name server may take at most, and is given at least, before it is asked again or another is.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(500));
+/// How long the family that answered first waits for the other ("Resolution Delay" of RFC 8305).
+const OTHER_FAMILY: Duration = Duration::from_millis(50);
 
 /// Why a name gives no address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +53,17 @@ pub enum ResolveError {
     #[error("{}", .0.sentence())]
     Ours(OwnFailure),
 }
+
+/// What may be connected to.
+pub struct Found {
+    /// Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// Those of the other family, where it has not answered yet; judged as well.
+    pub late: Option<BoxFuture<'static, Vec<IpAddr>>>,
+}
+
+/// The addresses of one family.
+type Family = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
 
 /// Resolves names and drops the addresses that the policy refuses. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -84,19 +99,23 @@ impl Resolver {
         Ok(Resolver { dns: names.build()?, nameservers, policy })
     }
 
-    /// Every address of `name`, unjudged.
+    /// The addresses of `name`, unjudged; of one family, where the other does not answer in time.
     ///
     /// # Errors
     /// [`ResolveError::NotFound`], or [`ResolveError::Ours`] if the name has no part in it.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        Ok(self.look_up(name).await?.0)
+    }
+
+    /// The addresses of the family that answers first, and the other family, if it has not answered soon after.
+    async fn look_up(&self, name: &str) -> Result<(Vec<IpAddr>, Option<Family>), ResolveError> {
         let not_found = |error: &NetError| ResolveError::NotFound(sentence(error));
-        // `from_ascii` and not the usual parser, which refuses names with an underscore; the URL made it ASCII already.
-        let name = rr::Name::from_ascii(name).map_err(|error| not_found(&error.into()))?;
+        let name = name_of(name).map_err(|error| not_found(&error))?;
         let _asked = self.nameservers.asked(&name);
-        match self.dns.lookup_ip(name.clone()).await {
-            Ok(answer) => {
+        match self.race(&name).await {
+            Ok(found) => {
                 self.nameservers.answered(&name);
-                Ok(answer.iter().collect())
+                Ok(found)
             }
             Err(error) if is_answer(&error) => Err(not_found(&error)),
             Err(error) => match exhausted_in(&error) {
@@ -108,64 +127,102 @@ impl Resolver {
         }
     }
 
+    async fn race(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Family>), NetError> {
+        let (first, mut other) =
+            match select(self.family(name, RecordType::A), self.family(name, RecordType::AAAA)).await {
+                Either::Left(ended) | Either::Right(ended) => ended,
+            };
+        match first {
+            Ok(mut addresses) if !addresses.is_empty() => match timeout(OTHER_FAMILY, &mut other).await {
+                Ok(more) => {
+                    addresses.extend(more.unwrap_or_default());
+                    // IPv4 first: where IPv6 is half set up, connecting over it hangs.
+                    addresses.sort_by_key(IpAddr::is_ipv6);
+                    Ok((addresses, None))
+                }
+                Err(_) => Ok((addresses, Some(other))),
+            },
+            first => match (first, other.await) {
+                (_, Ok(addresses)) if !addresses.is_empty() => Ok((addresses, None)),
+                // A family that has no addresses is an answer; what the other failed of says more.
+                (Err(error), Err(answer)) if is_answer(&answer) => Err(error),
+                (_, Err(error)) | (Err(error), _) => Err(error),
+                (Ok(_), Ok(_)) => Ok((Vec::new(), None)),
+            },
+        }
+    }
+
+    fn family(&self, name: &Name, kind: RecordType) -> Family {
+        let (dns, name) = (self.dns.clone(), name.clone());
+        let asked = async move {
+            let answer = timeout(LOOKUP, dns.lookup(name, kind)).await.unwrap_or(Err(NetError::Timeout))?;
+            Ok(answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
+        };
+        asked.boxed()
+    }
+
     /// Whether `name` is being looked up right now.
     pub fn looks_up(&self, name: &str) -> bool {
-        rr::Name::from_ascii(name).is_ok_and(|name| self.nameservers.is_asked(&name))
+        Name::from_ascii(name).is_ok_and(|name| self.nameservers.is_asked(&name))
     }
 
     /// Whether the name servers answer at all.
     pub async fn serves(&self, name: &str) -> bool {
-        self.nameservers.serve(rr::Name::from_ascii(name).ok().as_ref()).await
+        self.nameservers.serve(Name::from_ascii(name).ok().as_ref()).await
     }
 
-    /// The addresses to which a request for `uri` is connected, as far as they are known.
-    pub async fn of(&self, uri: &Uri) -> Vec<SocketAddr> {
-        let host = uri.host().unwrap_or_default();
+    /// The addresses of `host`, a name or a literal, that we may connect to.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: there are none.
+    pub async fn allowed(&self, host: &str) -> Result<Found, ResolveError> {
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let addresses = match literal {
-            Ok(ip) => vec![ip],
-            Err(_) => self.allowed(host).await.unwrap_or_default(),
+        let (found, late) = match literal {
+            Ok(ip) => (vec![ip], None),
+            Err(_) => self.look_up(host).await?,
         };
-        addresses.into_iter().map(|ip| SocketAddr::new(ip, uri.port_u16().unwrap_or_default())).collect()
-    }
-
-    /// The addresses of `name` that we may connect to; never empty.
-    async fn allowed(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let mut refused = None;
-        let mut allowed = self.addresses(name).await?;
-        allowed.retain(|&ip| match self.policy.check(ip) {
-            Ok(()) => true,
-            Err(why) => {
-                refused.get_or_insert(why);
-                false
+        let policy = Arc::clone(&self.policy);
+        let late = late.map(|late| late.map(move |more| judged(&policy, more.unwrap_or_default())));
+        match (judged(&self.policy, found), late) {
+            ((addresses, _), late) if !addresses.is_empty() => {
+                let late = late.map(|late| late.map(|(addresses, _)| addresses).boxed());
+                Ok(Found { addresses, late })
             }
-        });
-        match refused {
-            Some(why) if allowed.is_empty() => Err(ResolveError::Blocked(why)),
-            None if allowed.is_empty() => Err(ResolveError::NotFound("the name has no addresses".to_owned())),
-            _ => Ok(allowed),
+            ((_, refused), late) => {
+                let (addresses, refused_too) = match late {
+                    Some(late) => late.await,
+                    None => (Vec::new(), None),
+                };
+                match refused.or(refused_too) {
+                    _ if !addresses.is_empty() => Ok(Found { addresses, late: None }),
+                    Some(why) => Err(ResolveError::Blocked(why)),
+                    None => Err(ResolveError::NotFound("the name has no addresses".to_owned())),
+                }
+            }
         }
     }
 }
 
-impl Service<Name> for Resolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = ResolveError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+/// A host as DNS has it: labels of up to 63 bytes, 253 in all.
+///
+/// # Errors
+/// It can't be asked for.
+pub fn name_of(host: &str) -> Result<Name, NetError> {
+    // `from_ascii` and not the usual parser, which refuses names with an underscore; the URL made it ASCII already.
+    Ok(Name::from_ascii(host)?)
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let allowed = resolver.allowed(name.as_str()).await?;
-            // Port 0 stands for the URL's own.
-            let addresses: Vec<SocketAddr> = allowed.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
-            Ok(addresses.into_iter())
-        })
-    }
+/// Those that the policy allows, and why the first of the others is refused.
+fn judged(policy: &AddressPolicy, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refused>) {
+    let mut refused = None;
+    addresses.retain(|&ip| match policy.check(ip) {
+        Ok(()) => true,
+        Err(why) => {
+            refused.get_or_insert(why);
+            false
+        }
+    });
+    (addresses, refused)
 }
 
 fn local_nameserver() -> ResolverBuilder<TokioRuntimeProvider> {
@@ -176,11 +233,12 @@ fn local_nameserver() -> ResolverBuilder<TokioRuntimeProvider> {
 
 fn bound(options: &mut ResolverOpts) {
     options.cache_size = CACHE_SIZE;
-    options.positive_max_ttl = Some(POSITIVE_TTL);
-    options.negative_max_ttl = Some(NEGATIVE_TTL);
+    (options.positive_min_ttl, options.positive_max_ttl) = (Some(POSITIVE_TTL.0), Some(POSITIVE_TTL.1));
+    (options.negative_min_ttl, options.negative_max_ttl) = (Some(NEGATIVE_TTL.0), Some(NEGATIVE_TTL.1));
+    // The system's, within bounds: `timeout:0` would end every lookup at once.
+    options.timeout = options.timeout.clamp(PATIENCE.1, PATIENCE.0);
+    options.attempts = options.attempts.max(1);
     options.use_hosts_file = ResolveHosts::Always;
-    // IPv4 first: where IPv6 is half set up, connecting over it hangs. The client turns to IPv6 after 300 ms.
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // Customers' names are whole names. Kubernetes' `ndots:5` would ask for each in every search domain first.
     options.ndots = 1;
     // The limit per name server connection: the default of 32 fails lookups when many endpoints wake up at once.

@@ -91,6 +91,8 @@ struct Inner {
     /// Contacts are written to.
     mailing: AtomicBool,
     supervisor: Supervisor,
+    /// Whether the store took a write when it was last asked to.
+    writable: db::writable::Asked,
 }
 
 impl Drop for Inner {
@@ -135,6 +137,7 @@ impl Store {
             under_way: idempotency::Calls::default(),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),
+            writable: db::writable::Asked::default(),
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {

@@ -329,6 +329,11 @@ async fn probes_say_how_it_is(world: World) {
     assert_eq!(get("/readyz").await.expect(200)["status"], "ready");
     world.get("/app/nobody").await.expect(404);
     world.delete("/app/").await.expect(405);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let (got, head) = (said(world.request("GET", path)).await, said(world.request("HEAD", path)).await);
+        assert_eq!((head.status, head.text.as_str()), (200, ""), "{path}");
+        assert_eq!(head.headers["content-type"], got.headers["content-type"], "{path}");
+    }
     let metrics = get("/metrics").await;
     assert_eq!(metrics.status, 200);
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));

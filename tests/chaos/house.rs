@@ -12,7 +12,7 @@ use crate::books::Books;
 use crate::ledger::{Ledger, Pair, SECRET, TYPES, Toll};
 use crate::load::{Load, Sender};
 pub use crate::support::Kind;
-use crate::support::{Binary, Postgres, Receiver, SOON, Server, eventually, sqlite_file};
+use crate::support::{Binary, Postgres, Prints, Receiver, SOON, Server, eventually, sqlite_file};
 
 /// How long nothing may go on in a house that comes to rest after the last fault: leases run out within it.
 pub const REST: Duration = Duration::from_secs(60);
@@ -51,6 +51,7 @@ pub struct House {
     url: String,
     /// In place of what all houses have.
     settings: Vec<(&'static str, String)>,
+    prints: Prints,
     _plot: Plot,
     _kept: Option<Box<dyn Any + Send>>,
 }
@@ -85,12 +86,18 @@ impl House {
         };
         let processes = Vec::new();
         let url = url.to_owned();
-        House { kind, books, ledger, sender, receiver, processes, url, settings: Vec::new(), _plot: plot, _kept: kept }
+        let (settings, prints) = (Vec::new(), Prints::default());
+        House { kind, books, ledger, sender, receiver, processes, url, settings, prints, _plot: plot, _kept: kept }
     }
 
     /// What is started from now on has this setting.
     pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.settings.push((name, value.into()));
+    }
+
+    /// What is started from now on prints there.
+    pub fn prints(&mut self, prints: Prints) {
+        self.prints = prints;
     }
 
     /// A key of the API, for when tokens are of no use: their times are the wall clock's.
@@ -122,6 +129,7 @@ impl House {
         let binary = Binary::on(&self.url)
             .set("SENDOFF_ROLE", role)
             .set("SENDOFF_RETRY_SCHEDULE", "100ms,100ms")
+            .prints(self.prints)
             .set("SENDOFF_LOG", "warn")
             .set("SENDOFF_MAX_IN_FLIGHT", "256");
         self.settings.iter().fold(binary, |binary, (name, value)| binary.set(name, value))

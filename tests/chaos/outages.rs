@@ -19,13 +19,13 @@ const BACK: Duration = Duration::from_secs(3);
 
 impl House {
     /// While the store is away: waits until somebody was refused.
-    async fn refusal(&self) {
+    pub async fn refusal(&self) {
         let before = self.ledger.refused();
         eventually("an event is refused", REST, async || (self.ledger.refused() > before).then_some(())).await;
     }
 
     /// After the store is back: measures until an event is accepted, and until one that was accepted since has arrived.
-    async fn recovery(&mut self, what: &str) -> Duration {
+    pub async fn recovery(&mut self, what: &str) -> Duration {
         let back = Instant::now();
         let acknowledged = self.ledger.acknowledged();
         eventually("events are accepted again", SOON, async || {

@@ -233,6 +233,26 @@ async fn a_name_that_does_not_resolve_fails_quickly_and_may_be_saved() {
 }
 
 #[tokio::test]
+async fn what_can_never_be_requested_is_neither_saved_nor_tried() {
+    let (label, long) = ("x".repeat(64), format!("{}example", "abcdefgh.".repeat(28)));
+    let hosts = ["{tenant}.example", "a\"b.example", "a`b.example", "a..example", &format!("{label}.example"), &long];
+    for host in hosts {
+        let url = format!("http://{host}/x");
+        let invalid = egress().vet_text(&url).await.expect_err(&url);
+        assert_eq!(invalid.field, "url", "{url}");
+        if Url::parse(&url).is_ok() {
+            assert_eq!(failure(&egress(), &url).await, Some(Failure::Request), "{url}");
+        }
+    }
+    let (label, long) = ("x".repeat(63), format!("{}invalid", "abcdefgh.".repeat(27)));
+    for host in ["a_b.invalid", "a-b.invalid.", "bücher.invalid", &format!("{label}.invalid"), &long] {
+        let url = format!("http://{host}/%7Btenant%7D/{{tenant}}?q=`\"#f");
+        assert_eq!(egress().vet_text(&url).await, Ok(()), "{url}");
+        assert_eq!(failure(&egress(), &url).await, Some(Failure::Dns), "{url}");
+    }
+}
+
+#[tokio::test]
 async fn no_connection_is_made_to_an_address_that_is_refused() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let closed = Egress::new(AddressPolicy::default()).unwrap();

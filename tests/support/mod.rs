@@ -27,7 +27,7 @@ pub(crate) use kind::on_both;
 pub use mail_server::{MailServer, Manner, Taken};
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
-pub use server::{Binary, Finished, Server, complaint};
+pub use server::{Binary, Finished, Prints, Server, complaint};
 
 /// How long a test waits for what should happen soon. Long, since only a failing test waits it out.
 pub const SOON: Duration = Duration::from_secs(20);

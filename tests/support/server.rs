@@ -1,7 +1,8 @@
 //! The real `sendoff` binary as a child of the test: a command that is run to its end, or a server that is started, asked,
 //! drained by SIGTERM or killed. It knows the command line and the settings, and nothing of the inside.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +24,41 @@ pub struct Binary {
     program: PathBuf,
     settings: Vec<(String, String)>,
     folder: TempDir,
+    prints: Prints,
+}
+
+/// Where a server's standard output and standard error lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prints {
+    /// Into [`Server::output`].
+    #[default]
+    Collected,
+    /// Into a pipe whose reader has gone.
+    Unheard,
+    /// Into a pipe that is full, and nobody reads it.
+    Blocked,
+    /// To a device that is always full.
+    Refused,
+}
+
+impl Prints {
+    /// One of the two ends that the server writes to, and what has to stay open meanwhile.
+    fn made(self) -> (Stdio, Option<PipeReader>) {
+        if self == Prints::Refused {
+            return (File::options().write(true).open("/dev/full").expect("a device of the system").into(), None);
+        }
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        match self {
+            Prints::Unheard => (writer.into(), None),
+            Prints::Blocked => {
+                rustix::io::ioctl_fionbio(&writer, true).expect("a pipe that does not block");
+                while writer.write(&[b'.'; 512]).is_ok() {}
+                rustix::io::ioctl_fionbio(&writer, false).expect("a pipe that blocks");
+                (writer.into(), Some(reader))
+            }
+            Prints::Collected | Prints::Refused => (Stdio::piped(), None),
+        }
+    }
 }
 
 /// What a command left behind.
@@ -51,7 +87,7 @@ impl Binary {
     /// On this store, with the suite's keys, and with loopback opened for the suite's receivers.
     pub fn on(database_url: &str) -> Binary {
         let folder = TempDir::with_prefix("sendoff-server-").expect("a temporary folder");
-        Binary { program: built(), settings: Vec::new(), folder }
+        Binary { program: built(), settings: Vec::new(), folder, prints: Prints::default() }
             .set("SENDOFF_DATABASE_URL", database_url)
             .set("SENDOFF_JWT_SECRET", JWT_SECRET)
             .set("SENDOFF_MASTER_KEY", MASTER_KEY)
@@ -61,6 +97,12 @@ impl Binary {
     /// Another build of the program.
     pub fn program(mut self, path: &Path) -> Binary {
         self.program = path.to_owned();
+        self
+    }
+
+    /// Whose standard output and standard error lead there when it serves.
+    pub fn prints(mut self, prints: Prints) -> Binary {
+        self.prints = prints;
         self
     }
 
@@ -149,6 +191,7 @@ pub struct Server {
     port: u16,
     output: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
+    _unread: Vec<Option<PipeReader>>,
 }
 
 impl Server {
@@ -156,13 +199,13 @@ impl Server {
         let port = free_port();
         let binary = binary.set("SENDOFF_LISTEN", &format!("127.0.0.1:{port}"));
         let mut command = binary.command(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let ((stdout, unread), (stderr, too)) = (binary.prints.made(), binary.prints.made());
+        let mut child = command.stdout(stdout).stderr(stderr).spawn().expect("the binary runs");
         let output = Arc::new(Mutex::new(String::new()));
-        let readers = vec![
-            collect(child.stdout.take().expect("piped"), Arc::clone(&output)),
-            collect(child.stderr.take().expect("piped"), Arc::clone(&output)),
-        ];
-        Server { child, binary, port, output, readers }
+        let stdout = child.stdout.take().map(|stream| collect(stream, Arc::clone(&output)));
+        let stderr = child.stderr.take().map(|stream| collect(stream, Arc::clone(&output)));
+        let readers = [stdout, stderr].into_iter().flatten().collect();
+        Server { child, binary, port, output, readers, _unread: vec![unread, too] }
     }
 
     fn try_start(binary: Binary, arguments: &[&str]) -> Result<Server, (Binary, String)> {
@@ -177,8 +220,8 @@ impl Server {
     fn take_apart(mut self) -> (Binary, String) {
         self.finish_reading();
         let output = self.output();
-        let empty =
-            Binary { program: built(), settings: Vec::new(), folder: TempDir::new().expect("a temporary folder") };
+        let folder = TempDir::new().expect("a temporary folder");
+        let empty = Binary { program: built(), settings: Vec::new(), folder, prints: Prints::default() };
         (std::mem::replace(&mut self.binary, empty), output)
     }
 

@@ -111,7 +111,7 @@ schema! {
     Url, "Url" => text("An absolute http or https URL. Its host must not be one that only this server can reach.")
         .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(URL_LIMIT))
         .examples([json!("https://example.com/hook")]);
-    SecretText, "Secret" => text("`whsec_` and 24 to 64 bytes in base64 (HMAC-SHA256; also without the prefix), or `whsk_` and an Ed25519 key of 32 bytes.")
+    SecretText, "Secret" => text("`whsec_` and 24 to 75 bytes in base64 (HMAC-SHA256; also without the prefix), or `whsk_` and an Ed25519 key of 32 bytes.")
         .examples([json!("whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]);
     ExtraSignature, "ExtraSignature" => extra_signature();
     SignatureType, "SignatureType" => words(

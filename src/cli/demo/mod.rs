@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CliError, say, send};
+use super::{CliError, announce, send};
 use crate::app::{self, App, AppError, Opened, Signals};
 use crate::config::{Config, Settings};
 use crate::dashboard::login;
@@ -71,12 +71,12 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
         .run(signals, || {
             shop.abort();
             report.abort();
-            say("\nStopping: what is in flight is finished first (again to stop at once).");
+            announce("\nStopping: what is in flight is finished first (again to stop at once).");
         })
         .await;
     drop(folder);
     done?;
-    say("The demo's database is gone.");
+    announce("The demo's database is gone.");
     Ok(())
 }
 
@@ -146,30 +146,30 @@ fn own_url(app: &App) -> Result<url::Url, CliError> {
 }
 
 fn greet(app: &App, link: &str, token: &str, customers: &[Customer], receiver: &Receiver, messages: usize) {
-    say(&format!(
+    announce(&format!(
         "Sendoff {} – the demo. Its database is thrown away when you press Ctrl-C.\n",
         env!("CARGO_PKG_VERSION")
     ));
-    say(&format!("  Dashboard  {link}\n             (signs in once, within 15 minutes)"));
-    say(&format!("  REST API   {}api/v1/, with the token\n             {token}", app.public_url));
+    announce(&format!("  Dashboard  {link}\n             (signs in once, within 15 minutes)"));
+    announce(&format!("  REST API   {}api/v1/, with the token\n             {token}", app.public_url));
     for (number, customer) in customers.iter().enumerate() {
         let title = if number == 0 { "Customers" } else { "" };
         let endpoints: Vec<&str> =
             customer.endpoints.iter().map(|hooked| hooked.endpoint.spec.description.as_str()).collect();
-        say(&format!("  {title:<9}  {:<14} {}", customer.app.name, endpoints.join(", ")));
+        announce(&format!("  {title:<9}  {:<14} {}", customer.app.name, endpoints.join(", ")));
     }
-    say(&format!(
+    announce(&format!(
         "  Receiver   {}, in this process: the guard lets 127.0.0.1/32 through for it, and no other private address",
         receiver.address
     ));
-    say(&format!("  History    {messages} messages of the last 24 hours; new ones come about three a second\n"));
+    announce(&format!("  History    {messages} messages of the last 24 hours; new ones come about three a second\n"));
 }
 
 /// Says when the first delivery has arrived, then the counts now and then.
 async fn report(receiver: Receiver, inflow: Arc<Inflow>, start: Instant) {
     let tally = &receiver.tally;
     tally.first.notified().await;
-    say(&format!("First delivery {:.1} s after the start.", start.elapsed().as_secs_f64()));
+    announce(&format!("First delivery {:.1} s after the start.", start.elapsed().as_secs_f64()));
     loop {
         tokio::time::sleep(BEAT).await;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -177,7 +177,7 @@ async fn report(receiver: Receiver, inflow: Arc<Inflow>, start: Instant) {
             0 => String::new(),
             failed => format!(" ({failed} could not be sent)"),
         };
-        say(&format!(
+        announce(&format!(
             "{:>4} s  in: {} over REST, {} through the outbox{failed} · out: {} requests, {} delivered · signatures: {} bad",
             start.elapsed().as_secs(),
             count(&inflow.rest),

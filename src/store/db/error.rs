@@ -1,7 +1,10 @@
 //! What can go wrong with the store, sorted by who can do something about it.
 
+use std::time::Instant;
+
 use crate::domain::Invalid;
 use crate::domain::secret::SealError;
+use crate::store::db::sessions;
 
 /// Why the store did not do what it was asked to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -52,6 +55,9 @@ const POSTGRES_REFUSALS: [&str; 3] = ["22", "23", "54"];
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         let text = error.to_string();
+        if let Some(code) = error.as_database_error().and_then(|inner| inner.code()) {
+            sessions::answered(&code, Instant::now());
+        }
         match error {
             // The next try makes one.
             ref missing if is_no_partition(missing) => StoreError::Unavailable(text),

@@ -11,6 +11,8 @@ pub(in crate::store) mod error;
 pub(in crate::store) mod location;
 pub mod migrations;
 pub(in crate::store) mod postgres;
+pub(in crate::store) mod sessions;
 pub(in crate::store) mod sqlite;
 pub(in crate::store) mod statement;
 pub(in crate::store) mod tx;
+pub(in crate::store) mod writable;

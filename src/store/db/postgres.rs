@@ -5,11 +5,12 @@
 
 use std::str::FromStr;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgPool};
 
+use crate::store::db::sessions;
 use crate::store::partitions::Partitions;
 use crate::store::{Engine, Inner, StoreError};
 
@@ -91,6 +92,10 @@ impl Postgres {
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(5));
         let pool = |connections, more: &'static str| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+            let options = options.before_acquire(|_, session| {
+                let sound = sessions::sound(session.age, Instant::now());
+                Box::pin(async move { Ok(sound) })
+            });
             options.after_connect(move |connection, _| {
                 Box::pin(async move {
                     let setup = format!("SET search_path = {SCHEMA}; {SETTINGS}; {more}");

@@ -57,7 +57,12 @@ impl Sqlite {
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory");
         let cannot = |error: sqlx::Error| {
-            StoreError::Unusable(format!("cannot open the SQLite file {}: {error}", path.display()))
+            let cannot_open = error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("14"));
+            let why = match cannot_open {
+                true => "it or its folder can't be written by this user".to_owned(),
+                false => error.to_string(),
+            };
+            StoreError::Unusable(format!("cannot open the SQLite file {}: {why}", path.display()))
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
         let options = options.pragma("query_only", "on");

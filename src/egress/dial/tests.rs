@@ -1,0 +1,246 @@
+//! Names with several addresses, some of which stay silent, and name servers that answer for one family alone.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::*;
+use crate::domain::attempt::{Failure, OwnFailure};
+use crate::egress::test_name_server::{A, AAAA, NXDOMAIN, Reply, client, post};
+use crate::egress::{Egress, NotMade};
+
+const HERE: &[&str] = &["127.0.0.0/8", "::1/128"];
+/// What an endpoint usually has.
+const USUAL: Duration = Duration::from_secs(15);
+/// Much less than that, and more than a busy machine takes.
+const QUICK: Duration = Duration::from_secs(5);
+
+/// A receiver at this address that answers one request for each connection; and how many connections it had.
+fn receiver(ip: impl Into<IpAddr>, port: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(SocketAddr::new(ip.into(), port)).unwrap();
+    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    (port, count)
+}
+
+/// An address that takes no connection and says nothing: a listener whose queue is full. What is given back keeps it so.
+fn silent(ip: Ipv4Addr, port: u16) -> (TcpListener, Vec<std::net::TcpStream>) {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let address = SocketAddr::from((ip, port));
+    rustix::net::bind(&socket, &address).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        taken.push(stream);
+    }
+    (socket.into(), taken)
+}
+
+async fn delivered_within(egress: &Egress, url: &str, within: Duration) -> Duration {
+    let start = Instant::now();
+    let outcome = post(egress, url, USUAL).await.unwrap();
+    assert!(outcome.delivered(), "{url}: {outcome:?}");
+    assert!(start.elapsed() < within, "{url}: {:?}", start.elapsed());
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn an_address_that_stays_silent_holds_up_nothing_and_the_other_goes_first_for_a_while() {
+    let (port, _) = receiver(Ipv4Addr::new(127, 0, 1, 3), 0);
+    let dead = Ipv4Addr::new(127, 0, 1, 2);
+    let _silent = silent(dead, port);
+    let good = Ipv4Addr::new(127, 0, 1, 3);
+    let (egress, _) = client(HERE, move |_, _| Reply::Addresses(vec![dead.into(), good.into()], 60));
+    let url = format!("http://two.example.net:{port}/");
+    let first = delivered_within(&egress, &url, QUICK).await;
+    assert!(first >= STAGGER, "the first has its time: {first:?}");
+    let mut quickest = Duration::MAX;
+    // Each is a new connection.
+    for _ in 0..5 {
+        quickest = quickest.min(delivered_within(&egress, &url, QUICK).await);
+    }
+    assert!(quickest < STAGGER, "{quickest:?}");
+}
+
+#[tokio::test]
+async fn many_silent_addresses_before_the_good_one_are_passed_a_few_at_a_time() {
+    let (port, _) = receiver(Ipv4Addr::new(127, 0, 2, 100), 0);
+    let dead: Vec<Ipv4Addr> = (1..=8).map(|last| Ipv4Addr::new(127, 0, 2, last)).collect();
+    let _silent: Vec<_> = dead.iter().map(|ip| silent(*ip, port)).collect();
+    let all: Vec<IpAddr> = dead.into_iter().chain([Ipv4Addr::new(127, 0, 2, 100)]).map(IpAddr::from).collect();
+    let (egress, _) = client(HERE, move |_, _| Reply::Addresses(all.clone(), 60));
+    delivered_within(&egress, &format!("http://many.example.net:{port}/"), QUICK).await;
+}
+
+#[tokio::test]
+async fn an_address_that_refuses_is_passed_at_once() {
+    let (port, _) = receiver(Ipv4Addr::new(127, 0, 3, 3), 0);
+    let all: Vec<IpAddr> = vec![Ipv4Addr::new(127, 0, 3, 2).into(), Ipv4Addr::new(127, 0, 3, 3).into()];
+    let mut quickest = Duration::MAX;
+    // Each knows nothing of the ones before.
+    for _ in 0..5 {
+        let all = all.clone();
+        let (egress, _) = client(HERE, move |_, _| Reply::Addresses(all.clone(), 60));
+        let url = format!("http://two.example.net:{port}/");
+        quickest = quickest.min(delivered_within(&egress, &url, QUICK).await);
+    }
+    assert!(quickest < STAGGER, "{quickest:?}");
+}
+
+#[tokio::test]
+async fn a_family_that_is_never_answered_holds_up_nothing() {
+    let (port, _) = receiver(Ipv4Addr::new(127, 0, 4, 1), 0);
+    let (port6, _) = receiver(Ipv6Addr::LOCALHOST, 0);
+    for (answered, ip, port) in
+        [(A, IpAddr::from([127, 0, 4, 1]), port), (AAAA, IpAddr::from(Ipv6Addr::LOCALHOST), port6)]
+    {
+        let (egress, _) = client(HERE, move |_, kind| match kind == answered {
+            true => Reply::Addresses(vec![ip], 60),
+            false => Reply::Nothing,
+        });
+        delivered_within(&egress, &format!("http://half.example.net:{port}/"), Duration::from_secs(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_family_that_has_nothing_waits_for_the_other() {
+    let (port, _) = receiver(Ipv4Addr::new(127, 0, 5, 1), 0);
+    let late = Duration::from_millis(300);
+    for nothing in [Reply::Code(0), Reply::CodeFor(0, 60), Reply::Code(2)] {
+        let (egress, _) = client(HERE, move |_, kind| match kind {
+            A => Reply::Later(late, Box::new(Reply::Addresses(vec![[127, 0, 5, 1].into()], 60))),
+            _ => nothing.clone(),
+        });
+        delivered_within(&egress, &format!("http://late.example.net:{port}/"), QUICK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
+    let (port, count) = receiver(Ipv4Addr::new(127, 0, 6, 1), 0);
+    let _silent = silent(Ipv4Addr::new(127, 0, 6, 2), port);
+    let answers = |kind| match kind {
+        // Nothing listens at ::1 on this port.
+        AAAA => Reply::Addresses(vec![Ipv6Addr::LOCALHOST.into()], 60),
+        _ => {
+            let addresses = vec![[127, 0, 6, 2].into(), [127, 0, 6, 1].into()];
+            Reply::Later(Duration::from_millis(200), Box::new(Reply::Addresses(addresses, 60)))
+        }
+    };
+    let url = format!("http://late.example.net:{port}/");
+    let (egress, _) = client(HERE, move |_, kind| answers(kind));
+    delivered_within(&egress, &url, QUICK).await;
+    let before = count.load(Ordering::SeqCst);
+    let (strict, _) = client(&["::1/128"], move |_, kind| answers(kind));
+    let outcome = post(&strict, &url, USUAL).await.unwrap();
+    assert_eq!(outcome.failure, Some(Failure::Refused), "{outcome:?}");
+    // The other way round: what is there first is refused, and the late ones are not.
+    let (late, _) = client(&["127.0.6.1/32"], move |_, kind| answers(kind));
+    assert_eq!(count.load(Ordering::SeqCst), before, "no connection was made to what is refused");
+    delivered_within(&late, &url, QUICK).await;
+    let (none, _) = client(&[], move |_, kind| answers(kind));
+    assert_eq!(post(&none, &url, USUAL).await.unwrap().failure, Some(Failure::Blocked));
+    assert_eq!(count.load(Ordering::SeqCst), before + 1);
+}
+
+#[tokio::test]
+async fn name_servers_that_say_nothing_take_much_less_than_the_attempts_time() {
+    let (egress, _) = client(HERE, |_, _| Reply::Nothing);
+    let start = Instant::now();
+    assert_eq!(post(&egress, "http://a.example.net:1/", USUAL).await, Err(NotMade(OwnFailure::Resolver)));
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn answers_are_kept_for_their_time_within_bounds() {
+    for (reply, kept) in [
+        (Reply::Addresses(vec![[127, 0, 0, 1].into()], 60), true),
+        // Not even 0 asks for each connection anew.
+        (Reply::Addresses(vec![[127, 0, 0, 1].into()], 0), true),
+        (Reply::CodeFor(3, 60), true),
+        (NXDOMAIN, true),
+        // A server that fails is asked again.
+        (Reply::Code(2), false),
+    ] {
+        let (egress, asked) = client(HERE, move |_, _| reply.clone());
+        let asked =
+            || asked.lock().unwrap().iter().filter(|question| **question == ("kept.example.net".into(), A)).count();
+        let url = "http://kept.example.net:1/";
+        let _ = post(&egress, url, USUAL).await;
+        let first = asked();
+        let _ = post(&egress, url, USUAL).await;
+        assert_eq!(asked() == first, kept);
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told() {
+    let addresses: Vec<SocketAddr> = (1..=20).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    struct Running<'a>(&'a AtomicUsize);
+    impl Drop for Running<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let connect = |address: SocketAddr| {
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let running = Running(&now);
+        async move {
+            let _running = running;
+            match address.port() {
+                20 => Err::<(), _>(io::ErrorKind::ConnectionRefused.into()),
+                _ => std::future::pending().await,
+            }
+        }
+    };
+    let late = async { Vec::new() };
+    let tried = staggered(addresses.clone(), late, Duration::from_millis(1), connect);
+    // The last three stay silent for as long as the attempt lasts.
+    assert!(tokio::time::timeout(Duration::from_millis(500), tried).await.is_err());
+    assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (ABREAST, 0));
+    let refused = |address: SocketAddr| async move {
+        let kind = if address.port() == 1 { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::HostUnreachable };
+        Err::<(), io::Error>(kind.into())
+    };
+    let Err(Why(Some((0, _, error)))) = staggered(addresses, async { Vec::new() }, STAGGER, refused).await else {
+        panic!("the error of the first");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn families_take_turns_and_the_memory_is_bounded() {
+    let v4 = |last| SocketAddr::from(([192, 0, 2, last], 443));
+    let v6 = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 443));
+    assert_eq!(in_turns(vec![v4(1), v4(2), v4(3), v6(1)]), [v4(1), v6(1), v4(2), v4(3)]);
+    assert_eq!(in_turns(vec![v6(1), v6(2), v4(1)]), [v6(1), v4(1), v6(2)]);
+    assert_eq!(in_turns((0..200).map(v4).collect()).len(), MOST);
+
+    let (known, start) = (Answered::default(), Instant::now());
+    let order = |now| {
+        let mut addresses = [v4(1), v4(2), v4(3)];
+        known.put_first(&mut addresses, now);
+        addresses
+    };
+    known.note(Some(v4(1)), v4(1), start);
+    assert_eq!(order(start), [v4(1), v4(2), v4(3)], "the first answered: nothing to remember");
+    known.note(Some(v4(1)), v4(3), start);
+    assert_eq!(order(start), [v4(3), v4(1), v4(2)]);
+    known.note(Some(v4(3)), v4(2), start);
+    assert_eq!(order(start), [v4(2), v4(1), v4(3)], "the one that was remembered answers no more");
+    assert_eq!(order(start + FIRST_FOR), [v4(1), v4(2), v4(3)]);
+    for port in 0..=REMEMBERED as u16 {
+        known.note(None, SocketAddr::from(([192, 0, 2, 9], port)), start + Duration::from_secs(1));
+    }
+    assert_eq!(known.0.lock().unwrap().len(), REMEMBERED);
+    assert_eq!(order(start + Duration::from_secs(1)), [v4(1), v4(2), v4(3)], "the oldest went");
+}

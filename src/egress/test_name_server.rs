@@ -1,0 +1,149 @@
+//! For tests: a name server on a port of its own that answers as it is told to, and a client that asks it.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use http::HeaderMap;
+use url::Url;
+
+use super::resolver::Resolver;
+use super::{Egress, NotMade, Post};
+use crate::domain::Time;
+use crate::domain::address::AddressPolicy;
+use crate::domain::attempt::Outcome;
+
+/// What a question is answered with.
+#[derive(Clone)]
+pub enum Reply {
+    Nothing,
+    /// A response code, without records.
+    Code(u8),
+    /// The same with the record that says for how many seconds.
+    CodeFor(u8, u8),
+    /// The addresses that are of the family asked for, for so many seconds.
+    Addresses(Vec<IpAddr>, u8),
+    /// An answer, so much later.
+    Later(Duration, Box<Reply>),
+}
+
+pub const OK: Reply = Reply::Code(0);
+pub const SERVFAIL: Reply = Reply::Code(2);
+pub const NXDOMAIN: Reply = Reply::Code(3);
+/// The numbers of record types.
+pub const A: u16 = 1;
+pub const AAAA: u16 = 28;
+
+/// The questions so far: the name in lower case, empty for the root, and the record type.
+pub type Asked = Arc<Mutex<Vec<(String, u16)>>>;
+
+/// A name server, on a thread that ends with the test's process; a client that asks it and may connect to `allow`; and what was asked.
+pub fn client(allow: &[&str], answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (Egress, Asked) {
+    let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let port = socket.local_addr().unwrap().port();
+    let asked = Asked::default();
+    let noted = asked.clone();
+    thread::spawn(move || {
+        let mut question = [0; 1_500];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            let question = question[..length].to_vec();
+            let (name, kind) = read(&question);
+            noted.lock().unwrap().push((name.clone(), kind));
+            let mut reply = answer(&name, kind);
+            let mut wait = Duration::ZERO;
+            while let Reply::Later(longer, then) = reply {
+                wait += longer;
+                reply = *then;
+            }
+            let socket = Arc::clone(&socket);
+            let send = move || {
+                if let Some(response) = response(&question, kind, &reply) {
+                    let _ = socket.send_to(&response, from);
+                }
+            };
+            if wait.is_zero() {
+                send();
+            } else {
+                thread::spawn(move || {
+                    thread::sleep(wait);
+                    send();
+                });
+            }
+        }
+    });
+    (asking(port, allow), asked)
+}
+
+/// A client of the name server on this port.
+pub fn asking(port: u16, allow: &[&str]) -> Egress {
+    let builder = move || {
+        let mut server = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
+        server.connections[0].port = port;
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let allow = allow.iter().map(|network| network.parse().unwrap()).collect();
+    let policy = Arc::new(AddressPolicy { allow, https_only: false });
+    Egress::resolving(policy.clone(), Resolver::built(builder, policy).unwrap()).unwrap()
+}
+
+/// Posts to a URL.
+pub async fn post(egress: &Egress, url: &str, timeout: Duration) -> Result<Outcome, NotMade> {
+    let url = Url::parse(url).unwrap();
+    egress.post(Post { url: &url, headers: HeaderMap::new(), body: Bytes::new(), timeout, now: Time::ZERO }).await
+}
+
+fn read(question: &[u8]) -> (String, u16) {
+    let (mut labels, mut name) = (&question[12..], Vec::new());
+    while let Some((length, rest)) = labels.split_first().filter(|(length, _)| **length > 0) {
+        let (label, rest) = rest.split_at(usize::from(*length));
+        name.push(String::from_utf8_lossy(label).to_lowercase());
+        labels = rest;
+    }
+    (name.join("."), u16::from_be_bytes([labels[1], labels[2]]))
+}
+
+fn response(question: &[u8], kind: u16, reply: &Reply) -> Option<Vec<u8>> {
+    let (code, mut answers, mut authorities) =
+        (if let Reply::Code(code) | Reply::CodeFor(code, _) = reply { *code } else { 0 }, Vec::new(), Vec::new());
+    // Each record is about the name of the question, in class 1.
+    let record = |kind: u16, seconds: u8, data: &[u8]| {
+        let mut record = vec![0xc0, 12, 0, kind as u8, 0, 1, 0, 0, 0, seconds, 0, data.len() as u8];
+        record.extend_from_slice(data);
+        record
+    };
+    match reply {
+        Reply::Nothing | Reply::Later(..) => return None,
+        Reply::Code(_) => {}
+        // A SOA: two names (the root), four numbers, and how long a negative answer may be kept.
+        Reply::CodeFor(_, seconds) => {
+            let mut data = vec![0; 22];
+            data[21] = *seconds;
+            authorities.push(record(6, *seconds, &data));
+        }
+        Reply::Addresses(addresses, seconds) => {
+            for address in addresses {
+                match address {
+                    IpAddr::V4(ip) if kind == A => answers.push(record(kind, *seconds, &ip.octets())),
+                    IpAddr::V6(ip) if kind == AAAA => answers.push(record(kind, *seconds, &ip.octets())),
+                    _ => {}
+                }
+            }
+        }
+    }
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0)? + 5;
+    let mut response = question[..end].to_vec();
+    // A response, with recursion, with this code; one question, and no extras.
+    response[2] |= 0x80;
+    response[3] = 0x80 | code;
+    response[6..12].copy_from_slice(&[0, answers.len() as u8, 0, authorities.len() as u8, 0, 0]);
+    response.extend(answers.concat());
+    response.extend(authorities.concat());
+    Some(response)
+}

@@ -1,0 +1,144 @@
+//! Lines on their way to standard output or standard error: best effort. A caller only puts a line into a bounded queue; one thread
+//! writes. So a caller never blocks, whatever the other side does: a pipe that nobody reads, a full disk, a reader that has gone.
+//!
+//! A line that finds no room is dropped and counted, and so is one that cannot be written. The thread outlives both.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How many lines may wait to be written.
+const MOST_LINES: usize = 8_192;
+/// How many bytes they may have together.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// How long the thread waits before it tries again where writing would block: a pipe that somebody made non-blocking.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Where lines are queued. Cheap to clone; clones share the queue.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    full: AtomicU64,
+    failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// The thread is writing a line that is no longer in `lines`.
+    writing: bool,
+}
+
+/// How many lines were not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// They found no room in the queue.
+    pub full: u64,
+    /// The system refused to take them.
+    pub failed: u64,
+}
+
+impl Lines {
+    /// Starts the thread that writes to `sink`. Where the system has no thread for it, the queue fills and all else is dropped.
+    pub fn to(sink: impl Write + Send + 'static) -> Lines {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let _ = thread::Builder::new().name("lines".to_owned()).spawn(move || theirs.write_all_to(sink));
+        Lines { shared }
+    }
+
+    /// Queues a line, its newline included. Dropped and counted if there is no room.
+    pub fn push(&self, line: Vec<u8>) {
+        let mut queue = self.shared.locked();
+        if queue.lines.len() == MOST_LINES || queue.bytes + line.len() > MOST_BYTES {
+            self.shared.full.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        queue.bytes += line.len();
+        queue.lines.push_back(line);
+        drop(queue);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until everything queued so far is written or dropped, for `within` at the longest.
+    pub fn flush(&self, within: Duration) {
+        let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
+        let _ = self.shared.changed.wait_timeout_while(self.shared.locked(), within, busy);
+    }
+
+    /// How many lines were not written since the start.
+    pub fn dropped(&self) -> Dropped {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Dropped { full: read(&self.shared.full), failed: read(&self.shared.failed) }
+    }
+}
+
+/// For the log's formatter, which hands over a whole line at once.
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn locked(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread's work. It never ends.
+    fn write_all_to(&self, mut sink: impl Write) {
+        loop {
+            let line = self.next();
+            let written = catch_unwind(AssertUnwindSafe(|| write_line(&mut sink, &line)));
+            if !matches!(written, Ok(Ok(()))) {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.locked().writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Vec<u8> {
+        let mut queue = self.locked();
+        loop {
+            if let Some(line) = queue.lines.pop_front() {
+                queue.bytes -= line.len();
+                queue.writing = true;
+                return line;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn write_line(sink: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    while !line.is_empty() {
+        match sink.write(line) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(AGAIN),
+            Err(error) => return Err(error),
+        }
+    }
+    sink.flush()
+}
+
+#[cfg(test)]
+mod tests;
