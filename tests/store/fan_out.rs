@@ -11,6 +11,8 @@ use sendoff::store::ingest::fan_out::{FannedOut, PACK, STEP};
 use sendoff::store::queue::signals::Signal;
 
 use crate::home::*;
+use crate::support::{SOON, eventually};
+use sqlx::Executor;
 
 /// An application with so many endpoints that want everything.
 async fn wide(store: &Store, endpoints: usize) -> (AppId, Vec<Endpoint>) {
@@ -24,6 +26,27 @@ async fn wide(store: &Store, endpoints: usize) -> (AppId, Vec<Endpoint>) {
 
 async fn fan_out(store: &Store) -> Option<FannedOut> {
     store.fan_out(None, NOW).await.expect("the store")
+}
+
+/// Has the store refuse rows of `table` of which `condition` is true.
+async fn refuse_inserts(home: &Home, table: &str, condition: &str) {
+    let sql = if home.is_sqlite() {
+        format!(
+            "CREATE TRIGGER refused BEFORE INSERT ON {table} WHEN {condition}
+             BEGIN SELECT RAISE(ABORT, 'this test refuses it'); END"
+        )
+    } else {
+        format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'this test refuses it'; END $$;
+             CREATE TRIGGER refused BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()"
+        )
+    };
+    home.execute(&sql).await;
+}
+
+async fn allow_inserts(home: &Home, table: &str) {
+    home.execute(&home.either("DROP TRIGGER refused", "DROP TRIGGER refused ON {table}").replace("{table}", table)).await;
 }
 
 fn ids(endpoints: &[Endpoint]) -> BTreeSet<EndpointId> {
@@ -124,6 +147,22 @@ on_both! {
         }
     }
 
+    async fn content_that_was_deleted_is_not_sent_even_if_a_step_fails_in_the_middle(home) {
+        let packing = home.another_that_packs(1).await;
+        let (app, endpoints) = wide(&packing, 3).await;
+        let message = accept(&packing, app).await;
+        assert!(home.store.delete_content(&tenant(), app, message.id, later(1)).await.unwrap());
+        // As of a store that goes away between two statements.
+        refuse_inserts(home, "dead", "NEW.reason = 'content-deleted'").await;
+        assert!(home.store.fan_out(None, NOW).await.is_err());
+        allow_inserts(home, "dead").await;
+        while fan_out(&home.store).await.is_some() {}
+        for endpoint in &endpoints {
+            let one = delivery(&home.store, app, message.id, endpoint.id).await;
+            assert_eq!((one.state, one.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        }
+    }
+
     async fn a_scheduled_message_waits_for_its_time_and_retention_for_what_is_packed(home) {
         let packing = home.another_that_packs(1).await;
         let (app, endpoints) = wide(&packing, 3).await;
@@ -179,4 +218,25 @@ on_both! {
         let pending = home.number("SELECT count(*) FROM due").await as usize;
         assert_eq!((moved, pending), (messages * endpoints.len(), messages * endpoints.len()));
     }
+}
+
+/// PostgreSQL: the deletion of a content, and the step that moves its deliveries, at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_waits_for_a_deletion_of_the_content_that_is_not_committed() {
+    let home = Home::postgres().await;
+    let packing = home.another_that_packs(1).await;
+    let (app, endpoints) = wide(&packing, 3).await;
+    accept(&packing, app).await;
+    let Raw::Postgres(mut deleting) = home.connect().await else { panic!("PostgreSQL") };
+    deleting.execute("BEGIN; UPDATE message SET payload = NULL").await.unwrap();
+    let step = tokio::spawn({
+        let store = home.store.clone();
+        async move { fan_out(&store).await }
+    });
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+         AND wait_event_type = 'Lock' AND query LIKE '%FOR SHARE%'";
+    eventually("the step waits", SOON, async || (home.number(WAITING).await > 0).then_some(())).await;
+    deleting.execute("COMMIT").await.unwrap();
+    assert_eq!(step.await.unwrap(), Some(FannedOut { app, due: 0, dead: endpoints.len() }));
+    assert_eq!(home.number("SELECT count(*) FROM due").await, 0);
 }

@@ -9,6 +9,8 @@
 //! - created, or its filters changed: nothing. It does not get the message, or gets it still.
 //! - the message was sent there meanwhile, because somebody asked for it: the delivery that exists stays the only one.
 //!
+//! If the message's content is deleted before its deliveries are moved, they are dead, in the transaction that takes them out of their pack.
+//!
 //! Until a delivery is moved, lists do not show it; the message's `deliveries` counts it. Ordered endpoints are never packed: their numbers
 //! are drawn when the message is accepted.
 
@@ -22,6 +24,8 @@ use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
 use crate::store::ingest::routing::{self, AppView};
+use crate::store::maintenance::content_deletion;
+use crate::store::queue::dead::{self, Ending, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::record;
 use crate::store::{AppRef, Store, StoreError, Tx, on};
@@ -40,7 +44,7 @@ pub struct FannedOut {
     pub app: AppId,
     /// How many deliveries are pending now.
     pub due: usize,
-    /// How many are dead, because their endpoint was deleted.
+    /// How many are dead, because their endpoint or the message's content was deleted.
     pub dead: usize,
 }
 
@@ -100,17 +104,21 @@ impl Store {
         if taken.is_empty() {
             return Ok(None);
         }
+        let of_taken: Vec<MessageId> = taken.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
+        let without = content_deletion::without_content(&mut tx, &of_taken).await?;
         // In this order: an endpoint that is deleted between the two has its delivery in `due`, where the deletion's clean-up finds it.
-        let due = insert_due(&mut tx, &taken).await?;
-        let dead = end_deleted(&mut tx, &taken, now).await?;
+        let mut due = insert_due(&mut tx, &taken).await?;
+        let of_deleted = end_deleted(&mut tx, &taken, now).await?;
+        let ended = end_pending(&mut tx, Ending::Messages(&without), DeadReason::ContentDeleted, now).await?;
+        due.retain(|(message, _)| without.binary_search(message).is_err());
         renumber(&mut tx, &due).await?;
         let view = recall(&mut tx, self, app).await?;
         tx.commit().await?;
-        record::count_dead(DeadReason::EndpointDeleted, dead as u64);
-        let messages: Vec<MessageId> = due.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
+        record::count_dead(DeadReason::EndpointDeleted, of_deleted as u64);
+        dead::count(DeadReason::ContentDeleted, &ended);
+        let messages: Vec<MessageId> = of_taken.into_iter().filter(|id| without.binary_search(id).is_err()).collect();
         self.tell(&due, &messages, view.as_deref()).await;
-        self.end_without_content(&messages, now).await?;
-        Ok(Some(FannedOut { app, due: due.len(), dead }))
+        Ok(Some(FannedOut { app, due: due.len(), dead: of_deleted + ended.len() }))
     }
 
     /// The next application that has something packed, in a circle.

@@ -104,26 +104,14 @@ impl Store {
     }
 
     /// Ends what is pending of those of `messages` that have no content: background work may make a delivery pending at the moment
-    /// in which another process deletes the content, and sees it still. Gives back how many deliveries ended.
+    /// in which another process deletes the content, and sees it still. Gives back how many deliveries ended. Waits for deletions of these
+    /// contents that are not committed yet.
     ///
     /// # Errors
     /// The store is away.
     pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        let gone: Vec<MessageId> = match &mut tx {
-            Tx::Sqlite(tx) => {
-                const SQL: &str = "SELECT id FROM message
-                     WHERE payload IS NULL AND id IN (SELECT unhex(value) FROM json_each($1))";
-                let ids = sqlite::id_list(codec::uuids(messages));
-                sqlx::query_scalar(SQL).bind(ids).fetch_all(&mut **tx).await?
-            }
-            Tx::Postgres(tx) => {
-                const SQL: &str =
-                    "SELECT id FROM message WHERE payload IS NULL AND id = ANY($1) AND id BETWEEN $2 AND $3";
-                let (ids, least, greatest) = codec::bounded(messages);
-                sqlx::query_scalar(SQL).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
-            }
-        };
+        let gone = without_content(&mut tx, messages).await?;
         let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
         tx.commit().await?;
         dead::count(DeadReason::ContentDeleted, &ended);
@@ -145,4 +133,27 @@ impl Store {
             self.inner.signals.send(Signal::Withdrawn(ended));
         }
     }
+}
+
+/// Those of `messages` that have no content, sorted. The others keep theirs until `tx` ends: their rows are locked. So a delivery of theirs that `tx`
+/// makes pending is seen by whatever deletes the content afterwards.
+pub(in crate::store) async fn without_content(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+    let mut gone: Vec<MessageId> = match tx {
+        Tx::Sqlite(tx) => {
+            // Nobody else writes.
+            const SQL: &str =
+                "SELECT id FROM message WHERE payload IS NULL AND id IN (SELECT unhex(value) FROM json_each($1))";
+            sqlx::query_scalar(SQL).bind(sqlite::id_list(codec::uuids(messages))).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            // A condition on the payload would pass over rows whose deletion is not committed: locked first, each is read as it is then.
+            const SQL: &str = "WITH locked AS MATERIALIZED (SELECT id, payload IS NULL AS gone FROM message
+                     WHERE id = ANY($1) AND id BETWEEN $2 AND $3 ORDER BY id FOR SHARE)
+                 SELECT id FROM locked WHERE gone";
+            let (ids, least, greatest) = codec::bounded(messages);
+            sqlx::query_scalar(SQL).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
+        }
+    };
+    gone.sort_unstable();
+    Ok(gone)
 }
