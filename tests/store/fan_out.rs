@@ -8,6 +8,7 @@ use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::Store;
 use sendoff::store::ingest::fan_out::{FannedOut, PACK, STEP};
+use sendoff::store::ingest::fan_out_turns::FanOutTurns;
 use sendoff::store::queue::signals::Signal;
 
 use crate::home::*;
@@ -25,7 +26,12 @@ async fn wide(store: &Store, endpoints: usize) -> (AppId, Vec<Endpoint>) {
 }
 
 async fn fan_out(store: &Store) -> Option<FannedOut> {
-    store.fan_out(None, NOW).await.expect("the store")
+    store.fan_out(&mut FanOutTurns::default(), NOW).await.expect("the store")
+}
+
+/// An id as SQL.
+fn literal(home: &Home, id: uuid::Uuid) -> String {
+    if home.is_sqlite() { format!("x'{}'", id.simple()) } else { format!("'{id}'") }
 }
 
 /// Has the store refuse rows of `table` of which `condition` is true.
@@ -46,7 +52,8 @@ async fn refuse_inserts(home: &Home, table: &str, condition: &str) {
 }
 
 async fn allow_inserts(home: &Home, table: &str) {
-    home.execute(&home.either("DROP TRIGGER refused", "DROP TRIGGER refused ON {table}").replace("{table}", table)).await;
+    home.execute(&home.either("DROP TRIGGER refused", "DROP TRIGGER refused ON {table}").replace("{table}", table))
+        .await;
 }
 
 fn ids(endpoints: &[Endpoint]) -> BTreeSet<EndpointId> {
@@ -117,7 +124,7 @@ on_both! {
         // Somebody asked for it there, and it was delivered.
         home.execute(&format!(
             "INSERT INTO due SELECT id, {}, app_id, 0, 0, accepted_at, 0, 0, 0, 0, NULL FROM message",
-            if home.is_sqlite() { format!("x'{}'", sent.id.0.simple()) } else { format!("'{}'", sent.id.0) }
+            literal(home, sent.id.0)
         ))
         .await;
         home.execute("UPDATE due SET slot = (SELECT slot FROM endpoint WHERE id = endpoint_id)").await;
@@ -154,7 +161,7 @@ on_both! {
         assert!(home.store.delete_content(&tenant(), app, message.id, later(1)).await.unwrap());
         // As of a store that goes away between two statements.
         refuse_inserts(home, "dead", "NEW.reason = 'content-deleted'").await;
-        assert!(home.store.fan_out(None, NOW).await.is_err());
+        assert!(home.store.fan_out(&mut FanOutTurns::default(), NOW).await.is_err());
         allow_inserts(home, "dead").await;
         while fan_out(&home.store).await.is_some() {}
         for endpoint in &endpoints {
@@ -184,7 +191,7 @@ on_both! {
         const PACKS: usize = STEP / PACK;
         let store = &home.store;
         let (first, second) = (application(store, "a").await.id, application(store, "b").await.id);
-        let id = |id: uuid::Uuid| if home.is_sqlite() { format!("x'{}'", id.simple()) } else { format!("'{id}'") };
+        let id = |id: uuid::Uuid| literal(home, id);
         // Of endpoints that are gone for good: they are taken, and nothing comes of them.
         let endpoints = "00".repeat(16 * PACK);
         let endpoints = if home.is_sqlite() { format!("x'{endpoints}'") } else { format!("'\\x{endpoints}'") };
@@ -194,15 +201,43 @@ on_both! {
                 home.execute(&format!("INSERT INTO fan_out (app_id, message_id, pack, endpoints) VALUES {row}")).await;
             }
         }
-        let (mut turns, mut left, mut last) = (Vec::new(), vec![home.number("SELECT count(*) FROM fan_out").await], None);
-        while let Some(step) = store.fan_out(last, NOW).await.unwrap() {
-            last = Some(step.app);
+        let (mut turns, mut left) = (Vec::new(), vec![home.number("SELECT count(*) FROM fan_out").await]);
+        let mut remembered = FanOutTurns::default();
+        while let Some(step) = store.fan_out(&mut remembered, NOW).await.unwrap() {
             turns.push(step.app);
             left.push(home.number("SELECT count(*) FROM fan_out").await);
         }
         assert_eq!(turns, [first, second, first, first]);
         let taken: Vec<i64> = left.windows(2).map(|two| two[0] - two[1]).collect();
         assert_eq!(taken, [PACKS as i64, 1, PACKS as i64, 1]);
+    }
+
+    async fn an_application_whose_step_fails_holds_up_no_other_and_is_tried_again(home) {
+        let packing = home.another_that_packs(1).await;
+        let mut apps = Vec::new();
+        for name in ["a", "b", "c"] {
+            let app = application(&packing, name).await.id;
+            for _ in 0..2 {
+                endpoint(&packing, app, endpoint_spec()).await;
+            }
+            accept(&packing, app).await;
+            apps.push(app);
+        }
+        let broken = apps[0];
+        refuse_inserts(home, "due", &format!("NEW.app_id = {}", literal(home, broken.0))).await;
+        let (mut turns, mut moved, mut failures) = (FanOutTurns::default(), Vec::new(), 0);
+        for _ in 0..10 {
+            match home.store.fan_out(&mut turns, NOW).await {
+                Ok(step) => moved.extend(step.map(|step| step.app)),
+                Err(_) => failures += 1,
+            }
+        }
+        assert_eq!((moved, failures), (apps[1..].to_vec(), 1));
+        assert!(home.store.fan_out(&mut turns, later(1)).await.is_err(), "it is tried again after a while");
+        allow_inserts(home, "due").await;
+        assert_eq!(home.store.fan_out(&mut turns, later(2)).await.unwrap(), None, "and later each time");
+        let step = home.store.fan_out(&mut turns, later(3)).await.unwrap();
+        assert_eq!(step, Some(FannedOut { app: broken, due: 2, dead: 0 }));
     }
 
     async fn processes_that_move_at_the_same_time_move_each_delivery_once(home) {
@@ -212,7 +247,9 @@ on_both! {
         join_all((0..messages).map(|_| accept(&packing, app))).await;
         let mut moved = 0;
         while home.number("SELECT count(*) FROM fan_out").await > 0 {
-            let both = futures_util::join!(packing.fan_out(None, NOW), home.store.fan_out(None, NOW));
+            let mut turns = [FanOutTurns::default(), FanOutTurns::default()];
+            let [of_one, of_other] = &mut turns;
+            let both = futures_util::join!(packing.fan_out(of_one, NOW), home.store.fan_out(of_other, NOW));
             moved += [both.0, both.1].into_iter().filter_map(|step| step.unwrap()).map(|step| step.due).sum::<usize>();
         }
         let pending = home.number("SELECT count(*) FROM due").await as usize;

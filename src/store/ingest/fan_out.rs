@@ -1,6 +1,7 @@
 //! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is accepted with its endpoints
 //! packed into rows of `fan_out`, [`PACK`] in each, so that the accepting transaction stays small. Steps then move them to `due`, at most
-//! [`STEP`] deliveries in a transaction, one application after another.
+//! [`STEP`] deliveries in a transaction, one application after another. An application whose step fails holds up no other: it is tried
+//! again with backoff ([`FanOutTurns`]).
 //!
 //! Which endpoints get the message is decided when it is accepted. What happens to an endpoint before its delivery is moved:
 //!
@@ -23,6 +24,7 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
+use crate::store::ingest::fan_out_turns::FanOutTurns;
 use crate::store::ingest::routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
 use crate::store::queue::dead::{self, Ending, end_pending};
@@ -37,10 +39,13 @@ pub const STEP: usize = 8 * PACK;
 /// How many bytes of payloads one step loads to tell the engine of what it moved. The engine reads what does not fit from the store.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
+/// How many applications one step looks at, at most, for one whose turn it is.
+const APPS_PER_STEP: usize = 64;
+
 /// What one step of [`Store::fan_out`] moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FannedOut {
-    /// Whose deliveries these were: the next step begins behind it.
+    /// Whose deliveries these were.
     pub app: AppId,
     /// How many deliveries are pending now.
     pub due: usize,
@@ -92,15 +97,55 @@ pub(in crate::store) async fn insert<'m>(
 type Delivery = (MessageId, EndpointId);
 
 impl Store {
-    /// Moves up to [`STEP`] packed deliveries of one application to `due`: of the next one behind `after`, so that applications take turns.
-    /// `None`: nothing is packed, or other processes are at all of it. `now` is when deliveries to deleted endpoints are dead.
+    /// Moves up to [`STEP`] packed deliveries of one application to `due`. Applications take turns, and one whose step failed is left alone
+    /// for a while. `None`: nothing is packed, or what is has to wait, or other processes are at it. `now` is when deliveries that cannot
+    /// be sent are dead.
     ///
     /// # Errors
-    /// The store is away: then nothing was moved.
-    pub async fn fan_out(&self, after: Option<AppId>, now: Time) -> Result<Option<FannedOut>, StoreError> {
-        let Some(app) = self.next_app(after).await? else { return Ok(None) };
-        let mut tx = self.begin().await?;
-        let taken = take(&mut tx, app).await?;
+    /// The store is away, or the step of one application failed. Nothing was moved, and the next call is for another application.
+    pub async fn fan_out(&self, turns: &mut FanOutTurns, now: Time) -> Result<Option<FannedOut>, StoreError> {
+        const PACKS: usize = STEP / PACK;
+        let mut first = None;
+        for _ in 0..APPS_PER_STEP {
+            let Some(app) = self.next_app(turns.last).await? else {
+                turns.nothing_left();
+                return Ok(None);
+            };
+            if first == Some(app) {
+                break;
+            }
+            first.get_or_insert(app);
+            turns.last = Some(app);
+            if turns.rests(app, now) {
+                continue;
+            }
+            let packs = turns.packs(app, PACKS);
+            let tx = self.begin().await?;
+            match self.move_packs(tx, app, packs, now).await {
+                // Others are at all of it.
+                Ok(None) => {}
+                Ok(Some(moved)) => {
+                    turns.succeeded(app, packs, PACKS, now);
+                    return Ok(Some(moved));
+                }
+                Err(error) => {
+                    turns.failed(app, packs, now);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves up to `packs` packs of the application. `None`: other processes are at all of them.
+    async fn move_packs(
+        &self,
+        mut tx: Tx,
+        app: AppId,
+        packs: usize,
+        now: Time,
+    ) -> Result<Option<FannedOut>, StoreError> {
+        let taken = take(&mut tx, app, packs).await?;
         if taken.is_empty() {
             return Ok(None);
         }
@@ -161,15 +206,14 @@ impl Store {
     }
 }
 
-/// Takes packs of `app` out of the table, the oldest messages first. Nobody waits for those that another process is at.
-async fn take(tx: &mut Tx, app: AppId) -> Result<Vec<Delivery>, StoreError> {
-    const PACKS: i64 = (STEP / PACK) as i64;
+/// Takes up to `most` packs of `app` out of the table, the oldest messages first. Nobody waits for those that another process is at.
+async fn take(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
     let mut packs: Vec<(MessageId, i32, Vec<u8>)> = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "DELETE FROM fan_out WHERE app_id = $1 AND (message_id, pack) IN
                  (SELECT message_id, pack FROM fan_out WHERE app_id = $1 ORDER BY message_id, pack LIMIT $2)
                  RETURNING message_id, pack, endpoints";
-            sqlx::query_as(SQL).bind(app).bind(PACKS).fetch_all(&mut **tx).await?
+            sqlx::query_as(SQL).bind(app).bind(most as i64).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             const SQL: &str = "DELETE FROM fan_out USING
@@ -177,7 +221,7 @@ async fn take(tx: &mut Tx, app: AppId) -> Result<Vec<Delivery>, StoreError> {
                   FOR UPDATE SKIP LOCKED) AS taken
                  WHERE fan_out.app_id = $1 AND fan_out.message_id = taken.message_id AND fan_out.pack = taken.pack
                  RETURNING fan_out.message_id, fan_out.pack, fan_out.endpoints";
-            sqlx::query_as(SQL).bind(app).bind(PACKS).fetch_all(&mut **tx).await?
+            sqlx::query_as(SQL).bind(app).bind(most as i64).fetch_all(&mut **tx).await?
         }
     };
     packs.sort_unstable_by_key(|(message, pack, _)| (*message, *pack));

@@ -137,7 +137,10 @@ impl Store {
 
 /// Those of `messages` that have no content, sorted. The others keep theirs until `tx` ends: their rows are locked. So a delivery of theirs that `tx`
 /// makes pending is seen by whatever deletes the content afterwards.
-pub(in crate::store) async fn without_content(tx: &mut Tx, messages: &[MessageId]) -> Result<Vec<MessageId>, StoreError> {
+pub(in crate::store) async fn without_content(
+    tx: &mut Tx,
+    messages: &[MessageId],
+) -> Result<Vec<MessageId>, StoreError> {
     let mut gone: Vec<MessageId> = match tx {
         Tx::Sqlite(tx) => {
             // Nobody else writes.

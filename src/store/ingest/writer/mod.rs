@@ -171,9 +171,18 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
 async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
     for care in [Care::Expecting, Care::Telling] {
         let mut budget = pace.budget();
-        let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        if let Some(stored) = commit(inner, tx, batch, care, &mut budget).await.map_err(Failed::Within)? {
-            return Ok(Some((stored, budget.spent())));
+        let mut tx = inner.begin().await.map_err(Failed::Beginning)?;
+        match write(inner, &mut tx, batch, care, &mut budget).await {
+            Ok(Some(stored)) => {
+                tx.commit_of(&places(batch)).await.map_err(Failed::Within)?;
+                return Ok(Some((stored, budget.spent())));
+            }
+            Ok(None) => tx.roll_back().await.map_err(Failed::Within)?,
+            Err(error) => {
+                // Now: PostgreSQL tells of an error before it lets go of the rows, and the relay's next step would pass over them.
+                let _ = tx.roll_back().await;
+                return Err(Failed::Within(error));
+            }
         }
     }
     Ok(None)
@@ -225,10 +234,10 @@ struct Stored {
     relayed: Vec<(Relayed, Vec<Admission>)>,
 }
 
-/// `None`: nothing was stored, as something of it was not as [expected](Care::Expecting).
-async fn commit(
+/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be committed.
+async fn write(
     inner: &Inner,
-    mut tx: Tx,
+    tx: &mut Tx,
     batch: &[Write],
     care: Care,
     budget: &mut Budget,
@@ -242,25 +251,23 @@ async fn commit(
         .collect();
     let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
-        stored.accepted = Some(accept_in(&mut tx, inner, &items, budget).await?);
+        stored.accepted = Some(accept_in(tx, inner, &items, budget).await?);
     }
     // The records come last: they may change applications, and what the others remember of those must be what is committed.
     for write in batch {
         if let Write::Relay(request, _) = write {
-            stored.relayed.push(relay_in(inner, &mut tx, request, budget).await?);
+            stored.relayed.push(relay_in(inner, tx, request, budget).await?);
         }
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            let Some((recorded, told)) = record_in(inner, &mut tx, finished, care).await? else {
-                tx.roll_back().await?;
+            let Some((recorded, told)) = record_in(inner, tx, finished, care).await? else {
                 return Ok(None);
             };
             stored.recorded.push(recorded);
             stored.told.extend(told);
         }
     }
-    tx.commit_of(&places(batch)).await?;
     Ok(Some(stored))
 }
 
