@@ -28,6 +28,8 @@ mod background;
 mod background_wide;
 #[path = "store/backlog.rs"]
 mod backlog;
+#[path = "store/conflicts.rs"]
+mod conflicts;
 #[path = "store/contents.rs"]
 mod contents;
 #[path = "store/counts.rs"]

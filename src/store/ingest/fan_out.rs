@@ -120,8 +120,7 @@ impl Store {
                 continue;
             }
             let packs = turns.packs(app, PACKS);
-            let tx = self.begin().await?;
-            match self.move_packs(tx, app, packs, now).await {
+            match self.repeated(|| self.move_packs(app, packs, now)).await {
                 // Others are at all of it.
                 Ok(None) => {}
                 Ok(Some(moved)) => {
@@ -138,13 +137,8 @@ impl Store {
     }
 
     /// Moves up to `packs` packs of the application. `None`: other processes are at all of them.
-    async fn move_packs(
-        &self,
-        mut tx: Tx,
-        app: AppId,
-        packs: usize,
-        now: Time,
-    ) -> Result<Option<FannedOut>, StoreError> {
+    async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FannedOut>, StoreError> {
+        let mut tx = self.begin().await?;
         let taken = take(&mut tx, app, packs).await?;
         if taken.is_empty() {
             return Ok(None);

@@ -109,11 +109,14 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn relay_give_up(&self, now: Time, reason: &str) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        for row in relay::take(&mut tx, self.inner.max_payload, &RelayRequest { limit: 1, now }).await? {
-            relay::mark(&mut tx, &row, &format!("the store refused it: {reason}"), now).await?;
-        }
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            for row in relay::take(&mut tx, self.inner.max_payload, &RelayRequest { limit: 1, now }).await? {
+                relay::mark(&mut tx, &row, &format!("the store refused it: {reason}"), now).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// Whether there is a row whose turn it is. Cheap: asked many times a second while nothing is there.
@@ -139,10 +142,13 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn outbox_retry_all(&self) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
-        on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
+            on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// How many rows wait and how many are stuck; counts up to 100,000 of each.

@@ -18,6 +18,7 @@ use super::outbox::Relayed;
 use super::relay::relay_in;
 use crate::crash::Place;
 use crate::store::db::budget::{self, Budget, Pace};
+use crate::store::db::repeat::{Undone, repeated};
 use crate::store::db::sqlite::Sqlite;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
@@ -104,6 +105,12 @@ impl Others {
     }
 }
 
+impl Undone for Failed {
+    fn undone(&self) -> bool {
+        matches!(self, Failed::Within(error) if error.undone())
+    }
+}
+
 /// Where a transaction failed.
 enum Failed {
     /// Before it began: the store is away, for everybody.
@@ -128,7 +135,7 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     }
     let begun = Instant::now();
     let stored = tokio::time::timeout(PATIENCE, async {
-        match store(inner, &batch, pace).await {
+        match repeated(|| store(inner, &batch, pace)).await {
             // A partition was dropped since it was last looked at: the second try makes it.
             Err(Failed::Within(StoreError::Unavailable(_))) if inner.partitions_forgotten() => {
                 store(inner, &batch, pace).await
@@ -201,14 +208,14 @@ async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
 async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
     let mut recorded = Vec::with_capacity(finished.len());
     for one in finished {
-        let mut done = record_one(inner, one).await;
+        let mut done = repeated(|| record_one(inner, one)).await;
         if let Err(StoreError::Refused(reason)) = &done {
             let mut one = one.clone();
             tracing::error!(message = %one.attempt.message_id, %reason, "an attempt is recorded without its answer");
             one.attempt.outcome.response_headers.clear();
             one.attempt.outcome.response_body = bytes::Bytes::new();
             one.attempt.outcome.detail = "the receiver's answer could not be stored".into();
-            done = record_one(inner, &one).await;
+            done = repeated(|| record_one(inner, &one)).await;
         }
         recorded.push(done?);
     }
