@@ -70,7 +70,7 @@ on_both! {
         let message = accept(&packing, app).await;
         assert_eq!(home.number("SELECT CAST(deliveries AS BIGINT) FROM message").await, 5);
         assert_eq!(home.number("SELECT count(*) FROM due").await, 1, "numbers are drawn at once");
-        let Ok(Signal::Accepted(admitted)) = signals.try_recv() else { panic!("nothing was told") };
+        let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("nothing was told") };
         let told: Vec<EndpointId> = admitted[0].endpoints.iter().map(|live| live.endpoint.id).collect();
         assert_eq!(told, [ordered.id], "what is not in the queue must not be sent");
         // The process that accepted it has died.
@@ -94,7 +94,7 @@ on_both! {
         let message = accept(&packing, app).await;
         while signals.try_recv().is_ok() {}
         fan_out(&packing).await.unwrap();
-        let Ok(Signal::Accepted(admitted)) = signals.try_recv() else { panic!("the endpoints are remembered") };
+        let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("the endpoints are remembered") };
         assert_eq!(admitted[0].message, message);
         assert_eq!(admitted[0].endpoints.iter().map(|live| live.endpoint.id).collect::<BTreeSet<_>>(), ids(&endpoints));
         // Another process remembers none of them.
@@ -102,7 +102,7 @@ on_both! {
         let another = home.another().await;
         let mut signals = another.signals().listen().unwrap();
         fan_out(&another).await.unwrap();
-        let Ok(Signal::Look(where_to)) = signals.try_recv() else { panic!("nothing was told") };
+        let Ok(Signal::Look(where_to)) = signals.try_recv().map(Signal::from) else { panic!("nothing was told") };
         assert_eq!(where_to.into_iter().collect::<BTreeSet<_>>(), ids(&endpoints));
     }
 
