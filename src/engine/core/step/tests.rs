@@ -85,7 +85,7 @@ impl Crowd {
             self.worst = self.worst.max((visited, name));
             assert!(visited <= MOST, "{name}: {visited} look-ups in one step");
             assert!(steps < 1_000, "{name}: it does not come to an end");
-            if !self.core.hearing() && !self.core.lanes.overdue(self.now) {
+            if !self.core.hearing() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
                 break;
             }
         }
