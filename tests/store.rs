@@ -70,6 +70,8 @@ mod operators;
 mod ordering;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/outbox_floor.rs"]
+mod outbox_floor;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/record.rs"]

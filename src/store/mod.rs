@@ -39,7 +39,7 @@ pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
 use db::sqlite::Sqlite;
 pub(crate) use db::tx::{Connection, Tx, on, read};
-use ingest::{idempotency, routing_cache, writer};
+use ingest::{idempotency, outbox_floor, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
 
@@ -87,6 +87,7 @@ struct Inner {
     directory: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
+    outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
     /// Contacts are written to.
     mailing: AtomicBool,
@@ -132,6 +133,7 @@ impl Store {
             directory: routing_cache::RoutingCache::default(),
             signals,
             queues,
+            outbox_floor: outbox_floor::OutboxFloor::default(),
             under_way: idempotency::Calls::default(),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),

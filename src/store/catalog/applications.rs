@@ -58,6 +58,7 @@ impl Store {
             unstick(&mut tx, &app).await?;
             self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
             tx.commit().await?;
+            self.unstuck();
             Ok(app)
         })
         .await
@@ -123,6 +124,7 @@ impl Store {
                 self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
             }
             tx.commit().await?;
+            self.unstuck();
             self.inner.signals.send(Signal::Changed(id));
             Ok((changed > 0).then_some(app))
         })

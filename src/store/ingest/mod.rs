@@ -2,7 +2,8 @@
 //!
 //! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
 //! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_turns`]: whose step is next.
-//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step takes.
+//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step takes; [`outbox_floor`]:
+//!   from where on it looks.
 //! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`live_endpoints`] loads them with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.
 //!
@@ -17,6 +18,7 @@ pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;
 pub mod outbox;
+pub(in crate::store) mod outbox_floor;
 pub(in crate::store) mod relay;
 pub mod relay_pace;
 pub mod routing;
