@@ -70,8 +70,9 @@ impl Arrived {
     pub fn next_part(&mut self) -> Part {
         let (mut part, mut rows) = (Part::default(), 0);
         let mut fits = |more: usize| {
+            let more = more.max(1);
             let fits = rows == 0 || rows + more <= ROWS_PER_STEP;
-            rows += if fits { more.max(1) } else { 0 };
+            rows += if fits { more } else { 0 };
             fits
         };
         while let Some((want, waiting)) = self.lanes.pop_front_if(|(_, waiting)| fits(waiting.len())) {
