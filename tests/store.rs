@@ -28,6 +28,8 @@ mod background;
 mod background_wide;
 #[path = "store/backlog.rs"]
 mod backlog;
+#[path = "store/conflicts.rs"]
+mod conflicts;
 #[path = "store/contents.rs"]
 mod contents;
 #[path = "store/counts.rs"]
@@ -68,6 +70,8 @@ mod operators;
 mod ordering;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/outbox_floor.rs"]
+mod outbox_floor;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/record.rs"]

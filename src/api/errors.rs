@@ -303,7 +303,7 @@ impl From<Refusal> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
-            StoreError::Unavailable(cause) => {
+            StoreError::Unavailable(cause) | StoreError::Conflict(cause) => {
                 // Not louder: while the store is away, every request comes here; `/readyz` says it to operators.
                 debug!(%cause, "turned away: the store is not available");
                 ApiError::unavailable("the store is not available: try again in a moment")

@@ -39,7 +39,7 @@ pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
 use db::sqlite::Sqlite;
 pub(crate) use db::tx::{Connection, Tx, on, read};
-use ingest::{idempotency, routing_cache, writer};
+use ingest::{idempotency, outbox_floor, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
 
@@ -87,6 +87,7 @@ struct Inner {
     directory: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
+    outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
     /// Contacts are written to.
     mailing: AtomicBool,
@@ -134,6 +135,7 @@ impl Store {
             directory: routing_cache::RoutingCache::default(),
             signals,
             queues,
+            outbox_floor: outbox_floor::OutboxFloor::default(),
             under_way: idempotency::Calls::default(),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),
@@ -229,19 +231,22 @@ impl Store {
 
     /// The first time, leaves a sealed word in the store; from then on, tries to open it.
     async fn check_master_key(&self) -> Result<(), StoreError> {
-        const NAME: &str = "master-key-check";
-        let mut tx = self.begin().await?;
-        let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
-        // Of several processes that start at once with different keys, one is the first, and the others hear of it.
-        on!(tx, db => {
-            sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                .bind(NAME).bind(sealed).execute(db).await.map(drop)
-        })?;
-        let sealed: Vec<u8> = on!(tx, db => {
-            sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_one(db).await
-        })?;
-        self.inner.master.open(NAME.as_bytes(), &sealed)?;
-        tx.commit().await
+        self.repeated(|| async {
+            const NAME: &str = "master-key-check";
+            let mut tx = self.begin().await?;
+            let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
+            // Of several processes that start at once with different keys, one is the first, and the others hear of it.
+            on!(tx, db => {
+                sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                    .bind(NAME).bind(sealed).execute(db).await.map(drop)
+            })?;
+            let sealed: Vec<u8> = on!(tx, db => {
+                sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_one(db).await
+            })?;
+            self.inner.master.open(NAME.as_bytes(), &sealed)?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// The lease table's clock: the database's own on PostgreSQL, where processes must agree; ours on SQLite, where there is one.

@@ -140,7 +140,7 @@ on_both! {
         assert_eq!(send("b", &["y"]).await, [2, 1, 0, 0]);
         assert_eq!(send("b", &["y", "x"]).await, [3, 1, 1, 0]);
         assert_eq!(send("no.such", &["x"]).await, [4, 1, 1, 0]);
-        let Some(Signal::Accepted(due)) = signals.recv().await else { panic!("a signal") };
+        let Some(Signal::Accepted(due)) = signals.recv().await.map(Signal::from) else { panic!("a signal") };
         let told: Vec<EndpointId> = due[0].endpoints.iter().map(|live| live.endpoint.id).collect();
         assert_eq!(told, [all.id, only_a.id], "the engine of this process hears at once");
     }

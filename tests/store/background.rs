@@ -103,7 +103,7 @@ on_both! {
         assert_eq!((work.stage, work.spec.kind, work.looked, work.sent), (Stage::Running, Kind::Recover, 0, 0));
         let mut signals = store.signals().listen().unwrap();
         assert_eq!(work_off(store).await, (1, Stage::Finished));
-        assert!(matches!(signals.try_recv(), Ok(Signal::Look(endpoints)) if endpoints == [made.id]));
+        assert!(matches!(signals.try_recv().map(Signal::from), Ok(Signal::Look(endpoints)) if endpoints == [made.id]));
         let again: Vec<_> = waiting(store, made.id).await.into_iter().filter(|one| one.message_id != fresh).collect();
         let mut sent: Vec<_> = again.iter().map(|one| one.message_id).collect();
         sent.sort_unstable();

@@ -45,7 +45,7 @@ on_both! {
         assert_eq!(content(store, app.id, message.id).await, None);
         assert!(content(store, app.id, other.id).await.is_some());
         assert_eq!(home.number("SELECT count(*) FROM message WHERE payload IS NULL").await, 1);
-        let Some(Signal::Withdrawn(ended)) = signals.recv().await else { panic!("the engine is told") };
+        let Some(Signal::Withdrawn(ended)) = signals.recv().await.map(Signal::from) else { panic!("the engine is told") };
         assert_eq!(ended, [(second.id, message.id)]);
         let stands = async |endpoint| {
             let view = delivery(store, app.id, message.id, endpoint).await;

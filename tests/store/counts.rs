@@ -235,3 +235,20 @@ on_both! {
         assert_eq!(home.number("SELECT delivered FROM rollup_hour ORDER BY endpoint_id LIMIT 1").await, 200);
     }
 }
+
+/// PostgreSQL: counts are added to again and again, and no index is written for it as long as the new version of a row fits on its page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adding_to_counts_writes_no_index() {
+    let home = Home::postgres().await;
+    for table in ["rollup", "rollup_hour", "rollup_day"] {
+        let zeros = ["0"; 16].join(", ");
+        home.execute(&format!(
+            "INSERT INTO {table} SELECT 'acme', CAST(md5(CAST(n AS text)) AS uuid), n, {zeros} FROM generate_series(1, 3000) AS n"
+        ))
+        .await;
+        let pages = async || home.number(&format!("SELECT pg_relation_size('{table}_pkey')")).await;
+        let before = pages().await;
+        home.execute(&format!("UPDATE {table} SET delivered = delivered + 1")).await;
+        assert_eq!(pages().await, before, "{table}");
+    }
+}

@@ -131,7 +131,7 @@ on_both! {
         let (app, made) = customer(store, "acme").await;
         let mut signals = store.signals().listen().unwrap();
         let message = accept(store, app.id).await.id;
-        assert!(matches!(signals.recv().await, Some(Signal::Accepted(_))));
+        assert!(matches!(signals.recv().await.map(Signal::from), Some(Signal::Accepted(_))));
         let resend = async |at| store.resend(&tenant(), app.id, message, made.id, at).await.unwrap();
         let mut generation = 0;
         for (round, ended) in [Next::Delivered, Next::Dead(DeadReason::Exhausted), retry(500, 3)].into_iter().enumerate() {
@@ -139,7 +139,7 @@ on_both! {
             let status = if ended == Next::Delivered { 200 } else { 500 };
             store.record(vec![finished(app.id, &one, answered(status), ended)]).await.unwrap();
             assert!(resend(later(10)).await);
-            assert!(matches!(signals.recv().await, Some(Signal::Look(ids)) if ids == [made.id]));
+            assert!(matches!(signals.recv().await.map(Signal::from), Some(Signal::Look(ids)) if ids == [made.id]));
             generation += 1;
             let again = only_waiting(store, made.id).await;
             assert_eq!((again.state, again.due_at), (State::Fresh, later(10)));

@@ -8,9 +8,12 @@ use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::Store;
 use sendoff::store::ingest::fan_out::{FannedOut, PACK, STEP};
+use sendoff::store::ingest::fan_out_turns::FanOutTurns;
 use sendoff::store::queue::signals::Signal;
 
 use crate::home::*;
+use crate::support::{SOON, eventually};
+use sqlx::Executor;
 
 /// An application with so many endpoints that want everything.
 async fn wide(store: &Store, endpoints: usize) -> (AppId, Vec<Endpoint>) {
@@ -23,7 +26,34 @@ async fn wide(store: &Store, endpoints: usize) -> (AppId, Vec<Endpoint>) {
 }
 
 async fn fan_out(store: &Store) -> Option<FannedOut> {
-    store.fan_out(None, NOW).await.expect("the store")
+    store.fan_out(&mut FanOutTurns::default(), NOW).await.expect("the store")
+}
+
+/// An id as SQL.
+fn literal(home: &Home, id: uuid::Uuid) -> String {
+    if home.is_sqlite() { format!("x'{}'", id.simple()) } else { format!("'{id}'") }
+}
+
+/// Has the store refuse rows of `table` of which `condition` is true.
+async fn refuse_inserts(home: &Home, table: &str, condition: &str) {
+    let sql = if home.is_sqlite() {
+        format!(
+            "CREATE TRIGGER refused BEFORE INSERT ON {table} WHEN {condition}
+             BEGIN SELECT RAISE(ABORT, 'this test refuses it'); END"
+        )
+    } else {
+        format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'this test refuses it'; END $$;
+             CREATE TRIGGER refused BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()"
+        )
+    };
+    home.execute(&sql).await;
+}
+
+async fn allow_inserts(home: &Home, table: &str) {
+    home.execute(&home.either("DROP TRIGGER refused", "DROP TRIGGER refused ON {table}").replace("{table}", table))
+        .await;
 }
 
 fn ids(endpoints: &[Endpoint]) -> BTreeSet<EndpointId> {
@@ -40,7 +70,7 @@ on_both! {
         let message = accept(&packing, app).await;
         assert_eq!(home.number("SELECT CAST(deliveries AS BIGINT) FROM message").await, 5);
         assert_eq!(home.number("SELECT count(*) FROM due").await, 1, "numbers are drawn at once");
-        let Ok(Signal::Accepted(admitted)) = signals.try_recv() else { panic!("nothing was told") };
+        let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("nothing was told") };
         let told: Vec<EndpointId> = admitted[0].endpoints.iter().map(|live| live.endpoint.id).collect();
         assert_eq!(told, [ordered.id], "what is not in the queue must not be sent");
         // The process that accepted it has died.
@@ -64,7 +94,7 @@ on_both! {
         let message = accept(&packing, app).await;
         while signals.try_recv().is_ok() {}
         fan_out(&packing).await.unwrap();
-        let Ok(Signal::Accepted(admitted)) = signals.try_recv() else { panic!("the endpoints are remembered") };
+        let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("the endpoints are remembered") };
         assert_eq!(admitted[0].message, message);
         assert_eq!(admitted[0].endpoints.iter().map(|live| live.endpoint.id).collect::<BTreeSet<_>>(), ids(&endpoints));
         // Another process remembers none of them.
@@ -72,7 +102,7 @@ on_both! {
         let another = home.another().await;
         let mut signals = another.signals().listen().unwrap();
         fan_out(&another).await.unwrap();
-        let Ok(Signal::Look(where_to)) = signals.try_recv() else { panic!("nothing was told") };
+        let Ok(Signal::Look(where_to)) = signals.try_recv().map(Signal::from) else { panic!("nothing was told") };
         assert_eq!(where_to.into_iter().collect::<BTreeSet<_>>(), ids(&endpoints));
     }
 
@@ -94,7 +124,7 @@ on_both! {
         // Somebody asked for it there, and it was delivered.
         home.execute(&format!(
             "INSERT INTO due SELECT id, {}, app_id, 0, 0, accepted_at, 0, 0, 0, 0, NULL FROM message",
-            if home.is_sqlite() { format!("x'{}'", sent.id.0.simple()) } else { format!("'{}'", sent.id.0) }
+            literal(home, sent.id.0)
         ))
         .await;
         home.execute("UPDATE due SET slot = (SELECT slot FROM endpoint WHERE id = endpoint_id)").await;
@@ -124,6 +154,22 @@ on_both! {
         }
     }
 
+    async fn content_that_was_deleted_is_not_sent_even_if_a_step_fails_in_the_middle(home) {
+        let packing = home.another_that_packs(1).await;
+        let (app, endpoints) = wide(&packing, 3).await;
+        let message = accept(&packing, app).await;
+        assert!(home.store.delete_content(&tenant(), app, message.id, later(1)).await.unwrap());
+        // As of a store that goes away between two statements.
+        refuse_inserts(home, "dead", "NEW.reason = 'content-deleted'").await;
+        assert!(home.store.fan_out(&mut FanOutTurns::default(), NOW).await.is_err());
+        allow_inserts(home, "dead").await;
+        while fan_out(&home.store).await.is_some() {}
+        for endpoint in &endpoints {
+            let one = delivery(&home.store, app, message.id, endpoint.id).await;
+            assert_eq!((one.state, one.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        }
+    }
+
     async fn a_scheduled_message_waits_for_its_time_and_retention_for_what_is_packed(home) {
         let packing = home.another_that_packs(1).await;
         let (app, endpoints) = wide(&packing, 3).await;
@@ -145,7 +191,7 @@ on_both! {
         const PACKS: usize = STEP / PACK;
         let store = &home.store;
         let (first, second) = (application(store, "a").await.id, application(store, "b").await.id);
-        let id = |id: uuid::Uuid| if home.is_sqlite() { format!("x'{}'", id.simple()) } else { format!("'{id}'") };
+        let id = |id: uuid::Uuid| literal(home, id);
         // Of endpoints that are gone for good: they are taken, and nothing comes of them.
         let endpoints = "00".repeat(16 * PACK);
         let endpoints = if home.is_sqlite() { format!("x'{endpoints}'") } else { format!("'\\x{endpoints}'") };
@@ -155,15 +201,43 @@ on_both! {
                 home.execute(&format!("INSERT INTO fan_out (app_id, message_id, pack, endpoints) VALUES {row}")).await;
             }
         }
-        let (mut turns, mut left, mut last) = (Vec::new(), vec![home.number("SELECT count(*) FROM fan_out").await], None);
-        while let Some(step) = store.fan_out(last, NOW).await.unwrap() {
-            last = Some(step.app);
+        let (mut turns, mut left) = (Vec::new(), vec![home.number("SELECT count(*) FROM fan_out").await]);
+        let mut remembered = FanOutTurns::default();
+        while let Some(step) = store.fan_out(&mut remembered, NOW).await.unwrap() {
             turns.push(step.app);
             left.push(home.number("SELECT count(*) FROM fan_out").await);
         }
         assert_eq!(turns, [first, second, first, first]);
         let taken: Vec<i64> = left.windows(2).map(|two| two[0] - two[1]).collect();
         assert_eq!(taken, [PACKS as i64, 1, PACKS as i64, 1]);
+    }
+
+    async fn an_application_whose_step_fails_holds_up_no_other_and_is_tried_again(home) {
+        let packing = home.another_that_packs(1).await;
+        let mut apps = Vec::new();
+        for name in ["a", "b", "c"] {
+            let app = application(&packing, name).await.id;
+            for _ in 0..2 {
+                endpoint(&packing, app, endpoint_spec()).await;
+            }
+            accept(&packing, app).await;
+            apps.push(app);
+        }
+        let broken = apps[0];
+        refuse_inserts(home, "due", &format!("NEW.app_id = {}", literal(home, broken.0))).await;
+        let (mut turns, mut moved, mut failures) = (FanOutTurns::default(), Vec::new(), 0);
+        for _ in 0..10 {
+            match home.store.fan_out(&mut turns, NOW).await {
+                Ok(step) => moved.extend(step.map(|step| step.app)),
+                Err(_) => failures += 1,
+            }
+        }
+        assert_eq!((moved, failures), (apps[1..].to_vec(), 1));
+        assert!(home.store.fan_out(&mut turns, later(1)).await.is_err(), "it is tried again after a while");
+        allow_inserts(home, "due").await;
+        assert_eq!(home.store.fan_out(&mut turns, later(2)).await.unwrap(), None, "and later each time");
+        let step = home.store.fan_out(&mut turns, later(3)).await.unwrap();
+        assert_eq!(step, Some(FannedOut { app: broken, due: 2, dead: 0 }));
     }
 
     async fn processes_that_move_at_the_same_time_move_each_delivery_once(home) {
@@ -173,10 +247,33 @@ on_both! {
         join_all((0..messages).map(|_| accept(&packing, app))).await;
         let mut moved = 0;
         while home.number("SELECT count(*) FROM fan_out").await > 0 {
-            let both = futures_util::join!(packing.fan_out(None, NOW), home.store.fan_out(None, NOW));
+            let mut turns = [FanOutTurns::default(), FanOutTurns::default()];
+            let [of_one, of_other] = &mut turns;
+            let both = futures_util::join!(packing.fan_out(of_one, NOW), home.store.fan_out(of_other, NOW));
             moved += [both.0, both.1].into_iter().filter_map(|step| step.unwrap()).map(|step| step.due).sum::<usize>();
         }
         let pending = home.number("SELECT count(*) FROM due").await as usize;
         assert_eq!((moved, pending), (messages * endpoints.len(), messages * endpoints.len()));
     }
+}
+
+/// PostgreSQL: the deletion of a content, and the step that moves its deliveries, at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_waits_for_a_deletion_of_the_content_that_is_not_committed() {
+    let home = Home::postgres().await;
+    let packing = home.another_that_packs(1).await;
+    let (app, endpoints) = wide(&packing, 3).await;
+    accept(&packing, app).await;
+    let Raw::Postgres(mut deleting) = home.connect().await else { panic!("PostgreSQL") };
+    deleting.execute("BEGIN; UPDATE message SET payload = NULL").await.unwrap();
+    let step = tokio::spawn({
+        let store = home.store.clone();
+        async move { fan_out(&store).await }
+    });
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+         AND wait_event_type = 'Lock' AND query LIKE '%FOR SHARE%'";
+    eventually("the step waits", SOON, async || (home.number(WAITING).await > 0).then_some(())).await;
+    deleting.execute("COMMIT").await.unwrap();
+    assert_eq!(step.await.unwrap(), Some(FannedOut { app, due: 0, dead: endpoints.len() }));
+    assert_eq!(home.number("SELECT count(*) FROM due").await, 0);
 }

@@ -305,7 +305,7 @@ on_both! {
         assert_eq!(waiting(store, made.id).await.len(), 1);
         let cancel = async || store.cancel(&tenant(), app.id, message, made.id, later(5)).await.unwrap();
         assert!(cancel().await);
-        let Some(Signal::Withdrawn(ended)) = signals.recv().await else { panic!("the engine is told") };
+        let Some(Signal::Withdrawn(ended)) = signals.recv().await.map(Signal::from) else { panic!("the engine is told") };
         assert_eq!(ended, [(made.id, message)]);
         let stands = async || {
             let view = delivery(store, app.id, message, made.id).await;

@@ -12,7 +12,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::queue::in_order::InOrder;
-use sendoff::store::queue::signals::{Admission, Signal};
+use sendoff::store::queue::signals::{Admission, Signal, Told};
 use sendoff::store::queue::waiting::Waiting;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
@@ -49,9 +49,9 @@ async fn switch(store: &Store, endpoint: &Endpoint, ordered: bool, now: Time) ->
 }
 
 /// What the engine is told of the next accepted batch.
-async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<Signal>) -> Vec<Admission> {
+async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<Told>) -> Vec<Admission> {
     loop {
-        if let Signal::Accepted(admissions) = signals.recv().await.expect("a signal") {
+        if let Signal::Accepted(admissions) = Signal::from(signals.recv().await.expect("a signal")) {
             return admissions;
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::store::ingest::outbox::{OutboxDepth, RelayRequest, Relayed};
-use sendoff::store::{MessageRef, Store};
+use sendoff::store::ingest::relay_pace::{RelayPace, RelayStep};
+use sendoff::store::{MessageRef, Store, StoreError};
 
 use crate::home::*;
 
@@ -237,6 +238,43 @@ on_both! {
         store.relay_give_up(NOW, "too heavy").await.unwrap();
         assert_eq!(reasons(store).await, ["the store refused it: too heavy"]);
         assert_eq!(relay(store, NOW).await.accepted, 1, "the others go on");
+    }
+
+    async fn a_row_that_makes_every_step_fail_holds_up_no_other(home) {
+        let store = &home.store;
+        let broken = application(store, "broken").await.id;
+        application(store, "acme").await;
+        // The database fails without a word about the value, as it does when a statement takes too long.
+        home.execute(&match home.is_sqlite() {
+            true => format!(
+                "CREATE TRIGGER fails BEFORE INSERT ON message WHEN NEW.app_id = x'{}'
+                 BEGIN SELECT json(NEW.event_type); END", broken.0.simple()
+            ),
+            false => format!(
+                "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+                 CREATE TRIGGER fails BEFORE INSERT ON message FOR EACH ROW WHEN (NEW.app_id = '{}')
+                 EXECUTE FUNCTION fail()", broken.0
+            ),
+        }).await;
+        for application in ["acme", "broken", "acme", "acme"] {
+            home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{application}', 'a', '{{}}')")).await;
+        }
+        let (mut pace, mut accepted, mut failures) = (RelayPace::default(), 0, 0);
+        for _ in 0..20 {
+            match store.relay_next(&mut pace, NOW).await {
+                Ok(RelayStep::Relayed(relayed)) => accepted += relayed.accepted,
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+                    failures += 1;
+                }
+            }
+        }
+        assert_eq!((accepted, depth(store).await), (3, (0, 1)), "after {failures} failures");
+        assert!(failures >= 5, "a failure that may pass is waited for: {failures}");
+        home.execute(home.either("DROP TRIGGER fails", "DROP TRIGGER fails ON message")).await;
+        let Ok(RelayStep::Relayed(relayed)) = store.relay_next(&mut pace, later(5)).await else { panic!("it is tried again") };
+        assert_eq!((relayed.accepted, depth(store).await), (1, (0, 0)));
     }
 
     async fn a_step_takes_no_more_than_it_can_hold(home) {

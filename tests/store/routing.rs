@@ -7,7 +7,7 @@ use std::time::Duration;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::ingest::routing::LiveEndpoint;
-use sendoff::store::queue::signals::Signal;
+use sendoff::store::queue::signals::{Signal, Told};
 use sendoff::store::{EndpointRef, Store};
 
 use tokio::sync::mpsc::Receiver;
@@ -17,10 +17,10 @@ use crate::home::*;
 const MANY: usize = 500;
 
 /// Accepts a message, and gives back the endpoints as this process then knows them.
-async fn accepted_for(store: &Store, signals: &mut Receiver<Signal>, app: AppId) -> Vec<Arc<LiveEndpoint>> {
+async fn accepted_for(store: &Store, signals: &mut Receiver<Told>, app: AppId) -> Vec<Arc<LiveEndpoint>> {
     accept(store, app).await;
     loop {
-        if let Signal::Accepted(admitted) = signals.recv().await.expect("a signal") {
+        if let Signal::Accepted(admitted) = Signal::from(signals.recv().await.expect("a signal")) {
             return admitted[0].endpoints.clone();
         }
     }

@@ -66,7 +66,7 @@ on_both! {
         let ahead = offer(store, scheduled(NOW.plus(SCHEDULE_LIMIT))).await.unwrap();
         let fresh = |due| (State::Fresh, due);
         assert_eq!(states(&waiting(store, made.id).await), [fresh(NOW), fresh(NOW.plus(SCHEDULE_LIMIT))]);
-        let told = [signals.recv().await.unwrap(), signals.recv().await.unwrap()].map(|signal| match signal {
+        let told = [signals.recv().await.unwrap(), signals.recv().await.unwrap()].map(|told| match Signal::from(told) {
             Signal::Accepted(due) => due.iter().map(|one| one.message.first_due()).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         });

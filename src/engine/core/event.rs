@@ -13,7 +13,7 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::notify::Heard;
-use crate::store::queue::signals::Signal;
+use crate::store::queue::signals::Told;
 use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 use crate::store::recording::record::{Finished, Recorded};
@@ -22,7 +22,7 @@ use crate::store::recording::record::{Finished, Recorded};
 #[derive(Debug)]
 pub enum Event {
     /// The store of this process signals.
-    Signal(Signal),
+    Signal(Told),
     /// A signal was lost: its content has to be found by other means.
     SignalLost,
     /// A notification from another process.

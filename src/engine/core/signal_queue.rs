@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::domain::{AppId, EndpointId, MessageId};
-use crate::store::queue::signals::{Admission, Signal};
+use crate::store::queue::signals::{Admission, Held, Signal, Told};
 
 /// How many deliveries one step takes from its signals at most; one takes about a microsecond.
 pub const DELIVERIES: usize = 1_024;
@@ -27,7 +28,8 @@ pub enum Portion {
 /// The signals that wait.
 #[derive(Debug, Default)]
 pub struct SignalQueue {
-    waiting: VecDeque<Portion>,
+    /// Each with what its signal holds: the memory of all of them is bounded where they are sent.
+    waiting: VecDeque<(Portion, Option<Arc<Held>>)>,
     /// How many deliveries may still be taken in this step.
     left: usize,
 }
@@ -43,24 +45,28 @@ impl SignalQueue {
         self.waiting.is_empty()
     }
 
-    pub fn push(&mut self, signal: Signal) {
+    pub fn push(&mut self, told: impl Into<Told>) {
+        let Told { signal, held } = told.into();
+        let held = Some(Arc::new(held));
         match signal {
             Signal::Accepted(admissions) => {
                 let whole = |admission: Admission| {
                     let all = 0..admission.endpoints.len();
-                    Portion::Accepted(admission, all)
+                    (Portion::Accepted(admission, all), held.clone())
                 };
                 self.waiting.extend(admissions.into_iter().map(whole));
             }
-            Signal::Withdrawn(ended) => self.waiting.push_back(Portion::Withdrawn(ended)),
-            Signal::Look(endpoints) => self.waiting.extend(endpoints.into_iter().map(Portion::Look)),
-            Signal::Changed(app) => self.waiting.push_back(Portion::Changed(app)),
+            Signal::Withdrawn(ended) => self.waiting.push_back((Portion::Withdrawn(ended), held)),
+            Signal::Look(endpoints) => {
+                self.waiting.extend(endpoints.into_iter().map(|id| (Portion::Look(id), held.clone())));
+            }
+            Signal::Changed(app) => self.waiting.push_back((Portion::Changed(app), held)),
         }
     }
 
     /// A signal was lost, after those that wait.
     pub fn lost(&mut self) {
-        self.waiting.push_back(Portion::Lost);
+        self.waiting.push_back((Portion::Lost, None));
     }
 
     /// The next portion; `None`: nothing waits, or it has to wait for the next step.
@@ -68,14 +74,15 @@ impl SignalQueue {
         if self.left == 0 {
             return None;
         }
-        let mut portion = self.waiting.pop_front()?;
+        let (mut portion, held) = self.waiting.pop_front()?;
         let mut taken = 1;
         match &mut portion {
             Portion::Accepted(admission, endpoints) => {
                 taken = endpoints.len();
                 if taken > self.left {
                     let until = endpoints.start + self.left;
-                    self.waiting.push_front(Portion::Accepted(admission.clone(), until..endpoints.end));
+                    let rest = Portion::Accepted(admission.clone(), until..endpoints.end);
+                    self.waiting.push_front((rest, held));
                     endpoints.end = until;
                 }
             }
@@ -84,7 +91,7 @@ impl SignalQueue {
                 if taken > self.left {
                     // From its end: cut off without a copy of the rest.
                     let some = ended.split_off(taken - self.left);
-                    self.waiting.push_front(Portion::Withdrawn(std::mem::replace(ended, some)));
+                    self.waiting.push_front((Portion::Withdrawn(std::mem::replace(ended, some)), held));
                 }
             }
             Portion::Look(_) | Portion::Changed(_) | Portion::Lost => {}

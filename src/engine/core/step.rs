@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::clock_reading::ClockReading;
 use super::endpoint_loads::Loads;
 use super::event::{Action, Event, Loaded, Settled};
+use super::lanes::reading::Arrived;
 use super::lanes::{Lanes, Ownership};
 use super::scanning::{Page, Scanning};
 use super::signal_queue::{Portion, SignalQueue};
@@ -25,6 +26,8 @@ pub struct Core {
     shared: bool,
     signals: SignalQueue,
     reading: bool,
+    /// What the reading that is under way has brought, if it is there.
+    arrived: Option<Arrived>,
     scanning: Scanning,
     loads: Loads,
     /// Which of the slots were loaded again last.
@@ -47,6 +50,7 @@ impl Core {
             shared,
             signals: SignalQueue::default(),
             reading: false,
+            arrived: None,
             scanning: Scanning::new(scan_every, now),
             loads: Loads::default(),
             part: 0,
@@ -65,6 +69,7 @@ impl Core {
         for event in events {
             self.happen(event, now);
         }
+        self.take_in(now);
         self.decide(now);
         std::mem::take(&mut self.actions)
     }
@@ -72,7 +77,7 @@ impl Core {
     /// How long nothing is to be done unless something happens.
     pub fn nap(&self, now: ClockReading) -> Duration {
         let least = Duration::from_millis(1);
-        if self.hearing() || self.lanes.overdue(now) {
+        if self.hearing() || self.arrived.is_some() || self.lanes.overdue(now) {
             return least;
         }
         if self.resting(now) {
@@ -163,12 +168,7 @@ impl Core {
             }
             Event::NotMade(one) => self.lanes.not_made(one, now),
             Event::Recorded(settled) => self.recorded(&settled),
-            Event::Read(Ok(reading)) => {
-                self.reading = false;
-                self.lanes.read(&reading.wants, &reading.waiting, &reading.messages, now);
-                let unnumbered = self.lanes.read_in_order(&reading.in_order, &reading.messages, now);
-                self.actions.extend(unnumbered.into_iter().map(Action::Number));
-            }
+            Event::Read(Ok(reading)) => self.arrived = Some(Arrived::new(reading)),
             Event::Read(Err(wants)) => {
                 self.reading = false;
                 self.lanes.read_failed(&wants, now);
@@ -218,6 +218,19 @@ impl Core {
         }
         if !others.is_empty() {
             self.actions.push(Action::Announce(others.into_iter().collect()));
+        }
+    }
+
+    /// Takes as much of what a reading has brought as one step may. The next reading begins when all of it is taken.
+    fn take_in(&mut self, now: ClockReading) {
+        let Some(arrived) = &mut self.arrived else { return };
+        let part = arrived.next_part();
+        self.lanes.read(&part.wants, &part.waiting, arrived.messages(), now);
+        let unnumbered = self.lanes.read_in_order(&part.in_order, arrived.messages(), now);
+        self.actions.extend(unnumbered.into_iter().map(Action::Number));
+        if arrived.is_empty() {
+            self.arrived = None;
+            self.reading = false;
         }
     }
 

@@ -351,7 +351,7 @@ impl World {
             1 => self.dice.millis(100, 4_000),
             _ => self.dice.millis(0, 5),
         };
-        self.after(delay, What::Tell(id, Box::new(Event::Signal(signal))));
+        self.after(delay, What::Tell(id, Box::new(Event::Signal(signal.into()))));
     }
 
     /// Whether nothing is left to be done.

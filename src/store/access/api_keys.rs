@@ -46,23 +46,26 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn add_api_key(&self, key: &ApiKey, hash: &TokenHash) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
+        self.repeated(|| async {
+            const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let scopes = match key.scopes == Scopes::EVERYTHING {
-            true => None,
-            false => Some(codec::json(&key.scopes.words())?),
-        };
-        let mut tx = self.begin().await?;
-        on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(key.id).bind(&key.org).bind(&key.name).bind(&hash[..]).bind(&key.hint)
-                .bind(scopes).bind(key.created_at).bind(key.expires_at)
-                .execute(db).await.map(drop)
-        })?;
-        let (thing, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
-        let created = Deed::of(&key.org, act::KEY_CREATED, &thing).with(&detail);
-        self.note(&mut tx, created, key.created_at).await?;
-        tx.commit().await
+            let scopes = match key.scopes == Scopes::EVERYTHING {
+                true => None,
+                false => Some(codec::json(&key.scopes.words())?),
+            };
+            let mut tx = self.begin().await?;
+            on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(key.id).bind(&key.org).bind(&key.name).bind(&hash[..]).bind(&key.hint)
+                    .bind(scopes).bind(key.created_at).bind(key.expires_at)
+                    .execute(db).await.map(drop)
+            })?;
+            let (thing, detail) = (key.id.to_string(), format!("{}, {}", key.called(), key.scopes));
+            let created = Deed::of(&key.org, act::KEY_CREATED, &thing).with(&detail);
+            self.note(&mut tx, created, key.created_at).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// The key that is shown, whether it is still good or not. Asked before anybody knows whose it is.
@@ -107,21 +110,24 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn revoke_api_key(&self, tenant: &Tenant, id: KeyId, now: Time) -> Result<bool, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!(
-            "UPDATE api_key SET revoked_at = $3 WHERE org = $1 AND id = $2 AND revoked_at IS NULL RETURNING {COLUMNS}"
-        ));
-        let mut tx = self.begin().await?;
-        let row: Option<Row> = on!(tx, db => {
-            sqlx::query_as(sql).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
-        })?;
-        let Some(key) = row.map(Row::key).transpose()? else {
-            tx.roll_back().await?;
-            return Ok(self.api_key(tenant, id).await?.is_some());
-        };
-        let (thing, detail) = (id.to_string(), key.called());
-        self.note(&mut tx, Deed::of(&tenant.org, act::KEY_REVOKED, &thing).with(&detail), now).await?;
-        tx.commit().await?;
-        Ok(true)
+        self.repeated(|| async {
+            let sql = sqlx::AssertSqlSafe(format!(
+                "UPDATE api_key SET revoked_at = $3 WHERE org = $1 AND id = $2 AND revoked_at IS NULL RETURNING {COLUMNS}"
+            ));
+            let mut tx = self.begin().await?;
+            let row: Option<Row> = on!(tx, db => {
+                sqlx::query_as(sql).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
+            })?;
+            let Some(key) = row.map(Row::key).transpose()? else {
+                tx.roll_back().await?;
+                return Ok(self.api_key(tenant, id).await?.is_some());
+            };
+            let (thing, detail) = (id.to_string(), key.called());
+            self.note(&mut tx, Deed::of(&tenant.org, act::KEY_REVOKED, &thing).with(&detail), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Notes when keys were used last; an earlier time than is known already changes nothing.
@@ -129,19 +135,22 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn api_keys_used(&self, uses: &[(KeyId, Time)]) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE api_key SET last_used_at = $2 WHERE id = $1
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE api_key SET last_used_at = $2 WHERE id = $1
              AND (last_used_at IS NULL OR last_used_at < $2)";
-        if uses.is_empty() {
-            return Ok(());
-        }
-        // In one order, so that two processes don't wait for each other.
-        let mut uses = uses.to_vec();
-        uses.sort_unstable();
-        let mut tx = self.begin().await?;
-        for (id, at) in uses {
-            on!(tx, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await.map(drop))?;
-        }
-        tx.commit().await
+            if uses.is_empty() {
+                return Ok(());
+            }
+            // In one order, so that two processes don't wait for each other.
+            let mut uses = uses.to_vec();
+            uses.sort_unstable();
+            let mut tx = self.begin().await?;
+            for (id, at) in uses {
+                on!(tx, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await.map(drop))?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// Has a token refused from now on; remembered until `until`, when it would have expired.
@@ -149,10 +158,13 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn revoke_token(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        let mut tx = self.begin().await?;
-        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(until).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+            let mut tx = self.begin().await?;
+            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(until).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// Whether a token was revoked.

@@ -85,9 +85,12 @@ impl Store {
     /// # Errors
     /// The store is away: then it is not to be done.
     pub async fn note_look(&self, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        self.note(&mut tx, deed, now).await?;
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            self.note(&mut tx, deed, now).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// The tenant's audit log, in the order that `page` asks for. With a filter, a page looks at no more than [`SCAN`] entries and may
@@ -152,13 +155,16 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
-        let mut tx = self.begin().await?;
-        let gone = on!(tx, db => {
-            sqlx::query(SQL).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(gone)
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+            let mut tx = self.begin().await?;
+            let gone = on!(tx, db => {
+                sqlx::query(SQL).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(gone)
+        })
+        .await
     }
 }
 

@@ -47,27 +47,30 @@ impl Store {
         password: &PasswordHash,
         now: Time,
     ) -> Result<(), StoreError> {
-        const COUNT: &str = "SELECT count(*) FROM operator";
-        const SQL: &str = "INSERT INTO operator (id, name, password, orgs, created_at) VALUES ($1, $2, $3, $4, $5)";
-        let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
-        let mut tx = self.begin().await?;
-        let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
-        if there >= MOST {
-            let full = Invalid::new("name", format!("there are {MOST} accounts already; remove one first"));
-            return Err(StoreError::Invalid(vec![full]));
-        }
-        let done = on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(operator.id).bind(&operator.name).bind(password).bind(orgs).bind(operator.created_at)
-                .execute(db).await.map(drop)
-        });
-        done.map_err(|error| match is_taken(&error) {
-            true => StoreError::Taken(format!("the name {}", operator.name)),
-            false => error.into(),
-        })?;
-        let sees = seen(operator);
-        self.note(&mut tx, Deed::of(from, act::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
-        tx.commit().await
+        self.repeated(|| async {
+            const COUNT: &str = "SELECT count(*) FROM operator";
+            const SQL: &str = "INSERT INTO operator (id, name, password, orgs, created_at) VALUES ($1, $2, $3, $4, $5)";
+            let orgs = operator.orgs.as_ref().map(codec::json).transpose()?;
+            let mut tx = self.begin().await?;
+            let there: i64 = on!(tx, db => sqlx::query_scalar(COUNT).fetch_one(db).await)?;
+            if there >= MOST {
+                let full = Invalid::new("name", format!("there are {MOST} accounts already; remove one first"));
+                return Err(StoreError::Invalid(vec![full]));
+            }
+            let done = on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(operator.id).bind(&operator.name).bind(password).bind(orgs).bind(operator.created_at)
+                    .execute(db).await.map(drop)
+            });
+            done.map_err(|error| match is_taken(&error) {
+                true => StoreError::Taken(format!("the name {}", operator.name)),
+                false => error.into(),
+            })?;
+            let sees = seen(operator);
+            self.note(&mut tx, Deed::of(from, act::OPERATOR_CREATED, &operator.name).with(&sees), now).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// All accounts, by name: 500 at most.
@@ -116,18 +119,21 @@ impl Store {
         keep: &TokenHash,
         now: Time,
     ) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE operator SET password = $3 WHERE id = $1 AND password = $2";
-        let mut tx = self.begin().await?;
-        let changed = on!(tx, db => {
-            sqlx::query(SQL).bind(operator.id).bind(before).bind(after).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        if changed == 0 {
-            return Ok(false);
-        }
-        end_sessions(&mut tx, operator.id, keep).await?;
-        self.note(&mut tx, Deed::of(from, act::PASSWORD_CHANGED, &operator.name), now).await?;
-        tx.commit().await?;
-        Ok(true)
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE operator SET password = $3 WHERE id = $1 AND password = $2";
+            let mut tx = self.begin().await?;
+            let changed = on!(tx, db => {
+                sqlx::query(SQL).bind(operator.id).bind(before).bind(after).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if changed == 0 {
+                return Ok(false);
+            }
+            end_sessions(&mut tx, operator.id, keep).await?;
+            self.note(&mut tx, Deed::of(from, act::PASSWORD_CHANGED, &operator.name), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Removes an account and ends its sessions. `false`: there is none of this id.
@@ -135,14 +141,17 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<bool, StoreError> {
-        const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
-        let mut tx = self.begin().await?;
-        let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-        let Some(name) = name else { return Ok(false) };
-        end_sessions(&mut tx, id, &[0; 32]).await?;
-        self.note(&mut tx, Deed::of(from, act::OPERATOR_REMOVED, &name), now).await?;
-        tx.commit().await?;
-        Ok(true)
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
+            let mut tx = self.begin().await?;
+            let name: Option<String> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
+            let Some(name) = name else { return Ok(false) };
+            end_sessions(&mut tx, id, &[0; 32]).await?;
+            self.note(&mut tx, Deed::of(from, act::OPERATOR_REMOVED, &name), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// The organizations that have an application, an event type or an API key, by their text; up to `limit` of them.

@@ -36,26 +36,30 @@ impl Store {
         visit: &TokenHash,
         now: Time,
     ) -> Result<Option<Visit>, StoreError> {
-        const USE: &str = "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2 RETURNING org, app_id, options";
-        const OPEN: &str = "INSERT INTO visit (hash, org, app_id, options, created_at, expires_at)
+        self.repeated(|| async {
+            const USE: &str =
+                "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2 RETURNING org, app_id, options";
+            const OPEN: &str = "INSERT INTO visit (hash, org, app_id, options, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6)";
-        let mut tx = self.begin().await?;
-        let found: Option<(OrgId, AppId, String)> =
-            on!(tx, db => sqlx::query_as(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
-        let Some((org, app_id, text)) = found else { return Ok(None) };
-        const NAME: &str = "SELECT name FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
-        let name: Option<String> =
-            on!(tx, db => sqlx::query_scalar(NAME).bind(app_id).bind(&org).fetch_optional(db).await)?;
-        let Some(app_name) = name else { return Ok(None) };
-        let options: PortalOptions = codec::from_json(&text)?;
-        let expires_at = Time::from_micros(options.until);
-        on!(tx, db => {
-            sqlx::query(OPEN)
-                .bind(&visit[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
-                .execute(db).await.map(drop)
-        })?;
-        tx.commit().await?;
-        Ok(Some(Visit { org, app_id, app_name, options, expires_at }))
+            let mut tx = self.begin().await?;
+            let found: Option<(OrgId, AppId, String)> =
+                on!(tx, db => sqlx::query_as(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+            let Some((org, app_id, text)) = found else { return Ok(None) };
+            const NAME: &str = "SELECT name FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
+            let name: Option<String> =
+                on!(tx, db => sqlx::query_scalar(NAME).bind(app_id).bind(&org).fetch_optional(db).await)?;
+            let Some(app_name) = name else { return Ok(None) };
+            let options: PortalOptions = codec::from_json(&text)?;
+            let expires_at = Time::from_micros(options.until);
+            on!(tx, db => {
+                sqlx::query(OPEN)
+                    .bind(&visit[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
+                    .execute(db).await.map(drop)
+            })?;
+            tx.commit().await?;
+            Ok(Some(Visit { org, app_id, app_name, options, expires_at }))
+        })
+        .await
     }
 
     /// What a link into the portal would open, if it still is good; does not use it up.
@@ -91,9 +95,12 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn end_visit(&self, hash: &TokenHash) -> Result<(), StoreError> {
-        const SQL: &str = "DELETE FROM visit WHERE hash = $1";
-        let mut tx = self.begin().await?;
-        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM visit WHERE hash = $1";
+            let mut tx = self.begin().await?;
+            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 }

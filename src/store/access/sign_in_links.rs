@@ -30,10 +30,13 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn add_login_link(&self, hash: &TokenHash, org: &OrgId, expires_at: Time) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
-        let mut tx = self.begin().await?;
-        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).bind(expires_at).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
+            let mut tx = self.begin().await?;
+            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).bind(expires_at).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// Whether a login link would still be good; does not use it up.
@@ -58,19 +61,22 @@ impl Store {
         now: Time,
         until: Time,
     ) -> Result<Option<OrgId>, StoreError> {
-        let mut tx = self.begin().await?;
-        const USE: &str = "DELETE FROM login_link WHERE hash = $1 AND expires_at > $2 RETURNING org";
-        let org: Option<OrgId> =
-            on!(tx, db => sqlx::query_scalar(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
-        let Some(org) = org else { return Ok(None) };
-        on!(tx, db => {
-            sqlx::query(OPEN)
-                .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
-                .execute(db).await.map(drop)
-        })?;
-        self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
-        tx.commit().await?;
-        Ok(Some(org))
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            const USE: &str = "DELETE FROM login_link WHERE hash = $1 AND expires_at > $2 RETURNING org";
+            let org: Option<OrgId> =
+                on!(tx, db => sqlx::query_scalar(USE).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+            let Some(org) = org else { return Ok(None) };
+            on!(tx, db => {
+                sqlx::query(OPEN)
+                    .bind(&session[..]).bind(&org).bind(None::<OperatorId>).bind(now).bind(until)
+                    .execute(db).await.map(drop)
+            })?;
+            self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+            tx.commit().await?;
+            Ok(Some(org))
+        })
+        .await
     }
 
     /// Opens a session of an operator whose password was right. `false`: the account went, or its password was changed, while that
@@ -86,23 +92,26 @@ impl Store {
         now: Time,
         until: Time,
     ) -> Result<bool, StoreError> {
-        const SEE: &str = "UPDATE operator SET seen_at = $3 WHERE id = $1 AND password = $2";
-        let mut tx = self.begin().await?;
-        let seen = on!(tx, db => {
-            sqlx::query(SEE).bind(operator.id).bind(password).bind(now).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        if seen == 0 {
-            return Ok(false);
-        }
-        let org = operator.home();
-        on!(tx, db => {
-            sqlx::query(OPEN)
-                .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
-                .execute(db).await.map(drop)
-        })?;
-        self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
-        tx.commit().await?;
-        Ok(true)
+        self.repeated(|| async {
+            const SEE: &str = "UPDATE operator SET seen_at = $3 WHERE id = $1 AND password = $2";
+            let mut tx = self.begin().await?;
+            let seen = on!(tx, db => {
+                sqlx::query(SEE).bind(operator.id).bind(password).bind(now).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if seen == 0 {
+                return Ok(false);
+            }
+            let org = operator.home();
+            on!(tx, db => {
+                sqlx::query(OPEN)
+                    .bind(&session[..]).bind(&org).bind(operator.id).bind(now).bind(until)
+                    .execute(db).await.map(drop)
+            })?;
+            self.note(&mut tx, Deed::of(&org, act::SIGNED_IN, "dashboard"), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Whose session it is, if it still is one and its operator may still look at what it shows.
@@ -127,10 +136,13 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
-        let mut tx = self.begin().await?;
-        on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
+            let mut tx = self.begin().await?;
+            on!(tx, db => sqlx::query(SQL).bind(&hash[..]).bind(org).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// Ends a session.
@@ -138,13 +150,16 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
-        const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
-        let mut tx = self.begin().await?;
-        let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
-        if let Some(org) = org {
-            self.note(&mut tx, Deed::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
-        }
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
+            let mut tx = self.begin().await?;
+            let org: Option<OrgId> = on!(tx, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
+            if let Some(org) = org {
+                self.note(&mut tx, Deed::of(&org, act::SIGNED_OUT, "dashboard"), now).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// Remembers a link into the portal that is good once.
@@ -152,20 +167,23 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink, now: Time) -> Result<(), StoreError> {
-        const SQL: &str =
-            "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
-        let options = codec::json(&link.options)?;
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, "").await?;
-        on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
-                .execute(db).await.map(drop)
-        })?;
-        let visitor = link.options.session_id.as_deref().unwrap_or_default();
-        let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
-        self.note(&mut tx, made, now).await?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str =
+                "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
+            let options = codec::json(&link.options)?;
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, "").await?;
+            on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
+                    .execute(db).await.map(drop)
+            })?;
+            let visitor = link.options.session_id.as_deref().unwrap_or_default();
+            let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
+            self.note(&mut tx, made, now).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// Forgets links, sessions and logged out tokens that are over.
@@ -173,16 +191,19 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        for sql in [
-            "DELETE FROM login_link WHERE expires_at <= $1",
-            "DELETE FROM session WHERE expires_at <= $1",
-            "DELETE FROM portal_link WHERE expires_at <= $1",
-            "DELETE FROM visit WHERE expires_at <= $1",
-            "DELETE FROM revoked_token WHERE until <= $1",
-        ] {
-            on!(tx, db => sqlx::query(sql).bind(now).execute(db).await.map(drop))?;
-        }
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            for sql in [
+                "DELETE FROM login_link WHERE expires_at <= $1",
+                "DELETE FROM session WHERE expires_at <= $1",
+                "DELETE FROM portal_link WHERE expires_at <= $1",
+                "DELETE FROM visit WHERE expires_at <= $1",
+                "DELETE FROM revoked_token WHERE until <= $1",
+            ] {
+                on!(tx, db => sqlx::query(sql).bind(now).execute(db).await.map(drop))?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 }

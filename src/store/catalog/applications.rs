@@ -31,33 +31,37 @@ impl Store {
         spec: ApplicationSpec,
         now: Time,
     ) -> Result<Application, StoreError> {
-        let app = Application {
-            id: AppId::new(now),
-            org: tenant.org.clone(),
-            uid: spec.uid,
-            name: spec.name,
-            throttle_rate: spec.throttle_rate,
-            metadata: spec.metadata,
-            contact_email: spec.contact_email,
-            created_at: now,
-            updated_at: now,
-        };
-        const SQL: &str = "INSERT INTO application (id, org, uid, name, throttle_rate, metadata, contact_email,
+        self.repeated(|| async {
+            let app = Application {
+                id: AppId::new(now),
+                org: tenant.org.clone(),
+                uid: spec.uid.clone(),
+                name: spec.name.clone(),
+                throttle_rate: spec.throttle_rate,
+                metadata: spec.metadata.clone(),
+                contact_email: spec.contact_email.clone(),
+                created_at: now,
+                updated_at: now,
+            };
+            const SQL: &str = "INSERT INTO application (id, org, uid, name, throttle_rate, metadata, contact_email,
                  version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)";
-        let metadata = codec::json(&app.metadata)?;
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, &app.id.to_string()).await?;
-        let done = on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(app.id).bind(&app.org).bind(&app.uid).bind(&app.name)
-                .bind(app.throttle_rate.map(i32::from)).bind(metadata).bind(&app.contact_email).bind(now)
-                .execute(db).await.map(drop)
-        });
-        done.map_err(|error| taken(error, &app))?;
-        unstick(&mut tx, &app).await?;
-        self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
-        tx.commit().await?;
-        Ok(app)
+            let metadata = codec::json(&app.metadata)?;
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, &app.id.to_string()).await?;
+            let done = on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(app.id).bind(&app.org).bind(&app.uid).bind(&app.name)
+                    .bind(app.throttle_rate.map(i32::from)).bind(metadata).bind(&app.contact_email).bind(now)
+                    .execute(db).await.map(drop)
+            });
+            done.map_err(|error| taken(error, &app))?;
+            unstick(&mut tx, &app).await?;
+            self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
+            tx.commit().await?;
+            self.unstuck();
+            Ok(app)
+        })
+        .await
     }
 
     /// The application, if the tenant has it.
@@ -92,35 +96,39 @@ impl Store {
         spec: ApplicationSpec,
         now: Time,
     ) -> Result<Option<Application>, StoreError> {
-        let Some(before) = self.application(tenant, &AppRef::Id(id)).await? else { return Ok(None) };
-        let app = Application {
-            uid: spec.uid,
-            name: spec.name,
-            throttle_rate: spec.throttle_rate,
-            metadata: spec.metadata,
-            contact_email: spec.contact_email,
-            updated_at: now,
-            ..before
-        };
-        const SQL: &str = "UPDATE application SET uid = $3, name = $4, throttle_rate = $5, metadata = $6,
+        self.repeated(|| async {
+            let Some(before) = self.application(tenant, &AppRef::Id(id)).await? else { return Ok(None) };
+            let app = Application {
+                uid: spec.uid.clone(),
+                name: spec.name.clone(),
+                throttle_rate: spec.throttle_rate,
+                metadata: spec.metadata.clone(),
+                contact_email: spec.contact_email.clone(),
+                updated_at: now,
+                ..before
+            };
+            const SQL: &str = "UPDATE application SET uid = $3, name = $4, throttle_rate = $5, metadata = $6,
                  contact_email = $7, updated_at = $8, version = version + 1
              WHERE org = $1 AND id = $2 AND deleted_at IS NULL";
-        let metadata = codec::json(&app.metadata)?;
-        let mut tx = self.begin().await?;
-        let done = on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(&app.org).bind(id).bind(&app.uid).bind(&app.name).bind(app.throttle_rate.map(i32::from))
-                .bind(metadata).bind(&app.contact_email).bind(now)
-                .execute(db).await.map(|done| done.rows_affected())
-        });
-        let changed = done.map_err(|error| taken(error, &app))?;
-        unstick(&mut tx, &app).await?;
-        if changed > 0 {
-            self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
-        }
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(id));
-        Ok((changed > 0).then_some(app))
+            let metadata = codec::json(&app.metadata)?;
+            let mut tx = self.begin().await?;
+            let done = on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(&app.org).bind(id).bind(&app.uid).bind(&app.name).bind(app.throttle_rate.map(i32::from))
+                    .bind(metadata).bind(&app.contact_email).bind(now)
+                    .execute(db).await.map(|done| done.rows_affected())
+            });
+            let changed = done.map_err(|error| taken(error, &app))?;
+            unstick(&mut tx, &app).await?;
+            if changed > 0 {
+                self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
+            }
+            tx.commit().await?;
+            self.unstuck();
+            self.inner.signals.send(Signal::Changed(id));
+            Ok((changed > 0).then_some(app))
+        })
+        .await
     }
 
     /// Notes what was done to an application, with its name: the id alone says nothing once it is gone.
@@ -142,24 +150,27 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn delete_application(&self, tenant: &Tenant, id: AppId, now: Time) -> Result<bool, StoreError> {
-        if !tenant.sees(id) {
-            return Ok(false);
-        }
-        let mut tx = self.begin().await?;
-        const APP: &str = "UPDATE application SET deleted_at = $3, uid = NULL, version = version + 1
+        self.repeated(|| async {
+            if !tenant.sees(id) {
+                return Ok(false);
+            }
+            let mut tx = self.begin().await?;
+            const APP: &str = "UPDATE application SET deleted_at = $3, uid = NULL, version = version + 1
              WHERE org = $1 AND id = $2 AND deleted_at IS NULL AND operational = FALSE RETURNING name";
-        let name: Option<String> = on!(tx, db => {
-            sqlx::query_scalar(APP).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
-        })?;
-        if let Some(name) = &name {
-            const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, pending_cleanup = 1
+            let name: Option<String> = on!(tx, db => {
+                sqlx::query_scalar(APP).bind(&tenant.org).bind(id).bind(now).fetch_optional(db).await
+            })?;
+            if let Some(name) = &name {
+                const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, pending_cleanup = 1
                  WHERE app_id = $1 AND deleted_at IS NULL";
-            on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
-            self.note_of(&mut tx, &tenant.org, act::APPLICATION_DELETED, id, name, now).await?;
-        }
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(id));
-        Ok(name.is_some())
+                on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
+                self.note_of(&mut tx, &tenant.org, act::APPLICATION_DELETED, id, name, now).await?;
+            }
+            tx.commit().await?;
+            self.inner.signals.send(Signal::Changed(id));
+            Ok(name.is_some())
+        })
+        .await
     }
 
     /// The tenant's applications, by id.

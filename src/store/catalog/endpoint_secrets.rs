@@ -68,25 +68,29 @@ impl Store {
         grace: Duration,
         now: Time,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, &now.micros().to_string()).await?;
-        if self.held(&mut tx, tenant, app, id).await?.is_none() {
-            return Ok(false);
-        }
-        const RETIRE: &str = "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
-        on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
-        const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
-        on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
-        self.add_secret(&mut tx, id, secret, now).await?;
-        const CHANGED: &str =
-            "UPDATE endpoint SET version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, &now.micros().to_string()).await?;
+            if self.held(&mut tx, tenant, app, id).await?.is_none() {
+                return Ok(false);
+            }
+            const RETIRE: &str =
+                "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
+            on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
+            const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
+            on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
+            self.add_secret(&mut tx, id, secret, now).await?;
+            const CHANGED: &str =
+                "UPDATE endpoint SET version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1";
-        on!(tx, db => sqlx::query(CHANGED).bind(id).execute(db).await.map(drop))?;
-        let thing = id.to_string();
-        self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(app));
-        Ok(true)
+            on!(tx, db => sqlx::query(CHANGED).bind(id).execute(db).await.map(drop))?;
+            let thing = id.to_string();
+            self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
+            tx.commit().await?;
+            self.inner.signals.send(Signal::Changed(app));
+            Ok(true)
+        })
+        .await
     }
 
     pub(in crate::store) async fn add_secret(

@@ -40,36 +40,40 @@ impl Store {
         secret: &Secret,
         now: Time,
     ) -> Result<Endpoint, StoreError> {
-        let endpoint = Endpoint {
-            id: EndpointId::new(now),
-            app_id: app,
-            disabled_reason: spec.disabled.then_some(DisabledReason::Manual),
-            spec,
-            created_at: now,
-            updated_at: now,
-        };
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, &endpoint.id.to_string()).await?;
-        if !applications::hold(&mut tx, tenant, app).await? {
-            return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
-        }
-        check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
-        let slot = next_slot(&mut tx, app).await?;
-        const SQL: &str = "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
+        self.repeated(|| async {
+            let endpoint = Endpoint {
+                id: EndpointId::new(now),
+                app_id: app,
+                disabled_reason: spec.disabled.then_some(DisabledReason::Manual),
+                spec: spec.clone(),
+                created_at: now,
+                updated_at: now,
+            };
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, &endpoint.id.to_string()).await?;
+            if !applications::hold(&mut tx, tenant, app).await? {
+                return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
+            }
+            check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+            let slot = next_slot(&mut tx, app).await?;
+            const SQL: &str =
+                "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
                  extra_signatures, headers, metadata, ordered, slot, disabled_at, version)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
                  CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
-        self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
-        ordering::set_up(&mut tx, &endpoint, None).await?;
-        self.add_secret(&mut tx, endpoint.id, secret, now).await?;
-        let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
-        self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
-        let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(app));
-        operational::admit(&self.inner, told);
-        Ok(endpoint)
+            self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
+            ordering::set_up(&mut tx, &endpoint, None).await?;
+            self.add_secret(&mut tx, endpoint.id, secret, now).await?;
+            let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
+            self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
+            let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![created]).await?;
+            tx.commit().await?;
+            self.inner.signals.send(Signal::Changed(app));
+            operational::admit(&self.inner, told);
+            Ok(endpoint)
+        })
+        .await
     }
 
     /// Replaces what an endpoint is, keeping its secrets; only if it still is what it was `before`, when `spec` was worked out.
@@ -83,46 +87,49 @@ impl Store {
         spec: EndpointSpec,
         now: Time,
     ) -> Result<Updated, StoreError> {
-        let app = before.app_id;
-        let mut tx = self.begin().await?;
-        let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
-        if found != *before {
-            return Ok(Updated::Stale);
-        }
-        let before = found;
-        let reason = match (spec.disabled, before.disabled_reason) {
-            (false, _) => None,
-            (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
-        };
-        let mut what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: spec.uid.clone() }];
-        if spec.disabled && !before.spec.disabled {
-            what.push(What::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
-        }
-        let act = match (before.spec.disabled, spec.disabled) {
-            (false, true) => act::ENDPOINT_DISABLED,
-            (true, false) => act::ENDPOINT_ENABLED,
-            _ => act::ENDPOINT_CHANGED,
-        };
-        let ordered = before.spec.ordered;
-        let endpoint = Endpoint { spec, disabled_reason: reason, updated_at: now, ..before };
-        check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
-        const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
-                 disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
-                 timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
-                 metadata = $18, ordered = $19, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
-                 failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
-                 warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
-                 warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
-                 version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
-             WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
-        self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
-        ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
-        self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
-        let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(app));
-        operational::admit(&self.inner, told);
-        Ok(Updated::Done(Box::new(endpoint)))
+        self.repeated(|| async {
+            let app = before.app_id;
+            let mut tx = self.begin().await?;
+            let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
+            if found != *before {
+                return Ok(Updated::Stale);
+            }
+            let before = found;
+            let reason = match (spec.disabled, before.disabled_reason) {
+                (false, _) => None,
+                (true, known) => Some(known.unwrap_or(DisabledReason::Manual)),
+            };
+            let mut what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: spec.uid.clone() }];
+            if spec.disabled && !before.spec.disabled {
+                what.push(What::Disabled { by: DisabledBy::Manual, uid: spec.uid.clone(), fail_since: None });
+            }
+            let act = match (before.spec.disabled, spec.disabled) {
+                (false, true) => act::ENDPOINT_DISABLED,
+                (true, false) => act::ENDPOINT_ENABLED,
+                _ => act::ENDPOINT_CHANGED,
+            };
+            let ordered = before.spec.ordered;
+            let endpoint = Endpoint { spec: spec.clone(), disabled_reason: reason, updated_at: now, ..before };
+            check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+            const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
+                     disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
+                     timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
+                     metadata = $18, ordered = $19, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
+                     failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
+                     warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
+                     warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
+                     version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
+                 WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
+            self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
+            ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
+            self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
+            let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
+            tx.commit().await?;
+            self.inner.signals.send(Signal::Changed(app));
+            operational::admit(&self.inner, told);
+            Ok(Updated::Done(Box::new(endpoint)))
+        })
+        .await
     }
 
     /// Changes an endpoint's own headers and nothing else of it. `false` if the tenant's application does not have it.
@@ -137,22 +144,25 @@ impl Store {
         change: &HeaderChange,
         now: Time,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
-        let headers = change.apply(&before.spec.headers);
-        check_headers(&headers).map_err(StoreError::Invalid)?;
-        let sealed = codec::seal_headers(&self.inner.master, id, &headers)?;
-        const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4,
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+            let headers = change.apply(&before.spec.headers);
+            check_headers(&headers).map_err(StoreError::Invalid)?;
+            let sealed = codec::seal_headers(&self.inner.master, id, &headers)?;
+            const SQL: &str = "UPDATE endpoint SET headers = $3, updated_at = $4,
              version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1 AND app_id = $2";
-        on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
-        let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
-        self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;
-        let told = self.tell_of(&mut tx, tenant, &before, now, what).await?;
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(app));
-        operational::admit(&self.inner, told);
-        Ok(true)
+            on!(tx, db => sqlx::query(SQL).bind(id).bind(app).bind(sealed).bind(now).execute(db).await.map(drop))?;
+            let what = vec![What::Endpoint { kind: Kind::EndpointUpdated, uid: before.spec.uid.clone() }];
+            self.note_to(&mut tx, tenant, &before, act::ENDPOINT_CHANGED, "headers", now).await?;
+            let told = self.tell_of(&mut tx, tenant, &before, now, what).await?;
+            tx.commit().await?;
+            self.inner.signals.send(Signal::Changed(app));
+            operational::admit(&self.inner, told);
+            Ok(true)
+        })
+        .await
     }
 
     /// Notes what was done to an endpoint: with its URL's host, because the id alone says little.
@@ -330,20 +340,23 @@ impl Store {
         id: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
-        const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
+            const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
-        let changed = on!(tx, db => {
-            sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
-        self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
-        let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
-        tx.commit().await?;
-        self.inner.signals.send(Signal::Changed(app));
-        operational::admit(&self.inner, told);
-        Ok(changed > 0)
+            let changed = on!(tx, db => {
+                sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
+            self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
+            let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
+            tx.commit().await?;
+            self.inner.signals.send(Signal::Changed(app));
+            operational::admit(&self.inner, told);
+            Ok(changed > 0)
+        })
+        .await
     }
 
     /// The application that a path names, as the endpoint operations need it.

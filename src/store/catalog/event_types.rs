@@ -109,23 +109,26 @@ impl Store {
         spec: &EventTypeSpec,
         now: Time,
     ) -> Result<(), StoreError> {
-        let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, &spec.name).await?;
-        let done = on!(tx, db => {
-            sqlx::query(sql)
-                .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
-                .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
-                .execute(db).await.map(drop)
-        });
-        done.map_err(|error| match is_taken(&error) {
-            true => StoreError::Taken(format!("the event type {}", spec.name)),
-            false => error.into(),
-        })?;
-        let detail = if sql == INSERT { "created" } else { "" };
-        let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
-        self.note(&mut tx, changed, now).await?;
-        tx.commit().await
+        self.repeated(|| async {
+            let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, &spec.name).await?;
+            let done = on!(tx, db => {
+                sqlx::query(sql)
+                    .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
+                    .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
+                    .execute(db).await.map(drop)
+            });
+            done.map_err(|error| match is_taken(&error) {
+                true => StoreError::Taken(format!("the event type {}", spec.name)),
+                false => error.into(),
+            })?;
+            let detail = if sql == INSERT { "created" } else { "" };
+            let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
+            self.note(&mut tx, changed, now).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// The event type of this name, archived or not.
@@ -206,23 +209,26 @@ impl Store {
         expunge: bool,
         now: Time,
     ) -> Result<bool, StoreError> {
-        const ARCHIVE: &str = "UPDATE event_type SET archived = TRUE, updated_at = $3 WHERE org = $1 AND name = $2";
-        const EXPUNGE: &str = "DELETE FROM event_type WHERE org = $1 AND name = $2";
-        let mut tx = self.begin().await?;
-        let changed = on!(tx, db => match expunge {
-            true => sqlx::query(EXPUNGE).bind(&tenant.org).bind(name).execute(db).await.map(|done| done.rows_affected()),
-            false => {
-                sqlx::query(ARCHIVE).bind(&tenant.org).bind(name).bind(now).execute(db).await.map(|done| done.rows_affected())
+        self.repeated(|| async {
+            const ARCHIVE: &str = "UPDATE event_type SET archived = TRUE, updated_at = $3 WHERE org = $1 AND name = $2";
+            const EXPUNGE: &str = "DELETE FROM event_type WHERE org = $1 AND name = $2";
+            let mut tx = self.begin().await?;
+            let changed = on!(tx, db => match expunge {
+                true => sqlx::query(EXPUNGE).bind(&tenant.org).bind(name).execute(db).await.map(|done| done.rows_affected()),
+                false => {
+                    sqlx::query(ARCHIVE).bind(&tenant.org).bind(name).bind(now).execute(db).await.map(|done| done.rows_affected())
+                }
+            })?;
+            if changed > 0 {
+                let (act, detail) = match expunge {
+                    true => (act::EVENT_TYPE_DELETED, ""),
+                    false => (act::EVENT_TYPE_CHANGED, "archived"),
+                };
+                self.note(&mut tx, Deed::of(&tenant.org, act, name).with(detail), now).await?;
             }
-        })?;
-        if changed > 0 {
-            let (act, detail) = match expunge {
-                true => (act::EVENT_TYPE_DELETED, ""),
-                false => (act::EVENT_TYPE_CHANGED, "archived"),
-            };
-            self.note(&mut tx, Deed::of(&tenant.org, act, name).with(detail), now).await?;
-        }
-        tx.commit().await?;
-        Ok(changed > 0)
+            tx.commit().await?;
+            Ok(changed > 0)
+        })
+        .await
     }
 }

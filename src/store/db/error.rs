@@ -12,6 +12,10 @@ pub enum StoreError {
     /// The store is away, full or busy. Nothing was changed; the same call may go through later. A 503.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// PostgreSQL undid the transaction for the sake of another, each of the times it was [tried](crate::store::db::repeat). Nothing was
+    /// changed; the same call may go through later. A 503.
+    #[error("the store is not available: {0}")]
+    Conflict(String),
     /// More is waiting to be stored than fits. Nothing was changed. A 503.
     #[error("too much is waiting to be stored: try again in a moment")]
     Overloaded,
@@ -41,7 +45,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may go through later without anybody changing it.
     pub fn transient(&self) -> bool {
-        matches!(self, StoreError::Unavailable(_) | StoreError::Overloaded)
+        matches!(self, StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Overloaded)
     }
 }
 
@@ -52,6 +56,9 @@ const SQLITE_REFUSALS: [i32; 3] = [18, 19, 20];
 /// The same by PostgreSQL's classes: data exception, integrity constraint, program limit.
 const POSTGRES_REFUSALS: [&str; 3] = ["22", "23", "54"];
 
+/// What says that PostgreSQL undid the transaction for the sake of another: serialization failure, deadlock.
+const POSTGRES_CONFLICTS: [&str; 2] = ["40001", "40P01"];
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         let text = error.to_string();
@@ -61,6 +68,9 @@ impl From<sqlx::Error> for StoreError {
         match error {
             // The next try makes one.
             ref missing if is_no_partition(missing) => StoreError::Unavailable(text),
+            sqlx::Error::Database(inner) if is_conflict(&inner.code().unwrap_or_default()) => {
+                StoreError::Conflict(text)
+            }
             sqlx::Error::Database(inner) if is_refusal(&inner.code().unwrap_or_default()) => StoreError::Refused(text),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
                 StoreError::Damaged(text)
@@ -69,6 +79,10 @@ impl From<sqlx::Error> for StoreError {
             _ => StoreError::Unavailable(text),
         }
     }
+}
+
+fn is_conflict(code: &str) -> bool {
+    POSTGRES_CONFLICTS.contains(&code)
 }
 
 /// PostgreSQL's codes have five characters; SQLite's are numbers whose low byte is the primary code.
@@ -117,10 +131,12 @@ mod tests {
         for code in ["22021", "23505", "54000", "18", "19", "2067", "1555", "20"] {
             assert!(is_refusal(code), "{code}");
         }
-        for code in
-            ["40P01", "57P01", "53300", "25006", "42P01", "08006", "5", "261", "10", "13", "8", "11", "26", "1", ""]
-        {
+        for code in [
+            "40P01", "40001", "57P01", "53300", "25006", "42P01", "08006", "5", "261", "10", "13", "8", "11", "26",
+            "1", "",
+        ] {
             assert!(!is_refusal(code), "{code}");
+            assert_eq!(is_conflict(code), ["40P01", "40001"].contains(&code), "{code}");
         }
     }
 }

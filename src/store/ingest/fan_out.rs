@@ -1,6 +1,7 @@
 //! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is accepted with its endpoints
 //! packed into rows of `fan_out`, [`PACK`] in each, so that the accepting transaction stays small. Steps then move them to `due`, at most
-//! [`STEP`] deliveries in a transaction, one application after another.
+//! [`STEP`] deliveries in a transaction, one application after another. An application whose step fails holds up no other: it is tried
+//! again with backoff ([`FanOutTurns`]).
 //!
 //! Which endpoints get the message is decided when it is accepted. What happens to an endpoint before its delivery is moved:
 //!
@@ -8,6 +9,8 @@
 //! - disabled: the delivery waits in `due`, as do those that were pending there.
 //! - created, or its filters changed: nothing. It does not get the message, or gets it still.
 //! - the message was sent there meanwhile, because somebody asked for it: the delivery that exists stays the only one.
+//!
+//! If the message's content is deleted before its deliveries are moved, they are dead, in the transaction that takes them out of their pack.
 //!
 //! Until a delivery is moved, lists do not show it; the message's `deliveries` counts it. Ordered endpoints are never packed: their numbers
 //! are drawn when the message is accepted.
@@ -21,7 +24,10 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
+use crate::store::ingest::fan_out_turns::FanOutTurns;
 use crate::store::ingest::routing::{self, AppView};
+use crate::store::maintenance::content_deletion;
+use crate::store::queue::dead::{self, Ending, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::record;
 use crate::store::{AppRef, Store, StoreError, Tx, on};
@@ -33,14 +39,17 @@ pub const STEP: usize = 8 * PACK;
 /// How many bytes of payloads one step loads to tell the engine of what it moved. The engine reads what does not fit from the store.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
+/// How many applications one step looks at, at most, for one whose turn it is.
+const APPS_PER_STEP: usize = 64;
+
 /// What one step of [`Store::fan_out`] moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FannedOut {
-    /// Whose deliveries these were: the next step begins behind it.
+    /// Whose deliveries these were.
     pub app: AppId,
     /// How many deliveries are pending now.
     pub due: usize,
-    /// How many are dead, because their endpoint was deleted.
+    /// How many are dead, because their endpoint or the message's content was deleted.
     pub dead: usize,
 }
 
@@ -88,29 +97,67 @@ pub(in crate::store) async fn insert<'m>(
 type Delivery = (MessageId, EndpointId);
 
 impl Store {
-    /// Moves up to [`STEP`] packed deliveries of one application to `due`: of the next one behind `after`, so that applications take turns.
-    /// `None`: nothing is packed, or other processes are at all of it. `now` is when deliveries to deleted endpoints are dead.
+    /// Moves up to [`STEP`] packed deliveries of one application to `due`. Applications take turns, and one whose step failed is left alone
+    /// for a while. `None`: nothing is packed, or what is has to wait, or other processes are at it. `now` is when deliveries that cannot
+    /// be sent are dead.
     ///
     /// # Errors
-    /// The store is away: then nothing was moved.
-    pub async fn fan_out(&self, after: Option<AppId>, now: Time) -> Result<Option<FannedOut>, StoreError> {
-        let Some(app) = self.next_app(after).await? else { return Ok(None) };
+    /// The store is away, or the step of one application failed. Nothing was moved, and the next call is for another application.
+    pub async fn fan_out(&self, turns: &mut FanOutTurns, now: Time) -> Result<Option<FannedOut>, StoreError> {
+        const PACKS: usize = STEP / PACK;
+        let mut first = None;
+        for _ in 0..APPS_PER_STEP {
+            let Some(app) = self.next_app(turns.last).await? else {
+                turns.nothing_left();
+                return Ok(None);
+            };
+            if first == Some(app) {
+                break;
+            }
+            first.get_or_insert(app);
+            turns.last = Some(app);
+            if turns.rests(app, now) {
+                continue;
+            }
+            let packs = turns.packs(app, PACKS);
+            match self.repeated(|| self.move_packs(app, packs, now)).await {
+                // Others are at all of it.
+                Ok(None) => {}
+                Ok(Some(moved)) => {
+                    turns.succeeded(app, packs, PACKS, now);
+                    return Ok(Some(moved));
+                }
+                Err(error) => {
+                    turns.failed(app, packs, now);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves up to `packs` packs of the application. `None`: other processes are at all of them.
+    async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FannedOut>, StoreError> {
         let mut tx = self.begin().await?;
-        let taken = take(&mut tx, app).await?;
+        let taken = take(&mut tx, app, packs).await?;
         if taken.is_empty() {
             return Ok(None);
         }
+        let of_taken: Vec<MessageId> = taken.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
+        let without = content_deletion::without_content(&mut tx, &of_taken).await?;
         // In this order: an endpoint that is deleted between the two has its delivery in `due`, where the deletion's clean-up finds it.
-        let due = insert_due(&mut tx, &taken).await?;
-        let dead = end_deleted(&mut tx, &taken, now).await?;
+        let mut due = insert_due(&mut tx, &taken).await?;
+        let of_deleted = end_deleted(&mut tx, &taken, now).await?;
+        let ended = end_pending(&mut tx, Ending::Messages(&without), DeadReason::ContentDeleted, now).await?;
+        due.retain(|(message, _)| without.binary_search(message).is_err());
         renumber(&mut tx, &due).await?;
         let view = recall(&mut tx, self, app).await?;
         tx.commit().await?;
-        record::count_dead(DeadReason::EndpointDeleted, dead as u64);
-        let messages: Vec<MessageId> = due.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
+        record::count_dead(DeadReason::EndpointDeleted, of_deleted as u64);
+        dead::count(DeadReason::ContentDeleted, &ended);
+        let messages: Vec<MessageId> = of_taken.into_iter().filter(|id| without.binary_search(id).is_err()).collect();
         self.tell(&due, &messages, view.as_deref()).await;
-        self.end_without_content(&messages, now).await?;
-        Ok(Some(FannedOut { app, due: due.len(), dead }))
+        Ok(Some(FannedOut { app, due: due.len(), dead: of_deleted + ended.len() }))
     }
 
     /// The next application that has something packed, in a circle.
@@ -153,15 +200,14 @@ impl Store {
     }
 }
 
-/// Takes packs of `app` out of the table, the oldest messages first. Nobody waits for those that another process is at.
-async fn take(tx: &mut Tx, app: AppId) -> Result<Vec<Delivery>, StoreError> {
-    const PACKS: i64 = (STEP / PACK) as i64;
+/// Takes up to `most` packs of `app` out of the table, the oldest messages first. Nobody waits for those that another process is at.
+async fn take(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
     let mut packs: Vec<(MessageId, i32, Vec<u8>)> = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "DELETE FROM fan_out WHERE app_id = $1 AND (message_id, pack) IN
                  (SELECT message_id, pack FROM fan_out WHERE app_id = $1 ORDER BY message_id, pack LIMIT $2)
                  RETURNING message_id, pack, endpoints";
-            sqlx::query_as(SQL).bind(app).bind(PACKS).fetch_all(&mut **tx).await?
+            sqlx::query_as(SQL).bind(app).bind(most as i64).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             const SQL: &str = "DELETE FROM fan_out USING
@@ -169,7 +215,7 @@ async fn take(tx: &mut Tx, app: AppId) -> Result<Vec<Delivery>, StoreError> {
                   FOR UPDATE SKIP LOCKED) AS taken
                  WHERE fan_out.app_id = $1 AND fan_out.message_id = taken.message_id AND fan_out.pack = taken.pack
                  RETURNING fan_out.message_id, fan_out.pack, fan_out.endpoints";
-            sqlx::query_as(SQL).bind(app).bind(PACKS).fetch_all(&mut **tx).await?
+            sqlx::query_as(SQL).bind(app).bind(most as i64).fetch_all(&mut **tx).await?
         }
     };
     packs.sort_unstable_by_key(|(message, pack, _)| (*message, *pack));

@@ -87,14 +87,18 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn forget_once(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
-        const SQL: &str = "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
-        let cutoff = now.minus(ONCE_LIFE);
-        let mut tx = self.begin().await?;
-        let gone = on!(tx, db => {
-            sqlx::query(SQL).bind(cutoff).bind(limit).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(gone)
+        self.repeated(|| async {
+            const SQL: &str =
+                "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
+            let cutoff = now.minus(ONCE_LIFE);
+            let mut tx = self.begin().await?;
+            let gone = on!(tx, db => {
+                sqlx::query(SQL).bind(cutoff).bind(limit).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(gone)
+        })
+        .await
     }
 
     /// Enters the key that this store acts under, if it acts under one, as having made `made`. The first thing that a

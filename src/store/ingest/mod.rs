@@ -1,8 +1,9 @@
 //! The way in: a message is accepted over REST or relayed from the outbox, routed to its endpoints, and stored with its deliveries.
 //!
 //! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
-//! - [`fan_out`]: messages to very many endpoints, in bounded steps.
-//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote.
+//! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_turns`]: whose step is next.
+//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step takes; [`outbox_floor`]:
+//!   from where on it looks.
 //! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`live_endpoints`] loads them with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.
 //!
@@ -12,11 +13,14 @@
 pub mod accept;
 pub(in crate::store) mod due_insert;
 pub mod fan_out;
+pub mod fan_out_turns;
 pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;
 pub mod outbox;
+pub(in crate::store) mod outbox_floor;
 pub(in crate::store) mod relay;
+pub mod relay_pace;
 pub mod routing;
 pub(in crate::store) mod routing_cache;
 pub(in crate::store) mod writer;

@@ -7,7 +7,7 @@
 use sqlx::FromRow;
 
 use crate::domain::Time;
-use crate::store::ingest::relay::{self, POSTGRES_LOOK_AT, SQLITE_LOOK_AT};
+use crate::store::ingest::relay::{self, POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
 use crate::store::{Engine, Store, StoreError, Tx, on, read};
 
 /// What the relay asks for.
@@ -85,7 +85,7 @@ impl From<StuckColumns> for StuckRow {
     }
 }
 
-/// An application of these names has come to be: rows that wait for it are looked at now.
+/// An application of these names has come to be: rows that wait for it are looked at now. After the commit, [`Store::unstuck`].
 pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
     // The cast is for SQLite, whose writers may have put bytes there.
     const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
@@ -96,6 +96,11 @@ pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(),
 }
 
 impl Store {
+    /// After the commit: rows were set free whose ids may be below the floor of this process.
+    pub(in crate::store) fn unstuck(&self) {
+        self.inner.outbox_floor.forget();
+    }
+
     /// One step of the relay: looks at up to `limit` rows whose turn it is.
     ///
     /// # Errors
@@ -109,11 +114,14 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn relay_give_up(&self, now: Time, reason: &str) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        for row in relay::take(&mut tx, self.inner.max_payload, &RelayRequest { limit: 1, now }).await? {
-            relay::mark(&mut tx, &row, &format!("the store refused it: {reason}"), now).await?;
-        }
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            for row in relay::take(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
+                relay::mark(&mut tx, &row, &format!("the store refused it: {reason}"), now).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// Whether there is a row whose turn it is. Cheap: asked many times a second while nothing is there.
@@ -121,17 +129,29 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn outbox_has_work(&self, now: Time) -> Result<bool, StoreError> {
-        // The order keeps PostgreSQL on the index, however many rows its statistics promise.
-        let look_at = match &self.inner.engine {
-            Engine::Sqlite(_) => SQLITE_LOOK_AT,
-            Engine::Postgres(_) => POSTGRES_LOOK_AT,
-        };
-        let sql = sqlx::AssertSqlSafe(format!("SELECT 1 FROM outbox WHERE {look_at} <= $1 ORDER BY {look_at} LIMIT 1"));
-        let found: Option<i32> = match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.readers).await?,
-            Engine::Postgres(engine) => sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.engine).await?,
-        };
-        Ok(found.is_some())
+        match &self.inner.engine {
+            Engine::Sqlite(engine) => {
+                let sql = sqlx::AssertSqlSafe(format!(
+                    "SELECT 1 FROM outbox WHERE {SQLITE_LOOK_AT} <= $1 ORDER BY {SQLITE_LOOK_AT} LIMIT 1"
+                ));
+                let found: Option<i32> = sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.readers).await?;
+                Ok(found.is_some())
+            }
+            Engine::Postgres(engine) => {
+                let from = self.inner.outbox_floor.begin(now);
+                // The order keeps PostgreSQL on the index, however many rows its statistics promise.
+                let sql = sqlx::AssertSqlSafe(format!(
+                    "SELECT {POSTGRES_LOOK_AT}, id FROM outbox WHERE {POSTGRES_LOOK_AT} <= $1 {}
+                     ORDER BY {POSTGRES_LOOK_AT}, id LIMIT 1",
+                    postgres_floor(from, "$2")
+                ));
+                let query = sqlx::query_as(sql).bind(now).bind(from);
+                let found: Option<(i64, Option<i64>)> = query.fetch_optional(&engine.engine).await?;
+                let first = found.and_then(|(look_at, id)| id.filter(|_| look_at == 0));
+                self.inner.outbox_floor.looked(from, first, now);
+                Ok(found.is_some())
+            }
+        }
     }
 
     /// Has every stuck row looked at again: a setting may have changed since.
@@ -139,10 +159,15 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn outbox_retry_all(&self) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
-        on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
+            on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;
+            tx.commit().await?;
+            self.unstuck();
+            Ok(())
+        })
+        .await
     }
 
     /// How many rows wait and how many are stuck; counts up to 100,000 of each.

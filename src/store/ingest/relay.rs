@@ -31,6 +31,15 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(5);
 pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
 pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
 
+/// A condition that leaves out rows which wait for their first look and are below the [floor](super::outbox_floor), along the same index. The floor is
+/// bound at `place` in any case.
+pub(in crate::store) fn postgres_floor(floor: Option<i64>, place: &str) -> String {
+    match floor {
+        Some(_) => format!("AND ({POSTGRES_LOOK_AT}, id) >= (0, {place})"),
+        None => format!("AND CAST({place} AS bigint) IS NULL"),
+    }
+}
+
 /// A row as it is read: bytes, because nobody has checked anything yet.
 #[derive(sqlx::FromRow)]
 struct Columns {
@@ -132,7 +141,7 @@ pub(in crate::store) async fn relay_in(
     budget: &mut Budget,
 ) -> Result<(Relayed, Vec<Admission>), StoreError> {
     ordering::turn_of_relay(tx).await?;
-    let rows = take(tx, inner.max_payload, request).await?;
+    let rows = take(tx, inner, request).await?;
     let mut relayed = Relayed::default();
     let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
     let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
@@ -169,10 +178,10 @@ pub(in crate::store) async fn relay_in(
 /// Locks and reads the rows whose turn it is. Nobody waits for rows that another process has taken.
 pub(in crate::store) async fn take(
     tx: &mut Tx,
-    max_payload: usize,
+    inner: &Inner,
     request: &RelayRequest,
 ) -> Result<Vec<OutboxRow>, StoreError> {
-    let max = max_payload as i64;
+    let max = inner.max_payload as i64;
     match tx {
         Tx::Sqlite(tx) => {
             let sql = format!(
@@ -203,15 +212,21 @@ pub(in crate::store) async fn take(
             Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: RowKey::Id(id), columns }).collect())
         }
         Tx::Postgres(tx) => {
+            let from = inner.outbox_floor.get();
             let sql = format!(
-                "SELECT CAST(ctid AS text), CAST(octet_length(payload) AS bigint) FROM outbox
-                 WHERE {POSTGRES_LOOK_AT} <= $1 ORDER BY {POSTGRES_LOOK_AT}, id LIMIT $2 FOR UPDATE SKIP LOCKED"
+                "SELECT CAST(ctid AS text), CAST(octet_length(payload) AS bigint),
+                     CASE {POSTGRES_LOOK_AT} WHEN 0 THEN id END FROM outbox
+                 WHERE {POSTGRES_LOOK_AT} <= $1 {} ORDER BY {POSTGRES_LOOK_AT}, id LIMIT $2 FOR UPDATE SKIP LOCKED",
+                postgres_floor(from, "$3")
             );
-            let next: Vec<(String, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            let next: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
                 .bind(request.now)
                 .bind(request.limit)
+                .bind(from)
                 .fetch_all(&mut **tx)
                 .await?;
+            inner.outbox_floor.took(next.iter().filter_map(|(_, _, id)| *id));
+            let next = next.into_iter().map(|(place, bytes, _)| (place, bytes)).collect();
             const SQL: &str =
                 "SELECT CAST(ctid AS text) AS place, convert_to(left(application, $2), 'UTF8') AS application,
                      convert_to(left(event_type, $2), 'UTF8') AS event_type,

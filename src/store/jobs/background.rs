@@ -207,41 +207,45 @@ impl Store {
         spec: BackgroundSpec,
         now: Time,
     ) -> Result<Begun, StoreError> {
-        let id = BackgroundId::new(now);
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, &id.to_string()).await?;
-        if !is_there(&mut tx, tenant, spec.scope).await? {
-            return Ok(Begun::NotThere);
-        }
-        const RUNNING: &str = "SELECT count(*) FROM background WHERE state = 'running' AND org = $2
+        self.repeated(|| async {
+            let id = BackgroundId::new(now);
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, &id.to_string()).await?;
+            if !is_there(&mut tx, tenant, spec.scope).await? {
+                return Ok(Begun::NotThere);
+            }
+            const RUNNING: &str = "SELECT count(*) FROM background WHERE state = 'running' AND org = $2
              AND (app_id = $1 OR ($1 IS NULL AND app_id IS NULL))";
-        let app = spec.scope.app();
-        let running: i64 = on!(tx, db => {
-            sqlx::query_scalar(RUNNING).bind(app).bind(&tenant.org).fetch_one(db).await
-        })?;
-        if running >= AT_ONCE {
-            return Ok(Begun::TooMany(running));
-        }
-        let row = Row {
-            id,
-            app_id: app,
-            kind: spec.kind.word().to_owned(),
-            state: Stage::Running.word().to_owned(),
-            data: codec::json(&Data::new(&spec))?,
-            created_at: now,
-            updated_at: now,
-        };
-        const SQL: &str = "INSERT INTO background (id, org, app_id, kind, state, data, created_at, updated_at)
+            let app = spec.scope.app();
+            let running: i64 = on!(tx, db => {
+                sqlx::query_scalar(RUNNING).bind(app).bind(&tenant.org).fetch_one(db).await
+            })?;
+            if running >= AT_ONCE {
+                return Ok(Begun::TooMany(running));
+            }
+            let row = Row {
+                id,
+                app_id: app,
+                kind: spec.kind.word().to_owned(),
+                state: Stage::Running.word().to_owned(),
+                data: codec::json(&Data::new(&spec))?,
+                created_at: now,
+                updated_at: now,
+            };
+            const SQL: &str = "INSERT INTO background (id, org, app_id, kind, state, data, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $7)";
-        on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(row.id).bind(&tenant.org).bind(app).bind(&row.kind).bind(&row.state).bind(&row.data).bind(now)
-                .execute(db).await.map(drop)
-        })?;
-        let (thing, detail) = (id.to_string(), spec.kind.word());
-        self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_BEGUN, thing: &thing, detail }, now).await?;
-        tx.commit().await?;
-        Ok(Begun::Begun(Box::new(row.background()?)))
+            on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(row.id).bind(&tenant.org).bind(app).bind(&row.kind).bind(&row.state).bind(&row.data).bind(now)
+                    .execute(db).await.map(drop)
+            })?;
+            let (thing, detail) = (id.to_string(), spec.kind.word());
+            self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_BEGUN, thing: &thing, detail }, now)
+                .await?;
+            tx.commit().await?;
+            Ok(Begun::Begun(Box::new(row.background()?)))
+        })
+        .await
     }
 
     /// Ends the tenant's background work if it is still running: no step of it begins any more. What it has made pending stays so.
@@ -250,24 +254,31 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn cancel_background(&self, tenant: &Tenant, id: BackgroundId, now: Time) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        // A step holds its row until it has committed: this comes before it or after it.
-        const END: &str = "UPDATE background SET state = 'canceled', updated_at = $3
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            // A step holds its row until it has committed: this comes before it or after it.
+            const END: &str = "UPDATE background SET state = 'canceled', updated_at = $3
              WHERE id = $1 AND org = $2 AND state = 'running' AND ($4 IS NULL OR app_id = $4) RETURNING app_id, data";
-        const NOTE: &str = "UPDATE background SET data = $2 WHERE id = $1";
-        let row: Option<(Option<AppId>, String)> = on!(tx, db => {
-            sqlx::query_as(END).bind(id).bind(&tenant.org).bind(now).bind(tenant.only).fetch_optional(db).await
-        })?;
-        let Some((app, data)) = row else { return Ok(false) };
-        let mut data: Data = codec::from_json(&data)?;
-        data.reason = Some("canceled".to_owned());
-        let data = codec::json(&data)?;
-        on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
-        let thing = id.to_string();
-        self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_CANCELED, thing: &thing, detail: "" }, now)
+            const NOTE: &str = "UPDATE background SET data = $2 WHERE id = $1";
+            let row: Option<(Option<AppId>, String)> = on!(tx, db => {
+                sqlx::query_as(END).bind(id).bind(&tenant.org).bind(now).bind(tenant.only).fetch_optional(db).await
+            })?;
+            let Some((app, data)) = row else { return Ok(false) };
+            let mut data: Data = codec::from_json(&data)?;
+            data.reason = Some("canceled".to_owned());
+            let data = codec::json(&data)?;
+            on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
+            let thing = id.to_string();
+            self.note(
+                &mut tx,
+                Deed { org: &tenant.org, app, act: act::RESEND_CANCELED, thing: &thing, detail: "" },
+                now,
+            )
             .await?;
-        tx.commit().await?;
-        Ok(true)
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// The tenant's background work of this id; an application's own token sees its application's.
@@ -314,10 +325,13 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
-        const SQL: &str = "DELETE FROM background WHERE state <> 'running' AND updated_at < $1";
-        let mut tx = self.begin().await?;
-        on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM background WHERE state <> 'running' AND updated_at < $1";
+            let mut tx = self.begin().await?;
+            on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 }
 

@@ -46,32 +46,35 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn take_turn(&self, now: Time) -> Result<Option<Turn>, StoreError> {
-        // Most of the time there is none: no need to hold up the writer.
-        const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
-        let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
-        if any.is_none() {
-            return Ok(None);
-        }
-        let mut tx = self.begin().await?;
-        let clock = Store::lease_clock(&mut tx, now).await?;
-        let (until, longest) = (clock.plus(LEASE), clock.plus(LEASE * 2));
-        // A lease that lasts longer than one can was given by a clock that has been set back since.
-        const NEXT: &str =
-            "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
-             ORDER BY leased_until, id LIMIT 1";
-        const TAKE: &str = "UPDATE background SET leased_until = $2 WHERE id = $1";
-        let next: Option<BackgroundId> = match &mut tx {
-            Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(clock).bind(longest).fetch_optional(&mut **tx).await?,
-            Tx::Postgres(tx) => {
-                // Processes that come at the same moment take different work.
-                let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
-                sqlx::query_scalar(sql).bind(clock).bind(longest).fetch_optional(&mut **tx).await?
+        self.repeated(|| async {
+            // Most of the time there is none: no need to hold up the writer.
+            const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
+            let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
+            if any.is_none() {
+                return Ok(None);
             }
-        };
-        let Some(id) = next else { return Ok(None) };
-        on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
-        tx.commit_of(&[crash::Place::Lease]).await?;
-        Ok(Some(Turn { id, until }))
+            let mut tx = self.begin().await?;
+            let clock = Store::lease_clock(&mut tx, now).await?;
+            let (until, longest) = (clock.plus(LEASE), clock.plus(LEASE * 2));
+            // A lease that lasts longer than one can was given by a clock that has been set back since.
+            const NEXT: &str =
+                "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
+             ORDER BY leased_until, id LIMIT 1";
+            const TAKE: &str = "UPDATE background SET leased_until = $2 WHERE id = $1";
+            let next: Option<BackgroundId> = match &mut tx {
+                Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(clock).bind(longest).fetch_optional(&mut **tx).await?,
+                Tx::Postgres(tx) => {
+                    // Processes that come at the same moment take different work.
+                    let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
+                    sqlx::query_scalar(sql).bind(clock).bind(longest).fetch_optional(&mut **tx).await?
+                }
+            };
+            let Some(id) = next else { return Ok(None) };
+            on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
+            tx.commit_of(&[crash::Place::Lease]).await?;
+            Ok(Some(Turn { id, until }))
+        })
+        .await
     }
 
     /// Hands a turn on: the work waits behind all other.
@@ -79,11 +82,14 @@ impl Store {
     /// # Errors
     /// The store is away; the turn runs out by itself.
     pub async fn end_turn(&self, turn: Turn, now: Time) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
-        let mut tx = self.begin().await?;
-        let clock = Store::lease_clock(&mut tx, now).await?;
-        on!(tx, db => sqlx::query(SQL).bind(turn.id).bind(turn.until).bind(clock).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
+            let mut tx = self.begin().await?;
+            let clock = Store::lease_clock(&mut tx, now).await?;
+            on!(tx, db => sqlx::query(SQL).bind(turn.id).bind(turn.until).bind(clock).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// Does a step of background work whose turn is ours, and renews the turn: one transaction.
@@ -91,30 +97,33 @@ impl Store {
     /// # Errors
     /// The store is away; or the work cannot be understood. Nothing was done.
     pub async fn step_background(&self, turn: Turn, now: Time) -> Result<Stepped, StoreError> {
-        let mut tx = self.begin().await?;
-        let clock = Store::lease_clock(&mut tx, now).await?;
-        let next = Turn { id: turn.id, until: clock.plus(LEASE) };
-        // Renewed first: on PostgreSQL that keeps everybody else from stepping, and from canceling, until the commit.
-        const RENEW: &str = "UPDATE background SET leased_until = $3
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let clock = Store::lease_clock(&mut tx, now).await?;
+            let next = Turn { id: turn.id, until: clock.plus(LEASE) };
+            // Renewed first: on PostgreSQL that keeps everybody else from stepping, and from canceling, until the commit.
+            const RENEW: &str = "UPDATE background SET leased_until = $3
              WHERE id = $1 AND leased_until = $2 AND state = 'running' RETURNING org, app_id, kind, data";
-        type Renewed = (OrgId, Option<AppId>, String, String);
-        let row: Option<Renewed> = on!(tx, db => {
-            sqlx::query_as(RENEW).bind(turn.id).bind(turn.until).bind(next.until).fetch_optional(db).await
-        })?;
-        let Some((org, app, word, data)) = row else { return ended(&mut tx, turn.id).await };
-        let mut data: Data = codec::from_json(&data)?;
-        let work = Work { org, kind: kind(&word)?, scope: data.scope(app)?, now };
-        let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
-        const NOTE: &str = "UPDATE background SET data = $2, state = $3, updated_at = $4 WHERE id = $1";
-        let text = codec::json(&data)?;
-        on!(tx, db => {
-            sqlx::query(NOTE).bind(turn.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
-        })?;
-        tx.commit_of(&[crash::Place::Background]).await?;
-        if !woken.is_empty() {
-            self.inner.signals.send(Signal::Look(woken));
-        }
-        Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
+            type Renewed = (OrgId, Option<AppId>, String, String);
+            let row: Option<Renewed> = on!(tx, db => {
+                sqlx::query_as(RENEW).bind(turn.id).bind(turn.until).bind(next.until).fetch_optional(db).await
+            })?;
+            let Some((org, app, word, data)) = row else { return ended(&mut tx, turn.id).await };
+            let mut data: Data = codec::from_json(&data)?;
+            let work = Work { org, kind: kind(&word)?, scope: data.scope(app)?, now };
+            let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
+            const NOTE: &str = "UPDATE background SET data = $2, state = $3, updated_at = $4 WHERE id = $1";
+            let text = codec::json(&data)?;
+            on!(tx, db => {
+                sqlx::query(NOTE).bind(turn.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
+            })?;
+            tx.commit_of(&[crash::Place::Background]).await?;
+            if !woken.is_empty() {
+                self.inner.signals.send(Signal::Look(woken));
+            }
+            Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
+        })
+        .await
     }
 
     /// Goes on from where `data` says, from endpoint to endpoint, until there is no more room or no more to do. Gives back where the work

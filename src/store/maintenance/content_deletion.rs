@@ -29,24 +29,27 @@ impl Store {
         message: MessageId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(false);
-        }
-        const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL WHERE id = $1 AND app_id = $2
-             AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)";
-        let mut tx = self.begin().await?;
-        let found = on!(tx, db => {
-            sqlx::query(SQL).bind(message).bind(app).bind(&tenant.org).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        if found == 0 {
-            return Ok(false);
-        }
-        let ended = end_pending(&mut tx, Ending::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
-        let thing = message.to_string();
-        self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
-        tx.commit().await?;
-        self.ended(&ended);
-        Ok(true)
+        self.repeated(|| async {
+            if !tenant.sees(app) {
+                return Ok(false);
+            }
+            const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL WHERE id = $1 AND app_id = $2
+                 AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)";
+            let mut tx = self.begin().await?;
+            let found = on!(tx, db => {
+                sqlx::query(SQL).bind(message).bind(app).bind(&tenant.org).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if found == 0 {
+                return Ok(false);
+            }
+            let ended = end_pending(&mut tx, Ending::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
+            let thing = message.to_string();
+            self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
+            tx.commit().await?;
+            self.ended(&ended);
+            Ok(true)
+        })
+        .await
     }
 
     /// Deletes what a receiver answered to an attempt: body and headers. `false` if the tenant's application has no such attempt.
@@ -61,25 +64,28 @@ impl Store {
         attempt: AttemptId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(false);
-        }
-        const SQL: &str = "UPDATE attempt SET response_headers = '', response_body = $5
+        self.repeated(|| async {
+            if !tenant.sees(app) {
+                return Ok(false);
+            }
+            const SQL: &str = "UPDATE attempt SET response_headers = '', response_body = $5
              WHERE message_id = $2 AND id = $1 AND app_id = $3
                  AND EXISTS (SELECT 1 FROM application WHERE id = $3 AND org = $4 AND deleted_at IS NULL)";
-        let mut tx = self.begin().await?;
-        let changed = on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(Vec::<u8>::new())
-                .execute(db).await.map(|done| done.rows_affected())
-        })?;
-        if changed > 0 {
-            let (thing, detail) = (message.to_string(), format!("of {attempt}"));
-            let deleted = Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app).with(&detail);
-            self.note(&mut tx, deleted, now).await?;
-        }
-        tx.commit().await?;
-        Ok(changed > 0)
+            let mut tx = self.begin().await?;
+            let changed = on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(Vec::<u8>::new())
+                    .execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if changed > 0 {
+                let (thing, detail) = (message.to_string(), format!("of {attempt}"));
+                let deleted = Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app).with(&detail);
+                self.note(&mut tx, deleted, now).await?;
+            }
+            tx.commit().await?;
+            Ok(changed > 0)
+        })
+        .await
     }
 
     /// Deletes up to a step's worth of the contents that were to be kept until `now` at most. Gives back how many went: fewer than
@@ -88,46 +94,40 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn expire_contents(&self, now: Time) -> Result<u64, StoreError> {
-        const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL
              WHERE content_until <= $1 AND id IN
                  (SELECT id FROM message WHERE content_until <= $1 ORDER BY content_until LIMIT $2)
              RETURNING id";
-        let mut tx = self.begin().await?;
-        let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
-        let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
-        let happened = operational_event::of_unsent(&ended, now);
-        let told = operational::tell(&self.inner, &mut tx, happened).await?;
-        tx.commit().await?;
-        self.ended(&ended);
-        operational::admit(&self.inner, told);
-        Ok(gone.len() as u64)
+            let mut tx = self.begin().await?;
+            let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
+            let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+            let happened = operational_event::of_unsent(&ended, now);
+            let told = operational::tell(&self.inner, &mut tx, happened).await?;
+            tx.commit().await?;
+            self.ended(&ended);
+            operational::admit(&self.inner, told);
+            Ok(gone.len() as u64)
+        })
+        .await
     }
 
     /// Ends what is pending of those of `messages` that have no content: background work may make a delivery pending at the moment
-    /// in which another process deletes the content, and sees it still. Gives back how many deliveries ended.
+    /// in which another process deletes the content, and sees it still. Gives back how many deliveries ended. Waits for deletions of these
+    /// contents that are not committed yet.
     ///
     /// # Errors
     /// The store is away.
     pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let gone: Vec<MessageId> = match &mut tx {
-            Tx::Sqlite(tx) => {
-                const SQL: &str = "SELECT id FROM message
-                     WHERE payload IS NULL AND id IN (SELECT unhex(value) FROM json_each($1))";
-                let ids = sqlite::id_list(codec::uuids(messages));
-                sqlx::query_scalar(SQL).bind(ids).fetch_all(&mut **tx).await?
-            }
-            Tx::Postgres(tx) => {
-                const SQL: &str =
-                    "SELECT id FROM message WHERE payload IS NULL AND id = ANY($1) AND id BETWEEN $2 AND $3";
-                let (ids, least, greatest) = codec::bounded(messages);
-                sqlx::query_scalar(SQL).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
-            }
-        };
-        let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
-        tx.commit().await?;
-        dead::count(DeadReason::ContentDeleted, &ended);
-        Ok(ended.len() as u64)
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let gone = without_content(&mut tx, messages).await?;
+            let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+            tx.commit().await?;
+            dead::count(DeadReason::ContentDeleted, &ended);
+            Ok(ended.len() as u64)
+        })
+        .await
     }
 
     /// How many contents a step of [`Store::expire_contents`] takes when there are enough.
@@ -145,4 +145,30 @@ impl Store {
             self.inner.signals.send(Signal::Withdrawn(ended));
         }
     }
+}
+
+/// Those of `messages` that have no content, sorted. The others keep theirs until `tx` ends: their rows are locked. So a delivery of theirs that `tx`
+/// makes pending is seen by whatever deletes the content afterwards.
+pub(in crate::store) async fn without_content(
+    tx: &mut Tx,
+    messages: &[MessageId],
+) -> Result<Vec<MessageId>, StoreError> {
+    let mut gone: Vec<MessageId> = match tx {
+        Tx::Sqlite(tx) => {
+            // Nobody else writes.
+            const SQL: &str =
+                "SELECT id FROM message WHERE payload IS NULL AND id IN (SELECT unhex(value) FROM json_each($1))";
+            sqlx::query_scalar(SQL).bind(sqlite::id_list(codec::uuids(messages))).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            // A condition on the payload would pass over rows whose deletion is not committed: locked first, each is read as it is then.
+            const SQL: &str = "WITH locked AS MATERIALIZED (SELECT id, payload IS NULL AS gone FROM message
+                     WHERE id = ANY($1) AND id BETWEEN $2 AND $3 ORDER BY id FOR SHARE)
+                 SELECT id FROM locked WHERE gone";
+            let (ids, least, greatest) = codec::bounded(messages);
+            sqlx::query_scalar(SQL).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
+        }
+    };
+    gone.sort_unstable();
+    Ok(gone)
 }

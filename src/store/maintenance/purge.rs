@@ -59,65 +59,77 @@ impl Store {
     }
 
     async fn delete(&self, sql: &'static str, before: Time, limit: i64) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let gone = on!(tx, db => {
-            sqlx::query(sql).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(gone)
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let gone = on!(tx, db => {
+                sqlx::query(sql).bind(before).bind(limit).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(gone)
+        })
+        .await
     }
 
     /// Purges endpoints whose pending deliveries have ended. Gives back how many.
     async fn purge_endpoints(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
-        const NEXT: &str = "SELECT id, url FROM endpoint
-             WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND pending_cleanup = 0
-             ORDER BY deleted_at LIMIT $2";
-        const PURGE: &str = "UPDATE endpoint SET url = $2, purged_at = $3, description = '', metadata = '{}', headers = NULL,
-                 event_types = NULL, channels = NULL, extra_signatures = '[]', retry_schedule = NULL, failing_since = NULL
-             WHERE id = $1 AND purged_at IS NULL";
-        let mut tx = self.begin().await?;
-        let rows: Vec<(EndpointId, String)> =
-            on!(tx, db => sqlx::query_as(NEXT).bind(deleted).bind(STEP).fetch_all(db).await)?;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        for (id, url) in &rows {
-            on!(tx, db => sqlx::query(PURGE).bind(id).bind(origin(url)).bind(now).execute(db).await.map(drop))?;
-        }
-        let ids: Vec<EndpointId> = rows.into_iter().map(|(id, _)| id).collect();
-        for table in ["endpoint_secret", "ordering"] {
-            delete_of(&mut tx, table, &ids).await?;
-        }
-        tx.commit().await?;
-        Ok(ids.len() as u64)
+        self.repeated(|| async {
+            const NEXT: &str = "SELECT id, url FROM endpoint
+                 WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND pending_cleanup = 0
+                 ORDER BY deleted_at LIMIT $2";
+            const PURGE: &str = "UPDATE endpoint SET url = $2, purged_at = $3, description = '', metadata = '{}', headers = NULL,
+                     event_types = NULL, channels = NULL, extra_signatures = '[]', retry_schedule = NULL, failing_since = NULL
+                 WHERE id = $1 AND purged_at IS NULL";
+            let mut tx = self.begin().await?;
+            let rows: Vec<(EndpointId, String)> =
+                on!(tx, db => sqlx::query_as(NEXT).bind(deleted).bind(STEP).fetch_all(db).await)?;
+            if rows.is_empty() {
+                return Ok(0);
+            }
+            for (id, url) in &rows {
+                on!(tx, db => sqlx::query(PURGE).bind(id).bind(origin(url)).bind(now).execute(db).await.map(drop))?;
+            }
+            let ids: Vec<EndpointId> = rows.into_iter().map(|(id, _)| id).collect();
+            for table in ["endpoint_secret", "ordering"] {
+                delete_of(&mut tx, table, &ids).await?;
+            }
+            tx.commit().await?;
+            Ok(ids.len() as u64)
+        })
+        .await
     }
 
     /// Purges applications. Gives back how many.
     async fn purge_applications(&self, deleted: Time, now: Time) -> Result<u64, StoreError> {
-        const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
-             WHERE id IN (SELECT id FROM application WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL
-                          ORDER BY deleted_at LIMIT $2)";
-        let mut tx = self.begin().await?;
-        let purged = on!(tx, db => {
-            sqlx::query(SQL).bind(deleted).bind(STEP).bind(now).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(purged)
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE application SET purged_at = $3, metadata = '{}', contact_email = NULL, throttle_rate = NULL
+                 WHERE id IN (SELECT id FROM application WHERE deleted_at < $1 AND deleted_at IS NOT NULL AND purged_at IS NULL
+                              ORDER BY deleted_at LIMIT $2)";
+            let mut tx = self.begin().await?;
+            let purged = on!(tx, db => {
+                sqlx::query(SQL).bind(deleted).bind(STEP).bind(now).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(purged)
+        })
+        .await
     }
 
     /// Removes purged rows that nothing needs any more. Gives back how many.
     async fn remove(&self, (table, needed): (&str, &str), history: Time) -> Result<u64, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!(
-            "DELETE FROM {table} WHERE id IN
+        self.repeated(|| async {
+            let sql = sqlx::AssertSqlSafe(format!(
+                "DELETE FROM {table} WHERE id IN
                  (SELECT id FROM {table} WHERE deleted_at < $1 AND purged_at IS NOT NULL AND NOT ({needed})
                   ORDER BY deleted_at LIMIT $2)"
-        ));
-        let mut tx = self.begin().await?;
-        let gone = on!(tx, db => {
-            sqlx::query(sql).bind(history).bind(STEP).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(gone)
+            ));
+            let mut tx = self.begin().await?;
+            let gone = on!(tx, db => {
+                sqlx::query(sql).bind(history).bind(STEP).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(gone)
+        })
+        .await
     }
 }
 

@@ -34,27 +34,30 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
-        let mut tx = self.begin().await?;
-        let step = Step::plan(&mut tx, cutoff).await?;
-        let unsent = step.delete_pending(&mut tx).await?;
-        let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
-        let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
-        for table in ["dead", "attempt"] {
-            let gone = step.delete_rows(&mut tx, table).await?;
-            expired.more |= gone >= ROWS as u64;
-            expired.rows += gone;
-        }
-        expired.more |= unsent.len() as i64 >= ROWS;
-        // The messages last, and only once nothing of theirs is left.
-        for table in ["message_key", "message"] {
-            expired.messages = step.delete_messages(&mut tx, table).await?;
-            expired.rows += expired.messages;
-        }
-        rollup_compaction::forget(&mut tx, cutoff).await?;
-        tx.commit().await?;
-        record::count_dead(DeadReason::Expired, unsent.len() as u64);
-        operational::admit(&self.inner, told);
-        Ok(expired)
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let step = Step::plan(&mut tx, cutoff).await?;
+            let unsent = step.delete_pending(&mut tx).await?;
+            let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+            let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
+            for table in ["dead", "attempt"] {
+                let gone = step.delete_rows(&mut tx, table).await?;
+                expired.more |= gone >= ROWS as u64;
+                expired.rows += gone;
+            }
+            expired.more |= unsent.len() as i64 >= ROWS;
+            // The messages last, and only once nothing of theirs is left.
+            for table in ["message_key", "message"] {
+                expired.messages = step.delete_messages(&mut tx, table).await?;
+                expired.rows += expired.messages;
+            }
+            rollup_compaction::forget(&mut tx, cutoff).await?;
+            tx.commit().await?;
+            record::count_dead(DeadReason::Expired, unsent.len() as u64);
+            operational::admit(&self.inner, told);
+            Ok(expired)
+        })
+        .await
     }
 }
 

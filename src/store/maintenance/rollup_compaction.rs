@@ -25,9 +25,13 @@ impl Store {
         let mut moved = 0;
         for (from, to, read) in MOVES {
             let before = now.minus(read.span()).floor(to.span);
-            let mut tx = self.begin().await?;
-            moved += move_rows(&mut tx, from, to, before).await?;
-            tx.commit().await?;
+            let step = self.repeated(|| async {
+                let mut tx = self.begin().await?;
+                let rows = move_rows(&mut tx, from, to, before).await?;
+                tx.commit().await?;
+                Ok(rows)
+            });
+            moved += step.await?;
         }
         Ok(moved)
     }

@@ -25,36 +25,39 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn retain(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return self.expire(cutoff, now).await };
-        let layout = Layout::read(&engine.engine).await?;
-        let Some(horizon) = layout.past(cutoff) else {
+        self.repeated(|| async {
+            let Engine::Postgres(engine) = &self.inner.engine else { return self.expire(cutoff, now).await };
+            let layout = Layout::read(&engine.engine).await?;
+            let Some(horizon) = layout.past(cutoff) else {
+                let mut tx = self.begin().await?;
+                rollup_compaction::forget(&mut tx, cutoff).await?;
+                tx.commit().await?;
+                return Ok(Expired::default());
+            };
+            // By itself, before anything is deleted: resends hold the row.
+            sqlx::query("UPDATE horizon SET message_id = $1 WHERE message_id < $1")
+                .bind(horizon)
+                .execute(&engine.engine)
+                .await?;
+
             let mut tx = self.begin().await?;
+            let unsent = match &mut tx {
+                Tx::Postgres(tx) => delete_pending(tx, horizon, cutoff).await?,
+                Tx::Sqlite(_) => Vec::new(),
+            };
+            let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+            let mut expired = Expired { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
+            if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
+                // What is still in the queue below the horizon is scheduled, and keeps its message.
+                delete_rest(tx, &layout, horizon, &mut expired).await?;
+            }
             rollup_compaction::forget(&mut tx, cutoff).await?;
             tx.commit().await?;
-            return Ok(Expired::default());
-        };
-        // By itself, before anything is deleted: resends hold the row.
-        sqlx::query("UPDATE horizon SET message_id = $1 WHERE message_id < $1")
-            .bind(horizon)
-            .execute(&engine.engine)
-            .await?;
-
-        let mut tx = self.begin().await?;
-        let unsent = match &mut tx {
-            Tx::Postgres(tx) => delete_pending(tx, horizon, cutoff).await?,
-            Tx::Sqlite(_) => Vec::new(),
-        };
-        let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
-        let mut expired = Expired { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
-        if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
-            // What is still in the queue below the horizon is scheduled, and keeps its message.
-            delete_rest(tx, &layout, horizon, &mut expired).await?;
-        }
-        rollup_compaction::forget(&mut tx, cutoff).await?;
-        tx.commit().await?;
-        record::count_dead(DeadReason::Expired, unsent.len() as u64);
-        operational::admit(&self.inner, told);
-        Ok(expired)
+            record::count_dead(DeadReason::Expired, unsent.len() as u64);
+            operational::admit(&self.inner, told);
+            Ok(expired)
+        })
+        .await
     }
 }
 

@@ -177,35 +177,38 @@ impl Store {
         endpoint: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(false);
-        }
-        // Whoever deletes the content at this moment comes before or after, and not in between.
-        let lock = match &self.inner.engine {
-            Engine::Sqlite(_) => "",
-            Engine::Postgres(_) => "FOR SHARE OF m",
-        };
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT e.slot FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
-             WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $4 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
-                 AND m.payload IS NOT NULL {lock}"
-        ));
-        let mut tx = self.begin().await?;
-        self.enter_once(&mut tx, "").await?;
-        let slot: Option<i16> = on!(tx, db => {
-            sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
-        })?;
-        let Some(slot) = slot else { return Ok(false) };
-        if !requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await? {
-            return Ok(false);
-        }
-        ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
-        let (thing, to) = (message.to_string(), endpoint.to_string());
-        let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
-        self.note(&mut tx, resent, now).await?;
-        tx.commit().await?;
-        self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
-        Ok(true)
+        self.repeated(|| async {
+            if !tenant.sees(app) {
+                return Ok(false);
+            }
+            // Whoever deletes the content at this moment comes before or after, and not in between.
+            let lock = match &self.inner.engine {
+                Engine::Sqlite(_) => "",
+                Engine::Postgres(_) => "FOR SHARE OF m",
+            };
+            let sql = sqlx::AssertSqlSafe(format!(
+                "SELECT e.slot FROM message m JOIN endpoint e ON e.app_id = m.app_id JOIN application p ON p.id = m.app_id
+                 WHERE m.id = $1 AND e.id = $2 AND p.id = $3 AND p.org = $4 AND e.deleted_at IS NULL AND p.deleted_at IS NULL
+                     AND m.payload IS NOT NULL {lock}"
+            ));
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, "").await?;
+            let slot: Option<i16> = on!(tx, db => {
+                sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
+            })?;
+            let Some(slot) = slot else { return Ok(false) };
+            if !requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await? {
+                return Ok(false);
+            }
+            ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
+            let (thing, to) = (message.to_string(), endpoint.to_string());
+            let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
+            self.note(&mut tx, resent, now).await?;
+            tx.commit().await?;
+            self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
+            Ok(true)
+        })
+        .await
     }
 
     /// Ends pending deliveries of deleted endpoints, up to `limit` of them. Gives back how many: 0 means that none is left.
@@ -216,27 +219,30 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn cancel_pending_of_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
-        const PENDING: &str =
-            "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)";
-        let next =
-            sqlx::AssertSqlSafe(format!("SELECT id FROM endpoint WHERE pending_cleanup = 1 AND {PENDING} LIMIT 1"));
-        let mut tx = self.begin().await?;
-        let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(next).fetch_optional(db).await)?;
-        let ended = match next {
-            Some(endpoint) => {
-                dead::end_pending(&mut tx, Ending::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
-            }
-            None => {
-                let done = sqlx::AssertSqlSafe(format!(
-                    "UPDATE endpoint SET pending_cleanup = 0 WHERE pending_cleanup = 1 AND deleted_at < $1 AND NOT {PENDING}"
-                ));
-                on!(tx, db => sqlx::query(done).bind(now.minus(LATE_DELIVERIES)).execute(db).await.map(drop))?;
-                Vec::new()
-            }
-        };
-        tx.commit().await?;
-        dead::count(DeadReason::EndpointDeleted, &ended);
-        Ok(ended.len() as u64)
+        self.repeated(|| async {
+            const PENDING: &str =
+                "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)";
+            let next =
+                sqlx::AssertSqlSafe(format!("SELECT id FROM endpoint WHERE pending_cleanup = 1 AND {PENDING} LIMIT 1"));
+            let mut tx = self.begin().await?;
+            let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(next).fetch_optional(db).await)?;
+            let ended = match next {
+                Some(endpoint) => {
+                    dead::end_pending(&mut tx, Ending::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
+                }
+                None => {
+                    let done = sqlx::AssertSqlSafe(format!(
+                        "UPDATE endpoint SET pending_cleanup = 0 WHERE pending_cleanup = 1 AND deleted_at < $1 AND NOT {PENDING}"
+                    ));
+                    on!(tx, db => sqlx::query(done).bind(now.minus(LATE_DELIVERIES)).execute(db).await.map(drop))?;
+                    Vec::new()
+                }
+            };
+            tx.commit().await?;
+            dead::count(DeadReason::EndpointDeleted, &ended);
+            Ok(ended.len() as u64)
+        })
+        .await
     }
 }
 

@@ -22,27 +22,31 @@ impl Store {
         endpoint: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        if !tenant.sees(app) {
-            return Ok(false);
-        }
-        const OWNED: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
-        let mut tx = self.begin().await?;
-        let owned: Option<i32> =
-            on!(tx, db => sqlx::query_scalar(OWNED).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
-        if owned.is_none() {
-            return Ok(false);
-        }
-        let ended = dead::end_pending(&mut tx, Ending::One(app, message, endpoint), DeadReason::Canceled, now).await?;
-        if ended.is_empty() {
-            return Ok(false);
-        }
-        let (thing, detail) = (message.to_string(), format!("to {endpoint}"));
-        let deed =
-            Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
-        self.note(&mut tx, deed, now).await?;
-        tx.commit().await?;
-        dead::count(DeadReason::Canceled, &ended);
-        self.withdraw(vec![(endpoint, message)]);
-        Ok(true)
+        self.repeated(|| async {
+            if !tenant.sees(app) {
+                return Ok(false);
+            }
+            const OWNED: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL";
+            let mut tx = self.begin().await?;
+            let owned: Option<i32> =
+                on!(tx, db => sqlx::query_scalar(OWNED).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+            if owned.is_none() {
+                return Ok(false);
+            }
+            let ended =
+                dead::end_pending(&mut tx, Ending::One(app, message, endpoint), DeadReason::Canceled, now).await?;
+            if ended.is_empty() {
+                return Ok(false);
+            }
+            let (thing, detail) = (message.to_string(), format!("to {endpoint}"));
+            let deed =
+                Deed { org: &tenant.org, app: Some(app), act: act::DELIVERY_CANCELED, thing: &thing, detail: &detail };
+            self.note(&mut tx, deed, now).await?;
+            tx.commit().await?;
+            dead::count(DeadReason::Canceled, &ended);
+            self.withdraw(vec![(endpoint, message)]);
+            Ok(true)
+        })
+        .await
     }
 }

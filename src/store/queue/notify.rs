@@ -28,7 +28,7 @@ const FREED: &str = "sendoff_freed";
 /// How many endpoints one announcement names: PostgreSQL takes less than 8,000 bytes.
 const NAMED: usize = 200;
 /// With more endpoints than this, an announcement names none.
-const MOST: usize = 4 * NAMED;
+pub(super) const MOST: usize = 4 * NAMED;
 
 /// Announces until the store is dropped. What comes up while one is under way goes together with the next. The queue outlives a run that
 /// panicked.

@@ -84,27 +84,31 @@ pub(in crate::store) async fn turn_of_relay(tx: &mut Tx) -> Result<(), StoreErro
 
 /// When the last ordered endpoint is gone, or no longer ordered, relays need not take turns any more: the row by which they did is removed.
 pub(in crate::store) async fn forget_turns(store: &Store) -> Result<(), StoreError> {
-    const NEEDLESS: &str = "SELECT count(*) FROM ordering WHERE endpoint_id = $1
-         AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
-    const FORGET: &str = "DELETE FROM ordering WHERE endpoint_id = $1
-         AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
-    let mut tx = store.begin().await?;
-    let needless: i64 = on!(tx, db => sqlx::query_scalar(NEEDLESS).bind(Uuid::nil()).fetch_one(db).await)?;
-    if needless == 0 {
-        return Ok(());
-    }
-    if let Tx::Postgres(tx) = &mut tx {
-        // An endpoint that is just becoming ordered has found the row, and is not committed: the lock waits for it. Nobody waits long for the
-        // lock, because no endpoint is ordered; and if it is not to be had, the row is removed another time.
-        sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
-        let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
-        if locked.as_ref().is_err_and(error::is_lock_timeout) {
-            return Ok(());
-        }
-        locked?;
-    }
-    on!(tx, db => sqlx::query(FORGET).bind(Uuid::nil()).execute(db).await.map(drop))?;
-    tx.commit().await
+    store
+        .repeated(|| async {
+            const NEEDLESS: &str = "SELECT count(*) FROM ordering WHERE endpoint_id = $1
+             AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
+            const FORGET: &str = "DELETE FROM ordering WHERE endpoint_id = $1
+             AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
+            let mut tx = store.begin().await?;
+            let needless: i64 = on!(tx, db => sqlx::query_scalar(NEEDLESS).bind(Uuid::nil()).fetch_one(db).await)?;
+            if needless == 0 {
+                return Ok(());
+            }
+            if let Tx::Postgres(tx) = &mut tx {
+                // An endpoint that is just becoming ordered has found the row, and is not committed: the lock waits for it. Nobody waits long for the
+                // lock, because no endpoint is ordered; and if it is not to be had, the row is removed another time.
+                sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
+                let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
+                if locked.as_ref().is_err_and(error::is_lock_timeout) {
+                    return Ok(());
+                }
+                locked?;
+            }
+            on!(tx, db => sqlx::query(FORGET).bind(Uuid::nil()).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
 }
 
 /// Draws so many numbers for each endpoint; gives back the first of each.
@@ -289,13 +293,16 @@ impl Store {
             self.number_in_steps(endpoint, &early, Lacking::Any, Range::Early, now).await?;
             const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
                  WHERE endpoint_id = $1";
-            let mut tx = self.begin().await?;
-            on!(tx, db => {
-                sqlx::query(LOOKED)
-                    .bind(endpoint).bind(now.minus(LATE_DELIVERIES)).bind(now.plus(LOOK_AGAIN))
-                    .execute(db).await.map(drop)
-            })?;
-            tx.commit().await?;
+            let looked = self.repeated(|| async {
+                let mut tx = self.begin().await?;
+                on!(tx, db => {
+                    sqlx::query(LOOKED)
+                        .bind(endpoint).bind(now.minus(LATE_DELIVERIES)).bind(now.plus(LOOK_AGAIN))
+                        .execute(db).await.map(drop)
+                })?;
+                tx.commit().await
+            });
+            looked.await?;
         }
         Ok(())
     }
@@ -325,9 +332,12 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         for chunk in messages.chunks(STEP) {
-            let mut tx = self.begin().await?;
-            number(&mut tx, endpoint, chunk, lacking, range, now).await?;
-            tx.commit().await?;
+            let step = self.repeated(|| async {
+                let mut tx = self.begin().await?;
+                number(&mut tx, endpoint, chunk, lacking, range, now).await?;
+                tx.commit().await
+            });
+            step.await?;
         }
         Ok(())
     }

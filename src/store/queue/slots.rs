@@ -142,31 +142,34 @@ impl Store {
     }
 
     async fn beat(&self, process: &Process, now: Time, what: Take) -> Result<Heartbeat, StoreError> {
-        let mut tx = self.begin().await?;
-        let clock = Store::lease_clock(&mut tx, now).await?;
-        let until = clock.plus(LEASE);
-        // Who leaves needs no share: what it hands back is for others at once.
-        let alive_until = if what == Take::Nothing { clock } else { until };
-        const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let clock = Store::lease_clock(&mut tx, now).await?;
+            let until = clock.plus(LEASE);
+            // Who leaves needs no share: what it hands back is for others at once.
+            let alive_until = if what == Take::Nothing { clock } else { until };
+            const ALIVE: &str = "INSERT INTO process (id, name, started_at, expires_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
-        on!(tx, db => {
-            sqlx::query(ALIVE)
-                .bind(process.id).bind(&process.name).bind(process.started_at).bind(alive_until)
-                .execute(db).await.map(drop)
-        })?;
-        const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1 RETURNING slot, epoch";
-        let mine: Vec<(i16, i64)> =
-            on!(tx, db => sqlx::query_as(RENEW).bind(process.id).bind(until).fetch_all(db).await)?;
-        let mut mine = leases(mine);
-        let rank = rank(&mut tx, process.id, clock).await?;
-        let missing = rank.share().saturating_sub(mine.len());
-        if missing > 0 && what != Take::Nothing {
-            // Before the beginning of time, no lease has run out.
-            let run_out = if what == Take::RunOut { clock } else { Time::ZERO };
-            mine.extend(take(&mut tx, process.id, run_out, until, missing as i64).await?);
-        }
-        tx.commit_of(&[Place::Lease]).await?;
-        Ok(Heartbeat { leases: mine, rank })
+            on!(tx, db => {
+                sqlx::query(ALIVE)
+                    .bind(process.id).bind(&process.name).bind(process.started_at).bind(alive_until)
+                    .execute(db).await.map(drop)
+            })?;
+            const RENEW: &str = "UPDATE slot SET expires_at = $2 WHERE owner = $1 RETURNING slot, epoch";
+            let mine: Vec<(i16, i64)> =
+                on!(tx, db => sqlx::query_as(RENEW).bind(process.id).bind(until).fetch_all(db).await)?;
+            let mut mine = leases(mine);
+            let rank = rank(&mut tx, process.id, clock).await?;
+            let missing = rank.share().saturating_sub(mine.len());
+            if missing > 0 && what != Take::Nothing {
+                // Before the beginning of time, no lease has run out.
+                let run_out = if what == Take::RunOut { clock } else { Time::ZERO };
+                mine.extend(take(&mut tx, process.id, run_out, until, missing as i64).await?);
+            }
+            tx.commit_of(&[Place::Lease]).await?;
+            Ok(Heartbeat { leases: mine, rank })
+        })
+        .await
     }
 
     /// Hands slots back, so that another process takes them at once and not after [`LEASE`].
@@ -174,16 +177,19 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn hand_back(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        // Numbers of ours, at most 256: they may be part of the text, which then is the same for both.
-        let list: Vec<String> = slots.iter().map(u8::to_string).collect();
-        let sql =
-            format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({})", list.join(", "));
-        if !slots.is_empty() {
-            on!(tx, db => sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(process).execute(db).await.map(drop))?;
-            freed(&mut tx, process).await?;
-        }
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            // Numbers of ours, at most 256: they may be part of the text, which then is the same for both.
+            let list: Vec<String> = slots.iter().map(u8::to_string).collect();
+            let sql =
+                format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({})", list.join(", "));
+            if !slots.is_empty() {
+                on!(tx, db => sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(process).execute(db).await.map(drop))?;
+                freed(&mut tx, process).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     /// Says good-bye: hands every slot back and leaves the list of processes.
@@ -191,13 +197,16 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn depart(&self, process: Uuid) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        const SLOTS: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1";
-        on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
-        const PROCESS: &str = "DELETE FROM process WHERE id = $1";
-        on!(tx, db => sqlx::query(PROCESS).bind(process).execute(db).await.map(drop))?;
-        freed(&mut tx, process).await?;
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            const SLOTS: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1";
+            on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
+            const PROCESS: &str = "DELETE FROM process WHERE id = $1";
+            on!(tx, db => sqlx::query(PROCESS).bind(process).execute(db).await.map(drop))?;
+            freed(&mut tx, process).await?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// Forgets processes that died long ago.
@@ -205,10 +214,13 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn forget_processes(&self, before: Time) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
-        on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
-        tx.commit().await
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
+            on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
+            tx.commit().await
+        })
+        .await
     }
 
     /// The processes that are alive or died lately, for people; the ones that have been there longest first.

@@ -59,43 +59,46 @@ impl Store {
     /// # Errors
     /// The store is away: nothing was done.
     pub async fn judge_failing(&self, disable_after: Duration, now: Time) -> Result<Judged, StoreError> {
-        let mut rows = self.failing(disable_after, now).await?;
-        let mut judged = Judged { more: rows.len() as i64 == STEP, ..Judged::default() };
-        if rows.is_empty() {
-            return Ok(judged);
-        }
-        rows.sort_unstable_by_key(|row| row.id);
-        let what = |row: &Row| due(row.failed_at.since(row.failing_since), row.warned, disable_after);
-        let ends: Vec<AppId> =
-            rows.iter().filter(|row| what(row) == Some(Due::Disabling)).map(|row| row.app_id).collect();
-        let mut tx = self.begin().await?;
-        applications::touch(&mut tx, ends.iter().copied()).await?;
-        let (mut happened, mut notices) = (Vec::new(), Notices::new());
-        for row in &rows {
-            let told = match what(row) {
-                Some(Due::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
-                Some(Due::Disabling) => disable_failing(&mut tx, row, now).await?,
-                None => None,
-            };
-            let Some(what) = told else { continue };
-            match &what {
-                What::Failing { warning, .. } => judged.warned.push((row.id, warning.warning)),
-                _ => judged.disabled.push(row.id),
+        self.repeated(|| async {
+            let mut rows = self.failing(disable_after, now).await?;
+            let mut judged = Judged { more: rows.len() as i64 == STEP, ..Judged::default() };
+            if rows.is_empty() {
+                return Ok(judged);
             }
-            if self.inner.writes_mail() {
-                let notice = notice_of(&mut tx, row, &what).await?;
-                notices.entry(row.app_id).or_default().push(notice);
+            rows.sort_unstable_by_key(|row| row.id);
+            let what = |row: &Row| due(row.failed_at.since(row.failing_since), row.warned, disable_after);
+            let ends: Vec<AppId> =
+                rows.iter().filter(|row| what(row) == Some(Due::Disabling)).map(|row| row.app_id).collect();
+            let mut tx = self.begin().await?;
+            applications::touch(&mut tx, ends.iter().copied()).await?;
+            let (mut happened, mut notices) = (Vec::new(), Notices::new());
+            for row in &rows {
+                let told = match what(row) {
+                    Some(Due::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
+                    Some(Due::Disabling) => disable_failing(&mut tx, row, now).await?,
+                    None => None,
+                };
+                let Some(what) = told else { continue };
+                match &what {
+                    What::Failing { warning, .. } => judged.warned.push((row.id, warning.warning)),
+                    _ => judged.disabled.push(row.id),
+                }
+                if self.inner.writes_mail() {
+                    let notice = notice_of(&mut tx, row, &what).await?;
+                    notices.entry(row.app_id).or_default().push(notice);
+                }
+                happened.push(Happening { org: row.org.clone(), app: row.app_id, endpoint: row.id, at: now, what });
             }
-            happened.push(Happening { org: row.org.clone(), app: row.app_id, endpoint: row.id, at: now, what });
-        }
-        let told = operational::tell(&self.inner, &mut tx, happened).await?;
-        write_mails(&mut tx, notices, now).await?;
-        tx.commit().await?;
-        for app in ends {
-            self.inner.signals.send(Signal::Changed(app));
-        }
-        operational::admit(&self.inner, told);
-        Ok(judged)
+            let told = operational::tell(&self.inner, &mut tx, happened).await?;
+            write_mails(&mut tx, notices, now).await?;
+            tx.commit().await?;
+            for app in ends {
+                self.inner.signals.send(Signal::Changed(app));
+            }
+            operational::admit(&self.inner, told);
+            Ok(judged)
+        })
+        .await
     }
 
     /// Those of which something is due, the longest streak first. Who has had no new failure since is passed over by the database, however

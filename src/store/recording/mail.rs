@@ -127,33 +127,36 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn take_mail(&self, now: Time) -> Result<Option<Mail>, StoreError> {
-        // Nearly always there is none: no need to hold up the writer.
-        const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
-        let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
-        if any.is_none() {
-            return Ok(None);
-        }
-        let mut tx = self.begin().await?;
-        let clock = Store::lease_clock(&mut tx, now).await?;
-        const NEXT: &str = "SELECT id FROM mail WHERE state = 0 AND due_at <= $1 AND leased_until <= $2
-             ORDER BY due_at, id LIMIT 1";
-        let next: Option<MailId> = match &mut tx {
-            Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(now).bind(clock).fetch_optional(&mut **tx).await?,
-            Tx::Postgres(tx) => {
-                let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
-                sqlx::query_scalar(sql).bind(now).bind(clock).fetch_optional(&mut **tx).await?
+        self.repeated(|| async {
+            // Nearly always there is none: no need to hold up the writer.
+            const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
+            let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
+            if any.is_none() {
+                return Ok(None);
             }
-        };
-        let Some(id) = next else { return Ok(None) };
-        const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
+            let mut tx = self.begin().await?;
+            let clock = Store::lease_clock(&mut tx, now).await?;
+            const NEXT: &str = "SELECT id FROM mail WHERE state = 0 AND due_at <= $1 AND leased_until <= $2
+             ORDER BY due_at, id LIMIT 1";
+            let next: Option<MailId> = match &mut tx {
+                Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(now).bind(clock).fetch_optional(&mut **tx).await?,
+                Tx::Postgres(tx) => {
+                    let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
+                    sqlx::query_scalar(sql).bind(now).bind(clock).fetch_optional(&mut **tx).await?
+                }
+            };
+            let Some(id) = next else { return Ok(None) };
+            const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
              RETURNING app_id, app_name, recipient, letter, created_at, attempts";
-        type Taken = (AppId, String, String, String, Time, i32);
-        let until = clock.plus(LEASE);
-        let (app, app_name, recipient, text, created_at, attempts): Taken =
-            on!(tx, db => sqlx::query_as(TAKE).bind(id).bind(until).fetch_one(db).await)?;
-        let letter = codec::from_json(&text)?;
-        tx.commit().await?;
-        Ok(Some(Mail { id, app, app_name, recipient, letter, created_at, attempts }))
+            type Taken = (AppId, String, String, String, Time, i32);
+            let until = clock.plus(LEASE);
+            let (app, app_name, recipient, text, created_at, attempts): Taken =
+                on!(tx, db => sqlx::query_as(TAKE).bind(id).bind(until).fetch_one(db).await)?;
+            let letter = codec::from_json(&text)?;
+            tx.commit().await?;
+            Ok(Some(Mail { id, app, app_name, recipient, letter, created_at, attempts }))
+        })
+        .await
     }
 
     /// Notes what became of a mail that was taken. `false`: another one has taken it since, and says it. That it was sent counts in any case.
@@ -161,22 +164,26 @@ impl Store {
     /// # Errors
     /// The store is away: it will be sent again once its lease has run out.
     pub async fn settle_mail(&self, mail: &Mail, tried: &Tried) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
+        self.repeated(|| async {
+            const SQL: &str =
+                "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
              WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
-        let said = |failure: &str| Some(codec::plain(failure).chars().take(FAILURE).collect::<String>());
-        let (state, due, failure) = match tried {
-            Tried::Sent => (SENT, None, None),
-            Tried::Again { due, failure } => (WAITS, Some(*due), said(failure)),
-            Tried::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
-        };
-        let mut tx = self.begin().await?;
-        let noted = on!(tx, db => {
-            sqlx::query(SQL)
-                .bind(mail.id).bind(mail.attempts).bind(state).bind(due).bind(failure)
-                .execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(noted > 0)
+            let said = |failure: &str| Some(codec::plain(failure).chars().take(FAILURE).collect::<String>());
+            let (state, due, failure) = match tried {
+                Tried::Sent => (SENT, None, None),
+                Tried::Again { due, failure } => (WAITS, Some(*due), said(failure)),
+                Tried::GivenUp { failure } => (GIVEN_UP, None, said(failure)),
+            };
+            let mut tx = self.begin().await?;
+            let noted = on!(tx, db => {
+                sqlx::query(SQL)
+                    .bind(mail.id).bind(mail.attempts).bind(state).bind(due).bind(failure)
+                    .execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(noted > 0)
+        })
+        .await
     }
 
     /// Forgets up to `limit` mails from before `before` that do not wait any more. Gives back how many went.
@@ -184,13 +191,16 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn forget_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        const SQL: &str = "DELETE FROM mail WHERE id IN
-             (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
-        let mut tx = self.begin().await?;
-        let gone = on!(tx, db => {
-            sqlx::query(SQL).bind(MailId::floor(before)).bind(limit).execute(db).await.map(|done| done.rows_affected())
-        })?;
-        tx.commit().await?;
-        Ok(gone)
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM mail WHERE id IN
+                 (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
+            let mut tx = self.begin().await?;
+            let gone = on!(tx, db => {
+                sqlx::query(SQL).bind(MailId::floor(before)).bind(limit).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            tx.commit().await?;
+            Ok(gone)
+        })
+        .await
     }
 }

@@ -311,22 +311,25 @@ impl Store {
     /// # Errors
     /// The tenant is not all of an organization, or the store is away.
     pub async fn make_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
-        const SQL: &str =
-            "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
-             VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";
-        let nobodys = || StoreError::Invalid(vec![Invalid::new("org", "only an organization is told of what happens")]);
-        if tenant.only.is_some() {
-            return Err(nobodys());
-        }
-        if let Some(found) = self.operational_application(tenant).await? {
-            return Ok(found);
-        }
-        // Of two at once, the other one's may be the one that is there now.
-        let mut tx = self.begin().await?;
-        on!(tx, db => {
-            sqlx::query(SQL).bind(AppId::new(now)).bind(&tenant.org).bind(NAME).bind(now).execute(db).await.map(drop)
-        })?;
-        tx.commit().await?;
-        self.operational_application(tenant).await?.ok_or_else(nobodys)
+        self.repeated(|| async {
+            const SQL: &str =
+                "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
+                 VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";
+            let nobodys = || StoreError::Invalid(vec![Invalid::new("org", "only an organization is told of what happens")]);
+            if tenant.only.is_some() {
+                return Err(nobodys());
+            }
+            if let Some(found) = self.operational_application(tenant).await? {
+                return Ok(found);
+            }
+            // Of two at once, the other one's may be the one that is there now.
+            let mut tx = self.begin().await?;
+            on!(tx, db => {
+                sqlx::query(SQL).bind(AppId::new(now)).bind(&tenant.org).bind(NAME).bind(now).execute(db).await.map(drop)
+            })?;
+            tx.commit().await?;
+            self.operational_application(tenant).await?.ok_or_else(nobodys)
+        })
+        .await
     }
 }

@@ -10,6 +10,7 @@ use sendoff::domain::endpoint::DisabledReason;
 use sendoff::domain::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, Refusal, Verdict};
+use sendoff::store::ingest::fan_out_turns::FanOutTurns;
 use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::recording::record::Finished;
@@ -123,7 +124,7 @@ impl House {
 
     /// Moves what was packed, by the other handle: the model has no packs.
     async fn fan_out(&self) -> Checked {
-        while said(self.another().fan_out(None, self.now).await)?.is_some() {}
+        while said(self.another().fan_out(&mut FanOutTurns::default(), self.now).await)?.is_some() {}
         Ok(())
     }
 

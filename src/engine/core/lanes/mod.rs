@@ -13,7 +13,7 @@ mod endpoint_cache;
 mod leases;
 mod not_made;
 mod ordered;
-mod reading;
+pub mod reading;
 mod starting;
 mod table;
 mod upkeep;

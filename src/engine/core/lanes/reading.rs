@@ -1,6 +1,6 @@
 //! Reading: which lanes want something from the store, and what becomes of what it brings.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,15 @@ use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
+use crate::engine::core::event::Reading;
 use crate::engine::core::lane::Work;
+use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
 /// How many lanes one reading covers.
 const LANES_PER_READING: usize = 64;
+/// How many rows one step takes from what a reading has brought; one takes about a microsecond. 64 lanes with a backlog bring some 16,000.
+pub const ROWS_PER_STEP: usize = 2_048;
 /// So late may the signal of a commit come after others have seen the commit.
 const LATE: Duration = Duration::from_secs(5);
 /// A lane whose messages did not fit into the budget of its reading is read again after this, not in a hot loop.
@@ -22,6 +26,67 @@ const BUDGET_AGAIN: Duration = Duration::from_millis(50);
 const FORGOTTEN: usize = 2_048;
 /// After a reading failed, its lanes wait this long.
 pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a reading has brought and no step has taken yet. Lanes that wait here count as being read: what happens to their deliveries
+/// meanwhile is noted, and is not undone when they are taken.
+#[derive(Debug)]
+pub struct Arrived {
+    lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
+    in_order: VecDeque<InOrder>,
+    messages: HashMap<MessageId, Arc<Message>>,
+}
+
+/// As many lanes of a reading as one step takes.
+#[derive(Debug, Default)]
+pub struct Part {
+    pub wants: Vec<LaneWants>,
+    pub waiting: Vec<Waiting>,
+    pub in_order: Vec<InOrder>,
+}
+
+impl Arrived {
+    pub fn new(reading: Reading) -> Arrived {
+        let mut by_lane: HashMap<EndpointId, Vec<Waiting>> = HashMap::with_capacity(reading.wants.len());
+        for one in reading.waiting {
+            by_lane.entry(one.endpoint_id).or_default().push(one);
+        }
+        // What is read in order stands by itself.
+        let wants = reading.wants.into_iter().filter(|want| !want.ordered);
+        let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
+        Arrived { lanes, in_order: reading.in_order.into(), messages: reading.messages }
+    }
+
+    /// The messages behind the rows.
+    pub fn messages(&self) -> &HashMap<MessageId, Arc<Message>> {
+        &self.messages
+    }
+
+    /// Whether all of it was taken.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.in_order.is_empty()
+    }
+
+    /// The next lanes, whole, with up to [`ROWS_PER_STEP`] rows in all; one of them in any case. A lane without a row counts as one row.
+    pub fn next_part(&mut self) -> Part {
+        let (mut part, mut rows) = (Part::default(), 0);
+        let mut fits = |more: usize| {
+            let more = more.max(1);
+            let fits = rows == 0 || rows + more <= ROWS_PER_STEP;
+            rows += if fits { more } else { 0 };
+            fits
+        };
+        while let Some((want, waiting)) = self.lanes.pop_front_if(|(_, waiting)| fits(waiting.len())) {
+            part.wants.push(want);
+            part.waiting.extend(waiting);
+        }
+        if self.lanes.is_empty() {
+            while let Some(order) = self.in_order.pop_front_if(|order| fits(order.waiting.len())) {
+                part.in_order.push(order);
+            }
+        }
+        part
+    }
+}
 
 impl Lanes {
     /// Whether there is room for more payloads.

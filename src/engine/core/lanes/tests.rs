@@ -5,7 +5,10 @@ mod applications;
 mod behind;
 mod bounds;
 mod indexes;
+mod leases;
 mod not_made;
+mod parts;
+mod rates;
 pub mod world;
 
 use proptest::prelude::*;
@@ -13,7 +16,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::message::Message;
 use crate::engine::core::concurrency::Responsiveness;
-use crate::store::queue::slots::{Leases, slot_of};
 use world::{Heard, START, World, live, message};
 
 proptest! {
@@ -105,84 +107,6 @@ fn a_lane_alone_takes_no_more_than_a_share_of_what_is_free() {
     world.start();
     // Each one that starts leaves less: a quarter of the rest is reached at 20 of 100.
     assert_eq!(world.in_flight.len(), 20);
-}
-
-#[test]
-fn a_slot_that_is_not_ours_is_left_alone() {
-    let mut world = World::new(2, 8, 8);
-    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
-    world.accept(Heard::AtOnce);
-    world.start();
-    let sent: Vec<_> = world.in_flight.iter().map(|start| (start.slot, start.epoch)).collect();
-    assert_eq!(sent, [(1, 7)]);
-    world.lanes.release(&[1], world.now);
-    assert!(world.lanes.busy_slots().contains(&1), "one is in flight");
-    world.finish(0, true);
-    world.record(1);
-    assert!(world.lanes.busy_slots().is_empty());
-    world.accept(Heard::AtOnce);
-    world.start();
-    assert!(world.in_flight.is_empty());
-}
-
-/// An application with a rate, whose first endpoints have one as well; each has as many waiting as `messages`.
-fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
-    let mut world = World::new(3, 64, 64);
-    let lives = rates.iter().zip(1..).map(|(rate, number)| {
-        let live = live(number, |spec| spec.throttle_rate = *rate);
-        let (org, endpoint, signing) = (live.org.clone(), live.endpoint.clone(), Err("nothing is signed here"));
-        Arc::new(LiveEndpoint {
-            org,
-            version: 1,
-            endpoint,
-            slot: 1,
-            app_throttle: Some(app_rate),
-            app_slots: 1,
-            url: None,
-            signing,
-        })
-    });
-    world.lives = lives.collect();
-    let leases = world.lives.iter().map(|live| (slot_of(live), 1)).collect();
-    world.lanes.lease(&leases, world.now);
-    (0..messages).for_each(|_| world.accept(Heard::AtOnce));
-    world
-}
-
-/// Who was sent to in the next `seconds`, and when.
-fn departures(world: &mut World, seconds: u64) -> Vec<(Duration, EndpointId)> {
-    let mut sent = Vec::new();
-    for _ in 0..seconds * 100 {
-        world.advance(10);
-        world.start();
-        while let Some(start) = world.in_flight.first() {
-            sent.push((world.now.mono, start.live.endpoint.id));
-            world.finish(0, true);
-        }
-        world.record(usize::MAX);
-    }
-    sent
-}
-
-#[test]
-fn an_applications_rate_holds_to_the_last_one_whatever_its_endpoints_rates_are() {
-    let mut world = throttled(5, [Some(1), Some(3), Some(10)], 60);
-    let sent = departures(&mut world, 20);
-    for (start, _) in &sent {
-        let within = sent.iter().filter(|(at, _)| (*start..*start + Duration::from_secs(1)).contains(at)).count();
-        assert!(within <= 6, "{within} in a second at a rate of 5 and a burst of 1");
-    }
-    assert!(sent.len() >= 95, "and it is used: {} in 20 s", sent.len());
-}
-
-#[test]
-fn the_endpoints_of_a_throttled_application_take_turns() {
-    let mut world = throttled(10, [None; 3], 100);
-    let sent = departures(&mut world, 9);
-    for live in &world.lives {
-        let mine = sent.iter().filter(|(_, id)| *id == live.endpoint.id).count();
-        assert!(mine >= sent.len() / 3 - 1, "{mine} of {}", sent.len());
-    }
 }
 
 /// Those that hang get no answer; the good ones are answered at once.
@@ -294,70 +218,6 @@ fn what_is_queued_for_some_keeps_nothing_from_others() {
     assert_eq!(world.in_flight.len(), 2, "each has one at least");
     world.settle();
     assert_eq!(world.delivered, 4);
-}
-
-/// Somebody else had the slot meanwhile, and sent everything that was pending.
-fn change_owners(world: &mut World) {
-    world.lanes.lease(&Leases::from([(1, 9)]), world.now);
-    let in_flight: Vec<MessageId> = world.in_flight.iter().map(|start| start.work.message.id).collect();
-    world.pending.retain(|(_, message), _| in_flight.contains(message));
-}
-
-#[test]
-fn what_was_queued_under_a_lease_that_is_over_is_not_sent_under_the_next() {
-    let mut world = World::new(1, 1, 1);
-    (0..3).for_each(|_| world.accept(Heard::AtOnce));
-    world.start();
-    change_owners(&mut world);
-    world.accept(Heard::AtOnce);
-    // `World::start` finds fault with what is sent and not pending.
-    world.settle();
-    assert_eq!(world.delivered, 2);
-    assert_eq!(world.lanes.queued_bytes, 0);
-}
-
-#[test]
-fn what_was_read_under_a_lease_that_is_over_is_not_sent_under_the_next() {
-    let mut world = World::new(1, 8, 8);
-    (0..3).for_each(|_| world.accept(Heard::Never));
-    world.scan();
-    world.begin_reading();
-    assert!(world.reading.is_some());
-    change_owners(&mut world);
-    world.end_reading();
-    world.start();
-    assert!(world.in_flight.is_empty());
-    world.accept(Heard::Never);
-    world.settle();
-    assert_eq!(world.delivered, 1);
-}
-
-#[test]
-fn who_gets_a_slot_begins_with_an_empty_bucket() {
-    let mut world = World::new(1, 100, 100);
-    world.lives = vec![live(1, |spec| spec.throttle_rate = Some(50))];
-    (0..20).for_each(|_| world.accept(Heard::AtOnce));
-    world.start();
-    assert_eq!(world.in_flight.len(), 2, "a twentieth of a second's worth");
-    world.lanes.lease(&Leases::from([(1, 9)]), world.now);
-    world.scan();
-    world.advance(19);
-    world.begin_reading();
-    world.end_reading();
-    world.start();
-    assert_eq!(world.in_flight.len(), 2, "others may have sent a burst just now");
-}
-
-#[test]
-fn others_are_told_of_what_is_theirs() {
-    let mut world = World::new(2, 8, 8);
-    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
-    let admission = Admission::new(message(1), world.lives.clone());
-    let second = world.lives[1].endpoint.id;
-    assert_eq!(world.lanes.admit_all(&admission, world.now), [second]);
-    assert_eq!(world.lanes.nudge(second, START), Ownership::Others);
-    assert_eq!(world.lanes.nudge(world.lives[0].endpoint.id, START), Ownership::Ours);
-    assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::No);
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Crowd {
             self.worst = self.worst.max((visited, name));
             assert!(visited <= MOST, "{name}: {visited} look-ups in one step");
             assert!(steps < 1_000, "{name}: it does not come to an end");
-            if !self.core.hearing() && !self.core.lanes.overdue(self.now) {
+            if !self.core.hearing() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
                 break;
             }
         }
@@ -108,7 +108,10 @@ impl Crowd {
     fn accept(&mut self) -> MessageId {
         let message = self.message();
         let id = message.id;
-        self.step("accepted", [Event::Signal(Signal::Accepted(vec![Admission::new(message, self.lives.clone())]))]);
+        self.step(
+            "accepted",
+            [Event::Signal(Signal::Accepted(vec![Admission::new(message, self.lives.clone())]).into())],
+        );
         id
     }
 
@@ -180,14 +183,14 @@ fn single_events(crowd: &mut Crowd) {
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
     let message = crowd.message();
     let one = Admission::new(message, crowd.lives[..1].to_vec());
-    crowd.step("accepted for one", [Event::Signal(Signal::Accepted(vec![one]))]);
-    crowd.step("look", [Event::Signal(Signal::Look(vec![ids[7]]))]);
+    crowd.step("accepted for one", [Event::Signal(Signal::Accepted(vec![one]).into())]);
+    crowd.step("look", [Event::Signal(Signal::Look(vec![ids[7]]).into())]);
     crowd.step("announced", [Event::Announced(Heard::Due(ids[..200].to_vec()))]);
     crowd.step("announced, of any", [Event::Announced(Heard::Anything)]);
     let wants = |id: &EndpointId| LaneWants { endpoint: *id, slot: 0, fresh: 1, retries: 1, ordered: false };
     crowd.step("not read", [Event::Read(Err(ids[..64].iter().map(wants).collect()))]);
     crowd.step("numbered", [Event::Numbered(ids[3], false)]);
-    crowd.step("changed", [Event::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))))]);
+    crowd.step("changed", [Event::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))).into())]);
     crowd.step("signal lost", [Event::SignalLost]);
     crowd.step("not scanned", [Event::Scanned(None)]);
     crowd.step("not loaded", std::iter::empty());
@@ -222,7 +225,7 @@ fn no_event_looks_up_all_lanes_however_busy_they_are() {
     crowd.core.check_indexes();
     crowd.accept();
     let ended: Vec<_> = crowd.lives.iter().map(|live| (live.endpoint.id, first)).collect();
-    crowd.step("withdrawn", [Event::Signal(Signal::Withdrawn(ended))]);
+    crowd.step("withdrawn", [Event::Signal(Signal::Withdrawn(ended).into())]);
     crowd.step("release", [Event::Release((0..=255).collect())]);
     crowd.step("drain", [Event::Drain]);
     crowd.core.check_indexes();

@@ -18,6 +18,7 @@ use super::outbox::Relayed;
 use super::relay::relay_in;
 use crate::crash::Place;
 use crate::store::db::budget::{self, Budget, Pace};
+use crate::store::db::repeat::{Undone, repeated};
 use crate::store::db::sqlite::Sqlite;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
@@ -104,6 +105,12 @@ impl Others {
     }
 }
 
+impl Undone for Failed {
+    fn undone(&self) -> bool {
+        matches!(self, Failed::Within(error) if error.undone())
+    }
+}
+
 /// Where a transaction failed.
 enum Failed {
     /// Before it began: the store is away, for everybody.
@@ -128,7 +135,7 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     }
     let begun = Instant::now();
     let stored = tokio::time::timeout(PATIENCE, async {
-        match store(inner, &batch, pace).await {
+        match repeated(|| store(inner, &batch, pace)).await {
             // A partition was dropped since it was last looked at: the second try makes it.
             Err(Failed::Within(StoreError::Unavailable(_))) if inner.partitions_forgotten() => {
                 store(inner, &batch, pace).await
@@ -171,9 +178,18 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
 async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
     for care in [Care::Expecting, Care::Telling] {
         let mut budget = pace.budget();
-        let tx = inner.begin().await.map_err(Failed::Beginning)?;
-        if let Some(stored) = commit(inner, tx, batch, care, &mut budget).await.map_err(Failed::Within)? {
-            return Ok(Some((stored, budget.spent())));
+        let mut tx = inner.begin().await.map_err(Failed::Beginning)?;
+        match write(inner, &mut tx, batch, care, &mut budget).await {
+            Ok(Some(stored)) => {
+                tx.commit_of(&places(batch)).await.map_err(Failed::Within)?;
+                return Ok(Some((stored, budget.spent())));
+            }
+            Ok(None) => tx.roll_back().await.map_err(Failed::Within)?,
+            Err(error) => {
+                // Now: PostgreSQL tells of an error before it lets go of the rows, and the relay's next step would pass over them.
+                let _ = tx.roll_back().await;
+                return Err(Failed::Within(error));
+            }
         }
     }
     Ok(None)
@@ -192,14 +208,14 @@ async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
 async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
     let mut recorded = Vec::with_capacity(finished.len());
     for one in finished {
-        let mut done = record_one(inner, one).await;
+        let mut done = repeated(|| record_one(inner, one)).await;
         if let Err(StoreError::Refused(reason)) = &done {
             let mut one = one.clone();
             tracing::error!(message = %one.attempt.message_id, %reason, "an attempt is recorded without its answer");
             one.attempt.outcome.response_headers.clear();
             one.attempt.outcome.response_body = bytes::Bytes::new();
             one.attempt.outcome.detail = "the receiver's answer could not be stored".into();
-            done = record_one(inner, &one).await;
+            done = repeated(|| record_one(inner, &one)).await;
         }
         recorded.push(done?);
     }
@@ -225,10 +241,10 @@ struct Stored {
     relayed: Vec<(Relayed, Vec<Admission>)>,
 }
 
-/// `None`: nothing was stored, as something of it was not as [expected](Care::Expecting).
-async fn commit(
+/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be committed.
+async fn write(
     inner: &Inner,
-    mut tx: Tx,
+    tx: &mut Tx,
     batch: &[Write],
     care: Care,
     budget: &mut Budget,
@@ -242,25 +258,23 @@ async fn commit(
         .collect();
     let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
-        stored.accepted = Some(accept_in(&mut tx, inner, &items, budget).await?);
+        stored.accepted = Some(accept_in(tx, inner, &items, budget).await?);
     }
     // The records come last: they may change applications, and what the others remember of those must be what is committed.
     for write in batch {
         if let Write::Relay(request, _) = write {
-            stored.relayed.push(relay_in(inner, &mut tx, request, budget).await?);
+            stored.relayed.push(relay_in(inner, tx, request, budget).await?);
         }
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            let Some((recorded, told)) = record_in(inner, &mut tx, finished, care).await? else {
-                tx.roll_back().await?;
+            let Some((recorded, told)) = record_in(inner, tx, finished, care).await? else {
                 return Ok(None);
             };
             stored.recorded.push(recorded);
             stored.told.extend(told);
         }
     }
-    tx.commit_of(&places(batch)).await?;
     Ok(Some(stored))
 }
 

@@ -4,6 +4,7 @@ use super::world::{Heard, World};
 use super::*;
 use crate::domain::attempt::OwnFailure;
 use crate::engine::core::event::NotMade;
+use crate::store::queue::slots::Leases;
 
 impl World {
     /// All that is in flight fails for this reason; gives back how much that is.

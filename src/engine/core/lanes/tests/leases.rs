@@ -1,0 +1,87 @@
+//! Slots and their leases: what is ours is sent, and nothing of a lease that is over.
+
+use super::super::*;
+use super::world::{Heard, START, World, live, message};
+use crate::store::queue::slots::Leases;
+
+#[test]
+fn a_slot_that_is_not_ours_is_left_alone() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
+    world.accept(Heard::AtOnce);
+    world.start();
+    let sent: Vec<_> = world.in_flight.iter().map(|start| (start.slot, start.epoch)).collect();
+    assert_eq!(sent, [(1, 7)]);
+    world.lanes.release(&[1], world.now);
+    assert!(world.lanes.busy_slots().contains(&1), "one is in flight");
+    world.finish(0, true);
+    world.record(1);
+    assert!(world.lanes.busy_slots().is_empty());
+    world.accept(Heard::AtOnce);
+    world.start();
+    assert!(world.in_flight.is_empty());
+}
+
+/// Somebody else had the slot meanwhile, and sent everything that was pending.
+fn change_owners(world: &mut World) {
+    world.lanes.lease(&Leases::from([(1, 9)]), world.now);
+    let in_flight: Vec<MessageId> = world.in_flight.iter().map(|start| start.work.message.id).collect();
+    world.pending.retain(|(_, message), _| in_flight.contains(message));
+}
+
+#[test]
+fn what_was_queued_under_a_lease_that_is_over_is_not_sent_under_the_next() {
+    let mut world = World::new(1, 1, 1);
+    (0..3).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    change_owners(&mut world);
+    world.accept(Heard::AtOnce);
+    // `World::start` finds fault with what is sent and not pending.
+    world.settle();
+    assert_eq!(world.delivered, 2);
+    assert_eq!(world.lanes.queued_bytes, 0);
+}
+
+#[test]
+fn what_was_read_under_a_lease_that_is_over_is_not_sent_under_the_next() {
+    let mut world = World::new(1, 8, 8);
+    (0..3).for_each(|_| world.accept(Heard::Never));
+    world.scan();
+    world.begin_reading();
+    assert!(world.reading.is_some());
+    change_owners(&mut world);
+    world.end_reading();
+    world.start();
+    assert!(world.in_flight.is_empty());
+    world.accept(Heard::Never);
+    world.settle();
+    assert_eq!(world.delivered, 1);
+}
+
+#[test]
+fn who_gets_a_slot_begins_with_an_empty_bucket() {
+    let mut world = World::new(1, 100, 100);
+    world.lives = vec![live(1, |spec| spec.throttle_rate = Some(50))];
+    (0..20).for_each(|_| world.accept(Heard::AtOnce));
+    world.start();
+    assert_eq!(world.in_flight.len(), 2, "a twentieth of a second's worth");
+    world.lanes.lease(&Leases::from([(1, 9)]), world.now);
+    world.scan();
+    world.advance(19);
+    world.begin_reading();
+    world.end_reading();
+    world.start();
+    assert_eq!(world.in_flight.len(), 2, "others may have sent a burst just now");
+}
+
+#[test]
+fn others_are_told_of_what_is_theirs() {
+    let mut world = World::new(2, 8, 8);
+    world.lanes.lease(&Leases::from([(1, 7)]), world.now);
+    let admission = Admission::new(message(1), world.lives.clone());
+    let second = world.lives[1].endpoint.id;
+    assert_eq!(world.lanes.admit_all(&admission, world.now), [second]);
+    assert_eq!(world.lanes.nudge(second, START), Ownership::Others);
+    assert_eq!(world.lanes.nudge(world.lives[0].endpoint.id, START), Ownership::Ours);
+    assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::No);
+}
