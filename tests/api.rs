@@ -23,6 +23,8 @@ mod examples;
 mod garbage;
 #[path = "api/headers.rs"]
 mod headers;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/messages.rs"]

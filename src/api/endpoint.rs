@@ -164,7 +164,7 @@ pub(super) async fn list(call: Call) -> Answer {
     let app = call.app().await?;
     let request = call.query().page::<EndpointId>(Order::Ascending, true)?;
     let page = call.store().endpoints(&call.tenant, app.id, &request).await?;
-    json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from))
+    json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from)?)
 }
 
 /// Replace an endpoint

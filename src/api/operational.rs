@@ -31,7 +31,7 @@ pub(super) async fn list(call: Call) -> Answer {
     }
     let request = call.query().page::<EndpointId>(Order::Ascending, true)?;
     let nothing: Page<Endpoint> = Page { data: Vec::new(), more: false };
-    json(StatusCode::OK, &ListOut::of(&nothing, &request, |endpoint| endpoint.id, |endpoint| endpoint.id))
+    json(StatusCode::OK, &ListOut::of(&nothing, &request, |endpoint| endpoint.id, |endpoint| endpoint.id)?)
 }
 
 /// Create an operational endpoint
