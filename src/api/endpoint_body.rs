@@ -12,7 +12,7 @@ use super::errors::ApiError;
 use super::openapi::schemas::{self};
 use crate::domain::application::Metadata;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::EndpointSpec;
+use crate::domain::endpoint::{EndpointSpec, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
 use crate::domain::{Invalid, Uid, limits};
@@ -153,6 +153,10 @@ pub(super) async fn read(
         fields.require("url");
     }
     fill(&mut fields, &mut spec);
+    let headers_given = !matches!(fields.raw("headers"), Field::Absent);
+    if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
+        spec.headers.retain(|name, _| !masked_header(name));
+    }
     let secret = read_signing(&mut fields, &mut spec, what.existing());
     let known = what.existing().is_some_and(|before| before.url == spec.url);
     if !known && !spec.url.is_empty() {

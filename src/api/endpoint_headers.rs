@@ -1,5 +1,5 @@
 //! An endpoint's own headers over REST: what its owner wants on each request. A value may be a secret: it goes in and never comes out.
-//! Reading gives the names of [masked](sensitive_header) headers, and the values of the few others.
+//! Reading gives the names of [masked](masked_header) headers, and the values of the few others.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::body::Body;
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::openapi::schemas;
-use crate::domain::endpoint::{HeaderChange, Headers, check_headers, sensitive_header};
+use crate::domain::endpoint::{HeaderChange, Headers, check_headers, masked_header};
 use crate::domain::{Invalid, limits};
 
 /// An endpoint's headers, as they are given out.
@@ -58,7 +58,7 @@ pub(super) async fn read(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let all = endpoint.spec.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let (kept_back, shown): (Vec<_>, Vec<_>) = all.partition(|(name, _)| sensitive_header(name));
+    let (kept_back, shown): (Vec<_>, Vec<_>) = all.partition(|(name, _)| masked_header(name));
     let sensitive = kept_back.into_iter().map(|(name, _)| name).collect();
     json(StatusCode::OK, &HeadersOut { headers: shown.into_iter().collect(), sensitive })
 }

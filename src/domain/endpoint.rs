@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use url::{Origin, Url};
+
 use super::application::{Metadata, check_description, check_metadata, check_rate, check_text};
 use super::backoff::Schedule;
 use super::secret::SignatureType;
@@ -13,14 +15,33 @@ use super::{AppId, EndpointId, Invalid, Time, Uid, ids, limits};
 /// masked on reading.
 pub type Headers = BTreeMap<String, String>;
 
-/// What the name of a header contains, in any case, whose value is taken for a secret: `Authorization`, `Cookie`, `X-Api-Key`, …
-const SENSITIVE: [&str; 9] =
-    ["auth", "cookie", "credential", "key", "passwd", "password", "secret", "session", "token"];
+/// The headers whose values are given out. A name does not tell whether its value is a secret, so all others are masked.
+const SHOWN: [&str; 10] = [
+    "accept",
+    "accept-language",
+    "cache-control",
+    "prefer",
+    "x-environment",
+    "x-region",
+    "x-source",
+    "x-team",
+    "x-tenant",
+    "x-version",
+];
 
 /// Whether the value of a header of this name is never given out.
-pub fn sensitive_header(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    SENSITIVE.iter().any(|part| lower.contains(part))
+pub fn masked_header(name: &str) -> bool {
+    !SHOWN.iter().any(|shown| name.eq_ignore_ascii_case(shown))
+}
+
+/// Whether a change of URL goes to another scheme, host or port. Masked headers do not go there with it: the caller may not know them,
+/// and could have them sent to a server of their own.
+pub fn moved(before: &str, after: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(Origin::is_tuple);
+    match (origin(before), origin(after)) {
+        (Some(one), Some(other)) => one != other,
+        _ => before != after,
+    }
 }
 
 /// What is to become of an endpoint's own headers.
@@ -216,13 +237,32 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_taken_for_one() {
-        for name in ["Authorization", "cookie", "X-API-Key", "x-auth", "My-Secret-Thing", "x-session-id", "X-TOKEN"] {
-            assert!(sensitive_header(name), "{name}");
+    fn all_values_are_masked_but_those_of_a_few_names() {
+        let guessed = ["Authorization", "cookie", "X-API-Key", "x-pass", "x-pwd", "x-jwt", "x-bearer", "x-sid"];
+        for name in guessed.into_iter().chain(["x-signature", "x-access", "", "x-team-2", "my-x-team"]) {
+            assert!(masked_header(name), "{name}");
         }
-        for name in ["x-tenant", "accept", "x-request-source"] {
-            assert!(!sensitive_header(name), "{name}");
+        for name in ["x-tenant", "Accept", "X-Team"] {
+            assert!(!masked_header(name), "{name}");
         }
+    }
+
+    #[test]
+    fn another_scheme_host_or_port_is_another_place() {
+        let before = "https://a.example/hook?x=1";
+        for same in ["https://a.example/other", "https://A.example:443/", "https://user@a.example/", before] {
+            assert!(!moved(before, same), "{same}");
+        }
+        for other in [
+            "http://a.example/hook",
+            "https://b.example/hook",
+            "https://a.example:444/hook",
+            "https://a.example./",
+            "no",
+        ] {
+            assert!(moved(before, other), "{other}");
+        }
+        assert!(!moved("no", "no") && moved("data:a", "data:b"));
     }
 
     #[test]
