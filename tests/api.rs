@@ -25,6 +25,8 @@ mod flood;
 mod garbage;
 #[path = "api/headers.rs"]
 mod headers;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/messages.rs"]

@@ -63,7 +63,7 @@ struct ApplicationFields {
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
     /// The old name of `throttleRate`; it counts where that is absent.
-    #[schema(maximum = 65535)]
+    #[schema(minimum = 1, maximum = 65535)]
     rate_limit: Option<u16>,
     #[schema(value_type = Option<schemas::Metadata>)]
     metadata: Option<Metadata>,
@@ -216,7 +216,7 @@ pub(super) async fn list(call: Call) -> Answer {
     }
     let request = query.page::<AppId>(Order::Ascending, true)?;
     let page = call.store().applications(&call.tenant, &request).await?;
-    json(StatusCode::OK, &ListOut::of(&page, &request, |app| app.id, ApplicationOut::from))
+    json(StatusCode::OK, &ListOut::of(&page, &request, |app| app.id, ApplicationOut::from)?)
 }
 
 /// Replace an application

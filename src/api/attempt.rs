@@ -16,8 +16,8 @@ use super::query::{ListOut, Query};
 use crate::domain::attempt::{Attempt, Failure, Trigger};
 use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::message::{CHANNEL_LIMIT, Message, TAG_LIMIT};
-use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+use crate::domain::message::Message;
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, limits};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
 use crate::store::{EndpointRef, Order, Page, PageRequest};
@@ -168,8 +168,8 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         delivered: status.map(|status| status == 0),
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
-        channel: query.name("channel", CHANNEL_LIMIT)?,
-        tag: query.name("tag", TAG_LIMIT)?,
+        channel: query.name("channel", limits::CHANNEL)?,
+        tag: query.name("tag", limits::TAG)?,
         before: query.time("before")?,
         after: query.time("after")?,
     };
@@ -246,7 +246,7 @@ async fn list(call: &Call, app: AppId, filter: Option<AttemptFilter>, request: &
             let msg = message.map(|message| MessageOut::new(message, PayloadOut::LeftOut));
             AttemptOut { msg, ..AttemptOut::new(attempt, content) }
         },
-    );
+    )?;
     json(StatusCode::OK, &list)
 }
 
@@ -255,8 +255,13 @@ async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMa
     let mut ids: Vec<MessageId> = page.iter().map(|attempt| attempt.message_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let messages = call.store().load_messages(&ids).await?;
-    Ok(messages.into_iter().filter(|message| message.app_id == app).map(|message| (message.id, message)).collect())
+    let mut messages = HashMap::with_capacity(ids.len());
+    // A few at a time: their payloads are not shown, and need not be held together.
+    for some in ids.chunks(16) {
+        let loaded = call.store().load_messages(some).await?.into_iter().filter(|message| message.app_id == app);
+        messages.extend(loaded.map(|message| (message.id, Message { payload: None, ..message })));
+    }
+    Ok(messages)
 }
 
 /// Read an attempt
@@ -331,7 +336,7 @@ pub(super) async fn endpoints_of(call: Call) -> Answer {
                 next_attempt: view.state.pending().then_some(view.due_at),
             }
         },
-    );
+    )?;
     json(StatusCode::OK, &list)
 }
 

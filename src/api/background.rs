@@ -18,9 +18,7 @@ use super::query::ListOut;
 use crate::domain::background::{Kind, Scope, Stage};
 use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
-use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
-use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids};
+use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids, limits};
 use crate::store::Order;
 use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
 use crate::store::query::endpoint_messages::SentFilter;
@@ -154,7 +152,9 @@ struct BulkReplayIn {
     until: Option<Time>,
     #[schema(value_type = Option<schemas::Names>)]
     event_types: Option<Vec<String>>,
+    #[schema(value_type = Option<schemas::Label>)]
     channel: Option<String>,
+    #[schema(value_type = Option<schemas::Label>)]
     tag: Option<String>,
     /// How its delivery stands; delivered and failed ones if nothing is said.
     #[schema(value_type = Option<schemas::ReplayStatus>)]
@@ -231,17 +231,16 @@ async fn replay(call: &Call, body: &Body) -> Answer {
     let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
-    let event_types = fields.list("eventTypes").set();
+    let event_types = fields.names("eventTypes", limits::EVENT_TYPES).set();
     if event_types.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
     }
-    for name in event_types.iter().flatten() {
-        ids::name("eventTypes", name, EVENT_TYPE_NAME_LIMIT).unwrap_or_else(|wrong| fields.note(wrong));
-    }
+    let named = event_types.as_deref().unwrap_or_default();
+    ids::names("eventTypes", named, limits::EVENT_TYPES, limits::NAME).into_iter().for_each(|wrong| fields.note(wrong));
     let mut name = |name: &'static str, most| {
         fields.parsed(name, |text| ids::name(name, text, most).map(|()| text.to_owned())).set()
     };
-    let (channel, tag) = (name("channel", CHANNEL_LIMIT), name("tag", TAG_LIMIT));
+    let (channel, tag) = (name("channel", limits::CHANNEL), name("tag", limits::TAG));
     let standings = match fields.take::<i32>("status", "a number").set() {
         None => vec![Standing::Delivered, Standing::Dead],
         Some(status) => {
@@ -349,11 +348,11 @@ pub(super) async fn list(call: Call) -> Answer {
     let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
         Some((word, None)) if ELSEWHERE.contains(&word) => {
             let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
-            return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from));
+            return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from)?);
         }
         Some((_, None)) => return Err(ApiError::query("task", "is no kind of background task")),
         known => known.and_then(|(_, kind)| kind),
     };
     let page = call.store().backgrounds(&call.tenant, stages, kind, &request).await?;
-    json(StatusCode::OK, &ListOut::of(&page, &request, |work| work.id, TaskOut::from))
+    json(StatusCode::OK, &ListOut::of(&page, &request, |work| work.id, TaskOut::from)?)
 }

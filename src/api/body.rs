@@ -7,6 +7,7 @@
 //! * [`Field`] – one of them: absent, `null`, or set. A PATCH tells the three apart.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::pin::Pin;
 
@@ -303,6 +304,17 @@ impl<'a> Fields<'a> {
     /// A list of strings.
     pub fn list(&mut self, name: &str) -> Field<Vec<String>> {
         self.take(name, "a list of strings")
+    }
+
+    /// A list of names, each once: one that comes again is left out. A list of more than `most` is given as it is, to be refused.
+    pub fn names(&mut self, name: &str, most: usize) -> Field<Vec<String>> {
+        match self.list(name) {
+            Field::Set(list) if list.len() <= most => {
+                let mut seen = HashSet::with_capacity(list.len());
+                Field::Set(list.into_iter().filter(|one| seen.insert(one.clone())).collect())
+            }
+            other => other,
+        }
     }
 
     /// An object with fields of its own; end with its [`Fields::done`] too.

@@ -164,13 +164,14 @@ pub(super) async fn list(call: Call) -> Answer {
     let app = call.app().await?;
     let request = call.query().page::<EndpointId>(Order::Ascending, true)?;
     let page = call.store().endpoints(&call.tenant, app.id, &request).await?;
-    json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from))
+    json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from)?)
 }
 
 /// Replace an endpoint
 ///
 /// Makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and so does what only
 /// Sendoff knows (timeout, schedule, signatures, headers). How it signs stays as it is: the secret changes by rotation.
+/// A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers` is in the same request.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,
     responses(
@@ -190,6 +191,8 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
 }
 
 /// Change an endpoint
+///
+/// A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers` is in the same request.
 #[utoipa::path(
     patch, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointPatch,
     responses(

@@ -12,10 +12,10 @@ use super::errors::ApiError;
 use super::openapi::schemas::{self};
 use crate::domain::application::Metadata;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::EndpointSpec;
+use crate::domain::endpoint::{EndpointSpec, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
-use crate::domain::{Invalid, Uid};
+use crate::domain::{Invalid, Uid, limits};
 
 /// What every body about an endpoint may have.
 #[derive(ToSchema)]
@@ -23,6 +23,7 @@ use crate::domain::{Invalid, Uid};
 #[expect(dead_code, reason = "for the document alone: `fill` reads it")]
 struct EndpointFields {
     uid: Option<Uid>,
+    #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
     /// Which event types it wants; `null`: all.
     #[schema(value_type = Option<schemas::Names>)]
@@ -35,21 +36,25 @@ struct EndpointFields {
     throttle_rate: Option<u16>,
     #[schema(value_type = Option<schemas::Metadata>)]
     metadata: Option<Metadata>,
-    /// Sent with each request, at most 50. The values may be secrets and are not given out.
+    /// Sent with each request, at most 50. The values may be secrets and are not given out. Where `url` changes its scheme, host or port,
+    /// those that are not given out are dropped, unless `headers` is in the same request.
+    #[schema(value_type = Option<schemas::Headers>)]
     headers: Option<BTreeMap<String, String>>,
     /// How long one attempt may take; `null`: as the server is set.
     #[schema(minimum = 1, maximum = 30)]
     request_timeout_seconds: Option<u64>,
     /// The waits between attempts in seconds; `null`: as the server is set.
-    #[schema(value_type = Option<Vec<f64>>, max_items = 20)]
+    #[schema(value_type = Option<schemas::Waits>)]
     retry_schedule: Option<Vec<Number>>,
     /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered or dead.
     ordered: Option<bool>,
+    #[schema(max_items = 4)]
     extra_signatures: Option<Vec<ExtraSignature>>,
     /// The old name of `eventTypes`; it counts where that is absent.
+    #[schema(value_type = Option<schemas::Names>)]
     filter_types: Option<Vec<String>>,
     /// The old name of `throttleRate`; it counts where that is absent.
-    #[schema(maximum = 65535)]
+    #[schema(minimum = 1, maximum = 65535)]
     rate_limit: Option<u16>,
 }
 
@@ -148,6 +153,10 @@ pub(super) async fn read(
         fields.require("url");
     }
     fill(&mut fields, &mut spec);
+    let headers_given = !matches!(fields.raw("headers"), Field::Absent);
+    if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
+        spec.headers.retain(|name, _| !masked_header(name));
+    }
     let secret = read_signing(&mut fields, &mut spec, what.existing());
     let known = what.existing().is_some_and(|before| before.url == spec.url);
     if !known && !spec.url.is_empty() {
@@ -165,8 +174,11 @@ fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
     fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
     fields.text("description").put_or_default(&mut spec.description);
     fields.flag("disabled").put_or_default(&mut spec.disabled);
-    fields.list("eventTypes").or(fields.list("filterTypes")).put(&mut spec.event_types);
-    fields.list("channels").put(&mut spec.channels);
+    fields
+        .names("eventTypes", limits::EVENT_TYPES)
+        .or(fields.names("filterTypes", limits::EVENT_TYPES))
+        .put(&mut spec.event_types);
+    fields.names("channels", limits::ENDPOINT_CHANNELS).put(&mut spec.channels);
     let rate = "a whole number from 1 to 65535";
     fields.take("throttleRate", rate).or(fields.take("rateLimit", rate)).put(&mut spec.throttle_rate);
     fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);

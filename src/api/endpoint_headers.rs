@@ -1,5 +1,5 @@
-//! An endpoint's own headers over REST: what its owner wants on each request. A value that may be a secret goes in and never comes
-//! out: reading gives the names of such headers ([`sensitive_header`]) and not what they say.
+//! An endpoint's own headers over REST: what its owner wants on each request. A value may be a secret: it goes in and never comes out.
+//! Reading gives the names of [masked](masked_header) headers, and the values of the few others.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 use super::body::Body;
 use super::call::{Call, json, nothing};
 use super::errors::{Answer, ApiError};
-use crate::domain::Invalid;
-use crate::domain::endpoint::{HeaderChange, Headers, check_headers, sensitive_header};
+use super::openapi::schemas;
+use crate::domain::endpoint::{HeaderChange, Headers, check_headers, masked_header};
+use crate::domain::{Invalid, limits};
 
 /// An endpoint's headers, as they are given out.
 #[derive(Serialize, ToSchema)]
@@ -29,6 +30,7 @@ pub(super) struct HeadersOut<'a> {
 #[expect(dead_code, reason = "for the document alone: `put` reads it")]
 pub(super) struct EndpointHeadersIn {
     /// At most 50, and 8 KiB in all; none that Sendoff sets itself.
+    #[schema(value_type = schemas::Headers)]
     headers: BTreeMap<String, String>,
 }
 
@@ -38,14 +40,16 @@ pub(super) struct EndpointHeadersIn {
 #[expect(dead_code, reason = "for the document alone: `patch` reads it")]
 struct EndpointHeadersPatchIn {
     /// Those to set; one that is `null` goes.
+    #[schema(value_type = Option<schemas::HeaderChanges>)]
     headers: Option<BTreeMap<String, Option<String>>>,
     /// The names of those that go.
+    #[schema(value_type = Option<schemas::HeaderNames>)]
     delete_headers: Option<Vec<String>>,
 }
 
 /// Read an endpoint's headers
 ///
-/// Values that may be secrets are never given out: `sensitive` names their headers.
+/// Values may be secrets and are not given out, but for a few names that never carry one: `sensitive` names the others.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers",
     responses((status = 200, description = "What goes out on each request.", body = HeadersOut))
@@ -54,7 +58,7 @@ pub(super) async fn read(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let all = endpoint.spec.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let (kept_back, shown): (Vec<_>, Vec<_>) = all.partition(|(name, _)| sensitive_header(name));
+    let (kept_back, shown): (Vec<_>, Vec<_>) = all.partition(|(name, _)| masked_header(name));
     let sensitive = kept_back.into_iter().map(|(name, _)| name).collect();
     json(StatusCode::OK, &HeadersOut { headers: shown.into_iter().collect(), sensitive })
 }
@@ -87,8 +91,21 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
     }
     let mut delete = delete.unwrap_or_default();
     let given = fields.take::<BTreeMap<String, Option<String>>>("headers", "an object of strings and nulls").set();
+    let most = limits::HEADERS;
+    let too_many = |field: &'static str| Invalid::new(field, format!("may have at most {most} entries"));
+    if delete.len() > most {
+        fields.note(too_many("deleteHeaders"));
+        delete.clear();
+    }
+    if delete.iter().any(|name| name.len() > limits::NAME) {
+        fields.note(Invalid::new("deleteHeaders", format!("may have names of at most {} characters", limits::NAME)));
+    }
+    let given = given.unwrap_or_default();
+    if given.len() > most {
+        fields.note(too_many("headers"));
+    }
     let mut set = Headers::new();
-    for (name, value) in given.unwrap_or_default() {
+    for (name, value) in given.into_iter().take(most) {
         match value {
             Some(_) if delete.iter().any(|other| other.eq_ignore_ascii_case(&name)) => {
                 fields.note(Invalid::new("deleteHeaders", format!("header {name:?} is to be set as well")));

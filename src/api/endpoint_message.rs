@@ -11,8 +11,7 @@ use super::message::{MessageOut, PayloadOut};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::delivery::Standing;
-use crate::domain::message::{CHANNEL_LIMIT, TAG_LIMIT};
-use crate::domain::{MessageId, Time};
+use crate::domain::{MessageId, Time, limits};
 use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
 use crate::store::{Order, Page};
 
@@ -63,23 +62,22 @@ pub(super) async fn list(call: Call) -> Answer {
     let endpoint = call.endpoint(app.id).await?;
     let Some(filter) = filter else {
         let nothing: Page<EndpointMessage> = Page { data: Vec::new(), more: false };
-        let list = ListOut::of(&nothing, &request, |one| one.message.id, |one| one.message.id);
+        let list = ListOut::of(&nothing, &request, |one| one.message.id, |one| one.message.id)?;
         return json(StatusCode::OK, &list);
     };
     let page = call.store().endpoint_messages(&call.tenant, app.id, endpoint.id, &filter, &request).await?;
     let out = |one| out(one, content, expanded);
-    let list = ListOut::of_scanned(&page, &request, |one| one.message.id, out);
-    json(StatusCode::OK, &list.whole()?)
+    json(StatusCode::OK, &ListOut::of_scanned(&page, &request, |one| one.message.id, out)?)
 }
 
-fn out(one: &EndpointMessage, content: bool, expanded: bool) -> Result<EndpointMessageOut<'_>, ApiError> {
+fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageOut<'_> {
     let status = Status::of(one.standing, expanded);
-    Ok(EndpointMessageOut {
-        message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)?),
+    EndpointMessageOut {
+        message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)),
         status: status.code(),
         status_text: status.word(),
         next_attempt: one.next_at,
-    })
+    }
 }
 
 /// `None`: nothing can match it.
@@ -96,8 +94,8 @@ fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiEr
         since: query.time("after")?.map_or(usual.since, |after| after.plus(std::time::Duration::from_micros(1))),
         until: query.time("before")?.unwrap_or(usual.until),
         event_types: query.list("event_types"),
-        channel: query.name("channel", CHANNEL_LIMIT)?,
-        tag: query.name("tag", TAG_LIMIT)?,
+        channel: query.name("channel", limits::CHANNEL)?,
+        tag: query.name("tag", limits::TAG)?,
         standings,
         ..usual
     };

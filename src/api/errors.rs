@@ -14,7 +14,7 @@ use serde::Serialize;
 use tracing::{debug, error};
 use utoipa::ToSchema;
 
-use crate::domain::Invalid;
+use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
 use crate::store::ingest::accept::Refusal;
 
@@ -111,6 +111,17 @@ impl Item {
         self
     }
 
+    /// Stands for `left` further ones that are not listed.
+    fn more(left: usize) -> Item {
+        Item { loc: vec!["body".into()], msg: format!("… and {left} more"), kind: "truncated" }
+    }
+
+    /// The same within [`limits::ERROR_TEXT`]: both a name and a reason may quote what the caller sent.
+    fn within_limits(self) -> Item {
+        let cut = |text| limits::cut(text, limits::ERROR_TEXT);
+        Item { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
+    }
+
     /// Whether both are about the same value.
     pub fn same(&self, other: &Item) -> bool {
         self.loc == other.loc
@@ -125,7 +136,7 @@ impl From<Invalid> for Item {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
-        ApiError { status, told: Told::Said { code, detail: detail.into() } }
+        ApiError { status, told: Told::Said { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) } }
     }
 
     /// 400: what came cannot be read at all.
@@ -190,8 +201,12 @@ impl ApiError {
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
-    /// 422: values that were refused.
-    pub fn refused(items: Vec<Item>) -> ApiError {
+    /// 422: values that were refused. The answer lists [`limits::ERRORS`] of them and counts the rest.
+    pub fn refused(mut items: Vec<Item>) -> ApiError {
+        let left = items.len().saturating_sub(limits::ERRORS);
+        items.truncate(limits::ERRORS);
+        let mut items: Vec<Item> = items.into_iter().map(Item::within_limits).collect();
+        items.extend((left > 0).then(|| Item::more(left)));
         ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items } }
     }
 

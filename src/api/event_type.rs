@@ -12,8 +12,8 @@ use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
-use crate::domain::event_type::{EVENT_TYPE_NAME_LIMIT, EventType, EventTypeSpec};
-use crate::domain::{Time, ids};
+use crate::domain::event_type::{EventType, EventTypeSpec};
+use crate::domain::{Time, ids, limits};
 use crate::store::Order;
 use crate::store::catalog::applications::Put;
 
@@ -69,11 +69,12 @@ struct EventTypeFields {
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
     /// The old form of `featureFlags`: one flag. It counts where that is absent.
+    #[schema(value_type = Option<schemas::Name>)]
     feature_flag: Option<String>,
     #[schema(value_type = Option<schemas::Name>)]
     group_name: Option<String>,
     /// A JSON Schema for each version.
-    #[schema(value_type = Option<schemas::JsonObject>)]
+    #[schema(value_type = Option<schemas::Schemas>)]
     schemas: Option<Map<String, Value>>,
 }
 
@@ -82,6 +83,7 @@ struct EventTypeFields {
 #[schema(rename_all = "camelCase", example = json!({"description": "An invoice was paid in full."}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeUpdate {
+    #[schema(value_type = schemas::DescriptionText)]
     description: String,
     /// No longer offered; what is sent under it is still delivered.
     archived: Option<bool>,
@@ -106,6 +108,7 @@ struct EventTypeIn {
 #[schema(rename_all = "camelCase", example = json!({"deprecated": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypePatch {
+    #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
     /// No longer offered; what is sent under it is still delivered.
     #[schema(nullable = false)]
@@ -137,7 +140,7 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
         Field::Null => Field::Null,
         Field::Set(flag) => Field::Set(vec![flag]),
     };
-    fields.list("featureFlags").or(old).put_or_default(&mut spec.feature_flags);
+    fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).put_or_default(&mut spec.feature_flags);
     fields.text("groupName").put(&mut spec.group_name);
     fields.take("schemas", "an object: a JSON Schema for each version").put(&mut spec.schemas);
     fields.done(spec.check())?;
@@ -155,7 +158,7 @@ pub(super) fn offered(call: &Call, event_type: &EventType) -> bool {
 /// 404: no event type can have such a name.
 fn named(call: &Call) -> Result<&str, ApiError> {
     let name = call.part("event_type");
-    ids::name("event_type", name, EVENT_TYPE_NAME_LIMIT).map_err(|_| ApiError::not_found("event type"))?;
+    ids::name("event_type", name, limits::NAME).map_err(|_| ApiError::not_found("event type"))?;
     Ok(name)
 }
 
@@ -219,7 +222,7 @@ pub(super) async fn list(call: Call) -> Answer {
         let out = EventTypeOut::from(event_type);
         if whole { out } else { EventTypeOut { schemas: None, ..out } }
     };
-    json(StatusCode::OK, &ListOut::of(&page, &request, |event_type| event_type.spec.name.clone(), short))
+    json(StatusCode::OK, &ListOut::of(&page, &request, |event_type| event_type.spec.name.clone(), short)?)
 }
 
 /// Replace an event type

@@ -22,7 +22,8 @@ struct EventExampleIn {
     #[schema(value_type = schemas::Name)]
     event_type: String,
     /// Which of the schema's `examples`, counted from 0.
-    example_index: Option<u32>,
+    #[schema(minimum = 0, maximum = 65535)]
+    example_index: Option<u16>,
 }
 
 /// Send an example
@@ -46,7 +47,7 @@ async fn make(call: &Call, body: &Body) -> Answer {
     let mut fields = body.fields()?;
     fields.require("eventType");
     let name = fields.text("eventType").set().unwrap_or_default();
-    let index = fields.take::<usize>("exampleIndex", "a whole number from 0").set();
+    let index = fields.take::<u16>("exampleIndex", "a whole number from 0 to 65535").set().map(usize::from);
     fields.unsupported("payload", &[]);
     fields.done(Ok(()))?;
     must_be_enabled(&endpoint)?;
@@ -54,5 +55,5 @@ async fn make(call: &Call, body: &Body) -> Answer {
     let unknown = || ApiError::from(vec![Invalid::new("eventType", "is not in the catalog")]);
     let event_type = found.ok_or_else(unknown)?.spec;
     let message = call.store().send_example(&call.tenant, &endpoint, &event_type, index, call.now).await??;
-    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, true)?))
+    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, true)))
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use serde::ser::SerializeMap;
+use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -20,8 +20,8 @@ use super::once::{Look, once};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::application::ApplicationSpec;
-use crate::domain::message::{CHANNEL_LIMIT, Message, MessageSpec, TAG_LIMIT};
-use crate::domain::{Invalid, MessageId, Time, Uid};
+use crate::domain::message::{Message, MessageSpec};
+use crate::domain::{Invalid, MessageId, Time, Uid, limits};
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
@@ -62,10 +62,10 @@ struct MessageToSend {
     /// The sender's own id of the event, unique in its application: it makes a repeat harmless.
     event_id: Option<Uid>,
     /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
-    #[schema(value_type = schemas::JsonObject)]
+    #[schema(value_type = schemas::Payload)]
     payload: Box<RawValue>,
     /// At most 5. It goes to the endpoints that listen to one of them, and to those that listen to everything.
-    #[schema(value_type = Option<schemas::Channels>, max_items = 5)]
+    #[schema(value_type = Option<schemas::MessageChannels>)]
     channels: Option<Vec<String>>,
     /// When it happened.
     occurred_at: Option<Time>,
@@ -91,8 +91,10 @@ struct MessageToSend {
 #[expect(dead_code, reason = "for the document alone: `Raw::read` reads it")]
 struct TransformationsParams {
     /// These bytes are signed and sent in place of `payload`, which is then shown as `{}`.
+    #[schema(value_type = Option<schemas::RawPayload>)]
     raw_payload: Option<String>,
     /// `content-type`, and nothing else; `application/json` if nothing is said.
+    #[schema(value_type = Option<schemas::RawHeaders>)]
     headers: Option<BTreeMap<String, String>>,
 }
 
@@ -100,6 +102,8 @@ struct TransformationsParams {
 #[derive(Clone, Copy)]
 pub(super) enum PayloadOut<'a> {
     Written(&'a RawValue),
+    /// The same, as the store has it.
+    Stored(&'a [u8]),
     LeftOut,
 }
 
@@ -107,18 +111,19 @@ impl Serialize for PayloadOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             PayloadOut::Written(raw) => raw.serialize(serializer),
+            PayloadOut::Stored(bytes) => {
+                serde_json::from_slice::<&RawValue>(bytes).map_err(S::Error::custom)?.serialize(serializer)
+            }
             PayloadOut::LeftOut => serializer.serialize_map(Some(0))?.end(),
         }
     }
 }
 
 impl<'a> PayloadOut<'a> {
-    pub fn of(message: &'a Message, wanted: bool) -> Result<PayloadOut<'a>, ApiError> {
+    pub fn of(message: &'a Message, wanted: bool) -> PayloadOut<'a> {
         match &message.payload {
-            Some(payload) if wanted && message.raw_type.is_none() => {
-                serde_json::from_slice(payload).map(PayloadOut::Written).map_err(|error| ApiError::internal(&error))
-            }
-            _ => Ok(PayloadOut::LeftOut),
+            Some(payload) if wanted && message.raw_type.is_none() => PayloadOut::Stored(payload),
+            _ => PayloadOut::LeftOut,
         }
     }
 }
@@ -285,7 +290,7 @@ pub(super) async fn accepted(call: &Call, made: &str, with_content: bool) -> Ans
     let named = MessageRef::parse(made).map_err(|_| missing())?;
     let app = call.app().await?;
     let message = call.store().message(&call.tenant, app.id, &named).await?.ok_or_else(missing)?;
-    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)?))
+    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
 /// Read a message
@@ -298,7 +303,7 @@ pub(super) async fn read_one(call: Call) -> Answer {
     let wanted = call.query().flag("with_content", true)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)?))
+    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)))
 }
 
 /// List messages
@@ -319,9 +324,9 @@ pub(super) async fn list(call: Call) -> Answer {
         &page,
         &request,
         |message| message.id,
-        |message| Ok(MessageOut::new(message, PayloadOut::of(message, wanted)?)),
-    );
-    json(StatusCode::OK, &list.whole()?)
+        |message| MessageOut::new(message, PayloadOut::of(message, wanted)),
+    )?;
+    json(StatusCode::OK, &list)
 }
 
 /// Delete a message's content
@@ -345,8 +350,8 @@ pub(super) async fn delete_content(call: Call) -> Answer {
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
     Ok(MessageFilter {
         event_types: query.list("event_types"),
-        channel: query.name("channel", CHANNEL_LIMIT)?,
-        tag: query.name("tag", TAG_LIMIT)?,
+        channel: query.name("channel", limits::CHANNEL)?,
+        tag: query.name("tag", limits::TAG)?,
         before: query.time("before")?,
         after: query.time("after")?,
     })

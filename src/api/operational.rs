@@ -31,7 +31,7 @@ pub(super) async fn list(call: Call) -> Answer {
     }
     let request = call.query().page::<EndpointId>(Order::Ascending, true)?;
     let nothing: Page<Endpoint> = Page { data: Vec::new(), more: false };
-    json(StatusCode::OK, &ListOut::of(&nothing, &request, |endpoint| endpoint.id, |endpoint| endpoint.id))
+    json(StatusCode::OK, &ListOut::of(&nothing, &request, |endpoint| endpoint.id, |endpoint| endpoint.id)?)
 }
 
 /// Create an operational endpoint
@@ -62,7 +62,8 @@ pub(super) async fn read_one(call: Call) -> Answer {
 
 /// Replace an operational endpoint
 ///
-/// Makes a new one where the path has a uid that there is not.
+/// Makes a new one where the path has a uid that there is not. A URL with another scheme, host or port drops the headers whose values are
+/// not given out, unless `headers` is in the same request.
 #[utoipa::path(
     put, path = "/operational-webhook/endpoint/{endpoint_id}", request_body = EndpointUpdate,
     responses(
@@ -110,7 +111,7 @@ pub(super) async fn rotate_secret(call: Call, body: Body) -> Answer {
 
 /// Read an operational endpoint's headers
 ///
-/// Values that may be secrets are never given out: `sensitive` names their headers.
+/// Values may be secrets and are not given out, but for a few names that never carry one: `sensitive` names the others.
 #[utoipa::path(
     get, path = "/operational-webhook/endpoint/{endpoint_id}/headers",
     responses((status = 200, description = "What goes out on each request.", body = HeadersOut))

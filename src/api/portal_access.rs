@@ -15,7 +15,7 @@ use super::openapi::schemas;
 use crate::domain::colour::{Colour, NoColour};
 use crate::domain::portal::{Capability, PortalLink, PortalOptions, PortalPage};
 use crate::domain::theme::{Mode, Palette, Shade, Theme};
-use crate::domain::{Invalid, Time, key};
+use crate::domain::{Invalid, Time, key, limits};
 use crate::store::AppRef;
 
 /// How long a visit lasts if nothing is said, at least and at most, in seconds.
@@ -44,14 +44,16 @@ struct AppPortalAccessIn {
     /// The customer may look, and change nothing.
     read_only: Option<bool>,
     /// What the customer may do; everything if nothing is said.
+    #[schema(max_items = 6)]
     capabilities: Option<Vec<Capability>>,
     /// A name of the team's own for this visit.
+    #[schema(value_type = Option<schemas::Name>)]
     session_id: Option<String>,
     /// Event types that need these flags are shown too.
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
     /// What of the portal there is to see; everything if nothing is said. Not of the token.
-    #[schema(min_items = 1)]
+    #[schema(min_items = 1, max_items = 5)]
     pages: Option<Vec<PortalPage>>,
     /// How the portal looks.
     theme: Option<ThemeIn>,
@@ -108,7 +110,7 @@ fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option
     }
     let theme = fields.object("theme").set().map(theme);
     let mut options = PortalOptions {
-        feature_flags: fields.list("featureFlags").set().unwrap_or_default(),
+        feature_flags: fields.names("featureFlags", limits::FEATURE_FLAGS).set().unwrap_or_default(),
         capabilities: fields.take_with("capabilities", capabilities).set(),
         session_id: fields.text("sessionId").set(),
         pages: fields.take_with("pages", pages).set(),

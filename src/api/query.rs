@@ -12,12 +12,12 @@ use std::borrow::Cow;
 
 use actix_web::http::Uri;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use url::form_urlencoded;
 use utoipa::ToSchema;
 
 use super::errors::ApiError;
-use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, ids};
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, ids, limits};
 use crate::store::{Order, Page, PageRequest, Scanned};
 
 /// Whether the URL can be read at all. What PostgreSQL cannot hold as text (NUL) is turned away here too: nothing has such a name.
@@ -53,7 +53,7 @@ fn unescaped(text: &str) -> Option<Cow<'_, [u8]>> {
 }
 
 /// How many items a page has if nothing is said, and at most.
-const LIMIT: (usize, usize) = (50, 250);
+const LIMIT: (usize, usize) = (50, limits::PAGE);
 
 /// The parameters of a request's query.
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -211,7 +211,7 @@ listed_by_id!(AppId, EndpointId, MessageId, AttemptId, BackgroundId);
 impl Listed for String {
     fn read(text: &str) -> Option<String> {
         let name = text.strip_prefix('~').unwrap_or(text);
-        ids::name("iterator", name, EVENT_TYPE_NAME_LIMIT).ok().map(|()| name.to_owned())
+        ids::name("iterator", name, limits::NAME).ok().map(|()| name.to_owned())
     }
 
     fn write(&self) -> String {
@@ -220,7 +220,7 @@ impl Listed for String {
 }
 
 /// A page of a list.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ListResponse)]
 pub(super) struct ListOut<T> {
@@ -233,26 +233,33 @@ pub(super) struct ListOut<T> {
     pub done: bool,
 }
 
-impl<T> ListOut<T> {
-    /// Of a page that was read by `request`, each item given out by `out` and going by `key`.
-    pub fn of<'p, K: Listed, I>(
+impl ListOut<Box<RawValue>> {
+    /// Of a page that was read by `request`, each item given out by `out` and going by `key`. It ends early where its items would
+    /// have more than [`limits::PAGE_BYTES`].
+    ///
+    /// # Errors
+    /// 500: an item cannot be written as JSON.
+    pub fn of<'p, K: Listed, I, T: Serialize>(
         page: &'p Page<I>,
         request: &PageRequest<K>,
         key: impl Fn(&I) -> K,
         out: impl FnMut(&'p I) -> T,
-    ) -> ListOut<T> {
-        ListOut::new(&page.data, page.more, request, key, out)
+    ) -> Result<Self, ApiError> {
+        Ok(ListOut::new(&page.data, page.more, request, key, out)?.0)
     }
 
     /// Of a filtered page, which may have stopped before it was full: it goes on after what was looked at last.
-    pub fn of_scanned<'p, K: Listed, I>(
+    ///
+    /// # Errors
+    /// As [`ListOut::of`].
+    pub fn of_scanned<'p, K: Listed, I, T: Serialize>(
         page: &'p Scanned<I, K>,
         request: &PageRequest<K>,
         key: impl Fn(&I) -> K,
         out: impl FnMut(&'p I) -> T,
-    ) -> ListOut<T> {
-        let mut list = ListOut::new(&page.data, page.more, request, key, out);
-        if let Some(stopped) = &page.stopped {
+    ) -> Result<Self, ApiError> {
+        let (mut list, whole) = ListOut::new(&page.data, page.more, request, key, out)?;
+        if let Some(stopped) = page.stopped.as_ref().filter(|_| whole) {
             let (on, back) = (stopped.write(), format!("-{}", stopped.write()));
             if request.back {
                 list.prev_iterator = Some(back);
@@ -262,39 +269,44 @@ impl<T> ListOut<T> {
                 list.prev_iterator.get_or_insert(back);
             }
         }
-        list
+        Ok(list)
     }
 
-    fn new<'p, K: Listed, I>(
-        data: &'p [I],
+    /// The list, and whether all of the page is in it.
+    fn new<'p, K: Listed, I, T: Serialize>(
+        page: &'p [I],
         more: bool,
         request: &PageRequest<K>,
         key: impl Fn(&I) -> K,
-        out: impl FnMut(&'p I) -> T,
-    ) -> ListOut<T> {
-        // Who walks back came from somewhere: there is always more the other way.
-        let on = more || request.back;
-        ListOut {
-            iterator: data.last().filter(|_| on).map(|last| key(last).write()),
-            prev_iterator: data.first().map(|first| format!("-{}", key(first).write())),
-            done: !more,
-            data: data.iter().map(out).collect(),
+        mut out: impl FnMut(&'p I) -> T,
+    ) -> Result<(Self, bool), ApiError> {
+        // In the direction that is walked, so that what does not fit is where the next page begins.
+        let walked: &mut dyn Iterator<Item = &'p I> =
+            if request.back { &mut page.iter().rev() } else { &mut page.iter() };
+        let (mut data, mut bytes) = (Vec::with_capacity(page.len()), 0);
+        for item in walked {
+            let raw = to_raw_value(&out(item)).map_err(|error| ApiError::internal(&error))?;
+            bytes += raw.get().len();
+            if bytes > limits::PAGE_BYTES && !data.is_empty() {
+                break;
+            }
+            data.push(raw);
         }
-    }
-}
-
-impl<T> ListOut<Result<T, ApiError>> {
-    /// The same list, if every item of it could be given out.
-    ///
-    /// # Errors
-    /// The first one that could not.
-    pub fn whole(self) -> Result<ListOut<T>, ApiError> {
-        Ok(ListOut {
-            data: self.data.into_iter().collect::<Result<_, _>>()?,
-            iterator: self.iterator,
-            prev_iterator: self.prev_iterator,
-            done: self.done,
-        })
+        let whole = data.len() == page.len();
+        let more = more || !whole;
+        let kept = if request.back { &page[page.len() - data.len()..] } else { &page[..data.len()] };
+        if request.back {
+            data.reverse();
+        }
+        // A walk back came from somewhere: there is always more the other way.
+        let on = more || request.back;
+        let list = ListOut {
+            iterator: kept.last().filter(|_| on).map(|last| key(last).write()),
+            prev_iterator: kept.first().map(|first| format!("-{}", key(first).write())),
+            done: !more,
+            data,
+        };
+        Ok((list, whole))
     }
 }
 
@@ -334,6 +346,22 @@ mod tests {
         assert_eq!((page.limit, page.order), (250, Order::Descending));
         let fixed = Query::parse("order=up").page::<AppId>(Order::Descending, false).unwrap();
         assert_eq!(fixed.order, Order::Descending, "not for this list to choose");
+    }
+
+    #[test]
+    fn a_page_has_no_more_bytes_than_fit_and_goes_on_where_it_ended() {
+        let now = Time::ZERO;
+        let items: Vec<(AppId, String)> =
+            (0..5).map(|_| (AppId::new(now), "x".repeat(limits::PAGE_BYTES / 2))).collect();
+        let page = Page { data: items, more: false };
+        let ids: Vec<String> = page.data.iter().map(|item| item.0.to_string()).collect();
+        let on = PageRequest::first(50, Order::Ascending);
+        let list = ListOut::of(&page, &on, |item| item.0, |item| &item.1).unwrap();
+        assert_eq!((list.data.len(), list.done, list.iterator.as_deref()), (1, false, Some(&*ids[0])));
+        let back = PageRequest { after: Some(AppId::new(now)), back: true, ..on };
+        let list = ListOut::of(&page, &back, |item| item.0, |item| &item.1).unwrap();
+        assert_eq!((list.data.len(), list.done), (1, false));
+        assert_eq!(list.prev_iterator, Some(format!("-{}", ids[4])), "the end that is near");
     }
 
     #[test]

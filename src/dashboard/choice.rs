@@ -11,8 +11,7 @@ use crate::domain::application::Application;
 use crate::domain::background::{Kind, Scope};
 use crate::domain::delivery::Standing;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::event_type::EVENT_TYPE_NAME_LIMIT;
-use crate::domain::{AppId, EndpointId, Time, ids};
+use crate::domain::{AppId, EndpointId, Time, ids, limits};
 use crate::store::jobs::background::{BackgroundSpec, Total};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
@@ -174,7 +173,7 @@ impl Choice {
         });
         let event_type = Some(typed.event_type.clone()).filter(|name| !name.is_empty());
         if let Some(name) = &event_type
-            && let Err(error) = ids::name("type", name, EVENT_TYPE_NAME_LIMIT)
+            && let Err(error) = ids::name("type", name, limits::NAME)
         {
             note(Wrong { field: "type", why: format!("This is no event type: it {}.", error.reason) });
         }

@@ -21,7 +21,7 @@ use super::show::{self, Line, Query, count_up_to};
 use super::snippets::{self, Snippet};
 use super::viewer::Inside;
 use crate::domain::attempt::Attempt;
-use crate::domain::endpoint::{DisabledReason, Endpoint, sensitive_header};
+use crate::domain::endpoint::{DisabledReason, Endpoint, masked_header};
 use crate::domain::portal::Capability;
 use crate::domain::secret::SignatureType;
 use crate::domain::{Invalid, Time};
@@ -279,7 +279,7 @@ async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result
         *names = seen;
     }
     let header = |(name, value): (&String, &String)| {
-        Line::new(&if sensitive_header(name) { format!("{name}: (not shown)") } else { format!("{name}: {value}") })
+        Line::new(&if masked_header(name) { format!("{name}: (not shown)") } else { format!("{name}: {value}") })
     };
     let mut settings = vec![
         Setting { name: "Event types", values: list(event_types.as_ref()) },

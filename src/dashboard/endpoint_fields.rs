@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::form::{Choice, Field, Form, lines, number};
 use super::posted::Posted;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::{EndpointSpec, Headers, sensitive_header};
+use crate::domain::endpoint::{EndpointSpec, Headers, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::{ExtraSignature, KeyForm};
 use crate::domain::{Invalid, Uid, span};
 
-/// What stands in the form for a header's value that may be a secret.
+/// What stands in the form for a header's value that is not shown.
 const MASK: &str = "••••••••";
 /// More event types than these are typed, not ticked.
 const TICKS: usize = 100;
@@ -38,8 +38,8 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
             "One at a time, in the order of acceptance: one that fails holds up all behind it until it is delivered or dead.",
         ),
         Field::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
-            "Sent with each request: name: value, one on a line. A value that may be a secret is not shown; leave it as it is, \
-             or empty, to keep it.",
+            "Sent with each request: name: value, one on a line. Most values are not shown; leave them as they are, or empty, \
+             to keep them. If the scheme, host or port of the URL changes, type them again.",
         ),
         Field::lines("extraSignatures", "Extra signatures", &extras).help(
             "For receivers that verify in another way, one on a line: svix; github X-Hub-Signature-256; \
@@ -80,7 +80,7 @@ pub fn in_words(schedule: &Schedule) -> String {
 
 fn headers_in_words(headers: &Headers) -> String {
     let line = |(name, value): (&String, &String)| {
-        format!("{name}: {}", if sensitive_header(name) { MASK } else { value.as_str() })
+        format!("{name}: {}", if masked_header(name) { MASK } else { value.as_str() })
     };
     headers.iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -120,7 +120,7 @@ pub fn read(
     put(&mut spec.timeout, timeout.map(|seconds| seconds.map(Duration::from_secs)), &mut wrong);
     put(&mut spec.retry_schedule, posted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
     spec.ordered = posted.has("ordered");
-    put(&mut spec.headers, headers(posted.get("headers"), &before.headers), &mut wrong);
+    put(&mut spec.headers, headers(posted.get("headers"), &before.headers, moved(&before.url, &spec.url)), &mut wrong);
     put(&mut spec.extra_signatures, extras(posted.get("extraSignatures")), &mut wrong);
     let secret = if new { signing(posted, &mut spec, &mut wrong) } else { None };
     wrong.extend(spec.check().err().into_iter().flatten());
@@ -166,8 +166,8 @@ fn schedule(text: &str) -> Result<Schedule, Invalid> {
     Schedule::new(FIELD, waits)
 }
 
-/// Headers, one on a line. A value that is empty or masked is what it was.
-fn headers(text: &str, before: &Headers) -> Result<Headers, Invalid> {
+/// Headers, one on a line. A value that is empty or masked is what it was, unless the endpoint has `moved`: then it must be typed.
+fn headers(text: &str, before: &Headers, moved: bool) -> Result<Headers, Invalid> {
     let refused = |reason: String| Invalid::new("headers", reason);
     let mut headers = Headers::new();
     for line in lines(text) {
@@ -176,6 +176,11 @@ fn headers(text: &str, before: &Headers) -> Result<Headers, Invalid> {
         let (name, value) = (name.trim(), value.trim());
         let kept = before.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
         let value = match value {
+            "" | MASK if moved && kept.is_some() && masked_header(name) => {
+                let reason =
+                    format!("need the value of {name} again, because the URL has another scheme, host or port");
+                return Err(refused(reason));
+            }
             "" | MASK => kept.ok_or_else(|| refused(format!("has no value for {name}")))?,
             value => value.to_owned(),
         };
@@ -236,14 +241,19 @@ mod tests {
         let before = of(&[("Authorization", "Bearer s3cret"), ("x-team", "a")]);
         let words = headers_in_words(&before);
         assert!(!words.contains("s3cret") && words.contains("x-team: a"), "{words}");
-        assert_eq!(headers(&words, &before).unwrap(), before);
+        assert_eq!(headers(&words, &before, false).unwrap(), before);
+        let again = headers(&words, &before, true).unwrap_err();
+        assert!(again.reason.contains("value of Authorization again"), "{again}");
+        assert_eq!(headers("x-team:", &before, true).unwrap(), of(&[("x-team", "a")]), "its value is no secret");
+        let typed = headers("authorization: Bearer new", &before, true).unwrap();
+        assert_eq!(typed, of(&[("authorization", "Bearer new")]));
         assert_eq!(
-            headers("authorization:\nx-new: 1", &before).unwrap(),
+            headers("authorization:\nx-new: 1", &before, false).unwrap(),
             of(&[("authorization", "Bearer s3cret"), ("x-new", "1")])
         );
-        assert_eq!(headers("", &before).unwrap(), Headers::new());
+        assert_eq!(headers("", &before, false).unwrap(), Headers::new());
         for bad in ["x-other:", "no colon", "x-a: 1\nX-A: 2"] {
-            assert!(headers(bad, &before).is_err(), "{bad}");
+            assert!(headers(bad, &before, false).is_err(), "{bad}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppId, Invalid, OrgId, Time, Uid};
+use super::{AppId, Invalid, OrgId, Time, Uid, limits};
 
 /// Text pairs of the team's own; at most 50 entries and 4 KiB in all.
 pub type Metadata = BTreeMap<String, String>;
@@ -41,14 +41,14 @@ impl ApplicationSpec {
     /// Every rule that is broken, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        if self.name.is_empty() || self.name.chars().count() > 256 {
-            wrong.push(Invalid::new("name", "must have 1 to 256 characters"));
+        if self.name.is_empty() || self.name.chars().count() > limits::APPLICATION_NAME {
+            wrong.push(Invalid::new("name", format!("must have 1 to {} characters", limits::APPLICATION_NAME)));
         }
         check_text("name", &self.name, &mut wrong);
         check_rate(self.throttle_rate, &mut wrong);
         check_metadata(&self.metadata, &mut wrong);
         if let Some(email) = &self.contact_email {
-            let fits = email.len() <= 254
+            let fits = email.len() <= limits::EMAIL
                 && email.split_once('@').is_some_and(|(who, host)| !who.is_empty() && host.contains('.'))
                 && !email.chars().any(|c| c.is_whitespace() || c.is_control());
             if !fits {
@@ -66,6 +66,15 @@ pub(super) fn check_text(field: &str, text: &str, wrong: &mut Vec<Invalid>) {
     }
 }
 
+/// A description has at most [`limits::DESCRIPTION`] characters.
+pub(super) fn check_description(text: &str, wrong: &mut Vec<Invalid>) {
+    let most = limits::DESCRIPTION;
+    if text.chars().nth(most).is_some() {
+        wrong.push(Invalid::new("description", format!("may have at most {most} characters")));
+    }
+    check_text("description", text, wrong);
+}
+
 /// A throttle rate is 1–65535 messages a second.
 pub(super) fn check_rate(rate: Option<u16>, wrong: &mut Vec<Invalid>) {
     if rate == Some(0) {
@@ -73,12 +82,15 @@ pub(super) fn check_rate(rate: Option<u16>, wrong: &mut Vec<Invalid>) {
     }
 }
 
-/// At most 50 entries and 4 KiB of keys and values.
+/// At most [`limits::METADATA`] entries and [`limits::METADATA_BYTES`] of keys and values.
 pub(super) fn check_metadata(metadata: &Metadata, wrong: &mut Vec<Invalid>) {
     let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if metadata.len() > 50 || bytes > 4096 {
-        let reason = format!("may have at most 50 entries and 4096 bytes, got {} and {bytes}", metadata.len());
+    let (most, most_bytes) = (limits::METADATA, limits::METADATA_BYTES);
+    if metadata.len() > most || bytes > most_bytes {
+        let reason =
+            format!("may have at most {most} entries and {most_bytes} bytes, got {} and {bytes}", metadata.len());
         wrong.push(Invalid::new("metadata", reason));
+        return;
     }
     for (key, value) in metadata {
         check_text("metadata", key, wrong);

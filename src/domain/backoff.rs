@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::Invalid;
+use super::{Invalid, limits};
 
-/// How many waits a schedule may have; an endpoint is tried at most one more time than that.
-pub const SCHEDULE_LIMIT: usize = 20;
 /// The longest single wait: also how far a `Retry-After` may push the next attempt.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far off the schedule a retry may lie, as a share of the wait: 0.2 is ±20 %.
@@ -26,10 +24,12 @@ impl Schedule {
     /// A schedule of `waits`; an empty one means a single attempt.
     ///
     /// # Errors
-    /// More than [`SCHEDULE_LIMIT`] waits, or one longer than [`WAIT_LIMIT`].
+    /// More than [`limits::RETRIES`] waits, or one longer than [`WAIT_LIMIT`].
     pub fn new(field: &str, waits: Vec<Duration>) -> Result<Schedule, Invalid> {
-        if waits.len() > SCHEDULE_LIMIT {
-            return Err(Invalid::new(field, format!("may have at most {SCHEDULE_LIMIT} waits, got {}", waits.len())));
+        // An endpoint is tried at most one more time than that.
+        let most = limits::RETRIES;
+        if waits.len() > most {
+            return Err(Invalid::new(field, format!("may have at most {most} waits, got {}", waits.len())));
         }
         match waits.iter().find(|wait| **wait > WAIT_LIMIT) {
             Some(wait) => {

@@ -3,32 +3,45 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::application::{Metadata, check_metadata, check_rate, check_text};
+use url::{Origin, Url};
+
+use super::application::{Metadata, check_description, check_metadata, check_rate, check_text};
 use super::backoff::Schedule;
-use super::message::CHANNEL_LIMIT;
 use super::secret::SignatureType;
 use super::signature::{self, ExtraSignature};
-use super::{AppId, EndpointId, Invalid, Time, Uid, ids};
-
-/// How many channels an endpoint may listen to.
-pub const ENDPOINT_CHANNEL_LIMIT: usize = 10;
-/// How many headers of its own an endpoint may have, and how many bytes they may take in all.
-pub const HEADER_LIMIT: (usize, usize) = (50, 8 * 1024);
-/// How many characters a URL may have.
-pub const URL_LIMIT: usize = 2_048;
+use super::{AppId, EndpointId, Invalid, Time, Uid, ids, limits};
 
 /// Headers that the endpoint's owner wants on each request: name → value. The values may be secrets: sealed in the store,
 /// masked on reading.
 pub type Headers = BTreeMap<String, String>;
 
-/// What the name of a header contains, in any case, whose value is taken for a secret: `Authorization`, `Cookie`, `X-Api-Key`, …
-const SENSITIVE: [&str; 9] =
-    ["auth", "cookie", "credential", "key", "passwd", "password", "secret", "session", "token"];
+/// The headers whose values are given out. A name does not tell whether its value is a secret, so all others are masked.
+const SHOWN: [&str; 10] = [
+    "accept",
+    "accept-language",
+    "cache-control",
+    "prefer",
+    "x-environment",
+    "x-region",
+    "x-source",
+    "x-team",
+    "x-tenant",
+    "x-version",
+];
 
 /// Whether the value of a header of this name is never given out.
-pub fn sensitive_header(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    SENSITIVE.iter().any(|part| lower.contains(part))
+pub fn masked_header(name: &str) -> bool {
+    !SHOWN.iter().any(|shown| name.eq_ignore_ascii_case(shown))
+}
+
+/// Whether a change of URL goes to another scheme, host or port. Masked headers do not go there with it: the caller may not know them,
+/// and could have them sent to a server of their own.
+pub fn moved(before: &str, after: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(Origin::is_tuple);
+    match (origin(before), origin(after)) {
+        (Some(one), Some(other)) => one != other,
+        _ => before != after,
+    }
 }
 
 /// What is to become of an endpoint's own headers.
@@ -61,9 +74,10 @@ impl HeaderChange {
 pub fn check_headers(headers: &Headers) -> Result<(), Vec<Invalid>> {
     let mut wrong = Vec::new();
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let (most, most_bytes) = HEADER_LIMIT;
+    let (most, most_bytes) = (limits::HEADERS, limits::HEADERS_BYTES);
     if headers.len() > most || bytes > most_bytes {
-        wrong.push(Invalid::new("headers", format!("may have at most {most} entries and {most_bytes} bytes in all")));
+        let reason = format!("may have at most {most} entries and {most_bytes} bytes in all");
+        return Err(vec![Invalid::new("headers", reason)]);
     }
     for (name, value) in headers {
         wrong.extend(signature::header_allowed("headers", name, value).err());
@@ -137,6 +151,13 @@ impl DisabledReason {
 }
 
 impl EndpointSpec {
+    /// About how many bytes it has.
+    pub fn size(&self) -> usize {
+        let names = [&self.event_types, &self.channels].into_iter().flatten().flatten().map(String::len).sum::<usize>();
+        let pairs = self.headers.iter().chain(&self.metadata).map(|(name, value)| name.len() + value.len());
+        self.url.len() + self.description.len() + names + pairs.sum::<usize>()
+    }
+
     /// Whether a message of `event_type` on `channels` goes to it. A message without channels passes by an endpoint
     /// that listens to some.
     pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {
@@ -152,13 +173,13 @@ impl EndpointSpec {
     /// Every rule that is broken, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        if self.url.is_empty() || self.url.len() > URL_LIMIT {
-            wrong.push(Invalid::new("url", format!("must have 1 to {URL_LIMIT} characters")));
+        if self.url.is_empty() || self.url.len() > limits::URL {
+            wrong.push(Invalid::new("url", format!("must have 1 to {} characters", limits::URL)));
         }
         check_text("url", &self.url, &mut wrong);
-        check_text("description", &self.description, &mut wrong);
-        check_names("eventTypes", self.event_types.as_deref(), usize::MAX, 256, &mut wrong);
-        check_names("channels", self.channels.as_deref(), ENDPOINT_CHANNEL_LIMIT, CHANNEL_LIMIT, &mut wrong);
+        check_description(&self.description, &mut wrong);
+        check_names("eventTypes", self.event_types.as_deref(), limits::EVENT_TYPES, limits::NAME, &mut wrong);
+        check_names("channels", self.channels.as_deref(), limits::ENDPOINT_CHANNELS, limits::CHANNEL, &mut wrong);
         check_rate(self.throttle_rate, &mut wrong);
         check_metadata(&self.metadata, &mut wrong);
         let one_to_thirty = Duration::from_secs(1)..=Duration::from_secs(30);
@@ -177,10 +198,7 @@ fn check_names(field: &str, list: Option<&[String]>, most: usize, longest: usize
     if list.is_empty() {
         wrong.push(Invalid::new(field, "must not be empty: leave it out, or set it to null, to get everything"));
     }
-    if list.len() > most {
-        wrong.push(Invalid::new(field, format!("may have at most {most} entries, got {}", list.len())));
-    }
-    wrong.extend(list.iter().filter_map(|one| ids::name(field, one, longest).err()));
+    wrong.extend(ids::names(field, list, most, longest));
 }
 
 #[cfg(test)]
@@ -219,13 +237,32 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_taken_for_one() {
-        for name in ["Authorization", "cookie", "X-API-Key", "x-auth", "My-Secret-Thing", "x-session-id", "X-TOKEN"] {
-            assert!(sensitive_header(name), "{name}");
+    fn all_values_are_masked_but_those_of_a_few_names() {
+        let guessed = ["Authorization", "cookie", "X-API-Key", "x-pass", "x-pwd", "x-jwt", "x-bearer", "x-sid"];
+        for name in guessed.into_iter().chain(["x-signature", "x-access", "", "x-team-2", "my-x-team"]) {
+            assert!(masked_header(name), "{name}");
         }
-        for name in ["x-tenant", "accept", "x-request-source"] {
-            assert!(!sensitive_header(name), "{name}");
+        for name in ["x-tenant", "Accept", "X-Team"] {
+            assert!(!masked_header(name), "{name}");
         }
+    }
+
+    #[test]
+    fn another_scheme_host_or_port_is_another_place() {
+        let before = "https://a.example/hook?x=1";
+        for same in ["https://a.example/other", "https://A.example:443/", "https://user@a.example/", before] {
+            assert!(!moved(before, same), "{same}");
+        }
+        for other in [
+            "http://a.example/hook",
+            "https://b.example/hook",
+            "https://a.example:444/hook",
+            "https://a.example./",
+            "no",
+        ] {
+            assert!(moved(before, other), "{other}");
+        }
+        assert!(!moved("no", "no") && moved("data:a", "data:b"));
     }
 
     #[test]

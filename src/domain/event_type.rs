@@ -3,11 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::application::check_text;
-use super::{Invalid, OrgId, Time, example, ids};
-
-/// How many characters the name of an event type may have.
-pub const EVENT_TYPE_NAME_LIMIT: usize = 256;
+use super::application::check_description;
+use super::{Invalid, OrgId, Time, example, ids, limits};
 
 /// An event type as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,13 +62,19 @@ impl EventTypeSpec {
     /// Every rule that is broken, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        wrong.extend(ids::name("name", &self.name, EVENT_TYPE_NAME_LIMIT).err());
-        check_text("description", &self.description, &mut wrong);
-        for flag in &self.feature_flags {
-            wrong.extend(ids::name("featureFlags", flag, 256).err());
-        }
+        wrong.extend(ids::name("name", &self.name, limits::NAME).err());
+        check_description(&self.description, &mut wrong);
+        wrong.extend(ids::names("featureFlags", &self.feature_flags, limits::FEATURE_FLAGS, limits::NAME));
         if let Some(group) = &self.group_name {
-            wrong.extend(ids::name("groupName", group, 256).err());
+            wrong.extend(ids::name("groupName", group, limits::NAME).err());
+        }
+        if let Some(schemas) = &self.schemas {
+            // As the store writes them. Only a string can hold the character that PostgreSQL does not.
+            let text = serde_json::to_string(schemas).unwrap_or_default();
+            if text.len() > limits::SCHEMAS_BYTES {
+                let reason = format!("may have at most {} bytes as JSON, got {}", limits::SCHEMAS_BYTES, text.len());
+                wrong.push(Invalid::new("schemas", reason));
+            }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }

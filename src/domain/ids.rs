@@ -246,6 +246,14 @@ pub fn name(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
     }
 }
 
+/// Checks a list of names. One that is too long is refused as a whole, and none of its names is looked at.
+pub fn names(field: &str, list: &[String], most: usize, longest: usize) -> Vec<Invalid> {
+    if list.len() > most {
+        return vec![Invalid::new(field, format!("may have at most {most} entries, got {}", list.len()))];
+    }
+    list.iter().filter_map(|one| name(field, one, longest).err()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,20 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::event_type::EVENT_TYPE_NAME_LIMIT;
-use super::{AppId, Invalid, MessageId, Time, Uid, ids};
+use super::{AppId, Invalid, MessageId, Time, Uid, ids, limits};
 
-/// How many channels a message may name.
-pub const MESSAGE_CHANNEL_LIMIT: usize = 5;
-/// How many characters a channel may have.
-pub const CHANNEL_LIMIT: usize = 128;
-
-/// How many tags a message may carry.
-pub const TAG_COUNT_LIMIT: usize = 5;
-/// How many characters a tag may have.
-pub const TAG_LIMIT: usize = 128;
-/// How many characters the content type of a raw payload may have.
-pub const RAW_TYPE_LIMIT: usize = 256;
 /// How far ahead a message may be scheduled.
 pub const SCHEDULE_LIMIT: Duration = Duration::from_secs(30 * 86_400);
 
@@ -92,21 +80,9 @@ impl MessageSpec {
     /// Every rule that is broken. A payload that is too large has the kind `too_large`, which is a 413 over REST.
     pub fn check(&self, max_payload: usize) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        wrong.extend(ids::name("eventType", &self.event_type, EVENT_TYPE_NAME_LIMIT).err());
-        if self.channels.len() > MESSAGE_CHANNEL_LIMIT {
-            let reason = format!("may name at most {MESSAGE_CHANNEL_LIMIT} channels, got {}", self.channels.len());
-            wrong.push(Invalid::new("channels", reason));
-        }
-        for channel in &self.channels {
-            wrong.extend(ids::name("channels", channel, CHANNEL_LIMIT).err());
-        }
-        if self.tags.len() > TAG_COUNT_LIMIT {
-            let reason = format!("may carry at most {TAG_COUNT_LIMIT} tags, got {}", self.tags.len());
-            wrong.push(Invalid::new("tags", reason));
-        }
-        for tag in &self.tags {
-            wrong.extend(ids::name("tags", tag, TAG_LIMIT).err());
-        }
+        wrong.extend(ids::name("eventType", &self.event_type, limits::NAME).err());
+        wrong.extend(ids::names("channels", &self.channels, limits::MESSAGE_CHANNELS, limits::CHANNEL));
+        wrong.extend(ids::names("tags", &self.tags, limits::TAGS, limits::TAG));
         if self.payload.len() > max_payload {
             wrong.push(too_large(self.payload.len(), max_payload));
         } else if let Some(raw_type) = &self.raw_type {
@@ -135,12 +111,12 @@ impl MessageSpec {
 /// Whether it can be sent as the header `content-type`.
 fn check_raw_type(raw_type: &str) -> Result<(), Invalid> {
     let shape = raw_type.split(';').next().unwrap_or_default().trim();
-    let fits = raw_type.len() <= RAW_TYPE_LIMIT
+    let fits = raw_type.len() <= limits::RAW_TYPE
         && shape.split_once('/').is_some_and(|(kind, of_kind)| !kind.is_empty() && !of_kind.is_empty())
         && raw_type.is_ascii()
         && HeaderValue::from_str(raw_type).is_ok();
     let reason =
-        format!("must be a content type such as text/plain; charset=utf-8, of at most {RAW_TYPE_LIMIT} characters");
+        format!("must be a content type such as text/plain; charset=utf-8, of at most {} characters", limits::RAW_TYPE);
     if fits { Ok(()) } else { Err(Invalid::new("transformationsParams", reason)) }
 }
 
@@ -239,7 +215,7 @@ mod tests {
         for good in ["text/plain", "application/x-www-form-urlencoded", "text/csv; charset=utf-8"] {
             assert_eq!(raw(good).check(1000), Ok(()), "{good}");
         }
-        let long = format!("text/{}", "x".repeat(RAW_TYPE_LIMIT));
+        let long = format!("text/{}", "x".repeat(limits::RAW_TYPE));
         for bad in ["", "text", "text/", "/plain", "text/plain\r\nx-evil: 1", "text/pl\u{e4}in", "text/\0", &*long] {
             let wrong = raw(bad).check(1000).unwrap_err();
             assert_eq!((wrong.len(), &*wrong[0].field), (1, "transformationsParams"), "{bad}");
@@ -253,8 +229,8 @@ mod tests {
             let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
             MessageSpec { tags, ..spec(b"{}") }.check(1000).is_ok()
         };
-        assert!(tagged(&["a", "B-1", "c.d", "e_f", &"x".repeat(TAG_LIMIT)]));
-        for bad in [&["a", "b", "c", "d", "e", "f"][..], &[""], &["a b"], &["a\"b"], &[&"x".repeat(TAG_LIMIT + 1)]] {
+        assert!(tagged(&["a", "B-1", "c.d", "e_f", &"x".repeat(limits::TAG)]));
+        for bad in [&["a", "b", "c", "d", "e", "f"][..], &[""], &["a b"], &["a\"b"], &[&"x".repeat(limits::TAG + 1)]] {
             assert!(!tagged(bad), "{bad:?}");
         }
     }

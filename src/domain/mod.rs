@@ -17,6 +17,7 @@ pub mod failing;
 pub mod ids;
 pub mod invalid;
 pub mod key;
+pub mod limits;
 pub mod mail;
 pub mod message;
 pub mod operational;

@@ -7,10 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::theme::Theme;
-use super::{AppId, Invalid, OrgId, Time, ids};
-
-/// How many feature flags a visit may have: they travel in the token.
-const FLAGS: usize = 50;
+use super::{AppId, Invalid, OrgId, Time, ids, limits};
 
 /// One thing that a customer may do. The words are the dialect's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -147,17 +144,20 @@ impl PortalOptions {
     /// Every rule that is broken, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        if self.feature_flags.len() > FLAGS {
-            wrong.push(Invalid::new("featureFlags", format!("may have at most {FLAGS} names")));
+        // They travel in the token.
+        wrong.extend(ids::names("featureFlags", &self.feature_flags, limits::FEATURE_FLAGS, limits::NAME));
+        let repeated = "must not name anything twice";
+        if self.capabilities.as_ref().is_some_and(|list| list.len() > Capability::ALL.len()) {
+            wrong.push(Invalid::new("capabilities", repeated));
         }
-        for flag in &self.feature_flags {
-            wrong.extend(ids::name("featureFlags", flag, 256).err());
+        if self.pages.as_ref().is_some_and(|list| list.len() > PortalPage::ALL.len()) {
+            wrong.push(Invalid::new("pages", repeated));
         }
         if self.capabilities.as_ref().is_some_and(|list| !list.contains(&Capability::ViewBase)) {
             wrong.push(Invalid::new("capabilities", "must contain ViewBase; leave the field out for all of them"));
         }
         if let Some(session) = &self.session_id {
-            wrong.extend(ids::name("sessionId", session, 256).err());
+            wrong.extend(ids::name("sessionId", session, limits::NAME).err());
         }
         if self.pages.as_ref().is_some_and(Vec::is_empty) {
             wrong.push(Invalid::new("pages", "must name at least one; leave the field out for all of them"));
@@ -211,7 +211,7 @@ mod tests {
             ..options()
         };
         let fields: Vec<String> = wrong.check().unwrap_err().into_iter().map(|wrong| wrong.field).collect();
-        assert_eq!(fields.len(), 1 + 51 + 1 + 1 + 1);
+        assert_eq!(fields, ["featureFlags", "capabilities", "sessionId", "pages"]);
     }
 
     #[test]

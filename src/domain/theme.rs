@@ -9,11 +9,9 @@
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::Invalid;
 use super::colour::{Colour, READABLE};
+use super::{Invalid, limits};
 
-/// How long a logo's URL may be.
-const LOGO: usize = 2_048;
 /// How round corners may be, in pixels.
 pub const ROUNDEST: u8 = 16;
 /// In how many steps the accent is taken to black or white, and soft ink to its ground.
@@ -235,14 +233,15 @@ impl Theme {
             wrong.push(Invalid::new("radius", format!("must be 0 to {ROUNDEST} pixels")));
         }
         if self.logo.is_some() && self.logo_origin().is_none() {
-            wrong.push(Invalid::new("logo", format!("must be an https URL of at most {LOGO} bytes, with a host name")));
+            let reason = format!("must be an https URL of at most {} bytes, with a host name", limits::URL);
+            wrong.push(Invalid::new("logo", reason));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     /// Where the logo comes from: `https://cdn.example.com`. Nothing in it could be taken for another part of a header.
     pub fn logo_origin(&self) -> Option<String> {
-        let url: Url = self.logo.as_deref().filter(|text| text.len() <= LOGO)?.parse().ok()?;
+        let url: Url = self.logo.as_deref().filter(|text| text.len() <= limits::URL)?.parse().ok()?;
         let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         let named = matches!(url.host(), Some(Host::Domain(name)) if plain(name));
         let anonymous = url.username().is_empty() && url.password().is_none();

@@ -257,7 +257,8 @@ fn every_field_that_is_read_is_described() {
         let source = std::fs::read_to_string(&path).expect("a source");
         for call in source.split("fields.").skip(1) {
             let Some((function, rest)) = call.split_once("(\"") else { continue };
-            let reads = ["text", "flag", "list", "parsed", "take", "take_with", "require", "raw", "take::<u64>"];
+            let reads =
+                ["text", "flag", "list", "names", "parsed", "take", "take_with", "require", "raw", "take::<u64>"];
             if let Some((name, _)) = rest.split_once('"').filter(|_| reads.contains(&function)) {
                 assert!(
                     known.iter().any(|one| *one == name),

@@ -6,7 +6,12 @@ use serde_json::{Value, json};
 use crate::on_both_stores;
 use crate::world::World;
 
-on_both_stores!(headers_of_an_endpoint, bad_headers, changes_at_once_are_all_made);
+on_both_stores!(
+    headers_of_an_endpoint,
+    bad_headers,
+    masked_headers_do_not_go_to_another_host,
+    changes_at_once_are_all_made
+);
 
 async fn headers_of_an_endpoint(world: World) {
     world.app("a").await;
@@ -22,7 +27,7 @@ async fn headers_of_an_endpoint(world: World) {
 
     let patch = json!({"headers": {"x-region": "us", "x-b": "2", "cookie": null}, "deleteHeaders": ["AUTHORIZATION"]});
     world.call("PATCH", &path, patch).await.expect(204);
-    let wanted = json!({"headers": {"x-b": "2", "x-region": "us"}, "sensitive": ["x-api-key"]});
+    let wanted = json!({"headers": {"x-region": "us"}, "sensitive": ["x-api-key", "x-b"]});
     assert_eq!(world.get(&path).await.expect(200), wanted);
     world.call("PATCH", &path, json!({"deleteHeaders": ["x-b", "not-there"]})).await.expect(204);
     world.call("PUT", &format!("/app/a/endpoint/{endpoint}"), json!({"url": "http://127.0.0.1:9/2"})).await.expect(200);
@@ -60,6 +65,31 @@ async fn bad_headers(world: World) {
         assert_eq!(said.refused(), [field], "{method} {body}");
     }
     assert_eq!(world.get(&path).await.expect(200), json!({"headers": {}, "sensitive": []}));
+}
+
+/// Somebody who may change a URL need not know the headers: they must not get them by sending them to a server of their own.
+async fn masked_headers_do_not_go_to_another_host(world: World) {
+    world.app("a").await;
+    let path = format!("/app/a/endpoint/{}", world.endpoint("a").await);
+    let headers = async || world.get(&format!("{path}/headers")).await.expect(200);
+    let (shown, masked) = (json!({"x-team": "a"}), json!({"headers": {"x-team": "a"}, "sensitive": ["x-pass"]}));
+    let all = json!({"x-team": "a", "x-pass": "hush"});
+    for method in ["PATCH", "PUT"] {
+        for other in ["http://127.0.0.1:10/hook", "https://127.0.0.1:9/hook", "http://localhost:9/hook"] {
+            world.call("PUT", &format!("{path}/headers"), json!({"headers": all})).await.expect(204);
+            world.call(method, &path, json!({"url": "http://127.0.0.1:9/other?path=1"})).await.expect(200);
+            assert_eq!(headers().await, masked, "{method}: the same scheme, host and port");
+            let said = world.call(method, &path, json!({"url": other})).await;
+            if said.status == 422 {
+                assert!(other.contains("localhost"), "{}", said.text);
+                continue;
+            }
+            assert_eq!(headers().await, json!({"headers": shown, "sensitive": []}), "{method} {other}");
+            let back = json!({"url": "http://127.0.0.1:9/hook", "headers": all});
+            world.call(method, &path, back).await.expect(200);
+            assert_eq!(headers().await, masked, "{method}: given again in the same request");
+        }
+    }
 }
 
 /// Each works out its change on what it read a moment ago: none of them undoes another's.

@@ -89,14 +89,28 @@ impl Said {
 
 impl World {
     pub async fn sqlite() -> World {
+        World::sqlite_of(MAX_PAYLOAD).await
+    }
+
+    /// With payloads of up to so many bytes.
+    pub async fn sqlite_of(max_payload: usize) -> World {
         let file = sqlite_file();
-        let mut world = World::on(&file.url()).await;
+        let mut world = World::made(&file.url(), QUEUE, World::secret(), max_payload).await;
         world._file = Some(file);
         world
     }
 
     pub async fn postgres() -> World {
-        World::on(&Postgres::shared().fresh_database()).await
+        World::postgres_of(MAX_PAYLOAD).await
+    }
+
+    /// With payloads of up to so many bytes.
+    pub async fn postgres_of(max_payload: usize) -> World {
+        World::made(&Postgres::shared().fresh_database(), QUEUE, World::secret(), max_payload).await
+    }
+
+    fn secret() -> Tokens {
+        Tokens::new(b"the tests' secret")
     }
 
     pub async fn on(url: &str) -> World {
@@ -105,20 +119,19 @@ impl World {
 
     /// With room for so many messages that wait to be stored.
     pub async fn with_queue(url: &str, queue: usize) -> World {
-        World::made(url, queue, Tokens::new(b"the tests' secret")).await
+        World::made(url, queue, World::secret(), MAX_PAYLOAD).await
     }
 
     /// One whose tokens are others. Where they can't be signed here, its own is empty.
     pub async fn under(url: &str, tokens: Tokens) -> World {
-        World::made(url, QUEUE, tokens).await
+        World::made(url, QUEUE, tokens, MAX_PAYLOAD).await
     }
 
-    async fn made(url: &str, queue: usize, tokens: Tokens) -> World {
+    async fn made(url: &str, queue: usize, tokens: Tokens, max_payload: usize) -> World {
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
         let store =
-            Store::open(StoreOptions { location, master, max_payload: MAX_PAYLOAD, queue, wide: sendoff::store::WIDE })
-                .await;
+            Store::open(StoreOptions { location, master, max_payload, queue, wide: sendoff::store::WIDE }).await;
         let store = store.expect("a store");
         store.migrate().await.expect("a schema");
         let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };

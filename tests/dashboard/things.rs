@@ -177,6 +177,13 @@ async fn makes_and_changes(house: &House, browser: &Browser<'_>, place: &str, ac
     assert_eq!((changed.event_types, changed.retry_schedule, changed.ordered), (None, None, false));
     assert_eq!(changed.headers.get("authorization").map(String::as_str), Some("Bearer s3cret"), "kept");
 
+    // Somebody who may not see a header must not have it sent to a server of their own.
+    let moved = [("url", "https://198.51.100.7/elsewhere"), ("headers", "authorization: ••••••••")];
+    let response = browser.submit(&edit, &edit, &moved).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(response.text().await.unwrap().contains("need the value of authorization again"));
+    assert_eq!(read(house, &made).await.unwrap().spec.url, URL);
+
     for (act, disabled) in [("disable", true), ("enable", false)] {
         assert_eq!(browser.submit(&path, &format!("{path}/{act}"), &[]).await.status(), StatusCode::SEE_OTHER);
         assert_eq!(read(house, &made).await.unwrap().spec.disabled, disabled);

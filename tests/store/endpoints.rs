@@ -199,6 +199,27 @@ on_both! {
         assert_eq!(signed(later(3_602)), [false, false, true]);
     }
 
+    async fn at_most_five_old_secrets_sign_along(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let week = Duration::from_secs(7 * 86_400);
+        let mut keys = Vec::new();
+        for n in 1..=8 {
+            keys.push(secret());
+            assert!(store.rotate_secret(&tenant(), app.id, made.id, &keys[keys.len() - 1], week, later(n)).await.unwrap());
+        }
+        let live = home.another().await.live_endpoints(&[made.id]).await.unwrap().remove(0);
+        let text = live.signing.as_ref().unwrap().signature("msg_1", later(9), b"{}");
+        let by = |key: &Secret| {
+            let alone = Signing::new(key, [], &[]).signature("msg_1", later(9), b"{}");
+            text.split(' ').any(|one| one == alone)
+        };
+        let signed: Vec<bool> = keys.iter().map(by).collect();
+        assert_eq!(signed, [false, false, true, true, true, true, true, true], "the current one and the five before it");
+        assert_eq!(text.split(' ').count(), 6);
+        assert!(text.len() < 512, "{}", text.len());
+    }
+
     async fn two_rotations_at_once_leave_one_current_secret(home) {
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;

@@ -12,6 +12,22 @@ fn spec(name: &str) -> EventTypeSpec {
 }
 
 on_both! {
+    async fn a_page_ends_before_it_takes_too_much_memory(home) {
+        let store = &home.store;
+        let long = serde_json::json!({"1": {"description": "a".repeat(200 * 1024)}});
+        for n in 0..30 {
+            let schemas = long.as_object().cloned();
+            let one = EventTypeSpec { name: format!("type.{n:02}"), schemas, ..EventTypeSpec::default() };
+            store.put_event_type(&tenant(), one, NOW).await.unwrap();
+        }
+        let all = PageRequest::first(250, Order::Ascending);
+        let page = store.event_types(&tenant(), false, &all).await.unwrap();
+        assert_eq!((page.data.len(), page.more), (21, true), "4 MiB and the one that goes beyond");
+        let after = page.data.last().map(|last| last.spec.name.clone());
+        let rest = store.event_types(&tenant(), false, &PageRequest { after, ..all }).await.unwrap();
+        assert_eq!((rest.data.len(), rest.more), (9, false));
+    }
+
     async fn an_event_type_comes_back_as_it_was_made(home) {
         let spec = EventTypeSpec {
             description: "An invoice was paid. ☂".into(),

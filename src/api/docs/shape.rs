@@ -146,6 +146,9 @@ impl<'d> Schemas<'d> {
             (object.additional_properties.as_deref(), object.properties.is_empty())
         {
             kind.say("object of ").0.extend(self.kind(values).0);
+            if let Some(most) = object.max_properties {
+                kind.say(format!(", at most {most}"));
+            }
         } else if !object.properties.is_empty() && object.properties.len() < 4 {
             kind.say("{");
             for (i, (name, schema)) in object.properties.iter().enumerate() {

@@ -7,19 +7,21 @@
 use std::borrow::Cow;
 
 use serde_json::json;
+use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, Type,
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
 };
 use utoipa::openapi::{RefOr, SchemaFormat};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::domain::attempt::{Failure, Trigger};
-use crate::domain::endpoint::{DisabledReason, URL_LIMIT};
+use crate::domain::backoff::WAIT_LIMIT;
+use crate::domain::endpoint::DisabledReason;
 use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::secret::SignatureType;
 use crate::domain::signature::ExtraSignature;
 use crate::domain::theme::Mode;
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, Uid};
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, Uid, limits};
 
 /// The characters of names: uids, event types, channels, flags.
 pub(in crate::api) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
@@ -60,8 +62,41 @@ pub(in crate::api) struct Channels;
 /// Labels of messages.
 pub(in crate::api) struct Tags;
 
+/// Names of channels of a message; never an empty list.
+pub(in crate::api) struct MessageChannels;
+
+/// A label: a channel or a tag.
+pub(in crate::api) struct Label;
+
+/// What an event type or an endpoint is, in words.
+pub(in crate::api) struct DescriptionText;
+
+/// An endpoint's own headers.
+pub(in crate::api) struct Headers;
+
+/// The same, where `null` takes one away.
+pub(in crate::api) struct HeaderChanges;
+
+/// Names of headers.
+pub(in crate::api) struct HeaderNames;
+
+/// The one header of a raw payload.
+pub(in crate::api) struct RawHeaders;
+
+/// Waits in seconds.
+pub(in crate::api) struct Waits;
+
 /// Any JSON object.
 pub(in crate::api) struct JsonObject;
+
+/// The payload of a message.
+pub(in crate::api) struct Payload;
+
+/// The same, where it need not be JSON.
+pub(in crate::api) struct RawPayload;
+
+/// A JSON Schema for each version.
+pub(in crate::api) struct Schemas;
 
 /// Where deliveries go.
 pub(in crate::api) struct Url;
@@ -96,22 +131,48 @@ schema! {
     MessageId, "MessageId" => id(MessageId::PREFIX, "Sendoff's id of a message. The same as the header `webhook-id` of its deliveries.");
     AttemptId, "AttemptId" => id(AttemptId::PREFIX, "Sendoff's id of an attempt.");
     Uid, "Uid" => text("A name of your own, unique in its scope and accepted wherever an id is. It must not look like an id (`app_…`, `msg_…`).")
-        .pattern(Some(NAME)).min_length(Some(1)).max_length(Some(256)).examples([json!("customer-17")]);
+        .pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME)).examples([json!("customer-17")]);
     Time, "Time" => text("A point in time, RFC 3339, between the years 1970 and 9999. Answers are in UTC, with microseconds.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).examples([json!("2026-11-22T09:30:00Z")]);
     Metadata, "Metadata" => object("Text pairs of your own: at most 50, and 4 KiB in all.")
-        .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String))))))
+        .additional_properties(Some(texts(limits::METADATA_BYTES))).max_properties(Some(limits::METADATA))
         .examples([json!({"plan": "pro"})]);
+    Headers, "EndpointHeaders" => object("Headers of your own: at most 50, and 8 KiB in all.")
+        .additional_properties(Some(texts(limits::HEADER_VALUE))).max_properties(Some(limits::HEADERS));
+    HeaderChanges, "EndpointHeaderChanges" => object("Headers to set; one that is `null` goes.")
+        .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::from(
+            ObjectBuilder::new().schema_type(SchemaType::Array(vec![Type::String, Type::Null])).max_length(Some(limits::HEADER_VALUE)),
+        )))))
+        .max_properties(Some(limits::HEADERS));
+    HeaderNames, "EndpointHeaderNames" => ArrayBuilder::new().description(Some("Names of headers."))
+        .items(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String).max_length(Some(limits::NAME)))))
+        .max_items(Some(limits::HEADERS));
+    RawHeaders, "RawPayloadHeaders" => object("`content-type`, and nothing else.")
+        .additional_properties(Some(texts(limits::RAW_TYPE))).max_properties(Some(1));
+    Waits, "RetrySchedule" => ArrayBuilder::new().description(Some("The waits between attempts, in seconds."))
+        .items(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(WAIT_LIMIT.as_secs())))))
+        .max_items(Some(limits::RETRIES));
+    DescriptionText, "Description" => text("What it is, in words.").max_length(Some(limits::DESCRIPTION));
+    Label, "Label" => text("A channel or a tag.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::CHANNEL));
+    Payload, "Payload" => object("The event, as a JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", "SENDOFF_MAX_PAYLOAD").build()));
+    RawPayload, "RawPayload" => text("The event, as any text.")
+        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", "SENDOFF_MAX_PAYLOAD").build()));
+    Schemas, "EventTypeSchemas" => object("A JSON Schema for each version: at most 256 KiB of JSON.")
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", limits::SCHEMAS_BYTES).build()));
     JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
-    Name, "Name" => text("A name: of an event type, a feature flag, a group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(256));
-    Flags, "FeatureFlags" => names("Names of feature flags.", 256).min_items(None);
-    Names, "EventTypeNames" => names("Names of event types, each in the catalog.", 256).examples([json!(["invoice.paid"])]);
-    Channels, "Channels" => names("Names of channels.", 128).examples([json!(["eu"])]);
-    Tags, "Tags" => names("Labels of messages.", 128).min_items(None).max_items(Some(5)).examples([json!(["urgent"])]);
+    Name, "Name" => text("A name: of an event type, a feature flag, a group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
+    Flags, "FeatureFlags" => names("Names of feature flags.", limits::NAME, limits::FEATURE_FLAGS).min_items(None);
+    Names, "EventTypeNames" => names("Names of event types, each in the catalog.", limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
+    Channels, "Channels" => names("Names of channels.", limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
+    MessageChannels, "MessageChannels" => names("Names of channels.", limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
+    Tags, "Tags" => names("Labels of messages.", limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);
     Url, "Url" => text("An absolute http or https URL. Its host must not be one that only this server can reach.")
-        .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(URL_LIMIT))
+        .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(limits::URL))
         .examples([json!("https://example.com/hook")]);
     SecretText, "Secret" => text("`whsec_` and 24 to 75 bytes in base64 (HMAC-SHA256; also without the prefix), or `whsk_` and an Ed25519 key of 32 bytes.")
+        .max_length(Some(limits::SECRET))
         .examples([json!("whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]);
     ExtraSignature, "ExtraSignature" => extra_signature();
     SignatureType, "SignatureType" => words(
@@ -160,9 +221,16 @@ fn id(prefix: &str, description: &str) -> ObjectBuilder {
         .examples([json!(format!("{prefix}01kapvcrj2e8zvm4h6x0c5w9nd"))])
 }
 
-fn names(description: &str, longest: usize) -> ArrayBuilder {
+fn names(description: &str, longest: usize, most: usize) -> ArrayBuilder {
     let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some(NAME)).max_length(Some(longest));
-    ArrayBuilder::new().description(Some(description)).items(RefOr::T(Schema::from(name))).min_items(Some(1))
+    let names = ArrayBuilder::new().description(Some(description)).items(RefOr::T(Schema::from(name)));
+    names.min_items(Some(1)).max_items(Some(most))
+}
+
+/// The values of an object of texts.
+fn texts(longest: usize) -> AdditionalProperties<Schema> {
+    let value = ObjectBuilder::new().schema_type(Type::String).max_length(Some(longest));
+    AdditionalProperties::RefOr(RefOr::T(Schema::from(value)))
 }
 
 fn extra_signature() -> OneOfBuilder {
@@ -171,7 +239,7 @@ fn extra_signature() -> OneOfBuilder {
         object(description).property("style", word).required("style")
     };
     let keyed = |name, description, example: &str| {
-        let header = text("The header that carries it.").examples([json!(example)]);
+        let header = text("The header that carries it.").max_length(Some(limits::NAME)).examples([json!(example)]);
         let key = text(
             "What the receiver keys its HMAC with: the secret's text as it is shown, or the bytes that it stands for.",
         )

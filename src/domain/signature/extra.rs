@@ -16,10 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Graced, Keyed, header_allowed, keyed, value};
 use crate::domain::secret::{Material, Secret, SignatureType};
-use crate::domain::{Invalid, Time};
-
-/// How many extra signatures an endpoint may ask for.
-const MOST: usize = 4;
+use crate::domain::{Invalid, Time, limits};
 
 /// Which form of the secret a receiver keys its HMAC with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,8 +79,9 @@ impl ExtraSignature {
 /// # Errors
 /// More than four, a header that is kept or taken twice, or a style that the signature type can't make.
 pub fn check_extras(field: &str, extras: &[ExtraSignature], kind: SignatureType) -> Result<(), Invalid> {
-    if extras.len() > MOST {
-        return Err(Invalid::new(field, format!("must be at most {MOST}, got {}", extras.len())));
+    let most = limits::EXTRA_SIGNATURES;
+    if extras.len() > most {
+        return Err(Invalid::new(field, format!("must be at most {most}, got {}", extras.len())));
     }
     for (index, extra) in extras.iter().enumerate() {
         extra.check(field)?;

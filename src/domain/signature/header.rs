@@ -2,10 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use crate::domain::Invalid;
-
-/// The longest value of a header that an endpoint may set, in bytes.
-const VALUE_LIMIT: usize = 4_096;
+use crate::domain::{Invalid, limits};
 
 /// Names that begin with one of these are kept.
 const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "proxy-"];
@@ -37,6 +34,9 @@ const RESERVED: [&str; 14] = [
 /// never quoted: they may be passwords.
 pub fn header_allowed(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
     let refused = |reason: &str| Err(Invalid::new(field, format!("header {name:?} {reason}")));
+    if name.len() > limits::NAME {
+        return Err(Invalid::new(field, format!("has a header with a name of more than {} characters", limits::NAME)));
+    }
     let Ok(parsed) = HeaderName::try_from(name) else {
         return refused("is not a valid header name");
     };
@@ -44,7 +44,7 @@ pub fn header_allowed(field: &str, name: &str, value: &str) -> Result<(), Invali
     if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
         return refused("is set by Sendoff itself and can't be changed");
     }
-    if value.len() > VALUE_LIMIT {
+    if value.len() > limits::HEADER_VALUE {
         return refused("has a value longer than 4096 bytes");
     }
     match HeaderValue::from_str(value) {
@@ -62,7 +62,7 @@ mod tests {
         for name in ["Authorization", "x-api-key", "X-Hub-Signature-256", "cookie", "webhooks"] {
             assert_eq!(header_allowed("headers", name, "Bearer x=1; \"y\""), Ok(()), "{name}");
         }
-        assert_eq!(header_allowed("headers", "x-long", &"x".repeat(VALUE_LIMIT)), Ok(()));
+        assert_eq!(header_allowed("headers", "x-long", &"x".repeat(limits::HEADER_VALUE)), Ok(()));
     }
 
     #[test]

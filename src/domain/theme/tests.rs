@@ -100,7 +100,7 @@ fn a_logo_is_an_image_of_a_named_host_and_breaks_no_header() {
         "https://10.0.0.1/x",
         "https://[::1]/x",
         "https://user:pw@cdn.example.com/x",
-        &format!("https://cdn.example.com/{}", "a".repeat(LOGO)),
+        &format!("https://cdn.example.com/{}", "a".repeat(limits::URL)),
     ] {
         assert_eq!(origin(bad), None, "{bad}");
         let theme = Theme { logo: Some(bad.into()), ..Theme::default() };

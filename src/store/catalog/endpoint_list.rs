@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use sqlx::QueryBuilder;
 
 use crate::domain::endpoint::Endpoint;
+use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec::{ENDPOINT, EndpointRow};
-use crate::store::query::page::SCAN;
+use crate::store::query::page::{SCAN, read_within};
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 
 /// How many rows one statement reads: between two of them, others get the connection.
@@ -100,7 +101,8 @@ fn columns() -> String {
 }
 
 impl Store {
-    /// The tenant's endpoints by id, of all its applications or of one; at most [`SCAN`] of them are looked at.
+    /// The tenant's endpoints by id, of all its applications or of one; at most [`SCAN`] of them are looked at, and a page ends early
+    /// where they have more than [`PAGE_BYTES`].
     ///
     /// # Errors
     /// The store is away.
@@ -125,28 +127,35 @@ impl Store {
             columns(),
             filter.sql(),
         );
-        let (mut found, mut next, mut looked) = (Vec::new(), page.clone(), 0);
+        let (mut found, mut next, mut looked, mut bytes) = (Vec::new(), page.clone(), 0, 0);
         let end = loop {
             let sql = sqlx::AssertSqlSafe(sql.clone());
-            let rows: Vec<Row> = read!(self, db => {
-                sqlx::query_as(sql)
+            let made = |row: Row| {
+                let (id, fits) = (row.endpoint.id, filter.fits(&row));
+                let line = fits.then(|| self.line(row));
+                let size = line.as_ref().map_or(0, |line| line.endpoint.spec.size());
+                bytes += size;
+                Ok(((id, line), size))
+            };
+            let (rows, cut) = read!(self, db => {
+                let rows = sqlx::query_as(sql)
                     .bind(&tenant.org).bind(least).bind(most).bind(next.bound()).bind(CHUNK as i64)
-                    .fetch_all(db).await
+                    .fetch(db);
+                read_within(rows, made).await
             })?;
-            let (read, last) = (rows.len(), rows.last().map(|row| row.endpoint.id));
-            found.extend(rows.into_iter().filter(|row| filter.fits(row)));
+            let (read, last) = (rows.len(), rows.last().map(|(id, _)| *id));
+            found.extend(rows.into_iter().filter_map(|(_, line)| line));
             looked += read;
             next.after = last;
-            if read < CHUNK || found.len() > page.limit {
+            if (read < CHUNK && !cut) || found.len() > page.limit {
                 break None;
             }
-            if looked >= SCAN {
+            if looked >= SCAN || bytes > PAGE_BYTES {
                 break last;
             }
         };
         found.truncate(page.limit + 1);
-        let lines = found.into_iter().map(|row| self.line(row)).collect();
-        Ok(Scanned::new(page.page(lines), end))
+        Ok(Scanned::new(page.page(found), end))
     }
 
     /// One endpoint of the tenant's application, as lists show it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::audit::act;
 use crate::domain::secret::Secret;
-use crate::domain::{AppId, EndpointId, Time};
+use crate::domain::{AppId, EndpointId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::ingest::live_endpoints::open_secret;
 use crate::store::queue::signals::Signal;
@@ -54,8 +54,9 @@ impl Store {
         sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
     }
 
-    /// Signs with `secret` from now on; the one before signs along for `grace`. `false` if the tenant's application does
-    /// not have the endpoint.
+    /// Signs with `secret` from now on; the one before signs along for `grace`. At most [`limits::OLD_SECRETS`] sign along, and the
+    /// oldest beyond them is dropped at once: each costs a signature on each attempt. `false` if the tenant's application does not have
+    /// the endpoint.
     ///
     /// # Errors
     /// The store is away.
@@ -79,6 +80,11 @@ impl Store {
             on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
             const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
             on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
+            const DROP: &str =
+                "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NOT NULL AND made_at NOT IN (
+                     SELECT made_at FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NOT NULL
+                     ORDER BY made_at DESC LIMIT $2)";
+            on!(tx, db => sqlx::query(DROP).bind(id).bind(limits::OLD_SECRETS as i64).execute(db).await.map(drop))?;
             self.add_secret(&mut tx, id, secret, now).await?;
             const CHANGED: &str =
                 "UPDATE endpoint SET version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)

@@ -4,7 +4,7 @@ use crate::domain::audit::act;
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::operational::{DisabledBy, Kind};
 use crate::domain::secret::Secret;
-use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time};
+use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, limits};
 use crate::store::access::audit::{self, Deed};
 use crate::store::catalog::applications;
 use crate::store::db::codec::{self, ENDPOINT, EndpointRow};
@@ -310,10 +310,15 @@ impl Store {
              AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL)
              ORDER BY id {direction} LIMIT $3"
         ));
-        let rows: Vec<EndpointRow> = read!(self, db => {
-            sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(&tenant.org).fetch_all(db).await
-        })?;
-        Ok(page.page(rows.into_iter().map(|row| row.endpoint(&self.inner.master)).collect()))
+        let made = |row: EndpointRow| {
+            let endpoint = row.endpoint(&self.inner.master);
+            let size = endpoint.spec.size();
+            Ok((endpoint, size))
+        };
+        read!(self, db => {
+            let rows = sqlx::query_as(sql).bind(app).bind(page.bound()).bind(page.rows()).bind(&tenant.org).fetch(db);
+            page.fill(rows, made).await
+        })
     }
 
     /// The application of an endpoint that the tenant has; operational ones and their application are left out.
@@ -381,7 +386,7 @@ async fn check_event_types(tx: &mut Tx, org: &OrgId, app: AppId, spec: &Endpoint
     let Some(wanted) = &spec.event_types else { return Ok(()) };
     if operational::is_operational(tx, org, app).await? {
         let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !Kind::known(name)).collect();
-        let reason = || format!("these are no operational events: {}", unknown.join(", "));
+        let reason = || format!("these are no operational events: {}", limits::shown(&unknown));
         return match unknown.is_empty() {
             true => Ok(()),
             false => Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason())])),
@@ -402,6 +407,6 @@ async fn check_event_types(tx: &mut Tx, org: &OrgId, app: AppId, spec: &Endpoint
     if missing.is_empty() {
         return Ok(());
     }
-    let reason = format!("these event types are not in the catalog: {}", missing.join(", "));
+    let reason = format!("these event types are not in the catalog: {}", limits::shown(&missing));
     Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason)]))
 }

@@ -160,11 +160,14 @@ impl Store {
         // '~' sorts after every character that a name may have.
         let end = if compare == ">" { "" } else { "~" };
         let bound = page.after.as_deref().unwrap_or(end);
-        let rows: Vec<Row> = read!(self, db => {
-            sqlx::query_as(sql).bind(&tenant.org).bind(bound).bind(archived).bind(page.rows()).fetch_all(db).await
-        })?;
-        let types: Result<Vec<_>, _> = rows.into_iter().map(Row::event_type).collect();
-        Ok(page.page(types?))
+        let made = |row: Row| {
+            let size = row.description.len() + row.feature_flags.len() + row.schemas.as_ref().map_or(0, String::len);
+            row.event_type().map(|event_type| (event_type, size))
+        };
+        read!(self, db => {
+            let rows = sqlx::query_as(sql).bind(&tenant.org).bind(bound).bind(archived).bind(page.rows()).fetch(db);
+            page.fill(rows, made).await
+        })
     }
 
     /// A page of what is offered to a customer with these feature flags, by name: read on until it is full.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::domain::delivery::{DeadReason, Standing, State};
+use crate::domain::limits::PAGE_BYTES;
 use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
@@ -256,15 +257,22 @@ impl Store {
                 last => break last,
             }
         };
-        let page = page.page(found);
-        let messages = self.load_messages(&page.data.iter().map(|row| row.message_id).collect::<Vec<_>>()).await?;
+        // The page ends early where its payloads have more bytes than a page may have.
+        let ids: Vec<MessageId> = found.iter().take(page.limit).map(|row| row.message_id).collect();
+        let messages = self.load_messages_within(&ids, PAGE_BYTES).await?;
         let mut messages: HashMap<MessageId, Message> = messages.into_iter().map(|one| (one.id, one)).collect();
+        let loaded = ids.iter().rposition(|id| messages.contains_key(id)).map_or(ids.len(), |last| last + 1);
+        let cut = loaded < ids.len();
+        if cut {
+            found.truncate(loaded);
+        }
+        let page = page.page(found);
         let of = |row: SentRow| {
             let (standing, message) = (row.standing(), messages.remove(&row.message_id)?);
             let next_at = (standing == Standing::Pending).then_some(row.due_at);
             Some(EndpointMessage { message, standing, next_at })
         };
-        let more = page.more;
+        let more = page.more || cut;
         // One that the retention took a moment ago is left out.
         let data = page.data.into_iter().filter_map(of).collect();
         Ok(Scanned::new(crate::store::Page { data, more }, stopped))

@@ -88,7 +88,12 @@ impl Store {
         }
         let (compare, direction) = page.sql();
         let end = if filter.selective() { self.end_of_scan(app, filter, page).await? } else { None };
-        let rows: Vec<MessageRow> = read!(self, db => {
+        let made = |row: MessageRow| {
+            let message = row.message()?;
+            let size = message.size();
+            Ok((message, size))
+        };
+        let page = read!(self, db => {
             let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE app_id = "));
             sql.push_bind(app).push(format!(" AND id {compare} ")).push_bind(page.bound());
             sql.push(" AND EXISTS (SELECT 1 FROM application WHERE id = message.app_id AND deleted_at IS NULL AND org = ");
@@ -117,10 +122,9 @@ impl Store {
                 sql.push(format!(" AND NOT id {compare} ")).push_bind(end);
             }
             sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
-            sql.build_query_as().fetch_all(db).await
+            page.fill(sql.build_query_as().fetch(db), made).await
         })?;
-        let messages: Result<Vec<_>, _> = rows.into_iter().map(MessageRow::message).collect();
-        Ok(Scanned::new(page.page(messages?), end))
+        Ok(Scanned::new(page, end))
     }
 
     /// The last message that a filtered page looks at; `None`: the list, or the filter's times, end before.

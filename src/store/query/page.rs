@@ -1,6 +1,10 @@
 //! Lists are read page by page, along their ids: an iterator is the id to go on from, never an offset.
 
+use futures_util::{Stream, StreamExt};
 use uuid::Uuid;
+
+use crate::domain::limits::PAGE_BYTES;
+use crate::store::StoreError;
 
 /// Which way a list runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +61,21 @@ impl<K> PageRequest<K> {
         self.limit as i64 + 1
     }
 
+    /// Makes a page of rows as they are read; `make` gives an item and about how many bytes it has. It ends early where its items have
+    /// more than [`PAGE_BYTES`], so that no more than that is held.
+    ///
+    /// # Errors
+    /// The store is away, or a row cannot be read.
+    pub(in crate::store) async fn fill<R, T>(
+        &self,
+        rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+        make: impl FnMut(R) -> Result<(T, usize), StoreError>,
+    ) -> Result<Page<T>, StoreError> {
+        let (items, cut) = read_within(rows, make).await?;
+        let page = self.page(items);
+        Ok(Page { more: page.more || cut, ..page })
+    }
+
     /// Makes a page of the rows that were read.
     pub(in crate::store) fn page<T>(&self, mut rows: Vec<T>) -> Page<T> {
         let more = rows.len() > self.limit;
@@ -66,6 +85,26 @@ impl<K> PageRequest<K> {
         }
         Page { data: rows, more }
     }
+}
+
+/// Reads rows until their items have more than [`PAGE_BYTES`]. The second value says that this is why it ended: there may be more.
+///
+/// # Errors
+/// The store is away, or a row cannot be read.
+pub(in crate::store) async fn read_within<R, T>(
+    mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+    mut make: impl FnMut(R) -> Result<(T, usize), StoreError>,
+) -> Result<(Vec<T>, bool), StoreError> {
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next().await {
+        let (item, size) = make(row?)?;
+        items.push(item);
+        bytes += size;
+        if bytes > PAGE_BYTES {
+            return Ok((items, true));
+        }
+    }
+    Ok((items, false))
 }
 
 impl<K: Copy + Into<Uuid>> PageRequest<K> {

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::domain::application::Application;
 use crate::domain::attempt::Trigger;
-use crate::domain::message::{CHANNEL_LIMIT, Message};
+use crate::domain::message::Message;
 use crate::domain::operational::{AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure};
-use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid};
+use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert;
@@ -168,7 +168,7 @@ impl Known {
 
     /// The application that it happened to, by both its names: an operational endpoint may listen to some of them only.
     fn channels(&self, one: &Happening) -> Vec<String> {
-        let uid = self.app_uid(one.app).map(|uid| uid.as_str().to_owned()).filter(|uid| uid.len() <= CHANNEL_LIMIT);
+        let uid = self.app_uid(one.app).map(|uid| uid.as_str().to_owned()).filter(|uid| uid.len() <= limits::CHANNEL);
         std::iter::once(one.app.to_string()).chain(uid).collect()
     }
 

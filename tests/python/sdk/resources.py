@@ -157,6 +157,6 @@ async def headers(svix):
     assert (shown.headers, shown.sensitive) == ({"x-region": "eu"}, ["cookie"])
     await svix.endpoint.patch_headers("acme", "main", EndpointHeadersPatchIn(headers={"x-a": "1"}, delete_headers=["Cookie"]))
     shown = await svix.endpoint.get_headers("acme", "main")
-    assert (shown.headers, shown.sensitive) == ({"x-region": "eu", "x-a": "1"}, [])
+    assert (shown.headers, shown.sensitive) == ({"x-region": "eu"}, ["x-a"])
     async with refused(422, loc=["body", "headers"]):
         await svix.endpoint.set_headers("acme", "main", EndpointHeadersIn(headers={"webhook-id": "x"}))

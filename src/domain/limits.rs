@@ -1,0 +1,133 @@
+//! The limits of what a caller can create: the one table of them. `docs/limits.md` has the same table for users, and a test holds the
+//! two together; another finds a limit at each field of each request body of the OpenAPI document.
+//!
+//! A limit in *characters* counts Unicode scalar values, one in *bytes* counts UTF-8.
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited, as the documentation calls it.
+    pub what: &'static str,
+    /// The largest value that is accepted.
+    pub most: usize,
+    /// What `most` counts.
+    pub unit: &'static str,
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident = $most:expr, $what:literal, $unit:literal;)*) => {
+        $($(#[$doc])* pub const $name: usize = $most;)*
+
+        /// All limits, in the order of the documentation.
+        pub const TABLE: &[Limit] = &[$(Limit { what: $what, most: $name, unit: $unit }),*];
+    };
+}
+
+limits! {
+    /// The longest uid, event type, feature flag, group, session id or name of a header, in characters.
+    NAME = 256, "uid, event type, feature flag, group name, session id, name of a header", "characters";
+    /// The longest name of an application, in characters.
+    APPLICATION_NAME = 256, "name of an application", "characters";
+    /// The longest e-mail address, in bytes.
+    EMAIL = 254, "`contactEmail`", "bytes";
+    /// The longest description of an endpoint or event type, in characters.
+    DESCRIPTION = 4_096, "description of an endpoint or event type", "characters";
+    /// The longest URL of an endpoint or a logo, in bytes.
+    URL = 2_048, "URL of an endpoint, or of a logo", "bytes";
+    /// The most pairs of metadata.
+    METADATA = 50, "metadata of an application or endpoint", "pairs";
+    /// The most bytes of metadata, names and values together.
+    METADATA_BYTES = 4_096, "metadata, names and values together", "bytes";
+    /// The most event types that an endpoint or a replay can name.
+    EVENT_TYPES = 500, "event types that an endpoint or a replay names", "names";
+    /// The most channels that an endpoint can listen to.
+    ENDPOINT_CHANNELS = 10, "channels of an endpoint", "names";
+    /// The longest channel, in characters.
+    CHANNEL = 128, "channel", "characters";
+    /// The most headers of an endpoint's own.
+    HEADERS = 50, "headers of an endpoint", "headers";
+    /// The most bytes of an endpoint's own headers, names and values together.
+    HEADERS_BYTES = 8_192, "headers of an endpoint, names and values together", "bytes";
+    /// The longest value of one of an endpoint's own headers, in bytes.
+    HEADER_VALUE = 4_096, "value of one of these headers", "bytes";
+    /// The most signatures in other styles that an endpoint can ask for.
+    EXTRA_SIGNATURES = 4, "extra signatures of an endpoint", "signatures";
+    /// The most waits of a retry schedule.
+    RETRIES = 20, "retry schedule of an endpoint", "waits";
+    /// The longest text of a secret, in bytes.
+    SECRET = 128, "secret, as text", "bytes";
+    /// The most retired secrets of an endpoint that sign beside its current one.
+    OLD_SECRETS = 5, "old secrets that still sign", "secrets";
+    /// The most feature flags of an event type or a portal session.
+    FEATURE_FLAGS = 50, "feature flags of an event type or a portal session", "names";
+    /// The most bytes of an event type's schemas, as JSON.
+    SCHEMAS_BYTES = 256 * 1024, "schemas of an event type, as JSON", "bytes";
+    /// The most channels of a message.
+    MESSAGE_CHANNELS = 5, "channels of a message", "names";
+    /// The most tags of a message.
+    TAGS = 5, "tags of a message", "tags";
+    /// The longest tag, in characters.
+    TAG = 128, "tag", "characters";
+    /// The longest content type of a raw payload, in bytes.
+    RAW_TYPE = 256, "content type of a raw payload", "bytes";
+    /// The most items of a page of a list.
+    PAGE = 250, "page of a list", "items";
+    /// The most bytes of the items of a page, unless its first item alone is larger.
+    PAGE_BYTES = 4 * 1024 * 1024, "page of a list, unless its first item is larger", "bytes";
+    /// The most refused values that one answer lists.
+    ERRORS = 20, "refused values that an answer lists", "values";
+    /// The longest text about one refused value, in characters.
+    ERROR_TEXT = 1_000, "text about one refused value", "characters";
+}
+
+/// `names` joined by commas, as many as an error can show; the rest is counted.
+pub fn shown(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let list = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{list} and {more} more"),
+        _ => list,
+    }
+}
+
+/// The first `most` characters of `text`, with an ellipsis in place of the rest.
+pub fn cut(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_counted() {
+        assert_eq!(shown(&["a", "b"]), "a, b");
+        assert_eq!(shown(&["a"; 5]), "a, a, a, a, a");
+        assert_eq!(shown(&["a"; 8]), "a, a, a, a, a and 3 more");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("äöü".into(), 3), "äöü");
+        assert_eq!(cut("äöü".into(), 2), "äö…");
+    }
+
+    /// The table that users read has each limit, and nothing else.
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let page = include_str!("../../docs/limits.md");
+        let told: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")).collect();
+        let number = |most: usize| {
+            let digits = most.to_string();
+            let groups: Vec<&str> =
+                digits.as_bytes().rchunks(3).rev().filter_map(|some| str::from_utf8(some).ok()).collect();
+            groups.join(",")
+        };
+        let wanted = TABLE.iter().map(|limit| format!("| {} | {} {} |", limit.what, number(limit.most), limit.unit));
+        assert_eq!(told, wanted.collect::<Vec<_>>());
+    }
+}
