@@ -275,7 +275,8 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
         if let Some(spec) = asked.app {
             // Nothing is made for a message that would be refused.
             item.check(call.store().max_payload())?;
-            application::found_or_made(call, &app, Some(spec)).await?;
+            // Rare and large: on the heap, every other call is smaller for it.
+            Box::pin(application::found_or_made(call, &app, Some(spec))).await?;
         }
         let message = call.store().accept(item).await??;
         let payload = if wanted { asked.shown } else { PayloadOut::LeftOut };

@@ -38,18 +38,19 @@ pub(super) async fn once(
     if look == Look::First
         && let Some(before) = call.store().before(&once).await?
     {
-        return repeat(&call, before, again).await;
+        return Box::pin(repeat(&call, before, again)).await;
     }
     let call = call.under(once.clone());
     match act(&call).await {
-        Err(error) if error.is_repeated() => match call.store().before(&once).await? {
-            Some(before) => repeat(&call, before, again).await,
+        Err(error) if error.is_repeated() => match Box::pin(call.store().before(&once)).await? {
+            Some(before) => Box::pin(repeat(&call, before, again)).await,
             None => Err(error),
         },
         answer => answer,
     }
 }
 
+/// Rare and large: on the heap, every other call is smaller for it.
 async fn repeat(call: &Call, before: Before, again: impl AsyncFnOnce(&Call, &str) -> Answer) -> Answer {
     match before {
         Before::Made(made) => again(call, &made).await,

@@ -45,10 +45,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error("more than {HEARD_LIMIT} bytes came in answer to a request")]
 pub struct Flood;
 
-/// Makes connections. Cheap to clone.
+/// Makes connections. Cheap to clone: the client clones it for every request, and connects with few of the clones.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    https: HttpsConnector<Dialer>,
+    https: Arc<HttpsConnector<Dialer>>,
 }
 
 impl Connector {
@@ -59,7 +59,7 @@ impl Connector {
     pub fn new(resolver: Resolver) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Connector { https: HttpsConnector::from((Dialer::new(resolver), tls)) })
+        Ok(Connector { https: Arc::new(HttpsConnector::from((Dialer::new(resolver), tls))) })
     }
 }
 
@@ -68,13 +68,15 @@ impl Service<Uri> for Connector {
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
+    /// At once, as the [`Dialer`].
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.https.call(uri);
+        let mut https = HttpsConnector::clone(&self.https);
         Box::pin(async move {
+            let connecting = https.call(uri);
             match timeout(CONNECT, connecting).await {
                 Ok(Ok(stream)) => Ok(Connection { stream, heard: 0, wire: Wire::default() }),
                 Ok(Err(error)) => Err(error),

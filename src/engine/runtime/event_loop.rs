@@ -173,6 +173,8 @@ impl EventLoop {
         work: impl Future<Output = Event> + Send + 'static,
     ) {
         let events = self.events.clone();
+        // Each future around it would hold it twice, as what it was given and as what it awaits: 25 KB for an attempt, most of it moved about.
+        let work = Box::pin(work);
         tokio::spawn(async move {
             let work = async {
                 name.panic_point();
