@@ -1,6 +1,7 @@
 //! The connections under the client, and what a receiver may not do with them.
 //!
 //! * The [`Connector`] makes them: TCP by the [`Dialer`], then TLS; in [`CONNECT`] at the longest.
+//! * A connection is used for [about a minute](MAX_AGE), then a new one is made: names move, and the guard looks again.
 //! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and does not wait for its goodbye to be heard: whoever
 //!   floods it, or stops reading it, ends it and keeps nothing of ours.
 //! * The [`Grip`] is what an attempt has of its connection: what is [`Unwritten`] of its request can be waited for, or cut off.
@@ -22,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
 use super::dial::Dialer;
@@ -31,6 +32,9 @@ use super::resolver::Resolver;
 /// A connection that is still being made when its request went over another one is finished for the pool, without any
 /// request's deadline. This one, the longest timeout that an endpoint can have, keeps it from staying forever.
 const CONNECT: Duration = Duration::from_secs(30);
+/// How long a connection is used: a receiver that has moved gets the rest of its traffic where it is now. Up to a quarter more or less, by
+/// chance, so that not all connections to a receiver are made anew at the same time.
+pub const MAX_AGE: Duration = Duration::from_secs(60);
 /// How much is read of a connection before something is written to it again, in bytes: the head, what is kept of the body in the
 /// smallest of chunks, and what is read ahead. It is there for what has no bound of its own: 1xx answers without end are never
 /// passed on, and reading them as fast as they come holds a thread for seconds on end, with everybody else's requests on it.
@@ -49,17 +53,18 @@ pub struct Flood;
 #[derive(Clone, Debug)]
 pub struct Connector {
     https: Arc<HttpsConnector<Dialer>>,
+    max_age: Duration,
 }
 
 impl Connector {
-    /// Connects to what `resolver` allows, and trusts the system's CA certificates.
+    /// Connects to what `resolver` allows, and trusts the system's CA certificates. Connections are used for about `max_age`.
     ///
     /// # Errors
     /// There are none, or they can't be read.
-    pub fn new(resolver: Resolver) -> Result<Connector, rustls::Error> {
+    pub fn new(resolver: Resolver, max_age: Duration) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Connector { https: Arc::new(HttpsConnector::from((Dialer::new(resolver), tls))) })
+        Ok(Connector { https: Arc::new(HttpsConnector::from((Dialer::new(resolver), tls))), max_age })
     }
 }
 
@@ -74,11 +79,14 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let mut https = HttpsConnector::clone(&self.https);
+        let (mut https, max_age) = (HttpsConnector::clone(&self.https), self.max_age);
         Box::pin(async move {
             let connecting = https.call(uri);
             match timeout(CONNECT, connecting).await {
-                Ok(Ok(stream)) => Ok(Connection { stream, heard: 0, wire: Wire::default() }),
+                Ok(Ok(stream)) => {
+                    let retires = Instant::now() + max_age.mul_f64(rand::random_range(0.75..1.25));
+                    Ok(Connection { stream, heard: 0, wire: Wire::new(retires) })
+                }
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
@@ -87,11 +95,13 @@ impl Service<Uri> for Connector {
 }
 
 /// How far a connection is with its writing, for both sides of the client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Wire(Arc<Writing>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Writing {
+    /// From then on no other request is sent over it.
+    retires: Instant,
     /// Odd while a request is being written, even when all of it is: the n-th request of a connection makes it 2n - 1 and 2n.
     step: AtomicUsize,
     /// The step that is to be broken off.
@@ -101,6 +111,11 @@ struct Writing {
 }
 
 impl Wire {
+    fn new(retires: Instant) -> Wire {
+        let (step, cut) = Default::default();
+        Wire(Arc::new(Writing { retires, step, cut, connection: AtomicWaker::new(), attempt: AtomicWaker::new() }))
+    }
+
     /// Something is about to be written; refused if this request was cut.
     fn begin(&self, cx: &Context<'_>) -> io::Result<()> {
         self.0.connection.register(cx.waker());
@@ -135,6 +150,17 @@ impl Grip {
     /// The one of `request`.
     pub fn of<B>(request: &mut Request<B>) -> Grip {
         Grip(capture_connection(request))
+    }
+
+    /// Keeps the connection from being used again at `now` or later, if it is too old.
+    pub fn retire(&self, now: Instant) {
+        let mut extras = Extensions::new();
+        let connected = self.0.connection_metadata();
+        let Some(connected) = connected.as_ref() else { return };
+        connected.get_extras(&mut extras);
+        if extras.remove().is_some_and(|wire: Wire| now >= wire.0.retires) {
+            connected.poison();
+        }
     }
 
     /// What is not written yet; to be asked as soon as there is an answer, before another request has the connection.

@@ -65,7 +65,7 @@ impl Dialer {
                 None => Vec::new(),
             }
         };
-        match staggered(addresses, late, STAGGER, |address| TcpStream::connect(address)).await {
+        match staggered(addresses, late, STAGGER, TcpStream::connect::<SocketAddr>).await {
             Ok((address, stream)) => {
                 self.answered.note(first, address, Instant::now());
                 // A connection without them is as good, as long as it stands.

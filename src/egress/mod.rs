@@ -19,6 +19,7 @@
 
 mod answer;
 mod classify;
+mod configuration;
 mod connection;
 mod dial;
 mod local;
@@ -45,7 +46,7 @@ use url::{Host, Url};
 use crate::domain::address::{AddressPolicy, UrlFault};
 use crate::domain::attempt::{Failure, Outcome, OwnFailure};
 use crate::domain::{Invalid, Time};
-use connection::{Connector, Grip};
+use connection::{Connector, Grip, MAX_AGE};
 use resolver::Resolver;
 
 /// What every request says about its sender.
@@ -106,11 +107,11 @@ impl Egress {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(policy);
         let resolver = Resolver::new(policy.clone()).map_err(EgressError::Resolver)?;
-        Egress::resolving(policy, resolver)
+        Egress::resolving(policy, resolver, MAX_AGE)
     }
 
-    fn resolving(policy: Arc<AddressPolicy>, resolver: Resolver) -> Result<Egress, EgressError> {
-        let connector = Connector::new(resolver.clone()).map_err(EgressError::Tls)?;
+    fn resolving(policy: Arc<AddressPolicy>, resolver: Resolver, max_age: Duration) -> Result<Egress, EgressError> {
+        let connector = Connector::new(resolver.clone(), max_age).map_err(EgressError::Tls)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -149,6 +150,7 @@ impl Egress {
             (sent, post.url.host_str().filter(|host| self.resolver.looks_up(host)))
         };
         let unwritten = grip.unwritten();
+        grip.retire(Instant::now());
         let mut outcome = match sent {
             Ok(Ok(response)) => answered(response, start, deadline, post.now).await,
             Ok(Err(error)) => {

@@ -68,6 +68,14 @@ impl NameServers {
         Ok(NameServers { probes: builder.build()?, shared: Arc::default() })
     }
 
+    /// The same, as far as is known of them, asked by another configuration.
+    ///
+    /// # Errors
+    /// Those of [`NameServers::new`].
+    pub fn asking(&self, builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<NameServers, NetError> {
+        Ok(NameServers { shared: Arc::clone(&self.shared), ..NameServers::new(builder)? })
+    }
+
     /// A lookup of `name` begins.
     pub fn asked(&self, name: &Name) -> Asked<'_> {
         *locked(&self.shared.under_way).entry(name.clone()).or_default() += 1;

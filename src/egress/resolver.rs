@@ -7,9 +7,10 @@
 //!   connecting: a name server that never answers for one of them holds up nothing.
 //! * A [`ResolveError`] is why a name gives no address: refused by the policy, not found, or (if no name does) our own failure.
 //!
-//! `/etc/resolv.conf` and `/etc/hosts` are read once, at start.
+//! `/etc/resolv.conf` and `/etc/hosts` are read again within a second of a change ([`Configuration`]).
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,16 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::configuration::{Configuration, Read};
 use super::local::exhausted;
 use super::nameservers::NameServers;
 use crate::domain::address::{AddressPolicy, Refused};
 use crate::domain::attempt::OwnFailure;
 
+/// What the system's configuration is in.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// How many answers are kept. Bounded, because names come from customers.
 const CACHE_SIZE: u64 = 8_192;
 /// The shortest and the longest that an answer is kept, whatever its TTL says.
@@ -68,8 +72,7 @@ type Family = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
 /// Resolves names and drops the addresses that the policy refuses. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Resolver {
-    dns: TokioResolver,
-    nameservers: NameServers,
+    configuration: Configuration,
     policy: Arc<AddressPolicy>,
 }
 
@@ -85,18 +88,20 @@ impl Resolver {
                 local_nameserver()
             })
         };
-        Resolver::built(builder, policy)
+        Resolver::built(FILES.map(PathBuf::from).to_vec(), builder, policy)
     }
 
     pub(super) fn built(
-        builder: impl Fn() -> ResolverBuilder<TokioRuntimeProvider>,
+        files: Vec<PathBuf>,
+        builder: impl Fn() -> ResolverBuilder<TokioRuntimeProvider> + Send + Sync + 'static,
         policy: Arc<AddressPolicy>,
     ) -> Result<Resolver, NetError> {
-        let (mut names, mut probes) = (builder(), builder());
-        bound(names.options_mut());
-        bound(probes.options_mut());
-        let nameservers = NameServers::new(probes)?;
-        Ok(Resolver { dns: names.build()?, nameservers, policy })
+        let bounded = move || {
+            let mut builder = builder();
+            bound(builder.options_mut());
+            builder
+        };
+        Ok(Resolver { configuration: Configuration::of(files, Box::new(bounded))?, policy })
     }
 
     /// The addresses of `name`, unjudged; of one family, where the other does not answer in time.
@@ -111,64 +116,35 @@ impl Resolver {
     async fn look_up(&self, name: &str) -> Result<(Vec<IpAddr>, Option<Family>), ResolveError> {
         let not_found = |error: &NetError| ResolveError::NotFound(sentence(error));
         let name = name_of(name).map_err(|error| not_found(&error))?;
-        let _asked = self.nameservers.asked(&name);
-        match self.race(&name).await {
+        let Read { dns, nameservers } = self.configuration.current(Instant::now());
+        let _asked = nameservers.asked(&name);
+        match race(&dns, &name).await {
             Ok(found) => {
-                self.nameservers.answered(&name);
+                nameservers.answered(&name);
                 Ok(found)
             }
             Err(error) if is_answer(&error) => Err(not_found(&error)),
             Err(error) => match exhausted_in(&error) {
                 Some(why) => Err(ResolveError::Ours(why)),
                 // A name whose own servers are broken gets the same answer as every name where ours are.
-                None if self.nameservers.serve(Some(&name)).await => Err(not_found(&error)),
+                None if nameservers.serve(Some(&name)).await => Err(not_found(&error)),
                 None => Err(ResolveError::Ours(OwnFailure::Resolver)),
             },
         }
     }
 
-    async fn race(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Family>), NetError> {
-        let (first, mut other) =
-            match select(self.family(name, RecordType::A), self.family(name, RecordType::AAAA)).await {
-                Either::Left(ended) | Either::Right(ended) => ended,
-            };
-        match first {
-            Ok(mut addresses) if !addresses.is_empty() => match timeout(OTHER_FAMILY, &mut other).await {
-                Ok(more) => {
-                    addresses.extend(more.unwrap_or_default());
-                    // IPv4 first: where IPv6 is half set up, connecting over it hangs.
-                    addresses.sort_by_key(IpAddr::is_ipv6);
-                    Ok((addresses, None))
-                }
-                Err(_) => Ok((addresses, Some(other))),
-            },
-            first => match (first, other.await) {
-                (_, Ok(addresses)) if !addresses.is_empty() => Ok((addresses, None)),
-                // A family that has no addresses is an answer; what the other failed of says more.
-                (Err(error), Err(answer)) if is_answer(&answer) => Err(error),
-                (_, Err(error)) | (Err(error), _) => Err(error),
-                (Ok(_), Ok(_)) => Ok((Vec::new(), None)),
-            },
-        }
-    }
-
-    fn family(&self, name: &Name, kind: RecordType) -> Family {
-        let (dns, name) = (self.dns.clone(), name.clone());
-        let asked = async move {
-            let answer = timeout(LOOKUP, dns.lookup(name, kind)).await.unwrap_or(Err(NetError::Timeout))?;
-            Ok(answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
-        };
-        asked.boxed()
-    }
-
     /// Whether `name` is being looked up right now.
     pub fn looks_up(&self, name: &str) -> bool {
-        Name::from_ascii(name).is_ok_and(|name| self.nameservers.is_asked(&name))
+        Name::from_ascii(name).is_ok_and(|name| self.nameservers().is_asked(&name))
+    }
+
+    fn nameservers(&self) -> NameServers {
+        self.configuration.current(Instant::now()).nameservers
     }
 
     /// Whether the name servers answer at all.
     pub async fn serves(&self, name: &str) -> bool {
-        self.nameservers.serve(Name::from_ascii(name).ok().as_ref()).await
+        self.nameservers().serve(Name::from_ascii(name).ok().as_ref()).await
     }
 
     /// The addresses of `host`, a name or a literal, that we may connect to.
@@ -201,6 +177,39 @@ impl Resolver {
             }
         }
     }
+}
+
+async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<Family>), NetError> {
+    let (first, mut other) = match select(family(dns, name, RecordType::A), family(dns, name, RecordType::AAAA)).await {
+        Either::Left(ended) | Either::Right(ended) => ended,
+    };
+    match first {
+        Ok(mut addresses) if !addresses.is_empty() => match timeout(OTHER_FAMILY, &mut other).await {
+            Ok(more) => {
+                addresses.extend(more.unwrap_or_default());
+                // IPv4 first: where IPv6 is half set up, connecting over it hangs.
+                addresses.sort_by_key(IpAddr::is_ipv6);
+                Ok((addresses, None))
+            }
+            Err(_) => Ok((addresses, Some(other))),
+        },
+        first => match (first, other.await) {
+            (_, Ok(addresses)) if !addresses.is_empty() => Ok((addresses, None)),
+            // A family that has no addresses is an answer; what the other failed of says more.
+            (Err(error), Err(answer)) if is_answer(&answer) => Err(error),
+            (_, Err(error)) | (Err(error), _) => Err(error),
+            (Ok(_), Ok(_)) => Ok((Vec::new(), None)),
+        },
+    }
+}
+
+fn family(dns: &TokioResolver, name: &Name, kind: RecordType) -> Family {
+    let (dns, name) = (dns.clone(), name.clone());
+    let asked = async move {
+        let answer = timeout(LOOKUP, dns.lookup(name, kind)).await.unwrap_or(Err(NetError::Timeout))?;
+        Ok(answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
+    };
+    asked.boxed()
 }
 
 /// A host as DNS has it: labels of up to 63 bytes, 253 in all.

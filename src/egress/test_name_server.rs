@@ -1,6 +1,7 @@
 //! For tests: a name server on a port of its own that answers as it is told to, and a client that asks it.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -39,11 +40,20 @@ pub const NXDOMAIN: Reply = Reply::Code(3);
 pub const A: u16 = 1;
 pub const AAAA: u16 = 28;
 
+/// How long the tests' connections are used.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
 /// The questions so far: the name in lower case, empty for the root, and the record type.
 pub type Asked = Arc<Mutex<Vec<(String, u16)>>>;
 
 /// A name server, on a thread that ends with the test's process; a client that asks it and may connect to `allow`; and what was asked.
 pub fn client(allow: &[&str], answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (Egress, Asked) {
+    let (port, asked) = server(answer);
+    (asking(port, allow), asked)
+}
+
+/// The same without the client: the server's port.
+pub fn server(answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (u16, Asked) {
     let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let port = socket.local_addr().unwrap().port();
     let asked = Asked::default();
@@ -76,21 +86,39 @@ pub fn client(allow: &[&str], answer: impl Fn(&str, u16) -> Reply + Send + 'stat
             }
         }
     });
-    (asking(port, allow), asked)
+    (port, asked)
 }
 
 /// A client of the name server on this port.
 pub fn asking(port: u16, allow: &[&str]) -> Egress {
+    configured(Vec::new(), move || Some((port, None)), allow)
+}
+
+/// A client of the name server on the port that `read` gives, as long as `files` stay as they are, and of none if it gives none. What is
+/// asked may take as long as it says, if it says so.
+pub fn configured(
+    files: Vec<PathBuf>,
+    read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
+    allow: &[&str],
+) -> Egress {
     let builder = move || {
-        let mut server = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
-        server.connections[0].port = port;
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        let (port, patience) = read().unzip();
+        let servers = port.map(|port| {
+            let mut server = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
+            server.connections[0].port = port;
+            server
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.into_iter().collect());
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        if let Some(patience) = patience.flatten() {
+            builder.options_mut().timeout = patience;
+        }
+        builder
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let allow = allow.iter().map(|network| network.parse().unwrap()).collect();
     let policy = Arc::new(AddressPolicy { allow, https_only: false });
-    Egress::resolving(policy.clone(), Resolver::built(builder, policy).unwrap()).unwrap()
+    Egress::resolving(policy.clone(), Resolver::built(files, builder, policy).unwrap(), MAX_AGE).unwrap()
 }
 
 /// Posts to a URL.

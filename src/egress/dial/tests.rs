@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -26,6 +26,24 @@ fn receiver(ip: impl Into<IpAddr>, port: u16) -> (u16, Arc<AtomicUsize>) {
             counted.fetch_add(1, Ordering::SeqCst);
             let _ = stream.read(&mut [0; 4_096]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    (port, count)
+}
+
+/// A receiver that answers as many requests as come over a connection; and how many connections it had.
+fn patient(ip: Ipv4Addr, port: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((ip, port)).unwrap();
+    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            thread::spawn(move || {
+                while stream.read(&mut [0; 4_096]).is_ok_and(|read| read > 0) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                }
+            });
         }
     });
     (port, count)
@@ -243,4 +261,28 @@ fn families_take_turns_and_the_memory_is_bounded() {
     }
     assert_eq!(known.0.lock().unwrap().len(), REMEMBERED);
     assert_eq!(order(start + Duration::from_secs(1)), [v4(1), v4(2), v4(3)], "the oldest went");
+}
+
+#[tokio::test]
+async fn a_receiver_that_moves_gets_steady_traffic_where_it_is_now() {
+    let (old, new) = (Ipv4Addr::new(127, 0, 7, 1), Ipv4Addr::new(127, 0, 7, 2));
+    let (port, before) = patient(old, 0);
+    let (_, after) = patient(new, port);
+    let moved = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&moved);
+    let (egress, _) = client(HERE, move |_, _| {
+        let ip = if asked.load(Ordering::SeqCst) { new } else { old };
+        Reply::Addresses(vec![ip.into()], 1)
+    });
+    let url = format!("http://moves.example.net:{port}/");
+    let start = Instant::now();
+    delivered_within(&egress, &url, QUICK).await;
+    moved.store(true, Ordering::SeqCst);
+    while after.load(Ordering::SeqCst) == 0 {
+        assert!(start.elapsed() < USUAL, "it still gets everything at the old address");
+        // More often than idle connections are closed.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        delivered_within(&egress, &url, QUICK).await;
+    }
+    assert!(before.load(Ordering::SeqCst) <= 4, "connections are used again meanwhile");
 }

@@ -83,3 +83,33 @@ async fn where_the_root_is_not_answered_a_name_that_had_addresses_is_proof() {
     tokio::time::sleep(HOLDS).await;
     assert_eq!(failure(&egress, "broken.example.net").await, Some(Failure::Dns));
 }
+
+#[tokio::test]
+async fn a_network_that_comes_up_later_or_changes_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resolv.conf");
+    let (first, _) = server::server(|_, _| address());
+    let (second, _) = server::server(|_, _| NXDOMAIN);
+    let read = file.clone();
+    let port = move || Some((std::fs::read_to_string(&read).ok()?.parse().ok()?, None));
+    let egress = server::configured(vec![file.clone()], port, HERE);
+    assert_eq!(post(&egress, "a.example.net").await, Err(OURS), "there is no network yet");
+    for (port, wanted) in [(first, Failure::Refused), (second, Failure::Dns), (first, Failure::Refused)] {
+        // As a daemon does it: another file of the same name.
+        let draft = folder.path().join("draft");
+        std::fs::write(&draft, port.to_string()).unwrap();
+        std::fs::rename(&draft, &file).unwrap();
+        let start = Instant::now();
+        while post(&egress, "a.example.net").await.map(|outcome| outcome.failure) != Ok(Some(wanted)) {
+            assert!(start.elapsed() < Duration::from_secs(20), "{wanted:?} is noticed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_time_for_an_answer_is_some_time() {
+    let (port, _) = server::server(|_, _| address());
+    let egress = server::configured(Vec::new(), move || Some((port, Some(Duration::ZERO))), HERE);
+    assert_eq!(failure(&egress, "a.example.net").await, Some(Failure::Refused), "`timeout:0` in resolv.conf");
+}
