@@ -222,7 +222,7 @@ impl App {
     /// The HTTP client or server can't be set up.
     pub fn start(config: &Config, opened: &Opened, listener: std::net::TcpListener) -> Result<App, AppError> {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        limits::make_room(config.delivery.max_in_flight);
+        let connections = limits::make_room(config.delivery.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
         let address = listener.local_addr().map_err(failed)?;
         let public_url =
@@ -246,7 +246,7 @@ impl App {
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };
-        let server = http::server(served, listener, config.delivery.drain).map_err(failed)?;
+        let server = http::server(served, listener, connections, config.delivery.drain).map_err(failed)?;
         let engine = match config.role.sends() {
             true => Some(Engine::start(opened.store.clone(), egress, engine_options(config)?)),
             false => None,

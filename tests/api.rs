@@ -9,6 +9,8 @@ mod background;
 mod bad_input;
 #[path = "api/callers.rs"]
 mod callers;
+#[path = "api/changes.rs"]
+mod changes;
 #[path = "api/conformance.rs"]
 mod conformance;
 #[path = "api/docs.rs"]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Body, Fields};
-use super::call::{Call, json, nothing};
+use super::call::{Call, done, json, nothing};
 use super::errors::{Answer, ApiError, Item};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
@@ -112,13 +112,13 @@ pub(super) fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -
     Ok(spec)
 }
 
-fn spec_of(app: Application) -> ApplicationSpec {
+fn spec_of(app: &Application) -> ApplicationSpec {
     ApplicationSpec {
-        uid: app.uid,
-        name: app.name,
+        uid: app.uid.clone(),
+        name: app.name.clone(),
         throttle_rate: app.throttle_rate,
-        metadata: app.metadata,
-        contact_email: app.contact_email,
+        metadata: app.metadata.clone(),
+        contact_email: app.contact_email.clone(),
     }
 }
 
@@ -236,9 +236,11 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
     match (call.store().application(&call.tenant, &named).await?, named) {
         (Some(before), _) => {
-            let base =
-                ApplicationSpec { uid: before.uid, contact_email: before.contact_email, ..ApplicationSpec::default() };
-            replace(&call, before.id, read(body.fields()?, base, true)?).await
+            let work = |before: &Application| {
+                let (uid, contact_email) = (before.uid.clone(), before.contact_email.clone());
+                read(body.fields()?, ApplicationSpec { uid, contact_email, ..ApplicationSpec::default() }, true)
+            };
+            change(&call, before.id, work).await
         }
         (None, AppRef::Uid(uid)) => {
             let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
@@ -272,14 +274,17 @@ fn differs(path: &Uid) -> Invalid {
 )]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
-    let before = call.app().await?;
-    let id = before.id;
-    replace(&call, id, read(body.fields()?, spec_of(before), false)?).await
+    let id = call.app().await?.id;
+    change(&call, id, |before| read(body.fields()?, spec_of(before), false)).await
 }
 
-async fn replace(call: &Call, id: AppId, spec: ApplicationSpec) -> Answer {
-    let app = call.store().update_application(&call.tenant, id, spec, call.now).await?;
-    out(StatusCode::OK, &app.ok_or_else(|| ApiError::not_found("application"))?)
+async fn change(
+    call: &Call,
+    id: AppId,
+    work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>,
+) -> Answer {
+    let changed = call.store().update_application(&call.tenant, id, work, call.now).await?;
+    out(StatusCode::OK, &done(changed, "application")?)
 }
 
 /// Delete an application

@@ -21,6 +21,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
+use crate::store::catalog::change::Changed;
 use crate::store::ingest::idempotency::Once;
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 
@@ -187,6 +188,21 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut bytes = Vec::with_capacity(512);
     serde_json::to_writer(&mut bytes, value).map_err(|error| ApiError::internal(&error))?;
     Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
+}
+
+/// What a change has made.
+///
+/// # Errors
+/// 404: there is no such `what`. 409: others change it all the time. Or what the change was refused with.
+pub(super) fn done<T>(changed: Changed<T, ApiError>, what: &str) -> Result<T, ApiError> {
+    match changed {
+        Changed::Done(thing) => Ok(thing),
+        Changed::Gone => Err(ApiError::not_found(what)),
+        Changed::Refused(error) => Err(error),
+        Changed::Busy => Err(ApiError::conflict(format!(
+            "the {what} is being changed by others all the time: try again in a moment"
+        ))),
+    }
 }
 
 /// Done, and nothing to say.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::application::same_uid;
 use super::body::{Body, Fields};
-use super::call::{Call, json, nothing};
+use super::call::{Call, done, json, nothing};
 use super::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, For, read};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
@@ -22,7 +22,6 @@ use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
 use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
-use crate::store::catalog::endpoints::Updated;
 use crate::store::{EndpointRef, Order};
 
 /// An endpoint, as it is given out.
@@ -206,24 +205,11 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
     change(&call, &body, before, |before| For::Patch(before)).await
 }
 
-/// How often a change is worked out anew because the endpoint has changed meanwhile.
-const TRIES: usize = 8;
-
-/// Makes of `before` what the body says; if that is no longer what the endpoint is, of what it is by then.
-async fn change(call: &Call, body: &Body, mut before: Endpoint, what: fn(&EndpointSpec) -> For<'_>) -> Answer {
-    let missing = || ApiError::not_found("endpoint");
-    for _ in 0..TRIES {
-        let (spec, _) = read(call, body.fields()?, what(&before.spec), None).await?;
-        match call.store().update_endpoint(&call.tenant, &before, spec, call.now).await? {
-            Updated::Done(endpoint) => return out(StatusCode::OK, &endpoint),
-            Updated::Gone => return Err(missing()),
-            Updated::Stale => {
-                let found = call.store().endpoint(&call.tenant, before.app_id, &before.id.into()).await?;
-                before = found.ok_or_else(missing)?;
-            }
-        }
-    }
-    Err(ApiError::conflict("the endpoint is being changed by others all the time: try again in a moment"))
+/// Makes of `before`, or of what it has become meanwhile, what the body says.
+async fn change(call: &Call, body: &Body, before: Endpoint, what: fn(&EndpointSpec) -> For<'_>) -> Answer {
+    let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), None).await?.0);
+    let changed = call.store().change_endpoint(&call.tenant, before, work, call.now).await?;
+    out(StatusCode::OK, &done(changed, "endpoint")?)
 }
 
 /// Delete an endpoint

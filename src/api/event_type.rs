@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::body::{Body, Field, Fields};
-use super::call::{Call, json, nothing};
+use super::call::{Call, done, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
@@ -252,11 +252,9 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
 )]
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
-    let before = find(&call).await?;
-    let spec = read(body.fields()?, before.spec, false)?;
-    let (Put::Created(event_type) | Put::Replaced(event_type)) =
-        call.store().put_event_type(&call.tenant, spec, call.now).await?;
-    out(StatusCode::OK, &event_type)
+    let work = |before: &EventType| read(body.fields()?, before.spec.clone(), false);
+    let changed = call.store().update_event_type(&call.tenant, named(&call)?, work, call.now).await?;
+    out(StatusCode::OK, &done(changed, "event type")?)
 }
 
 /// Archive or delete an event type

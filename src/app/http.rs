@@ -1,5 +1,13 @@
 //! The HTTP server: one port for the probes, the REST API and the dashboard.
+//!
+//! Nobody who connects can hold up the others: there are so many [places] for connections, a [connection] that is too slow is cut off,
+//! and large answers go out in [pieces].
 
+mod connection;
+mod pieces;
+mod places;
+
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -7,10 +15,14 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server, Service};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpResponse, HttpServer};
-use tokio::net::TcpSocket;
+use actix_web::{App, Error, HttpResponse};
+use metrics::{describe_counter, describe_gauge};
+use tokio::net::{TcpSocket, TcpStream};
 use url::Url;
 
 use super::AppError;
@@ -23,13 +35,19 @@ use crate::dashboard::{self, DashboardState, Feeds};
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
+use connection::{RECEIVING, SENDING, Watched};
+use places::Places;
 
 /// How many connections the system keeps for us while all workers are busy.
 const BACKLOG: u32 = 2_048;
 /// Longer than the idle time of proxies and clients in common use (60 s): they close, so no request meets a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For the head of a request.
+/// For the head of a connection's first request.
 const HEAD: Duration = Duration::from_secs(10);
+/// For what is left of a request once it is answered, and for the peer to close.
+const DISCONNECT: Duration = Duration::from_secs(1);
+/// How many bytes of an answer the system holds for a peer that does not read.
+const SEND_BUFFER: u32 = 256 * 1024;
 
 /// Renders the metrics.
 pub(super) type Render = Arc<dyn Fn() -> String + Send + Sync>;
@@ -61,6 +79,8 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // What the process before left in TIME_WAIT is no reason to wait.
         socket.set_reuseaddr(true)?;
+        // Connections inherit it from the port.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)?.into_std()
     };
@@ -72,21 +92,49 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
     })
 }
 
-/// Sets the server up; it begins when it is polled.
-pub(super) fn server(served: Served, listener: TcpListener, drain: Duration) -> io::Result<Server> {
+/// Sets the server up, with room for so many connections; it begins when it is polled.
+pub(super) fn server(served: Served, listener: TcpListener, connections: usize, drain: Duration) -> io::Result<Server> {
+    describe_gauge!("sendoff_http_connections", "Connections of callers that are open.");
+    describe_counter!(
+        "sendoff_http_connections_cut_total",
+        "Connections of callers that were refused (full, address) or cut off (slow_request, slow_reader), by reason."
+    );
     let workers = available_parallelism().map_or(2, usize::from).max(2);
-    let server = HttpServer::new(move || {
-        let served = served.clone();
-        App::new().configure(|config| mount(config, served)).default_service(web::to(nothing_here))
-    });
-    let server = server
-        .workers(workers)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD)
-        .shutdown_timeout(drain.as_secs().max(1))
-        .disable_signals()
-        .listen(listener)?;
+    let (places, address) = (Places::new(connections), listener.local_addr()?);
+    let builder = Server::build().workers(workers).shutdown_timeout(drain.as_secs().max(1)).disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    // As actix-web's own server does it, but for the connection: that is watched, and has to find a place.
+    let server = builder.listen("http", listener, move || {
+        let (served, places, stopping) = (served.clone(), places.clone(), stopping.clone());
+        let app = App::new()
+            .wrap_fn(|request, service| {
+                let answer = service.call(request);
+                async move { Ok(answer.await?.map_body(|_, body| pieces::of(body))) }
+            })
+            .configure(|config| mount(config, served))
+            .default_service(web::to(nothing_here));
+        let app = app.into_factory().map_err(|error: Error| error.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let signal = stopping.clone();
+                async move { signal.notified().await }
+            })
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD)
+            .client_disconnect_timeout(DISCONNECT)
+            .local_addr(address)
+            // It only says what host a request without a Host header is for, which nothing here asks.
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(move |io: TcpStream| ready(admit(&places, io))).and_then(http)
+    })?;
     Ok(server.run())
+}
+
+/// Watches a connection, if there is a place for it.
+fn admit(places: &Places, io: TcpStream) -> Result<(Watched<TcpStream>, Protocol, Option<SocketAddr>), DispatchError> {
+    let peer = io.peer_addr()?;
+    let place = places.take(peer.ip()).ok_or(DispatchError::DisconnectTimeout)?;
+    Ok((Watched::new(io, place, RECEIVING, SENDING), Protocol::Http1, Some(peer)))
 }
 
 /// Everything that answers, most exact paths first: the dashboard has the root.

@@ -1,14 +1,18 @@
-//! The system's limits: how many descriptors this process may open.
+//! The system's limits: how many descriptors this process may open, and how many of them are for connections of callers.
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What the store, the listener, people's connections and the runtime need beside the engine's.
 const BESIDE: u64 = 512;
+/// The most connections, however many descriptors there are: each takes some 20 KiB of memory.
+const MOST_CONNECTIONS: u64 = 16_384;
 
 /// Makes room for the descriptors of `in_flight` POSTs: each takes one, and so does a connection that is kept for the next one. Raises the
 /// soft limit of open files to the hard one, and says so if that is still little.
-pub fn make_room(in_flight: usize) {
+///
+/// Gives how many connections of callers there may be: what is left, but at least a quarter of all.
+pub fn make_room(in_flight: usize) -> usize {
     let needed = 2 * in_flight as u64 + BESIDE;
     let open = raise_open_files();
     if open < needed {
@@ -24,6 +28,12 @@ pub fn make_room(in_flight: usize) {
     if let Err(error) = fcntl_dupfd_cloexec(std::io::stderr(), last) {
         tracing::debug!(%error, "the table of open files grows when it has to");
     }
+    connections(open, needed)
+}
+
+fn connections(open: u64, needed: u64) -> usize {
+    let left = open.saturating_sub(needed).max(open / 4).min(MOST_CONNECTIONS);
+    usize::try_from(left).unwrap_or(usize::MAX)
 }
 
 /// How many may be open afterwards.
@@ -38,5 +48,18 @@ fn raise_open_files() -> u64 {
             tracing::warn!(soft, %error, "the limit of open files can't be raised");
             soft
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_have_what_the_engine_leaves_and_never_all() {
+        assert_eq!(connections(1_048_576, 2_560), 16_384);
+        assert_eq!(connections(8_192, 2_560), 5_632);
+        assert_eq!(connections(3_000, 2_560), 750);
+        assert_eq!(connections(1_024, 2_560), 256);
     }
 }

@@ -10,7 +10,7 @@ use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
 use super::place::Place;
 use super::posted::{Posted, done};
-use super::refused::refused;
+use super::refused::{refused, settled, unchanged};
 use super::show::{Line, counted};
 use super::viewer::{Inside, Signed, Viewer};
 use crate::domain::application::{Application, ApplicationSpec};
@@ -116,7 +116,7 @@ fn spec_of(app: &Application) -> ApplicationSpec {
 
 /// `GET /applications/{app}/edit`.
 pub async fn edit(inside: Inside) -> Result<HttpResponse, PageError> {
-    edit_page(&inside, form(&spec_of(&inside.app))).answer()
+    edit_page(&inside, form(&spec_of(&inside.app)).of(inside.app.updated_at)).answer()
 }
 
 /// `POST /applications/{app}/edit`.
@@ -126,16 +126,17 @@ pub async fn change(
     posted: Posted,
 ) -> Result<HttpResponse, PageError> {
     let (store, now, id) = (inside.store(&state.store), state.clock.now(), inside.app.id);
-    let changed = match read(&posted) {
-        Ok(spec) => {
-            store.update_application(&inside.tenant(), id, spec, now).await.map_err(|error| refused(error, "uid"))
-        }
-        Err(wrong) => Err(Ok(wrong)),
+    let work = |before: &Application| {
+        unchanged(&posted, before.updated_at)?;
+        read(&posted).map_err(Ok)
     };
-    match changed {
-        Ok(Some(_)) => Ok(done(inside.place.home(), Notice::Changed)),
-        Ok(None) => Err(PageError::NotFound),
-        Err(wrong) => edit_page(&inside, form(&spec_of(&inside.app)).typed(&posted).blame(&wrong?)).answer(),
+    let changed = store.update_application(&inside.tenant(), id, work, now).await;
+    match changed.map_err(|error| refused(error, "uid")).and_then(settled) {
+        Ok(_) => Ok(done(inside.place.home(), Notice::Changed)),
+        Err(wrong) => {
+            let form = form(&spec_of(&inside.app)).of(inside.app.updated_at);
+            edit_page(&inside, form.typed(&posted).blame(&wrong?)).answer()
+        }
     }
 }
 

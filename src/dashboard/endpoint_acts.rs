@@ -11,18 +11,14 @@ use super::form::{ConfirmPage, Form, FormPage};
 use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
 use super::posted::{Posted, done};
-use super::refused::{Refused, refused};
+use super::refused::{Refused, refused, settled, unchanged};
 use super::show::{Line, count_up_to};
 use super::viewer::{Inside, part};
 use crate::domain::Invalid;
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::portal::Capability;
 use crate::domain::secret::Secret;
-use crate::store::catalog::endpoints::Updated;
 use crate::store::{EndpointRef, Store};
-
-/// How often a change is worked out anew because the endpoint has changed meanwhile.
-const TRIES: usize = 8;
 
 /// The endpoint that the path names.
 ///
@@ -158,7 +154,7 @@ async fn edit_form(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Resul
         }
         *types = seen;
     }
-    Ok(form(&spec, &names, false))
+    Ok(form(&spec, &names, false).of(endpoint.updated_at))
 }
 
 /// `POST {place}/endpoints/{endpoint}/edit`.
@@ -180,22 +176,14 @@ pub async fn change(
     }
 }
 
-async fn save(state: &DashboardState, inside: &Inside, posted: &Posted, mut before: Endpoint) -> Result<(), Refused> {
-    let (store, tenant, now) = (inside.store(&state.store), inside.tenant(), state.clock.now());
-    for _ in 0..TRIES {
-        let (spec, _) = checked(state, inside, posted, &before.spec, false).await?;
-        let updated = store.update_endpoint(&tenant, &before, spec, now).await;
-        match updated.map_err(|error| refused(error, "uid"))? {
-            Updated::Done(_) => return Ok(()),
-            Updated::Gone => return Err(Err(PageError::NotFound)),
-            Updated::Stale => before = again(&store, inside, &before).await.map_err(Err)?,
-        }
-    }
-    Err(Err(PageError::BadRequest("The endpoint is being changed by others all the time.")))
-}
-
-async fn again(store: &Store, inside: &Inside, before: &Endpoint) -> Result<Endpoint, PageError> {
-    store.endpoint(&inside.tenant(), before.app_id, &before.id.into()).await?.ok_or(PageError::NotFound)
+async fn save(state: &DashboardState, inside: &Inside, posted: &Posted, before: Endpoint) -> Result<(), Refused> {
+    let work = async |before: &Endpoint| {
+        unchanged(posted, before.updated_at)?;
+        Ok(checked(state, inside, posted, &before.spec, false).await?.0)
+    };
+    let store = inside.store(&state.store);
+    let changed = store.change_endpoint(&inside.tenant(), before, work, state.clock.now()).await;
+    changed.map_err(|error| refused(error, "uid")).and_then(settled).map(drop)
 }
 
 /// `POST {place}/endpoints/{endpoint}/disable`.
@@ -226,19 +214,17 @@ async fn turn(
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let (store, now) = (inside.store(&state.store), state.clock.now());
-    let mut before = named(&store, request, inside).await?;
-    for _ in 0..TRIES {
-        let spec = EndpointSpec { disabled, ..before.spec.clone() };
-        match store.update_endpoint(&inside.tenant(), &before, spec, now).await? {
-            Updated::Done(_) => {
-                let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
-                return Ok(done(&inside.place.endpoint(before.id), notice));
-            }
-            Updated::Gone => return Err(PageError::NotFound),
-            Updated::Stale => before = again(&store, inside, &before).await?,
+    let before = named(&store, request, inside).await?;
+    let id = before.id;
+    let work = async |before: &Endpoint| Ok::<_, Refused>(EndpointSpec { disabled, ..before.spec.clone() });
+    let changed = store.change_endpoint(&inside.tenant(), before, work, now).await?;
+    match settled(changed) {
+        Ok(_) => {
+            let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
+            Ok(done(&inside.place.endpoint(id), notice))
         }
+        Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
     }
-    Err(PageError::BadRequest("The endpoint is being changed by others all the time."))
 }
 
 /// `GET {place}/endpoints/{endpoint}/delete`.

@@ -11,7 +11,7 @@ use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
 use super::place::Place;
 use super::posted::{Posted, done};
-use super::refused::refused;
+use super::refused::{refused, settled, unchanged};
 use super::show::Line;
 use super::viewer::{Signed, part};
 use crate::domain::Invalid;
@@ -133,7 +133,7 @@ pub async fn edit(
     signed: Signed,
 ) -> Result<HttpResponse, PageError> {
     let found = named(&state.store, &request, &signed).await?;
-    edit_page(&signed, &found.spec.name, form(&found.spec, false)).answer()
+    edit_page(&signed, &found.spec.name, form(&found.spec, false).of(found.updated_at)).answer()
 }
 
 /// `POST /event-types/{name}/edit`.
@@ -145,13 +145,16 @@ pub async fn change(
 ) -> Result<HttpResponse, PageError> {
     let (store, now) = (signed.store(&state.store), state.clock.now());
     let found = named(&store, &request, &signed).await?;
-    match read(&posted, found.spec.clone()) {
-        Ok(spec) => {
-            store.put_event_type(&signed.tenant(), spec, now).await?;
-            Ok(done(&Place::all().event_type(&found.spec.name), Notice::Changed))
-        }
+    let work = |before: &EventType| {
+        unchanged(&posted, before.updated_at)?;
+        read(&posted, before.spec.clone()).map_err(Ok)
+    };
+    let changed = store.update_event_type(&signed.tenant(), &found.spec.name, work, now).await;
+    match changed.map_err(|error| refused(error, "name")).and_then(settled) {
+        Ok(_) => Ok(done(&Place::all().event_type(&found.spec.name), Notice::Changed)),
         Err(wrong) => {
-            edit_page(&signed, &found.spec.name, form(&found.spec, false).typed(&posted).blame(&wrong)).answer()
+            let form = form(&found.spec, false).of(found.updated_at);
+            edit_page(&signed, &found.spec.name, form.typed(&posted).blame(&wrong?)).answer()
         }
     }
 }

@@ -18,7 +18,7 @@ use super::error::PageError;
 use super::frame::{Frame, answer};
 use super::posted::Posted;
 use super::show::{Line, Typed};
-use crate::domain::Invalid;
+use crate::domain::{Invalid, Time};
 
 /// One of several things to choose.
 #[derive(Clone, Debug)]
@@ -166,10 +166,15 @@ impl Field {
     }
 }
 
+/// The hidden field that says on which state of a thing a form was filled in.
+pub const SEEN: &str = "seen";
+
 /// The fields of a form.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     pub fields: Vec<Field>,
+    /// The state of the thing that it changes; empty where it makes a new one.
+    pub seen: String,
     /// What was refused and stands in no field of it.
     pub elsewhere: Vec<Line>,
 }
@@ -186,7 +191,12 @@ impl HtmlSafe for Summary<'_> {}
 
 impl Form {
     pub fn new(fields: Vec<Field>) -> Form {
-        Form { fields, elsewhere: Vec::new() }
+        Form { fields, seen: String::new(), elsewhere: Vec::new() }
+    }
+
+    /// Of a thing that was changed last at `updated_at`.
+    pub fn of(self, updated_at: Time) -> Form {
+        Form { seen: super::refused::seen(updated_at), ..self }
     }
 
     /// Holding what was typed.

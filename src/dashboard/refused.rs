@@ -1,8 +1,11 @@
 //! What the store or the door refuses of a form, as reasons at its fields.
 
 use super::error::PageError;
-use crate::domain::Invalid;
+use super::form::SEEN;
+use super::posted::Posted;
+use crate::domain::{Invalid, Time};
 use crate::store::StoreError;
+use crate::store::catalog::change::Changed;
 use crate::store::ingest::accept::Refusal;
 
 /// What was refused, or what else went wrong.
@@ -15,6 +18,39 @@ pub fn refused(error: StoreError, unique: &str) -> Refused {
         StoreError::Invalid(wrong) => Ok(wrong),
         other => Err(other.into()),
     }
+}
+
+/// What a form's change has made. `Err`: nothing was done, and this is to be said.
+///
+/// # Errors
+/// There is no such thing any more, or others change it all the time.
+pub fn settled<T>(changed: Changed<T, Refused>) -> Result<T, Refused> {
+    match changed {
+        Changed::Done(thing) => Ok(thing),
+        Changed::Gone => Err(Err(PageError::NotFound)),
+        Changed::Refused(refused) => Err(refused),
+        Changed::Busy => {
+            Err(Err(PageError::BadRequest("Others are changing this all the time. Try again in a moment.")))
+        }
+    }
+}
+
+/// Checks that the form was filled in on what the thing still is. Its fields hold all of it, so that saving it would undo what somebody
+/// else has saved meanwhile.
+///
+/// # Errors
+/// It was changed since the form was opened.
+pub fn unchanged(posted: &Posted, updated_at: Time) -> Result<(), Refused> {
+    if posted.get(SEEN) == seen(updated_at) {
+        return Ok(());
+    }
+    let reason = "somebody else has changed it since you opened this form. Check your entries against the current values, then save again";
+    Err(Ok(vec![Invalid::new("Not saved", reason)]))
+}
+
+/// What a form says of the state that it was filled in on.
+pub fn seen(updated_at: Time) -> String {
+    updated_at.micros().to_string()
 }
 
 /// The reasons of the door.

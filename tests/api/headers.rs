@@ -1,17 +1,11 @@
-//! An endpoint's own headers; and changes of an endpoint that come at once.
+//! An endpoint's own headers.
 
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::on_both_stores;
 use crate::world::World;
 
-on_both_stores!(
-    headers_of_an_endpoint,
-    bad_headers,
-    masked_headers_do_not_go_to_another_host,
-    changes_at_once_are_all_made
-);
+on_both_stores!(headers_of_an_endpoint, bad_headers, masked_headers_do_not_go_to_another_host,);
 
 async fn headers_of_an_endpoint(world: World) {
     world.app("a").await;
@@ -89,25 +83,5 @@ async fn masked_headers_do_not_go_to_another_host(world: World) {
             world.call(method, &path, back).await.expect(200);
             assert_eq!(headers().await, masked, "{method}: given again in the same request");
         }
-    }
-}
-
-/// Each works out its change on what it read a moment ago: none of them undoes another's.
-async fn changes_at_once_are_all_made(world: World) {
-    world.app("a").await;
-    let path = format!("/app/a/endpoint/{}", world.endpoint("a").await);
-    for round in 1..=5 {
-        let changes = [
-            json!({"description": format!("round {round}")}),
-            json!({"throttleRate": round}),
-            json!({"metadata": {"round": round.to_string()}}),
-            json!({"requestTimeoutSeconds": round}),
-        ];
-        let said = join_all(changes.into_iter().map(|change| world.call("PATCH", &path, change))).await;
-        assert!(said.iter().all(|said| said.status == 200), "{:?}", said.iter().map(|s| &s.text).collect::<Vec<_>>());
-        let now = world.get(&path).await.expect(200);
-        assert_eq!(now["description"], json!(format!("round {round}")));
-        assert_eq!((&now["throttleRate"], &now["requestTimeoutSeconds"]), (&json!(round), &json!(round)));
-        assert_eq!(now["metadata"], json!({"round": round.to_string()}));
     }
 }

@@ -330,14 +330,20 @@ impl Browser<'_> {
 
     /// Fills a form in and sends it, with the token of the page that it is on.
     pub async fn submit(&self, page: &str, path: &str, form: &[(&str, &str)]) -> Response {
-        let csrf = ("csrf", field(&self.page(page).await, "csrf"));
+        let page = self.page(page).await;
         let typed = form.iter().map(|(name, value)| (*name, (*value).to_owned()));
-        self.post(path, &std::iter::once(csrf).chain(typed).collect::<Vec<_>>()).await
+        self.post(path, &hidden(&page).into_iter().chain(typed).collect::<Vec<_>>()).await
     }
 
     pub async fn post(&self, path: &str, form: &[(&str, String)]) -> Response {
         self.house.post(path, form).header("cookie", &self.cookie).send().await.unwrap()
     }
+}
+
+/// What a page's form sends beside what is typed.
+pub fn hidden(page: &str) -> Vec<(&'static str, String)> {
+    let seen = page.contains("name=\"seen\"").then(|| ("seen", field(page, "seen")));
+    std::iter::once(("csrf", field(page, "csrf"))).chain(seen).collect()
 }
 
 /// Runs a statement in the house's database, as the team would.

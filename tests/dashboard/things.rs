@@ -9,7 +9,7 @@ use sendoff::domain::portal::Capability;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
 
-use crate::house::{Browser, House, MINUTE, Try, both, field, location, retry};
+use crate::house::{Browser, House, MINUTE, Try, both, field, hidden, location, retry};
 
 const URL: &str = "http://127.0.0.1:9/hook";
 
@@ -489,5 +489,41 @@ async fn long_lists_go_on_where_they_ended() {
         let next = next.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
         let second = browser.page(&next).await;
         assert!(second.contains("/n00") && !second.contains("/n01"), "{second}");
+    }
+}
+
+/// Two people open the same form. The second to save would undo what the first has saved, without having seen it.
+#[tokio::test]
+async fn a_form_that_was_filled_in_on_something_older_is_not_saved() {
+    for house in both().await {
+        let browser = house.sign_in().await;
+        event_type(&house, "invoice.paid", &[], None).await;
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, URL).await;
+        let at = format!("/applications/{}", acme.id);
+        let forms = [
+            (format!("{at}/edit"), "contactEmail", "ops@acme.example", vec![("name", "Acme")]),
+            (format!("{at}/endpoints/{}/edit", endpoint.id), "description", "theirs", vec![("url", URL)]),
+            ("/event-types/invoice.paid/edit".to_owned(), "groupName", "theirs", vec![]),
+        ];
+        for (path, field, theirs, rest) in forms {
+            let mine = browser.page(&path).await;
+            let with = |value: &'static str| rest.iter().copied().chain([(field, value)]).collect::<Vec<_>>();
+            assert_eq!(browser.submit(&path, &path, &with(theirs)).await.status(), StatusCode::SEE_OTHER, "{path}");
+            let form = || with("").into_iter().map(|(name, value)| (name, value.to_owned()));
+            let late: Vec<_> = hidden(&mine).into_iter().chain(form()).collect();
+            let response = browser.post(&path, &late).await;
+            assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+            let page = response.text().await.unwrap();
+            assert!(page.contains("somebody else has changed it"), "{page}");
+            assert!(browser.page(&path).await.contains(theirs), "{path}: what they saved stays");
+            // Having seen that, it can be saved.
+            let again: Vec<_> = hidden(&page).into_iter().chain(form()).collect();
+            assert_eq!(browser.post(&path, &again).await.status(), StatusCode::SEE_OTHER, "{path}");
+            assert!(!browser.page(&path).await.contains(theirs), "{path}");
+            // A form that does not say what it was filled in on is none of ours.
+            let without: Vec<_> = hidden(&page).into_iter().take(1).chain(form()).collect();
+            assert_eq!(browser.post(&path, &without).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        }
     }
 }

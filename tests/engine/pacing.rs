@@ -49,7 +49,8 @@ async fn a_throttle_holds_and_slows_nobody_else(kind: Kind) {
 async fn an_applications_throttle_holds_over_its_endpoints(kind: Kind) {
     let house = House::busy(kind).await;
     let spec = ApplicationSpec { name: "Acme".into(), throttle_rate: Some(20), ..Default::default() };
-    house.store.update_application(&house.tenant, house.app.id, spec, Clock.now()).await.unwrap();
+    let work = |_: &_| Ok::<_, ()>(spec.clone());
+    house.store.update_application(&house.tenant, house.app.id, work, Clock.now()).await.unwrap();
     let receiver = Receiver::ok();
     house.endpoint(receiver.url("/a")).await;
     house.endpoint(receiver.url("/b")).await;

@@ -66,6 +66,11 @@ impl House {
         house
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        self.server.url().trim_start_matches("http://").to_owned()
+    }
+
     pub async fn call(&self, method: Method, path: &str, body: Value) -> Value {
         let url = format!("{}/api/v1{path}", self.server.url());
         let request = self.client.request(method, url).bearer_auth(&self.token);

@@ -11,6 +11,7 @@
 mod support;
 
 mod behaviours;
+mod clients;
 mod flood;
 mod house;
 mod receiver;

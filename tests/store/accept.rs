@@ -172,7 +172,7 @@ on_both! {
         updated(&there, &made, disabled, NOW).await;
         accept(here, app.id).await;
         assert_eq!(received(here, &[made.id]).await, [1], "disabled there, no delivery from here");
-        there.update_application(&tenant(), app.id, app_spec("renamed"), NOW).await.unwrap();
+        changed_app(&there, &tenant(), app.id, app_spec("renamed"), NOW).await.unwrap();
         assert!(matches!(offer(here, item(named("acme"))).await, Err(Refusal::UnknownApplication(_))));
         let new = application(&there, "acme").await;
         assert_eq!(offer(here, item(named("acme"))).await.unwrap().app_id, new.id);

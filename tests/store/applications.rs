@@ -28,12 +28,12 @@ on_both! {
     async fn a_change_replaces_everything_but_the_birth(home) {
         let made = application(&home.store, "acme").await;
         let spec = ApplicationSpec { name: "New".into(), throttle_rate: Some(7), ..ApplicationSpec::default() };
-        let changed = home.store.update_application(&tenant(), made.id, spec.clone(), later(5)).await.unwrap().unwrap();
+        let changed = changed_app(&home.store, &tenant(), made.id, spec.clone(), later(5)).await.unwrap().unwrap();
         assert_eq!((changed.created_at, changed.updated_at, &changed.uid), (NOW, later(5), &None));
         assert_eq!(home.store.application(&tenant(), &made.id.into()).await.unwrap(), Some(changed));
         assert_eq!(home.store.application(&tenant(), &named("acme")).await.unwrap(), None, "the name is given up");
         let nobody = AppId::new(NOW);
-        assert_eq!(home.store.update_application(&tenant(), nobody, spec, NOW).await.unwrap(), None);
+        assert_eq!(changed_app(&home.store, &tenant(), nobody, spec, NOW).await.unwrap(), None);
     }
 
     async fn a_uid_is_taken_in_its_own_organization_only_and_until_it_is_given_up(home) {
@@ -42,14 +42,14 @@ on_both! {
         let taken = store.create_application(&tenant(), app_spec("acme"), NOW).await;
         assert!(matches!(&taken, Err(StoreError::Taken(what)) if what.contains("acme")), "{taken:?}");
         let other = application(store, "other").await;
-        let taken = store.update_application(&tenant(), other.id, app_spec("acme"), NOW).await;
+        let taken = changed_app(store, &tenant(), other.id, app_spec("acme"), NOW).await;
         assert!(matches!(taken, Err(StoreError::Taken(_))), "{taken:?}");
         assert!(store.create_application(&stranger(), app_spec("acme"), NOW).await.is_ok());
 
         assert!(store.delete_application(&tenant(), made.id, NOW).await.unwrap());
         assert!(!store.delete_application(&tenant(), made.id, NOW).await.unwrap(), "it is gone");
         assert_eq!(store.application(&tenant(), &made.id.into()).await.unwrap(), None);
-        assert_eq!(store.update_application(&tenant(), made.id, app_spec("x"), NOW).await.unwrap(), None);
+        assert_eq!(changed_app(store, &tenant(), made.id, app_spec("x"), NOW).await.unwrap(), None);
         assert_ne!(application(store, "acme").await.id, made.id);
         let none = ApplicationSpec { uid: None, ..app_spec("z") };
         for _ in 0..2 {
@@ -64,7 +64,7 @@ on_both! {
         for who in [stranger(), only_sister.clone()] {
             assert_eq!(store.application(&who, &mine.id.into()).await.unwrap(), None);
             assert_eq!(store.application(&who, &named("mine")).await.unwrap(), None);
-            assert_eq!(store.update_application(&who, mine.id, app_spec("taken"), NOW).await.unwrap(), None);
+            assert_eq!(changed_app(store, &who, mine.id, app_spec("taken"), NOW).await.unwrap(), None);
             assert!(!store.delete_application(&who, mine.id, NOW).await.unwrap());
         }
         assert!(store.applications(&stranger(), &first()).await.unwrap().data.is_empty());

@@ -46,7 +46,7 @@ on_both! {
         let (store, mut seen) = (anna(&home.store), 0);
         let (me, spec) = (tenant(), app_spec("acme"));
         let app = store.create_application(&me, spec.clone(), NOW).await.unwrap();
-        store.update_application(&me, app.id, spec, NOW).await.unwrap().unwrap();
+        changed_app(&store, &me, app.id, spec, NOW).await.unwrap().unwrap();
         assert_eq!(acts(&store, &mut seen).await, ["application created: acme", "application changed: acme"]);
 
         let url = EndpointSpec { url: "https://u:p@example.com/hook?token=x".into(), ..EndpointSpec::default() };

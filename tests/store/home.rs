@@ -17,12 +17,13 @@ use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::message::{Message, MessageSpec};
 use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
+use sendoff::store::catalog::change::Changed;
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::{AcceptItem, Verdict};
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use sendoff::store::recording::record::Finished;
-use sendoff::store::{AppRef, Connections, Location, Order, PageRequest, Store, StoreOptions, Tenant};
+use sendoff::store::{AppRef, Connections, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::support::delivery_writes::delivery_writes;
@@ -243,6 +244,21 @@ pub async fn endpoint(store: &Store, app: AppId, spec: EndpointSpec) -> Endpoint
 pub async fn updated(store: &Store, before: &Endpoint, spec: EndpointSpec, now: Time) -> Endpoint {
     match store.update_endpoint(&tenant(), before, spec, now).await.expect("the store") {
         Updated::Done(endpoint) => *endpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The application, made what `spec` says; `None`: the tenant does not have it.
+pub async fn changed_app(
+    store: &Store,
+    tenant: &Tenant,
+    id: AppId,
+    spec: ApplicationSpec,
+    now: Time,
+) -> Result<Option<Application>, StoreError> {
+    match store.update_application(tenant, id, |_| Ok::<_, ()>(spec.clone()), now).await? {
+        Changed::Done(app) => Ok(Some(app)),
+        Changed::Gone => Ok(None),
         other => panic!("{other:?}"),
     }
 }

@@ -330,7 +330,7 @@ on_both! {
         assert!(store.application(&tenant(), &AppRef::Id(house)).await.unwrap().is_none());
         let listed = store.applications(&tenant(), &first()).await.unwrap().data;
         assert_eq!(listed.iter().map(|app| app.name.as_str()).collect::<Vec<_>>(), ["acme"]);
-        assert!(store.update_application(&tenant(), house, app_spec("mine"), NOW).await.unwrap().is_none());
+        assert!(changed_app(store, &tenant(), house, app_spec("mine"), NOW).await.unwrap().is_none());
         assert!(!store.delete_application(&tenant(), house, NOW).await.unwrap());
         let only = Tenant { only: Some(house), ..tenant() };
         assert!(store.applications(&only, &first()).await.unwrap().data.is_empty());

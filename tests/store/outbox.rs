@@ -190,7 +190,7 @@ on_both! {
         home.execute(row).await;
         assert_eq!(relay(store, at).await.accepted, 1);
         let renamed = application(store, "other").await;
-        store.update_application(&tenant(), renamed.id, app_spec("never"), NOW).await.unwrap();
+        changed_app(store, &tenant(), renamed.id, app_spec("never"), NOW).await.unwrap();
         assert_eq!(relay(store, at).await.accepted, 1, "or an application of its name");
         assert_eq!(depth(store).await, (0, 0));
     }

@@ -111,7 +111,7 @@ on_both! {
         let there = home.another().await;
         assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, None);
         let spec = sendoff::domain::application::ApplicationSpec { throttle_rate: Some(5), ..app_spec("acme") };
-        store.update_application(&tenant(), app.id, spec, later(1)).await.unwrap();
+        changed_app(store, &tenant(), app.id, spec, later(1)).await.unwrap();
         assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, Some(5));
     }
 }

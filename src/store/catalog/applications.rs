@@ -6,6 +6,7 @@ use crate::domain::application::{Application, ApplicationSpec};
 use crate::domain::audit::act;
 use crate::domain::{AppId, OrgId, Time};
 use crate::store::access::audit::Deed;
+use crate::store::catalog::change::Changed;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::error::is_taken;
 use crate::store::ingest::outbox;
@@ -85,48 +86,49 @@ impl Store {
         Ok(found.filter(|app| tenant.sees(app.id)))
     }
 
-    /// Replaces what `id` is. `None` if the tenant does not have it.
+    /// Makes of the application what `work` makes of what it is. It is held meanwhile, so that no change is lost.
     ///
     /// # Errors
     /// The new uid is taken, or the store is away.
-    pub async fn update_application(
+    pub async fn update_application<E>(
         &self,
         tenant: &Tenant,
         id: AppId,
-        spec: ApplicationSpec,
+        work: impl Fn(&Application) -> Result<ApplicationSpec, E>,
         now: Time,
-    ) -> Result<Option<Application>, StoreError> {
+    ) -> Result<Changed<Application, E>, StoreError> {
         self.repeated(|| async {
-            let Some(before) = self.application(tenant, &AppRef::Id(id)).await? else { return Ok(None) };
+            let mut tx = self.begin().await?;
+            let Some(before) = held(&mut tx, tenant, id).await? else { return Ok(Changed::Gone) };
+            let spec = match work(&before) {
+                Ok(spec) => spec,
+                Err(refused) => return Ok(Changed::Refused(refused)),
+            };
             let app = Application {
-                uid: spec.uid.clone(),
-                name: spec.name.clone(),
+                uid: spec.uid,
+                name: spec.name,
                 throttle_rate: spec.throttle_rate,
-                metadata: spec.metadata.clone(),
-                contact_email: spec.contact_email.clone(),
+                metadata: spec.metadata,
+                contact_email: spec.contact_email,
                 updated_at: now,
                 ..before
             };
             const SQL: &str = "UPDATE application SET uid = $3, name = $4, throttle_rate = $5, metadata = $6,
-                 contact_email = $7, updated_at = $8, version = version + 1
-             WHERE org = $1 AND id = $2 AND deleted_at IS NULL";
+                 contact_email = $7, updated_at = $8 WHERE org = $1 AND id = $2";
             let metadata = codec::json(&app.metadata)?;
-            let mut tx = self.begin().await?;
             let done = on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(&app.org).bind(id).bind(&app.uid).bind(&app.name).bind(app.throttle_rate.map(i32::from))
                     .bind(metadata).bind(&app.contact_email).bind(now)
-                    .execute(db).await.map(|done| done.rows_affected())
+                    .execute(db).await.map(drop)
             });
-            let changed = done.map_err(|error| taken(error, &app))?;
+            done.map_err(|error| taken(error, &app))?;
             unstick(&mut tx, &app).await?;
-            if changed > 0 {
-                self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
-            }
+            self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
             tx.commit().await?;
             self.unstuck();
             self.inner.signals.send(Signal::Changed(id));
-            Ok((changed > 0).then_some(app))
+            Ok(Changed::Done(app))
         })
         .await
     }
@@ -266,6 +268,17 @@ pub(in crate::store) async fn touch(tx: &mut Tx, apps: impl IntoIterator<Item = 
         on!(tx, db => sqlx::query(SQL).bind(app).execute(db).await.map(drop))?;
     }
     Ok(())
+}
+
+/// The application inside `tx`, [held](hold) until the commit.
+async fn held(tx: &mut Tx, tenant: &Tenant, id: AppId) -> Result<Option<Application>, StoreError> {
+    if !hold(tx, tenant, id).await? {
+        return Ok(None);
+    }
+    let sql =
+        sqlx::AssertSqlSafe(format!("SELECT {APPLICATION} FROM application WHERE id = $1 AND operational = FALSE"));
+    let row: Option<ApplicationRow> = on!(tx, db => sqlx::query_as(sql).bind(id).fetch_optional(db).await)?;
+    row.map(ApplicationRow::application).transpose()
 }
 
 /// The same for an application that a caller names. `false` if the tenant does not have it.

@@ -5,9 +5,10 @@ use crate::domain::event_type::{EventType, EventTypeSpec};
 use crate::domain::{OrgId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::applications::Put;
+use crate::store::catalog::change::Changed;
 use crate::store::db::codec;
 use crate::store::db::error::is_taken;
-use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -43,6 +44,9 @@ const COLUMNS: &str =
 const INSERT: &str = "INSERT INTO event_type
          (org, name, description, archived, deprecated, feature_flags, group_name, schemas, created_at, updated_at)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+const REVIVE: &str = "UPDATE event_type SET description = $3, archived = $4, deprecated = $5, feature_flags = $6,
+         group_name = $7, schemas = $8, updated_at = $9
+     WHERE org = $1 AND name = $2 AND archived = TRUE";
 const REPLACE: &str = "UPDATE event_type SET description = $3, archived = $4, deprecated = $5, feature_flags = $6,
          group_name = $7, schemas = $8, updated_at = $9
      WHERE org = $1 AND name = $2";
@@ -60,7 +64,7 @@ impl Store {
     ) -> Result<EventType, StoreError> {
         match self.event_type(tenant, &spec.name).await? {
             Some(found) if found.spec.archived => {
-                self.write_event_type(tenant, REPLACE, &spec, now).await?;
+                self.write_event_type(tenant, REVIVE, &spec, now).await?;
                 Ok(EventType { spec, updated_at: now, ..found })
             }
             Some(found) => {
@@ -102,6 +106,41 @@ impl Store {
         }
     }
 
+    /// Makes of the event type what `work` makes of what it is; its name stays. It is held meanwhile, so that no change is lost.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn update_event_type<E>(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        work: impl Fn(&EventType) -> Result<EventTypeSpec, E>,
+        now: Time,
+    ) -> Result<Changed<EventType, E>, StoreError> {
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            // SQLite has one writer; PostgreSQL needs the lock.
+            let lock = match &tx {
+                Tx::Sqlite(_) => "",
+                Tx::Postgres(_) => " FOR UPDATE",
+            };
+            let sql =
+                sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM event_type WHERE org = $1 AND name = $2{lock}"));
+            let row: Option<Row> =
+                on!(tx, db => sqlx::query_as(sql).bind(&tenant.org).bind(name).fetch_optional(db).await)?;
+            let Some(before) = row.map(Row::event_type).transpose()? else { return Ok(Changed::Gone) };
+            match work(&before) {
+                Ok(spec) => {
+                    let spec = EventTypeSpec { name: before.spec.name.clone(), ..spec };
+                    self.write_in(tx, tenant, REPLACE, &spec, now).await?;
+                    Ok(Changed::Done(EventType { spec, updated_at: now, ..before }))
+                }
+                Err(refused) => Ok(Changed::Refused(refused)),
+            }
+        })
+        .await
+    }
+
     async fn write_event_type(
         &self,
         tenant: &Tenant,
@@ -109,26 +148,36 @@ impl Store {
         spec: &EventTypeSpec,
         now: Time,
     ) -> Result<(), StoreError> {
-        self.repeated(|| async {
-            let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
-            let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &spec.name).await?;
-            let done = on!(tx, db => {
-                sqlx::query(sql)
-                    .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
-                    .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
-                    .execute(db).await.map(drop)
-            });
-            done.map_err(|error| match is_taken(&error) {
-                true => StoreError::Taken(format!("the event type {}", spec.name)),
-                false => error.into(),
-            })?;
-            let detail = if sql == INSERT { "created" } else { "" };
-            let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
-            self.note(&mut tx, changed, now).await?;
-            tx.commit().await
-        })
-        .await
+        self.repeated(|| async { self.write_in(self.begin().await?, tenant, sql, spec, now).await }).await
+    }
+
+    /// Writes the event type, and commits.
+    async fn write_in(
+        &self,
+        mut tx: Tx,
+        tenant: &Tenant,
+        sql: &'static str,
+        spec: &EventTypeSpec,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
+        self.enter_once(&mut tx, &spec.name).await?;
+        let done = on!(tx, db => {
+            sqlx::query(sql)
+                .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
+                .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
+                .execute(db).await.map(|done| done.rows_affected())
+        });
+        let taken = || StoreError::Taken(format!("the event type {}", spec.name));
+        let written = done.map_err(|error| if is_taken(&error) { taken() } else { error.into() })?;
+        // Somebody else has brought it back to life, a moment ago.
+        if sql == REVIVE && written == 0 {
+            return Err(taken());
+        }
+        let detail = if sql == INSERT { "created" } else { "" };
+        let changed = Deed::of(&tenant.org, act::EVENT_TYPE_CHANGED, &spec.name).with(detail);
+        self.note(&mut tx, changed, now).await?;
+        tx.commit().await
     }
 
     /// The event type of this name, archived or not.

@@ -5,6 +5,7 @@
 //! [`purge`](crate::store::maintenance::purge) removes what lists no longer need.
 
 pub mod applications;
+pub mod change;
 pub mod endpoint_list;
 pub mod endpoint_secrets;
 pub mod endpoints;

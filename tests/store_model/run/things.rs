@@ -11,6 +11,7 @@ use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::{KeyId, OrgId, Uid};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::applications::Put;
+use sendoff::store::catalog::change::Changed;
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::idempotency::Once;
 
@@ -136,7 +137,12 @@ impl House {
     async fn update_app(&mut self, who: Who, app: Pick, spec: ApplicationSpec) -> Checked {
         let app = self.model.app(app);
         let tenant = self.model.tenant(who, app);
-        let found = told(self.store().update_application(&tenant, app, spec.clone(), self.now).await);
+        let work = |_: &Application| Ok::<_, ()>(spec.clone());
+        let found = self.store().update_application(&tenant, app, work, self.now).await;
+        let found = told(found.map(|changed| match changed {
+            Changed::Done(app) => Some(app),
+            _ => None,
+        }));
         same("update_application", found, self.model.update_app(&tenant, app, spec, self.now))
     }
 

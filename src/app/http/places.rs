@@ -1,0 +1,114 @@
+//! How many connections may be open: in all, and from one address. The rest of the descriptors is the engine's and the store's.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{counter, gauge};
+
+/// The places for connections, shared by all workers.
+#[derive(Clone, Debug)]
+pub(super) struct Places(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by: HashMap<IpAddr, usize>,
+}
+
+/// A place that is taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Places,
+    network: IpAddr,
+}
+
+impl Places {
+    /// `most` places. One address may have half of them, so that it cannot keep everybody else out.
+    pub fn new(most: usize) -> Places {
+        Places(Arc::new(Inner { most: most.max(1), taken: Mutex::default() }))
+    }
+
+    /// A place for a connection from `peer`; `None`: there is none, and the connection is to be closed.
+    pub fn take(&self, peer: IpAddr) -> Option<Place> {
+        let network = network(peer);
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = taken.by.get(&network).copied().unwrap_or(0);
+        let reason = match () {
+            () if taken.all >= self.0.most => Some("full"),
+            () if here >= self.0.most.div_ceil(2) => Some("address"),
+            () => None,
+        };
+        if let Some(reason) = reason {
+            counter!("sendoff_http_connections_cut_total", "reason" => reason).increment(1);
+            return None;
+        }
+        taken.all += 1;
+        taken.by.insert(network, here + 1);
+        gauge!("sendoff_http_connections").set(taken.all as f64);
+        Some(Place { places: self.clone(), network })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all = taken.all.saturating_sub(1);
+        if let Some(here) = taken.by.get_mut(&self.network) {
+            *here -= 1;
+            if *here == 0 {
+                taken.by.remove(&self.network);
+            }
+        }
+        gauge!("sendoff_http_connections").set(taken.all as f64);
+    }
+}
+
+/// What counts as one address: of IPv6 the network of 64 bits, which is what one subscriber is given.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_address_has_half_of_the_places() {
+        let places = Places::new(4);
+        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let mut held: Vec<Place> = (0..2).map(|_| places.take(one).unwrap()).collect();
+        assert!(places.take(one).is_none() && places.take(address("::ffff:192.0.2.1")).is_none());
+        held.extend((0..2).map(|_| places.take(other).unwrap()));
+        assert!(places.take(address("192.0.2.3")).is_none(), "all are taken");
+        held.remove(0);
+        assert!(places.take(one).is_some());
+        drop(held);
+        let taken = places.0.taken.lock().unwrap();
+        assert!(taken.all == 0 && taken.by.is_empty());
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_network_are_one() {
+        let places = Places::new(2);
+        let _held = places.take(address("2001:db8::1")).unwrap();
+        assert!(places.take(address("2001:db8::2:0:0:1")).is_none());
+        assert!(places.take(address("2001:db8:0:1::1")).is_some());
+    }
+}

@@ -1,0 +1,56 @@
+//! Changes that are worked out on what a thing is: no change undoes another that was made at the same time.
+//!
+//! Where this needs nothing but the thing itself, it happens inside the transaction that writes, while the thing is held
+//! ([`Store::update_application`], [`Store::update_event_type`]). An endpoint's URL has to be looked up, which no transaction waits for:
+//! there it is optimistic ([`Store::change_endpoint`]), and worked out anew on what the endpoint has become meanwhile.
+
+use crate::domain::Time;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::store::catalog::endpoints::Updated;
+use crate::store::{Store, StoreError, Tenant};
+
+/// How often a change of an endpoint is worked out anew.
+const TRIES: usize = 8;
+
+/// What became of a change; `E` is why the caller did not want to make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed<T, E> {
+    /// The thing is this now.
+    Done(T),
+    /// The tenant does not have it.
+    Gone,
+    /// Working it out gave this in place of a change. Nothing was done.
+    Refused(E),
+    /// Others changed it as often as it was worked out. Nothing was done.
+    Busy,
+}
+
+impl Store {
+    /// Makes of `endpoint` what `work` makes of it, or of what it has become meanwhile.
+    ///
+    /// # Errors
+    /// As [`Store::update_endpoint`].
+    pub async fn change_endpoint<E>(
+        &self,
+        tenant: &Tenant,
+        mut endpoint: Endpoint,
+        mut work: impl AsyncFnMut(&Endpoint) -> Result<EndpointSpec, E>,
+        now: Time,
+    ) -> Result<Changed<Endpoint, E>, StoreError> {
+        for _ in 0..TRIES {
+            let spec = match work(&endpoint).await {
+                Ok(spec) => spec,
+                Err(refused) => return Ok(Changed::Refused(refused)),
+            };
+            match self.update_endpoint(tenant, &endpoint, spec, now).await? {
+                Updated::Done(endpoint) => return Ok(Changed::Done(*endpoint)),
+                Updated::Gone => return Ok(Changed::Gone),
+                Updated::Stale => match self.endpoint(tenant, endpoint.app_id, &endpoint.id.into()).await? {
+                    Some(found) => endpoint = found,
+                    None => return Ok(Changed::Gone),
+                },
+            }
+        }
+        Ok(Changed::Busy)
+    }
+}
