@@ -278,11 +278,7 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
     change(&call, id, |before| read(body.fields()?, spec_of(before), false)).await
 }
 
-async fn change(
-    call: &Call,
-    id: AppId,
-    work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>,
-) -> Answer {
+async fn change(call: &Call, id: AppId, work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>) -> Answer {
     let changed = call.store().update_application(&call.tenant, id, work, call.now).await?;
     out(StatusCode::OK, &done(changed, "application")?)
 }

@@ -89,6 +89,8 @@ struct Inner {
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
+    /// Deliveries were packed since [`Store::took_wide_message`] was asked.
+    packed: AtomicBool,
     /// Contacts are written to.
     mailing: AtomicBool,
     supervisor: Supervisor,
@@ -137,6 +139,7 @@ impl Store {
             queues,
             outbox_floor: outbox_floor::OutboxFloor::default(),
             under_way: idempotency::Calls::default(),
+            packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),
             writable: db::writable::Asked::default(),

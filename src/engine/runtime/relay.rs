@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::fleet::{Seen, until_turn};
 use crate::domain::time::Clock;
@@ -14,6 +15,8 @@ use crate::supervisor::Supervised;
 
 /// How often the idle relays of all processes together look for rows, in turns: a commit is noticed within this.
 const POLL: Duration = Duration::from_millis(25);
+/// How often it is looked for wide messages that other processes accepted, or one that has ended. Of its own, a process knows.
+const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 /// The longest wait after the store was away.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -24,10 +27,14 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
         tracing::warn!(%error, "stuck outbox rows are not looked at again yet");
     }
     let (mut pace, mut away) = (RelayPace::default(), None::<Duration>);
-    let (mut turns, mut failing) = (FanOutTurns::default(), false);
+    let (mut turns, mut failing, mut fan_out_at) = (FanOutTurns::default(), false, Instant::now());
     while !*stop.borrow() {
         Supervised::Relay.panic_point();
-        let more = fan_out(&store, clock, &mut turns, &mut failing).await;
+        let wide = store.took_wide_message() || Instant::now() >= fan_out_at;
+        let more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
+        if wide {
+            fan_out_at = Instant::now() + if more { Duration::ZERO } else { FAN_OUT_POLL };
+        }
         match store.relay_next(&mut pace, clock.now()).await {
             Ok(RelayStep::Nothing) => {
                 away = None;
@@ -37,7 +44,8 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
             }
             Ok(step) => {
                 report(&step);
-                away = None;
+                // It may have brought a wide message.
+                (away, fan_out_at) = (None, Instant::now());
                 continue;
             }
             Err(error) => {

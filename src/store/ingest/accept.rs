@@ -82,6 +82,8 @@ pub type Verdict = Result<Arc<Message>, Refusal>;
 pub(in crate::store) struct Accepted {
     pub verdicts: Vec<Verdict>,
     pub admissions: Vec<Admission>,
+    /// Whether there are packed deliveries, to be [fanned out](fan_out).
+    pub packed: bool,
 }
 
 impl Store {
@@ -191,11 +193,12 @@ pub(in crate::store) async fn accept_in(
     refuse_repeats(tx, &mut drafts).await?;
     idempotency::leave_batch(tx, items, &drafts).await?;
 
-    let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new() };
+    let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new(), packed: false };
     let mut more: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(items.len());
     for draft in drafts {
         accepted.verdicts.push(draft.map(|Draft { message, view, endpoints, packed }| {
             accepted.admissions.push(Admission::new(message.clone(), endpoints));
+            accepted.packed |= !packed.is_empty();
             more.push((view.org.clone(), packed));
             message
         }));

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
@@ -97,6 +98,12 @@ pub(in crate::store) async fn insert<'m>(
 type Delivery = (MessageId, EndpointId);
 
 impl Store {
+    /// Whether this process has accepted a message with packed deliveries since it was last asked. Those of other processes, and of one
+    /// that ended, are found by a look at the store alone.
+    pub fn took_wide_message(&self) -> bool {
+        self.inner.packed.swap(false, Ordering::AcqRel)
+    }
+
     /// Moves up to [`STEP`] packed deliveries of one application to `due`. Applications take turns, and one whose step failed is left alone
     /// for a while. `None`: nothing is packed, or what is has to wait, or other processes are at it. `now` is when deliveries that cannot
     /// be sent are dead.

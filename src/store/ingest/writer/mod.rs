@@ -7,6 +7,7 @@
 mod queue;
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -298,7 +299,12 @@ impl Stored {
     /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its order.
     fn answer(self, inner: &Inner, batch: Vec<Write>) -> Vec<Write> {
         let (mut verdicts, mut due) = match self.accepted {
-            Some(accepted) => (accepted.verdicts.into_iter(), accepted.admissions),
+            Some(accepted) => {
+                if accepted.packed {
+                    inner.packed.store(true, Ordering::Release);
+                }
+                (accepted.verdicts.into_iter(), accepted.admissions)
+            }
             None => (Vec::new().into_iter(), Vec::new()),
         };
         let mut recorded = self.recorded.into_iter();
