@@ -17,6 +17,7 @@ pub type Word = &'static str;
 pub fn word(error: &StoreError) -> Word {
     match error {
         StoreError::Unavailable(_) => "unavailable",
+        StoreError::Conflict(_) => "conflict",
         StoreError::Overloaded => "overloaded",
         StoreError::Taken(_) => "taken",
         StoreError::Repeated => "repeated",
