@@ -42,6 +42,8 @@ mod endpoint_lines;
 mod endpoint_messages;
 #[path = "store/endpoints.rs"]
 mod endpoints;
+#[path = "store/estimate.rs"]
+mod estimate;
 #[path = "store/event_types.rs"]
 mod event_types;
 #[path = "store/failing.rs"]

@@ -13,7 +13,7 @@ use crate::background::{begin_at, dead, failed, found, literal, settle, since, s
 use crate::home::*;
 
 /// All that the work would send, chunk by chunk.
-async fn count(store: &Store, who: &Tenant, spec: &BackgroundSpec) -> i64 {
+pub async fn count(store: &Store, who: &Tenant, spec: &BackgroundSpec) -> i64 {
     let (mut found, mut from) = (0, None);
     loop {
         let tally = store.tally(who, spec, from).await.unwrap();

@@ -62,6 +62,18 @@ impl Store {
         scope: Scope,
         place: Place,
     ) -> Result<Option<Reached>, StoreError> {
+        Ok(self.endpoints_after(tx, org, scope, place, 1).await?.pop())
+    }
+
+    /// The same for up to `most` endpoints. Fewer mean that there are no more.
+    pub(in crate::store) async fn endpoints_after(
+        &self,
+        tx: &mut Tx,
+        org: &OrgId,
+        scope: Scope,
+        place: Place,
+        most: usize,
+    ) -> Result<Vec<Reached>, StoreError> {
         let columns: Vec<String> = ENDPOINT.split(", ").map(|column| format!("e.{}", column.trim())).collect();
         let of = match scope {
             Scope::Endpoint(..) => "p.id = $2 AND e.app_id = $2 AND e.id > $3",
@@ -71,13 +83,16 @@ impl Store {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {} FROM application p CROSS JOIN endpoint e
              WHERE p.org = $1 AND p.deleted_at IS NULL AND NOT p.operational AND e.app_id = p.id AND e.deleted_at IS NULL
-                 AND {of} AND ($4 IS NULL OR e.id = $4) ORDER BY p.id, e.id LIMIT 1",
+                 AND {of} AND ($4 IS NULL OR e.id = $4) ORDER BY p.id, e.id LIMIT $5",
             columns.join(", ")
         ));
         let app = scope.app().unwrap_or(place.app);
-        let row: Option<EndpointRow> = on!(tx, db => {
-            sqlx::query_as(sql).bind(org).bind(app).bind(place.endpoint).bind(scope.endpoint()).fetch_optional(db).await
+        let rows: Vec<EndpointRow> = on!(tx, db => {
+            sqlx::query_as(sql)
+                .bind(org).bind(app).bind(place.endpoint).bind(scope.endpoint()).bind(most as i64)
+                .fetch_all(db).await
         })?;
-        Ok(row.map(|row| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) }))
+        let reached = |row: EndpointRow| Reached { slot: row.slot(), endpoint: row.endpoint(&self.inner.master) };
+        Ok(rows.into_iter().map(reached).collect())
     }
 }

@@ -7,6 +7,7 @@ use crate::domain::background::Kind;
 use crate::domain::{MessageId, OrgId, Time};
 use crate::store::jobs::background::BackgroundSpec;
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
+use crate::store::jobs::estimate_many;
 use crate::store::jobs::replay::{Room, Step};
 use crate::store::{Engine, Store, StoreError, Tenant, Tx, on};
 
@@ -41,6 +42,12 @@ impl Store {
             return Ok(tally);
         }
         let mut tx = self.look().await?;
+        let begins = from.is_none_or(|at| at.message.is_max());
+        if let (Tx::Postgres(_), true, Kind::Recover | Kind::BulkReplay) = (&tx, begins, spec.kind)
+            && let Some(tally) = self.tally_many(&mut tx, tenant, spec, from).await?
+        {
+            return Ok(tally);
+        }
         let (mut looks, mut place) = (CHUNK, from);
         for _ in 0..ENDPOINTS {
             let begun = match place.filter(|at| !at.message.is_max()) {
@@ -60,14 +67,40 @@ impl Store {
             };
             let chunk = count(&mut tx, &tenant.org, spec, (&reached, at.message), looks).await?;
             tally.found += chunk.found;
+            // The next ones are counted together again.
+            let alone = matches!(tx, Tx::Postgres(_)) && spec.kind != Kind::ReplayMissing;
             looks = looks.saturating_sub(chunk.looked).max(1);
             let here = Place { message: chunk.next.unwrap_or(Uuid::max()), ..at };
             (tally.next, place) = (Some(here), Some(here));
-            if chunk.next.is_some() {
+            if chunk.next.is_some() || alone {
                 break;
             }
         }
         Ok(tally)
+    }
+
+    /// Counts at as many of the next endpoints as fit into a chunk. `None`: the first of them is too large for that.
+    async fn tally_many(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        spec: &BackgroundSpec,
+        from: Option<Place>,
+    ) -> Result<Option<Tally>, StoreError> {
+        let from = from.unwrap_or_else(Place::beginning);
+        let reached = self.endpoints_after(tx, &tenant.org, spec.scope, from, estimate_many::MANY).await?;
+        let Tx::Postgres(connection) = tx else { return Ok(None) };
+        let counted = estimate_many::count_sent(connection, &tenant.org, &spec.filter, &reached).await?;
+        let all = counted.endpoints == reached.len();
+        Ok(match counted.endpoints.checked_sub(1).and_then(|last| reached.get(last)) {
+            None if all => Some(Tally { found: 0, next: None }),
+            None => None,
+            Some(last) => {
+                let next = Place { message: Uuid::max(), ..Place::before(&last.endpoint) };
+                let more = !all || reached.len() == estimate_many::MANY;
+                Some(Tally { found: counted.found, next: more.then_some(next) })
+            }
+        })
     }
 
     /// A transaction to read in, from among the connections for requests and pages.

@@ -8,5 +8,6 @@
 pub mod background;
 pub mod endpoint_cursor;
 pub mod estimate;
+mod estimate_many;
 pub mod job_lease;
 pub(in crate::store) mod replay;

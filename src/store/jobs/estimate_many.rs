@@ -1,0 +1,97 @@
+//! Counting at many endpoints with few statements, on PostgreSQL, where each is a round trip: one finds the endpoints, one says how much there is to
+//! look at in each, and one reads as much of it as fits into a chunk. On SQLite, each endpoint is asked by itself.
+
+use sqlx::{Executor as _, PgConnection};
+use uuid::Uuid;
+
+use crate::domain::{EndpointId, OrgId};
+use crate::store::db::codec;
+use crate::store::jobs::endpoint_cursor::Reached;
+use crate::store::query::endpoint_messages::{SentFilter, SentRow};
+use crate::store::{Store, StoreError};
+
+/// How many endpoints are looked at together, at most.
+pub(super) const MANY: usize = 64;
+/// How many deliveries of all of them are read at most.
+const ROWS: i64 = 20_000;
+/// How many deliveries of one are counted at most: one with more is asked by itself.
+const DEEP: i64 = 1_000;
+
+/// Of a list of endpoints the planner knows nothing but an average: with other plans it would collect all that an endpoint has before it takes the first
+/// few. Until the end of the transaction.
+const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
+
+/// What was counted at the first of several endpoints.
+pub(super) struct Counted {
+    /// How many of the endpoints; 0: the first has more than fits.
+    pub endpoints: usize,
+    /// How many of their deliveries are meant.
+    pub found: i64,
+}
+
+/// Counts the deliveries that `filter` means and that have something to send, at as many of the first `endpoints` as fit.
+pub(super) async fn count_sent(
+    connection: &mut PgConnection,
+    org: &OrgId,
+    filter: &SentFilter,
+    endpoints: &[Reached],
+) -> Result<Counted, StoreError> {
+    connection.execute(SETTINGS).await?;
+    let sizes = sizes(connection, filter, endpoints).await?;
+    let mut rows = 0;
+    let fits = |size: &&i64| {
+        rows += **size;
+        **size < DEEP && rows <= ROWS
+    };
+    let fitting = sizes.iter().take_while(fits).count();
+    let mut counted = Counted { endpoints: fitting, found: 0 };
+    if fitting == 0 {
+        return Ok(counted);
+    }
+    let (ids, apps, slots) = columns(&endpoints[..fitting]);
+    let (first, end) = filter.ids();
+    // The statement for one endpoint, with those of the list in place of its parameters.
+    let one = filter.sql_of_states(Store::POSTGRES);
+    let places = [("$1", "lane.id"), ("$2", "lane.app"), ("$8", "lane.slot"), ("$7", "$8")];
+    let one = places.iter().fold(one, |sql, (place, column)| sql.replace(place, column));
+    let sql = sqlx::AssertSqlSafe(format!(
+        "SELECT sent.* FROM UNNEST($1::uuid[], $2::uuid[], $7::smallint[]) AS lane (id, app, slot), LATERAL ({one}) AS sent"
+    ));
+    let rows: Vec<SentRow> = sqlx::query_as(sql)
+        .bind(ids)
+        .bind(apps)
+        .bind(org)
+        .bind(Uuid::nil())
+        .bind(first)
+        .bind(end)
+        .bind(slots)
+        .bind(DEEP)
+        .fetch_all(connection)
+        .await?;
+    for row in &rows {
+        counted.found += i64::from(row.content && filter.takes(row)?);
+    }
+    Ok(counted)
+}
+
+/// How many deliveries each endpoint has in the filter's time, counted up to [`DEEP`].
+async fn sizes(
+    connection: &mut PgConnection,
+    filter: &SentFilter,
+    endpoints: &[Reached],
+) -> Result<Vec<i64>, StoreError> {
+    const SQL: &str = "SELECT (SELECT count(*) FROM (SELECT message_id FROM delivery
+             WHERE endpoint_id = lane.id AND slot IN (-1, lane.slot) AND message_id >= $3 AND message_id < $4
+             ORDER BY message_id LIMIT $5) AS counted)
+         FROM UNNEST($1::uuid[], $2::smallint[]) WITH ORDINALITY AS lane (id, slot, place) ORDER BY lane.place";
+    let (ids, _, slots) = columns(endpoints);
+    let (first, end) = filter.ids();
+    let query = sqlx::query_scalar(SQL).bind(ids).bind(slots).bind(first).bind(end).bind(DEEP);
+    Ok(query.fetch_all(connection).await?)
+}
+
+fn columns(endpoints: &[Reached]) -> (Vec<Uuid>, Vec<Uuid>, Vec<i16>) {
+    let ids: Vec<EndpointId> = endpoints.iter().map(|reached| reached.endpoint.id).collect();
+    let apps = endpoints.iter().map(|reached| reached.endpoint.app_id.0).collect();
+    (codec::uuids(&ids), apps, endpoints.iter().map(|reached| i16::from(reached.slot)).collect())
+}
