@@ -176,10 +176,14 @@ fn check_file(file: &Path) -> Result<(), AppError> {
     }
 }
 
-/// SIGTERM and SIGINT, which from then on no longer end the process by themselves.
+/// SIGTERM, SIGINT and SIGHUP, which from then on no longer end the process by themselves; nor do SIGUSR1, SIGUSR2 and SIGALRM, which mean
+/// nothing.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// `None` where whoever started us wants it ignored, as `nohup` does.
+    hangup: Option<Signal>,
+    _ignored: [Signal; 3],
 }
 
 impl Signals {
@@ -189,7 +193,15 @@ impl Signals {
     /// The system does not let us.
     pub fn listen() -> Result<Signals, AppError> {
         let on = |kind| signal(kind).map_err(|error| AppError::Start(format!("can't wait for signals: {error}")));
-        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+        let hangup = (!ignores_hangup()).then(|| on(SignalKind::hangup())).transpose()?;
+        let [one, two, alarm] = [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()].map(on);
+        let _ignored = [one?, two?, alarm?];
+        Ok(Signals {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup,
+            _ignored,
+        })
     }
 
     /// Waits for the next of them.
@@ -197,8 +209,17 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = async { self.hangup.as_mut()?.recv().await }, if self.hangup.is_some() => {}
         }
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, by the system's own account.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // The lowest bit is signal 1.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// What runs.

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use sqlx::{ConnectOptions, Connection};
@@ -303,6 +304,25 @@ fn serve_prints_a_link_and_ends_well_with_connections_open() {
     // Everything it held is free again.
     let mut again = Binary::on(&file.url()).serve();
     assert!(again.exited().is_none());
+}
+
+#[test]
+fn a_hangup_drains_and_signals_without_a_meaning_end_nothing() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).serve();
+    ["USR1", "USR2", "ALRM", "HUP"].into_iter().for_each(|name| server.signal(name));
+    let (status, output) = server.wait(SOON);
+    assert!(status.success() && output.contains("stopped"), "{status}: {output}");
+    // What `nohup` has turned off stays off.
+    let binary = Binary::on(&file.url());
+    let script = binary.folder().join("nohup");
+    let text = format!("#!/bin/sh\ntrap '' HUP\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_sendoff"));
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = binary.program(&script).serve();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
+    assert_eq!(u64::from_str_radix(mask, 16).unwrap() & 1, 1, "{status}");
 }
 
 #[test]

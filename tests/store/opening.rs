@@ -120,6 +120,21 @@ async fn what_is_no_database_of_ours_is_refused_with_a_reason() {
     let away = Location::Postgres(format!("postgres://sendoff:geheim@127.0.0.1:{port}/x"));
     let refused = sentence(Store::open(options(away)).await);
     assert!(refused.contains("cannot reach PostgreSQL") && !refused.contains("geheim"), "{refused}");
+    assert!(refused.contains(&format!("127.0.0.1:{port}")) && refused.contains("refused"), "{refused}");
+    let unknown = Location::Postgres("postgres://sendoff:geheim@nosuch.invalid/x".to_owned());
+    let refused = sentence(Store::open(options(unknown)).await);
+    assert!(refused.contains("nosuch.invalid:5432") && !refused.contains("geheim"), "{refused}");
+    let database = crate::support::Postgres::shared().fresh_database();
+    let name = database.rsplit('/').next().unwrap();
+    crate::support::Postgres::shared().execute(&format!("CREATE ROLE poor_{name} LOGIN"));
+    let poor = Location::Postgres(database.replacen("sendoff@", &format!("poor_{name}@"), 1));
+    let refused = Store::open(options(poor)).await.unwrap().migrate().await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        format!(
+            "the role poor_{name} may not create the schema sendoff: GRANT CREATE ON DATABASE {name} TO poor_{name}"
+        )
+    );
 
     // UTF-16 text has other bytes than those that were inserted.
     let utf16 = folder.path().join("utf16.db");

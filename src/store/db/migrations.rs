@@ -184,7 +184,8 @@ impl Migrating {
             .fetch_optional(&mut connection)
             .await?;
         if there.is_none() {
-            connection.create_schema_if_not_exists(postgres::SCHEMA).await.map_err(failed)?;
+            let made = connection.create_schema_if_not_exists(postgres::SCHEMA).await;
+            made.map_err(|error| may_not_create(&error, options).unwrap_or_else(|| failed(error)))?;
         }
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
         Ok(Migrating { connection, watching: connect(options).await?, pid })
@@ -299,6 +300,19 @@ fn failed(error: MigrateError) -> StoreError {
         MigrateError::Execute(error) => StoreError::from(error),
         other => StoreError::Unusable(format!("cannot bring the schema up to date: {other}")),
     }
+}
+
+/// What to do, if the role lacks the right to create the schema.
+fn may_not_create(error: &MigrateError, options: &PgConnectOptions) -> Option<StoreError> {
+    let MigrateError::Execute(error) = error else { return None };
+    let denied = error.as_database_error().is_some_and(|inner| inner.code().as_deref() == Some("42501"));
+    let (role, schema) = (options.get_username(), postgres::SCHEMA);
+    let database = options.get_database().unwrap_or(role);
+    denied.then(|| {
+        StoreError::Unusable(format!(
+            "the role {role} may not create the schema {schema}: GRANT CREATE ON DATABASE {database} TO {role}"
+        ))
+    })
 }
 
 fn newer_than(version: i64) -> StoreError {

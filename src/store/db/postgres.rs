@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgPool};
+use tokio::time::timeout;
 
 use crate::store::db::sessions;
 use crate::store::partitions::Partitions;
@@ -104,12 +105,16 @@ impl Postgres {
                 })
             })
         };
-        let engine = pool(connections.engine, ENGINE_SETTINGS).connect_with(options.clone()).await.map_err(
-            |error| match error {
-                sqlx::Error::Database(inner) => StoreError::Unusable(format!("PostgreSQL refuses us: {inner}")),
-                other => StoreError::Unavailable(format!("cannot reach PostgreSQL: {other}")),
-            },
-        )?;
+        let engine = match pool(connections.engine, ENGINE_SETTINGS).connect_with(options.clone()).await {
+            Ok(engine) => engine,
+            // It tries again and again, and does not say what it hears.
+            Err(sqlx::Error::PoolTimedOut) => {
+                let silent = || Err(sqlx::Error::PoolTimedOut);
+                let error = timeout(ACQUIRE_TIMEOUT, options.connect()).await.unwrap_or_else(|_| silent()).err();
+                return Err(no_connection(&options, error.unwrap_or(sqlx::Error::PoolTimedOut)));
+            }
+            Err(error) => return Err(no_connection(&options, error)),
+        };
         let version: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(&engine).await?;
         if version.parse::<i32>().unwrap_or(0) < LEAST_VERSION {
             return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is needed, this one is {version}")));
@@ -131,6 +136,25 @@ impl Postgres {
     /// How a connection is made that is in neither of the pools.
     pub(in crate::store) fn options(&self) -> &PgConnectOptions {
         &self.options
+    }
+}
+
+/// Names the server, and never the password.
+fn no_connection(options: &PgConnectOptions, error: sqlx::Error) -> StoreError {
+    let server = match options.get_socket() {
+        Some(folder) => folder.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    match error {
+        sqlx::Error::Database(inner) => {
+            StoreError::Unusable(format!("PostgreSQL at {server} refuses us: {}", inner.message()))
+        }
+        sqlx::Error::PoolTimedOut => {
+            let patience = ACQUIRE_TIMEOUT.as_secs();
+            StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: no answer within {patience} s"))
+        }
+        sqlx::Error::Io(error) => StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: {error}")),
+        other => StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: {other}")),
     }
 }
 
