@@ -202,8 +202,8 @@ on_both! {
         large.spec.payload = format!("{{\"a\": \"{}\"}}", "0123456789abcdef".repeat(10_000)).into();
         offer(&home.store, large).await.unwrap();
         let grown = home.store.size().await.unwrap() - before;
-        // PostgreSQL compresses what repeats itself.
-        assert!(grown >= if home.is_sqlite() { 160_000 } else { 0 }, "{grown}");
+        // PostgreSQL compresses what repeats itself. SQLite keeps the beginning of the row in the table's first page (8 KiB), which was there.
+        assert!(grown >= if home.is_sqlite() { 160_000 - 8_192 } else { 0 }, "{grown}");
     }
 
     async fn records_go_on_while_counts_are_moved(home) {
