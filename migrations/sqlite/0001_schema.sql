@@ -123,8 +123,6 @@ CREATE TABLE message (
     deliveries  INTEGER NOT NULL DEFAULT 0,
     channels    TEXT,
     tags        TEXT,
-    -- NULL: the content was deleted, or kept no longer than was asked for.
-    payload     BLOB,
     -- The payload is any bytes of this type, and no JSON object; NULL: it is one.
     raw_type    TEXT,
     occurred_at BIGINT NOT NULL,
@@ -132,7 +130,10 @@ CREATE TABLE message (
     -- Not to be sent before; NULL: at once.
     deliver_at  BIGINT,
     -- When the content goes; NULL: together with the message.
-    content_until BIGINT
+    content_until BIGINT,
+    -- NULL: the content was deleted, or kept no longer than was asked for. The last column: SQLite reads all of a payload to get at what
+    -- stands behind it.
+    payload     BLOB
 );
 CREATE INDEX message_of_application ON message (app_id, id);
 CREATE INDEX message_of_org ON message (org, id);
@@ -213,15 +214,16 @@ CREATE TABLE attempt (
     settles          INTEGER,
     trigger          SMALLINT NOT NULL,
     at               BIGINT NOT NULL,
-    url              TEXT NOT NULL,
-    request_headers  TEXT NOT NULL,
     failure          TEXT,
-    detail           TEXT NOT NULL,
     status           INTEGER,
     duration_us      BIGINT NOT NULL,
+    next_at          BIGINT,
+    -- From here on what may be long: SQLite reads all of it to get at what stands behind it.
+    url              TEXT NOT NULL,
+    detail           TEXT NOT NULL,
+    request_headers  TEXT NOT NULL,
     response_headers TEXT NOT NULL,
     response_body    BLOB NOT NULL,
-    next_at          BIGINT,
     PRIMARY KEY (message_id, endpoint_id, id)
 );
 CREATE INDEX attempt_of_endpoint ON attempt (endpoint_id, id);
@@ -274,14 +276,15 @@ CREATE TABLE outbox (
     id           INTEGER,
     application  TEXT,
     event_type   TEXT,
-    payload      TEXT,
     event_id     TEXT,
     channels     TEXT,
     occurred_at  TEXT,
-    -- From here on the relay's own: when it looks at the row (again), why the row could not be routed, and since when.
+    -- The relay's own: when it looks at the row (again), why the row could not be routed, and since when.
     look_at      BIGINT DEFAULT 0,
     stuck_reason TEXT,
-    stuck_since  BIGINT
+    stuck_since  BIGINT,
+    -- The last column: SQLite reads all of a payload to get at what stands behind it.
+    payload      TEXT
 );
 CREATE INDEX outbox_next ON outbox (CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END);
 CREATE INDEX outbox_stuck ON outbox (stuck_since) WHERE stuck_reason IS NOT NULL;

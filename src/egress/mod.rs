@@ -54,8 +54,9 @@ const AGENT: &str = concat!("Sendoff/", env!("CARGO_PKG_VERSION"));
 /// How long an idle connection is kept. Common servers close theirs after 5 s (Node.js, Apache): we let go a little
 /// earlier, so that a request does not run into a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(4);
-/// How many idle connections are kept per host: more than one endpoint may have in flight, as several can share a host.
-const IDLE_PER_HOST: usize = 256;
+/// How many idle connections are kept per host: as many as are in flight at once by default, because all endpoints may share a host. With
+/// fewer, requests of a burst that are beyond dial anew each time.
+const IDLE_PER_HOST: usize = 1_024;
 /// How long an answer's head may be, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 /// How long saving an endpoint waits for DNS before it believes the name.

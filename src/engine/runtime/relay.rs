@@ -15,6 +15,9 @@ use crate::supervisor::Supervised;
 
 /// How often the idle relays of all processes together look for rows, in turns: a commit is noticed within this.
 const POLL: Duration = Duration::from_millis(25);
+/// The same once the outbox has been empty for [`QUIET`]: 40 looks a second are most of what an idle process costs.
+const IDLE_POLL: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_secs(10);
 /// How often it is looked for wide messages that other processes accepted, or one that has ended. Of its own, a process knows.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 /// The longest wait after the store was away.
@@ -28,6 +31,7 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     }
     let (mut pace, mut away) = (RelayPace::default(), None::<Duration>);
     let (mut turns, mut failing, mut fan_out_at) = (FanOutTurns::default(), false, Instant::now());
+    let mut last_row = Instant::now();
     while !*stop.borrow() {
         Supervised::Relay.panic_point();
         let wide = store.took_wide_message() || Instant::now() >= fan_out_at;
@@ -46,6 +50,7 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
                 report(&step);
                 // It may have brought a wide message.
                 (away, fan_out_at) = (None, Instant::now());
+                last_row = Instant::now();
                 continue;
             }
             Err(error) => {
@@ -56,8 +61,9 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
             }
         }
         let rank = fleet.borrow().rank;
+        let poll = if last_row.elapsed() < QUIET { POLL } else { IDLE_POLL };
         tokio::select! {
-            _ = tokio::time::sleep(away.unwrap_or_else(|| until_turn(rank, POLL, clock.now()))) => {}
+            _ = tokio::time::sleep(away.unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
             _ = stop.changed() => {}
         }
     }

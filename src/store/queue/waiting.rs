@@ -1,5 +1,6 @@
 //! What waits: the deliveries that the engine's lanes read, by the time they are due, and which lanes have any.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::domain::attempt::Trigger;
@@ -105,8 +106,14 @@ impl From<WaitingRow> for Waiting {
     }
 }
 
-const LANE: &str = "SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due
-     WHERE slot = $1 AND endpoint_id = $2 AND kind = $3 ORDER BY due_at LIMIT $4";
+/// SQLite knows no LATERAL: the first rows of each lane are found by the lane's index, and read by their keys.
+const SQLITE_LANES: &str =
+    "SELECT d.message_id, d.endpoint_id, d.kind, d.due_at, d.attempts, d.step, d.generation, d.trigger
+     FROM json_each($1) AS lane CROSS JOIN due AS d
+     WHERE d.endpoint_id = unhex(json_extract(lane.value, '$[1]')) AND d.message_id IN (
+         SELECT message_id FROM due WHERE slot = json_extract(lane.value, '$[0]')
+             AND endpoint_id = unhex(json_extract(lane.value, '$[1]')) AND kind = json_extract(lane.value, '$[2]')
+         ORDER BY due_at LIMIT $2)";
 
 impl Store {
     /// The first pending deliveries of each lane, due or not, by the time they are due: a few for each, never "the oldest of all".
@@ -119,19 +126,20 @@ impl Store {
         }
         let rows: Vec<WaitingRow> = match &self.inner.engine {
             Engine::Sqlite(engine) => {
-                let mut connection = engine.readers.acquire().await?;
-                let mut rows = Vec::new();
+                // A limit cannot differ from row to row there: lanes that want about as many are asked for together.
+                let mut asked: BTreeMap<u64, Vec<(u8, String, i16)>> = BTreeMap::new();
                 for lane in lanes {
-                    for (state, limit) in [(State::Fresh, lane.fresh), (State::Retry, lane.retries)] {
-                        let some: Vec<WaitingRow> = sqlx::query_as(LANE)
-                            .bind(i16::from(lane.slot))
-                            .bind(lane.endpoint)
-                            .bind(state.code())
-                            .bind(limit)
-                            .fetch_all(&mut *connection)
-                            .await?;
-                        rows.extend(some);
+                    for (state, most) in [(State::Fresh, lane.fresh), (State::Retry, lane.retries)] {
+                        if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
+                            let one = (lane.slot, lane.endpoint.0.simple().to_string(), state.code());
+                            asked.entry(most.next_power_of_two()).or_default().push(one);
+                        }
                     }
+                }
+                let mut rows: Vec<WaitingRow> = Vec::new();
+                for (most, some) in asked {
+                    let query = sqlx::query_as(SQLITE_LANES).bind(codec::json(&some)?).bind(most as i64);
+                    rows.extend(query.fetch_all(&engine.readers).await?);
                 }
                 rows
             }
@@ -150,6 +158,20 @@ impl Store {
         };
         let mut waiting: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
         waiting.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
+        if matches!(&self.inner.engine, Engine::Sqlite(_)) {
+            // No more than each lane asked for.
+            let mut left: HashMap<(EndpointId, i16), i64> = HashMap::with_capacity(2 * lanes.len());
+            for lane in lanes {
+                left.insert((lane.endpoint, State::Fresh.code()), lane.fresh);
+                left.insert((lane.endpoint, State::Retry.code()), lane.retries);
+            }
+            waiting.retain(|one| {
+                left.get_mut(&(one.endpoint_id, one.state.code())).is_some_and(|left| {
+                    *left -= 1;
+                    *left >= 0
+                })
+            });
+        }
         Ok(waiting)
     }
 

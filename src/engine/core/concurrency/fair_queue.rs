@@ -22,7 +22,6 @@ pub struct FairQueue {
 
 impl FairQueue {
     /// How many endpoints wait.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }

@@ -245,13 +245,14 @@ impl Lane {
         (self.fresh.len(), self.retries.len())
     }
 
-    /// How many of each kind to read: what there is room for, and as many more as the store will show although we hold them.
-    pub fn wants(&self) -> (i64, i64) {
+    /// How many of each kind to read: what there is room for, at most `most_new`, and as many more as the store will show although we hold
+    /// them.
+    pub fn wants(&self, most_new: usize) -> (i64, i64) {
         if self.ordered() {
             return (QUEUE as i64, 0);
         }
         let (held, most) = (self.held.len(), self.most_queued());
-        let room = |queue: &VecDeque<Work>| (most.saturating_sub(queue.len()) + held) as i64;
+        let room = |queue: &VecDeque<Work>| (most.saturating_sub(queue.len()).min(most_new) + held) as i64;
         (room(&self.fresh), room(&self.retries))
     }
 
