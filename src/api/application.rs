@@ -4,13 +4,13 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::{Body, Fields};
+use super::body::{Body, Field, Fields};
 use super::call::{Call, done, json, nothing};
 use super::errors::{Answer, ApiError, Item};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
 use super::query::ListOut;
-use crate::domain::application::{Application, ApplicationSpec, Metadata};
+use crate::domain::application::{Application, ApplicationSpec, Metadata, check_rate};
 use crate::domain::{AppId, Invalid, Time, Uid};
 use crate::store::{AppRef, Order, StoreError};
 
@@ -94,6 +94,16 @@ struct ApplicationPatch {
     fields: ApplicationFields,
 }
 
+/// `throttleRate`, or `rateLimit` as it was called.
+pub(super) fn throttle_rate(fields: &mut Fields<'_>) -> Field<u16> {
+    let rate = "a whole number from 1 to 65535";
+    let (new, old) = (fields.take("throttleRate", rate), fields.take("rateLimit", rate));
+    let mut wrong = Vec::new();
+    let taken = new.or_checked(old, |old| check_rate("rateLimit", Some(old), &mut wrong));
+    wrong.into_iter().for_each(|wrong| fields.note(wrong));
+    taken
+}
+
 /// Makes of `base` what the body says.
 pub(super) fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -> Result<ApplicationSpec, ApiError> {
     let mut spec = base;
@@ -104,8 +114,7 @@ pub(super) fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -
     }
     fields.text("name").put_or_default(&mut spec.name);
     fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
-    let rate = "a whole number from 1 to 65535";
-    fields.take("throttleRate", rate).or(fields.take("rateLimit", rate)).put(&mut spec.throttle_rate);
+    throttle_rate(&mut fields).put(&mut spec.throttle_rate);
     fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
     fields.text("contactEmail").put(&mut spec.contact_email);
     fields.done(spec.check())?;

@@ -209,6 +209,18 @@ impl<T> Field<T> {
         if matches!(self, Field::Absent) { old } else { self }
     }
 
+    /// The same. Where both are given this one counts, and `check` is given the old one: what the document forbids is refused all the same.
+    pub fn or_checked(self, old: Field<T>, check: impl FnOnce(T)) -> Field<T> {
+        match (&self, old) {
+            (Field::Absent, old) => old,
+            (_, Field::Set(old)) => {
+                check(old);
+                self
+            }
+            _ => self,
+        }
+    }
+
     /// Puts it into `place`: absent stays, `null` clears.
     pub fn put(self, place: &mut Option<T>) {
         match self {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::Number;
 use utoipa::ToSchema;
 
+use super::application::throttle_rate;
 use super::body::{Field, Fields};
 use super::call::Call;
 use super::errors::ApiError;
 use super::openapi::schemas::{self};
 use crate::domain::application::Metadata;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::{EndpointSpec, masked_header, moved};
+use crate::domain::endpoint::{EndpointSpec, check_names, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
 use crate::domain::{Invalid, Uid, limits};
@@ -169,18 +170,24 @@ pub(super) async fn read(
     Ok((spec, secret))
 }
 
+/// `eventTypes`, or `filterTypes` as it was called.
+fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
+    let most = limits::EVENT_TYPES;
+    let (new, old) = (fields.names("eventTypes", most), fields.names("filterTypes", most));
+    let mut wrong = Vec::new();
+    let taken = new.or_checked(old, |old| check_names("filterTypes", Some(&old), most, limits::NAME, &mut wrong));
+    wrong.into_iter().for_each(|wrong| fields.note(wrong));
+    taken
+}
+
 fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
     fields.text("url").put_or_default(&mut spec.url);
     fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
     fields.text("description").put_or_default(&mut spec.description);
     fields.flag("disabled").put_or_default(&mut spec.disabled);
-    fields
-        .names("eventTypes", limits::EVENT_TYPES)
-        .or(fields.names("filterTypes", limits::EVENT_TYPES))
-        .put(&mut spec.event_types);
+    event_types(fields).put(&mut spec.event_types);
     fields.names("channels", limits::ENDPOINT_CHANNELS).put(&mut spec.channels);
-    let rate = "a whole number from 1 to 65535";
-    fields.take("throttleRate", rate).or(fields.take("rateLimit", rate)).put(&mut spec.throttle_rate);
+    throttle_rate(fields).put(&mut spec.throttle_rate);
     fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
     fields.take("headers", "an object of strings").put_or_default(&mut spec.headers);
     let whole = |text: &str| {

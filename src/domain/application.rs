@@ -45,7 +45,7 @@ impl ApplicationSpec {
             wrong.push(Invalid::new("name", format!("must have 1 to {} characters", limits::APPLICATION_NAME)));
         }
         check_text("name", &self.name, &mut wrong);
-        check_rate(self.throttle_rate, &mut wrong);
+        check_rate("throttleRate", self.throttle_rate, &mut wrong);
         check_metadata(&self.metadata, &mut wrong);
         if let Some(email) = &self.contact_email {
             let fits = email.len() <= limits::EMAIL
@@ -76,9 +76,9 @@ pub(super) fn check_description(text: &str, wrong: &mut Vec<Invalid>) {
 }
 
 /// A throttle rate is 1–65535 messages a second.
-pub(super) fn check_rate(rate: Option<u16>, wrong: &mut Vec<Invalid>) {
+pub(crate) fn check_rate(field: &str, rate: Option<u16>, wrong: &mut Vec<Invalid>) {
     if rate == Some(0) {
-        wrong.push(Invalid::new("throttleRate", "must be at least 1 message a second, or null for no limit"));
+        wrong.push(Invalid::new(field, "must be at least 1 message a second, or null for no limit"));
     }
 }
 

@@ -180,7 +180,7 @@ impl EndpointSpec {
         check_description(&self.description, &mut wrong);
         check_names("eventTypes", self.event_types.as_deref(), limits::EVENT_TYPES, limits::NAME, &mut wrong);
         check_names("channels", self.channels.as_deref(), limits::ENDPOINT_CHANNELS, limits::CHANNEL, &mut wrong);
-        check_rate(self.throttle_rate, &mut wrong);
+        check_rate("throttleRate", self.throttle_rate, &mut wrong);
         check_metadata(&self.metadata, &mut wrong);
         let one_to_thirty = Duration::from_secs(1)..=Duration::from_secs(30);
         if self.timeout.is_some_and(|timeout| !one_to_thirty.contains(&timeout)) {
@@ -193,7 +193,7 @@ impl EndpointSpec {
 }
 
 /// A filter is absent (all) or names at least one thing.
-fn check_names(field: &str, list: Option<&[String]>, most: usize, longest: usize, wrong: &mut Vec<Invalid>) {
+pub(crate) fn check_names(field: &str, list: Option<&[String]>, most: usize, longest: usize, wrong: &mut Vec<Invalid>) {
     let Some(list) = list else { return };
     if list.is_empty() {
         wrong.push(Invalid::new(field, "must not be empty: leave it out, or set it to null, to get everything"));

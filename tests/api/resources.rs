@@ -179,6 +179,15 @@ async fn old_names(world: World) {
         world.call("PATCH", "/app/a/endpoint/e", json!({"rateLimit": 0})).await.refused(),
         ["body.throttleRate"]
     );
+    let both = json!({"rateLimit": 0, "throttleRate": 3, "filterTypes": [], "eventTypes": ["t.b"]});
+    let refused = world.call("PATCH", "/app/a/endpoint/e", both).await.refused();
+    assert_eq!(
+        refused,
+        ["body.filterTypes", "body.rateLimit"],
+        "an old name that does not count is checked all the same"
+    );
+    let both = json!({"rateLimit": 0, "throttleRate": 3});
+    assert_eq!(world.call("PATCH", "/app/a", both).await.refused(), ["body.rateLimit"]);
     has(
         &world.call("PATCH", "/app/a", json!({"rateLimit": 4})).await.expect(200),
         json!({"throttleRate": 4, "rateLimit": 4}),

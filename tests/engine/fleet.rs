@@ -93,7 +93,7 @@ async fn an_idle_process_of_fifty_sends_few_statements_and_keeps_few_connections
     statements.of_heartbeats(2).await;
     // Three heartbeats are at least 6 s apart: 20 a second.
     let sent = statements.of_heartbeats(3).await;
-    let polls = sent.iter().filter(|one| one.contains("FROM outbox")).count();
+    let polls = sent.iter().filter(|one| one.contains("coalesce(look_at")).count();
     assert!(sent.len() <= 120, "{} statements: {sent:#?}", sent.len());
     assert!((1..=20).contains(&polls), "{polls} outbox polls of one that has a turn every 1.25 s");
 

@@ -67,7 +67,10 @@ const NOT_MODELLED: [(&str, &[&str]); 15] = [
         &["make_partitions", "drop_partitions", "analyze_partitions", "retain"],
     ),
     ("a bounded part of what a modelled method reads", &["load_messages_within", "page_of_deliveries"]),
-    ("only for rows that the store itself refuses, of which the model has none", &["relay_give_up"]),
+    (
+        "the loop around `relay`, and what it does with rows that the store itself refuses: tests/store/outbox.rs",
+        &["relay_next", "relay_give_up"],
+    ),
 ];
 
 #[test]

@@ -11,15 +11,19 @@ use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::ingest::fan_out_turns::FanOutTurns;
 use crate::store::ingest::relay_pace::{RelayPace, RelayStep};
+use crate::store::queue::slots::Rank;
 use crate::supervisor::Supervised;
 
 /// How often the idle relays of all processes together look for rows, in turns: a commit is noticed within this.
 const POLL: Duration = Duration::from_millis(25);
-/// The same once the outbox has been empty for [`QUIET`]: 40 looks a second are most of what an idle process costs.
+/// How often a process looks at the most once the outbox has been empty for [`QUIET`]: 40 looks a second are most of what it costs while
+/// idle. In fleets of four and more, no process looks more often anyway.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(10);
-/// How often it is looked for wide messages that other processes accepted, or one that has ended. Of its own, a process knows.
+/// How often the fleet looks for wide messages that were accepted by a process that has ended since, and how often each process does at
+/// least. Of its own, a process knows.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
+const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
 /// The longest wait after the store was away.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -37,7 +41,8 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
         let wide = store.took_wide_message() || Instant::now() >= fan_out_at;
         let more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
         if wide {
-            fan_out_at = Instant::now() + if more { Duration::ZERO } else { FAN_OUT_POLL };
+            let idle = fleet.borrow().interval(FAN_OUT_POLL, LONGEST_FAN_OUT_POLL);
+            fan_out_at = Instant::now() + if more { Duration::ZERO } else { idle };
         }
         match store.relay_next(&mut pace, clock.now()).await {
             Ok(RelayStep::Nothing) => {
@@ -61,12 +66,17 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
             }
         }
         let rank = fleet.borrow().rank;
-        let poll = if last_row.elapsed() < QUIET { POLL } else { IDLE_POLL };
+        let poll = if last_row.elapsed() < QUIET { POLL } else { idle_poll(rank) };
         tokio::select! {
             _ = tokio::time::sleep(away.unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
             _ = stop.changed() => {}
         }
     }
+}
+
+/// The poll of the fleet at which each of its processes looks once in [`IDLE_POLL`], or as often as ever.
+fn idle_poll(rank: Rank) -> Duration {
+    (IDLE_POLL / u32::try_from(rank.of).unwrap_or(u32::MAX).max(1)).max(POLL)
 }
 
 /// One step of the fan-out. Returns whether there may be more to do. Of errors in a row, the first is logged.
@@ -104,5 +114,17 @@ fn report(step: &RelayStep) {
             tracing::warn!(%reason, "an outbox row that the store does not take was marked as stuck");
         }
         RelayStep::Nothing | RelayStep::Fewer => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_process_looks_ten_times_a_second_and_a_fleet_as_often_as_ever() {
+        let poll = |of| idle_poll(Rank { index: 0, of }).as_millis();
+        assert_eq!([1, 2, 4, 50].map(poll), [100, 50, 25, 25]);
+        assert_eq!(Rank::ALONE.of, 1);
     }
 }
