@@ -6,6 +6,8 @@
 //!   that the caller hears of everything at once.
 //! * [`Field`] – one of them: absent, `null`, or set. A PATCH tells the three apart.
 
+mod field;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
@@ -26,6 +28,7 @@ use super::ApiState;
 use super::body_budget::{BodyBudget, Reserved};
 use super::errors::{ApiError, Item};
 use crate::domain::{Invalid, message};
+pub(super) use field::Field;
 
 /// How many bytes everything around a message's payload may have.
 pub(super) const ENVELOPE: usize = 64 * 1024;
@@ -183,63 +186,6 @@ impl<'de> Deserialize<'de> for Name<'de> {
             }
         }
         deserializer.deserialize_str(Text)
-    }
-}
-
-/// One field of a body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Field<T> {
-    #[default]
-    Absent,
-    Null,
-    Set(T),
-}
-
-impl<T> Field<T> {
-    /// Absent and `null` are the same where something is new.
-    pub fn set(self) -> Option<T> {
-        match self {
-            Field::Set(value) => Some(value),
-            Field::Absent | Field::Null => None,
-        }
-    }
-
-    /// This field, or where it is absent the one under its old name.
-    pub fn or(self, old: Field<T>) -> Field<T> {
-        if matches!(self, Field::Absent) { old } else { self }
-    }
-
-    /// The same. Where both are given this one counts, and `check` is given the old one: what the document forbids is refused all the same.
-    pub fn or_checked(self, old: Field<T>, check: impl FnOnce(T)) -> Field<T> {
-        match (&self, old) {
-            (Field::Absent, old) => old,
-            (_, Field::Set(old)) => {
-                check(old);
-                self
-            }
-            _ => self,
-        }
-    }
-
-    /// Puts it into `place`: absent stays, `null` clears.
-    pub fn put(self, place: &mut Option<T>) {
-        match self {
-            Field::Absent => {}
-            Field::Null => *place = None,
-            Field::Set(value) => *place = Some(value),
-        }
-    }
-
-    /// Puts it into a place that is never empty: absent stays, `null` makes it what it is by default.
-    pub fn put_or_default(self, place: &mut T)
-    where
-        T: Default,
-    {
-        match self {
-            Field::Absent => {}
-            Field::Null => *place = T::default(),
-            Field::Set(value) => *place = value,
-        }
     }
 }
 

@@ -190,7 +190,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
 }
 
-/// What a change has made.
+/// The result of a change.
 ///
 /// # Errors
 /// 404: there is no such `what`. 409: others change it all the time. Or what the change was refused with.

@@ -234,8 +234,8 @@ pub(super) struct ListOut<T> {
 }
 
 impl ListOut<Box<RawValue>> {
-    /// Of a page that was read by `request`, each item given out by `out` and going by `key`. It ends early where its items would
-    /// have more than [`limits::PAGE_BYTES`].
+    /// Serializes a page that `request` read: `out` makes each item's JSON, `key` is its place in the list. The page ends before its
+    /// items exceed [`limits::PAGE_BYTES`].
     ///
     /// # Errors
     /// 500: an item cannot be written as JSON.

@@ -10,7 +10,7 @@ use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::{ExtraSignature, KeyForm};
 use crate::domain::{Invalid, Uid, span};
 
-/// What stands in the form for a header's value that is not shown.
+/// Stands in the form in place of a masked header value.
 const MASK: &str = "••••••••";
 /// More event types than these are typed, not ticked.
 const TICKS: usize = 100;

@@ -39,6 +39,9 @@ on_both! {
         );
         assert_eq!(of(one.id)[2].progress, progress(1, 1, 0, Trigger::Scheduled));
         assert_eq!(states(&of(two.id)), [(State::Fresh, later(5))]);
+        let read = store.waiting(&[wants(two.id, 3, 0).await, wants(one.id, 1, 3).await]).await.unwrap();
+        let kinds = |id, state| read.iter().filter(|one| (one.endpoint_id, one.state) == (id, state)).count();
+        assert_eq!((kinds(two.id, State::Fresh), kinds(one.id, State::Fresh), kinds(one.id, State::Retry)), (3, 1, 3));
         assert!(store.waiting(&[]).await.unwrap().is_empty());
         assert!(store.waiting(&[wants(one.id, 0, 0).await]).await.unwrap().is_empty());
         let messages: Vec<MessageId> = of(one.id).iter().map(|one| one.message_id).collect();

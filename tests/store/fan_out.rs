@@ -68,6 +68,8 @@ on_both! {
         let ordered = endpoint(&packing, app, EndpointSpec { ordered: true, ..endpoint_spec() }).await;
         while signals.try_recv().is_ok() {}
         let message = accept(&packing, app).await;
+        assert!(packing.took_wide_message() && !packing.took_wide_message(), "it knows once of its own");
+        assert!(!home.store.took_wide_message(), "and of no other's");
         assert_eq!(home.number("SELECT CAST(deliveries AS BIGINT) FROM message").await, 5);
         assert_eq!(home.number("SELECT count(*) FROM due").await, 1, "numbers are drawn at once");
         let Ok(Signal::Accepted(admitted)) = signals.try_recv().map(Signal::from) else { panic!("nothing was told") };

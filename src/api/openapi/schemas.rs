@@ -68,7 +68,7 @@ pub(in crate::api) struct MessageChannels;
 /// A label: a channel or a tag.
 pub(in crate::api) struct Label;
 
-/// What an event type or an endpoint is, in words.
+/// The description of an event type or an endpoint.
 pub(in crate::api) struct DescriptionText;
 
 /// An endpoint's own headers.

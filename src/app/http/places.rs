@@ -70,7 +70,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits, which is what one subscriber is given.
+/// The address that a limit counts by. IPv6 addresses count by their /64 network, which one subscriber gets as a whole.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {

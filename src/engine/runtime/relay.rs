@@ -16,12 +16,12 @@ use crate::supervisor::Supervised;
 
 /// How often the idle relays of all processes together look for rows, in turns: a commit is noticed within this.
 const POLL: Duration = Duration::from_millis(25);
-/// How often a process looks at the most once the outbox has been empty for [`QUIET`]: 40 looks a second are most of what it costs while
-/// idle. In fleets of four and more, no process looks more often anyway.
+/// The shortest interval at which a process polls once the outbox has been empty for [`QUIET`]: 40 polls a second are most of an idle
+/// process's CPU. In a fleet of four or more, no process polls more often anyway.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(10);
-/// How often the fleet looks for wide messages that were accepted by a process that has ended since, and how often each process does at
-/// least. Of its own, a process knows.
+/// How often the fleet looks for wide messages of processes that have ended, and how often each process does at least. A process knows of
+/// those that it accepted itself.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
 /// The longest wait after the store was away.
@@ -74,7 +74,7 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     }
 }
 
-/// The poll of the fleet at which each of its processes looks once in [`IDLE_POLL`], or as often as ever.
+/// The fleet's poll interval while idle: each process polls every [`IDLE_POLL`], or every [`POLL`] times the fleet's size if that is longer.
 fn idle_poll(rank: Rank) -> Duration {
     (IDLE_POLL / u32::try_from(rank.of).unwrap_or(u32::MAX).max(1)).max(POLL)
 }

@@ -55,3 +55,19 @@ fn what_did_not_fit_into_the_budget_is_read_again_a_little_later() {
     world.settle();
     assert_eq!(world.delivered, 3);
 }
+
+#[test]
+fn a_reading_asks_for_a_bounded_number_of_rows_however_many_lanes_want_one() {
+    for (endpoints, lanes, of_each) in [(2_000, 512, 16), (10, 10, 128)] {
+        let mut world = World::new(endpoints, 64, 16);
+        let lives = world.lives.clone();
+        world.lanes.know(&lives, world.now);
+        let mut read = std::collections::HashSet::new();
+        let (wants, _) = world.lanes.begin_reading(world.now);
+        assert_eq!(wants.len(), lanes);
+        assert!(
+            wants.iter().all(|want| (want.fresh, want.retries) == (of_each, of_each) && read.insert(want.endpoint))
+        );
+        assert!(wants.iter().map(|want| want.fresh + want.retries).sum::<i64>() <= 16_384);
+    }
+}
