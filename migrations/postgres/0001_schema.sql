@@ -29,6 +29,8 @@ CREATE TABLE application (
     operational   BOOLEAN NOT NULL DEFAULT FALSE,
     -- Grows with every change of the application or one of its endpoints; the routing cache is checked against it.
     version       BIGINT NOT NULL,
+    -- Endpoints that were deleted at this version or before may have no row any more: views that are older are read anew.
+    changes_from  BIGINT NOT NULL DEFAULT 0,
     -- How many endpoints were ever created here: the next one's slot follows from it.
     endpoints_made INTEGER NOT NULL DEFAULT 0,
     created_at    BIGINT NOT NULL,
@@ -84,6 +86,8 @@ CREATE TABLE endpoint (
 );
 CREATE UNIQUE INDEX endpoint_uid ON endpoint (app_id, uid);
 CREATE INDEX endpoint_list ON endpoint (app_id, id);
+-- What changed since the routing cache last looked.
+CREATE INDEX endpoint_changes ON endpoint (app_id, version);
 CREATE INDEX endpoint_failing ON endpoint (failing_since) WHERE failing_since IS NOT NULL;
 CREATE INDEX endpoint_pending_cleanup ON endpoint (id) WHERE pending_cleanup = 1;
 CREATE INDEX endpoint_to_purge ON endpoint (deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL;

@@ -87,6 +87,24 @@ on_both! {
         assert_eq!(home.number("SELECT count(*) FROM application").await, 1, "the application was not deleted");
     }
 
+    /// What a process remembers may be older than the deletion, and there is no row left to tell it.
+    async fn nothing_is_accepted_for_an_endpoint_whose_row_is_gone(home) {
+        let store = &home.store;
+        let (app, gone) = customer(store, "acme").await;
+        let kept = endpoint(store, app.id, endpoint_spec()).await;
+        let there = home.another().await;
+        accept(&there, app.id).await;
+        store.delete_endpoint(&tenant(), app.id, gone.id, later(10)).await.unwrap();
+        end_deleted(home, DAY).await;
+        purge(home, 11, 11, DAY).await;
+        store.expire(later(11), later(DAY)).await.unwrap();
+        purge(home, 11, 11, DAY).await;
+        assert_eq!(home.number("SELECT count(*) FROM endpoint").await, 1);
+        let message = accept(&there, app.id).await;
+        let to = there.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data;
+        assert_eq!(to.into_iter().map(|one| one.endpoint_id).collect::<Vec<_>>(), [kept.id]);
+    }
+
     async fn a_deleted_application_goes_with_everything_of_it(home) {
         let store = &home.store;
         let spec = ApplicationSpec {

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
+use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::ingest::relay_pace::{RelayPace, RelayStep};
 use sendoff::store::ingest::routing::LiveEndpoint;
 use sendoff::store::queue::signals::{Signal, Told};
 use sendoff::store::{EndpointRef, Store};
 
+use sqlx::Executor as _;
 use tokio::sync::mpsc::Receiver;
 
 use crate::home::*;
@@ -114,4 +118,79 @@ on_both! {
         changed_app(store, &tenant(), app.id, spec, later(1)).await.unwrap();
         assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, Some(5));
     }
+
+    /// How many endpoints an application may have is known from how many were ever made.
+    async fn an_application_with_many_endpoints_is_loaded_before_its_messages_are_accepted(home) {
+        let (large, made) = customer(&home.store, "large").await;
+        let (small, _) = customer(&home.store, "small").await;
+        home.execute("UPDATE application SET endpoints_made = 5000 WHERE uid = 'large'").await;
+        home.execute(
+            "INSERT INTO outbox (application, event_type, payload) VALUES
+             ('large', 'a', '{\"n\":1}'), ('small', 'a', '{}'), ('large', 'a', '{\"n\":2}'), ('small', 'a', '{}')",
+        )
+        .await;
+        let there = home.another().await;
+        let step = there.relay(RelayRequest { limit: 100, now: NOW }).await.unwrap();
+        assert_eq!((step.accepted, step.left, step.not_loaded), (2, 0, [large.id].into()), "of the small one");
+        assert_eq!(home.number("SELECT count(*) FROM outbox WHERE application = 'large' AND stuck_reason IS NULL").await, 2);
+        let mut pace = RelayPace::default();
+        let mut accepted = 0;
+        for _ in 0..3 {
+            if let RelayStep::Relayed(step) = there.relay_next(&mut pace, NOW).await.unwrap() {
+                accepted += step.accepted;
+            }
+        }
+        assert_eq!(accepted, 2);
+        let payloads = waiting(&there, made.id).await.into_iter().map(|one| one.message_id);
+        let mut seen = Vec::new();
+        for id in payloads {
+            seen.push(there.message(&tenant(), large.id, &id.into()).await.unwrap().unwrap().payload.unwrap());
+        }
+        assert_eq!(seen, [r#"{"n":1}"#, r#"{"n":2}"#], "in their order");
+
+        // Over REST it waits for no other call, and none for it.
+        let there = home.another().await;
+        accept(&there, large.id).await;
+        accept(&there, small.id).await;
+        assert_eq!(waiting(&there, made.id).await.len(), 3);
+        // What changed is read inside the transaction, however many endpoints there are.
+        disable(home, large.id, made.id).await;
+        let item = AcceptItem { only_endpoint: Some(made.id), ..item(large.id) };
+        assert_eq!(offer(&there, item).await.unwrap_err(), Refusal::Unreachable);
+    }
+}
+
+/// Disables an endpoint, by another process.
+async fn disable(home: &Home, app: AppId, id: EndpointId) {
+    let before = now(&home.store, app, id).await;
+    let spec = EndpointSpec { disabled: true, ..before.spec.clone() };
+    updated(&home.store, &before, spec, later(1)).await;
+}
+
+/// While the endpoints of one application are read, and a lock holds that up, the messages of others are accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_holds_up_nobody_else() {
+    let home = Home::postgres().await;
+    let (large, _) = customer(&home.store, "large").await;
+    let (small, _) = customer(&home.store, "small").await;
+    home.execute("UPDATE application SET endpoints_made = 5000 WHERE uid = 'large'").await;
+    let there = home.another().await;
+    accept(&there, small.id).await;
+    let Raw::Postgres(mut other) = home.connect().await else { panic!("PostgreSQL") };
+    other.execute("BEGIN; LOCK TABLE endpoint_secret IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let first = tokio::spawn({
+        let (there, app) = (there.clone(), large.id);
+        async move { accept(&there, app).await }
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'endpoint_secret'::regclass";
+    while home.number(waits).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..5 {
+        let accepted = tokio::time::timeout(Duration::from_secs(20), accept(&there, small.id)).await;
+        accepted.expect("it waits for nobody");
+    }
+    assert!(!first.is_finished());
+    other.execute("COMMIT").await.unwrap();
+    first.await.unwrap();
 }

@@ -348,7 +348,8 @@ impl Store {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
-            const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1
+            const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1,
+                 version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
              WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
             let changed = on!(tx, db => {
                 sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())

@@ -17,7 +17,7 @@ use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
 use crate::store::ingest::idempotency::{self, Once};
 use crate::store::ingest::message_insert::{self, NewMessage};
-use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
+use crate::store::ingest::routing::{self, AppView, LiveEndpoint, Resolved};
 use crate::store::ingest::{due_insert, fan_out};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
@@ -40,7 +40,7 @@ pub struct AcceptItem {
 impl AcceptItem {
     /// Whether there is an endpoint to send it to, if it is for one alone.
     fn reaches(&self, view: &AppView) -> bool {
-        let enabled = |only| view.endpoints.iter().any(|live| live.endpoint.id == only && !live.endpoint.spec.disabled);
+        let enabled = |only| view.endpoint(only).is_some_and(|live| !live.endpoint.spec.disabled);
         self.only_endpoint.is_none_or(enabled)
     }
 
@@ -77,10 +77,17 @@ pub enum Refusal {
 /// What became of one item.
 pub type Verdict = Result<Arc<Message>, Refusal>;
 
-/// What became of the first items of a batch: verdicts in its order, and what the engine may send once it is committed. The items without
-/// a verdict found no room in the transaction.
+/// What one transaction did about an item.
+pub(in crate::store) enum Outcome {
+    Decided(Verdict),
+    /// Nothing: the endpoints of its application have to be [loaded](super::routing_load::load) before.
+    NotLoaded(AppId),
+}
+
+/// What became of the first items of a batch: outcomes in its order, and what the engine may send once it is committed. The items without
+/// an outcome found no room in the transaction.
 pub(in crate::store) struct Accepted {
-    pub verdicts: Vec<Verdict>,
+    pub outcomes: Vec<Outcome>,
     pub admissions: Vec<Admission>,
     /// Whether there are packed deliveries, to be [fanned out](fan_out).
     pub packed: bool,
@@ -150,11 +157,11 @@ impl Draft {
     /// transaction any more.
     fn new(item: &AcceptItem, view: &Arc<AppView>, wide: usize, budget: &mut Budget) -> Option<Draft> {
         let message = Arc::new(message(item, view.id));
-        let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
-            Some(only) => only == live.endpoint.id,
-            None => live.endpoint.spec.wants(&message.event_type, &message.channels),
+        let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(&message.event_type, &message.channels);
+        let mut endpoints: Vec<_> = match item.only_endpoint {
+            Some(only) => view.endpoint(only).into_iter().cloned().collect(),
+            None => view.endpoints.iter().filter(wants).cloned().collect(),
         };
-        let mut endpoints: Vec<_> = view.endpoints.iter().filter(wants).cloned().collect();
         let mut packed = Vec::new();
         if endpoints.len() > wide {
             let usual = endpoints.extract_if(.., |live| !live.endpoint.spec.ordered);
@@ -175,34 +182,49 @@ pub(in crate::store) async fn accept_in(
     let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
     let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
+    let mut drafted: Vec<&AcceptItem> = Vec::with_capacity(items.len());
+    // In the order of the items: those whose application is not loaded have no draft.
+    let mut not_loaded: Vec<Option<AppId>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // Hidden: what goes to the operational endpoints is made by `operational` alone.
-            Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
-            Some(Ok(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
-            Some(Ok(view)) => match Draft::new(item, view, inner.wide, budget) {
+            Some(Resolved::View(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
+            Some(Resolved::View(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
+            Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
             },
-            Some(Err(refusal)) => Err(refusal.clone()),
+            Some(Resolved::Refused(refusal)) => Err(refusal.clone()),
+            Some(Resolved::NotLoaded(app)) => {
+                not_loaded.push(Some(*app));
+                continue;
+            }
             None => Err(Refusal::UnknownApplication(item.app.to_string())),
         });
+        drafted.push(item);
+        not_loaded.push(None);
     }
-    let items = &items[..drafts.len()];
+    let items = &drafted[..];
     idempotency::enter_batch(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
     refuse_repeats(tx, &mut drafts).await?;
     idempotency::leave_batch(tx, items, &drafts).await?;
 
-    let mut accepted = Accepted { verdicts: Vec::with_capacity(items.len()), admissions: Vec::new(), packed: false };
+    let mut accepted =
+        Accepted { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
     let mut more: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(items.len());
-    for draft in drafts {
-        accepted.verdicts.push(draft.map(|Draft { message, view, endpoints, packed }| {
+    let mut verdicts = drafts.into_iter().map(|draft| {
+        draft.map(|Draft { message, view, endpoints, packed }| {
             accepted.admissions.push(Admission::new(message.clone(), endpoints));
             accepted.packed |= !packed.is_empty();
             more.push((view.org.clone(), packed));
             message
-        }));
-    }
+        })
+    });
+    accepted.outcomes.extend(not_loaded.into_iter().filter_map(|app| match app {
+        Some(app) => Some(Outcome::NotLoaded(app)),
+        None => verdicts.next().map(Outcome::Decided),
+    }));
+    drop(verdicts);
     let with_more = accepted.admissions.iter().zip(&more);
     let messages: Vec<NewMessage<'_>> =
         with_more.clone().map(|(admission, (org, packed))| admission.new_message(org, packed.len())).collect();

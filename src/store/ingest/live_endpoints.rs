@@ -29,12 +29,13 @@ const CHUNK: usize = 1_000;
 const UNREADABLE: &str =
     "this endpoint's signing secret or headers cannot be read, so nothing was sent: the reason is in the server's log";
 
-/// An endpoint that exists, and the version of its application when it last changed.
+/// An endpoint, and the version of its application when it last changed.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct Listed {
-    id: EndpointId,
-    app_id: AppId,
+    pub(in crate::store) id: EndpointId,
+    pub(in crate::store) app_id: AppId,
     version: i64,
+    pub(in crate::store) deleted: bool,
 }
 
 /// What [`load`] found.
@@ -46,11 +47,40 @@ pub(in crate::store) struct Loaded {
     fresh: Vec<Arc<LiveEndpoint>>,
 }
 
-const LISTED: &str = "SELECT id, app_id, version FROM endpoint WHERE deleted_at IS NULL AND";
+const LISTED: &str = "SELECT id, app_id, version, FALSE AS deleted FROM endpoint WHERE deleted_at IS NULL AND";
 
 /// The endpoints of these applications, by id.
 pub(in crate::store) async fn of_apps(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<Listed>, StoreError> {
     among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
+}
+
+/// The endpoints of these applications that changed since a version, deleted ones too; at most `limit`.
+pub(in crate::store) async fn changed_since(
+    tx: &mut Tx,
+    since: &[(AppId, i64)],
+    limit: i64,
+) -> Result<Vec<Listed>, StoreError> {
+    if since.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(match tx {
+        Tx::Sqlite(tx) => {
+            // The cross join keeps SQLite from reading every endpoint for each application.
+            const SQL: &str = "SELECT e.id, e.app_id, e.version, e.deleted_at IS NOT NULL AS deleted
+                 FROM json_each($1) k CROSS JOIN endpoint e
+                 WHERE e.app_id = unhex(k.value ->> 0) AND e.version > k.value ->> 1 LIMIT $2";
+            let since: Vec<_> = since.iter().map(|(app, version)| (app.0.simple().to_string(), version)).collect();
+            sqlx::query_as(SQL).bind(codec::json(&since)?).bind(limit).fetch_all(&mut **tx).await?
+        }
+        Tx::Postgres(tx) => {
+            const SQL: &str = "SELECT e.id, e.app_id, e.version, e.deleted
+                 FROM UNNEST($1::uuid[], $2::bigint[]) AS k (app, version)
+                 CROSS JOIN LATERAL (SELECT id, app_id, endpoint.version, deleted_at IS NOT NULL AS deleted FROM endpoint
+                     WHERE app_id = k.app AND endpoint.version > k.version LIMIT $3) AS e LIMIT $3";
+            let (apps, versions): (Vec<Uuid>, Vec<i64>) = since.iter().map(|(app, version)| (app.0, *version)).unzip();
+            sqlx::query_as(SQL).bind(apps).bind(versions).bind(limit).fetch_all(&mut **tx).await?
+        }
+    })
 }
 
 /// Everything that sending to the `listed` endpoints of `apps` needs. The applications were read before their endpoints: a change in
@@ -67,10 +97,8 @@ pub(in crate::store) async fn load(
     let mut lacking: Vec<Uuid> = Vec::new();
     for one in listed {
         let Some(app) = apps.get(&one.app_id) else { continue };
-        let present = |live: &&Arc<LiveEndpoint>| {
-            let of_app = (live.app_throttle, live.app_slots) == (app.throttle(), app.slots());
-            live.version >= one.version && of_app && live.signing.is_ok()
-        };
+        let present =
+            |live: &&Arc<LiveEndpoint>| live.version >= one.version && live.agrees_with(app) && live.signing.is_ok();
         match known.get(&one.app_id).and_then(|view| view.endpoint(one.id)).filter(present) {
             Some(live) => drop(found.insert(one.id, live.clone())),
             None => lacking.push(one.id.0),
@@ -195,7 +223,8 @@ impl Store {
     }
 }
 
-/// Adds `fresh` to what is remembered of their applications. They are not all endpoints of these, so nothing is accepted by it.
+/// Adds `fresh` to what is remembered of their applications. A view keeps its version, which is older than that of `fresh`; where nothing was
+/// remembered, `fresh` are not all endpoints, so nothing is accepted by it.
 fn remember(directory: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<Arc<LiveEndpoint>>) {
     let mut by_app: HashMap<AppId, BTreeMap<EndpointId, Arc<LiveEndpoint>>> = HashMap::new();
     for live in fresh {
@@ -203,12 +232,14 @@ fn remember(directory: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec
     }
     for (id, mut endpoints) in by_app {
         let Some(app) = apps.get(&id) else { continue };
-        for live in directory.recall_any(id).iter().flat_map(|view| &view.endpoints) {
+        let known = directory.recall_any(id);
+        for live in known.iter().flat_map(|view| &view.endpoints) {
             let newest = endpoints.entry(live.endpoint.id).or_insert_with(|| live.clone());
             if newest.version < live.version {
                 *newest = live.clone();
             }
         }
-        directory.remember(&Arc::new(app.view(PARTIAL, endpoints.into_values().collect())));
+        let version = known.map_or(PARTIAL, |view| view.version);
+        directory.remember(&Arc::new(app.view(version, endpoints.into_values().collect())));
     }
 }

@@ -4,7 +4,8 @@
 //! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_turns`]: whose step is next.
 //! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step takes; [`outbox_floor`]:
 //!   from where on it looks.
-//! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`live_endpoints`] loads them with their secrets.
+//! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`routing_load`]: how much of that is read where. [`live_endpoints`]
+//!   loads endpoints with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.
 //!
 //! Invariants: a message that was acknowledged is committed, with all of its deliveries. The routing cache is checked against the store
@@ -23,4 +24,5 @@ pub(in crate::store) mod relay;
 pub mod relay_pace;
 pub mod routing;
 pub(in crate::store) mod routing_cache;
+pub(in crate::store) mod routing_load;
 pub(in crate::store) mod writer;

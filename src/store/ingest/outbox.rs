@@ -4,9 +4,11 @@
 //! A row that cannot be routed stays, marked with the reason (it is *stuck*), and is looked at again: at once when an application
 //! of its name appears, otherwise after it has been stuck as long again, 5 s to 10 min.
 
+use std::collections::BTreeSet;
+
 use sqlx::FromRow;
 
-use crate::domain::Time;
+use crate::domain::{AppId, Time};
 use crate::store::ingest::relay::{self, POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
 use crate::store::{Engine, Store, StoreError, Tx, on, read};
 
@@ -29,6 +31,8 @@ pub struct Relayed {
     pub stuck: Vec<(String, String)>,
     /// How many of the rows found no room in the transaction: their turn comes with the next step.
     pub left: usize,
+    /// Applications that have to be loaded before their rows can be accepted. The rows stay.
+    pub not_loaded: BTreeSet<AppId>,
 }
 
 impl Relayed {

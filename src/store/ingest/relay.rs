@@ -13,7 +13,7 @@ use crate::domain::message::{MessageSpec, too_large};
 use crate::domain::{Invalid, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
-use crate::store::ingest::accept::{AcceptItem, Refusal, accept_in};
+use crate::store::ingest::accept::{AcceptItem, Outcome, Refusal, accept_in};
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
@@ -155,13 +155,17 @@ pub(in crate::store) async fn relay_in(
         }
     }
     let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
-    relayed.left = items.len() - accepted.verdicts.len();
-    for (row, verdict) in brought.into_iter().zip(accepted.verdicts) {
-        match verdict {
-            Ok(_) => relayed.accepted += 1,
-            Err(Refusal::Duplicate(_)) => relayed.duplicates += 1,
-            Err(refusal) => {
+    relayed.left = items.len() - accepted.outcomes.len();
+    for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
+        match outcome {
+            Outcome::Decided(Ok(_)) => relayed.accepted += 1,
+            Outcome::Decided(Err(Refusal::Duplicate(_))) => relayed.duplicates += 1,
+            Outcome::Decided(Err(refusal)) => {
                 stuck.push((row, refusal.to_string()));
+                continue;
+            }
+            Outcome::NotLoaded(app) => {
+                relayed.not_loaded.insert(app);
                 continue;
             }
         }

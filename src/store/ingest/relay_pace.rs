@@ -3,6 +3,7 @@
 
 use crate::domain::Time;
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
+use crate::store::ingest::routing_load;
 use crate::store::{Store, StoreError};
 
 /// How many rows one step takes at most.
@@ -49,6 +50,13 @@ impl Store {
         }
         let alone = pace.limit == 1;
         match self.relay(RelayRequest { limit: pace.limit, now }).await {
+            Ok(relayed) if !relayed.not_loaded.is_empty() => {
+                // Their rows come first in the next step as well. It waits, so that rows of one application keep their order.
+                for app in &relayed.not_loaded {
+                    routing_load::load(&self.inner, *app).await?;
+                }
+                Ok(RelayStep::Relayed(relayed))
+            }
             Ok(relayed) if relayed.rows() == 0 => {
                 *pace = RelayPace::default();
                 Ok(RelayStep::Nothing)

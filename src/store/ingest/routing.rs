@@ -20,8 +20,8 @@ use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;
 use crate::store::db::sqlite;
 use crate::store::ingest::accept::Refusal;
-use crate::store::ingest::live_endpoints;
 use crate::store::ingest::routing_cache::RoutingCache;
+use crate::store::ingest::routing_load;
 use crate::store::queue::slots::slots_for;
 use crate::store::{AppRef, StoreError, Tenant, Tx};
 
@@ -43,6 +43,13 @@ pub struct LiveEndpoint {
     /// `Err`: nothing may be sent to it, because its secret or its headers cannot be read; the sentence that every attempt
     /// fails with. It takes down neither its application nor what else is in its lane's batch.
     pub signing: Result<Signing, &'static str>,
+}
+
+impl LiveEndpoint {
+    /// Whether it has what `app` says for all its endpoints.
+    pub(in crate::store) fn agrees_with(&self, app: &AppRow) -> bool {
+        (self.app_throttle, self.app_slots) == (app.throttle(), app.slots())
+    }
 }
 
 impl std::fmt::Debug for LiveEndpoint {
@@ -74,6 +81,14 @@ impl AppView {
 /// Whose application, and which. The outbox names no organization.
 pub type Key = (Option<Tenant>, AppRef);
 
+/// What [`resolve`] finds for a key.
+pub(in crate::store) enum Resolved {
+    View(Arc<AppView>),
+    Refused(Refusal),
+    /// Too many of its endpoints would have to be read for an accepting transaction: [load](crate::store::ingest::routing_load::load) it first.
+    NotLoaded(AppId),
+}
+
 /// Finds the view of each of `keys` as it is inside `tx`; what is remembered and still right is not read again.
 ///
 /// `tx` must not have changed any application itself: what it would remember might never be committed.
@@ -82,7 +97,7 @@ pub(in crate::store) async fn resolve(
     directory: &RoutingCache,
     master: &MasterKey,
     keys: impl IntoIterator<Item = Key>,
-) -> Result<HashMap<Key, Result<Arc<AppView>, Refusal>>, StoreError> {
+) -> Result<HashMap<Key, Resolved>, StoreError> {
     let keys: Vec<Key> = keys.into_iter().collect();
     // The version is read before what it stands for: a change in between makes the view older than it is, never newer.
     let apps = apps(tx, &keys).await?;
@@ -97,15 +112,23 @@ pub(in crate::store) async fn resolve(
             None => drop(unknown.insert(*id, row)),
         }
     }
-    for view in load(tx, directory, master, &unknown.into_values().collect::<Vec<_>>()).await? {
+    let unknown: Vec<&AppRow> = unknown.into_values().collect();
+    let loaded = routing_load::within(tx, directory, master, &unknown).await?;
+    for view in loaded.views {
         let view = Arc::new(view);
         directory.remember(&view);
         views.insert(view.id, view);
     }
     let found = |(key, app): (Key, Result<AppId, Refusal>)| {
-        let unknown = || Refusal::UnknownApplication(key.1.to_string());
-        let view = app.and_then(|id| views.get(&id).cloned().ok_or_else(unknown));
-        (key, view)
+        let resolved = match app {
+            Ok(id) => match views.get(&id) {
+                Some(view) => Resolved::View(view.clone()),
+                None if loaded.not_loaded.contains(&id) => Resolved::NotLoaded(id),
+                None => Resolved::Refused(Refusal::UnknownApplication(key.1.to_string())),
+            },
+            Err(refusal) => Resolved::Refused(refusal),
+        };
+        (key, resolved)
     };
     Ok(chosen.into_iter().map(found).collect())
 }
@@ -123,7 +146,7 @@ pub(in crate::store) async fn view_inside(
     if let Some(view) = directory.recall(row.id, row.version) {
         return Ok(Some(view));
     }
-    Ok(load(tx, directory, master, &[row]).await?.pop().map(Arc::new))
+    Ok(routing_load::whole(tx, directory, master, &[row]).await?.pop().map(Arc::new))
 }
 
 #[derive(Clone, sqlx::FromRow)]
@@ -134,6 +157,8 @@ pub(in crate::store) struct AppRow {
     throttle_rate: Option<i32>,
     endpoints_made: i32,
     pub(in crate::store) version: i64,
+    /// What changed at this version or before cannot be listed: rows of deleted endpoints may be gone.
+    changes_from: i64,
     operational: bool,
 }
 
@@ -146,6 +171,16 @@ impl AppRow {
     /// Over how many slots its endpoints are spread.
     pub(in crate::store) fn slots(&self) -> u16 {
         slots_for(i64::from(self.endpoints_made))
+    }
+
+    /// The most endpoints that it can have now.
+    pub(in crate::store) fn most_endpoints(&self) -> usize {
+        usize::try_from(self.endpoints_made).unwrap_or_default()
+    }
+
+    /// Whether what changed since `version` can be listed.
+    pub(in crate::store) fn lists_changes_since(&self, version: i64) -> bool {
+        version >= self.changes_from && version < self.version
     }
 
     /// Its view with these endpoints, which are in the order of their ids.
@@ -182,7 +217,7 @@ impl Apps {
 
 /// The applications that `keys` may mean.
 pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
-    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, operational FROM application WHERE deleted_at IS NULL AND";
+    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for (_, app) in keys {
         match app {
@@ -224,23 +259,4 @@ pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, St
         }
     }
     Ok(apps)
-}
-
-/// Reads the views of `apps`: the versions of their endpoints first, then what changed since it was remembered.
-async fn load(
-    tx: &mut Tx,
-    directory: &RoutingCache,
-    master: &MasterKey,
-    apps: &[&AppRow],
-) -> Result<Vec<AppView>, StoreError> {
-    if apps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let listed = live_endpoints::of_apps(tx, apps.iter().map(|app| app.id.0).collect()).await?;
-    let by_id: HashMap<AppId, &AppRow> = apps.iter().map(|app| (app.id, *app)).collect();
-    let mut endpoints: HashMap<AppId, Vec<Arc<LiveEndpoint>>> = HashMap::new();
-    for live in live_endpoints::load(tx, directory, master, &by_id, &listed).await?.all {
-        endpoints.entry(live.endpoint.app_id).or_default().push(live);
-    }
-    Ok(apps.iter().map(|app| app.view(app.version, endpoints.remove(&app.id).unwrap_or_default())).collect())
 }

@@ -4,12 +4,15 @@
 //!    is left is what lists need to name the endpoint of an old attempt.
 //! 2. The row itself goes once the retention has removed the last delivery and attempt of it.
 //!
-//! Deleted by accident, a row can be brought back until its first step, by hand.
+//! Deleted by accident, a row can be brought back until its first step, by hand: an endpoint needs a new version then, one more than its
+//! application's, and the application the same one.
+
+use std::collections::BTreeSet;
 
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::{EndpointId, Time};
+use crate::domain::{AppId, EndpointId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::ordering;
 use crate::store::{Store, StoreError, Tx, on};
@@ -32,8 +35,8 @@ impl Store {
         let mut most = 0;
         most = most.max(self.purge_endpoints(deleted, now).await?);
         most = most.max(self.purge_applications(deleted, now).await?);
-        most = most.max(self.remove(ENDPOINTS, history).await?);
-        most = most.max(self.remove(APPLICATIONS, history).await?);
+        most = most.max(self.remove_endpoints(history).await?);
+        most = most.max(self.remove_applications(history).await?);
         ordering::forget_turns(self).await?;
         Ok(most >= STEP.unsigned_abs())
     }
@@ -114,31 +117,41 @@ impl Store {
         .await
     }
 
-    /// Removes purged rows that nothing needs any more. Gives back how many.
-    async fn remove(&self, (table, needed): (&str, &str), history: Time) -> Result<u64, StoreError> {
+    /// Removes purged endpoints that nothing needs any more. Gives back how many.
+    async fn remove_endpoints(&self, history: Time) -> Result<u64, StoreError> {
         self.repeated(|| async {
-            let sql = sqlx::AssertSqlSafe(format!(
-                "DELETE FROM {table} WHERE id IN
-                 (SELECT id FROM {table} WHERE deleted_at < $1 AND purged_at IS NOT NULL AND NOT ({needed})
-                  ORDER BY deleted_at LIMIT $2)"
+            let next = sqlx::AssertSqlSafe(format!(
+                "SELECT id, app_id FROM endpoint WHERE deleted_at < $1 AND purged_at IS NOT NULL AND NOT ({HISTORY})
+                 ORDER BY deleted_at LIMIT $2"
             ));
+            // Whoever remembers the application from before the deletion cannot find out about it any more.
+            const NO_CHANGES: &str = "UPDATE application SET changes_from = version WHERE id = $1";
+            const DELETE: &str = "DELETE FROM endpoint WHERE id = $1 AND purged_at IS NOT NULL";
             let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
-                sqlx::query(sql).bind(history).bind(STEP).execute(db).await.map(|done| done.rows_affected())
-            })?;
+            let rows: Vec<(EndpointId, AppId)> =
+                on!(tx, db => sqlx::query_as(next).bind(history).bind(STEP).fetch_all(db).await)?;
+            for app in rows.iter().map(|(_, app)| *app).collect::<BTreeSet<AppId>>() {
+                on!(tx, db => sqlx::query(NO_CHANGES).bind(app).execute(db).await.map(drop))?;
+            }
+            for (id, _) in &rows {
+                on!(tx, db => sqlx::query(DELETE).bind(id).execute(db).await.map(drop))?;
+            }
             tx.commit().await?;
-            Ok(gone)
+            Ok(rows.len() as u64)
         })
         .await
     }
-}
 
-const ENDPOINTS: (&str, &str) = ("endpoint", HISTORY);
-const APPLICATIONS: (&str, &str) = (
-    "application",
-    "EXISTS (SELECT 1 FROM endpoint WHERE endpoint.app_id = application.id)
-     OR EXISTS (SELECT 1 FROM message WHERE message.app_id = application.id)",
-);
+    /// Removes purged applications that nothing needs any more. Gives back how many.
+    async fn remove_applications(&self, history: Time) -> Result<u64, StoreError> {
+        const SQL: &str = "DELETE FROM application WHERE id IN
+             (SELECT id FROM application WHERE deleted_at < $1 AND purged_at IS NOT NULL
+                  AND NOT EXISTS (SELECT 1 FROM endpoint WHERE endpoint.app_id = application.id)
+                  AND NOT EXISTS (SELECT 1 FROM message WHERE message.app_id = application.id)
+              ORDER BY deleted_at LIMIT $2)";
+        self.delete(SQL, history, STEP).await
+    }
+}
 
 /// Deletes what `table` has of these endpoints.
 async fn delete_of(tx: &mut Tx, table: &str, ids: &[EndpointId]) -> Result<(), StoreError> {

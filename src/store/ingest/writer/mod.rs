@@ -4,6 +4,7 @@
 //! On SQLite there is one writer for everything, so accepts, records and relayed rows that wait go into the *same*
 //! transaction. On PostgreSQL each kind has a writer of its own.
 
+mod loading;
 mod queue;
 
 use std::sync::Weak;
@@ -12,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use self::loading::Loading;
 pub(in crate::store) use self::queue::{Queues, queues};
 use self::queue::{Write, gather, gone};
-use super::accept::{AcceptItem, Accepted, Refusal, accept_in};
+use super::accept::{AcceptItem, Accepted, Outcome, Refusal, accept_in};
 use super::outbox::Relayed;
 use super::relay::relay_in;
 use crate::crash::Place;
+use crate::domain::AppId;
 use crate::store::db::budget::{self, Budget, Pace};
 use crate::store::db::repeat::{Undone, repeated};
 use crate::store::db::sqlite::Sqlite;
@@ -47,11 +50,15 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
     let mut pace = Pace::new();
     // What found no room in the last transaction goes first.
     let mut left: Vec<Write> = Vec::new();
+    let mut loading = Loading::default();
     loop {
         if left.is_empty() {
-            match queue.recv().await {
-                Some(first) => left.push(first),
-                None => return,
+            tokio::select! {
+                first = queue.recv() => match first {
+                    Some(first) => left.push(first),
+                    None => return,
+                },
+                ready = loading.ready() => left = ready,
             }
         }
         let Some(inner) = store.upgrade() else { return };
@@ -61,6 +68,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         let settled = settle(&inner, batch, &mut pace).await;
         left = settled.left;
+        loading.wait(&inner, settled.not_loaded, queue.max_capacity());
         if let Some(error) = settled.away {
             // Whoever waits has waited for this answer long enough: nobody waits for one such time after another.
             for write in left.drain(..) {
@@ -126,6 +134,8 @@ struct Settled {
     away: Option<StoreError>,
     /// What found no room in the transaction.
     left: Vec<Write>,
+    /// Messages whose application has to be loaded first.
+    not_loaded: Vec<(AppId, Write)>,
 }
 
 /// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is halved until the culprit
@@ -148,7 +158,7 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     let (error, away) = match stored {
         Ok(Ok(Some((stored, rows)))) => {
             pace.learn(rows, begun.elapsed());
-            return Settled { away: None, left: stored.answer(inner, batch) };
+            return stored.answer(inner, batch);
         }
         Ok(Ok(None)) => (StoreError::Damaged("a record was neither written nor refused".into()), false),
         Ok(Err(Failed::Beginning(error))) => (error, true),
@@ -159,14 +169,15 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
         // One that took too long is not tried again as it was.
         pace.learn(budget::MOST_ROWS, begun.elapsed());
         batch.into_iter().for_each(|write| write.fail(&error));
-        return Settled { away: away.then_some(error), left: Vec::new() };
+        return Settled { away: away.then_some(error), ..Settled::default() };
     }
     if batch.len() > 1 {
         let second = batch.split_off(batch.len() / 2);
         let first = Box::pin(settle(inner, batch, pace)).await;
         let second = Box::pin(settle(inner, second, pace)).await;
         let left = first.left.into_iter().chain(second.left).collect();
-        return Settled { away: second.away.or(first.away), left };
+        let not_loaded = first.not_loaded.into_iter().chain(second.not_loaded).collect();
+        return Settled { away: second.away.or(first.away), left, not_loaded };
     }
     if let Some(write) = batch.pop() {
         refuse(inner, write, &error).await;
@@ -296,20 +307,22 @@ fn places(batch: &[Write]) -> Vec<Place> {
 }
 
 impl Stored {
-    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its order.
-    fn answer(self, inner: &Inner, batch: Vec<Write>) -> Vec<Write> {
-        let (mut verdicts, mut due) = match self.accepted {
+    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its order, and what waits to be
+    /// loaded.
+    fn answer(self, inner: &Inner, batch: Vec<Write>) -> Settled {
+        let (mut outcomes, mut due) = match self.accepted {
             Some(accepted) => {
                 if accepted.packed {
                     inner.packed.store(true, Ordering::Release);
                 }
-                (accepted.verdicts.into_iter(), accepted.admissions)
+                (accepted.outcomes.into_iter(), accepted.admissions)
             }
             None => (Vec::new().into_iter(), Vec::new()),
         };
         let mut recorded = self.recorded.into_iter();
-        metrics::counter!("sendoff_accepted_total", "way" => "rest")
-            .increment(verdicts.as_slice().iter().flatten().count() as u64);
+        metrics::counter!("sendoff_accepted_total", "way" => "rest").increment(
+            outcomes.as_slice().iter().filter(|outcome| matches!(outcome, Outcome::Decided(Ok(_)))).count() as u64,
+        );
         let mut relayed = Vec::with_capacity(self.relayed.len());
         for (result, admissions) in self.relayed {
             metrics::counter!("sendoff_accepted_total", "way" => "outbox").increment(result.accepted as u64);
@@ -321,17 +334,18 @@ impl Stored {
             inner.signals.send(Signal::Accepted(due));
         }
         operational::admit(inner, self.told);
-        let mut left = Vec::new();
+        let mut settled = Settled::default();
         for write in batch {
             match write {
-                Write::Accept(item, answer) => match verdicts.next() {
-                    Some(verdict) => drop(answer.send(Ok(verdict))),
-                    None => left.push(Write::Accept(item, answer)),
+                Write::Accept(item, answer) => match outcomes.next() {
+                    Some(Outcome::Decided(verdict)) => drop(answer.send(Ok(verdict))),
+                    Some(Outcome::NotLoaded(app)) => settled.not_loaded.push((app, Write::Accept(item, answer))),
+                    None => settled.left.push(Write::Accept(item, answer)),
                 },
                 Write::Record(_, answer) => drop(answer.send(recorded.next().ok_or_else(gone))),
                 Write::Relay(_, answer) => drop(answer.send(relayed.next().ok_or_else(gone))),
             }
         }
-        left
+        settled
     }
 }

@@ -1,0 +1,139 @@
+//! How views of applications come into the [`RoutingCache`].
+//!
+//! An accepting transaction reads at most [`MOST_WITHIN`] endpoints: those of applications that have few, and those that changed since
+//! a view was remembered. Every other application is [loaded](load) before, in a snapshot, while the messages of others go on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::domain::secret::MasterKey;
+use crate::domain::{AppId, EndpointId};
+use crate::store::ingest::live_endpoints::{self, Listed};
+use crate::store::ingest::routing::{AppRow, AppView, LiveEndpoint, apps};
+use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
+use crate::store::{AppRef, Inner, StoreError, Tx};
+
+/// How many endpoints one accepting transaction reads at most, of all its applications together (some 10 µs each).
+const MOST_WITHIN: usize = 2_000;
+
+/// What [`within`] could load.
+#[derive(Default)]
+pub(in crate::store) struct Loaded {
+    pub(in crate::store) views: Vec<AppView>,
+    /// Applications of which too much would have to be read.
+    pub(in crate::store) not_loaded: HashSet<AppId>,
+}
+
+/// Loads the views of `apps`, each once, as far as [`MOST_WITHIN`] goes.
+pub(in crate::store) async fn within(
+    tx: &mut Tx,
+    directory: &RoutingCache,
+    master: &MasterKey,
+    apps: &[&AppRow],
+) -> Result<Loaded, StoreError> {
+    if apps.is_empty() {
+        return Ok(Loaded::default());
+    }
+    let mut loaded = Loaded::default();
+    let mut room = MOST_WITHIN;
+    let (mut few, mut changed): (Vec<&AppRow>, Vec<(&AppRow, Arc<AppView>)>) = (Vec::new(), Vec::new());
+    for app in apps {
+        let known = directory.recall_any(app.id).filter(|view| view.version != PARTIAL);
+        match known.filter(|view| app.lists_changes_since(view.version)) {
+            Some(view) => changed.push((app, view)),
+            None => take_few(app, &mut room, &mut few, &mut loaded),
+        }
+    }
+    let since: Vec<(AppId, i64)> = changed.iter().map(|(app, view)| (app.id, view.version)).collect();
+    let listed = live_endpoints::changed_since(tx, &since, room as i64 + 1).await?;
+    if listed.len() > room {
+        loaded.not_loaded.extend(changed.into_iter().map(|(app, _)| app.id));
+    } else {
+        room -= listed.len();
+        // All endpoints have what the application says for all of them: that has to be read anew with them.
+        let disagrees =
+            |(app, view): &(&AppRow, Arc<AppView>)| !view.endpoints.iter().all(|live| live.agrees_with(app));
+        for (app, _) in changed.extract_if(.., |one| disagrees(one)) {
+            take_few(app, &mut room, &mut few, &mut loaded);
+        }
+        loaded.views.extend(with_changes(tx, directory, master, &changed, listed).await?);
+    }
+    loaded.views.extend(whole(tx, directory, master, &few).await?);
+    Ok(loaded)
+}
+
+/// An application that is loaded whole, if there is room for as many endpoints as it may have.
+fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, loaded: &mut Loaded) {
+    match room.checked_sub(app.most_endpoints()) {
+        Some(left) => {
+            *room = left;
+            few.push(app);
+        }
+        None => drop(loaded.not_loaded.insert(app.id)),
+    }
+}
+
+/// The views of `changed`, with the endpoints in `listed` as they are now.
+async fn with_changes(
+    tx: &mut Tx,
+    directory: &RoutingCache,
+    master: &MasterKey,
+    changed: &[(&AppRow, Arc<AppView>)],
+    mut listed: Vec<Listed>,
+) -> Result<Vec<AppView>, StoreError> {
+    let stale: HashSet<EndpointId> = listed.iter().map(|one| one.id).collect();
+    listed.retain(|one| !one.deleted);
+    let by_id: HashMap<AppId, &AppRow> = changed.iter().map(|(app, _)| (app.id, *app)).collect();
+    let mut now = by_app(live_endpoints::load(tx, directory, master, &by_id, &listed).await?.all);
+    let view = |(app, before): &(&AppRow, Arc<AppView>)| {
+        let kept = before.endpoints.iter().filter(|live| !stale.contains(&live.endpoint.id)).cloned();
+        let mut endpoints: Vec<Arc<LiveEndpoint>> = kept.chain(now.remove(&app.id).unwrap_or_default()).collect();
+        endpoints.sort_by_key(|live| live.endpoint.id);
+        app.view(app.version, endpoints)
+    };
+    Ok(changed.iter().map(view).collect())
+}
+
+/// Loads the views of `apps`, however many endpoints they have: the versions of these first, then what changed since it was remembered.
+pub(in crate::store) async fn whole(
+    tx: &mut Tx,
+    directory: &RoutingCache,
+    master: &MasterKey,
+    apps: &[&AppRow],
+) -> Result<Vec<AppView>, StoreError> {
+    if apps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = live_endpoints::of_apps(tx, apps.iter().map(|app| app.id.0).collect()).await?;
+    let by_id: HashMap<AppId, &AppRow> = apps.iter().map(|app| (app.id, *app)).collect();
+    let mut endpoints = by_app(live_endpoints::load(tx, directory, master, &by_id, &listed).await?.all);
+    Ok(apps.iter().map(|app| app.view(app.version, endpoints.remove(&app.id).unwrap_or_default())).collect())
+}
+
+fn by_app(all: Vec<Arc<LiveEndpoint>>) -> HashMap<AppId, Vec<Arc<LiveEndpoint>>> {
+    let mut by_app: HashMap<AppId, Vec<Arc<LiveEndpoint>>> = HashMap::new();
+    for live in all {
+        by_app.entry(live.endpoint.app_id).or_default().push(live);
+    }
+    by_app
+}
+
+/// Loads and remembers an application, in a snapshot of its own. It has been loaded also if there is none of this id.
+///
+/// # Errors
+/// The store is away.
+pub(in crate::store) async fn load(inner: &Inner, app: AppId) -> Result<(), StoreError> {
+    let (directory, master) = (&inner.directory, &inner.master);
+    let mut tx = inner.snapshot().await?;
+    let apps = apps(&mut tx, &[(None, AppRef::Id(app))]).await?;
+    let unknown = |row: &&AppRow| directory.recall(row.id, row.version).is_none();
+    for row in apps.by_id.values().filter(unknown) {
+        for view in whole(&mut tx, directory, master, &[row]).await? {
+            directory.remember(&Arc::new(view));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
