@@ -16,6 +16,7 @@ use sendoff::store::{Location, Store, StoreOptions, Tenant};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
+use super::on_disk;
 use crate::support::server::MASTER_KEY;
 
 const APPLICATIONS: usize = 50;
@@ -58,6 +59,7 @@ pub fn fill(url: &str, deliveries: u64) -> Seeded {
                 connection.execute(AssertSqlSafe(sql)).await.expect("a statement");
             }
             connection.close().await.expect("closed");
+            on_disk(url);
         } else {
             let mut connection = PgConnection::connect(url).await.expect("PostgreSQL");
             let settings = "SET search_path = sendoff; SET jit = off; SET work_mem = '256MB'";

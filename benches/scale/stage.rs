@@ -8,6 +8,7 @@ use sendoff::domain::secret::MasterKey;
 use sendoff::store::{Location, Store, StoreOptions, WIDE};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
+use super::common::on_disk;
 use super::common::rest::Rest;
 use super::plan::Plan;
 use super::support::server::MASTER_KEY;
@@ -81,6 +82,7 @@ impl Stage {
             }
             connection.execute("COMMIT").await.expect("a commit");
             connection.close().await.expect("closed");
+            on_disk(&self.url);
         } else {
             let mut connection = self.connect().await;
             connection.execute("SET synchronous_commit = off; SET work_mem = '256MB'; BEGIN").await.expect("settings");
