@@ -56,6 +56,8 @@ mod fan_out;
 mod faults;
 #[path = "store/keys.rs"]
 mod keys;
+#[path = "store/lane_floor.rs"]
+mod lane_floor;
 #[path = "store/lists.rs"]
 mod lists;
 #[path = "store/mail.rs"]

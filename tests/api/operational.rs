@@ -28,7 +28,15 @@ async fn told(world: &World, listener: &str) -> Vec<String> {
     let slot = world.store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
     let waiting = world
         .store
-        .waiting(&[LaneWants { endpoint, slot, fresh: 100, retries: 100, ordered: false }])
+        .waiting(&[LaneWants {
+            endpoint,
+            slot,
+            fresh: 100,
+            retries: 100,
+            fresh_from: sendoff::domain::Time::ZERO,
+            retries_from: sendoff::domain::Time::ZERO,
+            ordered: false,
+        }])
         .await
         .expect("the store");
     let ids: Vec<_> = waiting.iter().map(|one| one.message_id).collect();

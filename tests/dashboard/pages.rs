@@ -331,8 +331,15 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
         let acme = house.app("Acme").await;
         house.endpoint(&acme, "https://a.example/hook").await;
         let slot = house.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
-        let wants =
-            sendoff::store::queue::waiting::LaneWants { endpoint: ears.id, slot, fresh: 9, retries: 9, ordered: false };
+        let wants = sendoff::store::queue::waiting::LaneWants {
+            endpoint: ears.id,
+            slot,
+            fresh: 9,
+            retries: 9,
+            fresh_from: sendoff::domain::Time::ZERO,
+            retries_from: sendoff::domain::Time::ZERO,
+            ordered: false,
+        };
         let id = house.store.waiting(&[wants]).await.unwrap()[0].message_id;
         let message = house.store.load_messages(&[id]).await.unwrap().remove(0);
         let at = house.ago(MINUTE * 5);

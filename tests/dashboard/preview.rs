@@ -98,7 +98,15 @@ async fn listen(house: &House) {
         house.endpoint(&new, &format!("https://initech.example/{n}")).await;
     }
     let slot = house.store.slot_of_endpoint(ops.id).await.unwrap() as u8;
-    let wants = LaneWants { endpoint: ops.id, slot, fresh: 9, retries: 9, ordered: false };
+    let wants = LaneWants {
+        endpoint: ops.id,
+        slot,
+        fresh: 9,
+        retries: 9,
+        fresh_from: sendoff::domain::Time::ZERO,
+        retries_from: sendoff::domain::Time::ZERO,
+        ordered: false,
+    };
     let ids: Vec<_> = house.store.waiting(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
     for (n, message) in house.store.load_messages(&ids).await.unwrap().iter().enumerate() {
         let ago = |minutes: u32| house.ago(MINUTE * (40 - minutes - n as u32 * 5));

@@ -295,7 +295,7 @@ pub async fn waiting(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
 /// What a lane of `endpoint` asks for.
 pub async fn wants(store: &Store, endpoint: EndpointId, fresh: i64, retries: i64) -> LaneWants {
     let slot = store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
-    LaneWants { endpoint, slot, fresh, retries, ordered: false }
+    LaneWants { endpoint, slot, fresh, retries, fresh_from: Time::ZERO, retries_from: Time::ZERO, ordered: false }
 }
 
 /// Every lane with something pending, by the endpoints' ids.

@@ -171,8 +171,9 @@ impl Store {
     pub fn waiting(&self, wants: &[LaneWants]) -> Vec<Waiting> {
         let mut all = Vec::new();
         for want in wants {
-            for (state, most) in [(State::Fresh, want.fresh), (State::Retry, want.retries)] {
-                let of_kind = self.of(want.endpoint).filter(|(_, row)| row.state == state);
+            let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
+            for (state, most, from) in kinds {
+                let of_kind = self.of(want.endpoint).filter(|(_, row)| row.state == state && row.due >= from);
                 let mut some: Vec<Waiting> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
                 some.sort_by_key(|one| one.due_at);
                 some.truncate(most as usize);

@@ -53,6 +53,9 @@ pub struct LaneWants {
     /// At most this many of the fresh ones, and of the retries: each kind by itself, so that neither crowds out the other.
     pub fresh: i64,
     pub retries: i64,
+    /// None that is due before. Rows that were deleted, and that an open snapshot keeps, are passed over below it.
+    pub fresh_from: Time,
+    pub retries_from: Time,
     /// Its endpoint is ordered: what comes first is read by [`Store::in_order`] instead, at most `fresh`.
     pub ordered: bool,
 }
@@ -113,10 +116,12 @@ const SQLITE_LANES: &str =
      WHERE d.endpoint_id = unhex(json_extract(lane.value, '$[1]')) AND d.message_id IN (
          SELECT message_id FROM due WHERE slot = json_extract(lane.value, '$[0]')
              AND endpoint_id = unhex(json_extract(lane.value, '$[1]')) AND kind = json_extract(lane.value, '$[2]')
+             AND due_at >= json_extract(lane.value, '$[3]')
          ORDER BY due_at LIMIT $2)";
 
 impl Store {
-    /// The first pending deliveries of each lane, due or not, by the time they are due: a few for each, never "the oldest of all".
+    /// The first pending deliveries of each lane from its floors on, due or not, by the time they are due: a few for each, never "the oldest
+    /// of all".
     ///
     /// # Errors
     /// The store is away.
@@ -127,11 +132,15 @@ impl Store {
         let rows: Vec<WaitingRow> = match &self.inner.engine {
             Engine::Sqlite(engine) => {
                 // A limit cannot differ from row to row there: lanes that want about as many are asked for together.
-                let mut asked: BTreeMap<u64, Vec<(u8, String, i16)>> = BTreeMap::new();
+                let mut asked: BTreeMap<u64, Vec<(u8, String, i16, i64)>> = BTreeMap::new();
                 for lane in lanes {
-                    for (state, most) in [(State::Fresh, lane.fresh), (State::Retry, lane.retries)] {
+                    let kinds = [
+                        (State::Fresh, lane.fresh, lane.fresh_from),
+                        (State::Retry, lane.retries, lane.retries_from),
+                    ];
+                    for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
-                            let one = (lane.slot, lane.endpoint.0.simple().to_string(), state.code());
+                            let one = (lane.slot, lane.endpoint.0.simple().to_string(), state.code(), from.micros());
                             asked.entry(most.next_power_of_two()).or_default().push(one);
                         }
                     }
@@ -144,15 +153,17 @@ impl Store {
                 rows
             }
             Engine::Postgres(engine) => sqlx::query_as(
-                "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[]) AS lane (slot, endpoint_id, kind, most),
+                "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[]) AS lane (slot, endpoint_id, kind, most, due_from),
                      LATERAL (SELECT message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger
                               FROM due WHERE slot = lane.slot AND endpoint_id = lane.endpoint_id AND kind = lane.kind
+                                  AND due_at >= lane.due_from
                               ORDER BY due_at LIMIT lane.most) AS d",
             )
             .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
             .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
             .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
             .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
+            .bind(lanes.iter().flat_map(|lane| [lane.fresh_from.micros(), lane.retries_from.micros()]).collect::<Vec<i64>>())
             .fetch_all(&engine.engine)
             .await?,
         };

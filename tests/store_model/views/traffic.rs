@@ -242,6 +242,8 @@ impl House {
                 slot: lane.slot,
                 fresh: most,
                 retries: most,
+                fresh_from: sendoff::domain::Time::ZERO,
+                retries_from: sendoff::domain::Time::ZERO,
                 ordered: false,
             })
         };

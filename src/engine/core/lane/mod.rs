@@ -1,14 +1,16 @@
 //! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
 //! endpoint uses up its own lane and nobody else's.
 
+mod floors;
 mod listed;
 mod responsiveness;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::delivery::Progress;
+use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -18,6 +20,8 @@ use crate::engine::core::concurrency::responsiveness::Answers;
 use crate::engine::core::rate_limit::{AppLimits, Limit};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
+use crate::store::queue::waiting::LaneWants;
+use floors::Floors;
 pub use listed::Listed;
 
 /// How many deliveries of each kind wait in memory; the rest waits in the store.
@@ -28,6 +32,8 @@ pub const QUEUE: usize = 128;
 pub struct Work {
     pub message: Arc<Message>,
     pub progress: Progress,
+    /// As it stands in the queue's row.
+    pub due_at: Time,
 }
 
 /// Why nothing leaves a lane at the moment.
@@ -60,8 +66,10 @@ pub struct Lane {
     pub lease_seen: u64,
     fresh: VecDeque<Work>,
     retries: VecDeque<Work>,
-    /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending.
-    held: HashSet<MessageId>,
+    /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending, of this kind and due
+    /// then.
+    held: HashMap<MessageId, (State, Time)>,
+    floors: Floors,
     pub in_flight: usize,
     answers: Answers,
     /// How its endpoint answers, as it was last noted: what is in flight to it counts there.
@@ -104,7 +112,8 @@ impl Lane {
             lease_seen: 0,
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
+            floors: Floors::default(),
             in_flight: 0,
             answers: Answers::default(),
             kind: Responsiveness::Unknown,
@@ -171,6 +180,7 @@ impl Lane {
             self.held.remove(&work.message.id);
         }
         self.reach = Reach::Unread;
+        self.floors.forget();
         bytes
     }
 
@@ -192,6 +202,7 @@ impl Lane {
     /// A new lease since `since`: what others sent before is not known, so the bucket begins empty.
     pub fn begin_lease(&mut self, since: Duration) {
         self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
+        self.floors.forget();
         self.look(Time::ZERO);
     }
 
@@ -201,7 +212,7 @@ impl Lane {
         if self.reading {
             self.settled_meanwhile.push(message);
         }
-        if !self.held.contains(&message) {
+        if !self.held.contains_key(&message) {
             return 0;
         }
         for queue in [&mut self.fresh, &mut self.retries] {
@@ -215,24 +226,25 @@ impl Lane {
     }
 
     /// Queues a delivery, if it is not held already and there is room. `false`: no room, it waits in the store.
-    pub fn push(&mut self, work: Work, retry: bool) -> bool {
+    pub fn push(&mut self, work: Work, kind: State) -> bool {
         let most = self.most_queued();
-        let queue = if retry { &mut self.retries } else { &mut self.fresh };
+        let queue = if kind == State::Retry { &mut self.retries } else { &mut self.fresh };
         if queue.len() >= most {
             return false;
         }
-        if self.held.insert(work.message.id) {
+        if let Entry::Vacant(free) = self.held.entry(work.message.id) {
+            free.insert((kind, work.due_at));
             queue.push_back(work);
         }
         true
     }
 
     pub fn holds(&self, message: MessageId) -> bool {
-        self.held.contains(&message)
+        self.held.contains_key(&message)
     }
 
     pub fn held(&self) -> impl Iterator<Item = MessageId> + '_ {
-        self.held.iter().copied()
+        self.held.keys().copied()
     }
 
     pub fn queued(&self) -> usize {
@@ -243,17 +255,6 @@ impl Lane {
     #[cfg(test)]
     pub fn queues(&self) -> (usize, usize) {
         (self.fresh.len(), self.retries.len())
-    }
-
-    /// How many of each kind to read: what there is room for, at most `most_new`, and as many more as the store will show although we hold
-    /// them.
-    pub fn wants(&self, most_new: usize) -> (i64, i64) {
-        if self.ordered() {
-            return (QUEUE as i64, 0);
-        }
-        let (held, most) = (self.held.len(), self.most_queued());
-        let room = |queue: &VecDeque<Work>| (most.saturating_sub(queue.len()).min(most_new) + held) as i64;
-        (room(&self.fresh), room(&self.retries))
     }
 
     /// Whether enough room has come up to make a reading worth it. An ordered endpoint is read anew only once nothing is held, and a silent
@@ -281,15 +282,38 @@ impl Lane {
         self.reading || self.numbering || self.look_at.is_some_and(|at| at <= now)
     }
 
-    pub fn begin_reading(&mut self) {
+    /// A reading begins. Of each kind it asks for what there is room for, at most `most_new`, and for as many more as it will show although
+    /// they are held.
+    pub fn begin_reading(&mut self, now: ClockReading, most_new: usize) -> LaneWants {
         self.reading = true;
         self.look_at = None;
         self.settled_meanwhile.clear();
+        self.floors.begin(now.mono);
+        let (endpoint, slot, ordered) = (self.live.endpoint.id, self.slot, self.ordered());
+        if ordered {
+            let (from, fresh) = (Time::ZERO, QUEUE as i64);
+            return LaneWants { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
+        }
+        let most = self.most_queued();
+        let wants = |kind, queue: &VecDeque<Work>| {
+            let from = self.floors.of(kind, now.time);
+            let shown = self.held.values().filter(|(held, due_at)| *held == kind && *due_at >= from).count();
+            ((most.saturating_sub(queue.len()).min(most_new) + shown) as i64, from)
+        };
+        let (fresh, fresh_from) = wants(State::Fresh, &self.fresh);
+        let (retries, retries_from) = wants(State::Retry, &self.retries);
+        LaneWants { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
+    }
+
+    /// Everything of this kind that is due before `known` is held, or has ended: it need not be read again.
+    pub fn raise_floor(&mut self, kind: State, known: Time) {
+        self.floors.raise(kind, known);
     }
 
     /// The reading is over. Gives back what must not be taken from it; `None`: nothing may be.
-    pub fn end_reading(&mut self) -> Option<Vec<MessageId>> {
+    pub fn end_reading(&mut self, now: Duration) -> Option<Vec<MessageId>> {
         self.reading = false;
+        self.floors.end(now);
         let settled = std::mem::take(&mut self.settled_meanwhile);
         (!std::mem::take(&mut self.outdated)).then_some(settled)
     }
@@ -356,6 +380,12 @@ impl Lane {
         }
         self.touched = now;
         self.rests_until - now
+    }
+
+    /// It was not sent, and the store knows nothing of that: no longer held. It is to be read again at `at`.
+    pub fn give_back(&mut self, message: MessageId, at: Time) {
+        self.floors.forget();
+        self.recorded(message, Some(at));
     }
 
     /// The store has it: no longer held. `due` is when the delivery wants to be sent again.

@@ -39,6 +39,7 @@ impl Lane {
         // A payload may be of no bytes at all.
         if self.held.len() < before {
             self.reach = Reach::Unread;
+            self.floors.forget();
             self.look(Time::ZERO);
         }
         bytes

@@ -201,7 +201,7 @@ impl Lanes {
         } else if due > now.time {
             self.look(id, due);
         } else {
-            let work = Work { message: message.clone(), progress: Progress::default() };
+            let work = Work { message: message.clone(), progress: Progress::default(), due_at: due };
             if self.queue(id, work, State::Fresh, now) {
                 self.came(id, message, now);
             }
@@ -217,7 +217,7 @@ impl Lanes {
             return false;
         }
         let bytes = work.message.size();
-        let queued = !lane.paused() && room && lane.push(work, state == State::Retry);
+        let queued = !lane.paused() && room && lane.push(work, state);
         if queued {
             self.queued_bytes += bytes;
             self.line_up(id);

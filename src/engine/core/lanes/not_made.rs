@@ -20,7 +20,7 @@ impl Lanes {
         if lane.ordered() {
             self.queued_bytes = self.queued_bytes.saturating_sub(lane.hold_back());
         }
-        lane.recorded(one.message, Some(now.time.plus(wait)));
+        lane.give_back(one.message, now.time.plus(wait));
         self.note_responsiveness(one.endpoint, now);
         self.index(one.endpoint);
         self.line_up(one.endpoint);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::reading::READ_AGAIN;
 use super::{Lanes, QUEUED_BYTES};
-use crate::domain::delivery::Progress;
+use crate::domain::delivery::{Progress, State};
 use crate::domain::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -33,9 +33,9 @@ impl Lanes {
             (Reach::Waiting, Some(seq)) if *seq > 0 => {}
             (Reach::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
             (Reach::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
-                let work = Work { message: admission.message.clone(), progress: Progress::default() };
+                let work = Work { message: admission.message.clone(), progress: Progress::default(), due_at: due };
                 let bytes = work.message.size();
-                if lane.push(work, false) {
+                if lane.push(work, State::Fresh) {
                     lane.reach = Reach::UpTo(*seq);
                     self.queued_bytes += bytes;
                     self.line_up(id);
@@ -61,7 +61,7 @@ impl Lanes {
             let id = order.endpoint;
             self.renew(id);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let ended = lane.end_reading();
+            let ended = lane.end_reading(now.mono);
             match ended.filter(|_| lane.ordered() && lane.quiet()) {
                 None => lane.look(Time::ZERO),
                 Some(_) if order.unnumbered => {
@@ -92,8 +92,9 @@ impl Lanes {
             let room = (lane.quiet() || self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES) && !lane.paused();
             let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
             let bytes = message.map_or(0, |message| message.size());
-            let work = message.map(|message| Work { message: message.clone(), progress: one.progress });
-            if work.is_some_and(|work| lane.push(work, false)) {
+            let work =
+                message.map(|message| Work { message: message.clone(), progress: one.progress, due_at: one.due_at });
+            if work.is_some_and(|work| lane.push(work, State::Fresh)) {
                 self.queued_bytes += bytes;
                 continue;
             }

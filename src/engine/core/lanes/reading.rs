@@ -47,6 +47,26 @@ pub struct Part {
     pub in_order: Vec<InOrder>,
 }
 
+/// What a reading has brought of one kind for one lane.
+#[derive(Default)]
+struct Kind {
+    /// How many are due.
+    due: i64,
+    /// When the last one before the first `gap` is due.
+    known_to: Option<Time>,
+    /// Something is neither held nor has it ended: it has to be read again.
+    gap: bool,
+}
+
+impl Kind {
+    /// The next one is held, or has ended.
+    fn known(&mut self, due_at: Time) {
+        if !self.gap {
+            self.known_to = Some(due_at);
+        }
+    }
+}
+
 impl Arrived {
     pub fn new(reading: Reading) -> Arrived {
         let mut by_lane: HashMap<EndpointId, Vec<Waiting>> = HashMap::with_capacity(reading.wants.len());
@@ -119,11 +139,10 @@ impl Lanes {
             // No room: it keeps its wish, and what is sent makes room and lists it again.
             let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
             if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
-                lane.begin_reading();
-                let (fresh, retries) = lane.wants(most_new);
-                rows += usize::try_from(fresh + retries).unwrap_or(usize::MAX);
+                let want = lane.begin_reading(now, most_new);
+                rows += usize::try_from(want.fresh + want.retries).unwrap_or(usize::MAX);
                 held.extend(lane.held().map(|message| (id, message)));
-                wants.push(LaneWants { endpoint: id, slot: lane.slot, fresh, retries, ordered: lane.ordered() });
+                wants.push(want);
             }
         }
         self.others_unread = !wants.is_empty() && !self.to_read[0].is_empty();
@@ -165,12 +184,12 @@ impl Lanes {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut left_out: HashSet<EndpointId> = HashSet::new();
-        let mut counts: HashMap<(EndpointId, State), i64> = HashMap::new();
+        let mut kinds: HashMap<(EndpointId, State), Kind> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
             self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
-                match lane.end_reading() {
+                match lane.end_reading(now.mono) {
                     Some(meanwhile) if !lane.ordered() => {
                         drop(settled.insert(want.endpoint, meanwhile.into_iter().collect()))
                     }
@@ -180,16 +199,16 @@ impl Lanes {
         }
         for one in waiting {
             // What is due later is not: behind it nothing is due, so that there is no reason to read on.
-            if one.is_due(now.time) {
-                *counts.entry((one.endpoint_id, one.state)).or_default() += 1;
-            }
+            let kind = kinds.entry((one.endpoint_id, one.state)).or_default();
+            kind.due += i64::from(one.is_due(now.time));
             if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
+                kind.known(one.due_at);
                 continue;
             }
             if !one.is_due(now.time) {
                 self.look(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
-                let work = Work { message: message.clone(), progress: one.progress };
+                let work = Work { message: message.clone(), progress: one.progress, due_at: one.due_at };
                 let first = one.progress == Progress::default();
                 if first {
                     self.recently_read.insert((one.endpoint_id, one.message_id));
@@ -201,6 +220,18 @@ impl Lanes {
             } else if self.lanes.get(&one.endpoint_id).is_some_and(|lane| !lane.holds(one.message_id)) {
                 left_out.insert(one.endpoint_id);
             }
+            match self.lanes.get(&one.endpoint_id).is_some_and(|lane| lane.holds(one.message_id)) {
+                true => kind.known(one.due_at),
+                false => kind.gap = true,
+            }
+        }
+        for want in wants().filter(|want| settled.contains_key(&want.endpoint)) {
+            let Some(lane) = self.lanes.get_mut(&want.endpoint) else { continue };
+            for state in [State::Fresh, State::Retry] {
+                if let Some(known) = kinds.get(&(want.endpoint, state)).and_then(|kind| kind.known_to) {
+                    lane.raise_floor(state, known);
+                }
+            }
         }
         for want in wants() {
             if left_out.contains(&want.endpoint) {
@@ -209,7 +240,7 @@ impl Lanes {
                 self.look(want.endpoint, now.time.plus(BUDGET_AGAIN));
                 continue;
             }
-            let full = |state, most| counts.get(&(want.endpoint, state)).is_some_and(|count| *count >= most);
+            let full = |state, most| kinds.get(&(want.endpoint, state)).is_some_and(|kind| kind.due >= most);
             if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
                 self.fall_behind(want.endpoint);
                 self.look(want.endpoint, now.time);
@@ -243,7 +274,7 @@ impl Lanes {
         for want in wants {
             self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {
-                drop(lane.end_reading());
+                drop(lane.end_reading(now.mono));
             }
             self.look(want.endpoint, now.time.plus(READ_AGAIN));
         }

@@ -4,6 +4,7 @@
 mod applications;
 mod behind;
 mod bounds;
+mod floors;
 mod indexes;
 mod leases;
 mod not_made;

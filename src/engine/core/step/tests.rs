@@ -187,7 +187,15 @@ fn single_events(crowd: &mut Crowd) {
     crowd.step("look", [Event::Signal(Signal::Look(vec![ids[7]]).into())]);
     crowd.step("announced", [Event::Announced(Heard::Due(ids[..200].to_vec()))]);
     crowd.step("announced, of any", [Event::Announced(Heard::Anything)]);
-    let wants = |id: &EndpointId| LaneWants { endpoint: *id, slot: 0, fresh: 1, retries: 1, ordered: false };
+    let wants = |id: &EndpointId| LaneWants {
+        endpoint: *id,
+        slot: 0,
+        fresh: 1,
+        retries: 1,
+        fresh_from: Time::ZERO,
+        retries_from: Time::ZERO,
+        ordered: false,
+    };
     crowd.step("not read", [Event::Read(Err(ids[..64].iter().map(wants).collect()))]);
     crowd.step("numbered", [Event::Numbered(ids[3], false)]);
     crowd.step("changed", [Event::Signal(Signal::Changed(AppId(uuid::Uuid::from_u128(0))).into())]);

@@ -26,7 +26,15 @@ fn id(number: usize) -> EndpointId {
 #[test]
 fn a_deep_reading_is_taken_in_parts_of_whole_lanes() {
     let lanes = 64;
-    let want = |n: usize, ordered| LaneWants { endpoint: id(n), slot: 0, fresh: 128, retries: 128, ordered };
+    let want = |n: usize, ordered| LaneWants {
+        endpoint: id(n),
+        slot: 0,
+        fresh: 128,
+        retries: 128,
+        fresh_from: Time::ZERO,
+        retries_from: Time::ZERO,
+        ordered,
+    };
     let order = |n: usize| InOrder {
         endpoint: id(n),
         waiting: (0..128).map(|number| row(id(n), number)).collect(),
@@ -57,7 +65,15 @@ fn a_deep_reading_is_taken_in_parts_of_whole_lanes() {
 
 #[test]
 fn a_lane_with_more_than_a_step_takes_comes_alone_and_empty_ones_count() {
-    let want = |n: usize| LaneWants { endpoint: id(n), slot: 0, fresh: 1, retries: 1, ordered: false };
+    let want = |n: usize| LaneWants {
+        endpoint: id(n),
+        slot: 0,
+        fresh: 1,
+        retries: 1,
+        fresh_from: Time::ZERO,
+        retries_from: Time::ZERO,
+        ordered: false,
+    };
     let mut arrived = Arrived::new(Reading {
         wants: (0..2 * ROWS_PER_STEP).map(want).collect(),
         waiting: (0..ROWS_PER_STEP as u128 + 1).map(|number| row(id(0), number)).collect(),

@@ -140,6 +140,14 @@ impl World {
         }
     }
 
+    /// The same by another process, whose clock is so far behind, or whose commit came so late.
+    pub(super) fn accept_behind(&mut self, millis: u64) {
+        let now = self.now;
+        self.now.time = now.time.minus(Duration::from_millis(millis));
+        self.accept(Heard::Never);
+        self.now = now;
+    }
+
     pub(super) fn hear_late(&mut self) {
         for admission in self.late.drain(..) {
             self.lanes.admit_all(&admission, self.now);
@@ -231,11 +239,12 @@ impl World {
         let (wants, _) = self.lanes.begin_reading(self.now);
         let mut waiting = Vec::new();
         for want in &wants {
-            for (state, most) in [(State::Fresh, want.fresh), (State::Retry, want.retries)] {
+            let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
+            for (state, most, from) in kinds {
                 let mut rows: Vec<Waiting> = self
                     .pending
                     .iter()
-                    .filter(|((endpoint, _), row)| *endpoint == want.endpoint && row.0 == state)
+                    .filter(|((endpoint, _), row)| *endpoint == want.endpoint && row.0 == state && row.1 >= from)
                     .map(|((endpoint_id, message_id), (state, due_at, progress))| Waiting {
                         message_id: *message_id,
                         endpoint_id: *endpoint_id,
@@ -282,6 +291,7 @@ impl World {
     pub(super) fn step(&mut self, choice: u32) {
         let pick = (choice >> 8) as usize;
         match choice % 16 {
+            0 if pick.is_multiple_of(5) => self.accept_behind(pick as u64 % 40_000),
             0 => self.accept([Heard::AtOnce, Heard::Late, Heard::Never][pick % 3]),
             1 => {
                 let deliver_at = self.now.time.plus(Duration::from_millis(pick as u64 % 200));

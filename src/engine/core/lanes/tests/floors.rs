@@ -1,0 +1,112 @@
+//! From where on lanes are read.
+
+use super::super::super::lane::QUEUE;
+use super::*;
+use crate::store::queue::waiting::LaneWants;
+
+/// A backlog of a lane, a second old, with a millisecond between its deliveries.
+fn backlog(count: usize) -> World {
+    let mut world = World::new(1, 1_000, 1_000);
+    for _ in 0..count {
+        world.accept(Heard::Never);
+        world.advance(1);
+    }
+    world.advance(60_000);
+    // The first one finds the lane, the second one what it is to read.
+    world.scan();
+    world.scan();
+    world
+}
+
+/// What the reading asks for that follows a scan.
+fn read(world: &mut World) -> LaneWants {
+    world.scan();
+    world.begin_reading();
+    let want = world.reading.as_ref().expect("a reading").0[0];
+    world.end_reading();
+    want
+}
+
+/// So many of what waits in memory are delivered and recorded, in as many milliseconds.
+fn serve(world: &mut World, count: usize) {
+    let wanted = world.delivered + count;
+    while world.delivered < wanted {
+        world.start();
+        world.finish(0, true);
+        world.record(1);
+        world.advance(1);
+        assert!(world.now.time < at(120_000), "{} of {wanted}", world.delivered);
+    }
+}
+
+fn at(millis: usize) -> Time {
+    START.plus(Duration::from_millis(millis as u64))
+}
+
+#[test]
+fn a_backlog_is_read_from_where_the_last_reading_ended() {
+    let mut world = backlog(1_000);
+    let first = read(&mut world);
+    assert_eq!((first.fresh_from, first.fresh), (Time::ZERO, QUEUE as i64));
+    serve(&mut world, QUEUE);
+    let second = read(&mut world);
+    assert_eq!((second.fresh_from, second.fresh), (at(QUEUE - 1), QUEUE as i64));
+    serve(&mut world, QUEUE / 2);
+    let room = QUEUE - world.lanes.queued(world.lives[0].endpoint.id).0;
+    let third = read(&mut world);
+    assert_eq!(third.fresh_from, at(2 * QUEUE - 1));
+    assert_eq!(third.fresh as usize, room + 1, "the last of the queue is shown again, and nothing else that is held");
+    assert_eq!(third.retries_from, Time::ZERO, "of which there were none");
+    world.settle();
+    assert_eq!(world.delivered, 1_000);
+}
+
+#[test]
+fn what_is_committed_late_is_above_the_floor_or_read_within_two_seconds() {
+    let mut world = backlog(QUEUE);
+    read(&mut world);
+    serve(&mut world, QUEUE);
+    world.accept_behind(9_000);
+    assert!(read(&mut world).fresh_from > Time::ZERO);
+    serve(&mut world, 1);
+
+    world.accept_behind(61_200);
+    assert!(read(&mut world).fresh_from > Time::ZERO);
+    world.start();
+    assert!(world.in_flight.is_empty(), "it is below the floor");
+    world.advance(2_000);
+    assert_eq!(read(&mut world).fresh_from, Time::ZERO);
+    serve(&mut world, 1);
+}
+
+/// A reading past many rows that were deleted takes long.
+#[test]
+fn the_longer_a_reading_from_the_beginning_takes_the_rarer_it_is() {
+    let mut world = backlog(1_000);
+    world.begin_reading();
+    world.advance(500);
+    world.end_reading();
+    serve(&mut world, QUEUE);
+    for _ in 0..2 {
+        world.advance(4_500);
+        assert!(read(&mut world).fresh_from > Time::ZERO);
+        serve(&mut world, QUEUE);
+    }
+    world.advance(1_100);
+    assert_eq!(read(&mut world).fresh_from, Time::ZERO, "twenty times as long is over");
+}
+
+#[test]
+fn what_goes_back_to_the_store_is_read_again() {
+    let mut world = backlog(1_000);
+    read(&mut world);
+    serve(&mut world, QUEUE - 1);
+    world.start();
+    world.cannot_make_for(0, crate::domain::attempt::OwnFailure::Ports);
+    world.advance(1_500);
+    assert_eq!(read(&mut world).fresh_from, Time::ZERO);
+    // So is everything after the lease was another's for a while.
+    world.lanes.lease(&Default::default(), world.now);
+    world.lanes.lease(&world::all_slots(), world.now);
+    assert_eq!(read(&mut world).fresh_from, Time::ZERO);
+}
