@@ -13,6 +13,8 @@ mod callers;
 mod changes;
 #[path = "api/conformance.rs"]
 mod conformance;
+#[path = "api/dialect.rs"]
+mod dialect;
 #[path = "api/docs.rs"]
 mod docs;
 #[path = "api/document.rs"]

@@ -113,7 +113,7 @@ pub(super) fn read(mut fields: Fields<'_>, base: ApplicationSpec, whole: bool) -
         fields.not_null("name");
     }
     fields.text("name").put_or_default(&mut spec.name);
-    fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
+    fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).put(&mut spec.uid);
     throttle_rate(&mut fields).put(&mut spec.throttle_rate);
     fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
     fields.text("contactEmail").put(&mut spec.contact_email);
@@ -131,13 +131,17 @@ fn spec_of(app: &Application) -> ApplicationSpec {
     }
 }
 
-/// What an object inside of another operation's body says of the application that the path names.
-pub(super) fn read_named(fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
-    let uid = match named {
-        AppRef::Uid(uid) => Some(uid.clone()),
-        AppRef::Id(_) => None,
-    };
-    read(fields, ApplicationSpec { uid, ..ApplicationSpec::default() }, true)
+/// What an object inside of another operation's body says of the application that the path names. It has to give its uid: the same one, where
+/// the path has a uid.
+pub(super) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
+    fields.require("uid");
+    let spec = read(fields, ApplicationSpec::default(), true)?;
+    match named {
+        AppRef::Uid(uid) if spec.uid.as_ref() != Some(uid) => {
+            Err(ApiError::refused(vec![Item::from(differs(uid)).within("application")]))
+        }
+        _ => Ok(spec),
+    }
 }
 
 /// The application that the path names: one that is there is left as it is, else it is made of `spec`.
@@ -153,10 +157,7 @@ pub(super) async fn found_or_made(
     if let Some(app) = find().await? {
         return Ok(app);
     }
-    let (AppRef::Uid(uid), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
-    if spec.uid.as_ref() != Some(uid) {
-        return Err(ApiError::refused(vec![Item::from(differs(uid)).within("application")]));
-    }
+    let (AppRef::Uid(_), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
     match call.plain_store().create_application(&call.tenant, spec, call.now).await {
         // Somebody else made it at the same moment.
         Err(StoreError::Taken(what)) => find().await?.ok_or_else(|| StoreError::Taken(what).into()),
@@ -230,8 +231,8 @@ pub(super) async fn list(call: Call) -> Answer {
 
 /// Replace an application
 ///
-/// Makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and so does what only
-/// Sendoff knows (`contactEmail`): clients that know nothing of it would wipe it out.
+/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that is there has none afterwards. What only
+/// Sendoff knows (`contactEmail`) stays where the body does not have it.
 #[utoipa::path(
     put, path = "/app/{app_id}", request_body = ApplicationIn,
     responses(
@@ -246,8 +247,8 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
     match (call.store().application(&call.tenant, &named).await?, named) {
         (Some(before), _) => {
             let work = |before: &Application| {
-                let (uid, contact_email) = (before.uid.clone(), before.contact_email.clone());
-                read(body.fields()?, ApplicationSpec { uid, contact_email, ..ApplicationSpec::default() }, true)
+                let contact_email = before.contact_email.clone();
+                read(body.fields()?, ApplicationSpec { contact_email, ..ApplicationSpec::default() }, true)
             };
             change(&call, before.id, work).await
         }
@@ -270,7 +271,7 @@ pub(super) fn same_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> 
 }
 
 fn differs(path: &Uid) -> Invalid {
-    Invalid::new("uid", format!("differs from the one in the path ({path}), under which nothing exists yet"))
+    Invalid::new("uid", format!("must be the one in the path, {path}"))
 }
 
 /// Change an application

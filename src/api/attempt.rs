@@ -17,7 +17,7 @@ use crate::domain::attempt::{Attempt, Failure, Trigger};
 use crate::domain::delivery::{Standing, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::message::Message;
-use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, limits};
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
 use crate::store::{EndpointRef, Order, Page, PageRequest};
@@ -28,14 +28,18 @@ pub(super) enum Status {
     Success,
     Pending,
     Fail,
+    /// An attempt has failed, and the next one is due later.
+    Sending,
     Canceled,
 }
 
 impl Status {
-    /// How a delivery stands. Clients that do not ask for `expanded` ones know of no canceled deliveries: to them they have failed.
-    pub const fn of(standing: Standing, expanded: bool) -> Status {
+    /// How a delivery stands; `failing`: its last attempt has failed. Clients that do not ask for `expanded` ones know of no canceled
+    /// deliveries: to them they have failed.
+    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> Status {
         match standing {
             Standing::Delivered => Status::Success,
+            Standing::Pending if failing => Status::Sending,
             Standing::Pending => Status::Pending,
             Standing::Canceled if expanded => Status::Canceled,
             Standing::Dead | Standing::Canceled => Status::Fail,
@@ -47,6 +51,7 @@ impl Status {
             Status::Success => 0,
             Status::Pending => 1,
             Status::Fail => 2,
+            Status::Sending => 3,
             Status::Canceled => 4,
         }
     }
@@ -56,6 +61,7 @@ impl Status {
             Status::Success => "success",
             Status::Pending => "pending",
             Status::Fail => "fail",
+            Status::Sending => "sending",
             Status::Canceled => "canceled",
         }
     }
@@ -168,8 +174,8 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
         delivered: status.map(|status| status == 0),
         status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
         event_types: query.list("event_types"),
-        channel: query.name("channel", limits::CHANNEL)?,
-        tag: query.name("tag", limits::TAG)?,
+        channel: query.checked("channel", ids::channel)?,
+        tag: query.checked("tag", ids::tag)?,
         before: query.time("before")?,
         after: query.time("after")?,
     };
@@ -200,6 +206,17 @@ pub(super) async fn of_message(call: Call) -> Answer {
     };
     let filter = filter.map(|filter| AttemptFilter { message: Some(message.id), endpoint, ..filter });
     list(&call, app.id, filter, &request).await
+}
+
+/// List the attempts of a message, under an old path
+///
+/// The same as `/app/{app_id}/attempt/msg/{msg_id}`.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(Paged, Filtered, Attempts),
+    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+)]
+pub(super) async fn of_message_by_old_path(call: Call) -> Answer {
+    of_message(call).await
 }
 
 /// The endpoint of a filter. An id need not be an endpoint's any more: what was sent to a deleted one is still there to see.
@@ -326,7 +343,8 @@ pub(super) async fn endpoints_of(call: Call) -> Answer {
         |(view, endpoint)| {
             let status = match view.state {
                 State::Delivered => Status::Success,
-                State::Fresh | State::Retry => Status::Pending,
+                State::Fresh => Status::Pending,
+                State::Retry => Status::Sending,
                 State::Dead => Status::Fail,
             };
             MessageEndpointOut {

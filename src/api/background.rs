@@ -152,9 +152,9 @@ struct BulkReplayIn {
     until: Option<Time>,
     #[schema(value_type = Option<schemas::Names>)]
     event_types: Option<Vec<String>>,
-    #[schema(value_type = Option<schemas::Label>)]
+    #[schema(value_type = Option<schemas::Channel>)]
     channel: Option<String>,
-    #[schema(value_type = Option<schemas::Label>)]
+    #[schema(value_type = Option<schemas::Tag>)]
     tag: Option<String>,
     /// How its delivery stands; delivered and failed ones if nothing is said.
     #[schema(value_type = Option<schemas::ReplayStatus>)]
@@ -237,14 +237,14 @@ async fn replay(call: &Call, body: &Body) -> Answer {
     }
     let named = event_types.as_deref().unwrap_or_default();
     ids::names("eventTypes", named, limits::EVENT_TYPES, limits::NAME).into_iter().for_each(|wrong| fields.note(wrong));
-    let mut name = |name: &'static str, most| {
-        fields.parsed(name, |text| ids::name(name, text, most).map(|()| text.to_owned())).set()
+    let mut checked = |name: &'static str, rule: fn(&str, &str) -> Result<(), Invalid>| {
+        fields.parsed(name, |text| rule(name, text).map(|()| text.to_owned())).set()
     };
-    let (channel, tag) = (name("channel", limits::CHANNEL), name("tag", limits::TAG));
+    let (channel, tag) = (checked("channel", ids::channel), checked("tag", ids::tag));
     let standings = match fields.take::<i32>("status", "a number").set() {
         None => vec![Standing::Delivered, Standing::Dead],
         Some(status) => {
-            let found = standing(status);
+            let found = standing(status).filter(|_| status != 3);
             if found.is_none() {
                 fields.note(Invalid::new("status", "must be 0, 1, 2 or 4"));
             }

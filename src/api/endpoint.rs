@@ -1,11 +1,13 @@
 //! Endpoints over REST: where an application wants its events. Secrets and the endpoint's own headers go in and never come out
 //! here.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use serde_json::Number;
+use url::Url;
 use utoipa::ToSchema;
 
 use super::application::same_uid;
@@ -30,7 +32,8 @@ use crate::store::{EndpointRef, Order};
 pub(super) struct EndpointOut<'a> {
     id: EndpointId,
     uid: Option<&'a Uid>,
-    url: &'a str,
+    /// As it is requested: normalized.
+    url: Cow<'a, str>,
     description: &'a str,
     /// Nothing is sent while it is; what is pending waits.
     disabled: bool,
@@ -74,7 +77,7 @@ impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
         EndpointOut {
             id: endpoint.id,
             uid: spec.uid.as_ref(),
-            url: &spec.url,
+            url: Url::parse(&spec.url).map_or(Cow::Borrowed(&*spec.url), |url| Cow::Owned(url.into())),
             description: &spec.description,
             disabled: spec.disabled,
             disabled_reason: endpoint.disabled_reason.map(|reason| reason.word()),
@@ -155,21 +158,24 @@ pub(super) async fn read_one(call: Call) -> Answer {
 }
 
 /// List endpoints
+///
+/// The newest first, if `order` says nothing.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint", params(Paged, Ordered),
     responses((status = 200, description = "A page of them.", body = ListOut<EndpointOut>))
 )]
 pub(super) async fn list(call: Call) -> Answer {
     let app = call.app().await?;
-    let request = call.query().page::<EndpointId>(Order::Ascending, true)?;
+    let request = call.query().page::<EndpointId>(Order::Descending, true)?;
     let page = call.store().endpoints(&call.tenant, app.id, &request).await?;
     json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from)?)
 }
 
 /// Replace an endpoint
 ///
-/// Makes a new one where the path has a uid that there is not. The uid stays unless the body names another or `null`, and so does what only
-/// Sendoff knows (timeout, schedule, signatures, headers). How it signs stays as it is: the secret changes by rotation.
+/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that is there has none afterwards. What only
+/// Sendoff knows (timeout, schedule, signatures, headers) stays where the body does not have it. How it signs stays as it is: the secret changes
+/// by rotation.
 /// A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers` is in the same request.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,

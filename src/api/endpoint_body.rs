@@ -16,7 +16,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::endpoint::{EndpointSpec, check_names, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
-use crate::domain::{Invalid, Uid, limits};
+use crate::domain::{EndpointId, Invalid, Uid, limits};
 
 /// What every body about an endpoint may have.
 #[derive(ToSchema)]
@@ -111,14 +111,12 @@ pub(super) enum For<'a> {
 }
 
 impl For<'_> {
-    /// What holds where the body says nothing. Replacing keeps the uid and what only Sendoff knows: clients that know nothing of it
-    /// would wipe it out.
+    /// What holds where the body says nothing. Replacing keeps what only Sendoff knows: clients that know nothing of it would wipe it out.
     fn base(&self) -> EndpointSpec {
         match *self {
             For::New => EndpointSpec::default(),
             For::Patch(before) => before.clone(),
             For::Replace(before) => EndpointSpec {
-                uid: before.uid.clone(),
                 timeout: before.timeout,
                 retry_schedule: before.retry_schedule.clone(),
                 ordered: before.ordered,
@@ -182,7 +180,7 @@ fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
 
 fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
     fields.text("url").put_or_default(&mut spec.url);
-    fields.parsed("uid", |text| Uid::parse("uid", text)).put(&mut spec.uid);
+    fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).put(&mut spec.uid);
     fields.text("description").put_or_default(&mut spec.description);
     fields.flag("disabled").put_or_default(&mut spec.disabled);
     event_types(fields).put(&mut spec.event_types);

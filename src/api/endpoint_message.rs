@@ -11,9 +11,9 @@ use super::message::{MessageOut, PayloadOut};
 use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::delivery::Standing;
-use crate::domain::{MessageId, Time, limits};
+use crate::domain::{MessageId, Time, ids};
+use crate::store::Order;
 use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
-use crate::store::{Order, Page};
 
 /// A message, and how its delivery at the endpoint stands.
 #[derive(Serialize, ToSchema)]
@@ -34,7 +34,7 @@ struct EndpointMessageOut<'a> {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `filter` reads it")]
 struct Sent {
-    /// Only those that stand so. What is in flight counts as pending: 3 finds none.
+    /// Only those that stand so: 1 before the first attempt has failed, 3 after it.
     #[param(value_type = Option<schemas::ExpandedStatus>)]
     status: Option<u8>,
     /// Only those with this tag.
@@ -47,8 +47,8 @@ struct Sent {
 
 /// List what an endpoint was sent
 ///
-/// The newest first. What is in flight counts as pending: 3, "sending", is never given out. A filtered page may be short, or empty, and
-/// not the last: go on by `iterator` until `done`.
+/// The newest first. What was tried, failed and will be tried again is 3, "sending". A filtered page may be short, or empty, and not the last:
+/// go on by `iterator` until `done`.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(Paged, Filtered, Sent),
     responses((status = 200, description = "A page of them.", body = ListOut<EndpointMessageOut>))
@@ -60,18 +60,13 @@ pub(super) async fn list(call: Call) -> Answer {
     let filter = filter(&query, expanded)?;
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
-    let Some(filter) = filter else {
-        let nothing: Page<EndpointMessage> = Page { data: Vec::new(), more: false };
-        let list = ListOut::of(&nothing, &request, |one| one.message.id, |one| one.message.id)?;
-        return json(StatusCode::OK, &list);
-    };
     let page = call.store().endpoint_messages(&call.tenant, app.id, endpoint.id, &filter, &request).await?;
     let out = |one| out(one, content, expanded);
     json(StatusCode::OK, &ListOut::of_scanned(&page, &request, |one| one.message.id, out)?)
 }
 
 fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageOut<'_> {
-    let status = Status::of(one.standing, expanded);
+    let status = Status::of(one.standing, one.failing, expanded);
     EndpointMessageOut {
         message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)),
         status: status.code(),
@@ -80,34 +75,37 @@ fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageO
     }
 }
 
-/// `None`: nothing can match it.
-fn filter(query: &Query<'_>, expanded: bool) -> Result<Option<SentFilter>, ApiError> {
+fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
     let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
     let standings = match status {
         None => Vec::new(),
         Some(2) if !expanded => vec![Standing::Dead, Standing::Canceled],
         Some(status) => standing(status).into_iter().collect(),
     };
-    let usual = SentFilter::default();
-    let filter = SentFilter {
-        // "After" leaves out that very moment.
-        since: query.time("after")?.map_or(usual.since, |after| after.plus(std::time::Duration::from_micros(1))),
-        until: query.time("before")?.unwrap_or(usual.until),
-        event_types: query.list("event_types"),
-        channel: query.name("channel", limits::CHANNEL)?,
-        tag: query.name("tag", limits::TAG)?,
-        standings,
-        ..usual
+    let failing = match status {
+        Some(1) => Some(false),
+        Some(3) => Some(true),
+        _ => None,
     };
-    // Only now: what is wrong with the others is told all the same.
-    Ok((status != Some(3)).then_some(filter))
+    let usual = SentFilter::default();
+    Ok(SentFilter {
+        since: query.time("after")?.unwrap_or(usual.since),
+        // "Before" has that very moment in it.
+        until: query.time("before")?.map_or(usual.until, |before| before.plus(std::time::Duration::from_micros(1))),
+        event_types: query.list("event_types"),
+        channel: query.checked("channel", ids::channel)?,
+        tag: query.checked("tag", ids::tag)?,
+        standings,
+        failing,
+        ..usual
+    })
 }
 
-/// How a delivery stands by the dialect's number; 3 is none of ours.
+/// How a delivery stands by the dialect's number. Of those that are pending, 1 and 3 say whether an attempt has failed.
 pub(super) fn standing(status: i32) -> Option<Standing> {
     match status {
         0 => Some(Standing::Delivered),
-        1 => Some(Standing::Pending),
+        1 | 3 => Some(Standing::Pending),
         2 => Some(Standing::Dead),
         4 => Some(Standing::Canceled),
         _ => None,

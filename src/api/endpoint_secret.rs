@@ -14,6 +14,7 @@ use super::openapi::schemas;
 use crate::domain::audit::act;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::{GRACE, GRACE_LIMIT, Secret};
+use crate::domain::signature::check_extras;
 use crate::domain::{Invalid, Time};
 use crate::store::access::audit::Deed;
 
@@ -64,10 +65,14 @@ pub(super) async fn read(call: Call) -> Answer {
 
 /// Rotate an endpoint's secret
 ///
-/// The old one signs along for a day, or as long as `gracePeriodSeconds` says.
+/// The old one signs along for a day, or as long as `gracePeriodSeconds` says; at most five do. The new key's prefix says how the endpoint signs
+/// from now on: `whsec_` HMAC-SHA256, `whsk_` Ed25519.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
-    responses((status = 200, description = "The new one.", body = SecretOut))
+    responses(
+        (status = 200, description = "The new one.", body = SecretOut),
+        (status = 400, description = "Five old ones sign along already: it says when the next of them stops."),
+    )
 )]
 pub(super) async fn rotate(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
@@ -83,10 +88,10 @@ pub(super) async fn rotate(call: Call, body: Body) -> Answer {
 }
 
 async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
-    let kind = endpoint.spec.signature_type;
     let mut fields = body.fields()?;
     let given = fields.parsed("key", |text| Secret::parse("key", text)).set();
-    if let Some(Err(wrong)) = given.as_ref().map(|secret| secret.check_kind("key", kind)) {
+    let kind = given.as_ref().map_or(endpoint.spec.signature_type, Secret::kind);
+    if let Err(wrong) = check_extras("key", &endpoint.spec.extra_signatures, kind) {
         fields.note(wrong);
     }
     let (usual, most) = (GRACE.as_secs(), GRACE_LIMIT.as_secs());

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tracing::{debug, error};
 use utoipa::ToSchema;
 
+use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
 use crate::store::ingest::accept::Refusal;
@@ -295,7 +296,11 @@ impl ResponseError for ApiError {
 
 impl From<Vec<Invalid>> for ApiError {
     fn from(wrong: Vec<Invalid>) -> ApiError {
-        match wrong.iter().find(|wrong| wrong.kind == "too_large") {
+        let of_kind = |kind| wrong.iter().find(|wrong| wrong.kind == kind);
+        if let Some(many) = of_kind(TOO_MANY) {
+            return ApiError::malformed(many.reason.clone());
+        }
+        match of_kind("too_large") {
             Some(large) => ApiError::too_large(large.to_string()),
             None => ApiError::refused(wrong.into_iter().map(Item::from).collect()),
         }

@@ -13,6 +13,7 @@ use super::message::{MessageOut, PayloadOut, accepted};
 use super::once::{Look, once};
 use super::openapi::schemas;
 use crate::domain::Invalid;
+use crate::domain::event_type::EventTypeSpec;
 
 /// Of which event type the example is to be.
 #[derive(ToSchema)]
@@ -28,7 +29,8 @@ struct EventExampleIn {
 
 /// Send an example
 ///
-/// The example of the event type's schema, as a real, signed message. It goes to this endpoint alone, whatever its filters say.
+/// The example of the event type's schema, as a real, signed message. It goes to this endpoint alone, whatever its filters say. `sendoff.ping` and
+/// `svix.ping` need not be in the catalog.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/send-example", request_body = EventExampleIn,
     responses(
@@ -53,7 +55,7 @@ async fn make(call: &Call, body: &Body) -> Answer {
     must_be_enabled(&endpoint)?;
     let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| offered(call, found));
     let unknown = || ApiError::from(vec![Invalid::new("eventType", "is not in the catalog")]);
-    let event_type = found.ok_or_else(unknown)?.spec;
+    let event_type = found.map(|found| found.spec).or_else(|| EventTypeSpec::ping(&name)).ok_or_else(unknown)?;
     let message = call.store().send_example(&call.tenant, &endpoint, &event_type, index, call.now).await??;
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, true)))
 }

@@ -21,7 +21,7 @@ use super::openapi::schemas::{self, Filtered, Paged};
 use super::query::{ListOut, Query};
 use crate::domain::application::ApplicationSpec;
 use crate::domain::message::{Message, MessageSpec};
-use crate::domain::{Invalid, MessageId, Time, Uid, limits};
+use crate::domain::{Invalid, MessageId, Time, Uid, ids};
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
@@ -33,7 +33,7 @@ pub(super) struct MessageOut<'a> {
     id: MessageId,
     event_id: Option<&'a Uid>,
     event_type: &'a str,
-    /// As it was written; `{}` for those who did not want it.
+    /// As it was written; `{}` for those who did not want it, and `{"expired": true}` where it was deleted.
     #[schema(value_type = schemas::JsonObject)]
     payload: PayloadOut<'a>,
     #[schema(value_type = Option<schemas::Channels>)]
@@ -64,7 +64,7 @@ struct MessageToSend {
     /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
     #[schema(value_type = schemas::Payload)]
     payload: Box<RawValue>,
-    /// At most 5. It goes to the endpoints that listen to one of them, and to those that listen to everything.
+    /// At most 10. It goes to the endpoints that listen to one of them, and to those that listen to everything.
     #[schema(value_type = Option<schemas::MessageChannels>)]
     channels: Option<Vec<String>>,
     /// When it happened.
@@ -75,7 +75,7 @@ struct MessageToSend {
     /// Not to be sent before then: at most 30 days ahead. A time in the past means at once.
     deliver_at: Option<Time>,
     /// For how many days the payload is kept, if not as long as the message.
-    #[schema(minimum = 5, maximum = 90)]
+    #[schema(minimum = 1, maximum = 90)]
     payload_retention_period: Option<u16>,
     /// The same in hours; give one of the two.
     #[schema(minimum = 1, maximum = 2160)]
@@ -98,13 +98,14 @@ struct TransformationsParams {
     headers: Option<BTreeMap<String, String>>,
 }
 
-/// The payload as it was written, or `{}`: for those who did not want it, in place of a raw one, and where the content is gone.
+/// The payload as it was written, `{}` for those who did not want it and in place of a raw one, `{"expired": true}` where the content is gone.
 #[derive(Clone, Copy)]
 pub(super) enum PayloadOut<'a> {
     Written(&'a RawValue),
     /// The same, as the store has it.
     Stored(&'a [u8]),
     LeftOut,
+    Expired,
 }
 
 impl Serialize for PayloadOut<'_> {
@@ -115,6 +116,11 @@ impl Serialize for PayloadOut<'_> {
                 serde_json::from_slice::<&RawValue>(bytes).map_err(S::Error::custom)?.serialize(serializer)
             }
             PayloadOut::LeftOut => serializer.serialize_map(Some(0))?.end(),
+            PayloadOut::Expired => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("expired", &true)?;
+                map.end()
+            }
         }
     }
 }
@@ -123,6 +129,7 @@ impl<'a> PayloadOut<'a> {
     pub fn of(message: &'a Message, wanted: bool) -> PayloadOut<'a> {
         match &message.payload {
             Some(payload) if wanted && message.raw_type.is_none() => PayloadOut::Stored(payload),
+            None if wanted => PayloadOut::Expired,
             _ => PayloadOut::LeftOut,
         }
     }
@@ -158,7 +165,7 @@ fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     fields.require("eventType");
     fields.require("payload");
     let event_type = fields.text("eventType").set().unwrap_or_default();
-    let event_id = fields.parsed("eventId", |text| Uid::parse("eventId", text)).set();
+    let event_id = fields.parsed("eventId", |text| Uid::parse("eventId", text, MessageId::PREFIX)).set();
     let channels = fields.list("channels").set();
     if channels.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("channels", "must not be empty: leave it out, or set it to null, for no channel"));
@@ -208,7 +215,7 @@ fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
         });
         number.set().map(|number| Duration::from_secs(number * hours * 3_600))
     };
-    let (days, hours) = (span(in_days, "days", 24, 5, 90), span(in_hours, "hours", 1, 1, 90 * 24));
+    let (days, hours) = (span(in_days, "days", 24, 1, 90), span(in_hours, "hours", 1, 1, 90 * 24));
     if let (Some(days), Some(hours)) = (days, hours)
         && days != hours
     {
@@ -351,8 +358,8 @@ pub(super) async fn delete_content(call: Call) -> Answer {
 fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
     Ok(MessageFilter {
         event_types: query.list("event_types"),
-        channel: query.name("channel", limits::CHANNEL)?,
-        tag: query.name("tag", limits::TAG)?,
+        channel: query.checked("channel", ids::channel)?,
+        tag: query.checked("tag", ids::tag)?,
         before: query.time("before")?,
         after: query.time("after")?,
     })

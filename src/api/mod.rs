@@ -154,7 +154,9 @@ fn table() -> Table {
                 .get(op!(operational::read_headers))
                 .put(op!(operational::put_headers)),
         )
+        .service(at("/app/{app}/msg/{msg}/attempt").get(op!(attempt::of_message_by_old_path)))
         .service(at("/auth/app-portal-access/{app}").post(op!(portal_access::create)))
+        .service(at("/auth/dashboard-access/{app}").post(op!(portal_access::create_by_old_path)))
         .service(at("/auth/logout").post(op!(logout::log_out)));
     later(&mut table);
     table

@@ -12,6 +12,7 @@ use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas;
+use crate::domain::application::Application;
 use crate::domain::colour::{Colour, NoColour};
 use crate::domain::portal::{Capability, PortalLink, PortalOptions, PortalPage};
 use crate::domain::theme::{Mode, Palette, Shade, Theme};
@@ -47,7 +48,7 @@ struct AppPortalAccessIn {
     #[schema(max_items = 6)]
     capabilities: Option<Vec<Capability>>,
     /// A name of the team's own for this visit.
-    #[schema(value_type = Option<schemas::Name>)]
+    #[schema(value_type = Option<schemas::Session>)]
     session_id: Option<String>,
     /// Event types that need these flags are shown too.
     #[schema(value_type = Option<schemas::Flags>)]
@@ -193,18 +194,55 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, act, async |call, _| give(call, &body).await).await
 }
 
+/// Let a customer in, under an old path
+///
+/// As `/auth/app-portal-access/{app_id}` does it for a body that says nothing.
+#[utoipa::path(
+    post, path = "/auth/dashboard-access/{app_id}",
+    responses(
+        (status = 200, description = "The way in.", body = AccessOut),
+        (status = 501, description = "This server only verifies tokens, by a public key, and cannot make any."),
+    )
+)]
+pub(super) async fn create_by_old_path(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let give = async |call: &Call| {
+        can_sign(call)?;
+        let options = PortalOptions::all(call.now.plus(Duration::from_secs(EXPIRY.0)).micros());
+        let app = application::found_or_made(call, &named(call)?, None).await?;
+        enter(call, app, options).await
+    };
+    once(call, &[], Look::First, give, async |call, _| give(call).await).await
+}
+
+fn named(call: &Call) -> Result<AppRef, ApiError> {
+    AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))
+}
+
+/// Before anything is made for a token that cannot be.
+fn can_sign(call: &Call) -> Result<(), ApiError> {
+    call.callers().tokens().can_sign().map_err(|error| ApiError::not_possible(error.to_string()))
+}
+
 async fn give(call: &Call, body: &Body) -> Answer {
-    let tokens = call.callers().tokens();
-    tokens.can_sign().map_err(|error| ApiError::not_possible(error.to_string()))?;
-    let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
+    can_sign(call)?;
+    let named = named(call)?;
     let mut fields = body.fields()?;
     let (options, given) = read(&mut fields, call.now)?;
     let application = given.map(|given| application::read_named(given, &named)).transpose();
     fields.done(Ok(()))?;
     let app = application::found_or_made(call, &named, application?).await?;
+    enter(call, app, options).await
+}
+
+/// The token and the link.
+async fn enter(call: &Call, app: Application, options: PortalOptions) -> Answer {
     let ttl = Time::from_micros(options.until).since(call.now);
-    let token =
-        tokens.mint_visit(&app.org, app.id, &options, call.wall(), ttl).map_err(|error| ApiError::internal(&error))?;
+    let token = call
+        .callers()
+        .tokens()
+        .mint_visit(&app.org, app.id, &options, call.wall(), ttl)
+        .map_err(|error| ApiError::internal(&error))?;
     let code = key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };
     call.store().add_portal_link(&key::hash(&code), &link, call.now).await?;

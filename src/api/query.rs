@@ -1,11 +1,11 @@
 //! What a request's query asks for, and the lists that it is asked of.
 //!
-//! * [`Query`] – the parameters, decoded. Lists arrive comma-joined, repeated, or both.
+//! * [`Query`] – the parameters, decoded. Lists arrive comma-joined, repeated, with `[]` behind their name, or as a mix of these.
 //! * [`Listed`] – what a list goes by: ids, or the names of event types.
 //! * [`ListOut`] – a page as it is given out: `{data, iterator, prevIterator, done}`.
 //!
-//! An **iterator** is the key to go on from; with a `-` before it, to walk back from. `iterator` is null at the end of the list;
-//! `prevIterator` is there whenever something is, since what is newer may have come meanwhile. A filtered page may be short, or even
+//! An **iterator** is the key to go on from; with a `-` before it, to walk back from. Both are there whenever the page has an item, at the end
+//! of the list too, since more may have come meanwhile. A filtered page may be short, or even
 //! empty, without being the last: `done` says that.
 
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use url::form_urlencoded;
 use utoipa::ToSchema;
 
 use super::errors::ApiError;
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, ids, limits};
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, Time, ids, limits};
 use crate::store::{Order, Page, PageRequest, Scanned};
 
 /// Whether the URL can be read at all. What PostgreSQL cannot hold as text (NUL) is turned away here too: nothing has such a name.
@@ -85,7 +85,7 @@ impl<'a> Query<'a> {
 
     /// All values of a list.
     pub fn list(&self, name: &str) -> Vec<String> {
-        let values = self.0.iter().filter(|(key, _)| key == name);
+        let values = self.0.iter().filter(|(key, _)| key.strip_suffix("[]").unwrap_or(key) == name);
         values.flat_map(|(_, value)| value.split(',')).filter(|one| !one.is_empty()).map(str::to_owned).collect()
     }
 
@@ -102,17 +102,21 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// A name of at most `most` characters.
+    /// A text by a rule such as [`ids::channel`].
     ///
     /// # Errors
-    /// 422: nothing can have such a name.
-    pub fn name(&self, name: &str, most: usize) -> Result<Option<String>, ApiError> {
+    /// 422: nothing can be called so.
+    pub fn checked(
+        &self,
+        name: &str,
+        rule: impl Fn(&str, &str) -> Result<(), Invalid>,
+    ) -> Result<Option<String>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        ids::name(name, text, most).map_err(|wrong| ApiError::query(name, wrong.reason))?;
+        rule(name, text).map_err(|wrong| ApiError::query(name, wrong.reason))?;
         Ok(Some(text.to_owned()))
     }
 
-    /// A point in time. The `+` of its offset may be bare, which in a query stands for a space.
+    /// A point in time. The `+` of its offset may be bare, which in a query stands for a space; `2026-11-29 14:02:46 UTC` will do too.
     ///
     /// # Errors
     /// 422: no RFC 3339.
@@ -120,7 +124,10 @@ impl<'a> Query<'a> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         let with_plus = || {
             let (time, offset) = text.trim().rsplit_once(' ')?;
-            Time::parse(&format!("{time}+{offset}")).ok()
+            match offset {
+                "UTC" => Time::parse(&format!("{}Z", time.replacen(' ', "T", 1))).ok(),
+                offset => Time::parse(&format!("{time}+{offset}")).ok(),
+            }
         };
         match Time::parse(text) {
             Ok(time) => Ok(Some(time)),
@@ -225,7 +232,7 @@ impl Listed for String {
 #[schema(as = ListResponse)]
 pub(super) struct ListOut<T> {
     pub data: Vec<T>,
-    /// Where the next page begins; `null` at the end.
+    /// Where the next page begins, once there is one; `null` if this one is empty.
     pub iterator: Option<String>,
     /// Where the page before begins, to walk back.
     pub prev_iterator: Option<String>,
@@ -298,10 +305,8 @@ impl ListOut<Box<RawValue>> {
         if request.back {
             data.reverse();
         }
-        // A walk back came from somewhere: there is always more the other way.
-        let on = more || request.back;
         let list = ListOut {
-            iterator: kept.last().filter(|_| on).map(|last| key(last).write()),
+            iterator: kept.last().map(|last| key(last).write()),
             prev_iterator: kept.first().map(|first| format!("-{}", key(first).write())),
             done: !more,
             data,
@@ -316,8 +321,10 @@ mod tests {
 
     #[test]
     fn lists_come_joined_repeated_or_both() {
-        let query = Query::parse("event_types=a%2Cb&event_types=c,&x=&flag=false&after=2026-11-22T09:30:00%2B00:00");
-        assert_eq!(query.list("event_types"), ["a", "b", "c"]);
+        let query = Query::parse(
+            "event_types=a%2Cb&event_types=c,&event_types[]=d&event_types%5B%5D=e&x=&flag=false&after=2026-11-22T09:30:00%2B00:00",
+        );
+        assert_eq!(query.list("event_types"), ["a", "b", "c", "d", "e"]);
         assert!(query.list("x").is_empty() && query.text("x") == Ok(None));
         assert!(query.text("event_types").is_err(), "given twice");
         assert_eq!((query.flag("flag", true), query.flag("none", true)), (Ok(false), Ok(true)));
@@ -332,7 +339,11 @@ mod tests {
         for text in ["2026-11-22T09:30:00%2B02:00", "2026-11-22T09:30:00+02:00", "2026-11-22+09:30:00+02:00"] {
             assert_eq!(time(text), Ok(Some(wanted)), "{text}");
         }
-        for text in ["+", "2026-11-22+09:30:00", "a+b", "2026-11-22T09:30:00-+02:00", "+02:00"] {
+        let utc = Time::parse("2026-11-22T09:30:00Z").unwrap();
+        assert_eq!(time("2026-11-22+09:30:00+UTC"), Ok(Some(utc)));
+        for text in
+            ["+", "2026-11-22+09:30:00", "a+b", "+UTC", "2026-11-22+UTC", "2026-11-22T09:30:00-+02:00", "+02:00"]
+        {
             assert!(time(text).is_err(), "{text}");
         }
     }

@@ -14,7 +14,7 @@ use super::refused::{refused, settled, unchanged};
 use super::show::{Line, counted};
 use super::viewer::{Inside, Signed, Viewer};
 use crate::domain::application::{Application, ApplicationSpec};
-use crate::domain::{Invalid, Uid};
+use crate::domain::{AppId, Invalid, Uid};
 
 fn form(spec: &ApplicationSpec) -> Form {
     let metadata: Vec<String> = spec.metadata.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -35,7 +35,7 @@ fn form(spec: &ApplicationSpec) -> Form {
 fn read(posted: &Posted) -> Result<ApplicationSpec, Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut spec = ApplicationSpec { name: posted.get("name").trim().to_owned(), ..ApplicationSpec::default() };
-    match posted.given("uid").map(|text| Uid::parse("uid", text)).transpose() {
+    match posted.given("uid").map(|text| Uid::parse("uid", text, AppId::PREFIX)).transpose() {
         Ok(uid) => spec.uid = uid,
         Err(one) => wrong.push(one),
     }

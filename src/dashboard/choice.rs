@@ -63,7 +63,7 @@ impl Status {
         match spec.kind {
             Kind::ReplayMissing => Some(Status::Missing),
             Kind::Recover => Some(Status::Dead),
-            Kind::BulkReplay if spec.filter.failing => Some(Status::Failed),
+            Kind::BulkReplay if spec.filter.failing == Some(true) => Some(Status::Failed),
             Kind::BulkReplay => None,
         }
     }
@@ -213,7 +213,7 @@ impl Choice {
         let filter = SentFilter {
             event_types: self.event_type.iter().cloned().collect(),
             standings: if self.status == Status::Dead { vec![Standing::Dead] } else { Vec::new() },
-            failing: self.status == Status::Failed,
+            failing: (self.status == Status::Failed).then_some(true),
             status_class: self.class.map(|(_, class)| class),
             ..usual
         };

@@ -8,7 +8,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::endpoint::{EndpointSpec, Headers, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::{ExtraSignature, KeyForm};
-use crate::domain::{Invalid, Uid, span};
+use crate::domain::{EndpointId, Invalid, Uid, span};
 
 /// Stands in the form in place of a masked header value.
 const MASK: &str = "••••••••";
@@ -109,7 +109,11 @@ pub fn read(
     let mut spec = before.clone();
     spec.url = posted.get("url").trim().to_owned();
     spec.description = posted.get("description").trim().to_owned();
-    put(&mut spec.uid, posted.given("uid").map(|text| Uid::parse("uid", text)).transpose(), &mut wrong);
+    put(
+        &mut spec.uid,
+        posted.given("uid").map(|text| Uid::parse("uid", text, EndpointId::PREFIX)).transpose(),
+        &mut wrong,
+    );
     let mut types: Vec<String> = posted.all("eventTypes").flat_map(lines).chain(hidden.iter().cloned()).collect();
     types.sort();
     types.dedup();

@@ -82,7 +82,7 @@ pub async fn send(state: web::Data<DashboardState>, inside: Inside, posted: Post
 
 async fn accept(state: &DashboardState, inside: &Inside, posted: &Posted) -> Result<MessageId, Refused> {
     let (store, now) = (inside.store(&state.store), state.clock.now());
-    let event_id = posted.given("eventId").map(|text| Uid::parse("eventId", text)).transpose();
+    let event_id = posted.given("eventId").map(|text| Uid::parse("eventId", text, MessageId::PREFIX)).transpose();
     let spec = MessageSpec {
         event_type: posted.get("eventType").trim().to_owned(),
         channels: lines(posted.get("channels")),

@@ -179,7 +179,7 @@ impl EndpointSpec {
         check_text("url", &self.url, &mut wrong);
         check_description(&self.description, &mut wrong);
         check_names("eventTypes", self.event_types.as_deref(), limits::EVENT_TYPES, limits::NAME, &mut wrong);
-        check_names("channels", self.channels.as_deref(), limits::ENDPOINT_CHANNELS, limits::CHANNEL, &mut wrong);
+        check_filter("channels", self.channels.as_deref(), limits::ENDPOINT_CHANNELS, ids::channel, &mut wrong);
         check_rate("throttleRate", self.throttle_rate, &mut wrong);
         check_metadata(&self.metadata, &mut wrong);
         let one_to_thirty = Duration::from_secs(1)..=Duration::from_secs(30);
@@ -192,13 +192,24 @@ impl EndpointSpec {
     }
 }
 
-/// A filter is absent (all) or names at least one thing.
+/// A filter of names, see [`check_filter`].
 pub(crate) fn check_names(field: &str, list: Option<&[String]>, most: usize, longest: usize, wrong: &mut Vec<Invalid>) {
+    check_filter(field, list, most, |field, one| ids::name(field, one, longest), wrong);
+}
+
+/// A filter is absent (all) or names at least one thing, each by this rule.
+fn check_filter(
+    field: &str,
+    list: Option<&[String]>,
+    most: usize,
+    rule: impl Fn(&str, &str) -> Result<(), Invalid>,
+    wrong: &mut Vec<Invalid>,
+) {
     let Some(list) = list else { return };
     if list.is_empty() {
         wrong.push(Invalid::new(field, "must not be empty: leave it out, or set it to null, to get everything"));
     }
-    wrong.extend(ids::names(field, list, most, longest));
+    wrong.extend(ids::all(field, list, most, rule));
 }
 
 #[cfg(test)]

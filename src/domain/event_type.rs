@@ -1,7 +1,8 @@
 //! An **event type** is a name such as `invoice.paid`, with a description and a JSON Schema per version: the catalog from which
 //! an application chooses what it wants. A message may carry a name that is not in it; an endpoint's filter may not.
 
-use serde_json::{Map, Value};
+use jsonschema::Draft;
+use serde_json::{Map, Value, json};
 
 use super::application::check_description;
 use super::{Invalid, OrgId, Time, example, ids, limits};
@@ -30,7 +31,21 @@ pub struct EventTypeSpec {
     pub schemas: Option<Map<String, Value>>,
 }
 
+/// Event types that every catalog has for examples, under our name and the dialect's.
+const PINGS: [&str; 2] = ["sendoff.ping", "svix.ping"];
+
 impl EventTypeSpec {
+    /// The event type of this name, if it is one that need not be in the catalog.
+    pub fn ping(name: &str) -> Option<EventTypeSpec> {
+        let schema = json!({"type": "object", "examples": [{"success": true}]});
+        PINGS.contains(&name).then(|| EventTypeSpec {
+            name: name.to_owned(),
+            description: "Says that webhooks arrive.".to_owned(),
+            schemas: Some(Map::from_iter([("1".to_owned(), schema)])),
+            ..EventTypeSpec::default()
+        })
+    }
+
     /// Whether a customer may know of it who has these feature flags.
     pub fn offered(&self, flags: &[String]) -> bool {
         !self.archived && self.feature_flags.iter().all(|flag| flags.contains(flag))
@@ -74,8 +89,24 @@ impl EventTypeSpec {
             if text.len() > limits::SCHEMAS_BYTES {
                 let reason = format!("may have at most {} bytes as JSON, got {}", limits::SCHEMAS_BYTES, text.len());
                 wrong.push(Invalid::new("schemas", reason));
+            } else {
+                wrong.extend(schemas.iter().filter_map(|(version, schema)| check_schema(version, schema).err()));
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+/// Checks that a schema is one, by the metaschema that it names, or by that of draft 2020-12.
+fn check_schema(version: &str, schema: &Value) -> Result<(), Invalid> {
+    let told = |wrong: jsonschema::ValidationError<'_>| {
+        let place = wrong.instance_path().to_string();
+        let at = if place.is_empty() { String::new() } else { format!(", at {place}") };
+        Invalid::new("schemas", format!("version {version} is no JSON Schema{at}: {wrong}"))
+    };
+    match Draft::default().detect(schema) {
+        // It names a metaschema of somebody else's, which is nowhere to be had.
+        Draft::Unknown => Ok(()),
+        _ => jsonschema::meta::validate(schema).map_err(told),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use uuid::{ContextV7, Timestamp, Uuid};
 
-use super::{Invalid, Time};
+use super::{Invalid, Time, limits};
 
 /// Hands out ids that grow even within one millisecond and when the clock steps back, so that "newest first" is the
 /// order in which things were accepted.
@@ -197,26 +197,24 @@ impl fmt::Display for OrgId {
     }
 }
 
-/// A name of the caller's own for a thing of ours: 1–256 of `[a-zA-Z0-9-_.]`, never one that looks like an id of ours.
+/// A name of the caller's own for a thing of ours: 1–256 of `[a-zA-Z0-9-_.]`, never one that looks like an id of such a thing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
 #[sqlx(transparent)]
 #[serde(transparent)]
 pub struct Uid(String);
 
 impl Uid {
-    /// Checks `text`, given as `field`.
+    /// Checks `text`, given as `field`, for a thing whose ids begin with `prefix`.
     ///
     /// # Errors
-    /// Empty, longer than 256, a character that is not allowed, or the beginning of an id (it would collide with ids in paths).
-    pub fn parse(field: &str, text: &str) -> Result<Uid, Invalid> {
-        name(field, text, 256)?;
-        const TAKEN: [&str; 5] =
-            [AppId::PREFIX, EndpointId::PREFIX, MessageId::PREFIX, AttemptId::PREFIX, OrgId::PREFIX];
-        match TAKEN.iter().find(|prefix| text.starts_with(**prefix)) {
-            Some(prefix) => {
+    /// Empty, longer than 256, a character that is not allowed, or it begins with `prefix` (it would collide with ids in paths).
+    pub fn parse(field: &str, text: &str, prefix: &str) -> Result<Uid, Invalid> {
+        name(field, text, limits::NAME)?;
+        match text.starts_with(prefix) {
+            true => {
                 Err(Invalid::new(field, format!("must not begin with {prefix}, which is kept for Sendoff's own ids")))
             }
-            None => Ok(Uid(text.to_owned())),
+            false => Ok(Uid(text.to_owned())),
         }
     }
 
@@ -237,21 +235,64 @@ impl fmt::Display for Uid {
 /// # Errors
 /// Says which rule `text` breaks.
 pub fn name(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
+    spelled(field, text, most, "")
+}
+
+/// Checks a channel: a [`name`] that may have a `:` too.
+///
+/// # Errors
+/// Says which rule `text` breaks.
+pub fn channel(field: &str, text: &str) -> Result<(), Invalid> {
+    spelled(field, text, limits::CHANNEL, ":")
+}
+
+/// Checks a tag: a [`name`] that may have a `/` too.
+///
+/// # Errors
+/// Says which rule `text` breaks.
+pub fn tag(field: &str, text: &str) -> Result<(), Invalid> {
+    spelled(field, text, limits::TAG, "/")
+}
+
+/// Checks the name of a portal session: a [`name`] that may have an `@` too, as mail addresses do.
+///
+/// # Errors
+/// Says which rule `text` breaks.
+pub fn session(field: &str, text: &str) -> Result<(), Invalid> {
+    spelled(field, text, limits::NAME, "@")
+}
+
+/// A name that may also have the characters of `more`.
+fn spelled(field: &str, text: &str, most: usize, more: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > most {
         return Err(Invalid::new(field, format!("must have 1 to {most} characters, got {}", text.len())));
     }
-    match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
-        Some(odd) => Err(Invalid::new(field, format!("may only contain a-z, A-Z, 0-9, '-', '_' and '.', got {odd:?}"))),
+    match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(*c) || more.contains(*c))) {
+        Some(odd) => {
+            let others: String = more.chars().map(|c| format!(", '{c}'")).collect();
+            let reason = format!("may only contain a-z, A-Z, 0-9, '-', '_'{others} and '.', got {odd:?}");
+            Err(Invalid::new(field, reason))
+        }
         None => Ok(()),
     }
 }
 
-/// Checks a list of names. One that is too long is refused as a whole, and none of its names is looked at.
-pub fn names(field: &str, list: &[String], most: usize, longest: usize) -> Vec<Invalid> {
+/// Checks a list by the rule for one of it, such as [`channel`]. A list that is too long is refused as a whole, and nothing of it is looked at.
+pub fn all(
+    field: &str,
+    list: &[String],
+    most: usize,
+    rule: impl Fn(&str, &str) -> Result<(), Invalid>,
+) -> Vec<Invalid> {
     if list.len() > most {
         return vec![Invalid::new(field, format!("may have at most {most} entries, got {}", list.len()))];
     }
-    list.iter().filter_map(|one| name(field, one, longest).err()).collect()
+    list.iter().filter_map(|one| rule(field, one).err()).collect()
+}
+
+/// Checks a list of [names](name).
+pub fn names(field: &str, list: &[String], most: usize, longest: usize) -> Vec<Invalid> {
+    all(field, list, most, |field, one| name(field, one, longest))
 }
 
 #[cfg(test)]
@@ -289,10 +330,21 @@ mod tests {
 
     #[test]
     fn a_uid_is_a_plain_name_that_does_not_look_like_an_id() {
-        assert!(Uid::parse("uid", "customer-7_a.b").is_ok());
-        for bad in ["", "a b", "ü", "app_1", "ep_x", "org_x", "msg_", "atmpt_1", "a/b", &"x".repeat(257)] {
-            assert!(Uid::parse("uid", bad).is_err(), "{bad:?}");
+        for good in ["customer-7_a.b", "ep_x", "org_x", "msg_", "atmpt_1"] {
+            assert!(Uid::parse("uid", good, AppId::PREFIX).is_ok(), "{good:?}");
         }
+        for bad in ["", "a b", "ü", "app_1", "app_", "a/b", "a:b", &"x".repeat(257)] {
+            assert!(Uid::parse("uid", bad, AppId::PREFIX).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn channels_tags_and_sessions_may_have_a_character_more() {
+        assert!(channel("channels", "eu:west").is_ok() && channel("channels", "a/b").is_err());
+        assert!(tag("tags", "team/billing").is_ok() && tag("tags", "a:b").is_err());
+        assert!(session("sessionId", "anna@example.com").is_ok() && session("sessionId", "a:b").is_err());
+        let wrong = tag("tags", "a b").unwrap_err().reason;
+        assert_eq!(wrong, "may only contain a-z, A-Z, 0-9, '-', '_', '/' and '.', got ' '");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Invalid {
     pub kind: &'static str,
 }
 
+/// The [kind](Invalid::kind) of what would be one too many; it has to be asked for again later.
+pub const TOO_MANY: &str = "too_many";
+
 impl Invalid {
     /// A value of `field` that is wrong because of `reason`.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Invalid {

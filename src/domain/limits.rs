@@ -63,7 +63,7 @@ limits! {
     /// The most bytes of an event type's schemas, as JSON.
     SCHEMAS_BYTES = 256 * 1024, "schemas of an event type, as JSON", "bytes";
     /// The most channels of a message.
-    MESSAGE_CHANNELS = 5, "channels of a message", "names";
+    MESSAGE_CHANNELS = 10, "channels of a message", "names";
     /// The most tags of a message.
     TAGS = 5, "tags of a message", "tags";
     /// The longest tag, in characters.

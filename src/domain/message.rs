@@ -81,8 +81,8 @@ impl MessageSpec {
     pub fn check(&self, max_payload: usize) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
         wrong.extend(ids::name("eventType", &self.event_type, limits::NAME).err());
-        wrong.extend(ids::names("channels", &self.channels, limits::MESSAGE_CHANNELS, limits::CHANNEL));
-        wrong.extend(ids::names("tags", &self.tags, limits::TAGS, limits::TAG));
+        wrong.extend(ids::all("channels", &self.channels, limits::MESSAGE_CHANNELS, ids::channel));
+        wrong.extend(ids::all("tags", &self.tags, limits::TAGS, ids::tag));
         if self.payload.len() > max_payload {
             wrong.push(too_large(self.payload.len(), max_payload));
         } else if let Some(raw_type) = &self.raw_type {
@@ -229,7 +229,7 @@ mod tests {
             let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
             MessageSpec { tags, ..spec(b"{}") }.check(1000).is_ok()
         };
-        assert!(tagged(&["a", "B-1", "c.d", "e_f", &"x".repeat(limits::TAG)]));
+        assert!(tagged(&["a/b", "B-1", "c.d", "e_f", &"x".repeat(limits::TAG)]));
         for bad in [&["a", "b", "c", "d", "e", "f"][..], &[""], &["a b"], &["a\"b"], &[&"x".repeat(limits::TAG + 1)]] {
             assert!(!tagged(bad), "{bad:?}");
         }

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_event_says_what_the_dialect_says() {
-        let (app, uid) = (AppId::new(Time::ZERO), Uid::parse("uid", "acme").unwrap());
+        let (app, uid) = (AppId::new(Time::ZERO), Uid::parse("uid", "acme", AppId::PREFIX).unwrap());
         let endpoint = EndpointId::new(Time::ZERO);
         let data = EndpointData {
             app_id: app,

@@ -157,7 +157,7 @@ impl PortalOptions {
             wrong.push(Invalid::new("capabilities", "must contain ViewBase; leave the field out for all of them"));
         }
         if let Some(session) = &self.session_id {
-            wrong.extend(ids::name("sessionId", session, limits::NAME).err());
+            wrong.extend(ids::session("sessionId", session).err());
         }
         if self.pages.as_ref().is_some_and(Vec::is_empty) {
             wrong.push(Invalid::new("pages", "must name at least one; leave the field out for all of them"));

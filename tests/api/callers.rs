@@ -192,7 +192,7 @@ async fn with_a_public_key_others_sign_and_keys_go_on() {
     world.call_as(&forged, "GET", "/app", None).await.expect(401);
 
     let (_, text) = world.key(&[Scope::Write], None).await;
-    let body = json!({"application": {"name": "a"}}).to_string();
+    let body = json!({"application": {"name": "a", "uid": "a"}}).to_string();
     let refused = world.call_as(&text, "POST", "/auth/app-portal-access/a", Some(&body)).await.expect(501);
     let detail = refused["detail"].as_str().unwrap();
     assert!(detail.contains("RS256") && detail.contains("private key"), "{detail}");
@@ -210,7 +210,7 @@ async fn what_a_caller_changes_or_reveals_is_in_the_audit_log(world: World) {
     let secret = format!("/app/a/endpoint/{endpoint}/secret");
     world.get(&secret).await.expect(200);
     world.get("/app/a/endpoint/nothing/secret").await.expect(404);
-    let with_app = r#"{"eventType":"t","payload":{},"application":{"name":"Made on the way"}}"#;
+    let with_app = r#"{"eventType":"t","payload":{},"application":{"name":"Made on the way","uid":"b"}}"#;
     world.call_as(&text, "POST", "/app/b/msg", Some(with_app)).await.expect(202);
     world.call_as(&text, "POST", "/app/a/msg", Some(r#"{"eventType":"t","payload":{}}"#)).await.expect(202);
     let tenant = Tenant::org(world.org());

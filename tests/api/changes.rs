@@ -70,8 +70,10 @@ async fn headers_that_are_set_at_once_are_all_there(world: World) {
 
     let operational = "/operational-webhook/endpoint/ops";
     world.call("PUT", operational, json!({"url": "http://127.0.0.1:9/"})).await.expect(201);
-    let (headers, body) =
-        (json!({"headers": {"x-team": "ops"}}), json!({"url": "http://127.0.0.1:9/", "description": "d"}));
+    let (headers, body) = (
+        json!({"headers": {"x-team": "ops"}}),
+        json!({"url": "http://127.0.0.1:9/", "uid": "ops", "description": "d"}),
+    );
     let headers_path = format!("{operational}/headers");
     for _ in 0..5 {
         world.call("PUT", &headers_path, json!({"headers": {}})).await.expect(204);

@@ -173,6 +173,8 @@ async fn every_described_answer_is_given(world: World) {
     step(204, "DELETE", "/app/{app_id}/msg/{msg_id}/content", named, Value::Null).await;
     step(200, "GET", "/app/{app_id}/msg/{msg_id}", named, Value::Null).await;
     step(200, "POST", "/auth/app-portal-access/{app_id}", named, json!({"readOnly": true})).await;
+    step(200, "POST", "/auth/dashboard-access/{app_id}", named, Value::Null).await;
+    step(200, "GET", "/app/{app_id}/msg/{msg_id}/attempt", named, Value::Null).await;
 
     let operational = "/operational-webhook/endpoint";
     let at = |path: &str| format!("{operational}/{{endpoint_id}}{path}");
@@ -180,7 +182,7 @@ async fn every_described_answer_is_given(world: World) {
     step(201, "POST", operational, &[], json!({"url": url, "uid": "o", "eventTypes": ["endpoint.created"]})).await;
     step(200, "GET", operational, &[], Value::Null).await;
     step(200, "GET", &at(""), named_o, Value::Null).await;
-    step(200, "PUT", &at(""), named_o, json!({"url": url})).await;
+    step(200, "PUT", &at(""), named_o, json!({"url": url, "uid": "o"})).await;
     step(201, "PUT", &at(""), other, json!({"url": url})).await;
     step(200, "GET", &at("/secret"), named_o, Value::Null).await;
     step(200, "POST", &at("/secret/rotate"), named_o, json!({})).await;

@@ -257,19 +257,7 @@ async fn in_the_headers(world: World) {
 }
 
 async fn beside_the_routes(world: World) {
-    for path in [
-        "",
-        "/",
-        "//",
-        "/nothing",
-        "/app//endpoint",
-        "/app/x/y/z",
-        "/%ff",
-        "/%zz",
-        "/APP",
-        "/app.json",
-        "/app/x/msg/x/attempt",
-    ] {
+    for path in ["", "/", "//", "/nothing", "/app//endpoint", "/app/x/y/z", "/%ff", "/%zz", "/APP", "/app.json"] {
         for method in ["GET", "POST", "DELETE", "OPTIONS", "BREW"] {
             let url = format!("{BASE}{path}");
             let answer = said(world.request(method, &url).bearer_auth(&world.token)).await;

@@ -188,7 +188,7 @@ async fn a_page_is_bounded_in_bytes(world: World) {
         let endpoint = world.call("POST", "/app/a/endpoint", body).await.expect(201);
         made.push(endpoint["id"].as_str().expect("an id").to_owned());
     }
-    let (found, pages) = walk(&world, "/app/a/endpoint?", "id").await;
+    let (found, pages) = walk(&world, "/app/a/endpoint?order=ascending&", "id").await;
     assert!(found == made && pages > 1, "{} in {pages}", found.len());
 
     let payload = json!({"text": "a".repeat(MAX_PAYLOAD - 16)});

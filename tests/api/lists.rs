@@ -28,7 +28,8 @@ async fn walk(world: &World, path: &str, key: &str, wanted: &[String]) {
     let (second, two) = page(&text(&one["iterator"])).await;
     assert_eq!((&second[..], &two["done"]), (&wanted[2..4], &json!(false)));
     let (third, three) = page(&text(&two["iterator"])).await;
-    assert_eq!((&third[..], &three["done"], &three["iterator"]), (&wanted[4..], &json!(true), &Value::Null));
+    assert_eq!((&third[..], &three["done"]), (&wanted[4..], &json!(true)));
+    assert!(three["iterator"].is_string(), "what comes later is found from there");
     let (back, four) = page(&text(&three["prevIterator"])).await;
     assert_eq!((&back[..], &four["done"]), (&wanted[2..4], &json!(false)), "back, and still in the list's order");
     let (start, five) = page(&text(&four["prevIterator"])).await;
@@ -40,13 +41,14 @@ async fn walk(world: &World, path: &str, key: &str, wanted: &[String]) {
     let all = world.get(path).await.expect(200);
     assert_eq!(
         (all["data"].as_array().unwrap().len(), &all["done"], &all["iterator"]),
-        (5, &json!(true), &Value::Null)
+        (5, &json!(true), &three["iterator"])
     );
 }
 
 async fn both_orders(world: &World, path: &str, key: &str, wanted: &[String]) {
     let reversed: Vec<String> = wanted.iter().rev().cloned().collect();
-    walk(world, &format!("{path}?a=b"), key, wanted).await;
+    let usual = if path.ends_with("/endpoint") { &reversed } else { wanted };
+    walk(world, &format!("{path}?a=b"), key, usual).await;
     walk(world, &format!("{path}/?order=ascending"), key, wanted).await;
     walk(world, &format!("{path}?order=descending"), key, &reversed).await;
 }
@@ -109,8 +111,8 @@ async fn filters_on_messages(world: World) {
         ("channel=c_1", &["t.a"]),
         ("channel=c2", &["t.b"]),
         ("channel=c", &[]),
-        (&before, &["t.a"]),
-        (&after, &["t.c"]),
+        (&before, &["t.b", "t.a"]),
+        (&after, &["t.c", "t.b"]),
         ("after=2020-01-01T00:00:00%2B02:00", &["t.c", "t.b", "t.a"]),
         ("event_types=t.b&channel=c_1", &[]),
     ] {

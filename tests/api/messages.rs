@@ -146,7 +146,10 @@ async fn raw_payloads(world: World) {
 
 async fn applications_that_come_along(world: World) {
     let app = |app: Value| with("application", app);
-    let made = world.call("POST", "/app/new/msg", app(json!({"name": "New", "throttleRate": 7}))).await.expect(202);
+    let made = world
+        .call("POST", "/app/new/msg", app(json!({"name": "New", "uid": "new", "throttleRate": 7})))
+        .await
+        .expect(202);
     assert!(made["id"].is_string());
     let there = world.get("/app/new").await.expect(200);
     has(&there, json!({"name": "New", "uid": "new", "throttleRate": 7}));
@@ -165,7 +168,7 @@ async fn applications_that_come_along(world: World) {
     refused.sort_by_key(|field| fields.iter().position(|known| known == field));
     assert_eq!(refused, fields, "everything at once");
     assert_eq!(world.call("POST", "/app/x/msg", app(json!("x"))).await.refused(), ["body.application"]);
-    let no_message = json!({"eventType": "t", "payload": [], "application": {"name": "X"}});
+    let no_message = json!({"eventType": "t", "payload": [], "application": {"name": "X", "uid": "x"}});
     assert_eq!(world.call("POST", "/app/x/msg", no_message).await.refused(), ["body.payload"]);
     world.get("/app/x").await.expect(404);
     let none = "/app/app_01jd8x5q3fe8ktq8b4m5rj2w3a/msg";
@@ -174,7 +177,7 @@ async fn applications_that_come_along(world: World) {
 }
 
 async fn a_new_application_for_many_at_once(world: World) {
-    let body = with("application", json!({"name": "Raced"}));
+    let body = with("application", json!({"name": "Raced", "uid": "raced"}));
     let sends = (0..12).map(|_| world.call("POST", "/app/raced/msg", body.clone()));
     for said in futures_util::future::join_all(sends).await {
         said.expect(202);
@@ -191,7 +194,7 @@ async fn how_long_contents_are_kept(world: World) {
         found.content_until.map(|until| until.since(found.first_due()))
     };
     let hours_of = |hours: u64| Some(Duration::from_secs(hours * 3_600));
-    assert_eq!(until(with(days, json!(5))).await, hours_of(120));
+    assert_eq!(until(with(days, json!(1))).await, hours_of(24));
     assert_eq!(until(with(days, json!(90))).await, hours_of(2_160));
     assert_eq!(until(with(hours, json!(1))).await, hours_of(1));
     assert_eq!(until(with(hours, json!(2_160))).await, hours_of(2_160));
@@ -202,7 +205,7 @@ async fn how_long_contents_are_kept(world: World) {
         assert_eq!(until(none).await, None);
     }
     for (field, bad) in [
-        (days, json!(4)),
+        (days, json!(0)),
         (days, json!(91)),
         (days, json!(-1)),
         (days, json!(5.5)),
@@ -230,9 +233,9 @@ async fn contents_are_deleted(world: World) {
 
     assert_eq!(world.delete(path).await.expect(204), Value::Null);
     let out = world.get("/app/a/msg/ev").await.expect(200);
-    has(&out, json!({"id": made["id"], "payload": {}, "tags": ["x"], "eventId": "ev"}));
+    has(&out, json!({"id": made["id"], "payload": {"expired": true}, "tags": ["x"], "eventId": "ev"}));
     let list = world.get("/app/a/msg").await.expect(200);
-    assert_eq!((&list["data"][0], &list["data"][1]["payload"]), (&other, &json!({})));
+    assert_eq!((&list["data"][0], &list["data"][1]["payload"]), (&other, &json!({"expired": true})));
     has(
         &world.get("/app/a/msg/ev/endpoint").await.expect(200)["data"][0],
         json!({"statusText": "fail", "nextAttempt": null}),

@@ -34,7 +34,7 @@ async fn again_gives_the_first_answer(world: World) {
         (format!("{of_app}/msg?with_content=false"), json!({"eventType": "a.b", "payload": {"a": 1}}), 202),
         (
             "/app/fresh/msg".to_owned(),
-            json!({"eventType": "a.b", "payload": {}, "application": {"name": "Made on the way"}}),
+            json!({"eventType": "a.b", "payload": {}, "application": {"name": "Made on the way", "uid": "fresh"}}),
             202,
         ),
         (format!("{of_endpoint}/send-example"), json!({"eventType": "e.f"}), 202),

@@ -71,7 +71,10 @@ async fn operational_endpoints(world: World) {
     }
     assert_eq!(world.get(ALL).await.expect(200)["data"], json!([made]));
 
-    let put = world.call("PUT", &format!("{ALL}/ops"), json!({"url": "http://127.0.0.1:1/b"})).await.expect(200);
+    let put = world
+        .call("PUT", &format!("{ALL}/ops"), json!({"url": "http://127.0.0.1:1/b", "uid": "ops"}))
+        .await
+        .expect(200);
     has(&put, json!({"id": id, "url": "http://127.0.0.1:1/b", "eventTypes": null, "uid": "ops"}));
     let new = world.call("PUT", &format!("{ALL}/new"), json!({"url": "http://127.0.0.1:1/n"})).await.expect(201);
     has(&new, json!({"uid": "new"}));

@@ -82,7 +82,7 @@ async fn a_customer_gets_a_token_and_a_link(world: World) {
 async fn an_application_is_made_on_the_way(world: World) {
     let path = "/auth/app-portal-access/new";
     world.call("POST", path, json!({})).await.expect(404);
-    let app = json!({"name": "New", "metadata": {"a": "b"}});
+    let app = json!({"name": "New", "uid": "new", "metadata": {"a": "b"}});
     let made = token(&world, "new", json!({"application": app})).await;
     assert_eq!(world.call_as(&made, "GET", "/app/new", None).await.expect(200)["metadata"], json!({"a": "b"}));
     token(&world, "new", json!({"application": {"name": "Renamed", "uid": "new"}})).await;
@@ -93,12 +93,13 @@ async fn an_application_is_made_on_the_way(world: World) {
     let wrong = json!({"application": {"name": "", "throttleRate": 0, "uid": "a b"}});
     let fields = ["uid", "name", "throttleRate"].map(|field| format!("body.application.{field}"));
     assert_eq!(refused(wrong).await.refused(), fields);
-    assert_eq!(refused(json!({"application": {}})).await.refused(), ["body.application.name"]);
+    let both = ["body.application.uid", "body.application.name"];
+    assert_eq!(refused(json!({"application": {}})).await.refused(), both);
     assert_eq!(refused(json!({"application": 7})).await.refused(), ["body.application"]);
     world.get("/app/newer").await.expect(404);
     let unknown = "/auth/app-portal-access/app_00000000000000000000000000";
-    world.call("POST", unknown, json!({"application": {"name": "N"}})).await.expect(404);
-    let at_once = (0..6).map(|_| token(&world, "raced", json!({"application": {"name": "R"}})));
+    world.call("POST", unknown, json!({"application": {"name": "N", "uid": "n"}})).await.expect(404);
+    let at_once = (0..6).map(|_| token(&world, "raced", json!({"application": {"name": "R", "uid": "raced"}})));
     futures_util::future::join_all(at_once).await;
     assert_eq!(world.get("/app/raced").await.expect(200)["name"], "R");
 }
@@ -188,7 +189,7 @@ async fn bad_options(world: World) {
         let refused = world.call("POST", "/auth/app-portal-access/a", body.clone()).await.refused();
         assert_eq!(refused, [format!("body.{field}")], "{body}");
     }
-    assert_eq!(world.call("POST", "/auth/app-portal-access/ep_1", json!({})).await.refused(), ["path.app_id"]);
+    assert_eq!(world.call("POST", "/auth/app-portal-access/app_1", json!({})).await.refused(), ["path.app_id"]);
     world.raw("POST", "/auth/app-portal-access/a", "{").await.expect(400);
     for good in [json!({"expiry": 3_600}), json!({"expiry": 604_800, "unknown": 1})] {
         access(&world, "a", good).await;

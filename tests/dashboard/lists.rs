@@ -47,7 +47,7 @@ async fn seeded(house: &House) -> (AppId, AppId, Endpoint) {
     }
     let spec = MessageSpec {
         event_type: "a.5".into(),
-        event_id: Some(sendoff::domain::Uid::parse("eventId", "evt-5").unwrap()),
+        event_id: Some(sendoff::domain::Uid::parse("eventId", "evt-5", "msg_").unwrap()),
         payload: "{\"name\":\"a.5\"}".into(),
         ..MessageSpec::default()
     };

@@ -56,7 +56,7 @@ on_both! {
             let mut one = item(app.id);
             one.spec.payload = Bytes::copy_from_slice(payload);
             one.spec.channels = strings(&["x", "Y_1"]);
-            one.spec.event_id = Some(Uid::parse("e", &format!("id-{}", payload.len())).unwrap());
+            one.spec.event_id = Some(Uid::parse("e", &format!("id-{}", payload.len()), "msg_").unwrap());
             one.spec.occurred_at = Some(NOW.minus(std::time::Duration::from_secs(1)));
             let made = offer(&home.store, one).await.unwrap();
             let found = home.store.message(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();

@@ -26,7 +26,7 @@ pub async fn count(store: &Store, who: &Tenant, spec: &BackgroundSpec) -> i64 {
 }
 
 fn failing() -> SentFilter {
-    SentFilter { failing: true, ..since(0, 900) }
+    SentFilter { failing: Some(true), ..since(0, 900) }
 }
 
 /// Two applications with three endpoints between them, one that is disabled, and a stranger's.

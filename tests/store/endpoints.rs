@@ -8,6 +8,7 @@ use sendoff::domain::backoff::Schedule;
 use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::invalid::TOO_MANY;
 use sendoff::domain::secret::{Secret, SignatureType};
 use sendoff::domain::signature::{ExtraSignature, Signing};
 use sendoff::store::catalog::endpoints::Updated;
@@ -202,22 +203,48 @@ on_both! {
     async fn at_most_five_old_secrets_sign_along(home) {
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;
-        let week = Duration::from_secs(7 * 86_400);
+        let hour = Duration::from_secs(3_600);
         let mut keys = Vec::new();
-        for n in 1..=8 {
+        for n in 1..=5 {
             keys.push(secret());
-            assert!(store.rotate_secret(&tenant(), app.id, made.id, &keys[keys.len() - 1], week, later(n)).await.unwrap());
+            assert!(store.rotate_secret(&tenant(), app.id, made.id, &keys[keys.len() - 1], hour, later(n)).await.unwrap());
         }
+        let one_more = store.rotate_secret(&tenant(), app.id, made.id, &keys[0], hour, later(6)).await;
+        let Err(StoreError::Invalid(wrong)) = one_more else { panic!("{one_more:?}") };
+        assert_eq!(wrong[0].kind, TOO_MANY);
+        assert!(wrong[0].reason.contains(&later(3_601).to_string()), "{}", wrong[0].reason);
         let live = home.another().await.live_endpoints(&[made.id]).await.unwrap().remove(0);
         let text = live.signing.as_ref().unwrap().signature("msg_1", later(9), b"{}");
         let by = |key: &Secret| {
             let alone = Signing::new(key, [], &[]).signature("msg_1", later(9), b"{}");
             text.split(' ').any(|one| one == alone)
         };
-        let signed: Vec<bool> = keys.iter().map(by).collect();
-        assert_eq!(signed, [false, false, true, true, true, true, true, true], "the current one and the five before it");
-        assert_eq!(text.split(' ').count(), 6);
+        assert!(keys.iter().all(by));
+        assert_eq!(text.split(' ').count(), 6, "the current one and the five before it");
         assert!(text.len() < 512, "{}", text.len());
+        // Without a grace there is not one more, and after an hour there is one less.
+        let (app, id) = (app.id, made.id);
+        assert!(store.rotate_secret(&tenant(), app, id, &secret(), Duration::ZERO, later(6)).await.unwrap());
+        assert!(store.rotate_secret(&tenant(), app, id, &secret(), hour, later(3_601)).await.unwrap());
+    }
+
+    async fn a_new_key_decides_how_the_endpoint_signs_and_the_old_one_signs_along(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        let old = secret();
+        let made = store.create_endpoint(&tenant(), app.id, endpoint_spec(), &old, NOW).await.unwrap();
+        let key = Secret::generate(SignatureType::Ed25519);
+        let hour = Duration::from_secs(3_600);
+        assert!(store.rotate_secret(&tenant(), app.id, made.id, &key, hour, later(1)).await.unwrap());
+        let now = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
+        assert_eq!(now.spec.signature_type, SignatureType::Ed25519);
+        let live = home.another().await.live_endpoints(&[made.id]).await.unwrap().remove(0);
+        let text = live.signing.as_ref().unwrap().signature("msg_1", later(2), b"{}");
+        let kinds: Vec<&str> = text.split(' ').filter_map(|one| one.split(',').next()).collect();
+        assert_eq!(kinds, ["v1a", "v1"]);
+        assert!(store.rotate_secret(&tenant(), app.id, made.id, &old, hour, later(3)).await.unwrap());
+        let back = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();
+        assert_eq!(back.spec.signature_type, SignatureType::Hmac256);
     }
 
     async fn two_rotations_at_once_leave_one_current_secret(home) {

@@ -205,7 +205,7 @@ pub fn stranger() -> Tenant {
 }
 
 pub fn uid(text: &str) -> Uid {
-    Uid::parse("uid", text).expect("a uid")
+    Uid::parse("uid", text, "app_").expect("a uid")
 }
 
 pub fn named(text: &str) -> AppRef {

@@ -51,6 +51,15 @@ impl Delivery {
     pub fn standing(&self) -> Standing {
         Standing::of(self.state, self.reason)
     }
+
+    /// What was made pending again begins the schedule anew: it does not fail until it fails again.
+    pub fn failing(&self) -> bool {
+        match self.state {
+            State::Retry => self.progress.step > 0,
+            State::Dead => self.standing() == Standing::Dead,
+            State::Fresh | State::Delivered => false,
+        }
+    }
 }
 
 /// What was counted when an attempt was recorded; it outlives the attempt.

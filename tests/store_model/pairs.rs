@@ -79,7 +79,7 @@ struct Scene {
 }
 
 fn item(tenant: &Tenant, app: AppId, event_id: Option<&str>, now: Time) -> AcceptItem {
-    let event_id = event_id.map(|id| Uid::parse("eventId", id).expect("an event id"));
+    let event_id = event_id.map(|id| Uid::parse("eventId", id, "msg_").expect("an event id"));
     let spec =
         MessageSpec { event_type: "invoice.paid".into(), event_id, payload: "{}".into(), ..MessageSpec::default() };
     AcceptItem { tenant: Some(tenant.clone()), app: AppRef::Id(app), only_endpoint: None, spec, at: now, once: None }

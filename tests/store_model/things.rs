@@ -6,7 +6,7 @@ use sendoff::domain::application::{Application, ApplicationSpec};
 use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::event_type::{EventType, EventTypeSpec};
 use sendoff::domain::secret::Secret;
-use sendoff::domain::{AppId, EndpointId, OrgId, Time, Uid};
+use sendoff::domain::{AppId, EndpointId, OrgId, Time, Uid, limits};
 use sendoff::store::{StoreError, Tenant};
 
 use super::model::{App, End, Model};
@@ -165,17 +165,23 @@ impl Model {
         secret: &Secret,
         grace: Duration,
         now: Time,
-    ) -> bool {
+    ) -> Result<bool, Word> {
         if !self.has_end(tenant, app, id) {
-            return false;
+            return Ok(false);
         }
         if let Some(end) = self.ends.get_mut(&id) {
-            let current = end.secrets.values_mut().filter(|(_, until)| until.is_none());
+            let mut secrets = end.secrets.clone();
+            let current = secrets.values_mut().filter(|(_, until)| until.is_none());
             current.for_each(|(_, until)| *until = Some(now.plus(grace)));
-            end.secrets.retain(|_, (_, until)| until.is_none_or(|until| until > now));
-            end.secrets.insert(now, (secret.text().to_string(), None));
+            secrets.retain(|_, (_, until)| until.is_none_or(|until| until > now));
+            if secrets.len() > limits::OLD_SECRETS {
+                return Err("invalid");
+            }
+            secrets.insert(now, (secret.text().to_string(), None));
+            end.secrets = secrets;
+            end.endpoint.spec.signature_type = secret.kind();
         }
-        true
+        Ok(true)
     }
 
     /// A name is taken by what is not archived; what is comes back to life.

@@ -173,12 +173,6 @@ impl Model {
         end: EndpointId,
         delivery: &Delivery,
     ) -> bool {
-        let failing = match delivery.state {
-            // What was made pending again begins the schedule anew: it does not fail until it fails again.
-            State::Retry => delivery.progress.step > 0,
-            State::Dead => delivery.standing() == Standing::Dead,
-            State::Fresh | State::Delivered => false,
-        };
         let last = self.last_attempt((message.id, end)).map(|one| one.outcome.status);
         let answered = match (filter.status_class, last) {
             (None, _) => true,
@@ -190,7 +184,7 @@ impl Model {
         answered
             && (filter.since..filter.until).contains(&message.accepted_at)
             && (filter.standings.is_empty() || filter.standings.contains(&delivery.standing()))
-            && (!filter.failing || failing)
+            && filter.failing.is_none_or(|failing| failing == delivery.failing())
             && (filter.event_types.is_empty() || filter.event_types.contains(&message.event_type))
             && among(&filter.channel, &message.channels)
             && among(&filter.tag, &message.tags)

@@ -27,7 +27,7 @@ fn everything_that_is_wrong_is_told_at_once_and_nothing_twice() {
     let body = body(r#"{"name": 7, "uid": "a b", "tags": ["x"], "ordered": false, "url": null}"#);
     let mut fields = body.fields().unwrap();
     assert_eq!(fields.text("name"), Field::Absent);
-    assert_eq!(fields.parsed("uid", |text| crate::domain::Uid::parse("uid", text)), Field::Absent);
+    assert_eq!(fields.parsed("uid", |text| crate::domain::Uid::parse("uid", text, "app_")), Field::Absent);
     fields.unsupported("tags", &["[]"]);
     fields.unsupported("ordered", &["false"]);
     fields.require("url");

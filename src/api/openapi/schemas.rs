@@ -25,6 +25,9 @@ use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time,
 
 /// The characters of names: uids, event types, channels, flags.
 pub(in crate::api) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
+const CHANNEL: &str = r"^[a-zA-Z0-9\-_.:]+$";
+const TAG: &str = r"^[a-zA-Z0-9\-_./]+$";
+const SESSION: &str = r"^[a-zA-Z0-9\-_.@]+$";
 
 /// A type's place in the document: its name there and its schema.
 macro_rules! schema {
@@ -66,7 +69,13 @@ pub(in crate::api) struct Tags;
 pub(in crate::api) struct MessageChannels;
 
 /// A label: a channel or a tag.
-pub(in crate::api) struct Label;
+pub(in crate::api) struct Channel;
+
+/// One of them.
+pub(in crate::api) struct Tag;
+
+/// What a visit to the portal is called.
+pub(in crate::api) struct Session;
 
 /// The description of an event type or an endpoint.
 pub(in crate::api) struct DescriptionText;
@@ -153,7 +162,9 @@ schema! {
         .items(RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(WAIT_LIMIT.as_secs())))))
         .max_items(Some(limits::RETRIES));
     DescriptionText, "Description" => text("What it is, in words.").max_length(Some(limits::DESCRIPTION));
-    Label, "Label" => text("A channel or a tag.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::CHANNEL));
+    Channel, "Channel" => text("A channel.").pattern(Some(CHANNEL)).min_length(Some(1)).max_length(Some(limits::CHANNEL));
+    Tag, "Tag" => text("A tag.").pattern(Some(TAG)).min_length(Some(1)).max_length(Some(limits::TAG));
+    Session, "PortalSession" => text("A name of a portal session.").pattern(Some(SESSION)).min_length(Some(1)).max_length(Some(limits::NAME));
     Payload, "Payload" => object("The event, as a JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", "SENDOFF_MAX_PAYLOAD").build()));
     RawPayload, "RawPayload" => text("The event, as any text.")
@@ -163,11 +174,11 @@ schema! {
         .extensions(Some(ExtensionsBuilder::new().add("x-max-bytes", limits::SCHEMAS_BYTES).build()));
     JsonObject, "JsonObject" => object("Any JSON object.").additional_properties(Some(AdditionalProperties::FreeForm(true)));
     Name, "Name" => text("A name: of an event type, a feature flag, a group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
-    Flags, "FeatureFlags" => names("Names of feature flags.", limits::NAME, limits::FEATURE_FLAGS).min_items(None);
-    Names, "EventTypeNames" => names("Names of event types, each in the catalog.", limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
-    Channels, "Channels" => names("Names of channels.", limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
-    MessageChannels, "MessageChannels" => names("Names of channels.", limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
-    Tags, "Tags" => names("Labels of messages.", limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);
+    Flags, "FeatureFlags" => names("Names of feature flags.", NAME, limits::NAME, limits::FEATURE_FLAGS).min_items(None);
+    Names, "EventTypeNames" => names("Names of event types, each in the catalog.", NAME, limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
+    Channels, "Channels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
+    MessageChannels, "MessageChannels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
+    Tags, "Tags" => names("Labels of messages.", TAG, limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);
     Url, "Url" => text("An absolute http or https URL. Its host must not be one that only this server can reach.")
         .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(limits::URL))
         .examples([json!("https://example.com/hook")]);
@@ -221,8 +232,8 @@ fn id(prefix: &str, description: &str) -> ObjectBuilder {
         .examples([json!(format!("{prefix}01kapvcrj2e8zvm4h6x0c5w9nd"))])
 }
 
-fn names(description: &str, longest: usize, most: usize) -> ArrayBuilder {
-    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some(NAME)).max_length(Some(longest));
+fn names(description: &str, pattern: &str, longest: usize, most: usize) -> ArrayBuilder {
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).max_length(Some(longest));
     let names = ArrayBuilder::new().description(Some(description)).items(RefOr::T(Schema::from(name)));
     names.min_items(Some(1)).max_items(Some(most))
 }

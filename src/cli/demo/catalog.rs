@@ -10,7 +10,7 @@ use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::event_type::EventTypeSpec;
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::Verifier;
-use crate::domain::{OrgId, Time, Uid};
+use crate::domain::{AppId, OrgId, Time, Uid};
 use crate::store::{Store, Tenant};
 
 /// Six things that happen in a shop.
@@ -146,7 +146,7 @@ pub(super) async fn enter(store: &Store, receiver: &Receiver, at: Time) -> Resul
     let mut customers = Vec::new();
     for (uid, name, wanted) in &CUSTOMERS {
         let spec = ApplicationSpec {
-            uid: Some(Uid::parse("uid", uid).map_err(|wrong| CliError::Failed(wrong.to_string()))?),
+            uid: Some(Uid::parse("uid", uid, AppId::PREFIX).map_err(|wrong| CliError::Failed(wrong.to_string()))?),
             name: (*name).to_owned(),
             contact_email: Some(format!("it@{uid}.example")),
             ..ApplicationSpec::default()

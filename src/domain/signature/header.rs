@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use crate::domain::{Invalid, limits};
 
 /// Names that begin with one of these are kept.
-const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "proxy-"];
+const RESERVED_PREFIXES: [&str; 5] = ["webhook-", "svix-", "x-svix-", "x-amzn-", "proxy-"];
 
 /// What describes the body or steers the connection is written by Sendoff alone: a second opinion about where a request
 /// ends is how requests are smuggled (RFC 9110 section 7.6.1, RFC 9112 section 6). `accept-encoding` is kept because
@@ -67,8 +67,16 @@ mod tests {
 
     #[test]
     fn names_that_are_kept_are_refused_in_any_case() {
-        let ours =
-            ["webhook-id", "Webhook-Signature", "svix-anything", "Proxy-Connection", "Host", "TRANSFER-ENCODING"];
+        let ours = [
+            "webhook-id",
+            "Webhook-Signature",
+            "svix-anything",
+            "X-Svix-Signature",
+            "x-amzn-trace-id",
+            "Proxy-Connection",
+            "Host",
+            "TRANSFER-ENCODING",
+        ];
         for name in ours.iter().chain(&RESERVED) {
             let invalid = header_allowed("headers", name, "x").unwrap_err();
             assert!(invalid.reason.contains("Sendoff itself"), "{invalid}");

@@ -40,7 +40,7 @@ macro_rules! reference {
             pub fn parse(text: &str) -> Result<$name, Invalid> {
                 match text.parse::<$id>() {
                     Ok(id) => Ok($name::Id(id)),
-                    Err(_) => Uid::parse("id", text).map($name::Uid),
+                    Err(_) => Uid::parse("id", text, $id::PREFIX).map($name::Uid),
                 }
             }
         }

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use crate::domain::audit::act;
+use crate::domain::invalid::TOO_MANY;
+use crate::domain::operational::Kind;
 use crate::domain::secret::Secret;
-use crate::domain::{AppId, EndpointId, Time, limits};
+use crate::domain::{AppId, EndpointId, Invalid, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::ingest::live_endpoints::open_secret;
 use crate::store::queue::signals::Signal;
+use crate::store::recording::operational;
+use crate::store::recording::operational_event::What;
 use crate::store::{EndpointRef, Store, StoreError, Tenant, Tx, on, read};
 
 impl Store {
@@ -54,12 +58,11 @@ impl Store {
         sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
     }
 
-    /// Signs with `secret` from now on; the one before signs along for `grace`. At most [`limits::OLD_SECRETS`] sign along, and the
-    /// oldest beyond them is dropped at once: each costs a signature on each attempt. `false` if the tenant's application does not have
-    /// the endpoint.
+    /// Signs with `secret`, and in its way, from now on; the one before signs along for `grace`. `false` if the tenant's application does not
+    /// have the endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// More than [`limits::OLD_SECRETS`] would sign along ([`StoreError::Invalid`] of the kind [`TOO_MANY`]), or the store is away.
     pub async fn rotate_secret(
         &self,
         tenant: &Tenant,
@@ -72,28 +75,34 @@ impl Store {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             self.enter_once(&mut tx, &now.micros().to_string()).await?;
-            if self.held(&mut tx, tenant, app, id).await?.is_none() {
-                return Ok(false);
-            }
+            let Some(endpoint) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const RETIRE: &str =
                 "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";
             on!(tx, db => sqlx::query(RETIRE).bind(id).bind(now.plus(grace)).execute(db).await.map(drop))?;
             const FORGET: &str = "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at <= $2";
             on!(tx, db => sqlx::query(FORGET).bind(id).bind(now).execute(db).await.map(drop))?;
-            const DROP: &str =
-                "DELETE FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NOT NULL AND made_at NOT IN (
-                     SELECT made_at FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NOT NULL
-                     ORDER BY made_at DESC LIMIT $2)";
-            on!(tx, db => sqlx::query(DROP).bind(id).bind(limits::OLD_SECRETS as i64).execute(db).await.map(drop))?;
+            const OLD: &str = "SELECT expires_at FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NOT NULL
+                 ORDER BY expires_at";
+            let old: Vec<Time> = on!(tx, db => sqlx::query_scalar(OLD).bind(id).fetch_all(db).await)?;
+            if let (true, Some(next)) = (old.len() > limits::OLD_SECRETS, old.first()) {
+                let most = limits::OLD_SECRETS;
+                let reason = format!(
+                    "{most} old secrets sign along already: rotate again after {next}, when the next one stops"
+                );
+                return Err(StoreError::Invalid(vec![Invalid { kind: TOO_MANY, ..Invalid::new("key", reason) }]));
+            }
             self.add_secret(&mut tx, id, secret, now).await?;
-            const CHANGED: &str =
-                "UPDATE endpoint SET version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
-             WHERE id = $1";
-            on!(tx, db => sqlx::query(CHANGED).bind(id).execute(db).await.map(drop))?;
+            const CHANGED: &str = "UPDATE endpoint SET signature_type = $2,
+                 version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id) WHERE id = $1";
+            let kind = secret.kind().word();
+            on!(tx, db => sqlx::query(CHANGED).bind(id).bind(kind).execute(db).await.map(drop))?;
             let thing = id.to_string();
             self.note(&mut tx, Deed::of(&tenant.org, act::SECRET_ROTATED, &thing).within(app), now).await?;
+            let changed = What::Endpoint { kind: Kind::EndpointUpdated, uid: endpoint.spec.uid.clone() };
+            let told = self.tell_of(&mut tx, tenant, &endpoint, now, vec![changed]).await?;
             tx.commit().await?;
             self.inner.signals.send(Signal::Changed(app));
+            operational::admit(&self.inner, told);
             Ok(true)
         })
         .await

@@ -182,7 +182,7 @@ impl Store {
     }
 
     /// Tells the organization what was done to one of its endpoints, inside `tx`; to be [admitted](operational::admit) after the commit.
-    async fn tell_of(
+    pub(in crate::store) async fn tell_of(
         &self,
         tx: &mut Tx,
         tenant: &Tenant,

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
 
 use crate::domain::message::{MessageSpec, too_large};
-use crate::domain::{Invalid, Time, Uid};
+use crate::domain::{Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
 use crate::store::ingest::accept::{AcceptItem, Outcome, Refusal, accept_in};
@@ -83,7 +83,7 @@ impl OutboxRow {
         };
         let spec = MessageSpec {
             event_type,
-            event_id: event_id.map(|id| Uid::parse("event_id", id)).transpose()?,
+            event_id: event_id.map(|id| Uid::parse("event_id", id, MessageId::PREFIX)).transpose()?,
             channels: channels(text("channels", row.channels.as_deref())?),
             payload: payload.into(),
             occurred_at: occurred_at.map(written_time).transpose()?,

@@ -106,7 +106,7 @@ impl Data {
             channel: filter.channel.clone(),
             tag: filter.tag.clone(),
             standings: filter.standings.iter().map(|standing| standing.word().to_owned()).collect(),
-            failing: filter.failing,
+            failing: filter.failing == Some(true),
             status_class: filter.status_class,
             ..Data::default()
         }
@@ -129,7 +129,7 @@ impl Data {
             channel: self.channel.clone(),
             tag: self.tag.clone(),
             standings: self.standings.iter().filter_map(|word| Standing::from_word(word)).collect(),
-            failing: self.failing,
+            failing: self.failing.then_some(true),
             status_class: self.status_class,
         }
     }

@@ -144,10 +144,10 @@ impl Store {
                 None => {}
             }
             if let Some(before) = filter.before {
-                sql.push(" AND at < ").push_bind(before);
+                sql.push(" AND at <= ").push_bind(before);
             }
             if let Some(after) = filter.after {
-                sql.push(" AND at > ").push_bind(after);
+                sql.push(" AND at >= ").push_bind(after);
             }
             if !filter.event_types.is_empty() || filter.channel.is_some() || filter.tag.is_some() {
                 sql.push(" AND EXISTS (SELECT 1 FROM message WHERE message.id = attempt.message_id");

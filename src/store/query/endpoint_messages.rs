@@ -34,8 +34,8 @@ pub struct SentFilter {
     pub channel: Option<String>,
     pub tag: Option<String>,
     pub standings: Vec<Standing>,
-    /// Only deliveries whose last attempt failed: they are dead, or wait for the schedule's next attempt.
-    pub failing: bool,
+    /// Only deliveries whose last attempt failed (they are dead, or wait for the schedule's next attempt), or only the others.
+    pub failing: Option<bool>,
     /// 100, 200, … 500: the delivery's last attempt was answered in that class; 0: it was not answered.
     pub status_class: Option<i32>,
 }
@@ -49,7 +49,7 @@ impl Default for SentFilter {
             channel: None,
             tag: None,
             standings: Vec::new(),
-            failing: false,
+            failing: None,
             status_class: None,
         }
     }
@@ -66,7 +66,7 @@ impl SentFilter {
         Ok((self.since..self.until).contains(&row.accepted_at)
             && answered
             && (self.standings.is_empty() || self.standings.contains(&row.standing()))
-            && (!self.failing || row.failing())
+            && self.failing.is_none_or(|failing| failing == row.failing())
             && (self.event_types.is_empty() || self.event_types.contains(&row.event_type))
             && among(self.channel.as_deref(), row.channels.as_deref())?
             && among(self.tag.as_deref(), row.tags.as_deref())?)
@@ -96,7 +96,7 @@ impl SentFilter {
         let reasons = [None, Some(DeadReason::Canceled)];
         let stands = |reason| self.standings.contains(&Standing::of(state, reason));
         (self.standings.is_empty() || reasons.into_iter().any(stands))
-            && (!self.failing || matches!(state, State::Retry | State::Dead))
+            && (self.failing != Some(true) || matches!(state, State::Retry | State::Dead))
     }
 
     fn sql_and(&self, store: &str, compare: &str, direction: &str, states: &str) -> String {
@@ -175,6 +175,8 @@ impl SentRow {
 pub struct EndpointMessage {
     pub message: Message,
     pub standing: Standing,
+    /// Whether its last attempt failed.
+    pub failing: bool,
     /// When the next attempt is due, while it is pending.
     pub next_at: Option<Time>,
 }
@@ -268,9 +270,10 @@ impl Store {
         }
         let page = page.page(found);
         let of = |row: SentRow| {
-            let (standing, message) = (row.standing(), messages.remove(&row.message_id)?);
+            let (standing, failing) = (row.standing(), row.failing());
+            let message = messages.remove(&row.message_id)?;
             let next_at = (standing == Standing::Pending).then_some(row.due_at);
-            Some(EndpointMessage { message, standing, next_at })
+            Some(EndpointMessage { message, standing, failing, next_at })
         };
         let more = page.more || cut;
         // One that the retention took a moment ago is left out.

@@ -113,10 +113,10 @@ impl Store {
             }
             // Times are ranges of the key too.
             if let Some(before) = filter.before {
-                sql.push(" AND accepted_at < ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
+                sql.push(" AND accepted_at <= ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
             }
             if let Some(after) = filter.after {
-                sql.push(" AND accepted_at > ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
+                sql.push(" AND accepted_at >= ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
             }
             if let Some(end) = end {
                 sql.push(format!(" AND NOT id {compare} ")).push_bind(end);

@@ -48,7 +48,7 @@ fn of_two_with_one_name_exactly_one_gets_it() {
             let refused = two.iter().filter(|one| matches!(one, Err(Refusal::Repeated))).count();
             check(two.iter().flatten().count() == 1 && refused == 1, format!("an idempotency key: {two:?}"))?;
 
-            let uid = Some(Uid::parse("uid", "acme").expect("a uid"));
+            let uid = Some(Uid::parse("uid", "acme", "app_").expect("a uid"));
             let acme = ApplicationSpec { uid, name: "Acme".into(), ..ApplicationSpec::default() };
             let made = |store: Store| {
                 let (tenant, acme) = (tenant.clone(), acme.clone());

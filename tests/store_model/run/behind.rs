@@ -33,7 +33,7 @@ pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> SentFilter {
         until: if bit(0) && bit(1) { around.plus(Duration::from_secs(3_600)) } else { Time::MAX },
         event_types: if bit(2) { vec![TYPES[0].to_owned(), TYPES[2].to_owned()] } else { Vec::new() },
         standings: if bit(3) { all[..1 + usize::from(bits >> 6)].to_vec() } else { Vec::new() },
-        failing: bit(4) && bit(1),
+        failing: (bit(4) && bit(1)).then_some(true),
         channel: (bit(5) && bit(4)).then(|| "red".to_owned()),
         tag: (bit(6) && bit(5)).then(|| "vip".to_owned()),
         status_class: (bit(7) && bit(1)).then_some([0, 200, 500][usize::from(bits) % 3]),

@@ -29,7 +29,7 @@ pub fn names(of: &[&str], bits: u8) -> Vec<String> {
 }
 
 pub fn uid(number: Option<u8>) -> Option<Uid> {
-    number.map(|number| Uid::parse("uid", &format!("u{number}")).expect("a uid"))
+    number.map(|number| Uid::parse("uid", &format!("u{number}"), "app_").expect("a uid"))
 }
 
 fn app_spec(number: Option<u8>, rate: Option<u16>) -> ApplicationSpec {
@@ -101,7 +101,7 @@ impl House {
                 let (app, id) = self.model.end(*endpoint);
                 let tenant = self.model.tenant(*who, app);
                 let found = told(self.store().rotate_secret(&tenant, app, id, &secret, grace, self.now).await);
-                same("rotate_secret", found, Ok(self.model.rotate(&tenant, (app, id), &secret, grace, self.now)))
+                same("rotate_secret", found, self.model.rotate(&tenant, (app, id), &secret, grace, self.now))
             }
             Act::ChangeHeaders { who, endpoint, value } => self.change_headers(*who, *endpoint, *value).await,
             Act::CreateEventType { .. } | Act::PutEventType { .. } | Act::DeleteEventType { .. } => {

@@ -81,7 +81,7 @@ impl House {
         };
         let spec = MessageSpec {
             event_type: TYPES[usize::from(item.event_type)].to_owned(),
-            event_id: item.event_id.map(|id| Uid::parse("eventId", &format!("e{id}")).expect("an event id")),
+            event_id: item.event_id.map(|id| Uid::parse("eventId", &format!("e{id}"), "msg_").expect("an event id")),
             channels: names(&CHANNELS, item.channels),
             tags: if item.tag { vec!["vip".to_owned()] } else { Vec::new() },
             payload: Bytes::from(payload(item, self.rows)),
@@ -211,7 +211,7 @@ impl House {
         let channels = row.channels.as_deref().map_or(Vec::new(), |list| list.split(", ").map(str::to_owned).collect());
         let spec = MessageSpec {
             event_type: row.event_type.clone(),
-            event_id: row.event_id.as_deref().map(|id| Uid::parse("event_id", id).expect("an event id")),
+            event_id: row.event_id.as_deref().map(|id| Uid::parse("event_id", id, "msg_").expect("an event id")),
             channels,
             payload: Bytes::from(row.payload.clone()),
             ..MessageSpec::default()

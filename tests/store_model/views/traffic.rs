@@ -177,11 +177,11 @@ impl House {
         let own = self.model.deliveries.iter().filter(|((_, endpoint), _)| has && *endpoint == end);
         let of = |((id, _), delivery): (&(MessageId, EndpointId), &crate::model::Delivery)| {
             let message = self.model.messages.get(id)?.clone();
-            let standing = delivery.standing();
+            let (standing, failing) = (delivery.standing(), delivery.failing());
             let next_at = (standing == Standing::Pending).then_some(delivery.due);
             self.model
                 .sent_filter_takes(&filter, &message, end, delivery)
-                .then_some((*id, EndpointMessage { message, standing, next_at }))
+                .then_some((*id, EndpointMessage { message, standing, failing, next_at }))
         };
         let own = own.filter_map(of).collect();
         let id = |one: &EndpointMessage| one.message.id;
