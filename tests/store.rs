@@ -54,6 +54,8 @@ mod failing;
 mod fan_out;
 #[path = "store/faults.rs"]
 mod faults;
+#[path = "store/feed.rs"]
+mod feed;
 #[path = "store/keys.rs"]
 mod keys;
 #[path = "store/lists.rs"]

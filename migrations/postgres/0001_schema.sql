@@ -142,6 +142,13 @@ CREATE INDEX message_of_application ON message (app_id, id);
 CREATE INDEX message_of_org ON message (org, id);
 CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;
 
+-- Locked while messages are accepted, so that the ids of an application's messages grow in the order of the commits. The rows never
+-- change: a lock is a mark in the row, and leaves no old version behind.
+CREATE TABLE feed_lock (
+    number SMALLINT PRIMARY KEY
+);
+INSERT INTO feed_lock (number) SELECT n FROM generate_series(0, 1023) AS n;
+
 -- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
 CREATE TABLE message_key (
     app_id     UUID NOT NULL,

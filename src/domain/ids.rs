@@ -132,6 +132,14 @@ id!(
     EndpointId, "ep_"
 );
 id!(
+    /// A polling endpoint: where an application's messages are fetched.
+    PollingEndpointId, "poll_"
+);
+id!(
+    /// A token that opens one polling endpoint.
+    PollingTokenId, "polltk_"
+);
+id!(
     /// A message: one event, addressed to one application. Also its `webhook-id`.
     MessageId, "msg_"
 );
@@ -210,8 +218,14 @@ impl Uid {
     /// Empty, longer than 256, a character that is not allowed, or the beginning of an id (it would collide with ids in paths).
     pub fn parse(field: &str, text: &str) -> Result<Uid, Invalid> {
         name(field, text, 256)?;
-        const TAKEN: [&str; 5] =
-            [AppId::PREFIX, EndpointId::PREFIX, MessageId::PREFIX, AttemptId::PREFIX, OrgId::PREFIX];
+        const TAKEN: [&str; 6] = [
+            AppId::PREFIX,
+            EndpointId::PREFIX,
+            PollingEndpointId::PREFIX,
+            MessageId::PREFIX,
+            AttemptId::PREFIX,
+            OrgId::PREFIX,
+        ];
         match TAKEN.iter().find(|prefix| text.starts_with(**prefix)) {
             Some(prefix) => {
                 Err(Invalid::new(field, format!("must not begin with {prefix}, which is kept for Sendoff's own ids")))
@@ -290,7 +304,7 @@ mod tests {
     #[test]
     fn a_uid_is_a_plain_name_that_does_not_look_like_an_id() {
         assert!(Uid::parse("uid", "customer-7_a.b").is_ok());
-        for bad in ["", "a b", "ü", "app_1", "ep_x", "org_x", "msg_", "atmpt_1", "a/b", &"x".repeat(257)] {
+        for bad in ["", "a b", "ü", "app_1", "ep_x", "poll_x", "org_x", "msg_", "atmpt_1", "a/b", &"x".repeat(257)] {
             assert!(Uid::parse("uid", bad).is_err(), "{bad:?}");
         }
     }

@@ -3,7 +3,7 @@
 //! - [`Store`] is the handle that everything shares. Its methods stand in the folder of what they are about.
 //! - [`Engine`] says which database it is: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; SQLite has one writer, so
 //!   its transactions queue.
-//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to.
+//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to. [`feed`]: what pollers read.
 //! - [`catalog`], [`query`], [`access`]: what people manage, read and may do. [`jobs`]: their background work.
 //! - [`maintenance`]: retention and clean-up. [`partitions`]: messages and attempts by time, on PostgreSQL. [`db`]: the databases themselves.
 //!
@@ -12,6 +12,7 @@
 pub mod access;
 pub mod catalog;
 pub mod db;
+pub mod feed;
 pub mod ingest;
 pub mod jobs;
 pub mod maintenance;

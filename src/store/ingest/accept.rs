@@ -15,6 +15,7 @@ use crate::domain::message::{Message, MessageSpec};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
+use crate::store::feed::order::FeedOrder;
 use crate::store::ingest::idempotency::{self, Once};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
@@ -148,8 +149,14 @@ struct Draft {
 impl Draft {
     /// Where it goes to more than `wide` endpoints, those that are not ordered are packed. `None`: what it would write does not fit into the
     /// transaction any more.
-    fn new(item: &AcceptItem, view: &Arc<AppView>, wide: usize, budget: &mut Budget) -> Option<Draft> {
-        let message = Arc::new(message(item, view.id));
+    fn new(
+        item: &AcceptItem,
+        view: &Arc<AppView>,
+        wide: usize,
+        order: &mut FeedOrder,
+        budget: &mut Budget,
+    ) -> Option<Draft> {
+        let message = Arc::new(message(item, view.id, order.next(item.at)));
         let wants = |live: &&Arc<LiveEndpoint>| match item.only_endpoint {
             Some(only) => only == live.endpoint.id,
             None => live.endpoint.spec.wants(&message.event_type, &message.channels),
@@ -174,13 +181,17 @@ pub(in crate::store) async fn accept_in(
 ) -> Result<Accepted, StoreError> {
     let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
+    let apps = views.values().flatten().filter(|view| !view.operational).map(|view| view.id);
+    let times = || items.iter().map(|item| item.at);
+    let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+    let mut order = FeedOrder::take(tx, apps, first, last).await?;
     let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // Hidden: what goes to the operational endpoints is made by `operational` alone.
             Some(Ok(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
             Some(Ok(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
-            Some(Ok(view)) => match Draft::new(item, view, inner.wide, budget) {
+            Some(Ok(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
             },
@@ -214,10 +225,10 @@ pub(in crate::store) async fn accept_in(
     Ok(accepted)
 }
 
-fn message(item: &AcceptItem, app_id: AppId) -> Message {
+fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
     let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));
     Message {
-        id: MessageId::new(item.at),
+        id,
         app_id,
         event_type: item.spec.event_type.clone(),
         event_id: item.spec.event_id.clone(),
