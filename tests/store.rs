@@ -78,6 +78,8 @@ mod ordering;
 mod outbox;
 #[path = "store/outbox_floor.rs"]
 mod outbox_floor;
+#[path = "store/polling.rs"]
+mod polling;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/record.rs"]

@@ -31,7 +31,7 @@ use crate::domain::secret::MasterKey;
 use crate::supervisor::{Supervised, Supervisor};
 use tokio::sync::Mutex;
 
-pub use access::tenant::{AppRef, EndpointRef, MessageRef, Tenant};
+pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 pub use db::error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
@@ -90,6 +90,7 @@ struct Inner {
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
+    wakeups: feed::wakeups::FeedWakeups,
     /// Deliveries were packed since [`Store::took_wide_message`] was asked.
     packed: AtomicBool,
     /// Contacts are written to.
@@ -140,6 +141,7 @@ impl Store {
             queues,
             outbox_floor: outbox_floor::OutboxFloor::default(),
             under_way: idempotency::Calls::default(),
+            wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn ids_grow_whatever_the_times_are() {
-        let at = |micros| Time::from_micros(1_763_800_000_000_000 + micros);
+        let at = |micros: i64| Time::from_micros(1_763_800_000_000_000 + micros);
         let mut order = FeedOrder { last: Position::at(at(10)) };
         let ids = [0, 0, 5, 3_000, 2_000, 3_000].map(|micros| order.next(at(micros)));
         assert!(ids.is_sorted() && ids[0] > Position::at(at(10)).id(u64::MAX), "{ids:?}");

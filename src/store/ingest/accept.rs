@@ -87,6 +87,13 @@ pub(in crate::store) struct Accepted {
     pub packed: bool,
 }
 
+impl Accepted {
+    /// Of which applications messages were accepted.
+    pub(in crate::store) fn apps(&self) -> impl Iterator<Item = AppId> {
+        self.verdicts.iter().flatten().map(|message| message.app_id)
+    }
+}
+
 impl Store {
     /// Accepts one message, together with whatever else waits at that moment; answered after the commit.
     ///

@@ -18,6 +18,7 @@ use super::accept::{AcceptItem, Accepted, Refusal, accept_in};
 use super::outbox::Relayed;
 use super::relay::relay_in;
 use crate::crash::Place;
+use crate::domain::AppId;
 use crate::store::db::budget::{self, Budget, Pace};
 use crate::store::db::repeat::{Undone, repeated};
 use crate::store::db::sqlite::Sqlite;
@@ -239,7 +240,7 @@ struct Stored {
     recorded: Vec<Vec<Recorded>>,
     /// What the records make the engine tell the organizations.
     told: Vec<Admission>,
-    relayed: Vec<(Relayed, Vec<Admission>)>,
+    relayed: Vec<(Relayed, Vec<Admission>, Vec<AppId>)>,
 }
 
 /// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be committed.
@@ -300,6 +301,7 @@ impl Stored {
     fn answer(self, inner: &Inner, batch: Vec<Write>) -> Vec<Write> {
         let (mut verdicts, mut due) = match self.accepted {
             Some(accepted) => {
+                inner.wakeups.wake(accepted.apps());
                 if accepted.packed {
                     inner.packed.store(true, Ordering::Release);
                 }
@@ -311,7 +313,8 @@ impl Stored {
         metrics::counter!("sendoff_accepted_total", "way" => "rest")
             .increment(verdicts.as_slice().iter().flatten().count() as u64);
         let mut relayed = Vec::with_capacity(self.relayed.len());
-        for (result, admissions) in self.relayed {
+        for (result, admissions, apps) in self.relayed {
+            inner.wakeups.wake(apps);
             metrics::counter!("sendoff_accepted_total", "way" => "outbox").increment(result.accepted as u64);
             due.extend(admissions);
             relayed.push(result);
