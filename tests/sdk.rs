@@ -15,8 +15,12 @@ use support::{Binary, Postgres, Server, npm, python, sqlite_file};
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 3] =
-    [("GET", "/health/ping"), ("GET", "/openapi.json"), ("GET", "/app/{app}/stats/attempts")];
+const IN_NONE: [Operation; 4] = [
+    ("GET", "/health/ping"),
+    ("GET", "/openapi.json"),
+    ("GET", "/app/{app}/stats/attempts"),
+    ("GET", "/app/{app}/poller/{sink}/stream"),
+];
 
 /// An SDK, as a program that uses it.
 #[derive(Clone, Copy)]
