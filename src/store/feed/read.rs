@@ -9,7 +9,7 @@ use crate::domain::limits::PAGE_BYTES;
 use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
-use crate::store::{Store, StoreError, Tenant, read};
+use crate::store::{Engine, Store, StoreError, Tenant, read};
 
 /// How many messages a page looks at, at most, for those that its filters let through.
 pub const LOOK: usize = 5_000;
@@ -102,13 +102,24 @@ impl Store {
         now: Time,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        const SQL: &str = "SELECT id, event_type, channels, CAST(octet_length(payload) AS BIGINT) AS size FROM message
-             WHERE app_id = $1 AND id >= $2 AND id < $3
+        const COLUMNS: &str =
+            "SELECT id, event_type, channels, CAST(octet_length(payload) AS BIGINT) AS size FROM message";
+        // PostgreSQL must not go along the ids of all applications, which may be millions behind the last one of this: the order by both, and
+        // limits that compare both, leave it the index of applications alone. The limits of the id keep it out of partitions.
+        let (within, order) = match self.inner.engine {
+            Engine::Sqlite(_) => ("app_id = $1 AND id >= $2 AND id < $3", "id"),
+            Engine::Postgres(_) => {
+                ("(app_id, id) >= ($1, $2) AND (app_id, id) < ($1, $3) AND id >= $2 AND id < $3", "app_id, id")
+            }
+        };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{COLUMNS} WHERE {within}
                  AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL)
-             ORDER BY id LIMIT $5";
+             ORDER BY {order} LIMIT $5"
+        ));
         let (first, end) = (after.next().first_id(), Position::at(now.plus(READ_AHEAD)).first_id());
         Ok(read!(self, db => {
-            sqlx::query_as(SQL)
+            sqlx::query_as(sql)
                 .bind(app).bind(first).bind(end).bind(&tenant.org).bind(limit as i64)
                 .fetch_all(db).await
         })?)

@@ -191,8 +191,14 @@ async fn watch(store: Weak<Inner>) {
 
 /// Those of these applications that have messages behind the given positions.
 async fn news(inner: &Inner, some: &[(AppId, Position)]) -> Result<Vec<AppId>, StoreError> {
+    // Along the index of applications, one step for each: see `feed_rows` about the order by both.
     const SQL: &str = "SELECT waiting.app_id FROM UNNEST($1::uuid[], $2::uuid[]) AS waiting (app_id, first)
-         WHERE EXISTS (SELECT 1 FROM message m WHERE m.app_id = waiting.app_id AND m.id >= waiting.first AND m.id >= $3)";
+         CROSS JOIN LATERAL (
+             SELECT 1 FROM message m
+             WHERE (m.app_id, m.id) >= (waiting.app_id, waiting.first) AND m.app_id <= waiting.app_id
+                 AND m.id >= waiting.first AND m.id >= $3
+             ORDER BY m.app_id, m.id LIMIT 1
+         ) AS news";
     // Those that have not read yet need no hint.
     let read = || some.iter().filter(|(_, after)| *after > Position::START);
     let Engine::Postgres(engine) = &inner.engine else { return Ok(Vec::new()) };
