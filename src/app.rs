@@ -229,6 +229,7 @@ pub struct App {
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
     supervisor: Supervisor,
+    store: Store,
     callers: Callers,
     feeds: Feeds,
     handle: ServerHandle,
@@ -260,6 +261,7 @@ impl App {
             public_url: public_url.clone(),
             frame_origins: config.http.frame_origins.clone(),
             disable_after: config.delivery.disable_after,
+            retention: config.store.retention,
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
@@ -279,6 +281,7 @@ impl App {
             draining,
             engine,
             supervisor: opened.store.supervisor().clone(),
+            store: opened.store.clone(),
             callers,
             feeds,
             handle: server.handle(),
@@ -321,6 +324,7 @@ impl App {
     async fn give_up(self) {
         self.draining.store(true, Ordering::Release);
         self.feeds.close();
+        self.store.end_feed_waits();
         let engine = async {
             if let Some(engine) = self.engine {
                 engine.give_up(LAST_RECORDS).await;
@@ -332,8 +336,9 @@ impl App {
     async fn shut_down(self) {
         tracing::info!(drain = ?self.drain, "stopping: what is in flight is finished and recorded");
         self.draining.store(true, Ordering::Release);
-        // The server waits for whoever is still reading; a live tail never ends by itself.
+        // The server waits for whoever is still reading; a live tail never ends by itself, and a poll may wait for a while.
         self.feeds.close();
+        self.store.end_feed_waits();
         let engine = async {
             if let Some(engine) = self.engine
                 && timeout(self.drain + LAST_WORDS, engine.shut_down()).await.is_err()

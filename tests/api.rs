@@ -41,6 +41,8 @@ mod once;
 mod operational;
 #[path = "api/outage.rs"]
 mod outage;
+#[path = "api/polling.rs"]
+mod polling;
 #[path = "api/portal_access.rs"]
 mod portal_access;
 #[path = "api/resources.rs"]

@@ -15,10 +15,11 @@ use support::{Binary, Postgres, Server, npm, python, sqlite_file};
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 5] = [
+const IN_NONE: [Operation; 6] = [
     ("GET", "/health/ping"),
     ("GET", "/openapi.json"),
     ("GET", "/app/{app}/stats/attempts"),
+    ("GET", "/app/{app}/poller/{sink}/stream"),
     // Paths of old SDKs.
     ("GET", "/app/{app}/msg/{msg}/attempt"),
     ("POST", "/auth/dashboard-access/{app}"),

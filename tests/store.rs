@@ -54,6 +54,8 @@ mod failing;
 mod fan_out;
 #[path = "store/faults.rs"]
 mod faults;
+#[path = "store/feed.rs"]
+mod feed;
 #[path = "store/keys.rs"]
 mod keys;
 #[path = "store/lane_floor.rs"]
@@ -78,6 +80,8 @@ mod ordering;
 mod outbox;
 #[path = "store/outbox_floor.rs"]
 mod outbox_floor;
+#[path = "store/polling.rs"]
+mod polling;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/record.rs"]

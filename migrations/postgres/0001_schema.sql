@@ -146,6 +146,13 @@ CREATE INDEX message_of_application ON message (app_id, id);
 CREATE INDEX message_of_org ON message (org, id);
 CREATE INDEX message_content_age ON message (content_until) WHERE content_until IS NOT NULL;
 
+-- Locked while messages are accepted, so that the ids of an application's messages grow in the order of the commits. The rows never
+-- change: a lock is a mark in the row, and leaves no old version behind.
+CREATE TABLE feed_lock (
+    number SMALLINT PRIMARY KEY
+);
+INSERT INTO feed_lock (number) SELECT n FROM generate_series(0, 1023) AS n;
+
 -- The callers' own ids, apart from the messages: a unique key cannot span time partitions.
 CREATE TABLE message_key (
     app_id     UUID NOT NULL,
@@ -335,6 +342,53 @@ CREATE TABLE api_key (
 );
 CREATE UNIQUE INDEX api_key_hash ON api_key (hash);
 CREATE INDEX api_key_list ON api_key (org, id);
+
+-- Where an application's messages are fetched in place of being posted.
+CREATE TABLE polling_endpoint (
+    id          UUID NOT NULL PRIMARY KEY,
+    app_id      UUID NOT NULL,
+    uid         TEXT,
+    disabled    BOOLEAN NOT NULL,
+    event_types TEXT,
+    channels    TEXT,
+    metadata    TEXT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    updated_at  BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX polling_endpoint_uid ON polling_endpoint (app_id, uid);
+CREATE INDEX polling_endpoint_list ON polling_endpoint (app_id, id);
+
+-- Readers whose position is kept here: what they asked from last.
+CREATE TABLE polling_consumer (
+    polling_endpoint_id UUID NOT NULL,
+    name                TEXT NOT NULL,
+    app_id              UUID NOT NULL,
+    -- The first 60 bits of a message's id.
+    position            BIGINT NOT NULL,
+    -- Everything up to the position was read, and nothing followed it at this time.
+    complete_at         BIGINT NOT NULL,
+    -- How often it was moved by a seek, modulo 65,536.
+    moves               INTEGER NOT NULL,
+    -- To about a minute.
+    polled_at           BIGINT NOT NULL,
+    PRIMARY KEY (polling_endpoint_id, name)
+);
+CREATE INDEX polling_consumer_of_application ON polling_consumer (app_id);
+
+-- Tokens that open one polling endpoint: only their hashes.
+CREATE TABLE polling_token (
+    id                  UUID NOT NULL PRIMARY KEY,
+    hash                BYTEA NOT NULL,
+    app_id              UUID NOT NULL,
+    polling_endpoint_id UUID NOT NULL,
+    -- Its last characters, for people who must tell several apart.
+    hint                TEXT NOT NULL,
+    created_at          BIGINT NOT NULL,
+    expires_at          BIGINT
+);
+CREATE UNIQUE INDEX polling_token_hash ON polling_token (hash);
+CREATE INDEX polling_token_list ON polling_token (polling_endpoint_id, id);
+CREATE INDEX polling_token_of_application ON polling_token (app_id);
 
 -- What a POST under an idempotency key made, for as long as the same key gives the same answer. Never the answer itself.
 CREATE TABLE once (

@@ -2,6 +2,7 @@
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
@@ -12,13 +13,14 @@ use serde::Serialize;
 use url::Url;
 
 use super::ApiState;
-use super::callers::{Caller, Callers};
+use super::callers::{Caller, Callers, Denied};
 use super::errors::{Answer, ApiError};
 use super::query::Query;
 use super::rights::{Right, Rights};
 use crate::domain::application::Application;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
+use crate::domain::time::Clock;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
 use crate::store::catalog::change::Changed;
@@ -81,6 +83,17 @@ impl Call {
         self.state.clock.wall()
     }
 
+    /// Whether the caller could make the call still. While the store is away nobody knows, and it counts as so.
+    pub async fn is_still_good(&self) -> bool {
+        let Some(shown) = shown(&self.request) else { return false };
+        let wall = self.wall();
+        let found = match self.callers().at_once(shown, wall) {
+            Some(found) => found,
+            None => self.callers().find(shown, wall).await,
+        };
+        matches!(found, Ok(_) | Err(Denied::Store(_)))
+    }
+
     /// A call by somebody who may make it.
     fn of(caller: Arc<Caller>, now: Time, state: Data<ApiState>, request: HttpRequest) -> Result<Call, ApiError> {
         // What has every right needs no look at the path.
@@ -117,6 +130,15 @@ impl Call {
 
     pub fn request(&self) -> &HttpRequest {
         &self.request
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.state.clock
+    }
+
+    /// For how long messages are kept.
+    pub fn retention(&self) -> Duration {
+        self.state.retention
     }
 
     pub fn egress(&self) -> &Egress {

@@ -18,6 +18,7 @@ use super::errors::ApiError;
 use super::rights::Rights;
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::key::{self, ApiKey};
+use crate::domain::polling::{self, PollingToken};
 use crate::domain::{KeyId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{Store, StoreError, Tenant};
@@ -114,6 +115,7 @@ struct Known {
 enum Good {
     Token(Grant),
     Key(ApiKey),
+    Poller(PollingToken),
 }
 
 impl Good {
@@ -121,6 +123,8 @@ impl Good {
         match self {
             Good::Token(grant) => Ok(grant.at(now)?),
             Good::Key(key) => key.good_at(now).map_err(Denied::Key),
+            Good::Poller(token) if token.is_good_at(now) => Ok(()),
+            Good::Poller(_) => Err(Denied::Key("the polling token has expired")),
         }
     }
 
@@ -139,6 +143,13 @@ impl Good {
                 flags: Vec::new(),
                 shown: Shown::Key(key.id),
                 actor: Arc::new(Actor::new(ActorKind::Key, key.called())),
+            },
+            Good::Poller(token) => Caller {
+                tenant: Tenant { org: token.org.clone(), only: Some(token.app_id) },
+                rights: Rights::Poller(token.polling_endpoint_id),
+                flags: Vec::new(),
+                shown: Shown::Token { hash, expires: token.expires_at },
+                actor: Arc::new(Actor::new(ActorKind::Token, token.censored())),
             },
         }
     }
@@ -196,6 +207,7 @@ impl Callers {
         let asked = Instant::now();
         let good = match self.known(&hash) {
             Some(known) => self.still_good(&hash, &known.good).await?,
+            None if polling::is_polling_token(shown) => self.poller(&hash).await?,
             None if key::is_key(shown) => self.key(&hash).await?,
             None => self.still_good(&hash, &Good::Token(self.inner.tokens.verify(shown)?)).await?,
         };
@@ -242,10 +254,17 @@ impl Callers {
         Ok(Good::Key(key))
     }
 
+    async fn poller(&self, hash: &TokenHash) -> Result<Good, Denied> {
+        let token = self.inner.store.polling_token_of(hash).await?.ok_or(Denied::UnknownKey)?;
+        Ok(Good::Poller(token))
+    }
+
     /// What the store says now of something that was good.
     async fn still_good(&self, hash: &TokenHash, before: &Good) -> Result<Good, Denied> {
         match before {
             Good::Key(_) => self.key(hash).await,
+            Good::Poller(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
+            Good::Poller(_) => self.poller(hash).await,
             Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
             Good::Token(_) => Ok(before.clone()),
         }

@@ -13,10 +13,10 @@ use super::errors::ApiError;
 use super::openapi::schemas::{self};
 use crate::domain::application::Metadata;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::{EndpointSpec, check_names, masked_header, moved};
+use crate::domain::endpoint::{EndpointSpec, check_filter, masked_header, moved};
 use crate::domain::secret::{Secret, SignatureType};
 use crate::domain::signature::ExtraSignature;
-use crate::domain::{EndpointId, Invalid, Uid, limits};
+use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
 
 /// What every body about an endpoint may have.
 #[derive(ToSchema)]
@@ -173,7 +173,7 @@ fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
     let most = limits::EVENT_TYPES;
     let (new, old) = (fields.names("eventTypes", most), fields.names("filterTypes", most));
     let mut wrong = Vec::new();
-    let taken = new.or_checked(old, |old| check_names("filterTypes", Some(&old), most, limits::NAME, &mut wrong));
+    let taken = new.or_checked(old, |old| check_filter("filterTypes", Some(&old), most, ids::event_type, &mut wrong));
     wrong.into_iter().for_each(|wrong| fields.note(wrong));
     taken
 }

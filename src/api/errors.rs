@@ -171,6 +171,11 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 410: what follows the position that was shown may be gone.
+    pub fn gone(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::GONE, "position_gone", detail)
+    }
+
     /// 409: the same request came before, under the same key.
     fn repeated() -> ApiError {
         ApiError::new(

@@ -13,7 +13,7 @@
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
-//!   [`event_type`], [`message`], [`attempt`], [`background`]; [`operational`]; and [`stats`], [`example`],
+//!   [`event_type`], [`message`], [`attempt`], [`background`]; [`polling`]; [`operational`]; and [`stats`], [`example`],
 //!   [`portal_access`], [`logout`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
@@ -41,11 +41,14 @@ mod message;
 mod once;
 pub mod openapi;
 mod operational;
+mod polling;
 mod portal_access;
 pub mod probes;
 mod query;
 mod rights;
 mod stats;
+
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
@@ -69,6 +72,8 @@ pub struct ApiState {
     /// What links begin with.
     pub public_url: Url,
     pub clock: Clock,
+    /// For how long messages are kept.
+    pub retention: Duration,
     /// Shared by all requests of the process.
     pub bodies: BodyBudget,
 }
@@ -132,6 +137,20 @@ fn table() -> Table {
         .service(at("/app/{app}/msg/{msg}/attempt/{attempt}/content").delete(op!(attempt::delete_content)))
         .service(at("/app/{app}/attempt/msg/{msg}").get(op!(attempt::of_message)))
         .service(at("/app/{app}/attempt/endpoint/{endpoint}").get(op!(attempt::of_endpoint)))
+        .service(at("/app/{app}/poller/{sink}").get(op!(polling::poll::poll)))
+        .service(at("/app/{app}/poller/{sink}/stream").get(op!(polling::stream::stream)))
+        .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(op!(polling::poll::consumer_poll)))
+        .service(at("/app/{app}/poller/{sink}/consumer/{consumer}/seek").post(op!(polling::poll::consumer_seek)))
+        .service(at("/app/{app}/destination").get(op!(polling::endpoint::list)).post(op!(polling::endpoint::create)))
+        .service(
+            at("/app/{app}/destination/{sink}")
+                .get(op!(polling::endpoint::read_one))
+                .put(op!(polling::endpoint::put))
+                .patch(op!(polling::endpoint::patch))
+                .delete(op!(polling::endpoint::delete)),
+        )
+        .service(at("/auth/app/{app}/poller/{sink}/token").get(op!(polling::token::read)))
+        .service(at("/auth/app/{app}/poller/{sink}/token/rotate").post(op!(polling::token::rotate)))
         .service(at("/event-type").get(op!(event_type::list)).post(op!(event_type::create)))
         .service(
             at("/event-type/{event_type}")
@@ -168,9 +187,6 @@ fn later(table: &mut Table) {
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_yet))
         .service(at("/app/{app}/msg/precheck/active").post(not_yet))
-        .service(at("/app/{app}/poller/{sink}").get(not_yet))
-        .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(not_yet))
-        .service(at("/app/{app}/poller/{sink}/consumer/{consumer}/seek").post(not_yet))
         .service(at("/event-type/import/openapi").post(not_yet));
 }
 

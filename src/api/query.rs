@@ -17,7 +17,9 @@ use url::form_urlencoded;
 use utoipa::ToSchema;
 
 use super::errors::ApiError;
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, Time, ids, limits};
+use crate::domain::{
+    AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, PollingEndpointId, Time, ids, limits,
+};
 use crate::store::{Order, Page, PageRequest, Scanned};
 
 /// Whether the URL can be read at all. What PostgreSQL cannot hold as text (NUL) is turned away here too: nothing has such a name.
@@ -212,7 +214,7 @@ macro_rules! listed_by_id {
     };
 }
 
-listed_by_id!(AppId, EndpointId, MessageId, AttemptId, BackgroundId);
+listed_by_id!(AppId, EndpointId, PollingEndpointId, MessageId, AttemptId, BackgroundId);
 
 /// A name may begin with `-`, which would walk back: then a `~`, which no name contains, stands before it.
 impl Listed for String {

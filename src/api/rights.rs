@@ -9,6 +9,7 @@
 use actix_web::http::Method;
 
 use super::errors::ApiError;
+use crate::domain::PollingEndpointId;
 use crate::domain::key::{Scope, Scopes};
 use crate::domain::portal::Capability;
 
@@ -18,6 +19,12 @@ pub(super) enum Right {
     /// Nothing but a good token.
     Nothing,
     Read,
+    /// Fetch messages from a polling endpoint.
+    Poll,
+    /// The same as a consumer, whose position moves by it.
+    Consume,
+    /// Move a consumer to another position.
+    Seek,
     ReadSecret,
     /// Create messages.
     Send,
@@ -39,21 +46,29 @@ pub(super) enum Rights {
     Key(Scopes),
     /// A token of an application; `None`: all that a customer may do.
     Visit(Option<Vec<Capability>>),
+    /// A token of this polling endpoint, which opens nothing else.
+    Poller(PollingEndpointId),
 }
 
 impl Right {
     /// What the operation at a path of the route table needs.
     pub fn needed(method: &Method, path: &str) -> Right {
         const ENDPOINTS: &str = "/app/{app}/endpoint";
+        const POLLER: &str = "/app/{app}/poller/{sink}";
         let path = path.strip_prefix("/api/v1").unwrap_or(path).trim_end_matches('/');
         // The same without its body.
         let method = if method == Method::HEAD { &Method::GET } else { method };
         match (method, path) {
             (&Method::POST, "/auth/logout") => Right::Nothing,
+            (&Method::GET, POLLER | "/app/{app}/poller/{sink}/stream") => Right::Poll,
+            (&Method::GET, path) if path.starts_with(POLLER) => Right::Consume,
+            (_, path) if path.starts_with(POLLER) => Right::Seek,
+            (_, "/auth/app/{app}/poller/{sink}/token/rotate") => Right::RotateSecret,
             (&Method::GET, path) if path.ends_with("/secret") => Right::ReadSecret,
             (&Method::GET, _) => Right::Read,
             (&Method::POST, "/app/{app}/msg" | "/app/{app}/msg/precheck/active") => Right::Send,
             (&Method::POST, "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend") => Right::Attempt,
+            (_, path) if path.starts_with("/app/{app}/destination") => Right::ManageEndpoint,
             (_, path) => {
                 match path.strip_prefix(ENDPOINTS).map(|rest| rest.strip_prefix("/{endpoint}").unwrap_or(rest)) {
                     Some("/secret/rotate") => Right::RotateSecret,
@@ -70,7 +85,7 @@ impl Right {
     fn scope(self) -> Option<Scope> {
         match self {
             Right::Nothing => None,
-            Right::Read => Some(Scope::Read),
+            Right::Read | Right::Poll | Right::Consume => Some(Scope::Read),
             Right::Send => Some(Scope::Send),
             _ => Some(Scope::Write),
         }
@@ -80,12 +95,12 @@ impl Right {
     fn capabilities(self) -> &'static [Capability] {
         match self {
             Right::Nothing | Right::Send | Right::Write => &[],
-            Right::Read => &[Capability::ViewBase],
+            Right::Read | Right::Poll => &[Capability::ViewBase],
             Right::ReadSecret => Capability::SEE_SECRET,
             Right::RotateSecret => Capability::ROTATE_SECRET,
             Right::Transform => &[Capability::ManageTransformations],
             Right::Attempt => &[Capability::CreateAttempts],
-            Right::ManageEndpoint => &[Capability::ManageEndpoint],
+            Right::Consume | Right::Seek | Right::ManageEndpoint => &[Capability::ManageEndpoint],
         }
     }
 }
@@ -99,6 +114,8 @@ impl Rights {
         match self {
             _ if right == Right::Nothing => Ok(()),
             Rights::All => Ok(()),
+            Rights::Poller(_) if matches!(right, Right::Poll | Right::Consume | Right::Seek) => Ok(()),
+            Rights::Poller(_) => Err(ApiError::lacks("this token is for fetching messages from its polling endpoint")),
             Rights::Key(scopes) => match right.scope() {
                 Some(scope) if !scopes.has(scope) => Err(ApiError::lacks(format!(
                     "this needs an API key with the scope {}; this one has: {scopes}",
@@ -147,6 +164,14 @@ mod tests {
             (Method::DELETE, "/api/v1/app/{app}/msg/{msg}/content", Right::Write),
             (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/something-new", Right::Write),
             (Method::POST, "", Right::Write),
+            (Method::GET, "/api/v1/app/{app}/poller/{sink}", Right::Poll),
+            (Method::GET, "/api/v1/app/{app}/poller/{sink}/stream", Right::Poll),
+            (Method::GET, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/", Right::Consume),
+            (Method::POST, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/seek", Right::Seek),
+            (Method::POST, "/api/v1/auth/app/{app}/poller/{sink}/token/rotate", Right::RotateSecret),
+            (Method::GET, "/api/v1/auth/app/{app}/poller/{sink}/token", Right::Read),
+            (Method::POST, "/api/v1/app/{app}/destination", Right::ManageEndpoint),
+            (Method::DELETE, "/api/v1/app/{app}/destination/{sink}", Right::ManageEndpoint),
             (Method::POST, "/api/v1/auth/logout", Right::Nothing),
         ] {
             assert_eq!(Right::needed(&method, path), right, "{method} {path}");
@@ -161,6 +186,9 @@ mod tests {
         let all = [
             Right::Nothing,
             Right::Read,
+            Right::Poll,
+            Right::Consume,
+            Right::Seek,
             Right::ReadSecret,
             Right::Send,
             Right::RotateSecret,
@@ -174,18 +202,29 @@ mod tests {
         for (rights, granted) in [
             (Rights::All, &all[..]),
             (key(&[Scope::Write]), &all),
-            (key(&[Scope::Read]), &[Right::Nothing, Right::Read]),
+            (key(&[Scope::Read]), &[Right::Nothing, Right::Read, Right::Poll, Right::Consume]),
+            (
+                Rights::Poller(PollingEndpointId(uuid::Uuid::nil())),
+                &[Right::Nothing, Right::Poll, Right::Consume, Right::Seek],
+            ),
             (key(&[Scope::Send]), &[Right::Nothing, Right::Send]),
             (key(&[]), &[Right::Nothing]),
             (Rights::Visit(None), &customer),
             (visit(&Capability::ALL), &customer),
-            (visit(&[ViewBase]), &[Right::Nothing, Right::Read]),
-            (visit(&[ViewBase, ViewEndpointSecret]), &[Right::Nothing, Right::Read, Right::ReadSecret]),
+            (visit(&[ViewBase]), &[Right::Nothing, Right::Read, Right::Poll]),
+            (visit(&[ViewBase, ViewEndpointSecret]), &[Right::Nothing, Right::Read, Right::Poll, Right::ReadSecret]),
             (visit(&[CreateAttempts, ManageTransformations]), &[Right::Nothing, Right::Transform, Right::Attempt]),
             (visit(&[ManageEndpointSecret]), &[Right::Nothing, Right::ReadSecret, Right::RotateSecret]),
             (
                 visit(&[ManageEndpoint]),
-                &[Right::Nothing, Right::ReadSecret, Right::RotateSecret, Right::ManageEndpoint],
+                &[
+                    Right::Nothing,
+                    Right::Consume,
+                    Right::Seek,
+                    Right::ReadSecret,
+                    Right::RotateSecret,
+                    Right::ManageEndpoint,
+                ],
             ),
         ] {
             let has: Vec<Right> = all.iter().copied().filter(|right| rights.check(*right).is_ok()).collect();

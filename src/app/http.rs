@@ -62,6 +62,7 @@ pub(super) struct Served {
     pub public_url: Url,
     pub frame_origins: Vec<String>,
     pub disable_after: Duration,
+    pub retention: Duration,
     pub dashboard_secret: [u8; 32],
     pub feeds: Feeds,
     pub passwords: Passwords,
@@ -147,6 +148,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
         public_url,
         frame_origins,
         disable_after,
+        retention,
         dashboard_secret,
         feeds,
         passwords,
@@ -165,6 +167,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             callers,
             public_url: public_url.clone(),
             clock: Clock,
+            retention,
             bodies,
         }))
         .configure(api::routes)

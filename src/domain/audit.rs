@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
-pub const ACTS: [&str; 28] = [
+pub const ACTS: [&str; 32] = [
     act::SIGNED_IN,
     act::SIGN_IN_FAILED,
     act::SIGNED_OUT,
@@ -74,6 +74,10 @@ pub const ACTS: [&str; 28] = [
     act::ENDPOINT_ENABLED,
     act::ENDPOINT_DISABLED,
     act::ENDPOINT_DELETED,
+    act::POLLING_ENDPOINT_CREATED,
+    act::POLLING_ENDPOINT_CHANGED,
+    act::POLLING_ENDPOINT_DELETED,
+    act::POLLING_TOKEN_ROTATED,
     act::EVENT_TYPE_CHANGED,
     act::EVENT_TYPE_DELETED,
     act::KEY_CREATED,
@@ -108,6 +112,10 @@ pub mod act {
     pub const ENDPOINT_ENABLED: &str = "endpoint enabled";
     pub const ENDPOINT_DISABLED: &str = "endpoint disabled";
     pub const ENDPOINT_DELETED: &str = "endpoint deleted";
+    pub const POLLING_ENDPOINT_CREATED: &str = "polling endpoint created";
+    pub const POLLING_ENDPOINT_CHANGED: &str = "polling endpoint changed";
+    pub const POLLING_ENDPOINT_DELETED: &str = "polling endpoint deleted";
+    pub const POLLING_TOKEN_ROTATED: &str = "polling token rotated";
     /// Made, changed or archived: the detail says which.
     pub const EVENT_TYPE_CHANGED: &str = "event type changed";
     pub const EVENT_TYPE_DELETED: &str = "event type deleted";

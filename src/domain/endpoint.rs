@@ -178,7 +178,7 @@ impl EndpointSpec {
         }
         check_text("url", &self.url, &mut wrong);
         check_description(&self.description, &mut wrong);
-        check_names("eventTypes", self.event_types.as_deref(), limits::EVENT_TYPES, limits::NAME, &mut wrong);
+        check_filter("eventTypes", self.event_types.as_deref(), limits::EVENT_TYPES, ids::event_type, &mut wrong);
         check_filter("channels", self.channels.as_deref(), limits::ENDPOINT_CHANNELS, ids::channel, &mut wrong);
         check_rate("throttleRate", self.throttle_rate, &mut wrong);
         check_metadata(&self.metadata, &mut wrong);
@@ -192,13 +192,8 @@ impl EndpointSpec {
     }
 }
 
-/// A filter of names, see [`check_filter`].
-pub(crate) fn check_names(field: &str, list: Option<&[String]>, most: usize, longest: usize, wrong: &mut Vec<Invalid>) {
-    check_filter(field, list, most, |field, one| ids::name(field, one, longest), wrong);
-}
-
 /// A filter is absent (all) or names at least one thing, each by this rule.
-fn check_filter(
+pub(crate) fn check_filter(
     field: &str,
     list: Option<&[String]>,
     most: usize,

@@ -132,6 +132,14 @@ id!(
     EndpointId, "ep_"
 );
 id!(
+    /// A polling endpoint: where an application's messages are fetched.
+    PollingEndpointId, "poll_"
+);
+id!(
+    /// A token that opens one polling endpoint.
+    PollingTokenId, "polltk_"
+);
+id!(
     /// A message: one event, addressed to one application. Also its `webhook-id`.
     MessageId, "msg_"
 );
@@ -236,6 +244,14 @@ impl fmt::Display for Uid {
 /// Says which rule `text` breaks.
 pub fn name(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
     spelled(field, text, most, "")
+}
+
+/// Checks the name of an event type.
+///
+/// # Errors
+/// Says which rule `text` breaks.
+pub fn event_type(field: &str, text: &str) -> Result<(), Invalid> {
+    name(field, text, limits::NAME)
 }
 
 /// Checks a channel: a [`name`] that may have a `:` too.

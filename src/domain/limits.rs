@@ -24,8 +24,8 @@ macro_rules! limits {
 }
 
 limits! {
-    /// The longest uid, event type, feature flag, group, session id or name of a header, in characters.
-    NAME = 256, "uid, event type, feature flag, group name, session id, name of a header", "characters";
+    /// The longest uid, event type, feature flag, group, session id, consumer or name of a header, in characters.
+    NAME = 256, "uid, event type, feature flag, group name, session id, consumer, name of a header", "characters";
     /// The longest name of an application, in characters.
     APPLICATION_NAME = 256, "name of an application", "characters";
     /// The longest e-mail address, in bytes.
@@ -35,13 +35,13 @@ limits! {
     /// The longest URL of an endpoint or a logo, in bytes.
     URL = 2_048, "URL of an endpoint, or of a logo", "bytes";
     /// The most pairs of metadata.
-    METADATA = 50, "metadata of an application or endpoint", "pairs";
+    METADATA = 50, "metadata of an application, endpoint or polling endpoint", "pairs";
     /// The most bytes of metadata, names and values together.
     METADATA_BYTES = 4_096, "metadata, names and values together", "bytes";
-    /// The most event types that an endpoint or a replay can name.
-    EVENT_TYPES = 500, "event types that an endpoint or a replay names", "names";
-    /// The most channels that an endpoint can listen to.
-    ENDPOINT_CHANNELS = 10, "channels of an endpoint", "names";
+    /// The most event types that an endpoint, a polling endpoint or a replay can name.
+    EVENT_TYPES = 500, "event types that an endpoint, a polling endpoint or a replay names", "names";
+    /// The most channels that an endpoint or a polling endpoint can listen to.
+    ENDPOINT_CHANNELS = 10, "channels of an endpoint or a polling endpoint", "names";
     /// The longest channel, in characters.
     CHANNEL = 128, "channel", "characters";
     /// The most headers of an endpoint's own.
@@ -70,6 +70,10 @@ limits! {
     TAG = 128, "tag", "characters";
     /// The longest content type of a raw payload, in bytes.
     RAW_TYPE = 256, "content type of a raw payload", "bytes";
+    /// The most polling endpoints of an application.
+    POLLING_ENDPOINTS = 20, "polling endpoints of an application", "polling endpoints";
+    /// The most consumers of a polling endpoint.
+    CONSUMERS = 100, "consumers of a polling endpoint", "consumers";
     /// The most items of a page of a list.
     PAGE = 250, "page of a list", "items";
     /// The most bytes of the items of a page, unless its first item alone is larger.

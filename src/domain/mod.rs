@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod event_type;
 pub mod example;
 pub mod failing;
+pub mod feed;
 pub mod ids;
 pub mod invalid;
 pub mod key;
@@ -23,6 +24,7 @@ pub mod message;
 pub mod operational;
 pub mod operator;
 pub mod password;
+pub mod polling;
 pub mod portal;
 pub mod secret;
 pub mod signature;
@@ -31,6 +33,9 @@ pub mod theme;
 pub mod time;
 pub mod token_key;
 
-pub use ids::{AppId, AttemptId, AuditId, BackgroundId, EndpointId, KeyId, MailId, MessageId, OperatorId, OrgId, Uid};
+pub use ids::{
+    AppId, AttemptId, AuditId, BackgroundId, EndpointId, KeyId, MailId, MessageId, OperatorId, OrgId,
+    PollingEndpointId, PollingTokenId, Uid,
+};
 pub use invalid::Invalid;
 pub use time::Time;

@@ -3,7 +3,7 @@
 //! - [`Store`] is the handle that everything shares. Its methods stand in the folder of what they are about.
 //! - [`Engine`] says which database it is: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; SQLite has one writer, so
 //!   its transactions queue.
-//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to.
+//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to. [`feed`]: what pollers read.
 //! - [`catalog`], [`query`], [`access`]: what people manage, read and may do. [`jobs`]: their background work.
 //! - [`maintenance`]: retention and clean-up. [`partitions`]: messages and attempts by time, on PostgreSQL. [`db`]: the databases themselves.
 //!
@@ -12,6 +12,7 @@
 pub mod access;
 pub mod catalog;
 pub mod db;
+pub mod feed;
 pub mod ingest;
 pub mod jobs;
 pub mod maintenance;
@@ -30,7 +31,7 @@ use crate::domain::secret::MasterKey;
 use crate::supervisor::{Supervised, Supervisor};
 use tokio::sync::Mutex;
 
-pub use access::tenant::{AppRef, EndpointRef, MessageRef, Tenant};
+pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 pub use db::error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
@@ -89,6 +90,7 @@ struct Inner {
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
+    wakeups: feed::wakeups::FeedWakeups,
     /// Deliveries were packed since [`Store::took_wide_message`] was asked.
     packed: AtomicBool,
     /// Contacts are written to.
@@ -139,6 +141,7 @@ impl Store {
             queues,
             outbox_floor: outbox_floor::OutboxFloor::default(),
             under_way: idempotency::Calls::default(),
+            wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),

@@ -30,6 +30,8 @@ const NAMES: [(&str, bool); 14] = [
     ("-", true),
 ];
 
+/// What ends a path whose answer, where nothing is wrong, does not end.
+const STREAM: &str = "/stream";
 /// Ends the token that the others need.
 const LOGOUT: &str = "/auth/logout";
 
@@ -45,6 +47,7 @@ async fn furnished(world: &World) -> String {
     world.call("PUT", "/event-type/x", json!({"description": ""})).await.expect(201);
     let operational = "/operational-webhook/endpoint/x";
     world.call("PUT", operational, json!({"url": "http://127.0.0.1:9/"})).await.expect(201);
+    world.call("PUT", "/app/x/destination/x", json!({"type": "pollingEndpoint"})).await.expect(201);
     let message =
         world.call("POST", "/app/x/msg", json!({"eventType": "x", "eventId": "x", "payload": {}})).await.expect(202);
     let text = |value: &Value| value.as_str().expect("an id").to_owned();
@@ -108,7 +111,8 @@ async fn in_the_query(world: World) {
         for query in ["%", "a=%f", "%zz=1", "channel=%00", "a%00", "limit=%ff", "x=%c3%28&limit=1"] {
             assert_eq!(ask(query).await.status, 400, "{method} {path}?{query}");
         }
-        if method == "GET" {
+        let ends = !path.ends_with(STREAM);
+        if method == "GET" && ends {
             // What no operation knows is no concern of anybody's.
             ask("&&&===&;&no-such=1&no-such=2").await;
         }
@@ -133,7 +137,7 @@ async fn in_the_query(world: World) {
                 );
                 tried += 1;
             }
-            for text in ["%F0%9F%92%A9", ",,,", "'", "a,b%2Cc", "-1"] {
+            for text in ["%F0%9F%92%A9", ",,,", "'", "a,b%2Cc", "-1"].into_iter().filter(|_| ends) {
                 ask(&format!("{name}={text}")).await;
             }
             let kind = &resolved(schema)["type"];
@@ -184,7 +188,7 @@ async fn in_the_body(world: World) {
             fits(&answer, &format!("{method} {path} {:?}", String::from_utf8_lossy(&body[..body.len().min(40)])));
             answer
         };
-        if method != "DELETE" && path != LOGOUT {
+        if method != "DELETE" && path != LOGOUT && !path.ends_with(STREAM) {
             for body in &broken {
                 let status = send("application/json", body).await.status;
                 assert!(!read || status == 400, "{method} {path}: {status} {:.60}", String::from_utf8_lossy(body));
@@ -242,7 +246,7 @@ async fn in_the_headers(world: World) {
             assert_eq!(answer.status == 401, !open, "{method} {url} {shown:?}: {}", answer.status);
         }
         let known = || request().bearer_auth(&world.token);
-        if method == "DELETE" || path == LOGOUT {
+        if method == "DELETE" || path == LOGOUT || path.ends_with(STREAM) {
             // The others need what it would delete.
             continue;
         }

@@ -123,6 +123,7 @@ async fn more_than_a_field_states_is_refused(world: World) {
     world.app("some-name").await;
     world.call("PUT", "/app/some-name/endpoint/some-name", json!({"url": "http://127.0.0.1/"})).await.expect(201);
     world.call("PUT", "/event-type/some-name", json!({"description": ""})).await.expect(201);
+    world.call("PUT", "/app/some-name/destination/some-name", json!({"type": "pollingEndpoint"})).await.expect(201);
     world.call("PUT", "/operational-webhook/endpoint/some-name", json!({"url": "http://127.0.0.1/"})).await.expect(201);
     let mut tried = 0;
     for (method, path, schema) in bodies() {

@@ -314,7 +314,7 @@ async fn what_is_around(world: World) {
     for (method, path) in [
         ("POST", "/app/a/msg/expunge-all-contents"),
         ("POST", "/event-type/import/openapi"),
-        ("GET", "/app/a/poller/p/consumer/c"),
+        ("GET", "/app/a/endpoint/e/transformation"),
     ] {
         let later = world.call_as(&world.token, method, path, None).await.expect(501);
         assert_eq!(later["code"], "not_implemented", "{method} {path}");

@@ -39,6 +39,7 @@ async fn nobody_without_a_good_token(world: World) {
         Some(Tokens::new(b"another secret").mint_org(&org, world.now(), HOUR).unwrap()),
         Some(world.tokens.mint_org(&org, world.now().minus(2 * HOUR), HOUR).unwrap()),
         Some(format!("sk_{}", "a".repeat(43))),
+        Some(format!("sk_poll_{}", "a".repeat(43))),
         Some(expired),
         Some(revoked),
     ];
@@ -66,11 +67,11 @@ fn is_open(path: &str) -> bool {
 
 /// What an application's token may do: look at its own, manage its endpoints, have messages sent again.
 fn is_for_customers(method: &str, path: &str) -> bool {
-    let own = path.starts_with("/app/{app}");
+    let own = path.starts_with("/app/{app}") || path.starts_with("/auth/app/{app}/poller");
     match method {
         "GET" => own || path.starts_with("/event-type") || path.starts_with("/background-task"),
-        "POST" if path.ends_with("/resend") => own,
-        _ => path.starts_with("/app/{app}/endpoint"),
+        "POST" if ["/resend", "/token/rotate", "/seek"].iter().any(|end| path.ends_with(end)) => own,
+        _ => ["/app/{app}/endpoint", "/app/{app}/destination"].iter().any(|begin| path.starts_with(begin)),
     }
 }
 

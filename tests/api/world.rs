@@ -142,6 +142,7 @@ impl World {
             callers: callers.clone(),
             public_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
+            retention: Duration::from_secs(30 * 86_400),
             bodies: BodyBudget::default(),
         };
         let draining = Arc::new(AtomicBool::new(false));

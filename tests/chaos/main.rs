@@ -15,6 +15,7 @@ mod big;
 mod books;
 mod clock;
 mod crashes;
+mod feed;
 mod fleet;
 mod house;
 mod ledger;

@@ -15,7 +15,10 @@ const known = new Map();
 function model(name) {
   if (!known.has(name)) {
     const source = read("models", `${lowerFirst(name)}.ts`);
-    const fields = source.match(new RegExp(`export interface ${name} \\{\n([\\s\\S]*?)\n\\}`))?.[1];
+    // A model of several types has what they share in an interface of its own.
+    const shared = source.includes(`export type ${name} = _${name}Fields`);
+    const head = shared ? `interface _${name}Fields` : `export interface ${name}`;
+    const fields = source.match(new RegExp(`${head} \\{\n([\\s\\S]*?)\n\\}`))?.[1];
     const values = source.match(new RegExp(`export enum ${name} \\{([\\s\\S]*?)\\}`))?.[1];
     assert(fields ?? values ?? source.includes(`interface ${name} {}`), `the model ${name} is not where it was`);
     known.set(name, {

@@ -4,6 +4,7 @@
 import { client } from "./client.mjs";
 import * as deliveries from "./deliveries.mjs";
 import { messages, messagesOfAllKinds } from "./messages.mjs";
+import { destinations, polling, pollingTokens } from "./polling.mjs";
 import { Receiver } from "./receiver.mjs";
 import { applications, endpoints, eventTypes } from "./resources.mjs";
 import { customers, operationalWebhooks, strangers } from "./team.mjs";
@@ -20,6 +21,9 @@ const steps = [
   deliveries.backgroundTasks,
   deliveries.examples,
   operationalWebhooks,
+  destinations,
+  polling,
+  pollingTokens,
   customers,
   strangers,
 ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::application::Application;
 use sendoff::domain::background::{Kind, Scope, Stage};
-use sendoff::domain::delivery::{Standing, State};
+use sendoff::domain::delivery::State;
 use sendoff::domain::endpoint::EndpointSpec;
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};

@@ -87,7 +87,7 @@ struct Failure {
 }
 
 /// The errors by their statuses. 405 is no operation's: it is what a path says to a method that it does not have.
-const ERRORS: [Failure; 12] = [
+const ERRORS: [Failure; 13] = [
     Failure {
         status: 400,
         name: "Malformed",
@@ -135,6 +135,14 @@ const ERRORS: [Failure; 12] = [
         code: "conflict",
         detail: "an application with this uid exists already",
         occurs: |operation| operation.post && operation.answered,
+    },
+    Failure {
+        status: 410,
+        name: "Gone",
+        description: "What follows the position that was shown may be gone.",
+        code: "position_gone",
+        detail: "messages behind this position are past the retention: go on with `after`, from 2026-11-01T00:00:00Z on, or from anywhere later",
+        occurs: |_| false,
     },
     Failure {
         status: 413,

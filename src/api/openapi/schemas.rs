@@ -21,7 +21,9 @@ use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::secret::SignatureType;
 use crate::domain::signature::ExtraSignature;
 use crate::domain::theme::Mode;
-use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time, Uid, limits};
+use crate::domain::{
+    AppId, AttemptId, BackgroundId, EndpointId, MessageId, PollingEndpointId, PollingTokenId, Time, Uid, limits,
+};
 
 /// The characters of names: uids, event types, channels, flags.
 pub(in crate::api) const NAME: &str = r"^[a-zA-Z0-9\-_.]+$";
@@ -137,6 +139,8 @@ pub(in crate::api) struct StatusText;
 schema! {
     AppId, "ApplicationId" => id(AppId::PREFIX, "Sendoff's id of an application.");
     EndpointId, "EndpointId" => id(EndpointId::PREFIX, "Sendoff's id of an endpoint.");
+    PollingEndpointId, "PollingEndpointId" => id(PollingEndpointId::PREFIX, "Sendoff's id of a polling endpoint.");
+    PollingTokenId, "PollingTokenId" => id(PollingTokenId::PREFIX, "Sendoff's id of a polling endpoint's token.");
     MessageId, "MessageId" => id(MessageId::PREFIX, "Sendoff's id of a message. The same as the header `webhook-id` of its deliveries.");
     AttemptId, "AttemptId" => id(AttemptId::PREFIX, "Sendoff's id of an attempt.");
     Uid, "Uid" => text("A name of your own, unique in its scope and accepted wherever an id is. It must not look like an id (`app_…`, `msg_…`).")

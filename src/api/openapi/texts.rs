@@ -34,7 +34,7 @@ const GROUPS: [(&str, &str, &[&str]); 10] = [
     ("Authentication", "Tokens for the customers' portal, and putting a token out of use.", &["/auth/"]),
     ("Background work", "Work that goes on after its request was answered.", &["/background-task"]),
     ("Event types", "The catalog of what can be sent.", &["/event-type"]),
-    ("Polling", "Fetching events in place of receiving them.", &["/poller/"]),
+    ("Polling", "Fetching events in place of receiving them.", &["/poller/", "/destination"]),
     (
         "Deliveries and attempts",
         "Where a message stands at each endpoint, what was tried and what came of it, and sending it again.",
@@ -81,7 +81,7 @@ const PARTS: [(&str, &str, &str); 8] = [
     ("attempt", "attempt_id", "The attempt's id."),
     ("event_type", "event_type_name", "The event type's name."),
     ("id", "task_id", "The id of the background work."),
-    ("sink", "sink_id", "The id of the sink."),
+    ("sink", "sink_id", "The polling endpoint: its id or its uid."),
     ("consumer", "consumer_id", "The consumer's own name."),
 ];
 

@@ -1,7 +1,7 @@
 //! Who asks, and for what: the organization (and, for a customer's own token, the one application) that a call is bound to, and
 //! the ways in which a thing can be named.
 
-use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Uid};
+use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, PollingEndpointId, Uid};
 
 /// Whom a call is for. Each statement that serves a caller is bound to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +69,10 @@ reference!(
 reference!(
     /// An endpoint by its id or uid.
     EndpointRef, EndpointId
+);
+reference!(
+    /// A polling endpoint by its id or uid.
+    PollingEndpointRef, PollingEndpointId
 );
 reference!(
     /// A message by its id or the caller's event id.

@@ -9,6 +9,7 @@ use crate::store::access::audit::Deed;
 use crate::store::catalog::change::Changed;
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::error::is_taken;
+use crate::store::feed::polling_endpoints;
 use crate::store::ingest::outbox;
 use crate::store::query::page::SCAN;
 use crate::store::queue::signals::Signal;
@@ -166,6 +167,7 @@ impl Store {
                 const ENDPOINTS: &str = "UPDATE endpoint SET deleted_at = $2, uid = NULL, pending_cleanup = 1
                  WHERE app_id = $1 AND deleted_at IS NULL";
                 on!(tx, db => sqlx::query(ENDPOINTS).bind(id).bind(now).execute(db).await.map(drop))?;
+                polling_endpoints::delete_of_application(&mut tx, id).await?;
                 self.note_of(&mut tx, &tenant.org, act::APPLICATION_DELETED, id, name, now).await?;
             }
             tx.commit().await?;

@@ -54,7 +54,7 @@ impl Store {
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
-            check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+            check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
             let slot = next_slot(&mut tx, app).await?;
             const SQL: &str =
                 "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
@@ -110,7 +110,7 @@ impl Store {
             };
             let ordered = before.spec.ordered;
             let endpoint = Endpoint { spec: spec.clone(), disabled_reason: reason, updated_at: now, ..before };
-            check_event_types(&mut tx, &tenant.org, app, &endpoint.spec).await?;
+            check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
             const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                      disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
                      timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
@@ -383,8 +383,13 @@ async fn next_slot(tx: &mut Tx, app: AppId) -> Result<u8, StoreError> {
 }
 
 /// A filter names only event types that are in the catalog; one of the operational application's, only operational events.
-async fn check_event_types(tx: &mut Tx, org: &OrgId, app: AppId, spec: &EndpointSpec) -> Result<(), StoreError> {
-    let Some(wanted) = &spec.event_types else { return Ok(()) };
+pub(in crate::store) async fn check_event_types(
+    tx: &mut Tx,
+    org: &OrgId,
+    app: AppId,
+    wanted: Option<&[String]>,
+) -> Result<(), StoreError> {
+    let Some(wanted) = wanted else { return Ok(()) };
     if operational::is_operational(tx, org, app).await? {
         let unknown: Vec<&str> = wanted.iter().map(String::as_str).filter(|name| !Kind::known(name)).collect();
         let reason = || format!("these are no operational events: {}", limits::shown(&unknown));
@@ -397,7 +402,7 @@ async fn check_event_types(tx: &mut Tx, org: &OrgId, app: AppId, spec: &Endpoint
         Tx::Sqlite(tx) => {
             const SQL: &str =
                 "SELECT name FROM event_type WHERE org = $1 AND name IN (SELECT value FROM json_each($2))";
-            sqlx::query_scalar(SQL).bind(org).bind(codec::json(wanted)?).fetch_all(&mut **tx).await?
+            sqlx::query_scalar(SQL).bind(org).bind(codec::json(&wanted)?).fetch_all(&mut **tx).await?
         }
         Tx::Postgres(tx) => {
             const SQL: &str = "SELECT name FROM event_type WHERE org = $1 AND name = ANY($2)";

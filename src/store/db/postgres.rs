@@ -28,8 +28,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What connections are set to. A statement that takes longer than 30 s is stuck; the caller has given up long before. None of ours runs
 /// long enough to be worth compiling. A process that was stopped, or whose machine is gone, in the middle of a transaction must not keep
-/// the locks that others wait for: our transactions never wait for anything but the database.
-const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'";
+/// the locks that others wait for: our transactions never wait for anything but the database. What a statement sees has to be newer than the
+/// locks that the one before it took, whatever the database's default is.
+const SETTINGS: &str = "SET statement_timeout = '30s'; SET jit = off; SET idle_in_transaction_session_timeout = '5s'; \
+     SET default_transaction_isolation = 'read committed'";
 /// The same for the engine's. What it asks for are the first few rows along an index, of tables that may be huge, by lists of keys of which
 /// the planner knows nothing but an average: with other statistics it would now and then rather collect all that is pending and sort it,
 /// and a plan that it made while there was almost nothing it would keep.

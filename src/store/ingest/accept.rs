@@ -15,6 +15,7 @@ use crate::domain::message::{Message, MessageSpec};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
+use crate::store::feed::order::FeedOrder;
 use crate::store::ingest::idempotency::{self, Once};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::routing::{self, AppView, LiveEndpoint, Resolved};
@@ -93,6 +94,16 @@ pub(in crate::store) struct Accepted {
     pub packed: bool,
 }
 
+impl Accepted {
+    /// Of which applications messages were accepted.
+    pub(in crate::store) fn apps(&self) -> impl Iterator<Item = AppId> {
+        self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Decided(Ok(message)) => Some(message.app_id),
+            _ => None,
+        })
+    }
+}
+
 impl Store {
     /// Accepts one message, together with whatever else waits at that moment; answered after the commit.
     ///
@@ -155,8 +166,14 @@ struct Draft {
 impl Draft {
     /// Where it goes to more than `wide` endpoints, those that are not ordered are packed. `None`: what it would write does not fit into the
     /// transaction any more.
-    fn new(item: &AcceptItem, view: &Arc<AppView>, wide: usize, budget: &mut Budget) -> Option<Draft> {
-        let message = Arc::new(message(item, view.id));
+    fn new(
+        item: &AcceptItem,
+        view: &Arc<AppView>,
+        wide: usize,
+        order: &mut FeedOrder,
+        budget: &mut Budget,
+    ) -> Option<Draft> {
+        let message = Arc::new(message(item, view.id, order.next(item.at)));
         let wants = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.wants(&message.event_type, &message.channels);
         let mut endpoints: Vec<_> = match item.only_endpoint {
             Some(only) => view.endpoint(only).into_iter().cloned().collect(),
@@ -181,6 +198,13 @@ pub(in crate::store) async fn accept_in(
 ) -> Result<Accepted, StoreError> {
     let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
+    let apps = views.values().filter_map(|found| match found {
+        Resolved::View(view) if !view.operational => Some(view.id),
+        _ => None,
+    });
+    let times = || items.iter().map(|item| item.at);
+    let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+    let mut order = FeedOrder::take(tx, apps, first, last).await?;
     let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
     let mut drafted: Vec<&AcceptItem> = Vec::with_capacity(items.len());
     // In the order of the items: those whose application is not loaded have no draft.
@@ -190,7 +214,7 @@ pub(in crate::store) async fn accept_in(
             // Hidden: what goes to the operational endpoints is made by `operational` alone.
             Some(Resolved::View(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
             Some(Resolved::View(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
-            Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, budget) {
+            Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
             },
@@ -236,10 +260,10 @@ pub(in crate::store) async fn accept_in(
     Ok(accepted)
 }
 
-fn message(item: &AcceptItem, app_id: AppId) -> Message {
+fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
     let first_due = item.spec.deliver_at.map_or(item.at, |deliver_at| deliver_at.max(item.at));
     Message {
-        id: MessageId::new(item.at),
+        id,
         app_id,
         event_type: item.spec.event_type.clone(),
         event_id: item.spec.event_id.clone(),

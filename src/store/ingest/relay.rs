@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _};
 
 use crate::domain::message::{MessageSpec, too_large};
-use crate::domain::{Invalid, MessageId, Time, Uid};
+use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
 use crate::store::ingest::accept::{AcceptItem, Outcome, Refusal, accept_in};
@@ -133,13 +133,14 @@ fn written_time(text: &str) -> Result<Time, Invalid> {
     Time::parse(&written).map_err(|error| Invalid::new("occurred_at", error.to_string()))
 }
 
-/// Takes rows, accepts as many of them as fit into `budget` and deletes those, inside `tx`. The others stay where they are.
+/// Takes rows, accepts as many of them as fit into `budget` and deletes those, inside `tx`. The others stay where they are. Gives back what
+/// came of it, what the engine may send, and of which applications messages were accepted, where readers wait for any.
 pub(in crate::store) async fn relay_in(
     inner: &Inner,
     tx: &mut Tx,
     request: &RelayRequest,
     budget: &mut Budget,
-) -> Result<(Relayed, Vec<Admission>), StoreError> {
+) -> Result<(Relayed, Vec<Admission>, Vec<AppId>), StoreError> {
     ordering::turn_of_relay(tx).await?;
     let rows = take(tx, inner, request).await?;
     let mut relayed = Relayed::default();
@@ -156,6 +157,7 @@ pub(in crate::store) async fn relay_in(
     }
     let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
     relayed.left = items.len() - accepted.outcomes.len();
+    let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
     for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
         match outcome {
             Outcome::Decided(Ok(_)) => relayed.accepted += 1,
@@ -176,7 +178,7 @@ pub(in crate::store) async fn relay_in(
         mark(tx, row, &reason, request.now).await?;
         relayed.stuck.push((row.name(), reason));
     }
-    Ok((relayed, accepted.admissions))
+    Ok((relayed, accepted.admissions, apps))
 }
 
 /// Locks and reads the rows whose turn it is. Nobody waits for rows that another process has taken.

@@ -1,11 +1,11 @@
 //! Messages, as they are read.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
+use crate::domain::feed::AHEAD;
 use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
@@ -216,12 +216,9 @@ impl Store {
     }
 }
 
-/// How far a clock may have been set back without messages missing from a list by time.
-const CLOCK_SET_BACK: Duration = Duration::from_secs(2 * 3_600);
-
 /// The id before which everything lies that was accepted before `time`.
 pub(in crate::store) fn ceiling(time: Time) -> MessageId {
-    MessageId::floor(time.plus(CLOCK_SET_BACK))
+    MessageId::floor(time.plus(AHEAD))
 }
 
 /// Whether the column of channels, a JSON text, names one. Not with LIKE: SQLite's takes `A` for `a`.

@@ -8,6 +8,7 @@ import sys
 
 import deliveries
 import messages
+import polling
 import resources
 import team
 from client import Client
@@ -25,6 +26,9 @@ STEPS = [
     deliveries.background_tasks,
     deliveries.examples,
     team.operational_webhooks,
+    polling.destinations,
+    polling.polling,
+    polling.polling_tokens,
     team.customers,
     team.strangers,
 ]

@@ -250,7 +250,7 @@ struct Stored {
     recorded: Vec<Vec<Recorded>>,
     /// What the records make the engine tell the organizations.
     told: Vec<Admission>,
-    relayed: Vec<(Relayed, Vec<Admission>)>,
+    relayed: Vec<(Relayed, Vec<Admission>, Vec<AppId>)>,
 }
 
 /// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be committed.
@@ -312,6 +312,7 @@ impl Stored {
     fn answer(self, inner: &Inner, batch: Vec<Write>) -> Settled {
         let (mut outcomes, mut due) = match self.accepted {
             Some(accepted) => {
+                inner.wakeups.wake(accepted.apps());
                 if accepted.packed {
                     inner.packed.store(true, Ordering::Release);
                 }
@@ -324,7 +325,8 @@ impl Stored {
             outcomes.as_slice().iter().filter(|outcome| matches!(outcome, Outcome::Decided(Ok(_)))).count() as u64,
         );
         let mut relayed = Vec::with_capacity(self.relayed.len());
-        for (result, admissions) in self.relayed {
+        for (result, admissions, apps) in self.relayed {
+            inner.wakeups.wake(apps);
             metrics::counter!("sendoff_accepted_total", "way" => "outbox").increment(result.accepted as u64);
             due.extend(admissions);
             relayed.push(result);

@@ -1,0 +1,36 @@
+//! Polling over REST: fetching an application's messages in place of having them posted.
+//!
+//! * [`endpoint`] – polling endpoints: made, read, changed and deleted. The dialect calls them destinations.
+//! * [`poll`] – a page of messages, for readers that keep their own position and for consumers; waiting for the next one.
+//! * [`stream`] – the same as server-sent events.
+//! * [`message`] – a message as it is given out there.
+//! * [`token`] – tokens that open one polling endpoint.
+
+pub(super) mod endpoint;
+mod message;
+pub(super) mod poll;
+pub(super) mod stream;
+pub(super) mod token;
+
+use super::call::Call;
+use super::errors::ApiError;
+use super::rights::Rights;
+use crate::domain::AppId;
+use crate::domain::polling::PollingEndpoint;
+use crate::store::PollingEndpointRef;
+
+impl Call {
+    /// The polling endpoint that the path names.
+    ///
+    /// # Errors
+    /// 404: the application has none of this name, or the token that was shown is another's.
+    pub(super) async fn polling_endpoint(&self, app: AppId) -> Result<PollingEndpoint, ApiError> {
+        let missing = || ApiError::not_found("polling endpoint");
+        let named = PollingEndpointRef::parse(self.part("sink")).map_err(|_| missing())?;
+        let found = self.store().polling_endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)?;
+        match self.caller.rights {
+            Rights::Poller(only) if only != found.id => Err(missing()),
+            _ => Ok(found),
+        }
+    }
+}

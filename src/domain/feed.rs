@@ -1,0 +1,303 @@
+//! The **feed** of an application: its messages in the order in which they were committed.
+//!
+//! * [`Position`] – where a message stands. It is the first 60 bits of the message's id; the store draws ids so that those of one
+//!   application grow in the order of their commits (`store/feed/order.rs`).
+//! * [`FeedIterator`] – what a reader goes on from: a position, and until when the reader is known to have missed nothing.
+//! * [`FeedFilter`] – which messages a reader wants.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{AppId, Invalid, MessageId, Time};
+
+/// How far ahead of the clock ids of messages may run: for as long as a clock that was set back has not caught up, new ids follow those
+/// that are there.
+pub const AHEAD: Duration = Duration::from_secs(2 * 3_600);
+/// How far ahead of the clock a position is accepted, and messages are given out. It is half of [`AHEAD`], so that the clocks of two
+/// processes may differ by as much and no new id comes below a position that was accepted.
+pub const READ_AHEAD: Duration = Duration::from_secs(3_600);
+
+/// Where a message stands in its application's feed: 48 bits of milliseconds since 1970 and 12 bits of their fractions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(u64);
+
+impl Position {
+    /// Before all messages.
+    pub const START: Position = Position(0);
+
+    /// The position of a message.
+    pub fn of(id: MessageId) -> Position {
+        let bits = id.0.as_u128();
+        Position(((bits >> 80) << 12) as u64 | ((bits >> 64) as u64 & 0xfff))
+    }
+
+    /// The least position of messages accepted at `time`. Messages of later times have greater ones.
+    pub fn at(time: Time) -> Position {
+        let fraction = time.micros().max(0) as u64 % 1_000 * 4_096 / 1_000;
+        Position((time.millis() & ((1 << 48) - 1)) << 12 | fraction)
+    }
+
+    /// The next one.
+    pub fn next(self) -> Position {
+        Position((self.0 + 1) & ((1 << 60) - 1))
+    }
+
+    /// The least id that a message at this position can have.
+    pub fn first_id(self) -> MessageId {
+        self.id(0)
+    }
+
+    /// A message's id at this position. Two processes may draw the same position for two applications: 62 bits of `random` tell them apart.
+    pub fn id(self, random: u64) -> MessageId {
+        let high = (self.0 >> 12) << 16 | 0x7000 | (self.0 & 0xfff);
+        let low = 0b10 << 62 | (random >> 2);
+        MessageId(Uuid::from_u128(u128::from(high) << 64 | u128::from(low)))
+    }
+
+    /// The time that it stands for.
+    pub fn time(self) -> Time {
+        let micros = (self.0 >> 12) * 1_000 + ((self.0 & 0xfff) * 1_000).div_ceil(4_096);
+        Time::from_micros(micros as i64)
+    }
+
+    /// As a column.
+    pub fn number(self) -> i64 {
+        self.0 as i64
+    }
+
+    /// Of a column.
+    pub fn from_number(number: i64) -> Position {
+        Position(number.max(0) as u64 & ((1 << 60) - 1))
+    }
+}
+
+/// What a reader goes on from: the messages behind `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedIterator {
+    pub position: Position,
+    /// Everything up to `position` was read, and nothing followed it at this time. With the retention it tells whether messages may have
+    /// gone that the reader has never seen. In whole seconds.
+    pub complete_at: Time,
+    /// How often the consumer that it is for had been moved by then; 0 for readers that keep their own position.
+    pub moves: u16,
+}
+
+/// Why a reader cannot go on from a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    /// Messages behind it may be past the retention.
+    #[error(
+        "messages behind this position are past the retention: go on with `after`, from {0} on, or from anywhere later"
+    )]
+    Gone(Time),
+    /// It is of a time when a clock was wrong.
+    #[error("this position is ahead of the clock, by more than an hour: go on with `after`")]
+    Ahead,
+}
+
+impl FeedIterator {
+    const VERSION: u8 = 1;
+    /// A version, a position, seconds and moves.
+    const BYTES: usize = 1 + 8 + 5 + 2;
+    /// Bytes of a checksum that binds the text to its application.
+    const CHECK: usize = 7;
+
+    /// One that begins behind what was accepted before `time`.
+    pub fn since(time: Time) -> FeedIterator {
+        FeedIterator { position: before(Position::at(time)), complete_at: whole_seconds(time), moves: 0 }
+    }
+
+    /// What follows it, once everything up to `position` was read; `done`: nothing followed at the time `now`.
+    pub fn next(self, position: Position, done: bool, now: Time) -> FeedIterator {
+        // What is being committed may have an earlier time.
+        let read = if done { now.minus(LATE) } else { position.time() };
+        let complete_at = whole_seconds(self.complete_at.max(position.time()).max(read));
+        FeedIterator { position, complete_at, ..self }
+    }
+
+    /// Whether a reader can go on from it at the time `now`, where everything accepted since `kept` is still there.
+    ///
+    /// # Errors
+    /// It cannot, and why.
+    pub fn check(self, kept: Time, now: Time) -> Result<(), PositionError> {
+        if self.position.time() > now.plus(READ_AHEAD) {
+            return Err(PositionError::Ahead);
+        }
+        // Seconds are rounded down.
+        let complete = self.complete_at.plus(Duration::from_secs(1)).max(self.position.time());
+        if complete < kept { Err(PositionError::Gone(kept)) } else { Ok(()) }
+    }
+
+    /// The text that readers get, for the feed of `app`. It is no secret: a reader may go on from anywhere in its own feed.
+    pub fn text(self, app: AppId) -> String {
+        let mut bytes = [0; Self::BYTES + Self::CHECK];
+        bytes[0] = Self::VERSION;
+        bytes[1..9].copy_from_slice(&self.position.0.to_be_bytes());
+        bytes[9..14].copy_from_slice(&self.complete_at.seconds().max(0).to_be_bytes()[3..]);
+        bytes[14..Self::BYTES].copy_from_slice(&self.moves.to_be_bytes());
+        let check = check(app, &bytes[..Self::BYTES]);
+        bytes[Self::BYTES..].copy_from_slice(&check);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads such a text.
+    ///
+    /// # Errors
+    /// It is none, or of another application.
+    pub fn parse(text: &str, app: AppId) -> Result<FeedIterator, Invalid> {
+        let wrong =
+            || Invalid::new("iterator", "is none of this application's feed: leave it out, or ask with `after`");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
+        let bytes: [u8; Self::BYTES + Self::CHECK] = bytes.try_into().map_err(|_| wrong())?;
+        let (said, shown) = bytes.split_at(Self::BYTES);
+        if said[0] != Self::VERSION || check(app, said) != shown {
+            return Err(wrong());
+        }
+        let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let seconds = number(&said[9..14]) as i64;
+        Ok(FeedIterator {
+            position: Position::from_number(number(&said[1..9]) as i64),
+            complete_at: Time::from_micros(seconds.saturating_mul(1_000_000)),
+            moves: number(&said[14..]) as u16,
+        })
+    }
+}
+
+/// How much earlier than its commit a message's time may be.
+const LATE: Duration = Duration::from_secs(300);
+
+fn whole_seconds(time: Time) -> Time {
+    Time::from_micros(time.seconds().saturating_mul(1_000_000))
+}
+
+/// The last position before this one.
+fn before(position: Position) -> Position {
+    Position(position.0.saturating_sub(1))
+}
+
+fn check(app: AppId, said: &[u8]) -> [u8; FeedIterator::CHECK] {
+    let hash = Sha256::new().chain_update(b"sendoff feed iterator").chain_update(app.0.as_bytes()).chain_update(said);
+    let mut check = [0; FeedIterator::CHECK];
+    check.copy_from_slice(&hash.finalize()[..FeedIterator::CHECK]);
+    check
+}
+
+/// Which messages of a feed are wanted; `None`: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedFilter {
+    pub event_types: Option<Vec<String>>,
+    /// Messages on one of these channels. A message without channels passes by a reader that listens to some.
+    pub channels: Option<Vec<String>>,
+}
+
+impl FeedFilter {
+    /// Whether a message of `event_type` on `channels` is wanted.
+    pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {
+        self.event_types.as_ref().is_none_or(|types| types.iter().any(|one| one == event_type))
+            && self.channels.as_ref().is_none_or(|wanted| wanted.iter().any(|one| channels.contains(one)))
+    }
+
+    /// Whether all messages are.
+    pub fn is_everything(&self) -> bool {
+        self.event_types.is_none() && self.channels.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Time = Time::from_micros(1_763_800_000_123_456);
+
+    fn app(number: u128) -> AppId {
+        AppId(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_position_is_the_beginning_of_an_id() {
+        let position = Position::at(NOON);
+        for random in [0, u64::MAX] {
+            let id = position.id(random);
+            assert_eq!((Position::of(id), id.0.get_version_num()), (position, 7));
+            assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
+            assert!(position.first_id() <= id && id < position.next().first_id());
+        }
+        assert_eq!(Position::from_number(position.number()), position);
+    }
+
+    #[test]
+    fn positions_grow_with_time_and_say_it() {
+        let mut last = Position::START;
+        for micros in 0..5_000 {
+            let time = Time::from_micros(NOON.micros() + micros);
+            let position = Position::at(time);
+            assert!(position > last, "{micros}");
+            assert_eq!(position.time(), time);
+            assert!(position.first_id() >= MessageId::floor(time));
+            last = position;
+        }
+    }
+
+    #[test]
+    fn the_last_fraction_of_a_millisecond_is_followed_by_the_next_millisecond() {
+        let full = Position((123 << 12) | 0xfff);
+        assert!(full.next() > full && full.next() == Position(124 << 12));
+        assert!(full.next().first_id() > full.id(u64::MAX));
+    }
+
+    #[test]
+    fn an_iterator_survives_its_own_text_and_is_of_one_application() {
+        let complete_at = Time::from_micros(1_763_800_001_000_000);
+        let iterator = FeedIterator { position: Position::at(NOON), complete_at, moves: 513 };
+        let text = iterator.text(app(7));
+        assert_eq!(FeedIterator::parse(&text, app(7)), Ok(iterator));
+        assert!(FeedIterator::parse(&text, app(8)).is_err(), "of another application");
+        for bad in ["", "x", "AAAA", &text[1..], &format!("{text}A"), "msg_01jd8x5q3fe8ktq8b4m5rj2w3a", "ä"] {
+            assert!(FeedIterator::parse(bad, app(7)).is_err(), "{bad:?}");
+        }
+        let mut changed = text.into_bytes();
+        changed[4] = if changed[4] == b'A' { b'B' } else { b'A' };
+        assert!(FeedIterator::parse(&String::from_utf8(changed).unwrap(), app(7)).is_err());
+    }
+
+    #[test]
+    fn what_is_accepted_at_a_time_follows_an_iterator_of_that_time() {
+        let iterator = FeedIterator::since(NOON);
+        let just_before = Position::at(Time::from_micros(NOON.micros() - 1));
+        assert!(just_before <= iterator.position && iterator.position < Position::at(NOON));
+    }
+
+    #[test]
+    fn a_reader_hears_that_it_may_have_missed_something_and_only_then() {
+        let hours = |hours: u64| NOON.plus(Duration::from_secs(hours * 3_600));
+        let old = FeedIterator::since(NOON);
+        assert_eq!(old.check(NOON, hours(10)), Ok(()));
+        assert_eq!(old.check(hours(1), hours(10)), Err(PositionError::Gone(hours(1))));
+        // Nothing has come for a long time, and the reader has looked again and again.
+        let idle = old.next(old.position, true, hours(9));
+        assert_eq!(idle.check(hours(8), hours(10)), Ok(()));
+        assert!(idle.check(hours(9), hours(10)).is_err(), "what was being committed may have been of that time");
+        // It has read on, and there is more.
+        let behind = old.next(Position::at(hours(5)), false, hours(9));
+        assert_eq!(behind.check(hours(5), hours(10)), Ok(()));
+        assert!(behind.check(hours(6), hours(10)).is_err());
+        assert_eq!(FeedIterator::since(hours(2)).check(NOON, NOON), Err(PositionError::Ahead));
+        assert_eq!(FeedIterator::since(hours(1)).check(NOON, NOON), Ok(()));
+    }
+
+    #[test]
+    fn a_filter_is_an_endpoints() {
+        let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let filter = FeedFilter { event_types: names(&["a", "b"]), channels: names(&["x"]) };
+        let channels = |list: &[&str]| names(list).unwrap_or_default();
+        assert!(filter.wants("a", &channels(&["y", "x"])));
+        assert!(
+            !filter.wants("c", &channels(&["x"])) && !filter.wants("a", &[]) && !filter.wants("a", &channels(&["y"]))
+        );
+        assert!(FeedFilter::default().wants("a", &[]) && FeedFilter::default().is_everything());
+    }
+}

@@ -1,0 +1,245 @@
+//! Consumers: readers of a polling endpoint whose position the store keeps.
+//!
+//! A consumer's position is what it asked from last: by asking from there it says that it has done with everything before. So an answer
+//! that is lost on its way is given again.
+//!
+//! Two programs that read as one consumer do not take messages from each other. Both may be given the same ones, and the one that falls
+//! behind is refused ([`Consumed::Behind`]).
+
+use std::time::Duration;
+
+use crate::domain::feed::{FeedIterator, Position};
+use crate::domain::polling::{Consumer, PollingEndpoint};
+use crate::domain::{PollingEndpointId, Time, limits};
+use crate::store::catalog::applications;
+use crate::store::{Store, StoreError, Tenant, Tx, on, read};
+
+/// How often is noted that a consumer came which is where it was.
+const NOTE: Duration = Duration::from_secs(60);
+
+/// Where a consumer goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consumed {
+    From(FeedIterator),
+    /// The consumer has gone on from a later position since, or was moved.
+    Behind,
+    /// The polling endpoint has [`limits::CONSUMERS`] others.
+    TooMany,
+    /// There is no such polling endpoint any more.
+    Gone,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    name: String,
+    position: i64,
+    complete_at: Time,
+    moves: i32,
+    polled_at: Time,
+}
+
+const COLUMNS: &str = "name, position, complete_at, moves, polled_at";
+
+impl Row {
+    fn consumer(self) -> Consumer {
+        let moves = u16::try_from(self.moves).unwrap_or_default();
+        let position = Position::from_number(self.position);
+        let iterator = FeedIterator { position, complete_at: self.complete_at, moves };
+        Consumer { name: self.name, iterator, polled_at: self.polled_at }
+    }
+}
+
+impl Store {
+    /// The consumer of this name, if it was ever seen.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn consumer(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        name: &str,
+    ) -> Result<Option<Consumer>, StoreError> {
+        let found = self.consumers_like(tenant, endpoint, Some(name)).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// All consumers of a polling endpoint, by name: at most [`limits::CONSUMERS`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn consumers(&self, tenant: &Tenant, endpoint: &PollingEndpoint) -> Result<Vec<Consumer>, StoreError> {
+        self.consumers_like(tenant, endpoint, None).await
+    }
+
+    async fn consumers_like(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        name: Option<&str>,
+    ) -> Result<Vec<Consumer>, StoreError> {
+        if !tenant.sees(endpoint.app_id) {
+            return Ok(Vec::new());
+        }
+        let named = if name.is_some() { "AND name = $4" } else { "AND CAST($4 AS TEXT) IS NULL" };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM polling_consumer WHERE polling_endpoint_id = $1 {named}
+                 AND EXISTS (SELECT 1 FROM application WHERE id = $2 AND org = $3 AND deleted_at IS NULL)
+             ORDER BY name"
+        ));
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(sql).bind(endpoint.id).bind(endpoint.app_id).bind(&tenant.org).bind(name).fetch_all(db).await
+        })?;
+        Ok(rows.into_iter().map(Row::consumer).collect())
+    }
+
+    /// Has a consumer go on from `asked`, and remembers that; `None`: from where it was, or from the beginning of the polling endpoint.
+    /// Nothing is written where it already is there.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn consume(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        name: &str,
+        asked: Option<FeedIterator>,
+        now: Time,
+    ) -> Result<Consumed, StoreError> {
+        let Some(before) = self.consumer(tenant, endpoint, name).await? else {
+            return self.begin_consumer(tenant, endpoint, name, asked, now).await;
+        };
+        let at = before.iterator;
+        let asked = asked.unwrap_or(at);
+        if asked.moves != at.moves || asked.position < at.position {
+            return Ok(Consumed::Behind);
+        }
+        if asked.position == at.position && now < before.polled_at.plus(NOTE) {
+            return Ok(Consumed::From(asked));
+        }
+        // Others may have moved it since.
+        const SQL: &str = "UPDATE polling_consumer SET position = $3,
+                 complete_at = CASE WHEN complete_at > $4 THEN complete_at ELSE $4 END, polled_at = $5
+             WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3";
+        let moved = self
+            .repeated(|| async {
+                let mut tx = self.begin().await?;
+                let moved = on!(tx, db => {
+                    sqlx::query(SQL)
+                        .bind(endpoint.id).bind(name).bind(asked.position.number()).bind(asked.complete_at).bind(now)
+                        .bind(i32::from(asked.moves))
+                        .execute(db).await.map(|done| done.rows_affected())
+                })?;
+                tx.commit().await?;
+                Ok(moved)
+            })
+            .await?;
+        Ok(if moved > 0 { Consumed::From(asked) } else { Consumed::Behind })
+    }
+
+    /// Enters a consumer that asks for the first time.
+    async fn begin_consumer(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        name: &str,
+        asked: Option<FeedIterator>,
+        now: Time,
+    ) -> Result<Consumed, StoreError> {
+        let from = asked.unwrap_or_else(|| endpoint.beginning());
+        if from.moves != 0 {
+            return Ok(Consumed::Behind);
+        }
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            if let Some(refused) = room(&mut tx, tenant, endpoint).await? {
+                return Ok(refused);
+            }
+            let entered = enter(&mut tx, endpoint, name, from, now).await?;
+            tx.commit().await?;
+            // Somebody else was quicker, a moment ago: it goes on from where that one is.
+            if entered {
+                Ok(Consumed::From(from))
+            } else {
+                Box::pin(self.consume(tenant, endpoint, name, asked, now)).await
+            }
+        })
+        .await
+    }
+
+    /// Moves a consumer to `to`, forward or back. What it was given before is refused from now on.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn move_consumer(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        name: &str,
+        to: FeedIterator,
+        now: Time,
+    ) -> Result<Consumed, StoreError> {
+        self.repeated(|| async {
+            const MOVE: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5,
+                     moves = (moves + 1) % 65536
+                 WHERE polling_endpoint_id = $1 AND name = $2 RETURNING moves";
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, name).await?;
+            if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
+                return Ok(Consumed::Gone);
+            }
+            let moves: Option<i32> = on!(tx, db => {
+                sqlx::query_scalar(MOVE)
+                    .bind(endpoint.id).bind(name).bind(to.position.number()).bind(to.complete_at).bind(now)
+                    .fetch_optional(db).await
+            })?;
+            if moves.is_none() {
+                if let Some(refused) = room(&mut tx, tenant, endpoint).await? {
+                    return Ok(refused);
+                }
+                enter(&mut tx, endpoint, name, to, now).await?;
+            }
+            tx.commit().await?;
+            let moves = moves.and_then(|moves| u16::try_from(moves).ok()).unwrap_or_default();
+            Ok(Consumed::From(FeedIterator { moves, ..to }))
+        })
+        .await
+    }
+}
+
+/// Whether there is room for one more consumer: `None`, and the application is held. Otherwise why not.
+async fn room(tx: &mut Tx, tenant: &Tenant, endpoint: &PollingEndpoint) -> Result<Option<Consumed>, StoreError> {
+    const COUNT: &str = "SELECT (SELECT count(*) FROM polling_endpoint WHERE app_id = $1 AND id = $2),
+             (SELECT count(*) FROM polling_consumer WHERE polling_endpoint_id = $2)";
+    if !applications::hold(tx, tenant, endpoint.app_id).await? {
+        return Ok(Some(Consumed::Gone));
+    }
+    let (endpoints, consumers): (i64, i64) =
+        on!(tx, db => sqlx::query_as(COUNT).bind(endpoint.app_id).bind(endpoint.id).fetch_one(db).await)?;
+    Ok(match () {
+        () if endpoints == 0 => Some(Consumed::Gone),
+        () if consumers >= limits::CONSUMERS as i64 => Some(Consumed::TooMany),
+        () => None,
+    })
+}
+
+/// `false`: it is there already.
+async fn enter(
+    tx: &mut Tx,
+    endpoint: &PollingEndpoint,
+    name: &str,
+    at: FeedIterator,
+    now: Time,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "INSERT INTO polling_consumer
+             (polling_endpoint_id, name, app_id, position, complete_at, moves, polled_at)
+         VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING";
+    let PollingEndpoint { id, app_id, .. }: &PollingEndpoint = endpoint;
+    let id: &PollingEndpointId = id;
+    let entered = on!(tx, db => {
+        sqlx::query(SQL)
+            .bind(id).bind(name).bind(app_id).bind(at.position.number()).bind(at.complete_at).bind(now)
+            .execute(db).await.map(|done| done.rows_affected())
+    })?;
+    Ok(entered > 0)
+}

@@ -1,0 +1,13 @@
+//! The feed: an application's messages in the order in which they were committed, and who reads it by polling.
+//!
+//! * [`order`] – how ids of messages are drawn, so that they are positions in the feed.
+//! * [`read`] – a page of the feed behind a position.
+//! * [`polling_endpoints`] – where it is fetched; [`consumers`] – readers whose position the store keeps; [`tokens`] – what they show.
+//! * [`wakeups`] – readers that wait for the next message.
+
+pub mod consumers;
+pub(in crate::store) mod order;
+pub mod polling_endpoints;
+pub mod read;
+pub mod tokens;
+pub mod wakeups;

@@ -1,0 +1,114 @@
+//! Tokens of polling endpoints. Only hashes are stored.
+
+use std::time::Duration;
+
+use crate::domain::audit::act;
+use crate::domain::polling::{PollingEndpoint, PollingToken};
+use crate::domain::{AppId, OrgId, PollingEndpointId, PollingTokenId, Time};
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::catalog::applications;
+use crate::store::{Store, StoreError, Tenant, on, read};
+
+/// How many tokens of a polling endpoint are kept; the oldest go first.
+const KEPT: i64 = 10;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: PollingTokenId,
+    org: OrgId,
+    app_id: AppId,
+    polling_endpoint_id: PollingEndpointId,
+    hint: String,
+    created_at: Time,
+    expires_at: Option<Time>,
+}
+
+impl From<Row> for PollingToken {
+    fn from(row: Row) -> PollingToken {
+        let Row { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at } = row;
+        PollingToken { id, org, app_id, polling_endpoint_id, hint, created_at, expires_at }
+    }
+}
+
+const COLUMNS: &str = "t.id, p.org, t.app_id, t.polling_endpoint_id, t.hint, t.created_at, t.expires_at";
+const TABLES: &str = "polling_token t JOIN application p ON p.id = t.app_id AND p.deleted_at IS NULL";
+
+impl Store {
+    /// Keeps a new token of a polling endpoint, of which `hash` is all that is known. Those before it are good for no longer than
+    /// `overlap`. `false` if the tenant does not have the polling endpoint.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn rotate_polling_token(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+        token: &PollingToken,
+        hash: &TokenHash,
+        overlap: Duration,
+    ) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            const THERE: &str = "SELECT count(*) FROM polling_endpoint WHERE app_id = $1 AND id = $2";
+            const END: &str = "UPDATE polling_token SET expires_at = $2
+                 WHERE polling_endpoint_id = $1 AND (expires_at IS NULL OR expires_at > $2)";
+            const FORGET: &str =
+                "DELETE FROM polling_token WHERE polling_endpoint_id = $1 AND (expires_at <= $2 OR id IN
+                 (SELECT id FROM polling_token WHERE polling_endpoint_id = $1 ORDER BY id DESC LIMIT $3 OFFSET $4))";
+            const ADD: &str =
+                "INSERT INTO polling_token (id, hash, app_id, polling_endpoint_id, hint, created_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)";
+            let now = token.created_at;
+            let mut tx = self.begin().await?;
+            if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
+                return Ok(false);
+            }
+            let there: i64 =
+                on!(tx, db => sqlx::query_scalar(THERE).bind(endpoint.app_id).bind(endpoint.id).fetch_one(db).await)?;
+            if there == 0 {
+                return Ok(false);
+            }
+            on!(tx, db => sqlx::query(END).bind(endpoint.id).bind(now.plus(overlap)).execute(db).await.map(drop))?;
+            on!(tx, db => {
+                sqlx::query(FORGET).bind(endpoint.id).bind(now).bind(KEPT).bind(KEPT - 1).execute(db).await.map(drop)
+            })?;
+            on!(tx, db => {
+                sqlx::query(ADD)
+                    .bind(token.id).bind(&hash[..]).bind(endpoint.app_id).bind(endpoint.id)
+                    .bind(&token.hint).bind(now).bind(token.expires_at)
+                    .execute(db).await.map(drop)
+            })?;
+            self.note_polling(&mut tx, tenant, endpoint, act::POLLING_TOKEN_ROTATED, now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The newest token of a polling endpoint, if there is one, whether it is still good or not.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn polling_token(
+        &self,
+        tenant: &Tenant,
+        endpoint: &PollingEndpoint,
+    ) -> Result<Option<PollingToken>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM {TABLES} WHERE t.polling_endpoint_id = $1 AND p.org = $2 ORDER BY t.id DESC LIMIT 1"
+        ));
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(sql).bind(endpoint.id).bind(&tenant.org).fetch_optional(db).await)?;
+        Ok(row.map(PollingToken::from).filter(|token| tenant.sees(token.app_id)))
+    }
+
+    /// The token that is shown, whether it is still good or not. Asked before anybody knows whose it is. The hash of 256 random bits is
+    /// looked up, so that how long it takes says nothing about a token.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn polling_token_of(&self, hash: &TokenHash) -> Result<Option<PollingToken>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.hash = $1"));
+        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
+        Ok(row.map(PollingToken::from))
+    }
+}
