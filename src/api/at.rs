@@ -11,15 +11,17 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::rc::Rc;
 
-use actix_web::dev::{AppService, HttpServiceFactory, Service};
+use actix_web::dev::{AppService, HttpServiceFactory, Service, ServiceRequest};
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Scope, web};
 use futures_util::future::Either;
 use metrics::Counter;
 use utoipa::openapi::OpenApi;
 
-use super::errors::wrong_method;
+use super::errors::{ApiError, wrong_method};
 use super::query::legible;
+use crate::egress;
 
 /// The route table, which both the server and the OpenAPI document are made of.
 #[derive(Default)]
@@ -160,7 +162,7 @@ impl HttpServiceFactory for At {
             .default_service(web::to(elsewise))
             .wrap_fn(move |request, service| {
                 let (counts, method) = (Rc::clone(&counts), request.method().clone());
-                let answer = match legible(request.uri()) {
+                let answer = match admitted(&request) {
                     Ok(()) => Either::Left(service.call(request)),
                     Err(error) => Either::Right(ready(Ok(request.error_response(error)))),
                 };
@@ -172,6 +174,20 @@ impl HttpServiceFactory for At {
             })
             .register(config);
     }
+}
+
+/// Whether a request is looked at, before anybody asks who calls.
+fn admitted(request: &ServiceRequest) -> Result<(), ApiError> {
+    if is_webhook(request.headers()) {
+        return Err(ApiError::loop_detected());
+    }
+    legible(request.uri())
+}
+
+/// Whether a Sendoff sent it to an endpoint. Two endpoints whose URLs are operations of this API could keep each other going for ever.
+fn is_webhook(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(egress::AGENT_NAME.as_bytes()));
+    agent && (headers.contains_key("webhook-id") || headers.contains_key("svix-id"))
 }
 
 struct Counts {

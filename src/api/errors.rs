@@ -236,6 +236,13 @@ impl ApiError {
         ApiError::refused(vec![Item { loc: vec!["path".into(), name.into()], ..Item::from(wrong) }])
     }
 
+    /// 508: the request is a webhook.
+    pub fn loop_detected() -> ApiError {
+        let detail = "this request is a webhook that a Sendoff sent to an endpoint. The API does not take webhooks: endpoints whose URLs \
+                      are its operations could keep each other sending for ever";
+        ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", detail)
+    }
+
     /// 501: an operation that the dialect has and this release does not answer.
     pub fn not_implemented() -> ApiError {
         let detail = "this operation is known, but this release of Sendoff does not answer it yet";

@@ -74,7 +74,7 @@ pub const SETTINGS: [Setting; 26] = [
         "egress_allow",
         Some(""),
         "networks with commas between, such as 127.0.0.1/32,10.1.0.0/16",
-        "Networks that are let through although private",
+        "Networks that are let through although private or this machine's own",
     ),
     setting("https_only", Some("false"), "true or false", "Refuse endpoints with http://"),
     setting(

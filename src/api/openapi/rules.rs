@@ -87,7 +87,7 @@ struct Failure {
 }
 
 /// The errors by their statuses. 405 is no operation's: it is what a path says to a method that it does not have.
-const ERRORS: [Failure; 12] = [
+const ERRORS: [Failure; 13] = [
     Failure {
         status: 400,
         name: "Malformed",
@@ -183,6 +183,15 @@ const ERRORS: [Failure; 12] = [
         code: "unavailable",
         detail: "the store is not available: try again in a moment",
         occurs: |operation| !operation.open,
+    },
+    Failure {
+        status: 508,
+        name: "LoopDetected",
+        description: "The request is a webhook that a Sendoff sent (its `user-agent`, with `webhook-id` or `svix-id`). The API does not take them.",
+        code: "loop_detected",
+        detail: "this request is a webhook that a Sendoff sent to an endpoint. The API does not take webhooks: endpoints whose URLs are its \
+                 operations could keep each other sending for ever",
+        occurs: |_| true,
     },
 ];
 
