@@ -251,7 +251,7 @@ impl App {
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = Feeds::default();
-        let callers = Callers::new(opened.store.clone(), opened.tokens.clone());
+        let callers = Callers::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
         let served = http::Served {
             role: config.role,
             store: opened.store.clone(),

@@ -8,6 +8,7 @@ pub mod settings;
 pub mod values;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use url::{Host, Url};
@@ -18,6 +19,9 @@ use crate::domain::backoff::Schedule;
 use crate::domain::secret::MasterKey;
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::store::{Connections, Location};
+use crate::traffic::Traffic;
+use crate::traffic::proxies::Proxies;
+use crate::traffic::rate_limits::{RateLimits, Rates};
 pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
 use values::{count_within, size_within, span_within};
@@ -81,6 +85,10 @@ pub struct HttpConfig {
     pub public_url: Option<Url>,
     /// Sites that may put the portal into a page of theirs: `https://app.example.com`.
     pub frame_origins: Vec<String>,
+    /// How often callers may call.
+    pub rates: Rates,
+    /// Whose word about a caller's address counts.
+    pub proxies: Proxies,
 }
 
 /// What a process does.
@@ -265,7 +273,14 @@ impl HttpConfig {
             listen: settings.read("listen", values::listen)?,
             public_url: settings.read_given("public_url", values::public_url)?,
             frame_origins: settings.read("frame_origins", values::frame_origins)?,
+            rates: rates(settings)?,
+            proxies: settings.read("trusted_proxies", values::networks).map(Proxies::new)?,
         })
+    }
+
+    /// The limits of this process.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone() }
     }
 
     /// What is unwise about where the dashboard can be reached.
@@ -303,6 +318,20 @@ impl HttpConfig {
         }
         Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))
     }
+}
+
+/// Requests a second; 0 is no limit.
+fn rates(settings: &Settings) -> Result<Rates, Fault> {
+    let rate = |name| {
+        let rate = settings.read(name, count_within(0, 1_000_000))?;
+        Ok(NonZeroU32::new(u32::try_from(rate).unwrap_or(u32::MAX)))
+    };
+    Ok(Rates {
+        key: rate("rate_limit_key")?,
+        application: rate("rate_limit_application")?,
+        session: rate("rate_limit_session")?,
+        address: rate("rate_limit_address")?,
+    })
 }
 
 fn role(settings: &Settings, location: &Location) -> Result<Role, Fault> {
@@ -368,6 +397,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rates_have_the_defaults_of_the_table() {
+        let settings = Settings::gather(|_| None, |_| None).unwrap();
+        assert_eq!(rates(&settings), Ok(Rates::default()));
+    }
+
+    #[test]
     fn whoever_lets_passwords_go_in_the_clear_hears_of_it() {
         for (listen, public, said) in [
             ("127.0.0.1:8071", None, None),
@@ -381,8 +416,14 @@ mod tests {
             ("0.0.0.0:8071", Some("https://hooks.example.com"), None),
         ] {
             let public_url = public.map(|url| url.parse().unwrap());
-            let warning =
-                HttpConfig { listen: listen.parse().unwrap(), public_url, frame_origins: Vec::new() }.exposed();
+            let warning = HttpConfig {
+                listen: listen.parse().unwrap(),
+                public_url,
+                frame_origins: Vec::new(),
+                rates: Rates::default(),
+                proxies: Proxies::default(),
+            }
+            .exposed();
             let as_wanted = match (said, &warning) {
                 (Some(said), Some(warning)) => warning.contains(said),
                 (said, warning) => said.is_none() && warning.is_none(),

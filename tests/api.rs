@@ -41,6 +41,8 @@ mod operational;
 mod outage;
 #[path = "api/portal_access.rs"]
 mod portal_access;
+#[path = "api/rates.rs"]
+mod rates;
 #[path = "api/resources.rs"]
 mod resources;
 #[path = "api/routes.rs"]

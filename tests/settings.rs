@@ -73,6 +73,11 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["https://app.example.com", "https://a.example.com:8443, http://localhost:3000"],
         &["*", "https://*.example.com", "http://app.example.com", "app.example.com", "https://a.example.com/x"],
     ),
+    ("SENDOFF_RATE_LIMIT_KEY", &["0", "1000000"], &["-1", "1000001", "many", "1.5"]),
+    ("SENDOFF_RATE_LIMIT_APPLICATION", &["0", "1"], &["-1", "1000001"]),
+    ("SENDOFF_RATE_LIMIT_SESSION", &["0", "1"], &["-1", "1000001"]),
+    ("SENDOFF_RATE_LIMIT_ADDRESS", &["0", "1"], &["-1", "1000001"]),
+    ("SENDOFF_TRUSTED_PROXIES", &["10.0.0.5", "10.0.0.0/8, ::1"], &["10.0.0.0/33", "proxy", "*"]),
     (
         "SENDOFF_SMTP_URL",
         &[],

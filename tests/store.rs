@@ -84,6 +84,8 @@ mod record;
 mod retention;
 #[path = "store/routing.rs"]
 mod routing;
+#[path = "store/scans.rs"]
+mod scans;
 #[path = "store/slots.rs"]
 mod slots;
 #[path = "store/special.rs"]

@@ -186,7 +186,8 @@ fn admitted(request: &ServiceRequest) -> Result<(), ApiError> {
 
 /// Whether a Sendoff sent it to an endpoint. Two endpoints whose URLs are operations of this API could keep each other going for ever.
 fn is_webhook(headers: &HeaderMap) -> bool {
-    let agent = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(egress::AGENT_NAME.as_bytes()));
+    let agent =
+        headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(egress::AGENT_NAME.as_bytes()));
     agent && (headers.contains_key("webhook-id") || headers.contains_key("svix-id"))
 }
 

@@ -99,8 +99,13 @@ pub(super) fn server(served: Served, listener: TcpListener, connections: usize, 
         "sendoff_http_connections_cut_total",
         "Connections of callers that were refused (full, address) or cut off (slow_request, slow_reader), by reason."
     );
+    describe_counter!(
+        "sendoff_http_rate_limited_total",
+        "Requests that were refused with 429: too many of a key, an application, a session or an address, or too many scans at a time."
+    );
     let workers = available_parallelism().map_or(2, usize::from).max(2);
-    let (places, address) = (Places::new(connections), listener.local_addr()?);
+    let proxies = served.callers.traffic().proxies.clone();
+    let (places, address) = (Places::new(connections, proxies), listener.local_addr()?);
     let builder = Server::build().workers(workers).shutdown_timeout(drain.as_secs().max(1)).disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     // As actix-web's own server does it, but for the connection: that is watched, and has to find a place.
@@ -158,6 +163,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
     if !role.serves() {
         return;
     }
+    let traffic = callers.traffic().clone();
     config
         .app_data(Data::new(ApiState {
             store: store.clone(),
@@ -178,6 +184,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             secret: dashboard_secret,
             feeds,
             passwords,
+            traffic,
         }))
         .configure(dashboard::routes);
 }

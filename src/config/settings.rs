@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 26] = [
+pub const SETTINGS: [Setting; 31] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -136,6 +136,36 @@ pub const SETTINGS: [Setting; 26] = [
         Some(""),
         "https origins with commas between, such as https://app.example.com (http on this machine alone)",
         "Origins that may embed the customers' portal in an iframe",
+    ),
+    setting(
+        "rate_limit_key",
+        Some("50000"),
+        "a number from 0 (no limit) to 1000000, such as 50000",
+        "The most requests a second of one API key, and of one organization's tokens",
+    ),
+    setting(
+        "rate_limit_application",
+        Some("1000"),
+        "a number from 0 (no limit) to 1000000, such as 1000",
+        "The most requests a second of one application's tokens",
+    ),
+    setting(
+        "rate_limit_session",
+        Some("200"),
+        "a number from 0 (no limit) to 1000000, such as 200",
+        "The most requests a second of one session of the dashboard or the portal",
+    ),
+    setting(
+        "rate_limit_address",
+        Some("1000"),
+        "a number from 0 (no limit) to 1000000, such as 1000",
+        "The most requests a second of one address without a good token or session",
+    ),
+    setting(
+        "trusted_proxies",
+        Some(""),
+        "networks with commas between, such as 10.0.0.5/32,10.1.0.0/16",
+        "Proxies whose X-Forwarded-For is believed",
     ),
     secret(
         "smtp_url",

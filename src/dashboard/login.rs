@@ -220,7 +220,7 @@ async fn by_password(
 ) -> Result<Result<(), Refused>, PageError> {
     // A name that can be none is looked at as one that nobody has.
     let name = name_of(&form.name).unwrap_or_default();
-    let from = request.peer_addr().map(|peer| peer.ip());
+    let from = state.address(request);
     if let Err(wait) = state.passwords.enter(&name, from, now) {
         tracing::warn!(?from, "a sign-in was not looked at: too many tries");
         return Ok(Err(Refused::TooMany(wait)));

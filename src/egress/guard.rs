@@ -81,7 +81,10 @@ mod tests {
         let listening = listener.local_addr().unwrap().port();
         for (host, detail) in [
             ("8.8.8.8", "8.8.8.8 is an address of this machine itself, which Sendoff does not connect to"),
-            ("a.example", "the name resolves to 8.8.8.8 is an address of this machine itself, which Sendoff does not connect to"),
+            (
+                "a.example",
+                "the name resolves to 8.8.8.8 is an address of this machine itself, which Sendoff does not connect to",
+            ),
         ] {
             // Whether something listens or not.
             for port in [listening, 1] {
@@ -107,7 +110,10 @@ mod tests {
         let other: IpAddr = "8.8.4.4".parse().unwrap();
         assert_eq!(closed.check(own).unwrap_err().to_string(), "8.8.8.8 is an address of this machine itself");
         assert!(opened.check(own).is_ok() && closed.check(other).is_ok());
-        assert!(closed.check("10.0.0.1".parse().unwrap()).unwrap_err().why.contains("private"), "the policy counts too");
+        assert!(
+            closed.check("10.0.0.1".parse().unwrap()).unwrap_err().why.contains("private"),
+            "the policy counts too"
+        );
         // Whatever was known before, a connection from an address to itself leads here.
         assert!(closed.check_connected(other, other).is_err());
         assert!(closed.check_connected("::ffff:8.8.4.4".parse().unwrap(), other).is_err());

@@ -37,8 +37,9 @@ pub use db::location::Location;
 use db::migrations::SQLITE_MIGRATIONS;
 pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
-use db::sqlite::Sqlite;
-pub(crate) use db::tx::{Connection, Tx, on, read};
+pub use db::scans::Scan;
+use db::sqlite::{self, Sqlite};
+pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
 use ingest::{idempotency, outbox_floor, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
@@ -96,6 +97,7 @@ struct Inner {
     supervisor: Supervisor,
     /// Whether the store took a write when it was last asked to.
     writable: db::writable::Asked,
+    scans: db::scans::Scans,
 }
 
 impl Drop for Inner {
@@ -122,10 +124,11 @@ impl Store {
     /// # Errors
     /// Those of [`Store::open`].
     pub async fn open_with(options: StoreOptions, connections: Connections) -> Result<Store, StoreError> {
-        let engine = match &options.location {
-            Location::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
-            Location::Postgres(url) => Engine::Postgres(Postgres::open(url, connections).await?),
+        let (engine, scans) = match &options.location {
+            Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path).await?), sqlite::SCANS),
+            Location::Postgres(url) => (Engine::Postgres(Postgres::open(url, connections).await?), connections.scans()),
         };
+        let scans = db::scans::Scans::new(scans);
         let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
         let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
         let supervisor = Supervisor::default();
@@ -143,6 +146,7 @@ impl Store {
             mailing: AtomicBool::new(false),
             supervisor: supervisor.clone(),
             writable: db::writable::Asked::default(),
+            scans,
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {
@@ -197,7 +201,7 @@ impl Store {
         const TABLES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(c.oid)), 0) AS BIGINT)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'";
         Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.readers).await?,
+            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.vital).await?,
             Engine::Postgres(engine) => {
                 sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&engine.front).await?
             }
@@ -265,7 +269,7 @@ impl Inner {
     /// A transaction to read in: on SQLite it does not wait for the writer.
     async fn snapshot(&self) -> Result<Tx, StoreError> {
         Ok(match &self.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.vital.begin().await?),
             Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
         })
     }

@@ -23,6 +23,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::queue::slots::{Leases, Process};
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
+use sendoff::traffic::Traffic;
 use sha2::Digest as _;
 use sqlx::{Connection, Executor};
 use url::Url;
@@ -154,6 +155,7 @@ impl House {
             secret: [7; 32],
             feeds: feeds.clone(),
             passwords: Passwords::default(),
+            traffic: Traffic::default(),
         };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.

@@ -56,7 +56,7 @@ const NOT_MODELLED: [(&str, &[&str]); 15] = [
     ("waits for what other processes announce", &["listen", "next"]),
     (
         "how the database is opened, kept and measured",
-        &["open", "open_with", "migrate", "migrate_with", "ready", "writable", "size", "tidy"],
+        &["open", "open_with", "migrate", "migrate_with", "ready", "writable", "size", "tidy", "scan"],
     ),
     (
         "maintenance of what nobody reads any more: tests/store/purge.rs",

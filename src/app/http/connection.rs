@@ -151,7 +151,7 @@ mod tests {
     /// The server's end, with room for `room` bytes in flight, and the peer's.
     fn pair(room: usize, receiving: Pace, sending: Pace) -> (Watched<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        let place = Places::new(1).take(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let place = Places::new(1, crate::traffic::proxies::Proxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
         (Watched::new(ours, place, receiving, sending), theirs)
     }
 

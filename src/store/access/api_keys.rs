@@ -6,7 +6,7 @@ use crate::domain::{KeyId, OrgId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital};
 
 const COLUMNS: &str = "id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at";
 
@@ -74,7 +74,7 @@ impl Store {
     /// The store is away.
     pub async fn api_key_of(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE hash = $1"));
-        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
+        let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         row.map(Row::key).transpose()
     }
 
@@ -173,7 +173,8 @@ impl Store {
     /// The store is away.
     pub async fn is_token_revoked(&self, hash: &TokenHash) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM revoked_token WHERE hash = $1";
-        let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
+        let found: Option<i32> =
+            read_vital!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
         Ok(found.is_some())
     }
 }

@@ -4,7 +4,7 @@ use crate::domain::portal::PortalOptions;
 use crate::domain::{AppId, OrgId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, on, read};
+use crate::store::{Store, StoreError, on, read_vital};
 
 /// A customer's session in the portal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Store {
         const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
              WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
         let row: Option<(String, String)> =
-            read!(self, db => sqlx::query_as(SQL).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+            read_vital!(self, db => sqlx::query_as(SQL).bind(&link[..]).bind(now).fetch_optional(db).await)?;
         let Some((app_name, options)) = row else { return Ok(None) };
         Ok(Some(GoodLink { app_name, options: codec::from_json(&options)? }))
     }
@@ -85,7 +85,7 @@ impl Store {
              WHERE v.hash = $1 AND v.expires_at > $2 AND p.org = v.org AND p.deleted_at IS NULL";
         type Row = (OrgId, AppId, String, String, Time);
         let row: Option<Row> =
-            read!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+            read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
         let Some((org, app_id, app_name, options, expires_at)) = row else { return Ok(None) };
         Ok(Some(Visit { org, app_id, app_name, options: codec::from_json(&options)?, expires_at }))
     }

@@ -229,6 +229,7 @@ impl Store {
         flags: &[String],
         page: &PageRequest<String>,
     ) -> Result<Page<EventType>, StoreError> {
+        let _scan = self.scan(tenant).await?;
         let mut found: Vec<EventType> = Vec::new();
         let mut next = page.clone();
         loop {
