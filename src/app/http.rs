@@ -16,7 +16,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol};
+use actix_http::{Extensions, HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server, Service};
 use actix_web::web::{self, Data, ServiceConfig};
@@ -120,6 +120,7 @@ pub(super) fn server(served: Served, listener: TcpListener, connections: usize, 
             .default_service(web::to(nothing_here));
         let app = app.into_factory().map_err(|error: Error| error.error_response());
         let http = HttpService::build()
+            .on_connect_ext(|io: &Watched<TcpStream>, data: &mut Extensions| drop(data.insert(io.hangup().clone())))
             .graceful_shutdown_signal(move || {
                 let signal = stopping.clone();
                 async move { signal.notified().await }

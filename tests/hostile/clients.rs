@@ -126,3 +126,55 @@ async fn slow_clients_are_cut_off_and_nobody_else_notices() {
     house.comes_to_rest(before).await;
     drop(deaf);
 }
+
+/// A customer's cookie for the portal of the application `hostile`.
+async fn customer(house: &House) -> String {
+    let access = house.call(reqwest::Method::POST, "/auth/app-portal-access/hostile", serde_json::json!({})).await;
+    let link = access["url"].as_str().expect("a link");
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let page = client.get(link).send().await.expect("an answer").text().await.expect("a page");
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a form");
+    let post =
+        client.post(link).header("content-type", "application/x-www-form-urlencoded").body(format!("csrf={csrf}"));
+    let entered = post.send().await.expect("an answer");
+    let cookie = entered.headers()["set-cookie"].to_str().expect("a cookie");
+    cookie.split(';').next().unwrap_or_default().to_owned()
+}
+
+/// Opens a live tail; gives the connection and the status.
+async fn tail(address: &str, cookie: &str) -> (TcpStream, u16) {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let request = format!("GET /portal/tail/events HTTP/1.1\r\nhost: {address}\r\ncookie: {cookie}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it is taken");
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.expect("an answer");
+    let status = String::from_utf8_lossy(&head[9..]).parse().expect("a status");
+    (stream, status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_tail_whose_reader_has_gone_gives_its_place_back_at_once() {
+    let house = House::start(&[]).await;
+    let (address, cookie) = (house.address(), customer(&house).await);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let (stream, status) = tail(&address, &cookie).await;
+        assert_eq!(status, 200);
+        open.push(stream);
+    }
+    assert_eq!(tail(&address, &cookie).await.1, 429, "a visit has four");
+    let other = customer(&house).await;
+    assert_eq!(tail(&address, &other).await.1, 200, "another visit has its own");
+
+    // One closes its side and goes on reading, the other is gone.
+    let mut half = open.remove(0);
+    half.shutdown().await.expect("its side is closed");
+    let place = async || {
+        let (stream, status) = tail(&address, &cookie).await;
+        (status == 200).then_some(stream)
+    };
+    let third = eventually("the place of the half-closed one", Duration::from_secs(5), place).await;
+    drop(open.remove(0));
+    let fourth = eventually("the place of the closed one", Duration::from_secs(5), place).await;
+    drop((half, third, fourth));
+}

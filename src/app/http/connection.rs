@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::places::Place;
+use crate::traffic::hangup::Hangup;
 
 /// How long something may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +74,19 @@ pub(super) struct Watched<S> {
     io: S,
     receiving: Watch,
     sending: Watch,
+    hangup: Hangup,
     _place: Place,
 }
 
 impl<S> Watched<S> {
     pub fn new(io: S, place: Place, receiving: Pace, sending: Pace) -> Watched<S> {
-        Watched { io, receiving: Watch::new(receiving), sending: Watch::new(sending), _place: place }
+        let (receiving, sending) = (Watch::new(receiving), Watch::new(sending));
+        Watched { io, receiving, sending, hangup: Hangup::default(), _place: place }
+    }
+
+    /// Says when the peer has closed its side.
+    pub fn hangup(&self) -> &Hangup {
+        &self.hangup
     }
 }
 
@@ -96,11 +104,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 let read = buffer.filled().len() - before;
                 if read > 0 {
                     this.receiving.moved(read);
+                } else if buffer.remaining() > 0 {
+                    this.hangup.close();
                 }
                 Poll::Ready(Ok(()))
             }
+            Poll::Ready(Err(error)) => {
+                this.hangup.close();
+                Poll::Ready(Err(error))
+            }
             Poll::Pending if this.receiving.late(cx) => Poll::Ready(Err(late("slow_request"))),
-            other => other,
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -151,7 +165,8 @@ mod tests {
     /// The server's end, with room for `room` bytes in flight, and the peer's.
     fn pair(room: usize, receiving: Pace, sending: Pace) -> (Watched<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        let place = Places::new(1, crate::traffic::proxies::Proxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let place =
+            Places::new(1, crate::traffic::proxies::Proxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
         (Watched::new(ours, place, receiving, sending), theirs)
     }
 
