@@ -178,7 +178,7 @@ impl Viewer {
         let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
         let (hash, now) = (session::hash(cookie.value()), state.clock.now());
         let (org, who) = match cookies {
-            Cookies::Operator | Cookies::Door => match state.store.session(&hash, now).await? {
+            Cookies::Operator | Cookies::Door | Cookies::Device => match state.store.session(&hash, now).await? {
                 Some(session) => (session.org, Who::Operator(session.operator)),
                 None => return Err(PageError::NotSignedIn),
             },
