@@ -1,9 +1,10 @@
 //! The HTTP server: one port for the probes, the REST API and the dashboard.
 //!
 //! Nobody who connects can hold up the others: there are so many [places] for connections, a [connection] that is too slow is cut off,
-//! and large answers go out in [pieces].
+//! requests are [taken in](intake) one at a time, and large answers go out in [pieces].
 
 mod connection;
+mod intake;
 mod pieces;
 mod places;
 
@@ -19,6 +20,7 @@ use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server, Service};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, Error, HttpResponse};
 use metrics::{describe_counter, describe_gauge};
@@ -36,6 +38,7 @@ use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use connection::{RECEIVING, SENDING, Watched};
+use intake::{Body, Flow};
 use places::Places;
 
 /// How many connections the system keeps for us while all workers are busy.
@@ -113,14 +116,18 @@ pub(super) fn server(served: Served, listener: TcpListener, connections: usize, 
         let (served, places, stopping) = (served.clone(), places.clone(), stopping.clone());
         let app = App::new()
             .wrap_fn(|request, service| {
+                let busy = request.conn_data::<Flow>().map(|flow| flow.begin(body_of(request.headers())));
                 let answer = service.call(request);
-                async move { Ok(answer.await?.map_body(|_, body| pieces::of(body))) }
+                async move { Ok(answer.await?.map_body(|_, body| pieces::of(body, busy))) }
             })
             .configure(|config| mount(config, served))
             .default_service(web::to(nothing_here));
         let app = app.into_factory().map_err(|error: Error| error.error_response());
         let http = HttpService::build()
-            .on_connect_ext(|io: &Watched<TcpStream>, data: &mut Extensions| drop(data.insert(io.hangup().clone())))
+            .on_connect_ext(|io: &Watched<TcpStream>, data: &mut Extensions| {
+                data.insert(io.hangup().clone());
+                data.insert(io.flow().clone());
+            })
             .graceful_shutdown_signal(move || {
                 let signal = stopping.clone();
                 async move { signal.notified().await }
@@ -141,6 +148,16 @@ fn admit(places: &Places, io: TcpStream) -> Result<(Watched<TcpStream>, Protocol
     let peer = io.peer_addr()?;
     let place = places.take(peer.ip()).ok_or(DispatchError::DisconnectTimeout)?;
     Ok((Watched::new(io, place, RECEIVING, SENDING), Protocol::Http1, Some(peer)))
+}
+
+/// What a request says of its body.
+fn body_of(headers: &HeaderMap) -> Body {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Body::Chunked;
+    }
+    // What is no number was refused when the head was read.
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    Body::Bytes(length.unwrap_or(0))
 }
 
 /// Everything that answers, most exact paths first: the dashboard has the root.
