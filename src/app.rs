@@ -140,11 +140,9 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
         queue: QUEUE,
         wide: WIDE,
     };
-    Ok(Opened {
-        store: Store::open_with(options, config.store.connections).await?,
-        tokens: Tokens::under(&keys.tokens),
-        dashboard_secret,
-    })
+    let store = Store::open_with(options, config.store.connections).await?;
+    store.limit_endpoints(config.store.max_endpoints);
+    Ok(Opened { store, tokens: Tokens::under(&keys.tokens), dashboard_secret })
 }
 
 /// SQLite says "unable to open database file" of a folder that is missing; this says which.

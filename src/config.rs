@@ -58,6 +58,8 @@ pub struct StoreConfig {
     pub connections: Connections,
     /// Bytes.
     pub max_payload: usize,
+    /// Of one application.
+    pub max_endpoints: usize,
     pub retention: Duration,
     /// Of deleted endpoints and applications.
     pub deleted_retention: Duration,
@@ -199,6 +201,7 @@ impl StoreConfig {
                 Location::parse(text).map_err(|_| "is neither of the two forms".to_owned())
             })?,
             max_payload: settings.read("max_payload", size_within(1 << 10, 16 << 20))?,
+            max_endpoints: settings.read("max_endpoints", count_within(1, 1_000_000))?,
             connections: settings
                 .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
                 .map(Connections::up_to)?,
@@ -397,9 +400,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_have_the_defaults_of_the_table() {
+    fn limits_have_the_defaults_of_the_table() {
         let settings = Settings::gather(|_| None, |_| None).unwrap();
         assert_eq!(rates(&settings), Ok(Rates::default()));
+        assert_eq!(StoreConfig::new(&settings).unwrap().max_endpoints, crate::store::ENDPOINTS);
     }
 
     #[test]

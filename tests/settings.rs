@@ -53,6 +53,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ),
     ("SENDOFF_REQUEST_TIMEOUT", &["1s", "30s", "1500ms"], &["0s", "31s", "999ms", "15", "fast"]),
     ("SENDOFF_MAX_PAYLOAD", &["1KiB", "16MiB", "2048"], &["1023", "17MiB", "256kB", "lots"]),
+    ("SENDOFF_MAX_ENDPOINTS", &["1", "1000000"], &["0", "1000001", "many"]),
     ("SENDOFF_DATABASE_CONNECTIONS", &["8", "1000"], &["7", "1001", "many"]),
     ("SENDOFF_DELETED_RETENTION", &["7d", "1m"], &["0d", "59s", "4000d", "never"]),
     ("SENDOFF_RETENTION", &["90d", "24h"], &["0d", "59s", "4000d", "1y"]),

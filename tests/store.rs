@@ -28,6 +28,8 @@ mod background;
 mod background_wide;
 #[path = "store/backlog.rs"]
 mod backlog;
+#[path = "store/bounds.rs"]
+mod bounds;
 #[path = "store/changes.rs"]
 mod changes;
 #[path = "store/conflicts.rs"]

@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 31] = [
+pub const SETTINGS: [Setting; 32] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -85,6 +85,12 @@ pub const SETTINGS: [Setting; 31] = [
     ),
     setting("request_timeout", Some("15s"), "1s to 30s, such as 15s", "How long one attempt may take"),
     setting("max_payload", Some("256KiB"), "1KiB to 16MiB, such as 256KiB", "The largest payload"),
+    setting(
+        "max_endpoints",
+        Some("10000"),
+        "a number from 1 to 1000000, such as 10000",
+        "The most endpoints of one application",
+    ),
     setting(
         "retention",
         Some("90d"),

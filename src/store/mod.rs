@@ -22,7 +22,7 @@ pub mod recording;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::domain::Time;
 use crate::domain::audit::Actor;
@@ -61,6 +61,9 @@ pub struct StoreOptions {
 /// [`StoreOptions::wide`] of a running Sendoff: as many deliveries as one step of the fan-out moves.
 pub const WIDE: usize = ingest::fan_out::STEP;
 
+/// How many endpoints an application may have, if nobody says otherwise: as many as one page of a filtered list looks at.
+pub const ENDPOINTS: usize = query::page::SCAN;
+
 /// Which database it is.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per process")]
@@ -94,6 +97,8 @@ struct Inner {
     packed: AtomicBool,
     /// Contacts are written to.
     mailing: AtomicBool,
+    /// How many endpoints an application may have.
+    most_endpoints: AtomicUsize,
     supervisor: Supervisor,
     /// Whether the store took a write when it was last asked to.
     writable: db::writable::Asked,
@@ -144,6 +149,7 @@ impl Store {
             under_way: idempotency::Calls::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
+            most_endpoints: AtomicUsize::new(ENDPOINTS),
             supervisor: supervisor.clone(),
             writable: db::writable::Asked::default(),
             scans,

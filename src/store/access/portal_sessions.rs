@@ -1,7 +1,7 @@
 //! Customers' visits: the sessions of the portal, each of one application. Only hashes of their tokens are stored.
 
 use crate::domain::portal::PortalOptions;
-use crate::domain::{AppId, OrgId, Time};
+use crate::domain::{AppId, OrgId, Time, limits};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, on, read_vital};
@@ -25,7 +25,8 @@ pub struct GoodLink {
 }
 
 impl Store {
-    /// Uses up a link into the portal and opens a visit in its place, which lasts as long as the link says. `None`: it was used
+    /// Uses up a link into the portal and opens a visit in its place, which lasts as long as the link says. Beyond
+    /// [`limits::PORTAL_SESSIONS`] of the application the oldest ends. `None`: it was used
     /// before, or is too old, or its application is gone.
     ///
     /// # Errors
@@ -56,6 +57,10 @@ impl Store {
                     .bind(&visit[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
                     .execute(db).await.map(drop)
             })?;
+            const OLDEST: &str = "DELETE FROM visit WHERE hash IN
+                 (SELECT hash FROM visit WHERE app_id = $1 ORDER BY created_at DESC, hash LIMIT 100 OFFSET $2)";
+            let most = limits::PORTAL_SESSIONS as i64;
+            on!(tx, db => sqlx::query(OLDEST).bind(app_id).bind(most).execute(db).await.map(drop))?;
             tx.commit().await?;
             Ok(Some(Visit { org, app_id, app_name, options, expires_at }))
         })

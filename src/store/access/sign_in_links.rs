@@ -5,7 +5,7 @@ use crate::domain::audit::act;
 use crate::domain::operator::Operator;
 use crate::domain::password::PasswordHash;
 use crate::domain::portal::PortalLink;
-use crate::domain::{OperatorId, OrgId, Time};
+use crate::domain::{OperatorId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, on, read_vital};
@@ -162,7 +162,7 @@ impl Store {
         .await
     }
 
-    /// Remembers a link into the portal that is good once.
+    /// Remembers a link into the portal that is good once. Beyond [`limits::PORTAL_LINKS`] of the application the oldest is forgotten.
     ///
     /// # Errors
     /// The store is away.
@@ -178,6 +178,10 @@ impl Store {
                     .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
                     .execute(db).await.map(drop)
             })?;
+            const OLDEST: &str = "DELETE FROM portal_link WHERE hash IN
+                 (SELECT hash FROM portal_link WHERE app_id = $1 ORDER BY expires_at DESC, hash LIMIT 100 OFFSET $2)";
+            let most = limits::PORTAL_LINKS as i64;
+            on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
             let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
             self.note(&mut tx, made, now).await?;

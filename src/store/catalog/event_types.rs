@@ -2,7 +2,7 @@
 
 use crate::domain::audit::act;
 use crate::domain::event_type::{EventType, EventTypeSpec};
-use crate::domain::{OrgId, Time};
+use crate::domain::{Invalid, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::applications::Put;
 use crate::store::catalog::change::Changed;
@@ -168,6 +168,16 @@ impl Store {
                 .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
                 .execute(db).await.map(|done| done.rows_affected())
         });
+        if sql == INSERT {
+            const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM event_type WHERE org = $1 LIMIT $2) AS found";
+            let most = limits::CATALOG as i64 + 1;
+            let found: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(&tenant.org).bind(most).fetch_one(db).await)?;
+            if found >= most {
+                let reason =
+                    format!("cannot be added: the organization has {} event types, and no more are possible", most - 1);
+                return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
+            }
+        }
         let taken = || StoreError::Taken(format!("the event type {}", spec.name));
         let written = done.map_err(|error| if is_taken(&error) { taken() } else { error.into() })?;
         // Somebody else has brought it back to life, a moment ago.
