@@ -83,10 +83,14 @@ impl std::fmt::Debug for KeyConfig {
 #[derive(Debug)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
+    /// Where the probes are, and then no longer there. `None`: beside everything else.
+    pub admin_listen: Option<SocketAddr>,
     /// `None`: made from the address that is listened on.
     pub public_url: Option<Url>,
     /// Sites that may put the portal into a page of theirs: `https://app.example.com`.
     pub frame_origins: Vec<String>,
+    /// Origins whose programs in browsers may call the API; `None`: any.
+    pub cors_origins: Option<Vec<String>>,
     /// How often callers may call.
     pub rates: Rates,
     /// Whose word about a caller's address counts.
@@ -274,8 +278,10 @@ impl HttpConfig {
     fn new(settings: &Settings) -> Result<HttpConfig, Fault> {
         Ok(HttpConfig {
             listen: settings.read("listen", values::listen)?,
+            admin_listen: settings.read_given("admin_listen", values::listen)?,
             public_url: settings.read_given("public_url", values::public_url)?,
             frame_origins: settings.read("frame_origins", values::frame_origins)?,
+            cors_origins: settings.read("cors_origins", values::cors_origins)?,
             rates: rates(settings)?,
             proxies: settings.read("trusted_proxies", values::networks).map(Proxies::new)?,
         })
@@ -422,8 +428,10 @@ mod tests {
             let public_url = public.map(|url| url.parse().unwrap());
             let warning = HttpConfig {
                 listen: listen.parse().unwrap(),
+                admin_listen: None,
                 public_url,
                 frame_origins: Vec::new(),
+                cors_origins: None,
                 rates: Rates::default(),
                 proxies: Proxies::default(),
             }

@@ -13,6 +13,8 @@ mod callers;
 mod changes;
 #[path = "api/conformance.rs"]
 mod conformance;
+#[path = "api/cors.rs"]
+mod cors;
 #[path = "api/docs.rs"]
 mod docs;
 #[path = "api/document.rs"]

@@ -28,6 +28,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["127.0.0.1:0", "[::1]:8071", "localhost:8071"],
         &["8071", "127.0.0.1", "host:1", "1.2.3.4:99999"],
     ),
+    ("SENDOFF_ADMIN_LISTEN", &["127.0.0.1:0", "localhost:8072"], &["8072", "127.0.0.1", "host:1"]),
     (
         "SENDOFF_PUBLIC_URL",
         &["https://hooks.example.com", "http://[::1]:8071/"],
@@ -78,6 +79,11 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("SENDOFF_RATE_LIMIT_APPLICATION", &["0", "1"], &["-1", "1000001"]),
     ("SENDOFF_RATE_LIMIT_SESSION", &["0", "1"], &["-1", "1000001"]),
     ("SENDOFF_RATE_LIMIT_ADDRESS", &["0", "1"], &["-1", "1000001"]),
+    (
+        "SENDOFF_CORS_ORIGINS",
+        &["*", "none", "https://a.example, http://localhost:3000"],
+        &["a.example", "https://a.example/x", "*,https://a.example"],
+    ),
     ("SENDOFF_TRUSTED_PROXIES", &["10.0.0.5", "10.0.0.0/8, ::1"], &["10.0.0.0/33", "proxy", "*"]),
     (
         "SENDOFF_SMTP_URL",

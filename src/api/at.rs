@@ -19,6 +19,8 @@ use futures_util::future::Either;
 use metrics::Counter;
 use utoipa::openapi::OpenApi;
 
+use super::ApiState;
+use super::cors::{self, is_preflight};
 use super::errors::{ApiError, wrong_method};
 use super::query::legible;
 use crate::egress;
@@ -158,16 +160,27 @@ impl HttpServiceFactory for At {
         let methods = self.methods.iter().map(|(method, _)| method.clone());
         let methods = methods.chain([Method::HEAD]).collect();
         let counts = Rc::new(Counts { route: self.path, methods, known: RefCell::default() });
+        let preflight: Rc<str> = self.allowed().into();
         self.resource
             .default_service(web::to(elsewise))
             .wrap_fn(move |request, service| {
                 let (counts, method) = (Rc::clone(&counts), request.method().clone());
+                let origins = request.app_data::<web::Data<ApiState>>().map(|state| {
+                    let allowed = state.origins.allowed(request.headers());
+                    (state.clone(), allowed)
+                });
                 let answer = match admitted(&request) {
+                    Ok(()) if is_preflight(&request) => {
+                        Either::Right(ready(Ok(request.into_response(cors::preflight(&preflight)))))
+                    }
                     Ok(()) => Either::Left(service.call(request)),
                     Err(error) => Either::Right(ready(Ok(request.error_response(error)))),
                 };
                 async move {
-                    let answer = answer.await?;
+                    let mut answer = answer.await?;
+                    if let Some((state, allowed)) = origins {
+                        state.origins.dress(answer.headers_mut(), allowed);
+                    }
                     counts.add(method, answer.status().as_u16());
                     Ok(answer)
                 }

@@ -10,6 +10,7 @@
 //! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
 //!   [`rights`] is the table of who may do what.
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
+//! * [`cors`] – programs in browsers.
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
@@ -26,6 +27,7 @@ mod body;
 mod body_budget;
 mod call;
 pub mod callers;
+mod cors;
 mod docs;
 mod endpoint;
 mod endpoint_body;
@@ -58,6 +60,7 @@ use at::{Table, at, op};
 pub use body_budget::BodyBudget;
 use call::Call;
 use callers::Callers;
+pub use cors::Origins;
 use errors::{Answer, ApiError};
 
 /// What the handlers stand on; expected as `web::Data<ApiState>`.
@@ -71,6 +74,8 @@ pub struct ApiState {
     pub clock: Clock,
     /// Shared by all requests of the process.
     pub bodies: BodyBudget,
+    /// Whose programs in browsers may call.
+    pub origins: Origins,
 }
 
 /// Mounts everything under `/api/v1`, and `/docs`; the rest of `/api` is a 404 in JSON.

@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 32] = [
+pub const SETTINGS: [Setting; 34] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -50,6 +50,12 @@ pub const SETTINGS: [Setting; 32] = [
         Some("127.0.0.1:8071"),
         "an IP address and a port, such as 127.0.0.1:8071",
         "Where API and dashboard listen",
+    ),
+    setting(
+        "admin_listen",
+        None,
+        "an IP address and a port, such as 127.0.0.1:8072",
+        "Where /healthz, /readyz and /metrics listen instead of there",
     ),
     setting(
         "public_url",
@@ -166,6 +172,12 @@ pub const SETTINGS: [Setting; 32] = [
         Some("1000"),
         "a number from 0 (no limit) to 1000000, such as 1000",
         "The most requests a second of one address without a good token or session",
+    ),
+    setting(
+        "cors_origins",
+        Some("*"),
+        "* (any), none, or origins with commas between, such as https://app.example.com",
+        "Origins whose programs in browsers may call the REST API",
     ),
     setting(
         "trusted_proxies",

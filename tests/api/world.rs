@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use sendoff::api::auth::Tokens;
 use sendoff::api::callers::Callers;
 use sendoff::api::probes::{self, Probes};
-use sendoff::api::{self, ApiState, BodyBudget};
+use sendoff::api::{self, ApiState, BodyBudget, Origins};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{Next, Progress};
@@ -128,6 +128,15 @@ impl World {
         World::made(url, QUEUE, tokens, MAX_PAYLOAD, Traffic::default()).await
     }
 
+    /// Which these origins may call.
+    pub async fn with_origins(origins: Origins) -> World {
+        let file = sqlite_file();
+        let url = file.url();
+        let mut world = World::made_for(&url, QUEUE, World::secret(), MAX_PAYLOAD, Traffic::default(), origins).await;
+        world._file = Some(file);
+        world
+    }
+
     /// Whose callers have these rates.
     pub async fn with_traffic(traffic: Traffic) -> World {
         let file = sqlite_file();
@@ -137,6 +146,17 @@ impl World {
     }
 
     async fn made(url: &str, queue: usize, tokens: Tokens, max_payload: usize, traffic: Traffic) -> World {
+        World::made_for(url, queue, tokens, max_payload, traffic, Origins::Any).await
+    }
+
+    async fn made_for(
+        url: &str,
+        queue: usize,
+        tokens: Tokens,
+        max_payload: usize,
+        traffic: Traffic,
+        origins: Origins,
+    ) -> World {
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
         let store =
@@ -152,6 +172,7 @@ impl World {
             public_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
             bodies: BodyBudget::default(),
+            origins,
         };
         let draining = Arc::new(AtomicBool::new(false));
         let metrics = Arc::new(|| recorder().render());

@@ -55,7 +55,7 @@ impl Places {
         }
         taken.all += 1;
         taken.by.insert(network, here + 1);
-        gauge!("sendoff_http_connections").set(taken.all as f64);
+        gauge!("sendoff_http_connections").increment(1.0);
         Some(Place { places: self.clone(), network })
     }
 }
@@ -70,7 +70,7 @@ impl Drop for Place {
                 taken.by.remove(&self.network);
             }
         }
-        gauge!("sendoff_http_connections").set(taken.all as f64);
+        gauge!("sendoff_http_connections").decrement(1.0);
     }
 }
 

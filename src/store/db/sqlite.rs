@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::Hash;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ impl Sqlite {
             };
             StoreError::Unusable(format!("cannot open the SQLite file {}: {why}", path.display()))
         };
+        make_private(path);
         let writer = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
         let options = options.pragma("query_only", "on");
         let vital = pool(VITAL).connect_with(options.clone()).await.map_err(cannot)?;
@@ -120,7 +122,8 @@ impl Sqlite {
         let cannot = |error: std::io::Error| {
             StoreError::Unusable(format!("cannot lock {}: {error}", Path::new(&name).display()))
         };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name).map_err(cannot)?;
         match file.try_lock() {
             Ok(()) => {
                 *self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(file);
@@ -143,6 +146,12 @@ impl Sqlite {
     pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the file before SQLite does, so that nobody else on the machine can read it: it holds payloads. SQLite gives the files beside it the
+/// same mode. A file that is there keeps its own, and what is in the way SQLite says itself.
+fn make_private(path: &Path) {
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
 /// A pool that lets go of a connection which believes itself within a transaction. When the disk is full or fails, SQLite rolls back by
