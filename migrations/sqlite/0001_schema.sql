@@ -30,6 +30,8 @@ CREATE TABLE application (
     endpoints_made INTEGER NOT NULL DEFAULT 0,
     -- How many there are that are not deleted.
     endpoints     INTEGER NOT NULL DEFAULT 0,
+    -- The application's tokens that were issued at this time or before are refused.
+    tokens_expired BIGINT NOT NULL DEFAULT 0,
     created_at    BIGINT NOT NULL,
     updated_at    BIGINT NOT NULL,
     deleted_at    BIGINT,

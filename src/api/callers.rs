@@ -20,7 +20,7 @@ use super::errors::ApiError;
 use super::rights::Rights;
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::key::{self, ApiKey};
-use crate::domain::{KeyId, Time};
+use crate::domain::{AppId, KeyId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{Store, StoreError, Tenant};
 use crate::traffic::Traffic;
@@ -67,6 +67,8 @@ pub(super) enum Denied {
     Token(#[from] TokenError),
     #[error("the token has been logged out")]
     LoggedOut,
+    #[error("the application's tokens of this time have been expired")]
+    Expired,
     #[error("the API key is not known here")]
     UnknownKey,
     #[error("{0}")]
@@ -310,7 +312,10 @@ impl Callers {
         match before {
             Good::Key(_) => self.key(hash).await,
             Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
-            Good::Token(_) => Ok(before.clone()),
+            Good::Token(grant) => match grant.tenant.only {
+                Some(app) if self.inner.store.is_token_expired(app, grant.issued).await? => Err(Denied::Expired),
+                _ => Ok(before.clone()),
+            },
         }
     }
 
@@ -341,6 +346,12 @@ impl Callers {
             known.clear();
         }
         known.insert(hash, Arc::new(one));
+    }
+
+    /// Asks the store again about an application's tokens, here at once and in other processes within [`LIFE`].
+    pub(super) fn forget_application(&self, app: AppId) {
+        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, one| one.caller.tenant.only != Some(app));
     }
 
     fn forget(&self, hash: &TokenHash) {

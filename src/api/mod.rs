@@ -15,7 +15,7 @@
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
 //!   [`event_type`], [`message`], [`attempt`], [`background`]; [`operational`]; and [`stats`], [`example`],
-//!   [`portal_access`], [`logout`].
+//!   [`portal_access`], [`expire_all`], [`logout`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
 mod application;
@@ -37,6 +37,7 @@ mod endpoint_secret;
 mod errors;
 mod event_type;
 mod example;
+mod expire_all;
 mod jws;
 mod logout;
 mod message;
@@ -160,6 +161,7 @@ fn table() -> Table {
                 .put(op!(operational::put_headers)),
         )
         .service(at("/auth/app-portal-access/{app}").post(op!(portal_access::create)))
+        .service(at("/auth/app/{app}/expire-all").post(op!(expire_all::expire_all)))
         .service(at("/auth/logout").post(op!(logout::log_out)));
     later(&mut table);
     table

@@ -191,6 +191,7 @@ fn application(config: &mut web::ServiceConfig) {
         .service(page("", read().to(applications::show)))
         .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
         .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
+        .service(page("/visits/{visit}/end", web::post().to(applications::end_visit)))
         .service(page("/send", read().to(send::show)).route(web::post().to(send::send)));
     inside(config);
 }

@@ -41,7 +41,17 @@ const NOT_MODELLED: [(&str, &[&str]); 15] = [
     ),
     (
         "customers' visits to the portal, likewise",
-        &["add_portal_link", "redeem_portal_link", "portal_link_good", "visit", "end_visit"],
+        &[
+            "add_portal_link",
+            "redeem_portal_link",
+            "portal_link_good",
+            "visit",
+            "end_visit",
+            "open_visits",
+            "end_open_visit",
+            "expire_portal_access",
+            "is_token_expired",
+        ],
     ),
     ("a list of hashes of tokens", &["revoke_token", "is_token_revoked"]),
     (
