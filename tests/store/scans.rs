@@ -72,14 +72,14 @@ on_both! {
         let held = [store.scan(&of(app.id)).await.unwrap(), store.scan(&of(app.id)).await.unwrap()];
 
         let began = Instant::now();
-        for (name, result) in scan_all(&home, &of(app.id), &mine).await {
+        for (name, result) in scan_all(home, &of(app.id), &mine).await {
             assert!(matches!(result, Err(StoreError::Crowded)), "{name}: {result:?}");
         }
         assert!(began.elapsed() >= Duration::from_secs(1), "they wait a little: {:?}", began.elapsed());
 
         // Who reads one thing, or is somebody else, is not held up: not by those that go on, nor by those that wait.
         let crowded = of(app.id);
-        let waiting = scan_all(&home, &crowded, &mine);
+        let waiting = scan_all(home, &crowded, &mine);
         let meanwhile = async {
             let (key, hash) = {
                 let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
@@ -90,7 +90,7 @@ on_both! {
             assert!(store.api_key_of(&hash).await.unwrap().is_some());
             assert_eq!(store.messages(&of(app.id), app.id, &MessageFilter::default(), &first()).await.unwrap().data, []);
             for _ in 0..20 {
-                for (name, result) in scan_all(&home, &of(other.id), &others).await {
+                for (name, result) in scan_all(home, &of(other.id), &others).await {
                     assert!(result.is_ok(), "{name}: {result:?}");
                 }
             }
@@ -98,7 +98,7 @@ on_both! {
         tokio::join!(waiting, meanwhile);
 
         drop(held);
-        for (name, result) in scan_all(&home, &of(app.id), &mine).await {
+        for (name, result) in scan_all(home, &of(app.id), &mine).await {
             assert!(result.is_ok(), "{name}: {result:?}");
         }
     }
