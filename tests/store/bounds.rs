@@ -86,6 +86,25 @@ on_both! {
         assert!(store.visit(&theirs_hash, now).await.unwrap().is_some(), "another application's");
     }
 
+    async fn a_customer_s_access_ends_and_no_other(home) {
+        let store = &home.store;
+        let (app, other) = (application(store, "acme").await, application(store, "other").await);
+        for (n, of) in [(1, &app), (2, &app), (3, &other)] {
+            let (hash, link) = link(of, n);
+            store.add_portal_link(&hash, &link, NOW).await.unwrap();
+            store.redeem_portal_link(&hash, &hash, NOW).await.unwrap().unwrap();
+        }
+        let open = async |app| store.open_visits(&tenant(), app, 9, NOW).await.unwrap().len();
+        assert!(!store.end_open_visit(&tenant(), app.id, &link(&other, 3).0, NOW).await.unwrap());
+        assert!(store.end_open_visit(&tenant(), app.id, &link(&app, 1).0, NOW).await.unwrap());
+        assert_eq!((open(app.id).await, open(other.id).await), (1, 1));
+        assert!(!store.expire_portal_access(&stranger(), app.id, NOW, NOW).await.unwrap());
+        assert!(store.expire_portal_access(&tenant(), app.id, NOW, NOW).await.unwrap());
+        assert_eq!((open(app.id).await, open(other.id).await), (0, 1));
+        let expired = async |app, issued| store.is_token_expired(app, issued).await.unwrap();
+        assert!(expired(app.id, NOW).await && !expired(app.id, later(1)).await && !expired(other.id, NOW).await);
+    }
+
     async fn the_catalog_and_the_keys_of_an_organization_are_bounded(home) {
         let store = &home.store;
         let spec = |name: &str| EventTypeSpec { name: name.into(), ..EventTypeSpec::default() };

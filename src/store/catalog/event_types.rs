@@ -162,22 +162,22 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
         self.enter_once(&mut tx, &spec.name).await?;
+        if sql == INSERT {
+            const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM event_type WHERE org = $1 LIMIT $2) AS found";
+            let most = limits::CATALOG as i64;
+            let found: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(&tenant.org).bind(most).fetch_one(db).await)?;
+            if found >= most {
+                let reason =
+                    format!("cannot be added: the organization has {most} event types, and no more are possible");
+                return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
+            }
+        }
         let done = on!(tx, db => {
             sqlx::query(sql)
                 .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
                 .bind(flags).bind(&spec.group_name).bind(schemas).bind(now)
                 .execute(db).await.map(|done| done.rows_affected())
         });
-        if sql == INSERT {
-            const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM event_type WHERE org = $1 LIMIT $2) AS found";
-            let most = limits::CATALOG as i64 + 1;
-            let found: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(&tenant.org).bind(most).fetch_one(db).await)?;
-            if found >= most {
-                let reason =
-                    format!("cannot be added: the organization has {} event types, and no more are possible", most - 1);
-                return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
-            }
-        }
         let taken = || StoreError::Taken(format!("the event type {}", spec.name));
         let written = done.map_err(|error| if is_taken(&error) { taken() } else { error.into() })?;
         // Somebody else has brought it back to life, a moment ago.
