@@ -22,9 +22,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::api::BodyBudget;
 use crate::api::auth::Tokens;
 use crate::api::callers::Callers;
+use crate::api::{BodyBudget, Origins};
 use crate::config::{Config, Fault};
 use crate::dashboard::Feeds;
 use crate::dashboard::passwords::Passwords;
@@ -34,7 +34,7 @@ use crate::engine::{Engine, EngineOptions, Mailing};
 use crate::store::{Location, Store, StoreError, StoreOptions, WIDE};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry;
-pub use http::listen;
+pub use http::Listeners;
 pub use keys::known_token_key;
 
 /// How many messages may wait to be stored before callers are turned away with 503.
@@ -140,11 +140,9 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
         queue: QUEUE,
         wide: WIDE,
     };
-    Ok(Opened {
-        store: Store::open_with(options, config.store.connections).await?,
-        tokens: Tokens::under(&keys.tokens),
-        dashboard_secret,
-    })
+    let store = Store::open_with(options, config.store.connections).await?;
+    store.limit_endpoints(config.store.max_endpoints);
+    Ok(Opened { store, tokens: Tokens::under(&keys.tokens), dashboard_secret })
 }
 
 /// SQLite says "unable to open database file" of a folder that is missing; this says which.
@@ -226,6 +224,8 @@ fn ignores_hangup() -> bool {
 pub struct App {
     pub public_url: Url,
     pub address: std::net::SocketAddr,
+    /// Where the probes are, if not there.
+    pub admin_address: Option<std::net::SocketAddr>,
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
     supervisor: Supervisor,
@@ -238,26 +238,27 @@ pub struct App {
 }
 
 impl App {
-    /// Starts the engine and the HTTP server, as far as the role asks for them, on a port that is open already.
+    /// Starts the engine and the HTTP server, as far as the role asks for them, on ports that are open already.
     ///
     /// # Errors
     /// The HTTP client or server can't be set up.
-    pub fn start(config: &Config, opened: &Opened, listener: std::net::TcpListener) -> Result<App, AppError> {
+    pub fn start(config: &Config, opened: &Opened, listeners: Listeners) -> Result<App, AppError> {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let connections = limits::make_room(config.delivery.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
-        let address = listener.local_addr().map_err(failed)?;
+        let (address, admin_address) = listeners.addresses().map_err(failed)?;
         let public_url =
             config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = Feeds::default();
-        let callers = Callers::new(opened.store.clone(), opened.tokens.clone());
+        let callers = Callers::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
         let served = http::Served {
             role: config.role,
             store: opened.store.clone(),
             egress: egress.clone(),
             callers: callers.clone(),
+            origins: config.http.cors_origins.clone().map_or(Origins::Any, Origins::These),
             public_url: public_url.clone(),
             frame_origins: config.http.frame_origins.clone(),
             disable_after: config.delivery.disable_after,
@@ -269,7 +270,7 @@ impl App {
             draining: draining.clone(),
             metrics: metrics(opened.store.supervisor())?,
         };
-        let server = http::server(served, listener, connections, config.delivery.drain).map_err(failed)?;
+        let server = http::server(served, listeners, connections, config.delivery.drain).map_err(failed)?;
         let engine = match config.role.sends() {
             true => Some(Engine::start(opened.store.clone(), egress, engine_options(config)?)),
             false => None,
@@ -278,6 +279,7 @@ impl App {
         Ok(App {
             public_url,
             address,
+            admin_address,
             draining,
             engine,
             supervisor: opened.store.supervisor().clone(),

@@ -3,14 +3,13 @@
 //! Whatever is wrong ends the process at once with one line ([`Fault`]); what is merely unwise is a warning in
 //! [`Config::warnings`].
 
+mod http;
 mod mail;
 pub mod settings;
 pub mod values;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::domain::address::AddressPolicy;
@@ -18,6 +17,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::secret::MasterKey;
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::store::{Connections, Location};
+pub use http::HttpConfig;
 pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
 use values::{count_within, size_within, span_within};
@@ -54,6 +54,8 @@ pub struct StoreConfig {
     pub connections: Connections,
     /// Bytes.
     pub max_payload: usize,
+    /// Of one application.
+    pub max_endpoints: usize,
     pub retention: Duration,
     /// Of deleted endpoints and applications.
     pub deleted_retention: Duration,
@@ -71,16 +73,6 @@ impl std::fmt::Debug for KeyConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("KeyConfig(redacted)")
     }
-}
-
-/// Where people and programs come in.
-#[derive(Debug)]
-pub struct HttpConfig {
-    pub listen: SocketAddr,
-    /// `None`: made from the address that is listened on.
-    pub public_url: Option<Url>,
-    /// Sites that may put the portal into a page of theirs: `https://app.example.com`.
-    pub frame_origins: Vec<String>,
 }
 
 /// What a process does.
@@ -191,6 +183,7 @@ impl StoreConfig {
                 Location::parse(text).map_err(|_| "is neither of the two forms".to_owned())
             })?,
             max_payload: settings.read("max_payload", size_within(1 << 10, 16 << 20))?,
+            max_endpoints: settings.read("max_endpoints", count_within(1, 1_000_000))?,
             connections: settings
                 .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
                 .map(Connections::up_to)?,
@@ -259,52 +252,6 @@ pub fn master_key(text: &str) -> Result<MasterKey, String> {
     MasterKey::parse(text).map_err(|wrong| wrong.reason)
 }
 
-impl HttpConfig {
-    fn new(settings: &Settings) -> Result<HttpConfig, Fault> {
-        Ok(HttpConfig {
-            listen: settings.read("listen", values::listen)?,
-            public_url: settings.read_given("public_url", values::public_url)?,
-            frame_origins: settings.read("frame_origins", values::frame_origins)?,
-        })
-    }
-
-    /// What is unwise about where the dashboard can be reached.
-    fn exposed(&self) -> Option<String> {
-        let listen = self.listen;
-        match &self.public_url {
-            Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
-                "SENDOFF_PUBLIC_URL ({url}) is plain http: passwords, session cookies and API keys can be read on the way. Put TLS in \
-                 front and name the https address"
-            )),
-            None if listen.ip().is_unspecified() => Some(format!(
-                "SENDOFF_LISTEN is {listen} and SENDOFF_PUBLIC_URL is not set: the dashboard answers as localhost and 127.0.0.1 alone. \
-                 Set SENDOFF_PUBLIC_URL to the address that people use, https by choice"
-            )),
-            None if !listen.ip().is_loopback() => Some(format!(
-                "SENDOFF_LISTEN is {listen}, over plain http: passwords, session cookies and API keys can be read on the way. Put TLS in \
-                 front and set SENDOFF_PUBLIC_URL to its address"
-            )),
-            _ => None,
-        }
-    }
-
-    /// What people type to get here, now that `bound` is listened on. Who listens everywhere is found on loopback.
-    ///
-    /// # Errors
-    /// None in practice: an address always makes a URL.
-    pub fn public_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
-        let ip = match bound.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        if let Some(url) = &self.public_url {
-            return Ok(url.clone());
-        }
-        Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))
-    }
-}
-
 fn role(settings: &Settings, location: &Location) -> Result<Role, Fault> {
     let role = settings.read("role", |text| match text {
         "all" => Ok(Role::All),
@@ -339,19 +286,6 @@ impl DeliveryConfig {
     }
 }
 
-/// Whether a URL leads to this machine.
-fn near(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        // Of schemes that are not the web's, a URL keeps an address as text.
-        Some(Host::Domain(name)) => {
-            name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-        }
-        None => false,
-    }
-}
-
 impl LogConfig {
     fn new(settings: &Settings) -> Result<LogConfig, Fault> {
         let format = settings.read("log_format", |text| match text {
@@ -368,26 +302,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_lets_passwords_go_in_the_clear_hears_of_it() {
-        for (listen, public, said) in [
-            ("127.0.0.1:8071", None, None),
-            ("[::1]:8071", None, None),
-            ("0.0.0.0:8071", None, Some("SENDOFF_PUBLIC_URL is not set")),
-            ("[::]:8071", None, Some("SENDOFF_PUBLIC_URL is not set")),
-            ("10.0.0.7:8071", None, Some("over plain http")),
-            ("0.0.0.0:8071", Some("http://hooks.example.com"), Some("is plain http")),
-            ("127.0.0.1:8071", Some("http://hooks.example.com"), Some("is plain http")),
-            ("0.0.0.0:8071", Some("http://localhost:8071"), None),
-            ("0.0.0.0:8071", Some("https://hooks.example.com"), None),
-        ] {
-            let public_url = public.map(|url| url.parse().unwrap());
-            let warning =
-                HttpConfig { listen: listen.parse().unwrap(), public_url, frame_origins: Vec::new() }.exposed();
-            let as_wanted = match (said, &warning) {
-                (Some(said), Some(warning)) => warning.contains(said),
-                (said, warning) => said.is_none() && warning.is_none(),
-            };
-            assert!(as_wanted, "{listen} {public:?}: {warning:?}");
-        }
+    fn an_application_has_as_many_endpoints_as_the_table_says() {
+        let settings = Settings::gather(|_| None, |_| None).unwrap();
+        assert_eq!(StoreConfig::new(&settings).unwrap().max_endpoints, crate::store::ENDPOINTS);
     }
 }

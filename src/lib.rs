@@ -10,6 +10,7 @@
 //!   app                 the only wiring: build, run, shut down     (with config, telemetry)
 //!   engine  api  dashboard      siblings that never see each other: they meet in the store
 //!   store    egress     what outlives the process · the way out
+//!   traffic             how often callers may call, and from which address
 //!   domain              what things are and what follows from what
 //!   supervisor          starts tasks and notices when one is lost
 //!   crash               where a test may let a debug build die
@@ -27,3 +28,4 @@ pub mod engine;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod traffic;

@@ -13,6 +13,8 @@ mod callers;
 mod changes;
 #[path = "api/conformance.rs"]
 mod conformance;
+#[path = "api/cors.rs"]
+mod cors;
 #[path = "api/dialect.rs"]
 mod dialect;
 #[path = "api/docs.rs"]
@@ -45,6 +47,8 @@ mod outage;
 mod polling;
 #[path = "api/portal_access.rs"]
 mod portal_access;
+#[path = "api/rates.rs"]
+mod rates;
 #[path = "api/resources.rs"]
 mod resources;
 #[path = "api/routes.rs"]

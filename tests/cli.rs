@@ -340,3 +340,71 @@ fn roles_split_the_work_on_postgresql() {
         assert!(status.success(), "{output}");
     }
 }
+
+/// What a GET is answered with; `None`: nobody answers.
+fn status(address: &str, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.get(9..12)?.parse().ok()
+}
+
+#[test]
+fn probes_have_a_port_of_their_own_where_one_is_set() {
+    let (file, port) = (sqlite_file(), free_port());
+    let admin = format!("127.0.0.1:{port}");
+    let mut server = Binary::on(&file.url()).set("SENDOFF_ADMIN_LISTEN", &admin).launch();
+    eventually_blocking("the probes' port", SOON, || status(&admin, "/readyz").filter(|status| *status == 200));
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!((status(&admin, path), server.get_status(path)), (Some(200), Some(404)), "{path}");
+    }
+    for path in ["/", "/login", "/docs", "/api/v1/health", "/portal", "/static/0/app.css"] {
+        assert_eq!(status(&admin, path), Some(404), "{path}");
+        assert_ne!(server.get_status(path), Some(404), "{path}");
+    }
+    let output =
+        eventually_blocking("the greeting", SOON, || Some(server.output()).filter(|text| text.contains("Dashboard:")));
+    assert!(output.contains(&format!("Probes and metrics: {admin}")), "{output}");
+    assert!(server.exited().is_none());
+    server.terminate();
+    let (ended, output) = server.wait(SOON);
+    assert!(ended.success(), "{output}");
+    // Taken by somebody else: the setting is named.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = complaint(
+        &Binary::on(&file.url())
+            .set("SENDOFF_LISTEN", "127.0.0.1:0")
+            .set("SENDOFF_ADMIN_LISTEN", &address)
+            .run(&["serve"]),
+        1,
+    );
+    assert!(line.contains("SENDOFF_ADMIN_LISTEN"), "{line}");
+}
+
+#[tokio::test]
+async fn files_are_their_owners_and_a_link_is_not_printed_once_there_is_an_account() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).serve();
+    let path = file.path();
+    for end in ["", "-wal", "-shm", ".lock"] {
+        let file = std::path::PathBuf::from(format!("{}{end}", path.display()));
+        let mode =
+            std::fs::metadata(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())).permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+    let greeting = |server: &support::Server| {
+        eventually_blocking("the greeting", SOON, || Some(server.output()).filter(|text| text.contains("login-link")))
+    };
+    assert!(greeting(&server).contains("/login?token="), "nobody could sign in otherwise");
+    server.terminate();
+    assert!(server.wait(SOON).0.success());
+    let mut books = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let account = "INSERT INTO operator (id, name, password, created_at) VALUES (randomblob(16), 'anna', 'x', 1)";
+    sqlx::query(account).execute(&mut books).await.unwrap();
+    books.close().await.unwrap();
+    let server = Binary::on(&file.url()).serve();
+    let output = greeting(&server);
+    assert!(output.contains(&format!("Dashboard: {}/\n", server.url())) && !output.contains("token="), "{output}");
+}

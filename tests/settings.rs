@@ -28,6 +28,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["127.0.0.1:0", "[::1]:8071", "localhost:8071"],
         &["8071", "127.0.0.1", "host:1", "1.2.3.4:99999"],
     ),
+    ("SENDOFF_ADMIN_LISTEN", &["127.0.0.1:0", "localhost:8072"], &["8072", "127.0.0.1", "host:1"]),
     (
         "SENDOFF_PUBLIC_URL",
         &["https://hooks.example.com", "http://[::1]:8071/"],
@@ -53,6 +54,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ),
     ("SENDOFF_REQUEST_TIMEOUT", &["1s", "30s", "1500ms"], &["0s", "31s", "999ms", "15", "fast"]),
     ("SENDOFF_MAX_PAYLOAD", &["1KiB", "16MiB", "2048"], &["1023", "17MiB", "256kB", "lots"]),
+    ("SENDOFF_MAX_ENDPOINTS", &["1", "1000000"], &["0", "1000001", "many"]),
     ("SENDOFF_DATABASE_CONNECTIONS", &["8", "1000"], &["7", "1001", "many"]),
     ("SENDOFF_DELETED_RETENTION", &["7d", "1m"], &["0d", "59s", "4000d", "never"]),
     ("SENDOFF_RETENTION", &["90d", "24h"], &["0d", "59s", "4000d", "1y"]),
@@ -73,6 +75,16 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["https://app.example.com", "https://a.example.com:8443, http://localhost:3000"],
         &["*", "https://*.example.com", "http://app.example.com", "app.example.com", "https://a.example.com/x"],
     ),
+    ("SENDOFF_RATE_LIMIT_KEY", &["0", "1000000"], &["-1", "1000001", "many", "1.5"]),
+    ("SENDOFF_RATE_LIMIT_APPLICATION", &["0", "1"], &["-1", "1000001"]),
+    ("SENDOFF_RATE_LIMIT_SESSION", &["0", "1"], &["-1", "1000001"]),
+    ("SENDOFF_RATE_LIMIT_ADDRESS", &["0", "1"], &["-1", "1000001"]),
+    (
+        "SENDOFF_CORS_ORIGINS",
+        &["*", "none", "https://a.example, http://localhost:3000"],
+        &["a.example", "https://a.example/x", "*,https://a.example"],
+    ),
+    ("SENDOFF_TRUSTED_PROXIES", &["10.0.0.5", "10.0.0.0/8, ::1"], &["10.0.0.0/33", "proxy", "*"]),
     (
         "SENDOFF_SMTP_URL",
         &[],

@@ -28,6 +28,8 @@ mod background;
 mod background_wide;
 #[path = "store/backlog.rs"]
 mod backlog;
+#[path = "store/bounds.rs"]
+mod bounds;
 #[path = "store/changes.rs"]
 mod changes;
 #[path = "store/conflicts.rs"]
@@ -90,6 +92,8 @@ mod record;
 mod retention;
 #[path = "store/routing.rs"]
 mod routing;
+#[path = "store/scans.rs"]
+mod scans;
 #[path = "store/slots.rs"]
 mod slots;
 #[path = "store/special.rs"]

@@ -30,6 +30,10 @@ CREATE TABLE application (
     changes_from  BIGINT NOT NULL DEFAULT 0,
     -- How many endpoints were ever created here: the next one's slot follows from it.
     endpoints_made INTEGER NOT NULL DEFAULT 0,
+    -- How many there are that are not deleted.
+    endpoints     INTEGER NOT NULL DEFAULT 0,
+    -- The application's tokens that were issued at this time or before are refused.
+    tokens_expired BIGINT NOT NULL DEFAULT 0,
     created_at    BIGINT NOT NULL,
     updated_at    BIGINT NOT NULL,
     deleted_at    BIGINT,
@@ -436,6 +440,8 @@ CREATE TABLE portal_link (
     options    TEXT NOT NULL,
     expires_at BIGINT NOT NULL
 ) WITHOUT ROWID;
+-- An application has a bounded number of them.
+CREATE INDEX portal_link_of_app ON portal_link (app_id, expires_at);
 
 -- Counts of minutes, once they are older than any page shows minutes, are moved into those of their hour, and these into those of their day:
 -- what was counted is the sum over all three tables, whatever of it has been moved. Each row is as in "rollup", over a longer time.
@@ -498,6 +504,8 @@ CREATE TABLE visit (
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 ) WITHOUT ROWID;
+-- An application has a bounded number of them.
+CREATE INDEX visit_of_app ON visit (app_id, created_at);
 
 -- What people did: written in the transaction of what was done, never changed.
 CREATE TABLE audit (

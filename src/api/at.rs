@@ -11,15 +11,19 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::rc::Rc;
 
-use actix_web::dev::{AppService, HttpServiceFactory, Service};
+use actix_web::dev::{AppService, HttpServiceFactory, Service, ServiceRequest};
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Scope, web};
 use futures_util::future::Either;
 use metrics::Counter;
 use utoipa::openapi::OpenApi;
 
-use super::errors::wrong_method;
+use super::ApiState;
+use super::cors::{self, is_preflight};
+use super::errors::{ApiError, wrong_method};
 use super::query::legible;
+use crate::egress;
 
 /// The route table, which both the server and the OpenAPI document are made of.
 #[derive(Default)]
@@ -156,22 +160,48 @@ impl HttpServiceFactory for At {
         let methods = self.methods.iter().map(|(method, _)| method.clone());
         let methods = methods.chain([Method::HEAD]).collect();
         let counts = Rc::new(Counts { route: self.path, methods, known: RefCell::default() });
+        let preflight: Rc<str> = self.allowed().into();
         self.resource
             .default_service(web::to(elsewise))
             .wrap_fn(move |request, service| {
                 let (counts, method) = (Rc::clone(&counts), request.method().clone());
-                let answer = match legible(request.uri()) {
+                let origins = request.app_data::<web::Data<ApiState>>().map(|state| {
+                    let allowed = state.origins.allowed(request.headers());
+                    (state.clone(), allowed)
+                });
+                let answer = match admitted(&request) {
+                    Ok(()) if is_preflight(&request) => {
+                        Either::Right(ready(Ok(request.into_response(cors::preflight(&preflight)))))
+                    }
                     Ok(()) => Either::Left(service.call(request)),
                     Err(error) => Either::Right(ready(Ok(request.error_response(error)))),
                 };
                 async move {
-                    let answer = answer.await?;
+                    let mut answer = answer.await?;
+                    if let Some((state, allowed)) = origins {
+                        state.origins.dress(answer.headers_mut(), allowed);
+                    }
                     counts.add(method, answer.status().as_u16());
                     Ok(answer)
                 }
             })
             .register(config);
     }
+}
+
+/// Whether a request is looked at, before anybody asks who calls.
+fn admitted(request: &ServiceRequest) -> Result<(), ApiError> {
+    if is_webhook(request.headers()) {
+        return Err(ApiError::loop_detected());
+    }
+    legible(request.uri())
+}
+
+/// Whether a Sendoff sent it to an endpoint. Two endpoints whose URLs are operations of this API could keep each other going for ever.
+fn is_webhook(headers: &HeaderMap) -> bool {
+    let agent =
+        headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(egress::AGENT_NAME.as_bytes()));
+    agent && (headers.contains_key("webhook-id") || headers.contains_key("svix-id"))
 }
 
 struct Counts {

@@ -51,6 +51,8 @@ pub(super) struct Grant {
     pub tenant: Tenant,
     pub rights: Rights,
     pub flags: Vec<String>,
+    /// [`Time::ZERO`] where the token does not say.
+    pub issued: Time,
     pub not_before: Option<Time>,
     pub expires: Option<Time>,
 }
@@ -91,6 +93,8 @@ struct Minted<'a> {
     iat: i64,
     nbf: i64,
     exp: i64,
+    /// The time of `iat` in microseconds: what was issued a moment before and after a customer's access ended is told apart.
+    iat_us: i64,
     /// Random: of two tokens that say the same, one can be logged out without the other.
     jti: String,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -106,6 +110,8 @@ struct Claims {
     org: Option<String>,
     exp: Option<f64>,
     nbf: Option<f64>,
+    iat: Option<f64>,
+    iat_us: Option<i64>,
     // Read for an application alone: in an organization's token, which others sign, they may mean anything.
     #[serde(default)]
     flags: Value,
@@ -212,7 +218,8 @@ impl Tokens {
                 (Rights::Visit(caps), list(claims.flags)?.unwrap_or_default())
             }
         };
-        Ok(Grant { tenant, rights, flags, not_before: claims.nbf.map(time), expires: claims.exp.map(time) })
+        let issued = claims.iat_us.map(Time::from_micros).or(claims.iat.map(time)).unwrap_or(Time::ZERO);
+        Ok(Grant { tenant, rights, flags, issued, not_before: claims.nbf.map(time), expires: claims.exp.map(time) })
     }
 }
 
@@ -240,8 +247,8 @@ impl Grant {
 /// The claims that every token of ours has.
 fn minted<'a>(now: Time, until: Time) -> Minted<'a> {
     let jti = URL_SAFE_NO_PAD.encode(rand::random::<u128>().to_be_bytes());
-    let (now, exp) = (now.seconds(), until.seconds());
-    Minted { iss: "sendoff", sub: "", org: None, iat: now, nbf: now, exp, jti, flags: &[], caps: None }
+    let (iat_us, now, exp) = (now.micros(), now.seconds(), until.seconds());
+    Minted { iss: "sendoff", sub: "", org: None, iat: now, nbf: now, exp, iat_us, jti, flags: &[], caps: None }
 }
 
 fn list(claim: Value) -> Result<Option<Vec<String>>, TokenError> {

@@ -1,6 +1,7 @@
 //! A call: a request whose token was good. Every handler but the probes' begins with one, before the body is read.
 
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,20 +50,24 @@ impl FromRequest for Call {
             return Either::Left(ready(Err(ApiError::internal(&"the API was mounted without its state"))));
         };
         let Some(shown) = shown(request) else {
-            return Either::Left(ready(Err(ApiError::unauthorized(
-                "show a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
-            ))));
+            let unauthorized = || {
+                ApiError::unauthorized(
+                    "show a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
+                )
+            };
+            let limited = state.callers.stranger(from(request, &state));
+            return Either::Left(ready(Err(limited.err().map_or_else(unauthorized, ApiError::from))));
         };
         // Whoever made a token went by the wall clock.
         let (now, wall) = (state.clock.now(), state.clock.wall());
-        match state.callers.at_once(shown, wall) {
+        match state.callers.at_once(shown, || from(request, &state), wall) {
             Some(found) => Either::Left(ready(
                 found.map_err(ApiError::from).and_then(|caller| Call::of(caller, now, state, request.clone())),
             )),
             None => {
-                let (shown, request) = (shown.to_owned(), request.clone());
+                let (shown, from, request) = (shown.to_owned(), from(request, &state), request.clone());
                 Either::Right(Box::pin(async move {
-                    let caller = state.callers.find(&shown, wall).await?;
+                    let caller = state.callers.find(&shown, from, wall).await?;
                     Call::of(caller, now, state, request)
                 }))
             }
@@ -77,6 +82,23 @@ fn shown(request: &HttpRequest) -> Option<&str> {
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Where a request comes from.
+fn from(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
+    let forwarded = request.headers().get_all(header::X_FORWARDED_FOR).map(|value| value.as_bytes());
+    // The iterator of headers goes one way.
+    let forwarded: Vec<&[u8]> = forwarded.collect();
+    let peer = request.peer_addr()?.ip();
+    Some(state.callers.traffic().proxies.caller(peer, forwarded.into_iter()))
+}
+
+/// A request that needs no token is taken out of its address's bucket.
+///
+/// # Errors
+/// Too many came from there.
+pub(super) fn without_token(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
+    Ok(state.callers.stranger(from(request, state))?)
+}
+
 impl Call {
     /// The wall clock, now: for what is checked by others' clocks.
     pub fn wall(&self) -> Time {
@@ -87,11 +109,12 @@ impl Call {
     pub async fn is_still_good(&self) -> bool {
         let Some(shown) = shown(&self.request) else { return false };
         let wall = self.wall();
-        let found = match self.callers().at_once(shown, wall) {
+        let from = || from(&self.request, &self.state);
+        let found = match self.callers().at_once(shown, from, wall) {
             Some(found) => found,
-            None => self.callers().find(shown, wall).await,
+            None => self.callers().find(shown, from(), wall).await,
         };
-        matches!(found, Ok(_) | Err(Denied::Store(_)))
+        matches!(found, Ok(_) | Err(Denied::Store(_) | Denied::Limited(_)))
     }
 
     /// A call by somebody who may make it.

@@ -5,10 +5,12 @@
 //! in every process. In the last two of them the store is asked again behind the answer, so that who calls all the time never waits.
 //!
 //! * [`Caller`] – who calls, with what rights.
-//! * [`Callers`] – finds out; remembers; notes when keys were used.
+//! * [`Callers`] – finds out; remembers; notes when keys were used; takes each request out of its caller's
+//!   [bucket](crate::traffic::rate_limits), or out of that of the address where no good token is shown.
 //! * [`Denied`] – nobody: nothing good was shown (401), or the store could not be asked (503).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -19,9 +21,11 @@ use super::rights::Rights;
 use crate::domain::audit::{Actor, ActorKind};
 use crate::domain::key::{self, ApiKey};
 use crate::domain::polling::{self, PollingToken};
-use crate::domain::{KeyId, Time};
+use crate::domain::{AppId, KeyId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{Store, StoreError, Tenant};
+use crate::traffic::Traffic;
+use crate::traffic::rate_limits::{Bucket, Limited, Who};
 
 /// How many callers are remembered.
 const REMEMBERED: usize = 1_024;
@@ -64,10 +68,14 @@ pub(super) enum Denied {
     Token(#[from] TokenError),
     #[error("the token has been logged out")]
     LoggedOut,
+    #[error("the application's tokens of this time have been expired")]
+    Expired,
     #[error("the API key is not known here")]
     UnknownKey,
     #[error("{0}")]
     Key(&'static str),
+    #[error(transparent)]
+    Limited(#[from] Limited),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -77,6 +85,7 @@ impl From<Denied> for ApiError {
         match denied {
             // It may be good: nobody could say.
             Denied::Store(error) => error.into(),
+            Denied::Limited(limited) => limited.into(),
             denied => ApiError::unauthorized(denied.to_string()),
         }
     }
@@ -91,6 +100,7 @@ pub struct Callers {
 struct Inner {
     store: Store,
     tokens: Tokens,
+    traffic: Traffic,
     known: RwLock<HashMap<TokenHash, Arc<Known>>>,
     uses: Mutex<HashMap<KeyId, Use>>,
 }
@@ -105,6 +115,7 @@ impl std::fmt::Debug for Callers {
 struct Known {
     caller: Arc<Caller>,
     good: Good,
+    bucket: Arc<Bucket>,
     /// Just before it was asked.
     asked: Instant,
     /// Somebody asks again already.
@@ -125,6 +136,19 @@ impl Good {
             Good::Key(key) => key.good_at(now).map_err(Denied::Key),
             Good::Poller(token) if token.is_good_at(now) => Ok(()),
             Good::Poller(_) => Err(Denied::Key("the polling token has expired")),
+        }
+    }
+
+    /// By what its requests are limited. All tokens of an application share a limit, and so do those of an organization: more of them
+    /// give no more requests.
+    fn who(&self) -> Who {
+        match self {
+            Good::Key(key) => Who::Key(key.id),
+            Good::Poller(token) => Who::Application(token.app_id),
+            Good::Token(grant) => match grant.tenant.only {
+                Some(app) => Who::Application(app),
+                None => Who::Organization(grant.tenant.org.clone()),
+            },
         }
     }
 
@@ -166,9 +190,14 @@ struct Use {
 
 impl Callers {
     /// Those who show keys of `store`, or tokens of `tokens` that it does not know as logged out.
-    pub fn new(store: Store, tokens: Tokens) -> Callers {
+    pub fn new(store: Store, tokens: Tokens, traffic: Traffic) -> Callers {
         let (known, uses) = (RwLock::default(), Mutex::default());
-        Callers { inner: Arc::new(Inner { store, tokens, known, uses }) }
+        Callers { inner: Arc::new(Inner { store, tokens, traffic, known, uses }) }
+    }
+
+    /// How often callers may call.
+    pub fn traffic(&self) -> &Traffic {
+        &self.inner.traffic
     }
 
     /// What makes tokens.
@@ -176,46 +205,82 @@ impl Callers {
         &self.inner.tokens
     }
 
-    /// Who shows `shown`, where that can be said without asking the store: it said so lately, or it is no token at all.
-    pub(super) fn at_once(&self, shown: &str, now: Time) -> Option<Result<Arc<Caller>, Denied>> {
+    /// Who shows `shown`, where that can be said without asking the store: it said so lately, or it is no token at all. `from` gives the
+    /// address that they call from, if it is known.
+    pub(super) fn at_once(
+        &self,
+        shown: &str,
+        from: impl Fn() -> Option<IpAddr>,
+        now: Time,
+    ) -> Option<Result<Arc<Caller>, Denied>> {
         let hash = key::hash(shown);
         let Some(known) = self.known(&hash) else {
             // Nonsense costs the store nothing.
             let verified = (!key::is_key(shown)).then(|| self.inner.tokens.verify(shown))?;
-            return verified.and_then(|grant| grant.at(now)).err().map(|error| Err(error.into()));
+            let error = verified.and_then(|grant| grant.at(now)).err()?;
+            return Some(Err(self.stranger(from()).err().unwrap_or(error.into())));
         };
         if let Err(denied) = known.good.at(now) {
-            return Some(Err(denied));
+            return Some(Err(self.stranger(from()).err().unwrap_or(denied)));
         }
-        let age = known.asked.elapsed();
+        let asked_for = Instant::now();
+        let age = asked_for.saturating_duration_since(known.asked);
         if age >= LIFE {
             return None;
         }
         if age >= FRESH && !known.asking.swap(true, Ordering::Relaxed) {
             tokio::spawn(self.clone().ask_again(hash, known.clone()));
         }
+        if let Err(limited) = known.bucket.take(asked_for) {
+            return Some(Err(limited.into()));
+        }
         self.note(&known.caller, now);
         Some(Ok(known.caller.clone()))
     }
 
-    /// Who shows `shown`, by asking the store.
+    /// Who shows `shown`, by asking the store. The request is taken out of a bucket first: the store is asked no more often than a limit
+    /// allows, whatever is shown.
     ///
     /// # Errors
-    /// Nobody that may, or the store is away.
-    pub(super) async fn find(&self, shown: &str, now: Time) -> Result<Arc<Caller>, Denied> {
+    /// Nobody that may, too many requests, or the store is away.
+    pub(super) async fn find(&self, shown: &str, from: Option<IpAddr>, now: Time) -> Result<Arc<Caller>, Denied> {
         let hash = key::hash(shown);
         let asked = Instant::now();
-        let good = match self.known(&hash) {
-            Some(known) => self.still_good(&hash, &known.good).await?,
-            None if polling::is_polling_token(shown) => self.poller(&hash).await?,
-            None if key::is_key(shown) => self.key(&hash).await?,
-            None => self.still_good(&hash, &Good::Token(self.inner.tokens.verify(shown)?)).await?,
+        let before = match self.known(&hash) {
+            Some(known) => Some(known.good.clone()),
+            None if key::is_key(shown) || polling::is_polling_token(shown) => None,
+            None => Some(Good::Token(self.inner.tokens.verify(shown)?)),
+        };
+        let good = match &before {
+            Some(good) => {
+                self.inner.traffic.limits.take(good.who(), asked)?;
+                self.still_good(&hash, good).await?
+            }
+            None => {
+                self.stranger(from)?;
+                if polling::is_polling_token(shown) { self.poller(&hash).await? } else { self.key(&hash).await? }
+            }
         };
         good.at(now)?;
-        let caller = Arc::new(good.caller(hash));
-        self.remember(hash, Known { caller: caller.clone(), good, asked, asking: AtomicBool::new(false) }, now);
+        let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
+        self.remember(hash, Known { caller: caller.clone(), good, bucket, asked, asking: AtomicBool::new(false) }, now);
         self.note(&caller, now);
         Ok(caller)
+    }
+
+    /// A request without a good token, from this address.
+    ///
+    /// # Errors
+    /// Too many came from there.
+    pub(super) fn stranger(&self, from: Option<IpAddr>) -> Result<(), Denied> {
+        match from {
+            Some(from) => Ok(self.inner.traffic.limits.take_of_address(from, Instant::now())?),
+            None => Ok(()),
+        }
+    }
+
+    fn bucket(&self, good: &Good) -> Arc<Bucket> {
+        self.inner.traffic.limits.bucket(good.who(), Instant::now())
     }
 
     /// Refuses a token from now on, here at once and in other processes within [`LIFE`].
@@ -266,7 +331,10 @@ impl Callers {
             Good::Poller(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
             Good::Poller(_) => self.poller(hash).await,
             Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
-            Good::Token(_) => Ok(before.clone()),
+            Good::Token(grant) => match grant.tenant.only {
+                Some(app) if self.inner.store.is_token_expired(app, grant.issued).await? => Err(Denied::Expired),
+                _ => Ok(before.clone()),
+            },
         }
     }
 
@@ -274,11 +342,11 @@ impl Callers {
         let asked = Instant::now();
         match self.still_good(&hash, &before.good).await {
             Ok(good) => {
-                let caller = Arc::new(good.caller(hash));
+                let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
                 let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
                 // Who was logged out meanwhile is not brought back.
                 if let Some(place) = known.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
-                    *place = Arc::new(Known { caller, good, asked, asking: AtomicBool::new(false) });
+                    *place = Arc::new(Known { caller, good, bucket, asked, asking: AtomicBool::new(false) });
                 }
             }
             // Believed until the end of its life, and then the caller hears of it.
@@ -297,6 +365,12 @@ impl Callers {
             known.clear();
         }
         known.insert(hash, Arc::new(one));
+    }
+
+    /// Asks the store again about an application's tokens, here at once and in other processes within [`LIFE`].
+    pub(super) fn forget_application(&self, app: AppId) {
+        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, one| one.caller.tenant.only != Some(app));
     }
 
     fn forget(&self, hash: &TokenHash) {

@@ -10,15 +10,17 @@ mod shape;
 
 use std::sync::LazyLock;
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use sha2::{Digest, Sha256};
 use utoipa::openapi::path::{Operation as Described, Parameter, ParameterIn};
 use utoipa::openapi::{Content, OpenApi, RefOr, Required, Response};
 
-use super::errors::{ApiError, no_route, wrong_method};
+use super::ApiState;
+use super::call::without_token;
+use super::errors::{Answer, ApiError, no_route, wrong_method};
 use super::openapi::document;
 use prose::{Prose, Run};
 use shape::{Field, Kind, Schemas};
@@ -41,7 +43,7 @@ const HEADERS: [(HeaderName, &str); 2] = [
 /// Mounts `/docs` and what it needs.
 pub(super) fn routes(config: &mut ServiceConfig) {
     let only = |path: &str| {
-        let wrong = |request: actix_web::HttpRequest| async move { wrong_method(request.method(), "GET, HEAD") };
+        let wrong = |request: HttpRequest| async move { wrong_method(request.method(), "GET, HEAD") };
         web::resource([path.to_owned(), format!("{path}/")]).default_service(web::to(wrong))
     };
     config
@@ -80,8 +82,9 @@ async fn icon(path: web::Path<String>) -> HttpResponse {
     file("image/svg+xml", ICON, kept(&path))
 }
 
-async fn page() -> Result<HttpResponse, ApiError> {
+async fn page(request: HttpRequest, state: Data<ApiState>) -> Answer {
     static HTML: LazyLock<Result<String, askama::Error>> = LazyLock::new(|| Page::of(document()).render());
+    without_token(&request, &state)?;
     match &*HTML {
         Ok(html) => Ok(file("text/html; charset=utf-8", html, "no-cache")),
         Err(error) => Err(ApiError::internal(error)),

@@ -18,6 +18,7 @@ use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
 use crate::store::ingest::accept::Refusal;
+use crate::traffic::rate_limits::Limited;
 
 /// What every handler gives back.
 pub type Answer = Result<HttpResponse, ApiError>;
@@ -27,6 +28,8 @@ pub type Answer = Result<HttpResponse, ApiError>;
 pub struct ApiError {
     status: StatusCode,
     told: Told,
+    /// With 429.
+    limited: Option<Limited>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -137,7 +140,11 @@ impl From<Invalid> for Item {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
-        ApiError { status, told: Told::Said { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) } }
+        ApiError {
+            status,
+            told: Told::Said { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) },
+            limited: None,
+        }
     }
 
     /// 400: what came cannot be read at all.
@@ -213,7 +220,7 @@ impl ApiError {
         items.truncate(limits::ERRORS);
         let mut items: Vec<Item> = items.into_iter().map(Item::within_limits).collect();
         items.extend((left > 0).then(|| Item::more(left)));
-        ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items } }
+        ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items }, limited: None }
     }
 
     /// The values that were refused.
@@ -240,6 +247,18 @@ impl ApiError {
     /// 422: a name in the path that was refused.
     pub fn path(name: &str, wrong: Invalid) -> ApiError {
         ApiError::refused(vec![Item { loc: vec!["path".into(), name.into()], ..Item::from(wrong) }])
+    }
+
+    /// 429: nothing was done, because the caller asks for too much at a time.
+    fn too_many(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+    }
+
+    /// 508: the request is a webhook.
+    pub fn loop_detected() -> ApiError {
+        let detail = "this request is a webhook that a Sendoff sent to an endpoint. The API does not take webhooks: endpoints whose URLs \
+                      are its operations could keep each other sending for ever";
+        ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", detail)
     }
 
     /// 501: an operation that the dialect has and this release does not answer.
@@ -291,9 +310,16 @@ impl ResponseError for ApiError {
         let mut answer = HttpResponse::build(self.status);
         match self.status {
             // RFC 9110, section 15.5.2: a 401 says how to authenticate.
-            StatusCode::UNAUTHORIZED => drop(answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
-            StatusCode::SERVICE_UNAVAILABLE => drop(answer.insert_header((header::RETRY_AFTER, "1"))),
+            StatusCode::UNAUTHORIZED => {
+                answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                answer.insert_header((header::RETRY_AFTER, "1"));
+            }
             _ => {}
+        }
+        for header in self.limited.iter().flat_map(Limited::headers) {
+            answer.insert_header(header);
         }
         answer.json(&self.told)
     }
@@ -309,6 +335,12 @@ impl From<Vec<Invalid>> for ApiError {
             Some(large) => ApiError::too_large(large.to_string()),
             None => ApiError::refused(wrong.into_iter().map(Item::from).collect()),
         }
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> ApiError {
+        ApiError { limited: Some(limited), ..ApiError::too_many(limited.to_string()) }
     }
 }
 
@@ -334,6 +366,7 @@ impl From<StoreError> for ApiError {
                 ApiError::unavailable("the store is not available: try again in a moment")
             }
             StoreError::Overloaded => ApiError::unavailable(StoreError::Overloaded.to_string()),
+            StoreError::Crowded => ApiError::too_many(error.to_string()),
             StoreError::Taken(_) => ApiError::conflict(error.to_string()),
             StoreError::Repeated => ApiError::repeated(),
             StoreError::Invalid(wrong) => ApiError::from(wrong),

@@ -10,11 +10,12 @@
 //! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
 //!   [`rights`] is the table of who may do what.
 //! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
+//! * [`cors`] – programs in browsers.
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
 //!   [`event_type`], [`message`], [`attempt`], [`background`]; [`polling`]; [`operational`]; and [`stats`], [`example`],
-//!   [`portal_access`], [`logout`].
+//!   [`portal_access`], [`expire_all`], [`logout`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
 mod application;
@@ -26,6 +27,7 @@ mod body;
 mod body_budget;
 mod call;
 pub mod callers;
+mod cors;
 mod docs;
 mod endpoint;
 mod endpoint_body;
@@ -35,6 +37,7 @@ mod endpoint_secret;
 mod errors;
 mod event_type;
 mod example;
+mod expire_all;
 mod jws;
 mod logout;
 mod message;
@@ -61,6 +64,7 @@ use at::{Table, at, op};
 pub use body_budget::BodyBudget;
 use call::Call;
 use callers::Callers;
+pub use cors::Origins;
 use errors::{Answer, ApiError};
 
 /// What the handlers stand on; expected as `web::Data<ApiState>`.
@@ -76,6 +80,8 @@ pub struct ApiState {
     pub retention: Duration,
     /// Shared by all requests of the process.
     pub bodies: BodyBudget,
+    /// Whose programs in browsers may call.
+    pub origins: Origins,
 }
 
 /// Mounts everything under `/api/v1`, and `/docs`; the rest of `/api` is a 404 in JSON.
@@ -176,6 +182,7 @@ fn table() -> Table {
         .service(at("/app/{app}/msg/{msg}/attempt").get(op!(attempt::of_message_by_old_path)))
         .service(at("/auth/app-portal-access/{app}").post(op!(portal_access::create)))
         .service(at("/auth/dashboard-access/{app}").post(op!(portal_access::create_by_old_path)))
+        .service(at("/auth/app/{app}/expire-all").post(op!(expire_all::expire_all)))
         .service(at("/auth/logout").post(op!(logout::log_out)));
     later(&mut table);
     table

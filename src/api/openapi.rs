@@ -27,13 +27,17 @@ mod texts;
 pub(super) use rules::status_of;
 use std::sync::LazyLock;
 
-use actix_web::HttpResponse;
 use actix_web::http::Method;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use utoipa::openapi::path::{HttpMethod, Operation, PathItem, PathsBuilder};
 use utoipa::openapi::schema::Components;
 use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, Server};
 
+use super::ApiState;
 use super::at::{At, Description};
+use super::call::without_token;
+use super::errors::Answer;
 
 /// Where everything is mounted.
 pub(super) const BASE: &str = "/api/v1";
@@ -51,9 +55,10 @@ pub fn document() -> &'static OpenApi {
     get, path = "/openapi.json", security(()),
     responses((status = 200, description = "The document.", body = schemas::JsonObject))
 )]
-pub(super) async fn serve() -> HttpResponse {
+pub(super) async fn serve(request: HttpRequest, state: Data<ApiState>) -> Answer {
     static TEXT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap_or_default());
-    HttpResponse::Ok().content_type("application/json").body(TEXT.as_str())
+    without_token(&request, &state)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(TEXT.as_str()))
 }
 
 fn build(lines: &[At]) -> OpenApi {

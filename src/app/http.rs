@@ -1,9 +1,10 @@
-//! The HTTP server: one port for the probes, the REST API and the dashboard.
+//! The HTTP server: one port for the REST API, the dashboard and the probes, or another one for the probes.
 //!
 //! Nobody who connects can hold up the others: there are so many [places] for connections, a [connection] that is too slow is cut off,
-//! and large answers go out in [pieces].
+//! requests are [taken in](intake) one at a time, and large answers go out in [pieces].
 
 mod connection;
+mod intake;
 mod pieces;
 mod places;
 
@@ -16,9 +17,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_http::{Extensions, HttpService, Protocol};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server, Service};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, Error, HttpResponse};
 use metrics::{describe_counter, describe_gauge};
@@ -28,14 +30,15 @@ use url::Url;
 use super::AppError;
 use crate::api::callers::Callers;
 use crate::api::probes::{self, Probes};
-use crate::api::{self, ApiState, BodyBudget};
-use crate::config::Role;
+use crate::api::{self, ApiState, BodyBudget, Origins};
+use crate::config::{HttpConfig, Role};
 use crate::dashboard::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, Feeds};
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use connection::{RECEIVING, SENDING, Watched};
+use intake::{Body, Flow};
 use places::Places;
 
 /// How many connections the system keeps for us while all workers are busy.
@@ -46,6 +49,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const HEAD: Duration = Duration::from_secs(10);
 /// For what is left of a request once it is answered, and for the peer to close.
 const DISCONNECT: Duration = Duration::from_secs(1);
+/// How many connections the port for probes alone takes.
+const ADMIN_CONNECTIONS: usize = 256;
 /// How many bytes of an answer the system holds for a peer that does not read.
 const SEND_BUFFER: u32 = 256 * 1024;
 
@@ -59,6 +64,7 @@ pub(super) struct Served {
     pub store: Store,
     pub egress: Egress,
     pub callers: Callers,
+    pub origins: Origins,
     pub public_url: Url,
     pub frame_origins: Vec<String>,
     pub disable_after: Duration,
@@ -71,11 +77,40 @@ pub(super) struct Served {
     pub metrics: Render,
 }
 
-/// Opens the port.
-///
-/// # Errors
-/// Somebody else has it, or it is not ours to take.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+/// The ports, open.
+#[derive(Debug)]
+pub struct Listeners {
+    main: TcpListener,
+    /// For the probes alone, which are then not on the other.
+    admin: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens the ports that the settings name.
+    ///
+    /// # Errors
+    /// Somebody else has one, or it is not ours to take.
+    pub fn open(http: &HttpConfig) -> Result<Listeners, AppError> {
+        let main = listen(http.listen, "SENDOFF_LISTEN")?;
+        let admin = http.admin_listen.map(|address| listen(address, "SENDOFF_ADMIN_LISTEN")).transpose()?;
+        Ok(Listeners { main, admin })
+    }
+
+    /// Opens one port for everything.
+    ///
+    /// # Errors
+    /// Those of [`Listeners::open`].
+    pub fn at(address: SocketAddr) -> Result<Listeners, AppError> {
+        Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None })
+    }
+
+    /// Where they listen.
+    pub(super) fn addresses(&self) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
+        Ok((self.main.local_addr()?, self.admin.as_ref().map(TcpListener::local_addr).transpose()?))
+    }
+}
+
+fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
     let open = || -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // What the process before left in TIME_WAIT is no reason to wait.
@@ -87,48 +122,78 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
     };
     open().map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => AppError::Start(format!(
-            "{address} is in use by another process: stop that one, or set SENDOFF_LISTEN to another port"
+            "{address} is in use by another process: stop that one, or set {setting} to another port"
         )),
-        _ => AppError::Start(format!("can't listen on {address} (SENDOFF_LISTEN): {error}")),
+        _ => AppError::Start(format!("can't listen on {address} ({setting}): {error}")),
     })
 }
 
 /// Sets the server up, with room for so many connections; it begins when it is polled.
-pub(super) fn server(served: Served, listener: TcpListener, connections: usize, drain: Duration) -> io::Result<Server> {
+pub(super) fn server(served: Served, listeners: Listeners, connections: usize, drain: Duration) -> io::Result<Server> {
     describe_gauge!("sendoff_http_connections", "Connections of callers that are open.");
     describe_counter!(
         "sendoff_http_connections_cut_total",
         "Connections of callers that were refused (full, address) or cut off (slow_request, slow_reader), by reason."
     );
+    describe_counter!(
+        "sendoff_http_rate_limited_total",
+        "Requests that were refused with 429: too many of a key, an application, a session or an address, or too many scans at a time."
+    );
     let workers = available_parallelism().map_or(2, usize::from).max(2);
-    let (places, address) = (Places::new(connections), listener.local_addr()?);
+    let proxies = served.callers.traffic().proxies.clone();
     let builder = Server::build().workers(workers).shutdown_timeout(drain.as_secs().max(1)).disable_signals();
-    let stopping = builder.graceful_shutdown_signal();
-    // As actix-web's own server does it, but for the connection: that is watched, and has to find a place.
-    let server = builder.listen("http", listener, move || {
-        let (served, places, stopping) = (served.clone(), places.clone(), stopping.clone());
-        let app = App::new()
-            .wrap_fn(|request, service| {
-                let answer = service.call(request);
-                async move { Ok(answer.await?.map_body(|_, body| pieces::of(body))) }
-            })
-            .configure(|config| mount(config, served))
-            .default_service(web::to(nothing_here));
-        let app = app.into_factory().map_err(|error: Error| error.error_response());
-        let http = HttpService::build()
-            .graceful_shutdown_signal(move || {
-                let signal = stopping.clone();
-                async move { signal.notified().await }
-            })
-            .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(HEAD)
-            .client_disconnect_timeout(DISCONNECT)
-            .local_addr(address)
-            // It only says what host a request without a Host header is for, which nothing here asks.
-            .finish(map_config(app, |()| AppConfig::default()));
-        fn_service(move |io: TcpStream| ready(admit(&places, io))).and_then(http)
+    let signal = builder.graceful_shutdown_signal();
+    let stopping = move || {
+        let signal = signal.clone();
+        async move { signal.notified().await }
+    };
+    let Listeners { main, admin } = listeners;
+    let (apart, places, address) = (admin.is_some(), Places::new(connections, proxies.clone()), main.local_addr()?);
+    let (whole, signal) = (served.clone(), stopping.clone());
+    let mut builder = builder.listen("http", main, move || {
+        let served = whole.clone();
+        connections_of(move |config| mount(config, served, apart), places.clone(), signal.clone(), address)
     })?;
-    Ok(server.run())
+    if let Some(admin) = admin {
+        // Places of their own: whoever fills the others does not keep probes out.
+        let (places, address) = (Places::new(ADMIN_CONNECTIONS, proxies), admin.local_addr()?);
+        builder = builder.listen("admin", admin, move || {
+            let served = served.clone();
+            connections_of(move |config| mount_probes(config, &served), places.clone(), stopping.clone(), address)
+        })?;
+    }
+    Ok(builder.run())
+}
+
+/// What takes connections, as actix-web's own server does it, but for the connection: that is watched, and has to find a place.
+fn connections_of<F: Future<Output = ()> + 'static>(
+    mount: impl FnOnce(&mut ServiceConfig),
+    places: Places,
+    stopping: impl Fn() -> F + 'static,
+    address: SocketAddr,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
+    let app = App::new()
+        .wrap_fn(|request, service| {
+            let busy = request.conn_data::<Flow>().map(|flow| flow.begin(body_of(request.headers())));
+            let answer = service.call(request);
+            async move { Ok(answer.await?.map_body(|_, body| pieces::of(body, busy))) }
+        })
+        .configure(mount)
+        .default_service(web::to(nothing_here));
+    let app = app.into_factory().map_err(|error: Error| error.error_response());
+    let http = HttpService::build()
+        .on_connect_ext(|io: &Watched<TcpStream>, data: &mut Extensions| {
+            data.insert(io.hangup().clone());
+            data.insert(io.flow().clone());
+        })
+        .graceful_shutdown_signal(stopping)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD)
+        .client_disconnect_timeout(DISCONNECT)
+        .local_addr(address)
+        // It only says what host a request without a Host header is for, which nothing here asks.
+        .finish(map_config(app, |()| AppConfig::default()));
+    fn_service(move |io: TcpStream| ready(admit(&places, io))).and_then(http)
 }
 
 /// Watches a connection, if there is a place for it.
@@ -138,13 +203,27 @@ fn admit(places: &Places, io: TcpStream) -> Result<(Watched<TcpStream>, Protocol
     Ok((Watched::new(io, place, RECEIVING, SENDING), Protocol::Http1, Some(peer)))
 }
 
+/// What a request says of its body.
+fn body_of(headers: &HeaderMap) -> Body {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Body::Chunked;
+    }
+    // What is no number was refused when the head was read.
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    Body::Bytes(length.unwrap_or(0))
+}
+
 /// Everything that answers, most exact paths first: the dashboard has the root.
-fn mount(config: &mut ServiceConfig, served: Served) {
+fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool) {
+    if !probes_apart {
+        mount_probes(config, &served);
+    }
     let Served {
         role,
         store,
         egress,
         callers,
+        origins,
         public_url,
         frame_origins,
         disable_after,
@@ -153,13 +232,13 @@ fn mount(config: &mut ServiceConfig, served: Served) {
         feeds,
         passwords,
         bodies,
-        draining,
-        metrics,
+        draining: _,
+        metrics: _,
     } = served;
-    config.app_data(Data::new(Probes { store: store.clone(), draining, metrics })).configure(probes::routes);
     if !role.serves() {
         return;
     }
+    let traffic = callers.traffic().clone();
     config
         .app_data(Data::new(ApiState {
             store: store.clone(),
@@ -169,6 +248,7 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             clock: Clock,
             retention,
             bodies,
+            origins,
         }))
         .configure(api::routes)
         .app_data(Data::new(DashboardState {
@@ -181,8 +261,16 @@ fn mount(config: &mut ServiceConfig, served: Served) {
             secret: dashboard_secret,
             feeds,
             passwords,
+            traffic,
         }))
         .configure(dashboard::routes);
+}
+
+/// What machines ask, without a token.
+fn mount_probes(config: &mut ServiceConfig, served: &Served) {
+    let Served { store, draining, metrics, .. } = served;
+    let probes = Probes { store: store.clone(), draining: draining.clone(), metrics: metrics.clone() };
+    config.app_data(Data::new(probes)).configure(probes::routes);
 }
 
 async fn nothing_here() -> HttpResponse {

@@ -3,7 +3,7 @@
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the store, the listener, people's connections and the runtime need beside the engine's.
+/// What the store, the listeners, the probes' connections and the runtime need beside the engine's.
 const BESIDE: u64 = 512;
 /// The most connections, however many descriptors there are: each takes some 20 KiB of memory.
 const MOST_CONNECTIONS: u64 = 16_384;

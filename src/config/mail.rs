@@ -4,7 +4,8 @@ use lettre::message::Mailbox;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Fault, Settings, near, values};
+use super::http::near;
+use super::{Fault, Settings, values};
 
 /// How applications' contacts are told of failing endpoints.
 #[derive(Clone)]

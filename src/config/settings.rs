@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 26] = [
+pub const SETTINGS: [Setting; 34] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -50,6 +50,12 @@ pub const SETTINGS: [Setting; 26] = [
         Some("127.0.0.1:8071"),
         "an IP address and a port, such as 127.0.0.1:8071",
         "Where API and dashboard listen",
+    ),
+    setting(
+        "admin_listen",
+        None,
+        "an IP address and a port, such as 127.0.0.1:8072",
+        "Where /healthz, /readyz and /metrics listen instead of there",
     ),
     setting(
         "public_url",
@@ -74,7 +80,7 @@ pub const SETTINGS: [Setting; 26] = [
         "egress_allow",
         Some(""),
         "networks with commas between, such as 127.0.0.1/32,10.1.0.0/16",
-        "Networks that are let through although private",
+        "Networks that are let through although private or this machine's own",
     ),
     setting("https_only", Some("false"), "true or false", "Refuse endpoints with http://"),
     setting(
@@ -85,6 +91,12 @@ pub const SETTINGS: [Setting; 26] = [
     ),
     setting("request_timeout", Some("15s"), "1s to 30s, such as 15s", "How long one attempt may take"),
     setting("max_payload", Some("256KiB"), "1KiB to 16MiB, such as 256KiB", "The largest payload"),
+    setting(
+        "max_endpoints",
+        Some("10000"),
+        "a number from 1 to 1000000, such as 10000",
+        "The most endpoints of one application",
+    ),
     setting(
         "retention",
         Some("90d"),
@@ -136,6 +148,42 @@ pub const SETTINGS: [Setting; 26] = [
         Some(""),
         "https origins with commas between, such as https://app.example.com (http on this machine alone)",
         "Origins that may embed the customers' portal in an iframe",
+    ),
+    setting(
+        "rate_limit_key",
+        Some("50000"),
+        "a number from 0 (no limit) to 1000000, such as 50000",
+        "The most requests a second of one API key, and of one organization's tokens",
+    ),
+    setting(
+        "rate_limit_application",
+        Some("1000"),
+        "a number from 0 (no limit) to 1000000, such as 1000",
+        "The most requests a second of one application's tokens",
+    ),
+    setting(
+        "rate_limit_session",
+        Some("200"),
+        "a number from 0 (no limit) to 1000000, such as 200",
+        "The most requests a second of one session of the dashboard or the portal",
+    ),
+    setting(
+        "rate_limit_address",
+        Some("1000"),
+        "a number from 0 (no limit) to 1000000, such as 1000",
+        "The most requests a second of one address without a good token or session",
+    ),
+    setting(
+        "cors_origins",
+        Some("*"),
+        "* (any), none, or origins with commas between, such as https://app.example.com",
+        "Origins whose programs in browsers may call the REST API",
+    ),
+    setting(
+        "trusted_proxies",
+        Some(""),
+        "networks with commas between, such as 10.0.0.5/32,10.1.0.0/16",
+        "Proxies whose X-Forwarded-For is believed",
     ),
     secret(
         "smtp_url",

@@ -149,6 +149,19 @@ pub fn frame_origins(text: &str) -> Read<Vec<String>> {
     items(text).map(origin).collect()
 }
 
+/// Origins whose programs may call: `*` is any (`None`), `none` is none.
+pub fn cors_origins(text: &str) -> Read<Option<Vec<String>>> {
+    let origin = |item: &str| match public_url(item) {
+        Ok(url) => Ok(url.origin().ascii_serialization()),
+        Err(wrong) => Err(format!("holds {item:?}, which {wrong}")),
+    };
+    match text {
+        "*" => Ok(None),
+        "none" => Ok(Some(Vec::new())),
+        list => items(list).map(origin).collect::<Read<_>>().map(Some),
+    }
+}
+
 /// A filter of log lines. Stricter than its library, for which a mistyped level is the name of a module.
 pub fn log_filter(text: &str) -> Read<String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -231,6 +244,16 @@ mod tests {
             ["https://a.example/x", "https://a.example;script-src", "https://u@a.example", "https://a.example?q"];
         for bad in bad.into_iter().chain(worse) {
             assert!(frame_origins(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cors_origins_are_any_none_or_some() {
+        assert_eq!((cors_origins("*"), cors_origins("none")), (Ok(None), Ok(Some(vec![]))));
+        let some = cors_origins("https://App.example.com/, http://localhost:3000");
+        assert_eq!(some, Ok(Some(vec!["https://app.example.com".into(), "http://localhost:3000".into()])));
+        for bad in ["https://*.example.com/x", "app.example.com", "*, https://a.example", "https://a.example/x"] {
+            assert!(cors_origins(bad).is_err(), "{bad}");
         }
     }
 

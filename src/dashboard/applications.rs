@@ -8,18 +8,23 @@ use super::DashboardState;
 use super::endpoints::{self, EndpointRow};
 use super::error::PageError;
 use super::frame::{Frame, Here, answer};
+use super::notice::Notice;
 use super::parts::{Id, When};
 use super::place::Place;
+use super::posted::{Posted, done};
 use super::rates::DAY;
 use super::show::{Line, Query, Typed, count};
-use super::viewer::{Inside, Signed};
+use super::viewer::{Inside, Signed, part};
 use crate::domain::application::Application;
 use crate::domain::{AppId, EndpointId, Time};
+use crate::store::access::portal_sessions::OpenVisit;
 use crate::store::catalog::endpoint_list::LineFilter;
 use crate::store::{Order, PageRequest};
 
 /// How many are on a page.
 const LINES: usize = 50;
+/// How many of an application's portal sessions its page shows.
+const VISITS: i64 = 50;
 /// How many of an application's endpoints its own page shows.
 const ENDPOINTS: usize = 10;
 
@@ -117,6 +122,18 @@ struct ApplicationPage {
     more: bool,
     /// Of endpoints: their application is not named in each row.
     across: bool,
+    visits: Vec<VisitRow>,
+    /// There are more sessions than are shown, perhaps.
+    more_visits: bool,
+}
+
+/// A portal session that lasts.
+struct VisitRow {
+    name: Option<Line>,
+    since: When,
+    until: When,
+    /// Where its button's POST goes.
+    end: String,
 }
 
 /// `GET /applications/{app}`.
@@ -131,6 +148,7 @@ pub async fn show(
     let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
     let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
     let counts = store.attempt_counts(&tenant, app.id, None, now.minus(DAY), now).await?;
+    let visits = store.open_visits(&tenant, app.id, VISITS, now).await?;
     let page = ApplicationPage {
         frame: Frame::of(&inside, Here::Applications).noting(query.get("notice")),
         place: inside.place.clone(),
@@ -146,6 +164,34 @@ pub async fn show(
         rows: endpoints::rows(store, &tenant, &inside.place, &lines.data, now).await?,
         more: lines.more,
         across: false,
+        more_visits: visits.len() >= VISITS as usize,
+        visits: visits.iter().map(|visit| VisitRow::new(visit, &inside.place, now)).collect(),
     };
     answer(StatusCode::OK, &page)
+}
+
+impl VisitRow {
+    fn new(visit: &OpenVisit, place: &Place, now: Time) -> VisitRow {
+        VisitRow {
+            name: visit.session_id.as_deref().map(Line::new),
+            since: When::new(visit.since, now),
+            until: When::new(visit.until, now),
+            end: place.page(&format!("visits/{}/end", hex::encode(visit.hash))),
+        }
+    }
+}
+
+/// `POST /applications/{app}/visits/{visit}/end`.
+pub async fn end_visit(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+    inside: Inside,
+    _: Posted,
+) -> Result<HttpResponse, PageError> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(part(&request, "visit")?, &mut hash).map_err(|_| PageError::NotFound)?;
+    let (store, now) = (signed.store(&state.store), state.clock.now());
+    let ended = store.end_open_visit(&inside.tenant(), inside.app.id, &hash, now).await?;
+    Ok(done(inside.place.home(), if ended { Notice::VisitEnded } else { Notice::VisitOver }))
 }

@@ -2,6 +2,7 @@
 //! which the log tells more.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
@@ -56,6 +57,7 @@ impl ResponseError for PageError {
             PageError::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             PageError::WrongToken | PageError::NotAllowed => StatusCode::FORBIDDEN,
             PageError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            PageError::Store(StoreError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
             PageError::Store(error) if error.transient() => StatusCode::SERVICE_UNAVAILABLE,
             PageError::Store(_) | PageError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -79,7 +81,11 @@ impl PageError {
             (_, false) => Some("/"),
         };
         let page = ErrorPage { frame, title, what, todo, home, request_id };
-        answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response())
+        let mut answer = answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response());
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
     }
 
     /// A customer knows nothing of a log or a database, nor whose software this is.
@@ -90,6 +96,7 @@ impl PageError {
                 "These pages cannot be shown right now. Events that were accepted are safe and will be delivered.",
                 "Reload in a moment. If it stays like this, tell the people who gave you the link, with the request id below.",
             ),
+            PageError::Store(StoreError::Crowded) => self.words(),
             PageError::Store(_) | PageError::Template(_) => (
                 "Something went wrong",
                 "This page could not be made. Nothing was changed.",
@@ -126,6 +133,11 @@ impl PageError {
                 "The store is away",
                 "Sendoff cannot reach its database at the moment. What was accepted is safe; deliveries go on when it is back.",
                 "Reload in a moment. If it stays away, look at /readyz and at the log.",
+            ),
+            PageError::Store(StoreError::Crowded) => (
+                "Too many searches at a time",
+                "Other lists and searches are still being read. Nothing was changed.",
+                "Reload in a moment.",
             ),
             PageError::NotSignedIn => (
                 "Your visit is over",

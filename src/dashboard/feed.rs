@@ -8,7 +8,6 @@
 //! away, is in the lists and not in the tail.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +15,14 @@ use tokio::sync::{broadcast, watch};
 
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, OrgId, Time};
+use crate::store::access::sign_in_links::TokenHash;
 use crate::store::query::attempts::AttemptLine;
 use crate::store::{Store, StoreError, Tenant};
 
 /// How many tails may be open in this process.
-pub const OPEN: usize = 32;
+const OPEN: usize = 32;
+/// How many of them one session, or one customer's visit, may have.
+const OF_VIEWER: usize = 4;
 /// How often the store is looked at.
 pub const POLL: Duration = Duration::from_millis(500);
 /// How far back each look reads: longer than a usual attempt and its record take, and than clocks of processes differ.
@@ -53,9 +55,25 @@ pub struct Feeds {
 
 #[derive(Debug)]
 struct Inner {
-    open: AtomicUsize,
+    open: Mutex<Open>,
     feeds: Mutex<HashMap<OrgId, Feed>>,
     closing: watch::Sender<bool>,
+}
+
+/// The places that are taken.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_viewer: HashMap<TokenHash, usize>,
+}
+
+/// Why no tail is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTail {
+    /// The viewer has [`OF_VIEWER`].
+    Yours,
+    /// All places are taken, or the process stops.
+    Full,
 }
 
 /// What those who look at one organization's tail share.
@@ -76,18 +94,28 @@ pub struct Tap {
 }
 
 /// One of the [`OPEN`] places; free again when it is dropped.
-struct Place(Arc<Inner>);
+struct Place {
+    inner: Arc<Inner>,
+    viewer: TokenHash,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        let mut open = self.inner.open();
+        open.all = open.all.saturating_sub(1);
+        if let Some(theirs) = open.by_viewer.get_mut(&self.viewer) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                open.by_viewer.remove(&self.viewer);
+            }
+        }
     }
 }
 
 impl Default for Feeds {
     fn default() -> Feeds {
         let closing = watch::Sender::new(false);
-        Feeds { inner: Arc::new(Inner { open: AtomicUsize::new(0), feeds: Mutex::default(), closing }) }
+        Feeds { inner: Arc::new(Inner { open: Mutex::default(), feeds: Mutex::default(), closing }) }
     }
 }
 
@@ -97,9 +125,12 @@ impl Feeds {
         self.inner.closing.send_replace(true);
     }
 
-    /// Opens a tail of an organization; `None`: too many are open, or the process stops.
-    pub fn open(&self, store: &Store, clock: Clock, org: &OrgId) -> Option<Tap> {
-        let place = self.place()?;
+    /// Opens a tail of an organization for the viewer of this session.
+    ///
+    /// # Errors
+    /// Too many are open.
+    pub fn open(&self, store: &Store, clock: Clock, org: &OrgId, viewer: TokenHash) -> Result<Tap, NoTail> {
+        let place = self.place(viewer)?;
         let mut feeds = self.inner.feeds();
         let feed = feeds.entry(org.clone()).or_insert_with(|| {
             let (sender, recent) = (broadcast::Sender::new(BEHIND), VecDeque::with_capacity(RECENT));
@@ -108,17 +139,29 @@ impl Feeds {
         });
         // Under the lock, nothing comes between the two.
         let (recent, batches) = (feed.recent.iter().cloned().collect(), feed.sender.subscribe());
-        Some(Tap { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
+        Ok(Tap { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
     }
 
-    fn place(&self) -> Option<Place> {
-        let one_more = |open| (open < OPEN && !*self.inner.closing.borrow()).then_some(open + 1);
-        self.inner.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Place(self.inner.clone()))
+    fn place(&self, viewer: TokenHash) -> Result<Place, NoTail> {
+        let mut open = self.inner.open();
+        let theirs = open.by_viewer.get(&viewer).copied().unwrap_or(0);
+        if theirs >= OF_VIEWER {
+            return Err(NoTail::Yours);
+        }
+        if open.all >= OPEN || *self.inner.closing.borrow() {
+            return Err(NoTail::Full);
+        }
+        open.all += 1;
+        open.by_viewer.insert(viewer, theirs + 1);
+        Ok(Place { inner: self.inner.clone(), viewer })
     }
 }
 
 impl Inner {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn feeds(&self) -> MutexGuard<'_, HashMap<OrgId, Feed>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,4 +227,26 @@ async fn look(
 
 fn ended(line: &AttemptLine) -> Time {
     line.at.plus(Duration::from_micros(line.duration_us.max(0) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_viewer_has_a_few_places_and_gives_them_back() {
+        let feeds = Feeds::default();
+        let mut held: Vec<Place> = (0..OF_VIEWER).map(|_| feeds.place([1; 32]).unwrap()).collect();
+        assert_eq!(feeds.place([1; 32]).err(), Some(NoTail::Yours));
+        for viewer in 2..=8 {
+            held.extend((0..OF_VIEWER).map(|_| feeds.place([viewer; 32]).unwrap()));
+        }
+        assert_eq!(feeds.place([9; 32]).err(), Some(NoTail::Full));
+        drop(held.remove(0));
+        assert!(feeds.place([9; 32]).is_ok());
+        drop(held);
+        assert!(feeds.inner.open().by_viewer.is_empty() && feeds.inner.open().all == 0);
+        feeds.close();
+        assert_eq!(feeds.place([1; 32]).err(), Some(NoTail::Full));
+    }
 }

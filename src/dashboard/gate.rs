@@ -4,6 +4,8 @@
 //! something must come from a page of ours (**Origin**, **Sec-Fetch-Site**), besides the token in its form. Out: the security headers,
 //! a request id, and words in place of a bare error.
 
+use std::time::Instant;
+
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -15,7 +17,10 @@ use url::{Host, Url};
 use super::DashboardState;
 use super::error::PageError;
 use super::prefs::Prefs;
-use super::session::Cookies;
+use super::session::{Cookies, hash};
+use super::viewer::limited_by;
+use crate::store::StoreError;
+use crate::traffic::rate_limits::Limited;
 
 const HEADERS: [(&str, &str); 7] = [
     ("x-content-type-options", "nosniff"),
@@ -52,7 +57,8 @@ pub async fn pass(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id();
-    let mut response = match admit(&request, &state.public_url) {
+    let admitted = limit(&state, &request).and_then(|()| admit(&request, &state.public_url));
+    let mut response = match admitted {
         // A handler's errors come as answers; nothing here may keep the request, which the router still has to change.
         Ok(()) => worded(next.call(request).await?, &id),
         Err(refusal) => request.into_response(refusal.answer(&id)),
@@ -79,6 +85,24 @@ pub async fn pass(
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     Ok(response)
+}
+
+/// Takes a request out of its session's bucket, or out of that of its address as long as no session is known. Style sheets and scripts,
+/// which browsers keep, are not counted.
+fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), Refusal> {
+    let path = request.path();
+    if path.starts_with("/static/") {
+        return Ok(());
+    }
+    let (limits, now) = (&state.traffic.limits, Instant::now());
+    let cookie = request.cookie(Cookies::at(path).name(&state.public_url));
+    let session = cookie.map(|cookie| limited_by(hash(cookie.value()))).filter(|session| limits.knows(session));
+    let limited = match (session, state.address(request.request())) {
+        (Some(session), _) => limits.take(session, now),
+        (None, Some(address)) => limits.take_of_address(address, now),
+        (None, None) => Ok(()),
+    };
+    limited.map_err(Refusal::Limited)
 }
 
 /// Twelve characters that an operator can read out and find in the log.
@@ -110,7 +134,8 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
 }
 
 fn error_is_ours(error: &PageError) -> bool {
-    matches!(error, PageError::Store(_) | PageError::Template(_))
+    let crowded = matches!(error, PageError::Store(StoreError::Crowded));
+    !crowded && matches!(error, PageError::Store(_) | PageError::Template(_))
 }
 
 /// Why a request is not let in.
@@ -120,12 +145,17 @@ enum Refusal {
     Host,
     /// It comes from a page of another site.
     Origin,
+    /// Too many came before it.
+    Limited(Limited),
 }
 
 impl Refusal {
     /// Plain text: style sheets would be refused as well. Says nothing of what was asked for.
     fn answer(&self, id: &str) -> HttpResponse {
         let (status, text) = match self {
+            Refusal::Limited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "429: too many requests. Nothing was done. Try again in a moment.\n")
+            }
             Refusal::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "421: the dashboard does not answer under this host name.\n\n\
@@ -139,10 +169,17 @@ impl Refusal {
                  If that is what you did, check that SENDOFF_PUBLIC_URL names the address in your browser, https included.\n",
             ),
         };
-        tracing::warn!(request_id = id, refusal = ?self, "a request to the dashboard was refused");
-        HttpResponse::build(status)
-            .content_type("text/plain; charset=utf-8")
-            .body(format!("{text}\nRequest id: {id}\n"))
+        let mut answer = HttpResponse::build(status);
+        match self {
+            // Not a line for each of very many.
+            Refusal::Limited(limited) => {
+                for header in limited.headers() {
+                    answer.insert_header(header);
+                }
+            }
+            _ => tracing::warn!(request_id = id, refusal = ?self, "a request to the dashboard was refused"),
+        }
+        answer.content_type("text/plain; charset=utf-8").body(format!("{text}\nRequest id: {id}\n"))
     }
 }
 

@@ -14,7 +14,7 @@ pub fn hint(outcome: &Outcome) -> Option<&'static str> {
         Failure::Dns => "The host name does not resolve: a typo, or its DNS entry is gone.",
         Failure::Tls => of_tls(&outcome.detail),
         Failure::Blocked => {
-            "The address is private or reserved, so nothing was sent. If it is meant, open its range with SENDOFF_EGRESS_ALLOW."
+            "The address is private, reserved or this machine's own, so nothing was sent. If it is meant, open its range with SENDOFF_EGRESS_ALLOW."
         }
         Failure::Closed => {
             "The receiver hung up before it had answered: it may have crashed, or a proxy in front of it gave up."

@@ -13,6 +13,7 @@ use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
 use super::parts::When;
 use super::posted::{Posted, done};
+use super::refused::refused;
 use super::show::{Line, Query};
 use super::viewer::{Signed, part};
 use crate::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
@@ -177,9 +178,15 @@ pub async fn create(
         life: posted.get("life").to_owned(),
         wrong: Vec::new(),
     };
-    match make(&signed, &typed, now) {
+    let made = match make(&signed, &typed, now) {
+        Ok((key, text)) => match signed.store(&state.store).add_api_key(&key, &key::hash(&text)).await {
+            Ok(()) => Ok((key, text)),
+            Err(error) => Err(refused(error, "name")?),
+        },
+        Err(wrong) => Err(wrong),
+    };
+    match made {
         Ok((key, text)) => {
-            signed.store(&state.store).add_api_key(&key, &key::hash(&text)).await?;
             tracing::info!(org = %signed.org, key = %key.id, "an API key was made from a page");
             let page = MadePage {
                 frame: Frame::of(&signed, Here::Keys),

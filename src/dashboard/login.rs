@@ -3,9 +3,10 @@
 //! * A **login link** that the command line printed. The page behind it has one button, and only that button's POST uses the link up:
 //!   a mail scanner or a preview that fetches the link does no harm.
 //! * A name and a password, where there are accounts ([`super::operators`]). Whether the name or the password was wrong cannot be told,
-//!   neither from the words nor from the time. How often one may try: [`super::passwords`].
+//!   neither from the words nor from the time. How often one may try: [`super::passwords`]. A browser that has signed in to an account keeps a
+//!   signed cookie, by which it has tries of its own there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -17,6 +18,7 @@ use url::Url;
 use super::DashboardState;
 use super::error::PageError;
 use super::frame::{Frame, answer};
+use super::passwords::{Entered, Visitor};
 use super::posted::Posted;
 use super::session::{self, Cookies, SESSION_HOURS, form_token, set_cookie};
 use super::show::{Line, Query, roughly};
@@ -31,6 +33,8 @@ use crate::store::{Store, StoreError};
 /// How long a login link is good.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 const SESSION_LIFE: Duration = Duration::from_secs(SESSION_HOURS * 3_600);
+/// How long a browser is known after it signed in.
+const DEVICE_LIFE: Duration = Duration::from_secs(180 * 86_400);
 
 /// Makes a link that signs an operator of `org` in once, within the next 15 minutes.
 ///
@@ -174,6 +178,7 @@ pub async fn sign_in(
     form: web::Form<SignIn>,
 ) -> Result<HttpResponse, PageError> {
     let (session, now) = (session::new_token(), state.clock.now());
+    let mut device = None;
     let opened = match &form.token {
         Some(token) => {
             by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((Door::Spent, None))
@@ -184,7 +189,8 @@ pub async fn sign_in(
             if !session::same(&form.csrf, &expected) {
                 return Err(PageError::WrongToken);
             }
-            by_password(&state, &request, &form, &session, now).await?.map_err(|why| (Door::NoLink, Some(why)))
+            let opened = by_password(&state, &request, &form, &session, now).await?;
+            opened.map(|known| device = Some(known)).map_err(|why| (Door::NoLink, Some(why)))
         }
     };
     match opened {
@@ -192,6 +198,12 @@ pub async fn sign_in(
             let mut response = go("/");
             let cookie = Cookies::Operator.made(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
             set_cookie(&mut response, &cookie)?;
+            if let Some(device) = device {
+                set_cookie(
+                    &mut response,
+                    &Cookies::Device.made(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
+                )?;
+            }
             Ok(response)
         }
         Err((door, refused)) => ask(&state, &request, door, &form.name, refused).await,
@@ -211,37 +223,62 @@ async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str,
     Ok(org.is_some())
 }
 
+/// Opens a session where the password is the account's; gives the device's cookie then.
 async fn by_password(
     state: &DashboardState,
     request: &HttpRequest,
     form: &SignIn,
     session: &str,
     now: Time,
-) -> Result<Result<(), Refused>, PageError> {
+) -> Result<Result<String, Refused>, PageError> {
     // A name that can be none is looked at as one that nobody has.
     let name = name_of(&form.name).unwrap_or_default();
-    let from = request.peer_addr().map(|peer| peer.ip());
-    if let Err(wait) = state.passwords.enter(&name, from, now) {
-        tracing::warn!(?from, "a sign-in was not looked at: too many tries");
-        return Ok(Err(Refused::TooMany(wait)));
-    }
+    let (from, began) = (state.address(request), Instant::now());
     let found = state.store.operator_named(&name).await?;
     let (operator, kept) = match found {
         Some((operator, kept)) => (Some(operator), kept),
         None => (None, PasswordHash::nobodys()),
     };
+    let known = operator.as_ref().and_then(|operator| device(state, request, operator));
+    let visitor = Visitor { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
+    match state.passwords.enter(visitor, now) {
+        Ok(Entered::Look) => {}
+        Ok(Entered::Pretend) => {
+            tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
+            state.passwords.pretend().await;
+            return Ok(Err(Refused::Wrong));
+        }
+        Err(wait) => {
+            tracing::warn!(?from, "a sign-in was not looked at: too many tries");
+            return Ok(Err(Refused::TooMany(wait)));
+        }
+    }
     let fits = state.passwords.fit(&form.password, kept.clone()).await;
     if let Some(operator) = operator.as_ref().filter(|_| fits) {
         let store = state.store.by(Actor::new(ActorKind::Operator, &operator.name));
         let until = now.plus(SESSION_LIFE);
         if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
-            state.passwords.forgive(&name);
+            state.passwords.forgive(visitor);
             tracing::info!(operator = operator.name, "an operator signed in");
-            return Ok(Ok(()));
+            let token = known.unwrap_or_else(session::new_token);
+            return Ok(Ok(format!("{token}.{}", signed(state, operator, &token))));
         }
     }
     note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
+    state.passwords.took(began.elapsed());
     Ok(Err(Refused::Wrong))
+}
+
+/// The device that a request comes from, if it has signed in to this account before.
+fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) -> Option<String> {
+    let cookie = request.cookie(Cookies::Device.name(&state.public_url))?;
+    let (token, signature) = cookie.value().split_once('.')?;
+    session::same(signature, &signed(state, operator, token)).then(|| token.to_owned())
+}
+
+/// What makes a device's token one of this account's.
+fn signed(state: &DashboardState, operator: &Operator, token: &str) -> String {
+    form_token(&state.secret, Cookies::Device.form(), &format!("{} {token}", operator.id))
 }
 
 /// Notes a sign-in that failed. A name that nobody has is not written down: it may be a password in the wrong field.

@@ -77,15 +77,19 @@ mod tail;
 mod viewer;
 mod work;
 
+use std::net::IpAddr;
+
 use actix_web::guard::{self, GuardContext};
+use actix_web::http::header::X_FORWARDED_FOR;
 use actix_web::middleware::from_fn;
-use actix_web::{Resource, Route, web};
+use actix_web::{HttpRequest, Resource, Route, web};
 use url::Url;
 
 use self::passwords::Passwords;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
+use crate::traffic::Traffic;
 pub use feed::Feeds;
 
 /// What the pages stand on.
@@ -107,6 +111,16 @@ pub struct DashboardState {
     pub feeds: Feeds,
     /// Looks at operators' passwords.
     pub passwords: Passwords,
+    /// How often somebody may ask for pages.
+    pub traffic: Traffic,
+}
+
+impl DashboardState {
+    /// The address that a request comes from, as far as it is known.
+    fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let forwarded: Vec<&[u8]> = request.headers().get_all(X_FORWARDED_FOR).map(|value| value.as_bytes()).collect();
+        Some(self.traffic.proxies.caller(request.peer_addr()?.ip(), forwarded.into_iter()))
+    }
 }
 
 /// What other parts of the process answer; a path below one of these is never a page, in whatever order things are mounted.
@@ -177,6 +191,7 @@ fn application(config: &mut web::ServiceConfig) {
         .service(page("", read().to(applications::show)))
         .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
         .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
+        .service(page("/visits/{visit}/end", web::post().to(applications::end_visit)))
         .service(page("/send", read().to(send::show)).route(web::post().to(send::send)));
     inside(config);
 }

@@ -21,6 +21,8 @@ pub enum Notice {
     OperatorCreated,
     OperatorRemoved,
     PasswordChanged,
+    VisitEnded,
+    VisitOver,
     NoOrganization,
 }
 
@@ -54,6 +56,8 @@ impl Notice {
         Notice::OperatorCreated,
         Notice::OperatorRemoved,
         Notice::PasswordChanged,
+        Notice::VisitEnded,
+        Notice::VisitOver,
         Notice::NoOrganization,
     ];
 
@@ -119,6 +123,8 @@ impl Notice {
             Notice::PasswordChanged => {
                 said("password-changed", true, "Your password is changed.", "Your other sessions are over.")
             }
+            Notice::VisitEnded => said("session-ended", true, "Session ended.", "Its pages no longer open."),
+            Notice::VisitOver => said("session-over", false, "Not ended.", "The session had ended already."),
             Notice::NoOrganization => said(
                 "no-organization",
                 false,

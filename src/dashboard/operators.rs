@@ -10,6 +10,7 @@ use super::error::PageError;
 use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
 use super::parts::When;
+use super::passwords::Visitor;
 use super::posted::{Posted, done};
 use super::show::{Line, Query, roughly};
 use super::viewer::{Signed, part};
@@ -218,8 +219,10 @@ async fn changed(
     if new != posted.get("new_again") {
         return Ok(Err(Invalid::new("new_again", "is not the same as the new password")));
     }
-    // Somebody who found the browser open is held up as at the door.
-    if let Err(wait) = state.passwords.enter(&operator.name, None, now) {
+    // Somebody who found the browser open is held up as at the sign-in. The session counts for itself: guesses elsewhere do not matter here.
+    let session = hex::encode(signed.hash);
+    let visitor = Visitor { name: &operator.name, exists: true, from: None, device: Some(&session) };
+    if let Err(wait) = state.passwords.enter(visitor, now) {
         return Ok(Err(Invalid::new("current", format!("too many tries; the next can be made in {}", roughly(wait)))));
     }
     let before = state.store.operator_named(&operator.name).await?.map(|(_, hash)| hash);
@@ -227,7 +230,7 @@ async fn changed(
     if !state.passwords.fit(posted.get("current"), before.clone()).await {
         return Ok(Err(Invalid::new("current", "is not your password")));
     }
-    state.passwords.forgive(&operator.name);
+    state.passwords.forgive(visitor);
     let after = match state.passwords.make("new", new).await {
         Ok(after) => after,
         Err(wrong) => return Ok(Err(wrong)),

@@ -71,6 +71,8 @@ pub enum Cookies {
     Visit,
     /// Of somebody who is about to sign in: binds the form to the browser that was shown it.
     Door,
+    /// Of a browser that has signed in to an account: it keeps tries of its own when others guess.
+    Device,
 }
 
 impl Cookies {
@@ -86,6 +88,7 @@ impl Cookies {
             Cookies::Operator => "session",
             Cookies::Visit => "visit",
             Cookies::Door => "door",
+            Cookies::Device => "device",
         }
     }
 
@@ -98,6 +101,8 @@ impl Cookies {
             (Cookies::Visit, false) => "sendoff_visit",
             (Cookies::Door, true) => "__Host-sendoff_door",
             (Cookies::Door, false) => "sendoff_door",
+            (Cookies::Device, true) => "__Host-sendoff_device",
+            (Cookies::Device, false) => "sendoff_device",
         }
     }
 

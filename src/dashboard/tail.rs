@@ -17,7 +17,7 @@ use super::DashboardState;
 use super::bulk::base;
 use super::choice::owner;
 use super::error::PageError;
-use super::feed::{Batch, POLL, Tap};
+use super::feed::{Batch, NoTail, POLL, Tap};
 use super::frame::{Frame, Here, answer};
 use super::overview::AttemptRow;
 use super::parts::When;
@@ -29,6 +29,7 @@ use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::AttemptLine;
 use crate::store::query::tail::TailFilter;
 use crate::store::{AppRef, EndpointRef, StoreError};
+use crate::traffic::hangup::Hangup;
 
 /// How many rows the page shows.
 const ROWS: usize = 100;
@@ -178,13 +179,12 @@ pub async fn events(
     let query = Query::of(&request);
     let asked = Asked::of(&state, &viewer, &query).await?;
     let Some(filter) = asked.filter else { return Err(PageError::NotFound) };
-    let Some(tap) = state.feeds.open(&state.store, state.clock, &viewer.org) else {
-        return Ok(HttpResponse::ServiceUnavailable()
-            .insert_header((RETRY_AFTER, LATER))
-            .content_type("text/plain; charset=utf-8")
-            .body("Too many live pages are open, or Sendoff is stopping. Reload the page instead.\n"));
+    let tap = match state.feeds.open(&state.store, state.clock, &viewer.org, viewer.hash) {
+        Ok(tap) => tap,
+        Err(why) => return Ok(no_tail(why)),
     };
-    let stream = Stream::new(state, viewer, filter, tap);
+    let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
+    let stream = Stream::new(state, viewer, filter, tap, hangup);
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         let event = stream.next().await?;
         Some((Ok::<Bytes, actix_web::Error>(event), stream))
@@ -196,25 +196,41 @@ pub async fn events(
         .streaming(Box::pin(events)))
 }
 
+fn no_tail(why: NoTail) -> HttpResponse {
+    let (status, text) = match why {
+        NoTail::Yours => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "You have too many live pages open. Close one, or reload this one instead.\n",
+        ),
+        NoTail::Full => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many live pages are open, or Sendoff is stopping. Reload the page instead.\n",
+        ),
+    };
+    HttpResponse::build(status).insert_header((RETRY_AFTER, LATER)).content_type("text/plain; charset=utf-8").body(text)
+}
+
 /// One reader's stream.
 struct Stream {
     state: web::Data<DashboardState>,
     viewer: Viewer,
     filter: TailFilter,
     tap: Tap,
+    hangup: Hangup,
     ready: VecDeque<Bytes>,
     beat: Instant,
     check: Instant,
 }
 
 impl Stream {
-    fn new(state: web::Data<DashboardState>, viewer: Viewer, filter: TailFilter, tap: Tap) -> Stream {
+    fn new(state: web::Data<DashboardState>, viewer: Viewer, filter: TailFilter, tap: Tap, hangup: Hangup) -> Stream {
         let now = Instant::now();
         let mut stream = Stream {
             state,
             viewer,
             filter,
             tap,
+            hangup,
             ready: VecDeque::from([Bytes::from_static(b": here\nretry: 3000\n\n")]),
             beat: now + BEAT,
             check: now + CHECK,
@@ -235,6 +251,8 @@ impl Stream {
             let batch = tokio::select! {
                 biased;
                 _ = self.tap.closing.wait_for(|closing| *closing) => return None,
+                // Its place is for others at once, and not only when something cannot be sent.
+                () = self.hangup.closed() => return None,
                 batch = self.tap.batches.recv() => batch,
                 () = sleep_until(self.check.min(self.beat)) => {
                     let now = Instant::now();

@@ -8,6 +8,7 @@
 
 use std::ops::Deref;
 use std::rc::Rc;
+use std::time::Instant;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
@@ -27,6 +28,7 @@ use crate::domain::portal::{Capability, PortalPage};
 use crate::store::access::portal_sessions::Visit;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{AppRef, Store, StoreError, Tenant};
+use crate::traffic::rate_limits as limits;
 
 /// How the audit log calls somebody who signed in by a link.
 pub const LINK: &str = "a login link";
@@ -176,7 +178,7 @@ impl Viewer {
         let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
         let (hash, now) = (session::hash(cookie.value()), state.clock.now());
         let (org, who) = match cookies {
-            Cookies::Operator | Cookies::Door => match state.store.session(&hash, now).await? {
+            Cookies::Operator | Cookies::Door | Cookies::Device => match state.store.session(&hash, now).await? {
                 Some(session) => (session.org, Who::Operator(session.operator)),
                 None => return Err(PageError::NotSignedIn),
             },
@@ -185,6 +187,8 @@ impl Viewer {
                 None => return Err(PageError::NotSignedIn),
             },
         };
+        // From now on its requests count for it, and no longer for the address.
+        drop(state.traffic.limits.bucket(limited_by(hash), Instant::now()));
         let orgs = if request.method().is_safe() { organizations(&state.store, &org, &who).await? } else { Vec::new() };
         let viewer = Viewer {
             org,
@@ -204,6 +208,11 @@ impl Viewer {
         request.extensions_mut().insert(Rc::new(viewer.clone()));
         Ok(viewer)
     }
+}
+
+/// By what the requests of a session, or of a visit, are limited.
+pub fn limited_by(hash: TokenHash) -> limits::Who {
+    limits::Who::Session(hash)
 }
 
 impl FromRequest for Viewer {

@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
-pub const ACTS: [&str; 32] = [
+pub const ACTS: [&str; 34] = [
     act::SIGNED_IN,
     act::SIGN_IN_FAILED,
     act::SIGNED_OUT,
@@ -83,6 +83,8 @@ pub const ACTS: [&str; 32] = [
     act::KEY_CREATED,
     act::KEY_REVOKED,
     act::PORTAL_LINK_MADE,
+    act::PORTAL_EXPIRED,
+    act::PORTAL_SESSION_ENDED,
     act::OPERATOR_CREATED,
     act::OPERATOR_REMOVED,
     act::PASSWORD_CHANGED,
@@ -122,6 +124,8 @@ pub mod act {
     pub const KEY_CREATED: &str = "key created";
     pub const KEY_REVOKED: &str = "key revoked";
     pub const PORTAL_LINK_MADE: &str = "portal link made";
+    pub const PORTAL_EXPIRED: &str = "portal access expired";
+    pub const PORTAL_SESSION_ENDED: &str = "portal session ended";
     pub const OPERATOR_CREATED: &str = "operator created";
     pub const OPERATOR_REMOVED: &str = "operator removed";
     pub const PASSWORD_CHANGED: &str = "password changed";

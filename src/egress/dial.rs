@@ -23,8 +23,9 @@ use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
 use super::connection::BoxError;
+use super::guard::Guard;
 use super::local::{NoPort, can_reach, exhausted, lacks_port};
-use super::resolver::{Found, Resolver};
+use super::resolver::{Found, ResolveError, Resolver};
 
 /// How long the next address waits for the one before ("Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
@@ -65,7 +66,8 @@ impl Dialer {
                 None => Vec::new(),
             }
         };
-        match staggered(addresses, late, STAGGER, TcpStream::connect::<SocketAddr>).await {
+        let guard = self.resolver.guard();
+        match staggered(addresses, late, STAGGER, |address| connect(guard, address)).await {
             Ok((address, stream)) => {
                 self.answered.note(first, address, Instant::now());
                 // A connection without them is as good, as long as it stands.
@@ -92,6 +94,16 @@ impl Service<Uri> for Dialer {
     fn call(&mut self, uri: Uri) -> Self::Future {
         Box::pin(self.clone().dial(uri))
     }
+}
+
+/// A connection to `address`, unless it leads to this machine itself.
+async fn connect(guard: &Guard, address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    let local = stream.local_addr()?;
+    guard
+        .check_connected(local.ip(), address.ip())
+        .map_err(|refused| io::Error::other(ResolveError::BlockedAddress(refused)))?;
+    Ok(stream)
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {

@@ -1,7 +1,7 @@
-//! Failures of this machine: errors of the system that say nothing about the receiver.
+//! This machine: errors of the system that say nothing about the receiver, and which addresses are its own.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
 
@@ -39,9 +39,43 @@ pub fn can_reach(address: SocketAddr) -> bool {
     UdpSocket::bind(unspecified).and_then(|socket| socket.connect(to)).is_ok()
 }
 
+/// Whether `ip` is an address of this machine: it would be reached from itself, or a socket can be bound to it. Nothing is sent.
+pub fn is_own(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let (unspecified, nobodys): (IpAddr, IpAddr) = match ip {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+    };
+    let bound = |ip: IpAddr| UdpSocket::bind((ip, 0));
+    let from = bound(unspecified).and_then(|socket| {
+        // Any port: the system only looks up the route.
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    // Where sockets may be bound to any address (`ip_nonlocal_bind`), that they can be says nothing.
+    from.is_ok_and(|from| from.ip() == ip) || (bound(ip).is_ok() && bound(nobodys).is_err())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machines_addresses_are_known() {
+        let own = |ip: &str| is_own(ip.parse().unwrap());
+        // 127.0.0.2 is reached from 127.0.0.1, and is as much this machine.
+        assert!(own("127.0.0.1") && own("127.0.0.2") && own("::ffff:127.0.0.1"));
+        let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+            socket.connect("192.0.2.1:9")?;
+            socket.local_addr()
+        });
+        if let Ok(address) = routed {
+            assert!(is_own(address.ip()), "{address}");
+        }
+        for ip in ["192.0.2.1", "8.8.8.8", "1.1.1.1", "2001:db8::1", "2606:4700::1111"] {
+            assert!(!own(ip), "{ip}");
+        }
+    }
 
     #[test]
     fn errors_of_the_system_are_ours_by_their_number() {

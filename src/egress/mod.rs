@@ -6,6 +6,7 @@
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
 //! * [`smtp`] is the other way out: mail, to the server that the operator has set.
+//! * `guard` refuses what the policy refuses, and this machine's own addresses.
 //! * `dial` tries a host's addresses until one answers.
 //! * `connection` makes connections of them and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
 //!   what is kept.
@@ -22,6 +23,7 @@ mod classify;
 mod configuration;
 mod connection;
 mod dial;
+mod guard;
 mod local;
 mod nameservers;
 mod resolver;
@@ -47,9 +49,11 @@ use crate::domain::address::{AddressPolicy, UrlFault};
 use crate::domain::attempt::{Failure, Outcome, OwnFailure};
 use crate::domain::{Invalid, Time};
 use connection::{Connector, Grip, MAX_AGE};
+use guard::Guard;
 use resolver::Resolver;
 
-/// What every request says about its sender.
+/// What every request says about its sender: this, and the version. An endpoint's own headers cannot change it.
+pub const AGENT_NAME: &str = "Sendoff/";
 const AGENT: &str = concat!("Sendoff/", env!("CARGO_PKG_VERSION"));
 /// How long an idle connection is kept. Common servers close theirs after 5 s (Node.js, Apache): we let go a little
 /// earlier, so that a request does not run into a connection that is just being closed.
@@ -81,7 +85,7 @@ pub struct Post<'a> {
 pub struct Egress {
     client: Client<Connector, Full<Bytes>>,
     resolver: Resolver,
-    policy: Arc<AddressPolicy>,
+    guard: Guard,
 }
 
 /// Why a request was not made, for a reason of ours: the receiver has no part in it, and nothing reached it.
@@ -106,12 +110,12 @@ impl Egress {
     pub fn new(policy: AddressPolicy) -> Result<Egress, EgressError> {
         // Fails if there is a default already: then that is the one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let policy = Arc::new(policy);
-        let resolver = Resolver::new(policy.clone()).map_err(EgressError::Resolver)?;
-        Egress::resolving(policy, resolver, MAX_AGE)
+        let resolver = Resolver::new(Guard::new(Arc::new(policy))).map_err(EgressError::Resolver)?;
+        Egress::resolving(resolver, MAX_AGE)
     }
 
-    fn resolving(policy: Arc<AddressPolicy>, resolver: Resolver, max_age: Duration) -> Result<Egress, EgressError> {
+    fn resolving(resolver: Resolver, max_age: Duration) -> Result<Egress, EgressError> {
+        let guard = resolver.guard().clone();
         let connector = Connector::new(resolver.clone(), max_age).map_err(EgressError::Tls)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -120,7 +124,7 @@ impl Egress {
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .http1_max_buf_size(HEAD_LIMIT)
             .build(connector);
-        Ok(Egress { client, resolver, policy })
+        Ok(Egress { client, resolver, guard })
     }
 
     /// Sends `post` once and waits for the answer, at most as long as its timeout.
@@ -131,7 +135,7 @@ impl Egress {
         let start = Instant::now();
         let deadline = start + post.timeout;
         // The client does not show literal addresses to the resolver, and would make a password in the URL a header.
-        if let Err(fault) = self.policy.judge(post.url) {
+        if let Err(fault) = self.guard.policy().judge(post.url) {
             return Ok(refused(fault, start.elapsed()));
         }
         let Some(uri) = target(post.url) else {
@@ -199,17 +203,24 @@ impl Egress {
     /// # Errors
     /// What is wrong with the URL, as the field `url`.
     pub async fn vet(&self, url: &Url) -> Result<(), Invalid> {
-        self.policy.check_url(url)?;
+        self.guard.policy().check_url(url)?;
         if target(url).is_none() {
             let reason = "must name a host that can be looked up: letters, digits and hyphens, up to 63 between two dots and 253 in all";
             return Err(Invalid::new("url", reason));
         }
-        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
-        let Ok(Ok(addresses)) = timeout(VET, self.resolver.addresses(name)).await else { return Ok(()) };
-        if addresses.iter().any(|&ip| self.policy.opened(ip)) {
+        let addresses = match url.host() {
+            Some(Host::Ipv4(ip)) => vec![ip.into()],
+            Some(Host::Ipv6(ip)) => vec![ip.into()],
+            Some(Host::Domain(name)) => match timeout(VET, self.resolver.addresses(name)).await {
+                Ok(Ok(addresses)) => addresses,
+                _ => return Ok(()),
+            },
+            None => return Ok(()),
+        };
+        if addresses.iter().any(|&ip| self.guard.policy().opened(ip)) {
             return Ok(());
         }
-        let refused = addresses.into_iter().find_map(|ip| self.policy.check(ip).err());
+        let refused = addresses.into_iter().find_map(|ip| self.guard.check(ip).err());
         refused.map_or(Ok(()), |why| Err(Invalid::new("url", UrlFault::from(why).to_string())))
     }
 }

@@ -11,7 +11,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -24,9 +23,10 @@ use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::time::{Instant, timeout};
 
 use super::configuration::{Configuration, Read};
+use super::guard::Guard;
 use super::local::exhausted;
 use super::nameservers::NameServers;
-use crate::domain::address::{AddressPolicy, Refused};
+use crate::domain::address::Refused;
 use crate::domain::attempt::OwnFailure;
 
 /// What the system's configuration is in.
@@ -50,6 +50,9 @@ pub enum ResolveError {
     /// The name has addresses, and the policy refuses every one; this is the first.
     #[error("the name resolves to {0}, which Sendoff does not connect to")]
     Blocked(Refused),
+    /// The host is an address, and the policy refuses it.
+    #[error("{0}, which Sendoff does not connect to")]
+    BlockedAddress(Refused),
     /// DNS gave no address. A sentence that says what happened.
     #[error("{0}")]
     NotFound(String),
@@ -73,7 +76,7 @@ type Family = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
 #[derive(Clone, Debug)]
 pub struct Resolver {
     configuration: Configuration,
-    policy: Arc<AddressPolicy>,
+    guard: Guard,
 }
 
 impl Resolver {
@@ -81,27 +84,32 @@ impl Resolver {
     ///
     /// # Errors
     /// What hickory makes of a configuration that it can't use.
-    pub fn new(policy: Arc<AddressPolicy>) -> Result<Resolver, NetError> {
+    pub fn new(guard: Guard) -> Result<Resolver, NetError> {
         let builder = || {
             TokioResolver::builder_tokio().unwrap_or_else(|error| {
                 tracing::warn!(%error, "/etc/resolv.conf can't be used, asking for names at 127.0.0.1");
                 local_nameserver()
             })
         };
-        Resolver::built(FILES.map(PathBuf::from).to_vec(), builder, policy)
+        Resolver::built(FILES.map(PathBuf::from).to_vec(), builder, guard)
     }
 
     pub(super) fn built(
         files: Vec<PathBuf>,
         builder: impl Fn() -> ResolverBuilder<TokioRuntimeProvider> + Send + Sync + 'static,
-        policy: Arc<AddressPolicy>,
+        guard: Guard,
     ) -> Result<Resolver, NetError> {
         let bounded = move || {
             let mut builder = builder();
             bound(builder.options_mut());
             builder
         };
-        Ok(Resolver { configuration: Configuration::of(files, Box::new(bounded))?, policy })
+        Ok(Resolver { configuration: Configuration::of(files, Box::new(bounded))?, guard })
+    }
+
+    /// Judges the addresses.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// The addresses of `name`, unjudged; of one family, where the other does not answer in time.
@@ -153,13 +161,13 @@ impl Resolver {
     /// [`ResolveError`]: there are none.
     pub async fn allowed(&self, host: &str) -> Result<Found, ResolveError> {
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let (found, late) = match literal {
-            Ok(ip) => (vec![ip], None),
+        let (found, late) = match &literal {
+            Ok(ip) => (vec![*ip], None),
             Err(_) => self.look_up(host).await?,
         };
-        let policy = Arc::clone(&self.policy);
-        let late = late.map(|late| late.map(move |more| judged(&policy, more.unwrap_or_default())));
-        match (judged(&self.policy, found), late) {
+        let guard = self.guard.clone();
+        let late = late.map(|late| late.map(move |more| judged(&guard, more.unwrap_or_default())));
+        match (judged(&self.guard, found), late) {
             ((addresses, _), late) if !addresses.is_empty() => {
                 let late = late.map(|late| late.map(|(addresses, _)| addresses).boxed());
                 Ok(Found { addresses, late })
@@ -171,6 +179,7 @@ impl Resolver {
                 };
                 match refused.or(refused_too) {
                     _ if !addresses.is_empty() => Ok(Found { addresses, late: None }),
+                    Some(why) if literal.is_ok() => Err(ResolveError::BlockedAddress(why)),
                     Some(why) => Err(ResolveError::Blocked(why)),
                     None => Err(ResolveError::NotFound("the name has no addresses".to_owned())),
                 }
@@ -221,10 +230,10 @@ pub fn name_of(host: &str) -> Result<Name, NetError> {
     Ok(Name::from_ascii(host)?)
 }
 
-/// Those that the policy allows, and why the first of the others is refused.
-fn judged(policy: &AddressPolicy, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refused>) {
+/// Those that the guard allows, and why the first of the others is refused.
+fn judged(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refused>) {
     let mut refused = None;
-    addresses.retain(|&ip| match policy.check(ip) {
+    addresses.retain(|&ip| match guard.check(ip) {
         Ok(()) => true,
         Err(why) => {
             refused.get_or_insert(why);

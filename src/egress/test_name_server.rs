@@ -13,6 +13,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use http::HeaderMap;
 use url::Url;
 
+use super::guard::Guard;
 use super::resolver::Resolver;
 use super::{Egress, NotMade, Post};
 use crate::domain::Time;
@@ -101,6 +102,16 @@ pub fn configured(
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
     allow: &[&str],
 ) -> Egress {
+    let allow = allow.iter().map(|network| network.parse().unwrap()).collect();
+    guarded(files, read, Guard::new(Arc::new(AddressPolicy { allow, https_only: false })))
+}
+
+/// The same with a guard of the test's own.
+pub(super) fn guarded(
+    files: Vec<PathBuf>,
+    read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
+    guard: Guard,
+) -> Egress {
     let builder = move || {
         let (port, patience) = read().unzip();
         let servers = port.map(|port| {
@@ -116,9 +127,7 @@ pub fn configured(
         builder
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let allow = allow.iter().map(|network| network.parse().unwrap()).collect();
-    let policy = Arc::new(AddressPolicy { allow, https_only: false });
-    Egress::resolving(policy.clone(), Resolver::built(files, builder, policy).unwrap(), MAX_AGE).unwrap()
+    Egress::resolving(Resolver::built(files, builder, guard).unwrap(), MAX_AGE).unwrap()
 }
 
 /// Posts to a URL.

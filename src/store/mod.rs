@@ -23,7 +23,7 @@ pub mod recording;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::domain::Time;
 use crate::domain::audit::Actor;
@@ -38,8 +38,9 @@ pub use db::location::Location;
 use db::migrations::SQLITE_MIGRATIONS;
 pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
-use db::sqlite::Sqlite;
-pub(crate) use db::tx::{Connection, Tx, on, read};
+pub use db::scans::Scan;
+use db::sqlite::{self, Sqlite};
+pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
 use ingest::{idempotency, outbox_floor, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
@@ -60,6 +61,9 @@ pub struct StoreOptions {
 
 /// [`StoreOptions::wide`] of a running Sendoff: as many deliveries as one step of the fan-out moves.
 pub const WIDE: usize = ingest::fan_out::STEP;
+
+/// How many endpoints an application may have, if nobody says otherwise: as many as one page of a filtered list looks at.
+pub const ENDPOINTS: usize = query::page::SCAN;
 
 /// Which database it is.
 #[derive(Debug)]
@@ -95,9 +99,12 @@ struct Inner {
     packed: AtomicBool,
     /// Contacts are written to.
     mailing: AtomicBool,
+    /// How many endpoints an application may have.
+    most_endpoints: AtomicUsize,
     supervisor: Supervisor,
     /// Whether the store took a write when it was last asked to.
     writable: db::writable::Asked,
+    scans: db::scans::Scans,
 }
 
 impl Drop for Inner {
@@ -124,10 +131,11 @@ impl Store {
     /// # Errors
     /// Those of [`Store::open`].
     pub async fn open_with(options: StoreOptions, connections: Connections) -> Result<Store, StoreError> {
-        let engine = match &options.location {
-            Location::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
-            Location::Postgres(url) => Engine::Postgres(Postgres::open(url, connections).await?),
+        let (engine, scans) = match &options.location {
+            Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path).await?), sqlite::SCANS),
+            Location::Postgres(url) => (Engine::Postgres(Postgres::open(url, connections).await?), connections.scans()),
         };
+        let scans = db::scans::Scans::new(scans);
         let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
         let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
         let supervisor = Supervisor::default();
@@ -144,8 +152,10 @@ impl Store {
             wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),
+            most_endpoints: AtomicUsize::new(ENDPOINTS),
             supervisor: supervisor.clone(),
             writable: db::writable::Asked::default(),
+            scans,
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {
@@ -200,7 +210,7 @@ impl Store {
         const TABLES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(c.oid)), 0) AS BIGINT)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'";
         Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.readers).await?,
+            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.vital).await?,
             Engine::Postgres(engine) => {
                 sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&engine.front).await?
             }
@@ -268,7 +278,7 @@ impl Inner {
     /// A transaction to read in: on SQLite it does not wait for the writer.
     async fn snapshot(&self) -> Result<Tx, StoreError> {
         Ok(match &self.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.vital.begin().await?),
             Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
         })
     }

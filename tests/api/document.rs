@@ -175,6 +175,7 @@ async fn every_described_answer_is_given(world: World) {
     step(200, "POST", "/auth/app-portal-access/{app_id}", named, json!({"readOnly": true})).await;
     step(200, "POST", "/auth/dashboard-access/{app_id}", named, Value::Null).await;
     step(200, "GET", "/app/{app_id}/msg/{msg_id}/attempt", named, Value::Null).await;
+    step(204, "POST", "/auth/app/{app_id}/expire-all", named, json!({})).await;
 
     let operational = "/operational-webhook/endpoint";
     let at = |path: &str| format!("{operational}/{{endpoint_id}}{path}");

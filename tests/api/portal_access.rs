@@ -17,6 +17,7 @@ on_both_stores!(
     event_types_behind_flags,
     bad_options,
     the_portal_looks_as_the_team_says,
+    expiring_a_customer_s_access,
 );
 
 async fn access(world: &World, app: &str, body: Value) -> Value {
@@ -238,4 +239,67 @@ async fn the_portal_looks_as_the_team_says(world: World) {
     let many = json!({"theme": {"accent": "x", "radius": 99, "dark": {"ink": "y"}}});
     let refused = world.call("POST", "/auth/app-portal-access/a", many).await.refused();
     assert_eq!(refused.len(), 3, "all at once: {refused:?}");
+}
+
+/// A customer's access ends at once: tokens, links and sessions, of that application alone and not what is given out from then on.
+async fn expiring_a_customer_s_access(world: World) {
+    let (acme, other) = (world.app("acme").await, world.app("other").await);
+    let access = async |app: &str| {
+        let made = world
+            .call("POST", &format!("/auth/app-portal-access/{app}"), json!({"sessionId": "anna"}))
+            .await
+            .expect(200);
+        let code = made["url"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        (made["token"].as_str().unwrap().to_owned(), code)
+    };
+    let calls =
+        async |token: &str, app: &str| world.call_as(token, "GET", &format!("/app/{app}/msg"), None).await.status;
+    let good = async |code: &str| {
+        world.store.portal_link_good(&sendoff::domain::key::hash(code), world.now()).await.unwrap().is_some()
+    };
+    let visit = async |code: &str, hash: [u8; 32]| {
+        world.store.redeem_portal_link(&sendoff::domain::key::hash(code), &hash, world.now()).await.unwrap().unwrap();
+    };
+    let lasts = async |hash: [u8; 32]| world.store.visit(&hash, world.now()).await.unwrap().is_some();
+
+    let ((first, used), (second, unused), (theirs, link)) =
+        (access("acme").await, access("acme").await, access("other").await);
+    visit(&used, [1; 32]).await;
+    for (token, app) in [(&first, "acme"), (&second, "acme"), (&theirs, "other")] {
+        assert_eq!(calls(token, app).await, 200);
+    }
+    let tenant = sendoff::store::Tenant::org(world.org());
+    let open = world.store.open_visits(&tenant, acme.parse().unwrap(), 10, world.now()).await.unwrap();
+    assert_eq!(
+        open.iter().map(|one| (one.hash, one.session_id.as_deref())).collect::<Vec<_>>(),
+        [([1; 32], Some("anna"))]
+    );
+
+    let path = "/auth/app/acme/expire-all";
+    for (body, field) in [(json!({"expiry": 60}), "body.expiry"), (json!({"sessionIds": ["anna"]}), "body.sessionIds")]
+    {
+        assert_eq!(world.call("POST", path, body).await.refused(), [field]);
+    }
+    world.call_as(&first, "POST", path, Some("{}")).await.expect(403);
+    world.call("POST", "/auth/app/none/expire-all", json!({})).await.expect(404);
+    assert_eq!((calls(&first, "acme").await, lasts([1; 32]).await), (200, true), "nothing was done yet");
+
+    world.call("POST", path, json!({})).await.expect(204);
+    assert_eq!((calls(&first, "acme").await, calls(&second, "acme").await), (401, 401));
+    assert!(!good(&unused).await && !lasts([1; 32]).await);
+    assert_eq!((calls(&theirs, "other").await, good(&link).await), (200, true), "another customer's");
+
+    let (after, code) = access("acme").await;
+    assert_eq!(calls(&after, "acme").await, 200, "what is given out from then on");
+    visit(&code, [2; 32]).await;
+    // One session alone, and only by its own organization and application.
+    let (acme, other) = (acme.parse().unwrap(), other.parse().unwrap());
+    let strangers = sendoff::store::Tenant::org("org_strangers".parse().unwrap());
+    for (tenant, app) in [(&strangers, acme), (&tenant, other)] {
+        assert!(!world.store.end_open_visit(tenant, app, &[2; 32], world.now()).await.unwrap());
+    }
+    assert!(world.store.open_visits(&strangers, acme, 10, world.now()).await.unwrap().is_empty());
+    assert!(lasts([2; 32]).await);
+    assert!(world.store.end_open_visit(&tenant, acme, &[2; 32], world.now()).await.unwrap());
+    assert!(!lasts([2; 32]).await && !world.store.end_open_visit(&tenant, acme, &[2; 32], world.now()).await.unwrap());
 }

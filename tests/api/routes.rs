@@ -9,7 +9,12 @@ use crate::on_both_stores;
 use crate::support::routes::{Route, routes};
 use crate::world::{HOUR, Said, World, said};
 
-on_both_stores!(nobody_without_a_good_token, an_application_s_token_reaches_its_own, keys_reach_what_their_scopes_say);
+on_both_stores!(
+    no_webhook_calls_the_api,
+    nobody_without_a_good_token,
+    an_application_s_token_reaches_its_own,
+    keys_reach_what_their_scopes_say,
+);
 
 /// A path with its parts filled in: what `parts` says, else something that there is not.
 fn filled(path: &str, parts: &[(&str, &str)]) -> String {
@@ -56,6 +61,24 @@ async fn nobody_without_a_good_token(world: World) {
                 _ => 401,
             };
             assert_eq!(status, wanted, "{method} {path} with {shown:?}");
+        }
+    }
+}
+
+/// Endpoints whose URLs are operations of the API must not keep each other going, whatever token their own headers carry.
+async fn no_webhook_calls_the_api(world: World) {
+    let call = |method: &str, path: &str, headers: [(&'static str, &str); 2]| {
+        let request = world.request(method, &format!("/api/v1{}", filled(path, &[]))).bearer_auth(&world.token);
+        said(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)))
+    };
+    let agent = ("user-agent", "Sendoff/9.9.9");
+    for Route { method, path, .. } in routes() {
+        for id in ["webhook-id", "svix-id"] {
+            let answer = call(method, &path, [agent, (id, "msg_1")]).await;
+            assert_eq!(answer.expect(508)["code"], "loop_detected", "{method} {path} with {id}");
+        }
+        for headers in [[agent, ("x-id", "msg_1")], [("user-agent", "curl/8"), ("webhook-id", "msg_1")]] {
+            assert_ne!(call(method, &path, headers).await.status, 508, "{method} {path} with {headers:?}");
         }
     }
 }

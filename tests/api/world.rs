@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use sendoff::api::auth::Tokens;
 use sendoff::api::callers::Callers;
 use sendoff::api::probes::{self, Probes};
-use sendoff::api::{self, ApiState, BodyBudget};
+use sendoff::api::{self, ApiState, BodyBudget, Origins};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{Next, Progress};
@@ -25,6 +25,7 @@ use sendoff::egress::Egress;
 use sendoff::store::queue::slots::{Process, slot_of};
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{Location, Store, StoreOptions};
+use sendoff::traffic::Traffic;
 use serde_json::{Value, json};
 
 use crate::conformance;
@@ -95,7 +96,7 @@ impl World {
     /// With payloads of up to so many bytes.
     pub async fn sqlite_of(max_payload: usize) -> World {
         let file = sqlite_file();
-        let mut world = World::made(&file.url(), QUEUE, World::secret(), max_payload).await;
+        let mut world = World::made(&file.url(), QUEUE, World::secret(), max_payload, Traffic::default()).await;
         world._file = Some(file);
         world
     }
@@ -106,7 +107,7 @@ impl World {
 
     /// With payloads of up to so many bytes.
     pub async fn postgres_of(max_payload: usize) -> World {
-        World::made(&Postgres::shared().fresh_database(), QUEUE, World::secret(), max_payload).await
+        World::made(&Postgres::shared().fresh_database(), QUEUE, World::secret(), max_payload, Traffic::default()).await
     }
 
     fn secret() -> Tokens {
@@ -119,15 +120,43 @@ impl World {
 
     /// With room for so many messages that wait to be stored.
     pub async fn with_queue(url: &str, queue: usize) -> World {
-        World::made(url, queue, World::secret(), MAX_PAYLOAD).await
+        World::made(url, queue, World::secret(), MAX_PAYLOAD, Traffic::default()).await
     }
 
     /// One whose tokens are others. Where they can't be signed here, its own is empty.
     pub async fn under(url: &str, tokens: Tokens) -> World {
-        World::made(url, QUEUE, tokens, MAX_PAYLOAD).await
+        World::made(url, QUEUE, tokens, MAX_PAYLOAD, Traffic::default()).await
     }
 
-    async fn made(url: &str, queue: usize, tokens: Tokens, max_payload: usize) -> World {
+    /// Which these origins may call.
+    pub async fn with_origins(origins: Origins) -> World {
+        let file = sqlite_file();
+        let url = file.url();
+        let mut world = World::made_for(&url, QUEUE, World::secret(), MAX_PAYLOAD, Traffic::default(), origins).await;
+        world._file = Some(file);
+        world
+    }
+
+    /// Whose callers have these rates.
+    pub async fn with_traffic(traffic: Traffic) -> World {
+        let file = sqlite_file();
+        let mut world = World::made(&file.url(), QUEUE, World::secret(), MAX_PAYLOAD, traffic).await;
+        world._file = Some(file);
+        world
+    }
+
+    async fn made(url: &str, queue: usize, tokens: Tokens, max_payload: usize, traffic: Traffic) -> World {
+        World::made_for(url, queue, tokens, max_payload, traffic, Origins::Any).await
+    }
+
+    async fn made_for(
+        url: &str,
+        queue: usize,
+        tokens: Tokens,
+        max_payload: usize,
+        traffic: Traffic,
+        origins: Origins,
+    ) -> World {
         let location = Location::parse(url).expect("a location");
         let master = MasterKey::generate();
         let store =
@@ -135,7 +164,7 @@ impl World {
         let store = store.expect("a store");
         store.migrate().await.expect("a schema");
         let policy = AddressPolicy { allow: vec!["127.0.0.1/32".parse().expect("a CIDR")], https_only: false };
-        let callers = Callers::new(store.clone(), tokens.clone());
+        let callers = Callers::new(store.clone(), tokens.clone(), traffic);
         let state = ApiState {
             store: store.clone(),
             egress: Egress::new(policy).expect("an egress"),
@@ -144,6 +173,7 @@ impl World {
             clock: Clock,
             retention: Duration::from_secs(30 * 86_400),
             bodies: BodyBudget::default(),
+            origins,
         };
         let draining = Arc::new(AtomicBool::new(false));
         let metrics = Arc::new(|| recorder().render());

@@ -23,6 +23,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::queue::slots::{Leases, Process};
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
+use sendoff::traffic::Traffic;
 use sha2::Digest as _;
 use sqlx::{Connection, Executor};
 use url::Url;
@@ -96,7 +97,7 @@ pub async fn both() -> Vec<House> {
     let locations = [(Location::Sqlite(file.path()), Some(file)), (Location::parse(&postgres).unwrap(), None)];
     let mut houses = Vec::new();
     for (location, file) in locations {
-        houses.push(House::open(location, file, None, Vec::new()).await);
+        houses.push(House::open(location, file, None, Vec::new(), Traffic::default()).await);
     }
     houses
 }
@@ -110,7 +111,13 @@ pub async fn at(public_url: &str) -> House {
 pub async fn framed(public_url: &str, origins: &[&str]) -> House {
     let file = sqlite_file();
     let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
-    House::open(Location::Sqlite(file.path()), Some(file), Some(public_url), origins).await
+    House::open(Location::Sqlite(file.path()), Some(file), Some(public_url), origins, Traffic::default()).await
+}
+
+/// A house on SQLite whose callers are known and limited like this.
+pub async fn with_traffic(traffic: Traffic) -> House {
+    let file = sqlite_file();
+    House::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), traffic).await
 }
 
 impl House {
@@ -119,6 +126,7 @@ impl House {
         file: Option<SqliteFile>,
         public_url: Option<&str>,
         frame_origins: Vec<String>,
+        traffic: Traffic,
     ) -> House {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_test_writer();
         let _ = log.try_init();
@@ -154,6 +162,7 @@ impl House {
             secret: [7; 32],
             feeds: feeds.clone(),
             passwords: Passwords::default(),
+            traffic,
         };
         let state = web::Data::new(state);
         // Mounted before a neighbour, which must be reached all the same.

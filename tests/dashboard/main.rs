@@ -7,7 +7,9 @@ mod support;
 mod bulk;
 mod hostile;
 mod house;
+
 mod html;
+mod limits;
 mod lists;
 mod order;
 mod pages;

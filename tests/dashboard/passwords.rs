@@ -4,7 +4,10 @@ use reqwest::{Method, Response, StatusCode};
 use sendoff::domain::operator::Operator;
 use sendoff::domain::password::PasswordHash;
 
-use crate::house::{Browser, House, both, field, location, set_cookie};
+use sendoff::traffic::Traffic;
+use sendoff::traffic::proxies::Proxies;
+
+use crate::house::{Browser, House, both, field, location, set_cookie, with_traffic};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -138,6 +141,89 @@ async fn too_many_tries_are_not_looked_at() {
         let browser = house.sign_in().await;
         let log = browser.page("/audit?act=sign-in+failed").await;
         assert_eq!(log.matches(">sign-in failed</td>").count(), 5, "what was not looked at is not in the log");
+    }
+}
+
+/// All cookies that an answer sets, as a browser gives them back.
+fn cookies(response: &Response) -> Vec<String> {
+    let all = response.headers().get_all("set-cookie").iter();
+    all.map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn wrong_passwords_under_invented_names_lock_nobody_out() {
+    for house in both().await {
+        account(&house, "anna", None).await;
+        let visitor = Visitor::at(&house).await;
+        for n in 0..120 {
+            let response = visitor.types(&format!("nobody{n}"), "wrong").await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{n}");
+        }
+        // Nothing tells an account from an invented name by then.
+        let said = async |name: &str| {
+            let page = visitor.types(name, "wrong").await.text().await.unwrap();
+            page.split("role=\"alert\"").nth(1).unwrap().split("</p>").next().unwrap().to_owned()
+        };
+        assert_eq!(said("anna").await, said("nobody").await);
+        assert_eq!(visitor.types("anna", PASSWORD).await.status(), StatusCode::SEE_OTHER);
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_has_signed_in_before_has_tries_of_its_own() {
+    for house in both().await {
+        account(&house, "anna", None).await;
+        account(&house, "bert", None).await;
+        let visitor = Visitor::at(&house).await;
+        let signed_in = visitor.types("anna", PASSWORD).await;
+        let device = cookies(&signed_in).into_iter().find(|cookie| cookie.starts_with("sendoff_device=")).unwrap();
+        let other = Visitor::at(&house).await;
+        for name in ["anna", "bert"] {
+            for _ in 0..5 {
+                assert_eq!(other.types(name, "wrong").await.status(), StatusCode::UNAUTHORIZED);
+            }
+        }
+        let with = |device: &str| Visitor {
+            cookie: format!("{}; {device}", visitor.cookie),
+            csrf: visitor.csrf.clone(),
+            house: &house,
+        };
+        let (token, signature) = device.split_once('.').unwrap();
+        let forged =
+            [format!("{token}x.{signature}"), format!("{token}."), token.to_owned(), "sendoff_device=.".to_owned()];
+        for device in forged {
+            assert_eq!(with(&device).types("anna", PASSWORD).await.status(), StatusCode::TOO_MANY_REQUESTS, "{device}");
+        }
+        let known = with(&device);
+        assert_eq!(known.types("bert", PASSWORD).await.status(), StatusCode::TOO_MANY_REQUESTS, "another account's");
+        for _ in 0..4 {
+            assert_eq!(known.types("anna", "wrong").await.status(), StatusCode::UNAUTHORIZED);
+        }
+        let again = known.types("anna", PASSWORD).await;
+        assert_eq!(again.status(), StatusCode::SEE_OTHER);
+        assert!(cookies(&again).contains(&device), "it stays the same device");
+        assert_eq!(other.types("anna", PASSWORD).await.status(), StatusCode::TOO_MANY_REQUESTS, "others wait on");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
+    for (trusted, wanted) in [("127.0.0.1/32", StatusCode::SEE_OTHER), ("10.0.0.0/8", StatusCode::TOO_MANY_REQUESTS)] {
+        let proxies = Proxies::new(vec![trusted.parse().unwrap()]);
+        let house = with_traffic(Traffic { proxies, ..Traffic::default() }).await;
+        account(&house, "anna", None).await;
+        let visitor = Visitor::at(&house).await;
+        let types = async |from: &str, password: &str| {
+            let form = [("csrf", visitor.csrf.clone()), ("name", "anna".to_owned()), ("password", password.to_owned())];
+            let request = house.post("/login", &form).header("cookie", &visitor.cookie);
+            request.header("x-forwarded-for", from).send().await.unwrap().status()
+        };
+        for n in 0..5 {
+            // What the caller wrote stands before what the proxy saw.
+            assert_eq!(types(&format!("198.51.100.{n}, 192.0.2.1"), "wrong").await, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!(types("192.0.2.1", PASSWORD).await, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(types("192.0.2.2", PASSWORD).await, wanted, "{trusted}");
     }
 }
 

@@ -295,3 +295,37 @@ async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_
         assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND);
     }
 }
+
+#[tokio::test]
+async fn an_operator_sees_open_sessions_and_ends_one() {
+    for house in both().await {
+        let (acme, other) = (house.app("Acme").await, house.app("Other").await);
+        let options = PortalOptions { session_id: Some("anna <b>".into()), ..hour(&house) };
+        let (anna, bert) = (house.visit_with(&acme, options).await, house.visit(&acme, None, &[]).await);
+        let browser = house.sign_in().await;
+        let page = browser.page(&format!("/applications/{}", acme.id)).await;
+        assert!(page.contains("Portal sessions") && page.contains("anna &#60;b&#62;"), "{page}");
+        assert_eq!(page.matches("/end\"").count(), 2, "{page}");
+        assert!(!browser.page(&format!("/applications/{}", other.id)).await.contains("Portal sessions"));
+        let row = page.split("<tr>").find(|row| row.contains("anna")).unwrap();
+        let end = row.split("action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let form = [("csrf", field(&page, "csrf"))];
+        assert_eq!(browser.post(&end, &[("csrf", "x".to_owned())]).await.status(), StatusCode::FORBIDDEN);
+        assert_eq!(bert.post(&end, &form).await.status(), StatusCode::SEE_OTHER, "a customer is sent to sign in");
+        let elsewhere = end.replace(&acme.id.to_string(), &other.id.to_string());
+        let answer = browser.post(&elsewhere, &form).await;
+        assert!(location(&answer).contains("notice=session-over"), "another application's");
+        assert_eq!(
+            anna.house.request(Method::GET, "/portal").header("cookie", &anna.cookie).send().await.unwrap().status(),
+            StatusCode::OK
+        );
+        let answer = browser.post(&end, &form).await;
+        assert!(location(&answer).contains("notice=session-ended"), "{}", location(&answer));
+        assert_ne!(
+            anna.house.request(Method::GET, "/portal").header("cookie", &anna.cookie).send().await.unwrap().status(),
+            StatusCode::OK
+        );
+        bert.page("/portal").await;
+        assert!(browser.page("/audit").await.contains("portal session ended"));
+    }
+}

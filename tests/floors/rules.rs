@@ -5,18 +5,22 @@ use std::fmt;
 use crate::source::{Path, declarations, paths, tokens, without_tests};
 
 /// Who stands where. A floor may use itself and what is listed here, and nothing else.
-pub const FLOORS: [(&str, &[&str]); 12] = [
+pub const FLOORS: [(&str, &[&str]); 13] = [
     ("crash", &[]),
     ("supervisor", &["crash"]),
     ("domain", &[]),
+    ("traffic", &["domain"]),
     ("egress", &["domain"]),
     ("store", &["domain", "crash", "supervisor"]),
     ("engine", &["domain", "store", "egress", "crash", "supervisor"]),
-    ("api", &["domain", "store", "egress", "supervisor"]),
-    ("dashboard", &["domain", "store", "egress"]),
-    ("config", &["domain", "store"]),
+    ("api", &["domain", "store", "egress", "traffic", "supervisor"]),
+    ("dashboard", &["domain", "store", "egress", "traffic"]),
+    ("config", &["domain", "store", "traffic"]),
     ("telemetry", &["domain", "config"]),
-    ("app", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "supervisor"]),
+    (
+        "app",
+        &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "traffic", "supervisor"],
+    ),
     ("cli", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "app"]),
 ];
 

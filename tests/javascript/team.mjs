@@ -64,6 +64,8 @@ export async function customers(svix) {
   await refused(401, "authentication_failed", visitor.endpoint.list("visitor"));
   await looker.endpoint.list("visitor");
   await refused(422, ["body", "expiry"], access({ expiry: 59 }));
+  await svix.authentication.expireAll("visitor", {});
+  await refused(401, "authentication_failed", looker.endpoint.list("visitor"));
 }
 
 export async function strangers() {

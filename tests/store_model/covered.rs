@@ -41,7 +41,17 @@ const NOT_MODELLED: [(&str, &[&str]); 17] = [
     ),
     (
         "customers' visits to the portal, likewise",
-        &["add_portal_link", "redeem_portal_link", "portal_link_good", "visit", "end_visit"],
+        &[
+            "add_portal_link",
+            "redeem_portal_link",
+            "portal_link_good",
+            "visit",
+            "end_visit",
+            "open_visits",
+            "end_open_visit",
+            "expire_portal_access",
+            "is_token_expired",
+        ],
     ),
     ("a list of hashes of tokens", &["revoke_token", "is_token_revoked"]),
     (
@@ -56,7 +66,7 @@ const NOT_MODELLED: [(&str, &[&str]); 17] = [
     ("waits for what other processes announce, or what is committed", &["listen", "next", "wait"]),
     (
         "how the database is opened, kept and measured",
-        &["open", "open_with", "migrate", "migrate_with", "ready", "writable", "size", "tidy"],
+        &["open", "open_with", "migrate", "migrate_with", "ready", "writable", "size", "tidy", "scan"],
     ),
     (
         "maintenance of what nobody reads any more: tests/store/purge.rs",

@@ -26,7 +26,7 @@ async fn without_tables(folder: &tempfile::TempDir) -> Callers {
         wide: crate::store::WIDE,
     };
     let store = Store::open(options).await.unwrap();
-    Callers::new(store, Tokens::new(b"secret"))
+    Callers::new(store, Tokens::new(b"secret"), Traffic::default())
 }
 
 async fn eventually(condition: impl AsyncFn() -> bool) {
@@ -43,15 +43,16 @@ async fn what_is_remembered_is_bounded_and_expires_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let callers = callers(&folder).await;
     let token = callers.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
-    assert!(callers.at_once(&token, NOW).is_none(), "the store has to be asked once");
-    callers.find(&token, NOW).await.unwrap();
-    assert!(callers.at_once(&token, NOW).is_some_and(|found| found.is_ok()));
-    assert!(callers.at_once(&token, NOW.plus(HOUR)).is_some_and(|found| found.is_err()), "it has expired");
+    assert!(callers.at_once(&token, || None, NOW).is_none(), "the store has to be asked once");
+    callers.find(&token, None, NOW).await.unwrap();
+    assert!(callers.at_once(&token, || None, NOW).is_some_and(|found| found.is_ok()));
+    assert!(callers.at_once(&token, || None, NOW.plus(HOUR)).is_some_and(|found| found.is_err()), "it has expired");
     let known = callers.known(&key::hash(&token)).unwrap();
     for seconds in 0..(REMEMBERED as u64 + 10) {
         let one = Known {
             caller: known.caller.clone(),
             good: known.good.clone(),
+            bucket: known.bucket.clone(),
             asked: known.asked,
             asking: AtomicBool::new(false),
         };
@@ -65,23 +66,24 @@ async fn what_is_old_is_asked_again_and_what_is_older_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let callers = callers(&folder).await;
     let token = callers.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
-    callers.find(&token, NOW).await.unwrap();
+    callers.find(&token, None, NOW).await.unwrap();
     let hash = key::hash(&token);
     let known = callers.known(&hash).unwrap();
     let aged = |age: Duration| Known {
         caller: known.caller.clone(),
         good: known.good.clone(),
+        bucket: known.bucket.clone(),
         asked: Instant::now().checked_sub(age).unwrap(),
         asking: AtomicBool::new(false),
     };
     // Another process took it back.
     callers.inner.store.revoke_token(&hash, NOW.plus(HOUR)).await.unwrap();
     callers.remember(hash, aged(LIFE), NOW);
-    assert!(callers.at_once(&token, NOW).is_none(), "too old to be believed");
-    assert!(matches!(callers.find(&token, NOW).await, Err(Denied::LoggedOut)));
+    assert!(callers.at_once(&token, || None, NOW).is_none(), "too old to be believed");
+    assert!(matches!(callers.find(&token, None, NOW).await, Err(Denied::LoggedOut)));
 
     callers.remember(hash, aged(FRESH), NOW);
-    assert!(callers.at_once(&token, NOW).is_some_and(|found| found.is_ok()), "answered without waiting");
+    assert!(callers.at_once(&token, || None, NOW).is_some_and(|found| found.is_ok()), "answered without waiting");
     // Asked behind the answer, and forgotten.
     eventually(async || callers.known(&hash).is_none()).await;
 }
@@ -91,7 +93,7 @@ async fn a_token_that_was_logged_out_meanwhile_is_not_brought_back() {
     let folder = tempfile::tempdir().unwrap();
     let callers = callers(&folder).await;
     let token = callers.tokens().mint_org(&OrgId::default_org(), NOW, HOUR).unwrap();
-    callers.find(&token, NOW).await.unwrap();
+    callers.find(&token, None, NOW).await.unwrap();
     let hash = key::hash(&token);
     let before = callers.known(&hash).unwrap();
     callers.forget(&hash);

@@ -87,7 +87,7 @@ struct Failure {
 }
 
 /// The errors by their statuses. 405 is no operation's: it is what a path says to a method that it does not have.
-const ERRORS: [Failure; 13] = [
+const ERRORS: [Failure; 15] = [
     Failure {
         status: 400,
         name: "Malformed",
@@ -169,6 +169,14 @@ const ERRORS: [Failure; 13] = [
         occurs: |operation| operation.answered && (operation.body || operation.query || operation.post),
     },
     Failure {
+        status: 429,
+        name: "TooMany",
+        description: "Too many requests of this caller (then `RateLimit-Policy` and `RateLimit` say what the limit is), or too many lists and searches at a time. Nothing was done.",
+        code: "too_many_requests",
+        detail: "too many requests: at most 1000 a second, try again in a moment",
+        occurs: |_| true,
+    },
+    Failure {
         status: 500,
         name: "Failed",
         description: "A failure of our own. The log has the cause under the id in `detail`.",
@@ -192,6 +200,15 @@ const ERRORS: [Failure; 13] = [
         detail: "the store is not available: try again in a moment",
         occurs: |operation| !operation.open,
     },
+    Failure {
+        status: 508,
+        name: "LoopDetected",
+        description: "The request is a webhook that a Sendoff sent (its `user-agent`, with `webhook-id` or `svix-id`). The API does not take them.",
+        code: "loop_detected",
+        detail: "this request is a webhook that a Sendoff sent to an endpoint. The API does not take webhooks: endpoints whose URLs are its \
+                 operations could keep each other sending for ever",
+        occurs: |_| true,
+    },
 ];
 
 /// The status of the error of that name.
@@ -213,7 +230,7 @@ impl Failure {
         match self.status {
             401 => response.header("WWW-Authenticate", header("How to authenticate.", "Bearer")),
             405 => response.header("Allow", header("The methods of this path.", "GET, POST, HEAD")),
-            503 => response.header("Retry-After", header("How many seconds to wait.", "1")),
+            429 | 503 => response.header("Retry-After", header("How many seconds to wait.", "1")),
             _ => response,
         }
         .build()

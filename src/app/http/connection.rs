@@ -4,10 +4,12 @@
 //!   also of requests that no handler reads. It includes the time that the handler takes.
 //! * **Sending** begins when the system takes no more bytes of an answer, and ends when it has taken all.
 //!
-//! Between requests neither runs: that is what the keep-alive timeout is for.
+//! Between requests neither runs: that is what the keep-alive timeout is for. What comes before its time waits in the [`Intake`], and
+//! nothing is read of a peer that does not take its answers.
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,7 +18,9 @@ use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::intake::{AHEAD, Flow, Intake};
 use super::places::Place;
+use crate::traffic::hangup::Hangup;
 
 /// How long something may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +77,31 @@ pub(super) struct Watched<S> {
     io: S,
     receiving: Watch,
     sending: Watch,
+    intake: Intake,
+    flow: Flow,
+    hangup: Hangup,
+    /// The peer does not take what is written.
+    blocked: bool,
+    /// The peer has closed its side.
+    ended: bool,
     _place: Place,
 }
 
 impl<S> Watched<S> {
     pub fn new(io: S, place: Place, receiving: Pace, sending: Pace) -> Watched<S> {
-        Watched { io, receiving: Watch::new(receiving), sending: Watch::new(sending), _place: place }
+        let (receiving, sending) = (Watch::new(receiving), Watch::new(sending));
+        let (intake, flow, hangup) = (Intake::default(), Flow::default(), Hangup::default());
+        Watched { io, receiving, sending, intake, flow, hangup, blocked: false, ended: false, _place: place }
+    }
+
+    /// What is known of its requests.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Says when the peer has closed its side.
+    pub fn hangup(&self) -> &Hangup {
+        &self.hangup
     }
 }
 
@@ -87,21 +110,63 @@ fn late(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, reason)
 }
 
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads what there is room for. `Ready`: there are more bytes than before, or will never be.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut block = [MaybeUninit::uninit(); AHEAD];
+        let room = self.intake.room();
+        if room == 0 || self.ended {
+            return if self.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        let mut read = ReadBuf::uninit(&mut block[..room]);
+        match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+            Poll::Ready(Ok(())) => {
+                self.intake.push(read.filled());
+                self.ended = read.filled().is_empty();
+            }
+            Poll::Ready(Err(error)) => {
+                self.hangup.close();
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
+        if self.ended {
+            self.hangup.close();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        match Pin::new(&mut this.io).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) => {
-                let read = buffer.filled().len() - before;
-                if read > 0 {
-                    this.receiving.moved(read);
-                }
-                Poll::Ready(Ok(()))
-            }
-            Poll::Pending if this.receiving.late(cx) => Poll::Ready(Err(late("slow_request"))),
-            other => other,
+        // A peer that does not take its answers gets no further ones. The server comes back here once it can write.
+        if this.blocked {
+            return Poll::Pending;
         }
+        let pauses = this.intake.pauses();
+        loop {
+            if !pauses && !this.intake.is_empty() {
+                let taken = this.intake.take(&this.flow, buffer.remaining());
+                if !taken.is_empty() {
+                    buffer.put_slice(&taken);
+                    this.receiving.moved(taken.len());
+                    return Poll::Ready(Ok(()));
+                }
+                this.flow.wait(cx);
+            }
+            match this.fill(cx)? {
+                // The end comes behind everything else.
+                Poll::Ready(()) if this.ended && this.intake.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(()) if this.ended || pauses => break,
+                Poll::Ready(()) => {}
+                Poll::Pending => break,
+            }
+        }
+        if pauses && !this.intake.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        if this.receiving.late(cx) { Poll::Ready(Err(late("slow_request"))) } else { Poll::Pending }
     }
 }
 
@@ -110,6 +175,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let this = self.get_mut();
         match Pin::new(&mut this.io).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => {
+                this.blocked = false;
                 this.receiving.end();
                 if this.sending.going.is_some() {
                     this.sending.moved(written);
@@ -117,6 +183,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
                 Poll::Ready(Ok(written))
             }
             Poll::Pending => {
+                this.blocked = true;
                 this.sending.moved(0);
                 if this.sending.late(cx) { Poll::Ready(Err(late("slow_reader"))) } else { Poll::Pending }
             }
@@ -151,7 +218,8 @@ mod tests {
     /// The server's end, with room for `room` bytes in flight, and the peer's.
     fn pair(room: usize, receiving: Pace, sending: Pace) -> (Watched<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        let place = Places::new(1).take(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let place =
+            Places::new(1, crate::traffic::proxies::Proxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
         (Watched::new(ours, place, receiving, sending), theirs)
     }
 

@@ -1,10 +1,12 @@
 //! How many connections may be open: in all, and from one address. The rest of the descriptors is the engine's and the store's.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{counter, gauge};
+
+use crate::traffic::proxies::{Proxies, network};
 
 /// The places for connections, shared by all workers.
 #[derive(Clone, Debug)]
@@ -13,6 +15,7 @@ pub(super) struct Places(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     most: usize,
+    proxies: Proxies,
     taken: Mutex<Taken>,
 }
 
@@ -30,9 +33,10 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// `most` places. One address may have half of them, so that it cannot keep everybody else out.
-    pub fn new(most: usize) -> Places {
-        Places(Arc::new(Inner { most: most.max(1), taken: Mutex::default() }))
+    /// `most` places. One address may have half of them, so that it cannot keep everybody else out; a trusted proxy, which is everybody,
+    /// may have all.
+    pub fn new(most: usize, proxies: Proxies) -> Places {
+        Places(Arc::new(Inner { most: most.max(1), proxies, taken: Mutex::default() }))
     }
 
     /// A place for a connection from `peer`; `None`: there is none, and the connection is to be closed.
@@ -42,7 +46,7 @@ impl Places {
         let here = taken.by.get(&network).copied().unwrap_or(0);
         let reason = match () {
             () if taken.all >= self.0.most => Some("full"),
-            () if here >= self.0.most.div_ceil(2) => Some("address"),
+            () if here >= self.0.most.div_ceil(2) && !self.0.proxies.trusts(peer) => Some("address"),
             () => None,
         };
         if let Some(reason) = reason {
@@ -51,7 +55,7 @@ impl Places {
         }
         taken.all += 1;
         taken.by.insert(network, here + 1);
-        gauge!("sendoff_http_connections").set(taken.all as f64);
+        gauge!("sendoff_http_connections").increment(1.0);
         Some(Place { places: self.clone(), network })
     }
 }
@@ -66,18 +70,7 @@ impl Drop for Place {
                 taken.by.remove(&self.network);
             }
         }
-        gauge!("sendoff_http_connections").set(taken.all as f64);
-    }
-}
-
-/// The address that a limit counts by. IPv6 addresses count by their /64 network, which one subscriber gets as a whole.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
+        gauge!("sendoff_http_connections").decrement(1.0);
     }
 }
 
@@ -91,7 +84,7 @@ mod tests {
 
     #[test]
     fn one_address_has_half_of_the_places() {
-        let places = Places::new(4);
+        let places = Places::new(4, Proxies::default());
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let mut held: Vec<Place> = (0..2).map(|_| places.take(one).unwrap()).collect();
         assert!(places.take(one).is_none() && places.take(address("::ffff:192.0.2.1")).is_none());
@@ -105,8 +98,16 @@ mod tests {
     }
 
     #[test]
+    fn a_trusted_proxy_may_have_all() {
+        let places = Places::new(4, Proxies::new(vec!["192.0.2.1/32".parse().unwrap()]));
+        let held: Vec<Place> = (0..4).map(|_| places.take(address("192.0.2.1")).unwrap()).collect();
+        assert!(places.take(address("192.0.2.1")).is_none());
+        drop(held);
+    }
+
+    #[test]
     fn the_addresses_of_an_ipv6_network_are_one() {
-        let places = Places::new(2);
+        let places = Places::new(2, Proxies::default());
         let _held = places.take(address("2001:db8::1")).unwrap();
         assert!(places.take(address("2001:db8::2:0:0:1")).is_none());
         assert!(places.take(address("2001:db8:0:1::1")).is_some());

@@ -11,7 +11,6 @@ mod history;
 mod receiver;
 mod trickle;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CliError, announce, send};
-use crate::app::{self, App, AppError, Opened, Signals};
+use crate::app::{self, App, AppError, Listeners, Opened, Signals};
 use crate::config::{Config, Settings};
 use crate::dashboard::login;
 use crate::domain::OrgId;
@@ -83,7 +82,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
 /// Everything that is set up before the curtain.
 struct Stage {
     config: Config,
-    listener: TcpListener,
+    listener: Listeners,
     opened: Opened,
     receiver: Receiver,
     customers: Vec<Customer>,
@@ -108,7 +107,7 @@ impl Stage {
             settings.fix("log", "warn");
         }
         let config = super::config(&settings)?;
-        let listener = if usual_port { listen_nearby(&config)? } else { app::listen(config.http.listen)? };
+        let listener = if usual_port { listen_nearby(&config)? } else { Listeners::at(config.http.listen)? };
         let receiver = Receiver::start()
             .await
             .map_err(|error| CliError::Failed(format!("the demo's receiver can't listen: {error}")))?;
@@ -121,15 +120,15 @@ impl Stage {
 }
 
 /// The usual port, or one of the next where somebody has it.
-fn listen_nearby(config: &Config) -> Result<TcpListener, AppError> {
+fn listen_nearby(config: &Config) -> Result<Listeners, AppError> {
     let mut address = config.http.listen;
-    let first = app::listen(address);
+    let first = Listeners::at(address);
     for port in (address.port()..).skip(1).take(PORTS.into()) {
         if first.is_ok() {
             break;
         }
         address.set_port(port);
-        if let Ok(listener) = app::listen(address) {
+        if let Ok(listener) = Listeners::at(address) {
             return Ok(listener);
         }
     }

@@ -2,11 +2,11 @@
 
 use crate::domain::audit::act;
 use crate::domain::key::{ApiKey, Scopes};
-use crate::domain::{KeyId, OrgId, Time};
+use crate::domain::{Invalid, KeyId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
-use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read};
+use crate::store::{Page, PageRequest, Store, StoreError, Tenant, on, read, read_vital};
 
 const COLUMNS: &str = "id, org, name, hint, scopes, created_at, expires_at, last_used_at, revoked_at";
 
@@ -44,16 +44,25 @@ impl Store {
     /// Keeps a new key, of which `hash` is all that is known.
     ///
     /// # Errors
-    /// The store is away.
+    /// The organization has [`limits::KEYS`], or the store is away.
     pub async fn add_api_key(&self, key: &ApiKey, hash: &TokenHash) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+            const COUNT: &str =
+                "SELECT count(*) FROM (SELECT 1 FROM api_key WHERE org = $1 AND revoked_at IS NULL LIMIT $2) AS found";
             let scopes = match key.scopes == Scopes::EVERYTHING {
                 true => None,
                 false => Some(codec::json(&key.scopes.words())?),
             };
             let mut tx = self.begin().await?;
+            let found: i64 = on!(tx, db => {
+                sqlx::query_scalar(COUNT).bind(&key.org).bind(limits::KEYS as i64).fetch_one(db).await
+            })?;
+            if found >= limits::KEYS as i64 {
+                let reason = format!("cannot be added: there are {found} API keys, revoke some first");
+                return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
+            }
             on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(key.id).bind(&key.org).bind(&key.name).bind(&hash[..]).bind(&key.hint)
@@ -74,7 +83,7 @@ impl Store {
     /// The store is away.
     pub async fn api_key_of(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE hash = $1"));
-        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
+        let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
         row.map(Row::key).transpose()
     }
 
@@ -173,7 +182,8 @@ impl Store {
     /// The store is away.
     pub async fn is_token_revoked(&self, hash: &TokenHash) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM revoked_token WHERE hash = $1";
-        let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
+        let found: Option<i32> =
+            read_vital!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(db).await)?;
         Ok(found.is_some())
     }
 }

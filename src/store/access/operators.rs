@@ -10,7 +10,7 @@ use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::db::error::is_taken;
-use crate::store::{Store, StoreError, Tx, on, read};
+use crate::store::{Store, StoreError, Tx, on, read, read_vital};
 
 /// The most accounts of an installation.
 const MOST: i64 = 500;
@@ -89,7 +89,7 @@ impl Store {
     /// The store is away.
     pub async fn any_operators(&self) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM operator LIMIT 1";
-        let found: Option<i32> = read!(self, db => sqlx::query_scalar(SQL).fetch_optional(db).await)?;
+        let found: Option<i32> = read_vital!(self, db => sqlx::query_scalar(SQL).fetch_optional(db).await)?;
         Ok(found.is_some())
     }
 
@@ -101,7 +101,7 @@ impl Store {
         // NUL is in no name, and PostgreSQL refuses to compare with it.
         let name = codec::plain(name);
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator WHERE name = $1"));
-        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(name).fetch_optional(db).await)?;
+        let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(name).fetch_optional(db).await)?;
         row.map(operator).transpose()
     }
 

@@ -1,10 +1,13 @@
 //! Customers' visits: the sessions of the portal, each of one application. Only hashes of their tokens are stored.
 
+use crate::domain::audit::act;
 use crate::domain::portal::PortalOptions;
-use crate::domain::{AppId, OrgId, Time};
+use crate::domain::{AppId, OrgId, Time, limits};
+use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;
+use crate::store::catalog::applications;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, on, read};
+use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
 
 /// A customer's session in the portal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,19 @@ pub struct GoodLink {
     pub options: PortalOptions,
 }
 
+/// A visit that lasts, for those who look after the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenVisit {
+    pub hash: TokenHash,
+    /// The team's own name for it.
+    pub session_id: Option<String>,
+    pub since: Time,
+    pub until: Time,
+}
+
 impl Store {
-    /// Uses up a link into the portal and opens a visit in its place, which lasts as long as the link says. `None`: it was used
+    /// Uses up a link into the portal and opens a visit in its place, which lasts as long as the link says. Beyond
+    /// [`limits::PORTAL_SESSIONS`] of the application the oldest ends. `None`: it was used
     /// before, or is too old, or its application is gone.
     ///
     /// # Errors
@@ -56,6 +70,10 @@ impl Store {
                     .bind(&visit[..]).bind(&org).bind(app_id).bind(&text).bind(now).bind(expires_at)
                     .execute(db).await.map(drop)
             })?;
+            const OLDEST: &str = "DELETE FROM visit WHERE hash IN
+                 (SELECT hash FROM visit WHERE app_id = $1 ORDER BY created_at DESC, hash LIMIT 100 OFFSET $2)";
+            let most = limits::PORTAL_SESSIONS as i64;
+            on!(tx, db => sqlx::query(OLDEST).bind(app_id).bind(most).execute(db).await.map(drop))?;
             tx.commit().await?;
             Ok(Some(Visit { org, app_id, app_name, options, expires_at }))
         })
@@ -70,7 +88,7 @@ impl Store {
         const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
              WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
         let row: Option<(String, String)> =
-            read!(self, db => sqlx::query_as(SQL).bind(&link[..]).bind(now).fetch_optional(db).await)?;
+            read_vital!(self, db => sqlx::query_as(SQL).bind(&link[..]).bind(now).fetch_optional(db).await)?;
         let Some((app_name, options)) = row else { return Ok(None) };
         Ok(Some(GoodLink { app_name, options: codec::from_json(&options)? }))
     }
@@ -85,9 +103,110 @@ impl Store {
              WHERE v.hash = $1 AND v.expires_at > $2 AND p.org = v.org AND p.deleted_at IS NULL";
         type Row = (OrgId, AppId, String, String, Time);
         let row: Option<Row> =
-            read!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+            read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
         let Some((org, app_id, app_name, options, expires_at)) = row else { return Ok(None) };
         Ok(Some(Visit { org, app_id, app_name, options: codec::from_json(&options)?, expires_at }))
+    }
+
+    /// The application's visits that last, the newest first and `limit` at most.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn open_visits(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        limit: i64,
+        now: Time,
+    ) -> Result<Vec<OpenVisit>, StoreError> {
+        const SQL: &str = "SELECT hash, options, created_at, expires_at FROM visit
+             WHERE app_id = $1 AND org = $2 AND expires_at > $3 ORDER BY created_at DESC, hash LIMIT $4";
+        type Row = (Vec<u8>, String, Time, Time);
+        if !tenant.sees(app) {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<Row> = read!(self, db => {
+            sqlx::query_as(SQL).bind(app).bind(&tenant.org).bind(now).bind(limit).fetch_all(db).await
+        })?;
+        let visit = |(hash, options, since, until): Row| {
+            let hash = hash.try_into().map_err(|_| StoreError::Damaged("the hash of a visit".to_owned()))?;
+            let options: PortalOptions = codec::from_json(&options)?;
+            Ok(OpenVisit { hash, session_id: options.session_id, since, until })
+        };
+        rows.into_iter().map(visit).collect()
+    }
+
+    /// Ends one of the application's visits. `false`: there is no such visit any more.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn end_open_visit(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        hash: &TokenHash,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM visit WHERE hash = $1 AND app_id = $2 AND org = $3 RETURNING options";
+            if !tenant.sees(app) {
+                return Ok(false);
+            }
+            let mut tx = self.begin().await?;
+            let found: Option<String> = on!(tx, db => {
+                sqlx::query_scalar(SQL).bind(&hash[..]).bind(app).bind(&tenant.org).fetch_optional(db).await
+            })?;
+            let Some(options) = found else { return Ok(false) };
+            let options: PortalOptions = codec::from_json(&options)?;
+            let session = options.session_id.unwrap_or_default();
+            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Ends the application's visits, its unused links, and its tokens that were issued by `issued`, by the wall clock. `false`: the tenant
+    /// has no such application.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn expire_portal_access(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        issued: Time,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            const TOKENS: &str = "UPDATE application SET tokens_expired = $3
+                 WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND tokens_expired < $3";
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, "").await?;
+            if !applications::hold(&mut tx, tenant, app).await? {
+                return Ok(false);
+            }
+            on!(tx, db => sqlx::query(TOKENS).bind(app).bind(&tenant.org).bind(issued).execute(db).await.map(drop))?;
+            // Both are bounded for an application.
+            for sql in ["DELETE FROM portal_link WHERE app_id = $1", "DELETE FROM visit WHERE app_id = $1"] {
+                on!(tx, db => sqlx::query(sql).bind(app).execute(db).await.map(drop))?;
+            }
+            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Whether the application's tokens of this time [are refused](Store::expire_portal_access).
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_token_expired(&self, app: AppId, issued: Time) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM application WHERE id = $1 AND tokens_expired >= $2";
+        let found: Option<i32> =
+            read_vital!(self, db => sqlx::query_scalar(SQL).bind(app).bind(issued).fetch_optional(db).await)?;
+        Ok(found.is_some())
     }
 
     /// Ends a visit.

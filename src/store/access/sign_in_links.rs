@@ -5,10 +5,10 @@ use crate::domain::audit::act;
 use crate::domain::operator::Operator;
 use crate::domain::password::PasswordHash;
 use crate::domain::portal::PortalLink;
-use crate::domain::{OperatorId, OrgId, Time};
+use crate::domain::{OperatorId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;
-use crate::store::{Store, StoreError, on, read};
+use crate::store::{Store, StoreError, on, read_vital};
 
 /// The SHA-256 of what is shown: a link's or a session's token, an API key, a JWT.
 pub type TokenHash = [u8; 32];
@@ -46,7 +46,7 @@ impl Store {
     pub async fn login_link_good(&self, hash: &TokenHash, now: Time) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM login_link WHERE hash = $1 AND expires_at > $2";
         let found: Option<i32> =
-            read!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+            read_vital!(self, db => sqlx::query_scalar(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
         Ok(found.is_some())
     }
 
@@ -123,7 +123,7 @@ impl Store {
              FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
         type Row = (OrgId, Option<OperatorId>, Option<String>, Option<String>, Option<Time>, Option<Time>);
         let row: Option<Row> =
-            read!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
+            read_vital!(self, db => sqlx::query_as(SQL).bind(&hash[..]).bind(now).fetch_optional(db).await)?;
         let Some((org, id, name, orgs, created_at, seen_at)) = row else { return Ok(None) };
         let Some(id) = id else { return Ok(Some(Session { org, operator: None })) };
         let (Some(name), Some(created_at)) = (name, created_at) else { return Ok(None) };
@@ -162,7 +162,7 @@ impl Store {
         .await
     }
 
-    /// Remembers a link into the portal that is good once.
+    /// Remembers a link into the portal that is good once. Beyond [`limits::PORTAL_LINKS`] of the application the oldest is forgotten.
     ///
     /// # Errors
     /// The store is away.
@@ -178,6 +178,10 @@ impl Store {
                     .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)
                     .execute(db).await.map(drop)
             })?;
+            const OLDEST: &str = "DELETE FROM portal_link WHERE hash IN
+                 (SELECT hash FROM portal_link WHERE app_id = $1 ORDER BY expires_at DESC, hash LIMIT 100 OFFSET $2)";
+            let most = limits::PORTAL_LINKS as i64;
+            on!(tx, db => sqlx::query(OLDEST).bind(link.app_id).bind(most).execute(db).await.map(drop))?;
             let visitor = link.options.session_id.as_deref().unwrap_or_default();
             let made = Deed::of(&link.org, act::PORTAL_LINK_MADE, visitor).within(link.app_id);
             self.note(&mut tx, made, now).await?;

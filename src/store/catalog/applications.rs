@@ -220,6 +220,7 @@ impl Store {
         let fits = |app: &Application| {
             begins(&app.name) || app.uid.as_ref().is_some_and(|uid| begins(uid.as_str())) || begins(&app.id.to_string())
         };
+        let _scan = self.scan(tenant).await?;
         let (mut found, mut looked) = (Vec::new(), 0);
         let mut next = PageRequest { limit: CHUNK, ..page.clone() };
         let end = loop {

@@ -117,6 +117,7 @@ impl Store {
             (Some(one), _) | (None, Some(one)) => (one.0, one.0),
             (None, None) => (uuid::Uuid::nil(), uuid::Uuid::max()),
         };
+        let _scan = self.scan(tenant).await?;
         let (compare, direction) = page.sql();
         // Of one application, also the hidden one's.
         let hidden = if filter.app.is_some() { "" } else { " AND NOT p.operational" };

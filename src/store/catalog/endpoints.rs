@@ -1,5 +1,7 @@
 //! Endpoints and their secrets: create, read, change, delete, list, rotate.
 
+use std::sync::atomic::Ordering;
+
 use crate::domain::audit::act;
 use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
 use crate::domain::operational::{DisabledBy, Kind};
@@ -28,10 +30,16 @@ pub enum Updated {
 }
 
 impl Store {
+    /// From now on an application may have so many endpoints. Those that have more keep them.
+    pub fn limit_endpoints(&self, most: usize) {
+        self.inner.most_endpoints.store(most, Ordering::Relaxed);
+    }
+
     /// Makes an endpoint of `app` with `secret`.
     ///
     /// # Errors
-    /// The tenant has no such application, the uid is taken, an event type of its filter is not in the catalog, or the store is away.
+    /// The tenant has no such application, it has as many endpoints as [one may have](Store::limit_endpoints), the uid is taken, an event
+    /// type of its filter is not in the catalog, or the store is away.
     pub async fn create_endpoint(
         &self,
         tenant: &Tenant,
@@ -55,7 +63,7 @@ impl Store {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
             check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
-            let slot = next_slot(&mut tx, app).await?;
+            let slot = next_slot(&mut tx, app, self.inner.most_endpoints.load(Ordering::Relaxed)).await?;
             const SQL: &str =
                 "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
@@ -354,6 +362,8 @@ impl Store {
             let changed = on!(tx, db => {
                 sqlx::query(SQL).bind(id).bind(app).bind(now).execute(db).await.map(|done| done.rows_affected())
             })?;
+            const ONE_LESS: &str = "UPDATE application SET endpoints = endpoints - 1 WHERE id = $1";
+            on!(tx, db => sqlx::query(ONE_LESS).bind(app).execute(db).await.map(drop))?;
             let deleted = What::Endpoint { kind: Kind::EndpointDeleted, uid: before.spec.uid.clone() };
             self.note_to(&mut tx, tenant, &before, act::ENDPOINT_DELETED, "", now).await?;
             let told = self.tell_of(&mut tx, tenant, &before, now, vec![deleted]).await?;
@@ -375,10 +385,18 @@ impl Store {
 }
 
 /// The slot of the next endpoint of `app`, which is held.
-async fn next_slot(tx: &mut Tx, app: AppId) -> Result<u8, StoreError> {
+///
+/// # Errors
+/// The application has `most` endpoints.
+async fn next_slot(tx: &mut Tx, app: AppId, most: usize) -> Result<u8, StoreError> {
     const SQL: &str =
-        "UPDATE application SET endpoints_made = endpoints_made + 1 WHERE id = $1 RETURNING endpoints_made - 1";
-    let ordinal: i32 = on!(tx, db => sqlx::query_scalar(SQL).bind(app).fetch_one(db).await)?;
+        "UPDATE application SET endpoints_made = endpoints_made + 1, endpoints = endpoints + 1 WHERE id = $1
+         RETURNING endpoints_made - 1, endpoints";
+    let (ordinal, endpoints): (i32, i32) = on!(tx, db => sqlx::query_as(SQL).bind(app).fetch_one(db).await)?;
+    if usize::try_from(endpoints).unwrap_or(0) > most {
+        let reason = format!("cannot be added: the application has {most} endpoints, and no more are possible");
+        return Err(StoreError::Invalid(vec![Invalid::new("url", reason)]));
+    }
     Ok(slot_for(app, i64::from(ordinal)))
 }
 

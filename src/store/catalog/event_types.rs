@@ -2,7 +2,7 @@
 
 use crate::domain::audit::act;
 use crate::domain::event_type::{EventType, EventTypeSpec};
-use crate::domain::{OrgId, Time};
+use crate::domain::{Invalid, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::applications::Put;
 use crate::store::catalog::change::Changed;
@@ -162,6 +162,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
         self.enter_once(&mut tx, &spec.name).await?;
+        if sql == INSERT {
+            const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM event_type WHERE org = $1 LIMIT $2) AS found";
+            let most = limits::CATALOG as i64;
+            let found: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(&tenant.org).bind(most).fetch_one(db).await)?;
+            if found >= most {
+                let reason =
+                    format!("cannot be added: the organization has {most} event types, and no more are possible");
+                return Err(StoreError::Invalid(vec![Invalid::new("name", reason)]));
+            }
+        }
         let done = on!(tx, db => {
             sqlx::query(sql)
                 .bind(&tenant.org).bind(&spec.name).bind(&spec.description).bind(spec.archived).bind(spec.deprecated)
@@ -229,6 +239,7 @@ impl Store {
         flags: &[String],
         page: &PageRequest<String>,
     ) -> Result<Page<EventType>, StoreError> {
+        let _scan = self.scan(tenant).await?;
         let mut found: Vec<EventType> = Vec::new();
         let mut next = page.clone();
         loop {

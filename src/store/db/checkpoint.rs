@@ -29,7 +29,7 @@ impl Sqlite {
         const TRIES: usize = 20;
         const BETWEEN: Duration = Duration::from_millis(5);
         if patient {
-            copy(&self.readers, RESTART).await?;
+            copy(&self.vital, RESTART).await?;
             return Ok(());
         }
         for _ in 0..TRIES {
@@ -81,7 +81,7 @@ mod tests {
 
     /// Somebody who reads, and is not done.
     async fn reader(sqlite: &Sqlite) -> sqlx::Transaction<'static, sqlx::Sqlite> {
-        let mut reader = sqlite.readers.begin().await.unwrap();
+        let mut reader = sqlite.vital.begin().await.unwrap();
         let _: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *reader).await.unwrap();
         reader
     }

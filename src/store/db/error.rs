@@ -19,6 +19,9 @@ pub enum StoreError {
     /// More is waiting to be stored than fits. Nothing was changed. A 503.
     #[error("too much is waiting to be stored: try again in a moment")]
     Overloaded,
+    /// As many reads that scan go on for the caller as may. Nothing was read. A 429.
+    #[error("as many lists and searches are under way as may be at a time: try again in a moment")]
+    Crowded,
     /// A uid, name or event id that is taken already. A 409.
     #[error("{0} is taken already")]
     Taken(String),

@@ -19,7 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::store::db::error::is_missing_table;
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError, read};
+use crate::store::{Engine, Store, StoreError, read_vital};
 
 pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -80,7 +80,7 @@ impl Store {
     /// # Errors
     /// It does not answer, or its schema is older, or newer and incompatible; the sentence says which.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        let found: Result<Option<i64>, sqlx::Error> = read!(self, db => {
+        let found: Result<Option<i64>, sqlx::Error> = read_vital!(self, db => {
             sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(db).await
         });
         let found = match found {
@@ -110,7 +110,7 @@ impl Store {
         const SQL: &str = "SELECT m.version, c.oldest_binary FROM _sqlx_migrations m
              LEFT JOIN schema_compatibility c ON c.version = m.version WHERE m.version > $1 ORDER BY m.version";
         let newer: Result<Vec<(i64, Option<i64>)>, sqlx::Error> =
-            read!(self, db => sqlx::query_as(SQL).bind(known).fetch_all(db).await);
+            read_vital!(self, db => sqlx::query_as(SQL).bind(known).fetch_all(db).await);
         let newer = match newer {
             // A schema from before there was such a table, or from after.
             Err(error) if is_missing_table(&error) => return Err(newer_than(known)),

@@ -65,6 +65,14 @@ impl Connections {
     }
 }
 
+impl Connections {
+    /// How many connections reads that scan may take: the rest of those for requests and pages is for authentication and short reads.
+    pub(in crate::store) fn scans(self) -> usize {
+        const LEFT: u32 = 2;
+        self.front.saturating_sub(LEFT).max(1) as usize
+    }
+}
+
 impl Default for Connections {
     fn default() -> Connections {
         Connections::up_to(Connections::USUAL)
@@ -210,6 +218,7 @@ mod tests {
         };
         assert_eq!(Connections::default(), Connections { front: 8, engine: 9 });
         assert_eq!([parts(8), parts(9), parts(20)], [(3, 5), (4, 5), (10, 10)]);
+        assert_eq!([8, 17, 20].map(|most| Connections::up_to(most).scans()), [1, 6, 8]);
         assert_eq!((parts(0), parts(1_000_000)), (parts(Connections::LEAST), parts(Connections::MOST)));
     }
 }

@@ -1,4 +1,4 @@
-//! SQLite: one file, one writer connection, several readers, and whatever about it differs from PostgreSQL.
+//! SQLite: one file, one writer connection, readers for pages and others for what must not wait for them, and whatever about it differs from PostgreSQL.
 //!
 //! The hot statements say `OR FAIL`: whoever fails undoes the whole transaction, and SQLite need not prepare to undo the statement alone,
 //! for which it would copy each page that it changes.
@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::Hash;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,15 +23,22 @@ use crate::store::StoreError;
 
 /// Versions before this one can corrupt a WAL database that is checkpointed while it is written.
 const LEAST_VERSION: (u32, u32, u32) = (3, 51, 3);
-/// How many connections read at once; readers never wait for the writer in WAL mode.
-const READERS: u32 = 4;
+/// How many connections read at once for requests and pages; readers never wait for the writer in WAL mode.
+const PAGES: u32 = 4;
+/// How many of them reads that scan may take.
+pub(in crate::store) const SCANS: usize = 3;
+/// How many read for authentication, acceptance and the engine.
+const VITAL: u32 = 2;
 /// How long a statement waits for a lock that another process (the team's own writer) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The open file.
 #[derive(Debug)]
 pub struct Sqlite {
     pub(in crate::store) writer: SqlitePool,
-    pub(in crate::store) readers: SqlitePool,
+    /// For requests and pages.
+    pub(in crate::store) pages: SqlitePool,
+    /// For authentication, acceptance and the engine: no page takes one of these.
+    pub(in crate::store) vital: SqlitePool,
     /// One connection, for checkpoints: it waits for no lock.
     pub(in crate::store) checkpoints: SqlitePool,
     path: PathBuf,
@@ -64,9 +72,12 @@ impl Sqlite {
             };
             StoreError::Unusable(format!("cannot open the SQLite file {}: {why}", path.display()))
         };
+        make_private(path);
         let writer = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
         let options = options.pragma("query_only", "on");
-        let readers = pool(READERS).connect_with(options.clone()).await.map_err(cannot)?;
+        let vital = pool(VITAL).connect_with(options.clone()).await.map_err(cannot)?;
+        // The system keeps the file's pages as well: half as much memory for each does.
+        let pages = pool(PAGES).connect_lazy_with(options.clone().pragma("cache_size", "-32768"));
         let checkpoints = pool(1)
             // Not while it is opened, when it may have to wait for who else opens or closes the file.
             .after_connect(|connection, _| {
@@ -74,14 +85,14 @@ impl Sqlite {
             })
             .connect_lazy_with(options);
         let lock = std::sync::Mutex::new(None);
-        let sqlite = Sqlite { writer, readers, checkpoints, path: path.to_owned(), lock };
+        let sqlite = Sqlite { writer, pages, vital, checkpoints, path: path.to_owned(), lock };
         sqlite.check_version().await?;
         sqlite.check_encoding().await?;
         Ok(sqlite)
     }
 
     async fn check_version(&self) -> Result<(), StoreError> {
-        let text: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&self.readers).await?;
+        let text: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&self.vital).await?;
         let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let mut part = || parts.next().unwrap_or(0);
         let version = (part(), part(), part());
@@ -96,7 +107,7 @@ impl Sqlite {
 
     /// A file that the team made may hold its text in UTF-16, whose bytes are not those that were inserted.
     async fn check_encoding(&self) -> Result<(), StoreError> {
-        let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&self.readers).await?;
+        let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&self.vital).await?;
         if encoding == "UTF-8" {
             return Ok(());
         }
@@ -111,7 +122,8 @@ impl Sqlite {
         let cannot = |error: std::io::Error| {
             StoreError::Unusable(format!("cannot lock {}: {error}", Path::new(&name).display()))
         };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name).map_err(cannot)?;
         match file.try_lock() {
             Ok(()) => {
                 *self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(file);
@@ -134,6 +146,12 @@ impl Sqlite {
     pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the file before SQLite does, so that nobody else on the machine can read it: it holds payloads. SQLite gives the files beside it the
+/// same mode. A file that is there keeps its own, and what is in the way SQLite says itself.
+fn make_private(path: &Path) {
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
 /// A pool that lets go of a connection which believes itself within a transaction. When the disk is full or fails, SQLite rolls back by

@@ -1,4 +1,4 @@
-//! Either database: how one statement is written once for both, to be read from a pool ([`read!`]) or inside a transaction ([`on!`]).
+//! Either database: how one statement is written once for both, to be read from a pool ([`read!`], [`read_vital!`]) or inside a transaction ([`on!`]).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -8,20 +8,34 @@ use crate::store::partitions::Partitions;
 use crate::store::{Store, StoreError};
 use sqlx::{PgConnection, PgPool};
 
-/// Runs `$body` on either database, with `$db` bound to a pool to read from and `Db` to the kind of database.
+/// Runs `$body` on either database, with `$db` bound to the pool of requests and pages and `Db` to the kind of database.
 macro_rules! read {
     ($store:expr, $db:ident => $body:expr) => {
+        $crate::store::db::tx::read_from!($store, pages, front, $db => $body)
+    };
+}
+
+/// The same with the pool that pages never take: for authentication, acceptance and the engine, whose reads are short. On PostgreSQL, where
+/// the engine has a pool of its own, it is that of requests and pages, of which [scans](crate::store::db::scans) leave a part.
+macro_rules! read_vital {
+    ($store:expr, $db:ident => $body:expr) => {
+        $crate::store::db::tx::read_from!($store, vital, front, $db => $body)
+    };
+}
+
+macro_rules! read_from {
+    ($store:expr, $sqlite:ident, $postgres:ident, $db:ident => $body:expr) => {
         match &$store.inner.engine {
             $crate::store::Engine::Sqlite(engine) => {
                 #[allow(dead_code)]
                 type Db = sqlx::Sqlite;
-                let $db = &engine.readers;
+                let $db = &engine.$sqlite;
                 $body
             }
             $crate::store::Engine::Postgres(engine) => {
                 #[allow(dead_code)]
                 type Db = sqlx::Postgres;
-                let $db = &engine.front;
+                let $db = &engine.$postgres;
                 $body
             }
         }
@@ -38,7 +52,7 @@ macro_rules! on {
     };
 }
 
-pub(crate) use {on, read};
+pub(crate) use {on, read, read_from, read_vital};
 
 /// A write transaction; rolled back when it is dropped.
 pub(crate) enum Tx {

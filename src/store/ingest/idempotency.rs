@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::store::db::sqlite;
 use crate::store::ingest::accept::{AcceptItem, Refusal};
-use crate::store::{Inner, Store, StoreError, Tx, on, read};
+use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// How long the same key gives the same answer.
 pub const ONCE_LIFE: Duration = Duration::from_secs(12 * 3_600);
@@ -76,7 +76,7 @@ impl Store {
     /// The store is away.
     pub async fn before(&self, once: &Once) -> Result<Option<Before>, StoreError> {
         const SQL: &str = "SELECT body, made FROM once WHERE hash = $1 AND at > $2";
-        let row: Option<(Vec<u8>, String)> = read!(self, db => {
+        let row: Option<(Vec<u8>, String)> = read_vital!(self, db => {
             sqlx::query_as(SQL).bind(&once.hash[..]).bind(once.at.minus(ONCE_LIFE)).fetch_optional(db).await
         })?;
         Ok(row.map(|(body, made)| if body == once.body { Before::Made(made) } else { Before::Another }))

@@ -10,7 +10,7 @@ use sqlx::FromRow;
 
 use crate::domain::{AppId, Time};
 use crate::store::ingest::relay::{self, POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
-use crate::store::{Engine, Store, StoreError, Tx, on, read};
+use crate::store::{Engine, Store, StoreError, Tx, on, read, read_vital};
 
 /// What the relay asks for.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +138,7 @@ impl Store {
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT 1 FROM outbox WHERE {SQLITE_LOOK_AT} <= $1 ORDER BY {SQLITE_LOOK_AT} LIMIT 1"
                 ));
-                let found: Option<i32> = sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.readers).await?;
+                let found: Option<i32> = sqlx::query_scalar(sql).bind(now).fetch_optional(&engine.vital).await?;
                 Ok(found.is_some())
             }
             Engine::Postgres(engine) => {
@@ -182,7 +182,7 @@ impl Store {
         const SQL: &str = "SELECT
              (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE stuck_reason IS NULL LIMIT 100000) AS a),
              (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE stuck_reason IS NOT NULL LIMIT 100000) AS b)";
-        let (waiting, stuck): (i64, i64) = read!(self, db => sqlx::query_as(SQL).fetch_one(db).await)?;
+        let (waiting, stuck): (i64, i64) = read_vital!(self, db => sqlx::query_as(SQL).fetch_one(db).await)?;
         Ok(OutboxDepth { waiting, stuck })
     }
 

@@ -41,6 +41,7 @@ impl Store {
         if !seen {
             return Ok(tally);
         }
+        let _scan = self.scan(tenant).await?;
         let mut tx = self.look().await?;
         let begins = from.is_none_or(|at| at.message.is_max());
         if let (Tx::Postgres(_), true, Kind::Recover | Kind::BulkReplay) = (&tx, begins, spec.kind)
@@ -106,7 +107,7 @@ impl Store {
     /// A transaction to read in, from among the connections for requests and pages.
     async fn look(&self) -> Result<Tx, StoreError> {
         Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.readers.begin().await?),
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.pages.begin().await?),
             Engine::Postgres(engine) => Tx::on_postgres(&engine.front, &engine.partitions).await?,
         })
     }

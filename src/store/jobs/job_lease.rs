@@ -15,7 +15,7 @@ use crate::store::jobs::background::{Data, kind};
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
 use crate::store::jobs::replay::{Room, Step};
 use crate::store::queue::signals::Signal;
-use crate::store::{Store, StoreError, Tx, on, read};
+use crate::store::{Store, StoreError, Tx, on, read_vital};
 
 /// How long a turn lasts unless a step renews it.
 const LEASE: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Store {
         self.repeated(|| async {
             // Most of the time there is none: no need to hold up the writer.
             const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
-            let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
+            let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
             if any.is_none() {
                 return Ok(None);
             }

@@ -26,6 +26,14 @@ pub struct AttemptFilter {
     pub after: Option<Time>,
 }
 
+impl AttemptFilter {
+    /// Whether attempts are passed over on the way: all that is said beside the message or the endpoint has no index of its own.
+    fn selective(&self) -> bool {
+        let all = AttemptFilter { message: self.message, endpoint: self.endpoint, ..AttemptFilter::default() };
+        *self != all
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: AttemptId,
@@ -115,6 +123,7 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(Page { data: Vec::new(), more: false });
         }
+        let _scan = if filter.selective() { Some(self.scan(tenant).await?) } else { None };
         let (compare, direction) = page.sql();
         let rows: Vec<Row> = read!(self, db => {
             let mut sql = QueryBuilder::<Db>::new("SELECT * FROM attempt WHERE app_id = ");
@@ -214,6 +223,7 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(Vec::new());
         }
+        let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
             sqlx::query_as(SQL).bind(endpoint).bind(app).bind(&tenant.org).bind(limit).fetch_all(db).await
         })?)

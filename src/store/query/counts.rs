@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::db::sqlite;
 use crate::store::recording::rollups::{Bucket, Counts, CountsRow, HOURS, MINUTES, WIDTHS, Width, names};
-use crate::store::{Engine, Store, StoreError, Tenant, read};
+use crate::store::{Engine, Store, StoreError, Tenant, read, read_vital};
 
 /// How far back pages look, and in which steps. No step is narrower than what is counted together by then (see
 /// [`widen`](crate::store::maintenance::rollup_compaction)).
@@ -136,6 +136,7 @@ impl Store {
         range: Range,
         now: Time,
     ) -> Result<Vec<Bucket>, StoreError> {
+        let _scan = self.scan(tenant).await?;
         let mut buckets = empty(range, now);
         // First, so that what is recorded meanwhile is not taken out of a sum that it is not in.
         let told = match scope {
@@ -212,7 +213,7 @@ impl Store {
             of(&HOURS)
         );
         let (sql, since) = (sqlx::AssertSqlSafe(sql), now.minus(Duration::from_secs(86_400)));
-        Ok(read!(self, db => sqlx::query_scalar(sql).bind(since).bind(Uuid::nil()).fetch_one(db).await)?)
+        Ok(read_vital!(self, db => sqlx::query_scalar(sql).bind(since).bind(Uuid::nil()).fetch_one(db).await)?)
     }
 
     /// What was attempted in the range that ends `now` at each of these endpoints; none for one that the tenant does not have, or at
@@ -250,7 +251,7 @@ impl Store {
         let rows: Vec<EndpointRow> = match &self.inner.engine {
             Engine::Sqlite(engine) => {
                 let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
-                query.bind(sqlite::id_list(ids)).fetch_all(&engine.readers).await?
+                query.bind(sqlite::id_list(ids)).fetch_all(&engine.pages).await?
             }
             Engine::Postgres(engine) => {
                 let query = sqlx::query_as(sql).bind(&tenant.org).bind(since).bind(app.0).bind(app.1);
@@ -281,6 +282,7 @@ impl Store {
             united("endpoint_id, failed", "failed > 0"),
         );
         let (sql, app) = (sqlx::AssertSqlSafe(sql), bounds(tenant.only.map(|app| app.0)));
+        let _scan = self.scan(tenant).await?;
         let rows: Vec<(EndpointId, AppId, String, String)> = read!(self, db => {
             sqlx::query_as(sql)
                 .bind(&tenant.org).bind(range.since(now)).bind(app.0).bind(app.1).bind(limit)
@@ -321,6 +323,7 @@ impl Store {
             united("{at} AS at, delivered, failed", BETWEEN)
         ));
         let (least, most) = bounds(endpoint.map(|endpoint| endpoint.0));
+        let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
             sqlx::query_as(sql)
                 .bind(&tenant.org).bind(since).bind(until).bind(app).bind(app).bind(least).bind(most)

@@ -135,6 +135,7 @@ impl Store {
              FROM due d JOIN application p ON p.id = d.app_id JOIN endpoint e ON e.id = d.endpoint_id
                  LEFT JOIN message m ON m.id = d.message_id
              WHERE d.message_id = $1 AND d.endpoint_id = $2 AND p.org = $3";
+        let _scan = self.scan(tenant).await?;
         let first: Option<(MessageId, EndpointId, Time)> =
             read!(self, db => sqlx::query_as(FIRST).bind(&tenant.org).bind(by).fetch_optional(db).await)?;
         let Some((message, endpoint, _)) = first else { return Ok(None) };
@@ -160,6 +161,7 @@ impl Store {
                  (SELECT 1 FROM application p WHERE p.id = d.app_id AND p.org = $1 AND NOT p.operational AND p.deleted_at IS NULL)
                  LIMIT $2) AS found"
         ));
+        let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => sqlx::query_scalar(sql).bind(&tenant.org).bind(most).fetch_one(db).await)?)
     }
 

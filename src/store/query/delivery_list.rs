@@ -245,6 +245,7 @@ impl Store {
         if filter.app.is_some_and(|app| !tenant.sees(app)) || filter.messages.as_ref().is_some_and(Vec::is_empty) {
             return Ok(Scanned::nothing());
         }
+        let _scan = self.scan(tenant).await?;
         filter.app = filter.app.or(tenant.only);
         let walk = self.walk(tenant, &filter).await?;
         let top = if filter.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(filter.until) };

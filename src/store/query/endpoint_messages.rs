@@ -15,7 +15,7 @@ use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
 use crate::store::query::delivery_list::of_last_attempt;
-use crate::store::query::messages::ceiling;
+use crate::store::query::messages::{Readers, ceiling};
 use crate::store::query::page::SCAN;
 use crate::store::queue::requeue::Found;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
@@ -236,6 +236,7 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(Scanned::nothing());
         }
+        let _scan = self.scan(tenant).await?;
         let (compare, direction) = page.sql();
         let (sql, (first, end)) = (filter.sql(self.kind(), compare, direction), filter.ids());
         let size = if *filter == SentFilter::default() { page.limit + 1 } else { CHUNK };
@@ -261,7 +262,7 @@ impl Store {
         };
         // The page ends early where its payloads have more bytes than a page may have.
         let ids: Vec<MessageId> = found.iter().take(page.limit).map(|row| row.message_id).collect();
-        let messages = self.load_messages_within(&ids, PAGE_BYTES).await?;
+        let messages = self.load_within(&ids, PAGE_BYTES, Readers::Pages).await?;
         let mut messages: HashMap<MessageId, Message> = messages.into_iter().map(|one| (one.id, one)).collect();
         let loaded = ids.iter().rposition(|id| messages.contains_key(id)).map_or(ids.len(), |last| last + 1);
         let cut = loaded < ids.len();
@@ -306,6 +307,7 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(counts);
         }
+        let _scan = self.scan(tenant).await?;
         let (floor, mut end, mut counted) = (MessageId::floor(since), MessageId::floor(until), 0);
         loop {
             let begin: Option<MessageId> = read!(self, db => {

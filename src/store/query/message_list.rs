@@ -102,6 +102,7 @@ impl Store {
         if search.app.is_some_and(|app| !tenant.sees(app)) || search.messages.as_ref().is_some_and(Vec::is_empty) {
             return Ok(Scanned::nothing());
         }
+        let _scan = self.scan(tenant).await?;
         search.app = search.app.or(tenant.only);
         let top = if search.until == Time::MAX { Uuid::max() } else { ceiling(search.until).0 };
         let (from, floor) = (after.map_or(top, |after| after.0.min(top)), MessageId::floor(search.since));

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use sqlx::QueryBuilder;
+use sqlx::{PgPool, QueryBuilder, SqlitePool};
 use uuid::Uuid;
 
 use crate::domain::feed::AHEAD;
 use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
+use crate::store::db::postgres::Postgres;
+use crate::store::db::sqlite::Sqlite;
 use crate::store::query::page::SCAN;
 use crate::store::{MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
@@ -35,6 +37,31 @@ impl MessageFilter {
     fn ids(&self) -> (MessageId, MessageId) {
         let floor = MessageId::floor(self.after.unwrap_or(Time::ZERO));
         (floor, self.before.map_or(MessageId(Uuid::max()), ceiling))
+    }
+}
+
+/// By whose connections something is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Readers {
+    /// Those of requests and pages.
+    Pages,
+    /// Those of the engine.
+    Vital,
+}
+
+impl Readers {
+    fn sqlite(self, engine: &Sqlite) -> &SqlitePool {
+        match self {
+            Readers::Pages => &engine.pages,
+            Readers::Vital => &engine.vital,
+        }
+    }
+
+    fn postgres(self, engine: &Postgres) -> &PgPool {
+        match self {
+            Readers::Pages => &engine.front,
+            Readers::Vital => &engine.engine,
+        }
     }
 }
 
@@ -86,6 +113,7 @@ impl Store {
         if !tenant.sees(app) {
             return Ok(Scanned::nothing());
         }
+        let _scan = if filter.selective() { Some(self.scan(tenant).await?) } else { None };
         let (compare, direction) = page.sql();
         let end = if filter.selective() { self.end_of_scan(app, filter, page).await? } else { None };
         let made = |row: MessageRow| {
@@ -155,6 +183,16 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn load_messages_within(&self, ids: &[MessageId], most: usize) -> Result<Vec<Message>, StoreError> {
+        self.load_within(ids, most, Readers::Vital).await
+    }
+
+    /// The same with these connections.
+    pub(in crate::store) async fn load_within(
+        &self,
+        ids: &[MessageId],
+        most: usize,
+        readers: Readers,
+    ) -> Result<Vec<Message>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -169,12 +207,12 @@ impl Store {
                      WHERE id IN (SELECT unhex(value) FROM json_each($1))",
                 )
                 .bind(crate::store::db::sqlite::id_list(codec::uuids(ids)))
-                .fetch_all(&engine.readers)
+                .fetch_all(readers.sqlite(engine))
                 .await?
             }
             crate::store::Engine::Postgres(engine) => {
                 let (list, least, greatest) = codec::bounded(ids);
-                sqlx::query_as(SIZES).bind(list).bind(least).bind(greatest).fetch_all(&engine.engine).await?
+                sqlx::query_as(SIZES).bind(list).bind(least).bind(greatest).fetch_all(readers.postgres(engine)).await?
             }
         };
         let sizes: HashMap<MessageId, i64> = rows.into_iter().collect();
@@ -186,14 +224,18 @@ impl Store {
             }
             chosen.push(*id);
         }
-        self.load_messages(&chosen).await
+        self.load(&chosen, readers).await
     }
 
-    /// These messages, whole, however large they are.
+    /// These messages, whole, however large they are; for requests and pages.
     ///
     /// # Errors
     /// The store is away.
     pub async fn load_messages(&self, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
+        self.load(ids, Readers::Pages).await
+    }
+
+    async fn load(&self, ids: &[MessageId], readers: Readers) -> Result<Vec<Message>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -202,14 +244,14 @@ impl Store {
                 let sql = format!("SELECT {MESSAGE} FROM message WHERE id IN (SELECT unhex(value) FROM json_each($1))");
                 sqlx::query_as(sqlx::AssertSqlSafe(sql))
                     .bind(crate::store::db::sqlite::id_list(codec::uuids(ids)))
-                    .fetch_all(&engine.readers)
+                    .fetch_all(readers.sqlite(engine))
                     .await?
             }
             crate::store::Engine::Postgres(engine) => {
                 let sql = format!("SELECT {MESSAGE} FROM message WHERE id = ANY($1) AND id BETWEEN $2 AND $3");
                 let (list, least, greatest) = codec::bounded(ids);
                 let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).bind(least).bind(greatest);
-                query.fetch_all(&engine.engine).await?
+                query.fetch_all(readers.postgres(engine)).await?
             }
         };
         rows.into_iter().map(MessageRow::message).collect()

@@ -51,6 +51,7 @@ impl Store {
             "{LINES} WHERE a.org = $1 AND p.org = $1 AND NOT p.operational AND ($2 IS NULL OR a.app_id = $2) AND a.id < $3
              ORDER BY a.id DESC LIMIT $4"
         );
+        let _scan = self.scan(tenant).await?;
         let size = if *filter == TailFilter::default() { limit } else { CHUNK };
         let (mut before, mut looked, mut found) = (AttemptId(uuid::Uuid::max()), 0, Vec::new());
         loop {

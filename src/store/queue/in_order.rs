@@ -99,7 +99,7 @@ impl Store {
         Ok(match &self.inner.engine {
             Engine::Sqlite(engine) => {
                 let sql = sqlx::AssertSqlSafe(format!("{ORDERING} IN (SELECT unhex(value) FROM json_each($1))"));
-                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&engine.readers).await?
+                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&engine.vital).await?
             }
             Engine::Postgres(engine) => {
                 let sql = sqlx::AssertSqlSafe(format!("{ORDERING} = ANY($1)"));
@@ -115,7 +115,7 @@ impl Store {
         match &self.inner.engine {
             Engine::Sqlite(engine) => {
                 let sql = format!("{ROWS} WHERE endpoint_id = $1 {FIRST} $2");
-                let mut connection = engine.readers.acquire().await?;
+                let mut connection = engine.vital.acquire().await?;
                 let mut rows = Vec::new();
                 for endpoint in endpoints {
                     let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str())).bind(endpoint).bind(most);

@@ -9,7 +9,7 @@ use crate::domain::delivery::{Progress, State};
 use crate::domain::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::codec;
-use crate::store::{Engine, Store, StoreError, read};
+use crate::store::{Engine, Store, StoreError, read_vital};
 
 /// No retry waits longer: one that seems to was noted by a clock that was wrong (or ours is).
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * WAIT_LIMIT.as_secs());
@@ -148,7 +148,7 @@ impl Store {
                 let mut rows: Vec<WaitingRow> = Vec::new();
                 for (most, some) in asked {
                     let query = sqlx::query_as(SQLITE_LANES).bind(codec::json(&some)?).bind(most as i64);
-                    rows.extend(query.fetch_all(&engine.readers).await?);
+                    rows.extend(query.fetch_all(&engine.vital).await?);
                 }
                 rows
             }
@@ -225,7 +225,7 @@ impl Store {
                 sqlx::query_as(sqlx::AssertSqlSafe(format!("{SQLITE} {FIRST_DUE}")))
                     .bind(codec::json(&list)?)
                     .bind(most as i64)
-                    .fetch_all(&engine.readers)
+                    .fetch_all(&engine.vital)
                     .await?
             }
             Engine::Postgres(engine) => {
@@ -252,7 +252,7 @@ impl Store {
     /// The store is away.
     pub async fn pending_count(&self, most: i64) -> Result<i64, StoreError> {
         const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM due LIMIT $1) AS pending";
-        Ok(read!(self, db => sqlx::query_scalar(SQL).bind(most).fetch_one(db).await)?)
+        Ok(read_vital!(self, db => sqlx::query_scalar(SQL).bind(most).fetch_one(db).await)?)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::store::queue::signals::Signal;
 use crate::store::recording::operational_event::{self, Happening, What};
 use crate::store::recording::record::Finished;
 use crate::store::recording::{mail, operational};
-use crate::store::{Inner, Store, StoreError, Tx, on, read};
+use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// How many endpoints one transaction judges.
 const STEP: i64 = 100;
@@ -115,7 +115,7 @@ impl Store {
              ORDER BY failing_since, id LIMIT $5";
         let after = |warned| i64::try_from(next(warned, disable_after).as_micros()).unwrap_or(i64::MAX);
         let latest = now.minus(next(0, disable_after));
-        Ok(read!(self, db => {
+        Ok(read_vital!(self, db => {
             sqlx::query_as(SQL)
                 .bind(latest).bind(after(0)).bind(after(1)).bind(after(2)).bind(STEP)
                 .fetch_all(db).await

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::mail::{APART, Letter, Notice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
 use crate::store::db::codec;
-use crate::store::{Inner, Store, StoreError, Tx, on, read};
+use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// How long who took a mail has to send it: longer than a try is given.
 const LEASE: Duration = Duration::from_secs(60);
@@ -130,7 +130,7 @@ impl Store {
         self.repeated(|| async {
             // Nearly always there is none: no need to hold up the writer.
             const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
-            let any: Option<i32> = read!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
+            let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
             if any.is_none() {
                 return Ok(None);
             }

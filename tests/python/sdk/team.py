@@ -7,6 +7,7 @@ from receiver import accepts
 from resources import HERE
 from svix.api import (
     ApplicationIn,
+    ApplicationTokenExpireIn,
     AppPortalAccessIn,
     EndpointIn,
     MessageIn,
@@ -86,6 +87,9 @@ async def customers(svix, _):
     await looker.endpoint.list("visitor")
     async with refused(422, loc=["body", "expiry"]):
         await svix.authentication.app_portal_access("visitor", AppPortalAccessIn(expiry=59))
+    await svix.authentication.expire_all("visitor", ApplicationTokenExpireIn())
+    async with refused(401, "authentication_failed"):
+        await looker.endpoint.list("visitor")
 
 
 async def strangers(svix, _):

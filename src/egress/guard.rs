@@ -1,0 +1,122 @@
+//! Which addresses are connected to: those that the policy allows, and no address of this machine itself.
+//!
+//! A customer could otherwise reach services of this machine through its public address, where no private range gives it away. The guard
+//! decides before it connects, so that an outcome never tells whether something listens there, and once more after it: an interface
+//! may have got the address in between.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::local;
+use crate::domain::address::{AddressPolicy, Refused};
+
+/// The reason, in the place where a special range has its name.
+const OWN: &str = "an address of this machine itself";
+
+/// Judges addresses. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    policy: Arc<AddressPolicy>,
+    is_own: fn(IpAddr) -> bool,
+}
+
+impl Guard {
+    /// The guard of this machine.
+    pub fn new(policy: Arc<AddressPolicy>) -> Guard {
+        Guard { policy, is_own: local::is_own }
+    }
+
+    /// The guard of a machine that has other addresses.
+    #[cfg(test)]
+    pub fn of(policy: Arc<AddressPolicy>, is_own: fn(IpAddr) -> bool) -> Guard {
+        Guard { policy, is_own }
+    }
+
+    pub fn policy(&self) -> &AddressPolicy {
+        &self.policy
+    }
+
+    /// Whether `ip` is connected to.
+    ///
+    /// # Errors
+    /// The address and why not.
+    pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
+        self.policy.check(ip)?;
+        self.own(ip, self.is_own)
+    }
+
+    /// The same for the two ends of a connection that stands: where both are one address, it leads to this machine.
+    ///
+    /// # Errors
+    /// The peer's address and why not.
+    pub fn check_connected(&self, local: IpAddr, peer: IpAddr) -> Result<(), Refused> {
+        self.own(peer, |peer| peer.to_canonical() == local.to_canonical())
+    }
+
+    fn own(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Result<(), Refused> {
+        match !self.policy.opened(ip) && is_own(ip) {
+            true => Err(Refused { ip, why: OWN.to_owned() }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::attempt::Failure;
+    use crate::egress::test_name_server::{Reply, guarded, post, server};
+
+    /// A machine with a public address. Loopback stands in for it, so that something can listen there.
+    #[tokio::test]
+    async fn nothing_tells_what_listens_at_an_own_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (port, _) = server(|_, _| Reply::Addresses(vec!["8.8.8.8".parse().unwrap()], 1));
+        let guard = Guard::of(Arc::default(), |ip| ip.to_string() == "8.8.8.8");
+        let egress = guarded(Vec::new(), move || Some((port, None)), guard);
+        let listening = listener.local_addr().unwrap().port();
+        for (host, detail) in [
+            ("8.8.8.8", "8.8.8.8 is an address of this machine itself, which Sendoff does not connect to"),
+            (
+                "a.example",
+                "the name resolves to 8.8.8.8 is an address of this machine itself, which Sendoff does not connect to",
+            ),
+        ] {
+            // Whether something listens or not.
+            for port in [listening, 1] {
+                let url = format!("http://{host}:{port}/");
+                let outcome = post(&egress, &url, Duration::from_secs(5)).await.unwrap();
+                assert_eq!((outcome.failure, outcome.detail.as_str()), (Some(Failure::Blocked), detail), "{url}");
+                let refused = egress.vet_text(&url).await.unwrap_err().to_string();
+                assert!(refused.contains("an address of this machine itself"), "{url}: {refused}");
+            }
+        }
+        assert!(listener.accept().is_err(), "nobody connected");
+    }
+
+    #[test]
+    fn an_own_address_is_refused_unless_it_is_opened() {
+        let own: IpAddr = "8.8.8.8".parse().unwrap();
+        let is_own = |ip: IpAddr| ip.to_string() == "8.8.8.8";
+        let guard = |allow: &[&str]| {
+            let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+            Guard::of(Arc::new(AddressPolicy { allow, https_only: false }), is_own)
+        };
+        let (closed, opened) = (guard(&[]), guard(&["8.8.8.8/32"]));
+        let other: IpAddr = "8.8.4.4".parse().unwrap();
+        assert_eq!(closed.check(own).unwrap_err().to_string(), "8.8.8.8 is an address of this machine itself");
+        assert!(opened.check(own).is_ok() && closed.check(other).is_ok());
+        assert!(
+            closed.check("10.0.0.1".parse().unwrap()).unwrap_err().why.contains("private"),
+            "the policy counts too"
+        );
+        // Whatever was known before, a connection from an address to itself leads here.
+        assert!(closed.check_connected(other, other).is_err());
+        assert!(closed.check_connected("::ffff:8.8.4.4".parse().unwrap(), other).is_err());
+        assert!(closed.check_connected(own, other).is_ok() && opened.check_connected(own, own).is_ok());
+    }
+}

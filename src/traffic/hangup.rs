@@ -1,0 +1,50 @@
+//! Whether the peer of a connection has closed its side: what waits without sending anything would not notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+/// Of one connection: shared by what reads it and by the answers that go over it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Hangup(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    closed: AtomicBool,
+    waiting: Notify,
+}
+
+impl Hangup {
+    /// The peer will send nothing any more.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.waiting.notify_waiters();
+    }
+
+    /// Waits until it has closed its side.
+    pub async fn closed(&self) {
+        // Made before the look, so that nothing is missed between the two.
+        let waiting = self.0.waiting.notified();
+        if !self.0.closed.load(Ordering::Acquire) {
+            waiting.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_hears_of_it_before_and_after() {
+        let hangup = Hangup::default();
+        let other = hangup.clone();
+        let mut waiting = Box::pin(other.closed());
+        assert!((&mut waiting).now_or_never().is_none());
+        hangup.close();
+        assert!((&mut waiting).now_or_never().is_some() && hangup.closed().now_or_never().is_some());
+    }
+}

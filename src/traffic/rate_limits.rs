@@ -1,0 +1,345 @@
+//! Token buckets, one for each caller: governor, with the time as an argument.
+//!
+//! * [`Who`] – by what a caller is known; its [`Class`] says which rate counts.
+//! * [`Bucket`] – holds two seconds' worth of requests and is full at first. A caller's bucket is looked up once and kept beside what
+//!   is remembered of the caller.
+//! * [`RateLimits`] – all buckets of the process: at most [`MOST`]. One that was not used for two seconds is full again, and can be
+//!   forgotten without a difference.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use super::proxies::network;
+use crate::domain::{AppId, KeyId, OrgId};
+
+/// How many buckets there are at most. Callers beyond them share one for each class.
+const MOST: usize = 10_000;
+/// What a bucket holds, in seconds of its rate: after so long without a request it is full.
+const SECONDS: u32 = 2;
+/// How often unused buckets are looked for at most.
+const SWEEP: Duration = Duration::from_secs(1);
+/// From so many buckets on.
+const FEW: usize = 256;
+
+/// By what a caller is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// An API key.
+    Key(KeyId),
+    /// All tokens of an organization.
+    Organization(OrgId),
+    /// All tokens of an application.
+    Application(AppId),
+    /// A session of the dashboard or the portal, by the hash of its token.
+    Session([u8; 32]),
+    /// Without a good token or session: an address, or an IPv6 network of 64 bits.
+    Address(IpAddr),
+}
+
+/// A kind of caller: what a rate is set for, and the label of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Key,
+    Application,
+    Session,
+    Address,
+}
+
+/// The rates of the classes, in requests a second; `None`: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    pub key: Option<NonZeroU32>,
+    pub application: Option<NonZeroU32>,
+    pub session: Option<NonZeroU32>,
+    pub address: Option<NonZeroU32>,
+}
+
+impl Default for Rates {
+    /// What the settings have by default.
+    fn default() -> Rates {
+        Rates {
+            key: NonZeroU32::new(50_000),
+            application: NonZeroU32::new(1_000),
+            session: NonZeroU32::new(200),
+            address: NonZeroU32::new(1_000),
+        }
+    }
+}
+
+impl Who {
+    /// Its kind.
+    pub fn class(&self) -> Class {
+        match self {
+            Who::Key(_) | Who::Organization(_) => Class::Key,
+            Who::Application(_) => Class::Application,
+            Who::Session(_) => Class::Session,
+            Who::Address(_) => Class::Address,
+        }
+    }
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 4] = [Class::Key, Class::Application, Class::Session, Class::Address];
+
+    /// As a label and as the name of the policy.
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::Key => "key",
+            Class::Application => "application",
+            Class::Session => "session",
+            Class::Address => "address",
+        }
+    }
+}
+
+/// A request that is refused, because its caller made too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests: at most {rate} a second, try again in a moment")]
+pub struct Limited {
+    pub class: Class,
+    /// Requests a second.
+    pub rate: u32,
+    /// Until one is accepted; never zero.
+    pub wait: Duration,
+}
+
+impl Limited {
+    /// The headers of an answer with 429: `Retry-After`, and those of the IETF's draft on rate limit headers (version 10).
+    pub fn headers(&self) -> [(&'static str, String); 3] {
+        let (class, quota) = (self.class.word(), u64::from(self.rate) * u64::from(SECONDS));
+        let wait = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
+        [
+            ("retry-after", wait.to_string()),
+            ("ratelimit-policy", format!("\"{class}\";q={quota};w={SECONDS}")),
+            ("ratelimit", format!("\"{class}\";r=0;t={wait}")),
+        ]
+    }
+}
+
+thread_local! {
+    /// The time of the question that this thread asks governor, in nanoseconds since the process's limits were made.
+    static NOW: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The clock that governor reads.
+#[derive(Clone, Copy, Debug)]
+struct Told;
+
+impl Clock for Told {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(NOW.get())
+    }
+}
+
+/// A caller's bucket.
+#[derive(Debug)]
+pub struct Bucket {
+    class: Class,
+    rate: u32,
+    /// `None`: no limit.
+    limiter: Option<RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>>,
+    epoch: Instant,
+    /// When it was used last, in nanoseconds since `epoch`.
+    used: AtomicU64,
+}
+
+impl Bucket {
+    fn new(class: Class, rate: Option<NonZeroU32>, epoch: Instant, now: u64) -> Bucket {
+        NOW.set(now);
+        let limiter = rate.map(|rate| {
+            let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(SECONDS - 1));
+            RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), Told)
+        });
+        Bucket { class, rate: rate.map_or(0, NonZeroU32::get), limiter, epoch, used: AtomicU64::new(now) }
+    }
+
+    /// Takes one request at `now`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(&self, now: Instant) -> Result<(), Limited> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let now = since(self.epoch, now);
+        NOW.set(now);
+        self.used.store(now, Ordering::Relaxed);
+        limiter.check().map_err(|refused| {
+            metrics::counter!("sendoff_http_rate_limited_total", "limit" => self.class.word()).increment(1);
+            let wait = Duration::from(refused.earliest_possible().duration_since(Nanos::from(now)));
+            Limited { class: self.class, rate: self.rate, wait: wait.max(Duration::from_millis(1)) }
+        })
+    }
+
+    fn is_full(&self, now: u64) -> bool {
+        now.saturating_sub(self.used.load(Ordering::Relaxed)) > u64::from(SECONDS) * 1_000_000_000
+    }
+}
+
+/// The buckets of a process. Cheap to clone; clones share them.
+#[derive(Clone, Debug)]
+pub struct RateLimits(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    rates: Rates,
+    epoch: Instant,
+    buckets: Mutex<Buckets>,
+    /// For callers beyond [`MOST`].
+    shared: [Arc<Bucket>; 4],
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    by: HashMap<Who, Arc<Bucket>>,
+    swept: u64,
+}
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits::new(Rates::default())
+    }
+}
+
+impl RateLimits {
+    /// Buckets of these rates.
+    pub fn new(rates: Rates) -> RateLimits {
+        let epoch = Instant::now();
+        let shared = Class::ALL.map(|class| Arc::new(Bucket::new(class, rates.of(class), epoch, 0)));
+        RateLimits(Arc::new(Inner { rates, epoch, buckets: Mutex::default(), shared }))
+    }
+
+    /// The bucket of a caller, full if there was none.
+    pub fn bucket(&self, who: Who, now: Instant) -> Arc<Bucket> {
+        let class = who.class();
+        let now = since(self.0.epoch, now);
+        let mut buckets = self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.by.get(&who) {
+            return bucket.clone();
+        }
+        if buckets.by.len() >= FEW && now.saturating_sub(buckets.swept) >= SWEEP.as_nanos() as u64 {
+            buckets.swept = now;
+            buckets.by.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if buckets.by.len() >= MOST {
+            return self.0.shared[class as usize].clone();
+        }
+        let bucket = Arc::new(Bucket::new(class, self.0.rates.of(class), self.0.epoch, now));
+        buckets.by.insert(who, bucket.clone());
+        bucket
+    }
+
+    /// Takes one request of `who` at `now`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(&self, who: Who, now: Instant) -> Result<(), Limited> {
+        if self.0.rates.of(who.class()).is_none() {
+            return Ok(());
+        }
+        self.bucket(who, now).take(now)
+    }
+
+    /// The same for somebody without a good token or session.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take_of_address(&self, address: IpAddr, now: Instant) -> Result<(), Limited> {
+        self.take(Who::Address(network(address)), now)
+    }
+
+    /// Whether a caller has a bucket: was there lately.
+    pub fn knows(&self, who: &Who) -> bool {
+        self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by.contains_key(who)
+    }
+}
+
+impl Rates {
+    fn of(&self, class: Class) -> Option<NonZeroU32> {
+        match class {
+            Class::Key => self.key,
+            Class::Application => self.application,
+            Class::Session => self.session,
+            Class::Address => self.address,
+        }
+    }
+}
+
+fn since(epoch: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(rate: u32) -> (RateLimits, Instant) {
+        let rate = NonZeroU32::new(rate);
+        (RateLimits::new(Rates { key: None, application: rate, session: rate, address: rate }), Instant::now())
+    }
+
+    fn address(n: u32) -> Who {
+        Who::Address(std::net::Ipv4Addr::from(n).into())
+    }
+
+    #[test]
+    fn a_bucket_holds_two_seconds_and_fills_at_its_rate() {
+        let (limits, start) = limits(10);
+        let after = |millis| start + Duration::from_millis(millis);
+        let taken = |who: Who, at| (0..100).take_while(|_| limits.take(who.clone(), at).is_ok()).count();
+        assert_eq!(taken(address(1), after(0)), 20);
+        assert_eq!(taken(address(2), after(0)), 20, "another caller has its own");
+        assert_eq!(taken(address(1), after(500)), 5);
+        let limited = limits.take(address(1), after(500)).unwrap_err();
+        assert_eq!((limited.class, limited.rate, limited.wait), (Class::Address, 10, Duration::from_millis(100)));
+        assert_eq!(taken(address(1), after(60_000)), 20, "and no more than that");
+        let key = Who::Key(KeyId::new(crate::domain::Time::ZERO));
+        assert_eq!(taken(key, after(0)), 100, "no limit was set");
+    }
+
+    #[test]
+    fn the_headers_say_how_long_to_wait() {
+        let limited = Limited { class: Class::Address, rate: 10, wait: Duration::from_millis(1_100) };
+        let [retry, policy, state] = limited.headers();
+        assert_eq!(retry, ("retry-after", "2".to_owned()));
+        assert_eq!(policy, ("ratelimit-policy", "\"address\";q=20;w=2".to_owned()));
+        assert_eq!(state, ("ratelimit", "\"address\";r=0;t=2".to_owned()));
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_caller() {
+        let (limits, now) = limits(1);
+        let take = |ip: &str| limits.take_of_address(ip.parse().unwrap(), now).is_ok();
+        assert!(take("2001:db8::1") && take("2001:db8::2:1") && !take("2001:db8::3"));
+        assert!(take("2001:db8:0:1::1"));
+    }
+
+    #[test]
+    fn buckets_are_bounded_and_full_ones_forgotten() {
+        let (limits, start) = limits(1);
+        let count = || limits.0.buckets.lock().unwrap().by.len();
+        for n in 0..3 * MOST as u32 {
+            let _ = limits.take(address(n), start);
+        }
+        assert_eq!(count(), MOST);
+        assert!(limits.take(address(u32::MAX), start).is_err(), "those beyond them share one, which is empty");
+        // Who is still there keeps what was taken; the others' buckets are full again.
+        let later = start + Duration::from_secs(3);
+        assert!(limits.take(address(7), later).is_ok() && limits.take(address(7), later).is_ok());
+        assert!(limits.take(address(u32::MAX), later).is_ok());
+        assert!(count() <= 2, "{}", count());
+        assert!(limits.take(address(7), later).is_err(), "it was not forgotten");
+    }
+}

@@ -1,0 +1,145 @@
+//! How much of a thing there may be: checked in the transaction that makes one more.
+
+use std::time::Duration;
+
+use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::key::{self, ApiKey, KeySpec, Scopes};
+use sendoff::domain::limits;
+use sendoff::domain::portal::{PortalLink, PortalOptions};
+use sendoff::store::StoreError;
+
+use crate::home::*;
+
+/// The field that is refused.
+fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(StoreError::Invalid(wrong)) => wrong[0].to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn link(app: &sendoff::domain::application::Application, n: u64) -> ([u8; 32], PortalLink) {
+    let mut hash = [7; 32];
+    hash[..8].copy_from_slice(&n.to_be_bytes());
+    let options = PortalOptions::all(later(9_000).micros());
+    (hash, PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: later(1_000 + n) })
+}
+
+on_both! {
+    async fn an_application_has_so_many_endpoints_and_no_more(home) {
+        let store = &home.store;
+        store.limit_endpoints(3);
+        let (app, other) = (application(store, "acme").await, application(store, "other").await);
+        let (mut made, secret) = (Vec::new(), secret());
+        for _ in 0..3 {
+            made.push(endpoint(store, app.id, endpoint_spec()).await);
+        }
+        let mine = tenant();
+        let one_more = || store.create_endpoint(&mine, app.id, endpoint_spec(), &secret, NOW);
+        let said = refused(one_more().await);
+        assert!(said.contains("url") && said.contains("the application has 3 endpoints"), "{said}");
+        endpoint(store, other.id, endpoint_spec()).await;
+
+        // A place that becomes free is one endpoint's, whoever asks at the same time.
+        assert!(store.delete_endpoint(&tenant(), app.id, made[0].id, later(1)).await.unwrap());
+        assert!(!store.delete_endpoint(&tenant(), app.id, made[0].id, later(1)).await.unwrap());
+        let results = futures_util::future::join_all((0..6).map(|_| one_more())).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+        assert_eq!(home.number("SELECT count(*) FROM endpoint WHERE deleted_at IS NULL").await, 4);
+
+        // What is there stays when the limit is lowered, and goes on to work.
+        store.limit_endpoints(1);
+        let changed = sendoff::domain::endpoint::EndpointSpec { description: "changed".into(), ..endpoint_spec() };
+        updated(store, &made[1], changed, later(2)).await;
+        refused(one_more().await);
+        store.limit_endpoints(100);
+        assert!(one_more().await.is_ok());
+    }
+
+    async fn the_oldest_link_and_the_oldest_visit_of_an_application_go(home) {
+        let store = &home.store;
+        let (app, other) = (application(store, "acme").await, application(store, "other").await);
+        let theirs = link(&other, 0);
+        let theirs_hash = [9; 32];
+        store.add_portal_link(&theirs_hash, &theirs.1, NOW).await.unwrap();
+        let most = limits::PORTAL_LINKS as u64;
+        for n in 0..most + 2 {
+            let (hash, link) = link(&app, n);
+            store.add_portal_link(&hash, &link, NOW).await.unwrap();
+        }
+        let good = async |n: u64| store.portal_link_good(&link(&app, n).0, NOW).await.unwrap().is_some();
+        assert_eq!([good(0).await, good(1).await, good(2).await, good(most + 1).await], [false, false, true, true]);
+        assert!(store.portal_link_good(&theirs_hash, NOW).await.unwrap().is_some(), "another application's");
+
+        for n in 2..most + 2 {
+            let (hash, at) = (link(&app, n).0, later(n));
+            assert!(store.redeem_portal_link(&hash, &hash, at).await.unwrap().is_some());
+        }
+        store.redeem_portal_link(&theirs_hash, &theirs_hash, NOW).await.unwrap().unwrap();
+        let now = later(most + 10);
+        let lasts = async |n: u64| store.visit(&link(&app, n).0, now).await.unwrap().is_some();
+        assert!(lasts(2).await && lasts(3).await);
+        let (hash, one_more) = link(&app, most + 7);
+        store.add_portal_link(&hash, &one_more, now).await.unwrap();
+        store.redeem_portal_link(&hash, &hash, now).await.unwrap().unwrap();
+        assert_eq!([lasts(2).await, lasts(3).await, lasts(most + 7).await], [false, true, true]);
+        assert!(store.visit(&theirs_hash, now).await.unwrap().is_some(), "another application's");
+    }
+
+    async fn a_customer_s_access_ends_and_no_other(home) {
+        let store = &home.store;
+        let (app, other) = (application(store, "acme").await, application(store, "other").await);
+        for (n, of) in [(1, &app), (2, &app), (3, &other)] {
+            let (hash, link) = link(of, n);
+            store.add_portal_link(&hash, &link, NOW).await.unwrap();
+            store.redeem_portal_link(&hash, &hash, NOW).await.unwrap().unwrap();
+        }
+        let open = async |app| store.open_visits(&tenant(), app, 9, NOW).await.unwrap().len();
+        assert!(!store.end_open_visit(&tenant(), app.id, &link(&other, 3).0, NOW).await.unwrap());
+        assert!(store.end_open_visit(&tenant(), app.id, &link(&app, 1).0, NOW).await.unwrap());
+        assert_eq!((open(app.id).await, open(other.id).await), (1, 1));
+        assert!(!store.expire_portal_access(&stranger(), app.id, NOW, NOW).await.unwrap());
+        assert!(store.expire_portal_access(&tenant(), app.id, NOW, NOW).await.unwrap());
+        assert_eq!((open(app.id).await, open(other.id).await), (0, 1));
+        let expired = async |app, issued| store.is_token_expired(app, issued).await.unwrap();
+        assert!(expired(app.id, NOW).await && !expired(app.id, later(1)).await && !expired(other.id, NOW).await);
+    }
+
+    async fn the_catalog_and_the_keys_of_an_organization_are_bounded(home) {
+        let store = &home.store;
+        let spec = |name: &str| EventTypeSpec { name: name.into(), ..EventTypeSpec::default() };
+        store.create_event_type(&tenant(), spec("first"), NOW).await.unwrap();
+        let fill = format!(
+            "INSERT INTO event_type (org, name, description, archived, deprecated, feature_flags, created_at, updated_at)
+             WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < {})
+             SELECT org, 'filled.' || n, '', archived, deprecated, feature_flags, created_at, updated_at
+             FROM event_type CROSS JOIN n WHERE name = 'first'",
+            limits::CATALOG
+        );
+        assert_eq!(home.execute(&fill).await, limits::CATALOG as u64 - 1);
+        let said = refused(store.create_event_type(&tenant(), spec("last"), NOW).await);
+        assert!(said.contains("name") && said.contains("10000 event types"), "{said}");
+        refused(store.put_event_type(&tenant(), spec("last"), NOW).await);
+        store.put_event_type(&tenant(), spec("first"), later(1)).await.expect("what is there can be changed");
+        store.create_event_type(&stranger(), spec("last"), NOW).await.expect("another organization");
+        store.delete_event_type(&tenant(), "filled.2", true, later(1)).await.unwrap();
+        store.create_event_type(&tenant(), spec("last"), NOW).await.expect("there is a place again");
+
+        let mut last = None;
+        let made = || {
+            let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
+            let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
+            (key, key::hash(&text))
+        };
+        for _ in 0..limits::KEYS {
+            let (key, hash) = made();
+            store.add_api_key(&key, &hash).await.unwrap();
+            last = Some(key.id);
+        }
+        let (key, hash) = made();
+        let said = refused(store.add_api_key(&key, &hash).await);
+        assert!(said.contains("1000 API keys"), "{said}");
+        store.revoke_api_key(&tenant(), last.unwrap(), NOW.plus(Duration::from_secs(1))).await.unwrap();
+        store.add_api_key(&key, &hash).await.expect("a revoked one is none");
+    }
+}
