@@ -231,8 +231,8 @@ pub(super) async fn list(call: Call) -> Answer {
 
 /// Replace an application
 ///
-/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that is there has none afterwards. What only
-/// Sendoff knows (`contactEmail`) stays where the body does not have it.
+/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that the path names by its id has none afterwards,
+/// and one that it names by its uid keeps it. What only Sendoff knows (`contactEmail`) stays where the body does not have it.
 #[utoipa::path(
     put, path = "/app/{app_id}", request_body = ApplicationIn,
     responses(
@@ -244,19 +244,29 @@ pub(super) async fn list(call: Call) -> Answer {
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
     let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
-    match (call.store().application(&call.tenant, &named).await?, named) {
-        (Some(before), _) => {
-            let work = |before: &Application| {
-                let contact_email = before.contact_email.clone();
-                read(body.fields()?, ApplicationSpec { contact_email, ..ApplicationSpec::default() }, true)
+    let found = async || call.store().application(&call.tenant, &named).await;
+    let replace = async |before: Application| {
+        let work = |before: &Application| {
+            let uid = match &named {
+                AppRef::Uid(uid) => Some(uid.clone()),
+                AppRef::Id(_) => None,
             };
-            change(&call, before.id, work).await
-        }
+            let contact_email = before.contact_email.clone();
+            read(body.fields()?, ApplicationSpec { uid, contact_email, ..ApplicationSpec::default() }, true)
+        };
+        change(&call, before.id, work).await
+    };
+    match (found().await?, &named) {
+        (Some(before), _) => replace(before).await,
         (None, AppRef::Uid(uid)) => {
             let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
             let spec = read(body.fields()?, base, true)?;
-            same_uid(spec.uid.as_ref(), &uid)?;
-            out(StatusCode::CREATED, &call.store().create_application(&call.tenant, spec, call.now).await?)
+            same_uid(spec.uid.as_ref(), uid)?;
+            match call.store().create_application(&call.tenant, spec, call.now).await {
+                // Somebody else made it at the same moment.
+                Err(StoreError::Taken(what)) => replace(found().await?.ok_or(StoreError::Taken(what))?).await,
+                made => out(StatusCode::CREATED, &made?),
+            }
         }
         (None, AppRef::Id(_)) => Err(ApiError::not_found("application")),
     }

@@ -86,7 +86,7 @@ struct AttemptOut<'a> {
     status_text: &'static str,
     /// 0 where no answer came.
     response_status_code: u16,
-    /// The first 16 KiB of the answer's body. What of it is UTF-8; the rest is replaced.
+    /// The first 16 KiB of the answer's body. What of it is UTF-8; the rest is replaced. `EXPUNGED` where it was deleted.
     response: String,
     #[schema(value_type = u64)]
     response_duration_ms: u128,

@@ -173,9 +173,9 @@ pub(super) async fn list(call: Call) -> Answer {
 
 /// Replace an endpoint
 ///
-/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that is there has none afterwards. What only
-/// Sendoff knows (timeout, schedule, signatures, headers) stays where the body does not have it. How it signs stays as it is: the secret changes
-/// by rotation.
+/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that the path names by its id has none afterwards,
+/// and one that it names by its uid keeps it. What only Sendoff knows (timeout, schedule, signatures, headers) stays where the body does not have
+/// it. How it signs stays as it is: the secret changes by rotation.
 /// A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers` is in the same request.
 #[utoipa::path(
     put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,
@@ -188,9 +188,19 @@ pub(super) async fn list(call: Call) -> Answer {
 pub(super) async fn put(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let named = EndpointRef::parse(call.part("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
-    match (call.store().endpoint(&call.tenant, app.id, &named).await?, named) {
-        (Some(before), _) => change(&call, &body, before, |before| For::Replace(before)).await,
-        (None, EndpointRef::Uid(uid)) => make(&call, app.id, body.fields()?, Some(&uid)).await,
+    let found = async || call.store().endpoint(&call.tenant, app.id, &named).await;
+    let uid = match &named {
+        EndpointRef::Uid(uid) => Some(uid),
+        EndpointRef::Id(_) => None,
+    };
+    let replace = async |before| change(&call, &body, before, |before| For::Replace(before), uid).await;
+    match (found().await?, &named) {
+        (Some(before), _) => replace(before).await,
+        (None, EndpointRef::Uid(uid)) => match make(&call, app.id, body.fields()?, Some(uid)).await {
+            // Somebody else made it at the same moment.
+            Err(error) if error.is_conflict() => replace(found().await?.ok_or(error)?).await,
+            made => made,
+        },
         (None, EndpointRef::Id(_)) => Err(ApiError::not_found("endpoint")),
     }
 }
@@ -208,12 +218,19 @@ pub(super) async fn put(call: Call, body: Body) -> Answer {
 pub(super) async fn patch(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let before = call.endpoint(app.id).await?;
-    change(&call, &body, before, |before| For::Patch(before)).await
+    change(&call, &body, before, |before| For::Patch(before), None).await
 }
 
 /// Makes of `before`, or of what it has become meanwhile, what the body says.
-async fn change(call: &Call, body: &Body, before: Endpoint, what: fn(&EndpointSpec) -> For<'_>) -> Answer {
-    let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), None).await?.0);
+/// `uid` is what it is called where the body does not say.
+async fn change(
+    call: &Call,
+    body: &Body,
+    before: Endpoint,
+    what: fn(&EndpointSpec) -> For<'_>,
+    uid: Option<&Uid>,
+) -> Answer {
+    let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), uid).await?.0);
     let changed = call.store().change_endpoint(&call.tenant, before, work, call.now).await?;
     out(StatusCode::OK, &done(changed, "endpoint")?)
 }

@@ -183,6 +183,11 @@ impl ApiError {
         ApiError::new(StatusCode::GONE, "position_gone", detail)
     }
 
+    /// Whether something is in the way that was not there, or was not seen, before.
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
     /// 409: the same request came before, under the same key.
     fn repeated() -> ApiError {
         ApiError::new(

@@ -125,6 +125,9 @@ impl OwnFailure {
     }
 }
 
+/// What stands in place of an answer's body that was deleted. The word is the dialect's.
+pub const EXPUNGED: &str = "EXPUNGED";
+
 /// What came of one POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {

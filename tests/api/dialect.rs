@@ -7,6 +7,7 @@ use crate::world::World;
 
 on_both_stores!(
     a_put_replaces_the_uid,
+    puts_of_something_new_at_once_make_it_once,
     lists_are_given_as_clients_write_them,
     times_in_a_query_are_inclusive_and_loosely_written,
     an_iterator_stands_at_the_end_of_a_list_too,
@@ -33,14 +34,38 @@ async fn a_put_replaces_the_uid(world: World) {
         world.call("PATCH", &path, json!({"uid": "hook"})).await.expect(200);
         assert_eq!(world.call("PUT", &path, body).await.expect(200)["uid"], Value::Null);
     }
+    // Under its uid it keeps it, or the next PUT of the same would make another.
+    world.call("PATCH", &path, json!({"uid": "hook"})).await.expect(200);
+    let body = json!({"url": "https://example.com/"});
+    assert_eq!(world.call("PUT", "/app/a/endpoint/hook", body.clone()).await.expect(200)["uid"], json!("hook"));
+    let none = json!({"url": "https://example.com/", "uid": null});
+    assert_eq!(world.call("PUT", "/app/a/endpoint/hook", none).await.expect(200)["uid"], Value::Null);
     let mail = json!({"contactEmail": "ops@example.com"});
     world.call("PATCH", "/app/a", mail).await.expect(200);
-    let replaced = world.call("PUT", "/app/a", json!({"name": "A"})).await.expect(200);
+    assert_eq!(world.call("PUT", "/app/a", json!({"name": "A"})).await.expect(200)["uid"], json!("a"));
+    let replaced = world.call("PUT", &format!("/app/{app}"), json!({"name": "A"})).await.expect(200);
     assert_eq!((&replaced["uid"], &replaced["contactEmail"]), (&Value::Null, &json!("ops@example.com")));
     world.get("/app/a").await.expect(404);
     // Clients that leave out what is null clear it by PATCH.
     world.call("PATCH", &format!("/app/{app}"), json!({"uid": "b"})).await.expect(200);
     assert_eq!(world.call("PATCH", "/app/b", json!({"uid": null})).await.expect(200)["uid"], Value::Null);
+}
+
+async fn puts_of_something_new_at_once_make_it_once(world: World) {
+    world.app("a").await;
+    for (path, body) in [
+        ("/app/new", json!({"name": "New", "uid": "new"})),
+        ("/app/a/endpoint/new", json!({"url": "https://example.com/", "uid": "new"})),
+        ("/operational-webhook/endpoint/new", json!({"url": "https://example.com/", "uid": "new"})),
+        ("/event-type/new", json!({"description": ""})),
+    ] {
+        let puts = (0..40).map(|_| world.call("PUT", path, body.clone()));
+        let said = futures_util::future::join_all(puts).await;
+        let mut statuses: Vec<u16> = said.iter().map(|one| one.status).collect();
+        statuses.sort_unstable();
+        let wanted: Vec<u16> = [200; 39].into_iter().chain([201]).collect();
+        assert_eq!(statuses, wanted, "{path}: {:?}", said.iter().find(|one| one.status > 299).map(|one| &one.text));
+    }
 }
 
 async fn lists_are_given_as_clients_write_them(world: World) {

@@ -272,7 +272,7 @@ async fn answers_are_deleted(world: World) {
     let after = world.get(&path).await.expect(200);
     has(
         &after,
-        json!({"response": "", "responseStatusCode": 500, "failure": "status", "timestamp": before["timestamp"]}),
+        json!({"response": "EXPUNGED", "responseStatusCode": 500, "failure": "status", "timestamp": before["timestamp"]}),
     );
     let kept = world.get(&format!("/app/a/msg/{message}/attempt/{second}")).await.expect(200);
     assert_eq!(kept["response"], "résumé <b>");

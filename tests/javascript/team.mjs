@@ -50,7 +50,7 @@ export async function operationalWebhooks(svix, receiver) {
 
 export async function customers(svix) {
   const access = (given) => svix.authentication.appPortalAccess("visitor", given);
-  const { token, url } = await access({ application: { name: "Visitor" }, expiry: 3_600 });
+  const { token, url } = await access({ application: { name: "Visitor", uid: "visitor" }, expiry: 3_600 });
   assert(url.includes("/portal/enter/"));
   const visitor = client(token);
   await visitor.endpoint.create("visitor", { url: HERE });

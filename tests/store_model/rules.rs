@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sendoff::domain::attempt::EXPUNGED;
 use sendoff::domain::attempt::Trigger;
 use sendoff::domain::delivery::{DeadReason, Next, Progress, State};
 use sendoff::domain::endpoint::DisabledReason;
@@ -307,7 +308,7 @@ impl Model {
         match self.attempts.get_mut(&attempt).filter(|one| has && one.app_id == app && one.message_id == message) {
             Some(attempt) => {
                 attempt.outcome.response_headers.clear();
-                attempt.outcome.response_body.clear();
+                attempt.outcome.response_body = EXPUNGED.into();
                 true
             }
             None => false,

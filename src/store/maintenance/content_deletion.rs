@@ -3,6 +3,7 @@
 //!
 //! A message's content is its payload; an attempt's is what the receiver answered.
 
+use crate::domain::attempt::EXPUNGED;
 use crate::domain::audit::act;
 use crate::domain::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
@@ -74,7 +75,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let changed = on!(tx, db => {
                 sqlx::query(SQL)
-                    .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(Vec::<u8>::new())
+                    .bind(attempt).bind(message).bind(app).bind(&tenant.org).bind(EXPUNGED.as_bytes())
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
             if changed > 0 {

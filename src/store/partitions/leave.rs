@@ -20,8 +20,9 @@ use crate::store::{Engine, Store, StoreError};
 pub(super) const KEPT: usize = 3;
 /// The most rows of a partition that is merged: they are copied while others wait.
 const MERGED: i64 = 20_000;
-/// How long a statement waits for a lock that nobody waits behind,
-const LOCK_TIMEOUT: &str = "1s";
+/// How long a statement waits for a lock that no reader and no writer waits behind. Who makes a partition does wait behind it, once for each
+/// table: shorter than one of its tries.
+const LOCK_TIMEOUT: &str = "200ms";
 /// and for one that everybody would wait behind.
 const SHORT_LOCK_TIMEOUT: &str = "100ms";
 

@@ -66,7 +66,7 @@ async def operational_webhooks(svix, receiver):
 
 
 async def customers(svix, _):
-    made = ApplicationIn(name="Visitor")
+    made = ApplicationIn(name="Visitor", uid="visitor")
     access = await svix.authentication.app_portal_access("visitor", AppPortalAccessIn(application=made, expiry=3600))
     assert "/portal/enter/" in access.url
     visitor = svix.showing(access.token)
