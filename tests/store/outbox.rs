@@ -135,7 +135,7 @@ on_both! {
             ("'acme', 'a', '{\"a\":}', NULL, NULL, NULL".into(), "payload: must be a JSON object"),
             (format!("'acme', 'a', '{too_large}', NULL, NULL, NULL"), "SENDOFF_MAX_PAYLOAD"),
             ("'acme', 'a', '{}', 'msg_1', NULL, NULL".into(), "event_id: must not begin with msg_"),
-            ("'acme', 'a', '{}', NULL, 'a,b,c,d,e,f', NULL".into(), "channels: may have at most 5 entries"),
+            ("'acme', 'a', '{}', NULL, 'a,b,c,d,e,f,g,h,i,j,k', NULL".into(), "channels: may have at most 10 entries"),
             ("'acme', 'a', '{}', NULL, '{\"a\":1}', NULL".into(), "channels: may only contain"),
             ("'acme', 'a', '{}', NULL, NULL, 'noon'".into(), "occurred_at: expected an RFC 3339 time"),
         ];

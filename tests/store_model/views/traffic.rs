@@ -73,8 +73,8 @@ impl House {
             (filter.event_types.is_empty() || filter.event_types.contains(&message.event_type))
                 && filter.channel.as_ref().is_none_or(|one| message.channels.contains(one))
                 && filter.tag.as_ref().is_none_or(|one| message.tags.contains(one))
-                && filter.before.is_none_or(|before| message.accepted_at < before)
-                && filter.after.is_none_or(|after| message.accepted_at > after)
+                && filter.before.is_none_or(|before| message.accepted_at <= before)
+                && filter.after.is_none_or(|after| message.accepted_at >= after)
         };
         let has = self.model.has(&tenant, app);
         let own = self.model.messages_of(app).filter(|_| has).filter(fits);
@@ -135,8 +135,8 @@ impl House {
                     None => class == 0,
                     Some(status) => class > 0 && (class..class + 100).contains(&i32::from(status)),
                 })
-                && filter.before.is_none_or(|before| one.at < before)
-                && filter.after.is_none_or(|after| one.at > after)
+                && filter.before.is_none_or(|before| one.at <= before)
+                && filter.after.is_none_or(|after| one.at >= after)
                 && about(one)
         };
         let has = self.model.has(&tenant, app);
