@@ -32,6 +32,7 @@ use crate::supervisor::{Supervised, Supervisor};
 use tokio::sync::Mutex;
 
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
+use catalog::change::Turns;
 pub use db::error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
@@ -94,6 +95,8 @@ struct Inner {
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
+    /// Whose turn it is to change an endpoint.
+    turns: Turns,
     wakeups: feed::wakeups::FeedWakeups,
     /// Deliveries were packed since [`Store::took_wide_message`] was asked.
     packed: AtomicBool,
@@ -149,6 +152,7 @@ impl Store {
             queues,
             outbox_floor: outbox_floor::OutboxFloor::default(),
             under_way: idempotency::Calls::default(),
+            turns: Turns::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
             mailing: AtomicBool::new(false),

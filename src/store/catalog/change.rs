@@ -2,10 +2,12 @@
 //!
 //! Where this needs nothing but the thing itself, it happens inside the transaction that writes, while the thing is held
 //! ([`Store::update_application`], [`Store::update_event_type`]). An endpoint's URL has to be looked up, which no transaction waits for:
-//! there it is optimistic ([`Store::change_endpoint`]), and worked out anew on what the endpoint has become meanwhile.
+//! there it is optimistic ([`Store::change_endpoint`]), and worked out anew on what the endpoint has become meanwhile, in turns within a process.
 
-use crate::domain::Time;
+use tokio::sync::{Mutex, MutexGuard};
+
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoints::Updated;
 use crate::store::{Store, StoreError, Tenant};
 
@@ -25,6 +27,24 @@ pub enum Changed<T, E> {
     Busy,
 }
 
+/// Changes that met another change of their endpoint in this process take turns: however many there are, each of them is made.
+/// Endpoints share a few locks.
+#[derive(Debug)]
+pub(in crate::store) struct Turns([Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Turns {
+    async fn of(&self, endpoint: EndpointId) -> Option<MutexGuard<'_, ()>> {
+        let [.., last] = *endpoint.0.as_bytes();
+        Some(self.0.get(usize::from(last) % self.0.len())?.lock().await)
+    }
+}
+
 impl Store {
     /// Makes of `endpoint` what `work` makes of it, or of what it has become meanwhile.
     ///
@@ -37,6 +57,7 @@ impl Store {
         mut work: impl AsyncFnMut(&Endpoint) -> Result<EndpointSpec, E>,
         now: Time,
     ) -> Result<Changed<Endpoint, E>, StoreError> {
+        let mut turn = None;
         for _ in 0..TRIES {
             let spec = match work(&endpoint).await {
                 Ok(spec) => spec,
@@ -45,10 +66,15 @@ impl Store {
             match self.update_endpoint(tenant, &endpoint, spec, now).await? {
                 Updated::Done(endpoint) => return Ok(Changed::Done(*endpoint)),
                 Updated::Gone => return Ok(Changed::Gone),
-                Updated::Stale => match self.endpoint(tenant, endpoint.app_id, &endpoint.id.into()).await? {
-                    Some(found) => endpoint = found,
-                    None => return Ok(Changed::Gone),
-                },
+                Updated::Stale => {
+                    if turn.is_none() {
+                        turn = self.inner.turns.of(endpoint.id).await;
+                    }
+                    match self.endpoint(tenant, endpoint.app_id, &endpoint.id.into()).await? {
+                        Some(found) => endpoint = found,
+                        None => return Ok(Changed::Gone),
+                    }
+                }
             }
         }
         Ok(Changed::Busy)
