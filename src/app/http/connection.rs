@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use metrics::counter;
@@ -82,6 +82,8 @@ pub(super) struct Watched<S> {
     hangup: Hangup,
     /// The peer does not take what is written.
     blocked: bool,
+    /// Who wanted to read meanwhile.
+    reader: Option<Waker>,
     /// The peer has closed its side.
     ended: bool,
     _place: Place,
@@ -91,7 +93,18 @@ impl<S> Watched<S> {
     pub fn new(io: S, place: Place, receiving: Pace, sending: Pace) -> Watched<S> {
         let (receiving, sending) = (Watch::new(receiving), Watch::new(sending));
         let (intake, flow, hangup) = (Intake::default(), Flow::default(), Hangup::default());
-        Watched { io, receiving, sending, intake, flow, hangup, blocked: false, ended: false, _place: place }
+        Watched {
+            io,
+            receiving,
+            sending,
+            intake,
+            flow,
+            hangup,
+            blocked: false,
+            reader: None,
+            ended: false,
+            _place: place,
+        }
     }
 
     /// What is known of its requests.
@@ -140,8 +153,9 @@ impl<S: AsyncRead + Unpin> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // A peer that does not take its answers gets no further ones. The server comes back here once it can write.
+        // A peer that does not take its answers gets no further ones. The server comes back here once it has written.
         if this.blocked {
+            this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let pauses = this.intake.pauses();
@@ -176,6 +190,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         match Pin::new(&mut this.io).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => {
                 this.blocked = false;
+                // The server looked for a request before it wrote, and nothing of the peer's would wake it.
+                if let Some(reader) = this.reader.take() {
+                    reader.wake();
+                }
                 this.receiving.end();
                 if this.sending.going.is_some() {
                     this.sending.moved(written);
@@ -206,6 +224,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -225,6 +246,37 @@ mod tests {
 
     fn timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_wanted_to_read_while_the_peer_took_nothing_is_woken_when_it_does() {
+        let (mut ours, mut theirs) = pair(8, NEVER, NEVER);
+        let (woken, mut nobody) = (Arc::new(Woken::default()), Context::from_waker(Waker::noop()));
+        let waker = Waker::from(woken.clone());
+        let times = || woken.0.load(Ordering::Relaxed);
+        let write = |ours: &mut Watched<DuplexStream>, cx: &mut Context<'_>| Pin::new(ours).poll_write(cx, &[0; 8]);
+        assert!(write(&mut ours, &mut nobody).is_ready() && write(&mut ours, &mut nobody).is_pending());
+        let mut bytes = [0; 8];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        assert!(Pin::new(&mut ours).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
+        theirs.read_exact(&mut [0; 8]).await.unwrap();
+        assert_eq!(times(), 0);
+        assert!(write(&mut ours, &mut nobody).is_ready());
+        assert_eq!(times(), 1);
+        // It reads what comes then.
+        assert!(Pin::new(&mut ours).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
+        theirs.write_all(b"GET").await.unwrap();
+        assert_eq!(times(), 2);
     }
 
     #[tokio::test]
