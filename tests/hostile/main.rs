@@ -100,9 +100,9 @@ fn tries(row: &Behaviour) -> usize {
 fn standings(row: &Behaviour) -> &'static [&'static str] {
     match (row.wanted, row.wait) {
         (Wanted::Took(_), _) => &["success"],
-        (Wanted::Crossed(..), _) => &["success", "pending", "fail"],
+        (Wanted::Crossed(..), _) => &["success", "pending", "sending", "fail"],
         (_, Wait::Schedule) => &["fail"],
-        (_, Wait::Asked(_)) => &["pending"],
+        (_, Wait::Asked(_)) => &["sending"],
     }
 }
 
