@@ -131,7 +131,7 @@ fn spec_of(app: &Application) -> ApplicationSpec {
     }
 }
 
-/// What an object inside of another operation's body says of the application that the path names. It has to give its uid: the same one, where
+/// Reads the `application` in another operation's body, for the application that the path names. It has to give its uid: the same one, where
 /// the path has a uid.
 pub(super) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
     fields.require("uid");

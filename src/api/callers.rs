@@ -205,7 +205,7 @@ impl Callers {
         &self.inner.tokens
     }
 
-    /// Who shows `shown`, where that can be said without asking the store: it said so lately, or it is no token at all. `from` gives the
+    /// The caller with this token or key, where that can be said without asking the store: it said so lately, or it is no token at all. `from` gives the
     /// address that they call from, if it is known.
     pub(super) fn at_once(
         &self,
@@ -238,7 +238,7 @@ impl Callers {
         Some(Ok(known.caller.clone()))
     }
 
-    /// Who shows `shown`, by asking the store. The request is taken out of a bucket first: the store is asked no more often than a limit
+    /// The caller with this token or key, by asking the store. The request is taken out of a bucket first: the store is asked no more often than a limit
     /// allows, whatever is shown.
     ///
     /// # Errors

@@ -5,10 +5,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::{HttpResponse, dev::ServiceRequest};
 
-/// What browsers may send.
+/// The request headers that browsers may send.
 const SENT: HeaderValue =
     HeaderValue::from_static("authorization, content-type, idempotency-key, svix-req-id, svix-retry-count");
-/// What programs may read of an answer, beside what they may always.
+/// The response headers that programs in browsers may read, beside those that they always may.
 const READ: HeaderValue = HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy");
 /// How long browsers remember it, in seconds: as long as any of them does.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");

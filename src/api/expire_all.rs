@@ -8,7 +8,7 @@ use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas;
 
-/// What is to end.
+/// The body: the tokens and sessions to end.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({}))]
 #[expect(dead_code, reason = "for the document alone: `expire_all` reads it")]

@@ -165,7 +165,7 @@ pub(super) fn server(served: Served, listeners: Listeners, connections: usize, d
     Ok(builder.run())
 }
 
-/// What takes connections, as actix-web's own server does it, but for the connection: that is watched, and has to find a place.
+/// Takes connections as actix-web's own server does, but each connection is watched, and has to find a place.
 fn connections_of<F: Future<Output = ()> + 'static>(
     mount: impl FnOnce(&mut ServiceConfig),
     places: Places,
@@ -203,12 +203,12 @@ fn admit(places: &Places, io: TcpStream) -> Result<(Watched<TcpStream>, Protocol
     Ok((Watched::new(io, place, RECEIVING, SENDING), Protocol::Http1, Some(peer)))
 }
 
-/// What a request says of its body.
+/// The body that a request announces.
 fn body_of(headers: &HeaderMap) -> Body {
     if headers.contains_key(TRANSFER_ENCODING) {
         return Body::Chunked;
     }
-    // What is no number was refused when the head was read.
+    // A value that is no number was refused when the head was read.
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
     Body::Bytes(length.unwrap_or(0))
 }
@@ -266,7 +266,7 @@ fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool) {
         .configure(dashboard::routes);
 }
 
-/// What machines ask, without a token.
+/// The probes, which machines ask without a token.
 fn mount_probes(config: &mut ServiceConfig, served: &Served) {
     let Served { store, draining, metrics, .. } = served;
     let probes = Probes { store: store.clone(), draining: draining.clone(), metrics: metrics.clone() };

@@ -15,6 +15,7 @@ use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
 use super::parts::Address;
 use super::posted::{Posted, done};
+use super::refused::refused;
 use super::show::Line;
 use super::viewer::Inside;
 use crate::domain::audit::act;
@@ -104,13 +105,15 @@ pub async fn rotate(
     inside.need_any(Capability::ROTATE_SECRET)?;
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &inside).await?;
+    let again = |wrong: &[Invalid]| page(&inside, &endpoint, form().typed(&posted).blame(wrong)).answer();
     let (secret, grace) = match read(&posted, endpoint.spec.signature_type) {
         Ok(read) => read,
-        Err(wrong) => return page(&inside, &endpoint, form().typed(&posted).blame(&wrong)).answer(),
+        Err(wrong) => return again(&wrong),
     };
-    match store.rotate_secret(&inside.tenant(), inside.app.id, endpoint.id, &secret, grace, now).await? {
-        true => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Rotated)),
-        false => Err(PageError::NotFound),
+    match store.rotate_secret(&inside.tenant(), inside.app.id, endpoint.id, &secret, grace, now).await {
+        Ok(true) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Rotated)),
+        Ok(false) => Err(PageError::NotFound),
+        Err(error) => again(&refused(error, "key")?),
     }
 }
 

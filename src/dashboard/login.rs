@@ -276,7 +276,7 @@ fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) ->
     session::same(signature, &signed(state, operator, token)).then(|| token.to_owned())
 }
 
-/// What makes a device's token one of this account's.
+/// Binds a device's token to this account.
 fn signed(state: &DashboardState, operator: &Operator, token: &str) -> String {
     form_token(&state.secret, Cookies::Device.form(), &format!("{} {token}", operator.id))
 }

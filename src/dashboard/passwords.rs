@@ -53,7 +53,7 @@ pub struct Visitor<'a> {
     pub device: Option<&'a str>,
 }
 
-/// What becomes of a try that is let in.
+/// The outcome of a try that is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// Its password is looked at.

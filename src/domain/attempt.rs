@@ -125,7 +125,7 @@ impl OwnFailure {
     }
 }
 
-/// What stands in place of an answer's body that was deleted. The word is the dialect's.
+/// Stands in place of an answer's body that was deleted. The word is the dialect's.
 pub const EXPUNGED: &str = "EXPUNGED";
 
 /// What came of one POST.

@@ -75,7 +75,7 @@ impl Position {
     }
 }
 
-/// What a reader goes on from: the messages behind `position`.
+/// Where a reader goes on: behind `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedIterator {
     pub position: Position,
@@ -113,7 +113,7 @@ impl FeedIterator {
 
     /// What follows it, once everything up to `position` was read; `done`: nothing followed at the time `now`.
     pub fn next(self, position: Position, done: bool, now: Time) -> FeedIterator {
-        // What is being committed may have an earlier time.
+        // A message that is being committed may have an earlier time.
         let read = if done { now.minus(LATE) } else { position.time() };
         let complete_at = whole_seconds(self.complete_at.max(position.time()).max(read));
         FeedIterator { position, complete_at, ..self }

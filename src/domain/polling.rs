@@ -14,7 +14,7 @@ use super::feed::{FeedFilter, FeedIterator};
 use super::key::random_text;
 use super::{AppId, Invalid, OrgId, PollingEndpointId, PollingTokenId, Time, Uid, ids, limits};
 
-/// What the text of a token begins with.
+/// The prefix of a token's text.
 pub const TOKEN_PREFIX: &str = "sk_poll_";
 /// How many characters of a token are kept to tell several apart.
 const HINT: usize = 4;
@@ -34,7 +34,7 @@ pub struct PollingEndpoint {
     pub updated_at: Time,
 }
 
-/// What somebody wants a polling endpoint to be.
+/// A polling endpoint as its owner wants it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollingEndpointSpec {
     pub uid: Option<Uid>,
@@ -123,7 +123,7 @@ impl PollingToken {
         (token, text)
     }
 
-    /// What of its text may be shown later.
+    /// The part of its text that may be shown later.
     pub fn censored(&self) -> String {
         format!("{TOKEN_PREFIX}…{}", self.hint)
     }

@@ -52,7 +52,7 @@ use connection::{Connector, Grip, MAX_AGE};
 use guard::Guard;
 use resolver::Resolver;
 
-/// What every request says about its sender: this, and the version. An endpoint's own headers cannot change it.
+/// The product in the `user-agent` of every request, before the version. An endpoint's own headers cannot change it.
 pub const AGENT_NAME: &str = "Sendoff/";
 const AGENT: &str = concat!("Sendoff/", env!("CARGO_PKG_VERSION"));
 /// How long an idle connection is kept. Common servers close theirs after 5 s (Node.js, Apache): we let go a little

@@ -319,6 +319,12 @@ async fn a_secret_is_shown_by_a_button_and_that_is_noted() {
         let own = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         assert_eq!(browser.submit(&rotate, &rotate, &[("key", own)]).await.status(), StatusCode::SEE_OTHER);
         assert_eq!(secret().await, own);
+        for _ in 0..3 {
+            assert_eq!(browser.submit(&rotate, &rotate, &[]).await.status(), StatusCode::SEE_OTHER);
+        }
+        let last = secret().await;
+        refused(&browser, &rotate, &rotate, &[("key", own)], &["key"]).await;
+        assert_eq!(secret().await, last, "five old ones sign along already");
     }
 }
 

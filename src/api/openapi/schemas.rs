@@ -76,7 +76,7 @@ pub(in crate::api) struct Channel;
 /// One of them.
 pub(in crate::api) struct Tag;
 
-/// What a visit to the portal is called.
+/// The name of a portal session.
 pub(in crate::api) struct Session;
 
 /// The description of an event type or an endpoint.

@@ -95,7 +95,7 @@ impl<'a> From<&'a PollingEndpoint> for PollerOut<'a> {
     }
 }
 
-/// What every body about a destination may have.
+/// The fields that every body about a destination may have.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -124,7 +124,7 @@ struct PollerIn {
     fields: PollerFields,
 }
 
-/// What is to change of a destination.
+/// A change of a destination.
 #[derive(ToSchema)]
 #[schema(as = DestinationPatch, rename_all = "camelCase", example = json!({"status": "disabled"}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -288,7 +288,7 @@ pub(in crate::api) async fn delete(call: Call) -> Answer {
     }
 }
 
-/// What lets everything through that both do.
+/// The filter that lets through what both filters do.
 pub(super) fn also(event_type: Option<String>, channel: Option<String>) -> FeedFilter {
     FeedFilter { event_types: event_type.map(|one| vec![one]), channels: channel.map(|one| vec![one]) }
 }

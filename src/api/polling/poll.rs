@@ -29,7 +29,7 @@ use crate::store::feed::read::{FeedPage, FeedRequest};
 pub(super) const LIMIT: usize = 50;
 /// How long a request waits at most.
 const LONGEST_WAIT: u64 = 30;
-/// What `X-Poll-Interval` says where nothing was found, and where the page was the last one, in seconds.
+/// `X-Poll-Interval` where nothing was found, and where the page was the last one, in seconds.
 const IDLE: u64 = 5;
 const LAST: u64 = 1;
 /// How old an iterator is at most that a 304 leaves to its reader: it says until when the reader has missed nothing.
@@ -75,7 +75,7 @@ pub(super) struct Chosen {
     after: Option<Time>,
 }
 
-/// What a request asks for.
+/// The parameters of a request.
 struct Asked {
     limit: usize,
     iterator: Option<FeedIterator>,
@@ -322,7 +322,7 @@ async fn answer(
         }
     };
     let interval = match (page.done, page.messages.is_empty()) {
-        // Who waits has waited.
+        // A reader with `wait` has waited already.
         _ if !asked.wait.is_zero() => 0,
         (false, _) => 0,
         (true, false) => LAST,

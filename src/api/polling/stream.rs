@@ -30,7 +30,7 @@ use crate::store::feed::wakeups::FeedListener;
 const STREAMS: usize = 256;
 /// How many messages are read at once.
 const PAGE: usize = 20;
-/// How often is looked whether the caller may still read. What is taken back ends a stream within a few seconds.
+/// How often a stream checks that its caller may still read: a token that was taken back ends it within a few seconds.
 const CHECK: Duration = Duration::from_secs(3);
 /// After how much silence a comment is sent, so that nobody on the way takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);

@@ -82,7 +82,7 @@ pub(super) struct Watched<S> {
     hangup: Hangup,
     /// The peer does not take what is written.
     blocked: bool,
-    /// Who wanted to read meanwhile.
+    /// The waker of the task that wanted to read meanwhile.
     reader: Option<Waker>,
     /// The peer has closed its side.
     ended: bool,
@@ -107,7 +107,7 @@ impl<S> Watched<S> {
         }
     }
 
-    /// What is known of its requests.
+    /// The state of its requests.
     pub fn flow(&self) -> &Flow {
         &self.flow
     }

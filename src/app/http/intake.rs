@@ -17,7 +17,7 @@ pub(super) const AHEAD: usize = 8 * 1024;
 /// How many heads of requests are handed over at once behind a body of unknown length, where they cannot be told from the body's own bytes.
 const HEADS: usize = 4;
 
-/// What a request says of its body.
+/// The body that a request announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// So many bytes; often none.
@@ -26,7 +26,7 @@ pub(super) enum Body {
     Chunked,
 }
 
-/// What may be handed over.
+/// Which bytes may be handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// The head of a request.
@@ -99,7 +99,7 @@ impl Drop for Busy {
     }
 }
 
-/// What has been read and not handed over.
+/// Bytes that were read and not handed over.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     bytes: Vec<u8>,

@@ -39,7 +39,7 @@ pub struct FeedPage {
     pub done: bool,
 }
 
-/// What is looked at of a message.
+/// The columns of a message that a filter needs.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: MessageId,

@@ -78,14 +78,14 @@ pub enum Refusal {
 /// What became of one item.
 pub type Verdict = Result<Arc<Message>, Refusal>;
 
-/// What one transaction did about an item.
+/// The outcome of an item in one transaction.
 pub(in crate::store) enum Outcome {
     Decided(Verdict),
     /// Nothing: the endpoints of its application have to be [loaded](super::routing_load::load) before.
     NotLoaded(AppId),
 }
 
-/// What became of the first items of a batch: outcomes in its order, and what the engine may send once it is committed. The items without
+/// The outcomes of the first items of a batch, in its order, and what the engine may send once it is committed. The items without
 /// an outcome found no room in the transaction.
 pub(in crate::store) struct Accepted {
     pub outcomes: Vec<Outcome>,

@@ -81,7 +81,7 @@ impl AppView {
 /// Whose application, and which. The outbox names no organization.
 pub type Key = (Option<Tenant>, AppRef);
 
-/// What [`resolve`] finds for a key.
+/// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
     Refused(Refusal),
@@ -157,7 +157,7 @@ pub(in crate::store) struct AppRow {
     throttle_rate: Option<i32>,
     endpoints_made: i32,
     pub(in crate::store) version: i64,
-    /// What changed at this version or before cannot be listed: rows of deleted endpoints may be gone.
+    /// Changes of this version or an older one cannot be listed: rows of deleted endpoints may be gone.
     changes_from: i64,
     operational: bool,
 }

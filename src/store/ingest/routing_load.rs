@@ -16,7 +16,7 @@ use crate::store::{AppRef, Inner, StoreError, Tx};
 /// How many endpoints one accepting transaction reads at most, of all its applications together (some 10 µs each).
 const MOST_WITHIN: usize = 2_000;
 
-/// What [`within`] could load.
+/// The result of [`within`].
 #[derive(Default)]
 pub(in crate::store) struct Loaded {
     pub(in crate::store) views: Vec<AppView>,

@@ -47,7 +47,7 @@ pub struct Part {
     pub in_order: Vec<InOrder>,
 }
 
-/// What a reading has brought of one kind for one lane.
+/// The rows that a reading has brought of one kind for one lane.
 #[derive(Default)]
 struct Kind {
     /// How many are due.

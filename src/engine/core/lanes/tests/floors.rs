@@ -18,7 +18,7 @@ fn backlog(count: usize) -> World {
     world
 }
 
-/// What the reading asks for that follows a scan.
+/// The request of the reading that follows a scan.
 fn read(world: &mut World) -> LaneWants {
     world.scan();
     world.begin_reading();
