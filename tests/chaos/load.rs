@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ use crate::ledger::Ledger;
 const CALLERS: usize = 4;
 /// Between two events of one sender.
 const PACE: Duration = Duration::from_millis(4);
+/// How long an event may be refused: longer than any fault of the suite lasts.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// After a refusal.
 const AGAIN: Duration = Duration::from_millis(25);
 
@@ -97,7 +99,9 @@ impl Sender {
     /// Sends one event until it is acknowledged.
     pub async fn send(&self, app: &str, key: &str, event_type: &str) {
         let first = self.numbers.load(Ordering::Relaxed);
+        let begun = Instant::now();
         for turn in first.. {
+            assert!(begun.elapsed() < PATIENCE, "event {key} was refused for {PATIENCE:?}");
             let target = {
                 let targets = self.targets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 targets.get(turn % targets.len().max(1)).cloned()

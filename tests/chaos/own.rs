@@ -1,10 +1,18 @@
 //! Failures of our own: while the process has no file descriptor left, no attempt can be made. None is recorded, and all is delivered
 //! with the first one afterwards.
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::house::{House, Kind, REST};
-use crate::support::eventually;
+use crate::support::{SOON, eventually};
 
 /// How many events wait for a descriptor.
 const EVENTS: usize = 20;
@@ -24,24 +32,53 @@ fn hard(pid: Option<Pid>) -> Option<u64> {
     line.split_whitespace().nth(4).and_then(|hard| hard.parse().ok())
 }
 
+/// One open connection. A client with a pool may open a second one while the first is on its way back into the pool, and the server
+/// has no descriptor left to accept it with.
+struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    async fn open(url: &str) -> Connection {
+        let stream = TcpStream::connect(url.trim_start_matches("http://")).await.expect("the server accepts");
+        let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.expect("an HTTP connection");
+        tokio::spawn(connection);
+        Connection(requests)
+    }
+
+    /// The status and the body of the answer.
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> (u16, String) {
+        self.0.ready().await.expect("the connection is still open");
+        let answer = timeout(SOON, self.0.send_request(request)).await.expect("an answer in time").expect("an answer");
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.expect("a whole answer").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn metrics(&mut self) -> String {
+        let request = Request::get("/metrics").header("host", "chaos").body(Full::default()).expect("a request");
+        self.ask(request).await.1
+    }
+}
+
 async fn without_descriptors(kind: Kind) {
     let mut house = House::on(kind);
     let process = house.start("all");
     house.furnish().await;
     let (pid, url) = (house.server(process).pid(), house.server(process).url());
-    // The only connection of ours is kept for what follows.
-    let text = async || {
-        let answer = house.sender.client.get(format!("{url}/metrics")).send().await.ok()?;
-        answer.text().await.ok()
-    };
-    text().await.expect("the metrics");
+    let mut connection = Connection::open(&url).await;
+    connection.metrics().await;
     let before = limit_files(pid, Some(1));
     for number in 0..EVENTS {
         let key = format!("k{number}");
-        house.sender.send("chaos", &key, "t").await;
+        let event = json!({"eventType": "t", "eventId": key, "payload": {"key": key}}).to_string();
+        let request =
+            Request::post("/api/v1/app/chaos/msg/").header("host", "chaos").header("content-type", "application/json");
+        let request = request.header("authorization", format!("Bearer {}", house.sender.token));
+        let (status, answer) = connection.ask(request.body(event.into()).expect("a request")).await;
+        assert_eq!(status, 202, "{answer}");
+        house.ledger.acknowledge(&key, "t");
     }
     let not_made = "sendoff_attempts_not_made_total{reason=\"descriptors\"}";
-    eventually("attempts are not made", REST, async || text().await.filter(|text| text.contains(not_made)).map(drop))
+    eventually("attempts are not made", REST, async || connection.metrics().await.contains(not_made).then_some(()))
         .await;
     assert_eq!(house.books.numbers("SELECT CAST(count(*) AS bigint) FROM attempt").await, [0], "nothing is recorded");
     assert_eq!(house.ledger.arrived(), 0);
