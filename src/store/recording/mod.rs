@@ -1,7 +1,7 @@
 //! What is written when an attempt has ended: the attempt, the delivery's new state, counts, operational events, mails.
 //!
 //! - [`record`]: a batch of attempts. [`attempt_insert`]: their rows. [`rollups`]: counts by minute.
-//! - [`failing`]: endpoints that only fail. [`operational_event`] finds what has to be announced, [`operational`] stores it.
+//! - [`health`]: since when an endpoint has only failed. [`failing`]: what is done about it. [`operational_event`] finds what has to be announced, [`operational`] stores it.
 //! - [`mail`]: mails to applications' contacts.
 //!
 //! Invariants: an attempt is recorded once, whoever made it. It changes a delivery only if the delivery's generation is the attempt's own.
@@ -9,6 +9,7 @@
 
 pub(in crate::store) mod attempt_insert;
 pub mod failing;
+pub(in crate::store) mod health;
 pub mod mail;
 pub mod operational;
 pub(in crate::store) mod operational_event;

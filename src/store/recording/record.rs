@@ -16,12 +16,12 @@ use uuid::Uuid;
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeadReason, Next, Progress};
 use crate::domain::endpoint::DisabledReason;
-use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AttemptId, EndpointId, MessageId, OrgId};
 use crate::store::catalog::applications;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::dead;
 use crate::store::queue::signals::Admission;
-use crate::store::recording::{attempt_insert, failing, operational, operational_event, rollups};
+use crate::store::recording::{attempt_insert, failing, health, operational, operational_event, rollups};
 use crate::store::{Inner, Store, StoreError, Tx, on};
 
 /// An attempt that was made, and what it makes of its delivery.
@@ -109,7 +109,7 @@ pub(in crate::store) async fn record_in(
     let disabled: BTreeMap<EndpointId, &Finished> =
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
-    note_health(tx, &new).await?;
+    health::note(tx, &new).await?;
     let mut happened = operational_event::of_records(finished, &recorded);
     happened.extend(failing::disable_gone(inner, tx, disabled.into_values()).await?);
     let told = operational::tell(inner, tx, happened).await?;
@@ -326,47 +326,6 @@ async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
                 .await
                 .map(drop)
         })?;
-    }
-    Ok(())
-}
-
-/// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Either begins anew what
-/// was [warned of](crate::store::recording::failing). Almost always there is nothing to write. An endpoint that did both in one batch counts as well: it does not do nothing but fail.
-async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
-    let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
-    for one in finished {
-        let failed_at = (!one.attempt.outcome.delivered()).then_some(one.attempt.at);
-        let since = health.entry(one.attempt.endpoint_id).or_insert(failed_at);
-        *since = failed_at.and_then(|at| since.map(|first| first.min(at)));
-    }
-    let health: Vec<(EndpointId, Option<Time>)> = health.into_iter().collect();
-    if health.is_empty() {
-        return Ok(());
-    }
-    match tx {
-        Tx::Sqlite(tx) => {
-            for chunk in sqlite::chunks(&health, 2) {
-                let tail = ") UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL FROM new
-                     WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)";
-                sqlite::values("WITH new (id, since) AS (", chunk, tail, |mut row, (endpoint, since)| {
-                    row.push_bind(endpoint.0).push_bind(*since);
-                })
-                .build()
-                .execute(&mut **tx)
-                .await?;
-            }
-        }
-        Tx::Postgres(tx) => {
-            sqlx::query(
-                "UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL
-                 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, since)
-                 WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)",
-            )
-            .bind(codec::uuids(health.iter().map(|(endpoint, _)| endpoint)))
-            .bind(health.iter().map(|(_, since)| since.map(Time::micros)).collect::<Vec<Option<i64>>>())
-            .execute(&mut **tx)
-            .await?;
-        }
     }
     Ok(())
 }
