@@ -8,7 +8,7 @@ use crate::domain::backoff::WAIT_LIMIT;
 use crate::domain::delivery::{Progress, State};
 use crate::domain::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::db::codec;
+use crate::store::db::{codec, sqlite};
 use crate::store::{Engine, Store, StoreError, read_vital};
 
 /// No retry waits longer: one that seems to was noted by a clock that was wrong (or ours is).
@@ -109,15 +109,22 @@ impl From<WaitingRow> for Waiting {
     }
 }
 
-/// SQLite knows no LATERAL: the first rows of each lane are found by the lane's index, and read by their keys.
+/// SQLite knows no LATERAL: the first rows of each lane are found by the lane's index, and read by their keys. Each lane is its endpoint's
+/// 16 bytes in $1 and a number in $2, see [`place`].
 const SQLITE_LANES: &str =
     "SELECT d.message_id, d.endpoint_id, d.kind, d.due_at, d.attempts, d.step, d.generation, d.trigger
-     FROM json_each($1) AS lane CROSS JOIN due AS d
-     WHERE d.endpoint_id = unhex(json_extract(lane.value, '$[1]')) AND d.message_id IN (
-         SELECT message_id FROM due WHERE slot = json_extract(lane.value, '$[0]')
-             AND endpoint_id = unhex(json_extract(lane.value, '$[1]')) AND kind = json_extract(lane.value, '$[2]')
-             AND due_at >= json_extract(lane.value, '$[3]')
-         ORDER BY due_at LIMIT $2)";
+     FROM json_each($2) AS lane CROSS JOIN due AS d
+     WHERE d.endpoint_id = substr($1, lane.key * 16 + 1, 16) AND d.message_id IN (
+         SELECT message_id FROM due WHERE slot = (lane.value & 255) AND endpoint_id = substr($1, lane.key * 16 + 1, 16)
+             AND kind = $3 AND due_at >= (lane.value >> 8)
+         ORDER BY due_at LIMIT $4)";
+
+/// A lane's slot and floor in one number: the slot in the lowest 8 bits, above them the time in microseconds, which has room until the year
+/// 3111.
+fn place(slot: u8, from: Time) -> i64 {
+    const LATEST: i64 = i64::MAX >> 8;
+    from.micros().clamp(0, LATEST) << 8 | i64::from(slot)
+}
 
 impl Store {
     /// The first pending deliveries of each lane from its floors on, due or not, by the time they are due: a few for each, never "the oldest
@@ -132,7 +139,7 @@ impl Store {
         let rows: Vec<WaitingRow> = match &self.inner.engine {
             Engine::Sqlite(engine) => {
                 // A limit cannot differ from row to row there: lanes that want about as many are asked for together.
-                let mut asked: BTreeMap<u64, Vec<(u8, String, i16, i64)>> = BTreeMap::new();
+                let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
                     let kinds = [
                         (State::Fresh, lane.fresh, lane.fresh_from),
@@ -140,14 +147,15 @@ impl Store {
                     ];
                     for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
-                            let one = (lane.slot, lane.endpoint.0.simple().to_string(), state.code(), from.micros());
-                            asked.entry(most.next_power_of_two()).or_default().push(one);
+                            let packed = asked.entry((state.code(), most.next_power_of_two())).or_default();
+                            packed.push(&[&lane.endpoint.0.as_bytes()[..]], &place(lane.slot, from))?;
                         }
                     }
                 }
                 let mut rows: Vec<WaitingRow> = Vec::new();
-                for (most, some) in asked {
-                    let query = sqlx::query_as(SQLITE_LANES).bind(codec::json(&some)?).bind(most as i64);
+                for ((kind, most), packed) in asked {
+                    let (ids, list) = packed.values()?;
+                    let query = sqlx::query_as(SQLITE_LANES).bind(ids).bind(list).bind(kind).bind(most as i64);
                     rows.extend(query.fetch_all(&engine.vital).await?);
                 }
                 rows
@@ -259,6 +267,15 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_s_place_keeps_slot_and_floor() {
+        let now = Time::from_micros(1_763_800_000_123_456);
+        assert_eq!((place(255, now) & 255, place(255, now) >> 8), (255, now.micros()));
+        assert_eq!((place(7, Time::ZERO) & 255, place(7, Time::ZERO) >> 8), (7, 0));
+        let latest = place(255, Time::from_micros(i64::MAX));
+        assert!(latest & 255 == 255 && latest >> 8 > now.micros() * 20, "{latest}");
+    }
 
     #[test]
     fn what_was_due_when_it_was_accepted_is_due_whatever_the_clock_says() {
