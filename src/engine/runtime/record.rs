@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use crate::domain::delivery::Next;
 use crate::engine::LoopInput;
@@ -17,6 +18,11 @@ use crate::supervisor::Supervised;
 const BATCH: usize = 512;
 /// How many bytes of receivers' answers one transaction records at most, but for the first result.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// A batch that is not this large waits for more, up to [`LINGER`] after the one before: a transaction costs about as much as recording
+/// twenty results.
+const FULL: usize = 256;
+/// How long after a transaction the next small one may begin. After a longer pause it begins at once.
+const LINGER: Duration = Duration::from_millis(5);
 /// How long to wait before a failed batch is tried again: short enough to be back within 3 s of the store.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -27,17 +33,31 @@ pub async fn run(
     events: mpsc::UnboundedSender<LoopInput>,
 ) {
     let mut taken = Vec::with_capacity(BATCH);
+    let mut small_again = Instant::now();
     while !taken.is_empty() || finished.recv_many(&mut taken, BATCH).await > 0 {
+        gather(&mut finished, &mut taken, small_again).await;
         Supervised::Recorder.panic_point();
         let batch: Arc<[Finished]> = taken.drain(..fitting(&taken)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;
+        small_again = Instant::now() + LINGER;
         for (one, result) in batch.iter().zip(&results) {
             count(one, *result);
         }
         let recorded = batch.iter().zip(results).map(|(one, result)| Settled::of(one, result)).collect();
         if events.send(LoopInput::Event(Event::Recorded(recorded))).is_err() {
             return;
+        }
+    }
+}
+
+/// Waits until `taken` is [`FULL`], it is `until`, or no more can come.
+async fn gather<T>(finished: &mut mpsc::UnboundedReceiver<T>, taken: &mut Vec<T>, until: Instant) {
+    while taken.len() < FULL {
+        let room = BATCH - taken.len();
+        match timeout_at(until, finished.recv_many(taken, room)).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
         }
     }
 }
@@ -80,5 +100,34 @@ fn count(one: &Finished, result: Recorded) {
     metrics::histogram!("sendoff_attempt_duration_seconds").record(one.attempt.outcome.duration.as_secs_f64());
     if let (Next::Dead(reason), Recorded::Applied) = (one.next, result) {
         metrics::counter!("sendoff_deliveries_dead_total", "reason" => reason.word()).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_small_batch_waits_for_more_until_its_time_and_a_full_one_does_not() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (past, far) = (Instant::now(), Instant::now() + Duration::from_secs(3_600));
+        let mut taken = vec![0];
+        sender.send(1).unwrap();
+        gather(&mut receiver, &mut taken, past).await;
+        assert_eq!(taken, [0, 1], "what is there is taken");
+
+        let others = tokio::spawn(async move {
+            for number in 2..FULL + 10 {
+                sender.send(number).unwrap();
+                tokio::task::yield_now().await;
+            }
+            sender
+        });
+        gather(&mut receiver, &mut taken, far).await;
+        assert_eq!(taken.len(), FULL, "it waits until there are enough");
+        drop(others.await.unwrap());
+        taken.truncate(1);
+        gather(&mut receiver, &mut taken, far).await;
+        assert_eq!(taken.len(), 11, "no more can come");
     }
 }

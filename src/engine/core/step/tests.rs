@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::domain::attempt::{Attempt, Failure, Outcome, OwnFailure};
 use crate::domain::backoff::Schedule;
+use crate::domain::delivery::{Progress, State};
 use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId};
 use crate::engine::core::event::{NotMade, Reading};
@@ -16,7 +17,7 @@ use crate::engine::runtime::send::finished;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, PendingLane};
+use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use crate::store::recording::record::Finished;
 
 /// So many lanes, and how many look-ups a step may need: a few for each lane of each of its portions, far from one for each lane.
@@ -54,11 +55,15 @@ fn live(number: u128) -> Arc<LiveEndpoint> {
 
 impl Crowd {
     fn new() -> Crowd {
+        Crowd::of(LANES)
+    }
+
+    fn of(lanes: u128) -> Crowd {
         let mono = Duration::from_secs(100);
         let mut crowd = Crowd {
             core: Core::new(true, SCAN_SHARED, (1_024, 64), mono),
             now: ClockReading { time: START, mono },
-            lives: (1..=LANES).map(live).collect(),
+            lives: (1..=lanes).map(live).collect(),
             messages: 0,
             in_flight: Vec::new(),
             unrecorded: Vec::new(),
@@ -146,6 +151,7 @@ impl Crowd {
                     let (in_order, messages) = (Vec::new(), HashMap::new());
                     let reading = Reading { wants, waiting: Vec::new(), in_order, messages };
                     self.step("read", [Event::Read(Ok(reading))]);
+                    self.pass("the pause behind it", READING_PAUSE);
                 }
                 Action::Scan(scan) => self.step("scanned", [Event::Scanned(Some(scan.page(Vec::new(), PAGE)))]),
                 Action::Load(load) => {
@@ -261,4 +267,42 @@ fn no_event_looks_up_all_lanes_while_they_are_idle_and_all_are_forgotten() {
     assert_eq!(crowd.core.lanes(), 0);
     crowd.core.check_indexes();
     println!("{} look-ups at most in one step: {}", crowd.worst.0, crowd.worst.1);
+}
+
+#[test]
+fn readings_that_bring_little_are_apart_and_others_are_not() {
+    let mut crowd = Crowd::of(2);
+    let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
+    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [Event::Announced(Heard::Due(vec![id]))]);
+    let answer = |crowd: &mut Crowd, rows: usize| {
+        let reading = crowd.asked.drain(..).find(|asked| matches!(asked, Action::Read(..)));
+        let Some(Action::Read(wants, ..)) = reading else { panic!("no reading was asked for") };
+        let waiting = |number| Waiting {
+            message_id: MessageId(uuid::Uuid::from_u128(number as u128)),
+            endpoint_id: wants[0].endpoint,
+            state: State::Fresh,
+            due_at: START.plus(Duration::from_secs(3_600)),
+            progress: Progress::default(),
+        };
+        let (in_order, messages) = (Vec::new(), HashMap::new());
+        let waiting = (0..rows).map(waiting).collect();
+        crowd.step("read", [Event::Read(Ok(Reading { wants, waiting, in_order, messages }))]);
+    };
+    for id in &ids {
+        announce(&mut crowd, *id);
+        crowd.answer();
+    }
+    crowd.pass("the pause", READING_PAUSE);
+    crowd.asked.clear();
+
+    announce(&mut crowd, ids[0]);
+    answer(&mut crowd, SMALL_READING - 2);
+    announce(&mut crowd, ids[1]);
+    crowd.pass("most of the pause", READING_PAUSE - Duration::from_micros(1));
+    assert!(!crowd.asked.iter().any(|asked| matches!(asked, Action::Read(..))), "{:?}", crowd.asked);
+    assert!(crowd.core.nap(crowd.now) <= Duration::from_millis(1), "it is not forgotten");
+    crowd.pass("the rest of the pause", Duration::from_micros(1));
+    answer(&mut crowd, SMALL_READING - 1);
+    announce(&mut crowd, ids[0]);
+    answer(&mut crowd, 0);
 }
