@@ -19,7 +19,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use crate::api::auth::Tokens;
@@ -39,8 +39,11 @@ pub use keys::known_token_key;
 
 /// How many messages may wait to be stored before callers are turned away with 503.
 const QUEUE: usize = 16_384;
-/// How much longer than `SENDOFF_DRAIN` a shutdown waits for the last records.
-const LAST_WORDS: Duration = Duration::from_secs(6);
+/// How much longer than `SENDOFF_DRAIN` a shutdown may take: the engine's goodbye, and the last things to be written down, if the store
+/// takes them at once.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long writing down the last uses of API keys may take.
+const USES: Duration = Duration::from_secs(6);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a process that lost an essential task takes to finish what it still can: less than the rest of any lease that it relies on.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -140,7 +143,7 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
         queue: QUEUE,
         wide: WIDE,
     };
-    let store = Store::open_with(options, config.store.connections).await?;
+    let store = Store::open_with(options, config.store.tuning).await?;
     store.limit_endpoints(config.store.max_endpoints);
     Ok(Opened { store, tokens: Tokens::under(&keys.tokens), dashboard_secret })
 }
@@ -263,6 +266,7 @@ impl App {
             frame_origins: config.http.frame_origins.clone(),
             disable_after: config.delivery.disable_after,
             retention: config.store.retention,
+            signature_type: config.delivery.signature_type,
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
@@ -337,19 +341,21 @@ impl App {
 
     async fn shut_down(self) {
         tracing::info!(drain = ?self.drain, "stopping: what is in flight is finished and recorded");
+        let until = Instant::now() + self.drain;
         self.draining.store(true, Ordering::Release);
         // The server waits for whoever is still reading; a live tail never ends by itself, and a poll may wait for a while.
         self.feeds.close();
         self.store.end_feed_waits();
         let engine = async {
             if let Some(engine) = self.engine
-                && timeout(self.drain + LAST_WORDS, engine.shut_down()).await.is_err()
+                && timeout_at(until + LAST_WORDS, engine.shut_down()).await.is_err()
             {
                 tracing::warn!("the drain took too long: what was in flight will be sent a second time");
             }
         };
         tokio::join!(self.handle.stop(true), engine);
-        match timeout(LAST_WORDS, self.callers.write_uses()).await {
+        let last = until.max(Instant::now() + LAST_WORDS);
+        match timeout_at(last.min(Instant::now() + USES), self.callers.write_uses()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "when API keys were used last could not be written"),
             Err(_) => tracing::warn!("when API keys were used last could not be written: the store did not answer"),

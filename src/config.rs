@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::domain::address::AddressPolicy;
 use crate::domain::backoff::Schedule;
-use crate::domain::secret::MasterKey;
+use crate::domain::secret::{MasterKey, SignatureType};
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
-use crate::store::{Connections, Location};
+use crate::store::{Connections, Location, Tuning};
 pub use http::HttpConfig;
 pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
@@ -27,6 +27,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 /// The longest timeout that an endpoint can be given.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Callers are answered within 60 s.
+const LONGEST_BUSY: Duration = Duration::from_secs(30);
 /// A shorter secret could be guessed offline from one token.
 const JWT_SECRET_BYTES: usize = 16;
 
@@ -50,8 +52,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct StoreConfig {
     pub location: Location,
-    /// With PostgreSQL.
-    pub connections: Connections,
+    pub tuning: Tuning,
     /// Bytes.
     pub max_payload: usize,
     /// Of one application.
@@ -102,6 +103,8 @@ impl Role {
 #[derive(Debug)]
 pub struct DeliveryConfig {
     pub schedule: Schedule,
+    /// Of new endpoints where nothing else is said.
+    pub signature_type: SignatureType,
     pub timeout: Duration,
     pub max_in_flight: usize,
     pub endpoint_max_in_flight: usize,
@@ -184,9 +187,12 @@ impl StoreConfig {
             })?,
             max_payload: settings.read("max_payload", size_within(1 << 10, 16 << 20))?,
             max_endpoints: settings.read("max_endpoints", count_within(1, 1_000_000))?,
-            connections: settings
-                .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
-                .map(Connections::up_to)?,
+            tuning: Tuning {
+                connections: settings
+                    .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
+                    .map(Connections::up_to)?,
+                busy_timeout: settings.read("sqlite_busy_timeout", span_within(SECOND / 10, LONGEST_BUSY))?,
+            },
             retention: settings.read("retention", span_within(MINUTE, 3_650 * DAY))?,
             deleted_retention: settings.read("deleted_retention", span_within(MINUTE, 3_650 * DAY))?,
         })
@@ -277,6 +283,8 @@ impl DeliveryConfig {
         Ok(DeliveryConfig {
             schedule: settings
                 .read("retry_schedule", |text| Schedule::new("", values::spans(text)?).map_err(|wrong| wrong.reason))?,
+            signature_type: settings
+                .read("signature_type", |text| SignatureType::from_word(text).ok_or_else(|| "is neither".to_owned()))?,
             timeout: settings.read("request_timeout", span_within(SECOND, LONGEST_TIMEOUT))?,
             max_in_flight,
             endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),

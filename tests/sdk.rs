@@ -6,23 +6,33 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 
 use support::routes::{Route, routes};
-use support::{Binary, Postgres, Server, npm, python, sqlite_file};
+use support::{Binary, Postgres, Server, npm, npm_svix_1, python, python_svix_1, sqlite_file};
 
 /// An operation, by its method and path.
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 6] = [
+const IN_NONE: [Operation; 5] = [
     ("GET", "/health/ping"),
     ("GET", "/openapi.json"),
     ("GET", "/app/{app}/stats/attempts"),
     ("GET", "/app/{app}/poller/{sink}/stream"),
-    // Paths of old SDKs.
+    // A path of very old SDKs.
     ("GET", "/app/{app}/msg/{msg}/attempt"),
-    ("POST", "/auth/dashboard-access/{app}"),
+];
+const OLD_PATH: [Operation; 1] = [("POST", "/auth/dashboard-access/{app}")];
+const ATTEMPT_STATS: [Operation; 1] = [("GET", "/app/{app}/endpoint/{endpoint}/attempt-stats")];
+/// Version 1 has polling, and no destinations.
+const DESTINATIONS: [Operation; 5] = [
+    ("GET", "/app/{app}/destination"),
+    ("GET", "/app/{app}/destination/{sink}"),
+    ("PUT", "/app/{app}/destination/{sink}"),
+    ("PATCH", "/app/{app}/destination/{sink}"),
+    ("DELETE", "/app/{app}/destination/{sink}"),
 ];
 
 /// An SDK, as a program that uses it.
@@ -31,37 +41,47 @@ enum Sdk {
     PythonSync,
     PythonAsync,
     JavaScript,
+    /// The major before: teams that move over use it.
+    PythonSync1,
+    PythonAsync1,
+    JavaScript1,
 }
 
 impl Sdk {
     fn driver(self) -> Command {
-        let python = |kind: &str| {
-            let mut command = Command::new(python());
+        let python_of = |python: PathBuf, kind: &str| {
+            let mut command = Command::new(python);
             command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/sdk/walk.py"), kind]);
             // Nothing is left in the source tree.
             command.env("PYTHONDONTWRITEBYTECODE", "1");
             command
         };
+        let node_with = |packages: PathBuf| {
+            let mut command = Command::new("node");
+            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/javascript/walk.mjs"));
+            command.env("SENDOFF_TEST_NPM", packages);
+            command
+        };
         match self {
-            Sdk::PythonSync => python("sync"),
-            Sdk::PythonAsync => python("async"),
-            Sdk::JavaScript => {
-                let mut command = Command::new("node");
-                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/javascript/walk.mjs"));
-                command.env("SENDOFF_TEST_NPM", npm());
-                command
-            }
+            Sdk::PythonSync => python_of(python(), "sync"),
+            Sdk::PythonAsync => python_of(python(), "async"),
+            Sdk::JavaScript => node_with(npm()),
+            Sdk::PythonSync1 => python_of(python_svix_1(), "sync"),
+            Sdk::PythonAsync1 => python_of(python_svix_1(), "async"),
+            Sdk::JavaScript1 => node_with(npm_svix_1()),
         }
     }
 
     /// The operations for which it has no method.
     fn has_not(self) -> Vec<Operation> {
-        let more: &[Operation] = match self {
-            Sdk::PythonSync | Sdk::PythonAsync => &[],
+        match self {
+            Sdk::PythonSync | Sdk::PythonAsync => [&IN_NONE, &OLD_PATH[..]].concat(),
             // In PyPI's 2.9, not in npm's 2.5.
-            Sdk::JavaScript => &[("GET", "/app/{app}/endpoint/{endpoint}/attempt-stats")],
-        };
-        [&IN_NONE, more].concat()
+            Sdk::JavaScript => [&IN_NONE, &OLD_PATH[..], &ATTEMPT_STATS].concat(),
+            Sdk::PythonSync1 | Sdk::PythonAsync1 | Sdk::JavaScript1 => {
+                [&IN_NONE, &ATTEMPT_STATS[..], &DESTINATIONS].concat()
+            }
+        }
     }
 }
 
@@ -128,4 +148,7 @@ walks_on_both_stores! {
     python_sync: crate::Sdk::PythonSync,
     python_async: crate::Sdk::PythonAsync,
     javascript: crate::Sdk::JavaScript,
+    python_sync_1: crate::Sdk::PythonSync1,
+    python_async_1: crate::Sdk::PythonAsync1,
+    javascript_1: crate::Sdk::JavaScript1,
 }

@@ -66,6 +66,8 @@ CREATE TABLE endpoint (
     -- Deliveries go one after another, each after the one before it was delivered or is dead.
     ordered          BOOLEAN NOT NULL DEFAULT FALSE,
     signature_type   TEXT NOT NULL,
+    -- A number of the dialect's, kept for callers and without effect; NULL: 1.
+    api_version      INTEGER,
     extra_signatures TEXT NOT NULL,
     -- Sealed: header values may be secrets.
     headers          BLOB,

@@ -34,6 +34,7 @@ use crate::api::{self, ApiState, BodyBudget, Origins};
 use crate::config::{HttpConfig, Role};
 use crate::dashboard::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, Feeds};
+use crate::domain::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -69,6 +70,7 @@ pub(super) struct Served {
     pub frame_origins: Vec<String>,
     pub disable_after: Duration,
     pub retention: Duration,
+    pub signature_type: SignatureType,
     pub dashboard_secret: [u8; 32],
     pub feeds: Feeds,
     pub passwords: Passwords,
@@ -228,6 +230,7 @@ fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool) {
         frame_origins,
         disable_after,
         retention,
+        signature_type,
         dashboard_secret,
         feeds,
         passwords,
@@ -247,6 +250,7 @@ fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool) {
             public_url: public_url.clone(),
             clock: Clock,
             retention,
+            signature_type,
             bodies,
             origins,
         }))

@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 34] = [
+pub const SETTINGS: [Setting; 36] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -44,6 +44,12 @@ pub const SETTINGS: [Setting; 34] = [
         Some("17"),
         "a number from 8 to 1000, such as 17",
         "The most connections of this process to PostgreSQL",
+    ),
+    setting(
+        "sqlite_busy_timeout",
+        Some("5s"),
+        "100ms to 30s, such as 5s",
+        "How long a write waits while another program keeps the SQLite file locked",
     ),
     setting(
         "listen",
@@ -115,6 +121,12 @@ pub const SETTINGS: [Setting; 34] = [
         Some("64"),
         "a number from 1 to SENDOFF_MAX_IN_FLIGHT, such as 64",
         "The most POSTs at a time to one endpoint",
+    ),
+    setting(
+        "signature_type",
+        Some("hmac256"),
+        "hmac256 or ed25519",
+        "How new endpoints sign where neither signatureType nor secret says",
     ),
     setting("drain", Some("30s"), "1s to 1h, such as 30s", "How long a shutdown waits for what is in flight"),
     setting(

@@ -18,7 +18,7 @@ use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{Next, Progress};
 use sendoff::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
-use sendoff::domain::secret::MasterKey;
+use sendoff::domain::secret::{MasterKey, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
@@ -172,6 +172,7 @@ impl World {
             public_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
             retention: Duration::from_secs(30 * 86_400),
+            signature_type: SignatureType::Hmac256,
             bodies: BodyBudget::default(),
             origins,
         };

@@ -119,6 +119,7 @@ pub(in crate::store) struct EndpointRow {
     retry_schedule: Option<String>,
     ordered: bool,
     signature_type: String,
+    api_version: Option<i32>,
     extra_signatures: String,
     headers: Option<Vec<u8>>,
     metadata: String,
@@ -128,7 +129,7 @@ pub(in crate::store) struct EndpointRow {
 
 /// Its columns.
 pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, event_types, channels, \
-     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
+     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, extra_signatures, headers, metadata, created_at, updated_at";
 
 impl EndpointRow {
     /// The slot that the endpoint was given when it was created.
@@ -160,6 +161,7 @@ impl EndpointRow {
             retry_schedule: kept(read_schedule(self.retry_schedule.as_deref()), &mut fault),
             ordered: self.ordered,
             signature_type: kept(kind, &mut fault),
+            version: self.api_version.and_then(|version| u32::try_from(version).ok()),
             extra_signatures: kept(from_json(&self.extra_signatures), &mut fault),
             headers: kept(open_headers(master, self.id, self.headers.as_deref()), &mut fault),
             metadata: kept(from_json(&self.metadata), &mut fault),

@@ -1,0 +1,13 @@
+//! What surrounds a process, with the real binary: receivers that are particular about a request, databases behind TLS, a pooler and
+//! several hosts, a file that is locked, a WAL that is pinned, a store that is away at the end.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api;
+mod database;
+mod ending;
+mod file;
+mod pooler;
+mod way;
+mod wire;
