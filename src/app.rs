@@ -229,6 +229,8 @@ pub struct App {
     pub address: std::net::SocketAddr,
     /// Where the probes are, if not there.
     pub admin_address: Option<std::net::SocketAddr>,
+    /// Where the portal is, if not there.
+    pub portal_address: Option<std::net::SocketAddr>,
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
     supervisor: Supervisor,
@@ -249,9 +251,14 @@ impl App {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let connections = limits::make_room(config.delivery.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
-        let (address, admin_address) = listeners.addresses().map_err(failed)?;
-        let public_url =
-            config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
+        let http::Addresses { main: address, admin: admin_address, portal: portal_address } =
+            listeners.addresses().map_err(failed)?;
+        let named = |url: Result<Url, url::ParseError>| url.map_err(|error| AppError::Start(error.to_string()));
+        let public_url = named(config.http.public_url(address))?;
+        let portal_url = match portal_address {
+            Some(address) => named(config.http.portal_url(address))?,
+            None => public_url.clone(),
+        };
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = Feeds::default();
@@ -263,6 +270,7 @@ impl App {
             callers: callers.clone(),
             origins: config.http.cors_origins.clone().map_or(Origins::Any, Origins::These),
             public_url: public_url.clone(),
+            portal_url,
             frame_origins: config.http.frame_origins.clone(),
             disable_after: config.delivery.disable_after,
             retention: config.store.retention,
@@ -284,6 +292,7 @@ impl App {
             public_url,
             address,
             admin_address,
+            portal_address,
             draining,
             engine,
             supervisor: opened.store.supervisor().clone(),
@@ -377,7 +386,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
         retention: config.store.retention,
         deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
-        mail: mail.map(|smtp| Mailing { smtp, public_url: config.http.public_url.clone() }),
+        mail: mail.map(|smtp| Mailing { smtp, portal_url: config.http.portal_link().cloned() }),
     })
 }
 

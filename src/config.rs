@@ -170,11 +170,14 @@ impl Config {
         }
         if let Some(mail) = self.mail.as_ref().filter(|_| self.role.sends()) {
             warnings.extend(mail.in_the_clear());
-            if self.http.public_url.is_none() {
-                warnings.push("SENDOFF_SMTP_URL is set and SENDOFF_PUBLIC_URL is not: mails hold no link".to_owned());
+            if self.http.portal_link().is_none() {
+                let name = if self.http.portal_listen.is_some() { "SENDOFF_PORTAL_URL" } else { "SENDOFF_PUBLIC_URL" };
+                warnings.push(format!("SENDOFF_SMTP_URL is set and {name} is not: mails hold no link"));
             }
         }
-        warnings.extend(self.http.exposed().filter(|_| self.role.serves()));
+        if self.role.serves() {
+            warnings.extend(self.http.exposed());
+        }
         warnings
     }
 }

@@ -133,8 +133,8 @@ impl Call {
         &self.state.callers
     }
 
-    pub fn public_url(&self) -> &Url {
-        &self.state.public_url
+    pub fn portal_url(&self) -> &Url {
+        &self.state.portal_url
     }
 
     /// The store on behalf of the caller: what they change is in the audit log.

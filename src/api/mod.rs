@@ -74,8 +74,8 @@ pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
     pub callers: Callers,
-    /// What links begin with.
-    pub public_url: Url,
+    /// What links into the portal begin with.
+    pub portal_url: Url,
     pub clock: Clock,
     /// For how long messages are kept.
     pub retention: Duration,

@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 36] = [
+pub const SETTINGS: [Setting; 38] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -62,6 +62,18 @@ pub const SETTINGS: [Setting; 36] = [
         None,
         "an IP address and a port, such as 127.0.0.1:8072",
         "Where /healthz, /readyz and /metrics listen instead of there",
+    ),
+    setting(
+        "portal_listen",
+        None,
+        "an IP address and a port, such as 127.0.0.1:8073",
+        "Where the customers' portal listens instead of there",
+    ),
+    setting(
+        "portal_url",
+        None,
+        "a scheme, a host and a port at most, such as https://portal.example.com",
+        "What customers type to get to the portal; from --portal-listen if not given",
     ),
     setting(
         "public_url",

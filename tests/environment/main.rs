@@ -1,5 +1,6 @@
 //! What surrounds a process, with the real binary: receivers that are particular about a request, databases behind TLS, a pooler and
-//! several hosts, a file that is locked, a WAL that is pinned, a store that is away at the end.
+//! several hosts, a file that is locked, a WAL that is pinned, a
+//! store that is away at the end; and a portal that is reached elsewhere.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,5 +10,6 @@ mod database;
 mod ending;
 mod file;
 mod pooler;
+mod portal;
 mod way;
 mod wire;
