@@ -523,6 +523,16 @@ CREATE TABLE visit (
 -- An application has a bounded number of them.
 CREATE INDEX visit_of_app ON visit (app_id, created_at);
 
+-- Tokens that are refused from a time on: those of an application (the empty session) or of one of its portal sessions that were issued by then,
+-- by the wall clock.
+CREATE TABLE access_end (
+    app_id     UUID NOT NULL,
+    session_id TEXT NOT NULL,
+    issued     BIGINT NOT NULL,
+    ends_at    BIGINT NOT NULL,
+    PRIMARY KEY (app_id, session_id, ends_at)
+);
+
 -- What people did: written in the transaction of what was done, never changed.
 CREATE TABLE audit (
     id     UUID PRIMARY KEY,
