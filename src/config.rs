@@ -68,6 +68,8 @@ pub struct KeyConfig {
     pub algorithm: Algorithm,
     pub tokens: Option<TokenKey>,
     pub master: Option<MasterKey>,
+    /// One that opens and never seals.
+    pub other: Option<MasterKey>,
 }
 
 impl std::fmt::Debug for KeyConfig {
@@ -210,6 +212,7 @@ impl KeyConfig {
         let secret = settings.read_given("jwt_secret", jwt_secret)?;
         let public = settings.read_given("jwt_public_key", |text| PublicKey::parse(text).map_err(str::to_owned))?;
         let master = settings.read_given("master_key", master_key)?;
+        let other = settings.read_given("master_key_other", master_key)?;
         let shared = matches!(location, Location::Postgres(_));
         let tokens = match (algorithm.is_shared(), secret, public) {
             (true, Some(secret), _) => Some(TokenKey::Shared(algorithm, secret)),
@@ -228,7 +231,7 @@ impl KeyConfig {
         if shared && master.is_none() {
             return Err(settings.fault("master_key", MISSING));
         }
-        Ok(KeyConfig { algorithm, tokens, master })
+        Ok(KeyConfig { algorithm, tokens, master, other })
     }
 
     /// What was given and does nothing.

@@ -103,7 +103,7 @@ CREATE INDEX endpoint_ordered ON endpoint (id) WHERE ordered AND deleted_at IS N
 CREATE TABLE endpoint_secret (
     endpoint_id UUID NOT NULL,
     made_at     BIGINT NOT NULL,
-    -- Sealed; the endpoint's id is the associated data.
+    -- Sealed; bound to this row and to being a secret.
     sealed      BYTEA NOT NULL,
     -- An old secret signs along until then; NULL: the current one.
     expires_at  BIGINT,

@@ -7,6 +7,7 @@
 mod demo;
 mod key;
 mod login_link;
+mod master_key;
 mod migrate;
 mod send;
 mod serve;
@@ -50,6 +51,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Change the key that seals the endpoints' secrets
+    #[command(subcommand)]
+    MasterKey(master_key::Command),
     /// Print a one-time link that signs an operator in to the dashboard
     LoginLink(login_link::Options),
     /// Bring the database's schema up to this version
@@ -145,6 +149,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         Command::Token(options) => token::run(&config(&settings)?, &options),
         Command::Key(command) => in_runtime(key::run(config(&settings)?, command)),
         Command::LoginLink(options) => in_runtime(login_link::run(config(&settings)?, options)),
+        Command::MasterKey(command) => in_runtime(master_key::run(config(&settings)?, command)),
         Command::Migrate => in_runtime(migrate::run(config(&settings)?)),
         Command::Send(options) => in_runtime(send::run(config(&settings)?, options)),
         Command::Verify(_) | Command::Version => Ok(()),

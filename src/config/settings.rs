@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 38] = [
+pub const SETTINGS: [Setting; 39] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -92,6 +92,12 @@ pub const SETTINGS: [Setting; 38] = [
         None,
         "base64 of 32 random bytes, such as `openssl rand -base64 32` makes",
         "Seals the endpoints' secrets; made on the first start with SQLite",
+    ),
+    secret(
+        "master_key_other",
+        None,
+        "base64 of 32 random bytes, as the master key is",
+        "While the master key is changed: a second one, which opens and never seals",
     ),
     setting("role", Some("all"), "all, api or worker", "What this process does: with PostgreSQL it can be split"),
     setting(

@@ -133,6 +133,9 @@ impl Drop for Inner {
     }
 }
 
+/// The row of `meta` by which a process knows whether its master key is the store's.
+const MASTER_KEY_CHECK: &str = "master-key-check";
+
 /// PostgreSQL's own clock.
 const DATABASE_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
@@ -272,18 +275,17 @@ impl Store {
     /// The first time, leaves a sealed word in the store; from then on, tries to open it.
     async fn check_master_key(&self) -> Result<(), StoreError> {
         self.repeated(|| async {
-            const NAME: &str = "master-key-check";
             let mut tx = self.begin().await?;
-            let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
+            let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
             // Of several processes that start at once with different keys, one is the first, and the others hear of it.
             on!(tx, db => {
                 sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                    .bind(NAME).bind(sealed).execute(db).await.map(drop)
+                    .bind(MASTER_KEY_CHECK).bind(sealed).execute(db).await.map(drop)
             })?;
             let sealed: Vec<u8> = on!(tx, db => {
-                sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_one(db).await
+                sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(MASTER_KEY_CHECK).fetch_one(db).await
             })?;
-            self.inner.master.open(NAME.as_bytes(), &sealed)?;
+            self.inner.master.open(MASTER_KEY_CHECK.as_bytes(), &sealed)?;
             tx.commit().await
         })
         .await

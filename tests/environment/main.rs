@@ -9,6 +9,7 @@ mod api;
 mod database;
 mod ending;
 mod file;
+mod master_key;
 mod pooler;
 mod portal;
 mod way;
