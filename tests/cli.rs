@@ -36,8 +36,15 @@ fn what_is_typed_wrong_is_one_line_too() {
         let finished = binary.run(arguments);
         assert!(finished.status.success() && finished.stderr.is_empty() && !finished.stdout.is_empty(), "{finished:?}");
     }
-    let version = binary.run(&["--version"]).stdout;
-    assert_eq!(version.trim(), format!("sendoff {}", env!("CARGO_PKG_VERSION")));
+    for arguments in ["--version", "version"] {
+        let version = binary.run(&[arguments]).stdout;
+        assert_eq!(version.trim(), format!("sendoff {}", env!("CARGO_PKG_VERSION")));
+    }
+    let switches = [&["migrate", "--https-only"][..], &["token", "--https-only"], &["token", "--https-only", "false"]];
+    for arguments in switches {
+        let finished = Binary::on(&file.url()).run(arguments);
+        assert!(finished.status.success(), "{arguments:?}: {finished:?}");
+    }
     let nothing = binary.run(&[]);
     assert!(nothing.status.code() == Some(2) && nothing.stderr.contains("Usage: sendoff"), "{nothing:?}");
 }
@@ -88,6 +95,8 @@ fn what_is_in_the_way_of_a_start_is_said_in_one_line() {
     let folder = file.path().parent().expect("a folder").to_owned();
     let files = || std::fs::read_dir(&folder).expect("a folder").count();
     assert_eq!(files(), 0);
+    let nowhere = complaint(&Binary::on("sqlite:/proc/sendoff.db").run(&["migrate"]), 1);
+    assert!(nowhere.contains("can't be written by this user") && !nowhere.contains("code: 14"), "{nowhere}");
     let other = folder.join("notes.txt");
     std::fs::write(&other, "no database at all").expect("a file");
     for command in ["serve", "migrate"] {

@@ -9,6 +9,8 @@
 mod rules;
 #[path = "floors/source.rs"]
 mod source;
+#[path = "support/sources.rs"]
+mod texts;
 
 use std::fs;
 use std::path::Path;
@@ -88,6 +90,18 @@ fn both_stores_have_the_same_migrations() {
     };
     let found = rules::migrations(&names("sqlite"), &names("postgres"));
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).expect("a page");
+    let sources = ["tests", "src"].map(texts::texts).concat();
+    let named = page.split('`').skip(1).step_by(2).filter(|name| name.len() >= 20 && name.contains('_'));
+    let named: Vec<&str> =
+        named.filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b))).collect();
+    assert!(named.len() > 50, "{named:?}");
+    let missing: Vec<&str> = named.into_iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "docs/threat-model.md names tests that are not there: {missing:?}");
 }
 
 /// The rules, shown bad samples (they must fail) and good ones that look alike (they must not).

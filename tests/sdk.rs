@@ -6,23 +6,34 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use support::routes::{Route, routes};
-use support::{Binary, Postgres, Server, npm, python, sqlite_file};
+use support::{Binary, Postgres, Server, npm, npm_svix_1, python, python_svix_1, sqlite_file};
 
 /// An operation, by its method and path.
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 6] = [
+const IN_NONE: [Operation; 5] = [
     ("GET", "/health/ping"),
     ("GET", "/openapi.json"),
     ("GET", "/app/{app}/stats/attempts"),
     ("GET", "/app/{app}/poller/{sink}/stream"),
-    // Paths of old SDKs.
+    // A path of very old SDKs.
     ("GET", "/app/{app}/msg/{msg}/attempt"),
-    ("POST", "/auth/dashboard-access/{app}"),
+];
+const OLD_PATH: [Operation; 1] = [("POST", "/auth/dashboard-access/{app}")];
+const ATTEMPT_STATS: [Operation; 1] = [("GET", "/app/{app}/endpoint/{endpoint}/attempt-stats")];
+/// Version 1 has polling, and no destinations.
+const DESTINATIONS: [Operation; 5] = [
+    ("GET", "/app/{app}/destination"),
+    ("GET", "/app/{app}/destination/{sink}"),
+    ("PUT", "/app/{app}/destination/{sink}"),
+    ("PATCH", "/app/{app}/destination/{sink}"),
+    ("DELETE", "/app/{app}/destination/{sink}"),
 ];
 
 /// An SDK, as a program that uses it.
@@ -31,38 +42,79 @@ enum Sdk {
     PythonSync,
     PythonAsync,
     JavaScript,
+    /// The major before: teams that move over use it.
+    PythonSync1,
+    PythonAsync1,
+    JavaScript1,
+    /// Of crates.io, both majors: what a team does first, and not every operation.
+    Rust1,
+    Rust2,
 }
 
 impl Sdk {
     fn driver(self) -> Command {
-        let python = |kind: &str| {
-            let mut command = Command::new(python());
+        let python_of = |python: PathBuf, kind: &str| {
+            let mut command = Command::new(python);
             command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/sdk/walk.py"), kind]);
             // Nothing is left in the source tree.
             command.env("PYTHONDONTWRITEBYTECODE", "1");
             command
         };
+        let node_with = |packages: PathBuf| {
+            let mut command = Command::new("node");
+            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/javascript/walk.mjs"));
+            command.env("SENDOFF_TEST_NPM", packages);
+            command
+        };
         match self {
-            Sdk::PythonSync => python("sync"),
-            Sdk::PythonAsync => python("async"),
-            Sdk::JavaScript => {
-                let mut command = Command::new("node");
-                command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/javascript/walk.mjs"));
-                command.env("SENDOFF_TEST_NPM", npm());
+            Sdk::PythonSync => python_of(python(), "sync"),
+            Sdk::PythonAsync => python_of(python(), "async"),
+            Sdk::JavaScript => node_with(npm()),
+            Sdk::PythonSync1 => python_of(python_svix_1(), "sync"),
+            Sdk::PythonAsync1 => python_of(python_svix_1(), "async"),
+            Sdk::JavaScript1 => node_with(npm_svix_1()),
+            Sdk::Rust1 | Sdk::Rust2 => {
+                let mut command = Command::new(rust_walk());
+                command.arg(if matches!(self, Sdk::Rust1) { "1" } else { "2" });
                 command
             }
         }
     }
 
-    /// The operations for which it has no method.
-    fn has_not(self) -> Vec<Operation> {
-        let more: &[Operation] = match self {
-            Sdk::PythonSync | Sdk::PythonAsync => &[],
+    /// The operations for which it has no method; `None`: its driver goes part of the way.
+    fn has_not(self) -> Option<Vec<Operation>> {
+        Some(match self {
+            Sdk::Rust1 | Sdk::Rust2 => return None,
+            Sdk::PythonSync | Sdk::PythonAsync => [&IN_NONE, &OLD_PATH[..]].concat(),
             // In PyPI's 2.9, not in npm's 2.5.
-            Sdk::JavaScript => &[("GET", "/app/{app}/endpoint/{endpoint}/attempt-stats")],
-        };
-        [&IN_NONE, more].concat()
+            Sdk::JavaScript => [&IN_NONE, &OLD_PATH[..], &ATTEMPT_STATS].concat(),
+            Sdk::PythonSync1 | Sdk::PythonAsync1 | Sdk::JavaScript1 => {
+                [&IN_NONE, &ATTEMPT_STATS[..], &DESTINATIONS].concat()
+            }
+        })
     }
+}
+
+/// How many operations the driver of an SDK reaches that goes part of the way.
+const PART: usize = 36;
+
+/// The program of `tests/rust`, which has dependencies of its own: built by the first caller.
+fn rust_walk() -> PathBuf {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let (manifest, target) = (root.join("tests/rust/Cargo.toml"), root.join("target/svix-walk"));
+        let mut build = Command::new(env!("CARGO"));
+        build
+            .args(["build", "--locked", "--quiet"])
+            .arg("--manifest-path")
+            .arg(manifest)
+            .arg("--target-dir")
+            .arg(&target);
+        let output = build.output().unwrap_or_else(|error| panic!("{build:?}: {error}"));
+        assert!(output.status.success(), "{build:?}: {}", String::from_utf8_lossy(&output.stderr));
+        target.join("debug/svix-walk")
+    });
+    BUILT.clone()
 }
 
 /// What was answered with 2xx so far, by the server's own count.
@@ -99,8 +151,17 @@ fn walks(sdk: Sdk, name: &str, database_url: &str) {
         .collect();
     let reached: BTreeSet<_> = reached(&server).intersection(&all).cloned().collect();
     let missed: BTreeSet<_> = all.difference(&reached).cloned().collect();
-    let has_not = sdk.has_not().into_iter().map(|(method, path)| (method.to_owned(), path.to_owned())).collect();
-    assert_eq!(missed, has_not, "{name}: the operations that were not reached, and those for which it has no method");
+    let owned = |(method, path): Operation| (method.to_owned(), path.to_owned());
+    match sdk.has_not() {
+        Some(has_not) => {
+            let has_not = has_not.into_iter().map(owned).collect();
+            assert_eq!(
+                missed, has_not,
+                "{name}: the operations that were not reached, and those for which it has no method"
+            );
+        }
+        None => assert_eq!(reached.len(), PART, "{name}: {reached:?}"),
+    }
     // Past the test harness, which shows what is printed only of a test that fails.
     let _ = writeln!(std::io::stderr(), "sdk {name}: {} of {} operations", reached.len(), all.len());
 }
@@ -128,4 +189,9 @@ walks_on_both_stores! {
     python_sync: crate::Sdk::PythonSync,
     python_async: crate::Sdk::PythonAsync,
     javascript: crate::Sdk::JavaScript,
+    python_sync_1: crate::Sdk::PythonSync1,
+    python_async_1: crate::Sdk::PythonAsync1,
+    javascript_1: crate::Sdk::JavaScript1,
+    rust_1: crate::Sdk::Rust1,
+    rust_2: crate::Sdk::Rust2,
 }

@@ -42,7 +42,7 @@ impl Sender {
         let mut headers = http::HeaderMap::new();
         headers.insert("content-type", http::HeaderValue::from_static("application/json"));
         self.signing.sign(&mut headers, MessageId::new(now), now, &payload);
-        let post = Post { url: &self.url, headers, body: payload, timeout: Duration::from_secs(15), now };
+        let post = Post { url: &self.url, headers, typed: &[], body: payload, timeout: Duration::from_secs(15), now };
         let outcome = self.egress.post(post).await.expect("a request that could be made");
         assert!(outcome.delivered(), "{}", outcome.detail);
     }

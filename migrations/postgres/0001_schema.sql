@@ -69,6 +69,8 @@ CREATE TABLE endpoint (
     -- Deliveries go one after another, each after the one before it was delivered or is dead.
     ordered          BOOLEAN NOT NULL DEFAULT FALSE,
     signature_type   TEXT NOT NULL,
+    -- A number of the dialect's, kept for callers and without effect; NULL: 1.
+    api_version      INTEGER,
     extra_signatures TEXT NOT NULL,
     -- Sealed: header values may be secrets.
     headers          BYTEA,
@@ -103,7 +105,7 @@ CREATE INDEX endpoint_ordered ON endpoint (id) WHERE ordered AND deleted_at IS N
 CREATE TABLE endpoint_secret (
     endpoint_id UUID NOT NULL,
     made_at     BIGINT NOT NULL,
-    -- Sealed; the endpoint's id is the associated data.
+    -- Sealed; bound to this row and to being a secret.
     sealed      BYTEA NOT NULL,
     -- An old secret signs along until then; NULL: the current one.
     expires_at  BIGINT,
@@ -522,6 +524,16 @@ CREATE TABLE visit (
 );
 -- An application has a bounded number of them.
 CREATE INDEX visit_of_app ON visit (app_id, created_at);
+
+-- Tokens that are refused from a time on: those of an application (the empty session) or of one of its portal sessions that were issued by then,
+-- by the wall clock.
+CREATE TABLE access_end (
+    app_id     UUID NOT NULL,
+    session_id TEXT NOT NULL,
+    issued     BIGINT NOT NULL,
+    ends_at    BIGINT NOT NULL,
+    PRIMARY KEY (app_id, session_id, ends_at)
+);
 
 -- What people did: written in the transaction of what was done, never changed.
 CREATE TABLE audit (

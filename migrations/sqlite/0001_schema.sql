@@ -66,6 +66,8 @@ CREATE TABLE endpoint (
     -- Deliveries go one after another, each after the one before it was delivered or is dead.
     ordered          BOOLEAN NOT NULL DEFAULT FALSE,
     signature_type   TEXT NOT NULL,
+    -- A number of the dialect's, kept for callers and without effect; NULL: 1.
+    api_version      INTEGER,
     extra_signatures TEXT NOT NULL,
     -- Sealed: header values may be secrets.
     headers          BLOB,
@@ -100,7 +102,7 @@ CREATE INDEX endpoint_ordered ON endpoint (id) WHERE ordered AND deleted_at IS N
 CREATE TABLE endpoint_secret (
     endpoint_id BLOB NOT NULL,
     made_at     BIGINT NOT NULL,
-    -- Sealed; the endpoint's id is the associated data.
+    -- Sealed; bound to this row and to being a secret.
     sealed      BLOB NOT NULL,
     -- An old secret signs along until then; NULL: the current one.
     expires_at  BIGINT,
@@ -508,6 +510,16 @@ CREATE TABLE visit (
 ) WITHOUT ROWID;
 -- An application has a bounded number of them.
 CREATE INDEX visit_of_app ON visit (app_id, created_at);
+
+-- Tokens that are refused from a time on: those of an application (the empty session) or of one of its portal sessions that were issued by then,
+-- by the wall clock.
+CREATE TABLE access_end (
+    app_id     BLOB NOT NULL,
+    session_id TEXT NOT NULL,
+    issued     BIGINT NOT NULL,
+    ends_at    BIGINT NOT NULL,
+    PRIMARY KEY (app_id, session_id, ends_at)
+) WITHOUT ROWID;
 
 -- What people did: written in the transaction of what was done, never changed.
 CREATE TABLE audit (

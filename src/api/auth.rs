@@ -51,6 +51,8 @@ pub(super) struct Grant {
     pub tenant: Tenant,
     pub rights: Rights,
     pub flags: Vec<String>,
+    /// The portal session that it was issued for, by the team's own name.
+    pub session: Option<String>,
     /// [`Time::ZERO`] where the token does not say.
     pub issued: Time,
     pub not_before: Option<Time>,
@@ -101,6 +103,8 @@ struct Minted<'a> {
     flags: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     caps: Option<&'a [Capability]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
 }
 
 /// Times in a JWT are numbers of seconds and may have a fraction (RFC 7519, section 2, "NumericDate").
@@ -117,6 +121,8 @@ struct Claims {
     flags: Value,
     #[serde(default)]
     caps: Value,
+    #[serde(default)]
+    sid: Value,
 }
 
 impl Tokens {
@@ -182,7 +188,8 @@ impl Tokens {
         ttl: Duration,
     ) -> Result<String, MintError> {
         let (flags, caps) = (&options.feature_flags[..], options.capabilities.as_deref());
-        self.mint(Minted { sub: &app.to_string(), org: Some(org), flags, caps, ..minted(now, now.plus(ttl)) })
+        let sid = options.session_id.as_deref();
+        self.mint(Minted { sub: &app.to_string(), org: Some(org), flags, caps, sid, ..minted(now, now.plus(ttl)) })
     }
 
     fn mint(&self, claims: Minted<'_>) -> Result<String, MintError> {
@@ -218,8 +225,10 @@ impl Tokens {
                 (Rights::Visit(caps), list(claims.flags)?.unwrap_or_default())
             }
         };
+        let session = tenant.only.and(claims.sid.as_str()).map(str::to_owned);
         let issued = claims.iat_us.map(Time::from_micros).or(claims.iat.map(time)).unwrap_or(Time::ZERO);
-        Ok(Grant { tenant, rights, flags, issued, not_before: claims.nbf.map(time), expires: claims.exp.map(time) })
+        let (not_before, expires) = (claims.nbf.map(time), claims.exp.map(time));
+        Ok(Grant { tenant, rights, flags, session, issued, not_before, expires })
     }
 }
 
@@ -248,7 +257,19 @@ impl Grant {
 fn minted<'a>(now: Time, until: Time) -> Minted<'a> {
     let jti = URL_SAFE_NO_PAD.encode(rand::random::<u128>().to_be_bytes());
     let (iat_us, now, exp) = (now.micros(), now.seconds(), until.seconds());
-    Minted { iss: "sendoff", sub: "", org: None, iat: now, nbf: now, exp, iat_us, jti, flags: &[], caps: None }
+    Minted {
+        iss: "sendoff",
+        sub: "",
+        org: None,
+        iat: now,
+        nbf: now,
+        exp,
+        iat_us,
+        jti,
+        flags: &[],
+        caps: None,
+        sid: None,
+    }
 }
 
 fn list(claim: Value) -> Result<Option<Vec<String>>, TokenError> {

@@ -21,6 +21,7 @@ use super::rights::{Right, Rights};
 use crate::domain::application::Application;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::message::Message;
+use crate::domain::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
@@ -132,8 +133,8 @@ impl Call {
         &self.state.callers
     }
 
-    pub fn public_url(&self) -> &Url {
-        &self.state.public_url
+    pub fn portal_url(&self) -> &Url {
+        &self.state.portal_url
     }
 
     /// The store on behalf of the caller: what they change is in the audit log.
@@ -162,6 +163,11 @@ impl Call {
     /// For how long messages are kept.
     pub fn retention(&self) -> Duration {
         self.state.retention
+    }
+
+    /// How new endpoints sign where nothing else is said.
+    pub fn signature_type(&self) -> SignatureType {
+        self.state.signature_type
     }
 
     pub fn egress(&self) -> &Egress {

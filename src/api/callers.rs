@@ -229,7 +229,7 @@ impl Callers {
             return None;
         }
         if age >= FRESH && !known.asking.swap(true, Ordering::Relaxed) {
-            tokio::spawn(self.clone().ask_again(hash, known.clone()));
+            tokio::spawn(self.clone().ask_again(hash, known.clone(), now));
         }
         if let Err(limited) = known.bucket.take(asked_for) {
             return Some(Err(limited.into()));
@@ -254,7 +254,7 @@ impl Callers {
         let good = match &before {
             Some(good) => {
                 self.inner.traffic.limits.take(good.who(), asked)?;
-                self.still_good(&hash, good).await?
+                self.still_good(&hash, good, now).await?
             }
             None => {
                 self.stranger(from)?;
@@ -324,23 +324,27 @@ impl Callers {
         Ok(Good::Poller(token))
     }
 
-    /// What the store says now of something that was good.
-    async fn still_good(&self, hash: &TokenHash, before: &Good) -> Result<Good, Denied> {
+    /// What the store says of something that was good, `now` by the wall clock.
+    async fn still_good(&self, hash: &TokenHash, before: &Good, now: Time) -> Result<Good, Denied> {
         match before {
             Good::Key(_) => self.key(hash).await,
             Good::Poller(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
             Good::Poller(_) => self.poller(hash).await,
             Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
-            Good::Token(grant) => match grant.tenant.only {
-                Some(app) if self.inner.store.is_token_expired(app, grant.issued).await? => Err(Denied::Expired),
-                _ => Ok(before.clone()),
-            },
+            Good::Token(grant) => {
+                let Some(app) = grant.tenant.only else { return Ok(before.clone()) };
+                let session = grant.session.as_deref();
+                match self.inner.store.is_token_expired(app, session, grant.issued, now).await? {
+                    true => Err(Denied::Expired),
+                    false => Ok(before.clone()),
+                }
+            }
         }
     }
 
-    async fn ask_again(self, hash: TokenHash, before: Arc<Known>) {
+    async fn ask_again(self, hash: TokenHash, before: Arc<Known>, now: Time) {
         let asked = Instant::now();
-        match self.still_good(&hash, &before.good).await {
+        match self.still_good(&hash, &before.good, now).await {
             Ok(good) => {
                 let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
                 let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);

@@ -66,8 +66,8 @@ pub(super) struct EndpointOut<'a> {
     filter_types: Option<&'a [String]>,
     /// The old name of `throttleRate`.
     rate_limit: Option<u16>,
-    /// A number that was always 1.
-    version: u8,
+    /// A number that is kept, and has no effect.
+    version: u32,
 }
 
 impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
@@ -94,7 +94,7 @@ impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
             updated_at: endpoint.updated_at,
             filter_types: spec.event_types.as_deref(),
             rate_limit: spec.throttle_rate,
-            version: 1,
+            version: spec.version.unwrap_or(1),
         }
     }
 }

@@ -49,6 +49,9 @@ struct EndpointFields {
     retry_schedule: Option<Vec<Number>>,
     /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered or dead.
     ordered: Option<bool>,
+    /// A number that is kept, and has no effect.
+    #[schema(minimum = 1, maximum = 2147483647)]
+    version: Option<u32>,
     #[schema(max_items = 4)]
     extra_signatures: Option<Vec<ExtraSignature>>,
     /// The old name of `eventTypes`; it counts where that is absent.
@@ -83,6 +86,7 @@ pub(super) struct EndpointIn {
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
+    /// As the server is set if nothing is said, nor by the prefix of `secret`.
     signature_type: Option<SignatureType>,
     /// What deliveries are signed with. It gets one of its own if nothing is said.
     #[schema(value_type = Option<schemas::SecretText>)]
@@ -156,7 +160,7 @@ pub(super) async fn read(
     if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
         spec.headers.retain(|name, _| !masked_header(name));
     }
-    let secret = read_signing(&mut fields, &mut spec, what.existing());
+    let secret = read_signing(&mut fields, &mut spec, what.existing(), call.signature_type());
     let known = what.existing().is_some_and(|before| before.url == spec.url);
     if !known && !spec.url.is_empty() {
         // One that was saved before is not looked up again: each attempt checks it anyhow.
@@ -196,7 +200,13 @@ fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
     fields.take_with("requestTimeoutSeconds", whole).put(&mut spec.timeout);
     fields.take_with("retrySchedule", schedule).put(&mut spec.retry_schedule);
     fields.flag("ordered").put_or_default(&mut spec.ordered);
-    fields.unsupported("version", &["1"]);
+    fields.take_with("version", version).put(&mut spec.version);
+}
+
+fn version(text: &str) -> Result<u32, String> {
+    let number: Option<i32> = serde_json::from_str(text).ok();
+    let version = number.and_then(|number| u32::try_from(number).ok()).filter(|version| *version > 0);
+    version.ok_or_else(|| format!("must be a whole number from 1 to {}", i32::MAX))
 }
 
 fn schedule(text: &str) -> Result<Schedule, String> {
@@ -207,7 +217,12 @@ fn schedule(text: &str) -> Result<Schedule, String> {
 }
 
 /// How it signs is decided once, when it is made; later only the secret changes, by rotation.
-fn read_signing(fields: &mut Fields<'_>, spec: &mut EndpointSpec, before: Option<&EndpointSpec>) -> Option<Secret> {
+fn read_signing(
+    fields: &mut Fields<'_>,
+    spec: &mut EndpointSpec,
+    before: Option<&EndpointSpec>,
+    usual: SignatureType,
+) -> Option<Secret> {
     let wanted = fields.parsed("signatureType", |word| {
         SignatureType::from_word(word).ok_or_else(|| Invalid::new("signatureType", "must be hmac256 or ed25519"))
     });
@@ -226,7 +241,7 @@ fn read_signing(fields: &mut Fields<'_>, spec: &mut EndpointSpec, before: Option
         }
     };
     if before.is_none() {
-        spec.signature_type = wanted.or(secret.as_ref().map(Secret::kind)).unwrap_or_default();
+        spec.signature_type = wanted.or(secret.as_ref().map(Secret::kind)).unwrap_or(usual);
     }
     if let Some(Err(wrong)) = secret.as_ref().map(|secret| secret.check_kind("secret", spec.signature_type)) {
         fields.note(wrong);

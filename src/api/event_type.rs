@@ -11,6 +11,7 @@ use super::call::{Call, done, json, nothing};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
 use super::openapi::schemas::{self, Ordered, Paged};
+use super::operational;
 use super::query::ListOut;
 use crate::domain::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Time, ids, limits};
@@ -163,7 +164,8 @@ fn named(call: &Call) -> Result<&str, ApiError> {
 }
 
 async fn find(call: &Call) -> Result<EventType, ApiError> {
-    let found = call.store().event_type(&call.tenant, named(call)?).await?;
+    let name = named(call)?;
+    let found = call.store().event_type(&call.tenant, name).await?.or_else(|| operational::event_type(call, name));
     found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
 }
 
@@ -189,6 +191,8 @@ pub(super) async fn create(call: Call, body: Body) -> Answer {
 }
 
 /// Read an event type
+///
+/// Those of operational events can be read too, with a token of the organization.
 #[utoipa::path(
     get, path = "/event-type/{event_type_name}",
     responses((status = 200, description = "The event type.", body = EventTypeOut))
@@ -206,6 +210,7 @@ pub(super) async fn read_one(call: Call) -> Answer {
         Paged, Ordered,
         ("include_archived" = Option<bool>, Query, description = "Those that are archived, too."),
         ("with_content" = Option<bool>, Query, description = "`true` gives their schemas along."),
+        ("operational" = Option<bool>, Query, description = "`true` gives those of operational events alone."),
     ),
     responses((status = 200, description = "A page of them.", body = ListOut<EventTypeOut>))
 )]
@@ -215,6 +220,7 @@ pub(super) async fn list(call: Call) -> Answer {
     let archived = query.flag("include_archived", false)?;
     let whole = query.flag("with_content", false)?;
     let page = match call.tenant.only {
+        None if query.flag("operational", false)? => operational::event_types(&call.tenant.org, &request),
         None => call.store().event_types(&call.tenant, archived, &request).await?,
         Some(_) => call.store().offered_event_types(&call.tenant, &call.caller.flags, &request).await?,
     };

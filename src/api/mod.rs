@@ -57,6 +57,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use url::Url;
 
+use crate::domain::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -73,11 +74,13 @@ pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
     pub callers: Callers,
-    /// What links begin with.
-    pub public_url: Url,
+    /// What links into the portal begin with.
+    pub portal_url: Url,
     pub clock: Clock,
     /// For how long messages are kept.
     pub retention: Duration,
+    /// How new endpoints sign where nothing else is said.
+    pub signature_type: SignatureType,
     /// Shared by all requests of the process.
     pub bodies: BodyBudget,
     /// Whose programs in browsers may call.

@@ -15,9 +15,36 @@ use super::endpoint_secret::{self, EndpointSecretRotateIn, SecretOut};
 use super::errors::Answer;
 use super::openapi::schemas::{Ordered, Paged};
 use super::query::ListOut;
-use crate::domain::EndpointId;
 use crate::domain::endpoint::Endpoint;
-use crate::store::{EndpointRef, Order, Page};
+use crate::domain::event_type::EventType;
+use crate::domain::operational::Kind;
+use crate::domain::{EndpointId, OrgId};
+use crate::store::{EndpointRef, Order, Page, PageRequest};
+
+/// The event type of an operational event, if it is one of this name and the caller may know of it.
+pub(super) fn event_type(call: &Call, name: &str) -> Option<EventType> {
+    let kind = Kind::of(name).filter(|_| call.tenant.only.is_none())?;
+    Some(kind.event_type(&call.tenant.org))
+}
+
+/// A page of all of them, by name.
+pub(super) fn event_types(org: &OrgId, request: &PageRequest<String>) -> Page<EventType> {
+    let mut data: Vec<EventType> = Kind::ALL.iter().map(|kind| kind.event_type(org)).collect();
+    data.sort_by(|one, two| one.spec.name.cmp(&two.spec.name));
+    let backward = (request.order == Order::Descending) != request.back;
+    if backward {
+        data.reverse();
+    }
+    if let Some(after) = &request.after {
+        data.retain(|one| if backward { one.spec.name < *after } else { one.spec.name > *after });
+    }
+    let more = data.len() > request.limit;
+    data.truncate(request.limit);
+    if request.back {
+        data.reverse();
+    }
+    Page { data, more }
+}
 
 /// List operational endpoints
 #[utoipa::path(

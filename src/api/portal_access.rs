@@ -246,7 +246,7 @@ async fn enter(call: &Call, app: Application, options: PortalOptions) -> Answer 
     let code = key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };
     call.store().add_portal_link(&key::hash(&code), &link, call.now).await?;
-    let mut url = call.public_url().clone();
+    let mut url = call.portal_url().clone();
     url.set_path(&format!("/portal/enter/{}", *code));
     let mut answer = json(StatusCode::OK, &AccessOut { token, url: url.into() })?;
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));

@@ -34,6 +34,7 @@ use crate::api::{self, ApiState, BodyBudget, Origins};
 use crate::config::{HttpConfig, Role};
 use crate::dashboard::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, Feeds};
+use crate::domain::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -66,9 +67,12 @@ pub(super) struct Served {
     pub callers: Callers,
     pub origins: Origins,
     pub public_url: Url,
+    /// What links into the portal begin with.
+    pub portal_url: Url,
     pub frame_origins: Vec<String>,
     pub disable_after: Duration,
     pub retention: Duration,
+    pub signature_type: SignatureType,
     pub dashboard_secret: [u8; 32],
     pub feeds: Feeds,
     pub passwords: Passwords,
@@ -83,6 +87,8 @@ pub struct Listeners {
     main: TcpListener,
     /// For the probes alone, which are then not on the other.
     admin: Option<TcpListener>,
+    /// For the portal alone, which is then not on the other.
+    portal: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -93,7 +99,8 @@ impl Listeners {
     pub fn open(http: &HttpConfig) -> Result<Listeners, AppError> {
         let main = listen(http.listen, "SENDOFF_LISTEN")?;
         let admin = http.admin_listen.map(|address| listen(address, "SENDOFF_ADMIN_LISTEN")).transpose()?;
-        Ok(Listeners { main, admin })
+        let portal = http.portal_listen.map(|address| listen(address, "SENDOFF_PORTAL_LISTEN")).transpose()?;
+        Ok(Listeners { main, admin, portal })
     }
 
     /// Opens one port for everything.
@@ -101,13 +108,24 @@ impl Listeners {
     /// # Errors
     /// Those of [`Listeners::open`].
     pub fn at(address: SocketAddr) -> Result<Listeners, AppError> {
-        Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None })
+        Ok(Listeners { main: listen(address, "SENDOFF_LISTEN")?, admin: None, portal: None })
     }
 
     /// Where they listen.
-    pub(super) fn addresses(&self) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
-        Ok((self.main.local_addr()?, self.admin.as_ref().map(TcpListener::local_addr).transpose()?))
+    pub(super) fn addresses(&self) -> io::Result<Addresses> {
+        let of = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        Ok(Addresses { main: self.main.local_addr()?, admin: of(&self.admin)?, portal: of(&self.portal)? })
     }
+}
+
+/// Where the ports are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    pub main: SocketAddr,
+    /// `None`: beside everything else.
+    pub admin: Option<SocketAddr>,
+    /// `None`: beside everything else.
+    pub portal: Option<SocketAddr>,
 }
 
 fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, AppError> {
@@ -147,13 +165,22 @@ pub(super) fn server(served: Served, listeners: Listeners, connections: usize, d
         let signal = signal.clone();
         async move { signal.notified().await }
     };
-    let Listeners { main, admin } = listeners;
+    let Listeners { main, admin, portal } = listeners;
     let (apart, places, address) = (admin.is_some(), Places::new(connections, proxies.clone()), main.local_addr()?);
-    let (whole, signal) = (served.clone(), stopping.clone());
+    let (whole, signal, for_all) = (served.clone(), stopping.clone(), places.clone());
+    let pages = if portal.is_some() { Pages::Operators } else { Pages::All };
     let mut builder = builder.listen("http", main, move || {
         let served = whole.clone();
-        connections_of(move |config| mount(config, served, apart), places.clone(), signal.clone(), address)
+        connections_of(move |config| mount(config, served, apart, pages), for_all.clone(), signal.clone(), address)
     })?;
+    if let Some(portal) = portal {
+        let (served, signal, address) = (served.clone(), stopping.clone(), portal.local_addr()?);
+        builder = builder.listen("portal", portal, move || {
+            let served = served.clone();
+            let mount = move |config: &mut ServiceConfig| mount_pages(config, &served, Pages::Portal);
+            connections_of(mount, places.clone(), signal.clone(), address)
+        })?;
+    }
     if let Some(admin) = admin {
         // Places of their own: whoever fills the others does not keep probes out.
         let (places, address) = (Places::new(ADMIN_CONNECTIONS, proxies), admin.local_addr()?);
@@ -213,57 +240,63 @@ fn body_of(headers: &HeaderMap) -> Body {
     Body::Bytes(length.unwrap_or(0))
 }
 
+/// Whose pages a port has.
+#[derive(Clone, Copy)]
+enum Pages {
+    All,
+    Operators,
+    Portal,
+}
+
 /// Everything that answers, most exact paths first: the dashboard has the root.
-fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool) {
+fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool, pages: Pages) {
     if !probes_apart {
         mount_probes(config, &served);
     }
-    let Served {
-        role,
-        store,
-        egress,
-        callers,
-        origins,
-        public_url,
-        frame_origins,
-        disable_after,
-        retention,
-        dashboard_secret,
-        feeds,
-        passwords,
-        bodies,
-        draining: _,
-        metrics: _,
-    } = served;
-    if !role.serves() {
+    if !served.role.serves() {
         return;
     }
-    let traffic = callers.traffic().clone();
+    let Served { store, egress, callers, origins, portal_url, retention, signature_type, bodies, .. } = served.clone();
     config
         .app_data(Data::new(ApiState {
-            store: store.clone(),
-            egress: egress.clone(),
+            store,
+            egress,
             callers,
-            public_url: public_url.clone(),
+            portal_url,
             clock: Clock,
             retention,
+            signature_type,
             bodies,
             origins,
         }))
-        .configure(api::routes)
+        .configure(api::routes);
+    mount_pages(config, &served, pages);
+}
+
+/// Pages for people.
+fn mount_pages(config: &mut ServiceConfig, served: &Served, pages: Pages) {
+    if !served.role.serves() {
+        return;
+    }
+    let (public_url, routes): (_, fn(&mut ServiceConfig)) = match pages {
+        Pages::All => (&served.public_url, dashboard::routes),
+        Pages::Operators => (&served.public_url, dashboard::operators),
+        Pages::Portal => (&served.portal_url, dashboard::customers),
+    };
+    config
         .app_data(Data::new(DashboardState {
-            store,
+            store: served.store.clone(),
             clock: Clock,
-            egress,
-            public_url,
-            frame_origins,
-            disable_after,
-            secret: dashboard_secret,
-            feeds,
-            passwords,
-            traffic,
+            egress: served.egress.clone(),
+            public_url: public_url.clone(),
+            frame_origins: served.frame_origins.clone(),
+            disable_after: served.disable_after,
+            secret: served.dashboard_secret,
+            feeds: served.feeds.clone(),
+            passwords: served.passwords.clone(),
+            traffic: served.callers.traffic().clone(),
         }))
-        .configure(dashboard::routes);
+        .configure(routes);
 }
 
 /// The probes, which machines ask without a token.

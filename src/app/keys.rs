@@ -55,12 +55,20 @@ fn token_key(config: &KeyConfig, location: &Location) -> Result<TokenKey, AppErr
 pub fn keys(config: &KeyConfig, location: &Location) -> Result<Keys, AppError> {
     let tokens = token_key(config, location)?;
     if let Some(master) = &config.master {
-        return Ok(Keys { tokens, master: master.clone(), made_master: None });
+        return Ok(Keys { tokens, master: both(master.clone(), config), made_master: None });
     }
     let path = beside(location, "master-key").ok_or_else(|| missing("SENDOFF_MASTER_KEY"))?;
     let (text, made) = read_or_make(&path, || MasterKey::generate().text())?;
     let master = config::master_key(&text).map_err(|what| unreadable(&path, &what))?;
-    Ok(Keys { tokens, master, made_master: made.then_some(path) })
+    Ok(Keys { tokens, master: both(master, config), made_master: made.then_some(path) })
+}
+
+/// The master key, with the other one if there is one.
+fn both(master: MasterKey, config: &KeyConfig) -> MasterKey {
+    match &config.other {
+        Some(other) => master.with_other(other),
+        None => master,
+    }
 }
 
 fn random_text() -> Zeroizing<String> {

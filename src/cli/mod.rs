@@ -7,6 +7,7 @@
 mod demo;
 mod key;
 mod login_link;
+mod master_key;
 mod migrate;
 mod send;
 mod serve;
@@ -50,6 +51,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Change the key that seals the endpoints' secrets
+    #[command(subcommand)]
+    MasterKey(master_key::Command),
     /// Print a one-time link that signs an operator in to the dashboard
     LoginLink(login_link::Options),
     /// Bring the database's schema up to this version
@@ -58,6 +62,8 @@ enum Command {
     Send(send::Options),
     /// Check a signature as a receiver would; the body comes from standard input
     Verify(verify::Options),
+    /// Print the version, as --version does
+    Version,
 }
 
 /// Why a command did not do what it was asked to.
@@ -95,12 +101,14 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let flags = SETTINGS.iter().map(|setting| {
         let default = setting.default.filter(|default| !default.is_empty());
         let default = default.map(|default| format!(" [{default}]")).unwrap_or_default();
-        Arg::new(setting.name)
+        let flag = Arg::new(setting.name)
             .long(setting.flag())
             .value_name("VALUE")
             .help(format!("{}{default}", setting.help))
             .help_heading("Settings")
-            .global(true)
+            .global(true);
+        // A switch may be given without a value.
+        if setting.form == "true or false" { flag.num_args(0..=1).default_missing_value("true") } else { flag }
     });
     let matches = match Line::command().args(flags).try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -123,8 +131,13 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
     // What needs no settings must not fail over them.
-    if let Command::Verify(options) = command {
-        return verify::run(&options);
+    match command {
+        Command::Verify(options) => return verify::run(&options),
+        Command::Version => {
+            say(concat!("sendoff ", env!("CARGO_PKG_VERSION")));
+            return Ok(());
+        }
+        _ => {}
     }
     let settings = Settings::gather(
         |name| matches.get_one::<String>(name).cloned(),
@@ -136,9 +149,10 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         Command::Token(options) => token::run(&config(&settings)?, &options),
         Command::Key(command) => in_runtime(key::run(config(&settings)?, command)),
         Command::LoginLink(options) => in_runtime(login_link::run(config(&settings)?, options)),
+        Command::MasterKey(command) => in_runtime(master_key::run(config(&settings)?, command)),
         Command::Migrate => in_runtime(migrate::run(config(&settings)?)),
         Command::Send(options) => in_runtime(send::run(config(&settings)?, options)),
-        Command::Verify(_) => Ok(()),
+        Command::Verify(_) | Command::Version => Ok(()),
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     if let Some(address) = app.admin_address {
         announce(&format!("Probes and metrics: {address}"));
     }
+    if let Some(address) = app.portal_address {
+        announce(&format!("Portal: {address}"));
+    }
     if config.role.serves() {
         // A link sees everything, and output that is no terminal may be kept where others read it.
         let shown = std::io::stdout().is_terminal() || !opened.store.any_operators().await?;

@@ -17,6 +17,10 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Where the probes are, and then no longer there. `None`: beside everything else.
     pub admin_listen: Option<SocketAddr>,
+    /// Where the portal is, and then no longer there. `None`: beside everything else.
+    pub portal_listen: Option<SocketAddr>,
+    /// `None`: made from the address that is listened on. Only with `portal_listen`.
+    pub portal_url: Option<Url>,
     /// `None`: made from the address that is listened on.
     pub public_url: Option<Url>,
     /// Sites that may put the portal into a page of theirs: `https://app.example.com`.
@@ -31,7 +35,15 @@ pub struct HttpConfig {
 
 impl HttpConfig {
     pub(super) fn new(settings: &Settings) -> Result<HttpConfig, Fault> {
+        let portal_listen = settings.read_given("portal_listen", values::listen)?;
+        let portal_url = settings.read_given("portal_url", values::public_url)?;
+        if portal_url.is_some() && portal_listen.is_none() {
+            return Err(settings
+                .fault("portal_url", "needs SENDOFF_PORTAL_LISTEN: otherwise the portal is at SENDOFF_PUBLIC_URL"));
+        }
         Ok(HttpConfig {
+            portal_listen,
+            portal_url,
             listen: settings.read("listen", values::listen)?,
             admin_listen: settings.read_given("admin_listen", values::listen)?,
             public_url: settings.read_given("public_url", values::public_url)?,
@@ -47,24 +59,18 @@ impl HttpConfig {
         Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone() }
     }
 
-    /// What is unwise about where the dashboard can be reached.
-    pub(super) fn exposed(&self) -> Option<String> {
-        let listen = self.listen;
-        match &self.public_url {
-            Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
-                "SENDOFF_PUBLIC_URL ({url}) is plain http: passwords, session cookies and API keys can be read on the way. Put TLS in \
-                 front and name the https address"
-            )),
-            None if listen.ip().is_unspecified() => Some(format!(
-                "SENDOFF_LISTEN is {listen} and SENDOFF_PUBLIC_URL is not set: the dashboard answers as localhost and 127.0.0.1 alone. \
-                 Set SENDOFF_PUBLIC_URL to the address that people use, https by choice"
-            )),
-            None if !listen.ip().is_loopback() => Some(format!(
-                "SENDOFF_LISTEN is {listen}, over plain http: passwords, session cookies and API keys can be read on the way. Put TLS in \
-                 front and set SENDOFF_PUBLIC_URL to its address"
-            )),
-            _ => None,
-        }
+    /// What is unwise about where dashboard and portal can be reached.
+    pub(super) fn exposed(&self) -> Vec<String> {
+        let dashboard = exposed("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
+        let portal = self.portal_listen.and_then(|listen| {
+            exposed("SENDOFF_PORTAL_LISTEN", listen, "SENDOFF_PORTAL_URL", self.portal_url.as_ref())
+        });
+        dashboard.into_iter().chain(portal).collect()
+    }
+
+    /// What links into the portal begin with, as far as the settings say.
+    pub fn portal_link(&self) -> Option<&Url> {
+        if self.portal_listen.is_some() { self.portal_url.as_ref() } else { self.public_url.as_ref() }
     }
 
     /// What people type to get here, now that `bound` is listened on. Who listens everywhere is found on loopback.
@@ -72,15 +78,44 @@ impl HttpConfig {
     /// # Errors
     /// None in practice: an address always makes a URL.
     pub fn public_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
-        let ip = match bound.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        if let Some(url) = &self.public_url {
-            return Ok(url.clone());
-        }
-        Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))
+        self.public_url.clone().map_or_else(|| url_of(bound), Ok)
+    }
+
+    /// The same for customers, if the portal is listened for at `bound`.
+    ///
+    /// # Errors
+    /// None in practice: an address always makes a URL.
+    pub fn portal_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
+        self.portal_url.clone().map_or_else(|| url_of(bound), Ok)
+    }
+}
+
+/// The URL of an address that is listened on.
+fn url_of(bound: SocketAddr) -> Result<Url, url::ParseError> {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))
+}
+
+/// What is unwise about listening at `listen`, by the setting `how`, with `url` for people, by the setting `name`.
+fn exposed(how: &str, listen: SocketAddr, name: &str, url: Option<&Url>) -> Option<String> {
+    match url {
+        Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
+            "{name} ({url}) is plain http: passwords, session cookies and API keys can be read on the way. Put TLS in front and name the \
+             https address"
+        )),
+        None if listen.ip().is_unspecified() => Some(format!(
+            "{how} is {listen} and {name} is not set: pages are answered as localhost and 127.0.0.1 alone. Set {name} to the address that \
+             people use, https by choice"
+        )),
+        None if !listen.ip().is_loopback() => Some(format!(
+            "{how} is {listen}, over plain http: passwords, session cookies and API keys can be read on the way. Put TLS in front and set \
+             {name} to its address"
+        )),
+        _ => None,
     }
 }
 
@@ -138,6 +173,8 @@ mod tests {
             let warning = HttpConfig {
                 listen: listen.parse().unwrap(),
                 admin_listen: None,
+                portal_listen: None,
+                portal_url: None,
                 public_url,
                 frame_origins: Vec::new(),
                 cors_origins: None,
@@ -145,9 +182,9 @@ mod tests {
                 proxies: Proxies::default(),
             }
             .exposed();
-            let as_wanted = match (said, &warning) {
-                (Some(said), Some(warning)) => warning.contains(said),
-                (said, warning) => said.is_none() && warning.is_none(),
+            let as_wanted = match (said, &warning[..]) {
+                (Some(said), [warning]) => warning.contains(said),
+                (said, warnings) => said.is_none() && warnings.is_empty(),
             };
             assert!(as_wanted, "{listen} {public:?}: {warning:?}");
         }

@@ -32,7 +32,7 @@ const fn secret(name: &'static str, default: Option<&'static str>, form: &'stati
 }
 
 /// Everything that can be set.
-pub const SETTINGS: [Setting; 34] = [
+pub const SETTINGS: [Setting; 39] = [
     secret(
         "database_url",
         Some("sqlite:sendoff.db"),
@@ -46,6 +46,12 @@ pub const SETTINGS: [Setting; 34] = [
         "The most connections of this process to PostgreSQL",
     ),
     setting(
+        "sqlite_busy_timeout",
+        Some("5s"),
+        "100ms to 30s, such as 5s",
+        "How long a write waits while another program keeps the SQLite file locked",
+    ),
+    setting(
         "listen",
         Some("127.0.0.1:8071"),
         "an IP address and a port, such as 127.0.0.1:8071",
@@ -56,6 +62,18 @@ pub const SETTINGS: [Setting; 34] = [
         None,
         "an IP address and a port, such as 127.0.0.1:8072",
         "Where /healthz, /readyz and /metrics listen instead of there",
+    ),
+    setting(
+        "portal_listen",
+        None,
+        "an IP address and a port, such as 127.0.0.1:8073",
+        "Where the customers' portal listens instead of there",
+    ),
+    setting(
+        "portal_url",
+        None,
+        "a scheme, a host and a port at most, such as https://portal.example.com",
+        "What customers type to get to the portal; from --portal-listen if not given",
     ),
     setting(
         "public_url",
@@ -74,6 +92,12 @@ pub const SETTINGS: [Setting; 34] = [
         None,
         "base64 of 32 random bytes, such as `openssl rand -base64 32` makes",
         "Seals the endpoints' secrets; made on the first start with SQLite",
+    ),
+    secret(
+        "master_key_other",
+        None,
+        "base64 of 32 random bytes, as the master key is",
+        "While the master key is changed: a second one, which opens and never seals",
     ),
     setting("role", Some("all"), "all, api or worker", "What this process does: with PostgreSQL it can be split"),
     setting(
@@ -115,6 +139,12 @@ pub const SETTINGS: [Setting; 34] = [
         Some("64"),
         "a number from 1 to SENDOFF_MAX_IN_FLIGHT, such as 64",
         "The most POSTs at a time to one endpoint",
+    ),
+    setting(
+        "signature_type",
+        Some("hmac256"),
+        "hmac256 or ed25519",
+        "How new endpoints sign where neither signatureType nor secret says",
     ),
     setting("drain", Some("30s"), "1s to 1h, such as 30s", "How long a shutdown waits for what is in flight"),
     setting(

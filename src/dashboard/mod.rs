@@ -129,6 +129,29 @@ const NOT_OURS: [&str; 5] = ["/api", "/docs", "/healthz", "/readyz", "/metrics"]
 /// Mounts the pages: the operators' at `/`, the customers' at `/portal`, with a page of their own for what is not there. Expects
 /// `web::Data<DashboardState>`.
 pub fn routes(config: &mut web::ServiceConfig) {
+    mount(config, |config| {
+        config.service(web::scope(portal::PORTAL).configure(portal::routes));
+    });
+}
+
+/// The same without the customers' pages.
+pub fn operators(config: &mut web::ServiceConfig) {
+    mount(config, |_| {});
+}
+
+/// The customers' pages alone.
+pub fn customers(config: &mut web::ServiceConfig) {
+    let pages = web::scope("")
+        .guard(guard::fn_guard(is_ours))
+        .wrap(from_fn(gate::pass))
+        .service(web::redirect("/", portal::PORTAL))
+        .service(page("/static/{hash}/{name}", read().to(assets::serve)))
+        .service(web::scope(portal::PORTAL).configure(portal::routes))
+        .default_service(web::to(error::not_found));
+    config.service(pages);
+}
+
+fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
     let pages = web::scope("")
         .guard(guard::fn_guard(is_ours))
         .wrap(from_fn(gate::pass))
@@ -170,7 +193,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(event_type_form::archive)),
         )
         .service(web::scope("/applications/{app}").configure(application))
-        .service(web::scope("/portal").configure(portal::routes))
+        .configure(portal)
         .default_service(web::to(error::not_found));
     config.service(pages);
 }

@@ -118,6 +118,8 @@ pub struct EndpointSpec {
     /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered or dead.
     pub ordered: bool,
     pub signature_type: SignatureType,
+    /// A number of the dialect's, kept for callers and without effect; `None`: 1.
+    pub version: Option<u32>,
     pub extra_signatures: Vec<ExtraSignature>,
     pub headers: Headers,
     pub metadata: Metadata,

@@ -70,6 +70,10 @@ limits! {
     PORTAL_LINKS = 1_000, "unused portal links of an application; a further one replaces the oldest", "links";
     /// The most portal sessions of an application; a further one ends the oldest.
     PORTAL_SESSIONS = 1_000, "portal sessions of an application; a further one ends the oldest", "sessions";
+    /// The most portal sessions whose access one request ends.
+    SESSION_IDS = 100, "portal sessions whose access one request ends", "sessions";
+    /// The most ends of access that an application remembers: of its sessions, and those to come.
+    ACCESS_ENDS = 1_000, "portal sessions of an application whose access ended within a week", "sessions";
     /// The most channels of a message.
     MESSAGE_CHANNELS = 10, "channels of a message", "names";
     /// The most tags of a message.

@@ -10,7 +10,8 @@
 use serde::Serialize;
 
 use super::delivery::{DeadReason, Next, Progress};
-use super::{AppId, AttemptId, EndpointId, MessageId, Time, Uid};
+use super::event_type::{EventType, EventTypeSpec};
+use super::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 
 /// After so many failures in a row a delivery is told as failing.
 pub const FAILING_AFTER: i32 = 4;
@@ -63,9 +64,39 @@ impl Kind {
         }
     }
 
+    /// When it is told, as its event type is described.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Kind::EndpointCreated => "An endpoint was created.",
+            Kind::EndpointUpdated => "An endpoint or its secret was changed.",
+            Kind::EndpointDeleted => "An endpoint was deleted.",
+            Kind::EndpointDisabled => "An endpoint was disabled, by hand or because of its answers.",
+            Kind::EndpointFailing => "An endpoint has only failed for a while, and will be disabled if that goes on.",
+            Kind::AttemptExhausted => "A delivery was given up: its last attempt failed, or the endpoint answered 410.",
+            Kind::AttemptFailing => "The fourth attempt of a delivery failed, and there will be another.",
+            Kind::AttemptRecovered => "A delivery arrived that was told as failing or exhausted.",
+            Kind::MessageExpired => "A message expired while its delivery was still pending.",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Whether there is one of this name.
     pub fn known(name: &str) -> bool {
-        Kind::ALL.iter().any(|kind| kind.name() == name)
+        Kind::of(name).is_some()
+    }
+
+    /// Its event type in the catalog of `org`, where it can be read and not be written. It has always been there.
+    pub fn event_type(self, org: &OrgId) -> EventType {
+        let spec = EventTypeSpec {
+            name: self.name().to_owned(),
+            description: self.description().to_owned(),
+            ..EventTypeSpec::default()
+        };
+        EventType { org: org.clone(), spec, created_at: Time::ZERO, updated_at: Time::ZERO }
     }
 }
 

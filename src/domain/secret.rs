@@ -185,9 +185,13 @@ const KEY_ID_LEN: usize = 4;
 const HEAD_LEN: usize = 1 + KEY_ID_LEN;
 const NONCE_LEN: usize = 24;
 
-/// The one key of an installation, 32 bytes, under which secrets lie in the store.
+/// The one key of an installation, 32 bytes, under which secrets lie in the store; while it is changed, with another one that opens and never
+/// seals.
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+pub struct MasterKey {
+    key: Zeroizing<[u8; 32]>,
+    other: Option<Zeroizing<[u8; 32]>>,
+}
 
 impl MasterKey {
     /// Reads `SENDOFF_MASTER_KEY`: standard base64 of 32 bytes. White space around it is ignored, as files end in a
@@ -199,7 +203,7 @@ impl MasterKey {
         const FIELD: &str = "SENDOFF_MASTER_KEY";
         let bytes = bytes_of(FIELD, text.trim())?;
         match <[u8; 32]>::try_from(&bytes[..]) {
-            Ok(key) => Ok(MasterKey(Zeroizing::new(key))),
+            Ok(key) => Ok(MasterKey { key: Zeroizing::new(key), other: None }),
             Err(_) => {
                 let reason =
                     format!("must be base64 of 32 random bytes (openssl rand -base64 32), got {}", bytes.len());
@@ -212,29 +216,34 @@ impl MasterKey {
     pub fn generate() -> MasterKey {
         let mut key = Zeroizing::new([0u8; 32]);
         rand::fill(&mut key[..]);
-        MasterKey(key)
+        MasterKey { key, other: None }
+    }
+
+    /// This key, which also opens what `other` has sealed.
+    pub fn with_other(self, other: &MasterKey) -> MasterKey {
+        MasterKey { other: Some(other.key.clone()), ..self }
+    }
+
+    /// Whether there is another key that opens.
+    pub fn has_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Whether this key has sealed it, and not the other one.
+    pub fn has_sealed(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..HEAD_LEN) == Some(&id(&self.key)[..])
     }
 
     /// Its text, as [`MasterKey::parse`] reads it.
     pub fn text(&self) -> Zeroizing<String> {
-        prefixed("", &self.0[..])
-    }
-
-    /// The first four bytes of its SHA-256, which tell keys apart and say nothing about them.
-    fn id(&self) -> [u8; KEY_ID_LEN] {
-        let digest = Sha256::digest(&self.0[..]);
-        [digest[0], digest[1], digest[2], digest[3]]
-    }
-
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&Key::from(*self.0))
+        prefixed("", &self.key[..])
     }
 
     /// A key for another purpose, from which this one can't be told.
     pub fn derived(&self, purpose: &[u8]) -> [u8; 32] {
         // A key shorter than a block is padded with zeros by definition (RFC 2104): done here, nothing is left that could fail.
         let mut key = Zeroizing::new([0u8; 64]);
-        key[..32].copy_from_slice(&self.0[..]);
+        key[..32].copy_from_slice(&self.key[..]);
         let mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
         mac.chain_update(purpose).finalize().into_bytes().into()
     }
@@ -244,12 +253,12 @@ impl MasterKey {
     pub fn seal(&self, row: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEAD_LEN + NONCE_LEN + plain.len() + 16);
         sealed.push(VERSION);
-        sealed.extend_from_slice(&self.id());
+        sealed.extend_from_slice(&id(&self.key));
         let mut nonce = [0u8; NONCE_LEN];
         rand::fill(&mut nonce[..]);
         let aad = [&sealed[..], row].concat();
         sealed.extend_from_slice(&nonce);
-        match self.cipher().encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad }) {
+        match cipher(&self.key).encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad }) {
             Ok(ciphertext) => sealed.extend_from_slice(&ciphertext),
             // The cipher's one failure is a text beyond 256 GiB. What is left then has no ciphertext and never opens.
             Err(_) => sealed.truncate(HEAD_LEN),
@@ -267,14 +276,26 @@ impl MasterKey {
             return Err(SealError::UnknownVersion(version));
         }
         let (head, rest) = sealed.split_at_checked(HEAD_LEN).ok_or(SealError::Damaged)?;
-        if head[1..] != self.id() {
-            return Err(SealError::OtherKey { written: hex::encode(&head[1..]), given: hex::encode(self.id()) });
-        }
+        let key = [Some(&self.key), self.other.as_ref()].into_iter().flatten().find(|key| head[1..] == id(key));
+        let key = key.ok_or_else(|| SealError::OtherKey {
+            written: hex::encode(&head[1..]),
+            given: hex::encode(id(&self.key)),
+        })?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
         let aad = [head, row].concat();
-        let plain = self.cipher().decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &aad });
+        let plain = cipher(key).decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &aad });
         plain.map(Zeroizing::new).map_err(|_| SealError::Damaged)
     }
+}
+
+/// The first four bytes of a key's SHA-256, which tell keys apart and say nothing about them.
+fn id(key: &[u8; 32]) -> [u8; KEY_ID_LEN] {
+    let digest = Sha256::digest(key);
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(&Key::from(*key))
 }
 
 impl fmt::Debug for MasterKey {
@@ -378,6 +399,20 @@ mod tests {
         let other = MasterKey::generate().open(b"ep_1", &sealed).unwrap_err();
         assert!(matches!(&other, SealError::OtherKey { .. }) && other.to_string().contains("SENDOFF_MASTER_KEY"));
         assert_eq!(key.open(b"ep_1", &[2, 3]), Err(SealError::UnknownVersion(2)));
+    }
+
+    #[test]
+    fn another_key_opens_and_never_seals() {
+        let (old, new) = (MasterKey::generate(), MasterKey::generate());
+        let before = old.seal(b"row", b"plain");
+        let both = new.clone().with_other(&old);
+        assert_eq!(both.open(b"row", &before).unwrap().as_slice(), b"plain");
+        assert!(both.has_other() && !both.has_sealed(&before));
+        let after = both.seal(b"row", b"plain");
+        assert!(both.has_sealed(&after) && new.open(b"row", &after).is_ok() && old.open(b"row", &after).is_err());
+        let third = MasterKey::generate().seal(b"row", b"plain");
+        assert!(matches!(both.open(b"row", &third), Err(SealError::OtherKey { .. })));
+        assert!(!both.has_sealed(&[]));
     }
 
     #[test]

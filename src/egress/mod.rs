@@ -6,6 +6,7 @@
 //! * The `Resolver` stands between the client and the network: no connection is made to an address
 //!   that [`AddressPolicy`] refuses, neither by name nor as a literal.
 //! * [`smtp`] is the other way out: mail, to the server that the operator has set.
+//! * `header_case` knows how header names are written.
 //! * `guard` refuses what the policy refuses, and this machine's own addresses.
 //! * `dial` tries a host's addresses until one answers.
 //! * `connection` makes connections of them and bounds what a receiver can do with one; `classify` turns errors into words; `answer` bounds
@@ -24,6 +25,7 @@ mod configuration;
 mod connection;
 mod dial;
 mod guard;
+mod header_case;
 mod local;
 mod nameservers;
 mod resolver;
@@ -50,6 +52,7 @@ use crate::domain::attempt::{Failure, Outcome, OwnFailure};
 use crate::domain::{Invalid, Time};
 use connection::{Connector, Grip, MAX_AGE};
 use guard::Guard;
+use header_case::HeaderCase;
 use resolver::Resolver;
 
 /// The product in the `user-agent` of every request, before the version. An endpoint's own headers cannot change it.
@@ -72,6 +75,8 @@ pub struct Post<'a> {
     pub url: &'a Url,
     /// All headers but `host`, `content-length`, `user-agent` and `accept`, which are added.
     pub headers: HeaderMap,
+    /// Names among them that are written like this; all others are in title case, and those of Standard Webhooks in lower case.
+    pub typed: &'a [&'a str],
     /// The payload, as it was signed.
     pub body: Bytes,
     /// For everything together, from DNS to the last byte that is read.
@@ -84,6 +89,7 @@ pub struct Post<'a> {
 #[derive(Clone, Debug)]
 pub struct Egress {
     client: Client<Connector, Full<Bytes>>,
+    header_case: HeaderCase,
     resolver: Resolver,
     guard: Guard,
 }
@@ -123,8 +129,9 @@ impl Egress {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .http1_max_buf_size(HEAD_LIMIT)
+            .http1_title_case_headers(true)
             .build(connector);
-        Ok(Egress { client, resolver, guard })
+        Ok(Egress { client, header_case: HeaderCase::default(), resolver, guard })
     }
 
     /// Sends `post` once and waits for the answer, at most as long as its timeout.
@@ -145,6 +152,7 @@ impl Egress {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = post.headers;
+        *request.extensions_mut() = self.header_case.extensions(post.typed).await;
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let grip = Grip::of(&mut request);

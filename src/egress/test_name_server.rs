@@ -133,7 +133,9 @@ pub(super) fn guarded(
 /// Posts to a URL.
 pub async fn post(egress: &Egress, url: &str, timeout: Duration) -> Result<Outcome, NotMade> {
     let url = Url::parse(url).unwrap();
-    egress.post(Post { url: &url, headers: HeaderMap::new(), body: Bytes::new(), timeout, now: Time::ZERO }).await
+    egress
+        .post(Post { url: &url, headers: HeaderMap::new(), typed: &[], body: Bytes::new(), timeout, now: Time::ZERO })
+        .await
 }
 
 fn read(question: &[u8]) -> (String, u16) {

@@ -76,6 +76,9 @@ pub(crate) enum LoopInput {
 /// The event loop makes a step four times a second, and readiness ends if it made none for this long.
 const STALLED: Duration = Duration::from_secs(5);
 
+/// How long handing back the slots may take once the time for a shutdown is over.
+const GOODBYE: Duration = Duration::from_millis(250);
+
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -163,7 +166,7 @@ impl Engine {
         if !self.finish(until).await {
             tracing::warn!("the drain time is over: what is still in flight or unrecorded will be sent again");
         }
-        self.depart().await;
+        self.depart(until).await;
     }
 
     /// The same without an essential task, within `time` (which is less than a lease). If something may still be in flight, the slots are
@@ -171,7 +174,7 @@ impl Engine {
     pub async fn give_up(mut self, time: Duration) {
         let until = Instant::now() + time;
         if self.finish(until).await {
-            self.depart().await;
+            self.depart(until + time).await;
         }
     }
 
@@ -190,9 +193,12 @@ impl Engine {
         finished
     }
 
-    async fn depart(self) {
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.slots).await;
-        match tokio::time::timeout(Duration::from_secs(3), self.store.depart(self.process)).await {
+    /// Hands the slots back, by `until` if the store is slow or away.
+    async fn depart(self, until: Instant) {
+        let last = until.max(Instant::now() + GOODBYE);
+        let by = |longest: Duration| last.min(Instant::now() + longest);
+        let _ = tokio::time::timeout_at(by(Duration::from_secs(2)), self.slots).await;
+        match tokio::time::timeout_at(by(Duration::from_secs(3)), self.store.depart(self.process)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the slots are not handed back; they run out by themselves"),
             Err(_) => tracing::warn!("the slots are not handed back; they run out by themselves"),

@@ -24,6 +24,7 @@ pub mod recording;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::audit::Actor;
@@ -58,6 +59,21 @@ pub struct StoreOptions {
     pub queue: usize,
     /// To how many endpoints a message may go at most before its deliveries are [fanned out](ingest::fan_out) in steps.
     pub wide: usize,
+}
+
+/// How the store uses its database.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// To PostgreSQL.
+    pub connections: Connections,
+    /// How long a statement waits while another program keeps the SQLite file locked.
+    pub busy_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning { connections: Connections::default(), busy_timeout: Duration::from_secs(5) }
+    }
 }
 
 /// [`StoreOptions::wide`] of a running Sendoff: as many deliveries as one step of the fan-out moves.
@@ -117,6 +133,9 @@ impl Drop for Inner {
     }
 }
 
+/// The row of `meta` by which a process knows whether its master key is the store's.
+const MASTER_KEY_CHECK: &str = "master-key-check";
+
 /// PostgreSQL's own clock.
 const DATABASE_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
@@ -126,16 +145,17 @@ impl Store {
     /// # Errors
     /// The database cannot be reached, is too old, or is somebody else's.
     pub async fn open(options: StoreOptions) -> Result<Store, StoreError> {
-        Store::open_with(options, Connections::default()).await
+        Store::open_with(options, Tuning::default()).await
     }
 
-    /// The same with so many connections, where it is PostgreSQL.
+    /// The same, tuned.
     ///
     /// # Errors
     /// Those of [`Store::open`].
-    pub async fn open_with(options: StoreOptions, connections: Connections) -> Result<Store, StoreError> {
+    pub async fn open_with(options: StoreOptions, tuning: Tuning) -> Result<Store, StoreError> {
+        let Tuning { connections, busy_timeout } = tuning;
         let (engine, scans) = match &options.location {
-            Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path).await?), sqlite::SCANS),
+            Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
             Location::Postgres(url) => (Engine::Postgres(Postgres::open(url, connections).await?), connections.scans()),
         };
         let scans = db::scans::Scans::new(scans);
@@ -165,8 +185,11 @@ impl Store {
         for taker in takers {
             supervisor.essential(Supervised::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
-        if store.shared() {
+        if let Engine::Postgres(engine) = &store.inner.engine {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
+            if engine.servers.several() {
+                tokio::spawn(db::servers::follow(Arc::downgrade(&store.inner)));
+            }
         }
         if let Some(announcements) = announcements {
             let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
@@ -252,18 +275,17 @@ impl Store {
     /// The first time, leaves a sealed word in the store; from then on, tries to open it.
     async fn check_master_key(&self) -> Result<(), StoreError> {
         self.repeated(|| async {
-            const NAME: &str = "master-key-check";
             let mut tx = self.begin().await?;
-            let sealed = self.inner.master.seal(NAME.as_bytes(), b"sendoff");
+            let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
             // Of several processes that start at once with different keys, one is the first, and the others hear of it.
             on!(tx, db => {
                 sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-                    .bind(NAME).bind(sealed).execute(db).await.map(drop)
+                    .bind(MASTER_KEY_CHECK).bind(sealed).execute(db).await.map(drop)
             })?;
             let sealed: Vec<u8> = on!(tx, db => {
-                sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(NAME).fetch_one(db).await
+                sqlx::query_scalar("SELECT value FROM meta WHERE name = $1").bind(MASTER_KEY_CHECK).fetch_one(db).await
             })?;
-            self.inner.master.open(NAME.as_bytes(), &sealed)?;
+            self.inner.master.open(MASTER_KEY_CHECK.as_bytes(), &sealed)?;
             tx.commit().await
         })
         .await
@@ -294,8 +316,7 @@ impl Inner {
 
     async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(match &self.engine {
-            // IMMEDIATE: the lock is taken now, not in the middle, where waiting for it would be an error.
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.writer.begin_with("BEGIN IMMEDIATE").await?),
+            Engine::Sqlite(engine) => Tx::Sqlite(engine.begin().await?),
             Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
         })
     }

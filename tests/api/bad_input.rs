@@ -140,7 +140,8 @@ async fn bad_endpoints(world: World) {
         (with("headers", json!({"webhook-signature": "x"})), &["body.headers"]),
         (with("headers", json!({"x-a": "line\nbreak"})), &["body.headers"]),
         (with("ordered", json!("yes")), &["body.ordered"]),
-        (with("version", json!(2)), &["body.version"]),
+        (with("version", json!(0)), &["body.version"]),
+        (with("version", json!(1.5)), &["body.version"]),
         (
             json!({"url": "nope", "uid": "a b", "channels": [], "secret": "x"}),
             &["body.uid", "body.secret", "body.url", "body.channels"],

@@ -22,7 +22,9 @@ on_both_stores!(
     a_ping_need_not_be_in_the_catalog,
     uids_that_look_like_other_things,
     names_with_another_character,
-    old_paths
+    old_paths,
+    a_version_is_kept,
+    event_types_of_operational_events_are_read_and_not_written
 );
 
 async fn a_put_replaces_the_uid(world: World) {
@@ -306,4 +308,60 @@ async fn old_paths(world: World) {
     world.call_as(token, "GET", "/app/a/endpoint", None).await.expect(200);
     assert!(access["url"].as_str().unwrap().contains("/portal/enter/"));
     world.raw("POST", "/auth/dashboard-access/none", "").await.expect(404);
+}
+
+async fn a_version_is_kept(world: World) {
+    world.app("a").await;
+    let body = |version: Value| json!({"url": "https://example.com/", "uid": "e", "version": version});
+    let made = world.call("POST", "/app/a/endpoint", body(json!(7))).await.expect(201);
+    assert_eq!(made["version"], json!(7));
+    let patched = world.call("PATCH", "/app/a/endpoint/e", json!({"description": "x"})).await.expect(200);
+    assert_eq!(patched["version"], json!(7));
+    assert_eq!(world.get("/app/a/endpoint/e").await.expect(200)["version"], json!(7));
+    for (given, kept) in [(json!(2_147_483_647), 2_147_483_647_u32), (Value::Null, 1), (json!(1), 1)] {
+        let put = world.call("PUT", "/app/a/endpoint/e", body(given)).await.expect(200);
+        assert_eq!(put["version"], json!(kept));
+    }
+    world.call("PUT", "/app/a/endpoint/e", body(json!(3))).await.expect(200);
+    let put = world.call("PUT", "/app/a/endpoint/e", json!({"url": "https://example.com/"})).await.expect(200);
+    assert_eq!(put["version"], json!(1), "a PUT replaces it");
+    for wrong in [json!(0), json!(-1), json!(1.5), json!("2"), json!(2_147_483_648_u64)] {
+        assert_eq!(world.call("POST", "/app/a/endpoint", body(wrong)).await.refused(), ["body.version"]);
+    }
+}
+
+async fn event_types_of_operational_events_are_read_and_not_written(world: World) {
+    let failing = world.get("/event-type/message.attempt.failing").await.expect(200);
+    assert_eq!((&failing["name"], &failing["archived"]), (&json!("message.attempt.failing"), &json!(false)));
+    assert!(failing["description"].as_str().unwrap().contains("fourth attempt"));
+    let names = async |query: &str| {
+        let list = world.get(&format!("/event-type?{query}")).await.expect(200);
+        let names: Vec<String> =
+            list["data"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        (names, list["done"].as_bool().unwrap(), list["iterator"].as_str().map(str::to_owned))
+    };
+    let (all, done, _) = names("operational=true").await;
+    assert_eq!((all.len(), done, all.is_sorted()), (9, true, true));
+    let (mut walked, mut iterator) = (Vec::new(), None::<String>);
+    loop {
+        let on = iterator.map_or(String::new(), |iterator| format!("&iterator={iterator}"));
+        let (page, done, next) = names(&format!("operational=true&limit=4&order=descending{on}")).await;
+        walked.extend(page);
+        iterator = next;
+        if done {
+            break;
+        }
+    }
+    assert!(walked.iter().eq(all.iter().rev()), "{walked:?}");
+    assert_eq!(names("").await.0, Vec::<String>::new(), "the organization's own catalog has none of them");
+    for (method, body) in [("PATCH", json!({"description": "x"})), ("DELETE", Value::Null)] {
+        world.call(method, "/event-type/message.attempt.failing", body).await.expect(404);
+    }
+    // An application knows nothing of them.
+    world.app("a").await;
+    let token =
+        world.raw("POST", "/auth/app-portal-access/a", "{}").await.expect(200)["token"].as_str().unwrap().to_owned();
+    world.call_as(&token, "GET", "/event-type/message.attempt.failing", None).await.expect(404);
+    let list = world.call_as(&token, "GET", "/event-type?operational=true", None).await.expect(200);
+    assert_eq!(list["data"], json!([]));
 }

@@ -276,14 +276,26 @@ async fn expiring_a_customer_s_access(world: World) {
     );
 
     let path = "/auth/app/acme/expire-all";
-    for (body, field) in [(json!({"expiry": 60}), "body.expiry"), (json!({"sessionIds": ["anna"]}), "body.sessionIds")]
-    {
+    for (body, field) in [
+        (json!({"expiry": 604_801}), "body.expiry"),
+        (json!({"expiry": -1}), "body.expiry"),
+        (json!({"sessionIds": ["a b"]}), "body.sessionIds"),
+        (json!({"sessionIds": (0..101).map(|n| format!("s{n}")).collect::<Vec<_>>()}), "body.sessionIds"),
+    ] {
         assert_eq!(world.call("POST", path, body).await.refused(), [field]);
     }
     world.call_as(&first, "POST", path, Some("{}")).await.expect(403);
     world.call("POST", "/auth/app/none/expire-all", json!({})).await.expect(404);
     assert_eq!((calls(&first, "acme").await, lasts([1; 32]).await), (200, true), "nothing was done yet");
 
+    for body in
+        [json!({"sessionIds": ["bert"]}), json!({"expiry": 3_600}), json!({"expiry": 60, "sessionIds": ["anna"]})]
+    {
+        world.call("POST", path, body).await.expect(204);
+        assert_eq!((calls(&first, "acme").await, calls(&second, "acme").await), (200, 200), "not yet");
+    }
+    world.call("POST", path, json!({"sessionIds": ["anna"]})).await.expect(204);
+    assert_eq!((calls(&first, "acme").await, calls(&theirs, "other").await), (401, 200));
     world.call("POST", path, json!({})).await.expect(204);
     assert_eq!((calls(&first, "acme").await, calls(&second, "acme").await), (401, 401));
     assert!(!good(&unused).await && !lasts([1; 32]).await);

@@ -18,7 +18,7 @@ use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
 use sendoff::domain::delivery::{Next, Progress};
 use sendoff::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
-use sendoff::domain::secret::MasterKey;
+use sendoff::domain::secret::{MasterKey, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
@@ -169,9 +169,10 @@ impl World {
             store: store.clone(),
             egress: Egress::new(policy).expect("an egress"),
             callers: callers.clone(),
-            public_url: "https://hooks.example.com".parse().expect("a URL"),
+            portal_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
             retention: Duration::from_secs(30 * 86_400),
+            signature_type: SignatureType::Hmac256,
             bodies: BodyBudget::default(),
             origins,
         };

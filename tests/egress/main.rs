@@ -32,7 +32,7 @@ async fn post_within(egress: &Egress, url: &str, timeout: Duration) -> Outcome {
     headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
     let (url, body) = (Url::parse(url).unwrap(), Bytes::from_static(b"{\"a\":1}"));
     let now = Time::parse("2026-11-22T09:30:00Z").unwrap();
-    egress.post(Post { url: &url, headers, body, timeout, now }).await.expect("nothing of ours fails")
+    egress.post(Post { url: &url, headers, typed: &[], body, timeout, now }).await.expect("nothing of ours fails")
 }
 
 async fn post(egress: &Egress, url: &str) -> Outcome {
@@ -63,10 +63,10 @@ async fn a_2xx_delivers_and_the_wire_carries_what_was_given() {
     let mut lines: Vec<&str> = head.lines().collect();
     assert_eq!((lines.remove(0), body), ("POST /hook?a=1 HTTP/1.1", "{\"a\":1}"));
     lines.sort_unstable();
-    let host = format!("host: 127.0.0.1:{}", receiver.port);
-    let agent = concat!("user-agent: Sendoff/", env!("CARGO_PKG_VERSION"));
+    let host = format!("Host: 127.0.0.1:{}", receiver.port);
+    let agent = concat!("User-Agent: Sendoff/", env!("CARGO_PKG_VERSION"));
     let wanted =
-        ["accept: */*", "content-length: 7", "content-type: application/json", &host, agent, "webhook-id: msg_1"];
+        ["Accept: */*", "Content-Length: 7", "Content-Type: application/json", &host, agent, "webhook-id: msg_1"];
     assert_eq!(lines, wanted);
 }
 

@@ -59,7 +59,7 @@ impl Receiver {
             }
             let text = String::from_utf8_lossy(&request).into_owned();
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
             if body.len() >= length.parse::<usize>().unwrap() {
                 self.requests.lock().unwrap().push(text);
                 return true;

@@ -92,7 +92,7 @@ async fn in_an_environment_of_its_own() {
     let good = tls_receiver("good");
     let outcome = tls_outcome(&good).await;
     assert!(outcome.delivered() && &outcome.response_body[..] == b"ok", "{outcome:?}");
-    assert!(good.requests()[0].contains(&format!("host: localhost:{}\r\n", good.port)));
+    assert!(good.requests()[0].contains(&format!("Host: localhost:{}\r\n", good.port)));
 
     let table = [
         ("expired", "the receiver's certificate expired on 2021-01-02"),

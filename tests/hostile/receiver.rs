@@ -224,6 +224,6 @@ fn read_request(stream: &mut impl Read) -> io::Result<()> {
 fn whole(request: &[u8]) -> Option<usize> {
     let head = request.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&request[..head]);
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
     Some(head + length.unwrap_or(0))
 }

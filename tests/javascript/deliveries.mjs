@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { bothWays, hours, refused, until } from "./client.mjs";
+import { OLD } from "./majors.mjs";
 import { standardwebhooks, svix as library } from "./packages.mjs";
 import { ANSWER, HANG_UP, accepts } from "./receiver.mjs";
 
@@ -65,7 +66,7 @@ export async function attempts(svix, receiver) {
   same([newest.response, oldest.response], [ANSWER, ANSWER]);
   same([newest.endpointId, newest.msgId, newest.url], [endpoint, message.id, receiver.url("/flaky")]);
   assert(newest.triggerType === SCHEDULED && newest.timestamp > oldest.timestamp && newest.responseDurationMs >= 0);
-  assert.equal((await byMessage())[0].response, "");
+  assert.equal((await byMessage())[0].response, OLD ? ANSWER : "");
   const ids = idsOf(found);
   await bothWays((page) => svix.messageAttempt.listByMsg("tried", message.id, page), ids);
   for (const [options, wanted] of [
@@ -102,7 +103,7 @@ export async function whatAnEndpointWasSent(svix, receiver) {
   const [one] = await listed({ withContent: true, after: hours(-1), eventTypes: ["t.a"], tag: "x", channel: "eu" });
   same([one.eventId, one.payload, one.tags, one.channels], ["tried-1", { a: 1 }, ["x"], ["eu"]]);
   same([one.status, one.statusText, one.nextAttempt], [SUCCESS, "success", null]);
-  same((await listed())[0].payload, {});
+  same((await listed())[0].payload, OLD ? { a: 1 } : {});
   assert.equal((await listed({ status: SUCCESS })).length, 1);
   for (const options of [{ status: FAIL }, { before: hours(-1) }, { tag: "y" }]) same(await listed(options), []);
   const counts = { success: 1, pending: 0, sending: 0, fail: 0, canceled: 0 };

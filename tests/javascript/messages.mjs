@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { bothWays, hours, refused } from "./client.mjs";
+import { OLD } from "./majors.mjs";
 import { svix as library } from "./packages.mjs";
 
 const { deepEqual: same } = assert;
@@ -19,9 +20,11 @@ export async function messages(svix) {
   await refused(422, ["header", "idempotency-key"], svix.message.create("acme", other, once));
   const second = await svix.message.create("acme", other);
   const bare = await svix.message.create("acme", { eventType: "other.type", payload: { x: "y" } });
-  same([bare.payload, bare.eventId], [{}, null]);
+  // The old client puts in what it has sent, where nothing is said of contents.
+  same([bare.payload, bare.eventId], [OLD ? { x: "y" } : {}, null]);
   for (const name of ["ev-1", made.id]) same(await svix.message.get("acme", name, whole), made);
-  same((await svix.message.get("acme", made.id)).payload, {});
+  // The new client asks for no content where nothing is said; the server gives it where nobody asks.
+  same((await svix.message.get("acme", made.id)).payload, OLD ? made.payload : {});
   await refused(409, "conflict", svix.message.create("acme", paid));
   await refused(404, "not_found", svix.message.create("nobody", other));
   await refused(404, "not_found", svix.message.get("acme", "ev-2"));

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { answered, given, method } from "./majors.mjs";
 import { sources } from "./packages.mjs";
 
 const upperFirst = (name) => name[0].toUpperCase() + name.slice(1);
@@ -57,15 +58,16 @@ function check(type, value, where) {
 export function checked(part, name = "") {
   return new Proxy(part, {
     get(_, property) {
+      property = method(property);
       const found = part[property];
       if (typeof found === "object") return checked(found, name + (name ? upperFirst(property) : property));
-      return async (...given) => {
-        const answer = await found.apply(part, given);
-        const method = new RegExp(`public (?:async )?${property}\\([\\s\\S]*?\\): Promise<(\\w+)>`);
-        const type = read("api", `${name}.ts`).match(method)?.[1];
+      return async (...values) => {
+        const answer = await found.apply(part, given(name, property, values));
+        const signature = new RegExp(`public (?:async )?${property}\\([\\s\\S]*?\\): Promise<(\\w+)>`);
+        const type = read("api", `${name}.ts`).match(signature)?.[1];
         assert(type, `${name}.${property} is not where it was`);
         if (type !== "void") check(type, answer, `${name}.${property}()`);
-        return answer;
+        return answered(name, answer);
       };
     },
   });

@@ -15,6 +15,12 @@ async function asked(path, body) {
   return answer.json();
 }
 
+/** What `destinations` leaves behind, for a client that has no methods for it. */
+export async function destinationsByHand(svix) {
+  await svix.application.create({ name: "Puller", uid: "puller" });
+  await asked("/app/puller/destination", { type: "pollingEndpoint", uid: "pull" });
+}
+
 export async function destinations(svix) {
   await svix.application.create({ name: "Puller", uid: "puller" });
   const given = { type: "pollingEndpoint", uid: "pull", channels: ["eu"], metadata: { plan: "pro" }, config: {} };

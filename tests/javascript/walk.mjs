@@ -3,8 +3,9 @@
 
 import { client } from "./client.mjs";
 import * as deliveries from "./deliveries.mjs";
+import { OLD } from "./majors.mjs";
 import { messages, messagesOfAllKinds } from "./messages.mjs";
-import { destinations, polling, pollingTokens } from "./polling.mjs";
+import { destinations, destinationsByHand, polling, pollingTokens } from "./polling.mjs";
 import { Receiver } from "./receiver.mjs";
 import { applications, endpoints, eventTypes } from "./resources.mjs";
 import { customers, operationalWebhooks, strangers } from "./team.mjs";
@@ -21,7 +22,7 @@ const steps = [
   deliveries.backgroundTasks,
   deliveries.examples,
   operationalWebhooks,
-  destinations,
+  OLD ? destinationsByHand : destinations,
   polling,
   pollingTokens,
   customers,

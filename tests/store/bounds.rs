@@ -7,6 +7,7 @@ use sendoff::domain::key::{self, ApiKey, KeySpec, Scopes};
 use sendoff::domain::limits;
 use sendoff::domain::portal::{PortalLink, PortalOptions};
 use sendoff::store::StoreError;
+use sendoff::store::access::access_end::AccessEnd;
 
 use crate::home::*;
 
@@ -98,11 +99,77 @@ on_both! {
         assert!(!store.end_open_visit(&tenant(), app.id, &link(&other, 3).0, NOW).await.unwrap());
         assert!(store.end_open_visit(&tenant(), app.id, &link(&app, 1).0, NOW).await.unwrap());
         assert_eq!((open(app.id).await, open(other.id).await), (1, 1));
-        assert!(!store.expire_portal_access(&stranger(), app.id, NOW, NOW).await.unwrap());
-        assert!(store.expire_portal_access(&tenant(), app.id, NOW, NOW).await.unwrap());
+        let end = AccessEnd { issued: NOW, ..AccessEnd::default() };
+        assert!(!store.expire_portal_access(&stranger(), app.id, &end, NOW).await.unwrap());
+        assert!(store.expire_portal_access(&tenant(), app.id, &end, NOW).await.unwrap());
         assert_eq!((open(app.id).await, open(other.id).await), (0, 1));
-        let expired = async |app, issued| store.is_token_expired(app, issued).await.unwrap();
+        let expired = async |app, issued| store.is_token_expired(app, None, issued, later(2)).await.unwrap();
         assert!(expired(app.id, NOW).await && !expired(app.id, later(1)).await && !expired(other.id, NOW).await);
+    }
+
+    async fn access_ends_after_a_grace_and_of_sessions_alone(home) {
+        let store = &home.store;
+        let app = application(store, "acme").await;
+        for (n, name) in [(1, "anna"), (2, "bert"), (3, "anna")] {
+            let (hash, mut link) = link(&app, n);
+            link.options.session_id = Some(name.to_owned());
+            link.options.until = later(3_600).micros();
+            store.add_portal_link(&hash, &link, NOW).await.unwrap();
+            if n < 3 {
+                store.redeem_portal_link(&hash, &hash, NOW).await.unwrap().unwrap();
+            }
+        }
+        let expired = async |session, issued, now| store.is_token_expired(app.id, session, issued, now).await.unwrap();
+        let lasts = async |n: u64, now| store.visit(&link(&app, n).0, now).await.unwrap().is_some();
+        let unused = async |now| store.portal_link_good(&link(&app, 3).0, now).await.unwrap().is_some();
+        let minute = Duration::from_secs(60);
+        let anna = AccessEnd { issued: NOW, grace: minute, sessions: vec!["anna".to_owned()] };
+        assert!(unused(NOW).await);
+        assert!(store.expire_portal_access(&tenant(), app.id, &anna, NOW).await.unwrap());
+        assert!(!unused(NOW).await, "a link opens a session that would outlast the grace");
+        for (session, issued, now, wanted) in [
+            (Some("anna"), NOW, later(59), false),
+            (Some("anna"), NOW, later(60), true),
+            (Some("anna"), later(1), later(60), false),
+            (Some("bert"), NOW, later(60), false),
+            (None, NOW, later(60), false),
+        ] {
+            assert_eq!(expired(session, issued, now).await, wanted, "{session:?} {issued:?} {now:?}");
+        }
+        assert!(lasts(1, later(59)).await && !lasts(1, later(60)).await && lasts(2, later(60)).await);
+
+        // Of all, later; and an end that comes before takes its place.
+        let all = |grace| AccessEnd { issued: later(2), grace, sessions: Vec::new() };
+        store.expire_portal_access(&tenant(), app.id, &all(20 * minute), later(2)).await.unwrap();
+        store.expire_portal_access(&tenant(), app.id, &all(10 * minute), later(2)).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM access_end WHERE session_id = ''").await, 1);
+        assert!(!expired(None, later(2), later(601)).await && expired(None, later(2), later(602)).await);
+        assert!(!expired(None, later(3), later(700)).await, "what is issued later");
+        assert!(!lasts(2, later(602)).await);
+        // What is past is kept, however many follow.
+        let later_on = AccessEnd { issued: later(700), grace: minute, sessions: Vec::new() };
+        store.expire_portal_access(&tenant(), app.id, &later_on, later(700)).await.unwrap();
+        assert!(expired(None, later(2), later(701)).await && !expired(None, later(3), later(701)).await);
+        let now = AccessEnd { issued: later(701), ..AccessEnd::default() };
+        store.expire_portal_access(&tenant(), app.id, &now, later(701)).await.unwrap();
+        assert!(expired(Some("bert"), later(701), later(702)).await);
+        assert_eq!(home.number("SELECT count(*) FROM access_end").await, 0);
+
+        // A bounded number is remembered.
+        let fill = format!(
+            "INSERT INTO access_end (app_id, session_id, issued, ends_at)
+             WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {})
+             SELECT id, 's' || n, {}, 0 FROM application CROSS JOIN n",
+            limits::ACCESS_ENDS,
+            later(800).micros()
+        );
+        home.execute(&fill).await;
+        let one_more = AccessEnd { issued: later(800), sessions: vec!["carl".to_owned()], ..AccessEnd::default() };
+        let said = refused(store.expire_portal_access(&tenant(), app.id, &one_more, later(800)).await);
+        assert!(said.contains("sessionIds"), "{said}");
+        let weeks_later = AccessEnd { issued: later(900 + 15 * 86_400), ..one_more };
+        store.expire_portal_access(&tenant(), app.id, &weeks_later, later(900 + 15 * 86_400)).await.unwrap();
+        assert_eq!(home.number("SELECT count(*) FROM access_end").await, 1);
     }
 
     async fn the_catalog_and_the_keys_of_an_organization_are_bounded(home) {

@@ -34,6 +34,7 @@ async fn full_spec(store: &Store) -> EndpointSpec {
         retry_schedule: Some(Schedule::new("s", vec![Duration::from_millis(1_500), Duration::ZERO]).unwrap()),
         ordered: true,
         signature_type: SignatureType::Ed25519,
+        version: Some(7),
         extra_signatures: vec![ExtraSignature::Svix],
         headers: BTreeMap::from([("authorization".into(), "Bearer s3cret-value".into())]),
         metadata: BTreeMap::from([("k".into(), "v".into())]),

@@ -75,6 +75,21 @@ on_both! {
         assert_eq!((lives.len(), lives.iter().filter(|live| live.signing.is_ok()).count()), (5, 5));
     }
 
+    /// Somebody who may write to the database brings back a secret that was rotated away.
+    async fn a_retired_secret_does_not_open_in_place_of_the_current_one(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        assert!(store.rotate_secret(&tenant(), app.id, made.id, &secret(), Duration::from_secs(60), later(1)).await.unwrap());
+        assert!(store.endpoint_secret(&tenant(), app.id, made.id).await.unwrap().is_some());
+        const BACK: &str = "UPDATE endpoint_secret SET sealed =
+                 (SELECT o.sealed FROM endpoint_secret o WHERE o.endpoint_id = endpoint_secret.endpoint_id AND o.expires_at IS NOT NULL)
+             WHERE expires_at IS NULL";
+        assert_eq!(home.execute(BACK).await, 1);
+        assert!(store.endpoint_secret(&tenant(), app.id, made.id).await.is_err());
+        let there = home.another().await;
+        assert!(there.live_endpoints(&[made.id]).await.unwrap()[0].signing.is_err());
+    }
+
     /// A backup with another key: nothing is sent unsigned, nothing falls over.
     async fn under_another_master_key_nothing_signs(home) {
         let (app, made) = customer(&home.store, "acme").await;

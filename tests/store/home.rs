@@ -23,7 +23,7 @@ use sendoff::store::ingest::accept::{AcceptItem, Verdict};
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use sendoff::store::recording::record::Finished;
-use sendoff::store::{AppRef, Connections, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant};
+use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant, Tuning};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::support::delivery_writes::delivery_writes;
@@ -162,7 +162,7 @@ async fn open_with(location: &Location, master: &MasterKey, wide: usize) -> Stor
         queue: 10_000,
         wide,
     };
-    Store::open_with(options, Connections::default()).await.expect("a store")
+    Store::open_with(options, Tuning::default()).await.expect("a store")
 }
 
 /// A test of each story for each engine: `story::sqlite`, `story::postgres`.

@@ -95,16 +95,34 @@ pub fn free_port() -> u16 {
 
 /// The Python that has the packages of `tests/python/requirements.txt`; `make test` and `make venv` make it.
 pub fn python() -> PathBuf {
-    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
-    let path = std::env::var_os("SENDOFF_TEST_PYTHON").map_or_else(default, PathBuf::from);
+    python_in("SENDOFF_TEST_PYTHON", "target/venv/bin/python")
+}
+
+/// The same with those of `requirements-svix-1.txt`.
+pub fn python_svix_1() -> PathBuf {
+    python_in("SENDOFF_TEST_PYTHON_SVIX_1", "target/venv-svix-1/bin/python")
+}
+
+fn python_in(variable: &str, default: &str) -> PathBuf {
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(default);
+    let path = std::env::var_os(variable).map_or_else(default, PathBuf::from);
     assert!(path.exists(), "{} is missing: run `make venv` (or the whole suite with `make test`)", path.display());
     path
 }
 
 /// Where the packages of `tests/javascript/package.json` are installed; `make test` and `make npm` do it.
 pub fn npm() -> PathBuf {
-    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/npm");
-    let path = std::env::var_os("SENDOFF_TEST_NPM").map_or_else(default, PathBuf::from);
+    npm_in("SENDOFF_TEST_NPM", "target/npm")
+}
+
+/// The same for those of `tests/javascript/svix-1/package.json`.
+pub fn npm_svix_1() -> PathBuf {
+    npm_in("SENDOFF_TEST_NPM_SVIX_1", "target/npm-svix-1")
+}
+
+fn npm_in(variable: &str, default: &str) -> PathBuf {
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(default);
+    let path = std::env::var_os(variable).map_or_else(default, PathBuf::from);
     let packages = path.join("node_modules");
     assert!(
         packages.exists(),

@@ -8,6 +8,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,12 +62,22 @@ impl Postgres {
 
     /// The same with more settings, such as `-c max_connections=1000`.
     pub fn start_with(durability: Durability, settings: &str) -> Postgres {
+        Postgres::make(durability, settings, None)
+    }
+
+    /// One that speaks TLS too, with the certificate and key of these files.
+    pub fn start_with_tls(durability: Durability, certificate: &str, key: &str) -> Postgres {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        Postgres::make(durability, "", Some([read(certificate), read(key)]))
+    }
+
+    fn make(durability: Durability, settings: &str, tls: Option<[String; 2]>) -> Postgres {
         let binaries = find_binaries();
         // Another process may take the port between our look and the server's bind: a second and third try.
         let mut report = String::new();
         for _ in 0..3 {
             let port = free_port();
-            match Guard::start(&binaries, port, durability, settings) {
+            match Guard::start(&binaries, port, durability, settings, tls.as_ref()) {
                 Ok(guard) => {
                     let url = format!("postgres://sendoff@127.0.0.1:{port}/postgres").parse().expect("a URL");
                     return Postgres { url, guard: Some(Mutex::new(guard)) };
@@ -100,6 +111,11 @@ impl Postgres {
         };
         let done: Result<(), sqlx::Error> = std::thread::spawn(work).join().expect("the thread of a statement");
         done.unwrap_or_else(|e| panic!("PostgreSQL at {}: {e}", self.url));
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.url.socket_addrs(|| None).expect("an address")[0]
     }
 
     /// Where its data lies; it belongs to the server's user.
@@ -153,7 +169,12 @@ impl Postgres {
 const GUARD: &str = r#"
 trap '' INT TERM HUP
 cd / && folder=$(mktemp -d "${TMPDIR:-/tmp}/sendoff-postgres-XXXXXX") || { echo "failed: no temporary folder"; exit 1; }
-start() { "$1/pg_ctl" start -s -w -t 60 -D "$folder/data" -l "$folder/log" -o "-p $2 -k $folder $3" >>"$folder/log" 2>&1 </dev/null; }
+tls=
+if [ -n "$TLS_KEY" ]; then
+  tls="-c ssl=on -c ssl_cert_file=$folder/certificate -c ssl_key_file=$folder/key"
+  (umask 077; printf '%s\n' "$TLS_CERTIFICATE" >"$folder/certificate"; printf '%s\n' "$TLS_KEY" >"$folder/key")
+fi
+start() { "$1/pg_ctl" start -s -w -t 60 -D "$folder/data" -l "$folder/log" -o "-p $2 -k $folder $3 $tls" >>"$folder/log" 2>&1 </dev/null; }
 stop() { "$1/pg_ctl" stop -s -w -m immediate -D "$folder/data" >>"$folder/log" 2>&1 </dev/null; }
 if "$1/initdb" -D "$folder/data" -U sendoff -A trust -E UTF8 --locale=C --no-sync >"$folder/log" 2>&1 </dev/null && start "$@"
 then echo ready
@@ -171,7 +192,13 @@ const SETTINGS: &str =
 const WITHOUT_FSYNC: &str = " -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
 
 impl Guard {
-    fn start(binaries: &Path, port: u16, durability: Durability, more: &str) -> Result<Guard, String> {
+    fn start(
+        binaries: &Path,
+        port: u16,
+        durability: Durability,
+        more: &str,
+        tls: Option<&[String; 2]>,
+    ) -> Result<Guard, String> {
         // Of a setting that is given twice, the last counts.
         let mut settings = format!("{SETTINGS} {more}");
         if durability == Durability::Off {
@@ -181,6 +208,9 @@ impl Guard {
         command.args(["sh", "-c", GUARD, "sendoff-postgres-guard"]).arg(binaries).arg(port.to_string()).arg(settings);
         for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
             command.env_remove(name);
+        }
+        if let Some([certificate, key]) = tls {
+            command.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key);
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
         let reports = BufReader::new(child.stdout.take().expect("piped"));
@@ -227,7 +257,7 @@ fn find_binaries() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root: then the command that follows runs as `postgres`, or `nobody`.
-fn as_ordinary_user() -> Command {
+pub fn as_ordinary_user() -> Command {
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success());
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -15,7 +15,7 @@ use super::eventually;
 pub struct Received {
     pub method: String,
     pub path: String,
-    /// In the order of arrival; names in lower case.
+    /// In the order of arrival; names as they came.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     /// When its last byte was read.
@@ -257,11 +257,12 @@ fn read_request(reader: &mut impl BufRead, connection: usize) -> io::Result<Opti
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match line.trim_end().split_once(':') {
-            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
+            Some((name, value)) => headers.push((name.to_owned(), value.trim().to_owned())),
             None => break,
         }
     }
-    let find = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let find =
+        |name: &str| headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
     let mut body = Vec::new();
     if find("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         loop {

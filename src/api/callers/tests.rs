@@ -97,7 +97,7 @@ async fn a_token_that_was_logged_out_meanwhile_is_not_brought_back() {
     let hash = key::hash(&token);
     let before = callers.known(&hash).unwrap();
     callers.forget(&hash);
-    callers.clone().ask_again(hash, before).await;
+    callers.clone().ask_again(hash, before, NOW).await;
     assert!(callers.known(&hash).is_none());
 }
 

@@ -79,6 +79,9 @@ pub(in crate::api) struct Tag;
 /// The name of a portal session.
 pub(in crate::api) struct Session;
 
+/// Names of portal sessions.
+pub(in crate::api) struct Sessions;
+
 /// The description of an event type or an endpoint.
 pub(in crate::api) struct DescriptionText;
 
@@ -180,6 +183,7 @@ schema! {
     Name, "Name" => text("A name: of an event type, a feature flag, a group.").pattern(Some(NAME)).min_length(Some(1)).max_length(Some(limits::NAME));
     Flags, "FeatureFlags" => names("Names of feature flags.", NAME, limits::NAME, limits::FEATURE_FLAGS).min_items(None);
     Names, "EventTypeNames" => names("Names of event types, each in the catalog.", NAME, limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
+    Sessions, "PortalSessions" => names("Names of portal sessions.", SESSION, limits::NAME, limits::SESSION_IDS).min_items(None);
     Channels, "Channels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
     MessageChannels, "MessageChannels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
     Tags, "Tags" => names("Labels of messages.", TAG, limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);

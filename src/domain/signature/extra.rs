@@ -53,7 +53,7 @@ pub enum ExtraSignature {
 
 impl ExtraSignature {
     /// The header it goes into, if it is of a style that has one of any name.
-    fn header(&self) -> Option<&str> {
+    pub fn header(&self) -> Option<&str> {
         match self {
             ExtraSignature::Svix => None,
             ExtraSignature::GitHub { header, .. } | ExtraSignature::Stripe { header, .. } => Some(header),

@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub struct Mailing {
     pub smtp: Smtp,
     /// Where the portal is, if anybody said so: mails lead there.
-    pub public_url: Option<Url>,
+    pub portal_url: Option<Url>,
 }
 
 /// Sends until `stop` turns true.
@@ -41,7 +41,7 @@ impl Mailing {
     async fn next(&self, store: &Store, clock: Clock) -> Result<bool, StoreError> {
         let Some(mail) = store.take_mail(clock.now()).await? else { return Ok(false) };
         Supervised::Mail.panic_point();
-        let (subject, text) = (subject(&mail), text(&mail, self.public_url.as_ref()));
+        let (subject, text) = (subject(&mail), text(&mail, self.portal_url.as_ref()));
         let id = mail.id.to_string();
         let written = UNIX_EPOCH + Duration::from_micros(mail.created_at.micros().max(0) as u64);
         let outgoing = Outgoing { id: &id, recipient: &mail.recipient, subject: &subject, text, written };
@@ -102,7 +102,7 @@ fn subject(mail: &Mail) -> String {
     }
 }
 
-fn text(mail: &Mail, public_url: Option<&Url>) -> String {
+fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
     let notices = &mail.letter.notices;
     let told = |notice: &'_ Notice| {
         let since = notice.since.map(|since| format!(" since {}", day_and_time(since))).unwrap_or_default();
@@ -115,7 +115,7 @@ fn text(mail: &Mail, public_url: Option<&Url>) -> String {
             What::Gone => "It was disabled: it answered 410 Gone, and so said that it wants no more events.".to_owned(),
         }
     };
-    let link = |notice: &Notice| Some(format!("{}portal/endpoints/{}", public_url?, notice.endpoint));
+    let link = |notice: &Notice| Some(format!("{}portal/endpoints/{}", portal_url?, notice.endpoint));
     let template = Text {
         app: &mail.app_name,
         notices: notices
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn the_text_says_since_when_why_and_what_to_do() {
         let failing = What::Failing { disable_at: SINCE.plus(Duration::from_secs(5 * 86_400)) };
-        let public_url = "https://hooks.example.com".parse().unwrap();
+        let portal_url = "https://hooks.example.com".parse().unwrap();
         let one = mail(&[failing], 0);
         let link = format!("https://hooks.example.com/portal/endpoints/{}", one.letter.notices[0].endpoint);
         let wanted = format!(
@@ -204,7 +204,7 @@ What to do
 
 You get this mail because your address is the contact for these webhooks."
         );
-        assert_eq!(text(&one, Some(&public_url)).trim_end(), wanted);
+        assert_eq!(text(&one, Some(&portal_url)).trim_end(), wanted);
 
         let both = text(&mail(&[failing, What::Disabled], 2), None);
         assert!(!both.contains("http") && both.contains("\nAnd 2 more.\n"), "{both}");

@@ -13,6 +13,7 @@ use crate::domain::backoff::Schedule;
 use crate::domain::delivery::{self, Progress};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::message::Message;
+use crate::domain::signature::ExtraSignature;
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
 use crate::egress::{self, Egress, Post};
@@ -82,7 +83,8 @@ impl Sending {
         signing.sign(&mut headers, message.id, wall, payload);
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
-        let post = Post { url, headers, body: payload.clone(), timeout, now: wall };
+        let typed = typed_names(live);
+        let post = Post { url, headers, typed: &typed, body: payload.clone(), timeout, now: wall };
         crash::point(Place::Post, When::Before);
         let outcome = self.egress.post(post).await;
         crash::point(Place::Post, When::After);
@@ -154,6 +156,16 @@ fn own_headers(live: &LiveEndpoint) -> HeaderMap {
         }
     }
     headers
+}
+
+/// The names of headers that the endpoint's owner chose, as they were typed.
+fn typed_names(live: &LiveEndpoint) -> Vec<&str> {
+    let spec = &live.endpoint.spec;
+    spec.headers
+        .keys()
+        .map(String::as_str)
+        .chain(spec.extra_signatures.iter().filter_map(ExtraSignature::header))
+        .collect()
 }
 
 fn recorded_headers(headers: &HeaderMap, own: &HeaderMap) -> Vec<(String, String)> {

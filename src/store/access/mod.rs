@@ -3,6 +3,7 @@
 //! Invariants: secrets are stored as hashes only. Every method that serves a caller takes a tenant. A line of the audit log is written in
 //! the transaction of what it describes.
 
+pub mod access_end;
 pub mod api_keys;
 pub mod audit;
 pub mod operators;

@@ -5,7 +5,6 @@ use crate::domain::portal::PortalOptions;
 use crate::domain::{AppId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;
-use crate::store::catalog::applications;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
 
@@ -164,49 +163,6 @@ impl Store {
             Ok(true)
         })
         .await
-    }
-
-    /// Ends the application's visits, its unused links, and its tokens that were issued by `issued`, by the wall clock. `false`: the tenant
-    /// has no such application.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn expire_portal_access(
-        &self,
-        tenant: &Tenant,
-        app: AppId,
-        issued: Time,
-        now: Time,
-    ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
-            const TOKENS: &str = "UPDATE application SET tokens_expired = $3
-                 WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND tokens_expired < $3";
-            let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
-            if !applications::hold(&mut tx, tenant, app).await? {
-                return Ok(false);
-            }
-            on!(tx, db => sqlx::query(TOKENS).bind(app).bind(&tenant.org).bind(issued).execute(db).await.map(drop))?;
-            // Both are bounded for an application.
-            for sql in ["DELETE FROM portal_link WHERE app_id = $1", "DELETE FROM visit WHERE app_id = $1"] {
-                on!(tx, db => sqlx::query(sql).bind(app).execute(db).await.map(drop))?;
-            }
-            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
-            tx.commit().await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Whether the application's tokens of this time [are refused](Store::expire_portal_access).
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn is_token_expired(&self, app: AppId, issued: Time) -> Result<bool, StoreError> {
-        const SQL: &str = "SELECT 1 FROM application WHERE id = $1 AND tokens_expired >= $2";
-        let found: Option<i32> =
-            read_vital!(self, db => sqlx::query_scalar(SQL).bind(app).bind(issued).fetch_optional(db).await)?;
-        Ok(found.is_some())
     }
 
     /// Ends a visit.

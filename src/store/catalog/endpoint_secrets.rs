@@ -8,6 +8,7 @@ use crate::domain::operational::Kind;
 use crate::domain::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, Time, limits};
 use crate::store::access::audit::Deed;
+use crate::store::db::codec;
 use crate::store::ingest::live_endpoints::open_secret;
 use crate::store::queue::signals::Signal;
 use crate::store::recording::operational;
@@ -25,13 +26,13 @@ impl Store {
         app: AppId,
         id: EndpointId,
     ) -> Result<Option<Secret>, StoreError> {
-        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NULL
+        const SQL: &str = "SELECT made_at, sealed FROM endpoint_secret WHERE endpoint_id = $1 AND expires_at IS NULL
              ORDER BY made_at DESC LIMIT 1";
         if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
             return Ok(None);
         }
-        let sealed: Option<Vec<u8>> = read!(self, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
-        self.opened(id, sealed)
+        let row: Option<(Time, Vec<u8>)> = read!(self, db => sqlx::query_as(SQL).bind(id).fetch_optional(db).await)?;
+        self.opened(id, row)
     }
 
     /// The secret that the endpoint got at `made_at`, as long as it is kept.
@@ -45,17 +46,17 @@ impl Store {
         id: EndpointId,
         made_at: Time,
     ) -> Result<Option<Secret>, StoreError> {
-        const SQL: &str = "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1 AND made_at = $2";
+        const SQL: &str = "SELECT made_at, sealed FROM endpoint_secret WHERE endpoint_id = $1 AND made_at = $2";
         if self.endpoint(tenant, app, &EndpointRef::Id(id)).await?.is_none() {
             return Ok(None);
         }
-        let sealed: Option<Vec<u8>> =
-            read!(self, db => sqlx::query_scalar(SQL).bind(id).bind(made_at).fetch_optional(db).await)?;
-        self.opened(id, sealed)
+        let row: Option<(Time, Vec<u8>)> =
+            read!(self, db => sqlx::query_as(SQL).bind(id).bind(made_at).fetch_optional(db).await)?;
+        self.opened(id, row)
     }
 
-    fn opened(&self, id: EndpointId, sealed: Option<Vec<u8>>) -> Result<Option<Secret>, StoreError> {
-        sealed.map(|sealed| open_secret(&self.inner.master, id, &sealed)).transpose()
+    fn opened(&self, id: EndpointId, row: Option<(Time, Vec<u8>)>) -> Result<Option<Secret>, StoreError> {
+        row.map(|(made_at, sealed)| open_secret(&self.inner.master, id, made_at, &sealed)).transpose()
     }
 
     /// Signs with `secret`, and in its way, from now on; the one before signs along for `grace`. `false` if the tenant's application does not
@@ -115,7 +116,7 @@ impl Store {
         secret: &Secret,
         now: Time,
     ) -> Result<(), StoreError> {
-        let sealed = self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes());
+        let sealed = self.inner.master.seal(&codec::secret_row(id, now), secret.text().as_bytes());
         // Two rotations within a microsecond would collide; the later one counts.
         const SQL: &str = "INSERT INTO endpoint_secret (endpoint_id, made_at, sealed) VALUES ($1, $2, $3)
              ON CONFLICT (endpoint_id, made_at) DO UPDATE SET sealed = excluded.sealed, expires_at = NULL";

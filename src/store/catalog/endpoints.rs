@@ -67,8 +67,8 @@ impl Store {
             const SQL: &str =
                 "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
-                 extra_signatures, headers, metadata, ordered, slot, disabled_at, version)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 extra_signatures, headers, metadata, ordered, api_version, slot, disabled_at, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
                  CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
             self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
             ordering::set_up(&mut tx, &endpoint, None).await?;
@@ -122,7 +122,7 @@ impl Store {
             const SQL: &str = "UPDATE endpoint SET created_at = $3, updated_at = $4, uid = $5, url = $6, description = $7,
                      disabled = $8, disabled_reason = $9, event_types = $10, channels = $11, throttle_rate = $12,
                      timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
-                     metadata = $18, ordered = $19, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
+                     metadata = $18, ordered = $19, api_version = $20, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
                      failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
                      warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
                      warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
@@ -258,7 +258,8 @@ impl Store {
                 .bind(extras)
                 .bind(headers)
                 .bind(metadata)
-                .bind(spec.ordered);
+                .bind(spec.ordered)
+                .bind(spec.version.and_then(|version| i32::try_from(version).ok()));
             let query = match slot {
                 Some(slot) => query.bind(i16::from(slot)),
                 None => query,

@@ -70,7 +70,7 @@ mod tests {
     /// A file with a table, and what is needed to keep it.
     async fn file() -> (Sqlite, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let sqlite = Sqlite::open(&folder.path().join("store.db")).await.unwrap();
+        let sqlite = Sqlite::open(&folder.path().join("store.db"), Duration::from_secs(5)).await.unwrap();
         sqlx::query("CREATE TABLE t (n INTEGER)").execute(&sqlite.writer).await.unwrap();
         (sqlite, folder)
     }

@@ -119,6 +119,7 @@ pub(in crate::store) struct EndpointRow {
     retry_schedule: Option<String>,
     ordered: bool,
     signature_type: String,
+    api_version: Option<i32>,
     extra_signatures: String,
     headers: Option<Vec<u8>>,
     metadata: String,
@@ -128,7 +129,7 @@ pub(in crate::store) struct EndpointRow {
 
 /// Its columns.
 pub(in crate::store) const ENDPOINT: &str = "id, app_id, slot, uid, url, description, disabled, disabled_reason, event_types, channels, \
-     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, extra_signatures, headers, metadata, created_at, updated_at";
+     throttle_rate, timeout_s, retry_schedule, ordered, signature_type, api_version, extra_signatures, headers, metadata, created_at, updated_at";
 
 impl EndpointRow {
     /// The slot that the endpoint was given when it was created.
@@ -160,6 +161,7 @@ impl EndpointRow {
             retry_schedule: kept(read_schedule(self.retry_schedule.as_deref()), &mut fault),
             ordered: self.ordered,
             signature_type: kept(kind, &mut fault),
+            version: self.api_version.and_then(|version| u32::try_from(version).ok()),
             extra_signatures: kept(from_json(&self.extra_signatures), &mut fault),
             headers: kept(open_headers(master, self.id, self.headers.as_deref()), &mut fault),
             metadata: kept(from_json(&self.metadata), &mut fault),
@@ -201,6 +203,16 @@ pub(in crate::store) fn schedule(schedule: Option<&Schedule>) -> Result<Option<S
     schedule.map(|schedule| json(&schedule.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>())).transpose()
 }
 
+/// What an endpoint's sealed headers are bound to: nothing else opens in their place.
+pub(in crate::store) fn headers_row(id: EndpointId) -> Vec<u8> {
+    [b"endpoint headers ", &id.0.as_bytes()[..]].concat()
+}
+
+/// The same for its secret that was made at `made_at`: a retired one does not open in place of the current one.
+pub(in crate::store) fn secret_row(id: EndpointId, made_at: Time) -> Vec<u8> {
+    [b"endpoint secret ", &id.0.as_bytes()[..], &made_at.micros().to_be_bytes()].concat()
+}
+
 /// An endpoint's own headers, sealed; none at all is NULL.
 pub(in crate::store) fn seal_headers(
     master: &MasterKey,
@@ -210,12 +222,12 @@ pub(in crate::store) fn seal_headers(
     if headers.is_empty() {
         return Ok(None);
     }
-    Ok(Some(master.seal(id.0.as_bytes(), json(headers)?.as_bytes())))
+    Ok(Some(master.seal(&headers_row(id), json(headers)?.as_bytes())))
 }
 
 fn open_headers(master: &MasterKey, id: EndpointId, sealed: Option<&[u8]>) -> Result<Headers, StoreError> {
     let Some(sealed) = sealed else { return Ok(BTreeMap::new()) };
-    let plain = master.open(id.0.as_bytes(), sealed)?;
+    let plain = master.open(&headers_row(id), sealed)?;
     // The reader's own words could quote a value.
     serde_json::from_slice(&plain).map_err(|_| StoreError::Damaged("headers that are no map of texts".into()))
 }

@@ -64,9 +64,11 @@ const POSTGRES_CONFLICTS: [&str; 2] = ["40001", "40P01"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
-        let text = error.to_string();
+        let text = sentence(&error);
         if let Some(code) = error.as_database_error().and_then(|inner| inner.code()) {
             sessions::answered(&code, Instant::now());
+        } else if matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut) {
+            sessions::troubled();
         }
         match error {
             // The next try makes one.
@@ -81,6 +83,14 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Encode(_) => StoreError::Refused(text),
             _ => StoreError::Unavailable(text),
         }
+    }
+}
+
+/// What an error says. PostgreSQL's own line number is one of its sources, and of no use.
+pub(in crate::store) fn sentence(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(inner) => format!("error returned from database: {}", inner.message()),
+        other => other.to_string(),
     }
 }
 

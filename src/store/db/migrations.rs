@@ -17,7 +17,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use crate::store::db::error::is_missing_table;
+use crate::store::db::error::{is_missing_table, sentence};
 use crate::store::db::postgres;
 use crate::store::{Engine, Store, StoreError, read_vital};
 
@@ -58,15 +58,15 @@ impl Store {
             Engine::Sqlite(engine) => {
                 let all = [&SQLITE_MIGRATIONS.migrations[..], more].concat();
                 let mut connection = engine.writer.acquire().await?;
-                let pending = pending(&mut *connection, all).await?;
+                let pending = pending(&mut *connection, all, false).await?;
                 for migration in self.or_compatible(pending).await? {
                     connection.apply(TABLE, &migration).await.map_err(failed)?;
                 }
             }
             Engine::Postgres(engine) => {
                 let all = [&POSTGRES_MIGRATIONS.migrations[..], more].concat();
-                let mut migrating = Migrating::begin(engine.options()).await?;
-                let pending = pending(&mut migrating.connection, all).await?;
+                let mut migrating = Migrating::begin(&engine.options()).await?;
+                let pending = pending(&mut migrating.connection, all, migrating.known).await?;
                 migrating.run(self.or_compatible(pending).await?).await?;
                 // So that the first to accept something need not.
                 engine.partitions.look_up(&engine.engine).await?;
@@ -131,9 +131,12 @@ enum Pending {
     Newer,
 }
 
-/// Compares what was applied with `all`, the oldest first.
-async fn pending<C: Migrate>(connection: &mut C, all: Vec<Migration>) -> Result<Pending, StoreError> {
-    connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
+/// Compares what was applied with `all`, the oldest first. `known`: there is the table that says what was applied. Asking for it where it is
+/// takes the right to create tables, which a process on a current schema need not have.
+async fn pending<C: Migrate>(connection: &mut C, all: Vec<Migration>, known: bool) -> Result<Pending, StoreError> {
+    if !known {
+        connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
+    }
     if let Some(version) = connection.dirty_version(TABLE).await.map_err(failed)? {
         return Err(failed(MigrateError::Dirty(version)));
     }
@@ -160,6 +163,8 @@ struct Migrating {
     /// Looks meanwhile who is in the way.
     watching: PgConnection,
     pid: i32,
+    /// There is the table that says what was applied.
+    known: bool,
 }
 
 impl Migrating {
@@ -188,7 +193,9 @@ impl Migrating {
             made.map_err(|error| may_not_create(&error, options).unwrap_or_else(|| failed(error)))?;
         }
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
-        Ok(Migrating { connection, watching: connect(options).await?, pid })
+        let known =
+            sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(TABLE).fetch_one(&mut connection).await?;
+        Ok(Migrating { connection, watching: connect(options).await?, pid, known })
     }
 
     /// Applies `migrations`, and lets other processes migrate again.
@@ -298,6 +305,10 @@ fn gave_way(error: &MigrateError) -> bool {
 fn failed(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => StoreError::from(error),
+        MigrateError::ExecuteMigration(error, version) => StoreError::Unusable(format!(
+            "cannot bring the schema up to date: migration {version}: {}",
+            sentence(&error)
+        )),
         other => StoreError::Unusable(format!("cannot bring the schema up to date: {other}")),
     }
 }

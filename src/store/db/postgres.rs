@@ -3,7 +3,6 @@
 //! Everything of ours lives in the schema `sendoff`, so that it can sit in the team's own database. The engine has a pool of
 //! its own: pages and requests that read can never keep it waiting for a connection.
 
-use std::str::FromStr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgPool};
 use tokio::time::timeout;
 
+use crate::store::db::servers::{self, Servers};
 use crate::store::db::sessions;
 use crate::store::partitions::Partitions;
 use crate::store::{Engine, Inner, StoreError};
@@ -86,21 +86,20 @@ pub struct Postgres {
     pub(in crate::store) front: PgPool,
     /// What the writers, the relay, the lanes and the leases use.
     pub(in crate::store) engine: PgPool,
-    options: PgConnectOptions,
+    pub(in crate::store) servers: Arc<Servers>,
     pub(in crate::store) partitions: Arc<Partitions>,
 }
 
 impl Postgres {
     /// Connects to `url`, with up to so many connections.
     pub(in crate::store) async fn open(url: &str, connections: Connections) -> Result<Postgres, StoreError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| {
-                StoreError::Unusable(
-                    "SENDOFF_DATABASE_URL is not a URL such as postgres://user:password@host/database".into(),
-                )
-            })?
-            .application_name("sendoff")
-            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(5));
+        let servers = Servers::parse(url)
+            .map_err(|why| StoreError::Unusable(format!("SENDOFF_DATABASE_URL {why}")))
+            .map(Arc::new)?;
+        if servers.several() {
+            find(&servers).await?;
+        }
+        let options = servers.current();
         let pool = |connections, more: &'static str| {
             let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
             let options = options.before_acquire(|_, session| {
@@ -121,10 +120,11 @@ impl Postgres {
             Err(sqlx::Error::PoolTimedOut) => {
                 let silent = || Err(sqlx::Error::PoolTimedOut);
                 let error = timeout(ACQUIRE_TIMEOUT, options.connect()).await.unwrap_or_else(|_| silent()).err();
-                return Err(no_connection(&options, error.unwrap_or(sqlx::Error::PoolTimedOut)));
+                return Err(no_connection(&servers, error.unwrap_or(sqlx::Error::PoolTimedOut)));
             }
-            Err(error) => return Err(no_connection(&options, error)),
+            Err(error) => return Err(no_connection(&servers, error)),
         };
+        servers.check_pooler().await?;
         let version: String = sqlx::query_scalar("SHOW server_version_num").fetch_one(&engine).await?;
         if version.parse::<i32>().unwrap_or(0) < LEAST_VERSION {
             return Err(StoreError::Unusable(format!("PostgreSQL 14 or newer is needed, this one is {version}")));
@@ -136,36 +136,60 @@ impl Postgres {
             )));
         }
         Ok(Postgres {
-            front: pool(connections.front, FRONT_SETTINGS).connect_lazy_with(options.clone()),
+            front: pool(connections.front, FRONT_SETTINGS).connect_lazy_with(options),
             engine,
-            partitions: Arc::new(Partitions::new(options.clone())),
-            options,
+            partitions: Arc::new(Partitions::new(Arc::clone(&servers))),
+            servers,
         })
     }
 
     /// How a connection is made that is in neither of the pools.
-    pub(in crate::store) fn options(&self) -> &PgConnectOptions {
-        &self.options
+    pub(in crate::store) fn options(&self) -> PgConnectOptions {
+        self.servers.current()
+    }
+}
+
+/// Finds the server that takes writes, among several.
+async fn find(servers: &Servers) -> Result<(), StoreError> {
+    const BETWEEN: Duration = Duration::from_millis(250);
+    let until = Instant::now() + ACQUIRE_TIMEOUT;
+    loop {
+        match servers.find().await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= until => return Err(no_connection(servers, error)),
+            // Perhaps one of them is about to start.
+            Err(_) => tokio::time::sleep(BETWEEN).await,
+        }
     }
 }
 
 /// Names the server, and never the password.
-fn no_connection(options: &PgConnectOptions, error: sqlx::Error) -> StoreError {
-    let server = match options.get_socket() {
-        Some(folder) => folder.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
+fn no_connection(servers: &Servers, error: sqlx::Error) -> StoreError {
+    let server = match matches!(error, sqlx::Error::Database(_)) {
+        true => servers::name(&servers.current()),
+        false => servers.names(),
     };
+    let unreachable = |why: &str| StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: {why}"));
     match error {
         sqlx::Error::Database(inner) => {
             StoreError::Unusable(format!("PostgreSQL at {server} refuses us: {}", inner.message()))
         }
-        sqlx::Error::PoolTimedOut => {
-            let patience = ACQUIRE_TIMEOUT.as_secs();
-            StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: no answer within {patience} s"))
-        }
-        sqlx::Error::Io(error) => StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: {error}")),
-        other => StoreError::Unavailable(format!("cannot reach PostgreSQL at {server}: {other}")),
+        sqlx::Error::PoolTimedOut => unreachable(&format!("no answer within {} s", ACQUIRE_TIMEOUT.as_secs())),
+        sqlx::Error::Io(error) => unreachable(&with_advice(&error.to_string())),
+        other => unreachable(&with_advice(&other.to_string())),
     }
+}
+
+/// What to do about a server's certificate that is refused.
+fn with_advice(why: &str) -> String {
+    let advice = if why.contains("UnknownIssuer") {
+        ". If its CA is your own, name the CA's certificate in SENDOFF_DATABASE_URL: sslrootcert=/path/ca.pem"
+    } else if why.contains("not valid for name") || why.contains("NotValidForName") {
+        ". verify-full wants the host's name in the certificate, verify-ca does not"
+    } else {
+        ""
+    };
+    format!("{why}{advice}")
 }
 
 /// Closes what a burst has opened and nobody needs any more, for as long as the store is open. A pool's own idle timeout never does: the pool

@@ -4,6 +4,7 @@
 //! An error says so, and by then nobody knows which connection it came from. So all sessions that are older than the error are closed in
 //! place of being used again. While the server stays as it is, that is done four times a second at the most.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,32 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Sessions opened before this are useless. One for the process, as there is one store.
 static CONDEMNED: Condemned = Condemned(Mutex::new(None));
 
+/// How many statements failed because of the server or the way to it.
+static TROUBLES: AtomicU64 = AtomicU64::new(0);
+
 struct Condemned(Mutex<Option<Instant>>);
 
 /// A session has answered with this SQLSTATE, at `now`.
 pub(super) fn answered(code: &str, now: Instant) {
     if is_useless(code) {
+        troubled();
         CONDEMNED.condemn(now);
     }
+}
+
+/// A statement failed because of the server or the way to it.
+pub(super) fn troubled() {
+    TROUBLES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many did so far.
+pub(super) fn troubles() -> u64 {
+    TROUBLES.load(Ordering::Relaxed)
+}
+
+/// Another server is used from `now` on.
+pub(super) fn end_older(now: Instant) {
+    *CONDEMNED.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
 }
 
 /// Whether a session that is so old at `now` may be used again.

@@ -11,12 +11,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::Hash;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Executor as _, QueryBuilder, Row, Sqlite as Db, SqliteConnection, SqlitePool};
+use sqlx::{
+    Connection as _, Executor as _, QueryBuilder, Row, Sqlite as Db, SqliteConnection, SqlitePool, Transaction,
+};
 use uuid::Uuid;
 
 use crate::store::StoreError;
@@ -29,8 +31,10 @@ const PAGES: u32 = 4;
 pub(in crate::store) const SCANS: usize = 3;
 /// How many read for authentication, acceptance and the engine.
 const VITAL: u32 = 2;
-/// How long a statement waits for a lock that another process (the team's own writer) holds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How large the WAL may stay once it is begun anew, in bytes. While a reader pins it, it grows beyond; the first commit after that gives
+/// the rest back. A fourth more than [`crate::store::Store::tidy`] lets it grow to, so that it is not cut each time.
+const WAL_STAYS: &str = "167772160";
+
 /// The open file.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -42,24 +46,28 @@ pub struct Sqlite {
     /// One connection, for checkpoints: it waits for no lock.
     pub(in crate::store) checkpoints: SqlitePool,
     path: PathBuf,
+    /// Whose turn it is to begin writing, and when another program's lock was last waited for in vain.
+    turn: tokio::sync::Mutex<Option<Instant>>,
     /// Held as long as this process serves the file.
     lock: std::sync::Mutex<Option<File>>,
 }
 
 impl Sqlite {
-    /// Opens (and creates) the file behind `sqlite:PATH`.
-    pub(in crate::store) async fn open(path: &Path) -> Result<Sqlite, StoreError> {
+    /// Opens (and creates) the file behind `sqlite:PATH`. Its statements wait for a lock that another program (the team's own writer) holds
+    /// for `busy_timeout` at most.
+    pub(in crate::store) async fn open(path: &Path, busy_timeout: Duration) -> Result<Sqlite, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
+            .busy_timeout(busy_timeout)
             .foreign_keys(false)
             .statement_cache_capacity(300)
             // Rows come over from SQLite's own thread: as many as a batch has without either side waiting for the other.
             .row_buffer_size(1_024)
             .pragma("wal_autocheckpoint", "0")
+            .pragma("journal_size_limit", WAL_STAYS)
             // Rows of a few hundred bytes: fewer pages to split than with the usual 4 KiB. Counts for new files only.
             .page_size(8_192)
             .pragma("cache_size", "-65536")
@@ -84,8 +92,8 @@ impl Sqlite {
                 Box::pin(async move { connection.execute("PRAGMA busy_timeout = 0").await.map(drop) })
             })
             .connect_lazy_with(options);
-        let lock = std::sync::Mutex::new(None);
-        let sqlite = Sqlite { writer, pages, vital, checkpoints, path: path.to_owned(), lock };
+        let (turn, lock) = Default::default();
+        let sqlite = Sqlite { writer, pages, vital, checkpoints, path: path.to_owned(), turn, lock };
         sqlite.check_version().await?;
         sqlite.check_encoding().await?;
         Ok(sqlite)
@@ -135,6 +143,28 @@ impl Sqlite {
             ))),
             Err(TryLockError::Error(error)) => Err(cannot(error)),
         }
+    }
+
+    /// Begins to write: takes the lock of the file now, not in the middle, where waiting for it would be an error.
+    ///
+    /// # Errors
+    /// Another program kept the lock for as long as the busy timeout. All that have waited meanwhile hear of it at once, so that nobody waits
+    /// for one such time after another.
+    pub(in crate::store) async fn begin(&self) -> Result<Transaction<'static, Db>, sqlx::Error> {
+        const BUSY: &str = "5";
+        let asked = Instant::now();
+        let mut in_vain = self.turn.lock().await;
+        if in_vain.is_some_and(|at| at > asked) {
+            let why = "another program keeps the SQLite file locked";
+            return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why)));
+        }
+        let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        if let Err(sqlx::Error::Database(error)) = &begun
+            && error.code().as_deref() == Some(BUSY)
+        {
+            *in_vain = Some(Instant::now());
+        }
+        begun
     }
 
     /// A number that changes when anybody but the writer has committed.

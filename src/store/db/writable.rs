@@ -40,7 +40,7 @@ impl Store {
     async fn write_nothing(&self) -> Result<(), sqlx::Error> {
         match &self.inner.engine {
             // A lock and no more, as everybody waits for the one writer.
-            Engine::Sqlite(engine) => engine.writer.begin_with("BEGIN IMMEDIATE").await?.rollback().await,
+            Engine::Sqlite(engine) => engine.begin().await?.rollback().await,
             // A locked row is a write. Whoever has the lock already has written as well.
             Engine::Postgres(engine) => {
                 const SQL: &str = "SELECT name FROM meta LIMIT 1 FOR UPDATE SKIP LOCKED";

@@ -120,14 +120,14 @@ async fn read(
     ids: &[Uuid],
 ) -> Result<Vec<Arc<LiveEndpoint>>, StoreError> {
     const COLUMNS: &str = codec::ENDPOINT;
-    const SECRETS: &str = "SELECT endpoint_id, sealed, expires_at FROM endpoint_secret WHERE endpoint_id";
+    const SECRETS: &str = "SELECT endpoint_id, made_at, sealed, expires_at FROM endpoint_secret WHERE endpoint_id";
     let rows: Vec<EndpointRow> =
         among(tx, &format!("SELECT {COLUMNS} FROM endpoint WHERE deleted_at IS NULL AND id"), ids.to_vec(), "").await?;
-    let sealed: Vec<(EndpointId, Vec<u8>, Option<Time>)> =
+    let sealed: Vec<(EndpointId, Time, Vec<u8>, Option<Time>)> =
         among(tx, SECRETS, ids.to_vec(), "ORDER BY made_at DESC").await?;
     let mut secrets: HashMap<EndpointId, Vec<Keyed>> = HashMap::new();
-    for (endpoint, sealed, expires) in sealed {
-        secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, &sealed), expires));
+    for (endpoint, made_at, sealed, expires) in sealed {
+        secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, made_at, &sealed), expires));
     }
     let live = |row: EndpointRow| {
         let slot = row.slot();
@@ -187,13 +187,14 @@ fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, s
     }
 }
 
-/// Opens a sealed secret of `endpoint`.
+/// Opens a sealed secret of `endpoint`, which it got at `made_at`.
 pub(in crate::store) fn open_secret(
     master: &MasterKey,
     endpoint: EndpointId,
+    made_at: Time,
     sealed: &[u8],
 ) -> Result<Secret, StoreError> {
-    let plain = master.open(endpoint.0.as_bytes(), sealed)?;
+    let plain = master.open(&codec::secret_row(endpoint, made_at), sealed)?;
     let text = std::str::from_utf8(&plain).map_err(|_| StoreError::Damaged("a secret is no text".into()))?;
     Secret::parse("secret", text).map_err(|Invalid { reason, .. }| StoreError::Damaged(format!("a secret {reason}")))
 }

@@ -5,5 +5,6 @@
 
 pub mod content_deletion;
 pub(in crate::store) mod purge;
+pub mod reseal;
 pub mod retention;
 pub(in crate::store) mod rollup_compaction;

@@ -34,7 +34,7 @@ impl Store {
     /// The store is away, or the role does not own the tables.
     pub async fn drop_partitions(&self) -> Result<u64, StoreError> {
         let Engine::Postgres(engine) = &self.inner.engine else { return Ok(0) };
-        let mut connection = connect(engine.options(), LOCK_TIMEOUT).await?;
+        let mut connection = connect(&engine.options(), LOCK_TIMEOUT).await?;
         let dropped = drop_past(&mut connection).await;
         let _ = connection.close().await;
         engine.partitions.look_up(&engine.engine).await?;

@@ -60,7 +60,7 @@ impl Partitions {
         if self.look(there) {
             return Ok(());
         }
-        let mut connection = connect(&self.options, LOCK_TIMEOUT).await?;
+        let mut connection = connect(&self.servers.current(), LOCK_TIMEOUT).await?;
         // Most of those who come here have only not looked yet: they need no lock.
         let layout = Layout::read(&mut connection).await?;
         if there(&layout) {

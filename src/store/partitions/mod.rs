@@ -20,18 +20,18 @@ mod retain;
 mod statistics;
 
 use std::collections::HashSet;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub(in crate::store) use self::catalog::{Layout, Partition, Table};
 use crate::domain::{MessageId, Time};
 use crate::store::db::error::is_no_partition;
+use crate::store::db::servers::Servers;
 use crate::store::{Engine, Store, StoreError, Tx};
 
 /// How many partitions the retention is cut into: what is past it stays for 1/20 of it longer at most, and a list that looks into all
@@ -54,7 +54,7 @@ pub fn width(retention: Duration) -> Duration {
 /// What a process knows of the partitions, and how it changes them.
 #[derive(Debug)]
 pub(in crate::store) struct Partitions {
-    options: PgConnectOptions,
+    servers: Arc<Servers>,
     /// As they were when they were last looked at. Others make and drop partitions: what an insert finds out makes it [forgotten](Self::told).
     known: RwLock<Layout>,
     /// Held while partitions are made: one at a time in a process.
@@ -64,9 +64,9 @@ pub(in crate::store) struct Partitions {
 }
 
 impl Partitions {
-    pub(in crate::store) fn new(options: PgConnectOptions) -> Partitions {
+    pub(in crate::store) fn new(servers: Arc<Servers>) -> Partitions {
         Partitions {
-            options,
+            servers,
             known: RwLock::default(),
             making: Mutex::default(),
             width: AtomicU64::new(USUAL_WIDTH.as_secs()),

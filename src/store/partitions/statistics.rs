@@ -48,7 +48,7 @@ impl Store {
         if stale.is_empty() {
             return Ok(0);
         }
-        let mut connection = connect(engine.options(), LOCK_TIMEOUT).await?;
+        let mut connection = connect(&engine.options(), LOCK_TIMEOUT).await?;
         let done = analyze(&mut connection, &stale).await;
         let _ = connection.close().await;
         match done {

@@ -9,6 +9,7 @@ import os
 import time
 from contextlib import asynccontextmanager
 
+from majors import METHODS
 from svix.api import Svix, SvixAsync, SvixOptions
 from svix.api.errors.http_error import HttpError
 from svix.api.errors.http_validation_error import HTTPValidationError
@@ -24,7 +25,7 @@ class Awaited:
         self._part = part
 
     def __getattr__(self, name):
-        found = getattr(self._part, name)
+        found = getattr(self._part, METHODS.get(name, name))
         if not inspect.ismethod(found):
             return Awaited(found)
 

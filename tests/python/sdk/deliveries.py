@@ -4,18 +4,19 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import standardwebhooks
+import svix.api.endpoint as svix_endpoint
 from client import both_ways, refused, until
+from majors import OLD, EndpointIn
 from receiver import ANSWER, HANG_UP, accepts
 from svix.api import (
     ApplicationIn,
-    EndpointIn,
     EndpointSecretRotateIn,
     MessageAttemptListByEndpointOptions,
     MessageAttemptListByMsgOptions,
     MessageIn,
 )
 from svix.api.background_task import BackgroundTaskListOptions
-from svix.api.endpoint import EndpointGetAttemptStatsOptions, EndpointGetStatsOptions, EndpointRecoverOptions
+from svix.api.endpoint import EndpointGetStatsOptions, EndpointRecoverOptions
 from svix.api.endpoint import EndpointSendExampleOptions
 from svix.api.message import message_in_raw
 from svix.api.message_attempt import MessageAttemptListAttemptedMessagesOptions, MessageAttemptResendOptions
@@ -97,7 +98,7 @@ async def attempts(svix, receiver):
     assert newest.response == oldest.response == ANSWER and newest.response_duration_ms >= 0
     assert (newest.endpoint_id, newest.msg_id, newest.url) == (endpoint, message.id, receiver.url("/flaky"))
     assert newest.trigger_type == MessageAttemptTriggerType.SCHEDULED and newest.timestamp > oldest.timestamp
-    assert (await by_message())[0].response == ""
+    assert (await by_message())[0].response == (ANSWER if OLD else "")
     ids = [one.id for one in found]
     await both_ways(lambda **page: svix.message_attempt.list_by_msg("tried", message.id, MessageAttemptListByMsgOptions(**page)), ids)
     for options, wanted in [
@@ -143,15 +144,16 @@ async def what_an_endpoint_was_sent(svix, receiver):
     (one,) = await listed(with_content=True, after=now() - HOUR, event_types=["t.a"], tag="x", channel="eu")
     assert (one.event_id, one.payload, one.tags, one.channels) == ("tried-1", {"a": 1}, ["x"], ["eu"])
     assert (one.status, one.status_text, one.next_attempt) == (MessageStatus.SUCCESS, MessageStatusText.SUCCESS, None)
-    assert (await listed())[0].payload == {} and len(await listed(status=MessageStatus.SUCCESS)) == 1
+    assert (await listed())[0].payload == ({"a": 1} if OLD else {}) and len(await listed(status=MessageStatus.SUCCESS)) == 1
     assert await listed(status=MessageStatus.FAIL) == await listed(before=now() - HOUR) == await listed(tag="y") == []
     stats = await svix.endpoint.get_stats("tried", "flaky")
     assert (stats.success, stats.pending, stats.sending, stats.fail, stats.canceled) == (1, 0, 0, 0, 0)
     stats = await svix.endpoint.get_stats("tried", "flaky", EndpointGetStatsOptions(until=now() - HOUR))
     assert stats.success == 0
-    recent = EndpointGetAttemptStatsOptions(since=now() - HOUR, until=now() + HOUR)
-    tries = await svix.endpoint.get_attempt_stats("tried", "flaky", recent)
-    assert (tries.success, tries.fail, tries.canceled) == (1, 2, 0)
+    if not OLD:
+        recent = svix_endpoint.EndpointGetAttemptStatsOptions(since=now() - HOUR, until=now() + HOUR)
+        tries = await svix.endpoint.get_attempt_stats("tried", "flaky", recent)
+        assert (tries.success, tries.fail, tries.canceled) == (1, 2, 0)
 
     once = MessageAttemptResendOptions(idempotency_key="resend-1")
     for _ in range(2):

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta, timezone
 
 from client import both_ways, refused
+from majors import OLD
 from svix.api import ApplicationIn, MessageCreateOptions, MessageGetOptions, MessageIn, MessageListOptions
 from svix.api.message import message_in_raw
 
@@ -19,10 +20,12 @@ async def messages(svix, _):
         await svix.message.create("acme", MessageIn(event_type="invoice.paid", payload={}), once)
     second = await svix.message.create("acme", MessageIn(event_type="invoice.paid", payload={"n": 2}))
     bare = await svix.message.create("acme", MessageIn(event_type="other.type", payload={"x": "y"}))
-    assert bare.payload == {} and bare.event_id is None
+    # The old client puts in what it has sent, where nothing is said of contents.
+    assert bare.payload == ({"x": "y"} if OLD else {}) and bare.event_id is None
     for name in ("ev-1", made.id):
         assert await svix.message.get("acme", name, MessageGetOptions(with_content=True)) == made
-    assert (await svix.message.get("acme", made.id)).payload == {}
+    # The new client asks for no content where nothing is said; the server gives it where nobody asks.
+    assert (await svix.message.get("acme", made.id)).payload == (made.payload if OLD else {})
     async with refused(409, "conflict"):
         await svix.message.create("acme", paid)
     async with refused(404, "not_found"):

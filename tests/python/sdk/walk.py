@@ -12,6 +12,7 @@ import polling
 import resources
 import team
 from client import Client
+from majors import OLD
 from receiver import Receiver
 
 STEPS = [
@@ -26,7 +27,7 @@ STEPS = [
     deliveries.background_tasks,
     deliveries.examples,
     team.operational_webhooks,
-    polling.destinations,
+    polling.destinations_by_hand if OLD else polling.destinations,
     polling.polling,
     polling.polling_tokens,
     team.customers,

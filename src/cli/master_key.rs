@@ -1,0 +1,41 @@
+//! `sendoff master-key`: changes the key that seals the endpoints' secrets and headers. Works beside a running `serve`, on its database.
+
+use std::time::Duration;
+
+use super::{CliError, say};
+use crate::app;
+use crate::config::Config;
+use crate::store::maintenance::reseal::Reseal;
+
+/// What a writer beside us gets between two steps.
+const BREATH: Duration = Duration::from_millis(5);
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Seal again, under SENDOFF_MASTER_KEY, all that SENDOFF_MASTER_KEY_OTHER has sealed
+    Rotate,
+}
+
+pub(super) async fn run(config: Config, command: Command) -> Result<(), CliError> {
+    let Command::Rotate = command;
+    if config.keys.other.is_none() {
+        let why = "SENDOFF_MASTER_KEY_OTHER is not set: give the new key as SENDOFF_MASTER_KEY and the old one there";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    let opened = app::visit(&config).await?;
+    let (mut at, mut rows, mut unreadable) = (Reseal::default(), 0, 0);
+    while at != Reseal::Done {
+        let done = opened.store.reseal(at).await?;
+        (at, rows, unreadable) = (done.next, rows + done.rows, unreadable + done.unreadable);
+        tokio::time::sleep(BREATH).await;
+    }
+    say(&format!(
+        "{rows} secrets and headers were sealed again. SENDOFF_MASTER_KEY_OTHER can go once no process seals with it."
+    ));
+    if unreadable > 0 {
+        return Err(CliError::Failed(format!(
+            "{unreadable} secrets or headers were sealed with neither key, and are left as they are"
+        )));
+    }
+    Ok(())
+}

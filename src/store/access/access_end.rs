@@ -1,0 +1,170 @@
+//! Ending a customer's access: tokens, unused links and portal sessions of an application, all or those of named sessions, at once or after a
+//! while.
+//!
+//! Tokens are signed and not stored, so what is stored is which of them are refused: those issued by a time, from a time on, by the wall clock
+//! that they were issued by. `application.tokens_expired` says it of all tokens that are refused already; the table `access_end` of those of
+//! one session, and of all that will be.
+
+use std::time::Duration;
+
+use crate::domain::audit::act;
+use crate::domain::portal::PortalOptions;
+use crate::domain::{AppId, Invalid, Time, limits};
+use crate::store::access::audit::Deed;
+use crate::store::catalog::applications;
+use crate::store::db::codec;
+use crate::store::{Store, StoreError, Tenant, Tx, on, read_vital};
+
+/// No token of ours is good for longer.
+pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+/// The row of all sessions.
+const ALL: &str = "";
+
+/// Which of a customer's access is to end, and when.
+#[derive(Clone, Debug, Default)]
+pub struct AccessEnd {
+    /// Tokens that were issued until then, by the wall clock.
+    pub issued: Time,
+    /// For how long they and the portal sessions are still good. Unused links end at once.
+    pub grace: Duration,
+    /// Of these sessions alone, by the team's own names, [`limits::SESSION_IDS`] at most; empty: of all.
+    pub sessions: Vec<String>,
+}
+
+impl AccessEnd {
+    /// When the tokens end, by the wall clock.
+    fn at(&self) -> Time {
+        self.issued.plus(self.grace)
+    }
+}
+
+impl Store {
+    /// Ends the application's access as `end` says. `false`: the tenant has no such application.
+    ///
+    /// # Errors
+    /// The application has too many ends of access that are remembered, or the store is away.
+    pub async fn expire_portal_access(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        end: &AccessEnd,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            self.enter_once(&mut tx, "").await?;
+            if !applications::hold(&mut tx, tenant, app).await? {
+                return Ok(false);
+            }
+            forget(&mut tx, app, end.issued).await?;
+            match (&end.sessions[..], end.grace.is_zero()) {
+                ([], true) => refuse_all(&mut tx, app, end.issued).await?,
+                ([], false) => remember(&mut tx, app, ALL, end).await?,
+                (sessions, _) => {
+                    for session in sessions {
+                        remember(&mut tx, app, session, end).await?;
+                    }
+                }
+            }
+            within_bounds(&mut tx, app).await?;
+            end_sessions(&mut tx, app, end, now).await?;
+            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Whether a token of the application, issued for `session` at the time `issued`, [is refused](Store::expire_portal_access) at `now`, both
+    /// by the wall clock.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn is_token_expired(
+        &self,
+        app: AppId,
+        session: Option<&str>,
+        issued: Time,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM application WHERE id = $1 AND tokens_expired >= $2
+             UNION ALL SELECT 1 FROM access_end
+                 WHERE app_id = $1 AND (session_id = '' OR session_id = $3) AND issued >= $2 AND ends_at <= $4
+             LIMIT 1";
+        let session = session.unwrap_or(ALL);
+        let found: Option<i32> = read_vital!(self, db => {
+            sqlx::query_scalar(SQL).bind(app).bind(issued).bind(session).bind(now).fetch_optional(db).await
+        })?;
+        Ok(found.is_some())
+    }
+}
+
+/// Refuses all tokens that were issued until then.
+async fn refuse_all(tx: &mut Tx, app: AppId, issued: Time) -> Result<(), StoreError> {
+    const TOKENS: &str = "UPDATE application SET tokens_expired = $2 WHERE id = $1 AND tokens_expired < $2";
+    const COVERED: &str = "DELETE FROM access_end WHERE app_id = $1 AND issued <= $2";
+    on!(tx, db => sqlx::query(TOKENS).bind(app).bind(issued).execute(db).await.map(drop))?;
+    on!(tx, db => sqlx::query(COVERED).bind(app).bind(issued).execute(db).await.map(drop))?;
+    Ok(())
+}
+
+/// Forgets what says nothing any more at `now`: of sessions, once their tokens have expired; of all, once `application` says it.
+async fn forget(tx: &mut Tx, app: AppId, now: Time) -> Result<(), StoreError> {
+    const PAST: &str = "SELECT MAX(issued) FROM access_end WHERE app_id = $1 AND session_id = '' AND ends_at <= $2";
+    let past: Option<Time> = on!(tx, db => sqlx::query_scalar(PAST).bind(app).bind(now).fetch_one(db).await)?;
+    if let Some(past) = past {
+        refuse_all(tx, app, past).await?;
+    }
+    const OLD: &str = "DELETE FROM access_end WHERE app_id = $1 AND session_id <> '' AND issued < $2";
+    on!(tx, db => sqlx::query(OLD).bind(app).bind(now.minus(LONGEST * 2)).execute(db).await.map(drop))?;
+    Ok(())
+}
+
+async fn remember(tx: &mut Tx, app: AppId, session: &str, end: &AccessEnd) -> Result<(), StoreError> {
+    const COVERED: &str =
+        "DELETE FROM access_end WHERE app_id = $1 AND session_id = $2 AND issued <= $3 AND ends_at >= $4";
+    const ENDS: &str = "INSERT INTO access_end (app_id, session_id, issued, ends_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT DO NOTHING";
+    for sql in [COVERED, ENDS] {
+        on!(tx, db => {
+            sqlx::query(sql).bind(app).bind(session).bind(end.issued).bind(end.at()).execute(db).await.map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+async fn within_bounds(tx: &mut Tx, app: AppId) -> Result<(), StoreError> {
+    const COUNT: &str = "SELECT count(*) FROM access_end WHERE app_id = $1";
+    let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(app).fetch_one(db).await)?;
+    if count > limits::ACCESS_ENDS as i64 {
+        let why = format!("more than {} of the application have ended within a week: end all", limits::ACCESS_ENDS);
+        return Err(StoreError::Invalid(vec![Invalid::new("sessionIds", why)]));
+    }
+    Ok(())
+}
+
+/// Ends unused links now, and portal sessions when the grace is over.
+async fn end_sessions(tx: &mut Tx, app: AppId, end: &AccessEnd, now: Time) -> Result<(), StoreError> {
+    const LINKS: &str = "SELECT hash, options FROM portal_link WHERE app_id = $1";
+    const SESSIONS: &str = "SELECT hash, options FROM visit WHERE app_id = $1";
+    const END: &str = "UPDATE visit SET expires_at = $2 WHERE hash = $1 AND expires_at > $2";
+    // Both are bounded for an application.
+    for (list, sql) in
+        [(LINKS, "DELETE FROM portal_link WHERE hash = $1"), (SESSIONS, "DELETE FROM visit WHERE hash = $1")]
+    {
+        let rows: Vec<(Vec<u8>, String)> = on!(tx, db => sqlx::query_as(list).bind(app).fetch_all(db).await)?;
+        for (hash, options) in rows {
+            let options: PortalOptions = codec::from_json(&options)?;
+            if !end.sessions.is_empty() && options.session_id.is_none_or(|id| !end.sessions.contains(&id)) {
+                continue;
+            }
+            match list == LINKS || end.grace.is_zero() {
+                true => on!(tx, db => sqlx::query(sql).bind(hash).execute(db).await.map(drop))?,
+                false => on!(tx, db => {
+                    sqlx::query(END).bind(hash).bind(now.plus(end.grace)).execute(db).await.map(drop)
+                })?,
+            }
+        }
+    }
+    Ok(())
+}

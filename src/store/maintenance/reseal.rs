@@ -1,0 +1,132 @@
+//! Sealing again under another master key, while processes serve.
+//!
+//! Whatever the old key has sealed is opened and sealed under the new one, a few rows at a time. Rows that the new key has sealed are left
+//! alone, so that it can be stopped at any time and begun again. The word by which a process knows its key (`meta.master-key-check`) comes
+//! last: as long as something is left, no process starts without the old key.
+
+use uuid::Uuid;
+
+use crate::domain::{EndpointId, Time};
+use crate::store::db::codec;
+use crate::store::{MASTER_KEY_CHECK, Store, StoreError, Tx, on};
+
+/// How many rows a step reads.
+const STEP: i64 = 200;
+
+/// How far it is. Begins at [`Default`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reseal {
+    /// The secrets behind this one.
+    #[default]
+    Begin,
+    Secrets(EndpointId, Time),
+    /// The headers of endpoints behind this one.
+    Headers(EndpointId),
+    Done,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resealed {
+    pub next: Reseal,
+    /// Rows that were sealed again.
+    pub rows: usize,
+    /// Rows that neither key opens.
+    pub unreadable: usize,
+}
+
+impl Store {
+    /// Makes the step at `from`: one transaction, of [`STEP`] rows at most.
+    ///
+    /// # Errors
+    /// The store is away; the same step can be made again.
+    pub async fn reseal(&self, from: Reseal) -> Result<Resealed, StoreError> {
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let done = match from {
+                Reseal::Begin => self.reseal_secrets(&mut tx, EndpointId(Uuid::nil()), Time::ZERO).await?,
+                Reseal::Secrets(endpoint, made_at) => self.reseal_secrets(&mut tx, endpoint, made_at).await?,
+                Reseal::Headers(endpoint) => self.reseal_headers(&mut tx, endpoint).await?,
+                Reseal::Done => Resealed { next: Reseal::Done, rows: 0, unreadable: 0 },
+            };
+            if done.next == Reseal::Done {
+                let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
+                const CHECK: &str = "UPDATE meta SET value = $2 WHERE name = $1";
+                on!(tx, db => sqlx::query(CHECK).bind(MASTER_KEY_CHECK).bind(sealed).execute(db).await.map(drop))?;
+            }
+            tx.commit().await?;
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn reseal_secrets(&self, tx: &mut Tx, endpoint: EndpointId, made_at: Time) -> Result<Resealed, StoreError> {
+        const ROWS: &str = "SELECT endpoint_id, made_at, sealed FROM endpoint_secret
+             WHERE (endpoint_id, made_at) > ($1, $2) ORDER BY endpoint_id, made_at LIMIT $3";
+        // Of one that was changed meanwhile nothing is left to do.
+        const SEAL: &str =
+            "UPDATE endpoint_secret SET sealed = $3 WHERE endpoint_id = $1 AND made_at = $2 AND sealed = $4";
+        let rows: Vec<(EndpointId, Time, Vec<u8>)> = on!(tx, db => {
+            sqlx::query_as(ROWS).bind(endpoint).bind(made_at).bind(STEP).fetch_all(db).await
+        })?;
+        let last = rows.last().map(|(endpoint, made_at, _)| (*endpoint, *made_at));
+        let (mut done, full) = (Done::default(), rows.len() as i64 == STEP);
+        for (endpoint, made_at, sealed) in rows {
+            if let Some(again) = self.sealed_again(&codec::secret_row(endpoint, made_at), &sealed, &mut done) {
+                on!(tx, db => {
+                    sqlx::query(SEAL).bind(endpoint).bind(made_at).bind(again).bind(sealed).execute(db).await.map(drop)
+                })?;
+            }
+        }
+        let next = match last.filter(|_| full) {
+            Some((endpoint, made_at)) => Reseal::Secrets(endpoint, made_at),
+            None => Reseal::Headers(EndpointId(Uuid::nil())),
+        };
+        Ok(done.with(next))
+    }
+
+    async fn reseal_headers(&self, tx: &mut Tx, endpoint: EndpointId) -> Result<Resealed, StoreError> {
+        const ROWS: &str = "SELECT id, headers FROM endpoint WHERE id > $1 ORDER BY id LIMIT $2";
+        const SEAL: &str = "UPDATE endpoint SET headers = $2 WHERE id = $1 AND headers = $3";
+        let rows: Vec<(EndpointId, Option<Vec<u8>>)> =
+            on!(tx, db => sqlx::query_as(ROWS).bind(endpoint).bind(STEP).fetch_all(db).await)?;
+        let last = rows.last().map(|(endpoint, _)| *endpoint);
+        let (mut done, full) = (Done::default(), rows.len() as i64 == STEP);
+        for (endpoint, sealed) in rows.into_iter().filter_map(|(endpoint, sealed)| Some((endpoint, sealed?))) {
+            if let Some(again) = self.sealed_again(&codec::headers_row(endpoint), &sealed, &mut done) {
+                on!(tx, db => sqlx::query(SEAL).bind(endpoint).bind(again).bind(sealed).execute(db).await.map(drop))?;
+            }
+        }
+        Ok(done.with(last.filter(|_| full).map_or(Reseal::Done, Reseal::Headers)))
+    }
+
+    /// What `sealed` is under the current key; `None`: it is that already, or does not open.
+    fn sealed_again(&self, row: &[u8], sealed: &[u8], done: &mut Done) -> Option<Vec<u8>> {
+        let master = &self.inner.master;
+        if master.has_sealed(sealed) {
+            return None;
+        }
+        match master.open(row, sealed) {
+            Ok(plain) => {
+                done.rows += 1;
+                Some(master.seal(row, &plain))
+            }
+            Err(_) => {
+                done.unreadable += 1;
+                None
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Done {
+    rows: usize,
+    unreadable: usize,
+}
+
+impl Done {
+    fn with(self, next: Reseal) -> Resealed {
+        Resealed { next, rows: self.rows, unreadable: self.unreadable }
+    }
+}
