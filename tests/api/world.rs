@@ -315,6 +315,7 @@ impl World {
             slot,
             epoch: leases[&slot],
             disable: None,
+            rests_until: None,
         };
         self.store.record(vec![finished]).await.expect("a record");
         id

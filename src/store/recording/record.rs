@@ -37,6 +37,8 @@ pub struct Finished {
     pub epoch: i64,
     /// The endpoint is to be disabled, and why.
     pub disable: Option<DisabledReason>,
+    /// Until when the circuit breaker holds back what waits for the endpoint, now that this attempt has ended.
+    pub rests_until: Option<Time>,
 }
 
 /// What became of a record.
@@ -332,40 +334,55 @@ async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
 
 /// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Either begins anew what
 /// was [warned of](crate::store::recording::failing). Almost always there is nothing to write. An endpoint that did both in one batch counts as well: it does not do nothing but fail.
+///
+/// And `rests_until`, while attempts fail: written with each that makes the endpoint rest (for seconds, so there are few), and left behind in the
+/// past otherwise.
 async fn note_health(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
-    let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
+    type Health = (Option<Time>, Option<Time>);
+    let mut health: BTreeMap<EndpointId, Health> = BTreeMap::new();
     for one in finished {
         let failed_at = (!one.attempt.outcome.delivered()).then_some(one.attempt.at);
-        let since = health.entry(one.attempt.endpoint_id).or_insert(failed_at);
+        let (since, rests) = health.entry(one.attempt.endpoint_id).or_insert((failed_at, None));
         *since = failed_at.and_then(|at| since.map(|first| first.min(at)));
+        *rests = (*rests).max(one.rests_until).filter(|_| since.is_some());
     }
-    let health: Vec<(EndpointId, Option<Time>)> = health.into_iter().collect();
+    let health: Vec<(EndpointId, Health)> = health.into_iter().collect();
     if health.is_empty() {
         return Ok(());
     }
+    const SET: &str = "UPDATE endpoint SET rests_until = new.rests,
+             failing_since = CASE WHEN new.since IS NULL THEN NULL ELSE COALESCE(endpoint.failing_since, new.since) END,
+             warned = CASE WHEN (endpoint.failing_since IS NULL) <> (new.since IS NULL) THEN 0 ELSE endpoint.warned END,
+             warned_at = CASE WHEN (endpoint.failing_since IS NULL) <> (new.since IS NULL) THEN NULL ELSE endpoint.warned_at END";
+    const WHERE: &str = "endpoint.id = new.id AND ((endpoint.failing_since IS NULL) <> (new.since IS NULL)
+         OR new.rests > COALESCE(endpoint.rests_until, 0))";
     match tx {
         Tx::Sqlite(tx) => {
-            for chunk in sqlite::chunks(&health, 2) {
-                let tail = ") UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL FROM new
-                     WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)";
-                sqlite::values("WITH new (id, since) AS (", chunk, tail, |mut row, (endpoint, since)| {
-                    row.push_bind(endpoint.0).push_bind(*since);
-                })
+            let tail = format!(") {SET} FROM new WHERE {WHERE}");
+            for chunk in sqlite::chunks(&health, 3) {
+                sqlite::values(
+                    "WITH new (id, since, rests) AS (",
+                    chunk,
+                    &tail,
+                    |mut row, (endpoint, (since, rests))| {
+                        row.push_bind(endpoint.0).push_bind(*since).push_bind(*rests);
+                    },
+                )
                 .build()
                 .execute(&mut **tx)
                 .await?;
             }
         }
         Tx::Postgres(tx) => {
-            sqlx::query(
-                "UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL
-                 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, since)
-                 WHERE endpoint.id = new.id AND (endpoint.failing_since IS NULL) <> (new.since IS NULL)",
-            )
-            .bind(codec::uuids(health.iter().map(|(endpoint, _)| endpoint)))
-            .bind(health.iter().map(|(_, since)| since.map(Time::micros)).collect::<Vec<Option<i64>>>())
-            .execute(&mut **tx)
-            .await?;
+            let sql = format!(
+                "{SET} FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[]) AS new (id, since, rests) WHERE {WHERE}"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(codec::uuids(health.iter().map(|(endpoint, _)| endpoint)))
+                .bind(health.iter().map(|(_, (since, _))| since.map(Time::micros)).collect::<Vec<Option<i64>>>())
+                .bind(health.iter().map(|(_, (_, rests))| rests.map(Time::micros)).collect::<Vec<Option<i64>>>())
+                .execute(&mut **tx)
+                .await?;
         }
     }
     Ok(())
