@@ -293,7 +293,7 @@ impl Missed {
         let Total { count: n, more } = count_missing(store, &inside.tenant(), &spec).await?;
         let messages = if n == 1 && !more { "message" } else { "messages" };
         let replay = Links::new(inside, endpoint).replay;
-        Ok((n > 0 || more).then(|| Missed {
+        Ok((n > 0).then(|| Missed {
             count: format!("{}{} {messages}", show::count(n), if more { "+" } else { "" }),
             href: replay.map(|href| format!("{href}&since={since}&until={now}")),
         }))

@@ -33,7 +33,7 @@ use crate::store::{Store, StoreError, Tenant};
 
 /// Deliveries are counted up to here, and for no longer than this: a page is to be there at once.
 pub const MOST: i64 = 10_000;
-pub const PATIENCE: Duration = Duration::from_millis(60);
+pub const PATIENCE: Duration = Duration::from_millis(40);
 
 /// What was counted.
 struct Counted {
@@ -172,7 +172,10 @@ impl Counted {
             Some((number, things)) if more => format!("{number}+ {things}"),
             _ => deliveries(n),
         };
-        let text = up_to(total.count, total.more);
+        let text = match total {
+            Total { count: 0, more: true } => "all that match".to_owned(),
+            Total { count, more } => up_to(count, more),
+        };
         let (verb, end) = choice.button();
         let passed = [
             (tally.gone, "cannot be sent: the content or the endpoint is gone"),

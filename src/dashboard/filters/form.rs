@@ -117,7 +117,7 @@ fn words(name: &str) -> (&'static str, &'static str) {
     match name {
         "q" => ("Search", "id, uid, event id or text"),
         "status" => ("Status", "any"),
-        "app" => ("Application", "name, id or uid"),
+        "app" => ("Application", "name or id"),
         "endpoint" => ("Endpoint", "id or uid"),
         "type" => ("Event type", "any"),
         "class" => ("Answer", "any"),

@@ -267,6 +267,13 @@ impl Store {
         }
         let states = filter.status.map_or(&[][..], DeliveryStatus::states);
         let dead = || Walk::Dead(tenant.org.clone());
+        if let Some(endpoint) = filter.endpoint
+            && !states.is_empty()
+            && !states.contains(&State::Fresh)
+            && let Some(slot) = self.few_at(endpoint).await?
+        {
+            return Ok(Walk::FewAt(endpoint, slot, states));
+        }
         match states {
             [] => {}
             [State::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),

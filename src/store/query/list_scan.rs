@@ -1,6 +1,7 @@
 //! The way deliveries are looked for, along the index that passes over least: newest message first for lists, oldest first for background work.
 //!
-//! What is few (at most [`SCAN`] rows of what is pending or retried; the organization's dead ones) is found there, however old it is.
+//! What is few (at most [`SCAN`] rows of what is pending or retried; the organization's dead ones; what an endpoint has of both) is found there,
+//! however old it is.
 //! Everything else is walked through, message by message or along an endpoint's deliveries, and a page looks at no more than [`SCAN`]
 //! deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
 
@@ -39,6 +40,8 @@ pub(in crate::store) enum Walk {
     Dead(OrgId),
     /// All pending deliveries of these kinds: they were counted before, and are few.
     Few(&'static [State]),
+    /// The retried and dead deliveries of an endpoint in this slot, in these states: counted before, and few.
+    FewAt(EndpointId, i16, &'static [State]),
     /// What background work made pending, as far as that was [noted](crate::store::jobs::resent).
     Resent(BackgroundId),
     Messages(Vec<MessageId>),
@@ -74,7 +77,7 @@ impl Walk {
 
     /// Whether it goes along what is few.
     pub(in crate::store) fn is_few(&self) -> bool {
-        matches!(self, Walk::Few(_) | Walk::Dead(_) | Walk::Resent(_))
+        matches!(self, Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_))
     }
 
     /// `select`, from the walk's deliveries `d` and `more` tables, where they lie in `stretch`. Tables are written in the order in which
@@ -87,6 +90,22 @@ impl Walk {
                 for (n, state) in states.iter().enumerate() {
                     sql.push(if n == 0 { "" } else { " UNION ALL " });
                     sql.push("SELECT d.message_id, d.endpoint_id FROM ").push(&pending_rows(store, *state));
+                    stretch.push(&mut sql);
+                }
+                sql.push(") ");
+            }
+            Walk::FewAt(endpoint, slot, states) => {
+                sql.push("WITH few AS MATERIALIZED (");
+                for (n, state) in states.iter().enumerate() {
+                    sql.push(if n == 0 { "" } else { " UNION ALL " });
+                    sql.push("SELECT d.message_id, d.endpoint_id FROM ");
+                    match state {
+                        State::Dead => sql.push("dead d WHERE d.endpoint_id = ").bind(*endpoint),
+                        pending => {
+                            sql.push(&format!("due d WHERE d.kind = {} AND d.slot = {slot}", pending.code()));
+                            sql.push(" AND d.endpoint_id = ").bind(*endpoint)
+                        }
+                    };
                     stretch.push(&mut sql);
                 }
                 sql.push(") ");
@@ -110,7 +129,7 @@ impl Walk {
         sql.push(select);
         sql.push(match self {
             Walk::Organization(_) | Walk::Application(_) => " FROM message w CROSS JOIN delivery d",
-            Walk::Few(_) | Walk::Dead(_) | Walk::Resent(_) => " FROM few CROSS JOIN delivery d",
+            Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => " FROM few CROSS JOIN delivery d",
             Walk::Endpoint(..) | Walk::Messages(_) => " FROM delivery d",
         });
         sql.push(more).push(" WHERE ");
@@ -121,7 +140,7 @@ impl Walk {
                 sql.push("d.endpoint_id = ").bind(*endpoint);
                 sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(Value::Number))
             }
-            Walk::Few(_) | Walk::Dead(_) | Walk::Resent(_) => {
+            Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => {
                 sql.push("d.message_id = few.message_id AND d.endpoint_id = few.endpoint_id")
             }
             Walk::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| Value::from(*id))),
@@ -227,6 +246,19 @@ impl Store {
             found += count;
         }
         Ok(found <= SCAN as i64)
+    }
+
+    /// The endpoint's slot, if so few of its deliveries are retried or dead that all of them can be looked at for a page.
+    pub(in crate::store) async fn few_at(&self, endpoint: EndpointId) -> Result<Option<i16>, StoreError> {
+        const SQL: &str = "SELECT slot,
+                 (SELECT count(*) FROM (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id
+                      AND due.kind = 1 LIMIT $2) AS retried)
+                 + (SELECT count(*) FROM (SELECT 1 FROM dead WHERE dead.endpoint_id = endpoint.id LIMIT $2) AS dead)
+             FROM endpoint WHERE id = $1";
+        let most = SCAN as i64 + 1;
+        let found: Option<(i16, i64)> =
+            read!(self, db => sqlx::query_as(SQL).bind(endpoint).bind(most).fetch_optional(db).await)?;
+        Ok(found.filter(|(_, count)| *count < most).map(|(slot, _)| slot))
     }
 
     /// Whether so few of the organization's deliveries are dead.
