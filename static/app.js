@@ -1,16 +1,16 @@
 // What the dashboard does beyond its pages, which are complete without it. What an element has to be, to get something of it:
 //
-//   <time datetime title>      "2 min ago", kept up. With data-as: a time that the reader's own clock may tell, as `clock` (14:32:10, with
-//                              the day where it is another one), `exact`, `minute` or `day`. The title is left alone: it says UTC.
+//   <time datetime title>      "2 min ago", kept up. With data-as: by the reader's own clock, as `clock` (14:32:10, with the day where it
+//                              is another one), `exact`, `minute` or `day`. The title says UTC.
 //   [data-at] [data-as]        the same for what is no <time>: a label of a chart.   [data-zone] says which clock that is.
 //   .id, pre.code, [data-copy] gets a button that copies its text; of data-copy="#id": that element's text.
-//   .rows tbody tr, .card      `j` and `k` step through them, to the main link (.c-main a), else the first link or button.
-//   form[data-key="r"]         `r` sends the one in the row, or the only one of the page, after a question.
+//   .rows tbody tr, .card      `j` and `k` step through them, to .c-main a, else the first link or button.
+//   form[data-key="r"]         `r` sends that of the row, or the only one, after a question.
 //   form[data-confirm="words"] asks that question before it is sent, however it is sent.
 //   form[data-enter]           is sent by itself inside a frame.
 //   [data-filter]              `/` goes there; else to the first search field, else the first chip.
 //   .top nav a                 `g` and the first letter of its name.
-//   meta[name=now]             when the page was made: a clock of the browser's that is wrong tells no wrong "ago".
+//   meta[name=now]             when the page was made: a wrong clock of the browser's tells no wrong "ago".
 //
 // Everything that others wrote is set as text, never as HTML.
 'use strict';
@@ -123,6 +123,10 @@
     event.preventDefault();
     ask(form, event.submitter, form.dataset.confirm);
   }, true);
+
+  // --- What refreshes itself does not while it is read
+
+  document.addEventListener('htmx:beforeRequest', (event) => event.target.matches(':focus-within') && event.preventDefault());
 
   // --- Keys
 

@@ -32,8 +32,11 @@
   }
 
   function show(row) {
-    if ([...rows.children].some((one) => one.dataset.id === row.dataset.id)) return;
-    rows.prepend(document.importNode(row, true));
+    // By id, which begins with the time when the attempt began: a long one ends after others that began later.
+    const id = row.dataset.id;
+    const next = [...rows.children].find((one) => one.dataset.id <= id);
+    if (next?.dataset.id === id) return;
+    rows.insertBefore(document.importNode(row, true), next ?? null);
     while (rows.children.length > MOST) rows.lastElementChild.remove();
     table.hidden = false;
     empty.hidden = true;

@@ -62,6 +62,8 @@ mod feed;
 mod keys;
 #[path = "store/lane_floor.rs"]
 mod lane_floor;
+#[path = "store/listed.rs"]
+mod listed;
 #[path = "store/lists.rs"]
 mod lists;
 #[path = "store/mail.rs"]
@@ -88,6 +90,8 @@ mod polling;
 mod reading;
 #[path = "store/record.rs"]
 mod record;
+#[path = "store/resting.rs"]
+mod resting;
 #[path = "store/retention.rs"]
 mod retention;
 #[path = "store/routing.rs"]

@@ -24,7 +24,7 @@ pub const PAGES: &[&str] = &[
     "/applications/{app}",
     "/applications/{app}/endpoints/{endpoint}",
     "/applications/{app}/messages/{message}",
-    "/resend?status=dead&range=24h",
+    "/resend?status=dead&since=24h",
     "/tail",
     "/operational",
     "/outbox",

@@ -83,6 +83,8 @@ CREATE TABLE endpoint (
     -- How many warnings this streak has had, and when the last one was sent.
     warned           SMALLINT NOT NULL DEFAULT 0,
     warned_at        BIGINT,
+    -- Until when its circuit breaker held back what waits, as of its last attempt that failed; NULL: it did not.
+    rests_until      BIGINT,
     -- 1 from deletion until its pending deliveries have ended.
     pending_cleanup  SMALLINT NOT NULL DEFAULT 0,
     -- The version that its application got with the last change of it, its headers or its secrets.
@@ -426,6 +428,14 @@ CREATE TABLE background (
 );
 CREATE INDEX background_list ON background (org, id);
 CREATE INDEX background_running ON background (leased_until) WHERE state = 'running';
+
+-- Deliveries that background work made pending, the first 10,000 of each work.
+CREATE TABLE resent (
+    work_id     UUID NOT NULL,
+    message_id  UUID NOT NULL,
+    endpoint_id UUID NOT NULL,
+    PRIMARY KEY (work_id, message_id, endpoint_id)
+);
 
 CREATE TABLE login_link (
     hash       BYTEA PRIMARY KEY,

@@ -297,7 +297,7 @@ async fn target(call: &Call) -> Result<Endpoint, ApiError> {
 async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> Answer {
     must_be_enabled(endpoint)?;
     let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
-    let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), total: None };
+    let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
     match call.store().begin_background(&call.tenant, spec, call.now).await? {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NotThere => Err(ApiError::not_found("endpoint")),

@@ -18,6 +18,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 86_400);
 
 /// How the deliveries of an endpoint stand. What is in flight counts as pending.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = EndpointStats)]
 struct StandingsOut {
     success: i64,
@@ -25,6 +26,10 @@ struct StandingsOut {
     sending: i64,
     fail: i64,
     canceled: i64,
+    /// Until when the endpoint rests: it cannot be reached (or asked for a pause), nothing is sent before then, and then one attempt. In the past:
+    /// that attempt is being made. Absent: it does not rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rests_until: Option<Time>,
 }
 
 /// How many attempts were made; one that was made is never canceled.
@@ -78,12 +83,15 @@ pub(super) async fn of_endpoint(call: Call) -> Answer {
             format!("there are more than {most} deliveries since then: ask for those since {from}, or for less");
         return Err(ApiError::query("since", reason));
     }
+    let line = call.store().endpoint_line(&call.tenant, app.id, endpoint.id).await?;
+    let resting = line.filter(|line| line.rest(call.now).is_some());
     let out = StandingsOut {
         success: found.delivered,
         pending: found.pending,
         sending: 0,
         fail: found.dead,
         canceled: found.canceled,
+        rests_until: resting.and_then(|line| line.rests_until),
     };
     json(StatusCode::OK, &out)
 }

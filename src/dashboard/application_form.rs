@@ -70,8 +70,8 @@ fn new_page(viewer: &Viewer, form: Form) -> FormPage {
 
 fn edit_page(inside: &Inside, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Applications),
-        title: Line::new("Edit"),
+        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        title: Line::new("Edit application"),
         lead: "",
         about: Line::new(&inside.app.name),
         action: inside.place.page("edit"),
@@ -145,7 +145,7 @@ pub async fn ask(state: web::Data<DashboardState>, inside: Inside) -> Result<Htt
     let id = inside.app.id;
     let endpoints = state.store.endpoints_in(&inside.tenant(), &[id]).await?.get(&id).copied().unwrap_or(0);
     let page = ConfirmPage {
-        frame: Frame::of(&inside, Here::Applications),
+        frame: Frame::of(&inside, Here::Applications).below(&inside, []),
         title: "Delete this application?",
         about: Line::new(&inside.app.name),
         consequences: vec![

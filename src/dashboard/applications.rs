@@ -5,21 +5,29 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
+use super::chart::{Chart, second};
 use super::endpoints::{self, EndpointRow};
 use super::error::PageError;
 use super::frame::{Frame, Here, answer};
 use super::notice::Notice;
+use super::numbers::{Counting, Numbers};
+use super::overview::AttemptRow;
 use super::parts::{Id, When};
 use super::place::Place;
+use super::portal::failures;
 use super::posted::{Posted, done};
-use super::rates::DAY;
+use super::range::{self, RangeLink};
+use super::rates::ResponseTimes;
+use super::rest::Resting;
 use super::show::{Line, Query, Typed, count};
 use super::viewer::{Inside, Signed, part};
 use crate::domain::application::Application;
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::access::portal_sessions::OpenVisit;
 use crate::store::catalog::endpoint_list::LineFilter;
-use crate::store::{Order, PageRequest};
+use crate::store::query::counts::{Range, Scope};
+use crate::store::recording::rollups::total;
+use crate::store::{Order, PageRequest, Tenant};
 
 /// How many are on a page.
 const LINES: usize = 50;
@@ -108,6 +116,8 @@ impl Row {
 struct ApplicationPage {
     frame: Frame,
     place: Place,
+    /// Its attempts as they happen.
+    live: String,
     name: Line,
     id: Id,
     uid: Option<Line>,
@@ -115,8 +125,14 @@ struct ApplicationPage {
     throttle: Option<u16>,
     contact: Option<Line>,
     metadata: Vec<(Line, Line)>,
-    delivered: String,
-    failed: String,
+    opening: &'static str,
+    numbers: Numbers,
+    ranges: Vec<RangeLink>,
+    response_times: Option<String>,
+    resting: Option<Resting>,
+    chart: Option<Chart>,
+    /// The newest failures of its endpoints that failed most in the range.
+    failures: Vec<AttemptRow>,
     rows: Vec<EndpointRow>,
     /// There are more endpoints than are shown.
     more: bool,
@@ -147,10 +163,19 @@ pub async fn show(
     let filter = LineFilter { app: Some(app.id), ..LineFilter::default() };
     let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
     let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
-    let counts = store.attempt_counts(&tenant, app.id, None, now.minus(DAY), now).await?;
+    let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
+    let own = Tenant { only: Some(app.id), ..tenant.clone() };
+    let buckets = store.buckets(&tenant, Scope::Application(app.id), range, now).await?;
+    let counts = total(&buckets);
+    let list = inside.place.page("deliveries?");
+    let since = range.since(now);
+    let counting = Counting { list: Some(&list), app: Some(app.id), since, since_text: &second(since) };
+    let ids: Vec<EndpointId> = lines.data.iter().map(|line| line.endpoint.id).collect();
+    let at_each = store.endpoint_counts(&tenant, &ids, range, now).await?;
     let visits = store.open_visits(&tenant, app.id, VISITS, now).await?;
     let page = ApplicationPage {
         frame: Frame::of(&inside, Here::Applications).noting(query.get("notice")),
+        live: format!("/tail?app={}", app.id),
         place: inside.place.clone(),
         name: Line::new(&app.name),
         id: Id::new(app.id),
@@ -159,8 +184,13 @@ pub async fn show(
         throttle: app.throttle_rate,
         contact: app.contact_email.as_deref().map(Line::new),
         metadata: app.metadata.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect(),
-        delivered: count(counts.delivered),
-        failed: count(counts.failed),
+        opening: range::opening(range),
+        numbers: Numbers::of(store, &tenant, &counting, now).await?,
+        ranges: range::links(range, |range| format!("{}?range={}", inside.place.home(), range::word(range))),
+        response_times: ResponseTimes::of(&counts).map(|times| times.text()),
+        resting: Resting::of(store, &own, now).await?,
+        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, range, &list)),
+        failures: failures(store, &inside, at_each, now).await?,
         rows: endpoints::rows(store, &tenant, &inside.place, &lines.data, now).await?,
         more: lines.more,
         across: false,

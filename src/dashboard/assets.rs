@@ -27,11 +27,14 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 18] = [
+static ASSETS: [Asset; 21] = [
     asset!("tokens.css", "text/css; charset=utf-8"),
     asset!("frame.css", "text/css; charset=utf-8"),
     asset!("app.css", "text/css; charset=utf-8"),
     asset!("chart.css", "text/css; charset=utf-8"),
+    asset!("numbers.css", "text/css; charset=utf-8"),
+    asset!("acts.css", "text/css; charset=utf-8"),
+    asset!("tail.css", "text/css; charset=utf-8"),
     asset!("list.css", "text/css; charset=utf-8"),
     asset!("message.css", "text/css; charset=utf-8"),
     asset!("bulk.css", "text/css; charset=utf-8"),

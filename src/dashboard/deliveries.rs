@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
+use super::bulk::base;
 use super::error::PageError;
 use super::filters::{Asked, Filters, Form, OF_DELIVERIES};
 use super::frame::{Frame, Here, answer};
@@ -15,11 +16,11 @@ use super::list::{LINES, Rest};
 use super::parts::{Address, Badge, Id, When};
 use super::place::Place;
 use super::show::{self, Line, Query, counted};
-use super::viewer::{Inside, Signed, Viewer, Who};
+use super::viewer::{Inside, Signed, Viewer};
 use crate::domain::delivery::{DeadReason, State};
 use crate::domain::portal::Capability;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, ListedDelivery};
+use crate::store::query::delivery_list::{DeliveryKey, DeliveryStatus, ListedDelivery};
 
 struct Row {
     badge: Badge,
@@ -55,8 +56,8 @@ struct DeliveriesPage {
     rest: Rest,
     /// This very page, to come back to.
     back: String,
-    /// Where all that is listed can be sent again.
-    resend_all: Option<String>,
+    /// Where all that is listed can be sent again, and what the link says.
+    resend_all: Option<(String, &'static str)>,
 }
 
 /// `GET /deliveries`.
@@ -93,7 +94,7 @@ async fn list(
     let after = query.get("after").and_then(cursor);
     let (good, status, note) = (filters.good(), filters.status, filters.note);
     let (rows, rest) = if good {
-        let found = store.list_deliveries(&viewer.tenant(), &wanted(filters), after, LINES).await?;
+        let found = store.list_deliveries(&viewer.tenant(), &filters.deliveries(), after, LINES).await?;
         let text = |(message, endpoint): DeliveryKey| format!("{message}.{endpoint}");
         let last = found.data.last().map(|row| text((row.message_id, row.endpoint_id)));
         let stopped = found.stopped.map(|key| (text(key), key.0.time()));
@@ -103,9 +104,9 @@ async fn list(
     } else {
         (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
     };
-    let resend_all = status == Some(DeliveryStatus::Dead) && matches!(viewer.who, Who::Operator(_)) && !rows.is_empty();
-    let app = inside.map(|inside| inside.app.id.to_string());
-    let more: Vec<(&str, &str)> = app.iter().map(|app| ("app", app.as_str())).collect();
+    let resend_all = status
+        .filter(|_| !rows.is_empty() && viewer.can(Capability::CreateAttempts))
+        .and_then(|status| resend_all(viewer, inside, &asked, status));
     let page = DeliveriesPage {
         frame: Frame::of(viewer, Here::Deliveries).noting(query.get("notice")),
         status,
@@ -117,22 +118,27 @@ async fn list(
         rows,
         rest,
         back: after.map_or_else(|| asked.first(), |(message, endpoint)| asked.after(&format!("{message}.{endpoint}"))),
-        resend_all: resend_all.then(|| asked.elsewhere("/resend", &more)),
+        resend_all,
     };
     answer(if good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &page)
 }
 
-fn wanted(filters: Filters) -> DeliveryFilter {
-    DeliveryFilter {
-        status: filters.status,
-        app: filters.app,
-        endpoint: filters.endpoint,
-        event_types: filters.event_types,
-        class: filters.class,
-        since: filters.since.unwrap_or(Time::ZERO),
-        until: filters.until.unwrap_or(Time::MAX),
-        messages: filters.messages,
-        text: filters.text,
+/// The page that counts what is listed and sends it. `None`: it goes to operational endpoints, whose events are not sent again in bulk.
+fn resend_all(
+    viewer: &Viewer,
+    inside: Option<&Inside>,
+    asked: &Asked,
+    status: DeliveryStatus,
+) -> Option<(String, &'static str)> {
+    let name = if status == DeliveryStatus::Pending { "Send all of these now…" } else { "Resend all of these…" };
+    let path = format!("{}/resend", base(viewer));
+    match inside {
+        Some(inside) if inside.operational => None,
+        // A customer's application is fixed.
+        Some(inside) if viewer.tenant().only.is_none() => {
+            Some((asked.elsewhere(&path, &[("app", &inside.app.id.to_string())]), name))
+        }
+        _ => Some((asked.elsewhere(&path, &[]), name)),
     }
 }
 

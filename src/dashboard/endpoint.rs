@@ -1,5 +1,6 @@
 //! One endpoint: how it does, what was tried there lately, how its receiver verifies, and how it is set.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -7,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
+use super::bulk::{base, count_missing};
 use super::catalog;
 use super::chart::Chart;
 use super::endpoint_acts::named;
@@ -16,18 +18,22 @@ use super::error::PageError;
 use super::form::{Choice, Field, Form};
 use super::frame::{Frame, Here, answer};
 use super::parts::{Address, Badge, Id, When};
-use super::rates;
+use super::rates::{self, ResponseTimes};
+use super::rest::Probe;
 use super::show::{self, Line, Query, count_up_to};
 use super::snippets::{self, Snippet};
 use super::viewer::Inside;
 use crate::domain::attempt::Attempt;
+use crate::domain::background::{Kind, Scope as Target};
 use crate::domain::endpoint::{DisabledReason, Endpoint, masked_header};
-use crate::domain::portal::Capability;
+use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::secret::SignatureType;
-use crate::domain::{Invalid, Time};
+use crate::domain::{AttemptId, Invalid, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LastFailure};
+use crate::store::jobs::background::{BackgroundSpec, Total};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::counts::{Range, Scope};
+use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
 
@@ -39,7 +45,8 @@ struct Row {
     badge: Badge,
     number: i32,
     href: String,
-    message: Id,
+    /// `None`: the message is gone.
+    event_type: Option<Line>,
     answer: Line,
     took: String,
     when: When,
@@ -59,7 +66,22 @@ struct Strip {
     why: &'static str,
 }
 
-/// That it does nothing but fail, and what comes of that.
+/// What it was not sent while it was disabled.
+struct Missed {
+    /// `601 messages`.
+    count: String,
+    /// Where they are sent, by a viewer who may.
+    href: Option<String>,
+}
+
+/// Where to go from here; each by a viewer who has it.
+struct Links {
+    deliveries: Option<String>,
+    recover: Option<String>,
+    replay: Option<String>,
+}
+
+/// That every attempt fails, and what comes of that.
 struct Streak {
     warned: Option<When>,
     /// When it will be disabled; `None`: that time is over, and the next failure will do it.
@@ -102,9 +124,14 @@ struct EndpointPage {
     strip: Option<Strip>,
     /// What comes of it if it goes on failing.
     streak: Option<Streak>,
+    /// It rests.
+    probe: Option<Probe>,
+    missed: Option<Missed>,
+    links: Links,
     rate: Option<String>,
     counts: String,
-    latency: Option<(String, String, String)>,
+    response_times: Option<String>,
+    throttle: Option<u16>,
     waiting: String,
     failure: Option<Failure>,
     chart: Option<Chart>,
@@ -149,9 +176,14 @@ pub async fn page_with(
     let newest = store.attempts(&tenant, app, &filter, &PageRequest::first(ATTEMPTS, Order::Descending)).await?;
     let path = inside.place.endpoint(id);
     let snippet = snippets::of(query.get("snippet"));
-    let within = |share| rates::within(&counts, share).unwrap_or_default();
+    let lines = store.newest_at(&tenant, app, id, ATTEMPTS as i64).await?;
+    let event_types: HashMap<AttemptId, String> =
+        lines.into_iter().filter_map(|line| Some((line.id, line.event_type?))).collect();
+    let links = Links::new(inside, endpoint);
     let page = EndpointPage {
-        frame: Frame::of(inside, Here::Endpoints).noting(query.get("notice")),
+        frame: Frame::of(inside, Here::Endpoints)
+            .below(inside, [(inside.place.page("endpoints"), Line::new("Endpoints"))])
+            .noting(query.get("notice")),
         badge: Badge::of_health(line.health()),
         address: Address::new(&line.endpoint.spec.url),
         description: Line::new(&line.endpoint.spec.description),
@@ -161,13 +193,17 @@ pub async fn page_with(
         disabled: line.endpoint.spec.disabled,
         strip: Strip::of(&line, now),
         streak: Streak::of(&line, state.disable_after, now),
+        probe: line.rest(now).map(|rest| Probe::new(rest, now)),
+        missed: Missed::read(store, inside, &line, &query, now).await?,
+        links,
         rate: rates::rate(&counts),
         counts: rates::in_words(&counts),
-        latency: (counts.attempts() > 0).then(|| (within(0.5), within(0.95), within(0.99))),
+        response_times: ResponseTimes::of(&counts).map(|times| times.text()),
+        throttle: line.endpoint.spec.throttle_rate,
         waiting: count_up_to(waiting, MOST),
         failure: store.last_failure(&tenant, app, id).await?.map(|failure| Failure::new(&failure, inside, now)),
         chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, Range::Day, &list)),
-        attempts: newest.data.iter().map(|attempt| Row::new(attempt, inside, now)).collect(),
+        attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, inside, now)).collect(),
         may: May {
             edit: inside.can(Capability::ManageEndpoint),
             test: inside.can(Capability::CreateAttempts),
@@ -202,14 +238,65 @@ impl Strip {
         let when = |at| When::new(at, now);
         if !line.endpoint.spec.disabled {
             let since = line.failing_since?;
-            return Some(Strip { what: "Nothing but failures, the first", at: Some(when(since)), why: "" });
+            return Some(Strip {
+                what: "Every attempt has failed since the first failure",
+                at: Some(when(since)),
+                why: "",
+            });
         }
         let why = match line.endpoint.disabled_reason {
-            Some(DisabledReason::Gone) => ", because it answered 410 Gone: its receiver wants nothing any more",
-            Some(DisabledReason::Failing) => ", because it had done nothing but fail for too long",
+            Some(DisabledReason::Gone) => ": the receiver asked us to stop (410 Gone)",
+            Some(DisabledReason::Failing) => ": every attempt had failed for too long",
             Some(DisabledReason::Manual) | None => " by hand",
         };
         Some(Strip { what: "Disabled", at: line.disabled_at.map(when), why })
+    }
+}
+
+impl Links {
+    fn new(inside: &Inside, endpoint: &Endpoint) -> Links {
+        let base = base(inside);
+        let app = if base.is_empty() { format!("app={}&", inside.app.id) } else { String::new() };
+        let may = inside.can(Capability::CreateAttempts) && inside.opens("/portal/resend") && !inside.operational;
+        let resend = |status: &str| may.then(|| format!("{base}/resend?{app}endpoint={}&status={status}", endpoint.id));
+        Links {
+            deliveries: inside
+                .shows(PortalPage::Deliveries)
+                .then(|| format!("{}?endpoint={}", inside.place.page("deliveries"), endpoint.id)),
+            recover: resend("failed"),
+            // What is sent there would wait.
+            replay: resend("missing").filter(|_| !endpoint.spec.disabled),
+        }
+    }
+}
+
+impl Missed {
+    /// Just after it was enabled, the URL says since when it had been disabled. `None`: nothing came meanwhile.
+    async fn read(
+        store: &Store,
+        inside: &Inside,
+        line: &EndpointLine,
+        query: &Query,
+        now: Time,
+    ) -> Result<Option<Missed>, PageError> {
+        let endpoint = &line.endpoint;
+        let since = query.get("since").and_then(|text| Time::parse(text).ok()).filter(|since| *since < now);
+        let Some(since) = since.filter(|_| !endpoint.spec.disabled && !inside.operational) else { return Ok(None) };
+        let spec = BackgroundSpec {
+            kind: Kind::ReplayMissing,
+            scope: Target::Endpoint(endpoint.app_id, endpoint.id),
+            filter: SentFilter { since, until: now, ..SentFilter::default() },
+            listed: None,
+            by: String::new(),
+            total: None,
+        };
+        let Total { count: n, more } = count_missing(store, &inside.tenant(), &spec).await?;
+        let messages = if n == 1 && !more { "message" } else { "messages" };
+        let replay = Links::new(inside, endpoint).replay;
+        Ok((n > 0).then(|| Missed {
+            count: format!("{}{} {messages}", show::count(n), if more { "+" } else { "" }),
+            href: replay.map(|href| format!("{href}&since={since}&until={now}")),
+        }))
     }
 }
 
@@ -233,7 +320,7 @@ impl Failure {
 }
 
 impl Row {
-    fn new(attempt: &Attempt, inside: &Inside, now: Time) -> Row {
+    fn new(attempt: &Attempt, event_types: &HashMap<AttemptId, String>, inside: &Inside, now: Time) -> Row {
         let outcome = &attempt.outcome;
         Row {
             badge: match (outcome.delivered(), attempt.next_at) {
@@ -242,8 +329,8 @@ impl Row {
                 (false, None) => Badge::Dead,
             },
             number: attempt.number,
-            href: inside.place.message(attempt.message_id),
-            message: Id::new(attempt.message_id),
+            href: format!("{}#{}", inside.place.message(attempt.message_id), attempt.id),
+            event_type: event_types.get(&attempt.id).map(|name| Line::new(name)),
             answer: match outcome.status {
                 Some(status) => Line::new(&show::status(status)),
                 None => Line::cut(&outcome.detail, 120),
@@ -267,7 +354,7 @@ async fn settings(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result
         Some(list) => list.iter().map(|one| Line::new(one)).collect(),
     };
     let one = |text: String| vec![Line::new(&text)];
-    let as_set = || vec![Line::new("as this Sendoff is set")];
+    let as_set = || vec![Line::new("default")];
     let mut event_types = spec.event_types.clone();
     if let (Some(names), Some(_)) = (&mut event_types, inside.flags()) {
         let mut seen = Vec::new();

@@ -36,7 +36,8 @@ async fn names(store: &Store, inside: &Inside) -> Result<Vec<String>, PageError>
 
 fn new_page(inside: &Inside, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Endpoints),
+        frame: Frame::of(inside, Here::Endpoints)
+            .below(inside, [(inside.place.page("endpoints"), Line::new("Endpoints"))]),
         title: Line::new("New endpoint"),
         lead: "A URL of yours that events are sent to.",
         about: Line::default(),
@@ -48,11 +49,20 @@ fn new_page(inside: &Inside, form: Form) -> FormPage {
     }
 }
 
+/// Around a page that belongs to an endpoint.
+pub(super) fn of_endpoint(inside: &Inside, endpoint: &Endpoint) -> Frame {
+    let things = [
+        (inside.place.page("endpoints"), Line::new("Endpoints")),
+        (inside.place.endpoint(endpoint.id), Line::cut(&endpoint.spec.url, 60)),
+    ];
+    Frame::of(inside, Here::Endpoints).below(inside, things)
+}
+
 fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
     let path = inside.place.endpoint(endpoint.id);
     FormPage {
-        frame: Frame::of(inside, Here::Endpoints),
-        title: Line::new("Edit"),
+        frame: of_endpoint(inside, endpoint),
+        title: Line::new("Edit endpoint"),
         lead: "",
         about: Line::new(&endpoint.spec.url),
         action: format!("{path}/edit"),
@@ -216,12 +226,16 @@ async fn turn(
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let before = named(&store, request, inside).await?;
     let id = before.id;
+    let line = store.endpoint_line(&inside.tenant(), inside.app.id, id).await?;
+    let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !disabled);
     let work = async |before: &Endpoint| Ok::<_, Refused>(EndpointSpec { disabled, ..before.spec.clone() });
     let changed = store.change_endpoint(&inside.tenant(), before, work, now).await?;
     match settled(changed) {
         Ok(_) => {
             let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
-            Ok(done(&inside.place.endpoint(id), notice))
+            // The page then says what came since, and was never sent there.
+            let since = disabled_at.map(|at| format!("?since={at}")).unwrap_or_default();
+            Ok(done(&format!("{}{since}", inside.place.endpoint(id)), notice))
         }
         Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
     }
@@ -238,7 +252,7 @@ pub async fn ask(
     let path = inside.place.endpoint(endpoint.id);
     let waiting = waiting(&state.store, &inside, &endpoint).await?;
     let page = ConfirmPage {
-        frame: Frame::of(&inside, Here::Endpoints),
+        frame: of_endpoint(&inside, &endpoint),
         title: "Delete this endpoint?",
         about: Line::new(&endpoint.spec.url),
         consequences: vec![

@@ -8,10 +8,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use super::endpoint_acts::named;
+use super::endpoint_acts::{named, of_endpoint};
 use super::error::PageError;
 use super::form::{Field, Form, FormPage};
-use super::frame::{Frame, Here, answer};
+use super::frame::{Frame, answer};
 use super::notice::Notice;
 use super::parts::Address;
 use super::posted::{Posted, done};
@@ -52,7 +52,7 @@ pub async fn reveal(
     store.note_look(deed, now).await?;
     let secret = store.endpoint_secret(&inside.tenant(), inside.app.id, endpoint.id).await?;
     let page = SecretPage {
-        frame: Frame::of(&inside, Here::Endpoints),
+        frame: of_endpoint(&inside, &endpoint),
         address: Address::new(&endpoint.spec.url),
         secret: Line::new(&secret.ok_or(PageError::NotFound)?.shown()),
         public: endpoint.spec.signature_type == SignatureType::Ed25519,
@@ -64,7 +64,7 @@ pub async fn reveal(
 fn form() -> Form {
     Form::new(vec![
         Field::text("key", "New secret", "").help("whsec_… or whsk_…, as the endpoint signs. Empty: one is made."),
-        Field::text("gracePeriod", "The one before signs along for", &span::write(GRACE))
+        Field::text("gracePeriod", "Keep the old secret valid for", &span::write(GRACE))
             .help("So that receivers have time to change: 0s to 7d."),
     ])
 }
@@ -72,7 +72,7 @@ fn form() -> Form {
 fn page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
     let path = inside.place.endpoint(endpoint.id);
     FormPage {
-        frame: Frame::of(inside, Here::Endpoints),
+        frame: of_endpoint(inside, endpoint),
         title: Line::new("Rotate the secret"),
         lead: "Deliveries are signed with a new secret from now on, and with the one before as well until its time is over.",
         about: Line::new(&endpoint.spec.url),

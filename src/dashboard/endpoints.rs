@@ -7,6 +7,7 @@ use askama::Template;
 use super::DashboardState;
 use super::error::PageError;
 use super::frame::{Frame, Here, answer};
+use super::naming::{self, Named};
 use super::parts::{Address, Badge, When};
 use super::place::Place;
 use super::rates;
@@ -14,9 +15,9 @@ use super::show::{Line, Query, Typed, count_up_to};
 use super::viewer::{Inside, Signed, Viewer};
 use crate::domain::endpoint::DisabledReason;
 use crate::domain::portal::Capability;
-use crate::domain::{EndpointId, Time};
+use crate::domain::{AppId, EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, Health, LastFailure, LineFilter};
-use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
+use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many are on a page.
 const LINES: usize = 50;
@@ -75,7 +76,7 @@ pub async fn rows(
             app_href: place.home().to_owned(),
             rate: rates::rate(&own),
             counts: rates::in_words(&own),
-            within: rates::within(&own, 0.95),
+            within: rates::p95(&own),
             throttle: spec.throttle_rate,
             waiting: count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), MOST),
             failure: failure.map(failed),
@@ -136,15 +137,13 @@ pub async fn across(
     signed: Signed,
 ) -> Result<HttpResponse, PageError> {
     let (query, tenant) = (Query::of(&request), signed.tenant());
-    let named = query.get("app").map(str::trim);
-    let app = match named.map(AppRef::parse) {
+    let app = match query.get("app").map(str::trim) {
         None => None,
-        // A name that nothing can have is one that nothing has.
-        Some(Err(_)) => Some(crate::domain::AppId(uuid::Uuid::nil())),
-        Some(Ok(named)) => {
-            let found = state.store.app_id(&tenant, &named).await?;
-            Some(found.unwrap_or(crate::domain::AppId(uuid::Uuid::nil())))
-        }
+        Some(text) => Some(match naming::application(&state.store, &tenant, text).await? {
+            Named::One(app) => app,
+            // Nothing has this id.
+            Named::Nothing(_) => AppId(uuid::Uuid::nil()),
+        }),
     };
     let filter = LineFilter { app, ..filter(&query) };
     let page = page(&state, &signed, &query, &Place::all(), filter).await?;

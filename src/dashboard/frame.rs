@@ -12,8 +12,8 @@ use super::place::Place;
 use super::portal::looks::Brand;
 use super::prefs::{ClockFace, Prefs, Theme};
 use super::show::Line;
-use super::viewer::{ORGS, Viewer, Who};
-use crate::domain::portal::PortalPage;
+use super::viewer::{Inside, ORGS, Viewer, Who};
+use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
 use crate::domain::{OrgId, Time};
 
@@ -77,9 +77,20 @@ pub struct Frame {
     pub brand: Option<Brand>,
     /// Below `/portal`.
     pub portal: bool,
+    /// Where the page is: what it belongs to, from the widest on. Not the page itself.
+    pub crumbs: Vec<Crumb>,
     here: Here,
     /// What of the navigation is there; `None`: everything.
     pages: Option<Vec<PortalPage>>,
+    /// Whether a customer has the live view, and may resend in bulk.
+    live: bool,
+    resends: bool,
+}
+
+/// What a page belongs to.
+pub struct Crumb {
+    pub href: String,
+    pub name: Line,
 }
 
 impl Frame {
@@ -110,9 +121,29 @@ impl Frame {
             prefs: brand.as_ref().map_or(viewer.prefs, |brand| brand.preferred(viewer.prefs)),
             brand,
             portal: customer,
+            crumbs: Vec::new(),
             here,
             pages: visit.and_then(|visit| visit.options.pages.clone()),
+            live: viewer.opens("/portal/tail"),
+            resends: viewer.opens("/portal/resend") && viewer.can(Capability::CreateAttempts),
         }
+    }
+
+    /// On a page that belongs to the application, and to what else is named: each a path and a name.
+    pub fn below(mut self, inside: &Inside, things: impl IntoIterator<Item = (String, Line)>) -> Frame {
+        let crumb = |(href, name): (String, Line)| Crumb { href, name };
+        if !self.portal {
+            let all = match inside.operational {
+                true => ("/operational".to_owned(), Line::new("Operational webhooks")),
+                false => ("/applications".to_owned(), Line::new("Applications")),
+            };
+            self.crumbs.push(crumb(all));
+            if !inside.operational {
+                self.crumbs.push(crumb((inside.place.home().to_owned(), Line::cut(&inside.app.name, 60))));
+            }
+        }
+        self.crumbs.extend(things.into_iter().map(crumb));
+        self
     }
 
     /// Around a page for anybody.
@@ -124,8 +155,11 @@ impl Frame {
             prefs: Prefs::default(),
             brand: None,
             portal: false,
+            crumbs: Vec::new(),
             here: Here::Elsewhere,
             pages: None,
+            live: false,
+            resends: false,
         }
     }
 
@@ -179,6 +213,7 @@ impl Frame {
                 ("Messages", "messages", Here::Messages),
                 ("Deliveries", "deliveries", Here::Deliveries),
                 ("Event types", "event-types", Here::EventTypes),
+                ("Live", "tail", Here::Live),
             ]
         } else {
             &[
@@ -196,8 +231,10 @@ impl Frame {
 
     /// What stands in the menu: looked for less often.
     pub fn more(&self) -> Vec<Entry> {
-        if self.seen.as_ref().is_none_or(|seen| seen.customer) {
-            return Vec::new();
+        match &self.seen {
+            None => return Vec::new(),
+            Some(seen) if seen.customer => return self.listed(&[("Resends", "resend", Here::Resends)]),
+            Some(_) => {}
         }
         let all = self.seen.as_ref().is_some_and(|seen| seen.all);
         self.listed(&[
@@ -230,6 +267,8 @@ impl Frame {
             Here::Messages => PortalPage::Messages,
             Here::Deliveries => PortalPage::Deliveries,
             Here::EventTypes => PortalPage::EventTypes,
+            Here::Live if self.customer() => return self.live,
+            Here::Resends if self.customer() => return self.resends,
             _ => return true,
         };
         self.pages.as_ref().is_none_or(|pages| pages.contains(&page))

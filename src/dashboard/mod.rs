@@ -3,18 +3,22 @@
 //! The cast:
 //!
 //! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`applications`],
-//!   [`endpoints`] and [`endpoint`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk), [`work`] (how far that
-//!   has come), [`tail`], [`login`]; of people: [`keys`], [`operators`], [`audit`], [`organization`].
+//!   [`endpoints`] and [`endpoint`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk, and what came of it),
+//!   [`tail`], [`login`]; of people: [`keys`], [`operators`], [`audit`], [`organization`].
 //! * A [`Form`](form::Form) – the same controls, and the same reasons beside them, in every form.
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
 //!   for one is not reached without a session. The pages of one application are written once, for whoever is
 //!   [`Inside`](viewer::Inside) it; [`Place`](place::Place) says where their links lead.
+//! * [`portal_link`] – how an operator lets a customer in.
 //! * [`portal`] – what only the customers' portal has: the way in and out, its first page, its looks.
 //! * [`Posted`](posted::Posted) – what a form of the viewer's session sends.
 //! * [`Feeds`] – what the live tails are fed by: one look at the store for all who look at one.
 //! * [`gate`] – what every request passes on the way in and every answer on the way out: Host, Origin, headers, error pages.
 //! * [`Frame`](frame::Frame) – what surrounds a page: navigation, sign-out, the notice after something was done.
 //! * [`Filters`](filters::Filters) – what the URL of a list asks for: the form above it, its chips and its links.
+//! * [`naming`] – which application somebody means who types a name.
+//! * [`rest`] – which endpoints rest, and when they are tried again.
+//! * [`numbers`] – the numbers that a page begins with, each of which leads to the list that it counts.
 //! * [`show`] – how times, counts, ids and other people's text are written. Nothing foreign reaches a template in another form.
 //! * [`range`] and [`chart`] – how far back a page looks, and what it draws of that.
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
@@ -27,7 +31,6 @@ mod bulk;
 mod cancel;
 mod catalog;
 mod chart;
-mod choice;
 mod deliveries;
 mod endpoint;
 mod endpoint_acts;
@@ -51,7 +54,9 @@ pub mod login;
 mod message;
 mod messages;
 mod moment;
+mod naming;
 mod notice;
+mod numbers;
 mod operational;
 mod operators;
 mod organization;
@@ -63,19 +68,20 @@ mod payload;
 mod picker;
 mod place;
 mod portal;
+mod portal_link;
 mod posted;
 mod prefs;
 mod range;
 mod rates;
 mod refused;
 mod resend;
+mod rest;
 mod send;
 mod session;
 mod show;
 mod snippets;
 mod tail;
 mod viewer;
-mod work;
 
 use std::net::IpAddr;
 
@@ -160,6 +166,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(page("/messages", read().to(messages::show)))
         .service(page("/operational", read().to(operational::show)))
         .service(page("/outbox", read().to(outbox::show)))
+        .configure(outbox_rows)
         .configure(again_and_live)
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))
@@ -198,12 +205,21 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
     config.service(pages);
 }
 
+/// What is done to stuck rows of the outbox.
+fn outbox_rows(config: &mut web::ServiceConfig) {
+    let row = |path: &str| format!("/outbox/{{row}}/{{since}}/{path}");
+    config
+        .service(page(&row("retry"), web::post().to(outbox::retry)))
+        .service(page(&row("edit"), read().to(outbox::edit)).route(web::post().to(outbox::change)))
+        .service(page(&row("discard"), read().to(outbox::ask)).route(web::post().to(outbox::discard)));
+}
+
 /// Sending again in bulk, and the live tail. Their handlers take any viewer: a customer's application is fixed.
 fn again_and_live(config: &mut web::ServiceConfig) {
     config
         .service(page("/resend", read().to(bulk::show)).route(web::post().to(bulk::begin)))
-        .service(page("/resend/{work}", read().to(work::show)))
-        .service(page("/resend/{work}/cancel", web::post().to(work::cancel)))
+        .service(page("/resend/{work}", read().to(bulk::work::show)))
+        .service(page("/resend/{work}/cancel", web::post().to(bulk::work::cancel)))
         .service(page("/tail", read().to(tail::show)))
         .service(page("/tail/events", web::get().to(tail::events)));
 }
@@ -214,6 +230,7 @@ fn application(config: &mut web::ServiceConfig) {
         .service(page("", read().to(applications::show)))
         .service(page("/edit", read().to(application_form::edit)).route(web::post().to(application_form::change)))
         .service(page("/delete", read().to(application_form::ask)).route(web::post().to(application_form::delete)))
+        .service(page("/portal-link", read().to(portal_link::ask)).route(web::post().to(portal_link::make)))
         .service(page("/visits/{visit}/end", web::post().to(applications::end_visit)))
         .service(page("/send", read().to(send::show)).route(web::post().to(send::send)));
     inside(config);

@@ -24,6 +24,10 @@ pub enum Notice {
     VisitEnded,
     VisitOver,
     NoOrganization,
+    RowRetried,
+    RowDiscarded,
+    RowGone,
+    RowAmbiguous,
 }
 
 /// How a notice is worded.
@@ -59,6 +63,10 @@ impl Notice {
         Notice::VisitEnded,
         Notice::VisitOver,
         Notice::NoOrganization,
+        Notice::RowRetried,
+        Notice::RowDiscarded,
+        Notice::RowGone,
+        Notice::RowAmbiguous,
     ];
 
     pub fn said(self) -> Said {
@@ -80,7 +88,7 @@ impl Notice {
                 "resend-canceled",
                 true,
                 "Canceled.",
-                "Nothing more is made to be sent. What was until then goes out.",
+                "No further deliveries are queued. Those already queued will be sent.",
             ),
             Notice::ResendOver => said("resend-over", false, "Not canceled.", "It had ended already."),
             Notice::Canceled => said(
@@ -95,7 +103,7 @@ impl Notice {
             Notice::Created => said("created", true, "Created.", "It is in use from now on."),
             Notice::Changed => said("changed", true, "Saved.", "The change holds from the next attempt on."),
             Notice::Deleted => said("deleted", true, "Deleted.", "What was pending for it is not sent any more."),
-            Notice::Enabled => said("enabled", true, "Enabled.", "What waited is on its way."),
+            Notice::Enabled => said("enabled", true, "Enabled.", "Deliveries that waited are being sent."),
             Notice::Disabled => said("disabled", true, "Disabled.", "What is pending waits until it is enabled again."),
             Notice::Rotated => said(
                 "rotated",
@@ -125,6 +133,20 @@ impl Notice {
             }
             Notice::VisitEnded => said("session-ended", true, "Session ended.", "Its pages no longer open."),
             Notice::VisitOver => said("session-over", false, "Not ended.", "The session had ended already."),
+            Notice::RowRetried => said(
+                "row-retried",
+                true,
+                "Retried.",
+                "The relay looks at the row now. If it is still stuck, it stays listed.",
+            ),
+            Notice::RowDiscarded => said("row-discarded", true, "Discarded.", "The row is deleted."),
+            Notice::RowGone => said("row-gone", false, "Nothing was done.", "The row is not stuck any more."),
+            Notice::RowAmbiguous => said(
+                "row-ambiguous",
+                false,
+                "Nothing was done.",
+                "Several rows share this number: correct or delete it in the table itself.",
+            ),
             Notice::NoOrganization => said(
                 "no-organization",
                 false,

@@ -1,5 +1,5 @@
-//! The overview: what happened lately, in one sentence with the numbers in it; then the charts that support it, who fails most, what is
-//! stuck or late, and the newest attempts.
+//! The overview: how the deliveries of some time stand, in one sentence with the numbers in it; then what waits, rests or is stuck, the charts, the
+//! endpoints that fail most, and the newest attempts.
 
 use std::time::Duration;
 
@@ -8,14 +8,17 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
+use super::bulk::tally;
 use super::chart::{Chart, LatencyChart, second};
 use super::error::PageError;
 use super::frame::{Frame, Here, answer};
 use super::health::Health;
+use super::numbers::{Counting, Numbers};
 use super::parts::{Address, Badge, When};
 use super::place::Place;
 use super::range::{self, RangeLink};
-use super::rates;
+use super::rates::{self, ResponseTimes};
+use super::rest::Resting;
 use super::show::{self, Line, Query, count, count_up_to};
 use super::viewer::Signed;
 use crate::domain::delivery::State;
@@ -23,8 +26,9 @@ use crate::domain::{AttemptId, Time};
 use crate::store::ingest::outbox::OutboxDepth;
 use crate::store::query::attempts::AttemptLine;
 use crate::store::query::counts::{FailingEndpoint, Range, Scope};
-use crate::store::recording::rollups::{Counts, total};
-use crate::store::{Store, StoreError, Tenant};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::recording::rollups::total;
+use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many attempts are on a page.
 const ATTEMPTS: i64 = 50;
@@ -66,40 +70,24 @@ struct Worst {
     href: String,
     address: Address,
     app: Line,
+    /// `13 failed`, of deliveries.
     failed: String,
-    /// The list of what failed there.
+    /// The list of these.
     failures: String,
-    rest: String,
-}
-
-/// The first line's numbers, and what stands beside it.
-struct Sentence {
-    opening: &'static str,
-    sent: String,
-    failed: String,
-    retrying: String,
-    dead: String,
-    any_failed: bool,
-    any_retrying: bool,
-    /// Something failed for good in the range.
-    any_dead: bool,
-    links: Links,
-}
-
-/// Where the numbers lead.
-struct Links {
-    sent: String,
-    failed: String,
-    retrying: String,
-    dead: String,
+    /// How many attempts arrived, of all.
+    rate: Option<String>,
 }
 
 /// What waits longer than it should.
 struct Waits {
     late: Option<Late>,
-    waiting: Option<String>,
+    /// What waits for an attempt: all of it, and of that what was not tried yet and what is retried.
+    total: String,
+    pending: String,
+    retrying: String,
+    outbox: Option<String>,
     stuck: Option<String>,
-    dead_in_all: Option<String>,
+    dead: Option<String>,
 }
 
 /// The table of attempts.
@@ -114,6 +102,8 @@ struct Newest {
     older: Option<String>,
     /// Nothing was ever sent, as far as this page can see.
     fresh: bool,
+    /// Then: the page of an application, if there is one.
+    first_app: Option<String>,
 }
 
 #[derive(Template)]
@@ -121,9 +111,11 @@ struct Newest {
 struct Overview {
     frame: Frame,
     ranges: Vec<RangeLink>,
-    sentence: Sentence,
+    opening: &'static str,
+    numbers: Numbers,
     waits: Waits,
-    latency: Option<String>,
+    resting: Option<Resting>,
+    response_times: Option<String>,
     /// How what the organization itself is told arrived in the range; `None`: nothing was, and it does not listen.
     told: Option<String>,
     charts: Option<(Chart, LatencyChart)>,
@@ -151,56 +143,55 @@ pub async fn show(
     let listens = told.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
     let worst = store.top_failing(&tenant, range, now, WORST).await?;
     let counts = total(&buckets);
+    let mut rows = Vec::new();
+    for one in &worst {
+        rows.push(Worst::read(store, &tenant, one, range, now).await?);
+    }
+    let since = range.since(now);
+    let counting = Counting { list: Some(LIST), app: None, since, since_text: &second(since) };
     let chart = || (Chart::new(&buckets, range, LIST), LatencyChart::new(&buckets, range, LIST));
     let page = Overview {
         frame,
         ranges: range::links(range, |range| link(range, newest.failed_only)),
-        sentence: Sentence::new(&counts, store.count_in(&tenant, State::Retry, MOST).await?, range, now),
+        opening: range::opening(range),
+        numbers: Numbers::of(store, &tenant, &counting, now).await?,
         waits: Waits::read(store, &tenant, now).await?,
-        latency: rates::latency(&counts),
-        told: listens.then(|| format!("{} delivered, {} failed", count(told.delivered), count(told.failed))),
+        resting: Resting::of(store, &tenant, now).await?,
+        response_times: ResponseTimes::of(&counts).map(|times| times.text()),
+        told: listens.then(|| format!("{} attempts delivered, {} failed", count(told.delivered), count(told.failed))),
         charts: (counts.attempts() > 0).then(chart),
-        worst: worst.iter().map(|one| Worst::new(one, range, now)).collect(),
+        worst: rows,
         health: Health::of(store, now).await?,
         newest,
     };
     answer(StatusCode::OK, &page)
 }
 
-impl Sentence {
-    fn new(counts: &Counts, retrying: i64, range: Range, now: Time) -> Sentence {
-        let since = second(range.since(now));
-        Sentence {
-            opening: range::opening(range),
-            sent: count(counts.attempts()),
-            failed: count(counts.failed),
-            retrying: count_up_to(retrying, MOST),
-            dead: count(counts.dead),
-            any_failed: counts.failed > 0,
-            any_retrying: retrying > 0,
-            any_dead: counts.dead > 0,
-            links: Links {
-                sent: format!("{LIST}since={since}"),
-                failed: format!("{LIST}status=failed&since={since}"),
-                retrying: format!("{LIST}status=retrying"),
-                dead: format!("{LIST}status=dead&since={since}"),
-            },
-        }
-    }
-}
-
 impl Worst {
-    fn new(one: &FailingEndpoint, range: Range, now: Time) -> Worst {
+    async fn read(
+        store: &Store,
+        tenant: &Tenant,
+        one: &FailingEndpoint,
+        range: Range,
+        now: Time,
+    ) -> Result<Worst, StoreError> {
         let FailingEndpoint { endpoint_id, app_id, counts, .. } = one;
-        let dead = if counts.dead > 0 { format!(", {} for good", count(counts.dead)) } else { String::new() };
-        Worst {
+        let since = range.since(now);
+        let filter = DeliveryFilter {
+            status: Some(DeliveryStatus::Failed),
+            endpoint: Some(*endpoint_id),
+            since,
+            ..DeliveryFilter::default()
+        };
+        let tally = tally(store, tenant, &filter, now).await?;
+        Ok(Worst {
             href: format!("/applications/{app_id}/endpoints/{endpoint_id}"),
             address: Address::new(&one.url),
             app: Line::cut(&one.app_name, 80),
-            failed: format!("{} failed", count(counts.failed)),
-            failures: format!("{LIST}status=failed&endpoint={endpoint_id}&since={}", second(range.since(now))),
-            rest: format!("of {}{dead}", count(counts.attempts())),
-        }
+            failed: format!("{}{} failed", count(tally.found()), if tally.more { "+" } else { "" }),
+            failures: format!("{LIST}status=failed&endpoint={endpoint_id}&since={}", second(since)),
+            rate: rates::rate(counts),
+        })
     }
 }
 
@@ -208,7 +199,11 @@ impl Waits {
     async fn read(store: &Store, tenant: &Tenant, now: Time) -> Result<Waits, StoreError> {
         let late = store.oldest_due(tenant, now.minus(LATE)).await?;
         let OutboxDepth { waiting, stuck } = store.outbox_depth().await?;
-        let dead = store.count_in(tenant, State::Dead, MOST).await?;
+        let [pending, retrying, dead] = [
+            store.count_in(tenant, State::Fresh, MOST).await?,
+            store.count_in(tenant, State::Retry, MOST).await?,
+            store.count_in(tenant, State::Dead, MOST).await?,
+        ];
         Ok(Waits {
             late: late.map(|line| Late {
                 since: When::new(line.due_at, now),
@@ -216,9 +211,12 @@ impl Waits {
                 what: line.event_type.as_deref().map_or_else(|| Line::new("a message"), |name| Line::cut(name, 80)),
                 address: Address::new(&line.url),
             }),
-            waiting: (waiting > 0).then(|| count_up_to(waiting, 100_000)),
+            total: count_up_to(pending + retrying, MOST),
+            pending: count_up_to(pending, MOST),
+            retrying: count_up_to(retrying, MOST),
+            outbox: (waiting > 0).then(|| count_up_to(waiting, 100_000)),
             stuck: (stuck > 0).then(|| show::counted(stuck, "outbox row", "outbox rows")),
-            dead_in_all: (dead > 0).then(|| count_up_to(dead, MOST)),
+            dead: (dead > 0).then(|| count_up_to(dead, MOST)),
         })
     }
 }
@@ -231,13 +229,19 @@ impl Newest {
         let more = lines.len() > ATTEMPTS as usize;
         lines.truncate(ATTEMPTS as usize);
         let last = lines.last().filter(|_| more).map(|line| line.id);
+        let fresh = lines.is_empty() && !failed_only && before.is_none();
+        let first_app = match fresh {
+            true => store.applications(tenant, &PageRequest::first(1, Order::Ascending)).await?.data.pop(),
+            false => None,
+        };
         Ok(Newest {
             failed_only,
             paged: before.is_some(),
             all: link(range, false),
             failed: link(range, true),
             older: last.map(|id| format!("{}&before={id}#attempts", link(range, failed_only))),
-            fresh: lines.is_empty() && !failed_only && before.is_none(),
+            fresh,
+            first_app: first_app.map(|app| Place::of_application(app.id).home().to_owned()),
             attempts: lines.iter().map(|line| AttemptRow::new(line, now)).collect(),
         })
     }

@@ -3,9 +3,9 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use super::choice::owner;
+use super::naming::{self, Named};
 use super::show::Line;
-use crate::domain::AppId;
+use crate::domain::{AppId, EndpointId};
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many are listed.
@@ -49,14 +49,13 @@ impl Picker {
         wrong: impl Fn(&str) -> Option<Line>,
     ) -> Result<Picker, StoreError> {
         let page = store.applications(tenant, &PageRequest::first(LISTED, Order::Ascending)).await?;
-        let named = match tenant.only {
-            Some(only) => Some(AppRef::Id(only)),
-            None if app.is_empty() => owner(store, tenant, endpoint).await?.map(AppRef::Id),
-            None => AppRef::parse(app).ok(),
-        };
-        let chosen = match &named {
-            Some(named) => store.application(tenant, named).await?.map(|app| app.id),
-            None => None,
+        let chosen = match tenant.only {
+            Some(only) => store.app_id(tenant, &AppRef::Id(only)).await?,
+            None if app.is_empty() => owner(store, tenant, endpoint).await?,
+            None => match naming::application(store, tenant, app).await? {
+                Named::One(id) => Some(id),
+                Named::Nothing(_) => None,
+            },
         };
         let apps = (!page.more).then(|| {
             let pick = |app: &crate::domain::application::Application| Pick {
@@ -80,6 +79,17 @@ impl Picker {
             wrong_app: wrong("app"),
             wrong_endpoint: wrong("endpoint"),
         })
+    }
+}
+
+/// The application of an endpoint's id, where that alone is named.
+///
+/// # Errors
+/// The store is away.
+pub(super) async fn owner(store: &Store, tenant: &Tenant, endpoint: &str) -> Result<Option<AppId>, StoreError> {
+    match endpoint.parse::<EndpointId>() {
+        Ok(id) => store.application_of(tenant, id).await,
+        Err(_) => Ok(None),
     }
 }
 

@@ -3,14 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::show::count;
+use super::show::{count, took};
 use crate::domain::{EndpointId, Time};
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
 use crate::store::{Store, StoreError, Tenant};
-
-/// The span that the numbers are about.
-pub const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// What was counted at each of these endpoints in the 24 hours before `now`.
 ///
@@ -38,31 +35,48 @@ pub fn rate(counts: &Counts) -> Option<String> {
     Some(format!("{share:.1} %"))
 }
 
-/// Within which time `share` of the attempts were answered, as exact as the histogram is: `≤ 250 ms`.
-pub fn within(counts: &Counts, share: f64) -> Option<String> {
-    bound(counts, share, ("≤", ">"))
+/// So many attempts are needed for the time within which 95 % of them were answered to say something, and so many for 99 %.
+const SAMPLE_P95: i64 = 20;
+const SAMPLE_P99: i64 = 100;
+
+/// How long receivers took. Every page says it from this one, so that two numbers of one page agree. An estimate, as exact as the histogram
+/// is (see [`Counts::quantile`]). `None`: there were too few attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseTimes {
+    pub p50: Duration,
+    pub p95: Option<Duration>,
+    pub p99: Option<Duration>,
 }
 
-/// All of it as a sentence: `half within 50 ms, 95 % within 250 ms, 99 % over 15 s`.
-pub fn latency(counts: &Counts) -> Option<String> {
-    let within = |share| bound(counts, share, ("within", "over"));
-    Some(format!("half {}, 95 % {}, 99 % {}", within(0.5)?, within(0.95)?, within(0.99)?))
+impl ResponseTimes {
+    /// `None`: there was no attempt.
+    pub fn of(counts: &Counts) -> Option<ResponseTimes> {
+        let sample: i64 = counts.latency.iter().sum();
+        let quantile = |share, least| counts.quantile(share).filter(|_| sample >= least);
+        Some(ResponseTimes { p50: quantile(0.5, 1)?, p95: quantile(0.95, SAMPLE_P95), p99: quantile(0.99, SAMPLE_P99) })
+    }
+
+    /// The three, in their order.
+    pub fn all(&self) -> [Option<Duration>; 3] {
+        [Some(self.p50), self.p95, self.p99]
+    }
+
+    /// `p50 37 ms · p95 48 ms`.
+    pub fn text(&self) -> String {
+        let named = ["p50", "p95", "p99"].into_iter().zip(self.all());
+        named.filter_map(|(name, time)| Some(format!("{name} {}", about(time?)))).collect::<Vec<_>>().join(" · ")
+    }
 }
 
-/// The bound of the histogram's bucket that `share` of the attempts reach, after the word for below or above it.
-fn bound(counts: &Counts, share: f64, (below, above): (&str, &str)) -> Option<String> {
-    let all: i64 = counts.latency.iter().sum();
-    let wanted = (all as f64 * share).ceil() as i64;
-    let mut seen = 0;
-    let place = counts.latency.iter().position(|bucket| {
-        seen += bucket;
-        seen >= wanted && seen > 0
-    })?;
-    Some(match LATENCY_BOUNDS_MS.get(place) {
-        Some(ms) if *ms < 1_000 => format!("{below} {ms} ms"),
-        Some(ms) => format!("{below} {} s", *ms as f64 / 1_000.0),
-        None => format!("{above} 15 s"),
-    })
+/// As [`took`] says it; the histogram does not know how much longer something took than its last bound.
+pub fn about(value: Duration) -> String {
+    let last = Duration::from_millis(LATENCY_BOUNDS_MS[LATENCY_BOUNDS_MS.len() - 1]);
+    if value >= last { format!("{} s or more", last.as_secs()) } else { took(value) }
+}
+
+/// The time within which 95 % of the attempts were answered, for a column.
+pub fn p95(counts: &Counts) -> Option<String> {
+    ResponseTimes::of(counts)?.p95.map(about)
 }
 
 /// `1,204 delivered, 3 failed`.
@@ -75,26 +89,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_and_latencies_are_not_prettier_than_they_are() {
+    fn rates_are_not_prettier_than_they_are() {
         let mut counts = Counts::default();
-        assert_eq!((rate(&counts), within(&counts, 0.95)), (None, None));
-        (counts.delivered, counts.failed, counts.latency[3], counts.latency[11]) = (9_999, 1, 9_999, 1);
-        assert_eq!((rate(&counts).unwrap(), within(&counts, 0.95).unwrap()), ("99.9 %".into(), "≤ 50 ms".into()));
-        assert_eq!(within(&counts, 1.0).unwrap(), "> 15 s");
+        assert_eq!((rate(&counts), ResponseTimes::of(&counts)), (None, None));
+        (counts.delivered, counts.failed) = (9_999, 1);
+        assert_eq!(rate(&counts).unwrap(), "99.9 %");
         counts.failed = 0;
         assert_eq!(rate(&counts).unwrap(), "100 %");
     }
 
     #[test]
-    fn latency_is_as_exact_as_the_histogram() {
+    fn a_quantile_needs_a_sample() {
         let mut counts = Counts::default();
-        assert_eq!(latency(&counts), None);
-        counts.latency[1] = 90;
-        counts.latency[5] = 8;
-        counts.latency[11] = 2;
-        assert_eq!(latency(&counts).unwrap(), "half within 10 ms, 95 % within 250 ms, 99 % over 15 s");
-        counts.latency = [0; 12];
-        counts.latency[8] = 1;
-        assert_eq!(latency(&counts).unwrap(), "half within 2.5 s, 95 % within 2.5 s, 99 % within 2.5 s");
+        let said = |counts: &Counts| ResponseTimes::of(counts).unwrap().text();
+        counts.latency[3] = 3;
+        assert_eq!(said(&counts), "p50 37 ms");
+        counts.latency[3] = 20;
+        assert_eq!(said(&counts), "p50 37 ms · p95 48 ms");
+        counts.latency[3] = 99;
+        counts.latency[11] = 1;
+        assert_eq!(said(&counts), "p50 37 ms · p95 48 ms · p99 50 ms");
+        counts.latency[11] = 9;
+        assert_eq!(said(&counts), "p50 38 ms · p95 15 s or more · p99 15 s or more");
     }
 }

@@ -1,4 +1,4 @@
-//! Sending a message by hand, by an operator: through the same door as every other.
+//! Sending a message by hand, by an operator: accepted like every other. It may begin as a copy of an earlier one, and then names that in a tag.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -15,46 +15,57 @@ use super::show::{Line, Query};
 use super::viewer::Inside;
 use crate::domain::audit::act;
 use crate::domain::event_type::EventType;
-use crate::domain::message::MessageSpec;
+use crate::domain::message::{Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Uid};
 use crate::store::access::audit::Deed;
 use crate::store::ingest::accept::AcceptItem;
+use crate::store::{MessageRef, Store};
 
-fn form(types: &[EventType], name: &str, payload: &str) -> Form {
+/// What the tag begins with that names the message of which this one is an edited copy.
+pub const COPY_OF: &str = "edited-from/";
+
+fn form(types: &[EventType], name: &str, payload: &str, channels: &[String]) -> Form {
     let names = types.iter().map(|one| one.spec.name.as_str());
     Form::new(vec![
         Field::text("eventType", "Event type", name)
             .required()
             .offering(names)
-            .help("From the catalog or not: whoever wants it gets it."),
+            .help("From the catalog or not: endpoints that subscribe to it get it."),
         Field::code("payload", "Payload", payload, 14)
             .required()
             .help("A JSON object: sent byte for byte as it stands here."),
-        Field::lines("channels", "Channels", [])
+        Field::lines("channels", "Channels", channels)
             .help("One on a line, at most 5. Endpoints that listen to some get it only then."),
         Field::text("eventId", "Event id", "").help("Your own id of the event: a second message with it is refused."),
     ])
 }
 
-fn page(inside: &Inside, types: &[EventType], form: Form) -> FormPage {
+/// The message that the URL names as the one to begin with.
+async fn origin(store: &Store, inside: &Inside, query: &Query) -> Result<Option<Message>, PageError> {
+    let Some(text) = query.get("from") else { return Ok(None) };
+    let id: MessageId = text.parse().map_err(|_| PageError::NotFound)?;
+    store.message(&inside.tenant(), inside.app.id, &MessageRef::Id(id)).await?.ok_or(PageError::NotFound).map(Some)
+}
+
+fn page(inside: &Inside, types: &[EventType], form: Form, origin: Option<&Message>) -> FormPage {
     let path = inside.place.page("send");
     let start =
         |one: &EventType| Start { name: Line::new(&one.spec.name), href: format!("{path}?type={}", one.spec.name) };
     let starts = types.iter().filter(|one| one.spec.newest_schema().is_some()).map(start).collect();
     FormPage {
-        frame: Frame::of(inside, Here::Applications),
-        title: Line::new("Send a message"),
-        lead: "To all endpoints of the application that want it, signed and retried like every other.",
+        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        title: Line::new(if origin.is_some() { "Edit and resend" } else { "Send a message" }),
+        lead: "To all endpoints of the application that subscribe to it, signed and retried like every other.",
         about: Line::new(&inside.app.name),
-        action: path,
+        action: origin.map_or_else(|| path.clone(), |from| format!("{path}?from={}", from.id)),
         form,
-        starts,
+        starts: if origin.is_some() { Vec::new() } else { starts },
         button: "Send the message",
-        back: inside.place.home().to_owned(),
+        back: origin.map_or_else(|| inside.place.home().to_owned(), |from| inside.place.message(from.id)),
     }
 }
 
-/// `GET /applications/{app}/send?type=`: the event type's example stands in the form.
+/// `GET /applications/{app}/send?type=&from=`: the event type's example stands in the form, or what the message says that is edited.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
@@ -62,30 +73,47 @@ pub async fn show(
 ) -> Result<HttpResponse, PageError> {
     let query = Query::of(&request);
     let types = catalog::choices(&state.store, &inside).await?;
+    if let Some(from) = origin(&state.store, &inside, &query).await? {
+        let payload = String::from_utf8_lossy(from.payload.as_deref().unwrap_or(b"{}")).into_owned();
+        let form = form(&types, &from.event_type, &payload, &from.channels);
+        return page(&inside, &types, form, Some(&from)).answer();
+    }
     let name = query.get("type").unwrap_or_default();
     let found = if name.is_empty() { None } else { catalog::find(&state.store, &inside, name).await? };
     let example = found.and_then(|found| found.spec.example(None).ok());
     let payload = example.and_then(|example| serde_json::to_string_pretty(&example).ok());
-    page(&inside, &types, form(&types, name, payload.as_deref().unwrap_or("{}"))).answer()
+    page(&inside, &types, form(&types, name, payload.as_deref().unwrap_or("{}"), &[]), None).answer()
 }
 
 /// `POST /applications/{app}/send`. Leads to the message.
-pub async fn send(state: web::Data<DashboardState>, inside: Inside, posted: Posted) -> Result<HttpResponse, PageError> {
-    match accept(&state, &inside, &posted).await {
+pub async fn send(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    let origin = origin(&state.store, &inside, &Query::of(&request)).await?;
+    match accept(&state, &inside, &posted, origin.as_ref()).await {
         Ok(id) => Ok(done(&inside.place.message(id), Notice::Sent)),
         Err(wrong) => {
             let (wrong, types) = (wrong?, catalog::choices(&state.store, &inside).await?);
-            page(&inside, &types, form(&types, "", "").typed(&posted).blame(&wrong)).answer()
+            page(&inside, &types, form(&types, "", "", &[]).typed(&posted).blame(&wrong), origin.as_ref()).answer()
         }
     }
 }
 
-async fn accept(state: &DashboardState, inside: &Inside, posted: &Posted) -> Result<MessageId, Refused> {
+async fn accept(
+    state: &DashboardState,
+    inside: &Inside,
+    posted: &Posted,
+    origin: Option<&Message>,
+) -> Result<MessageId, Refused> {
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let event_id = posted.given("eventId").map(|text| Uid::parse("eventId", text, MessageId::PREFIX)).transpose();
     let spec = MessageSpec {
         event_type: posted.get("eventType").trim().to_owned(),
         channels: lines(posted.get("channels")),
+        tags: origin.map(|from| format!("{COPY_OF}{}", from.id)).into_iter().collect(),
         payload: Bytes::from(posted.get("payload").trim().to_owned()),
         ..MessageSpec::default()
     };

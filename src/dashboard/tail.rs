@@ -15,20 +15,20 @@ use tokio::time::{Instant, sleep_until};
 
 use super::DashboardState;
 use super::bulk::base;
-use super::choice::owner;
 use super::error::PageError;
 use super::feed::{Batch, NoTail, POLL, Tap};
 use super::frame::{Frame, Here, answer};
+use super::naming::{self, Named};
 use super::overview::AttemptRow;
 use super::parts::When;
-use super::picker::Picker;
+use super::picker::{Picker, owner};
 use super::place::Place;
 use super::show::{Line, Query};
 use super::viewer::{Viewer, Who};
 use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::AttemptLine;
 use crate::store::query::tail::TailFilter;
-use crate::store::{AppRef, EndpointRef, StoreError};
+use crate::store::{EndpointRef, StoreError};
 use crate::traffic::hangup::Hangup;
 
 /// How many rows the page shows.
@@ -49,6 +49,8 @@ struct TailRow {
     id: AttemptId,
     row: AttemptRow,
     at: When,
+    /// It says of which application it is: a customer has one.
+    across: bool,
 }
 
 impl HtmlSafe for TailRow {}
@@ -57,7 +59,7 @@ impl TailRow {
     fn new(line: &AttemptLine, customer: bool, now: Time) -> TailRow {
         let place = if customer { Place::portal() } else { Place::of_application(line.app_id) };
         let row = AttemptRow { href: place.message(line.message_id), ..AttemptRow::new(line, now) };
-        TailRow { id: line.id, row, at: When::new(line.at, now) }
+        TailRow { id: line.id, row, at: When::new(line.at, now), across: !customer }
     }
 }
 
@@ -74,6 +76,7 @@ struct TailPage {
     here: String,
     events: String,
     rows: Vec<TailRow>,
+    across: bool,
 }
 
 /// The filter of a URL. `None`: it names what is not there, and nothing can match.
@@ -95,12 +98,9 @@ impl Asked {
             failed: query.get("status") == Some("failed"),
         };
         if tenant.only.is_none() && !app.is_empty() {
-            filter.app = match AppRef::parse(&app) {
-                Ok(named) => store.application(&tenant, &named).await?.map(|app| app.id),
-                Err(_) => None,
-            };
-            if filter.app.is_none() {
-                return Ok(Asked { app, endpoint, filter: None });
+            match naming::application(store, &tenant, &app).await? {
+                Named::One(id) => filter.app = Some(id),
+                Named::Nothing(_) => return Ok(Asked { app, endpoint, filter: None }),
             }
         }
         if !endpoint.is_empty() {
@@ -164,6 +164,7 @@ pub async fn show(
         filtered: !words.is_empty(),
         here: format!("{base}/tail?{words}"),
         events: format!("{base}/tail/events?{words}"),
+        across: !customer,
         rows: lines.iter().map(|line| TailRow::new(line, customer, now)).collect(),
     };
     answer(StatusCode::OK, &page)

@@ -258,6 +258,8 @@ pub struct Inside {
     pub viewer: Viewer,
     pub app: Application,
     pub place: Place,
+    /// It is the hidden application by which the organization itself is told.
+    pub operational: bool,
 }
 
 impl Deref for Inside {
@@ -281,9 +283,10 @@ impl FromRequest for Inside {
                 Who::Operator(_) => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
                 Who::Customer(visit) => (AppRef::Id(visit.app_id), Some(Place::portal())),
             };
-            let app = application(&state.store, &viewer.tenant(), &named).await?.ok_or(PageError::NotFound)?;
+            let (app, operational) =
+                application(&state.store, &viewer.tenant(), &named).await?.ok_or(PageError::NotFound)?;
             let place = place.unwrap_or_else(|| Place::of_application(app.id));
-            Ok(Inside { viewer, app, place })
+            Ok(Inside { viewer, app, place, operational })
         })
     }
 }
@@ -314,10 +317,14 @@ pub fn part<'r>(request: &'r HttpRequest, name: &str) -> Result<&'r str, PageErr
 }
 
 /// An application by its id or uid. What the organization itself is told travels by an application that is hidden elsewhere.
-async fn application(store: &Store, tenant: &Tenant, named: &AppRef) -> Result<Option<Application>, StoreError> {
+async fn application(
+    store: &Store,
+    tenant: &Tenant,
+    named: &AppRef,
+) -> Result<Option<(Application, bool)>, StoreError> {
     if let Some(app) = store.application(tenant, named).await? {
-        return Ok(Some(app));
+        return Ok(Some((app, false)));
     }
-    let house = if tenant.only.is_none() { store.operational_application(tenant).await? } else { None };
-    Ok(house.filter(|house| AppRef::Id(house.id) == *named))
+    let hidden = if tenant.only.is_none() { store.operational_application(tenant).await? } else { None };
+    Ok(hidden.filter(|hidden| AppRef::Id(hidden.id) == *named).map(|hidden| (hidden, true)))
 }

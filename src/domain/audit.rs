@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
-pub const ACTS: [&str; 34] = [
+pub const ACTS: [&str; 37] = [
     act::SIGNED_IN,
     act::SIGN_IN_FAILED,
     act::SIGNED_OUT,
@@ -88,6 +88,9 @@ pub const ACTS: [&str; 34] = [
     act::OPERATOR_CREATED,
     act::OPERATOR_REMOVED,
     act::PASSWORD_CHANGED,
+    act::OUTBOX_ROW_RETRIED,
+    act::OUTBOX_ROW_CHANGED,
+    act::OUTBOX_ROW_DISCARDED,
 ];
 
 /// The acts by name.
@@ -129,6 +132,9 @@ pub mod act {
     pub const OPERATOR_CREATED: &str = "operator created";
     pub const OPERATOR_REMOVED: &str = "operator removed";
     pub const PASSWORD_CHANGED: &str = "password changed";
+    pub const OUTBOX_ROW_RETRIED: &str = "outbox row retried";
+    pub const OUTBOX_ROW_CHANGED: &str = "outbox row changed";
+    pub const OUTBOX_ROW_DISCARDED: &str = "outbox row discarded";
 }
 
 /// Whoever acts.

@@ -316,6 +316,7 @@ impl World {
             slot,
             epoch: leases[&slot],
             disable: None,
+            rests_until: None,
         };
         self.store.record(vec![finished]).await.expect("a record");
         id

@@ -103,7 +103,7 @@ async fn infest(payloads: &[String]) -> Story {
             ..Outcome::failed(if n % 2 == 0 { Failure::Status } else { Failure::Tls }, payload.clone(), Duration::ZERO)
         };
         let next: Next = if n % 3 == 0 { retry(house.now.plus(MINUTE * 30), 1) } else { dead() };
-        house.tries(&message, &story.endpoint, [Try { at, outcome, next }]).await;
+        house.tries(&message, &story.endpoint, [Try { at, outcome, next, rests_until: None }]).await;
         if n % 8 == 0 {
             let text = quoted(payload);
             let row = format!(

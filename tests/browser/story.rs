@@ -102,8 +102,9 @@ impl Story {
         let both = [app.as_str(), "/portal"]
             .into_iter()
             .flat_map(|place| of_both.iter().map(move |path| format!("{place}{path}")));
-        let operators = ["edit", "delete", "send"].map(|page| format!("{app}/{page}"));
-        both.chain(operators).chain(["/portal/resend".to_owned(), "/portal/left".to_owned()]).collect()
+        let operators = ["edit", "delete", "send", "portal-link"].map(|page| format!("{app}/{page}"));
+        let portal = ["/portal/resend", "/portal/tail", "/portal/left"].map(str::to_owned);
+        both.chain(operators).chain(portal).collect()
     }
 
     /// The pages that show what there is one of: between them, every field.

@@ -5,12 +5,14 @@ use sendoff::domain::OrgId;
 use sendoff::domain::application::Application;
 use sendoff::domain::background::Stage;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::message::MessageSpec;
 use sendoff::domain::time::Clock;
+use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::house::{Browser, House, MINUTE, Try, both, dead, location, retry};
-use crate::pages::words;
+use crate::pages::{link, rows, words};
 
 /// An application with so many dead messages, minutes apart.
 async fn failing(house: &House, name: &str, count: u32) -> (Application, Endpoint) {
@@ -67,7 +69,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         house.tries(&message, &acmes, [Try::answered(house.ago(MINUTE * 2), 503, "", retry(due, 1))]).await;
         let browser = house.sign_in().await;
         let empty = browser.page("/resend").await;
-        assert!(empty.contains("Nothing was sent again in bulk yet") && !empty.contains("class=\"counted\""));
+        assert!(empty.contains("Nothing was resent in bulk yet") && !empty.contains("class=\"counted\""));
         let (app, endpoint) = (acme.id, acmes.id);
         let since = house.ago(MINUTE * 5).to_string();
         for (query, wanted) in [
@@ -80,12 +82,12 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             (format!("status=failed&class=5xx&since={since}"), "9 deliveries"),
             (format!("status=dead&since={since}"), "8 deliveries"),
             ("status=failed&class=4xx".to_owned(), ""),
-            ("status=dead&range=1h".to_owned(), "10 deliveries"),
+            ("status=dead&since=1h".to_owned(), "10 deliveries"),
             ("status=dead&type=none".to_owned(), ""),
         ] {
             let page = browser.page(&format!("/resend?{query}").replace('+', "%2B")).await;
             match wanted {
-                "" => assert!(page.contains("Nothing to send again"), "{query}: {}", words(&page)),
+                "" => assert!(page.contains("Nothing to send"), "{query}: {}", words(&page)),
                 wanted => assert!(page.contains(&format!(">Resend {wanted}</button>")), "{query}: {}", words(&page)),
             }
         }
@@ -95,7 +97,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         let said = words(&running);
         for part in [
             "Resending 3 deliveries",
-            "0 of about 3 made to be sent",
+            "0 of about 3 queued",
             "by an operator",
             "event type odd",
             "Cancel the other 3",
@@ -113,9 +115,10 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         assert_eq!(pending(&house).await - before, 3);
         let done = browser.page(&path).await;
         assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
-        for part in ["hx-trigger", "http-equiv", "Cancel the"] {
-            assert!(!done.contains(part), "{part}: it is over");
-        }
+        assert!(!done.contains("Cancel the") && done.contains("hx-trigger"), "they are sent soon: {done}");
+        crate::house::execute(&house, "UPDATE due SET due_at = due_at + 3600000000").await;
+        let done = browser.page(&path).await;
+        assert!(!done.contains("hx-trigger") && !done.contains("http-equiv"), "it is over: {done}");
         let list = words(&browser.page("/resend").await);
         assert!(list.contains("dead deliveries") && list.contains("finished") && list.contains(" 3 "), "{list}");
     }
@@ -132,9 +135,9 @@ async fn what_is_missing_is_sent_within_an_application() {
         let browser = house.sign_in().await;
         let (status, page) = browser.get("/resend?status=missing").await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(page.contains("id=\"app-wrong\">Choose an application"), "{page}");
-        let page = browser.page(&format!("/resend?status=missing&app={}&range=24h", acme.id)).await;
-        assert!(page.contains("Resend 4 deliveries") && page.contains("for the first time"));
+        assert!(page.contains("id=\"w-app\">Choose an application"), "{page}");
+        let page = browser.page(&format!("/resend?status=missing&app={}&since=24h", acme.id)).await;
+        assert!(page.contains(">Send 4 deliveries</button>") && page.contains("for the first time"));
         press(&browser, &page).await;
         assert!(matches!(step(&house).await, Stepped::Ended(Stage::Finished)));
         assert_eq!(pending(&house).await, 4);
@@ -146,7 +149,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
     for house in both().await {
         let (acme, _) = failing(&house, "Acme", 210).await;
         let browser = house.sign_in().await;
-        let page = browser.page(&format!("/resend?status=dead&app={}&range=24h", acme.id)).await;
+        let page = browser.page(&format!("/resend?status=dead&app={}&since=24h", acme.id)).await;
         assert!(page.contains("Resend 210 deliveries"));
         let path = press(&browser, &page).await;
         assert!(matches!(step(&house).await, Stepped::More(_)));
@@ -158,7 +161,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
         let response = browser.post(&cancel, &[("csrf", csrf.clone())]).await;
         let said = words(&browser.page(location(&response)).await);
         assert!(
-            said.contains("Canceled after 200 deliveries") && said.contains("Nothing more is made to be sent"),
+            said.contains("Canceled after 200 deliveries") && said.contains("No further deliveries are queued"),
             "{said}"
         );
         let response = browser.post(&cancel, &[("csrf", csrf)]).await;
@@ -171,31 +174,27 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
 #[tokio::test]
 async fn wrong_choices_are_named_and_kept() {
     for house in both().await {
-        let (acme, endpoint) = failing(&house, "Acme", 1).await;
+        let (acme, _) = failing(&house, "Acme", 1).await;
         let asleep = EndpointSpec { url: "https://asleep.example/".into(), disabled: true, ..EndpointSpec::default() };
         let asleep = house.endpoint_with(&acme, asleep).await;
-        let globex = house.app("Globex").await;
         let browser = house.sign_in().await;
         for (query, field, kept) in [
             ("status=odd".to_owned(), "status", ""),
-            ("status=dead&app=nobody".to_owned(), "app", ""),
+            ("type=a.b".to_owned(), "status", "value=\"a.b\""),
+            ("status=dead&app=nobody".to_owned(), "app", "value=\"nobody\""),
             ("status=dead&endpoint=nothing".to_owned(), "endpoint", "value=\"nothing\""),
-            (format!("status=dead&app={}&endpoint={}", globex.id, endpoint.id), "endpoint", ""),
-            (format!("status=dead&app={}&endpoint={}", acme.id, asleep.id), "endpoint", ""),
+            (format!("status=missing&app={}&endpoint={}", acme.id, asleep.id), "endpoint", ""),
             ("status=dead&type=%3Cb%3E".to_owned(), "type", "&#60;b&#62;"),
             ("status=dead&class=6xx".to_owned(), "class", ""),
-            ("status=dead&range=ever".to_owned(), "range", ""),
             ("status=dead&since=yesterday".to_owned(), "since", "yesterday"),
-            (
-                "status=dead&range=custom&since=2026-01-02T00:00&until=2026-01-01T00:00".to_owned(),
-                "since",
-                "2026-01-02T00:00:00",
-            ),
-            (format!("status=missing&app={}&class=500", acme.id), "class", ""),
+            ("status=dead&since=2026-01-02T00:00&until=2026-01-01T00:00".to_owned(), "until", "2026-01-02T00:00"),
+            (format!("status=missing&app={}&class=5xx", acme.id), "class", ""),
+            (format!("status=missing&app={}&q=x", acme.id), "q", ""),
+            ("status=missing".to_owned(), "app", ""),
         ] {
             let (status, page) = browser.get(&format!("/resend?{query}")).await;
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
-            assert!(page.contains(&format!("id=\"{field}-wrong\"")), "{query}: {page}");
+            assert!(page.contains(&format!("id=\"w-{field}\"")), "{query}: {page}");
             assert!(page.contains(kept), "{query} keeps {kept}: {page}");
             let mut form: Vec<(&str, String)> = vec![("csrf", crate::house::field(&page, "csrf"))];
             let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -229,6 +228,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
             scope,
             filter: Default::default(),
             by: "a stranger".into(),
+            listed: None,
             total: None,
         };
         let begun = house.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
@@ -241,5 +241,117 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
         browser.post(&format!("/resend/{}/cancel", work.id), &[("csrf", csrf)]).await;
         let still = house.store.background(&strangers, work.id).await.unwrap().unwrap();
         assert_eq!(still.stage, Stage::Running);
+    }
+}
+
+/// Acme's deliveries: 4 dead, 2 being retried, 1 scheduled, in three event types; and one of another application.
+async fn mixed(house: &House) -> (Application, Endpoint) {
+    let (acme, globex) = (house.app("Acme").await, house.app("Globex").await);
+    let endpoint = house.endpoint(&acme, "https://acme.example/hook").await;
+    let elsewhere = house.endpoint(&globex, "https://globex.example/hook").await;
+    let due = house.now.plus(MINUTE * 30);
+    for (n, (name, minutes, next)) in [
+        ("a", 5, dead()),
+        ("b", 6, dead()),
+        ("c", 7, dead()),
+        ("a", 90, dead()),
+        ("b", 8, retry(due, 1)),
+        ("c", 9, retry(due, 1)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = house.ago(MINUTE * minutes);
+        let message = house.message(&acme, name, format!("{{\"n\": {n}}}"), at).await;
+        house.tries(&message, &endpoint, [Try::answered(at, if n == 1 { 404 } else { 500 }, "", next)]).await;
+    }
+    let at = house.ago(MINUTE * 5);
+    let message = house.message(&globex, "a", "{\"n\": 0}", at).await;
+    house.tries(&message, &elsewhere, [Try::answered(at, 500, "", dead())]).await;
+    let spec =
+        MessageSpec { event_type: "a".into(), payload: "{}".into(), deliver_at: Some(due), ..MessageSpec::default() };
+    let (tenant, at) = (Some(house.tenant()), house.ago(MINUTE));
+    let item = AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, once: None };
+    house.store.accept(item).await.unwrap().unwrap();
+    (acme, endpoint)
+}
+
+/// What the filter of a list shows, the button of its resend says, and the resend sends.
+#[tokio::test]
+async fn a_list_and_its_resend_are_one_query() {
+    for house in both().await {
+        let (acme, endpoint) = mixed(&house).await;
+        let operator = house.sign_in().await;
+        let customer = house.visit(&acme, None, &[]).await;
+        let (id, at) = (acme.id, endpoint.id);
+        for (portal, list, listed, button) in [
+            (false, "/deliveries?status=dead&q=%22n%22%3A+0".to_owned(), 2, "Resend 2 deliveries"),
+            (false, "/deliveries?status=dead&type=a&type=b".to_owned(), 4, "Resend 4 deliveries"),
+            (false, "/deliveries?status=dead&type=a,+c&app=acme".to_owned(), 3, "Resend 3 deliveries"),
+            (false, "/deliveries?status=dead&since=1h".to_owned(), 4, "Resend 4 deliveries"),
+            (false, "/deliveries?status=dead&since=2h&until=1h".to_owned(), 1, "Resend 1 delivery"),
+            (false, "/deliveries?status=dead&class=4xx".to_owned(), 1, "Resend 1 delivery"),
+            (false, format!("/deliveries?status=failed&endpoint={at}"), 6, "Resend 6 deliveries"),
+            (false, "/deliveries?status=retrying".to_owned(), 2, "Resend 2 deliveries"),
+            (false, "/deliveries?status=pending".to_owned(), 1, "Send 1 delivery now"),
+            (false, format!("/applications/{id}/deliveries?status=failed&type=b"), 2, "Resend 2 deliveries"),
+            (true, "/portal/deliveries?status=failed&q=%22n%22%3A+0".to_owned(), 1, "Resend 1 delivery"),
+            (true, "/portal/deliveries?status=dead".to_owned(), 4, "Resend 4 deliveries"),
+            (true, "/portal/deliveries?status=pending".to_owned(), 1, "Send 1 delivery now"),
+        ] {
+            let browser = if portal { &customer } else { &operator };
+            let page = browser.page(&list).await;
+            assert_eq!(rows(&page), listed, "{list}");
+            let name = if list.contains("pending") { "Send all of these now…" } else { "Resend all of these…" };
+            let resend = link(&page, name).unwrap_or_else(|| panic!("{list}: no link in {page}"));
+            let page = browser.page(&resend).await;
+            assert!(page.contains(&format!(">{button}</button>")), "{list}, {resend}: {}", words(&page));
+        }
+        for list in ["/deliveries", "/deliveries?status=canceled", "/deliveries?status=dead&type=none"] {
+            assert!(!operator.page(list).await.contains("all of these"), "{list}: nothing to send");
+        }
+        // What one of them sends is what was listed, and the page says what came of it.
+        let page = operator.page("/resend?status=dead&type=a&type=b&since=1h").await;
+        assert!(page.contains(">Resend 3 deliveries</button>"), "{}", words(&page));
+        let path = press(&operator, &page).await;
+        assert!(matches!(step(&house).await, Stepped::Ended(Stage::Finished)));
+        let done = operator.page(&path).await;
+        assert!(words(&done).contains("Outcome 3 waiting or being retried"), "{}", words(&done));
+        let all = link(&done, "View deliveries").unwrap();
+        let page = operator.page(&all).await;
+        assert_eq!(rows(&page), 3, "{all}");
+        assert!(page.contains("Resend: <bdi>qtask_"), "a chip takes it away: {page}");
+        let id = all.split("resend=").nth(1).unwrap().to_owned();
+        assert_eq!(rows(&operator.page(&format!("/deliveries?resend={id}&type=b")).await), 1);
+        assert!(link(&done, "3 waiting or being retried").unwrap().ends_with("&status=retrying"));
+        let stranger = house.visit(&house.app("Stranger").await, None, &[]).await;
+        assert_eq!(stranger.get(&format!("/portal/deliveries?resend={id}")).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(operator.get("/deliveries?resend=qtask_x").await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+}
+
+/// Not all that is listed can be sent: the page says how many cannot, and why.
+#[tokio::test]
+async fn what_cannot_be_sent_is_said_and_not_counted() {
+    for house in both().await {
+        let (acme, endpoint) = failing(&house, "Acme", 3).await;
+        let gone = house.message(&acme, "even", "{}", house.ago(MINUTE * 20)).await;
+        house.tries(&gone, &endpoint, [Try::answered(house.ago(MINUTE * 20), 500, "", dead())]).await;
+        assert!(house.store.delete_content(&house.tenant(), acme.id, gone.id, house.now).await.unwrap());
+        failing(&house, "Globex", 2).await;
+        let browser = house.sign_in().await;
+        let said = words(&browser.page("/resend?status=dead").await);
+        assert!(
+            said.contains("6 deliveries match. Of these, 1 cannot be sent: the content or the endpoint is gone"),
+            "{said}"
+        );
+        assert!(said.contains("Resend 5 deliveries"), "{said}");
+        let off = EndpointSpec { disabled: true, ..endpoint.spec.clone() };
+        house.store.update_endpoint(&house.tenant(), &endpoint, off, house.now).await.unwrap();
+        let said = words(&browser.page("/resend?status=dead").await);
+        assert!(said.contains("3 stay: the endpoint is disabled") && said.contains("Resend 2 deliveries"), "{said}");
+        house.message(&house.app("Initech").await, "a", "{}", house.now).await;
+        let said = words(&browser.page(&format!("/resend?status=dead&app={}", acme.id)).await);
+        assert!(said.contains("Nothing to send") && !said.contains("Resend 0"), "{said}");
     }
 }

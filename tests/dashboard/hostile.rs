@@ -77,7 +77,7 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
                 ..Outcome::failed(Failure::Protocol, "", MINUTE / 100)
             };
             let next = if n % 2 == 0 { dead() } else { retry(house.now.plus(MINUTE), 1) };
-            house.tries(&message, &endpoint, [Try { at: house.ago(MINUTE), outcome, next }]).await;
+            house.tries(&message, &endpoint, [Try { at: house.ago(MINUTE), outcome, next, rests_until: None }]).await;
             let failed = Try::failed(house.ago(MINUTE), Failure::Dns, text, 3, next);
             house.tries(&message, &other, [failed]).await;
             let page = browser.page(&format!("/applications/{}/messages/{}", app.id, message.id)).await;

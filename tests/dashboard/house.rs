@@ -53,9 +53,15 @@ pub struct Try {
     pub at: Time,
     pub outcome: Outcome,
     pub next: Next,
+    /// Until when the endpoint rests after it.
+    pub rests_until: Option<Time>,
 }
 
 impl Try {
+    pub fn resting_until(self, until: Time) -> Try {
+        Try { rests_until: Some(until), ..self }
+    }
+
     pub fn delivered(at: Time, millis: u64) -> Try {
         let outcome = Outcome {
             failure: None,
@@ -64,7 +70,7 @@ impl Try {
             response_body: Bytes::from_static(b"ok"),
             ..Outcome::failed(Failure::Status, "", Duration::from_millis(millis))
         };
-        Try { at, outcome, next: Next::Delivered }
+        Try { at, outcome, next: Next::Delivered, rests_until: None }
     }
 
     pub fn answered(at: Time, status: u16, body: impl Into<Bytes>, next: Next) -> Try {
@@ -74,11 +80,11 @@ impl Try {
             response_body: body.into(),
             ..Outcome::failed(Failure::Status, format!("the receiver answered {status}"), Duration::from_millis(214))
         };
-        Try { at, outcome, next }
+        Try { at, outcome, next, rests_until: None }
     }
 
     pub fn failed(at: Time, failure: Failure, detail: &str, millis: u64, next: Next) -> Try {
-        Try { at, outcome: Outcome::failed(failure, detail, Duration::from_millis(millis)), next }
+        Try { at, outcome: Outcome::failed(failure, detail, Duration::from_millis(millis)), next, rests_until: None }
     }
 }
 
@@ -255,6 +261,7 @@ impl House {
                 slot,
                 epoch: self.leases[&slot],
                 disable: None,
+                rests_until: one.rests_until,
             };
             self.store.record(vec![finished]).await.unwrap();
         }

@@ -200,11 +200,29 @@ pub fn check(page: &str, whence: &str) -> Vec<Tag> {
         }
     }
     assert!(open.is_empty(), "{whence}: left open: {open:?}");
+    check_landmarks(&tags, whence);
     let scripts = tags.iter().filter(|tag| tag.name == "script" && !tag.closing).count();
     assert_eq!(page.matches("\" defer></script>").count(), scripts, "{whence}: a script that is not one of our files");
     let hides = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     assert_eq!(page.find(hides), None, "{whence}: a character that hides or rearranges");
     tags
+}
+
+/// Who moves from landmark to landmark has to be able to tell them apart.
+fn check_landmarks(tags: &[Tag], whence: &str) {
+    let mut seen = std::collections::HashSet::new();
+    for tag in tags.iter().filter(|tag| !tag.closing) {
+        let value = |name: &str| tag.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let label = value("aria-label").or(value("aria-labelledby"));
+        let role = match (tag.name.as_str(), label) {
+            ("nav", _) => "navigation",
+            ("form", _) if value("role") == Some("search") => "search",
+            ("form", Some(_)) => "form",
+            ("section", Some(_)) => "region",
+            _ => continue,
+        };
+        assert!(seen.insert((role, label)), "{whence}: two landmarks of one name: {tag:?}");
+    }
 }
 
 /// Shapes close themselves.

@@ -81,6 +81,8 @@ async fn each_filter_in_the_url_narrows_the_list() {
             ("status=failed".to_owned(), "c.4 a.3 b.2"),
             ("status=canceled".to_owned(), ""),
             (format!("app={acme}"), "c.4 a.3 b.2 a.1"),
+            ("app=ACME".to_owned(), "c.4 a.3 b.2 a.1"),
+            ("app=glob".to_owned(), "a.5"),
             (format!("app={globex}&status=dead"), ""),
             (format!("endpoint={}", endpoint.id), "c.4 a.3 b.2 a.1"),
             ("type=a.1&type=b.2".to_owned(), "b.2 a.1"),
@@ -106,6 +108,7 @@ async fn each_filter_in_the_url_narrows_the_list() {
             ("q=evt-5", "a.5"),
             ("q=%22a.3%22&since=1h", "a.3"),
             (&format!("app={globex}"), "a.5"),
+            ("app=Globex", "a.5"),
         ] {
             let page = browser.page(&format!("/messages?{query}")).await;
             assert_eq!(listed(&page), wanted, "{query}");
@@ -155,8 +158,8 @@ async fn what_is_typed_wrong_is_said_at_its_field() {
         seeded(&house).await;
         let browser = house.sign_in().await;
         for (query, name, why) in [
-            ("app=nobody", "app", "No application has this id or uid."),
-            ("app=%C3%BC", "app", "No application has this id or uid."),
+            ("app=nobody", "app", "No application has this name, id or uid."),
+            ("app=%C3%BC", "app", "No application has this name, id or uid."),
             ("endpoint=nobody", "endpoint", "No endpoint has this id or uid."),
             ("since=yesterday", "since", "A time such as"),
             ("since=1h&until=2h", "until", "not after"),
@@ -169,7 +172,39 @@ async fn what_is_typed_wrong_is_said_at_its_field() {
             let said = page.split(&format!("id=\"w-{name}\">")).nth(1).unwrap_or_else(|| panic!("{query}: {page}"));
             assert!(said.split("</p>").next().unwrap().contains(why), "{query}: {said}");
             assert!(page.contains(&format!("aria-describedby=\"w-{name}\"")) && page.contains("value=\"kept\""));
-            assert!(page.contains("Nothing was looked for") && rows(&page) == 0);
+            assert!(page.contains("Nothing was searched") && rows(&page) == 0);
+        }
+    }
+}
+
+/// An application is found by its name, wherever one is filtered by.
+#[tokio::test]
+async fn an_application_is_named_as_people_call_it() {
+    for house in both().await {
+        let (_, _, endpoint) = seeded(&house).await;
+        let (one, two) = (house.app("Initech").await, house.app("initech").await);
+        house.app("Initech Europe").await;
+        let browser = house.sign_in().await;
+        for list in ["/deliveries", "/messages"] {
+            let (status, page) = browser.get(&format!("{list}?app=INITECH")).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(page.contains("Several applications are called like this"), "{page}");
+            for name in [one.id.to_string(), two.id.to_string(), "initech europe".into(), "Initech+E".into()] {
+                browser.page(&format!("{list}?app={name}")).await;
+            }
+        }
+        let page = browser.page("/deliveries").await;
+        assert!(page.contains("<option value=\"Acme\">"), "a name that one has is proposed: {page}");
+        assert!(
+            !page.contains("<option value=\"Initech\">") && page.contains(&format!("<option value=\"{}\">", one.id))
+        );
+        for (path, there) in [
+            ("/endpoints?app=acme", true),
+            ("/endpoints?app=globex", false),
+            ("/tail?app=acme", true),
+            ("/tail?app=globex", false),
+        ] {
+            assert_eq!(browser.page(path).await.contains("a.example/hook"), there, "{path} {}", endpoint.id);
         }
     }
 }
@@ -333,7 +368,7 @@ async fn a_customer_sees_their_own_and_does_what_they_may() {
         ] {
             let page = all.page(&path).await;
             assert_eq!(listed(&page), wanted, "{path}");
-            for hidden in ["Globex", "g.example", "/applications/", "Resend all", ">Application<"] {
+            for hidden in ["Globex", "g.example", "/applications/", ">Application<"] {
                 assert!(!page.contains(hidden), "{path}: {hidden}: {page}");
             }
         }
@@ -341,7 +376,7 @@ async fn a_customer_sees_their_own_and_does_what_they_may() {
 
         let page = all.page("/portal/deliveries?status=dead").await;
         let action =
-            page.split("action=\"").find(|rest| rest.contains("/resend\"")).unwrap().split('"').next().unwrap();
+            page.split("action=\"").skip(1).find(|rest| rest.contains("/resend\"")).unwrap().split('"').next().unwrap();
         assert!(action.starts_with("/portal/messages/msg_"), "{action}");
         let form =
             [("csrf", field(&page, "csrf")), ("endpoint", endpoint.id.to_string()), ("back", field(&page, "back"))];

@@ -5,13 +5,17 @@
 mod support;
 
 mod bulk;
+mod endpoint_pages;
 mod hostile;
 mod house;
 
 mod html;
 mod limits;
 mod lists;
+mod messages;
+mod numbers;
 mod order;
+mod outbox;
 mod pages;
 mod passwords;
 mod people;

@@ -329,3 +329,62 @@ async fn an_operator_sees_open_sessions_and_ends_one() {
         assert!(browser.page("/audit").await.contains("portal session ended"));
     }
 }
+
+/// A customer finds the live view and the resends, unless the team left them out; and an endpoint's state is the one of its own page.
+#[tokio::test]
+async fn resends_and_the_live_view_are_found_and_a_state_is_the_same_everywhere() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        for n in 0..3u32 {
+            let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * (9 - n))).await;
+            let at = house.ago(MINUTE * (9 - n));
+            let one = if n == 0 { Try::answered(at, 500, "", dead()) } else { Try::delivered(at, 5) };
+            house.tries(&message, &endpoint, [one]).await;
+        }
+        let visitor = house.visit(&acme, None, &[]).await;
+        let home = visitor.page("/portal").await;
+        for path in ["/portal/tail", "/portal/resend"] {
+            assert!(home.contains(&format!("href=\"{path}\"")), "{path}: {home}");
+            let page = visitor.page(path).await;
+            assert!(!page.contains(">Application<") && !page.contains("REST API"), "{path}: {page}");
+        }
+        let row = home.split("id=\"endpoints-title\"").nth(1).unwrap().split("</ul>").next().unwrap();
+        assert!(row.contains("badge enabled") && row.contains("66.6 % of 3 attempts"), "{row}");
+        assert!(visitor.page(&format!("/portal/endpoints/{}", endpoint.id)).await.contains("badge enabled"));
+        let looks = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+        let home = looks.page("/portal").await;
+        assert!(home.contains("href=\"/portal/tail\"") && !home.contains("href=\"/portal/resend\""), "{home}");
+        let few = PortalOptions { pages: Some(vec![PortalPage::EventTypes]), ..hour(&house) };
+        let page = house.visit_with(&acme, few).await.page("/portal/event-types").await;
+        assert!(!page.contains("/portal/tail") && !page.contains("/portal/resend"), "{page}");
+    }
+}
+
+/// An operator makes a link for a customer, or opens the portal by it.
+#[tokio::test]
+async fn an_operator_makes_a_link_that_is_good_once() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let browser = house.sign_in().await;
+        let place = format!("/applications/{}/portal-link", acme.id);
+        assert!(browser.page(&format!("/applications/{}", acme.id)).await.contains(&place));
+        let bad = browser.submit(&place, &place, &[("expiry", "9y")]).await;
+        assert_eq!(bad.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let made = browser.submit(&place, &place, &[("expiry", "1d"), ("readOnly", "on")]).await;
+        let page = made.text().await.unwrap();
+        crate::html::check(&page, &place);
+        let path = page.split("href=\"").find(|rest| rest.starts_with("/portal/enter/")).unwrap();
+        let path = path.split('"').next().unwrap().to_owned();
+        assert!(page.contains(&format!("http://127.0.0.1:{}{path}</code>", house.url.port().unwrap())), "{page}");
+        let entry = house.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
+        let enter = house.post(&path, &[("csrf", field(&entry, "csrf"))]).send().await.unwrap();
+        let visitor = Browser { house: &house, cookie: set_cookie(&enter).split(';').next().unwrap().to_owned() };
+        assert!(!visitor.page("/portal").await.contains("/portal/resend"), "it is read only");
+        let again = house.request(Method::GET, &path).send().await.unwrap();
+        assert_ne!(again.status(), StatusCode::OK, "once");
+        assert!(browser.page("/audit").await.contains("portal link made"));
+        let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
+        assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
+    }
+}

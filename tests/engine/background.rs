@@ -35,7 +35,7 @@ async fn begin(house: &House, endpoint: &Endpoint, work: Work) -> BackgroundId {
     let standings = if work == Work::Recover { vec![Standing::Dead] } else { Vec::new() };
     let filter = SentFilter { standings, since: house.app.created_at, until: Clock.now(), ..SentFilter::default() };
     let scope = Scope::Endpoint(house.app.id, endpoint.id);
-    let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), total: None };
+    let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
     match house.store.begin_background(&house.tenant, spec, Clock.now()).await {
         Ok(Begun::Begun(work)) => work.id,
         other => panic!("{other:?}"),

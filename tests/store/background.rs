@@ -47,7 +47,7 @@ pub fn failed(since_s: u64, until: u64) -> SentFilter {
 }
 
 pub fn spec(scope: Scope, kind: Kind, filter: SentFilter) -> BackgroundSpec {
-    BackgroundSpec { kind, scope, filter, by: "a test".into(), total: None }
+    BackgroundSpec { kind, scope, filter, by: "a test".into(), listed: None, total: None }
 }
 
 async fn begin(store: &Store, app: AppId, endpoint: EndpointId, kind: Kind, filter: SentFilter) -> Background {

@@ -342,7 +342,16 @@ pub fn finished(app: AppId, one: &Waiting, outcome: Outcome, next: Next) -> Fini
         outcome,
         next_at: next.due(),
     };
-    Finished { org: OrgId::default_org(), attempt, before: one.progress, next, slot: 0, epoch: 0, disable: None }
+    Finished {
+        org: OrgId::default_org(),
+        attempt,
+        before: one.progress,
+        next,
+        slot: 0,
+        epoch: 0,
+        disable: None,
+        rests_until: None,
+    }
 }
 
 /// A place in a delivery's life, as it stands after so many attempts.

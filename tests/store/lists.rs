@@ -21,19 +21,19 @@ use crate::endpoint_messages::many;
 use crate::home::*;
 
 /// Two applications: `acme` with two endpoints, `globex` with one.
-struct Customers {
-    acme: AppId,
+pub struct Customers {
+    pub acme: AppId,
     globex: AppId,
     one: EndpointId,
-    two: EndpointId,
+    pub two: EndpointId,
     three: EndpointId,
     /// 0 to 3 are acme's, a second apart; 4 is globex's.
-    ids: Vec<MessageId>,
+    pub ids: Vec<MessageId>,
 }
 
 /// At acme's first endpoint: delivered, retrying, dead, fresh. At its second: dead, canceled, delivered, retrying after no answer.
 /// At globex's: fresh.
-async fn two_customers(store: &Store) -> Customers {
+pub async fn two_customers(store: &Store) -> Customers {
     let (acme, one) = customer(store, "acme").await;
     let mut spec = endpoint_spec();
     spec.uid = Some(uid("second"));
@@ -67,11 +67,11 @@ async fn two_customers(store: &Store) -> Customers {
     Customers { acme: acme.id, globex: globex.id, one: one.id, two: two.id, three: three.id, ids }
 }
 
-fn all() -> DeliveryFilter {
+pub fn all() -> DeliveryFilter {
     DeliveryFilter::default()
 }
 
-fn with(status: DeliveryStatus) -> DeliveryFilter {
+pub fn with(status: DeliveryStatus) -> DeliveryFilter {
     DeliveryFilter { status: Some(status), ..all() }
 }
 

@@ -198,7 +198,8 @@ async fn nothing_below_the_horizon_is_sent_again() {
     let filter = SentFilter { since: at(0), until: at(2 * DAY), ..SentFilter::default() };
     for kind in [Kind::ReplayMissing, Kind::BulkReplay] {
         let scope = Scope::Endpoint(app.id, made.id);
-        let spec = BackgroundSpec { kind, scope, filter: filter.clone(), by: "a test".into(), total: None };
+        let spec =
+            BackgroundSpec { kind, scope, filter: filter.clone(), by: "a test".into(), listed: None, total: None };
         store.begin_background(&tenant(), spec, at(2 * DAY)).await.unwrap();
         let mut turn = store.take_turn(at(2 * DAY)).await.unwrap().expect("a turn");
         while let Stepped::More(next) = store.step_background(turn, at(2 * DAY)).await.unwrap() {

@@ -32,6 +32,7 @@ async fn scan_all(home: &Home, tenant: &Tenant, endpoint: &Endpoint) -> Vec<(&'s
         scope: WorkScope::Endpoint(app, id),
         filter: SentFilter::default(),
         by: String::new(),
+        listed: None,
         total: None,
     };
     macro_rules! all {

@@ -112,7 +112,7 @@ async fn scene(house: &mut House) -> Result<Scene, String> {
     house.model.take_in(sendoff::domain::message::Message { id: accepted.id, ..message }, ends);
     let filter = SentFilter::default();
     let scope = Scope::Endpoint(app, endpoint);
-    let spec = BackgroundSpec { kind: Kind::BulkReplay, scope, filter, by: String::new(), total: None };
+    let spec = BackgroundSpec { kind: Kind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
     let Begun::Begun(work) = said(house.store().begin_background(&tenant, spec.clone(), now).await)? else {
         return Err("no work".to_owned());
     };
@@ -151,7 +151,7 @@ impl Scene {
         };
         let disable = (deed == Deed::Refuse).then_some(DisabledReason::Gone);
         let before = sendoff::domain::delivery::Progress::default();
-        Finished { org: self.tenant.org.clone(), attempt, before, next, slot: 0, epoch: 0, disable }
+        Finished { org: self.tenant.org.clone(), attempt, before, next, slot: 0, epoch: 0, disable, rests_until: None }
     }
 
     fn disabled(&self) -> EndpointSpec {

@@ -129,7 +129,16 @@ fn life(customer: &Customer, hooked: &Hooked, message: &Message, schedule: &Sche
         };
         let org = customer.app.org.clone();
         // No lease was ever taken of this new store: each slot is at the epoch it began with.
-        made.push(Finished { org, attempt, before: progress, next, slot: 0, epoch: 0, disable: None });
+        made.push(Finished {
+            org,
+            attempt,
+            before: progress,
+            next,
+            slot: 0,
+            epoch: 0,
+            disable: None,
+            rests_until: None,
+        });
         let Next::Retry { due, step } = next else { break };
         (at, progress.step, progress.attempts) = (due, step, progress.attempts + 1);
     }

@@ -8,8 +8,8 @@ use crate::dashboard::show::count;
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Bucket, Counts, total};
 
-/// What is more than nothing can be seen, in pixels.
-const LEAST: f64 = 2.0;
+/// What is more than nothing is at least a hairline, in pixels. Beyond that a height is in proportion to its count.
+const LEAST: f64 = 1.0;
 
 /// A part of a bar. Text, because SVG's attributes are.
 struct Part {
@@ -115,8 +115,8 @@ fn said(counts: &Counts) -> String {
     format!("{delivered} delivered, {retried} failed and retried, {dead} failed for good")
 }
 
-/// Where each part of a bar begins and how high it is, from the base up. A handful of failures is seen beside thousands of deliveries:
-/// what is too low takes its room from the lowest part.
+/// Where each part of a bar begins and how high it is, from the base up: in proportion, but at least a hairline. Where that is too much, the highest
+/// part gives way.
 fn stack(parts: [i64; 3], top: i64) -> [(f64, f64); 3] {
     let height = |part: i64| if part > 0 { (part as f64 / top.max(1) as f64 * ROOM).max(LEAST) } else { 0.0 };
     let mut heights = parts.map(height);
@@ -196,6 +196,14 @@ mod tests {
                 assert!(y >= TOP - 0.01 && (y + height - base).abs() < 0.01, "{parts:?}: {y} {height}");
                 base = y;
             }
+        }
+    }
+
+    #[test]
+    fn heights_are_in_proportion() {
+        for (count, height) in [(1_000, 140.0), (500, 70.0), (100, 14.0), (20, 2.8), (8, 1.12), (1, 1.0), (0, 0.0)] {
+            let [(_, delivered), ..] = stack([count, 0, 0], 1_000);
+            assert!((delivered - height).abs() < 0.01, "{count}: {delivered}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! How long receivers took, by time: half of the attempts within the lowest line, 95 % and 99 % within the others.
+//! How long receivers took, by time: half of the attempts within the lowest line, 95 % and 99 % within the others, where there are enough attempts to
+//! say so.
 //!
 //! The scale is logarithmic, as the histogram is that the lines are estimated from: a median of 20 ms and a slowest hundredth of 4 s
 //! are to be told apart on one chart.
@@ -9,12 +10,13 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 
 use super::{Axis, BASE, Label, ROOM, Tick};
-use crate::dashboard::show::{count, took};
+use crate::dashboard::rates::{ResponseTimes, about};
+use crate::dashboard::show::count;
 use crate::store::query::counts::Range;
-use crate::store::recording::rollups::{Bucket, Counts, LATENCY_BOUNDS_MS, total};
+use crate::store::recording::rollups::{Bucket, total};
 
-/// The lines: class and name, and the share of the attempts that lies below.
-const LINES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
+/// The lines: class and name, in the order of [`ResponseTimes::all`].
+const LINES: [&str; 3] = ["p50", "p95", "p99"];
 /// How wide a bucket is in the coordinates of the lines, which are stretched.
 const STEP: f64 = 10.0;
 
@@ -61,55 +63,42 @@ impl LatencyChart {
     /// Of the buckets of a range, in their order; `list` as for [`Chart`](super::Chart::new).
     pub fn new(buckets: &[Bucket], range: Range, list: &str) -> LatencyChart {
         let axis = Axis { buckets, range, list };
-        let values: Vec<Option<[Duration; 3]>> = buckets.iter().map(|bucket| quantiles(&bucket.counts)).collect();
-        let scale = Scale::of(values.iter().flatten().flatten().copied());
+        let values: Vec<Option<ResponseTimes>> =
+            buckets.iter().map(|bucket| ResponseTimes::of(&bucket.counts)).collect();
+        let scale = Scale::of(values.iter().flatten().flat_map(ResponseTimes::all).flatten());
         let filled = || buckets.iter().zip(&values).enumerate().filter_map(|(i, (b, v))| Some((i, b, (*v)?)));
-        let spot = |(i, bucket, values): (usize, &Bucket, [Duration; 3])| Spot {
+        let spot = |(i, bucket, times): (usize, &Bucket, ResponseTimes)| Spot {
             x: format!("{:.3}", i as f64 * axis.slot()),
-            title: format!("{} UTC: {}", axis.span(bucket.at), said(values)),
+            title: format!("{} UTC: {}", axis.span(bucket.at), times.text()),
             href: axis.href(bucket.at),
         };
-        let row = |(_, bucket, values): (usize, &Bucket, [Duration; 3])| Row {
+        let row = |(_, bucket, times): (usize, &Bucket, ResponseTimes)| Row {
             time: axis.time(bucket.at),
             href: axis.href(bucket.at),
-            quantiles: values.map(about),
+            quantiles: times.all().map(|time| time.map_or_else(|| "–".to_owned(), about)),
             attempts: count(bucket.counts.attempts()),
         };
-        let lines = LINES.iter().enumerate();
-        let sum = quantiles(&total(buckets)).map_or_else(|| "nothing was sent".to_owned(), said);
+        let line = |(line, kind): (usize, &'static str)| {
+            let values: Vec<Option<Duration>> = values.iter().map(|times| (*times)?.all()[line]).collect();
+            runs(kind, &values, |time| scale.y(time))
+        };
+        let sum = ResponseTimes::of(&total(buckets)).map_or_else(|| "nothing was sent".to_owned(), |all| all.text());
         LatencyChart {
             per: axis.per(),
             slot: format!("{:.3}", axis.slot()),
             across: format!("{}", buckets.len() as f64 * STEP),
-            runs: lines.flat_map(|(line, (kind, _))| runs(kind, &values, |v| scale.y(v[line]))).collect(),
+            runs: LINES.into_iter().enumerate().flat_map(line).collect(),
             spots: filled().map(spot).collect(),
             labels: axis.labels(),
             ticks: scale.ticks(),
-            summary: format!("How long receivers took, per {}. In all: {sum}", axis.per()),
+            summary: format!("Response time per {}. Total: {sum}", axis.per()),
             rows: filled().map(row).rev().collect(),
         }
     }
 }
 
-/// What lies at each of [`LINES`], if anything was attempted.
-fn quantiles(counts: &Counts) -> Option<[Duration; 3]> {
-    let [p50, p95, p99] = LINES.map(|(_, share)| counts.quantile(share));
-    Some([p50?, p95?, p99?])
-}
-
-fn said(values: [Duration; 3]) -> String {
-    let [p50, p95, p99] = values.map(about);
-    format!("half within {p50}, 95 % within {p95}, 99 % within {p99}")
-}
-
-/// As [`took`] says it; the histogram does not know how much longer something took than its last bound.
-fn about(value: Duration) -> String {
-    let last = Duration::from_millis(LATENCY_BOUNDS_MS[LATENCY_BOUNDS_MS.len() - 1]);
-    if value >= last { format!("{} s or more", last.as_secs()) } else { took(value) }
-}
-
 /// The lines of one kind: one for each stretch of buckets with attempts. One bucket alone is a dash.
-fn runs(kind: &'static str, values: &[Option<[Duration; 3]>], y: impl Fn([Duration; 3]) -> f64) -> Vec<Run> {
+fn runs(kind: &'static str, values: &[Option<Duration>], y: impl Fn(Duration) -> f64) -> Vec<Run> {
     let mut found = Vec::new();
     let mut place = 0;
     for stretch in values.chunk_by(|one, next| one.is_some() == next.is_some()) {
@@ -163,6 +152,7 @@ impl Scale {
 mod tests {
     use super::*;
     use crate::domain::Time;
+    use crate::store::recording::rollups::Counts;
 
     /// So many attempts in the histogram's bucket of that number, every minute; none where the number is 99.
     fn minutes(of: &[(usize, i64)]) -> Vec<Bucket> {
@@ -180,10 +170,13 @@ mod tests {
 
     #[test]
     fn lines_end_where_nothing_was_sent() {
-        let html = LatencyChart::new(&minutes(&[(3, 10), (3, 20), (99, 0), (8, 1)]), Range::Hour, "/list?").to_string();
-        assert_eq!(html.matches("<polyline class=\"p50\"").count(), 2, "{html}");
+        let buckets = minutes(&[(3, 10), (3, 20), (99, 0), (8, 1)]);
+        let html = LatencyChart::new(&buckets, Range::Hour, "/list?").to_string();
+        let lines = ["p50", "p95", "p99"].map(|kind| html.matches(&format!("<polyline class=\"{kind}\"")).count());
+        assert_eq!(lines, [2, 1, 0], "p95 of 20 attempts, and p99 of none: {html}");
         assert_eq!(html.matches("<tr>").count(), 4, "a head and three rows: {html}");
-        assert!(html.contains("14:00–14:01 UTC: half within 37 ms, 95 % within 48 ms, 99 % within 49 ms"), "{html}");
+        assert!(html.contains("14:01–14:02 UTC: p50 37 ms · p95 48 ms<"), "{html}");
+        assert!(html.contains("14:00–14:01 UTC: p50 37 ms<"), "{html}");
         assert_eq!(
             html.matches("/list?since=2026-11-22T14:03:00Z&#38;until=2026-11-22T14:04:00Z").count(),
             2,
@@ -194,7 +187,8 @@ mod tests {
     #[test]
     fn the_scale_holds_all_of_it() {
         for buckets in [minutes(&[]), minutes(&[(0, 1)]), minutes(&[(0, 1), (11, 1)]), minutes(&[(6, 5)])] {
-            let values: Vec<_> = buckets.iter().filter_map(|bucket| quantiles(&bucket.counts)).flatten().collect();
+            let times = buckets.iter().filter_map(|bucket| ResponseTimes::of(&bucket.counts));
+            let values: Vec<_> = times.flat_map(|times| times.all()).flatten().collect();
             let scale = Scale::of(values.iter().copied());
             assert!((2..=6).contains(&scale.ticks().len()));
             assert!(

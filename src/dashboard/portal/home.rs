@@ -1,5 +1,5 @@
-//! The first page of the portal: what was sent lately in one sentence, the chart that supports it, the endpoints with what happened at
-//! each, and the newest failures.
+//! The first page of the portal: how the deliveries of some time stand in one sentence, the chart that supports it, the endpoints with their states,
+//! and the newest failures.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,16 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::chart::{Chart, second};
 use crate::dashboard::error::PageError;
 use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::numbers::{Counting, Numbers};
 use crate::dashboard::overview::AttemptRow;
 use crate::dashboard::parts::{Address, Badge};
 use crate::dashboard::range::{self, RangeLink};
-use crate::dashboard::show::{self, Line, Query, count};
+use crate::dashboard::rates;
+use crate::dashboard::show::{self, Line, Query};
 use crate::dashboard::viewer::Inside;
-use crate::domain::endpoint::Endpoint;
 use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
+use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
 use crate::store::query::counts::{Range, Scope};
 use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
@@ -30,32 +32,15 @@ const ENDPOINTS: usize = 20;
 const FAILING: usize = 5;
 const FAILURES: i64 = 10;
 
-/// An endpoint, and what happened there in the range.
+/// An endpoint: its state, and what happened there in the range.
 struct EndpointRow {
-    /// `None`: nothing was sent.
-    badge: Option<Badge>,
+    badge: Badge,
     href: Option<String>,
     address: Address,
     description: Line,
+    /// How many of the attempts arrived. `None`: there was none.
+    rate: Option<String>,
     sent: String,
-    failed: String,
-    any_failed: bool,
-}
-
-/// The first line's numbers; each leads to a list of them, where the visit has it.
-struct Sentence {
-    opening: &'static str,
-    sent: Number,
-    failed: Number,
-    dead: Number,
-}
-
-struct Number {
-    text: String,
-    word: &'static str,
-    /// The name of its colour.
-    kind: &'static str,
-    href: Option<String>,
 }
 
 #[derive(Template)]
@@ -64,7 +49,8 @@ struct Home {
     frame: Frame,
     name: Line,
     ranges: Vec<RangeLink>,
-    sentence: Sentence,
+    opening: &'static str,
+    numbers: Numbers,
     chart: Option<Chart>,
     endpoints: Vec<EndpointRow>,
     /// Where the rest of the endpoints is.
@@ -86,11 +72,19 @@ pub async fn show(
     let (query, now, store) = (Query::of(&request), state.clock.now(), &state.store);
     let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
     let buckets = store.buckets(&inside.tenant(), Scope::Application(inside.app.id), range, now).await?;
-    let endpoints =
-        store.endpoints(&inside.tenant(), inside.app.id, &PageRequest::first(ENDPOINTS, Order::Descending)).await?;
-    let ids: Vec<EndpointId> = endpoints.data.iter().map(|endpoint| endpoint.id).collect();
+    let of_app = LineFilter { app: Some(inside.app.id), ..LineFilter::default() };
+    let first = PageRequest::first(ENDPOINTS, Order::Descending);
+    let endpoints = store.endpoint_lines(&inside.tenant(), &of_app, &first).await?;
+    let ids: Vec<EndpointId> = endpoints.data.iter().map(|line| line.endpoint.id).collect();
     let at_each = store.endpoint_counts(&inside.tenant(), &ids, range, now).await?;
     let list = inside.place.page("deliveries?");
+    let since = range.since(now);
+    let counting = Counting {
+        list: inside.shows(PortalPage::Deliveries).then_some(list.as_str()),
+        app: Some(inside.app.id),
+        since,
+        since_text: &second(since),
+    };
     // A bar leads to a list of deliveries.
     let charted = inside.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
     let may_add = inside.can(Capability::ManageEndpoint) && inside.shows(PortalPage::Endpoints);
@@ -98,9 +92,14 @@ pub async fn show(
         frame: Frame::of(&inside, Here::Overview).noting(query.get("notice")),
         name: Line::new(&inside.app.name),
         ranges: range::links(range, |range| format!("{}?range={}", inside.place.home(), range::word(range))),
-        sentence: Sentence::new(&inside, &total(&buckets), range, now),
+        opening: range::opening(range),
+        numbers: Numbers::of(store, &inside.tenant(), &counting, now).await?,
         chart: charted.then(|| Chart::new(&buckets, range, &list)),
-        endpoints: endpoints.data.iter().map(|one| EndpointRow::new(&inside, one, at_each.get(&one.id))).collect(),
+        endpoints: endpoints
+            .data
+            .iter()
+            .map(|one| EndpointRow::new(&inside, one, at_each.get(&one.endpoint.id)))
+            .collect(),
         more: (endpoints.more && inside.shows(PortalPage::Endpoints)).then(|| inside.place.page("endpoints")),
         add: may_add.then(|| inside.place.page("endpoints/new")),
         failures: failures(store, &inside, at_each, now).await?,
@@ -109,7 +108,10 @@ pub async fn show(
 }
 
 /// The newest failures at the endpoints that failed most: none is looked for where none was counted.
-async fn failures(
+///
+/// # Errors
+/// The store is away.
+pub async fn failures(
     store: &Store,
     inside: &Inside,
     at_each: HashMap<EndpointId, Counts>,
@@ -131,50 +133,18 @@ async fn failures(
     Ok(lines.into_iter().map(row).collect())
 }
 
-impl Sentence {
-    fn new(inside: &Inside, counts: &Counts, range: Range, now: Time) -> Sentence {
-        let listed = inside.shows(PortalPage::Deliveries);
-        let since = second(range.since(now));
-        let number = |n: i64, kind: &'static str, filter: &str| Number {
-            text: count(n),
-            word: kind,
-            kind: if n > 0 { kind } else { "none" },
-            href: listed.then(|| inside.place.page(&format!("deliveries?{filter}since={since}"))),
-        };
-        Sentence {
-            opening: range::opening(range),
-            sent: number(counts.attempts(), "sent", ""),
-            failed: number(counts.failed, "failed", "status=failed&"),
-            dead: number(counts.dead, "dead", "status=dead&"),
-        }
-    }
-}
-
-impl Sentence {
-    fn numbers(&self) -> [&Number; 3] {
-        [&self.sent, &self.failed, &self.dead]
-    }
-}
-
 impl EndpointRow {
-    fn new(inside: &Inside, endpoint: &Endpoint, counts: Option<&Counts>) -> EndpointRow {
+    fn new(inside: &Inside, line: &EndpointLine, counts: Option<&Counts>) -> EndpointRow {
+        let EndpointLine { endpoint, .. } = line;
         let none = Counts::default();
         let counts = counts.unwrap_or(&none);
-        let badge = match counts {
-            _ if endpoint.spec.disabled => Some(Badge::Disabled),
-            counts if counts.dead > 0 => Some(Badge::Dead),
-            counts if counts.failed > 0 => Some(Badge::Failed),
-            counts if counts.delivered > 0 => Some(Badge::Delivered),
-            _ => None,
-        };
         EndpointRow {
-            badge,
+            badge: Badge::of_health(line.health()),
             href: inside.shows(PortalPage::Endpoints).then(|| inside.place.endpoint(endpoint.id)),
             address: Address::new(&endpoint.spec.url),
             description: Line::cut(&endpoint.spec.description, 120),
+            rate: rates::rate(counts),
             sent: show::counted(counts.attempts(), "attempt", "attempts"),
-            failed: count(counts.failed),
-            any_failed: counts.failed > 0,
         }
     }
 }

@@ -9,6 +9,8 @@ mod entry;
 mod home;
 pub mod looks;
 
+pub use home::failures;
+
 use actix_web::web;
 
 use super::{inside, page, prefs, read};

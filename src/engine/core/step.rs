@@ -172,9 +172,10 @@ impl Core {
                 let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
                 self.loads.add_unknown(unknown);
             }
-            Event::Sent(finished) => {
+            Event::Sent(mut finished) => {
                 let attempt = &finished.attempt;
-                self.lanes.sent((attempt.endpoint_id, attempt.message_id), &attempt.outcome, now);
+                let rest = self.lanes.sent((attempt.endpoint_id, attempt.message_id), &attempt.outcome, now);
+                finished.rests_until = rest.map(|rest| now.time.plus(rest));
                 self.actions.push(Action::Record(finished));
             }
             Event::NotMade(one) => self.lanes.not_made(one, now),

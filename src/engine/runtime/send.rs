@@ -135,7 +135,7 @@ pub(crate) fn finished(
         outcome,
         next_at: next.due(),
     };
-    Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable }
+    Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable, rests_until: None }
 }
 
 /// What the payload is; a raw one's type was checked when it came.

@@ -2,6 +2,7 @@
 //! last.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sqlx::QueryBuilder;
 
@@ -28,6 +29,41 @@ pub struct EndpointLine {
     pub failing_since: Option<Time>,
     /// When that was warned of last.
     pub warned_at: Option<Time>,
+    /// Until when its circuit breaker held back what waits, as of its last attempt.
+    pub rests_until: Option<Time>,
+}
+
+/// An endpoint that cannot be reached, or asked for a pause: most of what waits for it is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing is sent before then; then one attempt, the probe.
+    Until(Time),
+    /// The probe is on its way, or about to be.
+    Probing,
+}
+
+impl Rest {
+    /// How long a probe may take, and its record: longer than the longest timeout of an attempt.
+    const PROBE: Duration = Duration::from_secs(45);
+
+    /// At `now`, by what the last attempt left behind. The engine forgets a rest when it is restarted; then the next attempt does.
+    fn of(rests_until: Option<Time>, now: Time) -> Option<Rest> {
+        match rests_until? {
+            until if until > now => Some(Rest::Until(until)),
+            until if until.plus(Rest::PROBE) > now => Some(Rest::Probing),
+            _ => None,
+        }
+    }
+}
+
+/// An endpoint that rests, in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestingEndpoint {
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
+    pub app_name: String,
+    pub url: String,
+    pub rest: Rest,
 }
 
 /// How an endpoint is.
@@ -66,9 +102,16 @@ struct Row {
     disabled_at: Option<Time>,
     failing_since: Option<Time>,
     warned_at: Option<Time>,
+    rests_until: Option<Time>,
 }
 
 impl EndpointLine {
+    /// Whether it rests.
+    pub fn rest(&self, now: Time) -> Option<Rest> {
+        let failing = self.failing_since.is_some() && !self.endpoint.spec.disabled;
+        Rest::of(self.rests_until.filter(|_| failing), now)
+    }
+
     pub fn health(&self) -> Health {
         match (self.endpoint.spec.disabled, self.failing_since) {
             (true, _) => Health::Disabled,
@@ -97,7 +140,8 @@ impl LineFilter {
 
 fn columns() -> String {
     let own = ENDPOINT.split(',').map(|column| format!("e.{}", column.trim()));
-    own.collect::<Vec<_>>().join(", ") + ", p.name AS app_name, e.disabled_at, e.failing_since, e.warned_at"
+    own.collect::<Vec<_>>().join(", ")
+        + ", p.name AS app_name, e.disabled_at, e.failing_since, e.warned_at, e.rests_until"
 }
 
 impl Store {
@@ -191,7 +235,33 @@ impl Store {
             disabled_at: row.disabled_at,
             failing_since: row.failing_since,
             warned_at: row.warned_at,
+            rests_until: row.rests_until,
         }
+    }
+
+    /// The tenant's endpoints that rest, the longest failing first, at most `most` of them; among the first [`SCAN`] that fail.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn resting(&self, tenant: &Tenant, now: Time, most: i64) -> Result<Vec<RestingEndpoint>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT e.id, e.app_id, p.name, e.url, e.rests_until
+             FROM (SELECT id, app_id, url, disabled, deleted_at, rests_until, failing_since FROM endpoint
+                   WHERE failing_since IS NOT NULL ORDER BY failing_since LIMIT {SCAN}) AS e JOIN application p ON p.id = e.app_id
+             WHERE p.org = $1 AND p.deleted_at IS NULL AND NOT p.operational AND ($2 IS NULL OR p.id = $2)
+                 AND NOT e.disabled AND e.deleted_at IS NULL AND e.rests_until > $3
+             ORDER BY e.failing_since, e.id LIMIT $4"
+        ));
+        type Found = (EndpointId, AppId, String, String, Option<Time>);
+        let rows: Vec<Found> = read!(self, db => {
+            sqlx::query_as(sql)
+                .bind(&tenant.org).bind(tenant.only).bind(now.minus(Rest::PROBE)).bind(most)
+                .fetch_all(db).await
+        })?;
+        let resting = |(endpoint_id, app_id, app_name, url, until): Found| {
+            Some(RestingEndpoint { endpoint_id, app_id, app_name, url, rest: Rest::of(until, now)? })
+        };
+        Ok(rows.into_iter().filter_map(resting).collect())
     }
 
     /// How many deliveries wait for each of these endpoints; counted up to `most`.

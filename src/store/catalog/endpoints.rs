@@ -124,6 +124,7 @@ impl Store {
                      timeout_s = $13, retry_schedule = $14, signature_type = $15, extra_signatures = $16, headers = $17,
                      metadata = $18, ordered = $19, api_version = $20, disabled_at = CASE WHEN NOT $8 THEN NULL WHEN disabled THEN disabled_at ELSE $4 END,
                      failing_since = CASE WHEN disabled AND NOT $8 THEN NULL ELSE failing_since END,
+                     rests_until = CASE WHEN disabled AND NOT $8 THEN NULL ELSE rests_until END,
                      warned = CASE WHEN disabled AND NOT $8 THEN 0 ELSE warned END,
                      warned_at = CASE WHEN disabled AND NOT $8 THEN NULL ELSE warned_at END,
                      version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)

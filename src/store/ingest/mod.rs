@@ -19,6 +19,7 @@ pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;
 pub mod outbox;
+pub mod outbox_acts;
 pub(in crate::store) mod outbox_floor;
 pub(in crate::store) mod relay;
 pub mod relay_pace;

@@ -1,10 +1,10 @@
 //! Background work: what a caller asked for and what goes on behind the answer, in steps.
 //!
-//! * [`BackgroundSpec`] – what is asked for: a kind, a scope, a filter; who asks, and how much it is expected to be.
+//! * [`BackgroundSpec`] – what is asked for: a kind, a scope, a filter (or all that a list of deliveries shows); who asks, and how much it is expected to be.
 //! * [`Background`] – the work as people see it: what was asked for, its stage, how far it has come. It can be canceled.
 //!
 //! How the steps are taken is said in [`crate::store::jobs::job_lease`], what they do to deliveries in [`crate::store::jobs::replay`], how what they will do is
-//! counted beforehand in [`crate::store::jobs::estimate`].
+//! counted beforehand in [`crate::store::jobs::estimate`]. What is asked for from a list goes through [`crate::store::jobs::listed`].
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,6 +16,9 @@ use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::Place;
+use crate::store::jobs::listed::ListedData;
+use crate::store::jobs::resent;
+use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
@@ -37,6 +40,8 @@ pub struct BackgroundSpec {
     pub kind: Kind,
     pub scope: Scope,
     pub filter: SentFilter,
+    /// `Some`: what a list of deliveries shows under this filter, in place of the one above.
+    pub listed: Option<DeliveryFilter>,
     /// Who asks, in words for people.
     pub by: String,
     /// `None`: nobody counted.
@@ -84,6 +89,7 @@ pub(in crate::store) struct Data {
     standings: Vec<String>,
     failing: bool,
     status_class: Option<i32>,
+    pub listed: Option<ListedData>,
     /// Where a wider scope has come to: the ids of an application and its endpoint.
     at: Option<(String, String)>,
     /// The id of the last message that was looked at.
@@ -108,6 +114,7 @@ impl Data {
             standings: filter.standings.iter().map(|standing| standing.word().to_owned()).collect(),
             failing: filter.failing == Some(true),
             status_class: filter.status_class,
+            listed: spec.listed.as_ref().map(ListedData::new),
             ..Data::default()
         }
     }
@@ -177,9 +184,10 @@ impl Row {
     fn background(self) -> Result<Background, StoreError> {
         let data: Data = codec::from_json(&self.data)?;
         let (scope, filter) = (data.scope(self.app_id)?, data.filter());
+        let listed = data.listed.as_ref().map(|listed| listed.filter(self.app_id));
         Ok(Background {
             id: self.id,
-            spec: BackgroundSpec { kind: kind(&self.kind)?, scope, filter, by: data.by, total: data.total },
+            spec: BackgroundSpec { kind: kind(&self.kind)?, scope, filter, listed, by: data.by, total: data.total },
             stage: Stage::from_word(&self.state)
                 .ok_or_else(|| StoreError::Damaged(format!("background work is {:?}", self.state)))?,
             looked: data.looked,
@@ -320,18 +328,28 @@ impl Store {
         Ok(page.page(all?))
     }
 
-    /// Forgets background work that ended before `before`.
+    /// Forgets background work that ended before `before`, and what was noted of it: one transaction for each, of at most
+    /// [`resent::MOST`] and a few rows.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is away. What was committed before stays done.
     pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
-            const SQL: &str = "DELETE FROM background WHERE state <> 'running' AND updated_at < $1";
-            let mut tx = self.begin().await?;
-            on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
-            tx.commit().await
-        })
-        .await
+        while self.repeated(|| self.forget_one(before)).await? {}
+        Ok(())
+    }
+
+    /// `false`: there is none.
+    async fn forget_one(&self, before: Time) -> Result<bool, StoreError> {
+        const NEXT: &str = "SELECT id FROM background WHERE state <> 'running' AND updated_at < $1 ORDER BY id LIMIT 1";
+        const FORGET: &str = "DELETE FROM background WHERE id = $1";
+        let next: Option<BackgroundId> =
+            read!(self, db => sqlx::query_scalar(NEXT).bind(before).fetch_optional(db).await)?;
+        let Some(id) = next else { return Ok(false) };
+        let mut tx = self.begin().await?;
+        resent::forget(&mut tx, id).await?;
+        on!(tx, db => sqlx::query(FORGET).bind(id).execute(db).await.map(drop))?;
+        tx.commit().await?;
+        Ok(true)
     }
 }
 

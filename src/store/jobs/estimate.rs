@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::background::Kind;
+use crate::domain::background::{Kind, Scope};
 use crate::domain::{MessageId, OrgId, Time};
 use crate::store::jobs::background::BackgroundSpec;
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
@@ -68,6 +68,10 @@ impl Store {
             };
             let chunk = count(&mut tx, &tenant.org, spec, (&reached, at.message), looks).await?;
             tally.found += chunk.found;
+            if let (Scope::Endpoint(..), None) = (spec.scope, chunk.next) {
+                tally.next = None;
+                return Ok(tally);
+            }
             // The next ones are counted together again.
             let alone = matches!(tx, Tx::Postgres(_)) && spec.kind != Kind::ReplayMissing;
             looks = looks.saturating_sub(chunk.looked).max(1);

@@ -14,6 +14,7 @@ use crate::store::db::codec;
 use crate::store::jobs::background::{Data, kind};
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
 use crate::store::jobs::replay::{Room, Step};
+use crate::store::jobs::resent;
 use crate::store::queue::signals::Signal;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
 
@@ -97,33 +98,39 @@ impl Store {
     /// # Errors
     /// The store is away; or the work cannot be understood. Nothing was done.
     pub async fn step_background(&self, turn: Turn, now: Time) -> Result<Stepped, StoreError> {
+        if let Some(work) = self.listed_work(turn.id).await? {
+            return self.step_listed(turn, &work, now).await;
+        }
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            let clock = Store::lease_clock(&mut tx, now).await?;
-            let next = Turn { id: turn.id, until: clock.plus(LEASE) };
-            // Renewed first: on PostgreSQL that keeps everybody else from stepping, and from canceling, until the commit.
-            const RENEW: &str = "UPDATE background SET leased_until = $3
-             WHERE id = $1 AND leased_until = $2 AND state = 'running' RETURNING org, app_id, kind, data";
-            type Renewed = (OrgId, Option<AppId>, String, String);
-            let row: Option<Renewed> = on!(tx, db => {
-                sqlx::query_as(RENEW).bind(turn.id).bind(turn.until).bind(next.until).fetch_optional(db).await
-            })?;
-            let Some((org, app, word, data)) = row else { return ended(&mut tx, turn.id).await };
-            let mut data: Data = codec::from_json(&data)?;
-            let work = Work { org, kind: kind(&word)?, scope: data.scope(app)?, now };
+            let (next, row) = renew(&mut tx, turn, now).await?;
+            let Some(Renewed { org, app, kind: word, mut data }) = row else { return ended(&mut tx, turn.id).await };
+            let work = Work { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
-            const NOTE: &str = "UPDATE background SET data = $2, state = $3, updated_at = $4 WHERE id = $1";
-            let text = codec::json(&data)?;
-            on!(tx, db => {
-                sqlx::query(NOTE).bind(turn.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
-            })?;
-            tx.commit_of(&[crash::Place::Background]).await?;
-            if !woken.is_empty() {
-                self.inner.signals.send(Signal::Look(woken));
-            }
-            Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
+            self.end_step(tx, next, (&data, stage), woken, now).await
         })
         .await
+    }
+
+    /// Notes how far a step has come, commits it, and wakes the endpoints that have something to send.
+    pub(super) async fn end_step(
+        &self,
+        mut tx: Tx,
+        next: Turn,
+        (data, stage): (&Data, Stage),
+        woken: Vec<EndpointId>,
+        now: Time,
+    ) -> Result<Stepped, StoreError> {
+        const NOTE: &str = "UPDATE background SET data = $2, state = $3, updated_at = $4 WHERE id = $1";
+        let text = codec::json(data)?;
+        on!(tx, db => {
+            sqlx::query(NOTE).bind(next.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
+        })?;
+        tx.commit_of(&[crash::Place::Background]).await?;
+        if !woken.is_empty() {
+            self.inner.signals.send(Signal::Look(woken));
+        }
+        Ok(if stage == Stage::Running { Stepped::More(next) } else { Stepped::Ended(stage) })
     }
 
     /// Goes on from where `data` says, from endpoint to endpoint, until there is no more room or no more to do. Gives back where the work
@@ -152,9 +159,10 @@ impl Store {
                 Kind::Recover | Kind::BulkReplay => step.send_again(tx, at.message).await?,
                 Kind::ReplayMissing => step.send_missing(tx, at.message).await?,
             };
+            resent::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
             data.looked += done.looked as i64;
-            data.sent += done.sent as i64;
-            if done.sent > 0 {
+            data.sent += done.sent.len() as i64;
+            if !done.sent.is_empty() {
                 woken.push(reached.endpoint.id);
             }
             let here = Place { message: done.last.map_or(at.message, |last| last.0), ..at };
@@ -202,14 +210,39 @@ impl Store {
 
 /// What a step is part of.
 struct Work {
+    id: BackgroundId,
     org: OrgId,
     kind: Kind,
     scope: Scope,
     now: Time,
 }
 
+/// Work whose turn is ours for longer.
+pub(super) struct Renewed {
+    org: OrgId,
+    app: Option<AppId>,
+    kind: String,
+    pub data: Data,
+}
+
+/// Renews the turn before anything else: on PostgreSQL that keeps everybody else from stepping, and from canceling, until the commit.
+/// `None`: it is not ours any more.
+pub(super) async fn renew(tx: &mut Tx, turn: Turn, now: Time) -> Result<(Turn, Option<Renewed>), StoreError> {
+    const RENEW: &str = "UPDATE background SET leased_until = $3
+     WHERE id = $1 AND leased_until = $2 AND state = 'running' RETURNING org, app_id, kind, data";
+    let clock = Store::lease_clock(tx, now).await?;
+    let next = Turn { id: turn.id, until: clock.plus(LEASE) };
+    let row: Option<(OrgId, Option<AppId>, String, String)> = on!(tx, db => {
+        sqlx::query_as(RENEW).bind(turn.id).bind(turn.until).bind(next.until).fetch_optional(db).await
+    })?;
+    let renewed = |(org, app, kind, data): (OrgId, Option<AppId>, String, String)| {
+        Ok::<_, StoreError>(Renewed { org, app, kind, data: codec::from_json(&data)? })
+    };
+    Ok((next, row.map(renewed).transpose()?))
+}
+
 /// Why a turn was not ours to go on with.
-async fn ended(tx: &mut Tx, id: BackgroundId) -> Result<Stepped, StoreError> {
+pub(super) async fn ended(tx: &mut Tx, id: BackgroundId) -> Result<Stepped, StoreError> {
     const SQL: &str = "SELECT 1 FROM background WHERE id = $1 AND state = 'canceled'";
     let canceled: Option<i32> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
     Ok(canceled.map_or(Stepped::Lost, |_| Stepped::Ended(Stage::Canceled)))

@@ -27,10 +27,7 @@ impl Room {
 
     /// What is left of it.
     pub fn after(self, done: &Done) -> Room {
-        Room {
-            looks: self.looks.saturating_sub(done.looked),
-            sends: self.sends.saturating_sub(done.sent.min(usize::MAX as u64) as usize),
-        }
+        Room { looks: self.looks.saturating_sub(done.looked), sends: self.sends.saturating_sub(done.sent.len()) }
     }
 
     /// Whether nothing more fits.
@@ -64,8 +61,8 @@ pub(in crate::store) struct MissingRow {
 /// What one step has done.
 pub(in crate::store) struct Done {
     pub looked: usize,
-    /// How many deliveries are to be sent (again).
-    pub sent: u64,
+    /// The messages whose deliveries are to be sent (again).
+    pub sent: Vec<MessageId>,
     /// The last message that was looked at.
     pub last: Option<MessageId>,
     pub more: bool,
@@ -90,7 +87,7 @@ fn choose<R>(
     }
     let last = looked.checked_sub(1).and_then(|last| rows.get(last)).map(id);
     let more = looked < rows.len() || rows.len() >= room.looks;
-    Ok((chosen, Done { looked, sent: 0, last, more }))
+    Ok((chosen, Done { looked, sent: Vec::new(), last, more }))
 }
 
 impl Step<'_> {
@@ -125,12 +122,11 @@ impl Step<'_> {
     }
 
     /// As a resend does, but as retries: they do not stand in the way of what is new.
-    async fn make_pending(&self, tx: &mut Tx, chosen: &[&SentRow]) -> Result<u64, StoreError> {
+    async fn make_pending(&self, tx: &mut Tx, chosen: &[&SentRow]) -> Result<Vec<MessageId>, StoreError> {
         let found: Vec<Found> = chosen.iter().map(|row| row.found()).collect();
         let done = requeue::put_back(tx, self.to(), &found, self.now).await?;
-        let sent = done.len() as u64;
-        ordering::to_the_end(tx, self.endpoint.id, done, self.now).await?;
-        Ok(sent)
+        ordering::to_the_end(tx, self.endpoint.id, done.clone(), self.now).await?;
+        Ok(done)
     }
 
     fn to(&self) -> To {
@@ -177,8 +173,7 @@ impl Step<'_> {
         let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
         let messages: Vec<MessageId> = chosen.iter().map(|row| row.id).collect();
         let given = requeue::give(tx, self.to(), &messages, self.now).await?;
-        let sent = given.len() as u64;
-        ordering::to_the_end(tx, self.endpoint.id, given, self.now).await?;
-        Ok(Done { sent, ..done })
+        ordering::to_the_end(tx, self.endpoint.id, given.clone(), self.now).await?;
+        Ok(Done { sent: given, ..done })
     }
 }

@@ -214,18 +214,46 @@ impl Store {
         endpoint: EndpointId,
         limit: i64,
     ) -> Result<Vec<AttemptLine>, StoreError> {
-        const SQL: &str =
+        self.newest_of_endpoint(tenant, app, endpoint, " AND a.failure IS NOT NULL", limit).await
+    }
+
+    /// The newest attempts at one endpoint of the tenant's application, for people.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn newest_at(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: EndpointId,
+        limit: i64,
+    ) -> Result<Vec<AttemptLine>, StoreError> {
+        self.newest_of_endpoint(tenant, app, endpoint, "", limit).await
+    }
+
+    async fn newest_of_endpoint(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        endpoint: EndpointId,
+        and: &str,
+        limit: i64,
+    ) -> Result<Vec<AttemptLine>, StoreError> {
+        let sql = format!(
             "SELECT a.id, a.message_id, a.endpoint_id, a.app_id, a.number, a.at, a.url, a.failure, a.detail,
                  a.status, a.duration_us, a.next_at, m.event_type, p.name AS app_name
              FROM attempt a JOIN application p ON p.id = a.app_id LEFT JOIN message m ON m.id = a.message_id
-             WHERE a.endpoint_id = $1 AND a.failure IS NOT NULL AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
-             ORDER BY a.id DESC LIMIT $4";
+             WHERE a.endpoint_id = $1{and} AND p.id = $2 AND p.org = $3 AND p.deleted_at IS NULL
+             ORDER BY a.id DESC LIMIT $4"
+        );
         if !tenant.sees(app) {
             return Ok(Vec::new());
         }
         let _scan = self.scan(tenant).await?;
         Ok(read!(self, db => {
-            sqlx::query_as(SQL).bind(endpoint).bind(app).bind(&tenant.org).bind(limit).fetch_all(db).await
+            sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
+                .bind(endpoint).bind(app).bind(&tenant.org).bind(limit)
+                .fetch_all(db).await
         })?)
     }
 

@@ -144,8 +144,8 @@ impl Store {
         })?)
     }
 
-    /// How many of the tenant's deliveries are in `state` (retrying or dead); counted up to `most`. Those of deleted applications, which
-    /// no list shows, don't count.
+    /// How many of the tenant's deliveries are in `state`; counted up to `most`. Those of deleted applications, which no list shows, don't count, and
+    /// neither do canceled ones, which are not dead.
     ///
     /// # Errors
     /// The store is away.
@@ -153,7 +153,7 @@ impl Store {
         let rows = match state {
             State::Fresh => "due d WHERE d.kind = 0",
             State::Retry => "due d WHERE d.kind = 1",
-            State::Dead => "dead d WHERE d.org = $1",
+            State::Dead => "dead d WHERE d.org = $1 AND d.reason <> 'canceled'",
             State::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
         };
         let sql = sqlx::AssertSqlSafe(format!(

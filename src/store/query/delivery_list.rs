@@ -7,84 +7,18 @@ use uuid::Uuid;
 
 use crate::domain::attempt::Failure;
 use crate::domain::delivery::{DeadReason, State};
-use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
+use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::query::list_scan::{Stretch, Walk, push_contents, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
 use crate::store::{Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
+pub use crate::store::query::delivery_status::DeliveryStatus;
 pub use crate::store::query::list_scan::DeliveryKey;
 
 /// How many of what is few are looked at together.
 const CHUNK: usize = 500;
-
-/// How a delivery stands, in the words of the lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeliveryStatus {
-    /// Waits for its first attempt, or for one that somebody asked for.
-    Pending,
-    Retrying,
-    Delivered,
-    /// Given up, and not because somebody canceled it.
-    Dead,
-    /// The last attempt failed: retrying or dead.
-    Failed,
-    Canceled,
-}
-
-impl DeliveryStatus {
-    /// All of them.
-    pub const ALL: [DeliveryStatus; 6] = [
-        DeliveryStatus::Pending,
-        DeliveryStatus::Retrying,
-        DeliveryStatus::Delivered,
-        DeliveryStatus::Dead,
-        DeliveryStatus::Failed,
-        DeliveryStatus::Canceled,
-    ];
-
-    /// Its word in URLs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            DeliveryStatus::Pending => "pending",
-            DeliveryStatus::Retrying => "retrying",
-            DeliveryStatus::Delivered => "delivered",
-            DeliveryStatus::Dead => "dead",
-            DeliveryStatus::Failed => "failed",
-            DeliveryStatus::Canceled => "canceled",
-        }
-    }
-
-    /// The status of a word.
-    pub fn from_word(word: &str) -> Option<DeliveryStatus> {
-        DeliveryStatus::ALL.into_iter().find(|one| one.word() == word)
-    }
-
-    /// The states that it may be in, where few deliveries are in them.
-    fn states(self) -> &'static [State] {
-        match self {
-            DeliveryStatus::Pending => &[State::Fresh],
-            DeliveryStatus::Retrying => &[State::Retry],
-            DeliveryStatus::Delivered => &[],
-            DeliveryStatus::Dead | DeliveryStatus::Canceled => &[State::Dead],
-            DeliveryStatus::Failed => &[State::Retry, State::Dead],
-        }
-    }
-
-    fn condition(self) -> &'static str {
-        match self {
-            DeliveryStatus::Pending => " AND d.state = 0",
-            DeliveryStatus::Retrying => " AND d.state = 1",
-            DeliveryStatus::Delivered => " AND d.state = 2",
-            DeliveryStatus::Dead => " AND d.state = 3 AND (d.reason IS NULL OR d.reason <> 'canceled')",
-            DeliveryStatus::Failed => {
-                " AND d.state IN (1, 3) AND d.attempts > 0 AND (d.reason IS NULL OR d.reason <> 'canceled')"
-            }
-            DeliveryStatus::Canceled => " AND d.state = 3 AND d.reason = 'canceled'",
-        }
-    }
-}
 
 /// Which deliveries are wanted; an empty list or `None` means all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +37,8 @@ pub struct DeliveryFilter {
     pub messages: Option<Vec<MessageId>>,
     /// In the payload, byte by byte.
     pub text: Option<String>,
+    /// Only what this background work made pending.
+    pub resent: Option<BackgroundId>,
 }
 
 impl Default for DeliveryFilter {
@@ -117,6 +53,7 @@ impl Default for DeliveryFilter {
             until: Time::MAX,
             messages: None,
             text: None,
+            resent: None,
         }
     }
 }
@@ -197,17 +134,24 @@ impl DeliveryFilter {
         *self == walked && (self.app.is_none() || self.endpoint.is_none())
     }
 
-    /// The statement that reads up to `limit` of what is wanted of a stretch.
-    fn statement(&self, store: &Store, tenant: &Tenant, walk: &Walk, stretch: &Stretch, limit: usize) -> Statement {
-        const COLUMNS: &str = "d.endpoint_id, d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts,
-             d.reason, m.event_type, m.accepted_at, (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
+    /// The statement that reads deliveries of a stretch. Lists, counts and resends all read by this one.
+    pub(in crate::store) fn statement(
+        &self,
+        store: &Store,
+        tenant: &Tenant,
+        (walk, stretch): (&Walk, &Stretch),
+        Reading { columns, and, limit }: Reading<'_>,
+    ) -> Statement {
         const MORE: &str = " CROSS JOIN application p CROSS JOIN message m CROSS JOIN endpoint e";
-        let select = format!("SELECT {} AS message_id, {COLUMNS}", walk.message_id());
+        let select = format!("SELECT {} AS message_id, d.endpoint_id, {columns}", walk.message_id());
         let mut sql = walk.statement(store, &select, MORE, stretch);
         sql.push(" AND m.id = d.message_id AND p.id = d.app_id AND e.id = d.endpoint_id");
         push_tenant(&mut sql, tenant, self.app);
         if let Some(endpoint) = self.endpoint {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
+        }
+        if let (Some(ids), false) = (&self.messages, matches!(walk, Walk::Messages(_))) {
+            sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| Value::from(*id)));
         }
         sql.push(self.status.map_or("", DeliveryStatus::condition));
         if self.status == Some(DeliveryStatus::Failed) {
@@ -223,10 +167,48 @@ impl DeliveryFilter {
         }
         push_times(&mut sql, self.since, self.until);
         push_contents(store, &mut sql, &self.event_types, self.text.as_deref());
-        sql.push(&walk.order()).push(&format!(" LIMIT {limit}"));
+        sql.push(and).push(&walk.order(stretch)).push(&format!(" LIMIT {limit}"));
         sql
     }
+
+    /// Whether there can be nothing: it is about what the tenant does not see, or about no message.
+    pub(in crate::store) fn is_void(&self, tenant: &Tenant) -> bool {
+        self.app.is_some_and(|app| !tenant.sees(app)) || self.messages.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// All of the walk in this order that comes after `after`.
+    pub(in crate::store) fn stretch(&self, order: Order, after: Option<DeliveryKey>) -> Stretch {
+        let top = if self.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(self.until) };
+        let floor = MessageId::floor(self.since);
+        let (from, last) = match order {
+            Order::Descending => {
+                let first = (top, EndpointId(Uuid::max()));
+                (after.map_or(first, |after| after.min(first)), floor)
+            }
+            Order::Ascending => {
+                let first = (floor, EndpointId(Uuid::nil()));
+                (after.map_or(first, |after| after.max(first)), top)
+            }
+        };
+        Stretch { order, from, last, end: None }
+    }
 }
+
+/// What is read of the deliveries that a filter means.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Reading<'a> {
+    /// Beside the ids of message and endpoint.
+    pub columns: &'a str,
+    /// A further condition; empty: none.
+    pub and: &'a str,
+    /// How many rows at most.
+    pub limit: usize,
+}
+
+/// What a list shows of a delivery.
+const LISTED: &str =
+    "d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts, d.reason, m.event_type, m.accepted_at,
+     (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";
 
 impl Store {
     /// The tenant's deliveries that `filter` means, `limit` at most, after the given one. A page looks at a bounded number of them and
@@ -242,17 +224,14 @@ impl Store {
         limit: usize,
     ) -> Result<Scanned<ListedDelivery, DeliveryKey>, StoreError> {
         let mut filter = filter.clone();
-        if filter.app.is_some_and(|app| !tenant.sees(app)) || filter.messages.as_ref().is_some_and(Vec::is_empty) {
+        if filter.is_void(tenant) {
             return Ok(Scanned::nothing());
         }
         let _scan = self.scan(tenant).await?;
         filter.app = filter.app.or(tenant.only);
         let walk = self.walk(tenant, &filter).await?;
-        let top = if filter.until == Time::MAX { MessageId(Uuid::max()) } else { ceiling(filter.until) };
-        let first = (top, EndpointId(Uuid::max()));
-        let from = after.map_or(first, |after| after.min(first));
-        let mut stretch = Stretch { from, floor: MessageId::floor(filter.since), end: None };
-        let few = matches!(walk, Walk::Few(_) | Walk::Dead(_));
+        let mut stretch = filter.stretch(Order::Descending, after);
+        let few = walk.is_few();
         let free = filter.takes_all() && matches!(walk, Walk::Endpoint(..)) || matches!(walk, Walk::Messages(_));
         // Where nothing is passed over, one stretch after another fills the page.
         let goes_on = few || filter.takes_all();
@@ -263,7 +242,8 @@ impl Store {
                 true => None,
                 false => self.end_of_walk(&walk, &stretch, rows, filter.text.is_some()).await?,
             };
-            let sql = filter.statement(self, tenant, &walk, &stretch, limit + 1 - found.len());
+            let reading = Reading { columns: LISTED, and: "", limit: limit + 1 - found.len() };
+            let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
             let some: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
             found.extend(some);
             looked += rows;
@@ -278,12 +258,22 @@ impl Store {
     }
 
     /// The walk that passes over least of what is not wanted.
-    async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
+    pub(in crate::store) async fn walk(&self, tenant: &Tenant, filter: &DeliveryFilter) -> Result<Walk, StoreError> {
+        if let Some(work) = filter.resent {
+            return Ok(Walk::Resent(work));
+        }
         if let Some(ids) = &filter.messages {
             return Ok(Walk::Messages(ids.clone()));
         }
         let states = filter.status.map_or(&[][..], DeliveryStatus::states);
         let dead = || Walk::Dead(tenant.org.clone());
+        if let Some(endpoint) = filter.endpoint
+            && !states.is_empty()
+            && !states.contains(&State::Fresh)
+            && let Some(slot) = self.few_at(endpoint).await?
+        {
+            return Ok(Walk::FewAt(endpoint, slot, states));
+        }
         match states {
             [] => {}
             [State::Dead] if filter.endpoint.is_none() && filter.app.is_none() => return Ok(dead()),

@@ -1,20 +1,26 @@
-//! The way a page of deliveries is looked for: newest message first, along the index that passes over least.
+//! The way deliveries are looked for, along the index that passes over least: newest message first for lists, oldest first for background work.
 //!
-//! What is few (at most [`SCAN`] rows of what is pending or retried; the organization's dead ones) is found there, however old it is.
+//! What is few (at most [`SCAN`] rows of what is pending or retried; the organization's dead ones; what an endpoint has of both) is found there,
+//! however old it is.
 //! Everything else is walked through, message by message or along an endpoint's deliveries, and a page looks at no more than [`SCAN`]
 //! deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
 
 use crate::domain::delivery::State;
-use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::query::page::SCAN;
-use crate::store::{Engine, Store, StoreError, read};
+use crate::store::{Engine, Order, Store, StoreError, read};
 
 /// How many bytes of payloads are looked at for one page.
 pub const TEXT_BYTES: i64 = 32 * 1024 * 1024;
 
 /// How many messages are looked at for a page: they lie scattered in their table, and each may have deliveries.
-pub(in crate::store) const MESSAGES_SCANNED: usize = SCAN / 4;
+pub(in crate::store) const MESSAGES_SCANNED: usize = messages_scanned(SCAN);
+
+/// How many messages are looked at in place of so many deliveries.
+const fn messages_scanned(deliveries: usize) -> usize {
+    deliveries / 4
+}
 
 /// The slot of deliveries that have ended, in the view.
 const ENDED: i64 = -1;
@@ -34,16 +40,22 @@ pub(in crate::store) enum Walk {
     Dead(OrgId),
     /// All pending deliveries of these kinds: they were counted before, and are few.
     Few(&'static [State]),
+    /// The retried and dead deliveries of an endpoint in this slot, in these states: counted before, and few.
+    FewAt(EndpointId, i16, &'static [State]),
+    /// What background work made pending, as far as that was [noted](crate::store::jobs::resent).
+    Resent(BackgroundId),
     Messages(Vec<MessageId>),
 }
 
 /// A stretch of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Stretch {
+    /// The direction of the walk, by message id.
+    pub order: Order,
     /// Only what comes after this one,
     pub from: DeliveryKey,
-    /// of messages from this one on,
-    pub floor: MessageId,
+    /// up to this message,
+    pub last: MessageId,
     /// and nothing after this one.
     pub end: Option<DeliveryKey>,
 }
@@ -57,9 +69,15 @@ impl Walk {
         }
     }
 
-    /// How the list is sorted. The columns are those of the walk, and must be selected.
-    pub(in crate::store) fn order(&self) -> String {
-        format!(" ORDER BY {} DESC, d.endpoint_id DESC", self.message_id())
+    /// How the rows are sorted. The columns are those of the walk, and must be selected.
+    pub(in crate::store) fn order(&self, stretch: &Stretch) -> String {
+        let direction = stretch.sql().direction;
+        format!(" ORDER BY {} {direction}, d.endpoint_id {direction}", self.message_id())
+    }
+
+    /// Whether it goes along what is few.
+    pub(in crate::store) fn is_few(&self) -> bool {
+        matches!(self, Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_))
     }
 
     /// `select`, from the walk's deliveries `d` and `more` tables, where they lie in `stretch`. Tables are written in the order in which
@@ -76,9 +94,33 @@ impl Walk {
                 }
                 sql.push(") ");
             }
+            Walk::FewAt(endpoint, slot, states) => {
+                sql.push("WITH few AS MATERIALIZED (");
+                for (n, state) in states.iter().enumerate() {
+                    sql.push(if n == 0 { "" } else { " UNION ALL " });
+                    sql.push("SELECT d.message_id, d.endpoint_id FROM ");
+                    match state {
+                        State::Dead => sql.push("dead d WHERE d.endpoint_id = ").bind(*endpoint),
+                        pending => {
+                            sql.push(&format!("due d WHERE d.kind = {} AND d.slot = {slot}", pending.code()));
+                            sql.push(" AND d.endpoint_id = ").bind(*endpoint)
+                        }
+                    };
+                    stretch.push(&mut sql);
+                }
+                sql.push(") ");
+            }
             Walk::Dead(org) => {
                 sql.push("WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM dead d WHERE d.org = ");
                 sql.bind(text(org));
+                stretch.push(&mut sql);
+                sql.push(") ");
+            }
+            Walk::Resent(work) => {
+                sql.push(
+                    "WITH few AS MATERIALIZED (SELECT d.message_id, d.endpoint_id FROM resent d WHERE d.work_id = ",
+                );
+                sql.bind(*work);
                 stretch.push(&mut sql);
                 sql.push(") ");
             }
@@ -87,7 +129,7 @@ impl Walk {
         sql.push(select);
         sql.push(match self {
             Walk::Organization(_) | Walk::Application(_) => " FROM message w CROSS JOIN delivery d",
-            Walk::Few(_) | Walk::Dead(_) => " FROM few CROSS JOIN delivery d",
+            Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => " FROM few CROSS JOIN delivery d",
             Walk::Endpoint(..) | Walk::Messages(_) => " FROM delivery d",
         });
         sql.push(more).push(" WHERE ");
@@ -98,7 +140,7 @@ impl Walk {
                 sql.push("d.endpoint_id = ").bind(*endpoint);
                 sql.push(" AND d.slot IN ").list([ENDED, i64::from(*slot)].map(Value::Number))
             }
-            Walk::Few(_) | Walk::Dead(_) => {
+            Walk::Few(_) | Walk::FewAt(..) | Walk::Dead(_) | Walk::Resent(_) => {
                 sql.push("d.message_id = few.message_id AND d.endpoint_id = few.endpoint_id")
             }
             Walk::Messages(ids) => sql.push("d.message_id IN ").list(ids.iter().map(|id| Value::from(*id))),
@@ -109,9 +151,12 @@ impl Walk {
 
     /// The same for the keys alone.
     fn keys(&self, store: &Store, select: &str, stretch: &Stretch) -> Statement {
-        let Walk::Dead(org) = self else { return self.statement(store, select, "", stretch) };
         let mut sql = Statement::new(select);
-        sql.push(" FROM dead d WHERE d.org = ").bind(text(org));
+        match self {
+            Walk::Dead(org) => sql.push(" FROM dead d WHERE d.org = ").bind(text(org)),
+            Walk::Resent(work) => sql.push(" FROM resent d WHERE d.work_id = ").bind(*work),
+            _ => return self.statement(store, select, "", stretch),
+        };
         stretch.push(&mut sql);
         sql
     }
@@ -119,25 +164,62 @@ impl Walk {
 
 /// The messages of a walk along messages, and their deliveries.
 fn along<'s>(sql: &'s mut Statement, stretch: &Stretch) -> &'s mut Statement {
-    sql.push(" AND w.id <= ").bind(stretch.from.0);
-    sql.push(" AND w.id >= ").bind(stretch.lowest()).push(" AND d.message_id = w.id")
+    let Direction { from, to, .. } = stretch.sql();
+    sql.push(&format!(" AND w.id {from} ")).bind(stretch.from.0);
+    sql.push(&format!(" AND w.id {to} ")).bind(stretch.last_message()).push(" AND d.message_id = w.id")
 }
 
 fn text(org: &OrgId) -> Value {
     Value::Text(org.as_str().to_owned())
 }
 
+/// The comparisons of a direction.
+struct Direction {
+    direction: &'static str,
+    /// With the first message of a stretch, and with the last.
+    from: &'static str,
+    to: &'static str,
+    /// Strictly on from a key.
+    beyond: &'static str,
+    /// Strictly before a key.
+    before: &'static str,
+}
+
 impl Stretch {
-    fn lowest(&self) -> MessageId {
-        self.end.map_or(self.floor, |end| end.0.max(self.floor))
+    fn sql(&self) -> Direction {
+        match self.order {
+            Order::Descending => Direction { direction: "DESC", from: "<=", to: ">=", beyond: "<", before: ">" },
+            Order::Ascending => Direction { direction: "ASC", from: ">=", to: "<=", beyond: ">", before: "<" },
+        }
+    }
+
+    fn last_message(&self) -> MessageId {
+        let nearer = |end: MessageId| match self.order {
+            Order::Descending => end.max(self.last),
+            Order::Ascending => end.min(self.last),
+        };
+        self.end.map_or(self.last, |end| nearer(end.0))
+    }
+
+    /// The key after which nothing of this message comes.
+    fn after_message(&self, message: MessageId) -> DeliveryKey {
+        let endpoint = match self.order {
+            Order::Descending => uuid::Uuid::nil(),
+            Order::Ascending => uuid::Uuid::max(),
+        };
+        (message, EndpointId(endpoint))
     }
 
     fn push(&self, sql: &mut Statement) {
         let (message, endpoint) = self.from;
-        sql.push(" AND d.message_id <= ").bind(message).push(" AND d.message_id >= ").bind(self.lowest());
-        sql.push(" AND (d.message_id < ").bind(message).push(" OR d.endpoint_id < ").bind(endpoint).push(")");
+        let Direction { from, to, beyond, before, .. } = self.sql();
+        sql.push(&format!(" AND d.message_id {from} ")).bind(message);
+        sql.push(&format!(" AND d.message_id {to} ")).bind(self.last_message());
+        sql.push(&format!(" AND (d.message_id {beyond} ")).bind(message);
+        sql.push(&format!(" OR d.endpoint_id {beyond} ")).bind(endpoint).push(")");
         if let Some((message, endpoint)) = self.end {
-            sql.push(" AND (d.message_id > ").bind(message).push(" OR d.endpoint_id >= ").bind(endpoint).push(")");
+            sql.push(&format!(" AND (d.message_id {before} ")).bind(message);
+            sql.push(&format!(" OR d.endpoint_id {to} ")).bind(endpoint).push(")");
         }
     }
 }
@@ -166,6 +248,19 @@ impl Store {
         Ok(found <= SCAN as i64)
     }
 
+    /// The endpoint's slot, if so few of its deliveries are retried or dead that all of them can be looked at for a page.
+    pub(in crate::store) async fn few_at(&self, endpoint: EndpointId) -> Result<Option<i16>, StoreError> {
+        const SQL: &str = "SELECT slot,
+                 (SELECT count(*) FROM (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id
+                      AND due.kind = 1 LIMIT $2) AS retried)
+                 + (SELECT count(*) FROM (SELECT 1 FROM dead WHERE dead.endpoint_id = endpoint.id LIMIT $2) AS dead)
+             FROM endpoint WHERE id = $1";
+        let most = SCAN as i64 + 1;
+        let found: Option<(i16, i64)> =
+            read!(self, db => sqlx::query_as(SQL).bind(endpoint).bind(most).fetch_optional(db).await)?;
+        Ok(found.filter(|(_, count)| *count < most).map(|(slot, _)| slot))
+    }
+
     /// Whether so few of the organization's deliveries are dead.
     pub(in crate::store) async fn few_dead(&self, org: &OrgId) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT count(*) FROM (SELECT 1 FROM dead WHERE org = $1 LIMIT $2) AS found";
@@ -183,18 +278,24 @@ impl Store {
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
         match walk {
-            Walk::Organization(org) => return self.end_of_messages("m.org", text(org), stretch, payloads).await,
-            Walk::Application(app) => return self.end_of_messages("m.app_id", (*app).into(), stretch, payloads).await,
+            Walk::Organization(org) => {
+                return self.end_of_messages(("m.org", text(org)), stretch, rows, payloads).await;
+            }
+            Walk::Application(app) => {
+                return self.end_of_messages(("m.app_id", (*app).into()), stretch, rows, payloads).await;
+            }
             _ => {}
         }
         const KEY: &str = "SELECT d.message_id, d.endpoint_id";
         const SIZED: &str = "SELECT d.message_id, d.endpoint_id,
              (SELECT COALESCE(length(m.payload), 0) FROM message m WHERE m.id = d.message_id) AS size";
         let mut sql = walk.keys(self, if payloads { SIZED } else { KEY }, stretch);
-        sql.push(&walk.order());
+        sql.push(&walk.order(stretch));
         if payloads {
+            let direction = stretch.sql().direction;
+            let order = format!("message_id {direction}, endpoint_id {direction}");
             sql.push(&format!(" LIMIT {rows}"));
-            sql.text = end_by_size(&sql.text, "message_id DESC, endpoint_id DESC", "message_id, endpoint_id", rows);
+            sql.text = end_by_size(&sql.text, &order, "message_id, endpoint_id", rows);
         } else {
             sql.push(&format!(" LIMIT 1 OFFSET {}", rows - 1));
         }
@@ -203,33 +304,36 @@ impl Store {
 }
 
 impl Store {
-    /// The last of the messages whose deliveries a page looks at, of those with this `value` in the `column`.
+    /// The last of the messages whose deliveries are looked at together with those of `rows` deliveries, of the messages with this value in the
+    /// column.
     async fn end_of_messages(
         &self,
-        column: &str,
-        value: Value,
+        (column, value): (&str, Value),
         stretch: &Stretch,
+        rows: usize,
         payloads: bool,
     ) -> Result<Option<DeliveryKey>, StoreError> {
+        let Direction { direction, from, to, .. } = stretch.sql();
         // Of the first message, some may be on the page before.
         let mut sql = Statement::new(if payloads { SIZED_MESSAGES } else { "SELECT m.id FROM message m" });
-        sql.push(&format!(" WHERE {column} = ")).bind(value).push(" AND m.id <= ").bind(stretch.from.0);
-        sql.push(" AND m.id >= ").bind(stretch.floor).push(" ORDER BY m.id DESC");
-        end_of_ids(&mut sql, MESSAGES_SCANNED, payloads);
+        sql.push(&format!(" WHERE {column} = ")).bind(value);
+        sql.push(&format!(" AND m.id {from} ")).bind(stretch.from.0);
+        sql.push(&format!(" AND m.id {to} ")).bind(stretch.last).push(&format!(" ORDER BY m.id {direction}"));
+        end_of_ids(&mut sql, messages_scanned(rows), payloads, direction);
         let end: Option<MessageId> = read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?;
         // All of its deliveries are looked at.
-        Ok(end.map(|end| (end, EndpointId(uuid::Uuid::nil()))))
+        Ok(end.map(|end| stretch.after_message(end)))
     }
 }
 
 /// The beginning of a statement of ids and sizes.
 pub(in crate::store) const SIZED_MESSAGES: &str = "SELECT m.id, COALESCE(length(m.payload), 0) AS size FROM message m";
 
-/// Makes of a statement of messages, the newest first, one of the last id that is looked at.
-pub(in crate::store) fn end_of_ids(sql: &mut Statement, rows: usize, payloads: bool) {
+/// Makes of a statement of messages, sorted in this direction, one of the last id that is looked at.
+pub(in crate::store) fn end_of_ids(sql: &mut Statement, rows: usize, payloads: bool, direction: &str) {
     if payloads {
         sql.push(&format!(" LIMIT {rows}"));
-        sql.text = end_by_size(&sql.text, "id DESC", "id", rows);
+        sql.text = end_by_size(&sql.text, &format!("id {direction}"), "id", rows);
     } else {
         sql.push(&format!(" LIMIT 1 OFFSET {}", rows - 1));
     }

@@ -154,7 +154,7 @@ impl Store {
             floor,
         );
         sql.push(" ORDER BY m.id DESC");
-        end_of_ids(&mut sql, if search.app.is_some() { MESSAGES_SCANNED } else { SCAN }, payloads);
+        end_of_ids(&mut sql, if search.app.is_some() { MESSAGES_SCANNED } else { SCAN }, payloads, "DESC");
         Ok(read!(self, db => query_of!(query_scalar, &sql).fetch_optional(db).await)?)
     }
 

@@ -7,6 +7,8 @@ pub mod attempts;
 pub mod counts;
 pub mod deliveries;
 pub mod delivery_list;
+pub mod delivery_status;
+pub mod delivery_tally;
 pub mod endpoint_messages;
 pub(in crate::store) mod list_scan;
 pub mod message_list;

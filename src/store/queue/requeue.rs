@@ -121,17 +121,23 @@ async fn send_pending_again(tx: &mut Tx, to: To, found: &[Found], now: Time) -> 
     Ok(match tx {
         _ if found.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
-            // Nobody else writes: what was read in this transaction is so.
+            // It may have been read before this transaction began, so the row has to be as it was found.
             let sql = format!(
-                "{SET} WHERE endpoint_id = $4 AND message_id IN (SELECT unhex(value) FROM json_each($5))
-                 RETURNING message_id"
+                "{SET} FROM (SELECT unhex(value ->> 0) AS message_id, value ->> 1 AS kind, value ->> 2 AS generation
+                      FROM json_each($5)) AS read
+                 WHERE due.endpoint_id = $4 AND due.message_id = read.message_id AND due.kind = read.kind
+                     AND due.generation = read.generation RETURNING message_id"
             );
+            let read: Vec<(String, i16, i32)> = found
+                .iter()
+                .map(|one| (one.message.0.simple().to_string(), one.state.code(), one.generation))
+                .collect();
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(kind)
                 .bind(now)
                 .bind(trigger)
                 .bind(to.endpoint)
-                .bind(sqlite::id_list(found.iter().map(|one| one.message.0)))
+                .bind(codec::json(&read)?)
                 .fetch_all(&mut **tx)
                 .await?
         }

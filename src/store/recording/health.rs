@@ -10,17 +10,36 @@ use crate::store::{StoreError, Tx};
 /// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Either begins anew what
 /// was [warned of](crate::store::recording::failing). An endpoint that did both in one batch counts as delivered: it does not do nothing but
 /// fail.
+///
+/// And `rests_until`, while attempts fail: written with each that makes the endpoint rest (for seconds, so there are few), and left behind in the
+/// past otherwise.
 pub(in crate::store) async fn note(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
-    let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
+    let mut health: BTreeMap<EndpointId, Option<Streak>> = BTreeMap::new();
     for one in finished {
-        let failed_at = (!one.attempt.outcome.delivered()).then_some(one.attempt.at);
-        let since = health.entry(one.attempt.endpoint_id).or_insert(failed_at);
-        *since = failed_at.and_then(|at| since.map(|first| first.min(at)));
+        let failed = (!one.attempt.outcome.delivered())
+            .then_some(Streak { since: one.attempt.at, rests_until: one.rests_until });
+        let streak = health.entry(one.attempt.endpoint_id).or_insert(failed);
+        *streak = failed.and_then(|failed| streak.map(|before| before.and(failed)));
     }
-    let failed: Vec<(EndpointId, Time)> = health.iter().filter_map(|(id, since)| Some((*id, (*since)?))).collect();
-    let delivered: Vec<EndpointId> = health.iter().filter(|(_, since)| since.is_none()).map(|(id, _)| *id).collect();
+    let delivered: Vec<EndpointId> = health.iter().filter(|(_, streak)| streak.is_none()).map(|(id, _)| *id).collect();
+    let failed: Vec<(EndpointId, Streak)> = health.into_iter().filter_map(|(id, streak)| Some((id, streak?))).collect();
     end_streaks(tx, &delivered).await?;
-    begin_streaks(tx, &failed).await
+    note_streaks(tx, &failed).await
+}
+
+/// The failures of an endpoint in one batch.
+#[derive(Clone, Copy)]
+struct Streak {
+    /// The first of them.
+    since: Time,
+    /// Until when they make it rest.
+    rests_until: Option<Time>,
+}
+
+impl Streak {
+    fn and(self, other: Streak) -> Streak {
+        Streak { since: self.since.min(other.since), rests_until: self.rests_until.max(other.rests_until) }
+    }
 }
 
 /// Clears `failing_since` where it is set. Only the index of failing endpoints is searched: the rows of 100,000 healthy endpoints are wide,
@@ -30,7 +49,7 @@ async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreE
         _ if delivered.is_empty() => {}
         Tx::Sqlite(tx) => {
             const SQL: &str = "UPDATE endpoint INDEXED BY endpoint_failing_id
-                 SET failing_since = NULL, warned = 0, warned_at = NULL
+                 SET failing_since = NULL, warned = 0, warned_at = NULL, rests_until = NULL
                  WHERE failing_since IS NOT NULL AND id IN (SELECT substr($1, key * 16 + 1, 16) FROM json_each($2))";
             let mut packed = sqlite::Packed::default();
             for endpoint in delivered {
@@ -40,7 +59,8 @@ async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreE
             sqlx::query(SQL).bind(ids).bind(list).execute(&mut **tx).await?;
         }
         Tx::Postgres(tx) => {
-            const SQL: &str = "UPDATE endpoint SET failing_since = NULL, warned = 0, warned_at = NULL
+            const SQL: &str =
+                "UPDATE endpoint SET failing_since = NULL, warned = 0, warned_at = NULL, rests_until = NULL
                  WHERE failing_since IS NOT NULL AND id = ANY($1)";
             sqlx::query(SQL).bind(codec::uuids(delivered)).execute(&mut **tx).await?;
         }
@@ -48,16 +68,21 @@ async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreE
     Ok(())
 }
 
-/// Sets `failing_since` where it is not set yet.
-async fn begin_streaks(tx: &mut Tx, failed: &[(EndpointId, Time)]) -> Result<(), StoreError> {
+/// Sets `failing_since` where it is not set yet, and `rests_until` where it moves on.
+async fn note_streaks(tx: &mut Tx, failed: &[(EndpointId, Streak)]) -> Result<(), StoreError> {
+    const SET: &str = "UPDATE endpoint SET rests_until = new.rests,
+             failing_since = COALESCE(endpoint.failing_since, new.since),
+             warned = CASE WHEN endpoint.failing_since IS NULL THEN 0 ELSE endpoint.warned END,
+             warned_at = CASE WHEN endpoint.failing_since IS NULL THEN NULL ELSE endpoint.warned_at END";
+    const WHERE: &str = "endpoint.id = new.id
+         AND (endpoint.failing_since IS NULL OR new.rests > COALESCE(endpoint.rests_until, 0))";
     match tx {
         _ if failed.is_empty() => {}
         Tx::Sqlite(tx) => {
-            for chunk in sqlite::chunks(failed, 2) {
-                let tail = ") UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL FROM new
-                     WHERE endpoint.id = new.id AND endpoint.failing_since IS NULL";
-                sqlite::values("WITH new (id, since) AS (", chunk, tail, |mut row, (endpoint, since)| {
-                    row.push_bind(endpoint.0).push_bind(*since);
+            let tail = format!(") {SET} FROM new WHERE {WHERE}");
+            for chunk in sqlite::chunks(failed, 3) {
+                sqlite::values("WITH new (id, since, rests) AS (", chunk, &tail, |mut row, (endpoint, streak)| {
+                    row.push_bind(endpoint.0).push_bind(streak.since).push_bind(streak.rests_until);
                 })
                 .build()
                 .execute(&mut **tx)
@@ -65,12 +90,15 @@ async fn begin_streaks(tx: &mut Tx, failed: &[(EndpointId, Time)]) -> Result<(),
             }
         }
         Tx::Postgres(tx) => {
-            const SQL: &str = "UPDATE endpoint SET failing_since = new.since, warned = 0, warned_at = NULL
-                 FROM UNNEST($1::uuid[], $2::bigint[]) AS new (id, since)
-                 WHERE endpoint.id = new.id AND endpoint.failing_since IS NULL";
-            sqlx::query(SQL)
+            let sql = format!(
+                "{SET} FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[]) AS new (id, since, rests) WHERE {WHERE}"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(sql))
                 .bind(codec::uuids(failed.iter().map(|(endpoint, _)| endpoint)))
-                .bind(failed.iter().map(|(_, since)| since.micros()).collect::<Vec<i64>>())
+                .bind(failed.iter().map(|(_, streak)| streak.since.micros()).collect::<Vec<i64>>())
+                .bind(
+                    failed.iter().map(|(_, streak)| streak.rests_until.map(Time::micros)).collect::<Vec<Option<i64>>>(),
+                )
                 .execute(&mut **tx)
                 .await?;
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::domain::attempt::Attempt;
 use crate::domain::delivery::{DeadReason, Next, Progress};
 use crate::domain::endpoint::DisabledReason;
-use crate::domain::{AttemptId, EndpointId, MessageId, OrgId};
+use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 use crate::store::catalog::applications;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::dead;
@@ -37,6 +37,8 @@ pub struct Finished {
     pub epoch: i64,
     /// The endpoint is to be disabled, and why.
     pub disable: Option<DisabledReason>,
+    /// Until when the circuit breaker holds back what waits for the endpoint, now that this attempt has ended.
+    pub rests_until: Option<Time>,
 }
 
 /// What became of a record.

@@ -80,7 +80,8 @@ fn a_turn_a_row_and_a_slot_have_one_taker() {
             let (first, second) = two(house);
             let scope = Scope::Endpoint(app, endpoint);
             let filter = SentFilter::default();
-            let work = BackgroundSpec { kind: Kind::Recover, scope, filter, by: String::new(), total: None };
+            let work =
+                BackgroundSpec { kind: Kind::Recover, scope, filter, by: String::new(), listed: None, total: None };
             said(first.begin_background(&tenant, work, now).await)?;
             let two = futures_util::join!(first.take_turn(now), second.take_turn(now));
             let two = [said(two.0)?, said(two.1)?];

@@ -49,7 +49,7 @@ impl House {
                 let scope =
                     [Scope::Endpoint(app, end), Scope::Application(app), Scope::Organization][usize::from(*scope)];
                 let filter = sent_filter(&self.model, *filter, self.model.message(*message).1);
-                let spec = BackgroundSpec { kind, scope, filter, by: "somebody".to_owned(), total: None };
+                let spec = BackgroundSpec { kind, scope, filter, by: "somebody".to_owned(), listed: None, total: None };
                 self.begin(&self.model.tenant(*who, app), spec).await
             }
             Act::TakeTurn => self.take_turn().await,

@@ -357,6 +357,7 @@ impl House {
             slot: flight.slot,
             epoch: if end.late { flight.epoch - 1 } else { flight.epoch },
             disable: (end.came == Came::Gone).then_some(DisabledReason::Gone),
+            rests_until: None,
         }
     }
 

@@ -370,6 +370,11 @@ impl Lane {
         self.touched = now.mono;
     }
 
+    /// How long the circuit breaker still holds back what waits, if it does.
+    pub fn rest(&self, now: ClockReading) -> Option<Duration> {
+        self.breaker.cap(now.mono).err().map(|until| until.saturating_sub(now.mono))
+    }
+
     /// An attempt was not made, which says nothing about the endpoint. It rests as long as `wait` says for so many in a row; what leaves
     /// together and fails together is one of them. Gives back how long that is from now.
     pub fn not_made(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {

@@ -288,20 +288,22 @@ impl Lanes {
         unknown
     }
 
-    /// An attempt has ended; its result waits to be recorded.
-    pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) {
+    /// An attempt has ended; its result waits to be recorded. Gives back for how long the endpoint's circuit breaker holds back what waits, if
+    /// it does.
+    pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) -> Option<Duration> {
         let id = key.0;
         self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);
         self.shares.ended(self.lanes.get(&id).map(|lane| lane.kind));
         self.unrecorded += 1;
         self.headroom.made();
         self.renew(id);
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.sent(outcome, now);
-            self.note_responsiveness(id, now);
-            self.line_up(id);
-            self.index(id);
-        }
+        let lane = self.lanes.get_mut(&id)?;
+        lane.sent(outcome, now);
+        let rest = lane.rest(now);
+        self.note_responsiveness(id, now);
+        self.line_up(id);
+        self.index(id);
+        rest
     }
 
     /// A result is in the store. `due`: when the delivery wants to be sent again.

@@ -306,3 +306,25 @@ fn readings_that_bring_little_are_apart_and_others_are_not() {
     announce(&mut crowd, ids[0]);
     answer(&mut crowd, 0);
 }
+
+/// An endpoint that cannot be reached rests; the record of each attempt says until when, for those who are asked why something waits.
+#[test]
+fn a_record_says_until_when_its_endpoint_rests() {
+    let mut crowd = Crowd::new();
+    let one = crowd.lives[0].clone();
+    let schedule = Schedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
+    let mut rests = Vec::new();
+    for _ in 0..16 {
+        let admission = Admission::new(crowd.message(), vec![one.clone()]);
+        crowd.step("accepted for one", [Event::Signal(Signal::Accepted(vec![admission]).into())]);
+        let start = crowd.in_flight.pop().expect("an attempt");
+        let refused = Outcome::failed(Failure::Refused, "", Duration::ZERO);
+        let sent = finished(start, Vec::new(), refused, (crowd.now.time, crowd.now.time), &schedule, 0.0);
+        crowd.step("sent", [Event::Sent(Box::new(sent))]);
+        let record = crowd.unrecorded.pop().expect("a record");
+        crowd.step("recorded", [Event::Recorded(vec![settled_of(&record.attempt)])]);
+        rests.push(record.rests_until);
+    }
+    assert_eq!(rests[..15], [None; 15]);
+    assert_eq!(rests[15], Some(crowd.now.time.plus(Duration::from_millis(250))), "it gets probes from now on");
+}

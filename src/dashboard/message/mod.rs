@@ -1,30 +1,43 @@
 //! One message: what it is, what it says, and how each of its deliveries went, attempt by attempt.
+//!
+//! * [`waiting`] – why a pending delivery waits.   [`others`] – the endpoints that have no delivery of it.   [`copies`] – it as something to paste.
+
+mod copies;
+mod others;
+mod waiting;
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use super::DashboardState;
-use super::error::PageError;
-use super::frame::{Frame, Here, answer};
-use super::hints::{self, in_words};
-use super::parts::{Address, Badge, Id, When};
-use super::payload::Payload;
-use super::show::{self, Block, Line, Query};
-use super::viewer::{Inside, part};
+use self::others::Others;
+use crate::dashboard::DashboardState;
+use crate::dashboard::error::PageError;
+use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::hints::{self, in_words};
+use crate::dashboard::parts::{Address, Badge, Id, When};
+use crate::dashboard::payload::Payload;
+use crate::dashboard::send::COPY_OF;
+use crate::dashboard::show::{self, Block, Line, Query};
+use crate::dashboard::viewer::{Inside, part};
 use crate::domain::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
 use crate::domain::delivery::{DeadReason, State};
-use crate::domain::message::Message;
 use crate::domain::portal::Capability;
-use crate::domain::{AttemptId, Time};
+use crate::domain::{AttemptId, EndpointId, MessageId, Time};
 use crate::store::query::attempts::AttemptFilter;
 use crate::store::query::deliveries::DeliveryView;
-use crate::store::{MessageRef, Order, PageRequest, Store};
+use crate::store::{MessageRef, Order, PageRequest};
 
 /// How many attempts are on a page, over all deliveries.
 const ATTEMPTS: usize = 50;
 /// So many of a delivery's attempts are open to see; the rest is folded.
 const OPEN: usize = 5;
+
+/// What is due within this is worth waiting for on the page.
+const SOON: Duration = Duration::from_secs(60);
 
 /// How many of a message's endpoints are asked for their rate, to say why a delivery waits.
 const RATES: usize = 20;
@@ -87,6 +100,10 @@ struct MessagePage {
     event_id: Option<Line>,
     channels: Vec<Line>,
     tags: Vec<Line>,
+    /// The message of which this one is an edited copy: its id, and where it is.
+    copy_of: Option<(Id, String)>,
+    /// Where it is edited and sent as a new one, by operators.
+    edit: Option<String>,
     /// What a raw payload is said to be.
     raw_type: Option<Line>,
     accepted: When,
@@ -97,6 +114,12 @@ struct MessagePage {
     /// `None`: it is gone.
     payload: Option<Payload>,
     cards: Vec<Card>,
+    others: Others,
+    /// The newest attempt as a command, and the message as JSON.
+    curl: Option<Block>,
+    json: Option<Block>,
+    /// Something is about to be sent: the page refreshes itself.
+    live: bool,
     /// Where all deliveries are listed, if there are more than these.
     all: Option<String>,
     older: Option<String>,
@@ -132,7 +155,14 @@ pub async fn show(
     for (card, view) in cards.iter_mut().zip(&views).filter(|(_, view)| view.state.pending()).take(RATES) {
         card.say_why(store, &inside, &message, view, now).await?;
     }
-    // Whoever comes here looks for what failed.
+    let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
+    let others = match more {
+        // Not all that have one are known.
+        true => Others::default(),
+        false => Others::of(store, &inside, &message, &sent, now).await?,
+    };
+    let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
+    // What failed comes first.
     cards.sort_by_key(|card| match card.badge {
         Badge::Dead => 0,
         Badge::Retrying => 1,
@@ -140,7 +170,9 @@ pub async fn show(
         _ => 3,
     });
     let page = MessagePage {
-        frame: Frame::of(&inside, Here::Messages).noting(query.get("notice")),
+        frame: Frame::of(&inside, Here::Messages)
+            .below(&inside, [(inside.place.page("messages"), Line::new("Messages"))])
+            .noting(query.get("notice")),
         path,
         id: Id::new(message.id),
         event_type: Line::new(&message.event_type),
@@ -149,19 +181,38 @@ pub async fn show(
         app_href: inside.place.home().to_owned(),
         event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
         channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
-        tags: message.tags.iter().map(|tag| Line::new(tag)).collect(),
+        tags: message.tags.iter().filter(|tag| copied(tag).is_none()).map(|tag| Line::new(tag)).collect(),
+        copy_of: message
+            .tags
+            .iter()
+            .find_map(|tag| copied(tag))
+            .map(|from| (Id::new(from), inside.place.message(from))),
+        edit: (inside.flags().is_none()
+            && !inside.operational
+            && message.raw_type.is_none()
+            && message.payload.is_some())
+        .then(|| inside.place.page(&format!("send?from={}", message.id))),
         raw_type: message.raw_type.as_deref().map(Line::new),
         accepted: When::new(message.accepted_at, now),
         occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
         deliver: message.deliver_at.map(|at| When::new(at, now)),
         size: show::size(message.size()),
         payload: message.payload.as_deref().map(Payload::new),
+        others,
+        curl: attempts.data.first().and_then(|attempt| copies::curl(attempt, &message)),
+        json: copies::json(&message),
+        live: before.is_none() && views.iter().any(soon),
         cards,
         all,
         older,
         paged: before.is_some(),
     };
     answer(StatusCode::OK, &page)
+}
+
+/// The message that a tag names as the one that was edited.
+fn copied(tag: &str) -> Option<MessageId> {
+    tag.strip_prefix(COPY_OF)?.parse().ok()
 }
 
 impl Card {
@@ -204,48 +255,6 @@ impl Card {
             steps,
             earlier,
         }
-    }
-
-    /// Says why a pending delivery waits.
-    async fn say_why(
-        &mut self,
-        store: &Store,
-        inside: &Inside,
-        message: &Message,
-        view: &DeliveryView,
-        now: Time,
-    ) -> Result<(), PageError> {
-        let scheduled =
-            message.deliver_at.is_some_and(|at| at > now) && view.state == State::Fresh && view.attempts == 0;
-        let why = if view.endpoint_disabled {
-            "The endpoint is disabled: this goes on when it is enabled again.".to_owned()
-        } else if scheduled {
-            "It is scheduled, and not sent before its time.".to_owned()
-        } else if view.due_at > now {
-            return Ok(());
-        } else {
-            let endpoint = store.endpoint(&inside.tenant(), inside.app.id, &view.endpoint_id.into()).await?;
-            let ordered = endpoint.as_ref().is_some_and(|one| one.spec.ordered);
-            let head = match ordered {
-                true => store.head(&inside.tenant(), inside.app.id, view.endpoint_id).await?,
-                false => None,
-            };
-            match (endpoint.and_then(|one| one.spec.throttle_rate), inside.app.throttle_rate) {
-                _ if head.is_some_and(|head| head != message.id) => {
-                    let head = head.map(|head| head.to_string()).unwrap_or_default();
-                    format!(
-                        "The endpoint is sent one after another: this comes after {head}, once that is delivered or dead."
-                    )
-                }
-                (Some(rate), _) => format!("The endpoint is sent at most {rate} a second: this waits for its turn."),
-                (_, Some(rate)) => {
-                    format!("The application's endpoints are sent at most {rate} a second: this waits for its turn.")
-                }
-                (None, None) => "Its turn has come: an attempt is being made, or about to be.".to_owned(),
-            }
-        };
-        self.why = Some(Line::new(&why));
-        Ok(())
     }
 }
 

@@ -1,23 +1,27 @@
-//! Background work on a page: how far it has come, and the button that ends it; and the list of the latest.
+//! Background work on a page: how far it has come, what came of it, and the button that ends it; and the list of the latest.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use super::DashboardState;
-use super::bulk::{base, utc};
-use super::choice::{CLASSES, Status};
-use super::error::PageError;
-use super::frame::{Frame, Here, answer};
-use super::notice::Notice;
-use super::parts::{Badge, When};
-use super::posted::{Posted, done};
-use super::show::{Line, Query, count, counted};
-use super::viewer::{Viewer, part};
-use crate::domain::background::{Scope, Stage};
-use crate::domain::portal::Capability;
+use super::{base, tally, utc};
+use crate::dashboard::DashboardState;
+use crate::dashboard::error::PageError;
+use crate::dashboard::filters::CLASSES;
+use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::notice::Notice;
+use crate::dashboard::parts::{Badge, When};
+use crate::dashboard::posted::{Posted, done};
+use crate::dashboard::show::{Line, Query, count, counted};
+use crate::dashboard::viewer::{Viewer, part};
+use crate::domain::background::{Kind, Scope, Stage};
+use crate::domain::delivery::Standing;
+use crate::domain::portal::{Capability, PortalPage};
 use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{Background, BackgroundSpec};
+use crate::store::jobs::resent;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
 /// How many are listed.
@@ -46,7 +50,7 @@ pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Re
             badge: badge(work.stage),
             href: format!("{base}/resend/{}", work.id),
             what: what(&work.spec),
-            place: place(store, tenant, work.spec.scope).await?,
+            place: place(store, tenant, &work.spec).await?,
             sent: progress(&work),
             by: Line::cut(&work.spec.by, 60),
             begun: When::new(work.created_at, now),
@@ -66,11 +70,18 @@ fn badge(stage: Stage) -> Badge {
 
 /// Which deliveries it is about.
 fn what(spec: &BackgroundSpec) -> &'static str {
-    match Status::of(spec) {
-        Some(Status::Failed) => "failed deliveries",
-        Some(Status::Dead) => "dead deliveries",
-        Some(Status::Missing) => "missing deliveries",
-        None => "deliveries by a filter",
+    let listed = spec.listed.as_ref().and_then(|filter| filter.status);
+    match (spec.kind, listed) {
+        (Kind::ReplayMissing, _) => "never-sent deliveries",
+        (Kind::Recover, _) => "dead deliveries",
+        (_, Some(DeliveryStatus::Pending)) => "pending deliveries",
+        (_, Some(DeliveryStatus::Retrying)) => "deliveries being retried",
+        (_, Some(DeliveryStatus::Delivered)) => "delivered deliveries",
+        (_, Some(DeliveryStatus::Dead)) => "dead deliveries",
+        (_, Some(DeliveryStatus::Failed)) => "failed deliveries",
+        (_, Some(DeliveryStatus::Canceled)) => "canceled deliveries",
+        (Kind::BulkReplay, None) if spec.filter.standings == [Standing::Dead] => "dead deliveries",
+        (Kind::BulkReplay, None) => "deliveries by a filter",
     }
 }
 
@@ -85,7 +96,15 @@ fn progress(work: &Background) -> String {
 }
 
 /// Where it goes, by name: the endpoint's URL, the application, or all of them.
-async fn place(store: &Store, tenant: &Tenant, scope: Scope) -> Result<Line, StoreError> {
+async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
+    let listed = spec.listed.as_ref().and_then(|filter| filter.endpoint);
+    let scope = match (spec.scope, listed) {
+        (Scope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
+            Some(app) => Scope::Endpoint(app, endpoint),
+            None => return Ok(Line::new(&endpoint.to_string())),
+        },
+        (scope, _) => scope,
+    };
     let Some(id) = scope.app() else { return Ok(Line::new("all applications")) };
     let app = store.application(tenant, &AppRef::Id(id)).await?;
     let app = app.map_or_else(|| id.to_string(), |app| app.name);
@@ -103,16 +122,54 @@ async fn place(store: &Store, tenant: &Tenant, scope: Scope) -> Result<Line, Sto
 /// # Errors
 /// The store is away.
 pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<Line>, StoreError> {
-    let filter = &spec.filter;
-    let mut facts = vec![Line::new(what(spec)), place(store, tenant, spec.scope).await?];
-    facts.push(Line::new(&match (filter.since, filter.until) {
+    let none = DeliveryFilter::default();
+    let (filter, listed) = (&spec.filter, spec.listed.as_ref().unwrap_or(&none));
+    let mut facts = vec![Line::new(what(spec)), place(store, tenant, spec).await?];
+    let times = spec.listed.as_ref().map_or((filter.since, filter.until), |listed| (listed.since, listed.until));
+    facts.push(Line::new(&match times {
         (Time::ZERO, until) => format!("accepted before {}", utc(until)),
         (since, until) => format!("accepted {} – {}", utc(since), utc(until)),
     }));
-    facts.extend(filter.event_types.iter().map(|name| Line::cut(&format!("event type {name}"), 120)));
-    let class = CLASSES.into_iter().find(|(.., number)| Some(*number) == filter.status_class);
-    facts.extend(class.map(|(_, name, _)| Line::new(&format!("last answered {name}"))));
+    let event_types = filter.event_types.iter().chain(&listed.event_types);
+    facts.extend(event_types.map(|name| Line::cut(&format!("event type {name}"), 120)));
+    let wanted = filter.status_class.or(listed.class.map(i32::from));
+    let class = CLASSES.into_iter().find(|(_, class)| Some(i32::from(*class)) == wanted);
+    facts.extend(class.map(|(name, _)| Line::new(&format!("last answered {name}"))));
+    facts.extend(listed.text.as_deref().map(|text| Line::cut(&format!("payload has “{text}”"), 120)));
+    facts.extend(listed.messages.as_ref().map(|ids| Line::new(&counted(ids.len() as i64, "message", "messages"))));
     Ok(facts)
+}
+
+/// How many of the resent deliveries stand how; each number leads to these.
+struct Outcome {
+    text: String,
+    kind: &'static str,
+    /// `None`: the viewer has no list of deliveries.
+    href: Option<String>,
+}
+
+impl Outcome {
+    /// What came of the deliveries that the work has made pending.
+    fn all(tally: &DeliveryTally, viewer: &Viewer, id: BackgroundId) -> Vec<Outcome> {
+        let outcomes = [
+            (tally.delivered, "delivered", DeliveryStatus::Delivered),
+            (tally.retrying, "waiting or being retried", DeliveryStatus::Retrying),
+            (tally.pending, "pending", DeliveryStatus::Pending),
+            (tally.dead, "dead", DeliveryStatus::Dead),
+            (tally.canceled, "canceled", DeliveryStatus::Canceled),
+        ];
+        let outcome = |(n, name, status): (i64, &str, DeliveryStatus)| Outcome {
+            text: format!("{} {name}", count(n)),
+            kind: status.word(),
+            href: list(viewer, id, &format!("&status={}", status.word())),
+        };
+        outcomes.into_iter().filter(|(n, ..)| *n > 0).map(outcome).collect()
+    }
+}
+
+/// The list of what the work has made pending.
+fn list(viewer: &Viewer, id: BackgroundId, more: &str) -> Option<String> {
+    viewer.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(viewer)))
 }
 
 #[derive(Template)]
@@ -124,11 +181,17 @@ struct WorkPage {
     badge: Badge,
     title: String,
     running: bool,
+    /// It goes on, or something of it is about to be sent: the page refreshes itself.
+    live: bool,
     facts: Vec<Line>,
+    outcome: Vec<Outcome>,
+    /// Where all of it is listed.
+    all: Option<String>,
+    /// Only the first so many were followed.
+    followed: Option<String>,
     /// How much of how much; `None`: nobody counted, or what was counted is passed.
     bar: Option<(i64, i64)>,
     sent: String,
-    looked: String,
     rest: String,
     reason: Option<Line>,
     by: Line,
@@ -145,22 +208,24 @@ pub async fn show(
 ) -> Result<HttpResponse, PageError> {
     let (tenant, now) = (viewer.tenant(), state.clock.now());
     let work = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
-    let looked = match Status::of(&work.spec) {
-        Some(Status::Missing) => counted(work.looked, "message", "messages"),
-        _ => counted(work.looked, "delivery", "deliveries"),
-    };
     let query = Query::of(&request);
+    let filter = DeliveryFilter { resent: Some(work.id), ..DeliveryFilter::default() };
+    let tally = tally(&state.store, &tenant, &filter, now).await?;
+    let running = work.stage == Stage::Running;
     let page = WorkPage {
         frame: Frame::of(&viewer, Here::Resends).noting(query.get("notice")),
         base: base(&viewer),
         id: work.id,
         badge: badge(work.stage),
         title: title(&work),
-        running: work.stage == Stage::Running,
+        running,
+        live: running || tally.due > 0,
+        outcome: Outcome::all(&tally, &viewer, work.id),
+        all: list(&viewer, work.id, "").filter(|_| tally.found() > 0),
+        followed: (work.sent > resent::MOST).then(|| count(resent::MOST)),
         facts: facts(&state.store, &tenant, &work.spec).await?,
         bar: bar(&work),
         sent: progress(&work),
-        looked,
         rest: rest(&work),
         reason: work.reason.as_deref().filter(|_| work.stage == Stage::Failed).map(|reason| Line::cut(reason, 400)),
         by: Line::cut(&work.spec.by, 120),

@@ -1,46 +1,55 @@
 //! The filters above a list: a form of one line, chips that take a filter away again, and links that keep them. All of their state is
 //! the URL.
 //!
-//! * [`Asked`] – what the URL asks for, as it was typed; it makes every link of a list.
+//! * [`Asked`] – what the URL (or a form's POST) asks for, as it was typed; it makes every link of a list.
 //! * [`Filters`] – what that means: ids, times, texts; and, for each field that means nothing, why.
 //! * [`Form`] – what the template shows of both.
 
+mod form;
+
 use std::time::Duration;
 
+pub use self::form::Form;
 use super::error::PageError;
 use super::moment::moment;
-use super::show::{Line, Query};
-use super::viewer::{Inside, Viewer, Who};
-use crate::domain::event_type::EventType;
-use crate::domain::{AppId, EndpointId, MessageId, Time, ids};
-use crate::store::query::delivery_list::DeliveryStatus;
+use super::naming::{self, Named};
+use super::show::Query;
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use crate::store::query::search_terms::Sought;
-use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, Tenant};
+use crate::store::{EndpointRef, Store, Tenant};
 
-/// How many names a field proposes.
-const PROPOSED: usize = 100;
 /// How far back payloads are searched where nothing else is said.
 const TEXT_SPAN: Duration = Duration::from_secs(24 * 3_600);
 
 /// The filters of the list of deliveries, by their names in the URL.
-pub const OF_DELIVERIES: [&str; 8] = ["q", "status", "app", "endpoint", "type", "class", "since", "until"];
+pub const OF_DELIVERIES: [&str; 9] = ["q", "status", "app", "endpoint", "type", "class", "since", "until", "resend"];
 /// Those of the list of messages.
 pub const OF_MESSAGES: [&str; 5] = ["q", "app", "type", "since", "until"];
+/// In place of a status: what was never sent.
+const MISSING: &str = "missing";
 /// The classes of answers.
-const CLASSES: [(&str, u16); 5] = [("2xx", 200), ("3xx", 300), ("4xx", 400), ("5xx", 500), ("none", 0)];
+pub const CLASSES: [(&str, u16); 5] = [("2xx", 200), ("3xx", 300), ("4xx", 400), ("5xx", 500), ("none", 0)];
 
 /// What the URL of a list asks for.
 pub struct Asked {
     path: String,
     given: Vec<(&'static str, String)>,
+    /// It may ask for what was never sent.
+    missing: bool,
 }
 
 impl Asked {
     /// Of the list at `path`, which has the filters `names`.
     pub fn of(path: String, names: &[&'static str], query: &Query) -> Asked {
+        Asked::from(path, names, |name| query.all(name).collect())
+    }
+
+    /// The same by a look-up of the values of a name.
+    pub fn from<'v>(path: String, names: &[&'static str], values: impl Fn(&'static str) -> Vec<&'v str>) -> Asked {
         let mut given = Vec::new();
         for name in names {
-            for value in query.all(name) {
+            for value in values(name) {
                 // Several event types may stand in one field.
                 let values: Vec<&str> = match *name {
                     "type" => value.split(|c: char| c == ',' || c.is_whitespace()).collect(),
@@ -51,7 +60,17 @@ impl Asked {
                 );
             }
         }
-        Asked { path, given }
+        Asked { path, given, missing: false }
+    }
+
+    /// That may ask for what was never sent.
+    pub fn with_missing(self) -> Asked {
+        Asked { missing: true, ..self }
+    }
+
+    /// All filters: name and value.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.given.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -85,7 +104,7 @@ impl Asked {
 
     /// Another page's URL with the same filters, and more.
     pub fn elsewhere(&self, path: &str, more: &[(&str, &str)]) -> String {
-        let kept = Asked { path: path.to_owned(), given: self.given.clone() };
+        let kept = Asked { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
         kept.href(None, more)
     }
 
@@ -108,6 +127,8 @@ impl Asked {
 #[derive(Default)]
 pub struct Filters {
     pub status: Option<DeliveryStatus>,
+    /// What was never sent is asked for, which is no status.
+    pub missing: bool,
     pub app: Option<AppId>,
     pub endpoint: Option<EndpointId>,
     pub event_types: Vec<String>,
@@ -116,6 +137,8 @@ pub struct Filters {
     pub until: Option<Time>,
     pub messages: Option<Vec<MessageId>>,
     pub text: Option<String>,
+    /// What this bulk resend has sent.
+    pub resent: Option<BackgroundId>,
     /// What was decided for the reader.
     pub note: Option<&'static str>,
     wrong: Vec<(&'static str, String)>,
@@ -136,12 +159,9 @@ impl Filters {
         let mut filters = Filters { app: inside, ..Filters::default() };
         filters.plain(asked, now);
         if let Some(text) = asked.get("app") {
-            match AppRef::parse(text) {
-                Ok(named) => filters.app = store.application(tenant, &named).await?.map(|app| app.id),
-                Err(_) => filters.app = None,
-            }
-            if filters.app.is_none() {
-                filters.refuse("app", "No application has this id or uid.");
+            match naming::application(store, tenant, text).await? {
+                Named::One(app) => filters.app = Some(app),
+                Named::Nothing(why) => filters.refuse("app", why),
             }
         }
         let tenant = Tenant { only: filters.app.or(tenant.only), ..tenant.clone() };
@@ -160,7 +180,37 @@ impl Filters {
         if let Some(text) = asked.get("q") {
             filters.seek(store.sought(&tenant, filters.app, text).await?, now);
         }
+        if let Some(text) = asked.get("resend") {
+            filters.resent = match text.parse::<BackgroundId>() {
+                Ok(id) => store.background(&tenant, id).await?.map(|work| work.id),
+                Err(_) => None,
+            };
+            if filters.resent.is_none() {
+                filters.refuse("resend", "There is no such resend, or it is too long ago.");
+            }
+        }
         Ok(filters)
+    }
+
+    /// The deliveries that are meant.
+    pub fn deliveries(&self) -> DeliveryFilter {
+        DeliveryFilter {
+            status: self.status,
+            app: self.app,
+            endpoint: self.endpoint,
+            event_types: self.event_types.clone(),
+            class: self.class,
+            since: self.since.unwrap_or(Time::ZERO),
+            until: self.until.unwrap_or(Time::MAX),
+            messages: self.messages.clone(),
+            text: self.text.clone(),
+            resent: self.resent,
+        }
+    }
+
+    /// Whether messages are searched for.
+    pub fn searches(&self) -> bool {
+        self.messages.is_some() || self.text.is_some()
     }
 
     /// Why a field means nothing.
@@ -173,7 +223,8 @@ impl Filters {
         self.wrong.is_empty()
     }
 
-    fn refuse(&mut self, name: &'static str, why: impl Into<String>) {
+    /// Notes that a field cannot be taken as it is.
+    pub fn refuse(&mut self, name: &'static str, why: impl Into<String>) {
         self.wrong.push((name, why.into()));
     }
 
@@ -181,7 +232,8 @@ impl Filters {
     fn plain(&mut self, asked: &Asked, now: Time) {
         if let Some(word) = asked.get("status") {
             self.status = DeliveryStatus::from_word(word);
-            if self.status.is_none() {
+            self.missing = asked.missing && word == MISSING;
+            if self.status.is_none() && !self.missing {
                 self.refuse("status", "No delivery stands like this.");
             }
         }
@@ -238,143 +290,4 @@ impl Filters {
             }
         }
     }
-}
-
-/// A choice of a field, or what it proposes.
-pub struct Choice {
-    pub value: Line,
-    pub name: Line,
-    pub chosen: bool,
-}
-
-/// A field of the form.
-pub struct Field {
-    pub name: &'static str,
-    pub label: &'static str,
-    pub hint: &'static str,
-    pub value: Line,
-    pub wrong: Option<Line>,
-    /// One of these is to be chosen; else they are proposed.
-    pub closed: bool,
-    pub choices: Vec<Choice>,
-}
-
-/// A filter that is on.
-pub struct Chip {
-    pub label: &'static str,
-    pub value: Line,
-    /// The list without it.
-    pub without: String,
-}
-
-/// The form above a list, and the chips.
-pub struct Form {
-    pub action: String,
-    pub fields: Vec<Field>,
-    pub chips: Vec<Chip>,
-}
-
-impl Form {
-    /// For a list with the filters `names`; within one application, which then is no filter.
-    ///
-    /// # Errors
-    /// The store is away.
-    pub async fn of(
-        store: &Store,
-        viewer: &Viewer,
-        inside: Option<&Inside>,
-        asked: &Asked,
-        filters: &Filters,
-        names: &[&'static str],
-    ) -> Result<Form, PageError> {
-        let mut fields = Vec::new();
-        for name in names.iter().copied().filter(|name| *name != "app" || inside.is_none()) {
-            let (label, hint) = words(name);
-            let value = match name {
-                "type" => asked
-                    .given
-                    .iter()
-                    .filter(|(key, _)| *key == name)
-                    .map(|(_, v)| v.as_str())
-                    .collect::<Vec<_>>()
-                    .join(" "),
-                _ => asked.get(name).unwrap_or_default().to_owned(),
-            };
-            let choices = match name {
-                "status" => closed(DeliveryStatus::ALL.into_iter().map(DeliveryStatus::word), &value),
-                "class" => closed(CLASSES.into_iter().map(|(word, _)| word), &value),
-                "app" => applications(store, &viewer.tenant()).await?,
-                "endpoint" => endpoints(store, inside).await?,
-                "type" => event_types(store, viewer).await?,
-                _ => Vec::new(),
-            };
-            let closed = matches!(name, "status" | "class");
-            let wrong = filters.wrong(name).map(Line::new);
-            fields.push(Field { name, label, hint, value: Line::new(&value), wrong, closed, choices });
-        }
-        let chip = |(n, (name, value)): (usize, &(&'static str, String))| Chip {
-            label: words(name).0,
-            value: Line::cut(value, 60),
-            without: asked.href(Some(n), &[]),
-        };
-        let chips = asked.given.iter().enumerate().map(chip).collect();
-        Ok(Form { action: asked.path.clone(), fields, chips })
-    }
-}
-
-/// What a field is called, and what is to be typed there.
-fn words(name: &str) -> (&'static str, &'static str) {
-    match name {
-        "q" => ("Search", "id, uid, event id or text"),
-        "status" => ("Status", "any"),
-        "app" => ("Application", "id or uid"),
-        "endpoint" => ("Endpoint", "id or uid"),
-        "type" => ("Event type", "any"),
-        "class" => ("Answer", "any"),
-        "since" => ("Since", "2h, or UTC"),
-        _ => ("Until", "now"),
-    }
-}
-
-fn closed<'w>(words: impl Iterator<Item = &'w str>, value: &str) -> Vec<Choice> {
-    words
-        .map(|word| Choice {
-            value: Line::new(word),
-            name: Line::new(if word == "none" { "no answer" } else { word }),
-            chosen: word == value,
-        })
-        .collect()
-}
-
-fn proposed(value: String, name: &str) -> Choice {
-    Choice { value: Line::new(&value), name: Line::cut(name, 60), chosen: false }
-}
-
-async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<Choice>, PageError> {
-    let apps = store.applications(tenant, &PageRequest::first(PROPOSED, Order::Descending)).await?;
-    let choice = |app: crate::domain::application::Application| {
-        proposed(app.uid.map_or_else(|| app.id.to_string(), |uid| uid.to_string()), &app.name)
-    };
-    Ok(apps.data.into_iter().map(choice).collect())
-}
-
-async fn endpoints(store: &Store, inside: Option<&Inside>) -> Result<Vec<Choice>, PageError> {
-    let Some(inside) = inside else { return Ok(Vec::new()) };
-    let page = PageRequest::first(PROPOSED, Order::Descending);
-    let endpoints = store.endpoints(&inside.tenant(), inside.app.id, &page).await?;
-    let choice = |one: crate::domain::endpoint::Endpoint| {
-        proposed(one.spec.uid.map_or_else(|| one.id.to_string(), |uid| uid.to_string()), &one.spec.url)
-    };
-    Ok(endpoints.data.into_iter().map(choice).collect())
-}
-
-/// A customer is shown what is behind no flags but theirs.
-async fn event_types(store: &Store, viewer: &Viewer) -> Result<Vec<Choice>, PageError> {
-    let tenant = Tenant::org(viewer.org.clone());
-    let all = store.event_types(&tenant, false, &PageRequest::first(PROPOSED, Order::Ascending)).await?;
-    let shown = |one: &EventType| match &viewer.who {
-        Who::Operator(_) => true,
-        Who::Customer(visit) => one.spec.feature_flags.iter().all(|flag| visit.options.feature_flags.contains(flag)),
-    };
-    Ok(all.data.into_iter().filter(shown).map(|one| proposed(one.spec.name, "")).collect())
 }

@@ -1,0 +1,289 @@
+//! Bulk resend: the form that chooses what is sent again, the count of it, and the button that states the count. The viewer may be an
+//! operator, or a customer, whose application is fixed.
+//!
+//! * [`choice`] – what the form's fields mean: the list of deliveries and this page ask the same query.
+//! * [`work`] – a resend that was begun: its progress and its outcome.
+
+mod choice;
+pub mod work;
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use self::choice::{Choice, Which};
+use self::work::{WorkRow, facts, latest};
+use super::DashboardState;
+use super::error::PageError;
+use super::filters::{Asked, Filters, Form, OF_DELIVERIES};
+use super::frame::{Frame, Here, answer};
+use super::list::Rest;
+use super::posted::Posted;
+use super::show::{Line, Query, counted};
+use super::viewer::{Inside, Viewer, Who};
+use crate::domain::Time;
+use crate::domain::portal::Capability;
+use crate::store::jobs::background::{BackgroundSpec, Begun, Total};
+use crate::store::query::delivery_list::DeliveryFilter;
+use crate::store::query::delivery_tally::DeliveryTally;
+use crate::store::{Store, StoreError, Tenant};
+
+/// Deliveries are counted up to here, and for no longer than this: a page is to be there at once.
+pub const MOST: i64 = 10_000;
+pub const PATIENCE: Duration = Duration::from_millis(40);
+
+/// What was counted.
+struct Counted {
+    /// How many the button sends.
+    total: Total,
+    /// `4,812 deliveries`, `10,000+ deliveries`.
+    text: String,
+    /// What the button says.
+    button: String,
+    /// Why it is not exact.
+    cut: Option<&'static str>,
+    /// What is listed and not sent, and why.
+    left: Vec<String>,
+    /// How many are listed, where that is another number.
+    listed: Option<String>,
+    facts: Vec<Line>,
+    missing: bool,
+    delivered: Option<String>,
+    /// What the button sends.
+    fields: Vec<(&'static str, Line)>,
+}
+
+#[derive(Template)]
+#[template(path = "bulk.html")]
+struct BulkPage {
+    frame: Frame,
+    /// What the paths begin with.
+    base: &'static str,
+    form: Form,
+    note: Option<&'static str>,
+    rest: Rest,
+    counted: Option<Counted>,
+    /// Why nothing was begun.
+    refused: Option<String>,
+    works: Vec<WorkRow>,
+}
+
+/// What the paths of a viewer's pages begin with.
+pub fn base(viewer: &Viewer) -> &'static str {
+    match viewer.who {
+        Who::Operator(_) => "",
+        Who::Customer(_) => "/portal",
+    }
+}
+
+/// Who looks, from where, and what is asked for.
+struct Request<'a> {
+    state: &'a DashboardState,
+    viewer: &'a Viewer,
+    /// A customer is inside an application.
+    inside: Option<&'a Inside>,
+    asked: Asked,
+    now: Time,
+}
+
+impl<'a> Request<'a> {
+    fn new<'v>(
+        state: &'a DashboardState,
+        viewer: &'a Viewer,
+        inside: Option<&'a Inside>,
+        values: impl Fn(&'static str) -> Vec<&'v str>,
+    ) -> Request<'a> {
+        let names: Vec<&'static str> =
+            OF_DELIVERIES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
+        let asked = Asked::from(format!("{}/resend", base(viewer)), &names, values).with_missing();
+        Request { state, viewer, inside, asked, now: state.clock.now() }
+    }
+
+    async fn choice(&self) -> Result<(Filters, Option<Choice>), PageError> {
+        let (store, tenant) = (&self.state.store, self.viewer.tenant());
+        let mut filters = Filters::of(store, &tenant, tenant.only, &self.asked, self.now).await?;
+        let choice = match self.asked.any() {
+            true => Choice::read(store, &tenant, &mut filters, self.now).await?,
+            false => None,
+        };
+        Ok((filters, choice))
+    }
+
+    async fn page(
+        &self,
+        filters: &Filters,
+        choice: Option<&Choice>,
+        refused: Option<String>,
+    ) -> Result<BulkPage, PageError> {
+        let (store, tenant, viewer) = (&self.state.store, self.viewer.tenant(), self.viewer);
+        let form = Form::of(store, viewer, self.inside, &self.asked, filters, &OF_DELIVERIES).await?;
+        let counted = match choice {
+            Some(choice) => Some(Counted::of(store, &tenant, choice, &self.asked, self.now).await?),
+            None => None,
+        };
+        Ok(BulkPage {
+            frame: Frame::of(viewer, Here::Resends),
+            base: base(viewer),
+            form: form.with_button(if counted.is_some() { "Count again" } else { "Count" }),
+            note: filters.note,
+            rest: Rest::of(&self.asked, false, None, None, self.now),
+            counted,
+            refused,
+            works: latest(store, &tenant, base(viewer), self.now).await?,
+        })
+    }
+}
+
+/// `GET /resend`: with a choice in its URL, the count of it.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    viewer: Viewer,
+    inside: Option<Inside>,
+) -> Result<HttpResponse, PageError> {
+    let query = Query::of(&request);
+    let request = Request::new(&state, &viewer, inside.as_ref(), |name| query.all(name).collect());
+    let (filters, choice) = request.choice().await?;
+    let status = if filters.good() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    answer(status, &request.page(&filters, choice.as_ref(), None).await?)
+}
+
+impl Counted {
+    async fn of(
+        store: &Store,
+        tenant: &Tenant,
+        choice: &Choice,
+        asked: &Asked,
+        now: Time,
+    ) -> Result<Counted, StoreError> {
+        let spec = choice.spec("", None);
+        let (tally, total) = match &choice.which {
+            Which::Listed(filter) => {
+                let tally = tally(store, tenant, filter, now).await?;
+                (tally, Total { count: tally.resendable().min(MOST), more: tally.more })
+            }
+            Which::Missing(..) => (DeliveryTally::default(), count_missing(store, tenant, &spec).await?),
+        };
+        let deliveries = |n: i64| counted(n, "delivery", "deliveries");
+        let up_to = |n: i64, more: bool| match deliveries(n).split_once(' ') {
+            Some((number, things)) if more => format!("{number}+ {things}"),
+            _ => deliveries(n),
+        };
+        let text = match total {
+            Total { count: 0, more: true } => "all that match".to_owned(),
+            Total { count, more } => up_to(count, more),
+        };
+        let (verb, end) = choice.button();
+        let passed = [
+            (tally.gone, "cannot be sent: the content or the endpoint is gone"),
+            (tally.disabled, "stay: the endpoint is disabled"),
+            (tally.due, "are due already: they are sent as soon as the endpoint takes them"),
+        ];
+        Ok(Counted {
+            total,
+            button: format!("{verb} {text}{end}"),
+            listed: (tally.found() > tally.resendable()).then(|| up_to(tally.found().min(MOST), tally.more)),
+            left: passed
+                .into_iter()
+                .filter(|(n, _)| *n > 0)
+                .map(|(n, why)| format!("{} {why}", super::show::count(n)))
+                .collect(),
+            cut: total.more.then_some("Not all of them were counted. All that match are sent."),
+            text,
+            facts: facts(store, tenant, &spec).await?,
+            missing: matches!(choice.which, Which::Missing(..)),
+            delivered: (tally.delivered > 0).then(|| deliveries(tally.delivered)),
+            fields: choice.fields(asked),
+        })
+    }
+}
+
+/// Counts the deliveries that a list shows under `filter`, until it has been enough.
+///
+/// # Errors
+/// The store is away.
+pub async fn tally(
+    store: &Store,
+    tenant: &Tenant,
+    filter: &DeliveryFilter,
+    now: Time,
+) -> Result<DeliveryTally, StoreError> {
+    let (begun, mut sum, mut from) = (Instant::now(), DeliveryTally::default(), None);
+    loop {
+        let (tally, next) = store.tally_deliveries(tenant, filter, from, MOST - sum.found(), now).await?;
+        sum.add(&tally);
+        from = next;
+        if from.is_none() || begun.elapsed() > PATIENCE {
+            sum.more |= from.is_some();
+            return Ok(sum);
+        }
+    }
+}
+
+/// Counts what endpoints were never sent, until it has been enough.
+///
+/// # Errors
+/// The store is away.
+pub async fn count_missing(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Total, StoreError> {
+    let (begun, mut found, mut from) = (Instant::now(), 0, None);
+    loop {
+        let tally = store.tally(tenant, spec, from).await?;
+        found += tally.found;
+        from = tally.next;
+        if from.is_none() || found >= MOST || begun.elapsed() > PATIENCE {
+            return Ok(Total { count: found, more: from.is_some() });
+        }
+    }
+}
+
+/// `POST /resend`: takes it down, and leads to where its progress is seen.
+pub async fn begin(
+    state: web::Data<DashboardState>,
+    viewer: Viewer,
+    inside: Option<Inside>,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    viewer.need(Capability::CreateAttempts)?;
+    let request = Request::new(&state, &viewer, inside.as_ref(), |name| posted.all(name).collect());
+    let (mut filters, choice) = request.choice().await?;
+    let Some(choice) = choice else {
+        if filters.good() {
+            filters.refuse("status", "Choose which deliveries.");
+        }
+        return answer(StatusCode::UNPROCESSABLE_ENTITY, &request.page(&filters, None, None).await?);
+    };
+    let by = match &viewer.who {
+        Who::Operator(Some(operator)) => &operator.name,
+        Who::Operator(None) => "an operator",
+        Who::Customer(_) => "the customer",
+    };
+    let spec = choice.spec(by, total(&posted));
+    match viewer.store(&state.store).begin_background(&viewer.tenant(), spec, request.now).await? {
+        Begun::Begun(work) => {
+            tracing::info!(org = %viewer.org, id = %work.id, "bulk resend, from a page");
+            let path = format!("{}/resend/{}", base(&viewer), work.id);
+            Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
+        }
+        Begun::NotThere => Err(PageError::NotFound),
+        Begun::TooMany(running) => {
+            let refused =
+                format!("{running} resends are running here already. Wait until one has ended, or cancel one.");
+            answer(StatusCode::CONFLICT, &request.page(&filters, Some(&choice), Some(refused)).await?)
+        }
+    }
+}
+
+/// The count that stood on the button: only what progress is measured by, so it need not be true.
+fn total(posted: &Posted) -> Option<Total> {
+    let count: i64 = posted.given("count")?.parse().ok()?;
+    Some(Total { count: count.clamp(0, MOST), more: posted.has("more") })
+}
+
+/// A point in time as a range shows it: to the second, in UTC.
+fn utc(at: Time) -> String {
+    let text = at.to_string();
+    format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..19).unwrap_or_default())
+}

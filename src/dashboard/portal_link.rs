@@ -1,0 +1,103 @@
+//! A link into the portal of an application, made by an operator: to open it, or to hand it to the customer.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use askama::Template;
+
+use super::DashboardState;
+use super::error::PageError;
+use super::form::{Choice, Field, Form, FormPage};
+use super::frame::{Frame, Here, answer};
+use super::posted::Posted;
+use super::show::Line;
+use super::viewer::{Inside, Signed};
+use crate::domain::portal::{Capability, PortalLink, PortalOptions};
+use crate::domain::{Invalid, key};
+
+/// How long a link can be used.
+const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long the visit lasts that it opens: the word, the name and the seconds.
+const VISITS: [(&str, &str, u64); 3] = [("1h", "1 hour", 3_600), ("1d", "1 day", 86_400), ("7d", "7 days", 7 * 86_400)];
+
+#[derive(Template)]
+#[template(path = "portal_link.html")]
+struct PortalLinkPage {
+    frame: Frame,
+    name: Line,
+    /// The whole URL, to be copied, and its path.
+    url: Line,
+    path: String,
+    lasts: &'static str,
+    read_only: bool,
+    back: String,
+}
+
+fn form() -> Form {
+    let choices = VISITS.iter().map(|(word, name, _)| Choice::new(word, name, *word == "1h")).collect();
+    Form::new(vec![
+        Field::select("expiry", "Session lasts", choices).help("From the moment at which the link is opened."),
+        Field::tick("readOnly", "Read only", false).help("No changes, no resends, no secrets."),
+    ])
+}
+
+fn form_page(inside: &Inside, form: Form) -> FormPage {
+    FormPage {
+        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        title: Line::new("Portal link"),
+        lead: "Opens the portal as this customer sees it. It can be used once, within 15 minutes.",
+        about: Line::new(&inside.app.name),
+        action: inside.place.page("portal-link"),
+        form,
+        starts: Vec::new(),
+        button: "Create the link",
+        back: inside.place.home().to_owned(),
+    }
+}
+
+/// `GET /applications/{app}/portal-link`.
+pub async fn ask(_: Signed, inside: Inside) -> Result<HttpResponse, PageError> {
+    if inside.operational {
+        return Err(PageError::NotFound);
+    }
+    form_page(&inside, form()).answer()
+}
+
+/// `POST /applications/{app}/portal-link`: makes the link, and shows it once.
+pub async fn make(
+    state: web::Data<DashboardState>,
+    signed: Signed,
+    inside: Inside,
+    posted: Posted,
+) -> Result<HttpResponse, PageError> {
+    if inside.operational {
+        return Err(PageError::NotFound);
+    }
+    let Some((_, lasts, seconds)) = VISITS.into_iter().find(|(word, ..)| *word == posted.get("expiry")) else {
+        let wrong = [Invalid::new("expiry", "must be one of these")];
+        return form_page(&inside, form().typed(&posted).blame(&wrong)).answer();
+    };
+    let (now, read_only) = (state.clock.now(), posted.has("readOnly"));
+    let options = PortalOptions {
+        capabilities: read_only.then(|| vec![Capability::ViewBase]),
+        ..PortalOptions::all(now.plus(Duration::from_secs(seconds)).micros())
+    };
+    let code = key::random_text();
+    let link =
+        PortalLink { org: inside.app.org.clone(), app_id: inside.app.id, options, expires_at: now.plus(LINK_LIFE) };
+    signed.store(&state.store).add_portal_link(&key::hash(&code), &link, now).await?;
+    let path = format!("/portal/enter/{}", *code);
+    let mut url = state.public_url.clone();
+    url.set_path(&path);
+    let page = PortalLinkPage {
+        frame: Frame::of(&inside, Here::Applications).below(&inside, []),
+        name: Line::new(&inside.app.name),
+        url: Line::new(url.as_str()),
+        path,
+        lasts,
+        read_only,
+        back: inside.place.home().to_owned(),
+    };
+    answer(StatusCode::OK, &page)
+}

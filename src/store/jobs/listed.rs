@@ -1,0 +1,171 @@
+//! Sending again what a list of deliveries shows. A step looks first, along the list's own statement (the oldest first), and moves what it found
+//! in a short transaction afterwards. What others moved on in between stays as they left it.
+//!
+//! * [`ListedData`] – the list's filter and how far the work has come along it, as a row's `data` keeps them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::background::Stage;
+use crate::domain::delivery::State;
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
+use crate::store::db::codec;
+use crate::store::db::statement::query_of;
+use crate::store::jobs::background::Data;
+use crate::store::jobs::job_lease::{Renewed, Stepped, Turn, ended, renew};
+use crate::store::jobs::resent;
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, Reading};
+use crate::store::query::delivery_tally::Passed;
+use crate::store::queue::ordering;
+use crate::store::queue::requeue::{self, Found, To};
+use crate::store::{Order, Store, StoreError, Tenant, read};
+
+/// How many deliveries one step looks at, and how many it makes pending.
+const LOOKS: usize = 1_000;
+const SENDS: usize = 200;
+
+/// The filter of a list, stored; and the last delivery that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::store) struct ListedData {
+    status: Option<String>,
+    endpoint: Option<EndpointId>,
+    event_types: Vec<String>,
+    class: Option<u16>,
+    since: i64,
+    until: i64,
+    messages: Option<Vec<MessageId>>,
+    text: Option<String>,
+    resent: Option<BackgroundId>,
+    cursor: Option<DeliveryKey>,
+}
+
+impl ListedData {
+    pub fn new(filter: &DeliveryFilter) -> ListedData {
+        ListedData {
+            status: filter.status.map(|status| status.word().to_owned()),
+            endpoint: filter.endpoint,
+            event_types: filter.event_types.clone(),
+            class: filter.class,
+            since: filter.since.micros(),
+            until: filter.until.micros(),
+            messages: filter.messages.clone(),
+            text: filter.text.clone(),
+            resent: filter.resent,
+            cursor: None,
+        }
+    }
+
+    /// The filter again, of work that belongs to this application.
+    pub fn filter(&self, app: Option<AppId>) -> DeliveryFilter {
+        DeliveryFilter {
+            status: self.status.as_deref().and_then(DeliveryStatus::from_word),
+            app,
+            endpoint: self.endpoint,
+            event_types: self.event_types.clone(),
+            class: self.class,
+            since: Time::from_micros(self.since),
+            until: Time::from_micros(self.until),
+            messages: self.messages.clone(),
+            text: self.text.clone(),
+            resent: self.resent,
+        }
+    }
+}
+
+/// Work on a list, as it stood before a step.
+pub(super) struct ListedWork {
+    tenant: Tenant,
+    listed: ListedData,
+}
+
+/// A delivery that is to be sent again.
+#[derive(sqlx::FromRow)]
+struct Row {
+    message_id: MessageId,
+    endpoint_id: EndpointId,
+    app_id: AppId,
+    slot: i16,
+    state: i16,
+    generation: i32,
+}
+
+impl Row {
+    fn key(&self) -> DeliveryKey {
+        (self.message_id, self.endpoint_id)
+    }
+
+    fn to(&self) -> To {
+        To { endpoint: self.endpoint_id, app: self.app_id, slot: u8::try_from(self.slot).unwrap_or_default() }
+    }
+
+    fn found(&self) -> Found {
+        Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+    }
+}
+
+impl Store {
+    /// The running work of this id, if it is about a list.
+    pub(super) async fn listed_work(&self, id: BackgroundId) -> Result<Option<ListedWork>, StoreError> {
+        const SQL: &str = "SELECT org, app_id, data FROM background WHERE id = $1 AND state = 'running'";
+        let row: Option<(OrgId, Option<AppId>, String)> =
+            read!(self, db => sqlx::query_as(SQL).bind(id).fetch_optional(db).await)?;
+        let Some((org, only, data)) = row else { return Ok(None) };
+        let data: Data = codec::from_json(&data)?;
+        Ok(data.listed.map(|listed| ListedWork { tenant: Tenant { org, only }, listed }))
+    }
+
+    /// A step of such work, and the renewal of the turn.
+    pub(super) async fn step_listed(&self, turn: Turn, work: &ListedWork, now: Time) -> Result<Stepped, StoreError> {
+        let (rows, cursor) = self.to_resend(work, now).await?;
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            let (next, renewed) = renew(&mut tx, turn, now).await?;
+            let Some(Renewed { mut data, .. }) = renewed else { return ended(&mut tx, turn.id).await };
+            let mut lanes: BTreeMap<(AppId, EndpointId), Vec<&Row>> = BTreeMap::new();
+            for row in &rows {
+                lanes.entry((row.app_id, row.endpoint_id)).or_default().push(row);
+            }
+            let mut woken = Vec::new();
+            for ((_, endpoint), rows) in lanes {
+                let Some(to) = rows.first().map(|row| row.to()) else { continue };
+                let found: Vec<Found> = rows.iter().map(|row| row.found()).collect();
+                let done = requeue::put_back(&mut tx, to, &found, now).await?;
+                resent::note(&mut tx, turn.id, endpoint, &done, data.sent).await?;
+                data.sent += done.len() as i64;
+                if !done.is_empty() {
+                    woken.push(endpoint);
+                }
+                ordering::to_the_end(&mut tx, endpoint, done, now).await?;
+            }
+            data.looked += rows.len() as i64;
+            data.listed = Some(ListedData { cursor, ..work.listed.clone() });
+            let stage = if cursor.is_some() { Stage::Running } else { Stage::Finished };
+            self.end_step(tx, next, (&data, stage), woken, now).await
+        })
+        .await
+    }
+
+    /// What a step sends, and where the next one goes on; `None`: there is no next one.
+    async fn to_resend(&self, work: &ListedWork, now: Time) -> Result<(Vec<Row>, Option<DeliveryKey>), StoreError> {
+        const COLUMNS: &str = "d.app_id, e.slot, d.state, d.generation";
+        let ListedWork { tenant, listed } = work;
+        let filter = listed.filter(tenant.only);
+        if filter.is_void(tenant) {
+            return Ok((Vec::new(), None));
+        }
+        let walk = self.walk(tenant, &filter).await?;
+        let mut stretch = filter.stretch(Order::Ascending, listed.cursor);
+        stretch.end = self.end_of_walk(&walk, &stretch, LOOKS, filter.text.is_some()).await?;
+        let and = format!(" AND {} = 0", Passed::sql(now));
+        let reading = Reading { columns: COLUMNS, and: &and, limit: SENDS };
+        let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
+        let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        let cursor = match rows.last() {
+            Some(last) if rows.len() >= SENDS => Some(last.key()),
+            _ => stretch.end,
+        };
+        Ok((rows, cursor))
+    }
+}

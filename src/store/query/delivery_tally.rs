@@ -1,0 +1,157 @@
+//! Counting what a list of deliveries shows, by how they stand and by what a resend would do to them. It reads by the list's own statement, so
+//! that a number on a page is the number of rows behind its link. Counting goes on chunk by chunk: between two of them others get the connection,
+//! and the caller can stop.
+
+use crate::domain::Time;
+use crate::domain::delivery::{DeadReason, State};
+use crate::store::db::statement::{Statement, query_of};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Reading};
+use crate::store::query::page::SCAN;
+use crate::store::{Order, Store, StoreError, Tenant, read};
+
+/// How many of what is few are counted together.
+const CHUNK: usize = 5_000;
+
+/// How many deliveries stand how, and what a resend would do to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryTally {
+    pub pending: i64,
+    pub retrying: i64,
+    pub delivered: i64,
+    /// Without the canceled ones.
+    pub dead: i64,
+    pub canceled: i64,
+    /// Of all these, those that cannot be sent: their content or their endpoint is gone.
+    pub gone: i64,
+    /// Of the others, those whose endpoint is disabled.
+    pub disabled: i64,
+    /// Of the others, those that are due already: they are sent as soon as their endpoint takes them.
+    pub due: i64,
+    /// Counting stopped at the number that was asked for, and there are more.
+    pub more: bool,
+}
+
+impl DeliveryTally {
+    /// All of them.
+    pub fn found(&self) -> i64 {
+        self.pending + self.retrying + self.delivered + self.dead + self.canceled
+    }
+
+    /// Those that a resend sends.
+    pub fn resendable(&self) -> i64 {
+        self.found() - self.gone - self.disabled - self.due
+    }
+
+    /// Those that wait for an attempt.
+    pub fn waiting(&self) -> i64 {
+        self.pending + self.retrying
+    }
+
+    /// Adds what another chunk found.
+    pub fn add(&mut self, other: &DeliveryTally) {
+        self.pending += other.pending;
+        self.retrying += other.retrying;
+        self.delivered += other.delivered;
+        self.dead += other.dead;
+        self.canceled += other.canceled;
+        self.gone += other.gone;
+        self.disabled += other.disabled;
+        self.due += other.due;
+        self.more |= other.more;
+    }
+
+    fn count(&mut self, group: &Group) {
+        let canceled = group.reason.as_deref().and_then(DeadReason::from_word) == Some(DeadReason::Canceled);
+        *match State::from_code(group.state) {
+            State::Fresh => &mut self.pending,
+            State::Retry => &mut self.retrying,
+            State::Delivered => &mut self.delivered,
+            State::Dead if canceled => &mut self.canceled,
+            State::Dead => &mut self.dead,
+        } += group.count;
+        match Passed::from_code(group.passed) {
+            None => {}
+            Some(Passed::Gone) => self.gone += group.count,
+            Some(Passed::Disabled) => self.disabled += group.count,
+            Some(Passed::Due) => self.due += group.count,
+        }
+    }
+}
+
+/// Why a resend passes a delivery over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Passed {
+    Gone,
+    Disabled,
+    Due,
+}
+
+impl Passed {
+    fn from_code(code: i32) -> Option<Passed> {
+        match code {
+            1 => Some(Passed::Gone),
+            2 => Some(Passed::Disabled),
+            3 => Some(Passed::Due),
+            _ => None,
+        }
+    }
+
+    /// The code as an expression over the tables of a list's statement; 0: nothing is in the way.
+    pub(in crate::store) fn sql(now: Time) -> String {
+        format!(
+            "CASE WHEN m.payload IS NULL OR e.deleted_at IS NOT NULL THEN 1 WHEN e.disabled THEN 2
+                 WHEN d.state IN (0, 1) AND d.due_at <= {} THEN 3 ELSE 0 END",
+            now.micros()
+        )
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Group {
+    state: i16,
+    reason: Option<String>,
+    passed: i32,
+    count: i64,
+}
+
+impl Store {
+    /// Counts deliveries that `filter` means, at most `most` of them, going on after `from`; the newest first. The key to go on from, or
+    /// `None`: that was all, or as much as was asked for.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn tally_deliveries(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+        from: Option<DeliveryKey>,
+        most: i64,
+        now: Time,
+    ) -> Result<(DeliveryTally, Option<DeliveryKey>), StoreError> {
+        let mut tally = DeliveryTally::default();
+        if filter.is_void(tenant) {
+            return Ok((tally, None));
+        }
+        let _scan = self.scan(tenant).await?;
+        let filter = DeliveryFilter { app: filter.app.or(tenant.only), ..filter.clone() };
+        let walk = self.walk(tenant, &filter).await?;
+        let mut stretch = filter.stretch(Order::Descending, from);
+        let (text, rows) = (filter.text.is_some(), if walk.is_few() { CHUNK } else { SCAN });
+        stretch.end = self.end_of_walk(&walk, &stretch, rows, text).await?;
+        let columns = format!("d.state, d.reason, {} AS passed", Passed::sql(now));
+        let limit = usize::try_from(most).unwrap_or_default() + 1;
+        let listed = filter.statement(self, tenant, (&walk, &stretch), Reading { columns: &columns, and: "", limit });
+        let sql = Statement {
+            text: format!(
+                "SELECT state, reason, passed, count(*) AS count FROM ({}) AS listed GROUP BY state, reason, passed",
+                listed.text
+            ),
+            values: listed.values,
+        };
+        let groups: Vec<Group> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
+        groups.iter().for_each(|group| tally.count(group));
+        tally.more = tally.found() > most;
+        let next = stretch.end.filter(|_| !tally.more);
+        Ok((tally, next))
+    }
+}

@@ -1,0 +1,112 @@
+//! What an endpoint's page says of how it does, and where it leads.
+
+use sendoff::domain::attempt::Failure;
+use sendoff::domain::portal::Capability;
+use sendoff::domain::time::Clock;
+
+use crate::house::{MINUTE, Try, both, dead, location, retry};
+use crate::pages::{link, rows, words};
+
+/// An endpoint that was disabled for a while was never sent what came meanwhile: enabling it says how much that is, and offers it.
+#[tokio::test]
+async fn enabling_says_what_was_never_sent_meanwhile() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        for (portal, place) in [(false, format!("/applications/{}", acme.id)), (true, "/portal".to_owned())] {
+            let browser = if portal { house.visit(&acme, None, &[]).await } else { house.sign_in().await };
+            let path = format!("{place}/endpoints/{}", endpoint.id);
+            let turn = async |act: &str| {
+                let response = browser.submit(&path, &format!("{path}/{act}"), &[]).await;
+                let to = location(&response).to_owned();
+                (words(&browser.page(&to).await), browser.page(&to).await)
+            };
+            let (said, _) = turn("disable").await;
+            assert!(said.contains("Disabled"), "{said}");
+            let (said, _) = turn("enable").await;
+            assert!(said.contains("Enabled.") && !said.contains("never sent here"), "nothing came: {said}");
+            turn("disable").await;
+            let messages = [1, 2, 3].map(|_| house.message(&acme, "a.b", "{}", Clock.now()));
+            let mut last = None;
+            for message in messages {
+                last = Some(message.await);
+            }
+            let last = last.unwrap();
+            let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
+            assert!(
+                message.contains("Never sent to https://a.example/hook The endpoint is disabled since"),
+                "{message}"
+            );
+            let (said, page) = turn("enable").await;
+            assert!(
+                said.contains("3 messages came while it was disabled, and were never sent here. Send them…"),
+                "{said}"
+            );
+            let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
+            assert!(!message.contains("Never sent to") && message.contains("Resend to"), "{message}");
+            let resend = browser.page(&link(&page, "Send them…").unwrap()).await;
+            assert!(resend.contains(">Send 3 deliveries</button>"), "{}", words(&resend));
+        }
+    }
+}
+
+/// An endpoint's page leads on to what can be done about it.
+#[tokio::test]
+async fn an_endpoint_leads_to_its_deliveries_and_resends() {
+    for house in both().await {
+        let acme = house.app("Acme & <b>").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let other = house.endpoint(&acme, "https://b.example/hook").await;
+        for n in 0..3u32 {
+            let at = house.ago(MINUTE * (n + 1));
+            let message = house.message(&acme, "a.b", "{}", at).await;
+            house.tries(&message, &endpoint, [Try::answered(at, 500, "", dead())]).await;
+            house.tries(&message, &other, [Try::answered(at, 500, "", dead())]).await;
+        }
+        for (portal, place) in [(false, format!("/applications/{}", acme.id)), (true, "/portal".to_owned())] {
+            let browser = if portal { house.visit(&acme, None, &[]).await } else { house.sign_in().await };
+            let page = browser.page(&format!("{place}/endpoints/{}", endpoint.id)).await;
+            let crumbs = words(page.split("aria-label=\"Breadcrumb\"").nth(1).unwrap().split("</nav>").next().unwrap());
+            assert_eq!(crumbs, if portal { "> Endpoints" } else { "> Applications Acme & <b> Endpoints" });
+            assert_eq!(rows(&browser.page(&link(&page, "View deliveries").unwrap()).await), 3);
+            let recover = browser.page(&link(&page, "Recover failed…").unwrap()).await;
+            assert!(recover.contains(">Resend 3 deliveries</button>"), "{}", words(&recover));
+            let replay = browser.page(&link(&page, "Replay missing…").unwrap()).await;
+            assert!(words(&replay).contains("Nothing to send"), "{}", words(&replay));
+            assert!(page.contains("<bdi>a.b</bdi></a>"), "attempts say of what: {page}");
+        }
+        let looks = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+        let page = looks.page(&format!("/portal/endpoints/{}", endpoint.id)).await;
+        assert!(link(&page, "Recover failed…").is_none() && link(&page, "View deliveries").is_some());
+    }
+}
+
+/// That an endpoint rests is said on its page, on a message that waits for it, and on the overview.
+#[tokio::test]
+async fn an_endpoint_that_rests_says_so_everywhere() {
+    for house in both().await {
+        let acme = house.app("Acme").await;
+        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+        let browser = house.sign_in().await;
+        assert!(!browser.page("/").await.contains("rests"));
+        let at = house.ago(MINUTE);
+        let tried = house.message(&acme, "a.b", "{}", at).await;
+        let refused = Try::failed(at, Failure::Refused, "", 3, retry(house.now.plus(MINUTE * 5), 1));
+        house.tries(&tried, &endpoint, [refused.resting_until(house.now.plus(MINUTE * 2))]).await;
+        let waits = house.message(&acme, "a.b", "{}", at).await;
+        let said = async |path: String| words(&browser.page(&path).await);
+        let place = format!("/applications/{}", acme.id);
+        let page = said(format!("{place}/endpoints/{}", endpoint.id)).await;
+        assert!(
+            page.contains(
+                "It rests and gets only single attempts until one is answered; 2 deliveries wait. Next attempt in 1 min"
+            ),
+            "{page}"
+        );
+        let page = said(format!("{place}/messages/{}", waits.id)).await;
+        assert!(page.contains("The endpoint rests: it gets only single attempts until one is answered, and the next one follows in 1 min."), "{page}");
+        assert!(!page.contains("Its turn has come"), "{page}");
+        let page = said("/".to_owned()).await;
+        assert!(page.contains("1 endpoint rests and gets only single attempts; 2 deliveries wait there. https://a.example/hook of Acme: next attempt in 1 min"), "{page}");
+    }
+}
