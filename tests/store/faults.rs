@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::secret::MasterKey;
+use sendoff::store::maintenance::reseal::Reseal;
 
 use crate::home::*;
 
@@ -88,6 +89,31 @@ on_both! {
         assert!(store.endpoint_secret(&tenant(), app.id, made.id).await.is_err());
         let there = home.another().await;
         assert!(there.live_endpoints(&[made.id]).await.unwrap()[0].signing.is_err());
+    }
+
+    async fn what_another_master_key_has_sealed_is_sealed_again_and_what_neither_opens_is_counted(home) {
+        let app = application(&home.store, "acme").await;
+        let mut made = Vec::new();
+        for _ in 0..3 {
+            made.push(with_headers(home, app.id).await.id);
+        }
+        let broken = "UPDATE endpoint_secret SET sealed = (SELECT value FROM meta WHERE name = 'master-key-check')
+             WHERE endpoint_id = {id}";
+        home.execute(&of(home, broken, made[2])).await;
+        let new = MasterKey::generate();
+        let both = open(&home.location, &new.clone().with_other(&home.master)).await;
+        for rows in [5, 0] {
+            let secrets = both.reseal(Reseal::default()).await.unwrap();
+            let headers = both.reseal(secrets.next).await.unwrap();
+            assert_eq!((secrets.rows + headers.rows, secrets.unreadable, headers.next), (rows, 1, Reseal::Done));
+        }
+        let there = open(&home.location, &new).await;
+        there.migrate().await.unwrap();
+        let signs = async |store: &sendoff::store::Store| {
+            let lives = store.live_endpoints(&made).await.unwrap();
+            lives.iter().filter(|live| live.signing.is_ok()).count()
+        };
+        assert_eq!((signs(&there).await, signs(&home.another().await).await), (2, 0));
     }
 
     /// A backup with another key: nothing is sent unsigned, nothing falls over.
