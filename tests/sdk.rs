@@ -15,11 +15,12 @@ use support::{Binary, Postgres, Server, npm, python, sqlite_file};
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 6] = [
+const IN_NONE: [Operation; 7] = [
     ("GET", "/health/ping"),
     ("GET", "/openapi.json"),
     ("GET", "/app/{app}/stats/attempts"),
     ("GET", "/app/{app}/poller/{sink}/stream"),
+    ("POST", "/app/{app}/endpoint/{endpoint}/reconcile"),
     // Paths of old SDKs.
     ("GET", "/app/{app}/msg/{msg}/attempt"),
     ("POST", "/auth/dashboard-access/{app}"),
@@ -59,7 +60,10 @@ impl Sdk {
         let more: &[Operation] = match self {
             Sdk::PythonSync | Sdk::PythonAsync => &[],
             // In PyPI's 2.9, not in npm's 2.5.
-            Sdk::JavaScript => &[("GET", "/app/{app}/endpoint/{endpoint}/attempt-stats")],
+            Sdk::JavaScript => &[
+                ("GET", "/app/{app}/endpoint/{endpoint}/attempt-stats"),
+                ("DELETE", "/app/{app}/autoconfig/{autoconfig}"),
+            ],
         };
         [&IN_NONE, more].concat()
     }

@@ -64,7 +64,7 @@ impl Status {
             Kind::ReplayMissing => Some(Status::Missing),
             Kind::Recover => Some(Status::Dead),
             Kind::BulkReplay if spec.filter.failing == Some(true) => Some(Status::Failed),
-            Kind::BulkReplay => None,
+            Kind::BulkReplay | Kind::Reconcile => None,
         }
     }
 }

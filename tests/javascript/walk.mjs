@@ -4,7 +4,7 @@
 import { client } from "./client.mjs";
 import * as deliveries from "./deliveries.mjs";
 import { messages, messagesOfAllKinds } from "./messages.mjs";
-import { destinations, polling, pollingTokens } from "./polling.mjs";
+import { autoconfig, destinations, polling, pollingTokens } from "./polling.mjs";
 import { Receiver } from "./receiver.mjs";
 import { applications, endpoints, eventTypes } from "./resources.mjs";
 import { customers, operationalWebhooks, strangers } from "./team.mjs";
@@ -24,6 +24,7 @@ const steps = [
   destinations,
   polling,
   pollingTokens,
+  autoconfig,
   customers,
   strangers,
 ];

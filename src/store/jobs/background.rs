@@ -16,6 +16,7 @@ use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::Place;
+use crate::store::jobs::reconcile::{self, ReconcileSpec};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{Page, PageRequest, Store, StoreError, Tenant, Tx, on, read};
 
@@ -88,6 +89,8 @@ pub(in crate::store) struct Data {
     at: Option<(String, String)>,
     /// The id of the last message that was looked at.
     cursor: Option<String>,
+    /// A reconciliation ends with the last of the ids that the receiver named.
+    pub bounded: bool,
     pub looked: i64,
     pub sent: i64,
     pub reason: Option<String>,
@@ -207,6 +210,33 @@ impl Store {
         spec: BackgroundSpec,
         now: Time,
     ) -> Result<Begun, StoreError> {
+        self.begin_work(tenant, &spec, None, now).await
+    }
+
+    /// Takes down that what a receiver misses is to be sent again.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn begin_reconciliation(
+        &self,
+        tenant: &Tenant,
+        spec: &ReconcileSpec<'_>,
+        by: &str,
+        now: Time,
+    ) -> Result<Begun, StoreError> {
+        let scope = Scope::Endpoint(spec.app, spec.endpoint);
+        let work =
+            BackgroundSpec { kind: Kind::Reconcile, scope, filter: spec.filter(), by: by.to_owned(), total: None };
+        self.begin_work(tenant, &work, Some(spec), now).await
+    }
+
+    async fn begin_work(
+        &self,
+        tenant: &Tenant,
+        spec: &BackgroundSpec,
+        reconciles: Option<&ReconcileSpec<'_>>,
+        now: Time,
+    ) -> Result<Begun, StoreError> {
         self.repeated(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
@@ -223,12 +253,18 @@ impl Store {
             if running >= AT_ONCE {
                 return Ok(Begun::TooMany(running));
             }
+            let mut data = Data::new(spec);
+            if let Some(reconciles) = reconciles {
+                data.cursor = reconciles.after.map(|id| id.to_string());
+                data.bounded = reconciles.bounded;
+                reconcile::keep_received(&mut tx, id, reconciles.received).await?;
+            }
             let row = Row {
                 id,
                 app_id: app,
                 kind: spec.kind.word().to_owned(),
                 state: Stage::Running.word().to_owned(),
-                data: codec::json(&Data::new(&spec))?,
+                data: codec::json(&data)?,
                 created_at: now,
                 updated_at: now,
             };
@@ -328,6 +364,7 @@ impl Store {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM background WHERE state <> 'running' AND updated_at < $1";
             let mut tx = self.begin().await?;
+            reconcile::forget_received(&mut tx).await?;
             on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;
             tx.commit().await
         })
@@ -336,7 +373,7 @@ impl Store {
 }
 
 /// Whether the tenant has what the work is about.
-async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
+pub(in crate::store::jobs) async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
     const APP: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND NOT operational";
     const ENDPOINT: &str = "SELECT 1 FROM endpoint e JOIN application p ON p.id = e.app_id
          WHERE e.id = $3 AND p.id = $1 AND p.org = $2 AND e.deleted_at IS NULL AND p.deleted_at IS NULL";

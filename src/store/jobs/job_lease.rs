@@ -13,6 +13,7 @@ use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::jobs::background::{Data, kind};
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
+use crate::store::jobs::reconcile;
 use crate::store::jobs::replay::{Room, Step};
 use crate::store::queue::signals::Signal;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
@@ -110,13 +111,16 @@ impl Store {
             })?;
             let Some((org, app, word, data)) = row else { return ended(&mut tx, turn.id).await };
             let mut data: Data = codec::from_json(&data)?;
-            let work = Work { org, kind: kind(&word)?, scope: data.scope(app)?, now };
+            let work = Work { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
             const NOTE: &str = "UPDATE background SET data = $2, state = $3, updated_at = $4 WHERE id = $1";
             let text = codec::json(&data)?;
             on!(tx, db => {
                 sqlx::query(NOTE).bind(turn.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
             })?;
+            if stage != Stage::Running && work.kind == Kind::Reconcile {
+                reconcile::drop_received(&mut tx, work.id).await?;
+            }
             tx.commit_of(&[crash::Place::Background]).await?;
             if !woken.is_empty() {
                 self.inner.signals.send(Signal::Look(woken));
@@ -151,6 +155,10 @@ impl Store {
             let done = match work.kind {
                 Kind::Recover | Kind::BulkReplay => step.send_again(tx, at.message).await?,
                 Kind::ReplayMissing => step.send_missing(tx, at.message).await?,
+                Kind::Reconcile => {
+                    let received = reconcile::received_of(tx, work.id).await?;
+                    step.send_missed(tx, at.message, &received, data.bounded).await?
+                }
             };
             data.looked += done.looked as i64;
             data.sent += done.sent as i64;
@@ -202,6 +210,7 @@ impl Store {
 
 /// What a step is part of.
 struct Work {
+    id: BackgroundId,
     org: OrgId,
     kind: Kind,
     scope: Scope,

@@ -29,6 +29,7 @@ STEPS = [
     polling.destinations,
     polling.polling,
     polling.polling_tokens,
+    polling.autoconfig,
     team.customers,
     team.strangers,
 ]
