@@ -15,6 +15,7 @@ mod order;
 mod pages;
 mod passwords;
 mod people;
+mod polling;
 mod portal;
 mod preview;
 mod sign_in;
