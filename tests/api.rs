@@ -31,6 +31,8 @@ mod flood;
 mod garbage;
 #[path = "api/headers.rs"]
 mod headers;
+#[path = "api/leases.rs"]
+mod leases;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/lists.rs"]
@@ -49,6 +51,8 @@ mod polling;
 mod portal_access;
 #[path = "api/rates.rs"]
 mod rates;
+#[path = "api/reconcile.rs"]
+mod reconcile;
 #[path = "api/recorded.rs"]
 mod recorded;
 #[path = "api/resources.rs"]

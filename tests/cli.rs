@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "cli/development.rs"]
+mod development;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -27,6 +30,13 @@ fn what_is_typed_wrong_is_one_line_too() {
         (&["key", "revoke", "sk_x"], "key_"),
         (&["token", "--expires", "soon"], "expected 1s to 36500d"),
         (&["send", "app", "a.b", "{"], "not JSON"),
+        (&["listen", "app"], "--forward-to"),
+        (&["listen", "app", "--forward-to", "nonsense"], "--forward-to"),
+        (&["listen", "app", "--forward-to", "http://h/", "--headers", "webhook-id: x"], "is set by Sendoff"),
+        (&["listen", "app", "--forward-to", "http://h/", "--since", "then"], "expected a time"),
+        (&["listen", "app", "--forward-to", "http://h/", "--since", "1h", "--replay-last", "3"], "--replay-last"),
+        (&["trigger", "app", "a.b", "--set", "x"], "path=value"),
+        (&["tail", "app", "--status", "dead"], "success"),
         (&["verify", "--secret", "whsec_x", "--id", "m", "--timestamp", "1", "--signature", "s"], "--secret"),
     ] {
         let line = complaint(&binary.run(arguments), 2);

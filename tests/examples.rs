@@ -122,3 +122,45 @@ fn the_reconciliation_example_gets_what_was_missed_and_nothing_else() {
     std::fs::write(&books, ids.join("\n")).unwrap();
     night("600 messages compared, 0 sent again");
 }
+
+#[test]
+fn the_snippets_of_polling_endpoints_fetch() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).serve();
+    let token = server.token();
+    let by = (&server, &*token);
+    made(by, "/app/", "{\"name\": \"Acme\", \"uid\": \"acme\"}");
+    made(by, "/app/acme/destination/", "{\"type\": \"pollingEndpoint\", \"uid\": \"warehouse\"}");
+    let (_, answer) = call(by, "POST", "/auth/app/acme/poller/warehouse/token/rotate/", "{}");
+    let poller = answer.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let id = made(by, "/app/acme/msg/", "{\"eventType\": \"t\", \"payload\": {}}");
+    let folder = server.binary().folder();
+    for file in ["poll.sh", "poll.py", "poll.mjs"] {
+        let code =
+            std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("snippets").join(file)).unwrap();
+        assert!(code.contains("https://hooks.example.com"), "{file}");
+        let code = code.replace("https://hooks.example.com", &server.url());
+        // Each has a position of its own.
+        std::fs::write(folder.join(file), code.replace("consumer/main", &format!("consumer/{file}"))).unwrap();
+    }
+    // Shows the ids of the first page, and how many follow it.
+    std::fs::write(
+        folder.join("run.py"),
+        "import poll\npage = poll.fetch(None)\nnext = poll.fetch(page['iterator'], 0)\nprint([one['id'] for one in page['data']], len(next['data']))",
+    )
+    .unwrap();
+    std::fs::write(
+        folder.join("run.mjs"),
+        "import { fetchPage } from './poll.mjs';\nconst page = await fetchPage();\nconst next = await fetchPage(page.iterator, 0);\n\
+         console.log(page.data.map((one) => one.id), next.data.length);",
+    )
+    .unwrap();
+    for (program, file, wanted) in
+        [("sh", "poll.sh", "\"done\":true"), ("python3", "run.py", " 0"), ("node", "run.mjs", " 0")]
+    {
+        let mut command = Command::new(program);
+        let output = command.arg(file).current_dir(folder).env("TOKEN", poller).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains(&id) && said.contains(wanted), "{file}: {output:?}");
+    }
+}

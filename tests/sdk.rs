@@ -17,11 +17,12 @@ use support::{Binary, Postgres, Server, npm, npm_svix_1, python, python_svix_1, 
 type Operation = (&'static str, &'static str);
 
 /// None of the SDKs has a method for these.
-const IN_NONE: [Operation; 5] = [
+const IN_NONE: [Operation; 6] = [
     ("GET", "/health/ping"),
     ("GET", "/openapi.json"),
     ("GET", "/app/{app}/stats/attempts"),
     ("GET", "/app/{app}/poller/{sink}/stream"),
+    ("POST", "/app/{app}/endpoint/{endpoint}/reconcile"),
     // A path of very old SDKs.
     ("GET", "/app/{app}/msg/{msg}/attempt"),
 ];
@@ -35,6 +36,18 @@ const DESTINATIONS: [Operation; 5] = [
     ("PATCH", "/app/{app}/destination/{sink}"),
     ("DELETE", "/app/{app}/destination/{sink}"),
 ];
+
+/// Version 1 has autoconfig in another form, which is not answered.
+const AUTOCONFIG: [Operation; 7] = [
+    ("POST", "/app/{app}/autoconfig"),
+    ("GET", "/app/{app}/autoconfig/{autoconfig}"),
+    ("POST", "/app/{app}/autoconfig/{autoconfig}/rotate"),
+    ("PUT", "/app/{app}/autoconfig/{autoconfig}/endpoint"),
+    ("PUT", "/app/{app}/autoconfig/{autoconfig}/destination"),
+    ("GET", "/app/{app}/polling-endpoint/{sink}/consumer/{consumer}"),
+    ("POST", "/app/{app}/polling-endpoint/{sink}/consumer/{consumer}/commit"),
+];
+const DELETE_AUTOCONFIG: [Operation; 1] = [("DELETE", "/app/{app}/autoconfig/{autoconfig}")];
 
 /// An SDK, as a program that uses it.
 #[derive(Clone, Copy)]
@@ -87,9 +100,9 @@ impl Sdk {
             Sdk::Rust1 | Sdk::Rust2 => return None,
             Sdk::PythonSync | Sdk::PythonAsync => [&IN_NONE, &OLD_PATH[..]].concat(),
             // In PyPI's 2.9, not in npm's 2.5.
-            Sdk::JavaScript => [&IN_NONE, &OLD_PATH[..], &ATTEMPT_STATS].concat(),
+            Sdk::JavaScript => [&IN_NONE, &OLD_PATH[..], &ATTEMPT_STATS, &DELETE_AUTOCONFIG].concat(),
             Sdk::PythonSync1 | Sdk::PythonAsync1 | Sdk::JavaScript1 => {
-                [&IN_NONE, &ATTEMPT_STATS[..], &DESTINATIONS].concat()
+                [&IN_NONE, &ATTEMPT_STATS[..], &DESTINATIONS, &AUTOCONFIG, &DELETE_AUTOCONFIG].concat()
             }
         })
     }

@@ -20,6 +20,8 @@ mod api_keys;
 mod applications;
 #[path = "store/audit.rs"]
 mod audit;
+#[path = "store/autoconfig.rs"]
+mod autoconfig;
 #[path = "store/away.rs"]
 mod away;
 #[path = "store/background.rs"]
@@ -62,6 +64,8 @@ mod feed;
 mod keys;
 #[path = "store/lane_floor.rs"]
 mod lane_floor;
+#[path = "store/leases.rs"]
+mod leases;
 #[path = "store/listed.rs"]
 mod listed;
 #[path = "store/lists.rs"]
@@ -88,6 +92,8 @@ mod outbox_floor;
 mod polling;
 #[path = "store/reading.rs"]
 mod reading;
+#[path = "store/reconcile.rs"]
+mod reconcile;
 #[path = "store/record.rs"]
 mod record;
 #[path = "store/resting.rs"]

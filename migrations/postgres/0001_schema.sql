@@ -379,6 +379,12 @@ CREATE TABLE polling_consumer (
     complete_at         BIGINT NOT NULL,
     -- How often it was moved by a seek, modulo 65,536.
     moves               INTEGER NOT NULL,
+    -- A leased consumer (else leased_until is NULL): the greatest offset that was given out and the greatest that was committed, the positions
+    -- of what was given out last (8 bytes each, at most 250), and when the lease of these ends.
+    given               BIGINT NOT NULL DEFAULT 0,
+    committed           BIGINT NOT NULL DEFAULT 0,
+    leased              BYTEA,
+    leased_until        BIGINT,
     -- To about a minute.
     polled_at           BIGINT NOT NULL,
     PRIMARY KEY (polling_endpoint_id, name)
@@ -399,6 +405,23 @@ CREATE TABLE polling_token (
 CREATE UNIQUE INDEX polling_token_hash ON polling_token (hash);
 CREATE INDEX polling_token_list ON polling_token (polling_endpoint_id, id);
 CREATE INDEX polling_token_of_application ON polling_token (app_id);
+
+-- Autoconfig subscriptions: a token by which a receiver's own program makes its endpoint or its polling endpoint. Only the token's hash.
+CREATE TABLE autoconfig (
+    id                  UUID NOT NULL PRIMARY KEY,
+    app_id              UUID NOT NULL,
+    hash                BYTEA NOT NULL,
+    -- The token's last characters.
+    hint                TEXT NOT NULL,
+    -- What its endpoint signs with, sealed; the id is the associated data.
+    secret              BYTEA NOT NULL,
+    -- What was made by it; NULL: nothing yet.
+    endpoint_id         UUID,
+    polling_endpoint_id UUID,
+    created_at          BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX autoconfig_hash ON autoconfig (hash);
+CREATE INDEX autoconfig_of_application ON autoconfig (app_id, id);
 
 -- What a POST under an idempotency key made, for as long as the same key gives the same answer. Never the answer itself.
 CREATE TABLE once (
@@ -435,6 +458,13 @@ CREATE TABLE resent (
     message_id  UUID NOT NULL,
     endpoint_id UUID NOT NULL,
     PRIMARY KEY (work_id, message_id, endpoint_id)
+);
+
+-- The ids that a receiver said it has, for as long as what it misses is being sent again. Apart from the work's row, which every step rewrites.
+CREATE TABLE background_received (
+    background_id UUID PRIMARY KEY,
+    -- At most 10,000 ids of messages, ascending, 16 bytes each.
+    ids           BYTEA NOT NULL
 );
 
 CREATE TABLE login_link (

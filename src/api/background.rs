@@ -33,7 +33,7 @@ const ELSEWHERE: [&str; 5] =
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BackgroundTaskOut)]
-struct TaskOut<'a> {
+pub(super) struct TaskOut<'a> {
     id: BackgroundId,
     #[schema(value_type = BackgroundStatus)]
     status: &'static str,
@@ -109,7 +109,7 @@ enum BackgroundStatus {
     Failed,
 }
 
-/// What background work does: it sends again what is dead, what an endpoint was never given, what a filter chooses.
+/// What background work does: it sends again what is dead, what an endpoint was never given, what a filter chooses, what a receiver misses.
 #[derive(ToSchema)]
 #[schema(as = BackgroundTaskType)]
 #[expect(dead_code, reason = "for the document alone: `Kind` has the words")]
@@ -120,6 +120,8 @@ enum BackgroundKind {
     Replay,
     #[schema(rename = "endpoint.bulk-replay")]
     BulkReplay,
+    #[schema(rename = "endpoint.reconcile")]
+    Reconcile,
 }
 
 /// Of which time.
@@ -267,7 +269,7 @@ async fn replay(call: &Call, body: &Body) -> Answer {
 }
 
 /// From when until when; `until` is now if nothing is said, and never later: what is to come is sent anyhow.
-fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
+pub(super) fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
     fields.require("since");
     let mut time = |name: &'static str| {
         fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
@@ -281,7 +283,7 @@ fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
 }
 
 /// The answer to a request that comes again.
-async fn again(call: &Call, made: &str) -> Answer {
+pub(super) async fn again(call: &Call, made: &str) -> Answer {
     let missing = || ApiError::not_found("background task");
     let id: BackgroundId = made.parse().map_err(|_| missing())?;
     let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
@@ -289,7 +291,7 @@ async fn again(call: &Call, made: &str) -> Answer {
 }
 
 /// The endpoint that the path names.
-async fn target(call: &Call) -> Result<Endpoint, ApiError> {
+pub(super) async fn target(call: &Call) -> Result<Endpoint, ApiError> {
     let app = call.app().await?;
     call.endpoint(app.id).await
 }
@@ -298,7 +300,12 @@ async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter)
     must_be_enabled(endpoint)?;
     let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
     let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
-    match call.store().begin_background(&call.tenant, spec, call.now).await? {
+    answer(call.store().begin_background(&call.tenant, spec, call.now).await?)
+}
+
+/// The answer to what was asked for.
+pub(super) fn answer(begun: Begun) -> Answer {
+    match begun {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NotThere => Err(ApiError::not_found("endpoint")),
         Begun::TooMany(running) => {

@@ -133,6 +133,10 @@ impl Call {
         &self.state.callers
     }
 
+    pub fn public_url(&self) -> &Url {
+        &self.state.public_url
+    }
+
     pub fn portal_url(&self) -> &Url {
         &self.state.portal_url
     }

@@ -19,6 +19,7 @@ use super::auth::{Grant, TokenError, Tokens};
 use super::errors::ApiError;
 use super::rights::Rights;
 use crate::domain::audit::{Actor, ActorKind};
+use crate::domain::autoconfig::{self, AutoConfig};
 use crate::domain::key::{self, ApiKey};
 use crate::domain::polling::{self, PollingToken};
 use crate::domain::{AppId, KeyId, Time};
@@ -127,6 +128,7 @@ enum Good {
     Token(Grant),
     Key(ApiKey),
     Poller(PollingToken),
+    AutoConfig(Box<AutoConfig>),
 }
 
 impl Good {
@@ -136,6 +138,7 @@ impl Good {
             Good::Key(key) => key.good_at(now).map_err(Denied::Key),
             Good::Poller(token) if token.is_good_at(now) => Ok(()),
             Good::Poller(_) => Err(Denied::Key("the polling token has expired")),
+            Good::AutoConfig(_) => Ok(()),
         }
     }
 
@@ -145,6 +148,7 @@ impl Good {
         match self {
             Good::Key(key) => Who::Key(key.id),
             Good::Poller(token) => Who::Application(token.app_id),
+            Good::AutoConfig(subscription) => Who::Application(subscription.app_id),
             Good::Token(grant) => match grant.tenant.only {
                 Some(app) => Who::Application(app),
                 None => Who::Organization(grant.tenant.org.clone()),
@@ -174,6 +178,13 @@ impl Good {
                 flags: Vec::new(),
                 shown: Shown::Token { hash, expires: token.expires_at },
                 actor: Arc::new(Actor::new(ActorKind::Token, token.censored())),
+            },
+            Good::AutoConfig(subscription) => Caller {
+                tenant: Tenant { org: subscription.org.clone(), only: Some(subscription.app_id) },
+                rights: Rights::AutoConfig(subscription.id),
+                flags: Vec::new(),
+                shown: Shown::Token { hash, expires: None },
+                actor: Arc::new(Actor::new(ActorKind::Token, subscription.censored())),
             },
         }
     }
@@ -248,7 +259,7 @@ impl Callers {
         let asked = Instant::now();
         let before = match self.known(&hash) {
             Some(known) => Some(known.good.clone()),
-            None if key::is_key(shown) || polling::is_polling_token(shown) => None,
+            None if key::is_key(shown) => None,
             None => Some(Good::Token(self.inner.tokens.verify(shown)?)),
         };
         let good = match &before {
@@ -258,7 +269,11 @@ impl Callers {
             }
             None => {
                 self.stranger(from)?;
-                if polling::is_polling_token(shown) { self.poller(&hash).await? } else { self.key(&hash).await? }
+                match () {
+                    () if polling::is_polling_token(shown) => self.poller(&hash).await?,
+                    () if autoconfig::is_autoconfig_token(shown) => self.subscription(&hash).await?,
+                    () => self.key(&hash).await?,
+                }
             }
         };
         good.at(now)?;
@@ -324,12 +339,19 @@ impl Callers {
         Ok(Good::Poller(token))
     }
 
+    async fn subscription(&self, hash: &TokenHash) -> Result<Good, Denied> {
+        let found = self.inner.store.autoconfig_of(hash).await?.ok_or(Denied::UnknownKey)?;
+        Ok(Good::AutoConfig(Box::new(found)))
+    }
+
     /// What the store says of something that was good, `now` by the wall clock.
     async fn still_good(&self, hash: &TokenHash, before: &Good, now: Time) -> Result<Good, Denied> {
         match before {
             Good::Key(_) => self.key(hash).await,
             Good::Poller(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
             Good::Poller(_) => self.poller(hash).await,
+            Good::AutoConfig(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
+            Good::AutoConfig(_) => self.subscription(hash).await,
             Good::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(Denied::LoggedOut),
             Good::Token(grant) => {
                 let Some(app) = grant.tenant.only else { return Ok(before.clone()) };

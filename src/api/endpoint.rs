@@ -104,7 +104,7 @@ fn seconds(wait: Duration) -> Option<Number> {
     if wait.subsec_nanos() == 0 { Some(wait.as_secs().into()) } else { Number::from_f64(wait.as_secs_f64()) }
 }
 
-fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
+pub(super) fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
     json(status, &EndpointOut::from(endpoint))
 }
 
@@ -223,7 +223,7 @@ pub(super) async fn patch(call: Call, body: Body) -> Answer {
 
 /// Makes of `before`, or of what it has become meanwhile, what the body says.
 /// `uid` is what it is called where the body does not say.
-async fn change(
+pub(super) async fn change(
     call: &Call,
     body: &Body,
     before: Endpoint,

@@ -6,7 +6,7 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::{Body, Fields};
 use super::call::{Call, json};
 use super::errors::{Answer, ApiError};
 use super::once::{Look, once};
@@ -88,10 +88,22 @@ pub(super) async fn rotate(call: Call, body: Body) -> Answer {
 }
 
 async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
-    let mut fields = body.fields()?;
+    let (secret, grace) = read_rotation(body.fields()?, Some(endpoint))?;
+    match call.store().rotate_secret(&call.tenant, endpoint.app_id, endpoint.id, &secret, grace, call.now).await? {
+        true => out(&secret),
+        false => Err(ApiError::not_found("endpoint")),
+    }
+}
+
+/// The new secret of an endpoint (or of one that is not made yet), and for how long the old one signs along.
+pub(super) fn read_rotation(
+    mut fields: Fields<'_>,
+    endpoint: Option<&Endpoint>,
+) -> Result<(Secret, Duration), ApiError> {
     let given = fields.parsed("key", |text| Secret::parse("key", text)).set();
-    let kind = given.as_ref().map_or(endpoint.spec.signature_type, Secret::kind);
-    if let Err(wrong) = check_extras("key", &endpoint.spec.extra_signatures, kind) {
+    let kind = given.as_ref().map(Secret::kind).or(endpoint.map(|one| one.spec.signature_type)).unwrap_or_default();
+    let extras = endpoint.map(|one| &one.spec.extra_signatures[..]).unwrap_or_default();
+    if let Err(wrong) = check_extras("key", extras, kind) {
         fields.note(wrong);
     }
     let (usual, most) = (GRACE.as_secs(), GRACE_LIMIT.as_secs());
@@ -101,9 +113,5 @@ async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
     }
     fields.done(Ok(()))?;
     let secret = given.unwrap_or_else(|| Secret::generate(kind));
-    let grace = Duration::from_secs(grace);
-    match call.store().rotate_secret(&call.tenant, endpoint.app_id, endpoint.id, &secret, grace, call.now).await? {
-        true => out(&secret),
-        false => Err(ApiError::not_found("endpoint")),
-    }
+    Ok((secret, Duration::from_secs(grace)))
 }

@@ -14,7 +14,7 @@
 //! * [`once`] – a POST that comes twice under the same key acts once.
 //! * [`errors`] – what a caller is told when something is wrong. Always JSON.
 //! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
-//!   [`event_type`], [`message`], [`attempt`], [`background`]; [`polling`]; [`operational`]; and [`stats`], [`example`],
+//!   [`event_type`], [`message`], [`attempt`], [`background`], [`reconcile`], [`autoconfig`]; [`polling`]; [`operational`]; and [`stats`], [`example`],
 //!   [`portal_access`], [`expire_all`], [`logout`].
 //! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
 
@@ -22,6 +22,7 @@ mod application;
 mod at;
 mod attempt;
 pub mod auth;
+mod autoconfig;
 mod background;
 mod body;
 mod body_budget;
@@ -48,6 +49,7 @@ mod polling;
 mod portal_access;
 pub mod probes;
 mod query;
+mod reconcile;
 mod rights;
 mod stats;
 
@@ -74,6 +76,8 @@ pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
     pub callers: Callers,
+    /// Where the API is: what tokens of autoconfig tell the programs that they are for.
+    pub public_url: Url,
     /// What links into the portal begin with.
     pub portal_url: Url,
     pub clock: Clock,
@@ -134,6 +138,7 @@ fn table() -> Table {
         .service(at("/app/{app}/endpoint/{endpoint}/recover").post(op!(background::recover)))
         .service(at("/app/{app}/endpoint/{endpoint}/replay-missing").post(op!(background::replay_missing)))
         .service(at("/app/{app}/endpoint/{endpoint}/bulk-replay").post(op!(background::bulk_replay)))
+        .service(at("/app/{app}/endpoint/{endpoint}/reconcile").post(op!(reconcile::reconcile)))
         .service(at("/background-task").get(op!(background::list)))
         .service(at("/background-task/{id}").get(op!(background::read_one)))
         // Before the path of a message, which would take it for an event id.
@@ -150,6 +155,8 @@ fn table() -> Table {
         .service(at("/app/{app}/poller/{sink}/stream").get(op!(polling::stream::stream)))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}").get(op!(polling::poll::consumer_poll)))
         .service(at("/app/{app}/poller/{sink}/consumer/{consumer}/seek").post(op!(polling::poll::consumer_seek)))
+        .service(at("/app/{app}/polling-endpoint/{sink}/consumer/{consumer}").get(op!(polling::lease::receive)))
+        .service(at("/app/{app}/polling-endpoint/{sink}/consumer/{consumer}/commit").post(op!(polling::lease::commit)))
         .service(at("/app/{app}/destination").get(op!(polling::endpoint::list)).post(op!(polling::endpoint::create)))
         .service(
             at("/app/{app}/destination/{sink}")
@@ -160,6 +167,13 @@ fn table() -> Table {
         )
         .service(at("/auth/app/{app}/poller/{sink}/token").get(op!(polling::token::read)))
         .service(at("/auth/app/{app}/poller/{sink}/token/rotate").post(op!(polling::token::rotate)))
+        .service(at("/app/{app}/autoconfig").post(op!(autoconfig::create)))
+        .service(
+            at("/app/{app}/autoconfig/{autoconfig}").get(op!(autoconfig::read_one)).delete(op!(autoconfig::delete)),
+        )
+        .service(at("/app/{app}/autoconfig/{autoconfig}/rotate").post(op!(autoconfig::rotate)))
+        .service(at("/app/{app}/autoconfig/{autoconfig}/endpoint").put(op!(autoconfig::subscribe)))
+        .service(at("/app/{app}/autoconfig/{autoconfig}/destination").put(op!(autoconfig::subscribe_by_polling)))
         .service(at("/event-type").get(op!(event_type::list)).post(op!(event_type::create)))
         .service(
             at("/event-type/{event_type}")
@@ -196,6 +210,7 @@ fn later(table: &mut Table) {
     table
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
         .service(at("/app/{app}/endpoint/{endpoint}/transformation/simulate").post(not_yet))
+        .service(at("/app/{app}/endpoint/{endpoint}/auto-config").put(not_yet))
         .service(at("/app/{app}/msg/precheck/active").post(not_yet))
         .service(at("/event-type/import/openapi").post(not_yet));
 }

@@ -9,9 +9,9 @@
 use actix_web::http::Method;
 
 use super::errors::ApiError;
-use crate::domain::PollingEndpointId;
 use crate::domain::key::{Scope, Scopes};
 use crate::domain::portal::Capability;
+use crate::domain::{AutoConfigId, PollingEndpointId};
 
 /// What an operation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) enum Right {
     Poll,
     /// The same as a consumer, whose position moves by it.
     Consume,
-    /// Move a consumer to another position.
+    /// Move a consumer to another position, or commit what it has done.
     Seek,
     ReadSecret,
     /// Create messages.
@@ -33,6 +33,10 @@ pub(super) enum Right {
     /// Have something sent again, or an example.
     Attempt,
     ManageEndpoint,
+    /// Look at an autoconfig subscription.
+    ReadSubscription,
+    /// Make or change the endpoint of an autoconfig subscription.
+    Subscribe,
     /// Everything else.
     Write,
 }
@@ -48,6 +52,8 @@ pub(super) enum Rights {
     Visit(Option<Vec<Capability>>),
     /// A token of this polling endpoint, which opens nothing else.
     Poller(PollingEndpointId),
+    /// The token of this autoconfig subscription: it opens that and what was made by it.
+    AutoConfig(AutoConfigId),
 }
 
 impl Right {
@@ -55,15 +61,21 @@ impl Right {
     pub fn needed(method: &Method, path: &str) -> Right {
         const ENDPOINTS: &str = "/app/{app}/endpoint";
         const POLLER: &str = "/app/{app}/poller/{sink}";
+        const AUTOCONFIG: &str = "/app/{app}/autoconfig/{autoconfig}";
+        const LEASED: &str = "/app/{app}/polling-endpoint/{sink}";
         let path = path.strip_prefix("/api/v1").unwrap_or(path).trim_end_matches('/');
         // The same without its body.
         let method = if method == Method::HEAD { &Method::GET } else { method };
         match (method, path) {
             (&Method::POST, "/auth/logout") => Right::Nothing,
             (&Method::GET, POLLER | "/app/{app}/poller/{sink}/stream") => Right::Poll,
-            (&Method::GET, path) if path.starts_with(POLLER) => Right::Consume,
-            (_, path) if path.starts_with(POLLER) => Right::Seek,
+            (&Method::GET, path) if path.starts_with(POLLER) || path.starts_with(LEASED) => Right::Consume,
+            (_, path) if path.starts_with(POLLER) || path.starts_with(LEASED) => Right::Seek,
             (_, "/auth/app/{app}/poller/{sink}/token/rotate") => Right::RotateSecret,
+            (&Method::GET, AUTOCONFIG) => Right::ReadSubscription,
+            (&Method::PUT, path) if path.starts_with(AUTOCONFIG) => Right::Subscribe,
+            (_, "/app/{app}/autoconfig/{autoconfig}/rotate") => Right::RotateSecret,
+            (&Method::POST, "/app/{app}/autoconfig") | (&Method::DELETE, AUTOCONFIG) => Right::ManageEndpoint,
             (&Method::GET, path) if path.ends_with("/secret") => Right::ReadSecret,
             (&Method::GET, _) => Right::Read,
             (&Method::POST, "/app/{app}/msg" | "/app/{app}/msg/precheck/active") => Right::Send,
@@ -73,8 +85,10 @@ impl Right {
                 match path.strip_prefix(ENDPOINTS).map(|rest| rest.strip_prefix("/{endpoint}").unwrap_or(rest)) {
                     Some("/secret/rotate") => Right::RotateSecret,
                     Some("/transformation" | "/transformation/simulate") => Right::Transform,
+                    // Having it sent again needs another, which is asked for there.
+                    Some("/reconcile") => Right::Read,
                     Some("/recover" | "/replay-missing" | "/bulk-replay" | "/send-example") => Right::Attempt,
-                    Some("" | "/headers") => Right::ManageEndpoint,
+                    Some("" | "/headers" | "/auto-config") => Right::ManageEndpoint,
                     _ => Right::Write,
                 }
             }
@@ -85,7 +99,7 @@ impl Right {
     fn scope(self) -> Option<Scope> {
         match self {
             Right::Nothing => None,
-            Right::Read | Right::Poll | Right::Consume => Some(Scope::Read),
+            Right::Read | Right::Poll | Right::Consume | Right::ReadSubscription => Some(Scope::Read),
             Right::Send => Some(Scope::Send),
             _ => Some(Scope::Write),
         }
@@ -95,12 +109,12 @@ impl Right {
     fn capabilities(self) -> &'static [Capability] {
         match self {
             Right::Nothing | Right::Send | Right::Write => &[],
-            Right::Read | Right::Poll => &[Capability::ViewBase],
+            Right::Read | Right::Poll | Right::ReadSubscription => &[Capability::ViewBase],
             Right::ReadSecret => Capability::SEE_SECRET,
             Right::RotateSecret => Capability::ROTATE_SECRET,
             Right::Transform => &[Capability::ManageTransformations],
             Right::Attempt => &[Capability::CreateAttempts],
-            Right::Consume | Right::Seek | Right::ManageEndpoint => &[Capability::ManageEndpoint],
+            Right::Consume | Right::Seek | Right::ManageEndpoint | Right::Subscribe => &[Capability::ManageEndpoint],
         }
     }
 }
@@ -115,6 +129,17 @@ impl Rights {
             _ if right == Right::Nothing => Ok(()),
             Rights::All => Ok(()),
             Rights::Poller(_) if matches!(right, Right::Poll | Right::Consume | Right::Seek) => Ok(()),
+            Rights::AutoConfig(_)
+                if matches!(
+                    right,
+                    Right::Poll | Right::Consume | Right::Seek | Right::ReadSubscription | Right::Subscribe
+                ) =>
+            {
+                Ok(())
+            }
+            Rights::AutoConfig(_) => Err(ApiError::lacks(
+                "this token is for subscribing, and for fetching messages from what was made by it",
+            )),
             Rights::Poller(_) => Err(ApiError::lacks("this token is for fetching messages from its polling endpoint")),
             Rights::Key(scopes) => match right.scope() {
                 Some(scope) if !scopes.has(scope) => Err(ApiError::lacks(format!(
@@ -157,6 +182,7 @@ mod tests {
             (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/secret/rotate", Right::RotateSecret),
             (Method::PATCH, "/api/v1/app/{app}/endpoint/{endpoint}/transformation", Right::Transform),
             (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/recover", Right::Attempt),
+            (Method::POST, "/api/v1/app/{app}/endpoint/{endpoint}/reconcile", Right::Read),
             (Method::POST, "/api/v1/app/{app}/msg/{msg}/endpoint/{endpoint}/resend", Right::Attempt),
             (Method::POST, "/api/v1/operational-webhook/endpoint", Right::Write),
             (Method::POST, "/api/v1/operational-webhook/endpoint/{endpoint}/secret/rotate", Right::Write),
@@ -168,8 +194,16 @@ mod tests {
             (Method::GET, "/api/v1/app/{app}/poller/{sink}/stream", Right::Poll),
             (Method::GET, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/", Right::Consume),
             (Method::POST, "/api/v1/app/{app}/poller/{sink}/consumer/{consumer}/seek", Right::Seek),
+            (Method::GET, "/api/v1/app/{app}/polling-endpoint/{sink}/consumer/{consumer}", Right::Consume),
+            (Method::POST, "/api/v1/app/{app}/polling-endpoint/{sink}/consumer/{consumer}/commit", Right::Seek),
             (Method::POST, "/api/v1/auth/app/{app}/poller/{sink}/token/rotate", Right::RotateSecret),
             (Method::GET, "/api/v1/auth/app/{app}/poller/{sink}/token", Right::Read),
+            (Method::POST, "/api/v1/app/{app}/autoconfig", Right::ManageEndpoint),
+            (Method::GET, "/api/v1/app/{app}/autoconfig/{autoconfig}", Right::ReadSubscription),
+            (Method::DELETE, "/api/v1/app/{app}/autoconfig/{autoconfig}", Right::ManageEndpoint),
+            (Method::POST, "/api/v1/app/{app}/autoconfig/{autoconfig}/rotate", Right::RotateSecret),
+            (Method::PUT, "/api/v1/app/{app}/autoconfig/{autoconfig}/endpoint", Right::Subscribe),
+            (Method::PUT, "/api/v1/app/{app}/autoconfig/{autoconfig}/destination", Right::Subscribe),
             (Method::POST, "/api/v1/app/{app}/destination", Right::ManageEndpoint),
             (Method::DELETE, "/api/v1/app/{app}/destination/{sink}", Right::ManageEndpoint),
             (Method::POST, "/api/v1/auth/logout", Right::Nothing),
@@ -195,6 +229,8 @@ mod tests {
             Right::Transform,
             Right::Attempt,
             Right::ManageEndpoint,
+            Right::ReadSubscription,
+            Right::Subscribe,
             Right::Write,
         ];
         let customer: Vec<Right> =
@@ -202,7 +238,11 @@ mod tests {
         for (rights, granted) in [
             (Rights::All, &all[..]),
             (key(&[Scope::Write]), &all),
-            (key(&[Scope::Read]), &[Right::Nothing, Right::Read, Right::Poll, Right::Consume]),
+            (key(&[Scope::Read]), &[Right::Nothing, Right::Read, Right::Poll, Right::Consume, Right::ReadSubscription]),
+            (
+                Rights::AutoConfig(AutoConfigId(uuid::Uuid::nil())),
+                &[Right::Nothing, Right::Poll, Right::Consume, Right::Seek, Right::ReadSubscription, Right::Subscribe],
+            ),
             (
                 Rights::Poller(PollingEndpointId(uuid::Uuid::nil())),
                 &[Right::Nothing, Right::Poll, Right::Consume, Right::Seek],
@@ -211,8 +251,11 @@ mod tests {
             (key(&[]), &[Right::Nothing]),
             (Rights::Visit(None), &customer),
             (visit(&Capability::ALL), &customer),
-            (visit(&[ViewBase]), &[Right::Nothing, Right::Read, Right::Poll]),
-            (visit(&[ViewBase, ViewEndpointSecret]), &[Right::Nothing, Right::Read, Right::Poll, Right::ReadSecret]),
+            (visit(&[ViewBase]), &[Right::Nothing, Right::Read, Right::Poll, Right::ReadSubscription]),
+            (
+                visit(&[ViewBase, ViewEndpointSecret]),
+                &[Right::Nothing, Right::Read, Right::Poll, Right::ReadSecret, Right::ReadSubscription],
+            ),
             (visit(&[CreateAttempts, ManageTransformations]), &[Right::Nothing, Right::Transform, Right::Attempt]),
             (visit(&[ManageEndpointSecret]), &[Right::Nothing, Right::ReadSecret, Right::RotateSecret]),
             (
@@ -224,6 +267,7 @@ mod tests {
                     Right::ReadSecret,
                     Right::RotateSecret,
                     Right::ManageEndpoint,
+                    Right::Subscribe,
                 ],
             ),
         ] {

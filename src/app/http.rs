@@ -256,12 +256,14 @@ fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool, pages: 
     if !served.role.serves() {
         return;
     }
-    let Served { store, egress, callers, origins, portal_url, retention, signature_type, bodies, .. } = served.clone();
+    let Served { store, egress, callers, origins, public_url, portal_url, retention, signature_type, bodies, .. } =
+        served.clone();
     config
         .app_data(Data::new(ApiState {
             store,
             egress,
             callers,
+            public_url,
             portal_url,
             clock: Clock,
             retention,

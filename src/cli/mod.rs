@@ -5,6 +5,7 @@
 //! did not work, 2 it was typed or set wrong, 70 an internal error ended `serve`.
 
 mod demo;
+mod development;
 mod key;
 mod login_link;
 mod master_key;
@@ -60,6 +61,12 @@ enum Command {
     Migrate,
     /// Send one message through the REST API of a running Sendoff
     Send(send::Options),
+    /// Forward an application's events to a program on this machine, signed, as they are accepted
+    Listen(development::listen::Options),
+    /// Send the example of an event type to an application
+    Trigger(development::trigger::Options),
+    /// Follow an application's attempts
+    Tail(development::tail::Options),
     /// Check a signature as a receiver would; the body comes from standard input
     Verify(verify::Options),
     /// Print the version, as --version does
@@ -152,6 +159,9 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         Command::MasterKey(command) => in_runtime(master_key::run(config(&settings)?, command)),
         Command::Migrate => in_runtime(migrate::run(config(&settings)?)),
         Command::Send(options) => in_runtime(send::run(config(&settings)?, options)),
+        Command::Listen(options) => in_runtime(development::listen::run(config(&settings)?, options)),
+        Command::Trigger(options) => in_runtime(development::trigger::run(config(&settings)?, options)),
+        Command::Tail(options) => in_runtime(development::tail::run(config(&settings)?, options)),
         Command::Verify(_) | Command::Version => Ok(()),
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn client() -> Result<reqwest::Client, CliError> {
         .map_err(|error| CliError::Failed(format!("can't set up the HTTP client: {}", innermost(&error))))
 }
 
-fn innermost(error: &reqwest::Error) -> String {
+pub(super) fn innermost(error: &reqwest::Error) -> String {
     let mut link: &dyn std::error::Error = error;
     while let Some(source) = link.source() {
         link = source;

@@ -24,6 +24,7 @@ pub enum Here {
     Deliveries,
     Messages,
     Endpoints,
+    Polling,
     Applications,
     EventTypes,
     Live,
@@ -210,6 +211,7 @@ impl Frame {
             &[
                 ("Overview", "", Here::Overview),
                 ("Endpoints", "endpoints", Here::Endpoints),
+                ("Polling", "polling", Here::Polling),
                 ("Messages", "messages", Here::Messages),
                 ("Deliveries", "deliveries", Here::Deliveries),
                 ("Event types", "event-types", Here::EventTypes),
@@ -263,7 +265,7 @@ impl Frame {
     fn has(&self, here: Here) -> bool {
         let page = match here {
             Here::Overview => PortalPage::Overview,
-            Here::Endpoints => PortalPage::Endpoints,
+            Here::Endpoints | Here::Polling => PortalPage::Endpoints,
             Here::Messages => PortalPage::Messages,
             Here::Deliveries => PortalPage::Deliveries,
             Here::EventTypes => PortalPage::EventTypes,

@@ -3,7 +3,7 @@
 //! The cast:
 //!
 //! * A **page** is a struct, its template and a short handler: [`overview`], [`message`], [`deliveries`], [`messages`], [`applications`],
-//!   [`endpoints`] and [`endpoint`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk, and what came of it),
+//!   [`endpoints`] and [`endpoint`], [`polling`], [`event_types`], [`outbox`], [`operational`], [`bulk`] (sending again in bulk, and what came of it),
 //!   [`tail`], [`login`]; of people: [`keys`], [`operators`], [`audit`], [`organization`].
 //! * A [`Form`](form::Form) – the same controls, and the same reasons beside them, in every form.
 //! * [`Viewer`](viewer::Viewer) – who looks: an operator ([`Signed`](viewer::Signed)) or a customer in the portal. A handler that asks
@@ -67,6 +67,7 @@ pub mod passwords;
 mod payload;
 mod picker;
 mod place;
+mod polling;
 mod portal;
 mod portal_link;
 mod posted;
@@ -242,6 +243,7 @@ fn inside(config: &mut web::ServiceConfig) {
         .service(page("/deliveries", read().to(deliveries::inside)))
         .service(page("/messages", read().to(messages::inside)))
         .configure(endpoints_inside)
+        .configure(polling::routes)
         .service(page("/event-types", read().to(event_types::list_inside)))
         .service(page("/event-types/{name}", read().to(event_types::show_inside)))
         .service(page("/messages/{message}", read().to(message::show)))

@@ -53,7 +53,7 @@ impl ActorKind {
 }
 
 /// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
-pub const ACTS: [&str; 37] = [
+pub const ACTS: [&str; 41] = [
     act::SIGNED_IN,
     act::SIGN_IN_FAILED,
     act::SIGNED_OUT,
@@ -78,6 +78,10 @@ pub const ACTS: [&str; 37] = [
     act::POLLING_ENDPOINT_CHANGED,
     act::POLLING_ENDPOINT_DELETED,
     act::POLLING_TOKEN_ROTATED,
+    act::AUTOCONFIG_CREATED,
+    act::AUTOCONFIG_ROTATED,
+    act::AUTOCONFIG_SUBSCRIBED,
+    act::AUTOCONFIG_DELETED,
     act::EVENT_TYPE_CHANGED,
     act::EVENT_TYPE_DELETED,
     act::KEY_CREATED,
@@ -121,6 +125,11 @@ pub mod act {
     pub const POLLING_ENDPOINT_CHANGED: &str = "polling endpoint changed";
     pub const POLLING_ENDPOINT_DELETED: &str = "polling endpoint deleted";
     pub const POLLING_TOKEN_ROTATED: &str = "polling token rotated";
+    pub const AUTOCONFIG_CREATED: &str = "autoconfig created";
+    pub const AUTOCONFIG_ROTATED: &str = "autoconfig rotated";
+    /// A receiver's program made its endpoint or polling endpoint, or changed it.
+    pub const AUTOCONFIG_SUBSCRIBED: &str = "autoconfig subscribed";
+    pub const AUTOCONFIG_DELETED: &str = "autoconfig deleted";
     /// Made, changed or archived: the detail says which.
     pub const EVENT_TYPE_CHANGED: &str = "event type changed";
     pub const EVENT_TYPE_DELETED: &str = "event type deleted";

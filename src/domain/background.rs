@@ -12,10 +12,12 @@ pub enum Kind {
     ReplayMissing,
     /// What was sent to an endpoint is sent again, as a filter says.
     BulkReplay,
+    /// What an endpoint's receiver misses, by the ids that it says it has, is sent again.
+    Reconcile,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay];
+    const ALL: [Kind; 4] = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay, Kind::Reconcile];
 
     /// The word under which it is stored and given out.
     pub const fn word(self) -> &'static str {
@@ -23,6 +25,7 @@ impl Kind {
             Kind::Recover => "endpoint.recover",
             Kind::ReplayMissing => "endpoint.replay",
             Kind::BulkReplay => "endpoint.bulk-replay",
+            Kind::Reconcile => "endpoint.reconcile",
         }
     }
 

@@ -140,6 +140,10 @@ id!(
     PollingTokenId, "polltk_"
 );
 id!(
+    /// An autoconfig subscription: by it a receiver's own program subscribes.
+    AutoConfigId, "acfg_"
+);
+id!(
     /// A message: one event, addressed to one application. Also its `webhook-id`.
     MessageId, "msg_"
 );

@@ -86,6 +86,10 @@ limits! {
     POLLING_ENDPOINTS = 20, "polling endpoints of an application", "polling endpoints";
     /// The most consumers of a polling endpoint.
     CONSUMERS = 100, "consumers of a polling endpoint", "consumers";
+    /// The most autoconfig subscriptions of an application.
+    AUTOCONFIGS = 100, "autoconfig subscriptions of an application", "subscriptions";
+    /// The most ids that one reconciliation names.
+    RECEIVED_IDS = 10_000, "ids that a reconciliation names", "ids";
     /// The most items of a page of a list.
     PAGE = 250, "page of a list", "items";
     /// The most bytes of the items of a page, unless its first item alone is larger.

@@ -6,6 +6,7 @@ pub mod address;
 pub mod application;
 pub mod attempt;
 pub mod audit;
+pub mod autoconfig;
 pub mod background;
 pub mod backoff;
 pub mod colour;
@@ -18,6 +19,7 @@ pub mod feed;
 pub mod ids;
 pub mod invalid;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod mail;
 pub mod message;
@@ -34,7 +36,7 @@ pub mod time;
 pub mod token_key;
 
 pub use ids::{
-    AppId, AttemptId, AuditId, BackgroundId, EndpointId, KeyId, MailId, MessageId, OperatorId, OrgId,
+    AppId, AttemptId, AuditId, AutoConfigId, BackgroundId, EndpointId, KeyId, MailId, MessageId, OperatorId, OrgId,
     PollingEndpointId, PollingTokenId, Uid,
 };
 pub use invalid::Invalid;

@@ -73,6 +73,8 @@ pub struct Consumer {
     pub name: String,
     /// What it has done with all messages up to there; the position that it asked from last.
     pub iterator: FeedIterator,
+    /// A leased consumer: when the lease of what it was given last ends. `None`: it asks by iterators.
+    pub leased_until: Option<Time>,
     /// When it asked last, to about a minute.
     pub polled_at: Time,
 }

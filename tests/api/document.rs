@@ -166,7 +166,10 @@ async fn every_described_answer_is_given(world: World) {
     let since = json!({"since": world.now().minus(crate::world::HOUR).to_string()});
     let task = step(202, "POST", &at("/recover"), named, since.clone()).await["id"].as_str().unwrap().to_owned();
     step(202, "POST", &at("/replay-missing"), named, since.clone()).await;
-    step(202, "POST", &at("/bulk-replay"), named, since).await;
+    step(202, "POST", &at("/bulk-replay"), named, since.clone()).await;
+    step(200, "POST", &at("/reconcile"), named, since).await;
+    let resend = json!({"since": world.now().minus(crate::world::HOUR).to_string(), "resend": true});
+    step(202, "POST", &at("/reconcile"), named, resend).await;
     step(200, "GET", "/background-task?status=running", &[], Value::Null).await;
     step(200, "GET", "/background-task/{task_id}", &[("task_id", &task)], Value::Null).await;
     step(204, "DELETE", "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", named, Value::Null).await;
@@ -211,6 +214,18 @@ async fn every_described_answer_is_given(world: World) {
     step(200, "POST", &at("/consumer/{consumer_id}/seek"), named_p, json!({"after": world.now().to_string()})).await;
     step(200, "POST", "/auth/app/{app_id}/poller/{sink_id}/token/rotate", named_p, json!({"expiry": 60})).await;
     step(200, "GET", "/auth/app/{app_id}/poller/{sink_id}/token", named_p, Value::Null).await;
+    let leased = "/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}";
+    let named_l = &[("app_id", "a"), ("sink_id", "p"), ("consumer_id", "l")];
+    step(200, "GET", &format!("{leased}?limit=1&starting_position=earliest"), named_l, Value::Null).await;
+    step(204, "POST", &format!("{leased}/commit"), named_l, json!({"offset": 1})).await;
+    let auto = step(200, "POST", "/app/{app_id}/autoconfig", named_p, json!({})).await;
+    let named_a = &[("app_id", "a"), ("autoconfig_id", auto["id"].as_str().unwrap())];
+    let at = |path: &str| format!("/app/{{app_id}}/autoconfig/{{autoconfig_id}}{path}");
+    step(200, "PUT", &at("/endpoint"), named_a, json!({"url": url})).await;
+    step(200, "PUT", &at("/destination"), named_a, json!({"type": "pollingEndpoint"})).await;
+    step(200, "GET", &at(""), named_a, Value::Null).await;
+    step(200, "POST", &at("/rotate"), named_a, json!({})).await;
+    step(204, "DELETE", &at(""), named_a, Value::Null).await;
     step(204, "DELETE", "/app/{app_id}/destination/{sink_id}", named_p, Value::Null).await;
 
     step(204, "DELETE", "/app/{app_id}/endpoint/{endpoint_id}", named, Value::Null).await;
@@ -247,6 +262,7 @@ async fn every_described_field_is_read(world: World) {
     world.call("PUT", "/app/some-name/endpoint/some-name", json!({"url": "http://127.0.0.1/"})).await.expect(201);
     world.call("PUT", "/event-type/some-name", json!({"description": ""})).await.expect(201);
     world.call("PUT", "/app/some-name/destination/some-name", json!({"type": "pollingEndpoint"})).await.expect(201);
+    let auto = world.call("POST", "/app/some-name/autoconfig", json!({})).await.expect(200);
     let operational = "/operational-webhook/endpoint/some-name";
     world.call("PUT", operational, json!({"url": "http://127.0.0.1/"})).await.expect(201);
     let mut fields = 0;
@@ -260,6 +276,8 @@ async fn every_described_field_is_read(world: World) {
         for (name, schema) in body["properties"].as_object().expect("properties") {
             let mut body = example.clone();
             body.insert(name.clone(), wrong_for(schema));
+            // It has no name but its id.
+            let path = path.replace("{autoconfig_id}", auto["id"].as_str().expect("an id"));
             let answer = world.call(&method, &filled(&path), body.into()).await;
             let refused = answer.refused();
             assert!(refused.contains(&format!("body.{name}")), "{method} {path} does not read {name}: {refused:?}");

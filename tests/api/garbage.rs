@@ -40,8 +40,16 @@ fn filled(path: &str, name: &str) -> String {
     path.split('/').map(|part| if part.starts_with('{') { name } else { part }).collect::<Vec<_>>().join("/")
 }
 
-/// A world in which everything that a path can name is called `x`, but for the attempt.
-async fn furnished(world: &World) -> String {
+/// What has no name but its id: the part of a path, and the id.
+type Ids = [(&'static str, String); 2];
+
+/// A path whose names are `x`, or one of these ids.
+fn furnished_path(path: &str, ids: &Ids) -> String {
+    filled(&ids.iter().fold(path.to_owned(), |path, (part, id)| path.replace(part, id)), "x")
+}
+
+/// A world in which everything that a path can name is called `x`, but for what has no name.
+async fn furnished(world: &World) -> Ids {
     let app = world.app("x").await;
     let made = world.call("PUT", "/app/x/endpoint/x", json!({"url": "http://127.0.0.1:9/"})).await.expect(201);
     world.call("PUT", "/event-type/x", json!({"description": ""})).await.expect(201);
@@ -51,7 +59,9 @@ async fn furnished(world: &World) -> String {
     let message =
         world.call("POST", "/app/x/msg", json!({"eventType": "x", "eventId": "x", "payload": {}})).await.expect(202);
     let text = |value: &Value| value.as_str().expect("an id").to_owned();
-    world.attempt(&app, &text(&message["id"]), &text(&made["id"]), 1, Some(500)).await.to_string()
+    let attempt = world.attempt(&app, &text(&message["id"]), &text(&made["id"]), 1, Some(500)).await.to_string();
+    let auto = world.call("POST", "/app/x/autoconfig", json!({})).await.expect(200);
+    [("{attempt_id}", attempt), ("{autoconfig_id}", text(&auto["id"]))]
 }
 
 /// Asserts that the value at `loc`, among others, was refused.
@@ -98,10 +108,10 @@ fn wrong_values(schema: &'static Value) -> &'static [&'static str] {
 }
 
 async fn in_the_query(world: World) {
-    let attempt = furnished(&world).await;
+    let ids = furnished(&world).await;
     let mut tried = 0;
     for (method, path, described) in operations() {
-        let path = filled(&path.replace("{attempt_id}", &attempt), "x");
+        let path = furnished_path(&path, &ids);
         let body = described["requestBody"]["content"]["application/json"]["schema"].is_object().then_some("{}");
         let ask = async |query: &str| {
             let answer = world.call_as(&world.token, &method, &format!("{path}?{query}"), body).await;
@@ -163,7 +173,7 @@ async fn in_the_query(world: World) {
 }
 
 async fn in_the_body(world: World) {
-    let attempt = furnished(&world).await;
+    let ids = furnished(&world).await;
     let nested = |open: &str, close: &str, depth: usize| open.repeat(depth) + "1" + &close.repeat(depth);
     let broken: [Vec<u8>; 12] = [
         b"".into(),
@@ -180,7 +190,7 @@ async fn in_the_body(world: World) {
         b"{\"a\":[".iter().copied().chain(b"[".repeat(60_000)).collect(),
     ];
     for (method, path, described) in operations() {
-        let path = filled(&path.replace("{attempt_id}", &attempt), "x");
+        let path = furnished_path(&path, &ids);
         let read = described["requestBody"].is_object();
         let send = async |kind: &str, body: &[u8]| {
             let request = world.request(&method, &format!("{BASE}{path}")).bearer_auth(&world.token);
@@ -224,9 +234,9 @@ async fn in_the_body(world: World) {
 }
 
 async fn in_the_headers(world: World) {
-    let attempt = furnished(&world).await;
+    let ids = furnished(&world).await;
     for (method, path, described) in operations() {
-        let url = format!("{BASE}{}", filled(&path.replace("{attempt_id}", &attempt), "x"));
+        let url = format!("{BASE}{}", furnished_path(&path, &ids));
         let request = || world.request(&method, &url).header("content-type", "application/json").body("{}");
         let shown: [&[u8]; 8] = [
             b"Bearer \xff\xfe",

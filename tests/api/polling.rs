@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use reqwest::Response;
-use sendoff::domain::feed::FeedIterator;
+use sendoff::domain::AppId;
+use sendoff::domain::feed::{FeedIterator, Position};
 use sendoff::domain::key::Scope;
 use serde_json::{Value, json};
 
@@ -279,7 +280,7 @@ async fn a_token_opens_one_polling_endpoint(world: World) {
 }
 
 async fn a_reader_waits_for_the_next_message(world: World) {
-    world.app("a").await;
+    let app: AppId = world.app("a").await.parse().unwrap();
     pull(&world, "a", "pull", json!({"channels": ["eu"]})).await;
     let begun = Instant::now();
     let nothing = world.get("/app/a/poller/pull?wait=1").await;
@@ -295,10 +296,14 @@ async fn a_reader_waits_for_the_next_message(world: World) {
         (page, Instant::now())
     };
     let sending = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let both = async |behind: Position| {
+            let waits = world.store.feed_waits(app);
+            waits.is_some_and(|(count, after)| count == 2 && after >= behind).then_some(())
+        };
+        eventually("both wait", SOON, async || both(Position::START.next()).await).await;
         // What the filter keeps back wakes nobody for good.
-        world.message("a", "t").await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let kept_back = Position::of(world.message("a", "t").await.parse().unwrap());
+        eventually("one has seen it, and both wait", SOON, async || both(kept_back).await).await;
         let body = json!({"eventType": "t", "payload": {}, "channels": ["eu"]});
         let message = world.call("POST", "/app/a/msg", body).await.expect(202);
         (message["id"].as_str().unwrap().to_owned(), Instant::now())

@@ -93,8 +93,10 @@ fn is_for_customers(method: &str, path: &str) -> bool {
     let own = path.starts_with("/app/{app}") || path.starts_with("/auth/app/{app}/poller");
     match method {
         "GET" => own || path.starts_with("/event-type") || path.starts_with("/background-task"),
-        "POST" if ["/resend", "/token/rotate", "/seek"].iter().any(|end| path.ends_with(end)) => own,
-        _ => ["/app/{app}/endpoint", "/app/{app}/destination"].iter().any(|begin| path.starts_with(begin)),
+        "POST" if ["/resend", "/token/rotate", "/seek", "/commit"].iter().any(|end| path.ends_with(end)) => own,
+        _ => ["/app/{app}/endpoint", "/app/{app}/destination", "/app/{app}/autoconfig"]
+            .iter()
+            .any(|begin| path.starts_with(begin)),
     }
 }
 
@@ -151,7 +153,7 @@ async fn keys_reach_what_their_scopes_say(world: World) {
             continue;
         }
         let sends = method == "POST" && ["/app/{app}/msg", "/app/{app}/msg/precheck/active"].contains(&&*path);
-        let reads = method == "GET" && !path.ends_with("/secret");
+        let reads = (method == "GET" && !path.ends_with("/secret")) || path.ends_with("/reconcile");
         for (token, wanted) in [(&read, reads), (&send, sends), (&write, true)] {
             let answer = call(&world, token, method, &filled(&path, &[])).await;
             assert_eq!(answer.status != 403, wanted, "{method} {path}: {}", answer.text);

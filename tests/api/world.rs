@@ -169,6 +169,7 @@ impl World {
             store: store.clone(),
             egress: Egress::new(policy).expect("an egress"),
             callers: callers.clone(),
+            public_url: "https://hooks.example.com".parse().expect("a URL"),
             portal_url: "https://hooks.example.com".parse().expect("a URL"),
             clock: Clock,
             retention: Duration::from_secs(30 * 86_400),

@@ -19,6 +19,7 @@ mod outbox;
 mod pages;
 mod passwords;
 mod people;
+mod polling;
 mod portal;
 mod preview;
 mod sign_in;

@@ -1,7 +1,8 @@
 // Fetching messages in place of receiving them: by position, as a consumer, and with a token that opens one polling endpoint.
 
 import assert from "node:assert/strict";
-import { client, hours, refused } from "./client.mjs";
+import { client, hours, refused, until } from "./client.mjs";
+import { svix as sdk } from "./packages.mjs";
 
 const { deepEqual: same } = assert;
 const idsOf = (page) => page.data.map((one) => one.id);
@@ -94,4 +95,61 @@ export async function pollingTokens() {
     await refused(404, "not_found", reader.message.poller.poll("puller", "another"));
     await refused(404, "not_found", reader.message.poller.poll("shop", "pull"));
   }
+}
+
+/** A receiver's own program subscribes with the one token that it was given. */
+export async function autoconfig(svix, receiver) {
+  await svix.application.create({ name: "Auto", uid: "auto" });
+  await svix.eventType.create({ name: "t.auto", description: "" });
+  const given = await svix.autoconfigSubscription.create("auto");
+  const wanted = { url: receiver.url("/auto"), uid: "auto" };
+  const program = new sdk.AutoConfig(given.token, wanted);
+  const endpoint = await program.subscribe();
+  same([endpoint.url, endpoint.uid], [wanted.url, "auto"]);
+  assert.equal((await program.subscribe()).id, endpoint.id, "the same endpoint");
+  await svix.message.create("auto", { eventType: "t.auto", payload: { by: "push" } });
+  const [arrived] = await receiver.arrived("/auto", 1);
+  program.verify(arrived.body, arrived.headers);
+  same(JSON.parse(arrived.body), { by: "push" });
+
+  const reader = new sdk.AutoConfigConsumer(given.token, { uid: "queue", eventTypes: ["t.auto"], metadata: { k: "v" } });
+  const queue = await reader.subscribe();
+  same([queue.uid, queue.type, queue.metadata], ["queue", "pollingEndpoint", { k: "v" }]);
+  // Another program of the same customer, which has not subscribed itself.
+  const other = new sdk.AutoConfigConsumer(given.token, {});
+  same((await other.receive("c")).data, []);
+  const ids = [];
+  for (let number = 0; number < 5; number++) {
+    ids.push((await svix.message.create("auto", { eventType: "t.auto", payload: { number } })).id);
+  }
+  await svix.message.create("auto", { eventType: "t.other", payload: {} });
+  const first = await reader.receive("worker", { limit: 3, leaseDurationMs: 60_000 });
+  same([idsOf(first), first.done], [ids.slice(0, 3), false]);
+  await refused(409, "conflict", other.receive("worker"));
+  await reader.commit("worker", first.data[0].offset);
+  await reader.commit("worker", first.data[2].offset);
+  await reader.commit("worker", first.data[2].offset);
+  const rest = await other.receive("worker", { startingPosition: "latest" });
+  same([idsOf(rest), rest.done], [ids.slice(3), true]);
+  await refused(409, "conflict", reader.commit("worker", first.data[2].offset));
+  await refused(422, ["body", "offset"], reader.commit("worker", rest.data[1].offset + 1));
+  await other.commit("worker", rest.data[1].offset);
+  same((await reader.receive("worker")).data, []);
+  const lapsed = await reader.receive("slow", { leaseDurationMs: 1 });
+  const receive = () => reader.receive("slow", { leaseDurationMs: 60_000 }).catch((error) => assert.equal(error.code, 409));
+  const again = await until("the lease ends", receive, Boolean);
+  same(idsOf(again), idsOf(lapsed));
+  await refused(409, "conflict", reader.commit("slow", lapsed.data.at(-1).offset));
+  await reader.commit("slow", again.data.at(-1).offset);
+
+  const rotated = await svix.autoconfigSubscription.rotate("auto", given.id);
+  assert(rotated.id === given.id && rotated.token !== given.token);
+  const fresh = new sdk.AutoConfig(rotated.token, wanted);
+  assert.equal((await fresh.subscribe()).id, endpoint.id);
+  await receiver.arrived("/auto", 7);
+  await svix.message.create("auto", { eventType: "t.auto", payload: { by: "push again" } });
+  const last = (await receiver.arrived("/auto", 8)).at(-1);
+  // Both secrets sign for a while.
+  for (const one of [fresh, program]) one.verify(last.body, last.headers);
+  same(JSON.parse(last.body), { by: "push again" });
 }

@@ -5,7 +5,7 @@ import { client } from "./client.mjs";
 import * as deliveries from "./deliveries.mjs";
 import { OLD } from "./majors.mjs";
 import { messages, messagesOfAllKinds } from "./messages.mjs";
-import { destinations, destinationsByHand, polling, pollingTokens } from "./polling.mjs";
+import { autoconfig, destinations, destinationsByHand, polling, pollingTokens } from "./polling.mjs";
 import { Receiver } from "./receiver.mjs";
 import { applications, endpoints, eventTypes } from "./resources.mjs";
 import { customers, operationalWebhooks, strangers } from "./team.mjs";
@@ -25,6 +25,7 @@ const steps = [
   OLD ? destinationsByHand : destinations,
   polling,
   pollingTokens,
+  ...(OLD ? [] : [autoconfig]),
   customers,
   strangers,
 ];

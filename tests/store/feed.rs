@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sendoff::domain::delivery::{DeadReason, Next};
 use sendoff::domain::feed::{FeedFilter, Position};
 use sendoff::domain::limits::PAGE_BYTES;
 use sendoff::domain::message::Message;
@@ -20,12 +21,16 @@ use crate::home::*;
 use crate::support::{SOON, eventually};
 
 async fn read(store: &Store, app: AppId, after: Position, limit: usize, now: Time) -> FeedPage {
-    let request = FeedRequest { after, filters: &[], limit, now };
+    let request = FeedRequest { after, filters: &[], delivered: None, limit, now };
     store.feed(&tenant(), app, request).await.expect("the store")
 }
 
 fn ids(messages: &[Message]) -> Vec<MessageId> {
     messages.iter().map(|message| message.id).collect()
+}
+
+fn ids_of_positions(messages: &[Message], all: &[MessageId]) -> Vec<usize> {
+    messages.iter().map(|one| all.iter().position(|id| *id == one.id).expect("one of them")).collect()
 }
 
 async fn accept_at(store: &Store, app: AppId, at: Time) -> MessageId {
@@ -70,7 +75,7 @@ on_both! {
         assert_eq!(end, FeedPage { messages: vec![], position: page.position, done: true });
         // A page that ends with the feed says so.
         assert!(read(store, app, Position::START, 6, now).await.done);
-        let foreign = FeedRequest { after: Position::START, filters: &[], limit: 9, now };
+        let foreign = FeedRequest { after: Position::START, filters: &[], delivered: None, limit: 9, now };
         assert!(store.feed(&stranger(), app, foreign).await.unwrap().messages.is_empty());
     }
 
@@ -82,7 +87,7 @@ on_both! {
         accept_of(store, app, "a", &[]).await;
         let last = accept_of(store, app, "b", &["x"]).await;
         let ask = async |filters: &[FeedFilter], after, limit| {
-            store.feed(&tenant(), app, FeedRequest { after, filters, limit, now: NOW }).await.unwrap()
+            store.feed(&tenant(), app, FeedRequest { after, filters, delivered: None, limit, now: NOW }).await.unwrap()
         };
         let of_x = FeedFilter { event_types: names(&["a", "c"]), channels: names(&["x", "z"]) };
         let page = ask(std::slice::from_ref(&of_x), Position::START, 10).await;
@@ -97,6 +102,37 @@ on_both! {
             FeedFilter { event_types: names(&["b"]), channels: None },
         ];
         assert_eq!(ids(&ask(&both, Position::START, 10).await.messages), [last]);
+    }
+
+    async fn what_was_delivered_everywhere_is_told_from_what_was_not(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let deleted = endpoint(store, app.id, endpoint_spec()).await;
+        let mut ids = Vec::new();
+        for seconds in 0..4 {
+            ids.push(accept_at(store, app.id, later(seconds)).await);
+        }
+        store.delete_endpoint(&tenant(), app.id, deleted.id, later(5)).await.unwrap();
+        store.cancel_pending_of_deleted(1_000, later(5)).await.unwrap();
+        let all = waiting(store, made.id).await;
+        let ends = [Next::Delivered, Next::Dead(DeadReason::Exhausted), retry(60, 1)].into_iter().zip(&all);
+        let ends = ends.map(|(next, one)| finished(app.id, one, answered(if next == Next::Delivered { 200 } else { 500 }), next));
+        store.record(ends.collect::<Vec<_>>()).await.unwrap();
+        let ask = async |delivered| {
+            let request = FeedRequest { after: Position::START, filters: &[], delivered, limit: 9, now: later(9) };
+            let page = store.feed(&tenant(), app.id, request).await.unwrap();
+            assert!(page.done && page.position == Position::of(ids[3]), "it moves on all the same");
+            ids_of_positions(&page.messages, &ids)
+        };
+        assert_eq!(ask(None).await, [0, 1, 2, 3]);
+        assert_eq!(ask(Some(true)).await, [0]);
+        assert_eq!(ask(Some(false)).await, [1, 2, 3]);
+        // What is packed still waits.
+        let wide = home.another_that_packs(0).await;
+        let packed = accept_at(&wide, app.id, later(6)).await;
+        let request = FeedRequest { after: Position::of(ids[3]), filters: &[], delivered: Some(true), limit: 9, now: later(9) };
+        assert_eq!(store.feed(&tenant(), app.id, request).await.unwrap().messages, []);
+        assert_eq!(read(store, app.id, Position::of(ids[3]), 9, later(9)).await.messages[0].id, packed);
     }
 
     async fn what_has_no_content_is_passed_over_and_a_page_has_so_many_bytes(home) {
@@ -209,7 +245,7 @@ on_both! {
         }
         let filters = [FeedFilter { event_types: names(&["nothing"]), channels: None }];
         let ask = async |after| {
-            store.feed(&tenant(), app, FeedRequest { after, filters: &filters, limit: 50, now: NOW }).await.unwrap()
+            store.feed(&tenant(), app, FeedRequest { after, filters: &filters, delivered: None, limit: 50, now: NOW }).await.unwrap()
         };
         let first = ask(Position::START).await;
         assert!(first.messages.is_empty() && !first.done);

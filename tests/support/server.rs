@@ -169,6 +169,11 @@ impl Binary {
         Server::launch(self, &["serve"])
     }
 
+    /// Starts a command that goes on until it is ended, without waiting for anything.
+    pub fn begin(self, arguments: &[&str]) -> Server {
+        Server::launch(self, arguments)
+    }
+
     /// Starts a command that listens (`serve`, `demo`), with these arguments.
     pub fn start(self, arguments: &[&str]) -> Server {
         let mut binary = self;

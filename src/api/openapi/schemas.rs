@@ -22,7 +22,8 @@ use crate::domain::secret::SignatureType;
 use crate::domain::signature::ExtraSignature;
 use crate::domain::theme::Mode;
 use crate::domain::{
-    AppId, AttemptId, BackgroundId, EndpointId, MessageId, PollingEndpointId, PollingTokenId, Time, Uid, limits,
+    AppId, AttemptId, AutoConfigId, BackgroundId, EndpointId, MessageId, PollingEndpointId, PollingTokenId, Time, Uid,
+    limits,
 };
 
 /// The characters of names: uids, event types, channels, flags.
@@ -63,6 +64,9 @@ pub(in crate::api) struct Flags;
 
 /// Names of channels; never an empty list.
 pub(in crate::api) struct Channels;
+
+/// Ids of messages that a receiver has.
+pub(in crate::api) struct ReceivedIds;
 
 /// Labels of messages.
 pub(in crate::api) struct Tags;
@@ -144,6 +148,7 @@ schema! {
     EndpointId, "EndpointId" => id(EndpointId::PREFIX, "Sendoff's id of an endpoint.");
     PollingEndpointId, "PollingEndpointId" => id(PollingEndpointId::PREFIX, "Sendoff's id of a polling endpoint.");
     PollingTokenId, "PollingTokenId" => id(PollingTokenId::PREFIX, "Sendoff's id of a polling endpoint's token.");
+    AutoConfigId, "AutoConfigId" => id(AutoConfigId::PREFIX, "Sendoff's id of an autoconfig subscription.");
     MessageId, "MessageId" => id(MessageId::PREFIX, "Sendoff's id of a message. The same as the header `webhook-id` of its deliveries.");
     AttemptId, "AttemptId" => id(AttemptId::PREFIX, "Sendoff's id of an attempt.");
     Uid, "Uid" => text("A name of your own, unique in its scope and accepted wherever an id is. It must not look like an id (`app_…`, `msg_…`).")
@@ -186,6 +191,9 @@ schema! {
     Sessions, "PortalSessions" => names("Names of portal sessions.", SESSION, limits::NAME, limits::SESSION_IDS).min_items(None);
     Channels, "Channels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
     MessageChannels, "MessageChannels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
+    ReceivedIds, "ReceivedMessageIds" => ArrayBuilder::new().description(Some("Ids of messages, in any order."))
+        .items(RefOr::T(Schema::from(id(MessageId::PREFIX, "A message's id."))))
+        .max_items(Some(limits::RECEIVED_IDS));
     Tags, "Tags" => names("Labels of messages.", TAG, limits::TAG, limits::TAGS).min_items(None).examples([json!(["urgent"])]);
     Url, "Url" => text("An absolute http or https URL. Its host must not be one that only this server can reach.")
         .format(Some(SchemaFormat::Custom("uri".to_owned()))).min_length(Some(1)).max_length(Some(limits::URL))

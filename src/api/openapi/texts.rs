@@ -34,7 +34,11 @@ const GROUPS: [(&str, &str, &[&str]); 10] = [
     ("Authentication", "Tokens for the customers' portal, and putting a token out of use.", &["/auth/"]),
     ("Background work", "Work that goes on after its request was answered.", &["/background-task"]),
     ("Event types", "The catalog of what can be sent.", &["/event-type"]),
-    ("Polling", "Fetching events in place of receiving them.", &["/poller/", "/destination"]),
+    (
+        "Polling",
+        "Fetching events in place of receiving them.",
+        &["/poller/", "/polling-endpoint/", "/destination", "/autoconfig"],
+    ),
     (
         "Deliveries and attempts",
         "Where a message stands at each endpoint, what was tried and what came of it, and sending it again.",
@@ -74,7 +78,7 @@ pub(super) fn tags() -> Vec<Tag> {
 }
 
 /// The names in a path: in the route table, in the document, and what they stand for.
-const PARTS: [(&str, &str, &str); 8] = [
+const PARTS: [(&str, &str, &str); 9] = [
     ("app", "app_id", "The application: its id or its uid."),
     ("endpoint", "endpoint_id", "The endpoint: its id or its uid."),
     ("msg", "msg_id", "The message: its id or its `eventId`."),
@@ -83,6 +87,7 @@ const PARTS: [(&str, &str, &str); 8] = [
     ("id", "task_id", "The id of the background work."),
     ("sink", "sink_id", "The polling endpoint: its id or its uid."),
     ("consumer", "consumer_id", "The consumer's own name."),
+    ("autoconfig", "autoconfig_id", "The id of the autoconfig subscription."),
 ];
 
 /// A path of the route table as the document has it: `/app/{app}` is `/app/{app_id}`.

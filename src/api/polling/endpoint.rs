@@ -43,7 +43,7 @@ enum PollerStatus {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DestinationOut)]
-struct PollerOut<'a> {
+pub(in crate::api) struct PollerOut<'a> {
     id: PollingEndpointId,
     uid: Option<&'a Uid>,
     #[schema(value_type = PollerType)]
@@ -118,7 +118,7 @@ struct PollerFields {
 #[derive(ToSchema)]
 #[schema(as = DestinationIn, rename_all = "camelCase", example = json!({"type": "pollingEndpoint", "uid": "warehouse", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
-struct PollerIn {
+pub(in crate::api) struct PollerIn {
     r#type: PollerType,
     #[serde(flatten)]
     fields: PollerFields,
@@ -137,7 +137,11 @@ struct PollerPatch {
 }
 
 /// Makes of `base` what the body says; `whole`: of something new, or all of something that exists.
-fn read(mut fields: Fields<'_>, base: PollingEndpointSpec, whole: bool) -> Result<PollingEndpointSpec, ApiError> {
+pub(in crate::api) fn read(
+    mut fields: Fields<'_>,
+    base: PollingEndpointSpec,
+    whole: bool,
+) -> Result<PollingEndpointSpec, ApiError> {
     let mut spec = base;
     if whole {
         fields.require("type");
@@ -170,7 +174,7 @@ fn read(mut fields: Fields<'_>, base: PollingEndpointSpec, whole: bool) -> Resul
     Ok(spec)
 }
 
-fn out(status: StatusCode, endpoint: &PollingEndpoint) -> Answer {
+pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> Answer {
     json(status, &PollerOut::from(endpoint))
 }
 

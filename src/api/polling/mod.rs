@@ -2,11 +2,13 @@
 //!
 //! * [`endpoint`] – polling endpoints: made, read, changed and deleted. The dialect calls them destinations.
 //! * [`poll`] – a page of messages, for readers that keep their own position and for consumers; waiting for the next one.
+//! * [`lease`] – the same for consumers that commit what they have done.
 //! * [`stream`] – the same as server-sent events.
 //! * [`message`] – a message as it is given out there.
 //! * [`token`] – tokens that open one polling endpoint.
 
 pub(super) mod endpoint;
+pub(super) mod lease;
 mod message;
 pub(super) mod poll;
 pub(super) mod stream;
@@ -28,9 +30,15 @@ impl Call {
         let missing = || ApiError::not_found("polling endpoint");
         let named = PollingEndpointRef::parse(self.part("sink")).map_err(|_| missing())?;
         let found = self.store().polling_endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)?;
-        match self.caller.rights {
-            Rights::Poller(only) if only != found.id => Err(missing()),
-            _ => Ok(found),
-        }
+        let opened = match self.caller.rights {
+            Rights::Poller(only) => Some(only),
+            // Asked anew: it may have been made a moment ago.
+            Rights::AutoConfig(by) => {
+                let by = self.store().autoconfig(&self.tenant, app, by).await?;
+                Some(by.and_then(|by| by.polling_endpoint).ok_or_else(missing)?)
+            }
+            _ => return Ok(found),
+        };
+        if opened == Some(found.id) { Ok(found) } else { Err(missing()) }
     }
 }

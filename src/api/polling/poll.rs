@@ -50,7 +50,7 @@ pub(super) struct PollingEndpointOut<'a> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `Asked::of` reads it")]
-struct Polled {
+pub(super) struct Polled {
     /// How many messages at most.
     #[param(minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
@@ -75,15 +75,27 @@ pub(super) struct Chosen {
     after: Option<Time>,
 }
 
+/// Which messages are wanted, by what became of their deliveries.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `poll` reads it")]
+struct Pushed {
+    /// `false`: only those of which a delivery to an endpoint waits, or ended without success; `true`: only the others. As it is now: a message
+    /// that was passed over can fail later.
+    delivery_success: Option<bool>,
+}
+
 /// The parameters of a request.
-struct Asked {
-    limit: usize,
+pub(super) struct Asked {
+    pub(super) limit: usize,
     iterator: Option<FeedIterator>,
     wait: Duration,
+    /// `None`: nobody asks.
+    delivered: Option<bool>,
 }
 
 impl Asked {
-    fn of(call: &Call, endpoint: &PollingEndpoint) -> Result<Asked, ApiError> {
+    pub(super) fn of(call: &Call, endpoint: &PollingEndpoint) -> Result<Asked, ApiError> {
         let query = call.query();
         let limit = match query.one("limit")?.map(str::parse::<usize>) {
             None => LIMIT,
@@ -96,7 +108,7 @@ impl Asked {
             Some(_) => return Err(ApiError::query("wait", format!("must be 0 to {LONGEST_WAIT}"))),
         };
         let iterator = chosen(&query, endpoint)?;
-        Ok(Asked { limit, iterator, wait: Duration::from_secs(wait) })
+        Ok(Asked { limit, iterator, wait: Duration::from_secs(wait), delivered: None })
     }
 }
 
@@ -131,7 +143,7 @@ pub(super) fn beginning(
 /// `X-Poll-Interval` says how many seconds to wait before the next request. With `If-None-Match`, the answer is 304 where the page would be the
 /// one that the `ETag` is of.
 #[utoipa::path(
-    get, path = "/app/{app_id}/poller/{sink_id}", params(Polled, Chosen),
+    get, path = "/app/{app_id}/poller/{sink_id}", params(Polled, Chosen, Pushed),
     responses(
         (status = 200, description = "A page of messages.", body = PollingEndpointOut),
         (status = 304, description = "It is the page that the reader has."),
@@ -142,8 +154,11 @@ pub(super) fn beginning(
 pub(in crate::api) async fn poll(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
-    let asked = Asked::of(&call, &endpoint)?;
+    let mut asked = Asked::of(&call, &endpoint)?;
     let query = call.query();
+    if query.one("delivery_success")?.is_some() {
+        asked.delivered = Some(query.flag("delivery_success", true)?);
+    }
     let filter = also(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
     let from = beginning(&call, &endpoint, asked.iterator, query.time("after")?)?;
     answer(&call, &endpoint, &[endpoint.spec.filter.clone(), filter], from, &asked).await
@@ -236,7 +251,7 @@ pub(super) fn enabled(endpoint: PollingEndpoint) -> Result<PollingEndpoint, ApiE
 }
 
 /// The name of the consumer that the path has.
-fn consumer(call: &Call) -> Result<String, ApiError> {
+pub(super) fn consumer(call: &Call) -> Result<String, ApiError> {
     let name = call.part("consumer");
     check_consumer(name).map_err(|wrong| ApiError::path("consumer_id", wrong))?;
     Ok(name.to_owned())
@@ -248,7 +263,7 @@ fn kept_since(call: &Call) -> Time {
 }
 
 /// `from`, or the oldest position of what is kept: for a reader that asked for all since then, and not for what follows what it has.
-fn kept(call: &Call, from: FeedIterator) -> FeedIterator {
+pub(super) fn kept(call: &Call, from: FeedIterator) -> FeedIterator {
     let oldest = FeedIterator::since(kept_since(call));
     if from.position < oldest.position { FeedIterator { moves: from.moves, ..oldest } } else { from }
 }
@@ -267,22 +282,30 @@ fn went_on(consumed: Consumed) -> Result<FeedIterator, ApiError> {
             "the consumer has gone on from a later position, or was moved, since this iterator was given out: leave the iterator out to go \
              on from there, and let one program read as a consumer",
         )),
-        Consumed::TooMany => Err(ApiError::conflict(format!(
-            "the polling endpoint has {} consumers, the most there can be: read as one of those",
-            limits::CONSUMERS
-        ))),
+        Consumed::Otherwise => Err(ApiError::conflict(
+            "this consumer commits what it has done (…/polling-endpoint/…): read on like that, or as another consumer",
+        )),
+        Consumed::TooMany => Err(too_many()),
         Consumed::Gone => Err(ApiError::not_found("polling endpoint")),
     }
 }
 
-/// The page behind `from`; waits for it, if that was asked for.
-async fn answer(
+/// There is no room for another consumer.
+pub(super) fn too_many() -> ApiError {
+    let most = limits::CONSUMERS;
+    ApiError::conflict(format!(
+        "the polling endpoint has {most} consumers, the most there can be: read as one of those"
+    ))
+}
+
+/// The page behind `from`, and when it was read; waits for it, if that was asked for.
+pub(super) async fn page_behind(
     call: &Call,
     endpoint: &PollingEndpoint,
     filters: &[FeedFilter],
     from: FeedIterator,
     asked: &Asked,
-) -> Answer {
+) -> Result<(FeedPage, Time), ApiError> {
     may_go_on(call, from)?;
     let deadline = Instant::now() + asked.wait;
     // Before the first look: what is committed after it wakes the reader.
@@ -291,23 +314,34 @@ async fn answer(
         false => call.store().listen_to_feed(endpoint.app_id),
     };
     let mut after = from.position;
-    let (page, now) = loop {
+    loop {
         let now = call.clock().now();
-        let request = FeedRequest { after, filters, limit: asked.limit, now };
+        let request = FeedRequest { after, filters, delivered: asked.delivered, limit: asked.limit, now };
         let page = call.store().feed(&call.tenant, endpoint.app_id, request).await?;
         after = page.position;
         // A page that ended before the feed does is answered: its reader has moved on.
         if !page.messages.is_empty() || !page.done {
-            break (page, now);
+            return Ok((page, now));
         }
         let woken = match &mut listener {
             Some(listener) => listener.wait(after, deadline).await,
             None => false,
         };
         if !woken {
-            break (page, now);
+            return Ok((page, now));
         }
-    };
+    }
+}
+
+/// The answer with the page behind `from`.
+async fn answer(
+    call: &Call,
+    endpoint: &PollingEndpoint,
+    filters: &[FeedFilter],
+    from: FeedIterator,
+    asked: &Asked,
+) -> Answer {
+    let (page, now) = page_behind(call, endpoint, filters, from, asked).await?;
     let etag = etag(from, &page);
     let fresh = from.complete_at > now.minus(LEFT.min(call.retention() / 4));
     let has = call.request().headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
@@ -321,6 +355,16 @@ async fn answer(
             json(StatusCode::OK, &PollingEndpointOut { data, iterator, done: page.done })?
         }
     };
+    pace(&mut answer, &page, asked);
+    let headers = answer.headers_mut();
+    if let Ok(etag) = header::HeaderValue::from_str(&format!("W/{etag}")) {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok(answer)
+}
+
+/// Says when to ask again, and that nobody but the reader keeps the answer.
+pub(super) fn pace(answer: &mut HttpResponse, page: &FeedPage, asked: &Asked) {
     let interval = match (page.done, page.messages.is_empty()) {
         // A reader with `wait` has waited already.
         _ if !asked.wait.is_zero() => 0,
@@ -331,10 +375,6 @@ async fn answer(
     let headers = answer.headers_mut();
     headers.insert(header::HeaderName::from_static("x-poll-interval"), interval.into());
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    if let Ok(etag) = header::HeaderValue::from_str(&format!("W/{etag}")) {
-        headers.insert(header::ETAG, etag);
-    }
-    Ok(answer)
 }
 
 /// Of a page: what it was asked from, what it has, and how it ended.

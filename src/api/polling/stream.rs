@@ -178,7 +178,7 @@ impl Stream {
     async fn read(&mut self) -> Result<bool, StoreError> {
         let now = self.call.clock().now();
         let filters = [self.endpoint.spec.filter.clone(), self.filter.clone()];
-        let request = FeedRequest { after: self.at.position, filters: &filters, limit: PAGE, now };
+        let request = FeedRequest { after: self.at.position, filters: &filters, delivered: None, limit: PAGE, now };
         let page = self.call.store().feed(&self.call.tenant, self.endpoint.app_id, request).await?;
         for message in &page.messages {
             let behind = self.at.next(Position::of(message.id), false, now).text(self.endpoint.app_id);

@@ -82,6 +82,7 @@ fn what(spec: &BackgroundSpec) -> &'static str {
         (_, Some(DeliveryStatus::Canceled)) => "canceled deliveries",
         (Kind::BulkReplay, None) if spec.filter.standings == [Standing::Dead] => "dead deliveries",
         (Kind::BulkReplay, None) => "deliveries by a filter",
+        (Kind::Reconcile, None) => "deliveries that the receiver misses",
     }
 }
 

@@ -40,7 +40,7 @@ pub fn opens(options: &PortalOptions, path: &str) -> bool {
     let (first, more) = rest.split_once('/').unwrap_or((rest, ""));
     let parts: &[PortalPage] = match (first, more) {
         ("" | "enter" | "leave" | "left" | "preferences" | "theme.css", _) => return true,
-        ("endpoints", _) => &[Endpoints],
+        ("endpoints" | "polling", _) => &[Endpoints],
         ("event-types", _) => &[EventTypes],
         ("deliveries", _) => &[Deliveries],
         ("messages", "") => &[Messages],
@@ -74,6 +74,7 @@ mod tests {
         }
         let endpoints = &[PortalPage::Endpoints];
         assert!(has(endpoints, "/portal/endpoints") && has(endpoints, "/portal/endpoints/ep_1/secret"));
+        assert!(has(endpoints, "/portal/polling/poll_1") && !has(&[PortalPage::Messages], "/portal/polling"));
         for path in [
             "/portal/messages",
             "/portal/messages/msg_1",

@@ -15,7 +15,7 @@ use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
 /// How often is noted that a consumer came which is where it was.
-const NOTE: Duration = Duration::from_secs(60);
+pub(super) const NOTE: Duration = Duration::from_secs(60);
 
 /// Where a consumer goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Consumed {
     From(FeedIterator),
     /// The consumer has gone on from a later position since, or was moved.
     Behind,
+    /// It is a [leased](super::leases) one.
+    Otherwise,
     /// The polling endpoint has [`limits::CONSUMERS`] others.
     TooMany,
     /// There is no such polling endpoint any more.
@@ -35,17 +37,18 @@ struct Row {
     position: i64,
     complete_at: Time,
     moves: i32,
+    leased_until: Option<Time>,
     polled_at: Time,
 }
 
-const COLUMNS: &str = "name, position, complete_at, moves, polled_at";
+const COLUMNS: &str = "name, position, complete_at, moves, leased_until, polled_at";
 
 impl Row {
     fn consumer(self) -> Consumer {
         let moves = u16::try_from(self.moves).unwrap_or_default();
         let position = Position::from_number(self.position);
         let iterator = FeedIterator { position, complete_at: self.complete_at, moves };
-        Consumer { name: self.name, iterator, polled_at: self.polled_at }
+        Consumer { name: self.name, iterator, leased_until: self.leased_until, polled_at: self.polled_at }
     }
 }
 
@@ -109,6 +112,9 @@ impl Store {
         let Some(before) = self.consumer(tenant, endpoint, name).await? else {
             return self.begin_consumer(tenant, endpoint, name, asked, now).await;
         };
+        if before.leased_until.is_some() {
+            return Ok(Consumed::Otherwise);
+        }
         let at = before.iterator;
         let asked = asked.unwrap_or(at);
         if asked.moves != at.moves || asked.position < at.position {
@@ -120,7 +126,8 @@ impl Store {
         // Others may have moved it since.
         const SQL: &str = "UPDATE polling_consumer SET position = $3,
                  complete_at = CASE WHEN complete_at > $4 THEN complete_at ELSE $4 END, polled_at = $5
-             WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3";
+             WHERE polling_endpoint_id = $1 AND name = $2 AND moves = $6 AND position <= $3
+                 AND leased_until IS NULL";
         let moved = self
             .repeated(|| async {
                 let mut tx = self.begin().await?;
@@ -167,7 +174,7 @@ impl Store {
         .await
     }
 
-    /// Moves a consumer to `to`, forward or back. What it was given before is refused from now on.
+    /// Moves a consumer to `to`, forward or back. What it was given before is refused from now on, and its lease ends.
     ///
     /// # Errors
     /// The store is away.
@@ -181,7 +188,8 @@ impl Store {
     ) -> Result<Consumed, StoreError> {
         self.repeated(|| async {
             const MOVE: &str = "UPDATE polling_consumer SET position = $3, complete_at = $4, polled_at = $5,
-                     moves = (moves + 1) % 65536
+                     moves = (moves + 1) % 65536, leased = NULL,
+                     leased_until = CASE WHEN leased_until IS NULL THEN NULL ELSE 0 END
                  WHERE polling_endpoint_id = $1 AND name = $2 RETURNING moves";
             let mut tx = self.begin().await?;
             self.enter_once(&mut tx, name).await?;
@@ -208,7 +216,11 @@ impl Store {
 }
 
 /// Whether there is room for one more consumer: `None`, and the application is held. Otherwise why not.
-async fn room(tx: &mut Tx, tenant: &Tenant, endpoint: &PollingEndpoint) -> Result<Option<Consumed>, StoreError> {
+pub(super) async fn room(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    endpoint: &PollingEndpoint,
+) -> Result<Option<Consumed>, StoreError> {
     const COUNT: &str = "SELECT (SELECT count(*) FROM polling_endpoint WHERE app_id = $1 AND id = $2),
              (SELECT count(*) FROM polling_consumer WHERE polling_endpoint_id = $2)";
     if !applications::hold(tx, tenant, endpoint.app_id).await? {
@@ -224,7 +236,7 @@ async fn room(tx: &mut Tx, tenant: &Tenant, endpoint: &PollingEndpoint) -> Resul
 }
 
 /// `false`: it is there already.
-async fn enter(
+pub(super) async fn enter(
     tx: &mut Tx,
     endpoint: &PollingEndpoint,
     name: &str,

@@ -262,6 +262,7 @@ pub(in crate::store) async fn delete_of_application(tx: &mut Tx, app: AppId) -> 
     for sql in [
         "DELETE FROM polling_consumer WHERE app_id = $1",
         "DELETE FROM polling_token WHERE app_id = $1",
+        "DELETE FROM autoconfig WHERE app_id = $1",
         "DELETE FROM polling_endpoint WHERE app_id = $1",
     ] {
         on!(tx, db => sqlx::query(sql).bind(app).execute(db).await.map(drop))?;

@@ -9,10 +9,13 @@ use crate::domain::limits::PAGE_BYTES;
 use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
-use crate::store::{Engine, Store, StoreError, Tenant, read};
+use crate::store::query::messages::{along_application, in_order_of_application};
+use crate::store::{Store, StoreError, Tenant, read};
 
 /// How many messages a page looks at, at most, for those that its filters let through.
 pub const LOOK: usize = 5_000;
+/// How many messages behind a position are counted at most.
+pub const BEHIND: i64 = 1_000;
 /// How many of them one statement reads, behind the first one.
 const CHUNK: usize = 1_000;
 
@@ -23,6 +26,8 @@ pub struct FeedRequest<'f> {
     pub after: Position,
     /// Only those that each of them lets through.
     pub filters: &'f [FeedFilter],
+    /// Only those that were delivered everywhere they went, or only the others: those that wait for an attempt and those that ended undelivered.
+    pub delivered: Option<bool>,
     /// At most so many.
     pub limit: usize,
     pub now: Time,
@@ -47,6 +52,8 @@ struct Row {
     channels: Option<String>,
     /// Bytes; `None`: there is no content.
     size: Option<i64>,
+    /// 1: nothing of it waits or ended undelivered; 1 where nobody asked.
+    delivered: i32,
 }
 
 impl Store {
@@ -63,7 +70,7 @@ impl Store {
         let (mut chosen, mut bytes, mut looked) = (Vec::new(), 0, 0);
         let mut chunk = request.limit + 1;
         'page: loop {
-            let rows = self.feed_rows(tenant, app, page.position, request.now, chunk).await?;
+            let rows = self.feed_rows(tenant, app, page.position, &request, chunk).await?;
             page.done = rows.len() < chunk;
             for row in rows {
                 if chosen.len() == request.limit || looked == LOOK {
@@ -71,6 +78,7 @@ impl Store {
                     break 'page;
                 }
                 if let Some(size) = row.size
+                    && request.delivered.is_none_or(|wanted| wanted == (row.delivered == 1))
                     && row.is_wanted(request.filters)?
                 {
                     let size = usize::try_from(size).unwrap_or_default();
@@ -93,31 +101,57 @@ impl Store {
         Ok(page)
     }
 
+    /// How many messages of the tenant's application are behind a position, up to [`BEHIND`].
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn feed_behind(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        position: Position,
+        now: Time,
+    ) -> Result<i64, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(0);
+        }
+        let within = along_application(self.kind(), "$1", [">= $2", "< $3"]);
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT count(*) FROM (SELECT 1 FROM message WHERE {within}
+                 AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL) LIMIT $5) AS behind"
+        ));
+        let (first, end) = (position.next().first_id(), Position::at(now.plus(READ_AHEAD)).first_id());
+        Ok(read!(self, db => {
+            sqlx::query_scalar(sql)
+                .bind(app).bind(first).bind(end).bind(&tenant.org).bind(BEHIND)
+                .fetch_one(db).await
+        })?)
+    }
+
     /// The first `limit` messages behind `after`, without their payloads.
     async fn feed_rows(
         &self,
         tenant: &Tenant,
         app: AppId,
         after: Position,
-        now: Time,
+        request: &FeedRequest<'_>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        const COLUMNS: &str =
-            "SELECT id, event_type, channels, CAST(octet_length(payload) AS BIGINT) AS size FROM message";
-        // PostgreSQL must not go along the ids of all applications, which may be millions behind the last one of this: the order by both, and
-        // limits that compare both, leave it the index of applications alone. The limits of the id keep it out of partitions.
-        let (within, order) = match self.inner.engine {
-            Engine::Sqlite(_) => ("app_id = $1 AND id >= $2 AND id < $3", "id"),
-            Engine::Postgres(_) => {
-                ("(app_id, id) >= ($1, $2) AND (app_id, id) < ($1, $3) AND id >= $2 AND id < $3", "app_id, id")
-            }
-        };
+        // A message has rows there for as long as a delivery of it waits or ended undelivered. What was sent to a deleted endpoint is nobody's.
+        const DELIVERED: &str = "CASE WHEN EXISTS (SELECT 1 FROM due d WHERE d.message_id = message.id)
+                 OR EXISTS (SELECT 1 FROM dead d WHERE d.message_id = message.id AND d.reason <> 'endpoint-deleted')
+                 OR EXISTS (SELECT 1 FROM fan_out d WHERE d.app_id = message.app_id AND d.message_id = message.id)
+             THEN 0 ELSE 1 END";
+        let delivered = request.delivered.map_or("1", |_| DELIVERED);
+        let within = along_application(self.kind(), "$1", [">= $2", "< $3"]);
+        let order = in_order_of_application(self.kind(), "ASC");
         let sql = sqlx::AssertSqlSafe(format!(
-            "{COLUMNS} WHERE {within}
+            "SELECT id, event_type, channels, CAST(octet_length(payload) AS BIGINT) AS size, {delivered} AS delivered
+             FROM message WHERE {within}
                  AND EXISTS (SELECT 1 FROM application WHERE id = $1 AND org = $4 AND deleted_at IS NULL)
              ORDER BY {order} LIMIT $5"
         ));
-        let (first, end) = (after.next().first_id(), Position::at(now.plus(READ_AHEAD)).first_id());
+        let (first, end) = (after.next().first_id(), Position::at(request.now.plus(READ_AHEAD)).first_id());
         Ok(read!(self, db => {
             sqlx::query_as(sql)
                 .bind(app).bind(first).bind(end).bind(&tenant.org).bind(limit as i64)

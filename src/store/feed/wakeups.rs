@@ -150,6 +150,11 @@ impl Store {
         Some(listener)
     }
 
+    /// How many readers of this process wait for the next message of `app`, and the position that it has to be behind; `None`: nobody waits.
+    pub fn feed_waits(&self, app: AppId) -> Option<(usize, Position)> {
+        self.inner.wakeups.apps().get(&app).map(|waiting| (waiting.listeners, waiting.after))
+    }
+
     /// Ends all waits, now and from now on: the process is about to end, and its connections with it.
     pub fn end_feed_waits(&self) {
         let wakeups = &self.inner.wakeups;

@@ -17,6 +17,7 @@ use crate::store::access::audit::Deed;
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::Place;
 use crate::store::jobs::listed::ListedData;
+use crate::store::jobs::reconcile::{self, ReconcileSpec};
 use crate::store::jobs::resent;
 use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::endpoint_messages::SentFilter;
@@ -94,6 +95,8 @@ pub(in crate::store) struct Data {
     at: Option<(String, String)>,
     /// The id of the last message that was looked at.
     cursor: Option<String>,
+    /// A reconciliation ends with the last of the ids that the receiver named.
+    pub bounded: bool,
     pub looked: i64,
     pub sent: i64,
     pub reason: Option<String>,
@@ -215,6 +218,34 @@ impl Store {
         spec: BackgroundSpec,
         now: Time,
     ) -> Result<Begun, StoreError> {
+        self.begin_work(tenant, &spec, None, now).await
+    }
+
+    /// Takes down that what a receiver misses is to be sent again.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn begin_reconciliation(
+        &self,
+        tenant: &Tenant,
+        spec: &ReconcileSpec<'_>,
+        by: &str,
+        now: Time,
+    ) -> Result<Begun, StoreError> {
+        let scope = Scope::Endpoint(spec.app, spec.endpoint);
+        let filter = spec.filter();
+        let work =
+            BackgroundSpec { kind: Kind::Reconcile, scope, filter, listed: None, by: by.to_owned(), total: None };
+        self.begin_work(tenant, &work, Some(spec), now).await
+    }
+
+    async fn begin_work(
+        &self,
+        tenant: &Tenant,
+        spec: &BackgroundSpec,
+        reconciles: Option<&ReconcileSpec<'_>>,
+        now: Time,
+    ) -> Result<Begun, StoreError> {
         self.repeated(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
@@ -231,12 +262,18 @@ impl Store {
             if running >= AT_ONCE {
                 return Ok(Begun::TooMany(running));
             }
+            let mut data = Data::new(spec);
+            if let Some(reconciles) = reconciles {
+                data.cursor = reconciles.after.map(|id| id.to_string());
+                data.bounded = reconciles.bounded;
+                reconcile::keep_received(&mut tx, id, reconciles.received).await?;
+            }
             let row = Row {
                 id,
                 app_id: app,
                 kind: spec.kind.word().to_owned(),
                 state: Stage::Running.word().to_owned(),
-                data: codec::json(&Data::new(&spec))?,
+                data: codec::json(&data)?,
                 created_at: now,
                 updated_at: now,
             };
@@ -334,6 +371,12 @@ impl Store {
     /// # Errors
     /// The store is away. What was committed before stays done.
     pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
+        self.repeated(|| async {
+            let mut tx = self.begin().await?;
+            reconcile::forget_received(&mut tx).await?;
+            tx.commit().await
+        })
+        .await?;
         while self.repeated(|| self.forget_one(before)).await? {}
         Ok(())
     }
@@ -354,7 +397,7 @@ impl Store {
 }
 
 /// Whether the tenant has what the work is about.
-async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
+pub(in crate::store::jobs) async fn is_there(tx: &mut Tx, tenant: &Tenant, scope: Scope) -> Result<bool, StoreError> {
     const APP: &str = "SELECT 1 FROM application WHERE id = $1 AND org = $2 AND deleted_at IS NULL AND NOT operational";
     const ENDPOINT: &str = "SELECT 1 FROM endpoint e JOIN application p ON p.id = e.app_id
          WHERE e.id = $3 AND p.id = $1 AND p.org = $2 AND e.deleted_at IS NULL AND p.deleted_at IS NULL";

@@ -13,6 +13,7 @@ use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::jobs::background::{Data, kind};
 use crate::store::jobs::endpoint_cursor::{Place, Reached};
+use crate::store::jobs::reconcile;
 use crate::store::jobs::replay::{Room, Step};
 use crate::store::jobs::resent;
 use crate::store::queue::signals::Signal;
@@ -107,6 +108,9 @@ impl Store {
             let Some(Renewed { org, app, kind: word, mut data }) = row else { return ended(&mut tx, turn.id).await };
             let work = Work { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
+            if stage != Stage::Running && work.kind == Kind::Reconcile {
+                reconcile::drop_received(&mut tx, work.id).await?;
+            }
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
         .await
@@ -158,6 +162,10 @@ impl Store {
             let done = match work.kind {
                 Kind::Recover | Kind::BulkReplay => step.send_again(tx, at.message).await?,
                 Kind::ReplayMissing => step.send_missing(tx, at.message).await?,
+                Kind::Reconcile => {
+                    let received = reconcile::received_of(tx, work.id).await?;
+                    step.send_missed(tx, at.message, &received, data.bounded).await?
+                }
             };
             resent::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
             data.looked += done.looked as i64;

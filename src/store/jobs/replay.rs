@@ -10,6 +10,7 @@ use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::query::endpoint_messages::{SentFilter, SentRow};
+use crate::store::query::messages::{along_application, in_order_of_application};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, Found, To};
 use crate::store::{StoreError, Tx, on};
@@ -53,7 +54,7 @@ pub(in crate::store) struct MissingRow {
     pub id: MessageId,
     event_type: String,
     channels: Option<String>,
-    accepted_at: Time,
+    pub accepted_at: Time,
     /// It has a delivery there already, or no content any more.
     passed: i32,
 }
@@ -69,7 +70,7 @@ pub(in crate::store) struct Done {
 }
 
 /// How far a step goes through `rows`: those that `takes` chooses, as many as there is room for.
-fn choose<R>(
+pub(in crate::store::jobs) fn choose<R>(
     room: Room,
     rows: &[R],
     id: impl Fn(&R) -> MessageId,
@@ -122,7 +123,11 @@ impl Step<'_> {
     }
 
     /// As a resend does, but as retries: they do not stand in the way of what is new.
-    async fn make_pending(&self, tx: &mut Tx, chosen: &[&SentRow]) -> Result<Vec<MessageId>, StoreError> {
+    pub(in crate::store::jobs) async fn make_pending(
+        &self,
+        tx: &mut Tx,
+        chosen: &[&SentRow],
+    ) -> Result<Vec<MessageId>, StoreError> {
         let found: Vec<Found> = chosen.iter().map(|row| row.found()).collect();
         let done = requeue::put_back(tx, self.to(), &found, self.now).await?;
         ordering::to_the_end(tx, self.endpoint.id, done.clone(), self.now).await?;
@@ -135,14 +140,18 @@ impl Step<'_> {
 
     /// The application's messages after `from`.
     pub(in crate::store) async fn read_missing(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<MissingRow>, StoreError> {
-        const READ: &str = "SELECT id, event_type, channels, accepted_at,
+        let within = along_application(tx.kind(), "$2", ["> $3", ">= $4", "< $5"]);
+        let order = in_order_of_application(tx.kind(), "ASC");
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id, event_type, channels, accepted_at,
                  CASE WHEN payload IS NULL OR EXISTS
                      (SELECT 1 FROM delivery d WHERE d.message_id = message.id AND d.endpoint_id = $1)
                  THEN 1 ELSE 0 END AS passed
-             FROM message WHERE app_id = $2 AND id > $3 AND id >= $4 AND id < $5 ORDER BY id LIMIT $6";
+             FROM message WHERE {within} ORDER BY {order} LIMIT $6"
+        ));
         let (first, end) = self.filter.ids();
         Ok(on!(tx, db => {
-            sqlx::query_as(READ)
+            sqlx::query_as(sql)
                 .bind(self.endpoint.id).bind(self.app).bind(from).bind(first).bind(end).bind(self.room.looks as i64)
                 .fetch_all(db).await
         })?)
@@ -172,8 +181,18 @@ impl Step<'_> {
         let rows = self.read_missing(tx, from).await?;
         let (chosen, done) = choose(self.room, &rows, |row| row.id, |row| self.takes_missing(row))?;
         let messages: Vec<MessageId> = chosen.iter().map(|row| row.id).collect();
-        let given = requeue::give(tx, self.to(), &messages, self.now).await?;
+        let sent = self.give(tx, &messages).await?;
+        Ok(Done { sent, ..done })
+    }
+
+    /// Gives the endpoint a first delivery of each of these messages; gives back those that had none.
+    pub(in crate::store::jobs) async fn give(
+        &self,
+        tx: &mut Tx,
+        messages: &[MessageId],
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let given = requeue::give(tx, self.to(), messages, self.now).await?;
         ordering::to_the_end(tx, self.endpoint.id, given.clone(), self.now).await?;
-        Ok(Done { sent: given, ..done })
+        Ok(given)
     }
 }

@@ -12,7 +12,7 @@ use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::db::postgres::Postgres;
 use crate::store::db::sqlite::Sqlite;
 use crate::store::query::page::SCAN;
-use crate::store::{MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
+use crate::store::{Engine, MessageRef, Order, PageRequest, Scanned, Store, StoreError, Tenant, read};
 
 /// Which messages are wanted; an empty list or `None` means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,14 +116,31 @@ impl Store {
         let _scan = if filter.selective() { Some(self.scan(tenant).await?) } else { None };
         let (compare, direction) = page.sql();
         let end = if filter.selective() { self.end_of_scan(app, filter, page).await? } else { None };
+        // Times are ranges of the key too.
+        let mut limits = vec![(compare, page.bound())];
+        limits.extend(filter.before.map(|before| ("<", ceiling(before).0)));
+        limits.extend(filter.after.map(|after| (">=", MessageId::floor(after).0)));
+        limits.extend(end.map(|end| (if compare == ">" { "<=" } else { ">=" }, end.0)));
         let made = |row: MessageRow| {
             let message = row.message()?;
             let size = message.size();
             Ok((message, size))
         };
         let page = read!(self, db => {
-            let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE app_id = "));
-            sql.push_bind(app).push(format!(" AND id {compare} ")).push_bind(page.bound());
+            let mut sql = QueryBuilder::<Db>::new(format!("SELECT {MESSAGE} FROM message WHERE "));
+            // As in `along_application`.
+            let both = matches!(self.inner.engine, Engine::Postgres(_));
+            if both {
+                sql.push("app_id >= ").push_bind(app).push(" AND app_id <= ").push_bind(app);
+            } else {
+                sql.push("app_id = ").push_bind(app);
+            }
+            for (compare, id) in limits {
+                if both {
+                    sql.push(format!(" AND (app_id, id) {compare} (")).push_bind(app).push(", ").push_bind(id).push(")");
+                }
+                sql.push(format!(" AND id {compare} ")).push_bind(id);
+            }
             sql.push(" AND EXISTS (SELECT 1 FROM application WHERE id = message.app_id AND deleted_at IS NULL AND org = ");
             sql.push_bind(tenant.org.clone()).push(")");
             if !filter.event_types.is_empty() {
@@ -139,17 +156,14 @@ impl Store {
             if let Some(tag) = &filter.tag {
                 sql.push(on_tag(self)).push_bind(quoted(tag)).push(") > 0");
             }
-            // Times are ranges of the key too.
             if let Some(before) = filter.before {
-                sql.push(" AND accepted_at <= ").push_bind(before).push(" AND id < ").push_bind(ceiling(before));
+                sql.push(" AND accepted_at <= ").push_bind(before);
             }
             if let Some(after) = filter.after {
-                sql.push(" AND accepted_at >= ").push_bind(after).push(" AND id >= ").push_bind(MessageId::floor(after));
+                sql.push(" AND accepted_at >= ").push_bind(after);
             }
-            if let Some(end) = end {
-                sql.push(format!(" AND NOT id {compare} ")).push_bind(end);
-            }
-            sql.push(format!(" ORDER BY id {direction} LIMIT ")).push_bind(page.rows());
+            let order = in_order_of_application(self.kind(), direction);
+            sql.push(format!(" ORDER BY {order} LIMIT ")).push_bind(page.rows());
             page.fill(sql.build_query_as().fetch(db), made).await
         })?;
         Ok(Scanned::new(page, end))
@@ -168,9 +182,10 @@ impl Store {
             Order::Ascending => page.bound().max(floor.0),
             Order::Descending => page.bound().min(ceiling.0),
         };
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT id FROM message WHERE app_id = $1 AND id {compare} $2 ORDER BY id {direction} LIMIT 1 OFFSET $3"
-        ));
+        let within = along_application(self.kind(), "$1", [&format!("{compare} $2")]);
+        let order = in_order_of_application(self.kind(), direction);
+        let sql =
+            sqlx::AssertSqlSafe(format!("SELECT id FROM message WHERE {within} ORDER BY {order} LIMIT 1 OFFSET $3"));
         let last = SCAN as i64 - 1;
         let end: Option<MessageId> =
             read!(self, db => sqlx::query_scalar(sql).bind(app).bind(start).bind(last).fetch_optional(db).await)?;
@@ -256,6 +271,26 @@ impl Store {
         };
         rows.into_iter().map(MessageRow::message).collect()
     }
+}
+
+/// The condition that a message is the application's (a parameter) and its id within these limits. On PostgreSQL the planner must not go along the ids
+/// of all applications, which may be millions behind the last one of this: limits that compare both columns, and the [order by
+/// both](in_order_of_application), leave it the index of applications alone. The limits of the id keep it out of partitions.
+pub(in crate::store) fn along_application<const N: usize>(store: &str, app: &str, limits: [&str; N]) -> String {
+    let of_ids = limits.map(|limit| format!(" AND id {limit}")).concat();
+    if store != Store::POSTGRES {
+        return format!("app_id = {app}{of_ids}");
+    }
+    let of_both = limits.map(|limit| match limit.split_once(' ') {
+        Some((compare, id)) => format!(" AND (app_id, id) {compare} ({app}, {id})"),
+        None => String::new(),
+    });
+    format!("app_id >= {app} AND app_id <= {app}{}{of_ids}", of_both.concat())
+}
+
+/// The order by ids of what lies [along an application](along_application).
+pub(in crate::store) fn in_order_of_application(store: &str, direction: &str) -> String {
+    if store == Store::POSTGRES { format!("app_id {direction}, id {direction}") } else { format!("id {direction}") }
 }
 
 /// The id before which everything lies that was accepted before `time`.

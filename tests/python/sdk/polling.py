@@ -4,11 +4,13 @@ import json
 import os
 import urllib.request
 from datetime import timedelta
+from types import SimpleNamespace
 
-from client import refused
+from client import refused, until
 from deliveries import now
 from resources import HERE
-from svix.api import ApplicationIn, MessageIn
+from svix.api import ApplicationIn, EndpointIn, EventTypeIn, MessageIn
+from svix.api.errors.http_error import HttpError
 from svix.api.message_poller import MessagePollerConsumerPollOptions, MessagePollerPollOptions
 from svix.models import Ordering, PollingEndpointConsumerSeekIn
 
@@ -123,3 +125,95 @@ async def polling_tokens(svix, _):
             await reader.message.poller.poll("puller", "another")
         async with refused(404, "not_found"):
             await reader.message.poller.poll("shop", "pull")
+
+
+async def autoconfig(svix, receiver):
+    """A receiver's own program subscribes with the one token that it was given."""
+    from svix import AutoConfig, AutoConfigConsumer
+    from svix.api_internal.message_pollerv2 import MessagePollerv2ConsumerPollOptions
+    from svix.models import CreateAutoConfigSubscriptionIn, RotateSubscriptionIn2, SinkInCommon, StartingPosition
+
+    await svix.application.create(ApplicationIn(name="Auto", uid="auto"))
+    await svix.event_type.create(EventTypeIn(name="t.auto", description=""))
+    given = await svix.autoconfig_subscription.create("auto", CreateAutoConfigSubscriptionIn())
+
+    def own(kind, *given):
+        """A program's client: its methods are sync, with async ones beside them."""
+        made = kind(*given)
+
+        def method(name):
+            async def call(*given, **named):
+                if svix._kind == "sync":
+                    return getattr(made, name)(*given, **named)
+                return await getattr(made, f"{name}_async")(*given, **named)
+
+            return call
+
+        return SimpleNamespace(subscribe=method("subscribe"), receive=method("receive"), commit=method("commit"), made=made)
+
+    program = own(AutoConfig, given.token, EndpointIn(url=receiver.url("/auto"), uid="auto"))
+    endpoint = await program.subscribe()
+    assert (endpoint.url, endpoint.uid) == (receiver.url("/auto"), "auto")
+    assert (await program.subscribe()).id == endpoint.id, "the same endpoint"
+    await svix.message.create("auto", MessageIn(event_type="t.auto", payload={"by": "push"}))
+    [arrived] = await receiver.arrived("/auto", 1)
+    program.made.verify(arrived.body, arrived.headers)
+    assert json.loads(arrived.body) == {"by": "push"}
+
+    reader = own(AutoConfigConsumer, given.token, SinkInCommon(uid="queue", event_types=["t.auto"], metadata={"k": "v"}))
+    queue = await reader.subscribe()
+    assert (queue.uid, queue.type, queue.metadata) == ("queue", "pollingEndpoint", {"k": "v"})
+    # Another program of the same customer, which has not subscribed itself.
+    other = own(AutoConfigConsumer, given.token, SinkInCommon())
+    assert (await other.receive("c")).data == []
+    ids = []
+    for number in range(5):
+        made = await svix.message.create("auto", MessageIn(event_type="t.auto", payload={"number": number}))
+        ids.append(made.id)
+    await svix.message.create("auto", MessageIn(event_type="t.other", payload={}))
+    options = MessagePollerv2ConsumerPollOptions
+    first = await reader.receive("worker", options(limit=3, lease_duration_ms=60_000))
+    assert [one.id for one in first.data] == ids[:3] and not first.done
+    assert [one.payload["number"] for one in first.data] == [0, 1, 2]
+    async with refused(409, "conflict"):
+        await other.receive("worker")
+    await reader.commit("worker", first.data[0].offset)
+    await reader.commit("worker", first.data[-1].offset)
+    await reader.commit("worker", first.data[-1].offset)
+    rest = await other.receive("worker", options(starting_position=StartingPosition.LATEST))
+    assert [one.id for one in rest.data] == ids[3:] and rest.done
+    async with refused(409, "conflict"):
+        await reader.commit("worker", first.data[-1].offset)
+    async with refused(422, loc=["body", "offset"]):
+        await reader.commit("worker", rest.data[-1].offset + 1)
+    await other.commit("worker", rest.data[-1].offset)
+    assert (await reader.receive("worker")).data == []
+    lapsed = await reader.receive("slow", options(lease_duration_ms=1))
+    again = await until("the lease ends", lambda: received(reader, "slow", options(lease_duration_ms=60_000)), bool)
+    assert [one.id for one in again.data] == [one.id for one in lapsed.data]
+    async with refused(409, "conflict"):
+        await reader.commit("slow", lapsed.data[-1].offset)
+    await reader.commit("slow", again.data[-1].offset)
+
+    told = asked(f"/app/auto/autoconfig/{given.id}")
+    assert (told["status"], told["endpId"], told["destId"]) == ("active", endpoint.id, queue.id)
+    rotated = await svix.autoconfig_subscription.rotate("auto", given.id, RotateSubscriptionIn2())
+    assert rotated.id == given.id and rotated.token != given.token
+    fresh = own(AutoConfig, rotated.token, EndpointIn(url=receiver.url("/auto"), uid="auto"))
+    assert (await fresh.subscribe()).id == endpoint.id
+    await receiver.arrived("/auto", 7)
+    await svix.message.create("auto", MessageIn(event_type="t.auto", payload={"by": "push again"}))
+    arrived = await receiver.arrived("/auto", 8)
+    for verify in (fresh.made.verify, program.made.verify):
+        # Both secrets sign for a while.
+        verify(arrived[-1].body, arrived[-1].headers)
+    assert json.loads(arrived[-1].body) == {"by": "push again"}
+    await svix.autoconfig_subscription.delete("auto", given.id)
+
+
+async def received(reader, name, options):
+    try:
+        return await reader.receive(name, options)
+    except HttpError as error:
+        assert error.status_code == 409, error
+        return None

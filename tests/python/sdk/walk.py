@@ -30,6 +30,7 @@ STEPS = [
     polling.destinations_by_hand if OLD else polling.destinations,
     polling.polling,
     polling.polling_tokens,
+    *([] if OLD else [polling.autoconfig]),
     team.customers,
     team.strangers,
 ]

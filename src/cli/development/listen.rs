@@ -1,0 +1,275 @@
+//! `sendoff listen`: forwards an application's events to a program on this machine as they are accepted, signed as a real delivery is. Nothing
+//! has to be reachable from outside, and the server makes no request: the events are fetched from a polling endpoint.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{Api, Whom, names, secret, time_of_day};
+use crate::cli::{CliError, complain, say};
+use crate::config::{Config, values};
+use crate::domain::secret::Secret;
+use crate::domain::signature::{Signing, header_allowed};
+use crate::domain::time::Clock;
+use crate::domain::{MessageId, Time};
+use crate::egress::AGENT_NAME;
+
+/// The polling endpoint that developers' listeners share, by its uid. Each keeps its own position.
+const UID: &str = "sendoff-listen";
+/// For how many seconds a request waits for the next event; less than the HTTP client does.
+const WAIT: &str = "25";
+/// How many characters of a local answer are shown, where it is no success.
+const SHOWN: usize = 200;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    whom: Whom,
+    /// Where the events go, such as http://localhost:3000/hooks
+    #[arg(long, value_name = "URL", required_unless_present = "print_secret")]
+    forward_to: Option<Url>,
+    /// Only these event types, joined by commas
+    #[arg(long, value_name = "TYPES")]
+    events: Vec<String>,
+    /// Only events on these channels, joined by commas
+    #[arg(long, value_name = "CHANNELS")]
+    channel: Vec<String>,
+    /// A header to send along, as "Name: value"; can be given more than once
+    #[arg(long, value_name = "HEADER", value_parser = header_of)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Begin with the last so many events, up to 250
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250), conflicts_with = "since")]
+    replay_last: Option<u16>,
+    /// Begin with the events since this time (2026-11-30T12:00:00Z) or since so long ago (2h)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Since>,
+    /// Print each event as a line of JSON on standard output, and the rest on standard error
+    #[arg(long)]
+    print_json: bool,
+    /// Print the secret that events are signed with, and nothing else
+    #[arg(long)]
+    print_secret: bool,
+    /// The secret to sign with, in place of the one that is kept for you
+    #[arg(long, value_name = "SECRET", value_parser = secret_of)]
+    secret: Option<Secret>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Since {
+    Time(Time),
+    Ago(Duration),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    match (values::span(text), Time::parse(text)) {
+        (Ok(span), _) => Ok(Since::Ago(span)),
+        (_, Ok(time)) => Ok(Since::Time(time)),
+        _ => Err("expected a time such as 2026-11-30T12:00:00Z, or a span such as 2h".to_owned()),
+    }
+}
+
+fn secret_of(text: &str) -> Result<Secret, String> {
+    Secret::parse("secret", text).map_err(|wrong| wrong.reason)
+}
+
+fn header_of(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong = || "expected \"Name: value\"".to_owned();
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let name: HeaderName = name.trim().parse().map_err(|_| wrong())?;
+    let value = value.trim();
+    header_allowed("headers", name.as_str(), value).map_err(|wrong| wrong.reason)?;
+    Ok((name, value.parse().map_err(|_| wrong())?))
+}
+
+/// The polling endpoint, as far as it is of interest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Polled {
+    updated_at: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Event>,
+    iterator: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    id: String,
+    event_type: String,
+    payload: Box<RawValue>,
+    raw_payload: Option<String>,
+    headers: Option<HashMap<String, String>>,
+    channels: Option<Vec<String>>,
+    timestamp: String,
+}
+
+/// A message of the list, as far as it is of interest.
+#[derive(Deserialize)]
+struct Listed {
+    timestamp: String,
+}
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Listed>,
+}
+
+pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), CliError> {
+    let secret = match &options.secret {
+        Some(secret) => secret.clone(),
+        None => secret::kept()?,
+    };
+    if options.print_secret {
+        say(&secret.shown());
+        return Ok(());
+    }
+    let Some(to) = options.forward_to.clone() else {
+        return Err(CliError::Usage("--forward-to is missing".to_owned()));
+    };
+    let api = Api::new(&config, &options.whom)?;
+    let listener = Listener {
+        to,
+        events: names(&options.events),
+        channels: names(&options.channel),
+        headers: options.headers,
+        signing: Signing::new(&secret, [], &[]),
+        print_json: options.print_json,
+        client: api.client.clone(),
+    };
+    let begin = begin(&api, &listener, options.since, options.replay_last).await?;
+    listener.tell(&format!("Forwarding the events of {} to {}. Press Ctrl-C to stop.", api.app, listener.to));
+    let path = api.of_app(&["poller", UID]);
+    let mut from = ("after", begin);
+    loop {
+        let query = [(from.0, &*from.1), ("wait", WAIT)];
+        let page: Page = api.insist(Method::GET, &path, &query, None).await?;
+        for event in page.data.iter().filter(|event| listener.wants(event)) {
+            listener.forward(event).await;
+        }
+        from = ("iterator", page.iterator);
+    }
+}
+
+/// The time from which on events are fetched. By the server's clock, which may differ from ours.
+async fn begin(api: &Api, listener: &Listener, since: Option<Since>, last: Option<u16>) -> Result<String, CliError> {
+    let body = json!({"type": "pollingEndpoint", "metadata": {"for": "sendoff listen"}});
+    let path = api.of_app(&["destination", UID]);
+    let made: Polled = api.insist(Method::PUT, &path, &[], Some(&body)).await?;
+    if let Some(last) = last {
+        let (limit, events, channels) = (last.to_string(), listener.events.join(","), listener.channels.join(","));
+        let mut query = vec![("limit", &*limit), ("with_content", "false")];
+        query.extend((!events.is_empty()).then_some(("event_types", &*events)));
+        // The list takes one; with several of them it gives more than are wanted, never less.
+        query.extend((listener.channels.len() == 1).then_some(("channel", &*channels)));
+        let list: List = api.insist(Method::GET, &api.of_app(&["msg"]), &query, None).await?;
+        return Ok(list.data.last().map_or(made.updated_at, |oldest| oldest.timestamp.clone()));
+    }
+    let now = Time::parse(&made.updated_at).unwrap_or_else(|_| Clock.now());
+    Ok(match since {
+        None => made.updated_at,
+        Some(Since::Ago(span)) => now.minus(span).to_string(),
+        Some(Since::Time(time)) => time.min(now).to_string(),
+    })
+}
+
+/// What forwards.
+struct Listener {
+    to: Url,
+    events: Vec<String>,
+    channels: Vec<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    signing: Signing,
+    print_json: bool,
+    client: reqwest::Client,
+}
+
+impl Listener {
+    fn wants(&self, event: &Event) -> bool {
+        let on = event.channels.as_deref().unwrap_or_default();
+        (self.events.is_empty() || self.events.contains(&event.event_type))
+            && (self.channels.is_empty() || self.channels.iter().any(|one| on.contains(one)))
+    }
+
+    /// Says what is not asked for in so many words.
+    fn tell(&self, line: &str) {
+        if self.print_json { complain(line) } else { say(line) }
+    }
+
+    /// The headers of a delivery, as the engine would set them.
+    fn headers(&self, event: &Event, body: &[u8]) -> HeaderMap {
+        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
+        let kind = event.headers.as_ref().and_then(|headers| headers.get("content-type"));
+        let kind = kind.and_then(|kind| kind.parse().ok());
+        headers.insert(header::CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
+        let agent = HeaderValue::try_from(format!("{AGENT_NAME}{}", env!("CARGO_PKG_VERSION")));
+        headers.extend(agent.ok().map(|agent| (header::USER_AGENT, agent)));
+        if let Ok(id) = event.id.parse::<MessageId>() {
+            self.signing.sign(&mut headers, id, Clock.wall(), body);
+        }
+        headers
+    }
+
+    /// Posts the event once, and says what came of it. What fails is not tried again: whoever develops sends another.
+    async fn forward(&self, event: &Event) {
+        let text = event.raw_payload.as_deref().unwrap_or(event.payload.get());
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        let headers = self.headers(event, &body);
+        let begun = Instant::now();
+        let answer = self.client.post(self.to.clone()).headers(headers).body(body).send().await;
+        let came = match answer {
+            Ok(answer) => {
+                let (status, took) = (answer.status(), begun.elapsed().as_millis());
+                let text = if status.is_success() { String::new() } else { answer.text().await.unwrap_or_default() };
+                let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
+                let said = if text.is_empty() { text } else { format!(": {text}") };
+                format!("{status} in {took} ms{said}")
+            }
+            Err(error) => format!("not delivered: {}", super::innermost(&error)),
+        };
+        self.tell(&format!("{}  {}  {}  {came}", time_of_day(&event.timestamp), event.event_type, event.id));
+        if self.print_json {
+            let line = json!({"id": event.id, "eventType": event.event_type, "channels": event.channels,
+                "timestamp": event.timestamp, "rawPayload": event.raw_payload});
+            // The payload as it was written.
+            let line = line.to_string();
+            say(&format!(
+                "{},\"payload\":{}}}",
+                line.strip_suffix('}').unwrap_or(&line),
+                one_line(event.payload.get())
+            ));
+        }
+    }
+}
+
+/// JSON without line breaks: outside of texts they mean nothing, and inside they are escaped.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_read() {
+        let (name, value) = header_of("X-Env:  dev: 1 ").unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-env", "dev: 1"));
+        for wrong in ["x", "a b: c", "webhook-id: x", "content-length: 1", ""] {
+            assert!(header_of(wrong).is_err(), "{wrong}");
+        }
+        assert!(matches!(since("2h"), Ok(Since::Ago(span)) if span == Duration::from_secs(7_200)));
+        assert!(matches!(since("2026-11-30T12:00:00Z"), Ok(Since::Time(_))));
+        assert!(since("yesterday").is_err());
+        assert_eq!(one_line("{\"a\":\r\n 1}"), "{\"a\":   1}");
+    }
+}

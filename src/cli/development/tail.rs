@@ -1,0 +1,206 @@
+//! `sendoff tail`: an application's attempts in the terminal, as they are recorded.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::{Api, Whom, names, time_of_day};
+use crate::cli::{CliError, say};
+use crate::config::Config;
+use crate::domain::Time;
+
+/// How often is looked.
+const PAUSE: Duration = Duration::from_secs(1);
+/// An attempt is recorded when it is over, under the time when it began: how long before the newest one another may have begun that comes later.
+const LATE: Duration = Duration::from_secs(60);
+/// How many endpoints are followed at once: each is asked for every second.
+const ENDPOINTS: usize = 20;
+/// How many pages of attempts are read of an endpoint in one round.
+const PAGES: usize = 8;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    whom: Whom,
+    /// Only attempts to this endpoint: its id (ep_…) or your uid of it
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    /// Only those that succeeded, or only those that failed
+    #[arg(long, value_name = "STATUS", value_parser = ["success", "fail"])]
+    status: Option<String>,
+    /// Only attempts of these event types, joined by commas
+    #[arg(long, value_name = "TYPES")]
+    events: Vec<String>,
+    /// Only attempts of messages on this channel
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attempt {
+    id: String,
+    msg_id: String,
+    number: i64,
+    timestamp: String,
+    url: String,
+    response_status_code: u16,
+    response_duration_ms: u64,
+    failure: Option<String>,
+    next_attempt: Option<String>,
+    msg: Option<Message>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    event_type: String,
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    data: Vec<T>,
+    iterator: Option<String>,
+    done: bool,
+}
+
+#[derive(Deserialize)]
+struct Endpoint {
+    id: String,
+}
+
+/// What has been seen of one endpoint.
+#[derive(Default)]
+struct Followed {
+    endpoint: String,
+    /// The newest attempt began then.
+    newest: Option<Time>,
+    /// Ids of the attempts that began within [`LATE`] of it.
+    seen: HashSet<String>,
+}
+
+pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), CliError> {
+    let api = Api::new(&config, &options.whom)?;
+    let mut all: Vec<Followed> = endpoints(&api, options.endpoint.as_deref()).await?.into_iter().map(of).collect();
+    let filter = filter(&options);
+    for one in &mut all {
+        // What was there before is not shown.
+        one.news(&api, &filter).await?;
+    }
+    say(&format!("Following the attempts of {}. Press Ctrl-C to stop.", api.app));
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let mut news = Vec::new();
+        for one in &mut all {
+            news.extend(one.news(&api, &filter).await?);
+        }
+        news.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
+        news.iter().for_each(|attempt| say(&line(attempt)));
+    }
+}
+
+fn of(endpoint: String) -> Followed {
+    Followed { endpoint, ..Followed::default() }
+}
+
+/// The endpoints that are followed.
+async fn endpoints(api: &Api, named: Option<&str>) -> Result<Vec<String>, CliError> {
+    if let Some(named) = named {
+        return Ok(vec![named.to_owned()]);
+    }
+    let list: List<Endpoint> = api.insist(Method::GET, &api.of_app(&["endpoint"]), &[("limit", "250")], None).await?;
+    if list.data.len() > ENDPOINTS {
+        let why = format!("{} has more than {ENDPOINTS} endpoints: name one with --endpoint", api.app);
+        return Err(CliError::Usage(why));
+    }
+    Ok(list.data.into_iter().map(|endpoint| endpoint.id).collect())
+}
+
+/// The parameters of a request that do not change.
+fn filter(options: &Options) -> Vec<(&'static str, String)> {
+    let mut query =
+        vec![("limit", "250".to_owned()), ("with_content", "false".to_owned()), ("with_msg", "true".to_owned())];
+    let status = options.status.as_deref().map(|status| if status == "success" { "0" } else { "2" });
+    query.extend(status.map(|status| ("status", status.to_owned())));
+    let events = names(&options.events).join(",");
+    query.extend((!events.is_empty()).then_some(("event_types", events)));
+    query.extend(options.channel.iter().map(|channel| ("channel", channel.clone())));
+    query
+}
+
+impl Followed {
+    /// What was recorded since the last time.
+    async fn news(&mut self, api: &Api, filter: &[(&'static str, String)]) -> Result<Vec<Attempt>, CliError> {
+        let path = api.of_app(&["attempt", "endpoint", &self.endpoint]);
+        let after = self.newest.map(|newest| newest.minus(LATE).to_string());
+        let (mut found, mut iterator) = (Vec::new(), None::<String>);
+        // Of what was there before, the newest page is enough to know where to begin.
+        let pages = if after.is_some() { PAGES } else { 1 };
+        for _ in 0..pages {
+            let mut query: Vec<(&str, &str)> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            query.extend(after.iter().map(|after| ("after", after.as_str())));
+            query.extend(iterator.iter().map(|iterator| ("iterator", iterator.as_str())));
+            let list: List<Attempt> = api.insist(Method::GET, &path, &query, None).await?;
+            found.extend(list.data);
+            iterator = list.iterator;
+            if list.done || iterator.is_none() {
+                break;
+            }
+        }
+        let began = |attempt: &Attempt| Time::parse(&attempt.timestamp).unwrap_or_default();
+        self.newest = found.iter().map(began).chain(self.newest).max();
+        let seen = found.iter().map(|attempt| attempt.id.clone()).collect();
+        let before = std::mem::replace(&mut self.seen, seen);
+        found.retain(|attempt| !before.contains(&attempt.id));
+        Ok(found)
+    }
+}
+
+/// One line for people.
+fn line(attempt: &Attempt) -> String {
+    let came = match (attempt.response_status_code, attempt.failure.as_deref()) {
+        (0, Some(failure)) => failure.to_owned(),
+        (status, _) => status.to_string(),
+    };
+    let next = match &attempt.next_attempt {
+        Some(next) => format!(", next try at {}", time_of_day(next)),
+        None if attempt.failure.is_some() => ", no further try".to_owned(),
+        None => String::new(),
+    };
+    let event_type = attempt.msg.as_ref().map_or("?", |message| message.event_type.as_str());
+    format!(
+        "{}  {event_type}  {}  attempt {}: {came} after {} ms{next}  {}",
+        time_of_day(&attempt.timestamp),
+        attempt.msg_id,
+        attempt.number,
+        attempt.response_duration_ms,
+        attempt.url
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_reads_as_a_line() {
+        let mut attempt = Attempt {
+            id: "atmpt_1".into(),
+            msg_id: "msg_1".into(),
+            number: 2,
+            timestamp: "2026-11-30T12:00:01.123456Z".into(),
+            url: "https://a.example/".into(),
+            response_status_code: 503,
+            response_duration_ms: 17,
+            failure: Some("status".into()),
+            next_attempt: Some("2026-11-30T12:05:01Z".into()),
+            msg: Some(Message { event_type: "a.b".into() }),
+        };
+        let wanted = "12:00:01  a.b  msg_1  attempt 2: 503 after 17 ms, next try at 12:05:01  https://a.example/";
+        assert_eq!(line(&attempt), wanted);
+        (attempt.response_status_code, attempt.failure, attempt.next_attempt) = (0, Some("timeout".into()), None);
+        assert!(line(&attempt).contains("attempt 2: timeout after 17 ms, no further try"));
+    }
+}

@@ -1,0 +1,131 @@
+//! `sendoff trigger`: sends the example of an event type as a real message, to all endpoints of an application that want it.
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Api, Unanswered, Whom};
+use crate::cli::{CliError, say};
+use crate::config::Config;
+use crate::domain::event_type::EventTypeSpec;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    whom: Whom,
+    /// The event type, such as invoice.paid
+    #[arg(value_name = "TYPE")]
+    event_type: String,
+    /// A value to set in the example, as path=value: order.total=48.5; can be given more than once
+    #[arg(long, value_name = "PATH=VALUE", value_parser = change)]
+    set: Vec<Change>,
+    /// Which of the schema's examples, counted from 0
+    #[arg(long, value_name = "N")]
+    example: Option<u16>,
+    /// Channels of the message, joined by commas
+    #[arg(long, value_name = "CHANNELS")]
+    channel: Vec<String>,
+}
+
+/// A value in a payload.
+#[derive(Clone, Debug)]
+struct Change {
+    path: Vec<String>,
+    value: Value,
+}
+
+/// What is no JSON is a text.
+fn change(text: &str) -> Result<Change, String> {
+    let (path, value) = text.split_once('=').ok_or("expected path=value, such as order.total=48.5")?;
+    let path: Vec<String> = path.split('.').map(str::to_owned).collect();
+    if path.iter().any(String::is_empty) {
+        return Err("expected names between the dots of the path".to_owned());
+    }
+    Ok(Change { path, value: serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)) })
+}
+
+impl Change {
+    /// Sets the value. Objects on the way are made; in a list, a number says which.
+    fn apply(&self, payload: &mut Value) -> Result<(), CliError> {
+        let mut place = payload;
+        for part in &self.path {
+            if let Value::Array(list) = place {
+                let most = list.len();
+                let found = part.parse::<usize>().ok().and_then(|index| list.get_mut(index));
+                place = found.ok_or_else(|| {
+                    CliError::Usage(format!(
+                        "--set {}: {part} is none of the {most} places of a list",
+                        self.path.join(".")
+                    ))
+                })?;
+                continue;
+            }
+            if !place.is_object() {
+                *place = Value::Object(Map::new());
+            }
+            place = &mut place[part.as_str()];
+        }
+        *place = self.value.clone();
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct EventTypeOut {
+    schemas: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct MessageOut {
+    id: String,
+}
+
+pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), CliError> {
+    let api = Api::new(&config, &options.whom)?;
+    let name = &options.event_type;
+    let path = ["event-type".to_owned(), name.clone()];
+    let spec = match api.ask::<EventTypeOut>(Method::GET, &path, &[], None).await {
+        Ok(found) => EventTypeSpec { name: name.clone(), schemas: found.schemas, ..EventTypeSpec::default() },
+        Err(Unanswered::Refused(http::StatusCode::NOT_FOUND, _)) => EventTypeSpec::ping(name).ok_or_else(|| {
+            CliError::Failed(format!("{name} is not in the catalog: `sendoff send` sends any payload"))
+        })?,
+        Err(why) => return Err(why.into()),
+    };
+    let mut payload = spec
+        .example(options.example.map(usize::from))
+        .map_err(|wrong| CliError::Failed(format!("{name} {}: `sendoff send` sends any payload", wrong.reason)))?;
+    options.set.iter().try_for_each(|change| change.apply(&mut payload))?;
+    let channels = super::names(&options.channel);
+    let mut body = json!({"eventType": name, "payload": payload});
+    if !channels.is_empty() {
+        body["channels"] = channels.into();
+    }
+    let message: MessageOut = api.ask(Method::POST, &api.of_app(&["msg"]), &[], Some(&body)).await?;
+    say(&message.id);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_set_in_an_example() {
+        let set = |payload: Value, changes: &[&str]| {
+            let mut payload = payload;
+            for text in changes {
+                change(text).unwrap().apply(&mut payload).map_err(|error| error.to_string())?;
+            }
+            Ok::<Value, String>(payload)
+        };
+        let payload = json!({"order": {"id": 1, "lines": [{"n": 1}, {"n": 2}]}, "ok": true});
+        let changed =
+            set(payload, &["order.id=7", "order.lines.1.n=\"x\"", "order.note=a=b", "new.deep=null", "ok.now=1.5"]);
+        let wanted = json!({"order": {"id": 7, "lines": [{"n": 1}, {"n": "x"}], "note": "a=b"}, "new": {"deep": null}, "ok": {"now": 1.5}});
+        assert_eq!(changed, Ok(wanted));
+        assert!(set(json!({"list": [1]}), &["list.1=2"]).unwrap_err().contains("none of the 1"));
+        for wrong in ["x", "=1", "a..b=1", ".a=1"] {
+            assert!(change(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Autoconfig subscriptions. Of their tokens only hashes are stored; what their endpoints sign with is sealed.
+
+use crate::domain::audit::act;
+use crate::domain::autoconfig::AutoConfig;
+use crate::domain::secret::Secret;
+use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndpointId, Time, limits};
+use crate::store::access::audit::Deed;
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::catalog::applications;
+use crate::store::{Store, StoreError, Tenant, Tx, on, read};
+
+/// What was made by a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    Endpoint(EndpointId),
+    PollingEndpoint(PollingEndpointId),
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: AutoConfigId,
+    org: OrgId,
+    app_id: AppId,
+    hint: String,
+    endpoint_id: Option<EndpointId>,
+    polling_endpoint_id: Option<PollingEndpointId>,
+    created_at: Time,
+}
+
+impl From<Row> for AutoConfig {
+    fn from(row: Row) -> AutoConfig {
+        let Row { id, org, app_id, hint, endpoint_id: endpoint, polling_endpoint_id: polling_endpoint, created_at } =
+            row;
+        AutoConfig { id, org, app_id, hint, endpoint, polling_endpoint, created_at }
+    }
+}
+
+/// What was deleted meanwhile is not there any more.
+const COLUMNS: &str = "a.id, p.org, a.app_id, a.hint, e.id AS endpoint_id, q.id AS polling_endpoint_id, a.created_at";
+const TABLES: &str = "autoconfig a JOIN application p ON p.id = a.app_id AND p.deleted_at IS NULL
+     LEFT JOIN endpoint e ON e.id = a.endpoint_id AND e.deleted_at IS NULL
+     LEFT JOIN polling_endpoint q ON q.id = a.polling_endpoint_id";
+
+impl Store {
+    /// Keeps a new subscription, of whose token `hash` is all that is known.
+    ///
+    /// # Errors
+    /// The tenant has no such application, it has [`limits::AUTOCONFIGS`] already, or the store is away.
+    pub async fn create_autoconfig(
+        &self,
+        tenant: &Tenant,
+        made: &AutoConfig,
+        secret: &Secret,
+        hash: &TokenHash,
+    ) -> Result<(), StoreError> {
+        self.repeated(|| async {
+            const COUNT: &str = "SELECT count(*) FROM autoconfig WHERE app_id = $1";
+            const ADD: &str = "INSERT INTO autoconfig (id, app_id, hash, hint, secret, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6)";
+            let mut tx = self.begin().await?;
+            if !applications::hold(&mut tx, tenant, made.app_id).await? {
+                return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
+            }
+            let count: i64 = on!(tx, db => sqlx::query_scalar(COUNT).bind(made.app_id).fetch_one(db).await)?;
+            if count >= limits::AUTOCONFIGS as i64 {
+                let reason = format!("the application has {count} autoconfig subscriptions, the most there can be");
+                return Err(StoreError::Invalid(vec![Invalid::new("app_id", reason)]));
+            }
+            let sealed = self.sealed(made.id, secret);
+            on!(tx, db => {
+                sqlx::query(ADD)
+                    .bind(made.id).bind(made.app_id).bind(&hash[..]).bind(&made.hint).bind(sealed).bind(made.created_at)
+                    .execute(db).await.map(drop)
+            })?;
+            self.note_autoconfig(&mut tx, tenant, made, act::AUTOCONFIG_CREATED, made.created_at).await?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    fn sealed(&self, id: AutoConfigId, secret: &Secret) -> Vec<u8> {
+        self.inner.master.seal(id.0.as_bytes(), secret.text().as_bytes())
+    }
+
+    async fn note_autoconfig(
+        &self,
+        tx: &mut Tx,
+        tenant: &Tenant,
+        of: &AutoConfig,
+        act: &'static str,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let thing = of.id.to_string();
+        self.note(tx, Deed::of(&tenant.org, act, &thing).within(of.app_id), now).await
+    }
+
+    /// The subscription, if the tenant's application has it.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn autoconfig(
+        &self,
+        tenant: &Tenant,
+        app: AppId,
+        id: AutoConfigId,
+    ) -> Result<Option<AutoConfig>, StoreError> {
+        if !tenant.sees(app) {
+            return Ok(None);
+        }
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM {TABLES} WHERE a.id = $1 AND a.app_id = $2 AND p.org = $3"
+        ));
+        let row: Option<Row> =
+            read!(self, db => sqlx::query_as(sql).bind(id).bind(app).bind(&tenant.org).fetch_optional(db).await)?;
+        Ok(row.map(AutoConfig::from))
+    }
+
+    /// The subscription whose token is shown. Asked before anybody knows whose it is. The hash of 256 random bits is looked up, so that how
+    /// long it takes says nothing about a token.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn autoconfig_of(&self, hash: &TokenHash) -> Result<Option<AutoConfig>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE a.hash = $1"));
+        let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
+        Ok(row.map(AutoConfig::from))
+    }
+
+    /// What the endpoint of a subscription that was [read](Store::autoconfig) signs with.
+    ///
+    /// # Errors
+    /// The store is away, or it was sealed with another master key.
+    pub async fn autoconfig_secret(&self, of: &AutoConfig) -> Result<Option<Secret>, StoreError> {
+        const SQL: &str = "SELECT secret FROM autoconfig WHERE id = $1 AND app_id = $2";
+        let sealed: Option<Vec<u8>> =
+            read!(self, db => sqlx::query_scalar(SQL).bind(of.id).bind(of.app_id).fetch_optional(db).await)?;
+        let Some(sealed) = sealed else { return Ok(None) };
+        let plain = self.inner.master.open(of.id.0.as_bytes(), &sealed)?;
+        let damaged = || StoreError::Damaged("the secret of an autoconfig subscription is none".into());
+        let text = std::str::from_utf8(&plain).map_err(|_| damaged())?;
+        Secret::parse("secret", text).map(Some).map_err(|_| damaged())
+    }
+
+    /// Gives a subscription another token, of which `hash` is all that is known, and another secret. `false`: it is gone.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn rotate_autoconfig(
+        &self,
+        tenant: &Tenant,
+        of: &AutoConfig,
+        secret: &Secret,
+        (hash, hint): (&TokenHash, &str),
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            const SQL: &str = "UPDATE autoconfig SET hash = $3, hint = $4, secret = $5 WHERE id = $1 AND app_id = $2";
+            let mut tx = self.begin().await?;
+            if !applications::hold(&mut tx, tenant, of.app_id).await? {
+                return Ok(false);
+            }
+            let sealed = self.sealed(of.id, secret);
+            let rotated = on!(tx, db => {
+                sqlx::query(SQL).bind(of.id).bind(of.app_id).bind(&hash[..]).bind(hint).bind(sealed)
+                    .execute(db).await.map(|done| done.rows_affected())
+            })?;
+            self.note_autoconfig(&mut tx, tenant, of, act::AUTOCONFIG_ROTATED, now).await?;
+            tx.commit().await?;
+            Ok(rotated > 0)
+        })
+        .await
+    }
+
+    /// Notes what was made by a subscription. `false`: another has been made by it meanwhile, or it is gone.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn bind_autoconfig(
+        &self,
+        tenant: &Tenant,
+        of: &AutoConfig,
+        made: Bound,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            // One that was deleted gives room.
+            const ENDPOINT: &str = "UPDATE autoconfig SET endpoint_id = $3 WHERE id = $1 AND app_id = $2 AND NOT EXISTS
+                 (SELECT 1 FROM endpoint e WHERE e.id = autoconfig.endpoint_id AND e.deleted_at IS NULL)";
+            const POLLING: &str = "UPDATE autoconfig SET polling_endpoint_id = $3 WHERE id = $1 AND app_id = $2
+                 AND NOT EXISTS (SELECT 1 FROM polling_endpoint e WHERE e.id = autoconfig.polling_endpoint_id)";
+            let (sql, made) = match made {
+                Bound::Endpoint(id) => (ENDPOINT, id.0),
+                Bound::PollingEndpoint(id) => (POLLING, id.0),
+            };
+            let mut tx = self.begin().await?;
+            if !applications::hold(&mut tx, tenant, of.app_id).await? {
+                return Ok(false);
+            }
+            let bound = on!(tx, db => {
+                sqlx::query(sql).bind(of.id).bind(of.app_id).bind(made)
+                    .execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if bound == 0 {
+                return Ok(false);
+            }
+            self.note_autoconfig(&mut tx, tenant, of, act::AUTOCONFIG_SUBSCRIBED, now).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Deletes a subscription: its token opens nothing any more. What was made by it stays. `false`: it is gone already.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn delete_autoconfig(&self, tenant: &Tenant, of: &AutoConfig, now: Time) -> Result<bool, StoreError> {
+        self.repeated(|| async {
+            const SQL: &str = "DELETE FROM autoconfig WHERE id = $1 AND app_id = $2";
+            let mut tx = self.begin().await?;
+            if !applications::hold(&mut tx, tenant, of.app_id).await? {
+                return Ok(false);
+            }
+            let deleted = on!(tx, db => {
+                sqlx::query(SQL).bind(of.id).bind(of.app_id).execute(db).await.map(|done| done.rows_affected())
+            })?;
+            if deleted > 0 {
+                self.note_autoconfig(&mut tx, tenant, of, act::AUTOCONFIG_DELETED, now).await?;
+            }
+            tx.commit().await?;
+            Ok(deleted > 0)
+        })
+        .await
+    }
+}

@@ -1,0 +1,262 @@
+//! What a receiver misses, by the ids of the messages that it says it has: a page of it, and the steps that send it again.
+//!
+//! A receiver misses a message that was meant for its endpoint, that it did not name, and that is not on its way. So it is one of these:
+//!
+//! - delivered (the receiver lost it after it had answered), dead or canceled;
+//! - wanted by the endpoint and never given to it, because the endpoint was disabled at the time. What was accepted before the endpoint was
+//!   created was never meant for it.
+//!
+//! Both read the application's messages in the order of their ids, and beside them the endpoint's deliveries between the same two ids.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::domain::background::Scope;
+use crate::domain::delivery::Standing;
+use crate::domain::limits::PAGE_BYTES;
+use crate::domain::message::Message;
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
+use crate::store::jobs::background::is_there;
+use crate::store::jobs::replay::{Done, MissingRow, Room, Step, choose};
+use crate::store::query::endpoint_messages::{SentFilter, SentRow};
+use crate::store::query::messages::Readers;
+use crate::store::query::page::SCAN;
+use crate::store::{Store, StoreError, Tenant, Tx, on};
+
+/// How many messages a page reads at a time.
+const CHUNK: usize = 1_000;
+
+/// Ids of messages that a receiver has; at most [`RECEIVED_IDS`](crate::domain::limits::RECEIVED_IDS).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceivedIds(Vec<MessageId>);
+
+impl ReceivedIds {
+    pub fn new(mut ids: Vec<MessageId>) -> ReceivedIds {
+        ids.sort_unstable();
+        ids.dedup();
+        ReceivedIds(ids)
+    }
+
+    /// Whether a message is among them.
+    pub fn has(&self, id: MessageId) -> bool {
+        self.0.binary_search(&id).is_ok()
+    }
+
+    /// The greatest.
+    pub fn last(&self) -> Option<MessageId> {
+        self.0.last().copied()
+    }
+
+    /// As a column: 16 bytes each.
+    fn bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|id| *id.0.as_bytes()).collect()
+    }
+
+    fn read(bytes: &[u8]) -> ReceivedIds {
+        ReceivedIds(bytes.as_chunks::<16>().0.iter().map(|id| MessageId(Uuid::from_bytes(*id))).collect())
+    }
+}
+
+/// What is compared with what a receiver has.
+#[derive(Clone, Copy, Debug)]
+pub struct ReconcileSpec<'r> {
+    pub app: AppId,
+    pub endpoint: EndpointId,
+    /// Messages accepted at this time or later,
+    pub since: Time,
+    /// and before this one,
+    pub until: Time,
+    /// behind this one.
+    pub after: Option<MessageId>,
+    pub received: &'r ReceivedIds,
+    /// The ids are the first of more: the comparison ends with the last of them.
+    pub bounded: bool,
+}
+
+impl ReconcileSpec<'_> {
+    /// Which messages are looked at, by their times.
+    pub(in crate::store) fn filter(&self) -> SentFilter {
+        SentFilter { since: self.since, until: self.until, ..SentFilter::default() }
+    }
+}
+
+/// A message that a receiver misses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    pub message: Message,
+    /// How its delivery stands; `None`: the endpoint was never given it.
+    pub standing: Option<Standing>,
+}
+
+/// A page of what a receiver misses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MissedPage {
+    /// In the order of the messages' ids.
+    pub data: Vec<Missed>,
+    /// The last message that was compared; `None`: none was.
+    pub last: Option<MessageId>,
+    /// Everything was compared.
+    pub done: bool,
+}
+
+/// A message of the application, and its delivery at the endpoint, if it has one.
+pub(in crate::store) struct MeantRow {
+    message: MissingRow,
+    sent: Option<SentRow>,
+}
+
+impl Store {
+    /// A page of what a receiver misses. It looks at no more than [`SCAN`] messages, so it may end short, and holds no more than
+    /// [`PAGE_BYTES`] of payloads but for the first one.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn missed(
+        &self,
+        tenant: &Tenant,
+        spec: &ReconcileSpec<'_>,
+        limit: usize,
+    ) -> Result<MissedPage, StoreError> {
+        let mut page = MissedPage { last: spec.after, done: true, ..MissedPage::default() };
+        let (filter, mut looked, mut chosen) = (spec.filter(), 0, Vec::new());
+        {
+            let _scan = self.scan(tenant).await?;
+            let mut tx = self.look().await?;
+            if !is_there(&mut tx, tenant, Scope::Endpoint(spec.app, spec.endpoint)).await? {
+                return Ok(page);
+            }
+            let Some(reached) = self.endpoint_in(&mut tx, spec.app, spec.endpoint).await? else { return Ok(page) };
+            let step = Step {
+                org: &tenant.org,
+                app: spec.app,
+                endpoint: &reached.endpoint,
+                slot: reached.slot,
+                filter: &filter,
+                room: Room { looks: CHUNK, sends: 0 },
+                now: Time::ZERO,
+            };
+            'page: loop {
+                let from = page.last.map_or(Uuid::nil(), |last| last.0);
+                let rows = step.read_meant(&mut tx, from).await?;
+                let whole = rows.len() < CHUNK;
+                for row in rows {
+                    if spec.bounded && spec.received.last().is_none_or(|end| row.message.id > end) {
+                        break 'page;
+                    }
+                    let missed = step.misses(&row, spec.received)?;
+                    if missed && chosen.len() == limit {
+                        page.done = false;
+                        break 'page;
+                    }
+                    page.last = Some(row.message.id);
+                    if missed {
+                        chosen.push((row.message.id, row.sent.map(|sent| sent.standing())));
+                    }
+                }
+                looked += CHUNK;
+                if whole || looked >= SCAN {
+                    page.done = whole;
+                    break;
+                }
+            }
+        }
+        let ids: Vec<MessageId> = chosen.iter().map(|(id, _)| *id).collect();
+        let messages = self.load_within(&ids, PAGE_BYTES, Readers::Pages).await?;
+        let mut messages: HashMap<MessageId, Message> = messages.into_iter().map(|one| (one.id, one)).collect();
+        // The page ends early where its payloads have more bytes than a page may have.
+        let loaded = ids.iter().rposition(|id| messages.contains_key(id)).map_or(ids.len(), |last| last + 1);
+        if loaded < ids.len() {
+            chosen.truncate(loaded);
+            (page.last, page.done) = (loaded.checked_sub(1).map(|last| ids[last]).or(page.last), false);
+        }
+        let missed = |(id, standing)| Some(Missed { message: messages.remove(&id)?, standing });
+        page.data = chosen.into_iter().filter_map(missed).collect();
+        Ok(page)
+    }
+}
+
+impl Step<'_> {
+    /// The application's messages after `from`, with the endpoint's deliveries of them.
+    async fn read_meant(&self, tx: &mut Tx, from: Uuid) -> Result<Vec<MeantRow>, StoreError> {
+        let messages = self.read_missing(tx, from).await?;
+        let Some(last) = messages.last() else { return Ok(Vec::new()) };
+        let end = MessageId(Uuid::from_u128(last.id.0.as_u128().saturating_add(1)));
+        let sent = self.read_sent(tx, self.filter.sql(tx.kind(), ">", "ASC"), from, end).await?;
+        let mut sent: HashMap<MessageId, SentRow> = sent.into_iter().map(|row| (row.message_id, row)).collect();
+        Ok(messages.into_iter().map(|message| MeantRow { sent: sent.remove(&message.id), message }).collect())
+    }
+
+    /// Whether a receiver that has `received` misses a message.
+    fn misses(&self, row: &MeantRow, received: &ReceivedIds) -> Result<bool, StoreError> {
+        Ok(!received.has(row.message.id)
+            && match &row.sent {
+                Some(sent) => sent.standing() != Standing::Pending && self.takes_sent(sent)?,
+                None => row.message.accepted_at >= self.endpoint.created_at && self.takes_missing(&row.message)?,
+            })
+    }
+
+    /// Sends again what a receiver that has `received` misses; `bounded`: up to the last of these ids.
+    pub(in crate::store::jobs) async fn send_missed(
+        &self,
+        tx: &mut Tx,
+        from: Uuid,
+        received: &ReceivedIds,
+        bounded: bool,
+    ) -> Result<Done, StoreError> {
+        let mut rows = self.read_meant(tx, from).await?;
+        let within = |row: &MeantRow| !bounded || received.last().is_some_and(|end| row.message.id <= end);
+        let ends = rows.iter().position(|row| !within(row));
+        rows.truncate(ends.unwrap_or(rows.len()));
+        let takes = |row: &MeantRow| self.misses(row, received);
+        let (chosen, done) = choose(self.room, &rows, |row| row.message.id, takes)?;
+        let again: Vec<&SentRow> = chosen.iter().filter_map(|row| row.sent.as_ref()).collect();
+        let never = chosen.iter().filter(|row| row.sent.is_none()).map(|row| row.message.id);
+        let mut sent = self.make_pending(tx, &again).await?;
+        sent.extend(self.give(tx, &never.collect::<Vec<_>>()).await?);
+        Ok(Done { sent, ..done })
+    }
+}
+
+/// Keeps the ids for the steps of this work.
+pub(super) async fn keep_received(tx: &mut Tx, id: BackgroundId, received: &ReceivedIds) -> Result<(), StoreError> {
+    const SQL: &str = "INSERT INTO background_received (background_id, ids) VALUES ($1, $2)";
+    Ok(on!(tx, db => sqlx::query(SQL).bind(id).bind(received.bytes()).execute(db).await.map(drop))?)
+}
+
+/// The ids that were kept for this work.
+pub(super) async fn received_of(tx: &mut Tx, id: BackgroundId) -> Result<ReceivedIds, StoreError> {
+    const SQL: &str = "SELECT ids FROM background_received WHERE background_id = $1";
+    let bytes: Option<Vec<u8>> = on!(tx, db => sqlx::query_scalar(SQL).bind(id).fetch_optional(db).await)?;
+    // Without them everything would be sent again.
+    let bytes = bytes.ok_or_else(|| StoreError::Damaged("a reconciliation has no ids to go by".into()))?;
+    Ok(ReceivedIds::read(&bytes))
+}
+
+/// Removes the ids of this work, which is ending.
+pub(super) async fn drop_received(tx: &mut Tx, id: BackgroundId) -> Result<(), StoreError> {
+    const SQL: &str = "DELETE FROM background_received WHERE background_id = $1";
+    Ok(on!(tx, db => sqlx::query(SQL).bind(id).execute(db).await.map(drop))?)
+}
+
+/// Removes the ids of all work that has ended: also of what was canceled.
+pub(super) async fn forget_received(tx: &mut Tx) -> Result<(), StoreError> {
+    const SQL: &str = "DELETE FROM background_received WHERE NOT EXISTS
+             (SELECT 1 FROM background b WHERE b.id = background_received.background_id AND b.state = 'running')";
+    Ok(on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_their_column() {
+        let at = |seconds: i64| MessageId::new(Time::from_micros(1_763_800_000_000_000 + seconds * 1_000_000));
+        let (one, two, three) = (at(1), at(2), at(3));
+        let ids = ReceivedIds::new(vec![three, one, three]);
+        assert_eq!(ReceivedIds::read(&ids.bytes()), ids);
+        assert_eq!((ids.has(one), ids.has(two), ids.last()), (true, false, Some(three)));
+        assert_eq!(ReceivedIds::read(&[]), ReceivedIds::default());
+    }
+}
