@@ -100,6 +100,7 @@ impl House {
             until: accepted.filter(|_| bit(look, 4) && bit(look, 7)).unwrap_or(Time::MAX),
             messages: None,
             text: (bit(look, 5) && bit(look, 3)).then(|| "\"number\": 1".to_owned()),
+            resent: None,
         };
         let fits = |(key, delivery): &(&(MessageId, EndpointId), &Delivery)| {
             let last = self.model.last_attempt(**key).map(|one| one.outcome.status);
