@@ -291,6 +291,8 @@ fn mount_pages(config: &mut ServiceConfig, served: &Served, pages: Pages) {
             clock: Clock,
             egress: served.egress.clone(),
             public_url: public_url.clone(),
+            portal_url: served.portal_url.clone(),
+            api_url: served.public_url.clone(),
             frame_origins: served.frame_origins.clone(),
             disable_after: served.disable_after,
             secret: served.dashboard_secret,

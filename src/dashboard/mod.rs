@@ -108,6 +108,10 @@ pub struct DashboardState {
     pub egress: Egress,
     /// Where the dashboard is reached: what `Host` and `Origin` are checked against, and where login links lead.
     pub public_url: Url,
+    /// Where links into the portal lead: it may have a port of its own.
+    pub portal_url: Url,
+    /// Where the API is: what examples of requests show.
+    pub api_url: Url,
     /// Sites that may put the portal into a page of theirs, each an origin: `https://app.example.com`.
     pub frame_origins: Vec<String>,
     /// An endpoint that did nothing but fail for so long is disabled.

@@ -26,9 +26,10 @@ const VISITS: [(&str, &str, u64); 3] = [("1h", "1 hour", 3_600), ("1d", "1 day",
 struct PortalLinkPage {
     frame: Frame,
     name: Line,
-    /// The whole URL, to be copied, and its path.
+    /// To be copied.
     url: Line,
-    path: String,
+    /// To be followed.
+    href: String,
     lasts: &'static str,
     read_only: bool,
     back: String,
@@ -88,13 +89,15 @@ pub async fn make(
         PortalLink { org: inside.app.org.clone(), app_id: inside.app.id, options, expires_at: now.plus(LINK_LIFE) };
     signed.store(&state.store).add_portal_link(&key::hash(&code), &link, now).await?;
     let path = format!("/portal/enter/{}", *code);
-    let mut url = state.public_url.clone();
+    let mut url = state.portal_url.clone();
     url.set_path(&path);
+    // Where the dashboard has the portal beside it, the link works under whatever name the operator came by.
+    let href = if state.portal_url == state.public_url { path } else { url.to_string() };
     let page = PortalLinkPage {
         frame: Frame::of(&inside, Here::Applications).below(&inside, []),
         name: Line::new(&inside.app.name),
         url: Line::new(url.as_str()),
-        path,
+        href,
         lasts,
         read_only,
         back: inside.place.home().to_owned(),

@@ -162,6 +162,8 @@ impl House {
             store: store.clone(),
             clock: Clock,
             egress,
+            portal_url: public_url.clone(),
+            api_url: public_url.clone(),
             public_url,
             frame_origins,
             disable_after: std::time::Duration::from_secs(5 * 86_400),

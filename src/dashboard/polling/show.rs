@@ -74,7 +74,7 @@ pub async fn show(
     let token = store.polling_token(&tenant, &endpoint).await?;
     let (query, path) = (Query::of(&request), path_of(&inside, &endpoint));
     let chosen = snippets::of(query.get("code"));
-    let url = snippets::url(&state.public_url, &inside.app, &endpoint);
+    let url = snippets::url(&state.api_url, &inside.app, &endpoint);
     let page = ShowPage {
         frame: Frame::of(&inside, Here::Polling).noting(query.get("notice")),
         name: Line::new(&name_of(&endpoint)),

@@ -103,7 +103,7 @@ pub async fn show_new(
     if !made? {
         return Ok(None);
     }
-    let url = snippets::url(&state.public_url, &inside.app, endpoint);
+    let url = snippets::url(&state.api_url, &inside.app, endpoint);
     let page = TokenPage {
         frame: Frame::of(inside, Here::Polling),
         name: Line::new(&name_of(endpoint)),

@@ -100,6 +100,7 @@ impl House {
             until: accepted.filter(|_| bit(look, 4) && bit(look, 7)).unwrap_or(Time::MAX),
             messages: None,
             text: (bit(look, 5) && bit(look, 3)).then(|| "\"number\": 1".to_owned()),
+            resent: None,
         };
         let fits = |(key, delivery): &(&(MessageId, EndpointId), &Delivery)| {
             let last = self.model.last_attempt(**key).map(|one| one.outcome.status);
@@ -198,7 +199,8 @@ impl House {
             return Err("oldest_due: that is not one that counts".to_owned());
         }
         for state in [State::Retry, State::Dead] {
-            let own = |one: &&Delivery| one.state == state && self.model.has(&tenant, one.app);
+            let canceled = |one: &Delivery| one.reason == Some(DeadReason::Canceled);
+            let own = |one: &&Delivery| one.state == state && !canceled(one) && self.model.has(&tenant, one.app);
             let count = self.model.deliveries.values().filter(own).count() as i64;
             same("count_in", told(self.store().count_in(&tenant, state, 4).await), Ok(count.min(4)))?;
         }

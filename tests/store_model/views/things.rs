@@ -142,6 +142,7 @@ impl House {
             disabled_at: end.disabled_at,
             failing_since: end.failing_since,
             warned_at: end.warned_at,
+            rests_until: None,
         }
     }
 
