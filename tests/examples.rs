@@ -164,3 +164,34 @@ fn the_snippets_of_polling_endpoints_fetch() {
         assert!(output.status.success() && said.contains(&id) && said.contains(wanted), "{file}: {output:?}");
     }
 }
+
+/// Those that the pages of a polling endpoint show (`snippets/poll.*`).
+#[test]
+fn the_snippets_that_fetch_get_what_was_sent() {
+    let file = sqlite_file();
+    let server = Binary::on(&file.url()).serve();
+    let token = server.token();
+    let by = (&server, &*token);
+    made(by, "/app/", "{\"name\": \"Acme\", \"uid\": \"acme\"}");
+    made(by, "/app/acme/destination", "{\"type\": \"pollingEndpoint\", \"uid\": \"warehouse\"}");
+    let sent: Vec<String> = (0..2)
+        .map(|n| made(by, "/app/acme/msg/", &format!("{{\"eventType\": \"t\", \"payload\": {{\"n\": {n}}}}}")))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let snippet = |name: &str, more: &str| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("snippets").join(name);
+        let text = std::fs::read_to_string(path).unwrap().replace("https://hooks.example.com", &server.url());
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{text}{more}")).unwrap();
+        path
+    };
+    let python = "print([one['id'] for one in fetch(None, 0)['data']])";
+    let node = "console.log((await fetchPage(undefined, 0)).data.map((one) => one.id));";
+    for (program, path) in
+        [("python3", snippet("poll.py", python)), ("node", snippet("poll.mjs", node)), ("sh", snippet("poll.sh", ""))]
+    {
+        let output = Command::new(program).arg(&path).env("TOKEN", &token).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && sent.iter().all(|id| text.contains(id)), "{program}: {output:?}");
+    }
+}

@@ -143,8 +143,11 @@ fn events_are_forwarded_as_they_are_delivered() {
     );
     says(&again, &id);
     eventually_blocking("the last three", SOON, || (local.count() == 5).then_some(()));
-    let json =
-        again.output().lines().find(|line| line.starts_with('{') && line.contains("refused")).unwrap().to_owned();
+    let printed = || {
+        let output = again.output();
+        output.lines().find(|line| line.starts_with('{') && line.contains("refused")).map(str::to_owned)
+    };
+    let json = eventually_blocking("what is printed of the last", SOON, printed);
     let event: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(
         (&event["id"], &event["eventType"], &event["payload"]["refused"]),

@@ -8,6 +8,7 @@ use crate::support::{Kind, Receiver, SOON, on_both};
 
 on_both! {
     names_of_headers_are_written_as_usual_or_as_they_were_typed
+    the_head_is_small_with_all_old_secrets
     new_endpoints_sign_as_the_server_is_set
 }
 
@@ -48,6 +49,25 @@ async fn names_of_headers_are_written_as_usual_or_as_they_were_typed(kind: Kind)
     api.send().await;
     let came = names(&receiver, 3).await;
     assert!(came.contains(&"X-Api-Key".to_owned()) && !came.contains(&"X-API-Key".to_owned()), "{came:?}");
+}
+
+/// Common servers take a header of 8 KiB and no longer one. The longest signatures there are, in both sets of headers.
+async fn the_head_is_small_with_all_old_secrets(kind: Kind) {
+    let api = Api::on(kind, &[("SENDOFF_SIGNATURE_TYPE", "ed25519")]);
+    let receiver = Receiver::ok();
+    api.customer(receiver.url("/")).await;
+    let extras = json!({"extraSignatures": [{"style": "svix"}]});
+    assert_eq!(api.ask(Method::PATCH, "/app/a/endpoint/e", extras).await.0, 200);
+    for _ in 0..5 {
+        api.post("/app/a/endpoint/e/secret/rotate", json!({})).await;
+    }
+    api.send().await;
+    let came = receiver.wait_for(1, SOON).await;
+    let headers = &came[0].headers;
+    let signatures = |name: &str| headers.iter().find(|(known, _)| known == name).expect(name).1.split(' ').count();
+    assert_eq!((signatures("webhook-signature"), signatures("svix-signature")), (6, 6));
+    let head: usize = headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum();
+    assert!(head < 2_048, "{head} bytes: {headers:?}");
 }
 
 async fn new_endpoints_sign_as_the_server_is_set(kind: Kind) {

@@ -10,10 +10,10 @@ use sendoff::domain::feed::{FeedFilter, Position};
 use sendoff::domain::limits::PAGE_BYTES;
 use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, MessageId, Time};
-use sendoff::store::Store;
 use sendoff::store::feed::read::{FeedPage, FeedRequest, LOOK};
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
+use sendoff::store::{Store, Tenant};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
 
@@ -75,6 +75,10 @@ on_both! {
         assert_eq!(end, FeedPage { messages: vec![], position: page.position, done: true });
         // A page that ends with the feed says so.
         assert!(read(store, app, Position::START, 6, now).await.done);
+        let behind = async |who: &Tenant, position| store.feed_behind(who, app, position, now).await.unwrap();
+        assert_eq!(behind(&tenant(), Position::START).await, 6);
+        assert_eq!(behind(&tenant(), Position::of(sent[3])).await, 2);
+        assert_eq!((behind(&tenant(), page.position).await, behind(&stranger(), Position::START).await), (0, 0));
         let foreign = FeedRequest { after: Position::START, filters: &[], delivered: None, limit: 9, now };
         assert!(store.feed(&stranger(), app, foreign).await.unwrap().messages.is_empty());
     }

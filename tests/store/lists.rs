@@ -350,6 +350,24 @@ on_both! {
         assert!(sent.data.is_empty(), "{sent:?}");
     }
 
+    async fn the_newest_attempts_at_an_endpoint_are_its_tenants(home) {
+        let store = &home.store;
+        let (app, made) = customer(store, "acme").await;
+        let (other, _) = customer(store, "other").await;
+        for (status, next) in [(500, Next::Dead(DeadReason::Exhausted)), (200, Next::Delivered)] {
+            accept(store, app.id).await;
+            settle(store, app.id, made.id, answered(status), next).await;
+        }
+        let newest = async |who: &Tenant, app, limit| {
+            let lines = store.newest_at(who, app, made.id, limit).await.unwrap();
+            lines.into_iter().map(|line| line.status).collect::<Vec<_>>()
+        };
+        assert_eq!(newest(&tenant(), app.id, 9).await, [Some(200), Some(500)]);
+        assert_eq!(newest(&tenant(), app.id, 1).await, [Some(200)]);
+        assert_eq!(newest(&stranger(), app.id, 9).await, []);
+        assert_eq!(newest(&tenant(), other.id, 9).await, []);
+    }
+
     async fn what_is_replayed_has_not_failed_until_it_fails(home) {
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::store::ingest::outbox::{OutboxDepth, RelayRequest, Relayed};
+use sendoff::store::ingest::outbox_acts::{OutboxAct, OutboxActed, StuckKey};
 use sendoff::store::ingest::relay_pace::{RelayPace, RelayStep};
 use sendoff::store::{MessageRef, Store, StoreError};
 
@@ -193,6 +194,32 @@ on_both! {
         changed_app(store, &tenant(), renamed.id, app_spec("never"), NOW).await.unwrap();
         assert_eq!(relay(store, at).await.accepted, 1, "or an application of its name");
         assert_eq!(depth(store).await, (0, 0));
+    }
+
+    async fn people_retry_change_and_discard_stuck_rows(home) {
+        let store = &home.store;
+        for name in ["late", "wrong", "nobody"] {
+            home.execute(&format!("INSERT INTO outbox (application, event_type, payload) VALUES ('{name}', 'a', '{{}}')")).await;
+        }
+        assert_eq!(relay(store, NOW).await.stuck.len(), 3);
+        let rows = store.outbox_stuck(9).await.unwrap();
+        let key = |name: &str| {
+            let row = rows.iter().find(|row| row.application.as_deref() == Some(name)).unwrap();
+            StuckKey { id: row.id, since: row.stuck_since }
+        };
+        let act = async |key, what| store.act_on_outbox(&tenant().org, key, &what, NOW).await.unwrap();
+        application(store, "acme").await;
+        let change = OutboxAct::Change { application: "acme".into(), event_type: "b".into() };
+        assert_eq!(act(key("wrong"), change).await, OutboxActed::Done);
+        assert_eq!(act(key("nobody"), OutboxAct::Discard).await, OutboxActed::Done);
+        assert_eq!(act(key("nobody"), OutboxAct::Discard).await, OutboxActed::Gone);
+        let another = StuckKey { since: later(1), ..key("late") };
+        assert_eq!(act(another, OutboxAct::Retry).await, OutboxActed::Gone, "it has been stuck since another time");
+        assert_eq!(act(key("late"), OutboxAct::Retry).await, OutboxActed::Done);
+        let relayed = relay(store, NOW).await;
+        assert_eq!((relayed.accepted, relayed.stuck.len()), (1, 1), "the one that is right now, and the one that is tried again");
+        assert_eq!(depth(store).await, (0, 1));
+        assert_eq!(home.number("SELECT count(*) FROM message WHERE event_type = 'b'").await, 1);
     }
 
     async fn a_setting_that_changed_lets_rows_through(home) {

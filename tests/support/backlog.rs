@@ -30,6 +30,11 @@ pub fn backlog(sqlite: bool, app: &str, messages: usize) -> [String; 2] {
     [message, delivery.to_owned()]
 }
 
+/// What the product binds an endpoint's sealed secret to: the endpoint, and when the secret was made.
+fn secret_row(endpoint: &uuid::Uuid, made_at: i64) -> Vec<u8> {
+    [b"endpoint secret ", &endpoint.as_bytes()[..], &made_at.to_be_bytes()].concat()
+}
+
 /// How many rows one statement inserts.
 const ROWS: usize = 500;
 
@@ -62,7 +67,7 @@ pub fn customers(sqlite: bool, master: &MasterKey, applications: usize, endpoint
         ));
         let secret = Secret::generate(SignatureType::Hmac256);
         let row: uuid::Uuid = hex.parse().expect("an id");
-        let sealed = hex::encode(master.seal(row.as_bytes(), secret.text().as_bytes()));
+        let sealed = hex::encode(master.seal(&secret_row(&row, at), secret.text().as_bytes()));
         secrets.push(format!("({}, {at}, {})", uuid(&hex), bytes(&sealed)));
     }
     insert(

@@ -74,6 +74,12 @@ pub(in crate::api) struct Tags;
 /// Names of channels of a message; never an empty list.
 pub(in crate::api) struct MessageChannels;
 
+/// Names of event types, or an empty list, which lets all through.
+pub(in crate::api) struct EventTypeFilter;
+
+/// The same of channels.
+pub(in crate::api) struct ChannelFilter;
+
 /// A label: a channel or a tag.
 pub(in crate::api) struct Channel;
 
@@ -190,6 +196,10 @@ schema! {
     Names, "EventTypeNames" => names("Names of event types, each in the catalog.", NAME, limits::NAME, limits::EVENT_TYPES).examples([json!(["invoice.paid"])]);
     Sessions, "PortalSessions" => names("Names of portal sessions.", SESSION, limits::NAME, limits::SESSION_IDS).min_items(None);
     Channels, "Channels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS).examples([json!(["eu"])]);
+    EventTypeFilter, "EventTypeFilter" => names("Names of event types, each in the catalog; an empty list is all.", NAME, limits::NAME, limits::EVENT_TYPES)
+        .min_items(None).examples([json!(["invoice.paid"])]);
+    ChannelFilter, "ChannelFilter" => names("Names of channels; an empty list is all.", CHANNEL, limits::CHANNEL, limits::ENDPOINT_CHANNELS)
+        .min_items(None).examples([json!(["eu"])]);
     MessageChannels, "MessageChannels" => names("Names of channels.", CHANNEL, limits::CHANNEL, limits::MESSAGE_CHANNELS).examples([json!(["eu"])]);
     ReceivedIds, "ReceivedMessageIds" => ArrayBuilder::new().description(Some("Ids of messages, in any order."))
         .items(RefOr::T(Schema::from(id(MessageId::PREFIX, "A message's id."))))

@@ -105,10 +105,10 @@ struct PollerFields {
     #[schema(value_type = Option<PollerStatus>)]
     status: Option<PollerStatus>,
     /// Which event types can be fetched; `null`: all.
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeFilter>)]
     event_types: Option<Vec<String>>,
     /// Messages on one of these channels can be fetched, at most 10; `null`: all messages, whatever their channels.
-    #[schema(value_type = Option<schemas::Channels>)]
+    #[schema(value_type = Option<schemas::ChannelFilter>)]
     channels: Option<Vec<String>>,
     #[schema(value_type = Option<schemas::Metadata>)]
     metadata: Option<Metadata>,
