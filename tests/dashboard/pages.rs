@@ -422,3 +422,20 @@ pub fn link(page: &str, text: &str) -> Option<String> {
     let before = page.split(&format!("\">{text}</a>")).next().filter(|before| before.len() < page.len())?;
     Some(before.rsplit("href=\"").next()?.replace("&#38;", "&").replace("&amp;", "&"))
 }
+
+/// Buttons have a stylesheet of their own: without it they look like links.
+#[test]
+fn a_template_with_buttons_has_their_stylesheet() {
+    let templates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let mut with_buttons = 0;
+    // The parts are within pages.
+    for entry in [templates.join("portal"), templates].iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+        let path = entry.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        if text.contains("class=\"button") {
+            with_buttons += 1;
+            assert!(text.contains("acts.css"), "{} has a button and no acts.css", path.display());
+        }
+    }
+    assert!(with_buttons > 10, "{with_buttons}");
+}

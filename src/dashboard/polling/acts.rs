@@ -8,7 +8,7 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::catalog;
 use crate::dashboard::error::PageError;
 use crate::dashboard::form::{ConfirmPage, Field, Form, FormPage, lines};
-use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::frame::answer;
 use crate::dashboard::notice::Notice;
 use crate::dashboard::posted::{Posted, done};
 use crate::dashboard::refused::{Refused, refused, settled, unchanged};
@@ -32,7 +32,7 @@ fn form(spec: &PollingEndpointSpec) -> Form {
 
 fn new_page(inside: &Inside, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Polling),
+        frame: super::frame(inside),
         title: Line::new("New polling endpoint"),
         lead: "Your program fetches events from it. No public URL is needed.",
         about: Line::default(),
@@ -47,7 +47,7 @@ fn new_page(inside: &Inside, form: Form) -> FormPage {
 fn edit_page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPage {
     let path = path_of(inside, endpoint);
     FormPage {
-        frame: Frame::of(inside, Here::Polling),
+        frame: super::frame(inside),
         title: Line::new("Edit"),
         lead: "",
         about: Line::new(&name_of(endpoint)),
@@ -223,7 +223,7 @@ pub async fn ask(
     let consumers = state.store.consumers(&inside.tenant(), &endpoint).await?.len() as i64;
     let path = path_of(&inside, &endpoint);
     let page = ConfirmPage {
-        frame: Frame::of(&inside, Here::Polling),
+        frame: super::frame(&inside),
         title: "Delete this polling endpoint?",
         about: Line::new(&name_of(&endpoint)),
         consequences: vec![

@@ -55,7 +55,7 @@ pub async fn show(
         });
     }
     let page = ListPage {
-        frame: Frame::of(&inside, Here::Polling).noting(Query::of(&request).get("notice")),
+        frame: Frame::of(&inside, Here::Polling).below(&inside, []).noting(Query::of(&request).get("notice")),
         rows,
         new: inside.can(Capability::ManageEndpoint).then(|| inside.place.page("polling/new")),
     };

@@ -13,6 +13,8 @@ mod token;
 use actix_web::{HttpRequest, web};
 
 use super::error::PageError;
+use super::frame::{Frame, Here};
+use super::show::Line;
 use super::viewer::{Inside, part};
 use super::{page, read};
 use crate::domain::polling::PollingEndpoint;
@@ -30,6 +32,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page(&act("enable"), web::post().to(acts::enable)))
         .service(page(&act("delete"), read().to(acts::ask)).route(web::post().to(acts::delete)))
         .service(page(&act("token"), read().to(token::ask)).route(web::post().to(token::make)));
+}
+
+/// The frame of a page below the list of them.
+fn frame(inside: &Inside) -> Frame {
+    Frame::of(inside, Here::Polling).below(inside, [(inside.place.page("polling"), Line::new("Polling endpoints"))])
 }
 
 /// The polling endpoint that the path names.

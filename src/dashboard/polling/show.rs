@@ -8,7 +8,7 @@ use super::snippets::{self, Snippet};
 use super::{filter_of, name_of, named, path_of};
 use crate::dashboard::DashboardState;
 use crate::dashboard::error::PageError;
-use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::frame::{Frame, answer};
 use crate::dashboard::parts::{Badge, Id, When};
 use crate::dashboard::show::{Block, Line, Query, count_up_to};
 use crate::dashboard::viewer::Inside;
@@ -76,7 +76,7 @@ pub async fn show(
     let chosen = snippets::of(query.get("code"));
     let url = snippets::url(&state.api_url, &inside.app, &endpoint);
     let page = ShowPage {
-        frame: Frame::of(&inside, Here::Polling).noting(query.get("notice")),
+        frame: super::frame(&inside).noting(query.get("notice")),
         name: Line::new(&name_of(&endpoint)),
         id: Id::new(endpoint.id),
         state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },

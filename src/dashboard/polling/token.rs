@@ -10,7 +10,7 @@ use super::{name_of, named, path_of, snippets};
 use crate::dashboard::DashboardState;
 use crate::dashboard::error::PageError;
 use crate::dashboard::form::{Choice, Field, Form, FormPage};
-use crate::dashboard::frame::{Frame, Here, answer};
+use crate::dashboard::frame::{Frame, answer};
 use crate::dashboard::posted::Posted;
 use crate::dashboard::show::{Block, Line};
 use crate::dashboard::viewer::Inside;
@@ -41,7 +41,7 @@ struct TokenPage<'t> {
 fn page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPage {
     let path = path_of(inside, endpoint);
     FormPage {
-        frame: Frame::of(inside, Here::Polling),
+        frame: super::frame(inside),
         title: Line::new("Create a token"),
         lead: "It opens this polling endpoint and nothing else. Tokens created before it stay valid for 5 minutes.",
         about: Line::new(&name_of(endpoint)),
@@ -105,7 +105,7 @@ pub async fn show_new(
     }
     let url = snippets::url(&state.api_url, &inside.app, endpoint);
     let page = TokenPage {
-        frame: Frame::of(inside, Here::Polling),
+        frame: super::frame(inside),
         name: Line::new(&name_of(endpoint)),
         text: &text,
         code: Block::new(snippets::of(None).code(&url).as_bytes()),
