@@ -294,6 +294,7 @@ fn mount_pages(config: &mut ServiceConfig, served: &Served, pages: Pages) {
             portal_url: served.portal_url.clone(),
             api_url: served.public_url.clone(),
             frame_origins: served.frame_origins.clone(),
+            signature_type: served.signature_type,
             disable_after: served.disable_after,
             secret: served.dashboard_secret,
             feeds: served.feeds.clone(),

@@ -73,11 +73,16 @@ fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
     }
 }
 
+/// What a new endpoint begins as.
+fn blank(state: &DashboardState) -> EndpointSpec {
+    EndpointSpec { signature_type: state.signature_type, ..EndpointSpec::default() }
+}
+
 /// `GET {place}/endpoints/new`.
 pub async fn new(state: web::Data<DashboardState>, inside: Inside) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let names = names(&state.store, &inside).await?;
-    new_page(&inside, form(&EndpointSpec::default(), &names, true)).answer()
+    new_page(&inside, form(&blank(&state), &names, true)).answer()
 }
 
 /// `POST {place}/endpoints/new`.
@@ -91,13 +96,13 @@ pub async fn create(
         Ok(endpoint) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Created)),
         Err(wrong) => {
             let (wrong, names) = (wrong?, names(&state.store, &inside).await?);
-            new_page(&inside, form(&EndpointSpec::default(), &names, true).typed(&posted).blame(&wrong)).answer()
+            new_page(&inside, form(&blank(&state), &names, true).typed(&posted).blame(&wrong)).answer()
         }
     }
 }
 
 async fn make(state: &DashboardState, inside: &Inside, posted: &Posted) -> Result<Endpoint, Refused> {
-    let (spec, secret) = checked(state, inside, posted, &EndpointSpec::default(), true).await?;
+    let (spec, secret) = checked(state, inside, posted, &blank(state), true).await?;
     let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let made = store.create_endpoint(&inside.tenant(), inside.app.id, spec, &secret, now).await;

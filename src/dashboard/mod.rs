@@ -114,6 +114,8 @@ pub struct DashboardState {
     pub api_url: Url,
     /// Sites that may put the portal into a page of theirs, each an origin: `https://app.example.com`.
     pub frame_origins: Vec<String>,
+    /// How new endpoints sign where nothing else is chosen.
+    pub signature_type: crate::domain::secret::SignatureType,
     /// An endpoint that did nothing but fail for so long is disabled.
     pub disable_after: std::time::Duration,
     /// Keys the tokens in forms.

@@ -103,7 +103,7 @@ pub async fn both() -> Vec<House> {
     let locations = [(Location::Sqlite(file.path()), Some(file)), (Location::parse(&postgres).unwrap(), None)];
     let mut houses = Vec::new();
     for (location, file) in locations {
-        houses.push(House::open(location, file, None, Vec::new(), Traffic::default()).await);
+        houses.push(House::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256).await);
     }
     houses
 }
@@ -117,13 +117,27 @@ pub async fn at(public_url: &str) -> House {
 pub async fn framed(public_url: &str, origins: &[&str]) -> House {
     let file = sqlite_file();
     let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
-    House::open(Location::Sqlite(file.path()), Some(file), Some(public_url), origins, Traffic::default()).await
+    House::open(
+        Location::Sqlite(file.path()),
+        Some(file),
+        Some(public_url),
+        origins,
+        Traffic::default(),
+        SignatureType::Hmac256,
+    )
+    .await
+}
+
+/// A house on SQLite whose new endpoints sign like this.
+pub async fn signing(kind: SignatureType) -> House {
+    let file = sqlite_file();
+    House::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), Traffic::default(), kind).await
 }
 
 /// A house on SQLite whose callers are known and limited like this.
 pub async fn with_traffic(traffic: Traffic) -> House {
     let file = sqlite_file();
-    House::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), traffic).await
+    House::open(Location::Sqlite(file.path()), Some(file), None, Vec::new(), traffic, SignatureType::Hmac256).await
 }
 
 impl House {
@@ -133,6 +147,7 @@ impl House {
         public_url: Option<&str>,
         frame_origins: Vec<String>,
         traffic: Traffic,
+        signature_type: SignatureType,
     ) -> House {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_test_writer();
         let _ = log.try_init();
@@ -166,6 +181,7 @@ impl House {
             api_url: public_url.clone(),
             public_url,
             frame_origins,
+            signature_type,
             disable_after: std::time::Duration::from_secs(5 * 86_400),
             secret: [7; 32],
             feeds: feeds.clone(),

@@ -6,10 +6,11 @@ use sendoff::domain::application::Application;
 use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::event_type::EventTypeSpec;
 use sendoff::domain::portal::Capability;
+use sendoff::domain::secret::SignatureType;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
 
-use crate::house::{Browser, House, MINUTE, Try, both, field, hidden, location, retry};
+use crate::house::{self, Browser, House, MINUTE, Try, both, field, hidden, location, retry};
 use crate::pages::words;
 
 const URL: &str = "http://127.0.0.1:9/hook";
@@ -535,4 +536,14 @@ async fn a_form_that_was_filled_in_on_something_older_is_not_saved() {
             assert_eq!(browser.post(&path, &without).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_new_endpoint_signs_as_the_server_is_set_unless_something_else_is_chosen() {
+    let house = house::signing(SignatureType::Ed25519).await;
+    let acme = house.app("Acme").await;
+    let browser = house.sign_in().await;
+    let new = format!("/applications/{}/endpoints/new", acme.id);
+    let html = browser.page(&new).await;
+    assert!(html.contains("value=\"ed25519\" selected") && !html.contains("value=\"hmac256\" selected"), "{html}");
 }
