@@ -40,7 +40,8 @@ pub async fn run(
         let batch: Arc<[Finished]> = taken.drain(..fitting(&taken)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;
-        small_again = Instant::now() + LINGER;
+        // SQLite has one writer, which takes waiting records along with what it accepts: they had better be there.
+        small_again = Instant::now() + if store.shared() { LINGER } else { Duration::ZERO };
         for (one, result) in batch.iter().zip(&results) {
             count(one, *result);
         }
