@@ -59,7 +59,7 @@ enum SubscriptionStatus {
     Active,
 }
 
-/// What the token is to be like.
+/// The options of a new token.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({}))]
 #[expect(dead_code, reason = "for the document alone: `create` reads it")]

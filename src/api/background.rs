@@ -109,7 +109,7 @@ enum BackgroundStatus {
     Failed,
 }
 
-/// What background work does: it sends again what is dead, what an endpoint was never given, what a filter chooses, what a receiver misses.
+/// The kinds of background work: resending dead deliveries, messages that an endpoint never got, a filter's deliveries, messages that a receiver misses.
 #[derive(ToSchema)]
 #[schema(as = BackgroundTaskType)]
 #[expect(dead_code, reason = "for the document alone: `Kind` has the words")]

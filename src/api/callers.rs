@@ -344,7 +344,7 @@ impl Callers {
         Ok(Good::AutoConfig(Box::new(found)))
     }
 
-    /// What the store says of something that was good, `now` by the wall clock.
+    /// Asks the store again about a caller that was good; `now` is the wall clock's.
     async fn still_good(&self, hash: &TokenHash, before: &Good, now: Time) -> Result<Good, Denied> {
         match before {
             Good::Key(_) => self.key(hash).await,

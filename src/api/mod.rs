@@ -78,7 +78,7 @@ pub struct ApiState {
     pub callers: Callers,
     /// Where the API is: what tokens of autoconfig tell the programs that they are for.
     pub public_url: Url,
-    /// What links into the portal begin with.
+    /// The base URL of links into the portal.
     pub portal_url: Url,
     pub clock: Clock,
     /// For how long messages are kept.

@@ -21,7 +21,7 @@ use crate::store::jobs::reconcile::{Missed, ReceivedIds, ReconcileSpec};
 /// How many messages a page has if nothing is said.
 const LIMIT: u64 = 50;
 
-/// What a receiver has, and since when it is to be compared.
+/// The ids that a receiver has, and the period to compare.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"since": "2026-11-21T00:00:00Z", "has": ["msg_01kapvcrj2e8zvm4h6x0c5w9nd"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
@@ -79,7 +79,7 @@ impl<'a> From<&'a Missed> for MissedMessageOut<'a> {
     }
 }
 
-/// What a body asks for.
+/// The body of the request.
 struct Asked {
     since: Time,
     until: Time,

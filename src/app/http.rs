@@ -67,7 +67,7 @@ pub(super) struct Served {
     pub callers: Callers,
     pub origins: Origins,
     pub public_url: Url,
-    /// What links into the portal begin with.
+    /// The base URL of links into the portal.
     pub portal_url: Url,
     pub frame_origins: Vec<String>,
     pub disable_after: Duration,
@@ -240,7 +240,7 @@ fn body_of(headers: &HeaderMap) -> Body {
     Body::Bytes(length.unwrap_or(0))
 }
 
-/// Whose pages a port has.
+/// The pages that a port serves.
 #[derive(Clone, Copy)]
 enum Pages {
     All,

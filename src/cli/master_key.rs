@@ -7,7 +7,7 @@ use crate::app;
 use crate::config::Config;
 use crate::store::maintenance::reseal::Reseal;
 
-/// What a writer beside us gets between two steps.
+/// The pause between two steps, for other writers.
 const BREATH: Duration = Duration::from_millis(5);
 
 #[derive(Debug, clap::Subcommand)]

@@ -59,7 +59,7 @@ impl HttpConfig {
         Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone() }
     }
 
-    /// What is unwise about where dashboard and portal can be reached.
+    /// Warnings about the addresses of dashboard and portal.
     pub(super) fn exposed(&self) -> Vec<String> {
         let dashboard = exposed("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
         let portal = self.portal_listen.and_then(|listen| {
@@ -68,7 +68,7 @@ impl HttpConfig {
         dashboard.into_iter().chain(portal).collect()
     }
 
-    /// What links into the portal begin with, as far as the settings say.
+    /// The base URL of links into the portal, if the settings give one.
     pub fn portal_link(&self) -> Option<&Url> {
         if self.portal_listen.is_some() { self.portal_url.as_ref() } else { self.public_url.as_ref() }
     }

@@ -66,7 +66,7 @@ struct Strip {
     why: &'static str,
 }
 
-/// What it was not sent while it was disabled.
+/// The messages that it was not sent while it was disabled.
 struct Missed {
     /// `601 messages`.
     count: String,

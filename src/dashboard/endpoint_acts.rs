@@ -73,7 +73,7 @@ fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
     }
 }
 
-/// What a new endpoint begins as.
+/// The settings of a new endpoint before anything is typed.
 fn blank(state: &DashboardState) -> EndpointSpec {
     EndpointSpec { signature_type: state.signature_type, ..EndpointSpec::default() }
 }

@@ -88,7 +88,7 @@ pub struct Frame {
     resends: bool,
 }
 
-/// What a page belongs to.
+/// The parents of a page, as breadcrumbs.
 pub struct Crumb {
     pub href: String,
     pub name: Line,

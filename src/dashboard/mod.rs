@@ -212,7 +212,7 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
     config.service(pages);
 }
 
-/// What is done to stuck rows of the outbox.
+/// Routes for stuck rows of the outbox.
 fn outbox_rows(config: &mut web::ServiceConfig) {
     let row = |path: &str| format!("/outbox/{{row}}/{{since}}/{path}");
     config

@@ -1,4 +1,4 @@
-//! What somebody means who names an application: its id, its uid or its name.
+//! Finds an application by its id, uid or name.
 
 use crate::domain::AppId;
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
@@ -6,7 +6,7 @@ use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
 /// How many that begin alike are looked at: among them is the one of just this name, if there is one.
 const ALIKE: usize = 100;
 
-/// What a text stands for.
+/// The application that a text stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     One(AppId),

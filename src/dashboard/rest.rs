@@ -38,7 +38,7 @@ pub struct RestingRow {
     pub probe: Probe,
 }
 
-/// What a page says of all of them.
+/// The summary of all of them that a page shows.
 pub struct Resting {
     /// `1 endpoint`, `20+ endpoints`.
     pub count: String,

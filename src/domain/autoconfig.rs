@@ -28,7 +28,7 @@ pub struct AutoConfig {
     pub app_id: AppId,
     /// The last characters of what callers show.
     pub hint: String,
-    /// What was made by it, as long as it is there.
+    /// The endpoints that it made, if they still exist.
     pub endpoint: Option<EndpointId>,
     pub polling_endpoint: Option<PollingEndpointId>,
     pub created_at: Time,

@@ -12,7 +12,7 @@ pub enum Kind {
     ReplayMissing,
     /// What was sent to an endpoint is sent again, as a filter says.
     BulkReplay,
-    /// What an endpoint's receiver misses, by the ids that it says it has, is sent again.
+    /// Resends messages that an endpoint's receiver misses, by the ids that it says it has.
     Reconcile,
 }
 

@@ -16,7 +16,7 @@ pub type Offset = u64;
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3_600);
 
-/// What a leased consumer has done and what it was given last.
+/// The state of a leased consumer: its position, and the messages that it was given last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leased {
     /// The greatest offset that was given out.
@@ -29,7 +29,7 @@ pub struct Leased {
     pub until: Time,
 }
 
-/// What a commit comes to.
+/// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
     /// The consumer has done with everything up to this position.
@@ -53,7 +53,7 @@ impl Leased {
         self.committed < self.given && !self.positions.is_empty() && now < self.until
     }
 
-    /// What a commit of `offset` at the time `now` comes to.
+    /// The outcome of committing `offset` at `now`.
     pub fn commit(&self, offset: Offset, now: Time) -> Commit {
         let first = self.first();
         let place = offset.checked_sub(first).and_then(|place| self.positions.get(usize::try_from(place).ok()?));

@@ -142,7 +142,7 @@ fn beginning(call: &Call, endpoint: &PollingEndpoint) -> Result<FeedIterator, Ap
     }
 }
 
-/// What a consumer has done.
+/// The state of a consumer.
 #[derive(ToSchema)]
 #[schema(as = PollerV2CommitIn, example = json!({"offset": 17}))]
 #[expect(dead_code, reason = "for the document alone: `commit` reads it")]

@@ -182,7 +182,7 @@ async fn begin(api: &Api, listener: &Listener, since: Option<Since>, last: Optio
     })
 }
 
-/// What forwards.
+/// The forwarder.
 struct Listener {
     to: Url,
     events: Vec<String>,

@@ -71,7 +71,7 @@ struct Endpoint {
     id: String,
 }
 
-/// What has been seen of one endpoint.
+/// The attempts of one endpoint that were printed already.
 #[derive(Default)]
 struct Followed {
     endpoint: String,
@@ -131,7 +131,7 @@ fn filter(options: &Options) -> Vec<(&'static str, String)> {
 }
 
 impl Followed {
-    /// What was recorded since the last time.
+    /// The attempts recorded since the last call.
     async fn news(&mut self, api: &Api, filter: &[(&'static str, String)]) -> Result<Vec<Attempt>, CliError> {
         let path = api.of_app(&["attempt", "endpoint", &self.endpoint]);
         let after = self.newest.map(|newest| newest.minus(LATE).to_string());

@@ -34,7 +34,7 @@ struct Change {
     value: Value,
 }
 
-/// What is no JSON is a text.
+/// A value that is not JSON is taken as text.
 fn change(text: &str) -> Result<Change, String> {
     let (path, value) = text.split_once('=').ok_or("expected path=value, such as order.total=48.5")?;
     let path: Vec<String> = path.split('.').map(str::to_owned).collect();

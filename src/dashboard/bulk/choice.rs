@@ -20,7 +20,7 @@ pub enum Which {
     Missing(Scope, Box<SentFilter>),
 }
 
-/// What is to be sent again.
+/// The deliveries to resend.
 pub struct Choice {
     pub which: Which,
     since: Time,
@@ -28,7 +28,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// What the filters mean. `now` ends every range: what is to come is sent anyhow. `None`: some field is wrong, and the filters say which.
+    /// The meaning of the filters. `now` ends every range, because later messages are sent anyway. `None`: a field is wrong, and the filters say which.
     ///
     /// # Errors
     /// The store is away.
@@ -62,7 +62,7 @@ impl Choice {
         Ok(Some(Choice { which, since, until }))
     }
 
-    /// What background work is asked for, and by whom.
+    /// The background work asked for, and by whom.
     pub fn spec(&self, by: &str, total: Option<Total>) -> BackgroundSpec {
         let (kind, scope, filter, listed) = match &self.which {
             Which::Missing(scope, filter) => (Kind::ReplayMissing, *scope, (**filter).clone(), None),
@@ -78,7 +78,7 @@ impl Choice {
         BackgroundSpec { kind, scope, filter, listed, by: by.to_owned(), total }
     }
 
-    /// What the button says before and after the number of deliveries.
+    /// The button's text before and after the number of deliveries.
     pub fn button(&self) -> (&'static str, &'static str) {
         match &self.which {
             Which::Missing(..) => ("Send", ""),
@@ -98,7 +98,7 @@ impl Choice {
     }
 }
 
-/// Whose endpoints are looked at for what they were never sent: it is found by their filters, so an application has to be named.
+/// The application whose endpoints are searched for messages that they never got. Their filters decide, so an application has to be named.
 async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<Scope>, PageError> {
     for (name, given, why) in [
         ("class", filters.class.is_some(), "What was never sent was never answered."),

@@ -35,24 +35,24 @@ use crate::store::{Store, StoreError, Tenant};
 pub const MOST: i64 = 10_000;
 pub const PATIENCE: Duration = Duration::from_millis(40);
 
-/// What was counted.
+/// The count.
 struct Counted {
     /// How many the button sends.
     total: Total,
     /// `4,812 deliveries`, `10,000+ deliveries`.
     text: String,
-    /// What the button says.
+    /// The button's text.
     button: String,
     /// Why it is not exact.
     cut: Option<&'static str>,
-    /// What is listed and not sent, and why.
+    /// Deliveries that are listed and not resent, and why.
     left: Vec<String>,
     /// How many are listed, where that is another number.
     listed: Option<String>,
     facts: Vec<Line>,
     missing: bool,
     delivered: Option<String>,
-    /// What the button sends.
+    /// The number of deliveries that the button resends.
     fields: Vec<(&'static str, Line)>,
 }
 
@@ -60,7 +60,7 @@ struct Counted {
 #[template(path = "bulk.html")]
 struct BulkPage {
     frame: Frame,
-    /// What the paths begin with.
+    /// The prefix of the paths.
     base: &'static str,
     form: Form,
     note: Option<&'static str>,
@@ -71,7 +71,7 @@ struct BulkPage {
     works: Vec<WorkRow>,
 }
 
-/// What the paths of a viewer's pages begin with.
+/// The prefix of the paths of a viewer's pages.
 pub fn base(viewer: &Viewer) -> &'static str {
     match viewer.who {
         Who::Operator(_) => "",
@@ -79,7 +79,7 @@ pub fn base(viewer: &Viewer) -> &'static str {
     }
 }
 
-/// Who looks, from where, and what is asked for.
+/// The viewer, the page they came from, and their request.
 struct Request<'a> {
     state: &'a DashboardState,
     viewer: &'a Viewer,

@@ -150,7 +150,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// What came of the deliveries that the work has made pending.
+    /// The outcome of the deliveries that the work made pending.
     fn all(tally: &DeliveryTally, viewer: &Viewer, id: BackgroundId) -> Vec<Outcome> {
         let outcomes = [
             (tally.delivered, "delivered", DeliveryStatus::Delivered),

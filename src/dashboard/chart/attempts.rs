@@ -8,7 +8,7 @@ use crate::dashboard::show::count;
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Bucket, Counts, total};
 
-/// What is more than nothing is at least a hairline, in pixels. Beyond that a height is in proportion to its count.
+/// The least height of a bar that is not zero, in pixels: a hairline. All others are in proportion to their counts.
 const LEAST: f64 = 1.0;
 
 /// A part of a bar. Text, because SVG's attributes are.

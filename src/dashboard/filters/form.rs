@@ -112,7 +112,7 @@ impl Field {
     }
 }
 
-/// What a field is called, and what is to be typed there.
+/// A field's label and help.
 fn words(name: &str) -> (&'static str, &'static str) {
     match name {
         "q" => ("Search", "id, uid, event id or text"),

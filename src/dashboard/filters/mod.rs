@@ -127,7 +127,7 @@ impl Asked {
 #[derive(Default)]
 pub struct Filters {
     pub status: Option<DeliveryStatus>,
-    /// What was never sent is asked for, which is no status.
+    /// Messages that were never sent, which is no status of a delivery.
     pub missing: bool,
     pub app: Option<AppId>,
     pub endpoint: Option<EndpointId>,
@@ -137,7 +137,7 @@ pub struct Filters {
     pub until: Option<Time>,
     pub messages: Option<Vec<MessageId>>,
     pub text: Option<String>,
-    /// What this bulk resend has sent.
+    /// The deliveries that this bulk resend made pending.
     pub resent: Option<BackgroundId>,
     /// What was decided for the reader.
     pub note: Option<&'static str>,

@@ -54,7 +54,7 @@ fn text(message: &Message) -> Option<&str> {
     std::str::from_utf8(payload).ok()
 }
 
-/// What hides or rearranges text would be shown as something else, and copied as that.
+/// Characters that hide or rearrange text: it would be shown, and copied, as something else.
 fn shown(text: &str) -> Option<Block> {
     let block = Block::new(text.as_bytes());
     (block.to_string() == text).then_some(block)

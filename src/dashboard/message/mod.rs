@@ -36,7 +36,7 @@ const ATTEMPTS: usize = 50;
 /// So many of a delivery's attempts are open to see; the rest is folded.
 const OPEN: usize = 5;
 
-/// What is due within this is worth waiting for on the page.
+/// The page refreshes itself for attempts that are due within this.
 const SOON: Duration = Duration::from_secs(60);
 
 /// How many of a message's endpoints are asked for their rate, to say why a delivery waits.

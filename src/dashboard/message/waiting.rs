@@ -72,5 +72,5 @@ async fn overdue(
     })
 }
 
-/// What is shorter is said as this.
+/// Shorter waits are shown as this.
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);

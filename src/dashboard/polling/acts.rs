@@ -1,4 +1,4 @@
-//! What can be done with polling endpoints: create, change, disable, enable and delete them.
+//! Create, change, disable, enable and delete polling endpoints.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -59,7 +59,7 @@ fn edit_page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPag
     }
 }
 
-/// What was typed, made of what was before.
+/// The spec that was typed, on top of the one before.
 fn read(posted: &Posted, before: &PollingEndpointSpec) -> Result<PollingEndpointSpec, Vec<Invalid>> {
     let list = |name| Some(lines(posted.get(name))).filter(|list| !list.is_empty());
     let mut wrong = Vec::new();

@@ -58,7 +58,7 @@ fn name_of(endpoint: &PollingEndpoint) -> String {
     endpoint.spec.uid.as_ref().map_or_else(|| endpoint.id.to_string(), |uid| uid.as_str().to_owned())
 }
 
-/// What is fetched there, in words.
+/// The filter, in words.
 fn filter_of(endpoint: &PollingEndpoint) -> String {
     let filter = &endpoint.spec.filter;
     let named =

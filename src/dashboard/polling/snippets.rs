@@ -6,7 +6,7 @@ use url::Url;
 use crate::domain::application::Application;
 use crate::domain::polling::PollingEndpoint;
 
-/// What stands in the code in place of the URL.
+/// The placeholder for the URL in the code.
 const PLACE: &str = "https://hooks.example.com/api/v1/app/acme/poller/warehouse";
 
 /// The code of one language.

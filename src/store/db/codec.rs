@@ -203,7 +203,7 @@ pub(in crate::store) fn schedule(schedule: Option<&Schedule>) -> Result<Option<S
     schedule.map(|schedule| json(&schedule.waits().iter().map(Duration::as_secs_f64).collect::<Vec<_>>())).transpose()
 }
 
-/// What an endpoint's sealed headers are bound to: nothing else opens in their place.
+/// The associated data of an endpoint's sealed headers: no other ciphertext opens in their place.
 pub(in crate::store) fn headers_row(id: EndpointId) -> Vec<u8> {
     [b"endpoint headers ", &id.0.as_bytes()[..]].concat()
 }

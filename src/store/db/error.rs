@@ -86,7 +86,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What an error says. PostgreSQL's own line number is one of its sources, and of no use.
+/// An error's message, without the line number of PostgreSQL's own source.
 pub(in crate::store) fn sentence(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(inner) => format!("error returned from database: {}", inner.message()),

@@ -180,7 +180,7 @@ fn no_connection(servers: &Servers, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What to do about a server's certificate that is refused.
+/// Advice about a server's certificate that is refused.
 fn with_advice(why: &str) -> String {
     let advice = if why.contains("UnknownIssuer") {
         ". If its CA is your own, name the CA's certificate in SENDOFF_DATABASE_URL: sslrootcert=/path/ca.pem"

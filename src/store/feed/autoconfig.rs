@@ -9,7 +9,7 @@ use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 
-/// What was made by a subscription.
+/// The endpoints that a subscription made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     Endpoint(EndpointId),
@@ -35,7 +35,7 @@ impl From<Row> for AutoConfig {
     }
 }
 
-/// What was deleted meanwhile is not there any more.
+/// Endpoints that were deleted meanwhile are left out.
 const COLUMNS: &str = "a.id, p.org, a.app_id, a.hint, e.id AS endpoint_id, q.id AS polling_endpoint_id, a.created_at";
 const TABLES: &str = "autoconfig a JOIN application p ON p.id = a.app_id AND p.deleted_at IS NULL
      LEFT JOIN endpoint e ON e.id = a.endpoint_id AND e.deleted_at IS NULL

@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 pub enum LeaseState {
     /// It can be given what follows this.
     Free(FeedIterator),
-    /// What it was given last is leased until then.
+    /// The end of the lease of the messages that it was given last.
     Held(Time),
     /// It keeps its position in the other way.
     Otherwise,
@@ -27,7 +27,7 @@ pub enum LeaseState {
     Gone,
 }
 
-/// What became of giving messages out.
+/// The outcome of giving messages out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseTaken {
     /// Their offsets begin with this one.

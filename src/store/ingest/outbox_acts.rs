@@ -1,4 +1,4 @@
-//! What people do to a stuck row of the outbox: have it looked at again, correct where it goes, or discard it.
+//! Actions on a stuck row of the outbox: retry it, correct its application or event type, or discard it.
 //!
 //! A row has no key: on PostgreSQL its number may be anything that the writer put there. It is named by its number and since when it has been
 //! stuck, and one that another row shares both with is left alone.
@@ -15,7 +15,7 @@ pub struct StuckKey {
     pub since: Time,
 }
 
-/// What is done to it.
+/// An action on a stuck row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutboxAct {
     /// The relay looks at it now.
@@ -26,7 +26,7 @@ pub enum OutboxAct {
     Discard,
 }
 
-/// What became of that.
+/// The outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxActed {
     Done,

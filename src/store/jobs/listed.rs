@@ -147,7 +147,7 @@ impl Store {
         .await
     }
 
-    /// What a step sends, and where the next one goes on; `None`: there is no next one.
+    /// The deliveries that a step resends, and where the next one goes on; `None`: there is no next one.
     async fn to_resend(&self, work: &ListedWork, now: Time) -> Result<(Vec<Row>, Option<DeliveryKey>), StoreError> {
         const COLUMNS: &str = "d.app_id, e.slot, d.state, d.generation";
         let ListedWork { tenant, listed } = work;

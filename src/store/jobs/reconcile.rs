@@ -1,4 +1,4 @@
-//! What a receiver misses, by the ids of the messages that it says it has: a page of it, and the steps that send it again.
+//! Reconciliation: finds the messages that a receiver misses, by the ids that it says it has. Gives out a page of them, or resends them in steps.
 //!
 //! A receiver misses a message that was meant for its endpoint, that it did not name, and that is not on its way. So it is one of these:
 //!
@@ -58,7 +58,7 @@ impl ReceivedIds {
     }
 }
 
-/// What is compared with what a receiver has.
+/// The messages to compare with those that a receiver has.
 #[derive(Clone, Copy, Debug)]
 pub struct ReconcileSpec<'r> {
     pub app: AppId,

@@ -1,4 +1,4 @@
-//! What background work made pending, delivery by delivery, so that people can see what came of it. The first [`MOST`] of each work are noted.
+//! The deliveries that background work made pending, so that people can see their outcome. The first [`MOST`] of each work are noted.
 
 use crate::domain::{BackgroundId, EndpointId, MessageId};
 use crate::store::db::{codec, sqlite};

@@ -25,7 +25,7 @@ pub enum Reseal {
     Done,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
     pub next: Reseal,

@@ -194,7 +194,7 @@ impl DeliveryFilter {
     }
 }
 
-/// What is read of the deliveries that a filter means.
+/// The columns and rows to read of a filter's deliveries.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Reading<'a> {
     /// Beside the ids of message and endpoint.
@@ -205,7 +205,7 @@ pub(in crate::store) struct Reading<'a> {
     pub limit: usize,
 }
 
-/// What a list shows of a delivery.
+/// A delivery, as a list shows it.
 const LISTED: &str =
     "d.app_id, p.name AS app_name, d.state, d.due_at, d.attempts, d.reason, m.event_type, m.accepted_at,
      (m.payload IS NOT NULL AND e.deleted_at IS NULL) AS sendable, e.url, e.disabled";

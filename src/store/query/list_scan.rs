@@ -42,7 +42,7 @@ pub(in crate::store) enum Walk {
     Few(&'static [State]),
     /// The retried and dead deliveries of an endpoint in this slot, in these states: counted before, and few.
     FewAt(EndpointId, i16, &'static [State]),
-    /// What background work made pending, as far as that was [noted](crate::store::jobs::resent).
+    /// Deliveries that background work made pending, as far as they were [noted](crate::store::jobs::resent).
     Resent(BackgroundId),
     Messages(Vec<MessageId>),
 }

@@ -3,7 +3,7 @@
 macro_rules! walk {
     ($module:ident, $svix:ident, $js:ident, $types:ident, $upsert:ident, $set_headers:ident, $Endpoint:ident, $EventType:ident) => {
         mod $module {
-            use std::time::Duration;
+            use std::time::{Duration, Instant};
 
             use $js::JsOption;
             use serde_json::json;
@@ -13,6 +13,9 @@ macro_rules! walk {
             use $svix::webhooks::Webhook;
 
             use crate::receiver::Receiver;
+
+            /// How long the attempts of one message may take.
+            const PATIENCE: Duration = Duration::from_secs(20);
 
             /// The status with which a call was refused.
             fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> u16 {
@@ -135,7 +138,9 @@ macro_rules! walk {
                 assert_eq!(messages.list("acme".into(), Some(options)).await.expect("a list").data.len(), 1);
 
                 let attempts = svix.message_attempt();
+                let begun = Instant::now();
                 let found = loop {
+                    assert!(begun.elapsed() < PATIENCE, "two attempts in {PATIENCE:?}");
                     let list = attempts.list_by_msg("acme".into(), "ev-1".into(), None).await.expect("a list").data;
                     if list.len() == 2 {
                         break list;
