@@ -48,6 +48,7 @@ static ASSETS: [Asset; 21] = [
     asset!("overview.css", "text/css; charset=utf-8"),
     asset!("outbox.css", "text/css; charset=utf-8"),
     asset!("people.css", "text/css; charset=utf-8"),
+    asset!("people_tables.css", "text/css; charset=utf-8"),
     asset!("favicon.svg", "image/svg+xml"),
 ];
 
