@@ -257,17 +257,45 @@ fn the_example_of_a_file_has_every_setting_with_its_default() {
     fs::write(binary.folder().join("s.toml"), &uncommented).unwrap();
     let finished = binary.run(&["token", "--config", "s.toml"]);
     assert!(finished.status.success(), "{finished:?}");
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     for setting in sendoff::config::settings::SETTINGS.iter().filter(|setting| setting.name != "config") {
-        assert!(uncommented.contains(&format!("\n{} = ", setting.name)), "examples/sendoff.toml: {}", setting.name);
-        let row =
-            readme.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", setting.variable())));
-        let row = row.unwrap_or_else(|| panic!("the README's table has no {}", setting.variable()));
+        let start = format!("{} = ", setting.name);
+        let line = uncommented.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("examples/sendoff.toml has no {}", setting.name));
         if let Some(default) = setting.default.filter(|default| !default.is_empty()) {
-            assert!(row.contains(&format!("`{default}`")), "the README's default of {}: {row}", setting.variable());
-            let line = uncommented.lines().find(|line| line.starts_with(&format!("{} = ", setting.name))).unwrap();
             assert!(line.replace('"', "").ends_with(&format!(" = {default}")), "examples/sendoff.toml: {line}");
         }
+    }
+}
+
+#[test]
+fn the_configuration_page_lists_every_setting_with_its_default_and_no_other() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `SENDOFF_"))
+        .map(|row| {
+            let (name, rest) = row.split_once("` | ").expect("a name in code and a second cell");
+            (name, rest.split(" | ").next().expect("a default"))
+        })
+        .collect();
+    let settings = || sendoff::config::settings::SETTINGS.iter().filter(|setting| setting.name != "config");
+    for setting in settings() {
+        let variable = setting.variable();
+        let defaults: Vec<&str> =
+            rows.iter().filter(|(name, _)| variable == format!("SENDOFF_{name}")).map(|(_, default)| *default).collect();
+        let [default] = defaults[..] else { panic!("{variable} has {} rows", defaults.len()) };
+        match setting.default {
+            Some("") => assert_eq!(default, "none", "{variable}"),
+            Some(text) => assert_eq!(default, format!("`{text}`"), "{variable}"),
+            None => assert!(["none", "from ", "created "].iter().any(|start| default.starts_with(start)), "{variable}"),
+        }
+    }
+    assert_eq!(rows.len(), settings().count());
+    // Prose and cells name settings too.
+    for name in page.split("SENDOFF_").skip(1) {
+        let name: String = name.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+        let is_setting = settings().any(|setting| setting.variable() == format!("SENDOFF_{name}"));
+        assert!(is_setting || name.is_empty(), "docs/configuration.md names SENDOFF_{name}, which is not a setting");
     }
 }
 
