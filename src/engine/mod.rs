@@ -1,15 +1,40 @@
-//! The engine: takes deliveries that are due from the store, signs and sends them, and records the results.
+//! The engine: reads due deliveries from the store, sends them as signed POSTs, and records the results.
 //!
-//! * [`core`] – all decisions, as a pure state machine without I/O: (state, events, now) → actions.
-//! * [`runtime`] – the loops around it: event loop, sending, recording, relay, leases, maintenance.
-//! * `simulation` (tests) – fleets of cores against a model of the store, driven by seeds.
+//! Come here to change when and how deliveries leave.
 //!
-//! Invariants:
+//! * [`core`]: every decision, as a pure state machine. `(state, events, now) -> actions`.
+//! * [`runtime`]: the tasks that perform the actions: event loop, sender, recorder, relay, lease keeper, maintenance.
+//! * `simulation` (tests): fleets of cores against a model of the store, replayable from a seed.
 //!
-//! * A delivery is never claimed in the store. The owner of its slot holds it in memory until its result is recorded, so a crash loses
-//!   nothing: what was not recorded is still pending.
-//! * Only the owner of an endpoint's slot sends to it, and it stops before its lease can run out.
-//! * The engine never sees the API or the dashboard; they meet in the store.
+//! # Nouns
+//!
+//! * **slot**: one of 256 groups of endpoints. A process **leases** slots and sends only for endpoints in them.
+//! * **lane**: the in-memory queue of one endpoint, with its order, rate limit, concurrency limit and health.
+//! * **signal**: an in-process message from the store, such as "accepted" or "endpoint changed". **Notifications**
+//!   say the same across processes.
+//! * **scan**: a paged query for endpoints with pending deliveries. It finds what no signal mentioned.
+//! * **read**: a query for the due deliveries of some lanes.
+//!
+//! # Data flow
+//!
+//! ```text
+//!   store ── signals, reads, scans ──▶ event loop ◀── leases ── lease keeper ◀── heartbeats ──▶ store
+//!                                       │  core: events in, actions out
+//!                                       ├─ Send ───▶ sender ──▶ receiver ──▶ result back to the core
+//!                                       └─ Record ─▶ recorder ──▶ store (one transaction per batch)
+//!
+//!   beside it, without lanes: relay (outbox) · background work · mail · maintenance (one process of the fleet)
+//! ```
+//!
+//! The event loop and the recorder are two tasks that share no state; they exchange messages.
+//!
+//! # Invariants
+//!
+//! * A delivery is never claimed in the store. The owner of its slot holds it in memory until its result is recorded,
+//!   so a crash loses nothing: anything unrecorded is still pending.
+//! * Only the lease holder of an endpoint's slot sends to it, and it stops before the lease can expire.
+//! * The event loop never waits for the store or a receiver.
+//! * The engine does not depend on the API or the dashboard. They meet in the store.
 
 mod core;
 mod runtime;
@@ -24,7 +49,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::backoff::Schedule;
+use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -39,44 +64,44 @@ use runtime::maintenance::Maintenance;
 use runtime::send::{Episodes, Sending};
 use runtime::{background, local_upkeep, mail, notification_listener, record, relay};
 
-/// The process's settings, as the engine needs them.
+/// The settings that the engine uses.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// For endpoints that have none of their own.
+    /// For endpoints without a schedule of their own.
     pub schedule: Schedule,
     pub timeout: Duration,
-    /// How many requests may be in flight, in all and to one endpoint.
+    /// The concurrency limits: all requests of this process, and requests to one endpoint.
     pub max_in_flight: usize,
     pub endpoint_max_in_flight: usize,
-    /// How long a shutdown waits for what is in flight.
+    /// How long a shutdown waits for attempts in flight.
     pub drain: Duration,
-    /// An endpoint that did nothing but fail for so long is disabled.
+    /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
     /// How long messages, deliveries and attempts are kept.
     pub retention: Duration,
-    /// How long the rows of deleted endpoints and applications are kept whole.
+    /// How long the rows of deleted endpoints and applications are kept.
     pub deleted_retention: Duration,
-    /// Host and pid, for people.
+    /// Host name and pid, for display.
     pub process: String,
-    /// `None`: contacts are told nothing.
+    /// `None`: contacts get no mail.
     pub mail: Option<Mailing>,
 }
 
-/// An input to the event loop: an event for the core, or a request with an answer.
+/// An input of the event loop: an event for the core, or a request with a reply channel.
 pub(crate) enum LoopInput {
     Event(core::event::Event),
-    /// Our leases, and until when they may be relied on.
+    /// This process's leases, and until when they may be relied on.
     Leases(Leases, Instant),
-    /// Slots to let go of; each is told when nothing of it is on its way any more.
+    /// Slots to release. Each is sent back once nothing in it is queued, in flight or unrecorded.
     Release(Vec<u8>, mpsc::UnboundedSender<Vec<u8>>),
-    /// No more sends; answered when everything is recorded.
+    /// Stop sending; replied to once every result is recorded.
     Drain(oneshot::Sender<()>),
 }
 
-/// The event loop makes a step four times a second, and readiness ends if it made none for this long.
+/// Readiness fails if the event loop makes no step for this long. Normally it makes four a second.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// How long handing back the slots may take once the time for a shutdown is over.
+/// How long returning the slots may take after the drain time is used up.
 const GOODBYE: Duration = Duration::from_millis(250);
 
 /// A running engine.
@@ -159,8 +184,8 @@ impl Engine {
         }
     }
 
-    /// Stops reading, finishes and records what is in flight (for the drain time at most), hands the slots back.
-    /// After this nothing that was sent is unrecorded, unless the store was away or the drain time too short; it says so in the log.
+    /// Stops reading, finishes and records attempts in flight within the drain time, and returns the slots. Logs a
+    /// warning if some attempts may be unrecorded; those deliveries are sent again.
     pub async fn shut_down(mut self) {
         let until = Instant::now() + self.drain;
         if !self.finish(until).await {
@@ -169,8 +194,8 @@ impl Engine {
         self.depart(until).await;
     }
 
-    /// The same without an essential task, within `time` (which is less than a lease). If something may still be in flight, the slots are
-    /// not handed back: others take them when the leases have run out, as after a crash.
+    /// Shuts down after an essential task was lost, within `time` (less than a lease). If attempts may still be in
+    /// flight, the slots are not returned: other processes take them when the leases expire, as after a crash.
     pub async fn give_up(mut self, time: Duration) {
         let until = Instant::now() + time;
         if self.finish(until).await {
@@ -178,22 +203,22 @@ impl Engine {
         }
     }
 
-    /// `true`: everything that was sent is recorded.
+    /// Returns `true` if every result is recorded.
     async fn finish(&mut self, until: Instant) -> bool {
         self.store.supervisor().expect_ends();
         let _ = self.stop.send(true);
-        // The relay first: what it is moving just now is moved or is not, and nothing new comes.
+        // The relay first: its transaction commits or rolls back, and adds nothing new.
         let _ = tokio::time::timeout_at(until, &mut self.relay).await;
         let (done, drained) = oneshot::channel();
         let _ = self.events.send(LoopInput::Drain(done));
-        // What is in flight keeps its leases until it is recorded; what is quiet is handed over meanwhile.
+        // Slots with attempts in flight keep their leases until these are recorded. The others are returned meanwhile.
         let _ = self.stay.send(Stay::Leaving);
         let finished = matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(())));
         let _ = self.stay.send(Stay::Gone);
         finished
     }
 
-    /// Hands the slots back, by `until` if the store is slow or away.
+    /// Returns the slots, at the latest by `until`.
     async fn depart(self, until: Instant) {
         let last = until.max(Instant::now() + GOODBYE);
         let by = |longest: Duration| last.min(Instant::now() + longest);
@@ -207,7 +232,7 @@ impl Engine {
     }
 }
 
-/// Starts what works by turns of its own.
+/// Starts the background and mail workers.
 fn restarting(
     store: &Store,
     clock: Clock,
@@ -220,7 +245,7 @@ fn restarting(
     let background = move || background::run(ours.clone(), clock, seen.clone(), until.clone());
     let mut started = vec![supervisor.restarting(Supervised::Background, background)];
     if let Some(mailing) = mail {
-        // Written from the first record on, or not at all.
+        // Before the first record, so that no failing endpoint is missed.
         store.write_mails();
         let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
         let mail = move || mail::run(mailing.clone(), ours.clone(), clock, seen.clone(), until.clone());

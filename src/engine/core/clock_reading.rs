@@ -1,4 +1,4 @@
-//! A reading of the engine's two clocks. The core takes it as an argument and never asks a clock.
+//! A reading of the engine's two clocks. The core takes it as an argument and never reads a clock itself.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use crate::domain::Time;
 /// Both clocks, read at the same instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// Sendoff's time: decides what is due.
+    /// Sendoff's time. Decides which deliveries are due.
     pub time: Time,
-    /// Time since the engine started, on a clock that nobody sets: rates, limits, pauses and leases go by it.
+    /// Time since the engine started, on a monotonic clock. Rates, limits, pauses and leases use it.
     pub mono: Duration,
 }

@@ -1,11 +1,11 @@
-//! Loads of endpoints: which endpoints wait to be loaded, which loads are under way, and which results are out of date.
+//! Loads of endpoint rows: which endpoints wait for one, which loads are under way, and which results are stale.
 //!
-//! Endpoints are loaded in chunks, a few at a time, so that neither one load nor all of them together grow with the number of lanes.
-//! A change of many lanes (an application has changed, a signal was lost) is a [`Part`] that is gone through chunk by chunk; its
-//! endpoints are never listed at once.
+//! Loads run in chunks, a few at a time, so their cost does not grow with the number of lanes. A change that concerns
+//! many lanes (an application changed, a signal was lost) is a [`Part`], reloaded chunk by chunk; its endpoints are
+//! never listed all at once.
 //!
-//! A result is out of date when its application changed after the load began: its lanes may not have existed yet when the change was
-//! signalled, and with a store of our own nothing else would tell.
+//! A result is stale if its application changed after the load began. The change was signalled before the lane
+//! existed, and a store that no other process shares signals it only once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,41 +13,41 @@ use std::sync::Arc;
 use crate::domain::{AppId, EndpointId};
 use crate::store::ingest::routing::LiveEndpoint;
 
-/// How many endpoints one load covers at most.
+/// The most endpoints in one load.
 const CHUNK: usize = 1_000;
-/// How many of them may be of applications that have changed, while others wait: neither keeps the other waiting.
+/// How many of them may belong to changed applications while other endpoints wait, so neither group starves.
 const CHANGED: usize = CHUNK / 2;
-/// How many loads are under way at once.
+/// How many loads run at once.
 const AT_ONCE: usize = 2;
-/// How many endpoints may wait to be loaded (16 bytes each), and how many to be loaded once more because it failed. Unknown ones beyond it
-/// are found by a later scan.
+/// The most endpoints that wait for a first load (16 bytes each), and the most that wait for a retry. A later scan
+/// finds unknown endpoints beyond this.
 const WAITING: usize = 262_144;
 
-/// Endpoints that have a lane, and one thing in common.
+/// A group of endpoints with a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// Their application.
+    /// Of one application.
     App(AppId),
-    /// Their slot.
+    /// Of one slot.
     Slot(u8),
 }
 
-/// Endpoints that are to be loaded as they are now.
+/// Endpoints to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     pub asked: Vec<EndpointId>,
     number: u64,
 }
 
-/// How far a part has been gone through.
+/// How far a group has been reloaded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
     after: Option<EndpointId>,
-    /// It changed meanwhile: from the beginning once more, after this time. So its end is reached however often it changes.
+    /// The group changed meanwhile. It is reloaded once more after this pass, so a pass always reaches its end.
     again: bool,
 }
 
-/// Parts that are loaded again, the one that has waited longest first.
+/// Groups to reload, longest waiting first.
 #[derive(Debug, Default)]
 struct Parts {
     cursors: BTreeMap<Part, Cursor>,
@@ -55,7 +55,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// From the beginning; one under way is gone through `again`, or goes on.
+    /// Adds a group. If a pass is under way, it continues, followed by another pass if `again`.
     fn add(&mut self, part: Part, again: bool) {
         match self.cursors.get_mut(&part) {
             Some(cursor) => cursor.again |= again && cursor.after.is_some(),
@@ -66,7 +66,7 @@ impl Parts {
         }
     }
 
-    /// The next endpoints, so that there are up to `most` of `asked`.
+    /// Fills `asked` with the next endpoints, up to `most`.
     fn take(&mut self, asked: &mut BTreeSet<EndpointId>, most: usize, listed: &Listed) {
         while asked.len() < most {
             let Some(part) = self.order.front().copied() else { return };
@@ -89,30 +89,30 @@ impl Parts {
     }
 }
 
-/// The first so many endpoints of a part that have a lane, by id, of those behind one.
+/// Lists the endpoints of a group that have a lane: those after an id, in the order of ids, up to a number.
 pub type Listed<'l> = dyn Fn(Part, Option<EndpointId>, usize) -> Vec<EndpointId> + 'l;
 
-/// The loads under way, and what waits for its turn.
+/// Loads under way and endpoints that wait for one.
 #[derive(Debug, Default)]
 pub struct Loads {
     next: u64,
     waiting: BTreeSet<EndpointId>,
-    /// Those that could not be loaded; and since a scan has reached the store again, those of before.
+    /// Endpoints whose load failed, and those to load again because a scan has reached the store since.
     failed: BTreeSet<EndpointId>,
     retried: BTreeSet<EndpointId>,
-    /// Applications that have changed, and slots whose endpoints may have.
+    /// Applications that changed, and slots whose endpoints may have changed.
     apps: Parts,
     slots: Parts,
     /// The endpoints of each load under way.
     outstanding: BTreeMap<u64, HashSet<EndpointId>>,
-    /// Applications that changed while something was being loaded: a load with a smaller number than this is out of date.
+    /// Applications that changed during a load. A load with a smaller number is stale.
     changed: HashMap<AppId, u64>,
-    /// The same of all applications.
+    /// The same for all applications.
     all_changed: u64,
 }
 
 impl Loads {
-    /// These endpoints are unknown. They are loaded unless they wait already, are being loaded, or too many wait.
+    /// Queues unknown endpoints for loading, unless they wait already, are being loaded, or [`WAITING`] is reached.
     pub fn add_unknown(&mut self, endpoints: impl IntoIterator<Item = EndpointId>) {
         for id in endpoints {
             if self.waiting.len() >= WAITING {
@@ -124,12 +124,12 @@ impl Loads {
         }
     }
 
-    /// The endpoints of these slots are loaded again, as others may have changed them.
+    /// Reloads the endpoints of these slots: other processes may have changed them.
     pub fn look_again(&mut self, slots: impl IntoIterator<Item = u8>) {
         slots.into_iter().for_each(|slot| self.slots.add(Part::Slot(slot), false));
     }
 
-    /// An application has changed: its endpoints are loaded (again), also where a load of them is under way.
+    /// Reloads the endpoints of a changed application, including those being loaded now.
     pub fn changed(&mut self, app: AppId) {
         if !self.outstanding.is_empty() {
             self.changed.insert(app, self.next + 1);
@@ -143,7 +143,7 @@ impl Loads {
         (0..=u8::MAX).for_each(|slot| self.slots.add(Part::Slot(slot), true));
     }
 
-    /// The next load, if one may begin. `listed` lists the endpoints of a part.
+    /// The next load, if one may begin. `listed` lists the endpoints of a group.
     pub fn begin(&mut self, listed: &Listed) -> Option<Load> {
         if self.outstanding.len() >= AT_ONCE {
             return None;
@@ -167,7 +167,7 @@ impl Loads {
         Some(Load { asked: asked.into_iter().collect(), number: self.next })
     }
 
-    /// A load has ended. Those of `lives` that are out of date already will be loaded again.
+    /// Ends a load. Stale endpoints in `lives` are queued again.
     pub fn ended(&mut self, load: &Load, lives: &[Arc<LiveEndpoint>]) {
         let outdated = |app: &AppId| {
             load.number < self.all_changed || self.changed.get(app).is_some_and(|since| load.number < *since)
@@ -176,21 +176,21 @@ impl Loads {
         self.waiting.extend(again);
         self.outstanding.remove(&load.number);
         let first = self.outstanding.keys().next().copied().unwrap_or(u64::MAX);
-        // Each stays for about as long as two loads take.
+        // An entry stays for about two loads.
         self.changed.retain(|_, since| first < *since);
     }
 
-    /// These could not be loaded. They are loaded again once [`Loads::retry`] says that the store answers.
+    /// Keeps the endpoints of a failed load until [`Loads::retry`].
     pub fn failed(&mut self, load: Load) {
         if self.failed.len() < WAITING {
             self.failed.extend(load.asked);
         } else {
-            // Too many to name: all that have a lane. A later scan finds the others.
+            // Too many to list: reload every lane instead. A later scan finds the rest.
             self.all_changed();
         }
     }
 
-    /// The store answers again.
+    /// Queues failed loads again: the store is reachable.
     pub fn retry(&mut self) {
         if self.retried.is_empty() {
             self.retried = std::mem::take(&mut self.failed);

@@ -1,4 +1,4 @@
-//! What goes into the core ([`Event`]) and what comes out of it ([`Action`]).
+//! The inputs ([`Event`]) and outputs ([`Action`]) of the core.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::endpoint_loads::Load;
 use super::lanes::Start;
 use super::scanning::{Page, Scan};
-use crate::domain::attempt::OwnFailure;
-use crate::domain::message::Message;
+use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::in_order::InOrder;
@@ -18,18 +18,18 @@ use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 use crate::store::recording::record::{Finished, Recorded};
 
-/// An input of the core: something happened.
+/// An input of the core.
 #[derive(Debug)]
 pub enum Event {
-    /// The store of this process signals.
+    /// A signal from the store of this process.
     Signal(Told),
-    /// A signal was lost: its content has to be found by other means.
+    /// A signal was lost. Scans and reloads recover its content.
     SignalLost,
     /// A notification from another process.
     Announced(Heard),
     /// An attempt has ended.
     Sent(Box<Finished>),
-    /// An attempt could not be made, for a reason of ours: it is not recorded.
+    /// An attempt was not made for a local reason. It is not recorded.
     NotMade(NotMade),
     Recorded(Vec<Settled>),
     Read(Result<Reading, Vec<LaneWants>>),
@@ -38,42 +38,42 @@ pub enum Event {
     Loaded(Loaded),
     /// A page of a scan; `None`: the store was unavailable.
     Scanned(Option<Page>),
-    /// The slots we own, and until when (in the engine's own time) that holds.
+    /// The slots that this process leases, and until when (monotonic time).
     Leases(Leases, Duration),
-    /// Slots to give up.
+    /// Slots to release.
     Release(Vec<u8>),
     /// Stop sending.
     Drain,
 }
 
-/// An output of the core: something to do. Results of slow work come back as an [`Event`].
+/// An output of the core. Results of slow work come back as an [`Event`].
 #[derive(Debug)]
 pub enum Action {
     Send(Start),
     Record(Box<Finished>),
-    /// Read what waits for these lanes, and load its messages except those that are held: payloads of so many bytes at most, but one
-    /// message in any case.
+    /// Read due deliveries for these lanes, and load their messages except those already held. Loads at most this many
+    /// payload bytes, but always at least one message.
     Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>, usize),
-    /// Number the deliveries that wait at this ordered endpoint.
+    /// Assign sequence numbers to the pending deliveries of this ordered endpoint.
     Number(EndpointId),
-    /// List the endpoints that have something pending: the next page.
+    /// Read the next page of endpoints with pending deliveries.
     Scan(Scan),
     Load(Load),
-    /// Notify other processes that something of these endpoints is due.
+    /// Notify other processes that deliveries to these endpoints are due.
     Announce(Vec<EndpointId>),
-    /// Nothing of these released slots is in flight or unrecorded any more.
+    /// These released slots have nothing queued, in flight or unrecorded.
     Quiet(Vec<u8>),
-    /// Everything that was sent is recorded.
+    /// Every result is recorded.
     Drained,
 }
 
-/// An attempt that could not be made.
+/// An attempt that was not made for a local reason, such as no free file descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct NotMade {
     pub endpoint: EndpointId,
     pub message: MessageId,
     pub why: OwnFailure,
-    /// In 0..=1; spreads the next tries.
+    /// From 0 to 1; spreads the retries.
     pub jitter: f64,
 }
 
@@ -84,34 +84,34 @@ pub struct Reading {
     pub waiting: Vec<Waiting>,
     /// Of ordered endpoints.
     pub in_order: Vec<InOrder>,
-    /// Those that fit into the budget. What was left out is read again.
+    /// The messages within the byte budget. Others are read again.
     pub messages: HashMap<MessageId, Arc<Message>>,
 }
 
-/// The result of a load: those of its endpoints that exist; `None`: the store was unavailable.
+/// The result of a load: the endpoints that exist, or `None` if the store was unavailable.
 #[derive(Debug)]
 pub struct Loaded {
     pub load: Load,
     pub lives: Option<Vec<Arc<LiveEndpoint>>>,
 }
 
-/// The result of one record, as the lanes need it.
+/// The effect of one record on its lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
     pub endpoint: EndpointId,
     pub message: MessageId,
-    /// When the delivery is due again.
+    /// When the delivery is due again, if it is.
     pub due: Option<Time>,
-    /// The endpoint was disabled by this record; its application.
+    /// The application, if this record disabled the endpoint.
     pub disabled: Option<AppId>,
 }
 
 impl Settled {
-    /// What recording `one` came to.
+    /// The effect of recording `one` with this result.
     pub fn of(one: &Finished, result: Recorded) -> Settled {
         let due = match result {
             Recorded::Applied => one.next.due(),
-            // The delivery changed meanwhile, or its slot has another owner: the store knows its state.
+            // The delivery changed meanwhile or its slot has another owner. The store has its state.
             Recorded::Superseded | Recorded::Fenced => Some(Time::ZERO),
         };
         let disabled = one.disable.filter(|_| result == Recorded::Applied).map(|_| one.attempt.app_id);

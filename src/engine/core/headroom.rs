@@ -1,32 +1,33 @@
-//! Headroom: how many requests this process can make at once, learned from those that it could not make (no file descriptor left, no
-//! memory, no name server).
+//! Headroom: how many requests this process can make at once, learned from those it could not make (out of file
+//! descriptors or memory, no name server).
 //!
-//! When an attempt is not made, what is in flight at that moment is what there is room for. The bound doubles with each second without such
-//! a failure, until it is gone. If not even one request can be made, everything rests for longer and longer: 1 s, 2 s, … 30 s.
+//! When an attempt is not made, the number in flight at that moment becomes the bound. The bound doubles with each
+//! second without such a failure, until it is lifted. If not even one request can be made, all sending pauses: 1 s, 2
+//! s, … 30 s.
 
 use std::time::Duration;
 
-/// The first and the longest wait before what was not made is tried again.
+/// The first and the longest wait before a retry.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often the bound doubles.
 const GROWS: Duration = Duration::from_secs(1);
-/// A bound of this many is none: no process has as many in flight.
+/// A bound this large is no bound: no process has as many requests in flight.
 const UNBOUNDED: usize = 1 << 20;
 
-/// How long to wait after the `row`th failure in a row, counted from 1; `jitter` in 0..=1 takes away up to a quarter.
+/// The wait after the `row`th failure in a row, counted from 1. `jitter` (0 to 1) shortens it by up to a quarter.
 pub fn backoff(row: u32, jitter: f64) -> Duration {
     let wait = BACKOFF.0.saturating_mul(1 << row.saturating_sub(1).min(16)).min(BACKOFF.1);
     wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
 }
 
-/// The bound. All times are the engine's own.
+/// The bound. All times are monotonic.
 #[derive(Debug)]
 pub struct Headroom {
     most: usize,
     grows_at: Duration,
-    /// Nothing starts before.
+    /// Nothing starts before this time.
     rests_until: Duration,
-    /// How often in a row nothing could be made.
+    /// How many times in a row no request could be made.
     row: u32,
 }
 
@@ -37,7 +38,7 @@ impl Default for Headroom {
 }
 
 impl Headroom {
-    /// How many may be in flight now.
+    /// How many requests may be in flight now.
     pub fn most(&mut self, now: Duration) -> usize {
         if now < self.rests_until {
             return 0;
@@ -49,12 +50,12 @@ impl Headroom {
         self.most
     }
 
-    /// An attempt was made, whatever came of it.
+    /// An attempt was made, whatever its outcome.
     pub fn made(&mut self) {
         self.row = 0;
     }
 
-    /// An attempt was not made; `in_flight` are left.
+    /// An attempt was not made while `in_flight` others were under way.
     pub fn not_made(&mut self, in_flight: usize, now: Duration, jitter: f64) {
         self.most = self.most.min(in_flight.max(1));
         self.grows_at = now + GROWS;
@@ -65,7 +66,7 @@ impl Headroom {
         }
     }
 
-    /// How long until more may start than now; `None`: there is no bound.
+    /// How long until more may start than now. `None`: there is no bound.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         let until = if now < self.rests_until { self.rests_until } else { self.grows_at };
         (self.most < UNBOUNDED).then(|| until.saturating_sub(now))
@@ -106,7 +107,7 @@ mod tests {
         let mut headroom = Headroom::default();
         let (mut now, mut rests) = (at(0), Vec::new());
         for _ in 0..4 {
-            // All that left together fails together: one round, one rest.
+            // Attempts that start together fail together: one round, one pause.
             for left in (0..5).rev() {
                 headroom.not_made(left, now, 0.0);
             }

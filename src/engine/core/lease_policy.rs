@@ -1,67 +1,68 @@
-//! What the heartbeats decide, without any I/O: when the next one goes out and how much it may take, which slots **leave**, and what is
-//! handed back. [`lease_keeper`](crate::engine::runtime::lease_keeper) sends them, and so does the simulation.
+//! The decisions behind the heartbeats, without I/O: when the next one is due, how many slots it may take, which
+//! slots **leave**, and which are returned. Used by [`lease_keeper`](crate::engine::runtime::lease_keeper) and by the
+//! simulation.
 //!
-//! Slots that are leaving are still ours in the store, and renewed like the others, while what they have in flight ends and is
-//! recorded; each is handed back as soon as nothing of it is on its way. So an endpoint that hangs holds up its own slot and no other.
-//! A process that shuts down is one whose share is nothing: all of its slots leave.
+//! A leaving slot is still leased and renewed while its attempts in flight finish and are recorded, and returned as
+//! soon as it is quiet. So a hanging endpoint delays its own slot only. In a process that shuts down, every slot
+//! leaves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::store::queue::slots::{LEASE, Leases};
 
-/// How often a heartbeat goes out; three may be lost before a lease runs out.
+/// The heartbeat interval. Three heartbeats may be lost before a lease expires.
 const BEAT: Duration = Duration::from_secs(3);
-/// While it fails, and when slots are free, one goes out so soon after the last: back within a second of the store.
+/// The interval while heartbeats fail or slots are free: recovery takes less than a second.
 pub const BEAT_SOON: Duration = Duration::from_millis(250);
-/// How long before its end a lease is no longer relied on: the store's clock and ours may run apart.
+/// How long before its expiry a lease is no longer relied on: clocks drift, the store's and ours.
 const MARGIN: Duration = Duration::from_secs(2);
-/// Whoever has not reached the store for so long has been stopped, or the store was away: for others as well, perhaps.
+/// After this long without reaching the store, this process was paused or the store was down, perhaps for others too.
 const AWAY: Duration = Duration::from_secs(6);
 
-/// How a heartbeat is to be made.
+/// What a heartbeat may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beat {
-    /// Take what is missing of our share, also what others let run out.
+    /// Slots up to the fair share, including expired ones of others.
     Taking,
-    /// Take only what nobody holds.
+    /// Only slots without an owner.
     Sparing,
-    /// Take nothing.
+    /// Nothing.
     Leaving,
 }
 
-/// What a heartbeat that reached the store has led to.
+/// The outcome of a heartbeat that reached the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beaten {
-    /// What is ours and stays so, and until when that may be relied on.
+    /// The slots to keep, and until when the leases may be relied on.
     pub leases: Leases,
     pub until: Duration,
-    /// What has to leave from now on.
+    /// The slots that leave from now on.
     pub surplus: Vec<u8>,
 }
 
-/// The heartbeats' state. All times are the process's own, on a clock that nobody sets.
+/// The state behind the heartbeats. All times are monotonic.
 #[derive(Debug, Default)]
 pub struct Beats {
     leaving: BTreeSet<u8>,
-    /// Those of them that the store did not take back.
+    /// Leaving slots that the store failed to take back.
     unreturned: Vec<u8>,
-    /// When the last heartbeat that reached the store went out.
+    /// When the last heartbeat that reached the store was sent.
     last: Option<Duration>,
-    /// Until then others are given the time to come back to what is theirs.
+    /// Until then, expired slots are left to their owners.
     sparing_until: Option<Duration>,
     failing: bool,
-    /// The process shuts down.
+    /// The process is shutting down.
     departing: bool,
 }
 
 impl Beats {
-    /// From now on everything leaves.
+    /// From now on every slot leaves.
     pub fn depart(&mut self) {
         self.departing = true;
     }
 
-    /// A heartbeat goes out now: which?
+    /// The mode of the heartbeat that is sent now.
     pub fn beat(&mut self, now: Duration) -> Beat {
         if self.last.is_some_and(|last| now - last > AWAY) {
             self.sparing_until = Some(now + LEASE);
@@ -73,7 +74,8 @@ impl Beats {
         }
     }
 
-    /// The one that went out at `began` has come back: these slots are ours, and `share` of all would be fair (`None`: there are no others).
+    /// Applies the result of the heartbeat sent at `began`: the slots we lease, and our fair `share` (`None`: no
+    /// other process).
     pub fn beaten(&mut self, began: Duration, mut leases: Leases, share: Option<usize>) -> Beaten {
         self.failing = false;
         self.last = Some(began);
@@ -81,30 +83,30 @@ impl Beats {
         let share = if self.departing { 0 } else { share.unwrap_or(usize::MAX) };
         let mut surplus: Vec<u8> =
             leases.keys().skip(share).filter(|slot| !self.leaving.contains(slot)).copied().collect();
-        // Those that leave already may lie below the share: no more leave than have to.
+        // Slots that leave already may be among the first `share`. No more leave than necessary.
         surplus.truncate(leases.len().saturating_sub(share.saturating_add(self.leaving.len())));
         self.leaving.extend(&surplus);
         leases.retain(|slot, _| !self.leaving.contains(slot));
         Beaten { leases, until: began + LEASE - MARGIN, surplus }
     }
 
-    /// The one that went out at `began` did not reach the store. `true`: it is the first.
+    /// The heartbeat sent at `began` did not reach the store. Returns `true` for the first in a row.
     pub fn failed(&mut self, began: Duration) -> bool {
         self.sparing_until = Some(began + LEASE);
         !std::mem::replace(&mut self.failing, true)
     }
 
-    /// How long until the next one, when the last one `took` so long: leases count from when it went out.
+    /// How long until the next heartbeat, if the last one `took` this long. Leases count from when it was sent.
     pub fn pause(&self, took: Duration) -> Duration {
         if self.failing { BEAT_SOON } else { BEAT.saturating_sub(took).max(BEAT_SOON) }
     }
 
-    /// Nothing of these is on its way any more: which are to be handed back?
+    /// The slots to return among these, in which nothing is queued, in flight or unrecorded.
     pub fn quiet(&self, slots: Vec<u8>) -> Vec<u8> {
         slots.into_iter().filter(|slot| self.leaving.contains(slot)).collect()
     }
 
-    /// These were handed back, or (`false`) the store did not take them.
+    /// These slots were returned, or (`false`) the store failed to take them.
     pub fn handed_back(&mut self, slots: Vec<u8>, done: bool) {
         if done {
             self.leaving.retain(|slot| !slots.contains(slot));
@@ -113,12 +115,12 @@ impl Beats {
         }
     }
 
-    /// How long to wait before those that the store did not take are handed back again; `None`: there are none.
+    /// How long to wait before the next try to return slots. `None`: there are none.
     pub fn hand_back_again(&self) -> Option<Duration> {
         (!self.unreturned.is_empty()).then_some(BEAT_SOON)
     }
 
-    /// Those that the store did not take.
+    /// Takes the slots that the store failed to take back.
     pub fn take_unreturned(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.unreturned)
     }

@@ -1,23 +1,24 @@
 //! The engine's **core**: every decision, as a pure state machine. `Core::step(events, now) -> actions`.
 //!
-//! Start here to change *what* is sent, read, loaded or given up, and *when*:
+//! Come here to change *what* is sent, read, loaded or given up, and *when*:
 //!
-//! * [`event`] – the [`Event`](event::Event)s that go in and the [`Action`](event::Action)s that come out.
-//! * [`step`] – the [`Core`](step::Core): leases, draining, when to scan, what to load.
-//! * [`lanes`] – all lanes and what they share: turns, totals, memory, leases by slot. [`lane`] – one endpoint's queue.
-//! * [`concurrency`] – how much may be in flight, to whom, and who yields: one policy. [`rate_limit`] – deliveries per second.
-//! * [`endpoint_loads`] – which loads of endpoints are under way, and which results are stale.
-//! * [`scanning`] – when the store is asked what is pending, page by page. [`signal_queue`] – its signals, in portions.
-//! * [`headroom`] – how many requests this process can make at once, learned from those it could not make.
-//! * [`lease_policy`] – when heartbeats go out and which slots are handed over.
+//! * [`event`]: the inputs ([`Event`](event::Event)) and outputs ([`Action`](event::Action)).
+//! * [`step`]: the [`Core`](step::Core): leases, draining, when to scan, what to load.
+//! * [`lanes`]: all lanes and their shared state: turns, totals, memory, leases. [`lane`]: the queue of one endpoint.
+//! * [`concurrency`]: the policy on requests in flight. [`rate_limit`]: deliveries per second.
+//! * [`endpoint_loads`]: which endpoint rows to load, and which results are stale.
+//! * [`scanning`]: when to ask the store what is pending, page by page. [`signal_queue`]: its signals, in portions.
+//! * [`headroom`]: how many requests this process can make at once, learned from those it could not make.
+//! * [`lease_policy`]: when to send heartbeats, and which slots to return.
 //!
 //! Invariants:
 //!
-//! * No I/O, no tasks, no randomness. Nothing here asks a clock: time is an argument ([`clock_reading`]).
+//! * No I/O, no tasks, no randomness. Nothing here reads a clock: time is an argument ([`clock_reading`]).
 //! * Nothing here waits. Slow work is an action, and its result comes back as an event.
-//! * The same events at the same times give the same actions, so that the [simulation](super::simulation) can repeat every run.
-//! * A step looks at a bounded number of lanes, endpoints and rows, however many there are: nothing walks over all of them.
-//! * Whatever a lane holds is counted in bytes; memory is bounded before it is taken.
+//! * The same events at the same times give the same actions, so the [simulation](super::simulation) can repeat every
+//!   run.
+//! * A step touches a bounded number of lanes, endpoints and rows. Nothing iterates over all of them.
+//! * Payloads in memory are counted in bytes, and the bound is checked before they are loaded.
 
 pub mod clock_reading;
 pub mod concurrency;

@@ -1,8 +1,8 @@
-//! An endpoint's (or application's) rate limit: governor, with our clock.
+//! The rate limit of an endpoint or application: a governor token bucket that takes the time as an argument.
 //!
-//! The bucket holds a twentieth of a second's worth, at least one: in any second at most rate + burst leave, and what the way there shifts
-//! about stays within a tenth. It begins empty at the moment
-//! from which this process could have sent, so that a change of owner never adds a burst.
+//! The bucket holds a twentieth of a second's worth, and at least one: at most rate + burst leave in any second.
+//! Latency on the way to the receiver can push more into one second; the small burst keeps that within a tenth. The
+//! bucket starts empty when this process may begin to send, so a change of owner adds no burst.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::domain::AppId;
 
-/// The clock that governor reads: a hand that we set before each question.
+/// The clock that governor reads, set before each use.
 #[derive(Clone, Debug, Default)]
 struct Hand(Arc<AtomicU64>);
 
@@ -31,7 +31,8 @@ impl Clock for Hand {
     }
 }
 
-/// What the bucket holds. It can be looked at without taking anything: who has to keep to two limits takes of both or of neither.
+/// The level of the bucket. It can be tested without taking, because a delivery under two limits takes from both or
+/// neither.
 #[derive(Debug, Default)]
 struct Level {
     at: Cell<Option<Nanos>>,
@@ -53,11 +54,12 @@ impl StateStore for Level {
     }
 }
 
-/// An application's endpoints in one slot.
+/// The endpoints of an application in one slot.
 pub type AppPart = (AppId, u8);
 
-/// The limits of applications that have one, by slot: each slot of an application has its part of the rate, because slots may have
-/// different owners. Each limit belongs to one lease of its slot (counted by the caller): under the next one the bucket begins empty.
+/// The rate limits of applications. Each slot of an application gets an equal part of the rate, because slots may
+/// have different owners. A limit belongs to one lease of its slot, identified by the caller; under the next lease it
+/// starts empty.
 #[derive(Default)]
 pub struct AppLimits {
     by_part: BTreeMap<AppPart, (u64, Limit)>,
@@ -69,8 +71,8 @@ impl AppLimits {
         self.by_part.get(&part).map(|(_, limit)| limit)
     }
 
-    /// The application has this rate, divided among `parts` slots. A limit of the same rate and `lease` stays; another begins empty at
-    /// `since`.
+    /// Sets the rate of an application, divided among `parts` slots. A limit with the same rate and `lease` keeps its
+    /// level; otherwise a new one starts empty at `since`.
     pub fn set(&mut self, part: AppPart, lease: u64, (rate, parts): (u16, u16), since: Duration) {
         let same = |(of, limit): &(u64, Limit)| *of == lease && limit.is_part(rate, parts);
         if !self.by_part.get(&part).is_some_and(same) {
@@ -78,25 +80,26 @@ impl AppLimits {
         }
     }
 
-    /// The slot has a new lease since `since`: a limit of an older lease is replaced. One of this lease stays, whatever its rate.
+    /// The slot has a new lease since `since`: replaces the limit of an older lease. A limit of this lease stays, at
+    /// any rate.
     pub fn renew(&mut self, part: AppPart, lease: u64, rate: (u16, u16), since: Duration) {
         if self.by_part.get(&part).is_none_or(|(of, _)| *of != lease) {
             self.set(part, lease, rate, since);
         }
     }
 
-    /// The application has no rate.
+    /// The application has no rate limit any more.
     pub fn remove(&mut self, part: AppPart) {
         self.by_part.remove(&part);
     }
 
-    /// Nothing of the application is left here.
+    /// Forgets the limits of an application without lanes.
     pub fn forget(&mut self, app: AppId) {
         self.by_part.extract_if((app, 0)..=(app, u8::MAX), |_, _| true).for_each(drop);
     }
 }
 
-/// At most so many a second.
+/// A limit in deliveries per second.
 pub struct Limit {
     rate: u16,
     parts: u16,
@@ -106,12 +109,12 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A limit of `rate` a second (0 counts as 1) whose bucket was empty at `since`, on the engine's own monotonic time.
+    /// A limit of `rate` per second (0 counts as 1) whose bucket was empty at `since` (monotonic time).
     pub fn new(rate: u16, since: Duration) -> Limit {
         Limit::part(rate, 1, since)
     }
 
-    /// One of `parts` equal parts of such a limit; together they keep to it.
+    /// One of `parts` equal parts of a limit. Together they keep to it.
     pub fn part(rate: u16, parts: u16, since: Duration) -> Limit {
         let (per_second, parts) = (u32::from(rate.max(1)), parts.max(1));
         let burst = NonZeroU32::new(per_second / u32::from(parts) / 20).unwrap_or(NonZeroU32::MIN);
@@ -123,25 +126,25 @@ impl Limit {
         let bucket = RateLimiter::new(quota, level, hand.clone());
         let limit = Limit { rate, parts, hand, looking, bucket };
         limit.set(since);
-        // A new bucket is full: take out what it holds.
+        // A new bucket is full: empty it.
         let _ = limit.bucket.check_n(burst);
         limit
     }
 
-    /// The rate it was made for.
+    /// The rate in deliveries per second.
     pub fn rate(&self) -> u16 {
         self.rate
     }
 
-    /// Whether it is one of `parts` parts of `rate`.
+    /// Whether this is one of `parts` parts of `rate`.
     pub fn is_part(&self, rate: u16, parts: u16) -> bool {
         (self.rate, self.parts) == (rate, parts.max(1))
     }
 
-    /// Takes one, or says how long to wait for it.
+    /// Takes a token.
     ///
     /// # Errors
-    /// The time until one is there, never zero.
+    /// The time until a token is available, never zero.
     pub fn take(&self, now: Duration) -> Result<(), Duration> {
         self.set(now);
         self.bucket.check().map_err(|refused| {
@@ -150,12 +153,12 @@ impl Limit {
         })
     }
 
-    /// The same without taking it.
+    /// Like [`take`](Limit::take), without taking the token.
     ///
     /// # Errors
-    /// The time until one is there, never zero.
+    /// The time until a token is available, never zero.
     pub fn ready(&self, now: Duration) -> Result<(), Duration> {
-        // Nobody else is here meanwhile: the lanes belong to one loop.
+        // No concurrent use: the event loop owns all lanes.
         self.looking.store(true, Ordering::Relaxed);
         let ready = self.take(now);
         self.looking.store(false, Ordering::Relaxed);
@@ -171,7 +174,7 @@ impl Limit {
 mod tests {
     use super::*;
 
-    /// Takes as soon as it may, `count` times from `start`; gives back when.
+    /// Takes `count` tokens, each as early as possible, from `start` on. Returns the times.
     fn departures(limit: &Limit, start: Duration, count: usize) -> Vec<Duration> {
         let mut now = start;
         let mut times = Vec::new();

@@ -1,4 +1,4 @@
-//! Scans: the store is asked which lanes have anything pending, page by page, and never for more than a page at once.
+//! Scans: asking the store which lanes have pending deliveries, one page at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,47 +6,47 @@ use std::time::Duration;
 use crate::domain::{EndpointId, Time};
 use crate::store::queue::waiting::PendingLane;
 
-/// How often the store is asked what is pending at all, when nothing else tells: how long a lost signal, or a message that another
-/// process accepted, goes unnoticed. With a store of our own, signals say nearly everything.
+/// The scan interval: how long a lost signal, or a message that another process accepted, can go unnoticed. A store
+/// that no other process shares (`SCAN_OWN`) signals nearly everything.
 pub const SCAN_SHARED: Duration = Duration::from_millis(250);
 pub const SCAN_OWN: Duration = Duration::from_secs(2);
-/// How many lanes one page brings at most (some 60 bytes each).
+/// The most lanes in one page (about 60 bytes each).
 pub const PAGE: usize = 1_000;
-/// A scan may take up at most this share of the time.
+/// Scans take at most one tenth of the time.
 const SHARE: u32 = 10;
 
-/// The next page of a scan.
+/// The position of a scan: where its next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// The slots to look into, and behind which endpoint of each.
+    /// The slots to scan, each with the last endpoint already seen.
     after: BTreeMap<u8, EndpointId>,
-    /// When the first was due of those that the pages so far have brought.
+    /// When the oldest pending delivery was due, among the pages so far.
     oldest: Option<Time>,
 }
 
-/// A page that a scan has brought.
+/// A page of a scan.
 #[derive(Clone, Debug)]
 pub struct Page {
     pub lanes: Vec<PendingLane>,
-    /// The page behind it; `None`: there is none.
+    /// The position of the next page. `None`: this was the last one.
     pub next: Option<Scan>,
-    /// When the first was due of those that the scan has brought so far.
+    /// When the oldest pending delivery was due, among the pages so far.
     pub oldest: Option<Time>,
 }
 
 impl Scan {
-    /// The first page, of these slots.
+    /// The first page, for these slots.
     pub fn of(slots: Vec<u8>) -> Scan {
         let nil = EndpointId(uuid::Uuid::nil());
         Scan { after: slots.into_iter().map(|slot| (slot, nil)).collect(), oldest: None }
     }
 
-    /// The slots to look into, and behind which endpoint of each.
+    /// The slots to scan, each with the last endpoint already seen.
     pub fn places(&self) -> Vec<(u8, EndpointId)> {
         self.after.iter().map(|(slot, after)| (*slot, *after)).collect()
     }
 
-    /// The page has these `lanes`, of `most` that were asked for.
+    /// The page made of these `lanes`, if up to `most` were requested.
     pub fn page(mut self, lanes: Vec<PendingLane>, most: usize) -> Page {
         for lane in &lanes {
             self.after.entry(lane.slot).and_modify(|after| *after = lane.endpoint.max(*after));
@@ -61,22 +61,22 @@ impl Scan {
 #[derive(Debug)]
 pub struct Scanning {
     every: Duration,
-    /// Since when a scan is under way.
+    /// When the current scan began, if one is under way.
     since: Option<Duration>,
-    /// Its next page, if that has to be asked for.
+    /// Its next page, if it is not requested yet.
     next: Option<Scan>,
-    /// Something came up during a scan that it may have missed.
+    /// A scan was requested during the current one, which may have missed the reason.
     again: bool,
     at: Duration,
 }
 
 impl Scanning {
-    /// One every so often, the first `now`.
+    /// A scan per interval, the first one `now`.
     pub fn new(every: Duration, now: Duration) -> Scanning {
         Scanning { every, since: None, next: None, again: false, at: now }
     }
 
-    /// Something is pending that only a scan finds.
+    /// Requests a scan as soon as possible.
     pub fn soon(&mut self, now: Duration) {
         match self.since {
             Some(_) => self.again = true,
@@ -84,12 +84,12 @@ impl Scanning {
         }
     }
 
-    /// How long until the next scan or page is to be begun.
+    /// How long until the next scan or page is due.
     pub fn wait(&self, now: Duration) -> Duration {
         if self.next.is_some() { Duration::ZERO } else { self.at.saturating_sub(now) }
     }
 
-    /// What to ask the store for now, of `slots`.
+    /// The page to request now, if one is due. A new scan covers `slots`.
     pub fn begin(&mut self, now: Duration, slots: impl FnOnce() -> Vec<u8>) -> Option<Scan> {
         if let Some(next) = self.next.take() {
             return Some(next);
@@ -101,8 +101,8 @@ impl Scanning {
         Some(Scan::of(slots()))
     }
 
-    /// A page has come, and this one is behind it. If nothing may be sent at the moment, the scan ends here, and another begins once
-    /// something may. `true`: the scan has ended.
+    /// A page arrived, followed by `next`. If nothing may be sent at the moment, the scan is dropped and started
+    /// again later. Returns `true` if the scan is complete.
     pub fn brought(&mut self, next: Option<Scan>, resting: bool, now: Duration) -> bool {
         if next.is_some() && resting {
             (self.since, self.again, self.at) = (None, false, now);
@@ -117,7 +117,7 @@ impl Scanning {
         ended
     }
 
-    /// The store was away. That took as long as somebody waited for it, which is no reason to wait on when it is back.
+    /// The store was unavailable. The time that took does not count against [`SHARE`].
     pub fn failed(&mut self, now: Duration) {
         self.end(self.every, now);
     }

@@ -1,7 +1,7 @@
-//! Signals of the store, in the order in which they came, and in portions: one may tell of tens of thousands of deliveries.
+//! Signals of the store, in order and in portions: one signal may cover tens of thousands of deliveries.
 //!
-//! A signal that waits here is late, which signals may be. It must not be overtaken by another: what was withdrawn after it was accepted
-//! would be sent.
+//! Signals may be late, so they may wait here. They must not overtake each other: a delivery that was accepted and then
+//! withdrawn would be sent.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use crate::domain::{AppId, EndpointId, MessageId};
 use crate::store::queue::signals::{Admission, Held, Signal, Told};
 
-/// How many deliveries one step takes from its signals at most; one takes about a microsecond.
+/// The most deliveries that one step takes from signals; one takes about a microsecond.
 pub const DELIVERIES: usize = 1_024;
 
-/// Something to take from a signal.
+/// A part of a signal that one step can handle.
 #[derive(Debug)]
 pub enum Portion {
     /// A message, for some of its endpoints.
@@ -25,12 +25,12 @@ pub enum Portion {
     Lost,
 }
 
-/// The signals that wait.
+/// The waiting signals.
 #[derive(Debug, Default)]
 pub struct SignalQueue {
-    /// Each with what its signal holds: the memory of all of them is bounded where they are sent.
+    /// Each entry keeps its signal's memory reservation. The sender bounds the total.
     waiting: VecDeque<(Portion, Option<Arc<Held>>)>,
-    /// How many deliveries may still be taken in this step.
+    /// How many more deliveries this step may take.
     left: usize,
 }
 
@@ -64,12 +64,12 @@ impl SignalQueue {
         }
     }
 
-    /// A signal was lost, after those that wait.
+    /// A signal was lost after those that wait.
     pub fn lost(&mut self) {
         self.waiting.push_back((Portion::Lost, None));
     }
 
-    /// The next portion; `None`: nothing waits, or it has to wait for the next step.
+    /// The next portion. `None`: the queue is empty or this step's budget is used up.
     pub fn next(&mut self) -> Option<Portion> {
         if self.left == 0 {
             return None;
@@ -89,7 +89,7 @@ impl SignalQueue {
             Portion::Withdrawn(ended) => {
                 taken = ended.len();
                 if taken > self.left {
-                    // From its end: cut off without a copy of the rest.
+                    // Splitting at the end avoids copying the rest.
                     let some = ended.split_off(taken - self.left);
                     self.waiting.push_front((Portion::Withdrawn(std::mem::replace(ended, some)), held));
                 }

@@ -1,4 +1,4 @@
-//! The [`Core`]: when anything may be sent at all (leases, draining), when to scan, and which endpoints to load. The
+//! The [`Core`]: whether anything may be sent at all (leases, draining), when to scan, and which endpoints to load. The
 //! [lanes](super::lanes) decide what is sent and read.
 
 use std::collections::{BTreeSet, HashSet};
@@ -14,36 +14,36 @@ use super::signal_queue::{Portion, SignalQueue};
 use crate::domain::{EndpointId, Time};
 use crate::store::queue::notify::Heard;
 
-/// With each scan of a store that is shared, the endpoints of every fourth slot are loaded again: others change them too, and
-/// their signals do not reach us. All of them each time would be most of what a scan costs.
+/// After each scan of a shared store, the endpoints of every fourth slot are loaded again: other processes change
+/// them, and their signals do not reach us. Loading all of them each time would be most of the cost of a scan.
 const PARTS: u8 = 4;
-/// How long after the beginning of a small reading the next one may begin. On a worker each commit elsewhere asks for a reading, and one
-/// statement reads what several have committed for the price of one.
+/// The least time between the starts of two reads if the first was small. Every commit of another process asks for a
+/// read, and one query can serve several commits.
 const READING_PAUSE: Duration = Duration::from_millis(5);
-/// A reading is small if its lanes and rows together are fewer.
+/// A read is small if it covers fewer lanes and rows than this.
 const SMALL_READING: usize = 256;
-/// The longest nap: so late is it noticed that a lease has run out.
+/// The longest sleep of the event loop. An expired lease is noticed within this time.
 const NAP: Duration = Duration::from_millis(250);
 
-/// The engine's state, as far as it decides anything.
+/// The state that decisions depend on.
 pub struct Core {
     lanes: Lanes,
     shared: bool,
     signals: SignalQueue,
     reading: bool,
-    /// When the last reading began.
+    /// When the last read began.
     reading_began: Duration,
-    /// The next reading may begin.
+    /// When the next read may begin.
     reading_from: Duration,
-    /// What the reading that is under way has brought, if it is there.
+    /// Rows of the current read that no step has applied yet.
     arrived: Option<Arrived>,
     scanning: Scanning,
     loads: Loads,
-    /// Which of the slots were loaded again last.
+    /// The group of slots that was reloaded last.
     part: u8,
-    /// Nothing is sent after this: others may own our slots by then.
+    /// Nothing is sent after this: other processes may own our slots by then.
     leased_until: Duration,
-    /// Slots to be handed over once nothing of theirs is on its way.
+    /// Slots to return once they are quiet.
     releases: BTreeSet<u8>,
     draining: bool,
     drained: bool,
@@ -51,8 +51,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// The core of an engine that starts `now` (in its own time), with at most `caps` requests at once: in all, and to one endpoint.
-    /// `shared`: other processes may use the same store.
+    /// The core of an engine that starts `now` (monotonic time). `caps`: the concurrency limits, in total and per
+    /// endpoint. `shared`: other processes may use the same store.
     pub fn new(shared: bool, scan_every: Duration, caps: (usize, usize), now: Duration) -> Core {
         Core {
             lanes: Lanes::new(caps.0, caps.1),
@@ -73,7 +73,7 @@ impl Core {
         }
     }
 
-    /// These events happened, and it is `now`: what is to be done? (Also when nothing happened and a [`nap`](Core::nap) is over.)
+    /// Applies the events, decides, and returns the actions. Called without events when a [`nap`](Core::nap) is over.
     pub fn step(&mut self, events: impl IntoIterator<Item = Event>, now: ClockReading) -> Vec<Action> {
         self.signals.begin_step();
         self.hear(now);
@@ -85,7 +85,7 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
-    /// How long nothing is to be done unless something happens.
+    /// How long the event loop may sleep if no event arrives.
     pub fn nap(&self, now: ClockReading) -> Duration {
         let least = Duration::from_millis(1);
         if self.hearing() || self.arrived.is_some() || self.lanes.overdue(now) {
@@ -95,11 +95,12 @@ impl Core {
             return NAP;
         }
         let scan = self.scanning.wait(now.mono).max(least);
-        // A lane that is due but cannot be served yet (a reading is under way, we are full) is woken by what it waits for.
+        // A due lane that cannot be served yet is woken by an event: a read ends, or an attempt does.
         self.lanes.idle_for(now).unwrap_or(NAP).max(least).min(scan).min(NAP)
     }
 
-    /// Whether signals still wait for a step. No others should be brought meanwhile: they wait in the store's own queue, which is bounded.
+    /// Whether signals wait for a later step. Until they are taken, the event loop leaves others in the store's
+    /// bounded queue.
     pub fn hearing(&self) -> bool {
         !self.signals.is_empty()
     }
@@ -114,30 +115,30 @@ impl Core {
         self.lanes.in_flight()
     }
 
-    /// How many a second may leave for endpoints that are behind, together, as others come first; `None`: as many as can.
+    /// The rate limit of backlogged endpoints, together, in deliveries per second. `None`: unlimited.
     pub fn pace_of_those_behind(&self) -> Option<f64> {
         self.lanes.pace_of_those_behind()
     }
 
-    /// Of a lane: how many wait that are fresh, and how many retries.
+    /// How many first attempts and retries a lane has queued.
     #[cfg(test)]
     pub fn queued(&self, endpoint: EndpointId) -> (usize, usize) {
         self.lanes.queued(endpoint)
     }
 
-    /// How often a lane was looked up so far, or listed from an index.
+    /// How many lane lookups there were, including those through an index.
     #[cfg(test)]
     pub fn visited(&self) -> u64 {
         self.lanes.visited()
     }
 
-    /// Panics if an index does not say what the lanes do.
+    /// Panics if an index disagrees with the lanes.
     #[cfg(test)]
     pub fn check_indexes(&self) {
         self.lanes.check_indexes();
     }
 
-    /// Whether the next step goes on where this one ended, or a lane is behind and gives way.
+    /// Whether a later step sends for this lane: this step ended early, or the lane is backlogged and throttled.
     #[cfg(test)]
     pub fn sends_later(&self, endpoint: EndpointId) -> bool {
         self.lanes.sends_later(endpoint)
@@ -149,7 +150,7 @@ impl Core {
         !self.resting(now)
     }
 
-    /// Whether nothing may be sent: we are leaving, or do not know whether our slots are still ours.
+    /// Whether nothing may be sent: the process drains, or its leases may have expired.
     fn resting(&self, now: ClockReading) -> bool {
         self.draining || now.mono >= self.leased_until
     }
@@ -164,7 +165,7 @@ impl Core {
                 self.signals.lost();
                 self.hear(now);
             }
-            // Slots are the heartbeats' affair.
+            // The lease keeper handles freed slots.
             Event::Announced(Heard::Freed) => {}
             Event::Announced(Heard::Anything) => self.scanning.soon(now.mono),
             Event::Announced(Heard::Due(endpoints)) => {
@@ -209,7 +210,7 @@ impl Core {
         }
     }
 
-    /// What the store of this process tells, as much of it as one step takes.
+    /// Applies signals of the store, up to this step's budget.
     fn hear(&mut self, now: ClockReading) {
         let mut others = BTreeSet::new();
         while let Some(portion) = self.signals.next() {
@@ -227,7 +228,7 @@ impl Core {
                 },
                 Portion::Changed(app) => self.loads.changed(app),
                 Portion::Lost => {
-                    // It may have told of something due, or of an endpoint that has changed.
+                    // It may have announced a due delivery or a changed endpoint.
                     self.loads.all_changed();
                     self.scanning.soon(now.mono);
                 }
@@ -238,7 +239,7 @@ impl Core {
         }
     }
 
-    /// Takes as much of what a reading has brought as one step may. The next reading begins when all of it is taken.
+    /// Applies rows of the last read, up to this step's budget. The next read may begin when all are applied.
     fn take_in(&mut self, now: ClockReading) {
         let Some(arrived) = &mut self.arrived else { return };
         let part = arrived.next_part();
@@ -274,7 +275,7 @@ impl Core {
         }
     }
 
-    /// A page of a scan has come; `None`: the store was away.
+    /// A page of a scan arrived. `None`: the store was unavailable.
     fn scanned(&mut self, page: Option<Page>, now: ClockReading) {
         let Some(page) = page else { return self.scanning.failed(now.mono) };
         self.loads.add_unknown(self.lanes.pending(&page.lanes, now));
@@ -286,16 +287,16 @@ impl Core {
         }
     }
 
-    /// Begins the loads that may begin.
+    /// Starts the loads that may start.
     fn load(&mut self) {
         while let Some(load) = self.loads.begin(&|part, after, most| self.lanes.listed(part, after, most)) {
             self.actions.push(Action::Load(load));
         }
     }
 
-    /// What the time and the lanes say is to be done now.
+    /// Decides what to do now.
     fn decide(&mut self, now: ClockReading) {
-        // After the events: an answer among them is one that came in time.
+        // After the events, which may contain responses that arrived in time.
         self.lanes.begin_turn(now);
         if self.draining && !self.drained && self.lanes.settled() {
             self.drained = true;
@@ -315,7 +316,7 @@ impl Core {
         while let Some(start) = self.lanes.start(now) {
             self.actions.push(Action::Send(start));
         }
-        // One reading at a time: the next one covers whatever came up meanwhile.
+        // One read at a time. The next one covers everything that came up meanwhile.
         if !self.reading && now.mono >= self.reading_from {
             let (wants, held) = self.lanes.begin_reading(now);
             if !wants.is_empty() {

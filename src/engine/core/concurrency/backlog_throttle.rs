@@ -1,57 +1,58 @@
-//! The backlog throttle. A lane for which more waits in the store than in memory is **behind**: it could send as fast as the machine goes, for minutes,
-//! and whoever is sent something now and then would wait each time for the processor, the disk and the store. So those that are behind
-//! keep to a pace, together, that follows how the others fare: how long it takes from the acceptance of a delivery until its lane has it,
-//! for lanes that keep up. While that is more than half as much again as usual, those behind send less; else they send more. They never
-//! send less than the others do, and where there are no others they send as they can.
+//! The backlog throttle. A lane is **backlogged** while the store holds more deliveries for it than memory does. For
+//! minutes it could send as fast as the machine allows, and low-traffic endpoints would queue behind it for CPU and
+//! disk. So backlogged lanes share a rate limit that follows the latency of the others: the time from accepting a
+//! delivery until its lane has it. Above one and a half times the usual latency the rate falls, otherwise it rises.
+//! It never falls below the rate of the other lanes, and without other lanes there is no limit.
 //!
-//! It is what networks do against congestion, by delay: slow to begin with, up by a small share, down by a large one.
+//! This is delay-based congestion control, as in networks: start slowly, increase a little, decrease a lot.
 
 use std::time::Duration;
 
-/// What took longer counts as this: one that took minutes says no more about congestion than one that took a second.
+/// Longer samples count as this: minutes say no more about congestion than a second does.
 const LONGEST_SAMPLE: Duration = Duration::from_secs(1);
-/// For how long, and for how many deliveries, others are watched before the pace is changed:
+/// The rate changes after this time and this many samples,
 const EPOCH: Duration = Duration::from_millis(50);
 const SAMPLES: usize = 16;
-/// More of them say nothing new.
+/// More samples per epoch add no information.
 const MOST_SAMPLES: usize = 4_096;
-/// but not for longer than this. If there were fewer twice in a row, and nothing of others waits, there are no others to speak of.
+/// but at the latest after this time. Two epochs with fewer samples and nothing queued mean that no other lane is
+/// active.
 const LONGEST_EPOCH: Duration = Duration::from_secs(1);
-/// The pace to begin with, and the least one, in deliveries a second.
+/// The first and the lowest rate, in deliveries per second.
 const FIRST: f64 = 1_000.0;
 const LEAST: f64 = 100.0;
-/// What it is multiplied by where the others do not notice (before they ever did, and since), and where they do.
+/// The factors of the rate: before the latency first rose, after it did, and while it is high.
 const SOONER: f64 = 1.5;
 const SOON: f64 = 1.05;
 const LATER: f64 = 0.6;
-/// What others notice: so many times what is usual, and more than this.
+/// Latency is high above this multiple of the usual one, plus `GRAIN`.
 const NOTICED: f64 = 1.5;
 const GRAIN: Duration = Duration::from_micros(100);
-/// What is usual changes by so large a part of itself in an epoch: a disk that stalls once is not usual.
+/// The usual latency changes by at most this share per epoch, so one disk stall does not shift it.
 const DRIFT: f64 = 0.03;
-/// What was not made use of may be made good within so long. Timers are no finer than a fifth of it.
+/// Unused allowance is kept for this long. Timers are no finer than a fifth of it.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// The pace of those that are behind, and what it is made from.
+/// The shared rate limit of backlogged lanes.
 #[derive(Debug)]
 pub struct BacklogThrottle {
-    /// In deliveries a second.
+    /// In deliveries per second.
     pace: f64,
-    /// Whether others have noticed, since there were some.
+    /// Whether the latency has ever been high.
     noticed: bool,
-    /// There were too few samples in the last epoch.
+    /// The last epoch had too few samples.
     few: bool,
-    /// There are no others: the pace does not count.
+    /// No other lane is active: there is no limit.
     alone: bool,
-    /// Something left for those behind in the last epoch, at this pace.
+    /// Backlogged lanes sent something under the limit in the last epoch.
     paced: bool,
-    /// When somebody who is behind may send next.
+    /// When a backlogged lane may send next.
     next_at: Duration,
-    /// When this epoch began, how long deliveries to those that keep up took in it, and how many left: for those, and for those behind.
+    /// The start of this epoch, its latency samples, and its deliveries to other and to backlogged lanes.
     began: Duration,
     took: Vec<Duration>,
     left: (u32, u32),
-    /// How long they take where those behind send no more than the others do.
+    /// The latency while backlogged lanes send no more than the others.
     usual: Option<Duration>,
 }
 
@@ -71,24 +72,24 @@ impl BacklogThrottle {
         }
     }
 
-    /// How many a second may leave for those behind; `None`: as many as can.
+    /// The limit in deliveries per second. `None`: unlimited.
     pub fn pace(&self) -> Option<f64> {
         self.paced.then_some(self.pace)
     }
 
-    /// A delivery to an endpoint that keeps up took so long to come here.
+    /// Adds the latency of a delivery to a lane without backlog.
     pub fn came(&mut self, took: Duration) {
         if self.took.len() < MOST_SAMPLES {
             self.took.push(took.min(LONGEST_SAMPLE));
         }
     }
 
-    /// Until when nothing may leave for those behind; `None`: it may now.
+    /// Until when backlogged lanes must wait. `None`: they may send now.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         (!self.alone && now < self.next_at).then_some(self.next_at)
     }
 
-    /// Something leaves, for somebody who is `behind` or not.
+    /// Counts a delivery that starts.
     pub fn leaves(&mut self, behind: bool, now: Duration) {
         if !behind {
             self.left.0 += 1;
@@ -100,7 +101,7 @@ impl BacklogThrottle {
         }
     }
 
-    /// Sets the pace anew, if it is time to. `others_wait`: something waits to be sent to endpoints that keep up.
+    /// Adjusts the rate at the end of an epoch. `others_wait`: something is queued for lanes without backlog.
     pub fn look(&mut self, now: Duration, others_wait: bool) {
         let lasted = now.saturating_sub(self.began);
         if lasted < EPOCH || (self.took.len() < SAMPLES && lasted < LONGEST_EPOCH) {
@@ -108,7 +109,7 @@ impl BacklogThrottle {
         }
         let [others, behind] = [self.left.0, self.left.1].map(|count| f64::from(count) / lasted.as_secs_f64());
         let few = self.took.len() < SAMPLES;
-        // Samples also become rare where the machine is overloaded. That is no reason to send more.
+        // Samples are rare on an overloaded machine too, which is no reason to send more.
         self.alone = few && !others_wait && (self.alone || self.few);
         self.few = few;
         self.paced = !self.alone && behind > 0.0;
@@ -122,10 +123,10 @@ impl BacklogThrottle {
         if !few {
             let least = others.max(LEAST);
             let present = median(&mut self.took);
-            // A pace is kept to within some per cent.
+            // The limit is met to within a few percent.
             let usual = self.learn(present, behind <= least * 1.1);
             self.pace = match usual {
-                // Those behind were here first. This is how to find out.
+                // Unknown usual latency: slow down and learn it.
                 None => least,
                 Some(usual) if present > usual.mul_f64(NOTICED) + GRAIN => {
                     self.noticed = true;
@@ -133,7 +134,7 @@ impl BacklogThrottle {
                 }
                 Some(_) => {
                     let more = self.pace * if self.noticed { SOON } else { SOONER };
-                    // What is not made use of says nothing.
+                    // An unused limit proves nothing.
                     more.min((behind * 2.0).max(FIRST)).max(least)
                 }
             };
@@ -143,7 +144,7 @@ impl BacklogThrottle {
         self.left = (0, 0);
     }
 
-    /// What is usual, as far as it is known: learned while those behind are in nobody's way, and from whatever is better than that.
+    /// Updates the usual latency while backlogged lanes cannot affect it, and whenever the current one is better.
     fn learn(&mut self, present: Duration, in_nobodys_way: bool) -> Option<Duration> {
         let usual = self.usual.unwrap_or(present);
         if in_nobodys_way || (self.usual.is_some() && present < usual) {

@@ -1,43 +1,44 @@
-//! The circuit breaker: an endpoint's cap on requests in flight, and rests.
+//! The circuit breaker: the concurrency limit of one endpoint, and its pauses.
 //!
-//! A [`CircuitBreaker`] begins at the full cap. An overloaded receiver (429, 502, 503, 504) has it halved, down to one; an unreachable one
-//! (timeout, refused, …) down to a few, and after a row of such failures it only **probes**: one request, then a rest that doubles.
-//! Each delivery adds one to the cap again, so that a receiver that comes back is not trampled.
+//! A [`CircuitBreaker`] starts at the configured limit. An overloaded receiver (429, 502, 503, 504) halves it, down
+//! to one. An unreachable one (timeout, connection refused, …) lowers it to a few; after a row of such failures the
+//! endpoint gets **probes** only: one request, then a pause that doubles. Each success raises the limit by one, so a
+//! receiver that recovers is not flooded.
 
 use std::time::Duration;
 
-use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// An unreachable endpoint still gets this many at once until it only gets probes: one lost connection is no outage.
+/// The least limit of an unreachable endpoint before it gets probes only: one lost connection is no outage.
 const UNREACHABLE_FLOOR: usize = 4;
-/// After so many unreachable attempts in a row it only gets probes.
+/// The number of unreachable attempts in a row after which it gets probes only.
 const PROBE_AFTER: u32 = 16;
-/// The first rest between probes, and the longest.
+/// The first and the longest pause between probes.
 const REST: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// How long a `Retry-After` on 429 or 503 may hold the whole lane.
+/// The longest `Retry-After` of a 429 or 503 that pauses the lane.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// An endpoint's present cap and rest.
+/// The current limit and pause of an endpoint.
 #[derive(Clone, Debug)]
 pub struct CircuitBreaker {
     most: usize,
     cap: usize,
     unreachable: u32,
-    /// How many rests there were since it last answered.
+    /// The number of pauses since the last response.
     rests: u32,
     rest_until: Duration,
 }
 
 impl CircuitBreaker {
-    /// At most `most` in flight.
+    /// A breaker with the limit `most`.
     pub fn new(most: usize) -> CircuitBreaker {
         CircuitBreaker { most: most.max(1), cap: most.max(1), unreachable: 0, rests: 0, rest_until: Duration::ZERO }
     }
 
-    /// How many may be in flight now, or until when there is a rest.
+    /// The current limit on requests in flight.
     ///
     /// # Errors
-    /// The end of the rest.
+    /// The end of the pause, during one.
     pub fn cap(&self, now: Duration) -> Result<usize, Duration> {
         match now < self.rest_until {
             true => Err(self.rest_until),
@@ -46,17 +47,17 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether it only gets probes at the moment.
+    /// Whether the endpoint gets probes only.
     pub fn probing(&self) -> bool {
         self.unreachable >= PROBE_AFTER
     }
 
-    /// Whether the last attempt got no answer.
+    /// Whether the last attempt got no response.
     pub fn unreachable(&self) -> bool {
         self.unreachable > 0
     }
 
-    /// Learns from an attempt that ended at `now`.
+    /// Adjusts the limit and the pause after an attempt that ended at `now`.
     pub fn learn(&mut self, outcome: &Outcome, now: Duration) {
         match outcome.failure {
             None => {
@@ -66,7 +67,7 @@ impl CircuitBreaker {
                 self.rest_until = Duration::ZERO;
             }
             Some(Failure::Status) => {
-                // Whatever it answers, it is there.
+                // Any response proves that the receiver is reachable.
                 self.unreachable = 0;
                 self.rests = 0;
                 if matches!(outcome.status, Some(429 | 502 | 503 | 504)) {
@@ -75,12 +76,12 @@ impl CircuitBreaker {
                     self.rest_until = self.rest_until.max(now + pause);
                 }
             }
-            // Ours to mend or the address's to change: pressing less helps nobody.
+            // A local failure or a forbidden address. A lower limit would not help.
             Some(Failure::Request | Failure::Blocked) => {}
             Some(_) => {
                 self.cap = (self.cap / 2).max(UNREACHABLE_FLOOR.min(self.most));
                 self.unreachable = self.unreachable.saturating_add(1);
-                // What was in flight together fails together: that is one outage, and one rest.
+                // Attempts in flight together fail together: one outage, one pause.
                 if self.probing() && now >= self.rest_until {
                     let (first, longest) = REST;
                     self.rest_until = now + first.saturating_mul(1 << self.rests.min(16)).min(longest);

@@ -1,37 +1,37 @@
-//! A fair queue of endpoints: applications take turns, and within an application its endpoints do. An application with 100,000 endpoints
-//! waiting delays another one by a single turn, and not by 100,000.
+//! A fair queue of endpoints: applications take turns, and so do the endpoints within each. An application with 100,000
+//! waiting endpoints delays another by one turn, not by 100,000.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::domain::{AppId, EndpointId};
 
-/// Identifies a place in a [`FairQueue`]; grows with each push.
+/// Identifies an entry of a [`FairQueue`]. Grows with each push.
 pub type Ticket = u64;
 
-/// The queue. Push, pop and remove do not search, however long it is.
+/// The queue. Push, pop and remove take logarithmic time at most.
 #[derive(Debug, Default)]
 pub struct FairQueue {
-    /// The order of the applications' turns. Each application of `waiting` stands here exactly once.
+    /// The applications in the order of their turns. Each key of `waiting` is here exactly once.
     turns: VecDeque<AppId>,
-    /// The endpoints that wait, by application, in the order in which they came. A set may be empty: it is dropped when its turn comes,
-    /// so that an endpoint that queues again right after its turn allocates nothing.
+    /// The waiting endpoints by application, oldest first. An empty set is dropped only at its turn, so an endpoint
+    /// that queues again right after its own turn allocates nothing.
     waiting: HashMap<AppId, BTreeSet<(Ticket, EndpointId)>>,
     tickets: Ticket,
     len: usize,
 }
 
 impl FairQueue {
-    /// How many endpoints wait.
+    /// The number of waiting endpoints.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none waits.
+    /// Whether no endpoint waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds an endpoint behind those of its application. It must not be in the queue.
+    /// Adds an endpoint behind the others of its application. It must not be in the queue.
     pub fn push(&mut self, app: AppId, id: EndpointId) -> Ticket {
         self.tickets += 1;
         let waiting = self.waiting.entry(app).or_insert_with(|| {
@@ -42,7 +42,7 @@ impl FairQueue {
         self.tickets
     }
 
-    /// Takes the endpoint that has waited longest of the application whose turn it is.
+    /// Takes the oldest endpoint of the application whose turn it is.
     pub fn pop(&mut self) -> Option<EndpointId> {
         while let Some(app) = self.turns.pop_front() {
             let Some((_, id)) = self.waiting.get_mut(&app).and_then(BTreeSet::pop_first) else {
@@ -56,20 +56,20 @@ impl FairQueue {
         None
     }
 
-    /// Takes an endpoint out of the queue, wherever it stands. Does nothing if it is not there.
+    /// Removes an endpoint, if it is in the queue.
     pub fn remove(&mut self, app: AppId, id: EndpointId, ticket: Ticket) {
         if let Some(waiting) = self.waiting.get_mut(&app) {
             self.len -= usize::from(waiting.remove(&(ticket, id)));
         }
     }
 
-    /// Whether the endpoint waits with this ticket.
+    /// Whether the endpoint is queued with this ticket.
     #[cfg(test)]
     pub fn contains(&self, app: AppId, id: EndpointId, ticket: Ticket) -> bool {
         self.waiting.get(&app).is_some_and(|waiting| waiting.contains(&(ticket, id)))
     }
 
-    /// All that wait.
+    /// All waiting endpoints.
     #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = EndpointId> + '_ {
         self.waiting.values().flatten().map(|(_, id)| *id)

@@ -1,50 +1,51 @@
-//! Responsiveness: whether an endpoint answers, or keeps us waiting.
+//! Responsiveness: whether an endpoint responds or hangs.
 
 use std::time::Duration;
 
-/// An endpoint that has not answered for so long, while something is in flight, is silent.
+/// An endpoint is silent if it has not responded for this long with a request in flight.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// An endpoint that has answered within this time is expected to do so again.
+/// An endpoint that responded within this time counts as responsive.
 const TRUST: Duration = Duration::from_secs(60);
-/// The finest step of time: trust lasts up to its end, and no longer.
+/// The clock's resolution: trust lasts to the end of `TRUST`, inclusive.
 const GRAIN: Duration = Duration::from_nanos(1);
 
-/// How an endpoint answers.
+/// How an endpoint responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responsiveness {
-    /// It has answered lately, whatever it said.
+    /// It responded recently, with any status.
     Responsive,
     Unknown,
-    /// It keeps us waiting.
+    /// It hangs or cannot be reached.
     Silent,
 }
 
-/// The answers that an endpoint gave lately.
+/// The recent responses of an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answers {
-    /// The last one; `None`: none yet.
+    /// When it last responded.
     last: Option<Duration>,
-    /// Since when something is in flight.
+    /// Since when a request is in flight.
     busy_since: Duration,
 }
 
 impl Answers {
-    /// Something is in flight from `now` on.
+    /// A request is in flight from `now` on, after none was.
     pub fn expected(&mut self, now: Duration) {
         self.busy_since = now;
     }
 
-    /// It has answered `now`.
+    /// A response arrived.
     pub fn came(&mut self, now: Duration) {
         self.last = Some(now);
     }
 
-    /// Since when it keeps us waiting, if something is in flight.
+    /// Since when a response is overdue, with a request in flight.
     fn since(&self) -> Duration {
         self.last.map_or(self.busy_since, |last| last.max(self.busy_since))
     }
 
-    /// How it answers at `now`. It is silent when the last attempt did not reach it, or nothing that is in flight was answered for a while.
+    /// The kind at `now`. An endpoint is silent if the last attempt did not reach it, or if its requests in flight
+    /// get no response for a while.
     pub fn responsiveness(&self, in_flight: bool, unreachable: bool, now: Duration) -> Responsiveness {
         match self.last {
             _ if unreachable => Responsiveness::Silent,
@@ -54,9 +55,10 @@ impl Answers {
         }
     }
 
-    /// When that changes next by the mere passing of time, from what was `noted`; `None`: not before an event. It may have passed already.
+    /// When time alone changes the kind that was `noted`. `None`: only an event changes it. The result may lie in the
+    /// past.
     pub fn next_change(&self, in_flight: bool, noted: Responsiveness) -> Option<Duration> {
-        // A silent endpoint stays so until an attempt ends.
+        // A silent endpoint stays silent until an attempt ends.
         let patience = (in_flight && noted != Responsiveness::Silent).then(|| self.since() + PATIENCE);
         let trust = self.last.filter(|_| noted == Responsiveness::Responsive).map(|last| last + TRUST + GRAIN);
         patience.into_iter().chain(trust).min()

@@ -1,48 +1,48 @@
-//! Concurrency shares: how many requests may be in flight, in all and to each kind of endpoint.
+//! Concurrency shares: the limits on requests in flight, in total and per kind of endpoint.
 
 use super::Responsiveness;
 use super::fair_queue::{FairQueue, Ticket};
 use crate::domain::{AppId, EndpointId};
 
-/// Requests in flight by kind, and the lanes that wait for their kind's share.
+/// Requests in flight by kind, and the lanes that wait for a share.
 #[derive(Debug)]
 pub struct Shares {
     most: usize,
     in_flight: usize,
     by_kind: [usize; 3],
-    /// Lanes that wait because too much is in flight to their kind: once that changes, one of them is looked at again.
+    /// Lanes that wait because their kind's share is used up. One is retried whenever it shrinks.
     waiting: [FairQueue; 3],
 }
 
 impl Shares {
-    /// At most `most` requests at once, and at least one.
+    /// At most `most` requests at once, at least one.
     pub fn new(most: usize) -> Shares {
         Shares { most: most.max(1), in_flight: 0, by_kind: [0; 3], waiting: Default::default() }
     }
 
-    /// How many requests may be in flight at once.
+    /// The limit on requests in flight.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// How many are.
+    /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Whether nothing more may be in flight to endpoints of this kind.
+    /// Whether the share of this kind is used up.
     pub fn full(&self, kind: Responsiveness) -> bool {
         let (half, reserved) = ((self.most / 2).max(1), (self.most * 3 / 4).max(1));
         kind != Responsiveness::Responsive && (self.by_kind[kind as usize] >= half || self.in_flight >= reserved)
     }
 
-    /// A request to an endpoint of this kind begins.
+    /// Counts a request that starts.
     pub fn began(&mut self, kind: Responsiveness) {
         self.in_flight += 1;
         self.by_kind[kind as usize] += 1;
     }
 
-    /// One has ended. `None`: to an endpoint of which nothing is known any more.
+    /// Counts a request that ended. `None`: its lane no longer exists.
     pub fn ended(&mut self, kind: Option<Responsiveness>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(kind) = kind {
@@ -50,23 +50,23 @@ impl Shares {
         }
     }
 
-    /// An endpoint with so many in flight is of another kind.
+    /// Moves an endpoint with this many requests in flight to another kind.
     pub fn moved(&mut self, before: Responsiveness, now: Responsiveness, in_flight: usize) {
         self.by_kind[before as usize] -= in_flight;
         self.by_kind[now as usize] += in_flight;
     }
 
-    /// A lane of this application waits for its kind's share.
+    /// Queues a lane for a share of its kind.
     pub fn wait(&mut self, app: AppId, id: EndpointId, kind: Responsiveness) -> Ticket {
         self.waiting[kind as usize].push(app, id)
     }
 
-    /// A lane does not wait there any more.
+    /// Removes a lane from that queue.
     pub fn leave(&mut self, app: AppId, id: EndpointId, (kind, ticket): (Responsiveness, Ticket)) {
         self.waiting[kind as usize].remove(app, id, ticket);
     }
 
-    /// The next lane of this kind, applications in turn, if there is room for it. It does not wait any more.
+    /// Takes the next lane of this kind if the share has room. Applications take turns.
     pub fn next(&mut self, kind: Responsiveness) -> Option<EndpointId> {
         if self.full(kind) {
             return None;
@@ -74,7 +74,7 @@ impl Shares {
         self.waiting[kind as usize].pop()
     }
 
-    /// For tests: what is in flight by kind, and whether a lane waits with this ticket; how many do.
+    /// The requests in flight by kind, and the number of waiting lanes.
     #[cfg(test)]
     pub fn counts(&self) -> ([usize; 3], usize) {
         (self.by_kind, self.waiting.iter().map(FairQueue::len).sum())

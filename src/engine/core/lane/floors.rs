@@ -1,35 +1,35 @@
-//! From where on a lane is read. What a reading has brought is held, and rows that were deleted since are still in the way as long as
-//! somebody holds a snapshot open: so the next reading begins where the last one ended.
+//! Where the next read of a lane starts. A read's rows stay held in memory, and deleted rows slow a scan down for as
+//! long as any snapshot can see them, so a read starts where the last one ended.
 //!
-//! A transaction that commits late, or the clock of another process, may put a delivery below that. So no floor is above [`LATE`] ago, and each
-//! lane is read from the beginning now and then.
+//! A late commit or another process's clock may put a delivery below that point. So no watermark is more recent than
+//! [`LATE`] ago, and each lane is read from the beginning now and then.
 
 use std::time::Duration;
 
 use crate::domain::Time;
-use crate::domain::delivery::State;
+use crate::domain::deliveries::delivery::State;
 
-/// A delivery that is committed now was due at most so long ago, but for clocks and transactions that are far off.
+/// How old the due time of a newly committed delivery can be, short of extreme clock skew or transaction length.
 const LATE: Duration = Duration::from_secs(10);
-/// At least so long after a reading from the beginning comes the next one,
+/// A full read follows the last one after at least this long,
 const AGAIN: Duration = Duration::from_secs(2);
-/// and at least so many times as long as it took.
+/// and after at least this many times its duration.
 const TIMES: u32 = 20;
 
-/// The floors of one lane: what is due before has been read, and is held or has ended.
+/// The watermarks of one lane: deliveries due before them are held in memory or have ended.
 #[derive(Debug, Default)]
 pub struct Floors {
     fresh: Time,
     retries: Time,
-    /// The first reading from then on is one from the beginning.
+    /// When the next full read may begin.
     again_at: Duration,
-    /// When the reading that is under way began; and whether it is one from the beginning.
+    /// When the current read began, and whether it is a full one.
     began: Duration,
     from_the_beginning: bool,
 }
 
 impl Floors {
-    /// A reading begins.
+    /// Starts a read.
     pub fn begin(&mut self, now: Duration) {
         self.began = now;
         self.from_the_beginning = now >= self.again_at;
@@ -38,7 +38,7 @@ impl Floors {
         }
     }
 
-    /// The reading is over.
+    /// Ends the read.
     pub fn end(&mut self, now: Duration) {
         if self.from_the_beginning {
             let took = now.saturating_sub(self.began);
@@ -46,7 +46,7 @@ impl Floors {
         }
     }
 
-    /// Everything of this kind that is due before `known` is held, or has ended.
+    /// Every delivery of this kind due before `known` is held or has ended.
     pub fn raise(&mut self, kind: State, known: Time) {
         let floor = match kind {
             State::Retry => &mut self.retries,
@@ -55,12 +55,12 @@ impl Floors {
         *floor = known.max(*floor);
     }
 
-    /// Something that was held has to be read again.
+    /// A held delivery has to be read again.
     pub fn forget(&mut self) {
         *self = Floors::default();
     }
 
-    /// Where a reading of this kind begins.
+    /// Where a read of this kind starts.
     pub fn of(&self, kind: State, now: Time) -> Time {
         let known = match kind {
             State::Retry => self.retries,

@@ -1,5 +1,5 @@
-//! A **lane** is an endpoint's queue inside the engine: its order, rate, concurrency and health. A hanging, dead, slow or very busy
-//! endpoint uses up its own lane and nobody else's.
+//! A **lane** is the in-memory queue of one endpoint: its order, rate limit, concurrency and health. A hanging, dead,
+//! slow or very busy endpoint uses up its own lane only.
 
 mod floors;
 mod listed;
@@ -10,8 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::delivery::{Progress, State};
-use crate::domain::message::Message;
+use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::message::Message;
 use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
@@ -24,35 +24,35 @@ use crate::store::queue::waiting::LaneWants;
 use floors::Floors;
 pub use listed::Listed;
 
-/// How many deliveries of each kind wait in memory; the rest waits in the store.
+/// The most first attempts, and the most retries, queued in memory. Others wait in the store.
 pub const QUEUE: usize = 128;
 
-/// A delivery that waits to be sent.
+/// A delivery that is queued to be sent.
 #[derive(Clone, Debug)]
 pub struct Work {
     pub message: Arc<Message>,
     pub progress: Progress,
-    /// As it stands in the queue's row.
+    /// As in the row of the queue.
     pub due_at: Time,
 }
 
-/// Why nothing leaves a lane at the moment.
+/// Why a lane sends nothing at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Nothing waits, or as much is in flight as may be: an event will tell.
+    /// Nothing is queued, or a limit on requests in flight is reached. An event ends this.
     Idle,
-    /// Not before this moment of the engine's own time.
+    /// Not before this monotonic time.
     Until(Duration),
 }
 
-/// How much of what is pending at an ordered endpoint the lane knows of.
+/// Which pending deliveries of an ordered endpoint the lane holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Nothing: it has to be read.
+    /// Unknown until the next read.
     Unread,
-    /// All of it up to this number is held. The next number may follow in memory.
+    /// All up to this sequence number. The next number may follow in memory.
     UpTo(i64),
-    /// Behind what is queued there is one that may not be sent yet: until it is read again, everything else stays in the store.
+    /// All up to one that may not be sent yet. Until that is read again, everything else stays in the store.
     Waiting,
 }
 
@@ -60,51 +60,50 @@ pub enum Reach {
 pub struct Lane {
     pub live: Arc<LiveEndpoint>,
     pub slot: u8,
-    /// Whether we hold the lease of its slot, by the last change of that lease which the lane has seen.
+    /// Whether this process leases the slot, as of the last lease change that the lane has applied.
     pub owned: bool,
-    /// How many changes of that lease it has seen.
+    /// How many changes of that lease it has applied.
     pub lease_seen: u64,
     fresh: VecDeque<Work>,
     retries: VecDeque<Work>,
-    /// What this process holds: queued, in flight, or sent and not yet recorded. The store still shows it as pending, of this kind and due
-    /// then.
+    /// Deliveries queued, in flight, or sent and not yet recorded, each with its state and due time in the store.
     held: HashMap<MessageId, (State, Time)>,
     floors: Floors,
     pub in_flight: usize,
     answers: Answers,
-    /// How its endpoint answers, as it was last noted: what is in flight to it counts there.
+    /// The kind noted last. Requests in flight are counted under it.
     pub kind: Responsiveness,
-    /// More waits for it in the store than here, or did until lately, and it counts as such until then. `None`: it keeps up.
+    /// Until when the lane counts as backlogged. `None`: it does not.
     pub behind_until: Option<Duration>,
     limit: Option<Limit>,
     breaker: CircuitBreaker,
-    /// Whose turn it is when both kinds wait.
+    /// Whether a retry goes next when both kinds are queued.
     retry_next: bool,
-    /// When the store may have something due for it; `None`: as far as we know, never.
+    /// When the store may have something due. `None`: never, as far as is known.
     look_at: Option<Time>,
     /// The endpoint was deleted: nothing more is sent.
     pub gone: bool,
-    /// Being read right now; and what was settled meanwhile, which the reading may still show as pending.
+    /// A read is under way. Deliveries that ended meanwhile are listed, as its rows may still show them as pending.
     reading: bool,
-    /// The lease under which the reading began is over: others may have sent what it brings.
+    /// The lease under which the read began has ended: other processes may have sent its rows.
     outdated: bool,
     settled_meanwhile: Vec<MessageId>,
-    /// Of an ordered endpoint's.
+    /// For an ordered endpoint.
     pub reach: Reach,
-    /// Something there is being numbered: it is not read before that is done.
+    /// Sequence numbers are being assigned. The lane is read only afterwards.
     pub numbering: bool,
-    /// When something last happened here.
+    /// The last activity.
     pub touched: Duration,
-    /// How many attempts in a row could not be made, for a reason of ours, and until when none is tried.
+    /// How many attempts in a row could not be made for a local reason, and until when none is tried.
     not_made: u32,
     rests_until: Duration,
     pub listed: Listed,
-    /// Counts the starts of all lanes: its last one. Of those that wait for the same moment, who has waited longest goes first.
+    /// The number of its last start among all starts. Among lanes that wake at the same time, the lowest goes first.
     pub turn: u64,
 }
 
 impl Lane {
-    /// A lane of an endpoint whose slot has been ours since `owned_since`.
+    /// A lane whose slot has been leased since `owned_since`.
     pub fn new(live: Arc<LiveEndpoint>, owned: bool, owned_since: Duration, cap: usize) -> Lane {
         Lane {
             slot: slot_of(&live),
@@ -137,7 +136,7 @@ impl Lane {
         }
     }
 
-    /// The endpoint as it is from now on.
+    /// Replaces the endpoint's data.
     pub fn refresh(&mut self, live: Arc<LiveEndpoint>, now: ClockReading) {
         let rate = live.endpoint.spec.throttle_rate;
         if rate != self.limit.as_ref().map(Limit::rate) {
@@ -149,7 +148,7 @@ impl Lane {
         self.live = live;
         self.gone = false;
         if reordered {
-            // Whether it keeps up is known anew when it is read; where the order counts, what waits is meant to.
+            // The next read tells. An ordered endpoint's lane never counts as backlogged.
             self.behind_until = None;
         }
         if enabled || reordered || self.paused() {
@@ -157,22 +156,22 @@ impl Lane {
         }
     }
 
-    /// Whether its deliveries go one after another.
+    /// Whether its deliveries go one at a time.
     pub fn ordered(&self) -> bool {
         self.live.endpoint.spec.ordered
     }
 
-    /// Whether it holds nothing: nothing is queued, in flight or unrecorded.
+    /// Whether nothing is queued, in flight or unrecorded.
     pub fn quiet(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Disabling pauses: what is pending waits in the store.
+    /// Whether nothing may be sent: the endpoint is disabled or deleted. Pending deliveries stay in the store.
     pub fn paused(&self) -> bool {
         self.gone || self.live.endpoint.spec.disabled
     }
 
-    /// Forgets what is queued (not what is in flight); gives back how many payload bytes that frees.
+    /// Drops queued deliveries, but not those in flight. Returns the payload bytes freed.
     pub fn clear(&mut self) -> usize {
         let mut bytes = 0;
         for work in self.fresh.drain(..).chain(self.retries.drain(..)) {
@@ -184,30 +183,29 @@ impl Lane {
         bytes
     }
 
-    /// Of an ordered endpoint's: what was sent has not ended, so that nothing else may go before it. Gives back how many payload bytes
-    /// that frees.
+    /// For an ordered endpoint: its last delivery has not ended, so nothing may pass it. Returns the payload bytes
+    /// freed.
     pub fn hold_back(&mut self) -> usize {
         let bytes = self.clear();
         self.reach = Reach::Waiting;
         bytes
     }
 
-    /// The lease under which it was filled is over: whoever has it next may send all of this, and it is only known anew what is pending.
-    /// Gives back how many payload bytes that frees.
+    /// The lease ended: the next owner may send everything queued here. Returns the payload bytes freed.
     pub fn lapse(&mut self) -> usize {
         self.outdated = self.reading;
         self.clear()
     }
 
-    /// A new lease since `since`: what others sent before is not known, so the bucket begins empty.
+    /// A new lease began at `since`. Deliveries of the previous owner are unknown, so the bucket starts empty.
     pub fn begin_lease(&mut self, since: Duration) {
         self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
         self.floors.forget();
         self.look(Time::ZERO);
     }
 
-    /// Forgets a delivery that was ended, if it is queued and not in flight; gives back how many payload bytes that frees. A reading
-    /// under way may still bring it.
+    /// Drops a delivery that ended, if it is queued. A read under way may still show it. Returns the payload bytes
+    /// freed.
     pub fn withdraw(&mut self, message: MessageId) -> usize {
         if self.reading {
             self.settled_meanwhile.push(message);
@@ -225,7 +223,7 @@ impl Lane {
         0
     }
 
-    /// Queues a delivery, if it is not held already and there is room. `false`: no room, it waits in the store.
+    /// Queues a delivery unless it is held already. Returns `false` if the queue is full; it then waits in the store.
     pub fn push(&mut self, work: Work, kind: State) -> bool {
         let most = self.most_queued();
         let queue = if kind == State::Retry { &mut self.retries } else { &mut self.fresh };
@@ -251,14 +249,15 @@ impl Lane {
         self.fresh.len() + self.retries.len()
     }
 
-    /// How many wait that are fresh, and how many retries.
+    /// The numbers of queued first attempts and retries.
     #[cfg(test)]
     pub fn queues(&self) -> (usize, usize) {
         (self.fresh.len(), self.retries.len())
     }
 
-    /// Whether enough room has come up to make a reading worth it. An ordered endpoint is read anew only once nothing is held, and a silent
-    /// one once nothing is queued: hundreds that hang would else be read again with each scan, for nothing.
+    /// Whether the queue has enough room for a read to be worthwhile. An ordered lane is read only when it holds
+    /// nothing, a silent one only when nothing is queued; otherwise hundreds of hanging endpoints would be read again
+    /// after every scan.
     pub fn roomy(&self) -> bool {
         if self.ordered() {
             return self.quiet();
@@ -267,23 +266,23 @@ impl Lane {
         self.fresh.len() <= queued && self.retries.len() <= queued
     }
 
-    /// Notes that the store may have something due at `at`.
+    /// The store may have something due at `at`.
     pub fn look(&mut self, at: Time) {
         self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 
-    /// When it wants to be read next; `None` while it is being read or nothing is to be had.
+    /// When the next read is due. `None`: one is under way, or nothing may be read.
     pub fn look_at(&self) -> Option<Time> {
         if self.reading || self.numbering || self.paused() || !self.owned { None } else { self.look_at }
     }
 
-    /// Whether it is to be read by now, or is being read.
+    /// Whether a read is due or under way.
     pub fn wants_reading(&self, now: Time) -> bool {
         self.reading || self.numbering || self.look_at.is_some_and(|at| at <= now)
     }
 
-    /// A reading begins. Of each kind it asks for what there is room for, at most `most_new`, and for as many more as it will show although
-    /// they are held.
+    /// Starts a read. It requests as many rows of each kind as there is room for, at most `most_new`, plus as many as
+    /// it will return although they are held.
     pub fn begin_reading(&mut self, now: ClockReading, most_new: usize) -> LaneWants {
         self.reading = true;
         self.look_at = None;
@@ -305,12 +304,12 @@ impl Lane {
         LaneWants { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
     }
 
-    /// Everything of this kind that is due before `known` is held, or has ended: it need not be read again.
+    /// Every delivery of this kind due before `known` is held or has ended. It need not be read again.
     pub fn raise_floor(&mut self, kind: State, known: Time) {
         self.floors.raise(kind, known);
     }
 
-    /// The reading is over. Gives back what must not be taken from it; `None`: nothing may be.
+    /// Ends the read. Returns the deliveries to skip in its rows. `None`: skip all of them.
     pub fn end_reading(&mut self, now: Duration) -> Option<Vec<MessageId>> {
         self.reading = false;
         self.floors.end(now);
@@ -318,13 +317,13 @@ impl Lane {
         (!std::mem::take(&mut self.outdated)).then_some(settled)
     }
 
-    /// The next delivery to send, if pace, limits and room allow one.
+    /// Takes the next delivery to send, if pauses, limits and capacity allow one.
     ///
-    /// `free` is how many more the engine as a whole may have in flight: a lane never takes more than a share of it, so that a few
-    /// endpoints that hang leave room for all others.
+    /// `free` is the remaining capacity of the process. A lane takes at most a quarter of it, so a few hanging
+    /// endpoints leave room for all others.
     ///
     /// # Errors
-    /// Why not, and until when.
+    /// The reason, and until when it holds.
     pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppLimits) -> Result<Work, Hold> {
         if self.queued() == 0 || self.paused() || !self.owned {
             return Err(Hold::Idle);
@@ -339,7 +338,7 @@ impl Lane {
         if self.in_flight >= cap.min((free / 4).max(1)) {
             return Err(Hold::Idle);
         }
-        // Of both limits or of neither: one that was taken and waits for the other would be added to what leaves in some second.
+        // From both limits or neither: a token taken early and used late would exceed the rate of a later second.
         let limits = || apps.get((self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
         if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
             return Err(Hold::Until(now.mono + wait));
@@ -359,8 +358,8 @@ impl Lane {
         Ok(work)
     }
 
-    /// An attempt has ended. It stays held until it is recorded.
-    pub fn sent(&mut self, outcome: &crate::domain::attempt::Outcome, now: ClockReading) {
+    /// An attempt ended. Its delivery stays held until the result is recorded.
+    pub fn sent(&mut self, outcome: &crate::domain::deliveries::attempt::Outcome, now: ClockReading) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.not_made = 0;
         self.breaker.learn(outcome, now.mono);
@@ -370,13 +369,13 @@ impl Lane {
         self.touched = now.mono;
     }
 
-    /// How long the circuit breaker still holds back what waits, if it does.
+    /// How long the circuit breaker still pauses the lane, if it does.
     pub fn rest(&self, now: ClockReading) -> Option<Duration> {
         self.breaker.cap(now.mono).err().map(|until| until.saturating_sub(now.mono))
     }
 
-    /// An attempt was not made, which says nothing about the endpoint. It rests as long as `wait` says for so many in a row; what leaves
-    /// together and fails together is one of them. Gives back how long that is from now.
+    /// An attempt was not made for a local reason, which says nothing about the endpoint. The lane pauses for
+    /// `wait(failures in a row)`; attempts that fail together count once. Returns the remaining pause.
     pub fn not_made(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {
         self.in_flight = self.in_flight.saturating_sub(1);
         if now >= self.rests_until {
@@ -387,13 +386,13 @@ impl Lane {
         self.rests_until - now
     }
 
-    /// It was not sent, and the store knows nothing of that: no longer held. It is to be read again at `at`.
+    /// The delivery was not sent and the store knows nothing of it: no longer held, read again at `at`.
     pub fn give_back(&mut self, message: MessageId, at: Time) {
         self.floors.forget();
         self.recorded(message, Some(at));
     }
 
-    /// The store has it: no longer held. `due` is when the delivery wants to be sent again.
+    /// The result is in the store: no longer held. `due`: when the delivery is due again.
     pub fn recorded(&mut self, message: MessageId, due: Option<Time>) {
         self.held.remove(&message);
         if self.reading {
@@ -404,7 +403,7 @@ impl Lane {
         }
     }
 
-    /// Whether nothing at all would be lost by forgetting it.
+    /// Whether the lane can be dropped without losing information.
     pub fn forgettable(&self, now: ClockReading, idle: Duration) -> bool {
         self.held.is_empty()
             && !self.reading
@@ -414,7 +413,7 @@ impl Lane {
             && now.mono.saturating_sub(self.touched) >= idle
     }
 
-    /// Whether something of it is on its way.
+    /// Whether anything is queued, in flight or unrecorded.
     pub fn busy(&self) -> bool {
         !self.held.is_empty()
     }

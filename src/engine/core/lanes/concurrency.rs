@@ -1,19 +1,19 @@
-//! The [concurrency policy](crate::engine::core::concurrency), applied to the lanes: which kind each lane is of, which ones wait for
-//! their kind's share, and which ones are behind and yield.
+//! Applies the [concurrency policy](crate::engine::core::concurrency) to the lanes: the kind of each, which ones wait
+//! for a share, and which ones are backlogged and yield.
 
 use std::time::Duration;
 
 use super::{Lanes, PER_STEP};
 use crate::domain::EndpointId;
-use crate::domain::message::Message;
+use crate::domain::deliveries::message::Message;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
 
-/// An endpoint that has caught up counts as behind for so long: more of it is likely.
+/// A lane counts as backlogged for this long after it caught up: more is likely to follow.
 const LINGER: Duration = Duration::from_secs(5);
 
 impl Lanes {
-    /// Notes how an endpoint answers by now. Of what is queued for one that has fallen silent most goes back to the store.
+    /// Updates the kind of a lane. A lane that became silent returns most of its queue to the store.
     pub(super) fn note_responsiveness(&mut self, id: EndpointId, now: ClockReading) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let (before, present) = (lane.kind, lane.responsiveness(now.mono));
@@ -26,7 +26,7 @@ impl Lanes {
             self.queued_bytes = self.queued_bytes.saturating_sub(lane.trim());
         }
         if let Some(place) = lane.listed.crowded.take() {
-            // It belongs to another kind now.
+            // It waits for the share of its new kind.
             self.shares.leave(lane.live.endpoint.app_id, id, place);
             lane.listed.in_line = false;
             self.line_up(id);
@@ -34,8 +34,8 @@ impl Lanes {
         self.index(id);
     }
 
-    /// The next lane that waited for its kind's share and need not any more. It goes before those in line: there another lane of its kind
-    /// could take the share, time and again. Lanes that have to give way to others as well go back to their line.
+    /// The next lane that waited for a share and can get one. These lanes go before the queue, where other lanes of
+    /// their kind could take the share again and again. Backlogged lanes that are throttled return to their queue.
     pub(super) fn next_crowded(&mut self, now: ClockReading) -> Option<EndpointId> {
         let throttled = self.throttle.wait(now.mono).is_some();
         for kind in [Responsiveness::Unknown, Responsiveness::Silent] {
@@ -54,7 +54,7 @@ impl Lanes {
         None
     }
 
-    /// Whether a lane has to wait because of what is in flight to others of its kind. Then it does so, until [`Lanes::next_crowded`] finds it.
+    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_crowded`] takes it.
     pub(super) fn crowded(&mut self, id: EndpointId, now: ClockReading) -> bool {
         self.note_responsiveness(id, now);
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
@@ -66,14 +66,14 @@ impl Lanes {
         full
     }
 
-    /// More waits for this endpoint than its lane may hold.
+    /// The store holds more deliveries for this endpoint than its lane can.
     pub(super) fn fall_behind(&mut self, id: EndpointId) {
         if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.paused()) {
             lane.behind_until = Some(Duration::MAX);
         }
     }
 
-    /// All that waits for this endpoint is in its lane.
+    /// All pending deliveries of this endpoint are in its lane.
     pub(super) fn catch_up(&mut self, id: EndpointId, now: ClockReading) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.behind_until = lane.behind_until.map(|until| until.min(now.mono + LINGER));
@@ -81,11 +81,11 @@ impl Lanes {
         }
     }
 
-    /// A delivery that was never sent is in its lane now.
+    /// A first attempt was queued.
     pub(super) fn came(&mut self, id: EndpointId, message: &Message, now: ClockReading) {
         let took = now.time.since(message.first_due());
         let since = self.owned_since(id).unwrap_or(now.mono);
-        // What waited from before its slot was ours says nothing about this machine.
+        // Waiting from before we leased the slot says nothing about this machine.
         let ours = took <= now.mono.saturating_sub(since);
         if ours && self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_none()) {
             self.throttle.came(took);

@@ -1,4 +1,4 @@
-//! What is known of endpoints: as they were loaded last, and their applications' limits.
+//! The engine's cache of endpoints as last loaded, with the rate limits of their applications.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
 
 impl Lanes {
-    /// The lane of an endpoint, made if need be; `None` if its slot is not ours.
+    /// The lane of an endpoint, created if necessary. `None`: this process does not lease its slot.
     pub(super) fn lane(&mut self, live: &Arc<LiveEndpoint>, now: ClockReading) -> Option<EndpointId> {
         let id = live.endpoint.id;
         if let Some(lane) = self.lanes.get(&id) {
@@ -51,17 +51,17 @@ impl Lanes {
         }
     }
 
-    /// Endpoints as they are now: lanes go on with that.
+    /// Updates lanes with the current data of endpoints.
     pub fn know(&mut self, lives: &[Arc<LiveEndpoint>], now: ClockReading) {
         for live in lives {
             let id = live.endpoint.id;
             self.renew(id);
-            // Two loads may overtake each other.
+            // Loads may overtake each other.
             if self.lanes.get(&id).is_some_and(|lane| live.version < lane.live.version) {
                 continue;
             }
             if self.lanes.contains_key(&id) {
-                // Of a slot that is not ours nothing is known: its bucket begins when it becomes ours.
+                // If we do not lease the slot, its bucket starts when we do.
                 self.know_app(live, now.mono);
             }
             if let Some(lane) = self.lanes.get_mut(&id) {
@@ -81,7 +81,7 @@ impl Lanes {
         }
     }
 
-    /// The endpoint has another slot than `before`: another process may be sending already.
+    /// The endpoint moved from slot `before`. Another process may be sending already.
     fn change_slot(&mut self, id: EndpointId, before: u8) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let [old, new] = [before, lane.slot].map(usize::from);
@@ -94,7 +94,7 @@ impl Lanes {
         lane.look(Time::ZERO);
     }
 
-    /// These endpoints are no more: their queues are forgotten, the store ends what is pending.
+    /// These endpoints were deleted. The store ends their pending deliveries.
     pub fn forget(&mut self, gone: &HashSet<EndpointId>) {
         for id in gone {
             self.renew(*id);

@@ -1,8 +1,9 @@
-//! Leases: which slots are ours. What was queued or is being read under a lease that is over is forgotten: others may have sent it.
+//! Leases: which slots this process owns. Everything queued or read under a lease that ended is dropped, because
+//! another process may have sent it.
 //!
-//! A change of a lease counts up in its slot, and every lane knows how many of these changes it has seen. A lane that is looked up is
-//! brought up to date first ([`Lanes::renew`]), so that nothing is sent, queued or read under a lease that is over. All other lanes of
-//! the slot follow in portions, one in each step.
+//! Each slot counts its lease changes, and each lane knows how many it has applied. Every access to a lane applies
+//! the changes first ([`Lanes::renew`]), so nothing is sent, queued or read under an ended lease. The remaining lanes
+//! of the slot follow in portions, one per step.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -14,26 +15,26 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::endpoint_loads::Part;
 use crate::store::queue::slots::Leases;
 
-/// A slot, as far as the lanes have to do with it.
+/// The lanes' state of one slot.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// Our lease of it: its epoch, and since when it is ours. `None`: it is not ours.
+    /// Our lease: its epoch, and since when. `None`: not ours.
     pub(super) lease: Option<(i64, Duration)>,
-    /// How often that changed.
+    /// The number of lease changes.
     pub(super) changes: u64,
-    /// Its endpoints that have a lane.
+    /// Its endpoints with a lane.
     pub(super) lanes: BTreeSet<EndpointId>,
-    /// How many of these lanes hold something.
+    /// The number of these lanes that hold deliveries.
     pub(super) busy: usize,
 }
 
 impl Lanes {
-    /// The slots that are ours.
+    /// The slots that this process leases.
     pub fn slots(&self) -> Vec<u8> {
         self.numbered_slots().filter(|(_, slot)| slot.lease.is_some()).map(|(number, _)| number).collect()
     }
 
-    /// How many slots are ours.
+    /// The number of slots that this process leases.
     pub fn owned_slots(&self) -> usize {
         self.slots.iter().filter(|slot| slot.lease.is_some()).count()
     }
@@ -42,15 +43,15 @@ impl Lanes {
         (0..=u8::MAX).zip(&self.slots)
     }
 
-    /// The slots that are ours now.
+    /// Replaces the leases.
     pub fn lease(&mut self, leases: &Leases, now: ClockReading) {
         for (number, slot) in (0..=u8::MAX).zip(&mut self.slots) {
             let epoch = leases.get(&number).copied();
-            // Nearly every heartbeat changes nothing.
+            // Almost no heartbeat changes anything.
             if epoch != slot.lease.map(|(known, _)| known) {
                 slot.lease = epoch.map(|epoch| (epoch, now.mono));
                 slot.changes += 1;
-                // Lanes that are made later begin with this lease.
+                // Lanes created later start with this lease.
                 if !slot.lanes.is_empty() {
                     self.renewing.insert(number, None);
                 }
@@ -58,29 +59,29 @@ impl Lanes {
         }
     }
 
-    /// Lets go of slots: nothing more is sent for them.
+    /// Stops sending for these slots.
     pub fn release(&mut self, slots: &[u8], now: ClockReading) {
         let lease = |(number, slot): (u8, &Slot)| slot.lease.map(|(epoch, _)| (number, epoch));
         let kept: Leases = self.numbered_slots().filter_map(lease).filter(|(slot, _)| !slots.contains(slot)).collect();
         self.lease(&kept, now);
     }
 
-    /// The slots of which something is on its way.
+    /// The slots with deliveries queued, in flight or unrecorded.
     pub fn busy_slots(&self) -> HashSet<u8> {
         self.numbered_slots().filter(|(_, slot)| slot.busy > 0).map(|(number, _)| number).collect()
     }
 
-    /// The slot of an endpoint that has a lane.
+    /// The slot of an endpoint with a lane.
     fn slot(&self, id: EndpointId) -> Option<&Slot> {
         self.lanes.get(&id).map(|lane| &self.slots[usize::from(lane.slot)])
     }
 
-    /// Since when the slot of an endpoint is ours; `None`: it is not, or there is no lane.
+    /// Since when the slot of an endpoint is leased. `None`: it is not, or the endpoint has no lane.
     pub(super) fn owned_since(&self, id: EndpointId) -> Option<Duration> {
         self.slot(id)?.lease.map(|(_, since)| since)
     }
 
-    /// Brings a lane up to its slot's present lease. Everything that has to do with a lane begins with this.
+    /// Applies the lease changes of its slot to a lane. Every operation on a lane starts with this.
     pub(super) fn renew(&mut self, id: EndpointId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let slot = &self.slots[usize::from(lane.slot)];
@@ -100,7 +101,7 @@ impl Lanes {
         self.index(id);
     }
 
-    /// Brings some of the lanes up to date whose slots' leases have changed.
+    /// Applies lease changes to some of the lanes that need it.
     pub(super) fn renew_some(&mut self) {
         let mut left = PER_STEP;
         while let Some((slot, after)) = self.renewing.first_key_value().map(|(slot, after)| (*slot, *after)) {
@@ -117,7 +118,7 @@ impl Lanes {
         }
     }
 
-    /// The first `most` endpoints of a part that have a lane, by id, of those behind `after`.
+    /// The first `most` endpoints of a group that have a lane, by id, after `after`.
     pub fn listed(&self, part: Part, after: Option<EndpointId>, most: usize) -> Vec<EndpointId> {
         let lanes = match part {
             Part::App(app) => self.by_app.get(&app),

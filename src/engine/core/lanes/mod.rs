@@ -1,12 +1,14 @@
-//! All lanes and what they share: which delivery goes next. Events go in, each as a method (admitted,
-//! read, sent, recorded, leases, …), and what is to be done comes out: [`Lanes::start`] the next deliveries to send ([`starting`]),
-//! [`Lanes::begin_reading`] the lanes to read for ([`reading`]). What endpoints are like is told in [`endpoint_cache`], which lanes are ours to send for in [`leases`]; how much may be in flight to each in
-//! [`concurrency`]; what is different where the order counts in [`ordered`].
+//! All lanes and their shared state: which delivery goes next.
 //!
-//! No event and no step walks over all lanes, however many there are: the [`table`] cannot be iterated, and what concerns many lanes goes
-//! through the indexes of [`upkeep`], in portions of [`PER_STEP`].
+//! Each event is a method (admit, read, sent, recorded, lease, …). The results are the next deliveries to send
+//! ([`Lanes::start`] in [`starting`]) and the next lanes to read for ([`Lanes::begin_reading`] in [`reading`]).
 //!
-//! Time is an argument everywhere ([`ClockReading`]): Sendoff's time says what is due, the engine's own clock paces.
+//! * [`endpoint_cache`]: the endpoints' data. [`leases`]: which lanes this process may send for.
+//! * [`concurrency`]: requests in flight. [`ordered`]: endpoints with ordered delivery.
+//!
+//! Invariants: no event and no step iterates over all lanes. The [`table`] has no iterator; changes to many lanes go
+//! through the indexes of [`upkeep`], at most [`PER_STEP`] lanes at a time. Time is always an argument
+//! ([`ClockReading`]).
 
 mod concurrency;
 mod endpoint_cache;
@@ -23,8 +25,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::attempt::Outcome;
-use crate::domain::delivery::{Progress, State};
+use crate::domain::deliveries::attempt::Outcome;
+use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
@@ -40,21 +42,22 @@ use crate::store::queue::waiting::PendingLane;
 use leases::Slot;
 use table::LaneTable;
 
-/// How many payload bytes may be queued and in flight; beyond that deliveries wait in the store. A lane that has nothing queued may queue
-/// one nevertheless, so that others cannot stop it.
+/// The most payload bytes queued and in flight. Other deliveries wait in the store. A lane with an empty queue may
+/// always queue one, so other lanes cannot block it.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
-/// How many payload bytes one reading loads at most, but for the first message.
+/// The most payload bytes that one read loads; the first message may exceed it.
 const READ_BYTES: usize = 16 * 1024 * 1024;
-/// How many results may wait to be recorded before nothing more is sent: what a store that is away costs in memory, and the most
-/// that a crash then would send again.
+/// The most unrecorded results before sending stops. Bounds memory while the store is unavailable, and the number of
+/// deliveries that a crash would repeat.
 const UNRECORDED: usize = 4_096;
-/// A lane in which nothing happened for so long is forgotten; its bucket has filled up by then.
+/// A lane is dropped after this long without activity; its bucket is full by then.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How many lanes one step looks at, at most, for each kind of work: those that may send, that wake, that are checked, that are due to be
-/// read, and whose lease has changed. One takes about a microsecond.
+/// The most lanes per step for each kind of work: send, wake, check, read, apply a lease. One takes about a
+/// microsecond.
 const PER_STEP: usize = 1_024;
-/// How many endpoints of others' slots are remembered at most (some 20 bytes each). Without it they are only loaded again.
+/// The most endpoints of other processes' slots in the cache (about 20 bytes each). Others are loaded again when
+/// needed.
 const FOREIGN: usize = 262_144;
 
 /// The next delivery to send.
@@ -66,7 +69,7 @@ pub struct Start {
     pub epoch: i64,
 }
 
-/// Who sends to an endpoint, as far as we know.
+/// The process that sends to an endpoint, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     Ours,
@@ -74,57 +77,57 @@ pub enum Ownership {
     No,
 }
 
-/// The lanes of all endpoints with something to do, and what they share.
+/// All lanes with something to do, and their shared state.
 pub struct Lanes {
     lanes: LaneTable,
-    /// The endpoints of each application that have a lane.
+    /// The endpoints with a lane, by application.
     by_app: HashMap<AppId, BTreeSet<EndpointId>>,
     /// All slots, by number.
     slots: Vec<Slot>,
-    /// Slots whose lease has changed, and behind which endpoint their lanes have still to be brought up to date (`None`: all).
+    /// Slots with a lease change that not all lanes have applied yet, each with the last lane done.
     renewing: BTreeMap<u8, Option<EndpointId>>,
-    /// The limits of applications that have one.
+    /// The rate limits of applications.
     apps: AppLimits,
-    /// The lanes that may have something to send: those that keep up, and those that are behind.
+    /// The lanes that may have something to send: without backlog, and backlogged.
     lines: [FairQueue; 2],
-    /// Whose turn it is when both kinds may send.
+    /// Whether a backlogged lane goes next when both may send.
     behind_next: bool,
-    /// Whether the last turn left some of those that keep up in their line: there was no room for them, or no time.
+    /// Whether the last turn left lanes without backlog in their queue, for lack of capacity or time.
     others_left: bool,
-    /// Whether the last reading left some of those that keep up unread: what waits for them is in the store alone.
+    /// Whether the last read left lanes without backlog unread. Their deliveries are in the store only.
     others_unread: bool,
-    /// How many lanes of the lines were looked at in this step.
+    /// The number of queued lanes visited in this step.
     visits: usize,
     throttle: BacklogThrottle,
-    /// When held lanes may go on, and whose turn it is then.
+    /// When held lanes may send again, and their turn then.
     wakes: BTreeSet<(Duration, u64, EndpointId)>,
     turns: u64,
-    /// When lanes want to be read.
+    /// When lanes are due to be read.
     looks: BTreeSet<(Time, EndpointId)>,
-    /// The lanes whose time to be read has come: those that keep up, and those that are behind; and whose turn was last.
+    /// The lanes due to be read (without backlog, and backlogged), and which of the two goes next.
     to_read: [FairQueue; 2],
     behind_read_next: bool,
-    /// When lanes are checked for what changes by the mere passing of time. Each lane stands here.
+    /// When lanes are checked for changes by time alone. Contains every lane.
     checks: BTreeSet<(Duration, EndpointId)>,
-    /// Endpoints of slots that were not ours, so that they are not loaded again and again.
+    /// Endpoints in slots of other processes, so they are not loaded again and again.
     foreign: HashMap<EndpointId, u8>,
-    /// Fresh deliveries that a reading brought lately. Their signal may still come: a commit is seen before it is told. By then
-    /// they may be sent and recorded, and nothing else would tell that they must not go out again.
+    /// First attempts that a read returned recently. Their signal may still arrive, because a commit is visible
+    /// before it is signalled. By then they may be sent and recorded, and nothing else would prevent a second send.
     recently_read: HashSet<(EndpointId, MessageId)>,
     recently_read_order: VecDeque<(Duration, (EndpointId, MessageId))>,
-    /// What is in flight, and which lanes wait for the share of their kind.
+    /// Requests in flight, and the lanes that wait for a share.
     shares: Shares,
     lane_cap: usize,
     unrecorded: usize,
     queued_bytes: usize,
     headroom: Headroom,
-    /// The payload sizes of what is in flight, and their sum.
+    /// The payload sizes of requests in flight, and their sum.
     in_flight_sizes: HashMap<(EndpointId, MessageId), usize>,
     in_flight_bytes: usize,
 }
 
 impl Lanes {
-    /// At most `max_in_flight` requests at once, `lane_cap` of them for one endpoint.
+    /// At most `max_in_flight` requests at once, and `lane_cap` per endpoint.
     pub fn new(max_in_flight: usize, lane_cap: usize) -> Lanes {
         Lanes {
             lanes: LaneTable::default(),
@@ -167,18 +170,19 @@ impl Lanes {
         self.shares.in_flight()
     }
 
-    /// How many a second may leave for those that are behind, together; `None`: as many as can.
+    /// The rate limit of backlogged lanes, together, in deliveries per second. `None`: unlimited.
     pub fn pace_of_those_behind(&self) -> Option<f64> {
         self.throttle.pace()
     }
 
-    /// Whether everything that was sent is recorded.
+    /// Whether every result is recorded.
     pub fn settled(&self) -> bool {
         self.in_flight() == 0 && self.unrecorded == 0
     }
 
-    /// A message that was committed just now, for some of its endpoints. What finds no room waits in the store and is read later, and so
-    /// does what is scheduled. Gives back the endpoints that are for others to send to.
+    /// Queues a message that was just committed, for some of its endpoints. Deliveries that do not fit or are
+    /// scheduled for later stay in the store and are read when due. Returns the endpoints that other processes send
+    /// to.
     pub fn admit(&mut self, admission: &Admission, endpoints: Range<usize>, now: ClockReading) -> Vec<EndpointId> {
         let mut others = Vec::new();
         for live in &admission.endpoints[endpoints] {
@@ -195,7 +199,7 @@ impl Lanes {
         if live.endpoint.spec.ordered || self.lanes.get(&id).is_some_and(Lane::ordered) {
             self.admit_in_order(id, admission, now);
         } else if self.recently_read.contains(&(id, message.id)) {
-            // It is or was here already.
+            // It is held, or was sent.
         } else if self.late(id, message, now) {
             self.look(id, Time::ZERO);
         } else if due > now.time {
@@ -208,10 +212,10 @@ impl Lanes {
         }
     }
 
-    /// Queues what may be sent now, if there is room; else it waits in the store.
+    /// Queues a due delivery if there is room. Otherwise it waits in the store.
     fn queue(&mut self, id: EndpointId, work: Work, state: State, now: ClockReading) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
-        // However much others have queued, each may have one: they must not stop it.
+        // An empty lane may always queue one, so other lanes cannot block it.
         let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
         if lane.holds(work.message.id) {
             return false;
@@ -244,14 +248,14 @@ impl Lanes {
         }
     }
 
-    /// These deliveries were ended while they waited: what is queued of them is not sent.
+    /// Drops these deliveries, which ended while they were queued.
     pub fn withdraw(&mut self, ended: &[(EndpointId, MessageId)]) {
         for (id, message) in ended {
             self.renew(*id);
             if let Some(lane) = self.lanes.get_mut(id) {
                 self.queued_bytes = self.queued_bytes.saturating_sub(lane.withdraw(*message));
                 if lane.ordered() {
-                    // It may have been the one that the others wait for.
+                    // The next deliveries may have waited for it.
                     lane.look(Time::ZERO);
                 }
                 self.index(*id);
@@ -259,7 +263,7 @@ impl Lanes {
         }
     }
 
-    /// Something of this endpoint becomes due at `at`.
+    /// A delivery to this endpoint is due at `at`.
     pub fn nudge(&mut self, id: EndpointId, at: Time) -> Ownership {
         self.look(id, at);
         match self.lanes.get(&id) {
@@ -269,17 +273,17 @@ impl Lanes {
         }
     }
 
-    /// Whether it is known of an endpoint that its slot is not ours.
+    /// Whether the endpoint is known to be in another process's slot.
     fn is_foreign(&self, id: EndpointId) -> bool {
         self.foreign.get(&id).is_some_and(|slot| self.slots[usize::from(*slot)].lease.is_none())
     }
 
-    /// What the store says is pending, one page of it; gives back the endpoints that have to be loaded first.
+    /// Applies a page of a scan. Returns the endpoints to load first.
     pub fn pending(&mut self, page: &[PendingLane], now: ClockReading) -> Vec<EndpointId> {
         let mut unknown = Vec::new();
         for one in page {
             if self.lanes.contains_key(&one.endpoint) {
-                // Never earlier than it is due: a lane whose first rows are all held would be read over and over.
+                // Not before the due time: a lane whose first rows are all held would be read again and again.
                 self.look(one.endpoint, one.look_at(now.time));
             } else if !self.is_foreign(one.endpoint) {
                 unknown.push(one.endpoint);
@@ -288,8 +292,8 @@ impl Lanes {
         unknown
     }
 
-    /// An attempt has ended; its result waits to be recorded. Gives back for how long the endpoint's circuit breaker holds back what waits, if
-    /// it does.
+    /// An attempt ended; its result waits to be recorded. Returns how long the circuit breaker pauses the endpoint,
+    /// if it does.
     pub fn sent(&mut self, key: (EndpointId, MessageId), outcome: &Outcome, now: ClockReading) -> Option<Duration> {
         let id = key.0;
         self.in_flight_bytes -= self.in_flight_sizes.remove(&key).unwrap_or(0);
@@ -306,7 +310,7 @@ impl Lanes {
         rest
     }
 
-    /// A result is in the store. `due`: when the delivery wants to be sent again.
+    /// A result was recorded. `due`: when the delivery is due again.
     pub fn recorded(&mut self, id: EndpointId, message: MessageId, due: Option<Time>) {
         self.unrecorded = self.unrecorded.saturating_sub(1);
         self.renew(id);
@@ -323,7 +327,7 @@ impl Lanes {
         }
     }
 
-    /// Of a lane: how many wait that are fresh, and how many retries.
+    /// The numbers of queued first attempts and retries of a lane.
     #[cfg(test)]
     pub fn queued(&self, id: EndpointId) -> (usize, usize) {
         self.lanes.get(&id).map_or((0, 0), Lane::queues)

@@ -1,5 +1,6 @@
-//! Attempts that could not be made, for a reason of ours: nothing is recorded, so the delivery goes back to the store and is read again
-//! after a wait. Its endpoint rests meanwhile; if every endpoint is affected, so does the whole process ([`Headroom`](super::super::headroom::Headroom)).
+//! Attempts that could not be made for a local reason. Nothing is recorded: the delivery returns to the store and is
+//! read again after a wait. Its endpoint pauses meanwhile; if the reason affects every endpoint, so does the whole
+//! process ([`Headroom`](super::super::headroom::Headroom)).
 
 use super::Lanes;
 use crate::engine::core::clock_reading::ClockReading;
@@ -7,7 +8,7 @@ use crate::engine::core::event::NotMade;
 use crate::engine::core::headroom::backoff;
 
 impl Lanes {
-    /// An attempt was not made. The store still has its delivery as pending, from before the attempt.
+    /// An attempt was not made. In the store, its delivery is still pending.
     pub fn not_made(&mut self, one: NotMade, now: ClockReading) {
         self.shares.ended(self.lanes.get(&one.endpoint).map(|lane| lane.kind));
         self.in_flight_bytes -= self.in_flight_sizes.remove(&(one.endpoint, one.message)).unwrap_or(0);

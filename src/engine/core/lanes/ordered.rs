@@ -1,17 +1,17 @@
-//! Ordered endpoints: one delivery at a time, by their numbers, and the next only when the one before is delivered or dead **in the
-//! store**: who takes over after a crash begins with the first that is not.
+//! Ordered endpoints: one delivery at a time, by sequence number, and the next one only after the previous one is
+//! delivered or dead **in the store**. A process that takes over after a crash starts with the first pending one.
 //!
-//! Such a lane is read only while it holds nothing, and takes what the reading brings from the front, up to the first that may not be sent
-//! yet. From then on it follows in memory: what is accepted next is queued if nothing lies between it and what the lane knows. After
-//! a failure it forgets what is queued, and reads again when the failed one is due.
+//! An ordered lane is read only while it holds nothing. It takes rows from the front, up to the first one that may
+//! not be sent yet. Then it continues in memory: an accepted message is queued if it has the next sequence number.
+//! After a failure the lane drops its queue, and reads again when the failed delivery is due.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::reading::READ_AGAIN;
 use super::{Lanes, QUEUED_BYTES};
-use crate::domain::delivery::{Progress, State};
-use crate::domain::message::Message;
+use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::{Reach, Work};
@@ -19,7 +19,7 @@ use crate::store::queue::in_order::InOrder;
 use crate::store::queue::signals::Admission;
 
 impl Lanes {
-    /// A message that was committed just now, for an ordered endpoint.
+    /// Queues a message that was just committed, for an ordered endpoint.
     pub(super) fn admit_in_order(&mut self, id: EndpointId, admission: &Admission, now: ClockReading) {
         let room = self.roomy();
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -27,7 +27,7 @@ impl Lanes {
         if due > now.time {
             return self.look(id, due);
         }
-        // A lane that wants to be read gets nothing more in memory, or it would never be.
+        // A lane due to be read gets nothing more in memory. Otherwise it might never be empty, and never be read.
         let follows = room && !lane.paused() && !lane.wants_reading(now.time);
         match (lane.reach, admission.seqs.get(&id)) {
             (Reach::Waiting, Some(seq)) if *seq > 0 => {}
@@ -48,8 +48,8 @@ impl Lanes {
         }
     }
 
-    /// What a reading has brought for ordered endpoints. Gives back those where something has to be numbered first: nothing is sent to
-    /// them until [`Lanes::numbered`].
+    /// Applies rows of ordered endpoints. Returns the endpoints whose deliveries need sequence numbers first; they
+    /// get nothing until [`Lanes::numbered`].
     pub fn read_in_order(
         &mut self,
         orders: &[InOrder],
@@ -75,7 +75,7 @@ impl Lanes {
         unnumbered
     }
 
-    /// Queues what may be sent one after another, without a gap.
+    /// Queues the rows that may be sent in sequence, without a gap.
     fn take_in_order(
         &mut self,
         order: &InOrder,
@@ -98,7 +98,7 @@ impl Lanes {
                 self.queued_bytes += bytes;
                 continue;
             }
-            // It stays the next one: nothing passes by it.
+            // It stays next: nothing passes it.
             lane.reach = Reach::Waiting;
             lane.look(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
             break;
@@ -106,7 +106,7 @@ impl Lanes {
         self.line_up(id);
     }
 
-    /// What had no number has one now, or could not be given one.
+    /// Sequence numbers were assigned, or (`false`) the store was unavailable.
     pub fn numbered(&mut self, id: EndpointId, done: bool, now: ClockReading) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.numbering = false;

@@ -1,12 +1,12 @@
-//! Reading: which lanes want something from the store, and what becomes of what it brings.
+//! Reads: which lanes need rows from the store, and how these are applied.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Lanes, PER_STEP, QUEUED_BYTES, READ_BYTES};
-use crate::domain::delivery::{Progress, State};
-use crate::domain::message::Message;
+use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
@@ -15,23 +15,23 @@ use crate::engine::core::lane::Work;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
-/// How many lanes one reading covers.
+/// The most lanes per read.
 const LANES_PER_READING: usize = 512;
-/// How many rows one reading asks for, but for the last lane: what many lanes share, a few may have for themselves.
+/// The most rows per read; the last lane may exceed it. The fewer lanes, the more rows for each.
 const ROWS_PER_READING: usize = 16_384;
-/// How many rows one step takes from what a reading has brought; one takes about a microsecond. 64 lanes with a backlog bring some 16,000.
+/// The most rows that one step applies; one takes about a microsecond. 64 backlogged lanes return about 16,000.
 pub const ROWS_PER_STEP: usize = 2_048;
-/// So late may the signal of a commit come after others have seen the commit.
+/// How late the signal of a commit may arrive after the commit is visible.
 const LATE: Duration = Duration::from_secs(5);
-/// A lane whose messages did not fit into the budget of its reading is read again after this, not in a hot loop.
+/// The wait before a lane is read again if its messages exceeded the byte budget.
 const BUDGET_AGAIN: Duration = Duration::from_millis(50);
-/// How many of those that were read lately are forgotten at once: more than a reading brings on average, and little work.
+/// The most entries of `recently_read` that are dropped at once: more than a read adds on average, and little work.
 const FORGOTTEN: usize = 2_048;
-/// After a reading failed, its lanes wait this long.
+/// The wait before the lanes of a failed read are read again.
 pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 
-/// What a reading has brought and no step has taken yet. Lanes that wait here count as being read: what happens to their deliveries
-/// meanwhile is noted, and is not undone when they are taken.
+/// The rows of a read that no step has applied yet. Their lanes still count as being read: changes to their
+/// deliveries are noted and win over the rows.
 #[derive(Debug)]
 pub struct Arrived {
     lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
@@ -39,7 +39,7 @@ pub struct Arrived {
     messages: HashMap<MessageId, Arc<Message>>,
 }
 
-/// As many lanes of a reading as one step takes.
+/// The lanes of a read that one step applies.
 #[derive(Debug, Default)]
 pub struct Part {
     pub wants: Vec<LaneWants>,
@@ -47,19 +47,19 @@ pub struct Part {
     pub in_order: Vec<InOrder>,
 }
 
-/// The rows that a reading has brought of one kind for one lane.
+/// The rows of one kind that a read returned for one lane.
 #[derive(Default)]
 struct Kind {
-    /// How many are due.
+    /// The number of due rows.
     due: i64,
-    /// When the last one before the first `gap` is due.
+    /// The due time of the last row before the first `gap`.
     known_to: Option<Time>,
-    /// Something is neither held nor has it ended: it has to be read again.
+    /// A row is neither held nor ended: it has to be read again.
     gap: bool,
 }
 
 impl Kind {
-    /// The next one is held, or has ended.
+    /// The next row is held or has ended.
     fn known(&mut self, due_at: Time) {
         if !self.gap {
             self.known_to = Some(due_at);
@@ -73,23 +73,24 @@ impl Arrived {
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
         }
-        // What is read in order stands by itself.
+        // Ordered lanes have rows of their own, in `in_order`.
         let wants = reading.wants.into_iter().filter(|want| !want.ordered);
         let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
         Arrived { lanes, in_order: reading.in_order.into(), messages: reading.messages }
     }
 
-    /// The messages behind the rows.
+    /// The messages of the rows.
     pub fn messages(&self) -> &HashMap<MessageId, Arc<Message>> {
         &self.messages
     }
 
-    /// Whether all of it was taken.
+    /// Whether all rows are applied.
     pub fn is_empty(&self) -> bool {
         self.lanes.is_empty() && self.in_order.is_empty()
     }
 
-    /// The next lanes, whole, with up to [`ROWS_PER_STEP`] rows in all; one of them in any case. A lane without a row counts as one row.
+    /// Takes whole lanes with up to [`ROWS_PER_STEP`] rows in total, at least one lane. A lane without rows counts as
+    /// one row.
     pub fn next_part(&mut self) -> Part {
         let (mut part, mut rows) = (Part::default(), 0);
         let mut fits = |more: usize| {
@@ -117,12 +118,12 @@ impl Lanes {
         self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES
     }
 
-    /// How many payload bytes the next reading may load.
+    /// The payload bytes that the next read may load.
     pub fn read_budget(&self) -> usize {
         QUEUED_BYTES.saturating_sub(self.queued_bytes + self.in_flight_bytes).min(READ_BYTES)
     }
 
-    /// The lanes to read for now, and what of theirs is held and need not be loaded. They count as being read until
+    /// The lanes to read for, and their held deliveries, which need not be loaded. The lanes count as being read until
     /// [`Lanes::read`] or [`Lanes::read_failed`].
     pub fn begin_reading(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
@@ -136,7 +137,7 @@ impl Lanes {
             let Some(id) = self.next_to_read() else { break };
             self.renew(id);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            // No room: it keeps its wish, and what is sent makes room and lists it again.
+            // No room: the lane stays due, and is indexed again when a send makes room.
             let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
             if lane.look_at().is_some_and(|look_at| look_at <= now.time) && room {
                 let want = lane.begin_reading(now, most_new);
@@ -149,7 +150,8 @@ impl Lanes {
         (wants, held)
     }
 
-    /// Lines up lanes that are due to be read, so that applications take turns, and a backlog keeps no other lane from being read.
+    /// Queues the lanes due to be read. Applications take turns, and a backlog does not keep other lanes from being
+    /// read.
     fn line_up_due(&mut self, now: ClockReading) {
         for _ in 0..PER_STEP {
             let Some((at, id)) = self.looks.first().copied().filter(|(at, _)| *at <= now.time) else { break };
@@ -162,7 +164,7 @@ impl Lanes {
         }
     }
 
-    /// The next lane to read for: those that keep up and those that are behind in turn.
+    /// The next lane to read for, alternating between lanes without backlog and backlogged ones.
     fn next_to_read(&mut self) -> Option<EndpointId> {
         self.behind_read_next = !self.behind_read_next;
         let line = usize::from(self.behind_read_next);
@@ -173,7 +175,8 @@ impl Lanes {
         Some(id)
     }
 
-    /// What a reading has brought for endpoints that are not [ordered](Lanes::read_in_order): `waiting` by lane and due, with the messages behind it.
+    /// Applies the rows of endpoints without ordered delivery: `waiting`, sorted by lane and due time, and their
+    /// messages.
     pub fn read(
         &mut self,
         wants: &[LaneWants],
@@ -198,7 +201,7 @@ impl Lanes {
             }
         }
         for one in waiting {
-            // What is due later is not: behind it nothing is due, so that there is no reason to read on.
+            // Rows that are not due yet do not count as a full page: nothing behind them is due.
             let kind = kinds.entry((one.endpoint_id, one.state)).or_default();
             kind.due += i64::from(one.is_due(now.time));
             if settled.get(&one.endpoint_id).is_none_or(|settled| settled.contains(&one.message_id)) {
@@ -235,7 +238,7 @@ impl Lanes {
         }
         for want in wants() {
             if left_out.contains(&want.endpoint) {
-                // The budget was used up, or its content is gone.
+                // Over the byte budget, or its content was deleted.
                 self.fall_behind(want.endpoint);
                 self.look(want.endpoint, now.time.plus(BUDGET_AGAIN));
                 continue;
@@ -246,21 +249,21 @@ impl Lanes {
                 self.look(want.endpoint, now.time);
             } else {
                 self.catch_up(want.endpoint, now);
-                // Something may have been noted while the reading was under way.
+                // Changes during the read may have made the lane due again.
                 self.index(want.endpoint);
             }
         }
     }
 
-    /// Whether the signal of `message` comes so late that others may have sent it: it came when the slot was not ours yet, or so long ago
-    /// that a reading of it is not [remembered](Lanes::recently_read). The store knows.
+    /// Whether the signal of `message` is so late that the delivery may have been sent already: by a previous owner
+    /// of the slot, or after a read that is no longer [remembered](Lanes::recently_read). Only the store can tell.
     pub(super) fn late(&self, id: EndpointId, message: &Message, now: ClockReading) -> bool {
         let since = self.owned_since(id).unwrap_or(now.mono);
         let ours = now.mono.saturating_sub(since);
         now.time.since(message.accepted_at) > ours.min(LATE)
     }
 
-    /// Forgets what was read longer ago than a signal can be late. It harms nobody to remember it for longer.
+    /// Drops entries older than the latest possible signal. A longer memory would do no harm.
     pub(super) fn forget_recently_read(&mut self, now: ClockReading) {
         for _ in 0..FORGOTTEN {
             let old = |(at, _): &mut (Duration, _)| now.mono.saturating_sub(*at) > LATE;
@@ -269,7 +272,7 @@ impl Lanes {
         }
     }
 
-    /// A reading failed: its lanes look again a little later.
+    /// A read failed. Its lanes are read again after a wait.
     pub fn read_failed(&mut self, wants: &[LaneWants], now: ClockReading) {
         for want in wants {
             self.renew(want.endpoint);

@@ -1,5 +1,6 @@
-//! The next deliveries to send. Lanes that may have something stand in a line, where applications take turns and then their lanes; one
-//! that may send only later wakes then, one that has to wait for others of its kind is looked at when one of those has ended.
+//! The next deliveries to send. Lanes that may have something to send are queued: applications take turns, and so do
+//! the lanes of each. A lane that may send only later is woken then. A lane that waits for a share is retried when
+//! one of its kind ends.
 
 use super::{Lanes, PER_STEP, Start, UNRECORDED};
 use crate::domain::EndpointId;
@@ -7,8 +8,8 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::Hold;
 
 impl Lanes {
-    /// The next delivery to send, if anything may be sent. `None` also once [`PER_STEP`] lanes were looked at since
-    /// [`Lanes::begin_turn`]: the next step goes on.
+    /// The next delivery to send, if any may be sent. Also returns `None` after [`PER_STEP`] lanes since
+    /// [`Lanes::begin_turn`]; the next step continues.
     pub fn start(&mut self, now: ClockReading) -> Option<Start> {
         self.throttle.look(now.mono, self.others_left || self.others_unread);
         let start = self.start_first(now);
@@ -39,14 +40,15 @@ impl Lanes {
         None
     }
 
-    /// The next lane in line: those that keep up and those that are behind in turn, as far as the throttle lets the latter.
+    /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
+    /// ones.
     fn next_in_line(&mut self, now: ClockReading) -> Option<EndpointId> {
         let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
         let behind = may && (self.behind_next || self.lines[0].is_empty());
         self.lines[usize::from(behind)].pop()
     }
 
-    /// The next delivery of a lane that was first in its line, if it may send.
+    /// The next delivery of a lane taken from its queue, if the lane may send.
     fn start_next_of(&mut self, id: EndpointId, now: ClockReading) -> Option<Start> {
         let lane = self.lanes.get_mut(&id)?;
         lane.listed.in_line = false;
@@ -68,7 +70,7 @@ impl Lanes {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.in_flight_bytes += bytes;
         self.in_flight_sizes.insert((id, start.work.message.id), bytes);
-        // To the back of its application's lanes: they take turns.
+        // Back to the end of the queue, so the lanes of an application take turns.
         self.line_up(id);
         self.index(id);
         Some(start)

@@ -1,5 +1,5 @@
-//! The lanes by endpoint. A lane is found by its endpoint and in no other way: the table cannot be iterated, so that nothing in the event
-//! loop can walk over all lanes. What concerns many of them goes through an index ([`upkeep`](super::upkeep)).
+//! The lanes by endpoint. The table has no iterator, so nothing in the event loop can walk over all lanes. Changes to
+//! many lanes go through an index ([`upkeep`](super::upkeep)).
 
 #[cfg(test)]
 use std::cell::Cell;
@@ -11,9 +11,9 @@ use crate::engine::core::lane::Lane;
 /// The table.
 #[derive(Default)]
 pub(super) struct LaneTable {
-    /// Boxed: when the map grows it moves pointers, and not lanes of some hundred bytes each.
+    /// Boxed: growing the map moves pointers instead of lanes of some hundred bytes.
     lanes: HashMap<EndpointId, Box<Lane>>,
-    /// How often a lane was looked up, or listed from an index.
+    /// The number of lane lookups, including those through an index.
     #[cfg(test)]
     visited: Cell<u64>,
 }
@@ -48,7 +48,7 @@ impl LaneTable {
         self.lanes.remove(id)
     }
 
-    /// So many lanes were listed from an index.
+    /// Counts lanes listed from an index.
     #[cfg(test)]
     pub(super) fn saw(&self, lanes: usize) {
         self.visited.set(self.visited.get() + lanes as u64);
@@ -62,7 +62,7 @@ impl LaneTable {
         self.visited.get()
     }
 
-    /// For tests alone: all lanes.
+    /// All lanes, for tests only.
     #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = (&EndpointId, &Lane)> {
         self.lanes.iter().map(|(id, lane)| (id, lane.as_ref()))

@@ -15,7 +15,7 @@ pub mod world;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::message::Message;
+use crate::domain::deliveries::message::Message;
 use crate::engine::core::concurrency::Responsiveness;
 use world::{Heard, START, World, live, message};
 

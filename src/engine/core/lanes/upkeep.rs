@@ -1,12 +1,12 @@
-//! The indexes over all lanes, and what the mere passing of time changes.
+//! The indexes over all lanes, and changes by time alone.
 //!
-//! Each index answers one question without a search: which lane wants to be read next, which may send again, which has to be checked,
-//! which slots are busy. After anything has happened to a lane, [`Lanes::index`] puts it where it belongs, so that it stands in each
-//! index at most once and no entry is out of date.
+//! Each index answers one question without a search: which lane is due to be read, which may send again, which is due
+//! for a check, which slots are busy. After any change to a lane, [`Lanes::index`] updates its positions: a lane is
+//! in each index at most once, and no entry is stale.
 //!
-//! Every lane is **checked** at some time: then it is noted how its endpoint behaves, that it does not count as behind any more, or it is
-//! forgotten because nothing has happened in it for a while. A check leads to the next one, so that none is missed; events only make it
-//! earlier. Each kind of work is done for [`PER_STEP`] lanes in a step at most, and [`Lanes::overdue`] says whether some is left.
+//! Every lane has a next **check**, which updates its kind, ends its backlogged state, or drops it after a while
+//! without activity. Each check schedules the next one, so none is missed; events only make it earlier. A step does
+//! each kind of work for at most [`PER_STEP`] lanes, and [`Lanes::overdue`] says whether some is left.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::{IDLE, Lanes, PER_STEP};
 use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
 
-/// Moves a lane within an index by time.
+/// Moves a lane within an index that is ordered by time.
 fn relist<T: Ord>(index: &mut BTreeSet<(T, EndpointId)>, id: EndpointId, before: Option<T>, now: Option<T>) {
     if before == now {
         return;
@@ -29,7 +29,8 @@ fn relist<T: Ord>(index: &mut BTreeSet<(T, EndpointId)>, id: EndpointId, before:
 }
 
 impl Lanes {
-    /// The lanes' turn in a step, once its events have happened: what has to be done because time has passed, for a bounded number of lanes.
+    /// Starts the turn of the lanes in a step, after its events: work that is due by time, for a bounded number of
+    /// lanes.
     pub fn begin_turn(&mut self, now: ClockReading) {
         self.visits = 0;
         self.forget_recently_read(now);
@@ -45,16 +46,16 @@ impl Lanes {
         }
     }
 
-    /// Whether the last step left something undone that was due.
+    /// Whether the last step left due work undone.
     pub fn overdue(&self, now: ClockReading) -> bool {
         let check = self.checks.first().is_some_and(|(at, _)| *at <= now.mono);
         check || !self.renewing.is_empty() || self.visits >= PER_STEP
     }
 
-    /// Something happened to a lane: puts it where it belongs in each index.
+    /// Updates the positions of a lane after any change to it.
     pub(super) fn index(&mut self, id: EndpointId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        // A lane without room is not read. It comes here again when it has some.
+        // A lane without room is not read. Making room indexes it again.
         let look = lane.look_at().filter(|_| lane.roomy() && lane.listed.to_read.is_none());
         let before = std::mem::replace(&mut lane.listed.look, look);
         relist(&mut self.looks, id, before, look);
@@ -68,7 +69,7 @@ impl Lanes {
         }
     }
 
-    /// The lane is checked at `at`, and not before.
+    /// Schedules the next check of a lane at `at`.
     fn check_at(&mut self, id: EndpointId, at: Duration) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let before = lane.listed.check.replace(at);
@@ -84,14 +85,14 @@ impl Lanes {
         if !lane.listed.in_line && lane.forgettable(now, IDLE) {
             return self.forget_lane(id);
         }
-        // What keeps it, beside an event of late, is asked again after as long.
+        // If another reason than recent activity keeps the lane, check again after another `IDLE`.
         let idle = lane.touched + IDLE;
         let idle = if idle > now.mono { idle } else { now.mono + IDLE };
         let change = lane.next_change().filter(|at| *at > now.mono);
         self.check_at(id, change.map_or(idle, |at| at.min(idle)));
     }
 
-    /// A new lane is in the table: lists it.
+    /// Adds a new lane of the table to the indexes.
     pub(super) fn list(&mut self, id: EndpointId) {
         let Some(lane) = self.lanes.get(&id) else { return };
         let (app, slot, idle) = (lane.live.endpoint.app_id, lane.slot, lane.touched + IDLE);
@@ -101,7 +102,7 @@ impl Lanes {
         self.index(id);
     }
 
-    /// Forgets a lane that holds nothing and stands in no line.
+    /// Drops a lane that holds nothing and is in no queue.
     fn forget_lane(&mut self, id: EndpointId) {
         self.unlist_wake(id);
         let Some(lane) = self.lanes.remove(&id) else { return };
@@ -121,7 +122,7 @@ impl Lanes {
         }
     }
 
-    /// The lane may send again at `at`, and lines up then.
+    /// Queues the lane to send again at `at`.
     pub(super) fn wake_at(&mut self, id: EndpointId, at: Duration) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.listed.wake.is_none_or(|(listed, _)| at < listed) {
@@ -139,7 +140,7 @@ impl Lanes {
         }
     }
 
-    /// How long until something wants to be done by itself.
+    /// How long until time alone makes work due.
     pub fn idle_for(&self, now: ClockReading) -> Option<Duration> {
         if self.overdue(now) {
             return Some(Duration::ZERO);

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::*;
-use crate::domain::attempt::{Attempt, Failure, Outcome, OwnFailure};
-use crate::domain::backoff::Schedule;
-use crate::domain::delivery::{Progress, State};
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::{AppId, MessageId, OrgId};
 use crate::engine::core::event::{NotMade, Reading};
 use crate::engine::core::lanes::Start;
@@ -103,7 +103,7 @@ impl Crowd {
         self.step(name, []);
     }
 
-    fn message(&mut self) -> Arc<crate::domain::message::Message> {
+    fn message(&mut self) -> Arc<crate::domain::deliveries::message::Message> {
         self.messages += 1;
         let id = MessageId(uuid::Uuid::from_u128(MessageId::floor(self.now.time).0.as_u128() | self.messages));
         Arc::new(accepted(id, AppId(uuid::Uuid::from_u128(0)), self.now.time, None))

@@ -9,8 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::attempt::{Failure, Outcome};
-use crate::domain::delivery::State;
+use crate::domain::deliveries::attempt::{Failure, Outcome};
+use crate::domain::deliveries::delivery::State;
 use crate::engine::core::lanes::tests::world::{START, live, scheduled};
 use crate::store::queue::waiting::Waiting;
 use world::World;

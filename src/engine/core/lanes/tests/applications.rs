@@ -2,7 +2,7 @@
 
 use super::world::{Heard, World, live};
 use super::*;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::catalog::endpoint::Endpoint;
 
 const WIDE: u128 = 2_000;
 

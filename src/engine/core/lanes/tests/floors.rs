@@ -102,7 +102,7 @@ fn what_goes_back_to_the_store_is_read_again() {
     read(&mut world);
     serve(&mut world, QUEUE - 1);
     world.start();
-    world.cannot_make_for(0, crate::domain::attempt::OwnFailure::Ports);
+    world.cannot_make_for(0, crate::domain::deliveries::attempt::OwnFailure::Ports);
     world.advance(1_500);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);
     // So is everything after the lease was another's for a while.

@@ -2,7 +2,7 @@
 
 use super::world::{Heard, World};
 use super::*;
-use crate::domain::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::OwnFailure;
 use crate::engine::core::event::NotMade;
 use crate::store::queue::slots::Leases;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::super::*;
 use crate::domain::OrgId;
-use crate::domain::attempt::{Failure, OwnFailure};
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::message::Message;
-use crate::domain::secret::{Secret, SignatureType};
-use crate::domain::signature::Signing;
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::deliveries::attempt::{Failure, OwnFailure};
+use crate::domain::deliveries::message::Message;
+use crate::domain::signing::secret::{Secret, SignatureType};
+use crate::domain::signing::signature::Signing;
 use crate::engine::core::event::NotMade;
 use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, Waiting};

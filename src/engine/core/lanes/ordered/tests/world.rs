@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::*;
-use crate::domain::attempt::{Failure, Outcome};
-use crate::domain::delivery::State;
+use crate::domain::deliveries::attempt::{Failure, Outcome};
+use crate::domain::deliveries::delivery::State;
 use crate::engine::core::lanes::Start;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
