@@ -1,8 +1,8 @@
-//! What went wrong before an answer's head had arrived, in our own words.
+//! Maps a client error to a [`Failure`] and a sentence for the person who reads the attempt.
 //!
-//! The client's error is a chain: its own, hyper's, the system's, the TLS library's, our resolver's. The first link
-//! that says something decides; the sentence is ours, so that it neither changes with a library nor carries a header or
-//! URL.
+//! An error is a chain: the HTTP client's, hyper's, the system's, the TLS library's, the resolver's. The first link
+//! with a known meaning decides. The sentences are ours, so a library update cannot change them and no header or URL
+//! leaks through them.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -11,63 +11,62 @@ use hyper_util::client::legacy as client;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 
-use super::NotMade;
-use super::connection::Flood;
+use super::NotSent;
+use super::connection::ReadLimitExceeded;
 use super::local::{NoPort, exhausted};
 use super::resolver::ResolveError;
 use crate::domain::Time;
-use crate::domain::attempt::{Failure, OwnFailure};
+use crate::domain::deliveries::attempt::{Failure, OwnFailure};
 
-/// What an answer is not, where it is none.
-const NOT_HTTP: &str = "the answer is not HTTP/1.1, or its head is beyond all bounds";
+const NOT_HTTP: &str = "the response is not HTTP/1.1, or its head is too large";
 
-/// How far a request had come.
+/// The phase in which a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The connection was being made.
+enum ConnectPhase {
+    /// Opening the TCP connection.
     Connecting,
-    /// The same, with TLS on top.
+    /// Opening a connection that uses TLS.
     Securing,
-    /// It stood.
+    /// Using an open connection.
     Connected,
 }
 
-/// A failure of the receiver with its sentence, or one of ours.
-type Known = Result<(Failure, String), NotMade>;
+/// The receiver's failure with its sentence, or a failure of this machine.
+type Classification = Result<(Failure, String), NotSent>;
 
-/// The failure and the sentence for an error of the client, which was to use TLS or not.
+/// Classifies `error`; `tls` says whether the URL is https.
 ///
 /// # Errors
-/// The reason is ours.
-pub fn classify(error: &client::Error, tls: bool) -> Known {
-    let stage = match (error.is_connect(), tls) {
-        (true, false) => Stage::Connecting,
-        (true, true) => Stage::Securing,
-        (false, _) => Stage::Connected,
+/// The failure is this machine's.
+pub fn classify(error: &client::Error, tls: bool) -> Classification {
+    let phase = match (error.is_connect(), tls) {
+        (true, false) => ConnectPhase::Connecting,
+        (true, true) => ConnectPhase::Securing,
+        (false, _) => ConnectPhase::Connected,
     };
     let mut link: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(this) = link {
-        if let Some(known) = classify_link(this, stage) {
+        if let Some(known) = classify_link(this, phase) {
             return known;
         }
         link = this.source();
     }
-    Ok(match stage != Stage::Connected {
+    Ok(match phase != ConnectPhase::Connected {
         true => (Failure::Unreachable, "no connection could be made".to_owned()),
         false => (Failure::Closed, "the connection ended before an answer".to_owned()),
     })
 }
 
-fn classify_link(link: &(dyn Error + 'static), stage: Stage) -> Option<Known> {
+fn classify_link(link: &(dyn Error + 'static), phase: ConnectPhase) -> Option<Classification> {
     if let Some(error) = link.downcast_ref::<ResolveError>() {
         return Some(match error {
             ResolveError::Blocked(_) | ResolveError::BlockedAddress(_) => Ok((Failure::Blocked, error.to_string())),
             ResolveError::NotFound(_) => Ok((Failure::Dns, error.to_string())),
-            ResolveError::Ours(why) => Err(NotMade(*why)),
+            ResolveError::Ours(why) => Err(NotSent(*why)),
         });
     }
     if link.is::<NoPort>() {
-        return Some(Err(NotMade(OwnFailure::Ports)));
+        return Some(Err(NotSent(OwnFailure::Ports)));
     }
     if let Some(error) = link.downcast_ref::<rustls::Error>() {
         return Some(Ok((Failure::Tls, tls_sentence(error))));
@@ -75,14 +74,14 @@ fn classify_link(link: &(dyn Error + 'static), stage: Stage) -> Option<Known> {
     if let Some(error) = link.downcast_ref::<hyper::Error>() {
         return classify_http(error).map(Ok);
     }
-    if link.is::<Flood>() {
+    if link.is::<ReadLimitExceeded>() {
         return Some(Ok((Failure::Protocol, NOT_HTTP.to_owned())));
     }
     let error = link.downcast_ref::<io::Error>()?;
-    // What an I/O error wraps is not a link of the chain: its `source` is already the one after.
+    // The error inside an I/O error is not part of the `source` chain.
     match error.get_ref() {
-        Some(inner) => classify_link(inner, stage).or_else(|| classify_io(error, stage)),
-        None => classify_io(error, stage),
+        Some(inner) => classify_link(inner, phase).or_else(|| classify_io(error, phase)),
+        None => classify_io(error, phase),
     }
 }
 
@@ -92,44 +91,44 @@ fn classify_http(error: &hyper::Error) -> Option<(Failure, String)> {
     } else if error.is_user() {
         (Failure::Request, "the stored headers can't be sent")
     } else if error.source().is_some() {
-        // An I/O error, or a request that was called off because of one: the next link says which.
+        // An I/O error, or a request cancelled because of one: the next link is more specific.
         return None;
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         (Failure::Closed, "the connection was closed before an answer")
     } else {
-        // Bytes that nobody asked for: of a server that greets, as SSH, SMTP and FTP do.
-        (Failure::Protocol, "the receiver spoke before it was asked, which is not HTTP")
+        // Unsolicited bytes, as from an SSH, SMTP or FTP greeting.
+        (Failure::Protocol, "the receiver sent data before the request, which is not HTTP")
     };
     Some((failure, sentence.to_owned()))
 }
 
-fn classify_io(error: &io::Error, stage: Stage) -> Option<Known> {
-    // Once the connection stands, a part of the request may have arrived: that attempt was made.
-    if let Some(why) = exhausted(error).filter(|_| stage != Stage::Connected) {
-        return Some(Err(NotMade(why)));
+fn classify_io(error: &io::Error, phase: ConnectPhase) -> Option<Classification> {
+    // On an open connection, part of the request may have arrived, so the attempt counts.
+    if let Some(why) = exhausted(error).filter(|_| phase != ConnectPhase::Connected) {
+        return Some(Err(NotSent(why)));
     }
     let (failure, sentence) = match error.kind() {
         ErrorKind::ConnectionRefused => (Failure::Refused, "the connection was refused: nothing listens there"),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
-            (Failure::Unreachable, "the host can't be reached from here")
+            (Failure::Unreachable, "the host is unreachable")
         }
         ErrorKind::AddrNotAvailable => (
             Failure::Unreachable,
-            "this machine has no address to connect from: is it an IPv6 address, and there is no IPv6?",
+            "this machine has no address to connect from; the receiver may need IPv6, which is not available here",
         ),
         ErrorKind::TimedOut => (Failure::Timeout, "the host did not answer in time"),
-        // The TCP connection stands when TLS begins, so what ends then was ended by the other side's TLS.
-        ErrorKind::UnexpectedEof if stage == Stage::Securing => {
+        // TLS starts on an open TCP connection, so the peer's TLS ended it.
+        ErrorKind::UnexpectedEof if phase == ConnectPhase::Securing => {
             (Failure::Tls, "the connection was closed during the TLS handshake")
         }
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if stage == Stage::Securing => {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if phase == ConnectPhase::Securing => {
             (Failure::Tls, "the connection was reset during the TLS handshake")
         }
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
             (Failure::Closed, "the connection was reset before an answer")
         }
         ErrorKind::UnexpectedEof => (Failure::Closed, "the connection was closed before an answer"),
-        ErrorKind::InvalidInput | ErrorKind::PermissionDenied if stage != Stage::Connected => {
+        ErrorKind::InvalidInput | ErrorKind::PermissionDenied if phase != ConnectPhase::Connected => {
             (Failure::Unreachable, "the system does not allow a connection to this address")
         }
         _ => return None,
@@ -141,23 +140,23 @@ fn tls_sentence(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => certificate_sentence(error),
         rustls::Error::NoCertificatesPresented => "the server has no certificate".to_owned(),
-        rustls::Error::InvalidMessage(_) => "what answers there does not speak TLS".to_owned(),
-        rustls::Error::PeerIncompatible(_) => "the server offers no TLS that is safe today (1.2 or 1.3)".to_owned(),
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS".to_owned(),
+        rustls::Error::PeerIncompatible(_) => "the server supports neither TLS 1.2 nor TLS 1.3".to_owned(),
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             "the server refuses TLS 1.2 and 1.3".to_owned()
         }
         rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
-            "the server knows no site of this name".to_owned()
+            "the server has no certificate for this name".to_owned()
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the server asks for a client certificate".to_owned()
+            "the server requires a client certificate".to_owned()
         }
         rustls::Error::AlertReceived(alert) => format!("the server refused the TLS handshake ({alert:?})"),
         _ => "the TLS handshake failed".to_owned(),
     }
 }
 
-/// What is wrong with a certificate, and since when or for whom it is.
+/// Describes what is wrong with a certificate, with its date or its names.
 fn certificate_sentence(error: &CertificateError) -> String {
     use CertificateError as E;
     let what = match error {
@@ -170,28 +169,26 @@ fn certificate_sentence(error: &CertificateError) -> String {
             Some(names) => format!("is for {names}, not for {}", expected.to_str()),
         },
         E::NotValidForName => "is not for this host".to_owned(),
-        E::UnknownIssuer => {
-            "is signed by nobody that is trusted here (self-signed, or is the intermediate one missing?)".to_owned()
-        }
+        E::UnknownIssuer => "is not trusted (self-signed, or an intermediate certificate is missing)".to_owned(),
         E::Revoked => "was revoked".to_owned(),
-        E::BadSignature => "has a wrong signature".to_owned(),
-        E::BadEncoding => "can't be read".to_owned(),
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "is not made for servers".to_owned(),
-        // What `openssl req -x509` makes. The error's type is webpki's own, which is no dependency of ours: by its
-        // name.
+        E::BadSignature => "has an invalid signature".to_owned(),
+        E::BadEncoding => "is malformed".to_owned(),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "is not a server certificate".to_owned(),
+        // Created by `openssl req -x509`. Matched by name, because the error type belongs to webpki, which is not a
+        // direct dependency.
         E::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
-            "is self-signed: a certificate authority's own, used as a server's".to_owned()
+            "is self-signed: a CA certificate used as a server certificate".to_owned()
         }
         _ => "is not valid".to_owned(),
     };
     format!("the receiver's certificate {what}")
 }
 
-/// How many of a certificate's names are told.
+/// Maximum names of a certificate in a sentence.
 const NAMES: usize = 3;
 
-/// The host names of a certificate, as the TLS library lists them: `DnsName("a.example")`. They are the receiver's words, so only
-/// what a host name may hold is passed on.
+/// Host names from a certificate, which rustls formats as `DnsName("a.example")`. The receiver controls them, so only
+/// valid host name characters pass.
 fn names(presented: &[String]) -> Option<String> {
     let name = |text: &String| -> Option<String> {
         let name = text.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
@@ -207,7 +204,7 @@ fn names(presented: &[String]) -> Option<String> {
     }
 }
 
-/// `2026-01-02`.
+/// A date such as `2026-01-02`.
 fn day(time: UnixTime) -> String {
     let micros = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     Time::from_micros(micros).to_string().chars().take(10).collect()
@@ -223,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_are_described_in_plain_words() {
+    fn certificates_are_described() {
         let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
         let expected = ServerName::try_from("example.com").unwrap();
         let listed = |names: &[&str]| names.iter().map(|name| format!("DnsName({name:?})")).collect::<Vec<_>>();
@@ -256,41 +253,40 @@ mod tests {
             ),
             (
                 CertificateError::UnknownIssuer,
-                "the receiver's certificate is signed by nobody that is trusted here (self-signed, or is the intermediate \
-                 one missing?)",
+                "the receiver's certificate is not trusted (self-signed, or an intermediate certificate is missing)",
             ),
         ];
         for (error, wanted) in table {
-            // As it comes: wrapped by the system's error.
+            // TLS errors arrive inside an I/O error.
             let wrapped = io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
-            assert_eq!(classify_link(&wrapped, Stage::Securing), Some(Ok((Failure::Tls, wanted.to_owned()))));
+            assert_eq!(classify_link(&wrapped, ConnectPhase::Securing), Some(Ok((Failure::Tls, wanted.to_owned()))));
         }
     }
 
     #[test]
     fn the_systems_errors_have_their_kinds() {
         let table = [
-            (ErrorKind::ConnectionRefused, Stage::Connecting, Some(Failure::Refused)),
-            (ErrorKind::HostUnreachable, Stage::Connecting, Some(Failure::Unreachable)),
-            (ErrorKind::NetworkUnreachable, Stage::Connecting, Some(Failure::Unreachable)),
-            (ErrorKind::TimedOut, Stage::Connecting, Some(Failure::Timeout)),
-            (ErrorKind::UnexpectedEof, Stage::Securing, Some(Failure::Tls)),
-            (ErrorKind::ConnectionReset, Stage::Securing, Some(Failure::Tls)),
-            (ErrorKind::UnexpectedEof, Stage::Connected, Some(Failure::Closed)),
-            (ErrorKind::ConnectionReset, Stage::Connected, Some(Failure::Closed)),
-            (ErrorKind::BrokenPipe, Stage::Connected, Some(Failure::Closed)),
-            (ErrorKind::OutOfMemory, Stage::Connected, None),
+            (ErrorKind::ConnectionRefused, ConnectPhase::Connecting, Some(Failure::Refused)),
+            (ErrorKind::HostUnreachable, ConnectPhase::Connecting, Some(Failure::Unreachable)),
+            (ErrorKind::NetworkUnreachable, ConnectPhase::Connecting, Some(Failure::Unreachable)),
+            (ErrorKind::TimedOut, ConnectPhase::Connecting, Some(Failure::Timeout)),
+            (ErrorKind::UnexpectedEof, ConnectPhase::Securing, Some(Failure::Tls)),
+            (ErrorKind::ConnectionReset, ConnectPhase::Securing, Some(Failure::Tls)),
+            (ErrorKind::UnexpectedEof, ConnectPhase::Connected, Some(Failure::Closed)),
+            (ErrorKind::ConnectionReset, ConnectPhase::Connected, Some(Failure::Closed)),
+            (ErrorKind::BrokenPipe, ConnectPhase::Connected, Some(Failure::Closed)),
+            (ErrorKind::OutOfMemory, ConnectPhase::Connected, None),
         ];
-        for (kind, stage, wanted) in table {
-            let failure = classify_link(&io::Error::from(kind), stage).map(|known| known.unwrap().0);
+        for (kind, phase, wanted) in table {
+            let failure = classify_link(&io::Error::from(kind), phase).map(|known| known.unwrap().0);
             assert_eq!(failure, wanted, "{kind:?}");
         }
     }
 
     #[test]
     fn what_is_ours_is_no_failure_of_the_receiver() {
-        let known = |error: &(dyn Error + 'static), stage| classify_link(error, stage);
-        let ours = |why| Some(Err(NotMade(why)));
+        let known = |error: &(dyn Error + 'static), phase| classify_link(error, phase);
+        let ours = |why| Some(Err(NotSent(why)));
         for (errno, why) in [
             (Errno::MFILE, OwnFailure::Descriptors),
             (Errno::NFILE, OwnFailure::Descriptors),
@@ -298,14 +294,21 @@ mod tests {
             (Errno::NOMEM, OwnFailure::Memory),
         ] {
             let error = io::Error::from(errno);
-            assert_eq!(known(&error, Stage::Connecting), ours(why), "{errno}");
-            assert_eq!(known(&error, Stage::Securing), ours(why), "{errno}");
-            assert_eq!(known(&error, Stage::Connected), None, "{errno}: something of the request may have arrived");
-            assert_eq!(known(&io::Error::other(error), Stage::Connecting), ours(why), "{errno}, wrapped");
+            assert_eq!(known(&error, ConnectPhase::Connecting), ours(why), "{errno}");
+            assert_eq!(known(&error, ConnectPhase::Securing), ours(why), "{errno}");
+            assert_eq!(
+                known(&error, ConnectPhase::Connected),
+                None,
+                "{errno}: something of the request may have arrived"
+            );
+            assert_eq!(known(&io::Error::other(error), ConnectPhase::Connecting), ours(why), "{errno}, wrapped");
         }
-        assert_eq!(known(&NoPort, Stage::Connecting), ours(OwnFailure::Ports));
-        assert_eq!(known(&ResolveError::Ours(OwnFailure::Resolver), Stage::Connecting), ours(OwnFailure::Resolver));
-        let unreachable = known(&io::Error::from(Errno::ADDRNOTAVAIL), Stage::Connecting).unwrap().unwrap();
+        assert_eq!(known(&NoPort, ConnectPhase::Connecting), ours(OwnFailure::Ports));
+        assert_eq!(
+            known(&ResolveError::Ours(OwnFailure::Resolver), ConnectPhase::Connecting),
+            ours(OwnFailure::Resolver)
+        );
+        let unreachable = known(&io::Error::from(Errno::ADDRNOTAVAIL), ConnectPhase::Connecting).unwrap().unwrap();
         assert_eq!(unreachable.0, Failure::Unreachable, "an address that cannot be reached from here");
     }
 }

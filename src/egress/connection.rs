@@ -1,10 +1,12 @@
-//! The connections under the client, and what a receiver may not do with them.
+//! Connections to receivers, and the limits that keep a hostile receiver from holding them.
 //!
-//! * The [`Connector`] makes them: TCP by the [`Dialer`], then TLS; in [`CONNECT`] at the longest.
-//! * A connection is used for [about a minute](MAX_AGE), then a new one is made: names move, and the guard looks again.
-//! * A [`Connection`] hears at most [`HEARD_LIMIT`] bytes between two writes, and does not wait for its goodbye to be heard: whoever
-//!   floods it, or stops reading it, ends it and keeps nothing of ours.
-//! * The [`Grip`] is what an attempt has of its connection: what is [`Unwritten`] of its request can be waited for, or cut off.
+//! * [`Connector`] opens TCP through the [`Dialer`], then TLS, within [`CONNECT_TIMEOUT`].
+//! * A connection is reused for [about a minute](MAX_AGE). After that a new one follows DNS changes and passes the
+//!   guard again.
+//! * [`ReceiverConnection`] reads at most [`READ_LIMIT`] bytes between two writes and never waits for a peer to take
+//!   its shutdown, so a receiver can neither flood nor stall it.
+//! * [`ConnectionHandle`] gives an attempt access to its connection; [`PendingWrite`] waits for the rest of a request,
+//!   or aborts it.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -29,27 +31,25 @@ use tower_service::Service;
 use super::dial::Dialer;
 use super::resolver::Resolver;
 
-/// A connection that is still being made when its request went over another one is finished for the pool, without any
-/// request's deadline. This one, the longest timeout that an endpoint can have, keeps it from staying forever.
-const CONNECT: Duration = Duration::from_secs(30);
-/// How long a connection is used: a receiver that has moved gets the rest of its traffic where it is now. Up to a quarter more or less, by
-/// chance, so that not all connections to a receiver are made anew at the same time.
+/// The pool finishes a connection even when its request already used another one, without the request's deadline. This
+/// limit, the longest timeout of an endpoint, ends it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection is reused, ±25 % at random so that connections to one receiver are not all replaced at once.
 pub const MAX_AGE: Duration = Duration::from_secs(60);
-/// How much is read of a connection before something is written to it again, in bytes: the head, what is kept of the body in the
-/// smallest of chunks, and what is read ahead. It is there for what has no bound of its own: 1xx answers without end are never
-/// passed on, and reading them as fast as they come holds a thread for seconds on end, with everybody else's requests on it.
-const HEARD_LIMIT: usize = 256 * 1024;
-/// How much is read at a time, in bytes.
-const BLOCK: usize = 8 * 1024;
+/// Bytes read after a write before the connection fails: the head, the recorded body in the smallest chunks, and
+/// read-ahead. It stops endless 1xx responses, which hyper never returns and which would occupy a thread for seconds.
+const READ_LIMIT: usize = 256 * 1024;
+/// Bytes per read.
+const READ_BLOCK: usize = 8 * 1024;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// More was heard than any answer takes.
+/// The receiver sent more than any valid response needs.
 #[derive(Debug, thiserror::Error)]
-#[error("more than {HEARD_LIMIT} bytes came in answer to a request")]
-pub struct Flood;
+#[error("the receiver sent more than {READ_LIMIT} bytes in response to one request")]
+pub struct ReadLimitExceeded;
 
-/// Makes connections. Cheap to clone: the client clones it for every request, and connects with few of the clones.
+/// Opens connections. Cheap to clone: the client clones it per request and rarely connects.
 #[derive(Clone, Debug)]
 pub struct Connector {
     https: Arc<HttpsConnector<Dialer>>,
@@ -57,10 +57,11 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Connects to what `resolver` allows, and trusts the system's CA certificates. Connections are used for about `max_age`.
+    /// Connects to addresses that `resolver` allows, trusts the system's CA certificates, and reuses connections for
+    /// about `max_age`.
     ///
     /// # Errors
-    /// There are none, or they can't be read.
+    /// The system has no readable CA certificates.
     pub fn new(resolver: Resolver, max_age: Duration) -> Result<Connector, rustls::Error> {
         let mut tls = ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -69,11 +70,10 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Connection;
+    type Response = ReceiverConnection;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ReceiverConnection, BoxError>> + Send>>;
 
-    /// At once, as the [`Dialer`].
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
@@ -82,10 +82,10 @@ impl Service<Uri> for Connector {
         let (mut https, max_age) = (HttpsConnector::clone(&self.https), self.max_age);
         Box::pin(async move {
             let connecting = https.call(uri);
-            match timeout(CONNECT, connecting).await {
+            match timeout(CONNECT_TIMEOUT, connecting).await {
                 Ok(Ok(stream)) => {
                     let retires = Instant::now() + max_age.mul_f64(rand::random_range(0.75..1.25));
-                    Ok(Connection { stream, heard: 0, wire: Wire::new(retires) })
+                    Ok(ReceiverConnection { stream, read_since_write: 0, progress: WriteProgress::new(retires) })
                 }
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
@@ -94,36 +94,42 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// How far a connection is with its writing, for both sides of the client.
+/// Write progress of a connection, shared between the connection and the attempt that uses it.
 #[derive(Clone, Debug)]
-struct Wire(Arc<Writing>);
+struct WriteProgress(Arc<WriteState>);
 
 #[derive(Debug)]
-struct Writing {
-    /// From then on no other request is sent over it.
+struct WriteState {
+    /// No new request uses the connection from this time on.
     retires: Instant,
-    /// Odd while a request is being written, even when all of it is: the n-th request of a connection makes it 2n - 1 and 2n.
+    /// Odd while a request is being written: request n has step 2n - 1 during the write and 2n after it.
     step: AtomicUsize,
-    /// The step that is to be broken off.
+    /// The step to abort.
     cut: AtomicUsize,
     connection: AtomicWaker,
     attempt: AtomicWaker,
 }
 
-impl Wire {
-    fn new(retires: Instant) -> Wire {
+impl WriteProgress {
+    fn new(retires: Instant) -> WriteProgress {
         let (step, cut) = Default::default();
-        Wire(Arc::new(Writing { retires, step, cut, connection: AtomicWaker::new(), attempt: AtomicWaker::new() }))
+        WriteProgress(Arc::new(WriteState {
+            retires,
+            step,
+            cut,
+            connection: AtomicWaker::new(),
+            attempt: AtomicWaker::new(),
+        }))
     }
 
-    /// Something is about to be written; refused if this request was cut.
+    /// Marks a write as started. Fails if this request was aborted.
     fn begin(&self, cx: &Context<'_>) -> io::Result<()> {
         self.0.connection.register(cx.waker());
         let step = self.0.step.fetch_or(1, Ordering::SeqCst) | 1;
         if self.0.cut.load(Ordering::SeqCst) == step { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// All is written, or never will be.
+    /// Marks the write as finished, or as never to finish.
     fn end(&self) {
         let step = self.0.step.load(Ordering::SeqCst);
         self.0.step.store(step.next_multiple_of(2), Ordering::SeqCst);
@@ -131,52 +137,53 @@ impl Wire {
     }
 }
 
-/// An attempt's hand on the connection that its request is going to have.
+/// An attempt's handle on the connection that its request will use.
 #[derive(Debug)]
-pub struct Grip(CaptureConnection);
+pub struct ConnectionHandle(CaptureConnection);
 
-/// What is not written yet of a request.
+/// The part of a request that is not written yet.
 ///
-/// hyper writes a request to its end before it lets go of a connection, and has no deadline for that: neither when the answer is there
-/// already, nor when nobody waits for it any more. A receiver that reads no more would have the connection, and the payload, for
-/// as long as it likes, and as many of them as there are messages.
+/// hyper writes a request to its end before it releases a connection, without a deadline, even after the response has
+/// arrived or nobody waits for it. A receiver that stops reading could otherwise hold any number of connections and
+/// payloads.
 #[derive(Debug)]
-pub struct Unwritten {
-    wire: Wire,
+pub struct PendingWrite {
+    progress: WriteProgress,
     step: usize,
 }
 
-impl Grip {
-    /// The one of `request`.
-    pub fn of<B>(request: &mut Request<B>) -> Grip {
-        Grip(capture_connection(request))
+impl ConnectionHandle {
+    /// The handle for `request`.
+    pub fn of<B>(request: &mut Request<B>) -> ConnectionHandle {
+        ConnectionHandle(capture_connection(request))
     }
 
-    /// Keeps the connection from being used again at `now` or later, if it is too old.
+    /// Prevents further reuse of the connection if it is too old at `now`.
     pub fn retire(&self, now: Instant) {
         let mut extras = Extensions::new();
         let connected = self.0.connection_metadata();
         let Some(connected) = connected.as_ref() else { return };
         connected.get_extras(&mut extras);
-        if extras.remove().is_some_and(|wire: Wire| now >= wire.0.retires) {
+        if extras.remove().is_some_and(|progress: WriteProgress| now >= progress.0.retires) {
             connected.poison();
         }
     }
 
-    /// What is not written yet; to be asked as soon as there is an answer, before another request has the connection.
-    pub fn unwritten(&self) -> Option<Unwritten> {
+    /// The unwritten rest of the request, if any. Call this as soon as the response arrives, before another request
+    /// uses the connection.
+    pub fn pending_write(&self) -> Option<PendingWrite> {
         let mut extras = Extensions::new();
         self.0.connection_metadata().as_ref()?.get_extras(&mut extras);
-        let wire: Wire = extras.remove()?;
-        let step = wire.0.step.load(Ordering::SeqCst);
-        (step % 2 == 1).then_some(Unwritten { wire, step })
+        let progress: WriteProgress = extras.remove()?;
+        let step = progress.0.step.load(Ordering::SeqCst);
+        (step % 2 == 1).then_some(PendingWrite { progress, step })
     }
 }
 
-impl Unwritten {
-    /// Waits until it is written, or the connection is gone.
+impl PendingWrite {
+    /// Waits until the request is written or the connection has ended.
     pub async fn written(&self) {
-        let writing = &self.wire.0;
+        let writing = &self.progress.0;
         poll_fn(|cx| {
             writing.attempt.register(cx.waker());
             if writing.step.load(Ordering::SeqCst) == self.step { Poll::Pending } else { Poll::Ready(()) }
@@ -184,47 +191,47 @@ impl Unwritten {
         .await;
     }
 
-    /// Ends the connection, unless it has been written meanwhile.
+    /// Ends the connection unless the request has been written by now.
     pub fn cut(&self) {
-        self.wire.0.cut.store(self.step, Ordering::SeqCst);
-        self.wire.0.connection.wake();
+        self.progress.0.cut.store(self.step, Ordering::SeqCst);
+        self.progress.0.connection.wake();
     }
 }
 
-/// A connection to a receiver, with TLS or without.
+/// A connection to a receiver, with or without TLS.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ReceiverConnection {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// Bytes read since the last write.
-    heard: usize,
-    wire: Wire,
+    read_since_write: usize,
+    progress: WriteProgress,
 }
 
-impl connect::Connection for Connection {
+impl connect::Connection for ReceiverConnection {
     fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.wire.clone())
+        self.stream.connected().extra(self.progress.clone())
     }
 }
 
-impl Drop for Connection {
+impl Drop for ReceiverConnection {
     fn drop(&mut self) {
-        self.wire.end();
+        self.progress.end();
     }
 }
 
-impl Read for Connection {
+impl Read for ReceiverConnection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.heard > HEARD_LIMIT {
-            return Poll::Ready(Err(io::Error::other(Flood)));
+        if this.read_since_write > READ_LIMIT {
+            return Poll::Ready(Err(io::Error::other(ReadLimitExceeded)));
         }
-        let mut block = [0; BLOCK];
-        let room = cursor.remaining().min(BLOCK);
+        let mut block = [0; READ_BLOCK];
+        let room = cursor.remaining().min(READ_BLOCK);
         let mut read = ReadBuf::new(&mut block[..room]);
         match Pin::new(&mut this.stream).poll_read(cx, read.unfilled()) {
             Poll::Ready(Ok(())) => {
                 cursor.put_slice(read.filled());
-                this.heard += read.filled().len();
+                this.read_since_write += read.filled().len();
                 Poll::Ready(Ok(()))
             }
             other => other,
@@ -232,20 +239,20 @@ impl Read for Connection {
     }
 }
 
-impl Connection {
-    /// What is read from now on answers what was written.
+impl ReceiverConnection {
+    /// Starts a new read limit: later bytes answer this write.
     fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
-            self.heard = 0;
+            self.read_since_write = 0;
         }
         written
     }
 }
 
-impl Write for Connection {
+impl Write for ReceiverConnection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.begin(cx)?;
+        this.progress.begin(cx)?;
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.written(written)
     }
@@ -256,7 +263,7 @@ impl Write for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.wire.begin(cx)?;
+        this.progress.begin(cx)?;
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         this.written(written)
     }
@@ -265,20 +272,20 @@ impl Write for Connection {
         self.stream.is_write_vectored()
     }
 
-    /// Asked for when nothing is left to be written.
+    /// hyper flushes once it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         match &flushed {
-            Poll::Ready(_) => this.wire.end(),
-            // With TLS there may be something left below.
-            Poll::Pending => this.wire.begin(cx)?,
+            Poll::Ready(_) => this.progress.end(),
+            // TLS may still hold buffered data.
+            Poll::Pending => this.progress.begin(cx)?,
         }
         flushed
     }
 
-    /// Says goodbye, and does not wait until it is heard: TLS wants to write all that it still holds before its own goodbye, and a
-    /// receiver that reads no more would keep the connection, with the payload in it, for as long as it likes.
+    /// Shuts down without waiting for the peer: TLS first writes its buffered data, and a receiver that stopped reading
+    /// could hold the connection and its payload.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.get_mut().stream).poll_shutdown(cx) {
             Poll::Pending => Poll::Ready(Ok(())),

@@ -1,10 +1,10 @@
-//! TCP connections to whatever a host's addresses are: staggered tries, after RFC 8305 ("happy eyeballs").
+//! TCP connections to a host's addresses: staggered attempts as in RFC 8305 ("Happy Eyeballs").
 //!
-//! * The [`Dialer`] has the host resolved and every address judged, tries them one after another without waiting for the one before
-//!   to fail, and takes the first connection that stands.
-//! * [`Answered`] remembers which address stood in for one that did not answer: it goes first for a while.
+//! * [`Dialer`] resolves the host, drops refused addresses, starts attempts one after another without waiting for the
+//!   previous one to fail, and uses the first that connects.
+//! * [`AddressPreference`] remembers an address that connected where an earlier one did not, and tries it first.
 //!
-//! All tries end with the attempt that they are made for.
+//! Dropping the future cancels all attempts.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -25,40 +25,41 @@ use tower_service::Service;
 use super::connection::BoxError;
 use super::guard::Guard;
 use super::local::{NoPort, can_reach, exhausted, lacks_port};
-use super::resolver::{Found, ResolveError, Resolver};
+use super::resolver::{ResolveError, ResolvedAddresses, Resolver};
 
-/// How long the next address waits for the one before ("Connection Attempt Delay").
-const STAGGER: Duration = Duration::from_millis(250);
-/// How many tries one connection makes at a time: each is a descriptor. The oldest is given up for the next address.
-const ABREAST: usize = 4;
-/// How many addresses of a name are tried. Names come from customers, and one request must not become thousands of connections.
-const MOST: usize = 32;
-/// How often a connection that says nothing is asked whether it still stands, and how often in vain.
+/// Delay before the next address is tried ("Connection Attempt Delay").
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Concurrent TCP attempts per connection, one descriptor each. A further attempt replaces the oldest.
+const MAX_CONCURRENT: usize = 4;
+/// Addresses tried per name. Customers choose the names, and one request must not open thousands of connections.
+const MAX_ADDRESSES: usize = 32;
+/// TCP keep-alive: the interval, and the number of unanswered probes that end a connection.
 const KEEP_ALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
-/// How long an address goes before others because it answered, and how many are remembered.
-const FIRST_FOR: Duration = Duration::from_secs(600);
-const REMEMBERED: usize = 4_096;
+/// How long a working address is tried first.
+const PREFERENCE_TTL: Duration = Duration::from_secs(600);
+/// Remembered addresses.
+const MAX_PREFERENCES: usize = 4_096;
 
-/// Makes TCP connections. Cheap to clone; clones remember the same.
+/// Opens TCP connections. Clones are cheap and share address preferences.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     resolver: Resolver,
-    answered: Answered,
+    preference: AddressPreference,
 }
 
 impl Dialer {
-    /// Connects to what `resolver` allows.
+    /// Connects only to addresses that `resolver` allows.
     pub fn new(resolver: Resolver) -> Dialer {
-        Dialer { resolver, answered: Answered::default() }
+        Dialer { resolver, preference: AddressPreference::default() }
     }
 
     async fn dial(self, uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let Found { addresses, late } = self.resolver.allowed(host).await?;
+        let ResolvedAddresses { addresses, late } = self.resolver.resolve_allowed(host).await?;
         let with_port = move |addresses: Vec<_>| addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        let mut addresses = in_turns(with_port(addresses));
-        self.answered.put_first(&mut addresses, Instant::now());
+        let mut addresses = interleave_families(with_port(addresses));
+        self.preference.prefer(&mut addresses, Instant::now());
         let first = addresses.first().copied();
         let late = async move {
             match late {
@@ -67,17 +68,17 @@ impl Dialer {
             }
         };
         let guard = self.resolver.guard();
-        match staggered(addresses, late, STAGGER, |address| connect(guard, address)).await {
+        match staggered(addresses, late, ATTEMPT_DELAY, |address| connect(guard, address)).await {
             Ok((address, stream)) => {
-                self.answered.note(first, address, Instant::now());
-                // A connection without them is as good, as long as it stands.
+                self.preference.record(first, address, Instant::now());
+                // A connection without these options works as well.
                 let _ = set_options(&stream);
                 Ok(TokioIo::new(stream))
             }
-            // The system says the same where it has no address to connect from.
-            Err(Why(Some((_, address, error)))) if lacks_port(&error) && can_reach(address) => Err(NoPort.into()),
-            Err(Why(Some((_, _, error)))) => Err(error.into()),
-            Err(Why(None)) => Err(io::Error::from(io::ErrorKind::NotFound).into()),
+            // EADDRNOTAVAIL also means that the machine has no source address for this destination.
+            Err(DialError(Some((_, address, error)))) if lacks_port(&error) && can_reach(address) => Err(NoPort.into()),
+            Err(DialError(Some((_, _, error)))) => Err(error.into()),
+            Err(DialError(None)) => Err(io::Error::from(io::ErrorKind::NotFound).into()),
         }
     }
 }
@@ -96,7 +97,7 @@ impl Service<Uri> for Dialer {
     }
 }
 
-/// A connection to `address`, unless it leads to this machine itself.
+/// Connects to `address` unless the connection leads back to this machine.
 async fn connect(guard: &Guard, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     let local = stream.local_addr()?;
@@ -114,36 +115,36 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     Ok(set_tcp_keepcnt(stream, KEEP_ALIVE.1)?)
 }
 
-/// The families in turns, beginning with that of the first address, and no more than [`MOST`].
-fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// Alternates address families, starting with the first address's, and keeps [`MAX_ADDRESSES`].
+fn interleave_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let leads = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (leading, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv4() == leads);
     let (mut leading, mut other) = (leading.into_iter(), other.into_iter());
-    let mut turns = Vec::new();
-    while turns.len() < MOST {
+    let mut interleaved = Vec::new();
+    while interleaved.len() < MAX_ADDRESSES {
         let pair: Vec<SocketAddr> = leading.next().into_iter().chain(other.next()).collect();
         if pair.is_empty() {
             break;
         }
-        turns.extend(pair);
+        interleaved.extend(pair);
     }
-    turns.truncate(MOST);
-    turns
+    interleaved.truncate(MAX_ADDRESSES);
+    interleaved
 }
 
-/// One connection that is being made to one of a host's addresses.
-struct Try<F> {
+/// A connection attempt to one address.
+struct TcpAttempt<F> {
     number: usize,
     address: SocketAddr,
     connecting: Pin<Box<F>>,
 }
 
-/// Why no address has answered so far: the error of the first of them, or one that is this machine's fault.
+/// The most useful error so far: a failure of this machine, or else the error of the first address.
 #[derive(Default)]
-struct Why(Option<(usize, SocketAddr, io::Error)>);
+struct DialError(Option<(usize, SocketAddr, io::Error)>);
 
-impl Why {
-    fn failed<F>(&mut self, failed: &Try<F>, error: io::Error) {
+impl DialError {
+    fn record<F>(&mut self, failed: &TcpAttempt<F>, error: io::Error) {
         let tells_more = self.0.as_ref().is_none_or(|(first, _, known)| {
             exhausted(known).is_none() && (exhausted(&error).is_some() || failed.number < *first)
         });
@@ -153,78 +154,80 @@ impl Why {
     }
 }
 
-/// Connects to the first of `addresses` that answers. The next one is tried when the one before has failed, or `stagger` later. What
-/// `late` brings is tried as well, behind the others.
+/// Connects to the first address that accepts. The next attempt starts when one fails or after `stagger`; addresses
+/// from `late` join the end of the queue.
 ///
 /// # Errors
-/// [`Why`] none answered. Without an error, there was no address.
+/// All attempts failed. A [`DialError`] without an error means there was no address.
 async fn staggered<T, F: Future<Output = io::Result<T>>>(
     addresses: Vec<SocketAddr>,
     late: impl Future<Output = Vec<SocketAddr>>,
     stagger: Duration,
     connect: impl Fn(SocketAddr) -> F,
-) -> Result<(SocketAddr, T), Why> {
+) -> Result<(SocketAddr, T), DialError> {
     let mut waiting = VecDeque::from(addresses);
     let (mut late, mut is_late) = (pin!(late), true);
-    let mut tries: VecDeque<Try<F>> = VecDeque::with_capacity(ABREAST);
-    let (mut why, mut begun, mut next_at) = (Why::default(), 0, Instant::now());
+    let mut attempts: VecDeque<TcpAttempt<F>> = VecDeque::with_capacity(MAX_CONCURRENT);
+    let (mut dial_error, mut begun, mut next_at) = (DialError::default(), 0, Instant::now());
     loop {
         tokio::select! {
-            (ended, result) = first_to_end(&mut tries), if !tries.is_empty() => match result {
+            (ended, result) = next_completed(&mut attempts), if !attempts.is_empty() => match result {
                 Ok(connection) => return Ok((ended.address, connection)),
                 Err(error) => {
-                    why.failed(&ended, error);
+                    dial_error.record(&ended, error);
                     next_at = Instant::now();
                 }
             },
             () = sleep_until(next_at), if !waiting.is_empty() => {
-                if tries.len() == ABREAST && let Some(oldest) = tries.pop_front() {
-                    why.failed(&oldest, io::ErrorKind::TimedOut.into());
+                if attempts.len() == MAX_CONCURRENT && let Some(oldest) = attempts.pop_front() {
+                    dial_error.record(&oldest, io::ErrorKind::TimedOut.into());
                 }
                 if let Some(address) = waiting.pop_front() {
-                    tries.push_back(Try { number: begun, address, connecting: Box::pin(connect(address)) });
+                    attempts.push_back(TcpAttempt { number: begun, address, connecting: Box::pin(connect(address)) });
                     begun += 1;
                 }
                 next_at = Instant::now() + stagger;
             }
             more = &mut late, if is_late => {
                 is_late = false;
-                let room = MOST.saturating_sub(begun + waiting.len());
+                let room = MAX_ADDRESSES.saturating_sub(begun + waiting.len());
                 waiting.extend(more.into_iter().take(room));
             }
-            else => return Err(why),
+            else => return Err(dial_error),
         }
     }
 }
 
-/// Waits for the first that ends, and takes it out.
-async fn first_to_end<T, F: Future<Output = io::Result<T>>>(tries: &mut VecDeque<Try<F>>) -> (Try<F>, io::Result<T>) {
+/// Removes and returns the first attempt that completes.
+async fn next_completed<T, F: Future<Output = io::Result<T>>>(
+    attempts: &mut VecDeque<TcpAttempt<F>>,
+) -> (TcpAttempt<F>, io::Result<T>) {
     poll_fn(|cx| {
-        let mut polled = tries.iter_mut().map(|one| one.connecting.as_mut().poll(cx)).enumerate();
+        let mut polled = attempts.iter_mut().map(|one| one.connecting.as_mut().poll(cx)).enumerate();
         let Some((place, Poll::Ready(result))) = polled.find(|(_, poll)| poll.is_ready()) else { return Poll::Pending };
         drop(polled);
-        tries.remove(place).map_or(Poll::Pending, |ended| Poll::Ready((ended, result)))
+        attempts.remove(place).map_or(Poll::Pending, |ended| Poll::Ready((ended, result)))
     })
     .await
 }
 
-/// Which address answered where another did not. Cheap to clone; clones share what they know.
+/// Addresses that connected where another did not. Clones share their entries.
 #[derive(Clone, Debug, Default)]
-struct Answered(Arc<Mutex<HashMap<SocketAddr, Instant>>>);
+struct AddressPreference(Arc<Mutex<HashMap<SocketAddr, Instant>>>);
 
-impl Answered {
-    /// Moves an address that answered lately to the front.
-    fn put_first(&self, addresses: &mut [SocketAddr], now: Instant) {
+impl AddressPreference {
+    /// Moves a recently working address to the front.
+    fn prefer(&self, addresses: &mut [SocketAddr], now: Instant) {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |address| known.get(address).is_some_and(|at| now.saturating_duration_since(*at) < FIRST_FOR);
+        let fresh = |address| known.get(address).is_some_and(|at| now.saturating_duration_since(*at) < PREFERENCE_TTL);
         if let Some(place) = addresses.iter().position(fresh) {
             addresses[..=place].rotate_right(1);
         }
     }
 
-    /// `address` answered, and `first` was tried before it. Where the first answers, the order stays what DNS makes it: names
-    /// with several addresses share their load by it.
-    fn note(&self, first: Option<SocketAddr>, address: SocketAddr, now: Instant) {
+    /// Records that `address` connected after `first` was tried. If `first` itself connected, DNS keeps its order,
+    /// which spreads load over a name's addresses.
+    fn record(&self, first: Option<SocketAddr>, address: SocketAddr, now: Instant) {
         if first == Some(address) {
             return;
         }
@@ -232,10 +235,10 @@ impl Answered {
         if let Some(first) = first {
             known.remove(&first);
         }
-        if known.len() >= REMEMBERED && !known.contains_key(&address) {
-            known.retain(|_, at| now.saturating_duration_since(*at) < FIRST_FOR);
+        if known.len() >= MAX_PREFERENCES && !known.contains_key(&address) {
+            known.retain(|_, at| now.saturating_duration_since(*at) < PREFERENCE_TTL);
             let oldest = known.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);
-            if let Some(oldest) = oldest.filter(|_| known.len() >= REMEMBERED) {
+            if let Some(oldest) = oldest.filter(|_| known.len() >= MAX_PREFERENCES) {
                 known.remove(&oldest);
             }
         }

@@ -1,8 +1,8 @@
-//! Which addresses are connected to: those that the policy allows, and no address of this machine itself.
+//! The SSRF guard: refuses addresses that the policy refuses, and this machine's own addresses.
 //!
-//! A customer could otherwise reach services of this machine through its public address, where no private range gives it away. The guard
-//! decides before it connects, so that an outcome never tells whether something listens there, and once more after it: an interface
-//! may have got the address in between.
+//! Without the second rule, a customer could reach services of this machine through its public address. The guard
+//! checks before connecting, so an outcome never reveals whether a port is open, and again afterwards, because an
+//! interface may have received the address in between.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,10 +10,9 @@ use std::sync::Arc;
 use super::local;
 use crate::domain::address::{AddressPolicy, Refused};
 
-/// The reason, in the place where a special range has its name.
-const OWN: &str = "an address of this machine itself";
+const OWN_ADDRESS: &str = "an address of this machine";
 
-/// Judges addresses. Cheap to clone.
+/// Checks addresses. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     policy: Arc<AddressPolicy>,
@@ -21,12 +20,12 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// The guard of this machine.
+    /// The guard for this machine.
     pub fn new(policy: Arc<AddressPolicy>) -> Guard {
         Guard { policy, is_own: local::is_own }
     }
 
-    /// The guard of a machine that has other addresses.
+    /// A guard for a machine with other addresses.
     #[cfg(test)]
     pub fn of(policy: Arc<AddressPolicy>, is_own: fn(IpAddr) -> bool) -> Guard {
         Guard { policy, is_own }
@@ -36,26 +35,26 @@ impl Guard {
         &self.policy
     }
 
-    /// Whether `ip` is connected to.
+    /// Checks an address before connecting.
     ///
     /// # Errors
-    /// The address and why not.
+    /// The address is refused.
     pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
         self.policy.check(ip)?;
         self.own(ip, self.is_own)
     }
 
-    /// The same for the two ends of a connection that stands: where both are one address, it leads to this machine.
+    /// Checks an open connection: equal addresses at both ends mean that it leads to this machine.
     ///
     /// # Errors
-    /// The peer's address and why not.
+    /// The peer's address is refused.
     pub fn check_connected(&self, local: IpAddr, peer: IpAddr) -> Result<(), Refused> {
         self.own(peer, |peer| peer.to_canonical() == local.to_canonical())
     }
 
     fn own(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Result<(), Refused> {
         match !self.policy.opened(ip) && is_own(ip) {
-            true => Err(Refused { ip, why: OWN.to_owned() }),
+            true => Err(Refused { ip, why: OWN_ADDRESS.to_owned() }),
             false => Ok(()),
         }
     }
@@ -67,32 +66,32 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::attempt::Failure;
-    use crate::egress::test_name_server::{Reply, guarded, post, server};
+    use crate::domain::deliveries::attempt::Failure;
+    use crate::egress::test_name_server::{DnsReply, guarded, post, server};
 
-    /// A machine with a public address. Loopback stands in for it, so that something can listen there.
+    /// Loopback stands in for a public address, so the test can listen on it.
     #[tokio::test]
     async fn nothing_tells_what_listens_at_an_own_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (port, _) = server(|_, _| Reply::Addresses(vec!["8.8.8.8".parse().unwrap()], 1));
+        let (port, _) = server(|_, _| DnsReply::Addresses(vec!["8.8.8.8".parse().unwrap()], 1));
         let guard = Guard::of(Arc::default(), |ip| ip.to_string() == "8.8.8.8");
         let egress = guarded(Vec::new(), move || Some((port, None)), guard);
         let listening = listener.local_addr().unwrap().port();
         for (host, detail) in [
-            ("8.8.8.8", "8.8.8.8 is an address of this machine itself, which Sendoff does not connect to"),
+            ("8.8.8.8", "8.8.8.8 is an address of this machine, which Sendoff does not connect to"),
             (
                 "a.example",
-                "the name resolves to 8.8.8.8 is an address of this machine itself, which Sendoff does not connect to",
+                "the name resolves to 8.8.8.8 is an address of this machine, which Sendoff does not connect to",
             ),
         ] {
-            // Whether something listens or not.
+            // An open and a closed port.
             for port in [listening, 1] {
                 let url = format!("http://{host}:{port}/");
                 let outcome = post(&egress, &url, Duration::from_secs(5)).await.unwrap();
                 assert_eq!((outcome.failure, outcome.detail.as_str()), (Some(Failure::Blocked), detail), "{url}");
                 let refused = egress.vet_text(&url).await.unwrap_err().to_string();
-                assert!(refused.contains("an address of this machine itself"), "{url}: {refused}");
+                assert!(refused.contains("an address of this machine"), "{url}: {refused}");
             }
         }
         assert!(listener.accept().is_err(), "nobody connected");
@@ -108,13 +107,12 @@ mod tests {
         };
         let (closed, opened) = (guard(&[]), guard(&["8.8.8.8/32"]));
         let other: IpAddr = "8.8.4.4".parse().unwrap();
-        assert_eq!(closed.check(own).unwrap_err().to_string(), "8.8.8.8 is an address of this machine itself");
+        assert_eq!(closed.check(own).unwrap_err().to_string(), "8.8.8.8 is an address of this machine");
         assert!(opened.check(own).is_ok() && closed.check(other).is_ok());
         assert!(
             closed.check("10.0.0.1".parse().unwrap()).unwrap_err().why.contains("private"),
             "the policy counts too"
         );
-        // Whatever was known before, a connection from an address to itself leads here.
         assert!(closed.check_connected(other, other).is_err());
         assert!(closed.check_connected("::ffff:8.8.4.4".parse().unwrap(), other).is_err());
         assert!(closed.check_connected(own, other).is_ok() && opened.check_connected(own, own).is_ok());

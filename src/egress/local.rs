@@ -1,18 +1,18 @@
-//! This machine: errors of the system that say nothing about the receiver, and which addresses are its own.
+//! This machine: system errors that say nothing about a receiver, and the machine's own addresses.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
 
-use crate::domain::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::OwnFailure;
 
-/// No local port is left for a connection: the address can be reached from here, and yet there is none to connect from.
+/// The destination is reachable, but no local port is free.
 #[derive(Debug, thiserror::Error)]
 #[error("no local port is left")]
 pub struct NoPort;
 
-/// What of ours is exhausted, if the error says so.
+/// The exhausted resource, if `error` names one.
 pub fn exhausted(error: &io::Error) -> Option<OwnFailure> {
     let code = error.raw_os_error()?;
     let is = |errno: Errno| errno.raw_os_error() == code;
@@ -25,35 +25,35 @@ pub fn exhausted(error: &io::Error) -> Option<OwnFailure> {
     }
 }
 
-/// Whether an error of connecting says that there is no address or port to connect from.
+/// Whether connecting failed for want of a local address or port.
 pub fn lacks_port(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// Whether this machine has an address from which it could reach `address`. Without one (an IPv6 address, where there is no IPv6)
-/// the system reports what it reports when all ports are taken. Nothing is sent.
+/// Whether this machine has a source address for `address`. Without one (an IPv6 destination without IPv6) the system
+/// reports the same error as when all ports are taken. Sends nothing.
 pub fn can_reach(address: SocketAddr) -> bool {
     let unspecified = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    // Port 0 can't be connected to.
+    // Connecting to port 0 fails.
     let to = SocketAddr::new(address.ip(), address.port().max(1));
     UdpSocket::bind(unspecified).and_then(|socket| socket.connect(to)).is_ok()
 }
 
-/// Whether `ip` is an address of this machine: it would be reached from itself, or a socket can be bound to it. Nothing is sent.
+/// Whether `ip` belongs to this machine: its route starts there, or a socket can bind to it. Sends nothing.
 pub fn is_own(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
-    let (unspecified, nobodys): (IpAddr, IpAddr) = match ip {
+    let (unspecified, foreign): (IpAddr, IpAddr) = match ip {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
         IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
     };
     let bound = |ip: IpAddr| UdpSocket::bind((ip, 0));
     let from = bound(unspecified).and_then(|socket| {
-        // Any port: the system only looks up the route.
+        // The port is arbitrary: the system only looks up the route.
         socket.connect((ip, 9))?;
         socket.local_addr()
     });
-    // Where sockets may be bound to any address (`ip_nonlocal_bind`), that they can be says nothing.
-    from.is_ok_and(|from| from.ip() == ip) || (bound(ip).is_ok() && bound(nobodys).is_err())
+    // With `ip_nonlocal_bind`, sockets bind to any address, so binding proves nothing.
+    from.is_ok_and(|from| from.ip() == ip) || (bound(ip).is_ok() && bound(foreign).is_err())
 }
 
 #[cfg(test)]
@@ -61,9 +61,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machines_addresses_are_known() {
+    fn own_addresses_are_recognized() {
         let own = |ip: &str| is_own(ip.parse().unwrap());
-        // 127.0.0.2 is reached from 127.0.0.1, and is as much this machine.
+        // 127.0.0.2 is reached from 127.0.0.1 and still belongs to this machine.
         assert!(own("127.0.0.1") && own("127.0.0.2") && own("::ffff:127.0.0.1"));
         let routed = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
             socket.connect("192.0.2.1:9")?;
@@ -99,7 +99,7 @@ mod tests {
         let bare = io::Error::from(Errno::ADDRNOTAVAIL);
         assert!(lacks_port(&bare) && !lacks_port(&io::Error::from(Errno::CONNREFUSED)));
         assert!(can_reach(SocketAddr::from(([127, 0, 0, 1], 0))) && can_reach(SocketAddr::from(([127, 0, 0, 1], 443))));
-        // Nobody has a route to the network "this host is on" by UDP with broadcast off.
+        // Broadcast is off, so there is no route to 255.255.255.255.
         assert!(!can_reach(SocketAddr::from(([255, 255, 255, 255], 443))));
     }
 }

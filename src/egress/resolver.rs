@@ -1,13 +1,12 @@
-//! From a host name to the addresses that we may connect to.
+//! Host names to the addresses that Sendoff may connect to.
 //!
-//! * The [`Resolver`] asks DNS (hickory, by the system's configuration, `/etc/hosts` included) and keeps the answers
-//!   for as long as they are good. The HTTP client connects to what it returns and to nothing else, so the address that
-//!   was judged is the address that is connected to, however often a name changes what it points to (DNS rebinding).
-//! * Both families are asked for at once. What answers first is [`Found`], and the other within 50 ms or later, beside the
-//!   connecting: a name server that never answers for one of them holds up nothing.
-//! * A [`ResolveError`] is why a name gives no address: refused by the policy, not found, or (if no name does) our own failure.
+//! * [`Resolver`] asks DNS through hickory with the system's configuration, including `/etc/hosts`, and caches answers.
+//!   The HTTP client connects only to the returned addresses, so DNS rebinding cannot bypass the guard.
+//! * It looks up IPv4 and IPv6 at once. [`ResolvedAddresses`] holds the family that answers first, plus the other one
+//!   if it arrives within 50 ms; a later answer joins while connecting, so a family without an answer delays nothing.
+//! * A [`ResolveError`] is a refused address, a name without addresses, or a failure of this machine.
 //!
-//! `/etc/resolv.conf` and `/etc/hosts` are read again within a second of a change ([`Configuration`]).
+//! Changes of `/etc/resolv.conf` and `/etc/hosts` take effect within a second ([`DnsConfig`]).
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -22,155 +21,155 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::time::{Instant, timeout};
 
-use super::configuration::{Configuration, Read};
+use super::dns_config::{DnsClients, DnsConfig};
+use super::dns_health::DnsHealth;
 use super::guard::Guard;
 use super::local::exhausted;
-use super::nameservers::NameServers;
 use crate::domain::address::Refused;
-use crate::domain::attempt::OwnFailure;
+use crate::domain::deliveries::attempt::OwnFailure;
 
-/// What the system's configuration is in.
-const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
-/// How many answers are kept. Bounded, because names come from customers.
+/// Files that are watched for changes.
+const CONFIG_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+/// Cached answers. Bounded, because customers choose the names.
 const CACHE_SIZE: u64 = 8_192;
-/// The shortest and the longest that an answer is kept, whatever its TTL says.
+/// Minimum and maximum time to cache an answer, whatever its TTL.
 const POSITIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// The same for "no such name": a customer who just fixed the record should not wait.
+/// The same for "no such name", shorter so that a corrected record takes effect soon.
 const NEGATIVE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-/// How long a lookup may take: well below the 15 s that an endpoint usually has for all of it.
-const LOOKUP: Duration = Duration::from_secs(5);
-/// How long a name server may take at most, and is given at least, before it is asked again or another is.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(500));
-/// How long the family that answered first waits for the other ("Resolution Delay" of RFC 8305).
-const OTHER_FAMILY: Duration = Duration::from_millis(50);
+/// Timeout of a lookup, well below an endpoint's default timeout of 15 s.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum and minimum time a name server has to answer before the query is retried.
+const SERVER_TIMEOUT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(500));
+/// How long the first family waits for the other ("Resolution Delay" in RFC 8305).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// Why a name gives no address to connect to.
+/// A name has no address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The name has addresses, and the policy refuses every one; this is the first.
+    /// Every address of the name is refused; this is the first.
     #[error("the name resolves to {0}, which Sendoff does not connect to")]
     Blocked(Refused),
-    /// The host is an address, and the policy refuses it.
+    /// The host is an address, and it is refused.
     #[error("{0}, which Sendoff does not connect to")]
     BlockedAddress(Refused),
-    /// DNS gave no address. A sentence that says what happened.
+    /// DNS returned no address; a sentence says why.
     #[error("{0}")]
     NotFound(String),
-    /// DNS could not be asked, for a reason of ours.
+    /// DNS could not be asked because of a failure of this machine.
     #[error("{}", .0.sentence())]
     Ours(OwnFailure),
 }
 
-/// What may be connected to.
-pub struct Found {
+/// Addresses that passed the guard.
+pub struct ResolvedAddresses {
     /// Never empty.
     pub addresses: Vec<IpAddr>,
-    /// Those of the other family, where it has not answered yet; judged as well.
+    /// The other family's addresses, if it has not answered yet; they pass the guard too.
     pub late: Option<BoxFuture<'static, Vec<IpAddr>>>,
 }
 
-/// The addresses of one family.
-type Family = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
+/// A lookup of one address family.
+type FamilyLookup = BoxFuture<'static, Result<Vec<IpAddr>, NetError>>;
 
-/// Resolves names and drops the addresses that the policy refuses. Cheap to clone.
+/// Resolves names and drops refused addresses. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Resolver {
-    configuration: Configuration,
+    dns: DnsConfig,
     guard: Guard,
 }
 
 impl Resolver {
-    /// Reads the system's configuration. Without one (a bare container) it asks the machine itself, as libc does.
+    /// Reads the system's configuration. Without one (a bare container) it asks 127.0.0.1, as libc does.
     ///
     /// # Errors
-    /// What hickory makes of a configuration that it can't use.
+    /// hickory rejects the configuration.
     pub fn new(guard: Guard) -> Result<Resolver, NetError> {
         let builder = || {
             TokioResolver::builder_tokio().unwrap_or_else(|error| {
-                tracing::warn!(%error, "/etc/resolv.conf can't be used, asking for names at 127.0.0.1");
+                tracing::warn!(%error, "/etc/resolv.conf is unusable; using the name server at 127.0.0.1");
                 local_nameserver()
             })
         };
-        Resolver::built(FILES.map(PathBuf::from).to_vec(), builder, guard)
+        Resolver::with_builder(CONFIG_FILES.map(PathBuf::from).to_vec(), builder, guard)
     }
 
-    pub(super) fn built(
+    pub(super) fn with_builder(
         files: Vec<PathBuf>,
         builder: impl Fn() -> ResolverBuilder<TokioRuntimeProvider> + Send + Sync + 'static,
         guard: Guard,
     ) -> Result<Resolver, NetError> {
         let bounded = move || {
             let mut builder = builder();
-            bound(builder.options_mut());
+            apply_limits(builder.options_mut());
             builder
         };
-        Ok(Resolver { configuration: Configuration::of(files, Box::new(bounded))?, guard })
+        Ok(Resolver { dns: DnsConfig::new(files, Box::new(bounded))?, guard })
     }
 
-    /// Judges the addresses.
+    /// The guard that checks addresses.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// The addresses of `name`, unjudged; of one family, where the other does not answer in time.
+    /// Resolves `name` without the guard. May return a single family if the other one is slow.
     ///
     /// # Errors
-    /// [`ResolveError::NotFound`], or [`ResolveError::Ours`] if the name has no part in it.
-    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    /// [`ResolveError::NotFound`], or [`ResolveError::Ours`] if the name is not at fault.
+    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         Ok(self.look_up(name).await?.0)
     }
 
-    /// The addresses of the family that answers first, and the other family, if it has not answered soon after.
-    async fn look_up(&self, name: &str) -> Result<(Vec<IpAddr>, Option<Family>), ResolveError> {
-        let not_found = |error: &NetError| ResolveError::NotFound(sentence(error));
+    /// Returns the family that answers first, and a lookup of the other one if it is slower.
+    async fn look_up(&self, name: &str) -> Result<(Vec<IpAddr>, Option<FamilyLookup>), ResolveError> {
+        let not_found = |error: &NetError| ResolveError::NotFound(describe(error));
         let name = name_of(name).map_err(|error| not_found(&error))?;
-        let Read { dns, nameservers } = self.configuration.current(Instant::now());
-        let _asked = nameservers.asked(&name);
+        let DnsClients { dns, health } = self.dns.current(Instant::now());
+        let _lookup = health.begin_lookup(&name);
         match race(&dns, &name).await {
             Ok(found) => {
-                nameservers.answered(&name);
+                health.record_answer(&name);
                 Ok(found)
             }
             Err(error) if is_answer(&error) => Err(not_found(&error)),
-            Err(error) => match exhausted_in(&error) {
+            Err(error) => match local_failure(&error) {
                 Some(why) => Err(ResolveError::Ours(why)),
-                // A name whose own servers are broken gets the same answer as every name where ours are.
-                None if nameservers.serve(Some(&name)).await => Err(not_found(&error)),
+                // A name with broken name servers gets the same error as every name does when ours are broken.
+                None if health.is_healthy(Some(&name)).await => Err(not_found(&error)),
                 None => Err(ResolveError::Ours(OwnFailure::Resolver)),
             },
         }
     }
 
-    /// Whether `name` is being looked up right now.
-    pub fn looks_up(&self, name: &str) -> bool {
-        Name::from_ascii(name).is_ok_and(|name| self.nameservers().is_asked(&name))
+    /// Whether a lookup of `name` is in flight.
+    pub fn is_looking_up(&self, name: &str) -> bool {
+        Name::from_ascii(name).is_ok_and(|name| self.dns_health().is_looking_up(&name))
     }
 
-    fn nameservers(&self) -> NameServers {
-        self.configuration.current(Instant::now()).nameservers
+    fn dns_health(&self) -> DnsHealth {
+        self.dns.current(Instant::now()).health
     }
 
-    /// Whether the name servers answer at all.
-    pub async fn serves(&self, name: &str) -> bool {
-        self.nameservers().serve(Name::from_ascii(name).ok().as_ref()).await
+    /// Whether the name servers answer; `name` has just failed.
+    pub async fn dns_works(&self, name: &str) -> bool {
+        self.dns_health().is_healthy(Name::from_ascii(name).ok().as_ref()).await
     }
 
-    /// The addresses of `host`, a name or a literal, that we may connect to.
+    /// Resolves `host`, a name or a literal address, to the addresses that pass the guard.
     ///
     /// # Errors
-    /// [`ResolveError`]: there are none.
-    pub async fn allowed(&self, host: &str) -> Result<Found, ResolveError> {
+    /// No address passes.
+    pub async fn resolve_allowed(&self, host: &str) -> Result<ResolvedAddresses, ResolveError> {
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let (found, late) = match &literal {
             Ok(ip) => (vec![*ip], None),
             Err(_) => self.look_up(host).await?,
         };
         let guard = self.guard.clone();
-        let late = late.map(|late| late.map(move |more| judged(&guard, more.unwrap_or_default())));
-        match (judged(&self.guard, found), late) {
+        let late = late.map(|late| late.map(move |more| split_allowed(&guard, more.unwrap_or_default())));
+        match (split_allowed(&self.guard, found), late) {
             ((addresses, _), late) if !addresses.is_empty() => {
                 let late = late.map(|late| late.map(|(addresses, _)| addresses).boxed());
-                Ok(Found { addresses, late })
+                Ok(ResolvedAddresses { addresses, late })
             }
             ((_, refused), late) => {
                 let (addresses, refused_too) = match late {
@@ -178,7 +177,7 @@ impl Resolver {
                     None => (Vec::new(), None),
                 };
                 match refused.or(refused_too) {
-                    _ if !addresses.is_empty() => Ok(Found { addresses, late: None }),
+                    _ if !addresses.is_empty() => Ok(ResolvedAddresses { addresses, late: None }),
                     Some(why) if literal.is_ok() => Err(ResolveError::BlockedAddress(why)),
                     Some(why) => Err(ResolveError::Blocked(why)),
                     None => Err(ResolveError::NotFound("the name has no addresses".to_owned())),
@@ -188,15 +187,15 @@ impl Resolver {
     }
 }
 
-async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<Family>), NetError> {
+async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<FamilyLookup>), NetError> {
     let (first, mut other) = match select(family(dns, name, RecordType::A), family(dns, name, RecordType::AAAA)).await {
         Either::Left(ended) | Either::Right(ended) => ended,
     };
     match first {
-        Ok(mut addresses) if !addresses.is_empty() => match timeout(OTHER_FAMILY, &mut other).await {
+        Ok(mut addresses) if !addresses.is_empty() => match timeout(RESOLUTION_DELAY, &mut other).await {
             Ok(more) => {
                 addresses.extend(more.unwrap_or_default());
-                // IPv4 first: where IPv6 is half set up, connecting over it hangs.
+                // IPv4 first: a half-configured IPv6 makes connections hang.
                 addresses.sort_by_key(IpAddr::is_ipv6);
                 Ok((addresses, None))
             }
@@ -204,7 +203,7 @@ async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<F
         },
         first => match (first, other.await) {
             (_, Ok(addresses)) if !addresses.is_empty() => Ok((addresses, None)),
-            // A family that has no addresses is an answer; what the other failed of says more.
+            // "No addresses" is an answer; the other family's error says more.
             (Err(error), Err(answer)) if is_answer(&answer) => Err(error),
             (_, Err(error)) | (Err(error), _) => Err(error),
             (Ok(_), Ok(_)) => Ok((Vec::new(), None)),
@@ -212,26 +211,26 @@ async fn race(dns: &TokioResolver, name: &Name) -> Result<(Vec<IpAddr>, Option<F
     }
 }
 
-fn family(dns: &TokioResolver, name: &Name, kind: RecordType) -> Family {
+fn family(dns: &TokioResolver, name: &Name, kind: RecordType) -> FamilyLookup {
     let (dns, name) = (dns.clone(), name.clone());
     let asked = async move {
-        let answer = timeout(LOOKUP, dns.lookup(name, kind)).await.unwrap_or(Err(NetError::Timeout))?;
+        let answer = timeout(LOOKUP_TIMEOUT, dns.lookup(name, kind)).await.unwrap_or(Err(NetError::Timeout))?;
         Ok(answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
     };
     asked.boxed()
 }
 
-/// A host as DNS has it: labels of up to 63 bytes, 253 in all.
+/// Parses a host name: labels of at most 63 bytes, 253 in total.
 ///
 /// # Errors
-/// It can't be asked for.
+/// DNS cannot express the name.
 pub fn name_of(host: &str) -> Result<Name, NetError> {
-    // `from_ascii` and not the usual parser, which refuses names with an underscore; the URL made it ASCII already.
+    // The default parser rejects underscores. The URL parser has already made the name ASCII.
     Ok(Name::from_ascii(host)?)
 }
 
-/// Those that the guard allows, and why the first of the others is refused.
-fn judged(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refused>) {
+/// Returns the addresses that pass the guard, and the first refusal.
+fn split_allowed(guard: &Guard, mut addresses: Vec<IpAddr>) -> (Vec<IpAddr>, Option<Refused>) {
     let mut refused = None;
     addresses.retain(|&ip| match guard.check(ip) {
         Ok(()) => true,
@@ -249,39 +248,39 @@ fn local_nameserver() -> ResolverBuilder<TokioRuntimeProvider> {
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
 }
 
-fn bound(options: &mut ResolverOpts) {
+fn apply_limits(options: &mut ResolverOpts) {
     options.cache_size = CACHE_SIZE;
     (options.positive_min_ttl, options.positive_max_ttl) = (Some(POSITIVE_TTL.0), Some(POSITIVE_TTL.1));
     (options.negative_min_ttl, options.negative_max_ttl) = (Some(NEGATIVE_TTL.0), Some(NEGATIVE_TTL.1));
-    // The system's, within bounds: `timeout:0` would end every lookup at once.
-    options.timeout = options.timeout.clamp(PATIENCE.1, PATIENCE.0);
+    // The system's value within bounds: `timeout:0` would end every lookup at once.
+    options.timeout = options.timeout.clamp(SERVER_TIMEOUT.1, SERVER_TIMEOUT.0);
     options.attempts = options.attempts.max(1);
     options.use_hosts_file = ResolveHosts::Always;
-    // Customers' names are whole names. Kubernetes' `ndots:5` would ask for each in every search domain first.
+    // Customers' names are absolute. Kubernetes' `ndots:5` would try every search domain first.
     options.ndots = 1;
-    // The limit per name server connection: the default of 32 fails lookups when many endpoints wake up at once.
+    // Per name server connection. The default of 32 fails lookups when many endpoints wake up at once.
     options.max_active_requests = 1_024;
 }
 
-/// Whether a name server has said that there is nothing.
+/// Whether a name server answered that there is no such name or record.
 pub(super) fn is_answer(error: &NetError) -> bool {
     error.is_nx_domain() || error.is_no_records_found()
 }
 
-/// What of ours was exhausted when the question was to be sent.
-fn exhausted_in(error: &NetError) -> Option<OwnFailure> {
+/// The exhausted resource that kept a query from being sent.
+fn local_failure(error: &NetError) -> Option<OwnFailure> {
     match error {
         NetError::Io(error) => exhausted(error),
         _ => None,
     }
 }
 
-fn sentence(error: &NetError) -> String {
+fn describe(error: &NetError) -> String {
     match error {
         error if error.is_nx_domain() => "the name does not exist in DNS".to_owned(),
         error if error.is_no_records_found() => "the name has no addresses in DNS".to_owned(),
         NetError::Timeout => "the name servers did not answer in time".to_owned(),
-        NetError::NoConnections | NetError::Io(_) => "no name server can be reached".to_owned(),
+        NetError::NoConnections | NetError::Io(_) => "no name server is reachable".to_owned(),
         NetError::Dns(DnsError::ResponseCode(code)) => format!("the name server answered: {code}"),
         error => format!("the name could not be resolved: {error}"),
     }

@@ -1,4 +1,4 @@
-//! The other way out: a mail, handed to the mail server that was set. What the server says to it is data, as with a receiver.
+//! Mail: hands messages to the operator's mail server.
 
 use std::error::Error as _;
 use std::fmt;
@@ -9,13 +9,13 @@ use lettre::message::{Mailbox, MessageBuilder};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::time::timeout;
 
-use crate::domain::mail::line;
+use crate::domain::notifications::mail::line;
 
-/// How long a mail server may take for each of its answers, and for a mail as a whole.
-const ANSWER: Duration = Duration::from_secs(10);
-const WHOLE: Duration = Duration::from_secs(40);
+/// Timeouts of one SMTP reply, and of a mail as a whole.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A mail server, and who mail comes from.
+/// A mail server and the sender's address.
 #[derive(Clone)]
 pub struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -28,10 +28,10 @@ impl fmt::Debug for Smtp {
     }
 }
 
-/// A mail to one recipient: plain text and nothing else.
+/// A plain-text mail to one recipient.
 #[derive(Clone, Debug)]
-pub struct Outgoing<'a> {
-    /// The same at each try: it becomes the `Message-ID`, by which two of the same are known as one.
+pub struct OutgoingMail<'a> {
+    /// Stays the same across retries. It becomes the `Message-ID`, which identifies duplicates.
     pub id: &'a str,
     pub recipient: &'a str,
     /// One line.
@@ -40,63 +40,63 @@ pub struct Outgoing<'a> {
     pub written: SystemTime,
 }
 
-/// Why a mail was not taken.
+/// The mail server did not accept a mail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct Untaken {
-    /// One line; never the password.
-    pub what: String,
-    /// Another try would change nothing.
-    pub for_good: bool,
+#[error("{reason}")]
+pub struct SmtpError {
+    /// One line, without the password.
+    pub reason: String,
+    /// Retrying is useless.
+    pub permanent: bool,
 }
 
-impl Untaken {
-    fn for_good(what: impl fmt::Display) -> Untaken {
-        Untaken { what: line(&what.to_string()), for_good: true }
+impl SmtpError {
+    fn permanent(reason: impl fmt::Display) -> SmtpError {
+        SmtpError { reason: line(&reason.to_string()), permanent: true }
     }
 
-    fn for_now(what: impl fmt::Display) -> Untaken {
-        Untaken { what: line(&what.to_string()), for_good: false }
+    fn transient(reason: impl fmt::Display) -> SmtpError {
+        SmtpError { reason: line(&reason.to_string()), permanent: false }
     }
 }
 
 impl Smtp {
-    /// A mail server by its URL: `smtp://user:password@host:587?tls=required`, `smtps://…`.
+    /// Uses the mail server at `url`: `smtp://user:password@host:587?tls=required` or `smtps://…`.
     ///
     /// # Errors
-    /// It is no such URL. The sentence does not quote it.
-    pub fn new(url: &str, from: Mailbox) -> Result<Smtp, Untaken> {
+    /// The URL is invalid; the error does not quote it.
+    pub fn new(url: &str, from: Mailbox) -> Result<Smtp, SmtpError> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
-            .map_err(|_| Untaken::for_good("the mail server's URL cannot be used"))?;
-        Ok(Smtp { transport: transport.timeout(Some(ANSWER)).build(), from })
+            .map_err(|_| SmtpError::permanent("the mail server's URL is invalid"))?;
+        Ok(Smtp { transport: transport.timeout(Some(RESPONSE_TIMEOUT)).build(), from })
     }
 
-    /// Hands a mail to the server. `Ok`: the server has it, and its delivery is the server's.
+    /// Sends a mail. After `Ok`, the mail server is responsible for it.
     ///
     /// # Errors
-    /// It has not, or did not say so in time.
-    pub async fn send(&self, mail: Outgoing<'_>) -> Result<(), Untaken> {
+    /// The server rejected the mail or did not accept it in time.
+    pub async fn send(&self, mail: OutgoingMail<'_>) -> Result<(), SmtpError> {
         let message = self.message(mail)?;
-        match timeout(WHOLE, self.transport.send(message)).await {
-            Err(_) => Err(Untaken::for_now("the mail server took too long")),
+        match timeout(SEND_TIMEOUT, self.transport.send(message)).await {
+            Err(_) => Err(SmtpError::transient("the mail server took too long")),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
-                // Not the name or the password (53x): those are the operator's, who may be mending them.
                 let code = error.status().map(u16::from).unwrap_or_default();
-                let for_good = error.is_permanent() && !(530..540).contains(&code);
+                // Authentication errors (53x) are retried: the operator may be correcting the credentials.
+                let permanent = error.is_permanent() && !(530..540).contains(&code);
                 let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-                let what = match code {
-                    0 => format!("the mail server could not be used{why}"),
+                let reason = match code {
+                    0 => format!("the mail server can't be used{why}"),
                     _ => format!("the mail server answered {code}{why}"),
                 };
-                Err(if for_good { Untaken::for_good(what) } else { Untaken::for_now(what) })
+                Err(if permanent { SmtpError::permanent(reason) } else { SmtpError::transient(reason) })
             }
         }
     }
 
-    fn message(&self, mail: Outgoing<'_>) -> Result<Message, Untaken> {
+    fn message(&self, mail: OutgoingMail<'_>) -> Result<Message, SmtpError> {
         let recipient: Address =
-            mail.recipient.parse().map_err(|_| Untaken::for_good("the contact is not an e-mail address"))?;
+            mail.recipient.parse().map_err(|_| SmtpError::permanent("the contact is not an e-mail address"))?;
         let builder: MessageBuilder = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, recipient))
@@ -105,11 +105,11 @@ impl Smtp {
             .date(mail.written)
             .header(AutoSubmitted)
             .header(ContentType::TEXT_PLAIN);
-        builder.body(mail.text).map_err(Untaken::for_good)
+        builder.body(mail.text).map_err(SmtpError::permanent)
     }
 }
 
-/// Says that no human wrote it (RFC 3834): who is away does not answer.
+/// Marks the mail as automatic (RFC 3834), which stops auto-replies.
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -131,16 +131,16 @@ impl Header for AutoSubmitted {
 mod tests {
     use super::*;
 
-    fn written(recipient: &str, subject: &str) -> Result<String, Untaken> {
+    fn written(recipient: &str, subject: &str) -> Result<String, SmtpError> {
         let smtp = Smtp::new("smtp://user:hidden@127.0.0.1:25", "Hooks <hooks@example.com>".parse().unwrap()).unwrap();
         assert!(!format!("{smtp:?}").contains("hidden"));
         let text = "Grüße\r\n.\r\nMAIL FROM:<x@example.com>\n".to_owned();
-        let mail = Outgoing { id: "mail_1", recipient, subject, text, written: SystemTime::UNIX_EPOCH };
+        let mail = OutgoingMail { id: "mail_1", recipient, subject, text, written: SystemTime::UNIX_EPOCH };
         Ok(String::from_utf8(smtp.message(mail)?.formatted()).unwrap())
     }
 
     #[test]
-    fn what_others_chose_makes_no_header() {
+    fn untrusted_text_cannot_add_headers() {
         let text = written("ops@example.com", "Acme\r\nBcc: all@example.com").unwrap();
         let (head, _) = text.split_once("\r\n\r\n").unwrap();
         let names: Vec<&str> = head.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
@@ -165,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn a_contact_that_is_no_address_is_not_tried_again() {
+    fn an_invalid_contact_is_a_permanent_error() {
         for contact in ["ops@example.com\r\nRCPT TO:<all@example.com>", "a@b@example.com", "<ops@example.com>"] {
-            assert!(written(contact, "x").unwrap_err().for_good, "{contact}");
+            assert!(written(contact, "x").unwrap_err().permanent, "{contact}");
         }
     }
 }

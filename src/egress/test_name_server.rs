@@ -1,4 +1,4 @@
-//! For tests: a name server on a port of its own that answers as it is told to, and a client that asks it.
+//! Test support: a DNS server with scripted replies, and clients that use it.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
@@ -15,49 +15,50 @@ use url::Url;
 
 use super::guard::Guard;
 use super::resolver::Resolver;
-use super::{Egress, NotMade, Post};
+use super::{Egress, NotSent, Post};
 use crate::domain::Time;
 use crate::domain::address::AddressPolicy;
-use crate::domain::attempt::Outcome;
+use crate::domain::deliveries::attempt::Outcome;
 
-/// What a question is answered with.
+/// The reply to a query.
 #[derive(Clone)]
-pub enum Reply {
+pub enum DnsReply {
     Nothing,
-    /// A response code, without records.
+    /// A response code without records.
     Code(u8),
-    /// The same with the record that says for how many seconds.
+    /// A response code with a SOA record, which sets the seconds to cache it.
     CodeFor(u8, u8),
-    /// The addresses that are of the family asked for, for so many seconds.
+    /// The addresses of the requested family, with a TTL in seconds.
     Addresses(Vec<IpAddr>, u8),
-    /// An answer, so much later.
-    Later(Duration, Box<Reply>),
+    /// A delayed reply.
+    Later(Duration, Box<DnsReply>),
 }
 
-pub const OK: Reply = Reply::Code(0);
-pub const SERVFAIL: Reply = Reply::Code(2);
-pub const NXDOMAIN: Reply = Reply::Code(3);
-/// The numbers of record types.
+pub const OK: DnsReply = DnsReply::Code(0);
+pub const SERVFAIL: DnsReply = DnsReply::Code(2);
+pub const NXDOMAIN: DnsReply = DnsReply::Code(3);
+/// DNS record types.
 pub const A: u16 = 1;
 pub const AAAA: u16 = 28;
 
-/// How long the tests' connections are used.
+/// Maximum age of the tests' connections.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// The questions so far: the name in lower case, empty for the root, and the record type.
-pub type Asked = Arc<Mutex<Vec<(String, u16)>>>;
+/// The queries so far: the lower-case name (empty for the root) and the record type.
+pub type QueryLog = Arc<Mutex<Vec<(String, u16)>>>;
 
-/// A name server, on a thread that ends with the test's process; a client that asks it and may connect to `allow`; and what was asked.
-pub fn client(allow: &[&str], answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (Egress, Asked) {
+/// Starts a name server and returns a client that may connect to `allow`, with the query log. The server's thread ends
+/// with the test process.
+pub fn client(allow: &[&str], answer: impl Fn(&str, u16) -> DnsReply + Send + 'static) -> (Egress, QueryLog) {
     let (port, asked) = server(answer);
     (asking(port, allow), asked)
 }
 
-/// The same without the client: the server's port.
-pub fn server(answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (u16, Asked) {
+/// Starts a name server and returns its port and query log.
+pub fn server(answer: impl Fn(&str, u16) -> DnsReply + Send + 'static) -> (u16, QueryLog) {
     let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let port = socket.local_addr().unwrap().port();
-    let asked = Asked::default();
+    let asked = QueryLog::default();
     let noted = asked.clone();
     thread::spawn(move || {
         let mut question = [0; 1_500];
@@ -67,7 +68,7 @@ pub fn server(answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (u16, Ask
             noted.lock().unwrap().push((name.clone(), kind));
             let mut reply = answer(&name, kind);
             let mut wait = Duration::ZERO;
-            while let Reply::Later(longer, then) = reply {
+            while let DnsReply::Later(longer, then) = reply {
                 wait += longer;
                 reply = *then;
             }
@@ -90,13 +91,13 @@ pub fn server(answer: impl Fn(&str, u16) -> Reply + Send + 'static) -> (u16, Ask
     (port, asked)
 }
 
-/// A client of the name server on this port.
+/// A client that uses the name server on `port`.
 pub fn asking(port: u16, allow: &[&str]) -> Egress {
     configured(Vec::new(), move || Some((port, None)), allow)
 }
 
-/// A client of the name server on the port that `read` gives, as long as `files` stay as they are, and of none if it gives none. What is
-/// asked may take as long as it says, if it says so.
+/// A client whose name server port and timeout come from `read`, which runs again when `files` change. `None` means no
+/// name server.
 pub fn configured(
     files: Vec<PathBuf>,
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
@@ -106,7 +107,7 @@ pub fn configured(
     guarded(files, read, Guard::new(Arc::new(AddressPolicy { allow, https_only: false })))
 }
 
-/// The same with a guard of the test's own.
+/// Like [`configured`], with a guard instead of a list of networks.
 pub(super) fn guarded(
     files: Vec<PathBuf>,
     read: impl Fn() -> Option<(u16, Option<Duration>)> + Send + Sync + 'static,
@@ -127,14 +128,21 @@ pub(super) fn guarded(
         builder
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Egress::resolving(Resolver::built(files, builder, guard).unwrap(), MAX_AGE).unwrap()
+    Egress::with_resolver(Resolver::with_builder(files, builder, guard).unwrap(), MAX_AGE).unwrap()
 }
 
-/// Posts to a URL.
-pub async fn post(egress: &Egress, url: &str, timeout: Duration) -> Result<Outcome, NotMade> {
+/// Sends an empty POST to `url`.
+pub async fn post(egress: &Egress, url: &str, timeout: Duration) -> Result<Outcome, NotSent> {
     let url = Url::parse(url).unwrap();
     egress
-        .post(Post { url: &url, headers: HeaderMap::new(), typed: &[], body: Bytes::new(), timeout, now: Time::ZERO })
+        .post(Post {
+            url: &url,
+            headers: HeaderMap::new(),
+            exact_case: &[],
+            body: Bytes::new(),
+            timeout,
+            now: Time::ZERO,
+        })
         .await
 }
 
@@ -148,25 +156,25 @@ fn read(question: &[u8]) -> (String, u16) {
     (name.join("."), u16::from_be_bytes([labels[1], labels[2]]))
 }
 
-fn response(question: &[u8], kind: u16, reply: &Reply) -> Option<Vec<u8>> {
+fn response(question: &[u8], kind: u16, reply: &DnsReply) -> Option<Vec<u8>> {
     let (code, mut answers, mut authorities) =
-        (if let Reply::Code(code) | Reply::CodeFor(code, _) = reply { *code } else { 0 }, Vec::new(), Vec::new());
-    // Each record is about the name of the question, in class 1.
+        (if let DnsReply::Code(code) | DnsReply::CodeFor(code, _) = reply { *code } else { 0 }, Vec::new(), Vec::new());
+    // Records refer to the name in the query, in class IN.
     let record = |kind: u16, seconds: u8, data: &[u8]| {
         let mut record = vec![0xc0, 12, 0, kind as u8, 0, 1, 0, 0, 0, seconds, 0, data.len() as u8];
         record.extend_from_slice(data);
         record
     };
     match reply {
-        Reply::Nothing | Reply::Later(..) => return None,
-        Reply::Code(_) => {}
-        // A SOA: two names (the root), four numbers, and how long a negative answer may be kept.
-        Reply::CodeFor(_, seconds) => {
+        DnsReply::Nothing | DnsReply::Later(..) => return None,
+        DnsReply::Code(_) => {}
+        // A SOA record: two root names, four numbers, and the negative TTL.
+        DnsReply::CodeFor(_, seconds) => {
             let mut data = vec![0; 22];
             data[21] = *seconds;
             authorities.push(record(6, *seconds, &data));
         }
-        Reply::Addresses(addresses, seconds) => {
+        DnsReply::Addresses(addresses, seconds) => {
             for address in addresses {
                 match address {
                     IpAddr::V4(ip) if kind == A => answers.push(record(kind, *seconds, &ip.octets())),
@@ -178,7 +186,7 @@ fn response(question: &[u8], kind: u16, reply: &Reply) -> Option<Vec<u8>> {
     }
     let end = 12 + question[12..].iter().position(|byte| *byte == 0)? + 5;
     let mut response = question[..end].to_vec();
-    // A response, with recursion, with this code; one question, and no extras.
+    // A response with recursion, this code, one question and no additional records.
     response[2] |= 0x80;
     response[3] = 0x80 | code;
     response[6..12].copy_from_slice(&[0, answers.len() as u8, 0, authorities.len() as u8, 0, 0]);

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use sendoff::domain::Time;
 use sendoff::domain::address::AddressPolicy;
-use sendoff::domain::attempt::{Failure, Outcome, RESPONSE_BODY_LIMIT};
+use sendoff::domain::deliveries::attempt::{Failure, Outcome, RESPONSE_BODY_LIMIT};
 use sendoff::egress::{Egress, Post};
 use url::Url;
 
@@ -32,7 +32,7 @@ async fn post_within(egress: &Egress, url: &str, timeout: Duration) -> Outcome {
     headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
     let (url, body) = (Url::parse(url).unwrap(), Bytes::from_static(b"{\"a\":1}"));
     let now = Time::parse("2026-11-22T09:30:00Z").unwrap();
-    egress.post(Post { url: &url, headers, typed: &[], body, timeout, now }).await.expect("nothing of ours fails")
+    egress.post(Post { url: &url, headers, exact_case: &[], body, timeout, now }).await.expect("nothing of ours fails")
 }
 
 async fn post(egress: &Egress, url: &str) -> Outcome {

@@ -129,7 +129,7 @@ pub fn table(trap: &str) -> Vec<Behaviour> {
 }
 
 const TIMEOUT: Wanted = Fails("timeout", "no answer within 2 s");
-const NOT_HTTP: Wanted = Fails("protocol", "not HTTP/1.1, or its head is beyond all bounds");
+const NOT_HTTP: Wanted = Fails("protocol", "not HTTP/1.1, or its head is too large");
 const CLOSED: Wanted = Fails("closed", "before an answer");
 
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! Names with several addresses, some of which stay silent, and name servers that answer for one family alone.
+//! Names with several addresses, some of them silent, and name servers that answer for one family only.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::domain::attempt::{Failure, OwnFailure};
-use crate::egress::test_name_server::{A, AAAA, NXDOMAIN, Reply, client, post};
-use crate::egress::{Egress, NotMade};
+use crate::domain::deliveries::attempt::{Failure, OwnFailure};
+use crate::egress::test_name_server::{A, AAAA, DnsReply, NXDOMAIN, client, post};
+use crate::egress::{Egress, NotSent};
 
 const HERE: &[&str] = &["127.0.0.0/8", "::1/128"];
-/// What an endpoint usually has.
+/// An endpoint's default timeout.
 const USUAL: Duration = Duration::from_secs(15);
-/// Much less than that, and more than a busy machine takes.
+/// Well below the default timeout, and enough for a busy machine.
 const QUICK: Duration = Duration::from_secs(5);
 
-/// A receiver at this address that answers one request for each connection; and how many connections it had.
+/// A receiver that answers one request per connection; returns its port and connection count.
 fn receiver(ip: impl Into<IpAddr>, port: u16) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(SocketAddr::new(ip.into(), port)).unwrap();
     let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
@@ -31,7 +31,7 @@ fn receiver(ip: impl Into<IpAddr>, port: u16) -> (u16, Arc<AtomicUsize>) {
     (port, count)
 }
 
-/// A receiver that answers as many requests as come over a connection; and how many connections it had.
+/// A receiver that keeps connections open; returns its port and connection count.
 fn patient(ip: Ipv4Addr, port: u16) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((ip, port)).unwrap();
     let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
@@ -49,7 +49,7 @@ fn patient(ip: Ipv4Addr, port: u16) -> (u16, Arc<AtomicUsize>) {
     (port, count)
 }
 
-/// An address that takes no connection and says nothing: a listener whose queue is full. What is given back keeps it so.
+/// An address that accepts no connection: a listener with a full queue, for as long as the result lives.
 fn silent(ip: Ipv4Addr, port: u16) -> (TcpListener, Vec<std::net::TcpStream>) {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
     let address = SocketAddr::from((ip, port));
@@ -76,16 +76,16 @@ async fn an_address_that_stays_silent_holds_up_nothing_and_the_other_goes_first_
     let dead = Ipv4Addr::new(127, 0, 1, 2);
     let _silent = silent(dead, port);
     let good = Ipv4Addr::new(127, 0, 1, 3);
-    let (egress, _) = client(HERE, move |_, _| Reply::Addresses(vec![dead.into(), good.into()], 60));
+    let (egress, _) = client(HERE, move |_, _| DnsReply::Addresses(vec![dead.into(), good.into()], 60));
     let url = format!("http://two.example.net:{port}/");
     let first = delivered_within(&egress, &url, QUICK).await;
-    assert!(first >= STAGGER, "the first has its time: {first:?}");
+    assert!(first >= ATTEMPT_DELAY, "the first has its time: {first:?}");
     let mut quickest = Duration::MAX;
-    // Each is a new connection.
+    // Each delivery opens a new connection.
     for _ in 0..5 {
         quickest = quickest.min(delivered_within(&egress, &url, QUICK).await);
     }
-    assert!(quickest < STAGGER, "{quickest:?}");
+    assert!(quickest < ATTEMPT_DELAY, "{quickest:?}");
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn many_silent_addresses_before_the_good_one_are_passed_a_few_at_a_time() 
     let dead: Vec<Ipv4Addr> = (1..=8).map(|last| Ipv4Addr::new(127, 0, 2, last)).collect();
     let _silent: Vec<_> = dead.iter().map(|ip| silent(*ip, port)).collect();
     let all: Vec<IpAddr> = dead.into_iter().chain([Ipv4Addr::new(127, 0, 2, 100)]).map(IpAddr::from).collect();
-    let (egress, _) = client(HERE, move |_, _| Reply::Addresses(all.clone(), 60));
+    let (egress, _) = client(HERE, move |_, _| DnsReply::Addresses(all.clone(), 60));
     delivered_within(&egress, &format!("http://many.example.net:{port}/"), QUICK).await;
 }
 
@@ -103,14 +103,14 @@ async fn an_address_that_refuses_is_passed_at_once() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 3, 3), 0);
     let all: Vec<IpAddr> = vec![Ipv4Addr::new(127, 0, 3, 2).into(), Ipv4Addr::new(127, 0, 3, 3).into()];
     let mut quickest = Duration::MAX;
-    // Each knows nothing of the ones before.
+    // Each client starts without preferences.
     for _ in 0..5 {
         let all = all.clone();
-        let (egress, _) = client(HERE, move |_, _| Reply::Addresses(all.clone(), 60));
+        let (egress, _) = client(HERE, move |_, _| DnsReply::Addresses(all.clone(), 60));
         let url = format!("http://two.example.net:{port}/");
         quickest = quickest.min(delivered_within(&egress, &url, QUICK).await);
     }
-    assert!(quickest < STAGGER, "{quickest:?}");
+    assert!(quickest < ATTEMPT_DELAY, "{quickest:?}");
 }
 
 #[tokio::test]
@@ -121,8 +121,8 @@ async fn a_family_that_is_never_answered_holds_up_nothing() {
         [(A, IpAddr::from([127, 0, 4, 1]), port), (AAAA, IpAddr::from(Ipv6Addr::LOCALHOST), port6)]
     {
         let (egress, _) = client(HERE, move |_, kind| match kind == answered {
-            true => Reply::Addresses(vec![ip], 60),
-            false => Reply::Nothing,
+            true => DnsReply::Addresses(vec![ip], 60),
+            false => DnsReply::Nothing,
         });
         delivered_within(&egress, &format!("http://half.example.net:{port}/"), Duration::from_secs(2)).await;
     }
@@ -132,9 +132,9 @@ async fn a_family_that_is_never_answered_holds_up_nothing() {
 async fn a_family_that_has_nothing_waits_for_the_other() {
     let (port, _) = receiver(Ipv4Addr::new(127, 0, 5, 1), 0);
     let late = Duration::from_millis(300);
-    for nothing in [Reply::Code(0), Reply::CodeFor(0, 60), Reply::Code(2)] {
+    for nothing in [DnsReply::Code(0), DnsReply::CodeFor(0, 60), DnsReply::Code(2)] {
         let (egress, _) = client(HERE, move |_, kind| match kind {
-            A => Reply::Later(late, Box::new(Reply::Addresses(vec![[127, 0, 5, 1].into()], 60))),
+            A => DnsReply::Later(late, Box::new(DnsReply::Addresses(vec![[127, 0, 5, 1].into()], 60))),
             _ => nothing.clone(),
         });
         delivered_within(&egress, &format!("http://late.example.net:{port}/"), QUICK).await;
@@ -146,11 +146,11 @@ async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
     let (port, count) = receiver(Ipv4Addr::new(127, 0, 6, 1), 0);
     let _silent = silent(Ipv4Addr::new(127, 0, 6, 2), port);
     let answers = |kind| match kind {
-        // Nothing listens at ::1 on this port.
-        AAAA => Reply::Addresses(vec![Ipv6Addr::LOCALHOST.into()], 60),
+        // Port closed on ::1.
+        AAAA => DnsReply::Addresses(vec![Ipv6Addr::LOCALHOST.into()], 60),
         _ => {
             let addresses = vec![[127, 0, 6, 2].into(), [127, 0, 6, 1].into()];
-            Reply::Later(Duration::from_millis(200), Box::new(Reply::Addresses(addresses, 60)))
+            DnsReply::Later(Duration::from_millis(200), Box::new(DnsReply::Addresses(addresses, 60)))
         }
     };
     let url = format!("http://late.example.net:{port}/");
@@ -160,7 +160,7 @@ async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
     let (strict, _) = client(&["::1/128"], move |_, kind| answers(kind));
     let outcome = post(&strict, &url, USUAL).await.unwrap();
     assert_eq!(outcome.failure, Some(Failure::Refused), "{outcome:?}");
-    // The other way round: what is there first is refused, and the late ones are not.
+    // The reverse: the first answer is refused and the late one is allowed.
     let (late, _) = client(&["127.0.6.1/32"], move |_, kind| answers(kind));
     assert_eq!(count.load(Ordering::SeqCst), before, "no connection was made to what is refused");
     delivered_within(&late, &url, QUICK).await;
@@ -171,22 +171,22 @@ async fn a_family_that_is_late_joins_the_tries_and_is_judged_too() {
 
 #[tokio::test]
 async fn name_servers_that_say_nothing_take_much_less_than_the_attempts_time() {
-    let (egress, _) = client(HERE, |_, _| Reply::Nothing);
+    let (egress, _) = client(HERE, |_, _| DnsReply::Nothing);
     let start = Instant::now();
-    assert_eq!(post(&egress, "http://a.example.net:1/", USUAL).await, Err(NotMade(OwnFailure::Resolver)));
+    assert_eq!(post(&egress, "http://a.example.net:1/", USUAL).await, Err(NotSent(OwnFailure::Resolver)));
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn answers_are_kept_for_their_time_within_bounds() {
     for (reply, kept) in [
-        (Reply::Addresses(vec![[127, 0, 0, 1].into()], 60), true),
-        // Not even 0 asks for each connection anew.
-        (Reply::Addresses(vec![[127, 0, 0, 1].into()], 0), true),
-        (Reply::CodeFor(3, 60), true),
+        (DnsReply::Addresses(vec![[127, 0, 0, 1].into()], 60), true),
+        // A TTL of 0 is still cached briefly.
+        (DnsReply::Addresses(vec![[127, 0, 0, 1].into()], 0), true),
+        (DnsReply::CodeFor(3, 60), true),
         (NXDOMAIN, true),
-        // A server that fails is asked again.
-        (Reply::Code(2), false),
+        // SERVFAIL is not cached.
+        (DnsReply::Code(2), false),
     ] {
         let (egress, asked) = client(HERE, move |_, _| reply.clone());
         let asked =
@@ -222,14 +222,15 @@ async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told
     };
     let late = async { Vec::new() };
     let tried = staggered(addresses.clone(), late, Duration::from_millis(1), connect);
-    // The last three stay silent for as long as the attempt lasts.
+    // The last three addresses stay silent.
     assert!(tokio::time::timeout(Duration::from_millis(500), tried).await.is_err());
-    assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (ABREAST, 0));
+    assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (MAX_CONCURRENT, 0));
     let refused = |address: SocketAddr| async move {
         let kind = if address.port() == 1 { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::HostUnreachable };
         Err::<(), io::Error>(kind.into())
     };
-    let Err(Why(Some((0, _, error)))) = staggered(addresses, async { Vec::new() }, STAGGER, refused).await else {
+    let Err(DialError(Some((0, _, error)))) = staggered(addresses, async { Vec::new() }, ATTEMPT_DELAY, refused).await
+    else {
         panic!("the error of the first");
     };
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -239,27 +240,27 @@ async fn no_more_than_a_few_tries_are_made_at_a_time_and_the_first_error_is_told
 fn families_take_turns_and_the_memory_is_bounded() {
     let v4 = |last| SocketAddr::from(([192, 0, 2, last], 443));
     let v6 = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 443));
-    assert_eq!(in_turns(vec![v4(1), v4(2), v4(3), v6(1)]), [v4(1), v6(1), v4(2), v4(3)]);
-    assert_eq!(in_turns(vec![v6(1), v6(2), v4(1)]), [v6(1), v4(1), v6(2)]);
-    assert_eq!(in_turns((0..200).map(v4).collect()).len(), MOST);
+    assert_eq!(interleave_families(vec![v4(1), v4(2), v4(3), v6(1)]), [v4(1), v6(1), v4(2), v4(3)]);
+    assert_eq!(interleave_families(vec![v6(1), v6(2), v4(1)]), [v6(1), v4(1), v6(2)]);
+    assert_eq!(interleave_families((0..200).map(v4).collect()).len(), MAX_ADDRESSES);
 
-    let (known, start) = (Answered::default(), Instant::now());
+    let (known, start) = (AddressPreference::default(), Instant::now());
     let order = |now| {
         let mut addresses = [v4(1), v4(2), v4(3)];
-        known.put_first(&mut addresses, now);
+        known.prefer(&mut addresses, now);
         addresses
     };
-    known.note(Some(v4(1)), v4(1), start);
+    known.record(Some(v4(1)), v4(1), start);
     assert_eq!(order(start), [v4(1), v4(2), v4(3)], "the first answered: nothing to remember");
-    known.note(Some(v4(1)), v4(3), start);
+    known.record(Some(v4(1)), v4(3), start);
     assert_eq!(order(start), [v4(3), v4(1), v4(2)]);
-    known.note(Some(v4(3)), v4(2), start);
+    known.record(Some(v4(3)), v4(2), start);
     assert_eq!(order(start), [v4(2), v4(1), v4(3)], "the one that was remembered answers no more");
-    assert_eq!(order(start + FIRST_FOR), [v4(1), v4(2), v4(3)]);
-    for port in 0..=REMEMBERED as u16 {
-        known.note(None, SocketAddr::from(([192, 0, 2, 9], port)), start + Duration::from_secs(1));
+    assert_eq!(order(start + PREFERENCE_TTL), [v4(1), v4(2), v4(3)]);
+    for port in 0..=MAX_PREFERENCES as u16 {
+        known.record(None, SocketAddr::from(([192, 0, 2, 9], port)), start + Duration::from_secs(1));
     }
-    assert_eq!(known.0.lock().unwrap().len(), REMEMBERED);
+    assert_eq!(known.0.lock().unwrap().len(), MAX_PREFERENCES);
     assert_eq!(order(start + Duration::from_secs(1)), [v4(1), v4(2), v4(3)], "the oldest went");
 }
 
@@ -272,7 +273,7 @@ async fn a_receiver_that_moves_gets_steady_traffic_where_it_is_now() {
     let asked = Arc::clone(&moved);
     let (egress, _) = client(HERE, move |_, _| {
         let ip = if asked.load(Ordering::SeqCst) { new } else { old };
-        Reply::Addresses(vec![ip.into()], 1)
+        DnsReply::Addresses(vec![ip.into()], 1)
     });
     let url = format!("http://moves.example.net:{port}/");
     let start = Instant::now();
@@ -280,7 +281,7 @@ async fn a_receiver_that_moves_gets_steady_traffic_where_it_is_now() {
     moved.store(true, Ordering::SeqCst);
     while after.load(Ordering::SeqCst) == 0 {
         assert!(start.elapsed() < USUAL, "it still gets everything at the old address");
-        // More often than idle connections are closed.
+        // More often than the idle timeout.
         tokio::time::sleep(Duration::from_millis(100)).await;
         delivered_within(&egress, &url, QUICK).await;
     }

@@ -10,9 +10,9 @@ use url::Url;
 use super::fleet::Seen;
 use super::periodic::{self, Pace};
 use crate::domain::Time;
-use crate::domain::mail::{Notice, What, again};
+use crate::domain::notifications::mail::{Notice, What, again};
 use crate::domain::time::Clock;
-use crate::egress::smtp::{Outgoing, Smtp};
+use crate::egress::smtp::{OutgoingMail, Smtp};
 use crate::store::recording::mail::{Mail, Tried};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
@@ -44,12 +44,12 @@ impl Mailing {
         let (subject, text) = (subject(&mail), text(&mail, self.portal_url.as_ref()));
         let id = mail.id.to_string();
         let written = UNIX_EPOCH + Duration::from_micros(mail.created_at.micros().max(0) as u64);
-        let outgoing = Outgoing { id: &id, recipient: &mail.recipient, subject: &subject, text, written };
+        let outgoing = OutgoingMail { id: &id, recipient: &mail.recipient, subject: &subject, text, written };
         let tried = match self.smtp.send(outgoing).await {
             Ok(()) => Tried::Sent,
-            Err(untaken) => match again(mail.created_at, mail.attempts, clock.now()).filter(|_| !untaken.for_good) {
-                Some(due) => Tried::Again { due, failure: untaken.what },
-                None => Tried::GivenUp { failure: untaken.what },
+            Err(error) => match again(mail.created_at, mail.attempts, clock.now()).filter(|_| !error.permanent) {
+                Some(due) => Tried::Again { due, failure: error.reason },
+                None => Tried::GivenUp { failure: error.reason },
             },
         };
         let (id, app, attempts) = (mail.id, mail.app, mail.attempts);
@@ -141,7 +141,7 @@ fn day_and_time(time: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::mail::Letter;
+    use crate::domain::notifications::mail::Letter;
     use crate::domain::{AppId, EndpointId, MailId};
 
     const SINCE: Time = Time::from_micros(1_795_338_000_000_000);

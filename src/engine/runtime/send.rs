@@ -8,12 +8,13 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::crash::{self, Place, When};
-use crate::domain::attempt::{Attempt, Failure, Outcome, OwnFailure};
-use crate::domain::backoff::Schedule;
-use crate::domain::delivery::{self, Progress};
-use crate::domain::endpoint::DisabledReason;
-use crate::domain::message::Message;
-use crate::domain::signature::ExtraSignature;
+use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::delivery;
+use crate::domain::deliveries::delivery::Progress;
+use crate::domain::deliveries::message::Message;
+use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
 use crate::egress::{self, Egress, Post};
@@ -51,7 +52,7 @@ impl Sending {
             Ok((headers, outcome)) => {
                 Ok(finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
             }
-            Err(egress::NotMade(why)) => Err(self.not_made(&start, why)),
+            Err(egress::NotSent(why)) => Err(self.not_made(&start, why)),
         }
     }
 
@@ -65,7 +66,7 @@ impl Sending {
     }
 
     /// Signs and sends at the time `wall`; gives back the headers as they are recorded, and what came of it.
-    async fn post(&self, start: &Start, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotMade> {
+    async fn post(&self, start: &Start, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
         let (live, message) = (&start.live, &start.work.message);
         let cannot = |why: &str| Ok((Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO)));
         // Not even queued: whoever deletes it ends the delivery with it.
@@ -84,7 +85,7 @@ impl Sending {
         let recorded = recorded_headers(&headers, &own);
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
         let typed = typed_names(live);
-        let post = Post { url, headers, typed: &typed, body: payload.clone(), timeout, now: wall };
+        let post = Post { url, headers, exact_case: &typed, body: payload.clone(), timeout, now: wall };
         crash::point(Place::Post, When::Before);
         let outcome = self.egress.post(post).await;
         crash::point(Place::Post, When::After);

@@ -1,10 +1,8 @@
-//! What is kept of an answer, all of it bounded: the receiver is a stranger.
+//! The recorded part of a response, bounded because receivers are untrusted: the headers in [`KEPT_HEADERS`], the first
+//! 16 KiB of the body, and `Retry-After` as a duration.
 //!
-//! * The **status** decides the outcome, at the head.
-//! * **Headers**: those of [`KEPT`], at most 32, each value up to 1 KiB.
-//! * **Body**: its first 16 KiB. What ends within that leaves the connection fit for the next request; of a longer one
-//!   the rest is not read and the connection is closed.
-//! * **Retry-After**: seconds or a date, as a span.
+//! The status decides the outcome, so a body that breaks off or comes late changes nothing. A body of up to 16 KiB is
+//! read to its end and leaves the connection reusable; a longer one closes the connection.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,10 +13,10 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::Time;
-use crate::domain::attempt::RESPONSE_BODY_LIMIT;
+use crate::domain::deliveries::attempt::RESPONSE_BODY_LIMIT;
 
-/// The headers that help whoever looks into an attempt.
-const KEPT: [&str; 21] = [
+/// Headers that help to debug an attempt. Sorted for binary search.
+const KEPT_HEADERS: [&str; 21] = [
     "allow",
     "cf-ray",
     "content-encoding",
@@ -41,28 +39,29 @@ const KEPT: [&str; 21] = [
     "x-powered-by",
     "x-request-id",
 ];
-/// How many headers are kept.
+/// Maximum number of recorded headers.
 const HEADERS_LIMIT: usize = 32;
-/// How much of a header's value is kept, in bytes.
+/// Maximum bytes of a recorded header value.
 const VALUE_LIMIT: usize = 1_024;
 
-/// The headers worth keeping, in the order they came: values as UTF-8, with replacement characters where they are none
-/// and where they hold a NUL, which PostgreSQL's `text` can't.
+/// Returns the headers to record, in order of arrival. Invalid UTF-8 and NUL, which PostgreSQL's `text` cannot store,
+/// become replacement characters.
 pub fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let kept = headers.iter().filter(|(name, _)| KEPT.binary_search(&name.as_str()).is_ok()).take(HEADERS_LIMIT);
+    let kept =
+        headers.iter().filter(|(name, _)| KEPT_HEADERS.binary_search(&name.as_str()).is_ok()).take(HEADERS_LIMIT);
     kept.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
 fn text(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(VALUE_LIMIT)]).replace('\0', "\u{fffd}");
-    // A replacement character takes three bytes for one.
+    // Each invalid byte became three bytes.
     text.truncate(text.floor_char_boundary(VALUE_LIMIT));
     text
 }
 
-/// `Retry-After` (RFC 9110, section 10.2.3) as a span from `now`; `None` if there is none or it makes no sense.
-/// Seconds beyond all bounds are as long as a span can be.
+/// Parses `Retry-After` (RFC 9110 section 10.2.3) as a duration from `now`. `None` if absent or invalid; seconds that
+/// overflow become `u64::MAX`.
 pub fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -72,31 +71,31 @@ pub fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
     Some(Time::ZERO.plus(at).since(now))
 }
 
-/// Reads the body until it ends, [`RESPONSE_BODY_LIMIT`] is passed, the connection breaks or the deadline is there, and
-/// returns what came until then.
-pub async fn read_body(mut answer: Incoming, deadline: Instant) -> Bytes {
+/// Reads up to [`RESPONSE_BODY_LIMIT`] bytes of the body and returns what arrived before its end, `deadline` or an
+/// error.
+pub async fn read_body(mut incoming: Incoming, deadline: Instant) -> Bytes {
     let mut body = Vec::new();
     let reading = async {
-        // To the end, and not just to the limit: the last read is the one that gives the connection back.
-        while let Some(Ok(frame)) = answer.frame().await {
-            // What is no data is the trailer, and of no interest.
+        // Reads past the limit to the end of the stream: only that returns the connection to the pool.
+        while let Some(Ok(frame)) = incoming.frame().await {
+            // Not data: a trailer.
             let Ok(chunk) = frame.into_data() else { continue };
             let room = RESPONSE_BODY_LIMIT - body.len();
-            // Copied, because a chunk keeps the connection's whole read buffer alive.
+            // Copied: a chunk keeps the connection's whole read buffer alive.
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
                 break;
             }
         }
     };
-    // Late or broken, the answer's status stands.
+    // A late or broken body does not change the outcome.
     let _ = timeout_at(deadline, reading).await;
     body.into()
 }
 
-/// One sentence about a status that is no 2xx.
+/// Describes a status outside 2xx.
 pub fn status_sentence(status: StatusCode) -> String {
-    let hint = if status.is_redirection() { ", and redirects are not followed: use the final URL" } else { "" };
+    let hint = if status.is_redirection() { "; redirects are not followed, so use the final URL" } else { "" };
     match status.canonical_reason() {
         Some(reason) => format!("the receiver answered {} {reason}{hint}", status.as_u16()),
         None => format!("the receiver answered {}{hint}", status.as_u16()),
@@ -116,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_in_the_order_that_the_search_needs() {
-        assert!(KEPT.is_sorted());
+    fn kept_headers_are_sorted_for_binary_search() {
+        assert!(KEPT_HEADERS.is_sorted());
     }
 
     #[test]

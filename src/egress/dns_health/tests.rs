@@ -1,29 +1,29 @@
-//! Name servers that answer, refuse and stay silent: whose failure is it?
+//! Name servers that answer, refuse or stay silent: the receiver's failure or this machine's.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
 use super::*;
-use crate::domain::attempt::{Failure, Outcome, OwnFailure};
-use crate::egress::test_name_server::{self as server, Asked, NXDOMAIN, OK, Reply, SERVFAIL};
-use crate::egress::{Egress, NotMade};
+use crate::domain::deliveries::attempt::{Failure, Outcome, OwnFailure};
+use crate::egress::test_name_server::{self as server, DnsReply, NXDOMAIN, OK, QueryLog, SERVFAIL};
+use crate::egress::{Egress, NotSent};
 
 const HERE: &[&str] = &["127.0.0.0/8"];
 
-fn client(answer: impl Fn(&str) -> Reply + Send + 'static) -> (Egress, Asked) {
+fn client(answer: impl Fn(&str) -> DnsReply + Send + 'static) -> (Egress, QueryLog) {
     server::client(HERE, move |name, _| answer(name))
 }
 
-/// How often it was asked for the root.
-fn probes(asked: &Asked) -> usize {
+/// Number of queries for the root.
+fn probes(asked: &QueryLog) -> usize {
     asked.lock().unwrap().iter().filter(|(name, _)| name.is_empty()).count()
 }
 
-fn address() -> Reply {
-    Reply::Addresses(vec![Ipv4Addr::LOCALHOST.into()], 60)
+fn address() -> DnsReply {
+    DnsReply::Addresses(vec![Ipv4Addr::LOCALHOST.into()], 60)
 }
 
-/// Posts to a port on which nothing listens.
-async fn post(egress: &Egress, host: &str) -> Result<Outcome, NotMade> {
+/// Posts to a closed port.
+async fn post(egress: &Egress, host: &str) -> Result<Outcome, NotSent> {
     server::post(egress, &format!("http://{host}:1/"), Duration::from_secs(1)).await
 }
 
@@ -31,13 +31,13 @@ async fn failure(egress: &Egress, host: &str) -> Option<Failure> {
     post(egress, host).await.expect("an attempt that counts").failure
 }
 
-const OURS: NotMade = NotMade(OwnFailure::Resolver);
+const OURS: NotSent = NotSent(OwnFailure::Resolver);
 
 #[tokio::test]
 async fn a_name_whose_own_servers_fail_is_a_failure_of_its_receiver() {
     let (egress, asked) = client(|name| match name {
         "broken.example.net" => SERVFAIL,
-        "silent.example.net" => Reply::Nothing,
+        "silent.example.net" => DnsReply::Nothing,
         "missing.example.net" => NXDOMAIN,
         "well.example.net" => address(),
         _ => OK,
@@ -62,7 +62,7 @@ async fn name_servers_that_fail_for_every_name_are_ours() {
 
 #[tokio::test]
 async fn name_servers_that_stay_silent_are_ours_also_when_the_attempts_time_is_over_first() {
-    let (egress, _) = client(|_| Reply::Nothing);
+    let (egress, _) = client(|_| DnsReply::Nothing);
     assert_eq!(post(&egress, "a.example.net").await, Err(OURS));
 }
 
@@ -80,7 +80,7 @@ async fn where_the_root_is_not_answered_a_name_that_had_addresses_is_proof() {
     });
     assert_eq!(post(&egress, "broken.example.net").await, Err(OURS), "nothing is known to work");
     assert_eq!(failure(&egress, "well.example.net").await, Some(Failure::Refused));
-    tokio::time::sleep(HOLDS).await;
+    tokio::time::sleep(PROBE_TTL).await;
     assert_eq!(failure(&egress, "broken.example.net").await, Some(Failure::Dns));
 }
 
@@ -95,7 +95,7 @@ async fn a_network_that_comes_up_later_or_changes_is_noticed() {
     let egress = server::configured(vec![file.clone()], port, HERE);
     assert_eq!(post(&egress, "a.example.net").await, Err(OURS), "there is no network yet");
     for (port, wanted) in [(first, Failure::Refused), (second, Failure::Dns), (first, Failure::Refused)] {
-        // As a daemon does it: another file of the same name.
+        // Replaced by rename, as network daemons do it.
         let draft = folder.path().join("draft");
         std::fs::write(&draft, port.to_string()).unwrap();
         std::fs::rename(&draft, &file).unwrap();
