@@ -1,5 +1,5 @@
-//! When each task of the [maintenance](super::maintenance) has its next turn, without any I/O: the longest due first, and a backoff of its own
-//! for each that fails.
+//! The schedule of the [maintenance](super::maintenance) tasks, without I/O: the task due longest runs next, and each
+//! failing task has a backoff of its own.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::maintenance::Upkeep;
 
-/// After failures, a task waits up to this long, or as long as its interval.
+/// The longest backoff after failures, unless the task's interval is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// When each task has its next turn.
+/// When each task runs next.
 #[derive(Debug)]
 pub struct Agenda {
     due: [Entry; Upkeep::ALL.len()],
@@ -20,36 +20,36 @@ pub struct Agenda {
 struct Entry {
     task: Upkeep,
     at: Instant,
-    /// How often in a row it has failed.
+    /// The number of failures in a row.
     failures: u32,
 }
 
 impl Agenda {
-    /// Everything is due `now`.
+    /// A schedule in which every task is due `now`.
     pub fn new(now: Instant) -> Agenda {
         Agenda { due: Upkeep::ALL.map(|task| Entry { task, at: now, failures: 0 }) }
     }
 
-    /// The task whose turn it is: of those that are due, the one that has been for the longest.
+    /// The task to run: the one due longest.
     pub fn next(&self, now: Instant) -> Option<Upkeep> {
         let due = self.due.iter().filter(|entry| entry.at <= now);
         due.min_by_key(|entry| entry.at).map(|entry| entry.task)
     }
 
-    /// How long nothing is due.
+    /// How long until a task is due.
     pub fn idle(&self, now: Instant) -> Duration {
         let next = self.due.iter().map(|entry| entry.at).min();
         next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
-    /// `task` has succeeded and is due again at `next`. `true`: it had failed before.
+    /// `task` succeeded and is due again at `next`. Returns `true` if it had failed before.
     pub fn succeeded(&mut self, task: Upkeep, next: Instant) -> bool {
         let entry = self.entry(task);
         entry.at = next;
         std::mem::take(&mut entry.failures) > 0
     }
 
-    /// `task` has failed: it is due again after a wait that doubles with each failure in a row. `true`: it is the first.
+    /// `task` failed. The backoff doubles with each failure in a row. Returns `true` for the first one.
     pub fn failed(&mut self, task: Upkeep, interval: Duration, now: Instant) -> bool {
         let entry = self.entry(task);
         let wait = Duration::from_secs(1) * 2u32.saturating_pow(entry.failures.min(16));
@@ -59,7 +59,7 @@ impl Agenda {
     }
 
     fn entry(&mut self, task: Upkeep) -> &mut Entry {
-        // The list is in the order of the tasks.
+        // `due` is in the order of `Upkeep::ALL`.
         &mut self.due[task as usize]
     }
 }

@@ -1,4 +1,4 @@
-//! Background work goes on here, a turn at a time. Each step is one transaction of the store's; this is only the loop around it.
+//! Runs background work: replays, recoveries and the like. Each step is one transaction in the store.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::store::jobs::job_lease::Stepped;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How often the idle processes of a fleet look for work, together.
+/// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_millis(250);
-/// How many steps a turn has: then others' work has its turn.
+/// The most steps per turn, before other work gets one.
 const STEPS: usize = 25;
-/// The store is left to others between two steps.
+/// The pause between two steps, so other transactions get through.
 const BREATH: Duration = Duration::from_millis(5);
-/// The longest that one of them waits, also after the store was away.
+/// The longest poll interval of one process, and the longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Works until `stop` turns true. A turn that fails runs out by itself: work that cannot be gone on with is tried again later, and holds up
-/// no other.
+/// Runs until `stop` turns true. After an error, the lease of the work expires and the work is retried later;
+/// meanwhile other work goes on.
 pub async fn run(store: Store, clock: Clock, fleet: Seen, stop: watch::Receiver<bool>) {
     let pace = Pace { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(pace, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 
-/// One turn; `false`: there was nothing to do.
+/// Runs one turn. Returns `false` if there was no work.
 async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
     let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
     Supervised::Background.panic_point();

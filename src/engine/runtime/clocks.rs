@@ -1,5 +1,5 @@
-//! The engine's two clocks: Sendoff's time ([`Clock`]) decides what is due; the time since the engine started paces rates, limits, pauses
-//! and leases.
+//! The engine's two clocks: Sendoff's time ([`Clock`]) decides which deliveries are due; monotonic time since the
+//! engine's start governs rates, limits, pauses and leases.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::domain::time::Clock;
 use crate::engine::core::clock_reading::ClockReading;
 
-/// Where the runtime's loops read the time. Copies show the same time.
+/// Reads the time for the runtime's tasks. Copies show the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
     clock: Clock,
@@ -26,12 +26,12 @@ impl Clocks {
         ClockReading { time: self.clock.now(), mono: self.began.elapsed() }
     }
 
-    /// Converts an instant of the runtime to the engine's own time.
+    /// Converts an instant to monotonic time since the start.
     pub fn mono(self, at: Instant) -> Duration {
         at.saturating_duration_since(self.began)
     }
 
-    /// The clock that decides what is due.
+    /// The clock that decides which deliveries are due.
     pub fn clock(self) -> Clock {
         self.clock
     }

@@ -1,5 +1,5 @@
-//! The loop: waits for something to happen, tells the core, and does what it says. It never waits for the store or a receiver itself:
-//! whatever takes time is spawned and comes back as an event.
+//! The event loop: waits for events, passes them to the core, and performs its actions. It never waits for the store
+//! or a receiver: slow work is spawned and returns as an event.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::clocks::Clocks;
 use super::send::Sending;
-use crate::domain::attempt::OwnFailure;
-use crate::domain::message::Message;
+use crate::domain::deliveries::attempt::OwnFailure;
+use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::LoopInput;
 use crate::engine::core::clock_reading::ClockReading;
@@ -27,13 +27,13 @@ use crate::store::recording::record::Finished;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
 
-/// How many events are taken at once.
+/// The most events per step.
 const EVENTS: usize = 256;
-/// Of what may leave for one endpoint at once, so many leave in each such span: what all becomes free together (its receiver answers in
-/// bursts, or it has just come back) is no wall before what leaves for others.
+/// Burst spacing: when many requests to one endpoint may start at once, this many start per time span. Without it, a
+/// receiver that answers in bursts, or has just come back, would delay requests to other endpoints.
 const BURST: (u32, Duration) = (4, Duration::from_millis(1));
 
-/// The loop's state: what it does things with. What it decides by is the [`Core`]'s.
+/// The means to perform actions. The state that decisions depend on is in the [`Core`].
 pub struct EventLoop {
     store: Store,
     sending: Arc<Sending>,
@@ -41,13 +41,13 @@ pub struct EventLoop {
     events: mpsc::UnboundedSender<LoopInput>,
     finished: mpsc::UnboundedSender<Finished>,
     core: Core,
-    /// Who hears of released slots that are quiet, and of the end of the drain.
+    /// Who is told about quiet released slots and the end of the drain.
     released: Option<mpsc::UnboundedSender<Vec<u8>>>,
     drain: Option<oneshot::Sender<()>>,
 }
 
 impl EventLoop {
-    /// At most `caps` requests at once: in all, and to one endpoint.
+    /// `caps`: the concurrency limits, in total and per endpoint.
     pub fn new(
         store: Store,
         sending: Sending,
@@ -69,10 +69,10 @@ impl EventLoop {
         }
     }
 
-    /// Runs until the engine is dropped. Each turn is a beat of `pulse`.
+    /// Runs until the engine is dropped. Every step beats `pulse`.
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LoopInput>, pulse: Pulse) {
         let Some(mut signals) = self.store.signals().listen() else {
-            tracing::error!("a second engine on one store in one process does nothing");
+            tracing::error!("this process already runs an engine on this store; the second one does nothing");
             return;
         };
         let mut happened = Vec::with_capacity(EVENTS);
@@ -81,14 +81,14 @@ impl EventLoop {
             pulse.beat(std::time::Instant::now());
             Supervised::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
-            // Those that the core has not taken yet come first; meanwhile others wait in their own, bounded queue.
+            // While the core has signals left, more stay in the store's bounded queue.
             let listens = !self.core.hearing();
             tokio::select! {
                 taken = inbox.recv_many(&mut happened, EVENTS) => if taken == 0 { return },
                 _ = signals.recv_many(&mut heard, EVENTS), if listens => {}
                 _ = tokio::time::sleep(nap) => {}
             }
-            // Signals first: what a reading brings may be what they tell of.
+            // Signals first: they explain rows of a read.
             let mut heard_all = false;
             while listens && !heard_all && heard.len() < EVENTS {
                 match signals.try_recv() {
@@ -97,7 +97,7 @@ impl EventLoop {
                 }
             }
             let mut events: Vec<Event> = heard.drain(..).map(Event::Signal).collect();
-            // A lost one was lost behind all those that were in the queue.
+            // A signal is lost only when the queue is full, so after all signals in it.
             if heard_all && self.store.signals().take_missed() {
                 events.push(Event::SignalLost);
             }
@@ -117,7 +117,7 @@ impl EventLoop {
         }
     }
 
-    /// Keeps who waits for an answer; the core has to do with the rest.
+    /// Keeps the reply channels and passes the rest to the core.
     fn event(&mut self, input: LoopInput) -> Event {
         match input {
             LoopInput::Event(event) => event,
@@ -133,7 +133,7 @@ impl EventLoop {
         }
     }
 
-    /// `bursts`: how many left for each endpoint in this step.
+    /// `bursts`: the requests started per endpoint in this step.
     fn act(&mut self, action: Action, now: ClockReading, bursts: &mut HashMap<EndpointId, u32>) {
         match action {
             Action::Send(start) => {
@@ -164,8 +164,8 @@ impl EventLoop {
         }
     }
 
-    /// Spawns `work`, whose event reaches the core. If it panics, `failed` does: a flag or a place in flight that waits for it would stay
-    /// taken for good.
+    /// Spawns `work` and passes its event to the core, or `failed` if it panics. Otherwise a flag or a counted
+    /// request would stay set forever.
     fn report(
         &self,
         name: Supervised,
@@ -173,7 +173,7 @@ impl EventLoop {
         work: impl Future<Output = Event> + Send + 'static,
     ) {
         let events = self.events.clone();
-        // Each future around it would hold it twice, as what it was given and as what it awaits: 25 KB for an attempt, most of it moved about.
+        // Unboxed, every enclosing future stores it twice, as argument and as awaited future: 25 KB per attempt.
         let work = Box::pin(work);
         tokio::spawn(async move {
             let work = async {
@@ -181,14 +181,14 @@ impl EventLoop {
                 work.await
             };
             let event = name.guard(work).await.unwrap_or_else(|why| {
-                tracing::error!(task = name.word(), "a task of the event loop failed and is tried again: {why}");
+                tracing::error!(task = name.word(), "a task of the event loop failed and will be retried: {why}");
                 failed()
             });
             let _ = events.send(LoopInput::Event(event));
         });
     }
 
-    /// Begins an attempt, so long from now.
+    /// Starts an attempt after a delay.
     fn send(&self, start: Start, later: Duration) {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
         let (unmade, ours) = (start.clone(), self.sending.clone());
@@ -213,20 +213,20 @@ impl EventLoop {
             Event::Read(match done {
                 Ok(()) => Ok(reading),
                 Err(error) => {
-                    tracing::debug!(%error, "lanes are read again");
+                    tracing::debug!(%error, "reading lanes failed and will be retried");
                     Err(reading.wants)
                 }
             })
         });
     }
 
-    /// By itself: where much has to be numbered, no other lane's reading waits for it.
+    /// Separate from reads, so a large backlog without sequence numbers does not delay other lanes.
     fn number(&self, id: EndpointId, now: ClockReading) {
         let store = self.store.clone();
         self.report(Supervised::Number, move || Event::Numbered(id, false), async move {
             let done = store.number_pending(id, now.time).await;
             if let Err(error) = &done {
-                tracing::debug!(%error, endpoint = %id, "what waits at an ordered endpoint is numbered again");
+                tracing::debug!(%error, endpoint = %id, "assigning sequence numbers failed and will be retried");
             }
             Event::Numbered(id, done.is_ok())
         });
@@ -245,7 +245,7 @@ impl EventLoop {
                     Some(page)
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "what is pending is asked for again");
+                    tracing::debug!(%error, "a scan failed and will be retried");
                     None
                 }
             })
@@ -260,7 +260,7 @@ impl EventLoop {
             let lives = match store.live_endpoints(&load.asked).await {
                 Ok(lives) => Some(lives),
                 Err(error) => {
-                    tracing::debug!(%error, "endpoints are loaded again with the next scan");
+                    tracing::debug!(%error, "loading endpoints failed and will be retried after the next scan");
                     None
                 }
             };
@@ -269,8 +269,9 @@ impl EventLoop {
     }
 }
 
-/// Reads what waits, and the messages of what is due and not held: payloads of `budget` bytes at most, but one in any case. Lanes take
-/// turns, so that the first deliveries of all come before the second of any.
+/// Reads the due deliveries of the lanes and loads their messages, except those in `held`. Loads at most `budget`
+/// payload bytes, but always at least one message. Lanes take turns: the first delivery of each comes before the
+/// second of any.
 async fn read(
     store: &Store,
     reading: &mut Reading,
@@ -295,8 +296,8 @@ async fn read(
     let mut seen = HashSet::new();
     let ids: Vec<MessageId> = turns.into_iter().map(|(_, id)| id).filter(|id| seen.insert(*id)).collect();
     let messages = store.load_messages_within(&ids, budget).await?;
-    // Without a content there is nothing to send. Nearly always what went with it is dead by now; what is not would come up again
-    // and again, and stand in the way of others.
+    // Without a payload nothing can be sent. Such a delivery is almost always dead by now; any other would be read
+    // again and again and block those behind it.
     let (whole, gone): (Vec<Message>, Vec<Message>) =
         messages.into_iter().partition(|message| message.payload.is_some());
     reading.messages = whole.into_iter().map(|message| (message.id, Arc::new(message))).collect();

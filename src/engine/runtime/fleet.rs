@@ -1,4 +1,4 @@
-//! What the heartbeats tell loops that do not go by slots: how many processes there are, and whether this one does the maintenance.
+//! The fleet as of the last heartbeat: how many processes there are, and whether this one runs the maintenance.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::domain::Time;
 use crate::store::queue::slots::Rank;
 
-/// What the last heartbeat that reached the store said.
+/// The fleet as of the last heartbeat that reached the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fleet {
     pub rank: Rank,
-    /// Until when this process may do the maintenance; `None`: another one does it.
+    /// Until when this process may run the maintenance. `None`: another one does.
     pub maintains_until: Option<Instant>,
 }
 
@@ -22,30 +22,30 @@ impl Default for Fleet {
     }
 }
 
-/// The fleet, as the heartbeats last saw it.
+/// Watches the fleet.
 pub type Seen = watch::Receiver<Fleet>;
 
 impl Fleet {
-    /// Whether this process may do the maintenance now.
+    /// Whether this process may run the maintenance now.
     pub fn maintains(self) -> bool {
         self.maintains_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// The interval at which this process polls, so that all processes together poll about every `poll`; at most `longest`.
+    /// The poll interval of this process if the fleet as a whole polls once per `poll`, at most `longest`.
     pub fn interval(self, poll: Duration, longest: Duration) -> Duration {
         poll.saturating_mul(u32::try_from(self.rank.of).unwrap_or(u32::MAX)).min(longest)
     }
 }
 
-/// How long until this process polls next, where the processes poll in turns: one of them every `poll`, in the order of their ranks.
-/// They need no messages for it, only clocks that agree; where these differ, the polls come unevenly and as often.
+/// How long until the next poll, if the processes poll in turns, in the order of their ranks, one per `poll`. This
+/// needs no messages, only synchronized clocks; with skew the polls are uneven but just as frequent.
 pub fn until_turn(rank: Rank, poll: Duration, now: Time) -> Duration {
     let poll = i64::try_from(poll.as_micros()).unwrap_or(i64::MAX).max(1);
     let of = i64::try_from(rank.of).unwrap_or(i64::MAX).max(1);
     let index = i64::try_from(rank.index).unwrap_or(0);
     let round = poll.saturating_mul(of);
     let wait = (poll.saturating_mul(index) - now.micros()).rem_euclid(round);
-    // The turn that has just been taken, of which a timer was a little ahead.
+    // This turn is done already: the timer fired slightly early.
     let wait = if wait < poll / 2 { wait + round } else { wait };
     Duration::from_micros(wait.unsigned_abs())
 }

@@ -1,5 +1,5 @@
-//! Keeps this process's leases: one heartbeat every few seconds renews them, takes what is free, and hands over what is more than a
-//! fair share. What it decides is in [`lease_policy`](crate::engine::core::lease_policy).
+//! Keeps this process's leases. A heartbeat every few seconds renews them, takes free slots, and gives up those
+//! beyond a fair share. The decisions are in [`lease_policy`](crate::engine::core::lease_policy).
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
 
-/// Whether the process stays.
+/// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stay {
     On,
-    /// It shuts down: keeps what is in flight, hands back the rest, takes nothing.
+    /// It drains: keeps slots with attempts in flight, returns the others, takes none.
     Leaving,
     Gone,
 }
 
-/// Beats until `stay` is gone, sooner than it would when slots are `freed`. Tells the core through `events`, and the loops that do not go
-/// by slots through `fleet`. `pulse` beats with each heartbeat that reached the store.
+/// Sends heartbeats until `stay` is `Gone`, and an early one when slots were `freed`. Reports leases to the core
+/// through `events` and the fleet's size through `fleet`. Every heartbeat that reaches the store beats `pulse`.
 pub async fn run(
     mut heart: Heart,
     events: mpsc::UnboundedSender<LoopInput>,
@@ -53,7 +53,7 @@ pub async fn run(
             }
             Err(error) => {
                 if heart.beats.failed(heart.clocks.mono(began)) {
-                    tracing::warn!(%error, "the heartbeat does not reach the store; sending stops when the leases run out");
+                    tracing::warn!(%error, "heartbeats do not reach the store; sending stops when the leases expire");
                 }
             }
         }
@@ -63,7 +63,7 @@ pub async fn run(
             tokio::select! {
                 _ = tokio::time::sleep_until(next) => break,
                 _ = stay.changed() => break,
-                // Slots are handed back one by one: those that follow at once are taken together.
+                // Slots are returned one by one. Waiting briefly takes several at once.
                 _ = freed.notified() => next = next.min((began + BEAT_SOON).max(Instant::now())),
                 Some(slots) = quiet.recv() => heart.hand_back(slots).await,
                 _ = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {
@@ -75,7 +75,7 @@ pub async fn run(
     }
 }
 
-/// What heartbeats are made of.
+/// The state of the heartbeats.
 pub struct Heart {
     store: Store,
     process: Process,
@@ -88,7 +88,7 @@ impl Heart {
         Heart { store, process, clocks, beats: Beats::default() }
     }
 
-    /// One heartbeat.
+    /// Sends one heartbeat.
     async fn beat(&mut self, began: Instant) -> Result<(Beaten, Rank), StoreError> {
         let began = self.clocks.mono(began);
         let now = self.clocks.read().time;
@@ -101,12 +101,12 @@ impl Heart {
         Ok((self.beats.beaten(began, heartbeat.leases, share), heartbeat.rank))
     }
 
-    /// Nothing of these is on its way any more: others may have them.
+    /// Returns quiet slots.
     async fn hand_back(&mut self, slots: Vec<u8>) {
         let ours = self.beats.quiet(slots);
         let done = self.store.hand_back(self.process.id, &ours).await;
         if let Err(error) = &done {
-            tracing::debug!(%error, "slots are not handed back yet");
+            tracing::debug!(%error, "returning slots failed and will be retried");
         }
         self.beats.handed_back(ours, done.is_ok());
     }
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Time;
-    use crate::domain::secret::MasterKey;
+    use crate::domain::signing::secret::MasterKey;
     use crate::domain::time::Clock;
     use crate::store::queue::slots::LEASE;
     use crate::store::{Location, StoreOptions};

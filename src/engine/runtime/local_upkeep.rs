@@ -1,5 +1,5 @@
-//! Upkeep of this process alone: SQLite's checkpoints, a look at the clock. One process of a fleet looks after the store as a whole
-//! ([`maintenance`](super::maintenance)).
+//! The upkeep that every process does for itself: SQLite checkpoints and a clock check. One process of the fleet
+//! maintains the store as a whole ([`maintenance`](super::maintenance)).
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::supervisor::Supervised;
 
-/// How often it runs.
+/// The interval.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often the clock is looked at, in rounds.
+/// How often the clock is checked, in rounds.
 const CLOCK_ROUNDS: u64 = 30;
-/// How many seconds the wall clock may be off before that is said.
+/// The clock difference in seconds that is logged.
 const CLOCK_GAP: f64 = 10.0;
 
 /// Runs until `stop` turns true.
@@ -24,7 +24,7 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
         Supervised::LocalUpkeep.panic_point();
         let done = store.tidy().await;
         if let (Err(error), false) = (&done, failing) {
-            tracing::warn!(%error, "checkpoints wait for the store");
+            tracing::warn!(%error, "SQLite checkpoints failed and will be retried");
         }
         failing = done.is_err();
         if round.is_multiple_of(CLOCK_ROUNDS) {
@@ -38,14 +38,14 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Says when the wall clock was set: times are off by as much until it is made good.
+/// Reports that the wall clock was set. Sendoff's time differs from it until it has caught up.
 fn look_at_the_clock(clock: Clock) {
     let gap = clock.gap();
     metrics::gauge!("sendoff_clock_gap_seconds").set(gap);
     if gap.abs() > CLOCK_GAP {
         tracing::warn!(
-            "the machine's clock is {gap:.0} s ahead of ours: it was set while we ran. Ours goes on as before and follows by a tenth of \
-             what passes; after a restart it is the machine's"
+            "the machine's clock is {gap:.0} s ahead of Sendoff's, because it was set while this process ran. Sendoff's \
+             clock catches up at a tenth of the elapsed time; a restart uses the machine's clock at once"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Mail: what waits to be told to applications' contacts is handed to the mail server, one at a time. The text is made here, of the letter
-//! that lies in the store.
+//! Sends notifications about failing endpoints to the contacts of applications, one mail at a time. The text is
+//! rendered here from the letter in the store.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,27 +17,27 @@ use crate::store::recording::mail::{Mail, Tried};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How often the idle processes of a fleet look for mail, together.
+/// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_secs(1);
-/// The longest that one of them waits, also after the store was away.
+/// The longest poll interval of one process, and the longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How mail is sent.
 #[derive(Clone, Debug)]
 pub struct Mailing {
     pub smtp: Smtp,
-    /// Where the portal is, if anybody said so: mails lead there.
+    /// The portal's base URL for links, if it is configured.
     pub portal_url: Option<Url>,
 }
 
-/// Sends until `stop` turns true.
+/// Sends mail until `stop` turns true.
 pub(crate) async fn run(mailing: Mailing, store: Store, clock: Clock, fleet: Seen, stop: watch::Receiver<bool>) {
     let pace = Pace { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(pace, "mail waits for the store", stop, || mailing.next(&store, clock)).await;
 }
 
 impl Mailing {
-    /// Sends the next mail that is due; `false`: there was none.
+    /// Sends the next due mail. Returns `false` if there is none.
     async fn next(&self, store: &Store, clock: Clock) -> Result<bool, StoreError> {
         let Some(mail) = store.take_mail(clock.now()).await? else { return Ok(false) };
         Supervised::Mail.panic_point();
@@ -56,11 +56,11 @@ impl Mailing {
         let outcome = match &tried {
             Tried::Sent => "sent",
             Tried::Again { due, failure } => {
-                tracing::warn!(%id, %app, attempts, again = %due, "a mail was not taken: {failure}");
+                tracing::warn!(%id, %app, attempts, again = %due, "a mail was not accepted: {failure}");
                 "retried"
             }
             Tried::GivenUp { failure } => {
-                tracing::error!(%id, %app, attempts, "a mail is given up, and the contact of {app} does not hear of it: {failure}");
+                tracing::error!(%id, %app, attempts, "a mail to the contact of {app} was given up: {failure}");
                 "failed"
             }
         };
@@ -70,7 +70,7 @@ impl Mailing {
     }
 }
 
-/// A notice in words.
+/// A notice as text.
 struct Told<'m> {
     address: &'m str,
     what: String,
@@ -126,11 +126,11 @@ fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
         failing: notices.iter().any(is_failing),
         disabled: notices.iter().any(|notice| !is_failing(notice)),
     };
-    // A template of plain text cannot fail; if it did, the subject would still be told.
+    // Rendering plain text cannot fail. If it did, the subject would still say what matters.
     template.render().unwrap_or_default()
 }
 
-/// As people write it, in UTC, to the minute.
+/// A date and time in UTC, to the minute.
 fn day_and_time(time: Time) -> String {
     match jiff::Timestamp::from_microsecond(time.micros()) {
         Ok(stamp) => stamp.strftime("%-d %B %Y, %H:%M UTC").to_string(),

@@ -1,11 +1,12 @@
-//! Maintenance of the whole store: what one process of a fleet does now and then, in small steps. It is the one that owns the slot
-//! [`MAINTENANCE`](crate::store::queue::slots::MAINTENANCE), under the lease, the clock and the epochs of all slots.
+//! Maintenance of the store, in small steps: retention, rollups, failing endpoints, cleanup. One process of the fleet
+//! runs it: the owner of the slot [`MAINTENANCE`](crate::store::queue::slots::MAINTENANCE), under the same leases as
+//! all slots.
 //!
-//! * [`Upkeep`] is the closed list of tasks. Each has its own interval and its own backoff: one that fails holds up no other.
-//! * A **turn** is what a task does at a time: steps until there is no more to do, or for a second.
+//! * [`Upkeep`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
+//! * A **turn** runs steps of one task until nothing is left to do, or for a second.
 //!
-//! Every step may run in two processes at once and is repeated without harm, as it is when a process stops in the middle of one for longer than
-//! its lease. The lease saves work; correctness does not depend on it.
+//! Invariant: every step is idempotent and safe to run in two processes at once, which happens when a process is
+//! paused for longer than its lease. The lease saves work; correctness does not depend on it.
 
 use std::time::Duration;
 
@@ -20,63 +21,63 @@ use crate::store::partitions::{self, Reach};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How long a task may go on before the next one has its turn.
+/// How long one task may run before the next.
 const TURN: Duration = Duration::from_secs(1);
-/// The store is left to others between two steps.
+/// The pause between two steps, so other transactions get through.
 const BREATH: Duration = Duration::from_millis(20);
-/// How often a process without the lease looks whether it has it now, beside being told.
+/// How often a process without the lease checks for it, besides being notified.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often endpoints that only fail are judged: as often as this, or ten times in the span after which they are disabled.
+/// The longest interval between checks of failing endpoints. Otherwise a tenth of the time until they are disabled.
 const JUDGED: Duration = Duration::from_secs(30);
-/// How many deliveries of a deleted endpoint end in one transaction.
+/// The most deliveries of deleted endpoints canceled in one transaction.
 const CANCELED: i64 = 500;
-/// How many rows of other tables are removed in one transaction.
+/// The most rows of other tables deleted in one transaction.
 const ROWS: i64 = 1_000;
-/// Up to how many pending deliveries are counted for the gauge.
+/// The pending-deliveries gauge counts up to this.
 const COUNTED: i64 = 1_000_000;
-/// How long mails are kept that were sent or given up.
+/// How long sent and given-up mails are kept.
 const MAILED: Duration = Duration::from_secs(30 * 86_400);
-/// How long background work that has ended, and API keys that are no longer good, can be looked at.
+/// How long finished background work and invalid API keys are kept.
 const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
-/// How long the audit log is kept: a year and a month, so that a yearly look finds all of it. Apart from the messages' retention: who did
-/// what is asked long after the payloads have gone, and none of them is in it.
+/// How long the audit log is kept: 13 months, for yearly reviews. Independent of the messages' retention: it contains
+/// no payloads, and is consulted long after these are gone.
 const AUDITED: Duration = Duration::from_secs(400 * 86_400);
-/// How long a process that died is listed.
+/// How long dead processes are listed.
 const DIED: Duration = Duration::from_secs(3_600);
 
-/// What the maintenance goes by.
+/// The maintenance settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Maintenance {
     /// How long messages, deliveries and attempts are kept.
     pub retention: Duration,
-    /// How long the rows of deleted endpoints and applications are kept whole.
+    /// How long the rows of deleted endpoints and applications are kept.
     pub deleted_retention: Duration,
     /// Endpoints that only fail for this long are disabled.
     pub disable_after: Duration,
 }
 
-/// The tasks, by what each looks after.
+/// The maintenance tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Makes partitions ahead of time, and drops those that are past.
+    /// Creates partitions ahead of time and drops expired ones.
     Partitions,
-    /// Counts what waits, for the gauges.
+    /// Updates the gauges of pending deliveries and outbox rows.
     Backlog,
-    /// Counts what died within a day, for its gauge.
+    /// Updates the gauge of recently dead deliveries.
     Dead,
-    /// Ends pending deliveries of deleted endpoints.
+    /// Cancels pending deliveries of deleted endpoints.
     EndDeleted,
-    /// Deletes messages past the retention.
+    /// Deletes messages beyond the retention.
     Retention,
-    /// Deletes contents that were to be kept no longer.
+    /// Deletes payloads whose own retention has ended.
     Contents,
-    /// Moves old counts to where they take less room.
+    /// Compacts old rollups.
     Rollups,
-    /// Warns of endpoints that only fail, and disables them in the end.
+    /// Warns about failing endpoints and finally disables them.
     Failing,
-    /// Removes deleted endpoints and applications for good.
+    /// Deletes the rows of deleted endpoints and applications.
     PurgeDeleted,
-    /// Removes secrets that no longer sign.
+    /// Deletes secrets that no longer sign.
     Secrets,
     SignIns,
     Idempotency,
@@ -88,7 +89,7 @@ pub enum Upkeep {
 }
 
 impl Upkeep {
-    /// In the order in which they run when all are due.
+    /// In the order in which they run if all are due.
     pub const ALL: [Upkeep; 17] = [
         Upkeep::Partitions,
         Upkeep::Backlog,
@@ -109,7 +110,7 @@ impl Upkeep {
         Upkeep::Processes,
     ];
 
-    /// Its name in metrics and log lines.
+    /// The name in metrics and log lines.
     pub fn name(self) -> &'static str {
         match self {
             Upkeep::Partitions => "partitions",
@@ -132,7 +133,7 @@ impl Upkeep {
         }
     }
 
-    /// How often it has a turn when there is nothing more to do.
+    /// The interval between turns that leave nothing to do.
     pub fn interval(self, maintenance: &Maintenance) -> Duration {
         match self {
             Upkeep::Partitions => {
@@ -158,7 +159,7 @@ impl Upkeep {
 }
 
 impl Maintenance {
-    /// Does what is due, whenever this process has the lease, until `stop` turns true.
+    /// Runs due tasks while this process has the lease, until `stop` turns true.
     pub async fn run(self, store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
         store.keep_for(self.retention);
         let mut agenda = Agenda::new(Instant::now());
@@ -189,7 +190,7 @@ impl Maintenance {
         }
     }
 
-    /// One turn; `true`: there is more to do.
+    /// Runs one turn. Returns `true` if there is more to do.
     async fn turn(
         &self,
         task: Upkeep,
@@ -207,7 +208,7 @@ impl Maintenance {
         Ok(false)
     }
 
-    /// A bounded amount of work; `true`: there is more to do.
+    /// Runs one step of bounded size. Returns `true` if there is more to do.
     async fn step(&self, task: Upkeep, store: &Store, now: Time) -> Result<bool, StoreError> {
         let all_rows = |gone: u64| gone >= ROWS.unsigned_abs();
         Ok(match task {
@@ -231,7 +232,7 @@ impl Maintenance {
             Upkeep::Retention => {
                 let gone = store.retain(now.minus(self.retention), now).await?;
                 if gone.rows > 0 {
-                    tracing::debug!(messages = gone.messages, rows = gone.rows, "past the retention");
+                    tracing::debug!(messages = gone.messages, rows = gone.rows, "expired messages deleted");
                 }
                 gone.more
             }
@@ -264,28 +265,28 @@ impl Maintenance {
     async fn judge(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
         let judged = store.judge_failing(self.disable_after, now).await?;
         for (endpoint, warning) in judged.warned {
-            tracing::warn!(%endpoint, warning, "endpoint {endpoint} does nothing but fail");
+            tracing::warn!(%endpoint, warning, "every attempt to endpoint {endpoint} fails");
         }
         for endpoint in judged.disabled {
-            tracing::warn!(%endpoint, "endpoint {endpoint} is disabled: it did nothing but fail for too long");
+            tracing::warn!(%endpoint, "endpoint {endpoint} was disabled: every attempt failed for too long");
         }
         Ok(judged.more)
     }
 
-    /// Notes what a turn came to, in the agenda, the metrics and the log.
+    /// Updates the schedule, the metrics and the log after a turn.
     fn settle(&self, agenda: &mut Agenda, task: Upkeep, done: Result<bool, StoreError>, clock: Clock) {
         let (now, interval, name) = (Instant::now(), task.interval(self), task.name());
         match done {
             Ok(more) => {
                 if agenda.succeeded(task, now + if more { Duration::ZERO } else { interval }) {
-                    tracing::info!(task = name, "the maintenance task {name} succeeds again");
+                    tracing::info!(task = name, "the maintenance task {name} has recovered");
                 }
                 succeeded(task, clock.wall().micros() as f64 / 1e6);
             }
             Err(error) => {
                 metrics::counter!("sendoff_maintenance_failures_total", "task" => name).increment(1);
                 if agenda.failed(task, interval, now) {
-                    tracing::warn!(%error, task = name, "the maintenance task {name} failed, and is tried again until it succeeds");
+                    tracing::warn!(%error, task = name, "the maintenance task {name} failed and will be retried");
                 }
             }
         }
@@ -311,7 +312,7 @@ fn count_partitions(reach: Reach) {
     metrics::gauge!("sendoff_partitions").set(reach.count as f64);
 }
 
-/// Another process counts now: what this one counted last would look as if it were still so.
+/// Resets the gauges when another process takes over: stale values would look current.
 fn another_counts() {
     for gauge in [
         "sendoff_outbox_waiting",

@@ -1,20 +1,20 @@
-//! The engine's **runtime**: the loops that do what the [core](super::core) decides.
+//! The engine's **runtime**: the tasks that perform what the [core](super::core) decides.
 //!
-//! Start here to change *how* something is done:
+//! Come here to change *how* something is done:
 //!
-//! * [`event_loop`] – feeds events to the core and carries out its actions.
-//! * [`send`] – one delivery, one signed POST. [`record`] – writes results to the store in batches.
-//! * [`relay`] – turns outbox rows into messages. [`background`] – recoveries and replays. [`mail`] – mails to applications' contacts.
-//! * [`lease_keeper`] – heartbeats that keep this process's slots. [`fleet`] – what they tell other loops.
-//! * [`maintenance`] – retention, rollups, failing endpoints, by one process of a fleet, as its [`agenda`] says; [`local_upkeep`] – what
-//!   each process does for itself.
-//! * [`notification_listener`] – notifications from other processes.
-//! * [`clocks`] – where the loops read the time. [`periodic`] – a loop with back-off for work that comes in turns.
+//! * [`event_loop`]: feeds events to the core and performs its actions.
+//! * [`send`]: one delivery becomes one signed POST. [`record`]: writes results to the store in batches.
+//! * [`relay`]: turns outbox rows into messages. [`background`]: replays and recoveries. [`mail`]: mail to contacts.
+//! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: what they report to the other tasks.
+//! * [`maintenance`]: retention, rollups, failing endpoints, in one process of the fleet, scheduled by [`agenda`].
+//!   [`local_upkeep`]: upkeep that every process does for itself.
+//! * [`notification_listener`]: notifications from other processes.
+//! * [`clocks`]: the time. [`periodic`]: a polling loop with backoff.
 //!
 //! Invariants:
 //!
-//! * The event loop never awaits the store or a receiver: slow work is spawned and returns as an event.
-//! * No transaction and no connection is held while a request is under way.
+//! * The event loop never awaits the store or a receiver. Slow work is spawned and returns as an event.
+//! * No transaction and no connection to the store is held during a request.
 //! * No decision about order, rate, concurrency or retries is made here.
 
 pub mod agenda;

@@ -1,5 +1,5 @@
-//! Listens for notifications from other processes, so that what they accepted does not wait for the next scan, nor a slot that they handed
-//! back for the next heartbeat. While nothing can be heard, these find it.
+//! Listens for notifications from other processes, so their messages do not wait for the next scan, nor freed slots
+//! for the next heartbeat. Scans and heartbeats find everything that is missed while the connection is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::store::queue::notify::{Heard, Listener};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How long to wait before listening anew, after the connection was lost.
+/// The wait before listening again after the connection was lost.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// Listens until `stop` turns true, for the engine that owns slots as `process`. `freed` is notified when there may be slots to take.
+/// Listens until `stop` turns true, on behalf of `process`. Notifies `freed` when there may be free slots.
 pub async fn run(
     store: Store,
     process: Uuid,
@@ -27,7 +27,7 @@ pub async fn run(
     let mut wait = AGAIN.0;
     while !*stop.borrow() {
         match store.listen(process).await {
-            // Nobody else is there to hear: nothing is to be done until the end.
+            // No other process uses the store: nothing to listen for.
             Ok(None) => {
                 let _ = stop.wait_for(|stop| *stop).await;
                 return;
@@ -35,11 +35,11 @@ pub async fn run(
             Ok(Some(listener)) => {
                 wait = AGAIN.0;
                 if let Err(error) = hear(listener, &events, &freed, &mut stop).await {
-                    tracing::debug!(%error, "nothing is heard from other processes");
+                    tracing::debug!(%error, "the connection for notifications was lost");
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "nothing can be heard from other processes");
+                tracing::debug!(%error, "listening for notifications failed and will be retried");
                 wait = (wait * 2).min(AGAIN.1);
             }
         }
@@ -50,14 +50,14 @@ pub async fn run(
     }
 }
 
-/// Passes on what is heard, until the connection is lost or `stop` changes.
+/// Forwards notifications until the connection is lost or `stop` changes.
 async fn hear(
     mut listener: Listener,
     events: &mpsc::UnboundedSender<LoopInput>,
     freed: &Notify,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
-    // What was announced before we could hear.
+    // Notifications sent before we listened are lost: anything may have happened.
     let mut heard = Heard::Anything;
     loop {
         Supervised::Listener.panic_point();

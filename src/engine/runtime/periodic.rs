@@ -1,4 +1,4 @@
-//! What is done now and then, a turn at a time, for as long as the process runs.
+//! A polling loop with backoff.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio::sync::watch;
 use super::fleet::Seen;
 use crate::store::StoreError;
 
-/// How often, and as part of which fleet.
+/// The poll interval of a process in its fleet.
 pub struct Pace {
-    /// How often all processes together look whether there is something to do.
+    /// The poll interval of the fleet as a whole.
     pub poll: Duration,
-    /// How often this process looks at least, however many there are; also the longest wait while the store is away.
+    /// The longest poll interval of one process, and the longest wait while the store is unavailable.
     pub longest: Duration,
     pub fleet: Seen,
 }
 
-/// Takes `turn` after `turn` until `stop` turns true: at once while there is something to do, and at the pace when there was nothing. That
-/// the store is away is said once, as `waits`.
+/// Runs turns until `stop` turns true: at once while there is work, otherwise at the poll interval. The first of
+/// several errors is logged as `waits`.
 pub async fn run<T>(pace: Pace, waits: &'static str, mut stop: watch::Receiver<bool>, mut turn: impl FnMut() -> T)
 where
     T: Future<Output = Result<bool, StoreError>>,

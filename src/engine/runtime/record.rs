@@ -1,5 +1,5 @@
-//! Record: what was sent goes into the store, in batches that form themselves. A store that is away keeps the results waiting here (the
-//! lanes stop sending once too many do) and gets them when it is back.
+//! The recorder: writes the results of attempts to the store in batches. While the store is unavailable, results wait
+//! here; with too many unrecorded, the lanes stop sending.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::delivery::Next;
+use crate::domain::deliveries::delivery::Next;
 use crate::engine::LoopInput;
 use crate::engine::core::event::{Event, Settled};
 use crate::store::recording::record::{Finished, Recorded};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
 
-/// How many results one transaction records at most.
+/// The most results per transaction.
 const BATCH: usize = 512;
-/// How many bytes of receivers' answers one transaction records at most, but for the first result.
+/// The most bytes of response headers and bodies per transaction; the first result may exceed it.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A batch that is not this large waits for more, up to [`LINGER`] after the one before: a transaction costs about as much as recording
-/// twenty results.
+/// A batch smaller than this waits for more results, until [`LINGER`] after the previous one: a transaction costs
+/// about as much as recording twenty results.
 const FULL: usize = 256;
-/// How long after a transaction the next small one may begin. After a longer pause it begins at once.
+/// The least time between a transaction and the next small one.
 const LINGER: Duration = Duration::from_millis(5);
-/// How long to wait before a failed batch is tried again: short enough to be back within 3 s of the store.
+/// The first and the longest wait before a failed batch is retried: short enough to catch up within 3 s.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Records until the channel ends; tells the engine what has been recorded.
+/// Records until the channel closes, and reports to the event loop.
 pub async fn run(
     store: Store,
     mut finished: mpsc::UnboundedReceiver<Finished>,
@@ -40,7 +40,7 @@ pub async fn run(
         let batch: Arc<[Finished]> = taken.drain(..fitting(&taken)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;
-        // SQLite has one writer, which takes waiting records along with what it accepts: they had better be there.
+        // SQLite's single writer takes waiting records along with accepted messages, so waiting here gains nothing.
         small_again = Instant::now() + if store.shared() { LINGER } else { Duration::ZERO };
         for (one, result) in batch.iter().zip(&results) {
             count(one, *result);
@@ -52,7 +52,7 @@ pub async fn run(
     }
 }
 
-/// Waits until `taken` is [`FULL`], it is `until`, or no more can come.
+/// Collects results until `taken` is [`FULL`], `until` is reached, or the channel closes.
 async fn gather<T>(finished: &mut mpsc::UnboundedReceiver<T>, taken: &mut Vec<T>, until: Instant) {
     while taken.len() < FULL {
         let room = BATCH - taken.len();
@@ -63,7 +63,7 @@ async fn gather<T>(finished: &mut mpsc::UnboundedReceiver<T>, taken: &mut Vec<T>
     }
 }
 
-/// How many of `taken`, from the first on, fit into one transaction: at least one.
+/// How many of the first results fit into one transaction, at least one.
 fn fitting(taken: &[Finished]) -> usize {
     let mut bytes = 0;
     let fits = |one: &&Finished| {
@@ -75,7 +75,7 @@ fn fitting(taken: &[Finished]) -> usize {
     taken.iter().take_while(fits).count().max(1).min(taken.len())
 }
 
-/// Records a batch, however long the store is away.
+/// Records a batch, retrying for as long as the store is unavailable.
 async fn record(store: &Store, batch: &Arc<[Finished]>) -> Vec<Recorded> {
     let mut wait = AGAIN.0;
     loop {
@@ -83,7 +83,7 @@ async fn record(store: &Store, batch: &Arc<[Finished]>) -> Vec<Recorded> {
             Ok(results) => return results,
             Err(error) => {
                 if wait == AGAIN.0 {
-                    tracing::warn!(%error, attempts = batch.len(), "results wait to be recorded: the store does not take them");
+                    tracing::warn!(%error, attempts = batch.len(), "recording results failed and will be retried");
                 }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(AGAIN.1);

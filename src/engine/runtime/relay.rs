@@ -1,5 +1,5 @@
-//! The relay: accepts outbox rows, and fans out what was accepted for very many endpoints. Each step is a transaction of the store's; this is
-//! only the loop around them. The two take turns, so that no more is relayed than can be fanned out.
+//! The relay: accepts outbox rows, and fans out messages for very many endpoints. Each step is one transaction in the
+//! store. The two alternate, so no more is relayed than can be fanned out.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use super::fleet::{Seen, until_turn};
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::ingest::fan_out_turns::FanOutTurns;
-use crate::store::ingest::relay_pace::{RelayPace, RelayStep};
+use crate::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
 use crate::store::queue::slots::Rank;
 use crate::supervisor::Supervised;
 
-/// How often the idle relays of all processes together look for rows, in turns: a commit is noticed within this.
+/// The poll interval of the fleet, whose processes poll in turns: an outbox row is noticed within this time.
 const POLL: Duration = Duration::from_millis(25);
-/// The shortest interval at which a process polls once the outbox has been empty for [`QUIET`]: 40 polls a second are most of an idle
-/// process's CPU. In a fleet of four or more, no process polls more often anyway.
+/// The shortest poll interval of one process once the outbox has been empty for [`QUIET`]: 40 polls a second would be
+/// most of an idle process's CPU use. In a fleet of four or more, no process polls more often anyway.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(10);
-/// How often the fleet looks for wide messages of processes that have ended, and how often each process does at least. A process knows of
-/// those that it accepted itself.
+/// The interval at which the fleet looks for wide messages of processes that ended, and the longest one of a single
+/// process. Each process knows its own wide messages.
 const FAN_OUT_POLL: Duration = Duration::from_secs(1);
 const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
-/// The longest wait after the store was away.
+/// The longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Relays until `stop` turns true.
+/// Runs until `stop` turns true.
 pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
-    // A setting may have changed since the stuck rows were looked at last.
+    // The cause may be fixed: a setting may have changed.
     if let Err(error) = store.outbox_retry_all().await {
-        tracing::warn!(%error, "stuck outbox rows are not looked at again yet");
+        tracing::warn!(%error, "retrying stuck outbox rows failed");
     }
     let (mut pace, mut away) = (RelayPace::default(), None::<Duration>);
     let (mut turns, mut failing, mut fan_out_at) = (FanOutTurns::default(), false, Instant::now());
@@ -53,14 +53,14 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
             }
             Ok(step) => {
                 report(&step);
-                // It may have brought a wide message.
+                // It may contain a wide message.
                 (away, fan_out_at) = (None, Instant::now());
                 last_row = Instant::now();
                 continue;
             }
             Err(error) => {
                 if away.is_none() {
-                    tracing::warn!(%error, "the relay waits for the store");
+                    tracing::warn!(%error, "the relay cannot reach the store and will retry");
                 }
                 away = Some(away.map_or(POLL * 2, |wait| wait * 2).min(LONGEST_WAIT));
             }
@@ -74,12 +74,13 @@ pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Recei
     }
 }
 
-/// The fleet's poll interval while idle: each process polls every [`IDLE_POLL`], or every [`POLL`] times the fleet's size if that is longer.
+/// The fleet's poll interval while idle: each process polls every [`IDLE_POLL`], or in larger fleets every [`POLL`]
+/// times the number of processes.
 fn idle_poll(rank: Rank) -> Duration {
     (IDLE_POLL / u32::try_from(rank.of).unwrap_or(u32::MAX).max(1)).max(POLL)
 }
 
-/// One step of the fan-out. Returns whether there may be more to do. Of errors in a row, the first is logged.
+/// Runs one step of the fan-out. Returns whether there may be more to do. Logs the first of several errors.
 async fn fan_out(store: &Store, clock: Clock, turns: &mut FanOutTurns, failing: &mut bool) -> bool {
     let step = store.fan_out(turns, clock.now()).await;
     let failed_before = std::mem::replace(failing, step.is_err());
@@ -92,7 +93,7 @@ async fn fan_out(store: &Store, clock: Clock, turns: &mut FanOutTurns, failing: 
         Err(error) => {
             if !failed_before {
                 let application = turns.last().map(|app| app.to_string()).unwrap_or_default();
-                tracing::warn!(%error, %application, "a wide message waits to be fanned out");
+                tracing::warn!(%error, %application, "fanning out a message failed and will be retried");
             }
             false
         }
@@ -107,11 +108,11 @@ fn report(step: &RelayStep) {
             metrics::counter!("sendoff_outbox_duplicates_total").increment(relayed.duplicates as u64);
             if let Some((application, reason)) = relayed.stuck.first() {
                 let rows = relayed.stuck.len();
-                tracing::warn!(rows, %application, %reason, "{rows} outbox rows could not be routed; the first says why");
+                tracing::warn!(rows, %application, %reason, "{rows} outbox rows could not be routed; see the first reason");
             }
         }
         RelayStep::Marked(reason) => {
-            tracing::warn!(%reason, "an outbox row that the store does not take was marked as stuck");
+            tracing::warn!(%reason, "an outbox row could not be stored and was marked as stuck");
         }
         RelayStep::Nothing | RelayStep::Fewer => {}
     }

@@ -1,4 +1,4 @@
-//! Send: one delivery becomes one signed POST, and what came of it becomes a [`Finished`] that is ready to be recorded.
+//! Sending: one delivery becomes one signed POST, and its outcome becomes a [`Finished`] attempt to record.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,31 +23,31 @@ use crate::engine::core::lanes::Start;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::recording::record::Finished;
 
-/// What stands in the record in place of the values of an endpoint's own headers, which may be secrets.
+/// Replaces the values of an endpoint's own headers in records, as they may be secrets.
 const MASK: &str = "***";
 
-/// An episode of failures of ours is over when none happened for this long: twice the longest wait between two tries.
+/// An episode of a local failure ends after this long without one: twice the longest wait between retries.
 const EPISODE: Duration = Duration::from_secs(60);
 
-/// What sending needs to know of the process's settings.
+/// The settings and connections for sending.
 #[derive(Clone, Debug)]
 pub struct Sending {
     pub egress: Egress,
-    /// For endpoints that have no schedule or timeout of their own.
+    /// For endpoints without their own schedule or timeout.
     pub schedule: Schedule,
     pub timeout: Duration,
     pub episodes: Episodes,
 }
 
 impl Sending {
-    /// Makes the attempt. Takes as long as the endpoint's timeout at most (and 2 s to find out whether the name servers answer). What goes
-    /// wrong at the receiver's is part of what is recorded.
+    /// Makes the attempt. Takes at most the endpoint's timeout, plus 2 s to find out whether the name servers
+    /// respond. A failure at the receiver is an outcome, not an error.
     ///
     /// # Errors
-    /// It could not be made, for a reason of ours: counted, and logged once per episode.
+    /// The attempt could not be made for a local reason. Counted, and logged once per episode.
     pub async fn attempt(&self, start: Start, clock: Clock) -> Result<Finished, NotMade> {
         let at = clock.now();
-        // The receiver compares it with its own clock, not with ours.
+        // Wall-clock time: the receiver compares the timestamp with its own clock.
         match self.post(&start, clock.wall()).await {
             Ok((headers, outcome)) => {
                 Ok(finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
@@ -56,23 +56,23 @@ impl Sending {
         }
     }
 
-    /// An attempt of what was to be sent could not be made.
+    /// Counts and logs an attempt that could not be made.
     pub fn not_made(&self, start: &Start, why: OwnFailure) -> NotMade {
         metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
         if self.episodes.begins(why, Instant::now()) {
-            tracing::error!(reason = why.word(), "attempts cannot be made, and are tried again: {}", why.sentence());
+            tracing::error!(reason = why.word(), "attempts cannot be made and will be retried: {}", why.sentence());
         }
         NotMade { endpoint: start.live.endpoint.id, message: start.work.message.id, why, jitter: rand::random() }
     }
 
-    /// Signs and sends at the time `wall`; gives back the headers as they are recorded, and what came of it.
+    /// Signs and sends at the time `wall`. Returns the headers to record and the outcome.
     async fn post(&self, start: &Start, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
         let (live, message) = (&start.live, &start.work.message);
         let cannot = |why: &str| Ok((Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO)));
-        // Not even queued: whoever deletes it ends the delivery with it.
-        let Some(payload) = &message.payload else { return cannot("the message's content is gone") };
+        // Rare: deleting a payload also ends its deliveries.
+        let Some(payload) = &message.payload else { return cannot("the message's payload was deleted") };
         let Some(url) = &live.url else {
-            return cannot("the endpoint's URL cannot be understood: correct it, then resend");
+            return cannot("the endpoint's URL is invalid: correct it, then resend");
         };
         let signing = match &live.signing {
             Ok(signing) => signing,
@@ -93,22 +93,22 @@ impl Sending {
     }
 }
 
-/// Which failures of ours have been going on, so that each episode is said once. Clones are the same.
+/// When each local failure last happened, so each episode is logged once. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Episodes {
     last: Arc<Mutex<HashMap<OwnFailure, Instant>>>,
 }
 
 impl Episodes {
-    /// It happens `now`. `true`: it had not for a while.
+    /// Notes a failure `now`. Returns `true` if it begins an episode.
     fn begins(&self, why: OwnFailure, now: Instant) -> bool {
         let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(why, now);
         before.is_none_or(|before| now.saturating_duration_since(before) > EPISODE)
     }
 }
 
-/// What an attempt that began at `at` makes of its delivery, `now` that its outcome is known. `schedule` is
-/// for endpoints that have none of their own.
+/// The result of an attempt that began at `at` and whose outcome became known `now`. `schedule` is for endpoints
+/// without their own.
 pub(crate) fn finished(
     start: Start,
     request_headers: Vec<(String, String)>,
@@ -139,18 +139,18 @@ pub(crate) fn finished(
     Finished { org: live.org.clone(), attempt, before: work.progress, next, slot, epoch, disable, rests_until: None }
 }
 
-/// What the payload is; a raw one's type was checked when it came.
+/// The content type of the payload. A raw one was validated on acceptance.
 fn content_type(message: &Message) -> HeaderValue {
     let raw = message.raw_type.as_deref().and_then(|raw_type| HeaderValue::from_str(raw_type).ok());
     raw.unwrap_or_else(|| HeaderValue::from_static("application/json"))
 }
 
-/// The headers that the endpoint's owner asked for.
+/// The custom headers of the endpoint.
 fn own_headers(live: &LiveEndpoint) -> HeaderMap {
     let own = &live.endpoint.spec.headers;
     let mut headers = HeaderMap::with_capacity(own.len() + 8);
     for (name, value) in own {
-        // They were checked when they were saved.
+        // Validated when they were saved.
         if let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             value.set_sensitive(true);
             headers.insert(name, value);
@@ -159,7 +159,7 @@ fn own_headers(live: &LiveEndpoint) -> HeaderMap {
     headers
 }
 
-/// The names of headers that the endpoint's owner chose, as they were typed.
+/// The names of custom headers with the case their owner used.
 fn typed_names(live: &LiveEndpoint) -> Vec<&str> {
     let spec = &live.endpoint.spec;
     spec.headers
