@@ -1,37 +1,37 @@
-//! Crash points: the places at which a test lets the process die, as a power cut would. They are before and after each commit and each
-//! POST, because what is true of the world changes there.
+//! Crash points: where a test can kill the process, as a power cut would. There is one before and one after each
+//! commit and each POST, where the outside world changes.
 //!
-//! A debug build reads `SENDOFF_TEST_CRASH=PLACE.WHEN:N:SIGNAL` (`record.after:20:KILL`) and sends itself that signal, KILL or STOP, when it
-//! comes there for the Nth time. It also reads `SENDOFF_TEST_PANIC=TASK:N` (`event_loop:20`), and that task panics once, at its Nth step. A
-//! release build has nothing of either.
+//! A debug build reads `SENDOFF_TEST_CRASH=PLACE.WHEN:N:SIGNAL` (`record.after:20:KILL`): it sends itself the signal,
+//! KILL or STOP, at the Nth pass of that point. It also reads `SENDOFF_TEST_PANIC=TASK:N` (`event_loop:20`): the task
+//! panics once, at its Nth step. Release builds contain neither.
 
-/// Before it is done, or after it was done and before anybody here knows.
+/// Before the operation, or after it and before anyone in this process knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Before,
     After,
 }
 
-/// What is done there.
+/// The operation at a crash point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The commit of messages that came over REST.
+    /// The commit of messages accepted over REST.
     Accept,
-    /// The commit of outbox rows that become messages.
+    /// The commit of outbox rows accepted as messages.
     Relay,
-    /// The commit of what came of attempts.
+    /// The commit of attempt results.
     Record,
     /// The commit of a heartbeat.
     Lease,
     /// The commit of a step of background work.
     Background,
-    /// Every other commit.
+    /// Any other commit.
     Change,
     /// The POST to a receiver.
     Post,
 }
 
-/// Dies here, if this is where a test wants it.
+/// Kills the process here if a test asks for it.
 #[inline(always)]
 pub fn point(place: Place, when: When) {
     #[cfg(debug_assertions)]
@@ -40,7 +40,7 @@ pub fn point(place: Place, when: When) {
     let _ = (place, when);
 }
 
-/// Panics here, once, if a test wants it of this task.
+/// Panics here once if a test asks for it.
 #[inline(always)]
 pub fn panics(name: &'static str) {
     #[cfg(debug_assertions)]
@@ -60,7 +60,7 @@ mod armed {
     use super::{Place, When};
 
     const LONG_ENOUGH: Duration = Duration::from_millis(200);
-    /// Where to die, at which time of coming there, and how.
+    /// The crash point, the pass, and the signal.
     static WANTED: LazyLock<Option<(String, u64, Signal)>> = LazyLock::new(|| {
         let wanted = std::env::var("SENDOFF_TEST_CRASH").ok()?;
         let mut parts = wanted.split(':');
@@ -68,7 +68,7 @@ mod armed {
         Some((place, nth, if parts.next() == Some("STOP") { Signal::STOP } else { Signal::KILL }))
     });
     static REACHED: AtomicU64 = AtomicU64::new(0);
-    /// Which task panics, and at which of its steps.
+    /// The task that panics, and the step.
     static PANIC: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
         let wanted = std::env::var("SENDOFF_TEST_PANIC").ok()?;
         let (name, nth) = wanted.split_once(':')?;
@@ -79,7 +79,7 @@ mod armed {
     pub(super) fn panics(name: &str) {
         let Some((wanted, nth)) = PANIC.as_ref() else { return };
         if wanted == name && STEPS.fetch_add(1, Ordering::Relaxed) + 1 == *nth {
-            panic!("a test wanted `{name}` to panic");
+            panic!("a test asked `{name}` to panic");
         }
     }
 
@@ -89,7 +89,7 @@ mod armed {
             && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *nth
         {
             let _ = kill_process(getpid(), *signal);
-            // The signal may reach another thread first: this one goes no further meanwhile.
+            // Another thread may receive the signal first. Stop this one meanwhile.
             std::thread::sleep(LONG_ENOUGH);
         }
     }

@@ -1,11 +1,14 @@
-//! Supervision: every task that runs for as long as the process does is started here, so that one that panics or ends is noticed.
+//! Supervision of all long-running tasks: one that panics, ends or hangs is noticed.
 //!
-//! * An **essential** task has state that nothing can rebuild (the event loop, the recorder, the lease keeper, the store's writers). When
-//!   it is lost, the process is **down**: it exits, and its leases run out for others.
-//! * A **restarting** task is a loop without state: it is started again, with backoff.
-//! * A [`Pulse`] says when a loop last made a step. A loop that hangs neither panics nor ends; its pulse stops, and readiness follows.
+//! * An **essential** task has state that cannot be rebuilt (the event loop, the recorder, the lease keeper, the
+//!   store's writers). If it is lost, the process is **down**: it exits, and its leases expire for others.
+//! * A **restarting** task keeps no state between its steps. It is restarted with backoff.
+//! * A [`Pulse`] records the last step of a loop. A loop that hangs neither panics nor ends, but its pulse stops, and
+//!   readiness fails.
 //!
-//! Each store has one supervisor, and so has each process: what works on the store is supervised with it. Time is an argument.
+//! A store has one supervisor, and all tasks that work on the store share it.
+//!
+//! Invariant: no task that must outlive a request is spawned without supervision.
 
 use std::any::Any;
 use std::fmt;
@@ -21,12 +24,12 @@ use tokio::task::JoinHandle;
 
 use crate::crash;
 
-/// The first and the longest wait before a task is started again.
+/// The first and the longest wait before a restart.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// A task that ran for this long is healthy: its next failure waits for the first backoff.
+/// A task that ran this long is healthy: its backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// What is supervised. The words are labels of a metric and stand in the log.
+/// The supervised tasks. Their words are metric labels and appear in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supervised {
     EventLoop,
@@ -41,9 +44,9 @@ pub enum Supervised {
     Background,
     Mail,
     Metrics,
-    /// One attempt.
+    /// A single attempt.
     Send,
-    /// One query of the event loop.
+    /// A single query of the event loop, as the following ones.
     Read,
     Number,
     Scan,
@@ -51,7 +54,7 @@ pub enum Supervised {
 }
 
 impl Supervised {
-    /// Everything that is supervised.
+    /// All of them.
     pub const ALL: [Supervised; 17] = [
         Supervised::EventLoop,
         Supervised::Recorder,
@@ -95,16 +98,16 @@ impl Supervised {
         }
     }
 
-    /// Where a test may let a debug build panic.
+    /// A place where a test can make a debug build panic.
     #[inline(always)]
     pub fn panic_point(self) {
         crash::panics(self.word());
     }
 
-    /// Awaits `work`, which ends or panics.
+    /// Awaits `work` and catches its panic.
     ///
     /// # Errors
-    /// It panicked: counted, and the panic's message.
+    /// The message of the panic, which is counted.
     pub async fn guard<T>(self, work: impl Future<Output = T>) -> Result<T, String> {
         AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
             self.count();
@@ -120,14 +123,14 @@ impl Supervised {
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("it panicked: {}", text.unwrap_or("without a message"))
+    format!("panicked: {}", text.unwrap_or("no message"))
 }
 
-/// The waits before the starts of one task.
+/// The backoff of one task.
 struct Backoff(Duration);
 
 impl Backoff {
-    /// It failed: how long to wait.
+    /// The wait after another failure.
     fn failed(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(BACKOFF.1);
@@ -135,7 +138,7 @@ impl Backoff {
     }
 }
 
-/// Starts tasks and watches over them. Cheap to clone; clones are the same supervisor.
+/// Starts and watches tasks. Cheap to clone; clones share the state.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -169,7 +172,7 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a task that the process cannot do without, on the current tokio runtime. If it panics, or ends before
+    /// Starts a task that the process needs, on the current tokio runtime. If it panics, or ends before
     /// [`expect_ends`](Supervisor::expect_ends), the process is [down](Supervisor::down).
     pub fn essential(&self, name: Supervised, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let this = self.clone();
@@ -178,11 +181,11 @@ impl Supervisor {
                 Ok(()) if this.ends_expected() => return,
                 Ok(()) => {
                     name.count();
-                    "it ended by itself".to_owned()
+                    "it ended unexpectedly".to_owned()
                 }
                 Err(why) => why,
             };
-            tracing::error!(task = name.word(), "a task that this process cannot do without was lost: {why}");
+            tracing::error!(task = name.word(), "an essential task was lost, so this process stops: {why}");
             this.shared.down.send_if_modified(|down| {
                 let first = down.is_none();
                 down.get_or_insert(name);
@@ -191,8 +194,9 @@ impl Supervisor {
         })
     }
 
-    /// Starts a task that keeps no state between its steps, on the current tokio runtime. If it panics, or ends before
-    /// [`expect_ends`](Supervisor::expect_ends), `make` makes it again: after 100 ms, and up to 30 s if it fails again and again.
+    /// Starts a task without state, on the current tokio runtime. If it panics, or ends before
+    /// [`expect_ends`](Supervisor::expect_ends), `make` creates it again: after 100 ms, and up to 30 s if it keeps
+    /// failing.
     pub fn restarting<F>(&self, name: Supervised, mut make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -213,12 +217,12 @@ impl Supervisor {
                     Ok(()) if this.ends_expected() => return,
                     Ok(()) => {
                         name.count();
-                        "it ended by itself".to_owned()
+                        "it ended unexpectedly".to_owned()
                     }
                     Err(why) => why,
                 };
                 let wait = backoff.failed();
-                tracing::error!(task = name.word(), again = ?wait, "a task failed and is started again: {why}");
+                tracing::error!(task = name.word(), again = ?wait, "a task failed and will be restarted: {why}");
                 let mut ends = this.shared.ends_expected.subscribe();
                 if tokio::time::timeout(wait, ends.wait_for(|expected| *expected)).await.is_ok() {
                     return;
@@ -227,7 +231,7 @@ impl Supervisor {
         })
     }
 
-    /// From now on tasks may end: the process shuts down, or the store is closed. A panic still counts.
+    /// Allows tasks to end, because the process shuts down or the store closes. A panic still counts.
     pub fn expect_ends(&self) {
         self.shared.ends_expected.send_replace(true);
     }
@@ -236,25 +240,25 @@ impl Supervisor {
         *self.shared.ends_expected.borrow()
     }
 
-    /// The first essential task that was lost, if one was.
+    /// The first essential task that was lost, if any.
     pub fn lost(&self) -> Option<Supervised> {
         *self.shared.down.borrow()
     }
 
-    /// Waits until an essential task is lost; gives back which.
+    /// Waits until an essential task is lost. Returns the task.
     pub async fn down(&self) -> Supervised {
         let mut down = self.shared.down.subscribe();
         loop {
             if let Some(name) = *down.borrow_and_update() {
                 return name;
             }
-            // The sender lives as long as `self`.
+            // `self` holds the sender, so this cannot fail.
             let _ = down.changed().await;
         }
     }
 
-    /// The pulse of a loop that makes a step at least every `within`, counted from `now`. It takes the place of an earlier one of the
-    /// same name.
+    /// Creates the pulse of a loop that makes a step at least every `within`, counted from `now`. Replaces an earlier
+    /// pulse of this task.
     pub fn pulse(&self, of: Supervised, within: Duration, now: Instant) -> Pulse {
         let last = Arc::new(Mutex::new(now));
         let mut pulses = locked(&self.shared.pulses);
@@ -263,7 +267,7 @@ impl Supervisor {
         Pulse { last }
     }
 
-    /// A loop whose pulse has stopped, and for how long it has.
+    /// A task whose pulse has stopped, and the time since its last step.
     pub fn silent(&self, now: Instant) -> Option<(Supervised, Duration)> {
         locked(&self.shared.pulses).iter().find_map(|watched| {
             let since = now.saturating_duration_since(*locked(&watched.last));
@@ -272,14 +276,14 @@ impl Supervisor {
     }
 }
 
-/// Says that a loop makes progress.
+/// Records the steps of a loop.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     last: Arc<Mutex<Instant>>,
 }
 
 impl Pulse {
-    /// A step was made.
+    /// Records a step.
     pub fn beat(&self, now: Instant) {
         *locked(&self.last) = now;
     }

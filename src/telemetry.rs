@@ -1,7 +1,7 @@
-//! What the process says about itself: log lines to standard error, and the numbers behind `/metrics`.
+//! Log lines to standard error, and the metrics behind `/metrics`.
 //!
-//! Logging is best effort: [`Lines`] never block and never panic, and count what they drop. Everything that a server prints goes
-//! through them.
+//! Logging is best effort: [`Lines`] never blocks, never panics, and counts what it drops. A server prints only
+//! through it.
 
 mod lines;
 
@@ -18,18 +18,18 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogConfig, LogFormat};
 use lines::Lines;
 
-/// Seconds: the dashboard's bounds, and those between which timeouts lie.
+/// Buckets in seconds, as on the dashboard, plus those around usual timeouts.
 const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0];
-/// Seconds that one step of the engine's event loop takes.
+/// Buckets in seconds for one step of the event loop.
 const STEPS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25];
-/// Items that shared a transaction.
+/// Buckets for the number of items per transaction.
 const BATCHES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Notes of libraries that say nothing to an operator: workers that start and stop, "already exists, skipping", and as errors what
-/// any stranger can cause by sending something that is no HTTP. Whoever wants them names them in the filter.
+/// Silences library messages of no use to an operator: workers that start and stop, "already exists, skipping", and
+/// errors that any stranger can cause with invalid HTTP. A filter can name them again.
 const QUIET: &str = "actix_server=warn,actix_http=off,sqlx::postgres::notice=warn";
 
-/// How long the end of the process waits for the lines that are still to be written.
+/// How long the process waits at its end for unwritten lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 static ERRORS: OnceLock<Lines> = OnceLock::new();
@@ -39,10 +39,10 @@ fn errors() -> &'static Lines {
     ERRORS.get_or_init(|| Lines::to(std::io::stderr()))
 }
 
-/// Begins to write log lines, panics among them. Said twice in one process, the first counts.
+/// Starts logging, including panics. A second call in one process has no effect.
 pub fn log(config: &LogConfig) {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.filter)).unwrap_or_default();
-    // What the formatter has to say of its own errors, it would print past the queue.
+    // The formatter would print its internal errors past the queue.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let lines = lines.with_writer(errors);
     let begun = match config.format {
@@ -50,7 +50,7 @@ pub fn log(config: &LogConfig) {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
     if begun.is_ok() {
-        // The default hook writes to standard error itself, and blocks with it.
+        // The default hook writes to standard error directly, and may block.
         std::panic::set_hook(Box::new(panicked));
     }
 }
@@ -58,28 +58,28 @@ pub fn log(config: &LogConfig) {
 fn panicked(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("without a message");
-    // RUST_BACKTRACE decides, as usual.
+    // Controlled by RUST_BACKTRACE, as usual.
     let trace = Backtrace::capture();
     let trace = (trace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(trace));
     tracing::error!(%place, trace, "panicked: {message}");
 }
 
-/// Queues a line for standard error, behind the log's.
+/// Queues a line for standard error, after queued log lines.
 pub fn print_error(line: &str) {
     errors().push(format!("{line}\n").into_bytes());
 }
 
-/// Queues a line for standard output, for a process that serves: it must not wait for whoever reads it.
+/// Queues a line for standard output. A server must not wait for its reader.
 pub fn print(line: &str) {
     OUTPUT.get_or_init(|| Lines::to(std::io::stdout())).push(format!("{line}\n").into_bytes());
 }
 
-/// Waits until what was printed is written, for 1 s at the longest: for the end of the process.
+/// Waits until queued lines are written, at most 1 s. For the end of the process.
 pub fn flush() {
     [&OUTPUT, &ERRORS].into_iter().filter_map(OnceLock::get).for_each(|lines| lines.flush(LAST_LINES));
 }
 
-/// Brings the count of dropped lines up to date, which is kept from before there were metrics.
+/// Updates the metric of dropped lines, which are counted before metrics exist.
 pub fn count_dropped_lines() {
     let dropped = errors().dropped();
     for (reason, lines) in [("full", dropped.full), ("failed", dropped.failed)] {
@@ -87,11 +87,11 @@ pub fn count_dropped_lines() {
     }
 }
 
-/// Begins to count, for the whole process. The handle renders what was counted and has to be tidied now and then
-/// ([`PrometheusHandle::run_upkeep`]), or histograms that nobody asks for grow.
+/// Starts the metrics of this process. The caller must run [`PrometheusHandle::run_upkeep`] regularly, or unread
+/// histograms grow.
 ///
 /// # Errors
-/// Something else in this process counts already.
+/// Another recorder is installed in this process.
 pub fn count() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("sendoff_attempt_duration_seconds".to_owned()), &DURATIONS)?
@@ -102,60 +102,56 @@ pub fn count() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// The list of docs/operations.md.
+/// The metrics listed in docs/operations.md.
 fn describe() {
     describe_counter!("sendoff_accepted_total", "Messages accepted, through REST and the outbox.");
     describe_counter!("sendoff_http_requests_total", "Requests to the REST API, by route, method and status.");
-    describe_counter!("sendoff_fanned_out_total", "Deliveries of wide messages that were moved into the queue.");
+    describe_counter!("sendoff_fanned_out_total", "Deliveries of wide messages moved into the queue.");
     describe_counter!("sendoff_outbox_relayed_total", "Outbox rows that became messages.");
-    describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that were repeats of an event id.");
-    describe_counter!("sendoff_attempts_total", "Attempts, by what they came to (outcome).");
+    describe_counter!("sendoff_outbox_duplicates_total", "Outbox rows that repeated an event id.");
+    describe_counter!("sendoff_attempts_total", "Attempts, by outcome.");
     describe_counter!(
         "sendoff_attempts_not_made_total",
-        "Attempts that could not be made, for a reason of Sendoff's machine, by the reason."
+        "Attempts that could not be made for a local reason, by reason."
     );
     describe_counter!(
         "sendoff_log_lines_dropped_total",
-        "Lines of the log that were not written: there was no room (full), or the system refused them (failed)."
+        "Log lines that were not written, by reason: the queue was full, or writing failed."
     );
-    describe_counter!("sendoff_task_failures_total", "Tasks that panicked or ended by themselves, by the task.");
-    describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by the reason.");
-    describe_counter!("sendoff_mails_total", "Tries to hand over a mail to a contact, by what they came to (outcome).");
-    describe_gauge!("sendoff_dead_deliveries", "Deliveries that died by their attempts within the last 24 hours.");
+    describe_counter!("sendoff_task_failures_total", "Tasks that panicked or ended unexpectedly, by task.");
+    describe_counter!("sendoff_deliveries_dead_total", "Deliveries that were given up, by reason.");
+    describe_counter!("sendoff_mails_total", "Attempts to send mail to a contact, by outcome.");
+    describe_gauge!("sendoff_dead_deliveries", "Deliveries whose attempts were exhausted in the last 24 hours.");
     describe_gauge!(
         "sendoff_engine_lanes",
-        "Endpoints that the engine has in memory because they have something to do."
+        "Endpoints in the engine's memory, with deliveries queued, in flight or recent."
     );
-    describe_gauge!("sendoff_in_flight", "POSTs being made right now.");
+    describe_gauge!("sendoff_in_flight", "Requests in flight.");
     describe_gauge!(
         "sendoff_pace_behind",
-        "Deliveries a second that may go to endpoints behind, as others come first."
+        "Rate limit of backlogged endpoints, together, in deliveries per second; 0: unlimited."
     );
     describe_gauge!("sendoff_pending", "Deliveries that wait for their first attempt or a retry.");
-    describe_gauge!(
-        "sendoff_oldest_pending_seconds",
-        Unit::Seconds,
-        "How long the oldest delivery that is due has waited."
-    );
-    describe_gauge!("sendoff_outbox_waiting", "Outbox rows that the relay has not taken yet.");
-    describe_gauge!("sendoff_partitions", "PostgreSQL: partitions of the messages.");
+    describe_gauge!("sendoff_oldest_pending_seconds", Unit::Seconds, "How long the oldest due delivery has waited.");
+    describe_gauge!("sendoff_outbox_waiting", "Outbox rows not yet taken by the relay.");
+    describe_gauge!("sendoff_partitions", "PostgreSQL: message partitions.");
     describe_gauge!(
         "sendoff_partitions_oldest_timestamp_seconds",
-        "PostgreSQL: when the oldest partition begins, but for the first."
+        "PostgreSQL: start of the oldest partition except the first."
     );
-    describe_gauge!("sendoff_partitions_newest_timestamp_seconds", "PostgreSQL: when the newest partition ends.");
-    describe_gauge!("sendoff_outbox_stuck", "Outbox rows that can't be routed.");
+    describe_gauge!("sendoff_partitions_newest_timestamp_seconds", "PostgreSQL: end of the newest partition.");
+    describe_gauge!("sendoff_outbox_stuck", "Outbox rows that cannot be routed.");
     describe_gauge!(
         "sendoff_maintenance_last_success_timestamp_seconds",
         Unit::Seconds,
-        "When this process last finished a turn of a maintenance task, since 1970; 0: never."
+        "When this process last completed a turn of a maintenance task, in Unix time; 0: never."
     );
-    describe_counter!("sendoff_maintenance_failures_total", "Turns of maintenance tasks that failed, by task.");
-    describe_histogram!("sendoff_attempt_duration_seconds", Unit::Seconds, "How long attempts take.");
+    describe_counter!("sendoff_maintenance_failures_total", "Failed turns of maintenance tasks, by task.");
+    describe_histogram!("sendoff_attempt_duration_seconds", Unit::Seconds, "Duration of attempts.");
     describe_histogram!(
         "sendoff_engine_step_seconds",
         Unit::Seconds,
-        "How long one step of the engine's event loop takes."
+        "Duration of one step of the engine's event loop."
     );
-    describe_histogram!("sendoff_batch_size", "How many items shared a transaction, by its kind.");
+    describe_histogram!("sendoff_batch_size", "Items per transaction, by kind.");
 }

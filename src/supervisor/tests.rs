@@ -115,7 +115,7 @@ fn a_pulse_that_stops_is_noticed() {
 async fn a_guard_gives_back_what_came_of_it() {
     assert_eq!(Supervised::Read.guard(async { 7 }).await, Ok(7));
     let failed: Result<(), String> = Supervised::Read.guard(async { panic!("on {}", "purpose") }).await;
-    assert_eq!(failed, Err("it panicked: on purpose".to_owned()));
+    assert_eq!(failed, Err("panicked: on purpose".to_owned()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Lines on their way to standard output or standard error: best effort. A caller only puts a line into a bounded queue; one thread
-//! writes. So a caller never blocks, whatever the other side does: a pipe that nobody reads, a full disk, a reader that has gone.
+//! A queue of lines for standard output or standard error, best effort. Callers only enqueue; one thread writes. So
+//! no caller ever blocks, whether nobody reads the pipe, the disk is full, or the reader is gone.
 //!
-//! A line that finds no room is dropped and counted, and so is one that cannot be written. The thread outlives both.
+//! A line that does not fit, or cannot be written, is dropped and counted. The thread survives both.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -11,14 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How many lines may wait to be written.
+/// The most lines in the queue.
 const MOST_LINES: usize = 8_192;
-/// How many bytes they may have together.
+/// The most bytes in the queue.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// How long the thread waits before it tries again where writing would block: a pipe that somebody made non-blocking.
+/// The wait before a retry if writing would block, as on a non-blocking pipe.
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// Where lines are queued. Cheap to clone; clones share the queue.
+/// The queue. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Lines {
     shared: Arc<Shared>,
@@ -40,17 +40,18 @@ struct Queue {
     writing: bool,
 }
 
-/// How many lines were not written.
+/// The number of dropped lines, by reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// They found no room in the queue.
+    /// The queue was full.
     pub full: u64,
-    /// The system refused to take them.
+    /// Writing failed.
     pub failed: u64,
 }
 
 impl Lines {
-    /// Starts the thread that writes to `sink`. Where the system has no thread for it, the queue fills and all else is dropped.
+    /// Starts a thread that writes to `sink`. If the system refuses a thread, the queue fills up and further lines
+    /// are dropped.
     pub fn to(sink: impl Write + Send + 'static) -> Lines {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
@@ -58,7 +59,7 @@ impl Lines {
         Lines { shared }
     }
 
-    /// Queues a line, its newline included. Dropped and counted if there is no room.
+    /// Queues a line, including its newline. Drops and counts it if the queue is full.
     pub fn push(&self, line: Vec<u8>) {
         let mut queue = self.shared.locked();
         if queue.lines.len() == MOST_LINES || queue.bytes + line.len() > MOST_BYTES {
@@ -71,20 +72,20 @@ impl Lines {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until everything queued so far is written or dropped, for `within` at the longest.
+    /// Waits until every queued line is written or dropped, at most `within`.
     pub fn flush(&self, within: Duration) {
         let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
         let _ = self.shared.changed.wait_timeout_while(self.shared.locked(), within, busy);
     }
 
-    /// How many lines were not written since the start.
+    /// The number of lines dropped since the start.
     pub fn dropped(&self) -> Dropped {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Dropped { full: read(&self.shared.full), failed: read(&self.shared.failed) }
     }
 }
 
-/// For the log's formatter, which hands over a whole line at once.
+/// For the log formatter, which writes one whole line per call.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line.to_vec());
@@ -101,7 +102,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread's work. It never ends.
+    /// The body of the thread. Never returns.
     fn write_all_to(&self, mut sink: impl Write) {
         loop {
             let line = self.next();

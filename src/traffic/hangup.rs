@@ -1,11 +1,11 @@
-//! Whether the peer of a connection has closed its side: what waits without sending anything would not notice.
+//! Detects that the peer of a connection closed its side. A handler that waits without writing would not notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// Of one connection: shared by what reads it and by the answers that go over it. Cheap to clone.
+/// The state of one connection, shared by its reader and the responses on it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Hangup(Arc<Inner>);
 
@@ -16,15 +16,15 @@ struct Inner {
 }
 
 impl Hangup {
-    /// The peer will send nothing any more.
+    /// The peer will send nothing more.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.waiting.notify_waiters();
     }
 
-    /// Waits until it has closed its side.
+    /// Waits until the peer has closed its side.
     pub async fn closed(&self) {
-        // Made before the look, so that nothing is missed between the two.
+        // Registered before the check, so a close in between is not missed.
         let waiting = self.0.waiting.notified();
         if !self.0.closed.load(Ordering::Acquire) {
             waiting.await;

@@ -1,12 +1,18 @@
-//! Limits for those who call: how often they may, by which address they are known, and whether they are still there.
+//! Limits on incoming traffic.
 //!
-//! * [`RateLimits`](rate_limits::RateLimits) – a token bucket for each key, application, session and address.
-//! * [`Proxies`](proxies::Proxies) – the proxies whose word about the caller's address counts.
-//! * [`Hangup`](hangup::Hangup) – tells an answer that lasts when its reader has gone.
-//! * [`Traffic`] – the first two, for the API and the dashboard alike.
+//! Come here to change how often a caller may call, which address a caller behind proxies has, and how a long
+//! response notices that its reader is gone.
 //!
-//! Invariants: memory is bounded, however many callers there are; a caller who is known costs no lock and no allocation; nothing here
-//! knows a route or a store.
+//! * [`RateLimits`](rate_limits::RateLimits): a token bucket per key, application, session and address.
+//! * [`Proxies`](proxies::Proxies): the proxies that are trusted to report the caller's address.
+//! * [`Hangup`](hangup::Hangup): tells a long response that its reader is gone.
+//! * [`Traffic`]: the first two, shared by the API and the dashboard.
+//!
+//! Invariants:
+//!
+//! * Memory is bounded for any number of callers.
+//! * A known caller costs no lock and no allocation.
+//! * Nothing here depends on routes or the store.
 
 pub mod hangup;
 pub mod proxies;
@@ -15,7 +21,7 @@ pub mod rate_limits;
 use proxies::Proxies;
 use rate_limits::RateLimits;
 
-/// What is known about traffic in this process. Cheap to clone; clones share their buckets.
+/// The traffic limits of this process. Cheap to clone; clones share their buckets.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     pub limits: RateLimits,

@@ -1,14 +1,14 @@
 //! The address of a caller behind proxies (`SENDOFF_TRUSTED_PROXIES`).
 //!
-//! Anybody can send `X-Forwarded-For`. Each proxy appends the address that it saw, so the header is read from the right: as long as the
-//! one who wrote an entry is trusted, the entry counts. Without trusted proxies the header is never looked at.
+//! Anyone can send `X-Forwarded-For`. Each proxy appends the address of its peer, so the header is read from the
+//! right, and an entry counts as long as its writer is trusted. Without trusted proxies the header is ignored.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-/// How many entries are read: longer chains of proxies do not exist.
+/// The most entries to read. Longer proxy chains do not occur.
 const HOPS: usize = 16;
 
 /// The networks whose proxies are trusted. None by default. Cheap to clone.
@@ -26,8 +26,8 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 
-    /// The address of the caller: `peer`, or what trusted proxies say in the values of `X-Forwarded-For`, in the order of the headers.
-    /// An entry that is no address ends the reading: the last trusted proxy is then the caller.
+    /// The caller's address: `peer`, or the one reported by trusted proxies in the values of `X-Forwarded-For` (in
+    /// header order). An invalid entry ends the search; the caller is then the last trusted proxy.
     pub fn caller<'h>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'h [u8]>) -> IpAddr {
         let mut caller = peer.to_canonical();
         if self.0.is_empty() {
@@ -42,7 +42,7 @@ impl Proxies {
     }
 }
 
-/// An entry: an address, perhaps with a port.
+/// Parses an entry: an address, optionally with a port.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
     let bare = text.trim_start_matches('[').trim_end_matches(']');
@@ -50,7 +50,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     parsed.ok().map(|ip| ip.to_canonical())
 }
 
-/// The address that a limit counts by. IPv6 addresses count by their /64 network, which one subscriber gets as a whole.
+/// The address that limits count by. IPv6 addresses count by their /64 network, which belongs to one subscriber.
 pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {

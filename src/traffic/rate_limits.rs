@@ -1,10 +1,10 @@
-//! Token buckets, one for each caller: governor, with the time as an argument.
+//! Token buckets per caller: governor, with the time as an argument.
 //!
-//! * [`Who`] – by what a caller is known; its [`Class`] says which rate counts.
-//! * [`Bucket`] – holds two seconds' worth of requests and is full at first. A caller's bucket is looked up once and kept beside what
-//!   is remembered of the caller.
-//! * [`RateLimits`] – all buckets of the process: at most [`MOST`]. One that was not used for two seconds is full again, and can be
-//!   forgotten without a difference.
+//! * [`Who`] identifies a caller; its [`Class`] selects the rate.
+//! * [`Bucket`] holds two seconds' worth of requests and starts full. Authentication caches a caller's bucket with
+//!   the caller.
+//! * [`RateLimits`] holds all buckets of the process, at most [`MOST`]. A bucket that was not used for two seconds is
+//!   full, so dropping it makes no difference.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -23,16 +23,16 @@ use governor::{Quota, RateLimiter};
 use super::proxies::network;
 use crate::domain::{AppId, KeyId, OrgId};
 
-/// How many buckets there are at most. Callers beyond them share one for each class.
+/// The most buckets. Callers beyond that share one per class.
 const MOST: usize = 10_000;
-/// What a bucket holds, in seconds of its rate: after so long without a request it is full.
+/// The capacity of a bucket, in seconds of its rate. An unused bucket is full after this time.
 const SECONDS: u32 = 2;
-/// How often unused buckets are looked for at most.
+/// The least time between sweeps of unused buckets,
 const SWEEP: Duration = Duration::from_secs(1);
-/// From so many buckets on.
+/// which start at this many buckets.
 const FEW: usize = 256;
 
-/// By what a caller is known.
+/// Identifies a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// An API key.
@@ -43,11 +43,11 @@ pub enum Who {
     Application(AppId),
     /// A session of the dashboard or the portal, by the hash of its token.
     Session([u8; 32]),
-    /// Without a good token or session: an address, or an IPv6 network of 64 bits.
+    /// A caller without a valid token or session: an address, or a /64 IPv6 network.
     Address(IpAddr),
 }
 
-/// A kind of caller: what a rate is set for, and the label of the metric.
+/// A class of callers: selects the rate and labels the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Key,
@@ -56,7 +56,7 @@ pub enum Class {
     Address,
 }
 
-/// The rates of the classes, in requests a second; `None`: no limit.
+/// The rates of the classes, in requests per second. `None`: unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     pub key: Option<NonZeroU32>,
@@ -66,7 +66,7 @@ pub struct Rates {
 }
 
 impl Default for Rates {
-    /// What the settings have by default.
+    /// The defaults of the settings.
     fn default() -> Rates {
         Rates {
             key: NonZeroU32::new(50_000),
@@ -78,7 +78,7 @@ impl Default for Rates {
 }
 
 impl Who {
-    /// Its kind.
+    /// The class of the caller.
     pub fn class(&self) -> Class {
         match self {
             Who::Key(_) | Who::Organization(_) => Class::Key,
@@ -90,10 +90,10 @@ impl Who {
 }
 
 impl Class {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Class; 4] = [Class::Key, Class::Application, Class::Session, Class::Address];
 
-    /// As a label and as the name of the policy.
+    /// The label in metrics and the name of the policy.
     pub fn word(self) -> &'static str {
         match self {
             Class::Key => "key",
@@ -104,19 +104,19 @@ impl Class {
     }
 }
 
-/// A request that is refused, because its caller made too many.
+/// The error for a request over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: at most {rate} a second, try again in a moment")]
 pub struct Limited {
     pub class: Class,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: u32,
-    /// Until one is accepted; never zero.
+    /// Until the next request is accepted; never zero.
     pub wait: Duration,
 }
 
 impl Limited {
-    /// The headers of an answer with 429: `Retry-After`, and those of the IETF's draft on rate limit headers (version 10).
+    /// The headers of the 429 response: `Retry-After`, and those of draft-ietf-httpapi-ratelimit-headers-10.
     pub fn headers(&self) -> [(&'static str, String); 3] {
         let (class, quota) = (self.class.word(), u64::from(self.rate) * u64::from(SECONDS));
         let wait = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
@@ -129,7 +129,7 @@ impl Limited {
 }
 
 thread_local! {
-    /// The time of the question that this thread asks governor, in nanoseconds since the process's limits were made.
+    /// The time for governor's next check on this thread, in nanoseconds since the limits were created.
     static NOW: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -150,10 +150,10 @@ impl Clock for Told {
 pub struct Bucket {
     class: Class,
     rate: u32,
-    /// `None`: no limit.
+    /// `None`: unlimited.
     limiter: Option<RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>>,
     epoch: Instant,
-    /// When it was used last, in nanoseconds since `epoch`.
+    /// When it was last used, in nanoseconds since `epoch`.
     used: AtomicU64,
 }
 
@@ -167,10 +167,10 @@ impl Bucket {
         Bucket { class, rate: rate.map_or(0, NonZeroU32::get), limiter, epoch, used: AtomicU64::new(now) }
     }
 
-    /// Takes one request at `now`.
+    /// Takes a token for one request at `now`.
     ///
     /// # Errors
-    /// There is none.
+    /// The bucket is empty.
     pub fn take(&self, now: Instant) -> Result<(), Limited> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         let now = since(self.epoch, now);
@@ -188,7 +188,7 @@ impl Bucket {
     }
 }
 
-/// The buckets of a process. Cheap to clone; clones share them.
+/// The buckets of this process. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
 pub struct RateLimits(Arc<Inner>);
 
@@ -214,14 +214,14 @@ impl Default for RateLimits {
 }
 
 impl RateLimits {
-    /// Buckets of these rates.
+    /// Creates buckets with these rates.
     pub fn new(rates: Rates) -> RateLimits {
         let epoch = Instant::now();
         let shared = Class::ALL.map(|class| Arc::new(Bucket::new(class, rates.of(class), epoch, 0)));
         RateLimits(Arc::new(Inner { rates, epoch, buckets: Mutex::default(), shared }))
     }
 
-    /// The bucket of a caller, full if there was none.
+    /// The bucket of a caller; a new one is full.
     pub fn bucket(&self, who: Who, now: Instant) -> Arc<Bucket> {
         let class = who.class();
         let now = since(self.0.epoch, now);
@@ -241,10 +241,10 @@ impl RateLimits {
         bucket
     }
 
-    /// Takes one request of `who` at `now`.
+    /// Takes a token for one request of `who` at `now`.
     ///
     /// # Errors
-    /// There is none.
+    /// The bucket is empty.
     pub fn take(&self, who: Who, now: Instant) -> Result<(), Limited> {
         if self.0.rates.of(who.class()).is_none() {
             return Ok(());
@@ -252,15 +252,15 @@ impl RateLimits {
         self.bucket(who, now).take(now)
     }
 
-    /// The same for somebody without a good token or session.
+    /// Like [`take`](RateLimits::take), for a caller without a valid token or session.
     ///
     /// # Errors
-    /// There is none.
+    /// The bucket is empty.
     pub fn take_of_address(&self, address: IpAddr, now: Instant) -> Result<(), Limited> {
         self.take(Who::Address(network(address)), now)
     }
 
-    /// Whether a caller has a bucket: was there lately.
+    /// Whether the caller has a bucket, that is, called recently.
     pub fn knows(&self, who: &Who) -> bool {
         self.0.buckets.lock().unwrap_or_else(PoisonError::into_inner).by.contains_key(who)
     }
