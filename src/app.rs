@@ -22,12 +22,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use crate::api::auth::Tokens;
-use crate::api::callers::Callers;
+use crate::api::authn::authenticator::Callers;
+use crate::api::authn::jwt::Tokens;
 use crate::api::{BodyBudget, Origins};
 use crate::config::{Config, Fault};
 use crate::dashboard::Feeds;
-use crate::dashboard::passwords::Passwords;
+use crate::dashboard::sign_in::passwords::Passwords;
 use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions, Mailing};

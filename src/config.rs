@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::domain::access::token_key::{Algorithm, PublicKey, TokenKey};
 use crate::domain::address::AddressPolicy;
-use crate::domain::backoff::Schedule;
-use crate::domain::secret::{MasterKey, SignatureType};
-use crate::domain::token_key::{Algorithm, PublicKey, TokenKey};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::signing::secret::{MasterKey, SignatureType};
 use crate::store::{Connections, Location, Tuning};
 pub use http::HttpConfig;
 pub use mail::MailConfig;

@@ -101,7 +101,7 @@
   const agreed = new WeakSet();
 
   function ask(form, button, words) {
-    const name = button?.textContent.trim() || 'Go on';
+    const name = button?.textContent.trim() || 'Continue';
     const row = form.closest('.rows tr, .card');
     const what = ['.c-main a', '.url'].map((part) => row?.querySelector(part)?.textContent).filter(Boolean);
     const dialog = make('dialog', {}, make('form', { method: 'dialog' },
@@ -152,12 +152,12 @@
 
   function showKeys() {
     const pages = all('.top nav a').filter((link) => page(link.textContent.trim()[0].toLowerCase()) === link);
-    const keys = [['/', 'to the filter'], ['j', 'next row'], ['k', 'row before'], ['Enter', 'open it'], ['r', 'resend it, after a question'],
+    const keys = [['/', 'focus the filter'], ['j', 'next row'], ['k', 'previous row'], ['Enter', 'open'], ['r', 'resend, with confirmation'],
       ...pages.map((link) => [`g ${link.textContent.trim()[0].toLowerCase()}`, link.textContent.trim()]), ['?', 'this list']];
     const list = make('dl', {}, ...keys.flatMap(([key, what]) => [make('dt', {}, make('kbd', { textContent: key })), make('dd', { textContent: what })]));
-    const dialog = make('dialog', { className: 'keys' }, make('h2', { textContent: 'Keys' }), list,
+    const dialog = make('dialog', { className: 'keys' }, make('h2', { textContent: 'Keyboard shortcuts' }), list,
       make('form', { method: 'dialog' }, make('button', { textContent: 'Close' })));
-    dialog.setAttribute('aria-label', 'Keys');
+    dialog.setAttribute('aria-label', 'Keyboard shortcuts');
     open(dialog);
   }
 

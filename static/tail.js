@@ -23,7 +23,7 @@
   function tell() {
     const parts = [paused ? 'paused' : connection];
     if (paused && waiting.length) parts.push(`${waiting.length === MOST ? 'more than ' : ''}${attempts(waiting.length)} waiting`);
-    if (leftOut || orMore) parts.push(`${leftOut.toLocaleString('en')} ${orMore}left out: too many at once`);
+    if (leftOut || orMore) parts.push(`${leftOut.toLocaleString('en')} ${orMore}skipped: too many at once`);
     state.textContent = parts.join(' · ');
   }
 
@@ -49,7 +49,7 @@
     tell();
   });
   source.addEventListener('error', () => {
-    connection = source.readyState === EventSource.CLOSED ? 'not live: refresh instead' : 'connecting again';
+    connection = source.readyState === EventSource.CLOSED ? 'disconnected: refresh the page' : 'reconnecting';
     tell();
   });
   source.addEventListener('attempt', (event) => {
@@ -78,7 +78,7 @@
   });
   // Not every row: a reader would hear nothing else.
   setInterval(() => {
-    if (came) said.textContent = `${attempts(came)} came.`;
+    if (came) said.textContent = `${attempts(came)} received.`;
     came = 0;
   }, SAY_EVERY);
   addEventListener('pagehide', () => source.close());

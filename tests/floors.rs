@@ -145,7 +145,7 @@ mod samples {
         }
         for (file, path) in [
             ("src/engine/runtime/send.rs", "crate::egress::Client"),
-            ("src/api/endpoint.rs", "crate::egress::vet"),
+            ("src/api/resources/endpoint/mod.rs", "crate::egress::vet"),
             ("src/app.rs", "crate::telemetry::start"),
             ("src/cli/serve.rs", "sendoff::app::run"),
             ("src/main.rs", "sendoff::cli::run"),
@@ -204,10 +204,13 @@ mod samples {
     #[test]
     fn clocks_and_io_are_found_below_the_engine() {
         let source = "use std::{fmt, fs};\nuse tokio::sync::Mutex;\nfn f(c: &Clock) { Time::now(); std::time::Instant::now(); c.now(); }";
-        assert_eq!(lines(&purity("src/domain/message.rs", source)), [1, 2, 3, 3, 3]);
+        assert_eq!(lines(&purity("src/domain/deliveries/message.rs", source)), [1, 2, 3, 3, 3]);
         assert_eq!(lines(&purity("src/store/accept.rs", source)), [3, 3], "a store has I/O, and may measure");
         assert_eq!(purity("src/engine/runtime/relay.rs", source), []);
-        assert_eq!(purity("src/domain/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"), []);
+        assert_eq!(
+            purity("src/domain/deliveries/backoff.rs", "fn f(now: Time) { let later = now.plus(x); g(now) }"),
+            []
+        );
     }
 
     #[test]

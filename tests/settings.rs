@@ -281,8 +281,11 @@ fn the_configuration_page_lists_every_setting_with_its_default_and_no_other() {
     let settings = || sendoff::config::settings::SETTINGS.iter().filter(|setting| setting.name != "config");
     for setting in settings() {
         let variable = setting.variable();
-        let defaults: Vec<&str> =
-            rows.iter().filter(|(name, _)| variable == format!("SENDOFF_{name}")).map(|(_, default)| *default).collect();
+        let defaults: Vec<&str> = rows
+            .iter()
+            .filter(|(name, _)| variable == format!("SENDOFF_{name}"))
+            .map(|(_, default)| *default)
+            .collect();
         let [default] = defaults[..] else { panic!("{variable} has {} rows", defaults.len()) };
         match setting.default {
             Some("") => assert_eq!(default, "none", "{variable}"),

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use sendoff::store::{Location, Store, StoreOptions, Tenant};

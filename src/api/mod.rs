@@ -1,57 +1,25 @@
-//! The REST API: the Svix dialect, so that the official `svix` SDKs are Sendoff's SDKs too, and a few fields of our own.
+//! The REST API, in the Svix dialect: the official `svix` SDKs work with it. Sendoff adds a few fields and operations
+//! of its own.
 //!
-//! The cast:
+//! A maintainer comes here to add an operation: write its handler in [`resources`], describe it with `#[utoipa::path]`
+//! (see [`openapi`]) and add it to [`table`], the one list of all routes.
 //!
-//! * [`routes`] – the table of all paths, below, on one screen.
-//! * [`at`] – one line of it: a path and its methods.
-//! * [`openapi`] – the OpenAPI document, made of that table and of what stands above the handlers.
-//! * [`docs`] – `/docs`: the same for people.
-//! * [`call::Call`] – a request by somebody who may make it.
-//! * [`callers`] – who that is, by API key or token; [`auth`] makes and reads tokens, [`jws`] verifies what they are signed with;
-//!   [`rights`] is the table of who may do what.
-//! * [`body`], [`query`] – what a request brings and asks for, read so that everything wrong with it is told at once.
-//! * [`cors`] – programs in browsers.
-//! * [`once`] – a POST that comes twice under the same key acts once.
-//! * [`errors`] – what a caller is told when something is wrong. Always JSON.
-//! * one file per resource: [`application`], [`endpoint`], [`endpoint_secret`], [`endpoint_headers`], [`endpoint_message`],
-//!   [`event_type`], [`message`], [`attempt`], [`background`], [`reconcile`], [`autoconfig`]; [`polling`]; [`operational`]; and [`stats`], [`example`],
-//!   [`portal_access`], [`expire_all`], [`logout`].
-//! * [`probes`] – `/healthz`, `/readyz`, `/metrics`: outside of the dialect and without a token.
+//! * [`http`]: routing, authorization, bodies, queries, errors, idempotency keys; and the probes.
+//! * [`authn`]: API keys and tokens, and the permission that each operation needs.
+//! * [`resources`]: the handlers, one file or folder for each resource.
+//! * [`openapi`]: the OpenAPI document and its viewer at `/docs`.
+//!
+//! # Invariants
+//!
+//! * The API knows no SQL and no engine: it reads and writes through [`Store`], and shares no code with the dashboard
+//!   but what is below both.
+//! * Names of operations, fields and error codes are the dialect's. Renaming one breaks every SDK.
+//! * A route in the table without a description answers 501. Everything that answers is in the document.
 
-mod application;
-mod at;
-mod attempt;
-pub mod auth;
-mod autoconfig;
-mod background;
-mod body;
-mod body_budget;
-mod call;
-pub mod callers;
-mod cors;
-mod docs;
-mod endpoint;
-mod endpoint_body;
-mod endpoint_headers;
-mod endpoint_message;
-mod endpoint_secret;
-mod errors;
-mod event_type;
-mod example;
-mod expire_all;
-mod jws;
-mod logout;
-mod message;
-mod once;
+pub mod authn;
+pub mod http;
 pub mod openapi;
-mod operational;
-mod polling;
-mod portal_access;
-pub mod probes;
-mod query;
-mod reconcile;
-mod rights;
-mod stats;
+mod resources;
 
 use std::time::Duration;
 
@@ -59,46 +27,52 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use url::Url;
 
-use crate::domain::secret::SignatureType;
+use crate::api::authn::authenticator::Callers;
+pub use crate::api::http::body_budget::BodyBudget;
+pub use crate::api::http::cors::Origins;
+use crate::api::http::errors;
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::request::Call;
+use crate::api::http::routing::{Table, at, op};
+use crate::api::openapi::viewer;
+use crate::api::resources::access::{expire_all, logout, portal_access};
+use crate::api::resources::endpoint::{endpoint_headers, endpoint_message, endpoint_secret, example};
+use crate::api::resources::{
+    application, attempt, autoconfig, background, endpoint, event_type, message, operational, polling, reconcile, stats,
+};
+use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use at::{Table, at, op};
-pub use body_budget::BodyBudget;
-use call::Call;
-use callers::Callers;
-pub use cors::Origins;
-use errors::{Answer, ApiError};
 
-/// What the handlers stand on; expected as `web::Data<ApiState>`.
+/// The state of the handlers; expected as `web::Data<ApiState>`.
 #[derive(Clone, Debug)]
 pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
     pub callers: Callers,
-    /// Where the API is: what tokens of autoconfig tell the programs that they are for.
+    /// The base URL of the API; part of autoconfig tokens.
     pub public_url: Url,
     /// The base URL of links into the portal.
     pub portal_url: Url,
     pub clock: Clock,
-    /// For how long messages are kept.
+    /// How long messages are kept.
     pub retention: Duration,
-    /// How new endpoints sign where nothing else is said.
+    /// The signature type of new endpoints that specify none.
     pub signature_type: SignatureType,
     /// Shared by all requests of the process.
     pub bodies: BodyBudget,
-    /// Whose programs in browsers may call.
+    /// The origins that browser programs may call from.
     pub origins: Origins,
 }
 
-/// Mounts everything under `/api/v1`, and `/docs`; the rest of `/api` is a 404 in JSON.
+/// Mounts `/api/v1` and `/docs`. Other paths below `/api` are a 404 in JSON.
 pub fn routes(config: &mut ServiceConfig) {
     let v1 = table().mount(web::scope(openapi::BASE)).default_service(web::to(errors::no_route));
-    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route))).configure(docs::routes);
+    config.service(v1).service(web::scope("/api").default_service(web::to(errors::no_route))).configure(viewer::routes);
 }
 
-/// The route table, in the order in which paths are tried: the busiest stands first. With `op!` a handler's description goes along
-/// ([`openapi`] tells how to write one).
+/// All routes in matching order, the busiest first. `op!` adds a handler's description (see [`openapi`]).
 fn table() -> Table {
     let mut table = Table::default();
     table
@@ -141,7 +115,7 @@ fn table() -> Table {
         .service(at("/app/{app}/endpoint/{endpoint}/reconcile").post(op!(reconcile::reconcile)))
         .service(at("/background-task").get(op!(background::list)))
         .service(at("/background-task/{id}").get(op!(background::read_one)))
-        // Before the path of a message, which would take it for an event id.
+        // Before the path of a message, which would match it as an event id.
         .service(at("/app/{app}/msg/expunge-all-contents").post(not_yet))
         .service(at("/app/{app}/msg/{msg}").get(op!(message::read_one)))
         .service(at("/app/{app}/msg/{msg}/content").delete(op!(message::delete_content)))
@@ -205,7 +179,7 @@ fn table() -> Table {
     table
 }
 
-/// Paths that the dialect has and a later release answers.
+/// Paths of the dialect that this release does not support.
 fn later(table: &mut Table) {
     table
         .service(at("/app/{app}/endpoint/{endpoint}/transformation").get(not_yet).patch(not_yet))
@@ -215,19 +189,23 @@ fn later(table: &mut Table) {
         .service(at("/event-type/import/openapi").post(not_yet));
 }
 
-/// Known, not answered yet; only callers with a token learn that much.
+/// Answers 501, to authenticated callers only.
 async fn not_yet(_: Call) -> Answer {
     Err(ApiError::not_implemented())
 }
 
-/// Ask whether the server answers
-#[utoipa::path(get, path = "/health", security(()), responses((status = 204, description = "It does.")))]
+/// Check the server's health
+///
+/// Responds as long as the server runs. Needs no token.
+#[utoipa::path(get, path = "/health", security(()), responses((status = 204, description = "The server is up.")))]
 async fn healthy() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
 
-/// Ask whether the server answers, under its other name
-#[utoipa::path(get, path = "/health/ping", security(()), responses((status = 204, description = "It does.")))]
+/// Check the server's health, by its other path
+///
+/// The same as `/health`.
+#[utoipa::path(get, path = "/health/ping", security(()), responses((status = 204, description = "The server is up.")))]
 async fn ping() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }

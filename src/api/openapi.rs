@@ -1,28 +1,36 @@
-//! The OpenAPI document, made of the route table: what is mounted is described, and nothing else is.
+//! The OpenAPI document and its viewer. The document is built from the route table: it describes exactly the mounted
+//! operations.
 //!
-//! # How an operation gets in
+//! * [`document`]: the document. [`serve`]: the document over HTTP.
+//! * [`rules`]: the parts of an operation that follow from its path and method.
+//! * [`schemas`]: schemas and parameters that several resources share.
+//! * [`texts`]: the introduction, the groups and the path parameters.
+//! * [`viewer`]: `/docs`, the document as a web page.
 //!
-//! 1. Its handler has a doc comment (the first line is the title, the rest the description) and above it, for example,
-//!    `#[utoipa::path(post, path = "/app/{app_id}/msg", params(…), request_body = MessageIn, responses((status = 202, …)))]`.
-//!    Say there what is the operation's own: what is answered when all goes well, its query parameters, a 409 and why.
-//! 2. What it gives out derives `utoipa::ToSchema` under the dialect's name (`#[schema(as = MessageOut)]`), with the doc comments of its
-//!    fields as their descriptions. What it reads is told by a struct for the document alone (`MessageIn`), which stands beside the
-//!    reader. What several resources share is in [`schemas`].
-//! 3. The route table has `op!(message::create)` in place of `message::create`.
+//! # Adding an operation
 //!
-//! A handler without `op!` is listed as an operation that is not answered yet (501). `tests/api/document.rs` finds those that do answer.
+//! 1. Give its handler a doc comment (the first line is the summary, the rest the description) and an attribute such as
+//!    `#[utoipa::path(post, path = "/app/{app_id}/msg", params(…), request_body = MessageIn, responses((status = 202,
+//!    …)))]`. Declare only what is specific to it: the success responses, its query parameters, and a 409 with its
+//!    cause.
+//! 2. Derive `utoipa::ToSchema` for its response under the dialect's name (`#[schema(as = MessageOut)]`); doc comments
+//!    of fields become descriptions. Describe its body in a struct used only by the document (`MessageIn`), next to the
+//!    code that reads it.
+//! 3. Write `op!(message::create)` instead of `message::create` in the route table. Without `op!` an operation is
+//!    listed as not supported (501); `tests/api/document.rs` finds those that respond anyway.
 //!
-//! # What is added by rule
+//! # Invariants
 //!
-//! [`rules`]: the id (`message.create`), the tag, the parameters in the path, `idempotency-key`, the token, and the errors that follow from
-//! all of that. In what is given out, a field that may be `null` is always there, and one that may be missing is never `null`
-//! (`#[schema(nullable = false)]`).
-//!
-//! The cast: [`document`], [`serve`] (the document over HTTP), [`rules`], [`schemas`], [`texts`].
+//! * [`rules`] adds the operation id (`message.create`), tag, path parameters, `idempotency-key`, token and common
+//!   errors. They are never written above a handler.
+//! * In a response, a nullable field is always present, and an optional field is never `null` (`#[schema(nullable =
+//!   false)]`).
+//! * Nothing here affects how a request is handled.
 
 mod rules;
 pub(super) mod schemas;
 mod texts;
+pub(in crate::api) mod viewer;
 
 pub(super) use rules::status_of;
 use std::sync::LazyLock;
@@ -35,11 +43,11 @@ use utoipa::openapi::schema::Components;
 use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, Server};
 
 use super::ApiState;
-use super::at::{At, Description};
-use super::call::without_token;
-use super::errors::Answer;
+use crate::api::http::errors::Answer;
+use crate::api::http::request::without_token;
+use crate::api::http::routing::{At, Description};
 
-/// Where everything is mounted.
+/// The base path of all operations.
 pub(super) const BASE: &str = "/api/v1";
 
 /// The document.
@@ -48,9 +56,9 @@ pub fn document() -> &'static OpenApi {
     &DOCUMENT
 }
 
-/// Read this document
+/// Retrieve this document
 ///
-/// The OpenAPI 3.1 document of the REST API as this release answers it. A page for people is at `/docs`.
+/// Returns the OpenAPI 3.1 document of the REST API. A readable version is at `/docs`.
 #[utoipa::path(
     get, path = "/openapi.json", security(()),
     responses((status = 200, description = "The document.", body = schemas::JsonObject))
@@ -87,7 +95,7 @@ fn build(lines: &[At]) -> OpenApi {
         .build()
 }
 
-/// What stands above a handler; the schemas that it needs go into `components`.
+/// The description above a handler. Its schemas are added to `components`.
 fn described(description: &Description, components: &mut Components) -> Operation {
     let document = (description.read)();
     components.schemas.extend(document.components.unwrap_or_default().schemas);
@@ -112,7 +120,7 @@ fn as_openapi(method: &Method) -> HttpMethod {
 mod tests {
     use super::*;
 
-    /// The attribute above a handler names its path and method too: as the route table does.
+    /// The attribute above a handler repeats the path and method of the route table.
     #[test]
     fn what_stands_above_a_handler_is_where_it_is_mounted() {
         for line in super::super::table().lines {

@@ -28,13 +28,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use url::Url;
 
 use super::AppError;
-use crate::api::callers::Callers;
-use crate::api::probes::{self, Probes};
+use crate::api::authn::authenticator::Callers;
+use crate::api::http::probes;
+use crate::api::http::probes::Probes;
 use crate::api::{self, ApiState, BodyBudget, Origins};
 use crate::config::{HttpConfig, Role};
-use crate::dashboard::passwords::Passwords;
+use crate::dashboard::sign_in::passwords::Passwords;
 use crate::dashboard::{self, DashboardState, Feeds};
-use crate::domain::secret::SignatureType;
+use crate::domain::signing::secret::SignatureType;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::AppError;
 use crate::config::{self, Fault, KeyConfig};
-use crate::domain::secret::MasterKey;
-use crate::domain::token_key::TokenKey;
+use crate::domain::access::token_key::TokenKey;
+use crate::domain::signing::secret::MasterKey;
 use crate::store::Location;
 
 /// The keys, and what there is to say about where they come from.

@@ -2,31 +2,32 @@
 
 use std::time::Duration;
 
-use super::{CliError, complain, say};
-use crate::api::callers::LIFE;
+use super::{CliError, print_error, print_result};
+use crate::api::authn::authenticator::LIFE;
 use crate::app;
 use crate::config::{Config, values};
-use crate::domain::audit::{Actor, ActorKind};
-use crate::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
+use crate::domain::access::api_key;
+use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use crate::domain::access::audit::{Actor, ActorKind};
 use crate::domain::time::Clock;
 use crate::domain::{KeyId, OrgId, Time};
 use crate::store::{Order, PageRequest, Store, Tenant};
 
 /// How many keys are read at a time.
-const PAGE: usize = 250;
+const PAGE_SIZE: usize = 250;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum KeyCommand {
     /// Print a new API key: one line, the only time that it is shown
-    Create(Create),
+    Create(CreateKey),
     /// List the API keys, those that are no longer good included
-    List(List),
+    List(ListKeys),
     /// End an API key for good
-    Revoke(Revoke),
+    Revoke(RevokeKey),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Create {
+pub(super) struct CreateKey {
     /// Who uses it, for people: billing, ci
     #[arg(value_name = "NAME")]
     name: String,
@@ -42,14 +43,14 @@ pub(super) struct Create {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct List {
+pub(super) struct ListKeys {
     /// The organization
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Revoke {
+pub(super) struct RevokeKey {
     /// The key's id (key_…), as `sendoff key list` has it
     #[arg(value_name = "ID")]
     id: KeyId,
@@ -68,18 +69,18 @@ fn expiry(text: &str) -> Result<Duration, String> {
     read(text).map_err(|what| format!("{what}; expected 1s to 36500d, such as 90d"))
 }
 
-pub(super) async fn run(config: Config, command: Command) -> Result<(), CliError> {
+pub(super) async fn run(config: Config, command: KeyCommand) -> Result<(), CliError> {
     let who = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let actor = Actor::new(ActorKind::Command, who.unwrap_or_else(|| "somebody".to_owned()));
     let store = app::visit(&config).await?.store.by(actor);
     match command {
-        Command::Create(options) => create(&store, options, Clock.now()).await,
-        Command::List(options) => list(&store, &Tenant::org(options.org), Clock.now()).await,
-        Command::Revoke(options) => revoke(&store, options, Clock.now()).await,
+        KeyCommand::Create(options) => create(&store, options, Clock.now()).await,
+        KeyCommand::List(options) => list(&store, &Tenant::org(options.org), Clock.now()).await,
+        KeyCommand::Revoke(options) => revoke(&store, options, Clock.now()).await,
     }
 }
 
-async fn create(store: &Store, options: Create, now: Time) -> Result<(), CliError> {
+async fn create(store: &Store, options: CreateKey, now: Time) -> Result<(), CliError> {
     let scopes = match options.scopes.is_empty() {
         true => Scopes::EVERYTHING,
         false => Scopes::of(options.scopes),
@@ -89,47 +90,47 @@ async fn create(store: &Store, options: Create, now: Time) -> Result<(), CliErro
         let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         CliError::Usage(wrong.join("; "))
     })?;
-    store.add_api_key(&key, &key::hash(&text)).await?;
-    say(&text);
-    complain(&format!("this is {}, for {} ({scopes}); it is not shown again", key.id, key.org));
+    store.add_api_key(&key, &api_key::hash(&text)).await?;
+    print_result(&text);
+    print_error(&format!("this is {}, for {} ({scopes}); it is not shown again", key.id, key.org));
     Ok(())
 }
 
 async fn list(store: &Store, tenant: &Tenant, now: Time) -> Result<(), CliError> {
     let mut lines = vec![["ID", "KEY", "NAME", "SCOPES", "CREATED", "LAST USED", "STATE"].map(str::to_owned)];
-    let mut request = PageRequest::first(PAGE, Order::Ascending);
+    let mut request = PageRequest::first(PAGE_SIZE, Order::Ascending);
     loop {
         let page = store.api_keys(tenant, &request).await?;
-        lines.extend(page.data.iter().map(|key| line(key, now)));
+        lines.extend(page.data.iter().map(|key| row(key, now)));
         request.after = page.data.last().map(|last| last.id);
         if !page.more {
             break;
         }
     }
-    say(&table(&lines));
+    print_result(&table(&lines));
     Ok(())
 }
 
-fn line(key: &ApiKey, now: Time) -> [String; 7] {
+fn row(key: &ApiKey, now: Time) -> [String; 7] {
     let state = match (key.revoked_at, key.expires_at) {
-        (Some(at), _) => format!("revoked {}", short(at)),
-        (None, Some(at)) if now >= at => format!("expired {}", short(at)),
-        (None, Some(at)) => format!("good until {}", short(at)),
+        (Some(at), _) => format!("revoked {}", to_second(at)),
+        (None, Some(at)) if now >= at => format!("expired {}", to_second(at)),
+        (None, Some(at)) => format!("good until {}", to_second(at)),
         (None, None) => "good".to_owned(),
     };
     [
         key.id.to_string(),
-        format!("{}…{}", key::KEY_PREFIX, key.hint),
+        format!("{}…{}", api_key::KEY_PREFIX, key.hint),
         key.name.clone(),
         key.scopes.to_string(),
-        short(key.created_at),
-        key.last_used_at.map_or("never".to_owned(), short),
+        to_second(key.created_at),
+        key.last_used_at.map_or("never".to_owned(), to_second),
         state,
     ]
 }
 
 /// A time to the second.
-fn short(at: Time) -> String {
+fn to_second(at: Time) -> String {
     let text = at.to_string();
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
@@ -145,11 +146,11 @@ fn table<const N: usize>(lines: &[[String; N]]) -> String {
     written.collect::<Vec<_>>().join("\n")
 }
 
-async fn revoke(store: &Store, options: Revoke, now: Time) -> Result<(), CliError> {
-    let Revoke { id, org } = options;
+async fn revoke(store: &Store, options: RevokeKey, now: Time) -> Result<(), CliError> {
+    let RevokeKey { id, org } = options;
     if !store.revoke_api_key(&Tenant::org(org.clone()), id, now).await? {
         return Err(CliError::Failed(format!("{org} has no API key {id}; another organization is named by --org")));
     }
-    say(&format!("{id} is revoked: it is refused within {} s.", LIFE.as_secs()));
+    print_result(&format!("{id} is revoked: it is refused within {} s.", LIFE.as_secs()));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `sendoff login-link`: a one-time link that signs an operator in. Works beside a running `serve`, on its database.
 
-use super::{CliError, say};
+use super::{CliError, print_result};
 use crate::app::{self, AppError};
 use crate::config::Config;
-use crate::dashboard::login;
+use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
 use crate::domain::time::Clock;
 
@@ -18,6 +18,6 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
     let opened = app::visit(&config).await?;
     let address = config.http.listen;
     let public_url = config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
-    say(&login::new_link(&opened.store, &options.org, &public_url, Clock.now()).await?);
+    print_result(&login::new_link(&opened.store, &options.org, &public_url, Clock.now()).await?);
     Ok(())
 }

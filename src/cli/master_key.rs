@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use super::{CliError, say};
+use super::{CliError, print_result};
 use crate::app;
 use crate::config::Config;
 use crate::store::maintenance::reseal::Reseal;
 
 /// The pause between two steps, for other writers.
-const BREATH: Duration = Duration::from_millis(5);
+const STEP_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum MasterKeyCommand {
     /// Seal again, under SENDOFF_MASTER_KEY, all that SENDOFF_MASTER_KEY_OTHER has sealed
     Rotate,
 }
 
-pub(super) async fn run(config: Config, command: Command) -> Result<(), CliError> {
-    let Command::Rotate = command;
+pub(super) async fn run(config: Config, command: MasterKeyCommand) -> Result<(), CliError> {
+    let MasterKeyCommand::Rotate = command;
     if config.keys.other.is_none() {
         let why = "SENDOFF_MASTER_KEY_OTHER is not set: give the new key as SENDOFF_MASTER_KEY and the old one there";
         return Err(CliError::Usage(why.to_owned()));
@@ -27,9 +27,9 @@ pub(super) async fn run(config: Config, command: Command) -> Result<(), CliError
     while at != Reseal::Done {
         let done = opened.store.reseal(at).await?;
         (at, rows, unreadable) = (done.next, rows + done.rows, unreadable + done.unreadable);
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(STEP_PAUSE).await;
     }
-    say(&format!(
+    print_result(&format!(
         "{rows} secrets and headers were sealed again. SENDOFF_MASTER_KEY_OTHER can go once no process seals with it."
     ));
     if unreadable > 0 {

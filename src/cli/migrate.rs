@@ -1,12 +1,12 @@
 //! `sendoff migrate`: brings the schema up to this version, which `serve` does too.
 
-use super::{CliError, say};
+use super::{CliError, print_result};
 use crate::app;
 use crate::config::Config;
 
 pub(super) async fn run(config: Config) -> Result<(), CliError> {
     let opened = app::open(&config).await?;
     opened.store.ready().await?;
-    say(&format!("The schema is up to date ({}).", opened.store.kind()));
+    print_result(&format!("The schema is up to date ({}).", opened.store.kind()));
     Ok(())
 }

@@ -27,7 +27,7 @@ use crate::config::settings::{SETTINGS, unknown_variables};
 use crate::config::{Config, Fault, Settings};
 
 /// The exit code of a process that lost a task it cannot do without; `EX_SOFTWARE` of sysexits.
-const LOST: u8 = 70;
+const EXIT_SOFTWARE: u8 = 70;
 
 /// Sendoff delivers events as signed webhooks: from the REST API or an outbox table to your customers' endpoints.
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ const LOST: u8 = 70;
     after_help = "Each setting is also an environment variable (--max-payload is SENDOFF_MAX_PAYLOAD) and an entry of \
     the TOML file that --config names (max_payload). A flag goes before the environment, the environment before the file."
 )]
-struct Line {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -51,10 +51,10 @@ enum Command {
     Token(token::Options),
     /// Make, list and revoke API keys
     #[command(subcommand)]
-    Key(key::Command),
+    Key(key::KeyCommand),
     /// Change the key that seals the endpoints' secrets
     #[command(subcommand)]
-    MasterKey(master_key::Command),
+    MasterKey(master_key::MasterKeyCommand),
     /// Print a one-time link that signs an operator in to the dashboard
     LoginLink(login_link::Options),
     /// Bring the database's schema up to this version
@@ -117,19 +117,19 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // A switch may be given without a value.
         if setting.form == "true or false" { flag.num_args(0..=1).default_missing_value("true") } else { flag }
     });
-    let matches = match Line::command().args(flags).try_get_matches_from(arguments) {
+    let matches = match Cli::command().args(flags).try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return usage_error(&error),
     };
-    let done = Line::from_arg_matches(&matches).map_err(|error| CliError::Usage(one_line(&error)));
+    let done = Cli::from_arg_matches(&matches).map_err(|error| CliError::Usage(one_line(&error)));
     match done.and_then(|line| dispatch(line.command, &matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whatever a cause says: one line.
-            complain(&error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            print_error(&error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(match error {
                 CliError::Usage(_) | CliError::App(AppError::Setting(_)) => 2,
-                CliError::App(AppError::Lost(_)) => LOST,
+                CliError::App(AppError::Lost(_)) => EXIT_SOFTWARE,
                 CliError::App(_) | CliError::Failed(_) => 1,
             })
         }
@@ -141,7 +141,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
     match command {
         Command::Verify(options) => return verify::run(&options),
         Command::Version => {
-            say(concat!("sendoff ", env!("CARGO_PKG_VERSION")));
+            print_result(concat!("sendoff ", env!("CARGO_PKG_VERSION")));
             return Ok(());
         }
         _ => {}
@@ -151,23 +151,23 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
         |variable| std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned()),
     )?;
     match command {
-        Command::Serve => in_runtime(serve::run(config(&settings)?)),
+        Command::Serve => in_runtime(serve::run(load_config(&settings)?)),
         Command::Demo => in_runtime(demo::run(settings)),
-        Command::Token(options) => token::run(&config(&settings)?, &options),
-        Command::Key(command) => in_runtime(key::run(config(&settings)?, command)),
-        Command::LoginLink(options) => in_runtime(login_link::run(config(&settings)?, options)),
-        Command::MasterKey(command) => in_runtime(master_key::run(config(&settings)?, command)),
-        Command::Migrate => in_runtime(migrate::run(config(&settings)?)),
-        Command::Send(options) => in_runtime(send::run(config(&settings)?, options)),
-        Command::Listen(options) => in_runtime(development::listen::run(config(&settings)?, options)),
-        Command::Trigger(options) => in_runtime(development::trigger::run(config(&settings)?, options)),
-        Command::Tail(options) => in_runtime(development::tail::run(config(&settings)?, options)),
+        Command::Token(options) => token::run(&load_config(&settings)?, &options),
+        Command::Key(command) => in_runtime(key::run(load_config(&settings)?, command)),
+        Command::LoginLink(options) => in_runtime(login_link::run(load_config(&settings)?, options)),
+        Command::MasterKey(command) => in_runtime(master_key::run(load_config(&settings)?, command)),
+        Command::Migrate => in_runtime(migrate::run(load_config(&settings)?)),
+        Command::Send(options) => in_runtime(send::run(load_config(&settings)?, options)),
+        Command::Listen(options) => in_runtime(development::listen::run(load_config(&settings)?, options)),
+        Command::Trigger(options) => in_runtime(development::trigger::run(load_config(&settings)?, options)),
+        Command::Tail(options) => in_runtime(development::tail::run(load_config(&settings)?, options)),
         Command::Verify(_) | Command::Version => Ok(()),
     }
 }
 
 /// Checks the settings and begins to log as they say.
-fn config(settings: &Settings) -> Result<Config, CliError> {
+fn load_config(settings: &Settings) -> Result<Config, CliError> {
     let config = Config::new(settings)?;
     crate::telemetry::log(&config.log);
     let names: Vec<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
@@ -192,7 +192,7 @@ fn in_runtime(command: impl Future<Output = Result<(), CliError>>) -> Result<(),
 }
 
 /// What clap has to say: help and version as they are, an error in one line.
-fn misunderstood(error: &clap::Error) -> ExitCode {
+fn usage_error(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
@@ -203,7 +203,7 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
             ExitCode::from(2)
         }
         _ => {
-            complain(&one_line(error));
+            print_error(&one_line(error));
             ExitCode::from(2)
         }
     }
@@ -220,17 +220,17 @@ fn one_line(error: &clap::Error) -> String {
     format!("{}; `sendoff --help` lists what there is", said.strip_prefix("error: ").unwrap_or(&said))
 }
 
-fn complain(line: &str) {
+fn print_error(line: &str) {
     crate::telemetry::print_error(&format!("sendoff: {line}"));
 }
 
 /// Prints what a command was asked for to standard output, and waits for its reader. A reader that has hung up is no error.
-fn say(text: &str) {
+fn print_result(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 /// Prints what a server has to say to standard output, and waits for nobody.
-fn announce(text: &str) {
+fn print_notice(text: &str) {
     crate::telemetry::print(text);
 }

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{CliError, say, token};
+use super::{CliError, print_result, token};
 use crate::app::AppError;
 use crate::config::Config;
 use crate::domain::OrgId;
 
 /// For the whole request.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The token is used once, at once.
-const TOKEN: Duration = Duration::from_secs(120);
+const TOKEN_TTL: Duration = Duration::from_secs(120);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -41,7 +41,7 @@ pub(super) struct Options {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageIn<'m> {
+struct MessageRequest<'m> {
     event_type: &'m str,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<&'m str>,
@@ -49,35 +49,35 @@ struct MessageIn<'m> {
 }
 
 #[derive(Deserialize)]
-struct MessageOut {
-    id: String,
+pub(super) struct CreatedMessage {
+    pub(super) id: String,
 }
 
 pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError> {
     let payload = match options.payload.as_str() {
-        "-" => from_stdin()?,
+        "-" => read_stdin()?,
         text => text.to_owned(),
     };
     // The bytes go as they were written: read, not rebuilt.
     let payload: &RawValue = serde_json::from_str(payload.trim())
         .map_err(|error| CliError::Usage(format!("JSON: the payload is not JSON: {error}")))?;
-    let body = MessageIn { event_type: &options.event_type, event_id: options.event_id.as_deref(), payload };
+    let body = MessageRequest { event_type: &options.event_type, event_id: options.event_id.as_deref(), payload };
     let body = serde_json::to_vec(&body).map_err(|error| CliError::Failed(error.to_string()))?;
     let token = match &options.token {
         Some(token) => token.clone(),
-        None => token::mint(&config, &options.org, None, TOKEN)?,
+        None => token::mint(&config, &options.org, None, TOKEN_TTL)?,
     };
     let address = config.http.listen;
     let base = config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?;
-    let answer = client()?.post(url_of(base.clone(), &options.app)).bearer_auth(token);
+    let answer = http_client()?.post(messages_url(base.clone(), &options.app)).bearer_auth(token);
     let answer = answer.header("content-type", "application/json").body(body).send().await;
     let answer = answer.map_err(|error| {
-        CliError::Failed(format!("no answer from {base} ({}): is `sendoff serve` running there?", innermost(&error)))
+        CliError::Failed(format!("no answer from {base} ({}): is `sendoff serve` running there?", root_cause(&error)))
     })?;
     let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-    match serde_json::from_str::<MessageOut>(&text) {
+    match serde_json::from_str::<CreatedMessage>(&text) {
         Ok(message) if status.is_success() => {
-            say(&message.id);
+            print_result(&message.id);
             Ok(())
         }
         _ => Err(CliError::Failed(format!("{base} answered {status}: {text}"))),
@@ -85,7 +85,7 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
 }
 
 /// The path is built by segments, so that no application's name can lead elsewhere.
-fn url_of(mut base: Url, app: &str) -> Url {
+fn messages_url(mut base: Url, app: &str) -> Url {
     if let Ok(mut path) = base.path_segments_mut() {
         path.clear().extend(["api", "v1", "app", app, "msg"]).push("");
     }
@@ -93,19 +93,19 @@ fn url_of(mut base: Url, app: &str) -> Url {
 }
 
 /// A client for ourselves: unlike the engine's it may go to private addresses, which is where we mostly are.
-pub(super) fn client() -> Result<reqwest::Client, CliError> {
+pub(super) fn http_client() -> Result<reqwest::Client, CliError> {
     // Fails if there is a default already: then that is the one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .http1_only()
-        .timeout(PATIENCE)
+        .timeout(REQUEST_TIMEOUT)
         .build()
-        .map_err(|error| CliError::Failed(format!("can't set up the HTTP client: {}", innermost(&error))))
+        .map_err(|error| CliError::Failed(format!("can't set up the HTTP client: {}", root_cause(&error))))
 }
 
-pub(super) fn innermost(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let mut link: &dyn std::error::Error = error;
     while let Some(source) = link.source() {
         link = source;
@@ -113,7 +113,7 @@ pub(super) fn innermost(error: &reqwest::Error) -> String {
     link.to_string()
 }
 
-fn from_stdin() -> Result<String, CliError> {
+fn read_stdin() -> Result<String, CliError> {
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)

@@ -2,10 +2,10 @@
 
 use std::io::IsTerminal;
 
-use super::{CliError, announce};
+use super::{CliError, print_notice};
 use crate::app::{self, App, Signals};
 use crate::config::Config;
-use crate::dashboard::login;
+use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
 use crate::domain::time::Clock;
 
@@ -16,12 +16,12 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     // Before anything is in flight: from here on a signal drains.
     let signals = Signals::listen()?;
     let app = App::start(&config, &opened, listeners)?;
-    announce(&format!("Sendoff {} listens on {}", env!("CARGO_PKG_VERSION"), app.address));
+    print_notice(&format!("Sendoff {} listens on {}", env!("CARGO_PKG_VERSION"), app.address));
     if let Some(address) = app.admin_address {
-        announce(&format!("Probes and metrics: {address}"));
+        print_notice(&format!("Probes and metrics: {address}"));
     }
     if let Some(address) = app.portal_address {
-        announce(&format!("Portal: {address}"));
+        print_notice(&format!("Portal: {address}"));
     }
     if config.role.serves() {
         // A link sees everything, and output that is no terminal may be kept where others read it.
@@ -36,7 +36,7 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
                 "sign in with an account; `sendoff login-link` prints a link that signs in once",
             ),
         };
-        announce(&format!("Dashboard: {address}\n           ({how})"));
+        print_notice(&format!("Dashboard: {address}\n           ({how})"));
     }
     Ok(app.run(signals, || ()).await?)
 }

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use super::{CliError, say};
-use crate::api::auth::{MintError, Tokens};
+use super::{CliError, print_result};
+use crate::api::authn::jwt::{MintError, Tokens};
 use crate::app;
 use crate::config::{Config, values};
 use crate::domain::time::Clock;
 use crate::domain::{AppId, OrgId};
 
 /// Ten years: what an operator puts into a product's environment should not run out by itself.
-const YEARS: &str = "3650d";
+const DEFAULT_EXPIRY: &str = "3650d";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -22,7 +22,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "APP")]
     app: Option<AppId>,
     /// How long it is good
-    #[arg(long, value_name = "SPAN", default_value = YEARS, value_parser = expiry)]
+    #[arg(long, value_name = "SPAN", default_value = DEFAULT_EXPIRY, value_parser = expiry)]
     expires: Duration,
 }
 
@@ -34,7 +34,7 @@ fn expiry(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(config: &Config, options: &Options) -> Result<(), CliError> {
     let org = options.org.clone().unwrap_or_else(OrgId::default_org);
-    say(&mint(config, &org, options.app, options.expires)?);
+    print_result(&mint(config, &org, options.app, options.expires)?);
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::time::Duration;
 
-use super::{CliError, say};
+use super::{CliError, print_result};
 use crate::config::values;
-use crate::domain::signature::{Signed, Verifier};
+use crate::domain::signing::signature::{Signed, Verifier};
 use crate::domain::time::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
         .map_err(|error| CliError::Failed(format!("can't read the body from standard input: {error}")))?;
     let signed = Signed { id: &options.id, timestamp: &options.timestamp, signature: &options.signature };
     match verifier.verify(signed, &body, Clock.now(), options.tolerance) {
-        Ok(()) => say(&format!("The signature is right, over {} bytes.", body.len())),
+        Ok(()) => print_result(&format!("The signature is right, over {} bytes.", body.len())),
         Err(error) => {
             let bytes = body.len();
             return Err(CliError::Failed(format!("{error} (body: {bytes} bytes; a trailing newline counts)")));

@@ -23,66 +23,19 @@
 //! * [`range`] and [`chart`] – how far back a page looks, and what it draws of that.
 //! * [`parts`] – pieces that look the same everywhere: a state, a time, an id.
 
-mod application_form;
 mod applications;
-mod assets;
-mod audit;
 mod bulk;
-mod cancel;
-mod catalog;
-mod chart;
+mod components;
 mod deliveries;
-mod endpoint;
-mod endpoint_acts;
-mod endpoint_fields;
-mod endpoint_secret;
-mod endpoint_test;
 mod endpoints;
-mod error;
-mod event_type_form;
 mod event_types;
-mod feed;
-mod filters;
-mod form;
-mod frame;
-mod gate;
-mod health;
-mod hints;
-mod keys;
-mod list;
-pub mod login;
-mod message;
+mod http;
+mod live;
 mod messages;
-mod moment;
-mod naming;
-mod notice;
-mod numbers;
-mod operational;
-mod operators;
-mod organization;
-mod outbox;
 mod overview;
-mod parts;
-pub mod passwords;
-mod payload;
-mod picker;
-mod place;
-mod polling;
 mod portal;
-mod portal_link;
-mod posted;
-mod prefs;
-mod range;
-mod rates;
-mod refused;
-mod resend;
-mod rest;
-mod send;
-mod session;
-mod show;
-mod snippets;
-mod tail;
-mod viewer;
+mod settings;
+pub mod sign_in;
 
 use std::net::IpAddr;
 
@@ -92,12 +45,21 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, Resource, Route, web};
 use url::Url;
 
-use self::passwords::Passwords;
+use crate::dashboard::applications::{application_form, portal_link};
+use crate::dashboard::deliveries::{cancel, resend};
+use crate::dashboard::endpoints::{endpoint, endpoint_actions, endpoint_secret, polling, test_event};
+use crate::dashboard::event_types::event_type_form;
+use crate::dashboard::http::{assets, error, middleware, preferences};
+pub use crate::dashboard::live::feed::Feeds;
+use crate::dashboard::live::tail;
+use crate::dashboard::messages::{message, send};
+use crate::dashboard::settings::{api_keys, audit, operational, operators, organization, outbox};
+use crate::dashboard::sign_in::login;
+use crate::dashboard::sign_in::passwords::Passwords;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use crate::traffic::Traffic;
-pub use feed::Feeds;
 
 /// What the pages stand on.
 #[derive(Debug)]
@@ -115,7 +77,7 @@ pub struct DashboardState {
     /// Sites that may put the portal into a page of theirs, each an origin: `https://app.example.com`.
     pub frame_origins: Vec<String>,
     /// How new endpoints sign where nothing else is chosen.
-    pub signature_type: crate::domain::secret::SignatureType,
+    pub signature_type: crate::domain::signing::secret::SignatureType,
     /// An endpoint that did nothing but fail for so long is disabled.
     pub disable_after: std::time::Duration,
     /// Keys the tokens in forms.
@@ -156,7 +118,7 @@ pub fn operators(config: &mut web::ServiceConfig) {
 pub fn customers(config: &mut web::ServiceConfig) {
     let pages = web::scope("")
         .guard(guard::fn_guard(is_ours))
-        .wrap(from_fn(gate::pass))
+        .wrap(from_fn(middleware::pass))
         .service(web::redirect("/", portal::PORTAL))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
         .service(web::scope(portal::PORTAL).configure(portal::routes))
@@ -167,7 +129,7 @@ pub fn customers(config: &mut web::ServiceConfig) {
 fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
     let pages = web::scope("")
         .guard(guard::fn_guard(is_ours))
-        .wrap(from_fn(gate::pass))
+        .wrap(from_fn(middleware::pass))
         .service(page("/", read().to(overview::show)))
         .service(page("/deliveries", read().to(deliveries::show)))
         .service(page("/messages", read().to(messages::show)))
@@ -178,15 +140,15 @@ fn mount(config: &mut web::ServiceConfig, portal: fn(&mut web::ServiceConfig)) {
         .service(page("/login", read().to(login::show)).route(web::post().to(login::sign_in)))
         .service(page("/logout", web::post().to(login::sign_out)))
         .service(page("/organization", web::post().to(organization::choose)))
-        .service(page("/keys", read().to(keys::list)).route(web::post().to(keys::create)))
-        .service(page("/keys/{key}", read().to(keys::ask)))
-        .service(page("/keys/{key}/revoke", web::post().to(keys::revoke)))
+        .service(page("/keys", read().to(api_keys::list)).route(web::post().to(api_keys::create)))
+        .service(page("/keys/{key}", read().to(api_keys::ask)))
+        .service(page("/keys/{key}/revoke", web::post().to(api_keys::revoke)))
         .service(page("/audit", read().to(audit::show)))
         .service(page("/operators", read().to(operators::list)).route(web::post().to(operators::create)))
         .service(page("/operators/password", web::post().to(operators::change_password)))
         .service(page("/operators/{operator}", read().to(operators::ask)))
         .service(page("/operators/{operator}/remove", web::post().to(operators::remove)))
-        .service(page("/preferences", web::post().to(prefs::choose)))
+        .service(page("/preferences", web::post().to(preferences::choose)))
         .service(page("/static/{hash}/{name}", read().to(assets::serve)))
         .service(page("/applications", read().to(applications::list)))
         .service(
@@ -225,8 +187,8 @@ fn outbox_rows(config: &mut web::ServiceConfig) {
 fn again_and_live(config: &mut web::ServiceConfig) {
     config
         .service(page("/resend", read().to(bulk::show)).route(web::post().to(bulk::begin)))
-        .service(page("/resend/{work}", read().to(bulk::work::show)))
-        .service(page("/resend/{work}/cancel", web::post().to(bulk::work::cancel)))
+        .service(page("/resend/{work}", read().to(bulk::bulk_job::show)))
+        .service(page("/resend/{work}/cancel", web::post().to(bulk::bulk_job::cancel)))
         .service(page("/tail", read().to(tail::show)))
         .service(page("/tail/events", web::get().to(tail::events)));
 }
@@ -263,15 +225,17 @@ fn endpoints_inside(config: &mut web::ServiceConfig) {
     let act = |path: &str| format!("/endpoints/{{endpoint}}/{path}");
     config
         .service(page("/endpoints", read().to(endpoints::inside)))
-        .service(page("/endpoints/new", read().to(endpoint_acts::new)).route(web::post().to(endpoint_acts::create)))
+        .service(
+            page("/endpoints/new", read().to(endpoint_actions::new)).route(web::post().to(endpoint_actions::create)),
+        )
         .service(page("/endpoints/{endpoint}", read().to(endpoint::show)))
-        .service(page(&act("edit"), read().to(endpoint_acts::edit)).route(web::post().to(endpoint_acts::change)))
-        .service(page(&act("disable"), web::post().to(endpoint_acts::disable)))
-        .service(page(&act("enable"), web::post().to(endpoint_acts::enable)))
-        .service(page(&act("delete"), read().to(endpoint_acts::ask)).route(web::post().to(endpoint_acts::delete)))
+        .service(page(&act("edit"), read().to(endpoint_actions::edit)).route(web::post().to(endpoint_actions::change)))
+        .service(page(&act("disable"), web::post().to(endpoint_actions::disable)))
+        .service(page(&act("enable"), web::post().to(endpoint_actions::enable)))
+        .service(page(&act("delete"), read().to(endpoint_actions::ask)).route(web::post().to(endpoint_actions::delete)))
         .service(page(&act("secret"), web::post().to(endpoint_secret::reveal)))
         .service(page(&act("rotate"), read().to(endpoint_secret::ask)).route(web::post().to(endpoint_secret::rotate)))
-        .service(page(&act("test"), read().to(endpoint_test::elsewhere)).route(web::post().to(endpoint_test::send)));
+        .service(page(&act("test"), read().to(test_event::elsewhere)).route(web::post().to(test_event::send)));
 }
 
 fn page(path: &str, route: Route) -> Resource {

@@ -1,12 +1,12 @@
-//! May we connect to this address? Customers choose the URLs, so the answer is no for everything that is not the open
-//! Internet: otherwise a webhook would be a way to talk to the machines behind our own firewall (SSRF).
+//! SSRF protection: which addresses Sendoff connects to. Customers choose the URLs, so only public addresses are
+//! allowed. Otherwise a webhook could reach machines behind our own firewall.
 //!
-//! * A **special** address is one of the IANA registries of special-purpose addresses
-//!   (<https://www.iana.org/assignments/iana-ipv4-special-registry>, `iana-ipv6-special-registry`), or one that is no
-//!   global unicast at all. [`public`] refuses those and says why.
-//! * An address that **embeds** an IPv4 address, and may be routed to it, is judged by what it embeds.
-//! * The [`AddressPolicy`] adds what the operator set (`SENDOFF_EGRESS_ALLOW`, `SENDOFF_HTTPS_ONLY`) and judges
-//!   whole URLs. A host that is a name says nothing here: `egress` judges each address that it resolves to.
+//! * A **special** address is in the IANA registries of special-purpose addresses
+//!   (<https://www.iana.org/assignments/iana-ipv4-special-registry>, `iana-ipv6-special-registry`) or is not global
+//!   unicast. [`public`] refuses it with a reason.
+//! * An IPv6 address that **embeds** an IPv4 address, and may be routed to it, is checked as that IPv4 address.
+//! * [`AddressPolicy`] adds the operator's settings (`SENDOFF_EGRESS_ALLOW`, `SENDOFF_HTTPS_ONLY`) and checks whole
+//!   URLs. Host names pass here: `egress` checks every address they resolve to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,19 +19,19 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix_len: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len)
 }
 
-/// From the first three groups: nothing in the table needs more.
+/// Takes the first three groups; no range below needs more.
 const fn v6(a: u16, b: u16, c: u16, prefix_len: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix_len)
 }
 
-/// Every IPv4 range that we never connect to. The first that fits gives the reason, so narrow ones come first.
+/// Special IPv4 ranges. The first match gives the reason, so narrow ranges come first.
 const SPECIAL_V4: [(Ipv4Net, &str); 18] = [
     (v4(0, 0, 0, 0, 32), "unspecified"),
     (v4(0, 0, 0, 0, 8), "\"this network\""),
     (v4(10, 0, 0, 0, 8), "private"),
     (v4(100, 64, 0, 0, 10), "shared (carrier-grade NAT)"),
     (v4(127, 0, 0, 0, 8), "loopback"),
-    // A public number that Azure routes to the host of the virtual machine: its metadata and configuration.
+    // A public address that Azure routes to the virtual machine's host: metadata and configuration.
     (v4(168, 63, 129, 16, 32), "Azure's platform service (cloud metadata)"),
     (v4(169, 254, 0, 0, 16), "link-local (cloud metadata)"),
     (v4(172, 16, 0, 0, 12), "private"),
@@ -47,7 +47,7 @@ const SPECIAL_V4: [(Ipv4Net, &str); 18] = [
     (v4(240, 0, 0, 0, 4), "reserved"),
 ];
 
-/// IPv6 ranges outside of global unicast, to which we never connect; only the reason differs.
+/// IPv6 ranges outside global unicast. All such addresses are refused; the table only gives the reason.
 const OUTSIDE_V6: [(Ipv6Net, &str); 10] = [
     (v6(0x0064, 0xff9b, 1, 48), "local NAT64, which leads to IPv4 addresses of this network"),
     (v6(0x0100, 0, 0, 64), "discard-only"),
@@ -61,10 +61,10 @@ const OUTSIDE_V6: [(Ipv6Net, &str); 10] = [
     (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 96), "IPv4-compatible (deprecated)"),
 ];
 
-/// All that is handed out for global unicast (RFC 4291, section 2.4): what is outside is reserved.
+/// The global unicast range (RFC 4291, section 2.4). Everything outside is reserved.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
-/// IPv6 ranges inside of global unicast, to which we never connect.
+/// Special ranges inside global unicast.
 const SPECIAL_V6: [(Ipv6Net, &str); 6] = [
     (v6(0x2001, 0, 0, 32), "Teredo, which can lead to any IPv4 address"),
     (v6(0x2001, 2, 0, 48), "for benchmarking"),
@@ -74,36 +74,36 @@ const SPECIAL_V6: [(Ipv6Net, &str); 6] = [
     (v6(0x3fff, 0, 0, 20), "for documentation"),
 ];
 
-/// NAT64's well-known prefix (RFC 6052): on networks without IPv4, public receivers have such addresses.
+/// The well-known NAT64 prefix (RFC 6052). On networks without IPv4, public receivers have these addresses.
 const NAT64: Ipv6Net = v6(0x0064, 0xff9b, 0, 96);
 
-/// The IPv4 address in the last 32 bits of a form that may be routed to it, with the form's name.
+/// The embedded IPv4 address (the last 32 bits) and the name of the embedding.
 fn embedded(ip: Ipv6Addr) -> Option<(Ipv4Addr, &'static str)> {
     let [.., a, b, c, d] = ip.octets();
     let v4 = Ipv4Addr::new(a, b, c, d);
     let groups = ip.segments();
     match groups {
         _ if NAT64.contains(&ip) => Some((v4, "NAT64")),
-        // RFC 5214: the interface id 00-00-5E-FE, or 02-00-5E-FE for a globally unique IPv4 address.
+        // RFC 5214: interface id 00-00-5E-FE, or 02-00-5E-FE for a globally unique IPv4 address.
         [_, _, _, _, 0x0000 | 0x0200, 0x5efe, _, _] => Some((v4, "ISATAP")),
         _ => None,
     }
 }
 
-/// An address that we do not connect to, and why.
+/// An address Sendoff does not connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{ip} is {why}")]
 pub struct Refused {
     pub ip: IpAddr,
-    /// What kind of address it is, e.g. `loopback`, `link-local (cloud metadata)`.
+    /// The kind of address, e.g. `loopback`, `link-local (cloud metadata)`.
     pub why: String,
 }
 
-/// Whether `ip` is an address of the open Internet.
+/// Checks that `ip` is a public address.
 ///
 /// # Errors
-/// The kind of special address that it is. An IPv4-mapped one is judged as the IPv4 address that it stands for, because
-/// that is what the system connects to.
+/// The kind of special address. An IPv4-mapped address is checked as its IPv4 address, because that is where the system
+/// connects.
 pub fn public(ip: IpAddr) -> Result<(), Refused> {
     match why_special(ip.to_canonical()) {
         None => Ok(()),
@@ -135,48 +135,48 @@ fn why_special_v4(ip: Ipv4Addr) -> Option<&'static str> {
     SPECIAL_V4.iter().find(|(net, _)| net.contains(&ip)).map(|&(_, why)| why)
 }
 
-/// What is wrong with a URL.
+/// The reason a URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlFault {
-    /// Its host is an address that we do not connect to.
+    /// The host is an address Sendoff does not connect to.
     #[error(
         "points to an address that Sendoff does not connect to: {0}. Use a public one, or open it (SENDOFF_EGRESS_ALLOW)"
     )]
     Address(#[from] Refused),
-    /// It is not of a form that we send to.
+    /// Unsupported scheme, port, credentials or host.
     #[error("{0}")]
     Form(&'static str),
 }
 
-/// Which addresses and URLs this installation sends to.
+/// The addresses and URLs this installation may send to.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
-    /// Ranges that the operator opened although they are special (`SENDOFF_EGRESS_ALLOW`).
+    /// Special ranges the operator allows (`SENDOFF_EGRESS_ALLOW`).
     pub allow: Vec<IpNet>,
     /// Refuse `http://` (`SENDOFF_HTTPS_ONLY`).
     pub https_only: bool,
 }
 
 impl AddressPolicy {
-    /// Whether the operator opened `ip` by name. A range of IPv4 addresses opens their IPv4-mapped forms as well, and
-    /// no other form that embeds them.
+    /// Whether the operator allowed `ip` explicitly. An IPv4 range also allows the IPv4-mapped forms of its addresses,
+    /// but no other embedding.
     pub fn opened(&self, ip: IpAddr) -> bool {
         self.allow.iter().any(|net| net.contains(&ip.to_canonical()))
     }
 
-    /// Whether we connect to `ip`: it is public, or opened.
+    /// Checks that `ip` is public or allowed.
     ///
     /// # Errors
-    /// The address and why not.
+    /// The address and the reason.
     pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
         if self.opened(ip) { Ok(()) } else { public(ip) }
     }
 
-    /// Whether we send to `url`, as far as its text says: scheme, host, port, no password, and the address if the host
-    /// is one. The `url` crate has turned decimal, octal and hexadecimal spellings into addresses by then.
+    /// Checks scheme, credentials, port, host, and the address if the host is one. The `url` crate has already parsed
+    /// decimal, octal and hexadecimal spellings of addresses.
     ///
     /// # Errors
-    /// What is wrong, as words for whoever gave the URL. Never quotes the URL, which may hold a password.
+    /// The reason, for the caller. It never quotes the URL, which may contain a password.
     pub fn judge(&self, url: &Url) -> Result<(), UrlFault> {
         match url.scheme() {
             "https" => {}
@@ -202,10 +202,10 @@ impl AddressPolicy {
         }
     }
 
-    /// [`AddressPolicy::judge`] for an endpoint that is being saved.
+    /// [`AddressPolicy::judge`] for an endpoint's `url` field.
     ///
     /// # Errors
-    /// The same, of the field `url`.
+    /// The same reason, with the field's name.
     pub fn check_url(&self, url: &Url) -> Result<(), Invalid> {
         self.judge(url).map_err(|fault| Invalid::new("url", fault.to_string()))
     }

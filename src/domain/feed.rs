@@ -1,9 +1,12 @@
-//! The **feed** of an application: its messages in the order in which they were committed.
+//! The **feed** of an application: its messages in commit order.
 //!
-//! * [`Position`] – where a message stands. It is the first 60 bits of the message's id; the store draws ids so that those of one
-//!   application grow in the order of their commits (`store/feed/order.rs`).
-//! * [`FeedIterator`] – what a reader goes on from: a position, and until when the reader is known to have missed nothing.
-//! * [`FeedFilter`] – which messages a reader wants.
+//! * [`Position`] – a message's place in the feed: the first 60 bits of its id. The store assigns ids so that within an
+//!   application they grow in commit order (`store/feed/order.rs`).
+//! * [`FeedIterator`] – a reader's cursor: a position, and the time up to which the reader has certainly missed
+//!   nothing.
+//! * [`FeedFilter`] – the event types and channels a reader wants.
+
+pub mod lease;
 
 use std::time::Duration;
 
@@ -14,14 +17,14 @@ use uuid::Uuid;
 
 use super::{AppId, Invalid, MessageId, Time};
 
-/// How far ahead of the clock ids of messages may run: for as long as a clock that was set back has not caught up, new ids follow those
-/// that are there.
+/// The most that message ids may run ahead of the clock. After a clock was set back, new ids continue from the existing
+/// ones until the clock has caught up.
 pub const AHEAD: Duration = Duration::from_secs(2 * 3_600);
-/// How far ahead of the clock a position is accepted, and messages are given out. It is half of [`AHEAD`], so that the clocks of two
-/// processes may differ by as much and no new id comes below a position that was accepted.
+/// The most that a position may be ahead of the clock when it is read. Half of [`AHEAD`]: even if two processes' clocks
+/// differ by this much, no new id falls below a position that was accepted.
 pub const READ_AHEAD: Duration = Duration::from_secs(3_600);
 
-/// Where a message stands in its application's feed: 48 bits of milliseconds since 1970 and 12 bits of their fractions.
+/// A message's place in its application's feed: 48 bits of milliseconds since 1970 and 12 bits of fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);
 
@@ -35,94 +38,95 @@ impl Position {
         Position(((bits >> 80) << 12) as u64 | ((bits >> 64) as u64 & 0xfff))
     }
 
-    /// The least position of messages accepted at `time`. Messages of later times have greater ones.
+    /// The smallest position of a message accepted at `time`.
     pub fn at(time: Time) -> Position {
         let fraction = time.micros().max(0) as u64 % 1_000 * 4_096 / 1_000;
         Position((time.millis() & ((1 << 48) - 1)) << 12 | fraction)
     }
 
-    /// The next one.
+    /// The next position.
     pub fn next(self) -> Position {
         Position((self.0 + 1) & ((1 << 60) - 1))
     }
 
-    /// The least id that a message at this position can have.
+    /// The smallest message id at this position.
     pub fn first_id(self) -> MessageId {
         self.id(0)
     }
 
-    /// A message's id at this position. Two processes may draw the same position for two applications: 62 bits of `random` tell them apart.
+    /// A message id at this position. Two processes may assign the same position in two applications; 62 bits of
+    /// `random` keep the ids distinct.
     pub fn id(self, random: u64) -> MessageId {
         let high = (self.0 >> 12) << 16 | 0x7000 | (self.0 & 0xfff);
         let low = 0b10 << 62 | (random >> 2);
         MessageId(Uuid::from_u128(u128::from(high) << 64 | u128::from(low)))
     }
 
-    /// The time that it stands for.
+    /// The time of this position, to the microsecond.
     pub fn time(self) -> Time {
         let micros = (self.0 >> 12) * 1_000 + ((self.0 & 0xfff) * 1_000).div_ceil(4_096);
         Time::from_micros(micros as i64)
     }
 
-    /// As a column.
+    /// The column value.
     pub fn number(self) -> i64 {
         self.0 as i64
     }
 
-    /// Of a column.
+    /// Reads a column value.
     pub fn from_number(number: i64) -> Position {
         Position(number.max(0) as u64 & ((1 << 60) - 1))
     }
 }
 
-/// Where a reader goes on: behind `position`.
+/// A reader's cursor: the next read starts after `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedIterator {
     pub position: Position,
-    /// Everything up to `position` was read, and nothing followed it at this time. With the retention it tells whether messages may have
-    /// gone that the reader has never seen. In whole seconds.
+    /// At this time the reader had read everything. Together with the retention period it tells whether messages may
+    /// have been deleted unread. Whole seconds.
     pub complete_at: Time,
-    /// How often the consumer that it is for had been moved by then; 0 for readers that keep their own position.
+    /// How often the consumer's position had been reset; 0 for readers that keep their own position.
     pub moves: u16,
 }
 
-/// Why a reader cannot go on from a position.
+/// The reason a reader cannot continue from a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
-    /// Messages behind it may be past the retention.
+    /// Unread messages may already be deleted by retention.
     #[error(
         "messages behind this position are past the retention: go on with `after`, from {0} on, or from anywhere later"
     )]
     Gone(Time),
-    /// It is of a time when a clock was wrong.
+    /// The position lies in the future: it was assigned while a clock was wrong.
     #[error("this position is ahead of the clock, by more than an hour: go on with `after`")]
     Ahead,
 }
 
 impl FeedIterator {
     const VERSION: u8 = 1;
-    /// A version, a position, seconds and moves.
+    /// Version, position, seconds, moves.
     const BYTES: usize = 1 + 8 + 5 + 2;
-    /// Bytes of a checksum that binds the text to its application.
+    /// Length of the checksum that binds the text to its application.
     const CHECK: usize = 7;
 
-    /// One that begins behind what was accepted before `time`.
+    /// A cursor before the first message accepted at or after `time`.
     pub fn since(time: Time) -> FeedIterator {
         FeedIterator { position: before(Position::at(time)), complete_at: whole_seconds(time), moves: 0 }
     }
 
-    /// What follows it, once everything up to `position` was read; `done`: nothing followed at the time `now`.
+    /// The cursor after everything up to `position` was read. `done`: the feed had nothing more at `now`.
     pub fn next(self, position: Position, done: bool, now: Time) -> FeedIterator {
-        // A message that is being committed may have an earlier time.
+        // A message may commit now with an earlier time.
         let read = if done { now.minus(LATE) } else { position.time() };
         let complete_at = whole_seconds(self.complete_at.max(position.time()).max(read));
         FeedIterator { position, complete_at, ..self }
     }
 
-    /// Whether a reader can go on from it at the time `now`, where everything accepted since `kept` is still there.
+    /// Checks that a reader can continue from here at `now`; messages accepted since `kept` are not deleted yet.
     ///
     /// # Errors
-    /// It cannot, and why.
+    /// The position is in the future, or unread messages may be gone.
     pub fn check(self, kept: Time, now: Time) -> Result<(), PositionError> {
         if self.position.time() > now.plus(READ_AHEAD) {
             return Err(PositionError::Ahead);
@@ -132,7 +136,7 @@ impl FeedIterator {
         if complete < kept { Err(PositionError::Gone(kept)) } else { Ok(()) }
     }
 
-    /// The text that readers get, for the feed of `app`. It is no secret: a reader may go on from anywhere in its own feed.
+    /// The text form for the feed of `app`. Not a secret: a reader may continue from any position in its own feed.
     pub fn text(self, app: AppId) -> String {
         let mut bytes = [0; Self::BYTES + Self::CHECK];
         bytes[0] = Self::VERSION;
@@ -144,10 +148,10 @@ impl FeedIterator {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads such a text.
+    /// Parses the text form.
     ///
     /// # Errors
-    /// It is none, or of another application.
+    /// The text is malformed or belongs to another application.
     pub fn parse(text: &str, app: AppId) -> Result<FeedIterator, Invalid> {
         let wrong =
             || Invalid::new("iterator", "is none of this application's feed: leave it out, or ask with `after`");
@@ -167,14 +171,13 @@ impl FeedIterator {
     }
 }
 
-/// How much earlier than its commit a message's time may be.
+/// The most that a message's time may precede its commit.
 const LATE: Duration = Duration::from_secs(300);
 
 fn whole_seconds(time: Time) -> Time {
     Time::from_micros(time.seconds().saturating_mul(1_000_000))
 }
 
-/// The last position before this one.
 fn before(position: Position) -> Position {
     Position(position.0.saturating_sub(1))
 }
@@ -186,22 +189,22 @@ fn check(app: AppId, said: &[u8]) -> [u8; FeedIterator::CHECK] {
     check
 }
 
-/// Which messages of a feed are wanted; `None`: all.
+/// Selects messages of a feed. `None` selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedFilter {
     pub event_types: Option<Vec<String>>,
-    /// Messages on one of these channels. A message without channels passes by a reader that listens to some.
+    /// Messages on any of these channels. A message without channels does not match.
     pub channels: Option<Vec<String>>,
 }
 
 impl FeedFilter {
-    /// Whether a message of `event_type` on `channels` is wanted.
+    /// Whether a message of `event_type` on `channels` matches.
     pub fn wants(&self, event_type: &str, channels: &[String]) -> bool {
         self.event_types.as_ref().is_none_or(|types| types.iter().any(|one| one == event_type))
             && self.channels.as_ref().is_none_or(|wanted| wanted.iter().any(|one| channels.contains(one)))
     }
 
-    /// Whether all messages are.
+    /// Whether all messages match.
     pub fn is_everything(&self) -> bool {
         self.event_types.is_none() && self.channels.is_none()
     }

@@ -1,5 +1,6 @@
-//! Names of things. Inside, an id is a UUIDv7 (16 bytes, ordered by time); outside it is a prefix and 26 characters of
-//! Crockford's base32 (the TypeID form), e.g. `msg_01jd8x5q3fe8ktq8b4m5rj2w3a`. A [`Uid`] is a name of the caller's own.
+//! Ids, and the spelling rules for names. An id is a UUIDv7 (16 bytes, ordered by time); its text is a prefix and 26
+//! characters of Crockford base32 (the TypeID form), e.g. `msg_01jd8x5q3fe8ktq8b4m5rj2w3a`. A [`Uid`] is a name the
+//! caller chose.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +10,8 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::{Invalid, Time, limits};
 
-/// Hands out ids that grow even within one millisecond and when the clock steps back, so that "newest first" is the
-/// order in which things were accepted.
+/// Generates ids that grow even within one millisecond and when the clock steps back, so "newest first" is the order of
+/// acceptance.
 static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 fn new_uuid(now: Time) -> Uuid {
@@ -19,7 +20,7 @@ fn new_uuid(now: Time) -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(&*context, now.seconds().max(0) as u64, nanos))
 }
 
-/// The smallest UUIDv7 of a millisecond: where a range of ids by time begins.
+/// The smallest UUIDv7 of a millisecond: the start of a range of ids by time.
 fn floor_uuid(time: Time) -> Uuid {
     let mut bytes = [0u8; 16];
     bytes[..6].copy_from_slice(&time.millis().to_be_bytes()[2..]);
@@ -36,7 +37,7 @@ fn encode(uuid: Uuid) -> [u8; 26] {
 }
 
 fn decode(text: &str) -> Option<Uuid> {
-    // 26 digits hold 130 bits: the first may only be 0–7.
+    // 26 digits hold 130 bits, so the first may only be 0–7.
     if text.len() != 26 || text.as_bytes()[0] > b'7' {
         return None;
     }
@@ -48,7 +49,7 @@ fn decode(text: &str) -> Option<Uuid> {
     Some(Uuid::from_u128(value))
 }
 
-/// The text is not an id of the wanted kind.
+/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an id that begins with {0}")]
 pub struct IdError(pub &'static str);
@@ -61,20 +62,20 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// What its text begins with.
+            /// The prefix of the text form.
             pub const PREFIX: &'static str = $prefix;
 
-            /// A new id of the time `now`, greater than all that this process made before.
+            /// A new id with the time `now`, greater than all earlier ids of this process.
             pub fn new(now: Time) -> Self {
                 $name(new_uuid(now))
             }
 
-            /// The least id of its millisecond: ids made before `time` are smaller.
+            /// The smallest id of the millisecond of `time`; earlier ids are smaller.
             pub fn floor(time: Time) -> Self {
                 $name(floor_uuid(time))
             }
 
-            /// When it was made, to the millisecond.
+            /// The creation time, to the millisecond.
             pub fn time(self) -> Time {
                 let millis = (self.0.as_u128() >> 80) as i64;
                 Time::from_micros(millis.saturating_mul(1_000))
@@ -124,27 +125,27 @@ macro_rules! id {
 }
 
 id!(
-    /// An application: one customer of the SaaS team.
+    /// An application (tenant): one customer of the SaaS team.
     AppId, "app_"
 );
 id!(
-    /// An endpoint: a URL that an application wants events at.
+    /// An endpoint: a URL that receives an application's events.
     EndpointId, "ep_"
 );
 id!(
-    /// A polling endpoint: where an application's messages are fetched.
+    /// A polling endpoint: a receiver fetches an application's messages from it.
     PollingEndpointId, "poll_"
 );
 id!(
-    /// A token that opens one polling endpoint.
+    /// A token for one polling endpoint.
     PollingTokenId, "polltk_"
 );
 id!(
-    /// An autoconfig subscription: by it a receiver's own program subscribes.
+    /// An autoconfig subscription: a token with which a receiver's program creates its own endpoint.
     AutoConfigId, "acfg_"
 );
 id!(
-    /// A message: one event, addressed to one application. Also its `webhook-id`.
+    /// A message: one event for one application. Also the `webhook-id`.
     MessageId, "msg_"
 );
 id!(
@@ -152,7 +153,7 @@ id!(
     AttemptId, "atmpt_"
 );
 id!(
-    /// Background work: what goes on behind the answer to a call. The prefix is the dialect's.
+    /// A background task: work that continues after the response. The prefix is the dialect's.
     BackgroundId, "qtask_"
 );
 id!(
@@ -160,11 +161,11 @@ id!(
     OperatorId, "op_"
 );
 id!(
-    /// An entry of the audit log.
+    /// An audit log entry.
     AuditId, "audit_"
 );
 id!(
-    /// A mail to an application's contact. Also its `Message-ID`.
+    /// A mail to an application's contact. Also the `Message-ID`.
     MailId, "mail_"
 );
 id!(
@@ -172,23 +173,23 @@ id!(
     KeyId, "key_"
 );
 
-/// An organization: one environment of the SaaS team. Opaque text, `org_` and up to 60 letters and digits; one that is named by a
-/// valid token exists.
+/// An organization: one environment of the SaaS team. Opaque text: `org_` and up to 60 letters and digits. It exists as
+/// soon as a valid token names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type, serde::Serialize)]
 #[sqlx(transparent)]
 #[serde(transparent)]
 pub struct OrgId(String);
 
 impl OrgId {
-    /// What its text begins with.
+    /// The prefix of the text form.
     pub const PREFIX: &'static str = "org_";
 
-    /// The organization that exists from the first start; what `sendoff token` prints a token for.
+    /// The organization that exists from the first start, and the default of `sendoff token`.
     pub fn default_org() -> OrgId {
         OrgId("org_default".to_owned())
     }
 
-    /// Its text.
+    /// The text form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -209,17 +210,18 @@ impl fmt::Display for OrgId {
     }
 }
 
-/// A name of the caller's own for a thing of ours: 1–256 of `[a-zA-Z0-9-_.]`, never one that looks like an id of such a thing.
+/// The caller's own name for a resource: 1–256 characters of `[a-zA-Z0-9-_.]`, without the prefix of the resource's
+/// ids.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize)]
 #[sqlx(transparent)]
 #[serde(transparent)]
 pub struct Uid(String);
 
 impl Uid {
-    /// Checks `text`, given as `field`, for a thing whose ids begin with `prefix`.
+    /// Parses the uid of a resource whose ids begin with `prefix`; `field` names it in the error.
     ///
     /// # Errors
-    /// Empty, longer than 256, a character that is not allowed, or it begins with `prefix` (it would collide with ids in paths).
+    /// Empty, longer than 256 characters, a forbidden character, or the prefix of an id (ambiguous in paths).
     pub fn parse(field: &str, text: &str, prefix: &str) -> Result<Uid, Invalid> {
         name(field, text, limits::NAME)?;
         match text.starts_with(prefix) {
@@ -230,7 +232,7 @@ impl Uid {
         }
     }
 
-    /// Its text.
+    /// The text form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -242,10 +244,10 @@ impl fmt::Display for Uid {
     }
 }
 
-/// Checks a name: 1 to `most` characters of `[a-zA-Z0-9-_.]`. The rule for uids, event types and channels alike.
+/// Checks a name: 1 to `most` characters of `[a-zA-Z0-9-_.]`. The rule for uids and event types.
 ///
 /// # Errors
-/// Says which rule `text` breaks.
+/// The broken rule.
 pub fn name(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
     spelled(field, text, most, "")
 }
@@ -253,36 +255,36 @@ pub fn name(field: &str, text: &str, most: usize) -> Result<(), Invalid> {
 /// Checks the name of an event type.
 ///
 /// # Errors
-/// Says which rule `text` breaks.
+/// The broken rule.
 pub fn event_type(field: &str, text: &str) -> Result<(), Invalid> {
     name(field, text, limits::NAME)
 }
 
-/// Checks a channel: a [`name`] that may have a `:` too.
+/// Checks a channel: a [`name`] that may also contain `:`.
 ///
 /// # Errors
-/// Says which rule `text` breaks.
+/// The broken rule.
 pub fn channel(field: &str, text: &str) -> Result<(), Invalid> {
     spelled(field, text, limits::CHANNEL, ":")
 }
 
-/// Checks a tag: a [`name`] that may have a `/` too.
+/// Checks a tag: a [`name`] that may also contain `/`.
 ///
 /// # Errors
-/// Says which rule `text` breaks.
+/// The broken rule.
 pub fn tag(field: &str, text: &str) -> Result<(), Invalid> {
     spelled(field, text, limits::TAG, "/")
 }
 
-/// Checks the name of a portal session: a [`name`] that may have an `@` too, as mail addresses do.
+/// Checks the id of a portal session: a [`name`] that may also contain `@`, like a mail address.
 ///
 /// # Errors
-/// Says which rule `text` breaks.
+/// The broken rule.
 pub fn session(field: &str, text: &str) -> Result<(), Invalid> {
     spelled(field, text, limits::NAME, "@")
 }
 
-/// A name that may also have the characters of `more`.
+/// Checks a name that may also contain the characters of `more`.
 fn spelled(field: &str, text: &str, most: usize, more: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > most {
         return Err(Invalid::new(field, format!("must have 1 to {most} characters, got {}", text.len())));
@@ -297,7 +299,8 @@ fn spelled(field: &str, text: &str, most: usize, more: &str) -> Result<(), Inval
     }
 }
 
-/// Checks a list by the rule for one of it, such as [`channel`]. A list that is too long is refused as a whole, and nothing of it is looked at.
+/// Checks each item of a list by `rule`, e.g. [`channel`]. A list with more than `most` items gets one error; its items
+/// are not checked.
 pub fn all(
     field: &str,
     list: &[String],

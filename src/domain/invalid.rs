@@ -1,25 +1,25 @@
-//! What was wrong with what somebody gave us: a field, a reason, a kind.
+//! Validation errors: a field, a reason and a machine-readable kind.
 
 use std::fmt;
 
-/// One refused value: where it stood, what is wrong with it and what would be right.
+/// One invalid value.
 ///
-/// Becomes an item of a 422 answer over REST, an exit line on the command line, a `stuck` reason in the outbox.
+/// Shown as an item of a 422 response, as the exit line of a command, or as the `stuck` reason of an outbox row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// The field's name as its writer knows it, e.g. `url`, `eventTypes`.
+    /// The field's public name, e.g. `url`, `eventTypes`.
     pub field: String,
-    /// A sentence: what is wrong and what is expected. Never contains a secret.
+    /// What is wrong and what is expected. Never contains a secret.
     pub reason: String,
-    /// A machine-readable word, e.g. `value_error`.
+    /// A machine-readable code, e.g. `value_error`.
     pub kind: &'static str,
 }
 
-/// The [kind](Invalid::kind) of what would be one too many; it has to be asked for again later.
+/// The [kind](Invalid::kind) of a request that exceeds a quota. The caller may retry later.
 pub const TOO_MANY: &str = "too_many";
 
 impl Invalid {
-    /// A value of `field` that is wrong because of `reason`.
+    /// An error of kind `value_error`.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Invalid {
         Invalid { field: field.into(), reason: reason.into(), kind: "value_error" }
     }

@@ -1,16 +1,16 @@
-//! The limits of what a caller can create: the one table of them. `docs/limits.md` has the same table for users, and a test holds the
-//! two together; another finds a limit at each field of each request body of the OpenAPI document.
+//! The limits on request fields and on numbers of resources, in one table. A test compares it with `docs/limits.md`;
+//! another checks that every field of every request body in the OpenAPI document has a limit.
 //!
-//! A limit in *characters* counts Unicode scalar values, one in *bytes* counts UTF-8.
+//! *Characters* are Unicode scalar values; *bytes* are bytes of UTF-8.
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What is limited, as the documentation calls it.
+    /// The limited field or resource, as the documentation calls it.
     pub what: &'static str,
-    /// The largest value that is accepted.
+    /// The largest accepted value.
     pub most: usize,
-    /// What `most` counts.
+    /// The unit of `most`.
     pub unit: &'static str,
 }
 
@@ -18,7 +18,7 @@ macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident = $most:expr, $what:literal, $unit:literal;)*) => {
         $($(#[$doc])* pub const $name: usize = $most;)*
 
-        /// All limits, in the order of the documentation.
+        /// All limits, in the order of `docs/limits.md`.
         pub const TABLE: &[Limit] = &[$(Limit { what: $what, most: $name, unit: $unit }),*];
     };
 }
@@ -38,25 +38,25 @@ limits! {
     METADATA = 50, "metadata of an application, endpoint or polling endpoint", "pairs";
     /// The most bytes of metadata, names and values together.
     METADATA_BYTES = 4_096, "metadata, names and values together", "bytes";
-    /// The most event types that an endpoint, a polling endpoint or a replay can name.
+    /// The most event types in the filter of an endpoint, a polling endpoint or a replay.
     EVENT_TYPES = 500, "event types that an endpoint, a polling endpoint or a replay names", "names";
-    /// The most channels that an endpoint or a polling endpoint can listen to.
+    /// The most channels in the filter of an endpoint or a polling endpoint.
     ENDPOINT_CHANNELS = 10, "channels of an endpoint or a polling endpoint", "names";
     /// The longest channel, in characters.
     CHANNEL = 128, "channel", "characters";
-    /// The most headers of an endpoint's own.
+    /// The most custom headers of an endpoint.
     HEADERS = 50, "headers of an endpoint", "headers";
-    /// The most bytes of an endpoint's own headers, names and values together.
+    /// The most bytes of an endpoint's custom headers, names and values together.
     HEADERS_BYTES = 8_192, "headers of an endpoint, names and values together", "bytes";
-    /// The longest value of one of an endpoint's own headers, in bytes.
+    /// The longest value of a custom header, in bytes.
     HEADER_VALUE = 4_096, "value of one of these headers", "bytes";
-    /// The most signatures in other styles that an endpoint can ask for.
+    /// The most extra signatures of an endpoint.
     EXTRA_SIGNATURES = 4, "extra signatures of an endpoint", "signatures";
-    /// The most waits of a retry schedule.
+    /// The most retries in a retry schedule.
     RETRIES = 20, "retry schedule of an endpoint", "waits";
     /// The longest text of a secret, in bytes.
     SECRET = 128, "secret, as text", "bytes";
-    /// The most retired secrets of an endpoint that sign beside its current one.
+    /// The most old secrets that sign in addition to an endpoint's current one.
     OLD_SECRETS = 5, "old secrets that still sign", "secrets";
     /// The most feature flags of an event type or a portal session.
     FEATURE_FLAGS = 50, "feature flags of an event type or a portal session", "names";
@@ -64,15 +64,15 @@ limits! {
     SCHEMAS_BYTES = 256 * 1024, "schemas of an event type, as JSON", "bytes";
     /// The most event types of an organization, archived ones included.
     CATALOG = 10_000, "event types of an organization, archived ones included", "event types";
-    /// The most API keys of an organization that are not revoked.
+    /// The most active API keys of an organization.
     KEYS = 1_000, "API keys of an organization", "keys";
-    /// The most portal links of an application that were not used yet; a further one replaces the oldest.
+    /// The most unused portal links of an application; a further one replaces the oldest.
     PORTAL_LINKS = 1_000, "unused portal links of an application; a further one replaces the oldest", "links";
     /// The most portal sessions of an application; a further one ends the oldest.
     PORTAL_SESSIONS = 1_000, "portal sessions of an application; a further one ends the oldest", "sessions";
-    /// The most portal sessions whose access one request ends.
+    /// The most portal sessions that one request can expire.
     SESSION_IDS = 100, "portal sessions whose access one request ends", "sessions";
-    /// The most ends of access that an application remembers: of its sessions, and those to come.
+    /// The most expired session ids an application remembers, for existing and future sessions.
     ACCESS_ENDS = 1_000, "portal sessions of an application whose access ended within a week", "sessions";
     /// The most channels of a message.
     MESSAGE_CHANNELS = 10, "channels of a message", "names";
@@ -88,19 +88,19 @@ limits! {
     CONSUMERS = 100, "consumers of a polling endpoint", "consumers";
     /// The most autoconfig subscriptions of an application.
     AUTOCONFIGS = 100, "autoconfig subscriptions of an application", "subscriptions";
-    /// The most ids that one reconciliation names.
+    /// The most ids in one reconciliation request.
     RECEIVED_IDS = 10_000, "ids that a reconciliation names", "ids";
     /// The most items of a page of a list.
     PAGE = 250, "page of a list", "items";
-    /// The most bytes of the items of a page, unless its first item alone is larger.
+    /// The most bytes of items on a page, unless its first item alone is larger.
     PAGE_BYTES = 4 * 1024 * 1024, "page of a list, unless its first item is larger", "bytes";
-    /// The most refused values that one answer lists.
+    /// The most validation errors in one response.
     ERRORS = 20, "refused values that an answer lists", "values";
-    /// The longest text about one refused value, in characters.
+    /// The longest reason of a validation error, in characters.
     ERROR_TEXT = 1_000, "text about one refused value", "characters";
 }
 
-/// `names` joined by commas, as many as an error can show; the rest is counted.
+/// The first 5 of `names`, joined by commas, and the number of the others.
 pub fn shown(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let list = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
@@ -110,7 +110,7 @@ pub fn shown(names: &[&str]) -> String {
     }
 }
 
-/// The first `most` characters of `text`, with an ellipsis in place of the rest.
+/// Truncates `text` to `most` characters and adds an ellipsis.
 pub fn cut(text: String, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -139,7 +139,6 @@ mod tests {
     #[test]
     fn the_documentation_has_the_same_table() {
         let page = include_str!("../../docs/limits.md");
-        // What follows is not about things.
         let page = page.split("\n## ").next().unwrap_or_default();
         let told: Vec<&str> =
             page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")).collect();

@@ -1,13 +1,13 @@
-//! Spans of time as people write them: a whole number and a unit, `250ms`, `5s`, `30m`, `2h`, `7d`.
+//! Durations as text: a whole number and a unit, e.g. `250ms`, `5s`, `30m`, `2h`, `7d`.
 
 use std::time::Duration;
 
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a span: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+/// Parses a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 ///
 /// # Errors
-/// What is wrong with it, as the end of the sentence "TEXT …".
+/// The rest of a sentence that begins with the text, e.g. "has no unit …".
 pub fn read(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -23,7 +23,7 @@ pub fn read(text: &str) -> Result<Duration, String> {
     number.checked_mul(*millis).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
 }
 
-/// Writes a span so that [`read`] reads it, in the largest unit that divides it; what is shorter than a millisecond is left out.
+/// Formats a duration for [`read`], in the largest unit that divides it. Fractions of a millisecond are dropped.
 pub fn write(span: Duration) -> String {
     let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let unit = UNITS.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));

@@ -1,7 +1,7 @@
-//! Points in time and spans of it, as the store keeps them: integers of microseconds.
+//! Timestamps in microseconds, and the clock that produces them.
 //!
-//! A [`Time`] is handed down from the engine's loops and the HTTP handlers, which are the only ones to ask
-//! a [`Clock`]; below them time is always an argument, so that no test ever sleeps.
+//! Only the engine's loops and the HTTP handlers read the [`Clock`]. Everything below them takes the time as an
+//! argument, so tests never sleep.
 
 mod clock;
 
@@ -14,15 +14,15 @@ pub use clock::Clock;
 #[cfg(test)]
 pub(crate) use clock::Steady;
 
-/// A point in time: microseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC.
+/// A point in time: microseconds since 1970-01-01T00:00:00Z. Its text is RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Time(i64);
 
 impl Time {
-    /// The epoch; also the `due` of work that may go at once.
+    /// The epoch; also the `due` of a delivery that may be sent at once.
     pub const ZERO: Time = Time(0);
-    /// Later than anything that Sendoff writes: the year 9999, the last that RFC 3339 can say.
+    /// The end of the year 9999, the last that RFC 3339 can represent.
     pub const MAX: Time = Time(253_402_300_799_999_999);
 
     /// From microseconds since the epoch.
@@ -35,12 +35,12 @@ impl Time {
         self.0
     }
 
-    /// Whole milliseconds since the epoch, never negative (what a UUIDv7 holds).
+    /// Whole milliseconds since the epoch, never negative (as in a UUIDv7).
     pub const fn millis(self) -> u64 {
         if self.0 < 0 { 0 } else { (self.0 / 1_000) as u64 }
     }
 
-    /// Whole seconds since the epoch (what `webhook-timestamp` holds).
+    /// Whole seconds since the epoch (as in `webhook-timestamp`).
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
@@ -57,21 +57,21 @@ impl Time {
         Time(self.0.saturating_sub(micros).max(0))
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 
-    /// The start of the span of `width` in which this lies, counted from the epoch.
+    /// Rounds down to a multiple of `width` since the epoch.
     pub fn floor(self, width: Duration) -> Time {
         let width = (width.as_micros() as i64).max(1);
         Time(self.0.div_euclid(width) * width)
     }
 
-    /// Reads RFC 3339, e.g. `2026-11-22T09:30:00Z` or with an offset.
+    /// Parses RFC 3339, e.g. `2026-11-22T09:30:00Z` or with an offset.
     ///
     /// # Errors
-    /// A text that is not RFC 3339, or lies outside the years 1970–9999.
+    /// The text is not RFC 3339, or the year is not in 1970–9999.
     pub fn parse(text: &str) -> Result<Time, TimeError> {
         let stamp: jiff::Timestamp = text.trim().parse().map_err(|_| TimeError)?;
         let micros = stamp.as_microsecond();
@@ -79,7 +79,7 @@ impl Time {
     }
 }
 
-/// The text was not an RFC 3339 time.
+/// The text is not an RFC 3339 time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an RFC 3339 time such as 2026-11-22T09:30:00Z")]
 pub struct TimeError;

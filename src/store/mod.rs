@@ -27,11 +27,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use crate::domain::Time;
-use crate::domain::audit::Actor;
-use crate::domain::secret::MasterKey;
+use crate::domain::access::audit::Actor;
+use crate::domain::signing::secret::MasterKey;
 use crate::supervisor::{Supervised, Supervisor};
 use tokio::sync::Mutex;
 
+use crate::store::ingest::outbox::outbox_floor;
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 use catalog::change::Turns;
 pub use db::error::StoreError;
@@ -43,7 +44,7 @@ use db::postgres::{self, Postgres};
 pub use db::scans::Scan;
 use db::sqlite::{self, Sqlite};
 pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
-use ingest::{idempotency, outbox_floor, routing_cache, writer};
+use ingest::{idempotency, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
 
@@ -188,7 +189,7 @@ impl Store {
         if let Engine::Postgres(engine) = &store.inner.engine {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
             if engine.servers.several() {
-                tokio::spawn(db::servers::follow(Arc::downgrade(&store.inner)));
+                tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
             }
         }
         if let Some(announcements) = announcements {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sendoff::api::auth::Tokens;
-use sendoff::api::callers::LIFE;
-use sendoff::domain::audit::{Actor, ActorKind};
-use sendoff::domain::key::{self, Scope};
-use sendoff::domain::token_key::{Algorithm, PublicKey, TokenKey};
+use sendoff::api::authn::authenticator::LIFE;
+use sendoff::api::authn::jwt::Tokens;
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::Scope;
+use sendoff::domain::access::audit::{Actor, ActorKind};
+use sendoff::domain::access::token_key::{Algorithm, PublicKey, TokenKey};
 use sendoff::domain::{OrgId, Time};
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{Order, PageRequest, Tenant};
@@ -96,7 +97,7 @@ async fn a_revoked_key_is_refused_within_seconds_of_another_process(world: World
 
 async fn when_a_key_was_used_is_noted_behind_the_answer(world: World) {
     let (_, text) = world.key(&[Scope::Read], None).await;
-    let used = async || world.store.api_key_of(&key::hash(&text)).await.unwrap().unwrap().last_used_at;
+    let used = async || world.store.api_key_of(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
     assert_eq!(used().await, None);
     let before = world.now();
     world.call_as(&text, "GET", "/app", None).await.expect(200);
@@ -115,7 +116,7 @@ async fn a_note_does_not_keep_anybody_waiting(world: &World, lock: impl AsyncFnO
         let answer = tokio::time::timeout(SOON, world.call_as(&text, "GET", "/app", None)).await;
         answer.expect("an answer at once").expect(200);
     }
-    let used = async || world.store.api_key_of(&key::hash(&text)).await.unwrap().unwrap().last_used_at;
+    let used = async || world.store.api_key_of(&api_key::hash(&text)).await.unwrap().unwrap().last_used_at;
     assert_eq!(used().await, None);
     let_go().await;
     eventually("the note of a key's use", SOON, used).await;

@@ -174,7 +174,8 @@ async fn a_key_decides_how_an_endpoint_signs(world: World) {
     world.app("a").await;
     let endpoint = world.endpoint("a").await;
     let path = format!("/app/a/endpoint/{endpoint}");
-    let key = sendoff::domain::secret::Secret::generate(sendoff::domain::secret::SignatureType::Ed25519);
+    let key =
+        sendoff::domain::signing::secret::Secret::generate(sendoff::domain::signing::secret::SignatureType::Ed25519);
     let rotated = world.call("POST", &format!("{path}/secret/rotate"), json!({"key": &*key.text()})).await.expect(200);
     assert!(rotated["key"].as_str().unwrap().starts_with("whpk_"), "{rotated}");
     assert_eq!(world.get(&path).await.expect(200)["signatureType"], json!("ed25519"));

@@ -1,7 +1,7 @@
 //! Leased consumers and autoconfig subscriptions over REST.
 
 use base64::Engine as _;
-use sendoff::domain::key::Scope;
+use sendoff::domain::access::api_key::Scope;
 use serde_json::{Value, json};
 
 use crate::on_both_stores;

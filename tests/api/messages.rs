@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sendoff::domain::MessageId;
-use sendoff::domain::delivery::State;
-use sendoff::domain::message::Message;
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::message::Message;
 use sendoff::store::Tenant;
 use serde_json::{Value, json};
 

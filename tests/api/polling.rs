@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use reqwest::Response;
 use sendoff::domain::AppId;
+use sendoff::domain::access::api_key::Scope;
 use sendoff::domain::feed::{FeedIterator, Position};
-use sendoff::domain::key::Scope;
 use serde_json::{Value, json};
 
 use crate::on_both_stores;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sendoff::domain::portal::{Capability, PortalOptions, PortalPage};
-use sendoff::domain::theme::{Mode, Palette};
-use sendoff::domain::{Time, key};
+use sendoff::domain::Time;
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::portal::{Capability, PortalOptions, PortalPage};
+use sendoff::domain::access::theme::{Mode, Palette};
 use serde_json::{Value, json};
 
 use crate::on_both_stores;
@@ -56,8 +57,9 @@ async fn a_customer_gets_a_token_and_a_link(world: World) {
     assert!(code.len() >= 40, "{code}");
     let quarter = Duration::from_secs(15 * 60);
     let late = world.now().plus(quarter);
-    assert_eq!(world.store.redeem_portal_link(&key::hash(code), &[9; 32], late).await.unwrap(), None, "15 minutes");
-    let link = world.store.redeem_portal_link(&key::hash(code), &[9; 32], world.now()).await.unwrap().expect("a link");
+    assert_eq!(world.store.redeem_portal_link(&api_key::hash(code), &[9; 32], late).await.unwrap(), None, "15 minutes");
+    let link =
+        world.store.redeem_portal_link(&api_key::hash(code), &[9; 32], world.now()).await.unwrap().expect("a link");
     assert_eq!((link.org, link.app_id.to_string()), (world.org(), app));
     assert!(link.expires_at >= before.plus(quarter));
     let until = Time::from_micros(link.options.until);
@@ -69,7 +71,11 @@ async fn a_customer_gets_a_token_and_a_link(world: World) {
         ..link.options.clone()
     };
     assert_eq!(link.options, options);
-    assert_eq!(world.store.redeem_portal_link(&key::hash(code), &[9; 32], world.now()).await.unwrap(), None, "once");
+    assert_eq!(
+        world.store.redeem_portal_link(&api_key::hash(code), &[9; 32], world.now()).await.unwrap(),
+        None,
+        "once"
+    );
 
     let first = access(&world, "acme", json!({})).await;
     let second = access(&world, "acme", json!({})).await;
@@ -206,7 +212,8 @@ async fn the_portal_looks_as_the_team_says(world: World) {
     let body = json!({"theme": theme, "pages": ["endpoints", "event-types"], "navigation": false, "readOnly": true});
     let out = access(&world, "a", body).await;
     let code = out["url"].as_str().unwrap().rsplit('/').next().unwrap();
-    let options = world.store.portal_link_good(&key::hash(code), world.now()).await.unwrap().expect("a link").options;
+    let options =
+        world.store.portal_link_good(&api_key::hash(code), world.now()).await.unwrap().expect("a link").options;
     assert_eq!((options.pages, options.navigation), (Some(vec![PortalPage::Endpoints, PortalPage::EventTypes]), false));
     let theme = options.theme.expect("a theme");
     assert_eq!((theme.radius, theme.mode, theme.dark), (Some(10), Mode::Light, Palette::default()));
@@ -255,10 +262,20 @@ async fn expiring_a_customer_s_access(world: World) {
     let calls =
         async |token: &str, app: &str| world.call_as(token, "GET", &format!("/app/{app}/msg"), None).await.status;
     let good = async |code: &str| {
-        world.store.portal_link_good(&sendoff::domain::key::hash(code), world.now()).await.unwrap().is_some()
+        world
+            .store
+            .portal_link_good(&sendoff::domain::access::api_key::hash(code), world.now())
+            .await
+            .unwrap()
+            .is_some()
     };
     let visit = async |code: &str, hash: [u8; 32]| {
-        world.store.redeem_portal_link(&sendoff::domain::key::hash(code), &hash, world.now()).await.unwrap().unwrap();
+        world
+            .store
+            .redeem_portal_link(&sendoff::domain::access::api_key::hash(code), &hash, world.now())
+            .await
+            .unwrap()
+            .unwrap();
     };
     let lasts = async |hash: [u8; 32]| world.store.visit(&hash, world.now()).await.unwrap().is_some();
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use sendoff::domain::key::Scope;
+use sendoff::domain::access::api_key::Scope;
 use sendoff::traffic::Traffic;
 use sendoff::traffic::proxies::Proxies;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};

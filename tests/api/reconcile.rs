@@ -1,6 +1,6 @@
 //! Reconciliation over HTTP: what a receiver misses by the ids that it has, and having it sent again.
 
-use sendoff::domain::key::Scope;
+use sendoff::domain::access::api_key::Scope;
 use sendoff::store::jobs::job_lease::Stepped;
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Every line of the route table, as it stands in the source, against everybody who may not call it: without a good token, with an
 //! application's own, with a key whose scopes are too few. A line that is added is tested without anybody thinking of it.
 
-use sendoff::api::auth::Tokens;
-use sendoff::domain::key::Scope;
+use sendoff::api::authn::jwt::Tokens;
+use sendoff::domain::access::api_key::Scope;
 use sendoff::store::Tenant;
 
 use crate::on_both_stores;

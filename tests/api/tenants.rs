@@ -1,6 +1,6 @@
 //! Who sees what: no token, somebody else's, an application's own.
 
-use sendoff::api::auth::Tokens;
+use sendoff::api::authn::jwt::Tokens;
 use sendoff::domain::OrgId;
 use serde_json::{Value, json};
 

@@ -10,15 +10,17 @@ use actix_web::{App, HttpServer};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder};
-use sendoff::api::auth::Tokens;
-use sendoff::api::callers::Callers;
-use sendoff::api::probes::{self, Probes};
+use sendoff::api::authn::authenticator::Callers;
+use sendoff::api::authn::jwt::Tokens;
+use sendoff::api::http::probes;
+use sendoff::api::http::probes::Probes;
 use sendoff::api::{self, ApiState, BodyBudget, Origins};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
 use sendoff::domain::address::AddressPolicy;
-use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::delivery::{Next, Progress};
-use sendoff::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
-use sendoff::domain::secret::{MasterKey, SignatureType};
+use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
+use sendoff::domain::deliveries::delivery::{Next, Progress};
+use sendoff::domain::signing::secret::{MasterKey, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
@@ -242,7 +244,7 @@ impl World {
     pub async fn key(&self, scopes: &[Scope], expires_at: Option<Time>) -> (ApiKey, String) {
         let spec = KeySpec { name: "test".into(), scopes: Scopes::of(scopes.iter().copied()), expires_at };
         let (key, text) = ApiKey::make(self.org(), spec, self.now()).expect("a key");
-        self.store.add_api_key(&key, &key::hash(&text)).await.expect("the store");
+        self.store.add_api_key(&key, &api_key::hash(&text)).await.expect("the store");
         (key, text.to_string())
     }
 

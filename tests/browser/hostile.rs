@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::{Failure, Outcome};
-use sendoff::domain::delivery::Next;
+use sendoff::domain::deliveries::attempt::{Failure, Outcome};
+use sendoff::domain::deliveries::delivery::Next;
 
 use crate::driver::{Browser, Kind, WIDTHS};
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};

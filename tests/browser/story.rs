@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use sendoff::domain::application::Application;
-use sendoff::domain::attempt::Failure;
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::domain::key;
-use sendoff::domain::message::Message;
-use sendoff::domain::portal::{PortalLink, PortalOptions};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::portal::{PortalLink, PortalOptions};
+use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::deliveries::attempt::Failure;
+use sendoff::domain::deliveries::message::Message;
 
 use crate::driver::Browser;
 use crate::house::{self, House, MINUTE, Try, dead, retry};
@@ -183,8 +183,8 @@ async fn visit(house: &House, app: &Application) -> String {
     let until = house.now.plus(Duration::from_secs(3_600));
     let options = PortalOptions::all(until.micros());
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: until };
-    let (code, token) = (key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
+    let (code, token) = (api_key::hash("a code"), "a visit's token".replace([' ', '\''], "-"));
     house.store.add_portal_link(&code, &link, house.now).await.unwrap();
-    house.store.redeem_portal_link(&code, &key::hash(&token), house.now).await.unwrap().expect("a visit");
+    house.store.redeem_portal_link(&code, &api_key::hash(&token), house.now).await.unwrap().expect("a visit");
     token
 }

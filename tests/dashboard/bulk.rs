@@ -2,10 +2,10 @@
 
 use reqwest::StatusCode;
 use sendoff::domain::OrgId;
-use sendoff::domain::application::Application;
-use sendoff::domain::background::Stage;
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::message::MessageSpec;
+use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::background::Stage;
+use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::jobs::job_lease::Stepped;
@@ -222,9 +222,9 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
         let strangers = Tenant::org("org_strangers".parse::<OrgId>().unwrap());
         let theirs = house.app_of(&strangers, "Theirs").await;
         house.endpoint(&theirs, "https://theirs.example/").await;
-        let scope = sendoff::domain::background::Scope::Application(theirs.id);
+        let scope = sendoff::domain::deliveries::background::Scope::Application(theirs.id);
         let spec = sendoff::store::jobs::background::BackgroundSpec {
-            kind: sendoff::domain::background::Kind::Recover,
+            kind: sendoff::domain::deliveries::background::Kind::Recover,
             scope,
             filter: Default::default(),
             by: "a stranger".into(),
@@ -302,7 +302,7 @@ async fn a_list_and_its_resend_are_one_query() {
             let browser = if portal { &customer } else { &operator };
             let page = browser.page(&list).await;
             assert_eq!(rows(&page), listed, "{list}");
-            let name = if list.contains("pending") { "Send all of these now…" } else { "Resend all of these…" };
+            let name = if list.contains("pending") { "Send all now…" } else { "Resend all…" };
             let resend = link(&page, name).unwrap_or_else(|| panic!("{list}: no link in {page}"));
             let page = browser.page(&resend).await;
             assert!(page.contains(&format!(">{button}</button>")), "{list}, {resend}: {}", words(&page));
@@ -316,14 +316,14 @@ async fn a_list_and_its_resend_are_one_query() {
         let path = press(&operator, &page).await;
         assert!(matches!(step(&house).await, Stepped::Ended(Stage::Finished)));
         let done = operator.page(&path).await;
-        assert!(words(&done).contains("Outcome 3 waiting or being retried"), "{}", words(&done));
+        assert!(words(&done).contains("Outcome 3 waiting or retrying"), "{}", words(&done));
         let all = link(&done, "View deliveries").unwrap();
         let page = operator.page(&all).await;
         assert_eq!(rows(&page), 3, "{all}");
         assert!(page.contains("Resend: <bdi>qtask_"), "a chip takes it away: {page}");
         let id = all.split("resend=").nth(1).unwrap().to_owned();
         assert_eq!(rows(&operator.page(&format!("/deliveries?resend={id}&type=b")).await), 1);
-        assert!(link(&done, "3 waiting or being retried").unwrap().ends_with("&status=retrying"));
+        assert!(link(&done, "3 waiting or retrying").unwrap().ends_with("&status=retrying"));
         let stranger = house.visit(&house.app("Stranger").await, None, &[]).await;
         assert_eq!(stranger.get(&format!("/portal/deliveries?resend={id}")).await.0, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(operator.get("/deliveries?resend=qtask_x").await.0, StatusCode::UNPROCESSABLE_ENTITY);
@@ -342,14 +342,14 @@ async fn what_cannot_be_sent_is_said_and_not_counted() {
         let browser = house.sign_in().await;
         let said = words(&browser.page("/resend?status=dead").await);
         assert!(
-            said.contains("6 deliveries match. Of these, 1 cannot be sent: the content or the endpoint is gone"),
+            said.contains("6 deliveries match. Of these, 1 deleted: the content or the endpoint no longer exists"),
             "{said}"
         );
         assert!(said.contains("Resend 5 deliveries"), "{said}");
         let off = EndpointSpec { disabled: true, ..endpoint.spec.clone() };
         house.store.update_endpoint(&house.tenant(), &endpoint, off, house.now).await.unwrap();
         let said = words(&browser.page("/resend?status=dead").await);
-        assert!(said.contains("3 stay: the endpoint is disabled") && said.contains("Resend 2 deliveries"), "{said}");
+        assert!(said.contains("3 on hold: the endpoint is disabled") && said.contains("Resend 2 deliveries"), "{said}");
         house.message(&house.app("Initech").await, "a", "{}", house.now).await;
         let said = words(&browser.page(&format!("/resend?status=dead&app={}", acme.id)).await);
         assert!(said.contains("Nothing to send") && !said.contains("Resend 0"), "{said}");

@@ -1,7 +1,7 @@
 //! What an endpoint's page says of how it does, and where it leads.
 
-use sendoff::domain::attempt::Failure;
-use sendoff::domain::portal::Capability;
+use sendoff::domain::access::portal::Capability;
+use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::time::Clock;
 
 use crate::house::{MINUTE, Try, both, dead, location, retry};

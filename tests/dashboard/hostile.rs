@@ -2,8 +2,8 @@
 //! Each page is read by [`crate::html::check`], which knows what may be in it.
 
 use reqwest::StatusCode;
-use sendoff::domain::attempt::{Failure, Outcome};
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::store::ingest::outbox::RelayRequest;
 
 use crate::house::{MINUTE, Try, both, dead, execute, retry};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use sendoff::domain::AppId;
-use sendoff::domain::attempt::Failure;
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::message::MessageSpec;
-use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
+use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::attempt::Failure;
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::ingest::accept::AcceptItem;
 use sha2::{Digest, Sha256};
@@ -148,7 +148,7 @@ async fn a_chip_takes_its_own_filter_away_and_keeps_the_others() {
         assert_eq!(link(&page, "Clear filters").as_deref(), Some("/deliveries"));
         assert!(page.contains("<option value=\"failed\" selected>") && page.contains("value=\"a.3 b.2\""), "{page}");
         let dead = browser.page("/deliveries?status=dead&since=2h").await;
-        assert_eq!(link(&dead, "Resend all of these…").as_deref(), Some("/resend?status=dead&since=2h"));
+        assert_eq!(link(&dead, "Resend all…").as_deref(), Some("/resend?status=dead&since=2h"));
     }
 }
 
@@ -163,7 +163,7 @@ async fn what_is_typed_wrong_is_said_at_its_field() {
             ("endpoint=nobody", "endpoint", "No endpoint has this id or uid."),
             ("since=yesterday", "since", "A time such as"),
             ("since=1h&until=2h", "until", "not after"),
-            ("status=odd", "status", "No delivery stands like this."),
+            ("status=odd", "status", "Unknown status."),
             ("class=6xx", "class", "no such class"),
             ("type=a%2Fb", "type", "An event type may only contain"),
         ] {
@@ -345,7 +345,7 @@ async fn what_waits_says_why() {
         house.store.update_endpoint(&house.tenant(), &paused, off, house.now).await.unwrap();
         let browser = house.sign_in().await;
         let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
-        assert!(page.contains("The endpoint is disabled: this goes on when it is enabled again."), "{page}");
+        assert!(page.contains("The endpoint is disabled. Delivery resumes when it is enabled."), "{page}");
         assert!(page.contains("The endpoint is sent at most 2 a second: this waits for its turn."), "{page}");
         assert!(page.contains(&format!("href=\"/applications/{}/endpoints/{}\"", acme.id, paused.id)));
     }

@@ -1,7 +1,7 @@
 //! What can be done with a message on its page, beside resending a delivery.
 
 use reqwest::StatusCode;
-use sendoff::domain::delivery::State;
+use sendoff::domain::deliveries::delivery::State;
 
 use crate::house::{MINUTE, Try, both, dead, field, location, retry};
 use crate::pages::{link, words};

@@ -1,6 +1,6 @@
 //! What the pages say of ordered endpoints.
 
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
 
 use crate::house::{MINUTE, Try, both, dead};
 use crate::pages::words;

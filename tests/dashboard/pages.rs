@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use sendoff::domain::attempt::Failure;
-use sendoff::domain::delivery::{DeadReason, Next, State};
-use sendoff::domain::message::MessageSpec;
+use sendoff::domain::deliveries::attempt::Failure;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -382,7 +382,7 @@ async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
             let (status, id) = (response.status(), response.headers()["x-request-id"].to_str().unwrap().to_owned());
             let page = response.text().await.unwrap();
             assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
-            assert!(page.contains(&id) && page.contains("Nothing is here"), "{path}: {page}");
+            assert!(page.contains(&id) && page.contains("Page not found"), "{path}: {page}");
             assert_eq!(browser.get(path).await.0, StatusCode::NOT_FOUND);
         }
         assert_eq!(browser.post("/outbox", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);

@@ -1,8 +1,8 @@
 //! Signing in by name and password: right, wrong, too often; the form that is bound to its browser; what a password's change ends.
 
 use reqwest::{Method, Response, StatusCode};
-use sendoff::domain::operator::Operator;
-use sendoff::domain::password::PasswordHash;
+use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::password::PasswordHash;
 
 use sendoff::traffic::Traffic;
 use sendoff::traffic::proxies::Proxies;
@@ -245,7 +245,7 @@ async fn a_new_password_ends_the_other_sessions_and_no_more() {
             one.post("/operators/password", &form).await
         };
         for (current, new, again, why) in [
-            ("wrong", new, new, "is not your password"),
+            ("wrong", new, new, "is not correct"),
             (PASSWORD, "short", "short", "at least 12 characters"),
             (PASSWORD, new, "another one, longer", "is not the same"),
         ] {

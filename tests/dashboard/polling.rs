@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::portal::{Capability, PortalOptions, PortalPage};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::catalog::polling::PollingEndpoint;
 use sendoff::domain::feed::{FeedIterator, Position};
-use sendoff::domain::key;
-use sendoff::domain::polling::PollingEndpoint;
-use sendoff::domain::portal::{Capability, PortalOptions, PortalPage};
 use sendoff::store::{Order, PageRequest};
 
 use crate::house::{Browser, House, MINUTE, both, field, location};
 
-async fn all(house: &House, app: &sendoff::domain::application::Application) -> Vec<PollingEndpoint> {
+async fn all(house: &House, app: &sendoff::domain::catalog::application::Application) -> Vec<PollingEndpoint> {
     let page = PageRequest::first(20, Order::Ascending);
     house.store.polling_endpoints(&house.tenant(), app.id, &page).await.unwrap().data
 }
@@ -22,7 +22,7 @@ async fn shown(house: &House, endpoint: &PollingEndpoint, html: &str) -> String 
     crate::html::check(html, "the token's page");
     let (_, rest) = html.split_once("aria-label=\"The token\">").unwrap_or_else(|| panic!("no token: {html}"));
     let token = rest.split('<').next().unwrap().to_owned();
-    let known = house.store.polling_token_of(&key::hash(&token)).await.unwrap().expect("a token");
+    let known = house.store.polling_token_of(&api_key::hash(&token)).await.unwrap().expect("a token");
     assert_eq!(known.polling_endpoint_id, endpoint.id);
     token
 }
@@ -44,7 +44,7 @@ async fn goes_through(
     house: &House,
     browser: &Browser<'_>,
     place: &str,
-    app: &sendoff::domain::application::Application,
+    app: &sendoff::domain::catalog::application::Application,
 ) {
     let list = format!("{place}/polling");
     assert!(browser.page(&list).await.contains("No polling endpoint yet"));
@@ -116,7 +116,7 @@ async fn goes_through(
 async fn a_visit_does_what_its_capabilities_say() {
     for house in both().await {
         let (acme, other) = (house.app("Acme").await, house.app("Other").await);
-        let make = async |app: &sendoff::domain::application::Application| {
+        let make = async |app: &sendoff::domain::catalog::application::Application| {
             house.store.create_polling_endpoint(&house.tenant(), app.id, Default::default(), house.now).await.unwrap()
         };
         let (own, foreign) = (make(&acme).await, make(&other).await);

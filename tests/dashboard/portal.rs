@@ -1,18 +1,18 @@
 //! The customers' portal: how one gets in and out, what is there for whom, how it looks, and who may embed it.
 
 use reqwest::{Method, StatusCode};
-use sendoff::domain::application::Application;
-use sendoff::domain::key;
-use sendoff::domain::portal::{Capability, PortalLink, PortalOptions, PortalPage};
-use sendoff::domain::theme::{Mode, Theme};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
+use sendoff::domain::access::theme::{Mode, Theme};
+use sendoff::domain::catalog::application::Application;
 
 use crate::house::{Browser, House, MINUTE, Try, at, both, dead, field, framed, location, set_cookie};
 
 /// The path of a link into the portal of `app`.
 async fn link(house: &House, app: &Application, options: PortalOptions) -> String {
-    let code = key::random_text();
+    let code = api_key::random_text();
     let link = PortalLink { org: app.org.clone(), app_id: app.id, options, expires_at: house.now.plus(MINUTE * 15) };
-    house.store.add_portal_link(&key::hash(&code), &link, house.now).await.unwrap();
+    house.store.add_portal_link(&api_key::hash(&code), &link, house.now).await.unwrap();
     format!("/portal/enter/{}", *code)
 }
 
@@ -213,7 +213,7 @@ async fn a_visit_is_over_when_its_time_or_its_application_is() {
         for browser in [over, visitor] {
             let (status, page) = browser.get("/portal").await;
             assert_eq!(status, StatusCode::UNAUTHORIZED);
-            assert!(page.contains("Your visit is over") && !page.contains("<a "), "there is nowhere to go: {page}");
+            assert!(page.contains("Your session has ended") && !page.contains("<a "), "there is nowhere to go: {page}");
             assert!(!page.contains("Sendoff"), "a customer knows the team and not us: {page}");
         }
     }

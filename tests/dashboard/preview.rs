@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::Failure;
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::deliveries::attempt::Failure;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::store::queue::waiting::LaneWants;
 
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
@@ -196,9 +196,9 @@ async fn seed(house: &House) {
 /// A message whose one delivery walked the whole schedule and died, while the other is still being tried.
 async fn long_story(
     house: &House,
-    app: &sendoff::domain::application::Application,
-    flaky: &sendoff::domain::endpoint::Endpoint,
-    slow: &sendoff::domain::endpoint::Endpoint,
+    app: &sendoff::domain::catalog::application::Application,
+    flaky: &sendoff::domain::catalog::endpoint::Endpoint,
+    slow: &sendoff::domain::catalog::endpoint::Endpoint,
 ) {
     let begun = house.ago(MINUTE * 1_300);
     let message = house.message(app, "invoice.paid", PAYLOAD, begun).await;

@@ -44,7 +44,8 @@ async fn a_link_is_used_up_by_its_button_and_by_nothing_else() {
 async fn what_is_too_old_opens_nothing() {
     for house in both().await {
         let old = house.ago(Duration::from_secs(16 * 60));
-        let link = sendoff::dashboard::login::new_link(&house.store, &house.org, &house.url, old).await.unwrap();
+        let link =
+            sendoff::dashboard::sign_in::login::new_link(&house.store, &house.org, &house.url, old).await.unwrap();
         let response = house.request(Method::GET, &link).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         let page = response.text().await.unwrap();
@@ -176,7 +177,8 @@ async fn only_our_host_and_our_pages_are_listened_to() {
 async fn a_link_is_made_for_the_public_address() {
     let house = at("https://hooks.example.com/").await;
     let public = "https://hooks.example.com/".parse().unwrap();
-    let link = sendoff::dashboard::login::new_link(&house.store, &house.org, &public, house.now).await.unwrap();
+    let link =
+        sendoff::dashboard::sign_in::login::new_link(&house.store, &house.org, &public, house.now).await.unwrap();
     let token = link.strip_prefix("https://hooks.example.com/login?token=").expect("an address of ours");
     assert_eq!(token.len(), 43);
     assert!(house.store.login_link_good(&hash(token), house.now).await.unwrap(), "only its hash is kept");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
 use sendoff::domain::OrgId;
-use sendoff::domain::application::Application;
-use sendoff::domain::endpoint::Endpoint;
+use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::Endpoint;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
 

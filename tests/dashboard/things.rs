@@ -2,11 +2,11 @@
 
 use reqwest::{Method, StatusCode};
 use sendoff::domain::EndpointId;
-use sendoff::domain::application::Application;
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::domain::portal::Capability;
-use sendoff::domain::secret::SignatureType;
+use sendoff::domain::access::portal::Capability;
+use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::signing::secret::SignatureType;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::{AppRef, Order, PageRequest, Store};
 
@@ -234,8 +234,7 @@ async fn lists_say_how_endpoints_do() {
         }
         let page = browser.page(&format!("/applications/{}/endpoints/{}", acme.id, failing.id)).await;
         assert!(
-            page.contains("503 Service Unavailable")
-                && page.contains("Every attempt has failed since the first failure <time"),
+            page.contains("503 Service Unavailable") && page.contains("Every attempt has failed. First failure <time"),
             "{page}"
         );
         assert!(page.contains("<strong>Waiting</strong> 1<"), "{page}");
@@ -272,10 +271,10 @@ async fn an_endpoint_that_fails_says_what_comes_of_it() {
             browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await
         };
         let html = page(&failing).await;
-        assert!(html.contains("Every attempt has failed since the first failure <time"), "{html}");
+        assert!(html.contains("Every attempt has failed. First failure <time"), "{html}");
         assert!(html.contains("A warning was sent <time") && html.contains("it will be disabled <time"), "{html}");
         let html = page(&idle).await;
-        assert!(html.contains("It will be disabled with its next failure.") && !html.contains("A warning"), "{html}");
+        assert!(html.contains("The next failure disables it.") && !html.contains("A warning"), "{html}");
         let html = page(&ended).await;
         assert!(html.contains("every attempt had failed for too long") && !html.contains("will be disabled"), "{html}");
         let log = browser.page("/audit").await;

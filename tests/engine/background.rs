@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sendoff::domain::background::{Kind as Work, Scope, Stage};
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::delivery::{Standing, State};
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::secret::MasterKey;
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::background::{Kind as Work, Scope, Stage};
+use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::delivery::{Standing, State};
+use sendoff::domain::signing::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sendoff::domain::MessageId;
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::secret::{Secret, SignatureType};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 
 use crate::house::{House, Kind, on_both};

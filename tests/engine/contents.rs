@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::delivery::{DeadReason, State};
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::message::{Message, MessageSpec};
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::delivery::{DeadReason, State};
+use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{MessageId, Time};
 use sendoff::store::AppRef;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::delivery::State;
 use sendoff::domain::time::Clock;
 
 use crate::house::{House, Kind, on_both, options};

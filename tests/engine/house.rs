@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use sendoff::domain::address::AddressPolicy;
-use sendoff::domain::application::{Application, ApplicationSpec};
-use sendoff::domain::attempt::Attempt;
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::message::{Message, MessageSpec};
-use sendoff::domain::secret::{MasterKey, Secret};
+use sendoff::domain::catalog::application::{Application, ApplicationSpec};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::attempt::Attempt;
+use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::message::{Message, MessageSpec};
+use sendoff::domain::signing::secret::{MasterKey, Secret};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{EndpointId, MessageId, OrgId};
 use sendoff::egress::Egress;

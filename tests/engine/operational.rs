@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
-use sendoff::domain::secret::{Secret, SignatureType};
+use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
+use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::EndpointRef;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::delivery::{DeadReason, State};
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::message::MessageSpec;
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::deliveries::delivery::{DeadReason, State};
+use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::AppRef;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -47,7 +47,7 @@ fn numbers(receiver: &Receiver) -> Vec<usize> {
 async fn send(
     house: &House,
     numbers: std::ops::Range<usize>,
-) -> Vec<std::sync::Arc<sendoff::domain::message::Message>> {
+) -> Vec<std::sync::Arc<sendoff::domain::deliveries::message::Message>> {
     let mut sent = Vec::new();
     for n in numbers {
         sent.push(house.send(&format!("{{\"n\":{n}}}")).await);

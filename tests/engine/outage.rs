@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sendoff::domain::delivery::State;
-use sendoff::domain::message::MessageSpec;
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::{AppRef, StoreError};

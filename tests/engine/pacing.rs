@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::backoff::Schedule;
 use sendoff::domain::time::Clock;
 
 use crate::house::{House, Kind, on_both, options};

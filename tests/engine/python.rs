@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use sendoff::domain::backoff::Schedule;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::secret::{Secret, SignatureType};
-use sendoff::domain::signature::{ExtraSignature, KeyForm};
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::backoff::Schedule;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
+use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
 
 use crate::house::{House, Kind, on_both};

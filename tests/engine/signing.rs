@@ -1,9 +1,9 @@
 //! What arrives is signed so that independent libraries accept it.
 
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::secret::{Secret, SignatureType};
-use sendoff::domain::signature::{ExtraSignature, KeyForm};
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
+use sendoff::domain::signing::signature::{ExtraSignature, KeyForm};
 use sendoff::domain::time::Clock;
 use std::time::Duration;
 

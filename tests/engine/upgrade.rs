@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sendoff::domain::AppId;
-use sendoff::domain::message::MessageSpec;
-use sendoff::domain::secret::MasterKey;
+use sendoff::domain::deliveries::message::MessageSpec;
+use sendoff::domain::signing::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::engine::Engine;
 use sendoff::store::db::migrations::known_version;

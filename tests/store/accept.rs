@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, EndpointId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, Refusal};
 use sendoff::store::queue::signals::Signal;

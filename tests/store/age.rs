@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sendoff::domain::Time;
-use sendoff::domain::delivery::Next;
+use sendoff::domain::deliveries::delivery::Next;
 use sendoff::store::maintenance::retention::Expired;
 use tokio::sync::{Mutex, MutexGuard};
 

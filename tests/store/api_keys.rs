@@ -1,7 +1,8 @@
 //! API keys, and tokens that were logged out.
 
 use sendoff::domain::KeyId;
-use sendoff::domain::key::{self, ApiKey, KeySpec, Scope, Scopes};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
 use sendoff::store::{Order, PageRequest};
 
 use crate::home::*;
@@ -10,7 +11,7 @@ use crate::home::*;
 fn made(name: &str, scopes: Scopes) -> (ApiKey, [u8; 32]) {
     let spec = KeySpec { name: name.into(), scopes, expires_at: Some(later(1_000)) };
     let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
-    (key, key::hash(&text))
+    (key, api_key::hash(&text))
 }
 
 on_both! {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sendoff::domain::AppId;
-use sendoff::domain::application::ApplicationSpec;
+use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::store::{AppRef, Order, PageRequest, StoreError, Tenant};
 
 use crate::home::*;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use sendoff::domain::audit::{Actor, ActorKind, act};
-use sendoff::domain::endpoint::{EndpointSpec, HeaderChange};
-use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::domain::key::{self, ApiKey, KeySpec, Scopes};
-use sendoff::domain::operator::Operator;
-use sendoff::domain::password::PasswordHash;
-use sendoff::domain::portal::{PortalLink, PortalOptions};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::audit::{Actor, ActorKind, act};
+use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::password::PasswordHash;
+use sendoff::domain::access::portal::{PortalLink, PortalOptions};
+use sendoff::domain::catalog::endpoint::{EndpointSpec, HeaderChange};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::{AppId, OrgId};
 use sendoff::store::access::audit::{AuditFilter, Deed, Entry};
 use sendoff::store::catalog::endpoints::Updated;
@@ -96,7 +97,7 @@ on_both! {
         let (store, mut seen) = (anna(&home.store), 0);
         let spec = KeySpec { name: "billing".into(), scopes: Scopes::EVERYTHING, expires_at: None };
         let (key, text) = ApiKey::make(tenant().org, spec, NOW).unwrap();
-        store.add_api_key(&key, &key::hash(&text)).await.unwrap();
+        store.add_api_key(&key, &api_key::hash(&text)).await.unwrap();
         for _ in 0..2 {
             assert!(store.revoke_api_key(&tenant(), key.id, later(1)).await.unwrap());
         }

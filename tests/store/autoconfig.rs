@@ -1,9 +1,11 @@
 //! Autoconfig subscriptions: a token, a secret, and what was made by them.
 
-use sendoff::domain::autoconfig::{self, AutoConfig};
-use sendoff::domain::polling::PollingEndpointSpec;
-use sendoff::domain::secret::{Secret, SignatureType};
-use sendoff::domain::{AppId, OrgId, key, limits};
+use sendoff::domain::access::api_key;
+use sendoff::domain::catalog::autoconfig;
+use sendoff::domain::catalog::autoconfig::AutoConfig;
+use sendoff::domain::catalog::polling::PollingEndpointSpec;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
+use sendoff::domain::{AppId, OrgId, limits};
 use sendoff::store::feed::autoconfig::Bound;
 use sendoff::store::{Store, StoreError};
 
@@ -11,7 +13,7 @@ use crate::home::*;
 
 async fn make(store: &Store, app: AppId) -> (AutoConfig, Secret, [u8; 32]) {
     let (made, secret, token) = AutoConfig::make(OrgId::default_org(), app, NOW);
-    let hash = key::hash(&token);
+    let hash = api_key::hash(&token);
     store.create_autoconfig(&tenant(), &made, &secret, &hash).await.expect("the store");
     (made, secret, hash)
 }
@@ -42,7 +44,7 @@ on_both! {
         assert_eq!((both.endpoint, both.polling_endpoint), (Some(second.id), Some(polled.id)));
 
         let (token, other) = (autoconfig::new_token(), Secret::generate(SignatureType::Hmac256));
-        let new = (&key::hash(&token), &*autoconfig::hint(&token));
+        let new = (&api_key::hash(&token), &*autoconfig::hint(&token));
         assert!(!store.rotate_autoconfig(&stranger(), &made, &other, new, NOW).await.unwrap());
         assert!(store.rotate_autoconfig(&tenant(), &made, &other, new, NOW).await.unwrap());
         assert_eq!(store.autoconfig_of(&hash).await.unwrap(), None);
@@ -61,11 +63,11 @@ on_both! {
             make(store, app).await;
         }
         let (one_more, secret, token) = AutoConfig::make(OrgId::default_org(), app, NOW);
-        let refused = store.create_autoconfig(&tenant(), &one_more, &secret, &key::hash(&token)).await;
+        let refused = store.create_autoconfig(&tenant(), &one_more, &secret, &api_key::hash(&token)).await;
         assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
         store.delete_application(&tenant(), app, NOW).await.unwrap();
         assert_eq!(home.number("SELECT count(*) FROM autoconfig").await, 0);
-        let gone = store.create_autoconfig(&tenant(), &one_more, &secret, &key::hash(&token)).await;
+        let gone = store.create_autoconfig(&tenant(), &one_more, &secret, &api_key::hash(&token)).await;
         assert!(matches!(gone, Err(StoreError::Invalid(_))), "{gone:?}");
     }
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sendoff::domain::EndpointId;
-use sendoff::domain::attempt::Trigger;
-use sendoff::domain::delivery::{Next, State};
-use sendoff::domain::message::Message;
+use sendoff::domain::deliveries::attempt::Trigger;
+use sendoff::domain::deliveries::delivery::{Next, State};
+use sendoff::domain::deliveries::message::Message;
 use sendoff::store::queue::waiting::Waiting;
 use sendoff::store::recording::record::Recorded;
 use sendoff::store::{Location, StoreError};

@@ -1,9 +1,9 @@
 //! Background work: what is sent again, what was missed; a turn at a time, nothing twice.
 
-use sendoff::domain::attempt::Trigger;
-use sendoff::domain::background::{Kind, Scope, Stage};
-use sendoff::domain::delivery::{DeadReason, Next, Standing, State};
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::attempt::Trigger;
+use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, Standing, State};
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::{Stepped, Turn};
@@ -30,7 +30,7 @@ pub async fn settle(
     store: &Store,
     app: AppId,
     endpoint: EndpointId,
-    outcome: sendoff::domain::attempt::Outcome,
+    outcome: sendoff::domain::deliveries::attempt::Outcome,
     next: Next,
 ) {
     let all = waiting(store, endpoint).await;

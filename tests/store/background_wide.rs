@@ -1,8 +1,8 @@
 //! Background work at several endpoints: from one to the next, canceled in between, counted beforehand.
 
-use sendoff::domain::background::{Kind, Scope, Stage};
-use sendoff::domain::delivery::{DeadReason, Next, State};
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::jobs::background::{BackgroundSpec, Begun, Total};
 use sendoff::store::jobs::job_lease::Stepped;

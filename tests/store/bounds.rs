@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::domain::key::{self, ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::portal::{PortalLink, PortalOptions};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::limits;
-use sendoff::domain::portal::{PortalLink, PortalOptions};
 use sendoff::store::StoreError;
 use sendoff::store::access::access_end::AccessEnd;
 
@@ -19,7 +20,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     }
 }
 
-fn link(app: &sendoff::domain::application::Application, n: u64) -> ([u8; 32], PortalLink) {
+fn link(app: &sendoff::domain::catalog::application::Application, n: u64) -> ([u8; 32], PortalLink) {
     let mut hash = [7; 32];
     hash[..8].copy_from_slice(&n.to_be_bytes());
     let options = PortalOptions::all(later(9_000).micros());
@@ -50,7 +51,7 @@ on_both! {
 
         // What is there stays when the limit is lowered, and goes on to work.
         store.limit_endpoints(1);
-        let changed = sendoff::domain::endpoint::EndpointSpec { description: "changed".into(), ..endpoint_spec() };
+        let changed = sendoff::domain::catalog::endpoint::EndpointSpec { description: "changed".into(), ..endpoint_spec() };
         updated(store, &made[1], changed, later(2)).await;
         refused(one_more().await);
         store.limit_endpoints(100);
@@ -196,7 +197,7 @@ on_both! {
         let made = || {
             let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
             let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
-            (key, key::hash(&text))
+            (key, api_key::hash(&text))
         };
         for _ in 0..limits::KEYS {
             let (key, hash) = made();

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::store::catalog::change::Changed;
 
 use crate::home::*;
@@ -19,7 +19,7 @@ on_both! {
         join_all((0..AT_ONCE).map(|number| {
             let (store, id) = (home.store.clone(), app.id);
             async move {
-                let work = |before: &sendoff::domain::application::Application| {
+                let work = |before: &sendoff::domain::catalog::application::Application| {
                     let mut metadata = before.metadata.clone();
                     metadata.insert(number.to_string(), "here".into());
                     Ok::<_, ()>(ApplicationSpec {
@@ -49,7 +49,7 @@ on_both! {
         join_all((0..AT_ONCE).map(|number| {
             let store = home.store.clone();
             async move {
-                let work = |before: &sendoff::domain::event_type::EventType| {
+                let work = |before: &sendoff::domain::catalog::event_type::EventType| {
                     let mut spec = before.spec.clone();
                     spec.feature_flags.push(format!("flag{number}"));
                     Ok::<_, ()>(spec)
@@ -70,7 +70,7 @@ on_both! {
         let described = EndpointSpec { description: "changed meanwhile".into(), ..old.spec.clone() };
         updated(&home.store, &old, described, later(1)).await;
         let mut seen = Vec::new();
-        let work = async |before: &sendoff::domain::endpoint::Endpoint| {
+        let work = async |before: &sendoff::domain::catalog::endpoint::Endpoint| {
             seen.push(before.spec.description.clone());
             Ok::<_, ()>(EndpointSpec { disabled: true, ..before.spec.clone() })
         };

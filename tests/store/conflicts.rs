@@ -1,7 +1,7 @@
 //! Transactions that PostgreSQL undoes for the sake of others are repeated, a bounded number of times.
 
-use sendoff::domain::attempt::{Failure, Outcome};
-use sendoff::domain::delivery::{Next, State};
+use sendoff::domain::deliveries::attempt::{Failure, Outcome};
+use sendoff::domain::deliveries::delivery::{Next, State};
 use sendoff::store::StoreError;
 use sendoff::store::db::repeat::TRIES;
 use sendoff::store::queue::waiting::Waiting;

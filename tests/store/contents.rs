@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::{Outcome, Trigger};
-use sendoff::domain::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::attempt::{Outcome, Trigger};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, MessageId, Time};
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::recording::record::Recorded;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sendoff::domain::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::query::counts::{AttemptCounts, Range, Scope};
 use sendoff::store::recording::rollups::{Counts, total};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::Trigger;
-use sendoff::domain::delivery::{DeadReason, Next, State};
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::attempt::Trigger;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use sendoff::store::queue::signals::Signal;

@@ -1,10 +1,10 @@
 //! Endpoints as lists show them, and what is counted of them.
 
 use sendoff::domain::AppId;
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::store::catalog::endpoint_list::{Health, LineFilter};
 use sendoff::store::ingest::accept::Refusal;
 use sendoff::store::recording::record::Finished;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::Failure;
-use sendoff::domain::delivery::{DeadReason, Next, Standing};
-use sendoff::domain::endpoint::EndpointSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::attempt::Failure;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, Standing};
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::query::counts::AttemptCounts;
 use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
@@ -25,7 +25,7 @@ async fn five(store: &Store, app: AppId, endpoint: EndpointId) -> Vec<MessageId>
     }
     let all = waiting(store, endpoint).await;
     let of = |n: usize| all.iter().find(|one| one.message_id == ids[n]).unwrap();
-    let timeout = sendoff::domain::attempt::Outcome::failed(Failure::Timeout, "", Duration::ZERO);
+    let timeout = sendoff::domain::deliveries::attempt::Outcome::failed(Failure::Timeout, "", Duration::ZERO);
     let done = vec![
         finished(app, of(0), answered(200), Next::Delivered),
         finished(app, of(1), answered(503), retry(60, 1)),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use sendoff::domain::background::{Kind, Scope};
-use sendoff::domain::delivery::Standing;
+use sendoff::domain::deliveries::background::{Kind, Scope};
+use sendoff::domain::deliveries::delivery::Standing;
 use sendoff::store::query::endpoint_messages::SentFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 

@@ -1,6 +1,6 @@
 //! The catalog of event types.
 
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::store::catalog::applications::Put;
 use sendoff::store::{Order, PageRequest, StoreError};
 use serde_json::json;

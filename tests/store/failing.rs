@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::audit::ActorKind;
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::{DisabledReason, EndpointSpec};
+use sendoff::domain::access::audit::ActorKind;
+use sendoff::domain::catalog::endpoint::{DisabledReason, EndpointSpec};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::access::audit::AuditFilter;

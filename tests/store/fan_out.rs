@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use sendoff::domain::delivery::{DeadReason, Next, State};
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::Store;
 use sendoff::store::ingest::fan_out::{FannedOut, PACK, STEP};

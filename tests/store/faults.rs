@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::secret::MasterKey;
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::signing::secret::MasterKey;
 use sendoff::store::maintenance::reseal::Reseal;
 
 use crate::home::*;

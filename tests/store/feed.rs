@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendoff::domain::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::feed::{FeedFilter, Position};
 use sendoff::domain::limits::PAGE_BYTES;
-use sendoff::domain::message::Message;
 use sendoff::domain::{AppId, MessageId, Time};
 use sendoff::store::feed::read::{FeedPage, FeedRequest, LOOK};
 use sendoff::store::ingest::accept::AcceptItem;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendoff::domain::application::{Application, ApplicationSpec};
-use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::delivery::{Next, Progress, State};
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::message::{Message, MessageSpec};
-use sendoff::domain::secret::{MasterKey, Secret, SignatureType};
+use sendoff::domain::catalog::application::{Application, ApplicationSpec};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
+use sendoff::domain::deliveries::delivery::{Next, Progress, State};
+use sendoff::domain::deliveries::message::{Message, MessageSpec};
+use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::catalog::change::Changed;
 use sendoff::store::catalog::endpoints::Updated;

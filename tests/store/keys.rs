@@ -1,6 +1,6 @@
 //! Login links and sessions, links into the portal.
 
-use sendoff::domain::portal::{Capability, PortalLink, PortalOptions};
+use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::store::access::portal_sessions::Visit;
 
 use crate::home::*;

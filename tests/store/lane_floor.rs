@@ -1,6 +1,6 @@
 //! A lane is read from its floors on: what lies below is not given out, and on PostgreSQL not passed over either.
 
-use sendoff::domain::delivery::Next;
+use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;

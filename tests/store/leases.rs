@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use sendoff::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
+use sendoff::domain::feed::lease::Commit;
 use sendoff::domain::feed::{FeedIterator, Position};
-use sendoff::domain::lease::Commit;
-use sendoff::domain::polling::{PollingEndpoint, PollingEndpointSpec};
 use sendoff::domain::{AppId, Time, limits};
 use sendoff::store::Store;
 use sendoff::store::feed::consumers::Consumed;

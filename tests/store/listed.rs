@@ -1,7 +1,7 @@
 //! What a list of deliveries shows, what is counted of it and what is sent again from it: one query.
 
-use sendoff::domain::background::{Kind, Scope, Stage};
-use sendoff::domain::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::Stepped;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::{Failure, Outcome};
-use sendoff::domain::background::{Kind, Scope, Stage};
-use sendoff::domain::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::attempt::{Failure, Outcome};
+use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId};
 use sendoff::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
 use sendoff::store::query::endpoint_messages::SentFilter;

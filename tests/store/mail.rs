@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::mail::{LISTED, What};
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::notifications::mail::{LISTED, What};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::recording::mail::{Mail, Tried};
@@ -160,7 +160,7 @@ on_both! {
             let mut batch = Vec::new();
             for one in store.deliveries_of(&tenant(), app.id, message.id).await.unwrap().data {
                 let one = waiting(store, one.endpoint_id).await.remove(0);
-                let next = sendoff::domain::delivery::Next::Dead(sendoff::domain::delivery::DeadReason::Exhausted);
+                let next = sendoff::domain::deliveries::delivery::Next::Dead(sendoff::domain::deliveries::delivery::DeadReason::Exhausted);
                 let mut done = finished(app.id, &one, answered(503), next);
                 done.attempt.at = hour(at);
                 batch.push(done);

@@ -1,6 +1,6 @@
 //! Calls that come twice and take effect once.
 
-use sendoff::domain::event_type::EventTypeSpec;
+use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::store::StoreError;
 use sendoff::store::ingest::accept::Refusal;
 use sendoff::store::ingest::idempotency::{Before, ONCE_LIFE, Once};

@@ -1,9 +1,9 @@
 //! Operational events: what happens to endpoints and deliveries is told in the transaction in which it happens, once, to those who
 //! listen; and the application that they travel by is nobody's to see.
 
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
-use sendoff::domain::message::Message;
+use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::ingest::accept::Refusal;
 use sendoff::store::ingest::outbox::RelayRequest;
@@ -413,7 +413,7 @@ on_both! {
         let hidden = DeliveryFilter { app: Some(ears.app_id), ..DeliveryFilter::default() };
         let customers = list(DeliveryFilter::default()).await;
         let count = async |state| store.count_in(&tenant(), state, 9).await.unwrap();
-        use sendoff::domain::delivery::State;
+        use sendoff::domain::deliveries::delivery::State;
         assert_eq!((count(State::Retry).await, count(State::Dead).await), (0, 1));
         assert!(store.oldest_due(&tenant(), later(1_000)).await.unwrap().is_none());
         fail(store, ears.app_id, ears.id, true).await;

@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 
-use sendoff::domain::key::{self, ApiKey, KeySpec, Scopes};
-use sendoff::domain::operator::Operator;
-use sendoff::domain::password::PasswordHash;
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::operator::Operator;
+use sendoff::domain::access::password::PasswordHash;
 use sendoff::domain::{OperatorId, OrgId};
 use sendoff::store::StoreError;
 
@@ -100,7 +101,7 @@ on_both! {
         store.create_application(&stranger(), app_spec("a"), NOW).await.unwrap();
         let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
         let (made, text) = ApiKey::make(org("org_key"), spec, NOW).unwrap();
-        store.add_api_key(&made, &key::hash(&text)).await.unwrap();
+        store.add_api_key(&made, &api_key::hash(&text)).await.unwrap();
         home.execute("INSERT INTO event_type (org, name, description, archived, deprecated, feature_flags, created_at, updated_at)
              VALUES ('org_catalog', 'a.b', '', FALSE, FALSE, '[]', 0, 0)").await;
         let texts = |orgs: Vec<OrgId>| orgs.iter().map(OrgId::to_string).collect::<Vec<_>>();

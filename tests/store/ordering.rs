@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sendoff::domain::background::Kind;
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::background::Kind;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -239,7 +239,7 @@ on_both! {
         for message in [sent[3], sent[1]] {
             assert!(store.cancel(&tenant(), app.id, message, made.id, later(9)).await.unwrap());
         }
-        let scope = sendoff::domain::background::Scope::Endpoint(app.id, made.id);
+        let scope = sendoff::domain::deliveries::background::Scope::Endpoint(app.id, made.id);
         let begin = async |of: BackgroundSpec| drop(store.begin_background(&tenant(), of, later(1_000)).await.unwrap());
         begin(spec(scope, Kind::BulkReplay, since(0, 100))).await;
         work_off(store).await;

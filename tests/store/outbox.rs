@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sendoff::domain::Time;
+use sendoff::store::ingest::outbox::outbox_actions::{OutboxAct, OutboxActed, StuckKey};
+use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
 use sendoff::store::ingest::outbox::{OutboxDepth, RelayRequest, Relayed};
-use sendoff::store::ingest::outbox_acts::{OutboxAct, OutboxActed, StuckKey};
-use sendoff::store::ingest::relay_pace::{RelayPace, RelayStep};
 use sendoff::store::{MessageRef, Store, StoreError};
 
 use crate::home::*;
@@ -263,7 +263,7 @@ on_both! {
         application(store, "acme").await;
         home.execute("INSERT INTO outbox (application, event_type, payload) VALUES ('acme', 'a', '{}'), ('acme', 'b', '{}')").await;
         store.relay_give_up(NOW, "too heavy").await.unwrap();
-        assert_eq!(reasons(store).await, ["the store refused it: too heavy"]);
+        assert_eq!(reasons(store).await, ["the database rejected it: too heavy"]);
         assert_eq!(relay(store, NOW).await.accepted, 1, "the others go on");
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::store::Store;
-use sendoff::store::ingest::relay_pace::{RelayPace, RelayStep};
+use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
 use sqlx::{Connection, Executor};
 
 use crate::home::*;

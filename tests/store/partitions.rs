@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sendoff::domain::delivery::Next;
-use sendoff::domain::message::Message;
+use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, MessageId, Time};
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::partitions::width;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::Trigger;
-use sendoff::domain::background::{Kind, Scope};
-use sendoff::domain::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::attempt::Trigger;
+use sendoff::domain::deliveries::background::{Kind, Scope};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::jobs::job_lease::Stepped;

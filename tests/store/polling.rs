@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sendoff::domain::audit::{Actor, ActorKind};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::audit::{Actor, ActorKind};
+use sendoff::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec, PollingToken};
 use sendoff::domain::feed::{FeedFilter, FeedIterator, Position};
-use sendoff::domain::polling::{PollingEndpoint, PollingEndpointSpec, PollingToken};
-use sendoff::domain::{AppId, OrgId, Time, key, limits};
+use sendoff::domain::{AppId, OrgId, Time, limits};
 use sendoff::store::catalog::change::Changed;
 use sendoff::store::feed::consumers::Consumed;
 use sendoff::store::{Order, PageRequest, PollingEndpointRef, Store, StoreError, Tenant};
@@ -33,7 +34,7 @@ fn named_poller(name: &str) -> PollingEndpointRef {
 
 async fn add_token(store: &Store, endpoint: &PollingEndpoint, seconds: u64, overlap: u64) -> (PollingToken, [u8; 32]) {
     let (token, text) = PollingToken::make(OrgId::default_org(), endpoint, None, later(seconds));
-    let hash = key::hash(&text);
+    let hash = api_key::hash(&text);
     let overlap = Duration::from_secs(overlap);
     assert!(store.rotate_polling_token(&tenant(), endpoint, &token, &hash, overlap).await.unwrap());
     (token, hash)
@@ -197,7 +198,7 @@ on_both! {
         assert_eq!(store.polling_token_of(&last).await.unwrap(), None, "the oldest of too many");
         assert_eq!(home.number("SELECT count(*) FROM polling_token").await, 10);
         let (token, text) = PollingToken::make(OrgId::default_org(), &endpoint, None, NOW);
-        let foreign = store.rotate_polling_token(&stranger(), &endpoint, &token, &key::hash(&text), Duration::ZERO).await;
+        let foreign = store.rotate_polling_token(&stranger(), &endpoint, &token, &api_key::hash(&text), Duration::ZERO).await;
         assert!(!foreign.unwrap());
     }
 }

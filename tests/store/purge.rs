@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::delivery::Next;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::key::{ApiKey, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, Scopes};
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{KeyId, OrgId};
 
 use crate::home::*;

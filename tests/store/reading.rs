@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::{Failure, Outcome};
-use sendoff::domain::delivery::Next;
+use sendoff::domain::deliveries::attempt::{Failure, Outcome};
+use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{AppId, AttemptId, MessageId};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::messages::MessageFilter;

@@ -1,8 +1,8 @@
 //! What a receiver misses, by the ids that it has: found page by page, and sent again in steps.
 
-use sendoff::domain::background::Stage;
-use sendoff::domain::delivery::{DeadReason, Next, Standing, State};
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::background::Stage;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, Standing, State};
 use sendoff::domain::{AppId, MessageId};
 use sendoff::store::jobs::background::Begun;
 use sendoff::store::jobs::reconcile::{MissedPage, ReceivedIds, ReconcileSpec};

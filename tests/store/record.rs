@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendoff::domain::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::delivery::{DeadReason, Next, State};
-use sendoff::domain::endpoint::DisabledReason;
+use sendoff::domain::catalog::endpoint::DisabledReason;
+use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, EndpointId, MessageId, OrgId};
 use sendoff::store::Store;
 use sendoff::store::query::attempts::AttemptFilter;

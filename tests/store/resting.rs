@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::{Failure, Outcome};
-use sendoff::domain::delivery::Next;
+use sendoff::domain::deliveries::attempt::{Failure, Outcome};
+use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::endpoint_list::Rest;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sendoff::domain::delivery::Next;
+use sendoff::domain::deliveries::delivery::Next;
 use sendoff::store::maintenance::retention::Expired;
 
 use crate::home::*;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sendoff::domain::endpoint::{Endpoint, EndpointSpec, HeaderChange};
+use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::ingest::accept::{AcceptItem, Refusal};
 use sendoff::store::ingest::outbox::RelayRequest;
-use sendoff::store::ingest::relay_pace::{RelayPace, RelayStep};
+use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
 use sendoff::store::ingest::routing::LiveEndpoint;
 use sendoff::store::queue::signals::{Signal, Told};
 use sendoff::store::{EndpointRef, Store};
@@ -114,7 +114,7 @@ on_both! {
         let (app, made) = customer(store, "acme").await;
         let there = home.another().await;
         assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, None);
-        let spec = sendoff::domain::application::ApplicationSpec { throttle_rate: Some(5), ..app_spec("acme") };
+        let spec = sendoff::domain::catalog::application::ApplicationSpec { throttle_rate: Some(5), ..app_spec("acme") };
         changed_app(store, &tenant(), app.id, spec, later(1)).await.unwrap();
         assert_eq!(there.live_endpoints(&[made.id]).await.unwrap()[0].app_throttle, Some(5));
     }

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{LocalBoxFuture, join_all};
-use sendoff::domain::background::{Kind, Scope as WorkScope};
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::Endpoint;
-use sendoff::domain::key::{self, ApiKey, KeySpec, Scopes};
+use sendoff::domain::access::api_key;
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scopes};
+use sendoff::domain::catalog::endpoint::Endpoint;
+use sendoff::domain::deliveries::background::{Kind, Scope as WorkScope};
+use sendoff::domain::deliveries::delivery::State;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::catalog::endpoint_list::LineFilter;
 use sendoff::store::jobs::background::BackgroundSpec;
@@ -85,7 +86,7 @@ on_both! {
             let (key, hash) = {
                 let spec = KeySpec { name: "k".into(), scopes: Scopes::EVERYTHING, expires_at: None };
                 let (key, text) = ApiKey::make(tenant().org, spec, NOW).expect("a key");
-                (key, key::hash(&text))
+                (key, api_key::hash(&text))
             };
             store.add_api_key(&key, &hash).await.unwrap();
             assert!(store.api_key_of(&hash).await.unwrap().is_some());

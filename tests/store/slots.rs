@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sendoff::domain::Time;
-use sendoff::domain::application::ApplicationSpec;
+use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::store::Store;
 use sendoff::store::queue::slots::{Heartbeat, Leases, Process, ProcessView, Rank, SLOTS, slot_of};
 use uuid::Uuid;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sendoff::domain::delivery::{Next, State};
-use sendoff::domain::message::{Message, SCHEDULE_LIMIT};
+use sendoff::domain::deliveries::delivery::{Next, State};
+use sendoff::domain::deliveries::message::{Message, SCHEDULE_LIMIT};
 use sendoff::store::ingest::accept::{AcceptItem, Refusal};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::messages::MessageFilter;
@@ -49,7 +49,7 @@ on_both! {
         assert_eq!(raw.content_until, Some(later(60).plus(5 * DAY)), "counted from when it is due");
         assert_eq!(made[2].payload.as_deref(), Some(&b""[..]), "no bytes are not no content");
         let again = AcceptItem { at: later(1), ..tagged(app.id, &["x"]) };
-        let again = AcceptItem { spec: sendoff::domain::message::MessageSpec { event_id: Some(uid("ev")), ..again.spec }, ..again };
+        let again = AcceptItem { spec: sendoff::domain::deliveries::message::MessageSpec { event_id: Some(uid("ev")), ..again.spec }, ..again };
         assert!(matches!(offer(store, again).await, Err(Refusal::Duplicate(_))), "special or not");
     }
 

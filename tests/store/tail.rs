@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sendoff::domain::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::{AppId, AttemptId, EndpointId};
 use sendoff::store::query::attempts::AttemptLine;
 use sendoff::store::query::tail::TailFilter;

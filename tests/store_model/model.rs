@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use sendoff::domain::application::Application;
-use sendoff::domain::attempt::Attempt;
-use sendoff::domain::delivery::{DeadReason, Next, Progress, Standing, State};
-use sendoff::domain::endpoint::Endpoint;
-use sendoff::domain::event_type::EventType;
-use sendoff::domain::key::ApiKey;
-use sendoff::domain::message::Message;
+use sendoff::domain::access::api_key::ApiKey;
+use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::Endpoint;
+use sendoff::domain::catalog::event_type::EventType;
+use sendoff::domain::deliveries::attempt::Attempt;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress, Standing, State};
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, KeyId, MessageId, OrgId, Time};
 use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::ingest::idempotency::Once;

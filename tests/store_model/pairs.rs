@@ -9,11 +9,11 @@ mod takers;
 
 use std::time::Duration;
 
-use sendoff::domain::attempt::{Attempt, Failure, Outcome};
-use sendoff::domain::background::{Kind, Scope};
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
-use sendoff::domain::message::MessageSpec;
+use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
+use sendoff::domain::deliveries::background::{Kind, Scope};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -109,7 +109,7 @@ async fn scene(house: &mut House) -> Result<Scene, String> {
     let item = item(&tenant, app, None, now);
     let (message, ends) = house.model.draft(&item, None, 1_000).map_err(|refusal| refusal.to_string())?;
     let accepted = said(house.store().accept(item).await)?.map_err(|refusal| refusal.to_string())?;
-    house.model.take_in(sendoff::domain::message::Message { id: accepted.id, ..message }, ends);
+    house.model.take_in(sendoff::domain::deliveries::message::Message { id: accepted.id, ..message }, ends);
     let filter = SentFilter::default();
     let scope = Scope::Endpoint(app, endpoint);
     let spec = BackgroundSpec { kind: Kind::BulkReplay, scope, filter, by: String::new(), listed: None, total: None };
@@ -142,7 +142,7 @@ impl Scene {
             message_id: self.message,
             endpoint_id: self.endpoint.id,
             number: 1,
-            trigger: sendoff::domain::attempt::Trigger::Scheduled,
+            trigger: sendoff::domain::deliveries::attempt::Trigger::Scheduled,
             at: self.now,
             url: self.endpoint.spec.url.clone(),
             request_headers: Vec::new(),
@@ -150,7 +150,7 @@ impl Scene {
             next_at: next.due(),
         };
         let disable = (deed == Deed::Refuse).then_some(DisabledReason::Gone);
-        let before = sendoff::domain::delivery::Progress::default();
+        let before = sendoff::domain::deliveries::delivery::Progress::default();
         Finished { org: self.tenant.org.clone(), attempt, before, next, slot: 0, epoch: 0, disable, rests_until: None }
     }
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sendoff::domain::attempt::EXPUNGED;
-use sendoff::domain::attempt::Trigger;
-use sendoff::domain::delivery::{DeadReason, Next, Progress, State};
-use sendoff::domain::endpoint::DisabledReason;
-use sendoff::domain::failing::{Due, due};
-use sendoff::domain::message::Message;
+use sendoff::domain::catalog::endpoint::DisabledReason;
+use sendoff::domain::deliveries::attempt::EXPUNGED;
+use sendoff::domain::deliveries::attempt::Trigger;
+use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress, State};
+use sendoff::domain::deliveries::failing::{Due, due};
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::{AcceptItem, Refusal};

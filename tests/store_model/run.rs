@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sendoff::domain::Time;
-use sendoff::domain::background::Stage;
-use sendoff::domain::delivery::Progress;
+use sendoff::domain::deliveries::background::Stage;
+use sendoff::domain::deliveries::delivery::Progress;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId};
 use sendoff::store::ingest::idempotency::Once;
 use sendoff::store::jobs::background::{Background, BackgroundSpec};
@@ -269,7 +269,7 @@ impl House {
         let found = found.map_err(|error| format!("the statement of the test: {error}"))?;
         let model = &self.model;
         // Of a message that went while it was on its way, the attempt is kept all the same.
-        let alone = |one: &&sendoff::domain::attempt::Attempt| {
+        let alone = |one: &&sendoff::domain::deliveries::attempt::Attempt| {
             !model.deliveries.contains_key(&(one.message_id, one.endpoint_id))
         };
         let wanted = (

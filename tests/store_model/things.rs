@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sendoff::domain::application::{Application, ApplicationSpec};
-use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec};
-use sendoff::domain::event_type::{EventType, EventTypeSpec};
-use sendoff::domain::secret::Secret;
+use sendoff::domain::catalog::application::{Application, ApplicationSpec};
+use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use sendoff::domain::catalog::event_type::{EventType, EventTypeSpec};
+use sendoff::domain::signing::secret::Secret;
 use sendoff::domain::{AppId, EndpointId, OrgId, Time, Uid, limits};
 use sendoff::store::{StoreError, Tenant};
 

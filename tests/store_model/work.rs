@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sendoff::domain::application::Application;
-use sendoff::domain::background::{Kind, Scope, Stage};
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::message::Message;
+use sendoff::domain::catalog::application::Application;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::background::{Kind, Scope, Stage};
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::jobs::background::BackgroundSpec;

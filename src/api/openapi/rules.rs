@@ -1,9 +1,9 @@
-//! What the document says of every operation by rule, so that nobody has to write it above each handler: its group, the names in its
-//! path, `idempotency-key`, the token, and the errors that follow from these.
+//! The parts of an operation's description that follow from its path and method: tag, path parameters, `idempotency-key`, token, and the
+//! errors these imply. No handler repeats them.
 //!
-//! * [`complete`] – one operation, made whole.
-//! * [`ERRORS`] – the errors: when each occurs, and what it says.
-//! * [`share`] – what operations refer to, and the last touch to all schemas.
+//! * [`complete`]: completes one operation.
+//! * [`ERRORS`]: the common errors and the operations they occur in.
+//! * [`share`]: the shared components, and the final pass over all schemas.
 
 use std::collections::BTreeMap;
 
@@ -19,18 +19,18 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::schemas::NAME;
 use super::texts::{parts_of, tag_of};
-use crate::api::errors::{HttpErrorOut, HttpValidationError, ValidationErrorItem};
+use crate::api::http::errors::{HttpErrorOut, HttpValidationError, ValidationErrorItem};
 
-/// Schemas by their names.
+/// Schemas by name.
 type Schemas = BTreeMap<String, RefOr<Schema>>;
 
 /// The name of the security scheme.
 const TOKEN: &str = "token";
 
-/// Adds what the rules say.
+/// Completes an operation.
 pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, answered: bool) {
     operation.tags = Some(vec![tag_of(path).to_owned()]);
-    // `security(())` above a handler: everybody may call it.
+    // `security(())` above a handler: no token needed.
     let open = operation.security.take().is_some();
     operation.security = Some(if open { Vec::new() } else { vec![SecurityRequirement::new(TOKEN, [] as [&str; 0])] });
     let traits = Traits {
@@ -43,7 +43,7 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
     };
     let mut parameters: Vec<RefOr<Parameter>> = parts_of(path).map(|(name, about)| in_path(name, about)).collect();
     parameters.extend(operation.parameters.take().unwrap_or_default());
-    // Logging out is done once it is done: under whatever key, the token is no good for a second request.
+    // Logging out ignores the key: the token is invalid for a second request.
     if traits.post && answered && path != "/auth/logout" {
         parameters.push(RefOr::Ref(Ref::new("#/components/parameters/IdempotencyKey")));
     }
@@ -52,7 +52,7 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
     for error in &ERRORS {
         let status = error.status.to_string();
         match responses.get_mut(&status) {
-            // Said above the handler, in words alone.
+            // Described above the handler, without content and headers.
             Some(RefOr::T(response)) => {
                 let shared = error.response();
                 response.content = shared.content;
@@ -66,7 +66,7 @@ pub(super) fn complete(operation: &mut Operation, method: &Method, path: &str, a
     }
 }
 
-/// What decides which errors an operation has.
+/// The traits of an operation that decide its errors.
 struct Traits {
     open: bool,
     answered: bool,
@@ -76,7 +76,7 @@ struct Traits {
     named: bool,
 }
 
-/// An error that operations share.
+/// An error common to many operations.
 struct Failure {
     status: u16,
     name: &'static str,
@@ -86,12 +86,12 @@ struct Failure {
     occurs: fn(&Traits) -> bool,
 }
 
-/// The errors by their statuses. 405 is no operation's: it is what a path says to a method that it does not have.
+/// The common errors by status. 405 belongs to no operation: it is the response to a method that the path does not have.
 const ERRORS: [Failure; 15] = [
     Failure {
         status: 400,
         name: "Malformed",
-        description: "What came cannot be read: broken JSON, or no UTF-8.",
+        description: "The request cannot be parsed: malformed JSON or invalid UTF-8.",
         code: "malformed",
         detail: "the body is not JSON: EOF while parsing an object at line 1 column 1",
         occurs: |_| true,
@@ -99,7 +99,7 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 401,
         name: "Unauthorized",
-        description: "No token, or one that is not good (any more).",
+        description: "The token is missing, invalid, expired or revoked.",
         code: "authentication_failed",
         detail: "the token has expired",
         occurs: |operation| !operation.open,
@@ -107,15 +107,15 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 403,
         name: "Forbidden",
-        description: "A good token, but not for this.",
+        description: "The token lacks the permission.",
         code: "permission_denied",
-        detail: "this needs a token of the organization; an application's own token may not do it",
+        detail: "this needs an organization token; an application token may not do it",
         occurs: |operation| !operation.open,
     },
     Failure {
         status: 404,
         name: "NotFound",
-        description: "What the path names is not there, or not for this token to see.",
+        description: "The resource in the path does not exist or is not visible to this token.",
         code: "not_found",
         detail: "application not found",
         occurs: |operation| operation.named && operation.answered,
@@ -123,15 +123,15 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 405,
         name: "MethodNotAllowed",
-        description: "The path has no such method; `Allow` lists those that it has.",
+        description: "The path does not support this method; `Allow` lists those it does.",
         code: "method_not_allowed",
-        detail: "PATCH is not possible here, only GET, POST, HEAD",
+        detail: "PATCH is not allowed here, only GET, POST, HEAD",
         occurs: |_| false,
     },
     Failure {
         status: 409,
         name: "Conflict",
-        description: "Something of that name is there already, or a request with the same `idempotency-key` is still on its way.",
+        description: "The uid or name is taken, or a request with the same `idempotency-key` is in progress.",
         code: "conflict",
         detail: "an application with this uid exists already",
         occurs: |operation| operation.post && operation.answered,
@@ -139,7 +139,7 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 410,
         name: "Gone",
-        description: "What follows the position that was shown may be gone.",
+        description: "Messages after the given position may be past the retention.",
         code: "position_gone",
         detail: "messages behind this position are past the retention: go on with `after`, from 2026-11-01T00:00:00Z on, or from anywhere later",
         occurs: |_| false,
@@ -147,7 +147,7 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 413,
         name: "TooLarge",
-        description: "More bytes than are taken (`SENDOFF_MAX_PAYLOAD`, and 64 KiB around a payload).",
+        description: "The body is too large: the limit is `SENDOFF_MAX_PAYLOAD` for the payload and 64 KiB for everything else.",
         code: "payload_too_large",
         detail: "payload: has 300012 bytes, the limit is 262144 (setting SENDOFF_MAX_PAYLOAD)",
         occurs: |operation| operation.body,
@@ -155,7 +155,7 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 415,
         name: "NotJson",
-        description: "The body says to be something else than JSON.",
+        description: "The body's content type is not JSON.",
         code: "unsupported_media_type",
         detail: "send the body as JSON, with the header content-type: application/json",
         occurs: |operation| operation.body,
@@ -163,7 +163,7 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 422,
         name: "Refused",
-        description: "Values were refused; all of them are listed.",
+        description: "One or more values are invalid. The response lists all of them.",
         code: "",
         detail: "",
         occurs: |operation| operation.answered && (operation.body || operation.query || operation.post),
@@ -171,7 +171,7 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 429,
         name: "TooMany",
-        description: "Too many requests of this caller (then `RateLimit-Policy` and `RateLimit` say what the limit is), or too many lists and searches at a time. Nothing was done.",
+        description: "Too many requests by this caller (`RateLimit-Policy` and `RateLimit` give the limit), or too many concurrent lists and searches. Nothing was done.",
         code: "too_many_requests",
         detail: "too many requests: at most 1000 a second, try again in a moment",
         occurs: |_| true,
@@ -179,39 +179,39 @@ const ERRORS: [Failure; 15] = [
     Failure {
         status: 500,
         name: "Failed",
-        description: "A failure of our own. The log has the cause under the id in `detail`.",
+        description: "An internal error. The server log has the cause under the id in `detail`.",
         code: "server_error",
-        detail: "something failed on our side; the log has the cause under the request id 5f2b8c1e90a7d346",
+        detail: "internal error: the server log has the cause under request id 5f2b8c1e90a7d346",
         occurs: |operation| !operation.open,
     },
     Failure {
         status: 501,
         name: "NotImplemented",
-        description: "The dialect has this operation, and this release does not answer it yet.",
+        description: "This release does not support the operation yet.",
         code: "not_implemented",
-        detail: "this operation is known, but this release of Sendoff does not answer it yet",
+        detail: "this release of Sendoff does not support this operation yet",
         occurs: |operation| !operation.answered,
     },
     Failure {
         status: 503,
         name: "Unavailable",
-        description: "Nothing was done; the same request may go through in a moment.",
+        description: "The server is overloaded or its store is unavailable. Nothing was done; retry later.",
         code: "unavailable",
-        detail: "the store is not available: try again in a moment",
+        detail: "the store is unavailable: try again in a moment",
         occurs: |operation| !operation.open,
     },
     Failure {
         status: 508,
         name: "LoopDetected",
-        description: "The request is a webhook that a Sendoff sent (its `user-agent`, with `webhook-id` or `svix-id`). The API does not take them.",
+        description: "The request is a webhook sent by Sendoff (recognized by its `user-agent` and `webhook-id` or `svix-id`). The API rejects webhooks.",
         code: "loop_detected",
-        detail: "this request is a webhook that a Sendoff sent to an endpoint. The API does not take webhooks: endpoints whose URLs are its \
-                 operations could keep each other sending for ever",
+        detail: "this request is a webhook that Sendoff sent to an endpoint. The API rejects webhooks: endpoints that point at API \
+                 operations could trigger each other in an endless loop",
         occurs: |_| true,
     },
 ];
 
-/// The status of the error of that name.
+/// The status of a common error.
 pub(in crate::api) fn status_of(name: &str) -> Option<u16> {
     ERRORS.iter().find(|error| error.name == name).map(|error| error.status)
 }
@@ -228,9 +228,9 @@ impl Failure {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).example(Some(example)).build();
         let response = ResponseBuilder::new().description(self.description).content("application/json", content);
         match self.status {
-            401 => response.header("WWW-Authenticate", header("How to authenticate.", "Bearer")),
+            401 => response.header("WWW-Authenticate", header("The authentication scheme.", "Bearer")),
             405 => response.header("Allow", header("The methods of this path.", "GET, POST, HEAD")),
-            429 | 503 => response.header("Retry-After", header("How many seconds to wait.", "1")),
+            429 | 503 => response.header("Retry-After", header("Seconds to wait before a retry.", "1")),
             _ => response,
         }
         .build()
@@ -257,7 +257,7 @@ fn in_path(name: &str, about: &str) -> RefOr<Parameter> {
     RefOr::T(parameter.description(Some(about)).schema(Some(text)).build())
 }
 
-/// Adds what operations refer to, and settles the schemas.
+/// Adds the shared components and finishes the schemas.
 pub(super) fn share(components: &mut Components) {
     for error in &ERRORS {
         components.responses.insert(error.name.to_owned(), RefOr::T(error.response()));
@@ -269,12 +269,12 @@ pub(super) fn share(components: &mut Components) {
     ];
     components.schemas.extend(errors.map(|(name, schema)| (name.into_owned(), schema)));
     let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(256)).build();
-    let about = "A key of the caller's own for this request. Sent again with the same key within 12 hours, it gives the first answer \
-                 and does nothing twice.";
+    let about = "A unique key for this request. Repeating the request with the same key within 12 hours returns the first response \
+                 and has no further effect.";
     let parameter =
         ParameterBuilder::new().name("idempotency-key").parameter_in(ParameterIn::Header).description(Some(about));
     components.parameters.insert("IdempotencyKey".to_owned(), RefOr::T(parameter.schema(Some(key)).build()));
-    let about = "A token as `sendoff token` prints it, in the header `Authorization: Bearer TOKEN`.";
+    let about = "A token from `sendoff token` or an API key, in the header `Authorization: Bearer TOKEN`.";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
     let mut before = components.schemas.clone();
@@ -282,7 +282,7 @@ pub(super) fn share(components: &mut Components) {
     for (name, item) in &before {
         components.schemas.entry(name.clone()).or_insert_with(|| item.clone());
     }
-    // What several bodies share (`ApplicationFields`) is in each of them now.
+    // Flattened parts (`ApplicationFields`) have been merged into each body.
     components.schemas.retain(|name, _| !name.ends_with("Fields"));
     for (name, schema) in &mut components.schemas {
         if let RefOr::T(Schema::AllOf(all)) = schema {
@@ -296,12 +296,12 @@ pub(super) fn share(components: &mut Components) {
     }
 }
 
-/// Whether it is what is answered, by the dialect's way of naming.
+/// Whether this is a response schema, by the dialect's naming.
 fn given_out(name: &str) -> bool {
     name.ends_with("Out") || name.starts_with("ListResponse")
 }
 
-/// A list's items as a reference: `ListResponse_ApplicationOut` is a list of `ApplicationOut`.
+/// Replaces a list's inlined items by a reference: `ListResponse_ApplicationOut` is a list of `ApplicationOut`.
 fn refer_to_items(name: &str, schema: &mut RefOr<Schema>, items: &mut Schemas) {
     let Some(item) = name.strip_prefix("ListResponse_") else { return };
     let RefOr::T(Schema::Object(list)) = schema else { return };
@@ -312,12 +312,12 @@ fn refer_to_items(name: &str, schema: &mut RefOr<Schema>, items: &mut Schemas) {
     }
 }
 
-/// One object in place of several that flow together (`#[serde(flatten)]`).
+/// Merges flattened objects (`#[serde(flatten)]`) into one.
 fn joined(all: &AllOf, schemas: &Schemas) -> Object {
     let mut whole = Object::with_type(Type::Object);
     whole.description.clone_from(&all.description);
     whole.example.clone_from(&all.example);
-    // What is its own comes first.
+    // Own fields first.
     let (named, own): (Vec<_>, Vec<_>) = all.items.iter().partition(|item| matches!(item, RefOr::Ref(_)));
     for item in own.into_iter().chain(named) {
         let part = match item {
@@ -341,7 +341,7 @@ fn add(whole: &mut Object, part: &Object) {
     whole.required.extend(part.required.iter().cloned());
 }
 
-/// What may be `null` is always there.
+/// Nullable fields of responses are always present.
 fn require_nullable(object: &mut Object) {
     for (name, schema) in &object.properties {
         if !object.required.contains(name) && may_be_null(schema) {

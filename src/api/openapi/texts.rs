@@ -1,64 +1,65 @@
-//! The document's own words: what the API is, how its operations are grouped, what the names in a path stand for.
+//! The document's introduction, the groups of operations and the path parameters.
 
 use actix_web::http::Method;
 use utoipa::openapi::Tag;
 use utoipa::openapi::path::{Operation, OperationBuilder};
 use utoipa::openapi::tag::TagBuilder;
 
-/// What the whole is about.
+/// The introduction.
 pub(super) const ABOUT: &str = "\
-Sendoff takes events and delivers them as signed webhooks until they arrive. This is its REST API, in the Svix dialect: the official \
+Sendoff accepts events and delivers them as signed webhooks. This is its REST API, in the Svix dialect: the official \
 `svix` SDKs work with it.
 
-**Who calls.** `Authorization: Bearer TOKEN`. A token is for a whole organization, or for one application of it, which then sees its own \
-endpoints, messages and attempts, and the event types that are offered to it.
+**Authentication.** Send `Authorization: Bearer TOKEN`. A token belongs to an organization or to one application. An application token sees only its own \
+endpoints, messages and attempts, and the event types available to it.
 
-**Names.** Wherever a path takes an id, it takes the uid too (for a message: its `eventId`). A slash at a path's end changes nothing.
+**Identifiers.** Paths accept an id or a uid (for messages: the `eventId`). A trailing slash is ignored.
 
-**Lists** answer `{data, iterator, prevIterator, done}`. Ask again with `iterator` for the next page, with `prevIterator` to walk back.
+**Lists** return `{data, iterator, prevIterator, done}`. Pass `iterator` to get the next page, or `prevIterator` to walk back.
 
-**Errors** are JSON: `{code, detail}`, or for refused values a list of them with 422. A method that a path does not have is answered \
-with 405 and `Allow`.
+**Errors** are JSON: `{code, detail}`, or with 422 a list of all invalid values. A method that the path does not support returns \
+405 with `Allow`.
 
-**Fields** that are not listed are ignored. In a PATCH, a field that is absent stays as it is, and `null` clears it.";
+**Fields** that are not documented are ignored. In a PATCH, absent fields stay unchanged and `null` clears a field.";
 
-/// The groups, in the order in which they are read: name, description, and what a path of the group contains. The first that fits counts.
+/// The groups: name, description, and path fragments. The first group with a matching fragment wins.
+/// that fits counts.
 const GROUPS: [(&str, &str, &[&str]); 10] = [
-    ("This document", "The document that describes all of this.", &["/openapi.json"]),
-    ("Health", "Whether the server answers. Needs no token.", &["/health"]),
+    ("This document", "This OpenAPI document.", &["/openapi.json"]),
+    ("Health", "Health checks. They need no token.", &["/health"]),
     (
         "Operational webhooks",
-        "What Sendoff tells the team itself: endpoints that changed, deliveries that keep failing.",
+        "Webhooks about Sendoff itself: endpoints that changed, deliveries that keep failing.",
         &["/operational-webhook"],
     ),
-    ("Authentication", "Tokens for the customers' portal, and putting a token out of use.", &["/auth/"]),
-    ("Background work", "Work that goes on after its request was answered.", &["/background-task"]),
-    ("Event types", "The catalog of what can be sent.", &["/event-type"]),
+    ("Authentication", "Portal access for customers, and token revocation.", &["/auth/"]),
+    ("Background tasks", "Work that continues after the response, such as replays.", &["/background-task"]),
+    ("Event types", "The catalog of events that can be sent.", &["/event-type"]),
     (
         "Polling",
-        "Fetching events in place of receiving them.",
+        "Fetching messages instead of receiving webhooks.",
         &["/poller/", "/polling-endpoint/", "/destination", "/autoconfig"],
     ),
     (
         "Deliveries and attempts",
-        "Where a message stands at each endpoint, what was tried and what came of it, and sending it again.",
+        "The status of a message at each endpoint, the attempts made and their results, and resending.",
         &["/attempt", "/msg/{msg_id}/endpoint"],
     ),
-    ("Endpoints", "Where an application wants its events.", &["/app/{app_id}/endpoint"]),
-    ("Messages", "The way in: an event, to everybody at the application who wants it.", &["/msg"]),
+    ("Endpoints", "The URLs that receive an application's events.", &["/app/{app_id}/endpoint"]),
+    ("Messages", "Events sent to an application. Each goes to all its endpoints whose filters match.", &["/msg"]),
 ];
-/// The group of what fits none of those.
+/// The group of all other paths.
 const APPLICATIONS: (&str, &str) =
-    ("Applications", "An application is one customer of the team. It owns endpoints and messages.");
+    ("Applications", "An application represents one of your customers. It owns endpoints and messages.");
 
-/// The groups as the document's reader meets them.
+/// The order of groups in the document.
 const ORDER: [&str; 11] = [
     "Applications",
     "Endpoints",
     "Messages",
     "Deliveries and attempts",
     "Event types",
-    "Background work",
+    "Background tasks",
     "Polling",
     "Operational webhooks",
     "Authentication",
@@ -77,27 +78,27 @@ pub(super) fn tags() -> Vec<Tag> {
     ORDER.iter().map(|name| TagBuilder::new().name(*name).description(Some(about(name))).build()).collect()
 }
 
-/// The names in a path: in the route table, in the document, and what they stand for.
+/// Path parameters: name in the route table, name in the document, description.
 const PARTS: [(&str, &str, &str); 9] = [
-    ("app", "app_id", "The application: its id or its uid."),
-    ("endpoint", "endpoint_id", "The endpoint: its id or its uid."),
-    ("msg", "msg_id", "The message: its id or its `eventId`."),
+    ("app", "app_id", "The application's id or uid."),
+    ("endpoint", "endpoint_id", "The endpoint's id or uid."),
+    ("msg", "msg_id", "The message's id or `eventId`."),
     ("attempt", "attempt_id", "The attempt's id."),
     ("event_type", "event_type_name", "The event type's name."),
-    ("id", "task_id", "The id of the background work."),
-    ("sink", "sink_id", "The polling endpoint: its id or its uid."),
-    ("consumer", "consumer_id", "The consumer's own name."),
+    ("id", "task_id", "The id of the background task."),
+    ("sink", "sink_id", "The polling endpoint's id or uid."),
+    ("consumer", "consumer_id", "The name of the consumer."),
     ("autoconfig", "autoconfig_id", "The id of the autoconfig subscription."),
 ];
 
-/// A path of the route table as the document has it: `/app/{app}` is `/app/{app_id}`.
+/// Renames the parameters of a route to those of the document: `/app/{app}` becomes `/app/{app_id}`.
 pub(super) fn documented(path: &str) -> String {
     PARTS
         .iter()
         .fold(path.to_owned(), |path, (ours, name, _)| path.replace(&format!("{{{ours}}}"), &format!("{{{name}}}")))
 }
 
-/// The names in a documented path and what they stand for.
+/// The parameters of a documented path, with their descriptions.
 pub(super) fn parts_of(path: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     let mut parts: Vec<_> =
         PARTS.iter().filter_map(|(_, name, about)| Some((path.find(&format!("{{{name}}}"))?, *name, *about))).collect();
@@ -105,13 +106,13 @@ pub(super) fn parts_of(path: &str) -> impl Iterator<Item = (&'static str, &'stat
     parts.into_iter().map(|(_, name, about)| (name, about))
 }
 
-/// What is said of an operation that the dialect has and this release does not answer.
+/// The description of an operation that this release does not support.
 pub(super) fn not_answered_yet(method: &Method, path: &str) -> Operation {
     let words = path.split(['/', '{', '}']).filter(|word| !word.is_empty());
     let id = words.fold(format!("later.{}", method.as_str().to_lowercase()), |id, word| format!("{id}_{word}"));
     OperationBuilder::new()
         .operation_id(Some(id.replace('-', "_")))
-        .summary(Some("Not answered yet"))
-        .description(Some("The dialect has this operation; this release of Sendoff answers it with 501."))
+        .summary(Some("Not supported yet"))
+        .description(Some("This release of Sendoff returns 501 for this operation."))
         .build()
 }

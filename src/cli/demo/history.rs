@@ -11,13 +11,14 @@ use http::HeaderMap;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::super::CliError;
-use super::catalog::{Customer, EVENT_TYPES, Hooked, payload, tenant};
+use super::customers::{Customer, DemoEndpoint, EVENT_TYPES, payload, tenant};
 use super::receiver::Behaviour;
-use crate::domain::attempt::{Attempt, Failure, Outcome, Trigger};
-use crate::domain::backoff::Schedule;
-use crate::domain::delivery::{self, Next, Progress};
-use crate::domain::message::{Message, MessageSpec};
-use crate::domain::signature::Signing;
+use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::delivery;
+use crate::domain::deliveries::delivery::{Next, Progress};
+use crate::domain::deliveries::message::{Message, MessageSpec};
+use crate::domain::signing::signature::Signing;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::recording::record::Finished;
@@ -28,7 +29,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const GAP: Duration = Duration::from_secs(60);
 const MESSAGES: u32 = 800;
 /// Since when the warehouse hangs up: before, all was well there.
-const TROUBLE: Duration = Duration::from_secs(5 * 3_600);
+const OUTAGE: Duration = Duration::from_secs(5 * 3_600);
 /// How many messages or attempts are handed over together.
 const BATCH: usize = 400;
 
@@ -90,11 +91,13 @@ fn ago(number: u32) -> Duration {
 fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time) -> Vec<Vec<Finished>> {
     let mut rounds: Vec<Vec<Finished>> = Vec::new();
     for (customer, message) in accepted {
-        for hooked in &customer.endpoints {
-            if !hooked.endpoint.spec.wants(&message.event_type, &message.channels) {
+        for demo_endpoint in &customer.endpoints {
+            if !demo_endpoint.endpoint.spec.wants(&message.event_type, &message.channels) {
                 continue;
             }
-            for (number, finished) in life(customer, hooked, message, schedule, now).into_iter().enumerate() {
+            for (number, finished) in
+                attempts_of(customer, demo_endpoint, message, schedule, now).into_iter().enumerate()
+            {
                 if rounds.len() <= number {
                     rounds.push(Vec::new());
                 }
@@ -106,23 +109,29 @@ fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time
 }
 
 /// The attempts of one delivery up to `now`; what is due later is left to the engine.
-fn life(customer: &Customer, hooked: &Hooked, message: &Message, schedule: &Schedule, now: Time) -> Vec<Finished> {
-    let signing = Signing::new(&hooked.secret, [], &[]);
+fn attempts_of(
+    customer: &Customer,
+    demo_endpoint: &DemoEndpoint,
+    message: &Message,
+    schedule: &Schedule,
+    now: Time,
+) -> Vec<Finished> {
+    let signing = Signing::new(&demo_endpoint.secret, [], &[]);
     let mut made = Vec::new();
     let mut at = message.accepted_at.plus(Duration::from_millis(rand::random_range(3..20)));
     let mut progress = Progress { attempts: 0, step: 0, generation: 0, trigger: Trigger::Scheduled };
     while at <= now {
-        let outcome = outcome(hooked.behaviour, now.since(at));
+        let outcome = outcome(demo_endpoint.behaviour, now.since(at));
         let next = delivery::after(&outcome, progress.step, schedule, at.plus(outcome.duration), rand::random());
         let attempt = Attempt {
-            id: id_of(at),
+            id: attempt_id_at(at),
             app_id: message.app_id,
             message_id: message.id,
-            endpoint_id: hooked.endpoint.id,
+            endpoint_id: demo_endpoint.endpoint.id,
             number: progress.attempts + 1,
             trigger: progress.trigger,
             at,
-            url: hooked.endpoint.spec.url.clone(),
+            url: demo_endpoint.endpoint.spec.url.clone(),
             request_headers: headers(&signing, message, at),
             outcome,
             next_at: next.due(),
@@ -146,7 +155,7 @@ fn life(customer: &Customer, hooked: &Hooked, message: &Message, schedule: &Sche
 }
 
 /// An id of that time. Attempts are made up delivery by delivery, and so not in their order: the ids that grow would not fit.
-fn id_of(at: Time) -> AttemptId {
+fn attempt_id_at(at: Time) -> AttemptId {
     let nanos = (at.micros() % 1_000_000 * 1_000) as u32;
     AttemptId(Uuid::new_v7(Timestamp::from_unix(NoContext, at.seconds() as u64, nanos)))
 }
@@ -164,7 +173,7 @@ fn headers(signing: &Signing, message: &Message, at: Time) -> Vec<(String, Strin
 fn outcome(behaviour: Behaviour, ago: Duration) -> Outcome {
     let quick = Duration::from_micros(rand::random_range(4_000..70_000));
     let (status, text, duration) = match behaviour {
-        Behaviour::HangsUp if ago < TROUBLE => {
+        Behaviour::HangsUp if ago < OUTAGE => {
             let detail = "the receiver closed the connection before it answered";
             return Outcome::failed(Failure::Closed, detail, quick);
         }

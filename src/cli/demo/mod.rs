@@ -5,11 +5,11 @@
 //! * The [`trickle`] is the shop that sends, over REST and through the outbox.
 //! * The [`folder`] with the database goes at the end, however it comes about, short of a kill.
 
-mod catalog;
-mod folder;
+mod customers;
 mod history;
 mod receiver;
-mod trickle;
+mod shop;
+mod temp_folder;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,80 +17,81 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CliError, announce, send};
+use super::{CliError, print_notice, send};
 use crate::app::{self, App, AppError, Listeners, Opened, Signals};
 use crate::config::{Config, Settings};
-use crate::dashboard::login;
+use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
-use crate::domain::secret::MasterKey;
+use crate::domain::signing::secret::MasterKey;
 use crate::domain::time::Clock;
-use catalog::Customer;
-use folder::Folder;
-use receiver::Receiver;
-use trickle::{Inflow, Shop};
+use customers::Customer;
+use receiver::DemoReceiver;
+use shop::{EventCounters, Shop};
+use temp_folder::TempFolder;
 
 /// Quick enough to watch; whoever sets a schedule gets that.
-const SCHEDULE: &str = "2s,5s,15s,30s";
+const RETRY_SCHEDULE: &str = "2s,5s,15s,30s";
 /// How often the counts are printed.
-const BEAT: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// How many ports after the usual one are tried when somebody has it.
-const PORTS: u16 = 10;
+const MORE_PORTS: u16 = 10;
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     let start = Instant::now();
     // From here on the folder is removed at a signal too.
     let mut signals = Signals::listen()?;
-    let folder = Folder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
-    let stage = tokio::select! {
-        stage = Stage::set(settings, &folder) => stage?,
+    let folder =
+        TempFolder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
+    let setup = tokio::select! {
+        setup = DemoSetup::prepare(settings, &folder) => setup?,
         () = signals.next() => return Ok(()),
     };
-    let app = App::start(&stage.config, &stage.opened, stage.listener)?;
-    let link = login::new_link(&stage.opened.store, &OrgId::default_org(), &app.public_url, Clock.now()).await?;
-    let token = stage
+    let app = App::start(&setup.config, &setup.opened, setup.listener)?;
+    let link = login::new_link(&setup.opened.store, &OrgId::default_org(), &app.public_url, Clock.now()).await?;
+    let token = setup
         .opened
         .tokens
         .mint_org(&OrgId::default_org(), Clock.now(), DAY)
         .map_err(|error| CliError::Failed(format!("can't sign a token: {error}")))?;
-    greet(&app, &link, &token, &stage.customers, &stage.receiver, stage.messages);
+    print_greeting(&app, &link, &token, &setup.customers, &setup.receiver, setup.messages);
 
-    let inflow = Arc::new(Inflow::default());
+    let event_counters = Arc::new(EventCounters::default());
     let shop = Shop {
         base: own_url(&app)?,
         token,
-        client: send::client()?,
+        client: send::http_client()?,
         database: folder.path().join("sendoff.db"),
-        customers: stage.customers.iter().map(|customer| customer.uid).collect(),
-        inflow: inflow.clone(),
+        customers: setup.customers.iter().map(|customer| customer.uid).collect(),
+        event_counters: event_counters.clone(),
     };
     let shop = tokio::spawn(shop.run());
-    let report = tokio::spawn(report(stage.receiver, inflow, start));
+    let report = tokio::spawn(report(setup.receiver, event_counters, start));
     let done = app
         .run(signals, || {
             shop.abort();
             report.abort();
-            announce("\nStopping: what is in flight is finished first (again to stop at once).");
+            print_notice("\nStopping: what is in flight is finished first (again to stop at once).");
         })
         .await;
     drop(folder);
     done?;
-    announce("The demo's database is gone.");
+    print_notice("The demo's database is gone.");
     Ok(())
 }
 
 /// Everything that is set up before the curtain.
-struct Stage {
+struct DemoSetup {
     config: Config,
     listener: Listeners,
     opened: Opened,
-    receiver: Receiver,
+    receiver: DemoReceiver,
     customers: Vec<Customer>,
     messages: usize,
 }
 
-impl Stage {
-    async fn set(mut settings: Settings, folder: &Folder) -> Result<Stage, CliError> {
+impl DemoSetup {
+    async fn prepare(mut settings: Settings, folder: &TempFolder) -> Result<DemoSetup, CliError> {
         let usual_port = !settings.is_given("listen");
         settings.fix("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
         settings.fix("jwt_algorithm", "HS256");
@@ -101,21 +102,21 @@ impl Stage {
         settings.fix("egress_allow", "127.0.0.1/32");
         settings.fix("https_only", "false");
         if !settings.is_given("retry_schedule") {
-            settings.fix("retry_schedule", SCHEDULE);
+            settings.fix("retry_schedule", RETRY_SCHEDULE);
         }
         if !settings.is_given("log") {
             settings.fix("log", "warn");
         }
-        let config = super::config(&settings)?;
+        let config = super::load_config(&settings)?;
         let listener = if usual_port { listen_nearby(&config)? } else { Listeners::at(config.http.listen)? };
-        let receiver = Receiver::start()
+        let receiver = DemoReceiver::start()
             .await
             .map_err(|error| CliError::Failed(format!("the demo's receiver can't listen: {error}")))?;
         let opened = app::open(&config).await?;
         let now = Clock.now();
-        let customers = catalog::enter(&opened.store, &receiver, now.minus(DAY)).await?;
+        let customers = customers::create(&opened.store, &receiver, now.minus(DAY)).await?;
         let messages = history::write(&opened.store, &customers, &config.delivery.schedule, now).await?;
-        Ok(Stage { config, listener, opened, receiver, customers, messages })
+        Ok(DemoSetup { config, listener, opened, receiver, customers, messages })
     }
 }
 
@@ -123,7 +124,7 @@ impl Stage {
 fn listen_nearby(config: &Config) -> Result<Listeners, AppError> {
     let mut address = config.http.listen;
     let first = Listeners::at(address);
-    for port in (address.port()..).skip(1).take(PORTS.into()) {
+    for port in (address.port()..).skip(1).take(MORE_PORTS.into()) {
         if first.is_ok() {
             break;
         }
@@ -144,46 +145,55 @@ fn own_url(app: &App) -> Result<url::Url, CliError> {
     url::Url::parse(&format!("http://{address}/")).map_err(|error| CliError::Failed(error.to_string()))
 }
 
-fn greet(app: &App, link: &str, token: &str, customers: &[Customer], receiver: &Receiver, messages: usize) {
-    announce(&format!(
+fn print_greeting(
+    app: &App,
+    link: &str,
+    token: &str,
+    customers: &[Customer],
+    receiver: &DemoReceiver,
+    messages: usize,
+) {
+    print_notice(&format!(
         "Sendoff {} – the demo. Its database is thrown away when you press Ctrl-C.\n",
         env!("CARGO_PKG_VERSION")
     ));
-    announce(&format!("  Dashboard  {link}\n             (signs in once, within 15 minutes)"));
-    announce(&format!("  REST API   {}api/v1/, with the token\n             {token}", app.public_url));
+    print_notice(&format!("  Dashboard  {link}\n             (signs in once, within 15 minutes)"));
+    print_notice(&format!("  REST API   {}api/v1/, with the token\n             {token}", app.public_url));
     for (number, customer) in customers.iter().enumerate() {
         let title = if number == 0 { "Customers" } else { "" };
         let endpoints: Vec<&str> =
-            customer.endpoints.iter().map(|hooked| hooked.endpoint.spec.description.as_str()).collect();
-        announce(&format!("  {title:<9}  {:<14} {}", customer.app.name, endpoints.join(", ")));
+            customer.endpoints.iter().map(|demo_endpoint| demo_endpoint.endpoint.spec.description.as_str()).collect();
+        print_notice(&format!("  {title:<9}  {:<14} {}", customer.app.name, endpoints.join(", ")));
     }
-    announce(&format!(
+    print_notice(&format!(
         "  Receiver   {}, in this process: the guard lets 127.0.0.1/32 through for it, and no other private address",
         receiver.address
     ));
-    announce(&format!("  History    {messages} messages of the last 24 hours; new ones come about three a second\n"));
+    print_notice(&format!(
+        "  History    {messages} messages of the last 24 hours; new ones come about three a second\n"
+    ));
 }
 
 /// Says when the first delivery has arrived, then the counts now and then.
-async fn report(receiver: Receiver, inflow: Arc<Inflow>, start: Instant) {
-    let tally = &receiver.tally;
-    tally.first.notified().await;
-    announce(&format!("First delivery {:.1} s after the start.", start.elapsed().as_secs_f64()));
+async fn report(receiver: DemoReceiver, event_counters: Arc<EventCounters>, start: Instant) {
+    let counters = &receiver.counters;
+    counters.first.notified().await;
+    print_notice(&format!("First delivery {:.1} s after the start.", start.elapsed().as_secs_f64()));
     loop {
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(REPORT_INTERVAL).await;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let failed = match count(&inflow.failed) {
+        let failed = match count(&event_counters.failed) {
             0 => String::new(),
             failed => format!(" ({failed} could not be sent)"),
         };
-        announce(&format!(
+        print_notice(&format!(
             "{:>4} s  in: {} over REST, {} through the outbox{failed} · out: {} requests, {} delivered · signatures: {} bad",
             start.elapsed().as_secs(),
-            count(&inflow.rest),
-            count(&inflow.outbox),
-            count(&tally.requests),
-            count(&tally.delivered),
-            count(&tally.bad_signatures),
+            count(&event_counters.rest),
+            count(&event_counters.outbox),
+            count(&counters.requests),
+            count(&counters.delivered),
+            count(&counters.bad_signatures),
         ));
     }
 }

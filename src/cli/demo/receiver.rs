@@ -1,8 +1,8 @@
 //! The customers' servers, all in one: a small HTTP server on a loopback port of this process.
 //!
-//! * A [`Place`] is one path of it, behind one endpoint: it checks each request's signature as a customer should, and then does what
+//! * A [`DemoRoute`] is one path of it, behind one endpoint: it checks each request's signature as a customer should, and then does what
 //!   its [`Behaviour`] says.
-//! * The [`Tally`] counts what came.
+//! * The [`ReceiverCounters`] counts what came.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::domain::signature::{Signed, Verifier};
+use crate::domain::signing::signature::{Signed, Verifier};
 use crate::domain::time::Clock;
 
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -50,21 +50,21 @@ impl Behaviour {
 }
 
 /// One path, behind one endpoint.
-pub(super) struct Place {
+pub(super) struct DemoRoute {
     pub(super) behaviour: Behaviour,
     pub(super) verifier: Verifier,
     requests: AtomicU64,
 }
 
-impl Place {
-    pub(super) fn new(behaviour: Behaviour, verifier: Verifier) -> Place {
-        Place { behaviour, verifier, requests: AtomicU64::new(0) }
+impl DemoRoute {
+    pub(super) fn new(behaviour: Behaviour, verifier: Verifier) -> DemoRoute {
+        DemoRoute { behaviour, verifier, requests: AtomicU64::new(0) }
     }
 }
 
 /// What came.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct ReceiverCounters {
     pub(super) requests: AtomicU64,
     pub(super) delivered: AtomicU64,
     pub(super) bad_signatures: AtomicU64,
@@ -73,45 +73,46 @@ pub(super) struct Tally {
 
 /// The server.
 #[derive(Clone)]
-pub(super) struct Receiver {
+pub(super) struct DemoReceiver {
     pub(super) address: SocketAddr,
-    pub(super) tally: Arc<Tally>,
-    places: Arc<RwLock<HashMap<String, Arc<Place>>>>,
+    pub(super) counters: Arc<ReceiverCounters>,
+    routes: Arc<RwLock<HashMap<String, Arc<DemoRoute>>>>,
 }
 
-struct Request {
+struct ReceivedRequest {
     path: String,
     headers: HashMap<String, String>,
     body: Vec<u8>,
 }
 
-enum Answer {
+enum RouteResponse {
     HangUp,
     Status(u16, &'static str, Duration),
 }
 
-impl Receiver {
+impl DemoReceiver {
     /// Begins to listen, on a loopback port that is free.
-    pub(super) async fn start() -> io::Result<Receiver> {
+    pub(super) async fn start() -> io::Result<DemoReceiver> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let receiver = Receiver { address: listener.local_addr()?, tally: Arc::default(), places: Arc::default() };
-        tokio::spawn(receiver.clone().welcome(listener));
+        let receiver =
+            DemoReceiver { address: listener.local_addr()?, counters: Arc::default(), routes: Arc::default() };
+        tokio::spawn(receiver.clone().accept_loop(listener));
         Ok(receiver)
     }
 
     /// Opens a path.
-    pub(super) fn open(&self, path: &str, place: Place) {
-        let mut places = self.places.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        places.insert(path.to_owned(), Arc::new(place));
+    pub(super) fn open(&self, path: &str, route: DemoRoute) {
+        let mut routes = self.routes.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        routes.insert(path.to_owned(), Arc::new(route));
     }
 
-    async fn welcome(self, listener: TcpListener) {
+    async fn accept_loop(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let receiver = self.clone();
                     // An error is the sender's hanging up: its own affair.
-                    tokio::spawn(async move { receiver.converse(stream).await });
+                    tokio::spawn(async move { receiver.handle_connection(stream).await });
                 }
                 // Out of descriptors, most likely: give some back first.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -119,21 +120,21 @@ impl Receiver {
         }
     }
 
-    async fn converse(self, stream: TcpStream) -> io::Result<()> {
+    async fn handle_connection(self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
         while let Some(request) = read(&mut stream).await? {
             match self.answer(&request) {
-                Answer::HangUp => return Ok(()),
-                Answer::Status(code, text, delay) => {
+                RouteResponse::HangUp => return Ok(()),
+                RouteResponse::Status(code, text, delay) => {
                     tokio::time::sleep(delay).await;
                     let length = text.len();
                     let head = format!(
                         "HTTP/1.1 {code} -\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{text}"
                     );
                     stream.write_all(head.as_bytes()).await?;
-                    if (200..300).contains(&code) && self.tally.delivered.fetch_add(1, Ordering::Relaxed) == 0 {
-                        self.tally.first.notify_one();
+                    if (200..300).contains(&code) && self.counters.delivered.fetch_add(1, Ordering::Relaxed) == 0 {
+                        self.counters.first.notify_one();
                     }
                 }
             }
@@ -141,40 +142,44 @@ impl Receiver {
         Ok(())
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    fn answer(&self, request: &ReceivedRequest) -> RouteResponse {
         const AT_ONCE: Duration = Duration::ZERO;
-        self.tally.requests.fetch_add(1, Ordering::Relaxed);
-        let place = {
-            let places = self.places.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-            places.get(&request.path).cloned()
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let route = {
+            let routes = self.routes.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+            routes.get(&request.path).cloned()
         };
-        let Some(place) = place else { return Answer::Status(404, "There is no such customer.\n", AT_ONCE) };
+        let Some(route) = route else { return RouteResponse::Status(404, "There is no such customer.\n", AT_ONCE) };
         let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
         let signed = Signed {
             id: header("webhook-id"),
             timestamp: header("webhook-timestamp"),
             signature: header("webhook-signature"),
         };
-        if place.verifier.verify(signed, &request.body, Clock.now(), TOLERANCE).is_err() {
-            self.tally.bad_signatures.fetch_add(1, Ordering::Relaxed);
-            return Answer::Status(401, "The signature is wrong.\n", AT_ONCE);
+        if route.verifier.verify(signed, &request.body, Clock.now(), TOLERANCE).is_err() {
+            self.counters.bad_signatures.fetch_add(1, Ordering::Relaxed);
+            return RouteResponse::Status(401, "The signature is wrong.\n", AT_ONCE);
         }
-        let number = place.requests.fetch_add(1, Ordering::Relaxed);
-        match place.behaviour {
-            Behaviour::Healthy => Answer::Status(200, "Thank you.\n", AT_ONCE),
-            Behaviour::Flaky if number % 3 == 2 => Answer::Status(500, "Something went wrong on our side.\n", AT_ONCE),
-            Behaviour::Flaky => Answer::Status(200, "Got it this time.\n", AT_ONCE),
-            Behaviour::Slow => {
-                Answer::Status(200, "It took a while.\n", Duration::from_millis(rand::random_range(1_000..2_000)))
+        let number = route.requests.fetch_add(1, Ordering::Relaxed);
+        match route.behaviour {
+            Behaviour::Healthy => RouteResponse::Status(200, "Thank you.\n", AT_ONCE),
+            Behaviour::Flaky if number % 3 == 2 => {
+                RouteResponse::Status(500, "Something went wrong on our side.\n", AT_ONCE)
             }
-            Behaviour::Gone => Answer::Status(410, "We have moved on.\n", AT_ONCE),
-            Behaviour::HangsUp => Answer::HangUp,
+            Behaviour::Flaky => RouteResponse::Status(200, "Got it this time.\n", AT_ONCE),
+            Behaviour::Slow => RouteResponse::Status(
+                200,
+                "It took a while.\n",
+                Duration::from_millis(rand::random_range(1_000..2_000)),
+            ),
+            Behaviour::Gone => RouteResponse::Status(410, "We have moved on.\n", AT_ONCE),
+            Behaviour::HangsUp => RouteResponse::HangUp,
         }
     }
 }
 
 /// One request; `None` when the sender has closed the connection between two.
-async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<ReceivedRequest>> {
     let mut head = stream.take(HEAD_BYTES);
     let mut line = String::new();
     if head.read_line(&mut line).await? == 0 {
@@ -196,5 +201,5 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> 
     }
     let mut body = vec![0; length as usize];
     stream.read_exact(&mut body).await?;
-    Ok(Some(Request { path, headers, body }))
+    Ok(Some(ReceivedRequest { path, headers, body }))
 }

@@ -12,26 +12,26 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{Api, Whom, names, secret, time_of_day};
-use crate::cli::{CliError, complain, say};
+use super::{ApiArgs, ApiClient, names, signing_secret, time_of_day};
+use crate::cli::{CliError, print_error, print_result};
 use crate::config::{Config, values};
-use crate::domain::secret::Secret;
-use crate::domain::signature::{Signing, header_allowed};
+use crate::domain::signing::secret::Secret;
+use crate::domain::signing::signature::{Signing, header_allowed};
 use crate::domain::time::Clock;
 use crate::domain::{MessageId, Time};
 use crate::egress::AGENT_NAME;
 
 /// The polling endpoint that developers' listeners share, by its uid. Each keeps its own position.
-const UID: &str = "sendoff-listen";
+const POLLER_UID: &str = "sendoff-listen";
 /// For how many seconds a request waits for the next event; less than the HTTP client does.
-const WAIT: &str = "25";
+const POLL_WAIT: &str = "25";
 /// How many characters of a local answer are shown, where it is no success.
-const SHOWN: usize = 200;
+const MAX_SHOWN: usize = 200;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
-    whom: Whom,
+    api: ApiArgs,
     /// Where the events go, such as http://localhost:3000/hooks
     #[arg(long, value_name = "URL", required_unless_present = "print_secret")]
     forward_to: Option<Url>,
@@ -42,13 +42,13 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "CHANNELS")]
     channel: Vec<String>,
     /// A header to send along, as "Name: value"; can be given more than once
-    #[arg(long, value_name = "HEADER", value_parser = header_of)]
+    #[arg(long, value_name = "HEADER", value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Begin with the last so many events, up to 250
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250), conflicts_with = "since")]
     replay_last: Option<u16>,
     /// Begin with the events since this time (2026-11-30T12:00:00Z) or since so long ago (2h)
-    #[arg(long, value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
     since: Option<Since>,
     /// Print each event as a line of JSON on standard output, and the rest on standard error
     #[arg(long)]
@@ -57,7 +57,7 @@ pub(in crate::cli) struct Options {
     #[arg(long)]
     print_secret: bool,
     /// The secret to sign with, in place of the one that is kept for you
-    #[arg(long, value_name = "SECRET", value_parser = secret_of)]
+    #[arg(long, value_name = "SECRET", value_parser = parse_secret)]
     secret: Option<Secret>,
 }
 
@@ -67,7 +67,7 @@ enum Since {
     Ago(Duration),
 }
 
-fn since(text: &str) -> Result<Since, String> {
+fn parse_since(text: &str) -> Result<Since, String> {
     match (values::span(text), Time::parse(text)) {
         (Ok(span), _) => Ok(Since::Ago(span)),
         (_, Ok(time)) => Ok(Since::Time(time)),
@@ -75,11 +75,11 @@ fn since(text: &str) -> Result<Since, String> {
     }
 }
 
-fn secret_of(text: &str) -> Result<Secret, String> {
+fn parse_secret(text: &str) -> Result<Secret, String> {
     Secret::parse("secret", text).map_err(|wrong| wrong.reason)
 }
 
-fn header_of(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let wrong = || "expected \"Name: value\"".to_owned();
     let (name, value) = text.split_once(':').ok_or_else(wrong)?;
     let name: HeaderName = name.trim().parse().map_err(|_| wrong())?;
@@ -91,19 +91,19 @@ fn header_of(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// The polling endpoint, as far as it is of interest.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Polled {
+struct PollerEndpoint {
     updated_at: String,
 }
 
 #[derive(Deserialize)]
-struct Page {
-    data: Vec<Event>,
+struct EventPage {
+    data: Vec<PolledEvent>,
     iterator: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+struct PolledEvent {
     id: String,
     event_type: String,
     payload: Box<RawValue>,
@@ -115,29 +115,29 @@ struct Event {
 
 /// A message of the list, as far as it is of interest.
 #[derive(Deserialize)]
-struct Listed {
+struct MessageTimestamp {
     timestamp: String,
 }
 
 #[derive(Deserialize)]
-struct List {
-    data: Vec<Listed>,
+struct MessageTimestamps {
+    data: Vec<MessageTimestamp>,
 }
 
 pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), CliError> {
     let secret = match &options.secret {
         Some(secret) => secret.clone(),
-        None => secret::kept()?,
+        None => signing_secret::load_or_create()?,
     };
     if options.print_secret {
-        say(&secret.shown());
+        print_result(&secret.shown());
         return Ok(());
     }
     let Some(to) = options.forward_to.clone() else {
         return Err(CliError::Usage("--forward-to is missing".to_owned()));
     };
-    let api = Api::new(&config, &options.whom)?;
-    let listener = Listener {
+    let api = ApiClient::new(&config, &options.api)?;
+    let forwarder = Forwarder {
         to,
         events: names(&options.events),
         channels: names(&options.channel),
@@ -146,32 +146,38 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
         print_json: options.print_json,
         client: api.client.clone(),
     };
-    let begin = begin(&api, &listener, options.since, options.replay_last).await?;
-    listener.tell(&format!("Forwarding the events of {} to {}. Press Ctrl-C to stop.", api.app, listener.to));
-    let path = api.of_app(&["poller", UID]);
-    let mut from = ("after", begin);
+    let start = start_position(&api, &forwarder, options.since, options.replay_last).await?;
+    forwarder.print_status(&format!("Forwarding the events of {} to {}. Press Ctrl-C to stop.", api.app, forwarder.to));
+    let path = api.app_path(&["poller", POLLER_UID]);
+    let mut from = ("after", start);
     loop {
-        let query = [(from.0, &*from.1), ("wait", WAIT)];
-        let page: Page = api.insist(Method::GET, &path, &query, None).await?;
-        for event in page.data.iter().filter(|event| listener.wants(event)) {
-            listener.forward(event).await;
+        let query = [(from.0, &*from.1), ("wait", POLL_WAIT)];
+        let page: EventPage = api.request_with_retry(Method::GET, &path, &query, None).await?;
+        for event in page.data.iter().filter(|event| forwarder.wants(event)) {
+            forwarder.forward(event).await;
         }
         from = ("iterator", page.iterator);
     }
 }
 
 /// The time from which on events are fetched. By the server's clock, which may differ from ours.
-async fn begin(api: &Api, listener: &Listener, since: Option<Since>, last: Option<u16>) -> Result<String, CliError> {
+async fn start_position(
+    api: &ApiClient,
+    forwarder: &Forwarder,
+    since: Option<Since>,
+    last: Option<u16>,
+) -> Result<String, CliError> {
     let body = json!({"type": "pollingEndpoint", "metadata": {"for": "sendoff listen"}});
-    let path = api.of_app(&["destination", UID]);
-    let made: Polled = api.insist(Method::PUT, &path, &[], Some(&body)).await?;
+    let path = api.app_path(&["destination", POLLER_UID]);
+    let made: PollerEndpoint = api.request_with_retry(Method::PUT, &path, &[], Some(&body)).await?;
     if let Some(last) = last {
-        let (limit, events, channels) = (last.to_string(), listener.events.join(","), listener.channels.join(","));
+        let (limit, events, channels) = (last.to_string(), forwarder.events.join(","), forwarder.channels.join(","));
         let mut query = vec![("limit", &*limit), ("with_content", "false")];
         query.extend((!events.is_empty()).then_some(("event_types", &*events)));
         // The list takes one; with several of them it gives more than are wanted, never less.
-        query.extend((listener.channels.len() == 1).then_some(("channel", &*channels)));
-        let list: List = api.insist(Method::GET, &api.of_app(&["msg"]), &query, None).await?;
+        query.extend((forwarder.channels.len() == 1).then_some(("channel", &*channels)));
+        let list: MessageTimestamps =
+            api.request_with_retry(Method::GET, &api.app_path(&["msg"]), &query, None).await?;
         return Ok(list.data.last().map_or(made.updated_at, |oldest| oldest.timestamp.clone()));
     }
     let now = Time::parse(&made.updated_at).unwrap_or_else(|_| Clock.now());
@@ -183,7 +189,7 @@ async fn begin(api: &Api, listener: &Listener, since: Option<Since>, last: Optio
 }
 
 /// The forwarder.
-struct Listener {
+struct Forwarder {
     to: Url,
     events: Vec<String>,
     channels: Vec<String>,
@@ -193,20 +199,20 @@ struct Listener {
     client: reqwest::Client,
 }
 
-impl Listener {
-    fn wants(&self, event: &Event) -> bool {
+impl Forwarder {
+    fn wants(&self, event: &PolledEvent) -> bool {
         let on = event.channels.as_deref().unwrap_or_default();
         (self.events.is_empty() || self.events.contains(&event.event_type))
             && (self.channels.is_empty() || self.channels.iter().any(|one| on.contains(one)))
     }
 
     /// Says what is not asked for in so many words.
-    fn tell(&self, line: &str) {
-        if self.print_json { complain(line) } else { say(line) }
+    fn print_status(&self, line: &str) {
+        if self.print_json { print_error(line) } else { print_result(line) }
     }
 
     /// The headers of a delivery, as the engine would set them.
-    fn headers(&self, event: &Event, body: &[u8]) -> HeaderMap {
+    fn headers(&self, event: &PolledEvent, body: &[u8]) -> HeaderMap {
         let mut headers: HeaderMap = self.headers.iter().cloned().collect();
         let kind = event.headers.as_ref().and_then(|headers| headers.get("content-type"));
         let kind = kind.and_then(|kind| kind.parse().ok());
@@ -220,7 +226,7 @@ impl Listener {
     }
 
     /// Posts the event once, and says what came of it. What fails is not tried again: whoever develops sends another.
-    async fn forward(&self, event: &Event) {
+    async fn forward(&self, event: &PolledEvent) {
         let text = event.raw_payload.as_deref().unwrap_or(event.payload.get());
         let body = Bytes::copy_from_slice(text.as_bytes());
         let headers = self.headers(event, &body);
@@ -230,19 +236,20 @@ impl Listener {
             Ok(answer) => {
                 let (status, took) = (answer.status(), begun.elapsed().as_millis());
                 let text = if status.is_success() { String::new() } else { answer.text().await.unwrap_or_default() };
-                let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
+                let text: String =
+                    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SHOWN).collect();
                 let said = if text.is_empty() { text } else { format!(": {text}") };
                 format!("{status} in {took} ms{said}")
             }
-            Err(error) => format!("not delivered: {}", super::innermost(&error)),
+            Err(error) => format!("not delivered: {}", super::root_cause(&error)),
         };
-        self.tell(&format!("{}  {}  {}  {came}", time_of_day(&event.timestamp), event.event_type, event.id));
+        self.print_status(&format!("{}  {}  {}  {came}", time_of_day(&event.timestamp), event.event_type, event.id));
         if self.print_json {
             let line = json!({"id": event.id, "eventType": event.event_type, "channels": event.channels,
                 "timestamp": event.timestamp, "rawPayload": event.raw_payload});
             // The payload as it was written.
             let line = line.to_string();
-            say(&format!(
+            print_result(&format!(
                 "{},\"payload\":{}}}",
                 line.strip_suffix('}').unwrap_or(&line),
                 one_line(event.payload.get())
@@ -262,14 +269,14 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_read() {
-        let (name, value) = header_of("X-Env:  dev: 1 ").unwrap();
+        let (name, value) = parse_header("X-Env:  dev: 1 ").unwrap();
         assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-env", "dev: 1"));
         for wrong in ["x", "a b: c", "webhook-id: x", "content-length: 1", ""] {
-            assert!(header_of(wrong).is_err(), "{wrong}");
+            assert!(parse_header(wrong).is_err(), "{wrong}");
         }
-        assert!(matches!(since("2h"), Ok(Since::Ago(span)) if span == Duration::from_secs(7_200)));
-        assert!(matches!(since("2026-11-30T12:00:00Z"), Ok(Since::Time(_))));
-        assert!(since("yesterday").is_err());
+        assert!(matches!(parse_since("2h"), Ok(Since::Ago(span)) if span == Duration::from_secs(7_200)));
+        assert!(matches!(parse_since("2026-11-30T12:00:00Z"), Ok(Since::Time(_))));
+        assert!(parse_since("yesterday").is_err());
         assert_eq!(one_line("{\"a\":\r\n 1}"), "{\"a\":   1}");
     }
 }

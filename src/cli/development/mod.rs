@@ -1,10 +1,10 @@
 //! Commands for those who develop against a running Sendoff: `listen`, `trigger`, `tail`. They are callers of its REST API like any other.
 //!
-//! * [`Whom`] – which application they are about, and which Sendoff they ask as whom.
-//! * [`Api`] – asks it.
+//! * [`ApiArgs`] – which application they are about, and which Sendoff they ask as api.
+//! * [`ApiClient`] – asks it.
 
 pub(super) mod listen;
-pub(super) mod secret;
+pub(super) mod signing_secret;
 pub(super) mod tail;
 pub(super) mod trigger;
 
@@ -15,20 +15,20 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use super::send::{client, innermost};
-use super::{CliError, complain, token};
+use super::send::{http_client, root_cause};
+use super::{CliError, print_error, token};
 use crate::app::AppError;
 use crate::config::Config;
 use crate::domain::OrgId;
 
 /// For how long a token is made that a command goes on with.
-const TOKEN: Duration = Duration::from_secs(30 * 86_400);
+const TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// How long to wait before asking again, after the first failure and the following ones.
-const WAITS: [Duration; 4] =
+const RETRY_DELAYS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Whom {
+pub(super) struct ApiArgs {
     /// The application: its id (app_…) or your uid of it
     #[arg(value_name = "APP")]
     app: String,
@@ -44,7 +44,7 @@ pub(super) struct Whom {
 }
 
 /// A Sendoff that is asked about one application.
-pub(super) struct Api {
+pub(super) struct ApiClient {
     client: reqwest::Client,
     base: Url,
     token: String,
@@ -53,48 +53,48 @@ pub(super) struct Api {
 
 /// Why there is no answer to go on with.
 #[derive(Debug)]
-enum Unanswered {
+enum ClientError {
     /// It may answer in a moment.
-    Away(String),
+    Unavailable(String),
     /// It does not answer this.
-    Refused(StatusCode, String),
+    Rejected(StatusCode, String),
 }
 
-impl From<Unanswered> for CliError {
-    fn from(why: Unanswered) -> CliError {
+impl From<ClientError> for CliError {
+    fn from(why: ClientError) -> CliError {
         match why {
-            Unanswered::Away(why) | Unanswered::Refused(_, why) => CliError::Failed(why),
+            ClientError::Unavailable(why) | ClientError::Rejected(_, why) => CliError::Failed(why),
         }
     }
 }
 
-impl Api {
-    fn new(config: &Config, whom: &Whom) -> Result<Api, CliError> {
-        let token = match &whom.token {
+impl ApiClient {
+    fn new(config: &Config, api: &ApiArgs) -> Result<ApiClient, CliError> {
+        let token = match &api.token {
             Some(token) => token.clone(),
-            None => token::mint(config, &whom.org, None, TOKEN)?,
+            None => token::mint(config, &api.org, None, TOKEN_TTL)?,
         };
         let address = config.http.listen;
-        let base = match &whom.server {
+        let base = match &api.server {
             Some(url) => url.clone(),
             None => config.http.public_url(address).map_err(|error| AppError::Start(format!("{address}: {error}")))?,
         };
-        Ok(Api { client: client()?, base, token, app: whom.app.clone() })
+        Ok(ApiClient { client: http_client()?, base, token, app: api.app.clone() })
     }
 
     /// An operation of the application. The path is built by segments, so that no name can lead elsewhere.
-    fn of_app(&self, path: &[&str]) -> Vec<String> {
+    fn app_path(&self, path: &[&str]) -> Vec<String> {
         ["app", &self.app].iter().chain(path).map(|part| (*part).to_owned()).collect()
     }
 
     /// Asks for the operation at a path under `/api/v1`.
-    async fn ask<T: DeserializeOwned>(
+    async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[String],
         query: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<T, Unanswered> {
+    ) -> Result<T, ClientError> {
         let mut url = self.base.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.clear().extend(["api", "v1"]).extend(path);
@@ -107,46 +107,46 @@ impl Api {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let away = |error: reqwest::Error| {
-            let why = innermost(&error);
-            Unanswered::Away(format!("no answer from {} ({why}): is `sendoff serve` running there?", self.base))
+            let why = root_cause(&error);
+            ClientError::Unavailable(format!("no answer from {} ({why}): is `sendoff serve` running there?", self.base))
         };
         let answer = request.send().await.map_err(away)?;
         let (status, text) = (answer.status(), answer.text().await.map_err(away)?);
         let said = || format!("{} answered {status}: {text}", self.base);
         match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(Unanswered::Away(said())),
-            status if status.is_server_error() => Err(Unanswered::Away(said())),
+            StatusCode::TOO_MANY_REQUESTS => Err(ClientError::Unavailable(said())),
+            status if status.is_server_error() => Err(ClientError::Unavailable(said())),
             status if status.is_success() => {
-                serde_json::from_str(&text).map_err(|_| Unanswered::Refused(status, said()))
+                serde_json::from_str(&text).map_err(|_| ClientError::Rejected(status, said()))
             }
-            status => Err(Unanswered::Refused(status, said())),
+            status => Err(ClientError::Rejected(status, said())),
         }
     }
 
     /// The same, again and again until there is an answer.
-    async fn insist<T: DeserializeOwned>(
+    async fn request_with_retry<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[String],
         query: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<T, Unanswered> {
+    ) -> Result<T, ClientError> {
         let mut failures = 0_usize;
         loop {
             // To hear soon that it answers again, nothing is waited for after a failure.
             let asked: Vec<(&str, &str)> =
                 query.iter().copied().filter(|(name, _)| failures == 0 || *name != "wait").collect();
-            match self.ask(method.clone(), path, &asked, body).await {
-                Err(Unanswered::Away(why)) => {
+            match self.request(method.clone(), path, &asked, body).await {
+                Err(ClientError::Unavailable(why)) => {
                     if failures == 1 {
-                        complain(&format!("{why} (going on when it answers)"));
+                        print_error(&format!("{why} (going on when it answers)"));
                     }
-                    tokio::time::sleep(WAITS[failures.min(WAITS.len() - 1)]).await;
+                    tokio::time::sleep(RETRY_DELAYS[failures.min(RETRY_DELAYS.len() - 1)]).await;
                     failures += 1;
                 }
                 answer => {
                     if failures > 1 {
-                        complain(&format!("{} answers again", self.base));
+                        print_error(&format!("{} answers again", self.base));
                     }
                     return answer;
                 }

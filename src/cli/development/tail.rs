@@ -6,24 +6,24 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::{Api, Whom, names, time_of_day};
-use crate::cli::{CliError, say};
+use super::{ApiArgs, ApiClient, names, time_of_day};
+use crate::cli::{CliError, print_result};
 use crate::config::Config;
 use crate::domain::Time;
 
 /// How often is looked.
-const PAUSE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// An attempt is recorded when it is over, under the time when it began: how long before the newest one another may have begun that comes later.
-const LATE: Duration = Duration::from_secs(60);
+const MAX_LATENESS: Duration = Duration::from_secs(60);
 /// How many endpoints are followed at once: each is asked for every second.
-const ENDPOINTS: usize = 20;
+const MAX_ENDPOINTS: usize = 20;
 /// How many pages of attempts are read of an endpoint in one round.
-const PAGES: usize = 8;
+const MAX_PAGES: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
-    whom: Whom,
+    api: ApiArgs,
     /// Only attempts to this endpoint: its id (ep_…) or your uid of it
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
@@ -40,7 +40,7 @@ pub(in crate::cli) struct Options {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Attempt {
+struct TailAttempt {
     id: String,
     msg_id: String,
     number: i64,
@@ -50,76 +50,78 @@ struct Attempt {
     response_duration_ms: u64,
     failure: Option<String>,
     next_attempt: Option<String>,
-    msg: Option<Message>,
+    msg: Option<TailMessage>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Message {
+struct TailMessage {
     event_type: String,
 }
 
 #[derive(Deserialize)]
-struct List<T> {
+struct ApiPage<T> {
     data: Vec<T>,
     iterator: Option<String>,
     done: bool,
 }
 
 #[derive(Deserialize)]
-struct Endpoint {
+struct TailEndpoint {
     id: String,
 }
 
 /// The attempts of one endpoint that were printed already.
 #[derive(Default)]
-struct Followed {
+struct EndpointTail {
     endpoint: String,
     /// The newest attempt began then.
     newest: Option<Time>,
-    /// Ids of the attempts that began within [`LATE`] of it.
+    /// Ids of the attempts that began within [`MAX_LATENESS`] of it.
     seen: HashSet<String>,
 }
 
 pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), CliError> {
-    let api = Api::new(&config, &options.whom)?;
-    let mut all: Vec<Followed> = endpoints(&api, options.endpoint.as_deref()).await?.into_iter().map(of).collect();
-    let filter = filter(&options);
+    let api = ApiClient::new(&config, &options.api)?;
+    let mut all: Vec<EndpointTail> =
+        endpoints(&api, options.endpoint.as_deref()).await?.into_iter().map(endpoint_tail).collect();
+    let filter = query_filter(&options);
     for one in &mut all {
         // What was there before is not shown.
-        one.news(&api, &filter).await?;
+        one.poll(&api, &filter).await?;
     }
-    say(&format!("Following the attempts of {}. Press Ctrl-C to stop.", api.app));
+    print_result(&format!("Following the attempts of {}. Press Ctrl-C to stop.", api.app));
     loop {
-        tokio::time::sleep(PAUSE).await;
-        let mut news = Vec::new();
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let mut attempts = Vec::new();
         for one in &mut all {
-            news.extend(one.news(&api, &filter).await?);
+            attempts.extend(one.poll(&api, &filter).await?);
         }
-        news.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
-        news.iter().for_each(|attempt| say(&line(attempt)));
+        attempts.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
+        attempts.iter().for_each(|attempt| print_result(&format_line(attempt)));
     }
 }
 
-fn of(endpoint: String) -> Followed {
-    Followed { endpoint, ..Followed::default() }
+fn endpoint_tail(endpoint: String) -> EndpointTail {
+    EndpointTail { endpoint, ..EndpointTail::default() }
 }
 
 /// The endpoints that are followed.
-async fn endpoints(api: &Api, named: Option<&str>) -> Result<Vec<String>, CliError> {
+async fn endpoints(api: &ApiClient, named: Option<&str>) -> Result<Vec<String>, CliError> {
     if let Some(named) = named {
         return Ok(vec![named.to_owned()]);
     }
-    let list: List<Endpoint> = api.insist(Method::GET, &api.of_app(&["endpoint"]), &[("limit", "250")], None).await?;
-    if list.data.len() > ENDPOINTS {
-        let why = format!("{} has more than {ENDPOINTS} endpoints: name one with --endpoint", api.app);
+    let list: ApiPage<TailEndpoint> =
+        api.request_with_retry(Method::GET, &api.app_path(&["endpoint"]), &[("limit", "250")], None).await?;
+    if list.data.len() > MAX_ENDPOINTS {
+        let why = format!("{} has more than {MAX_ENDPOINTS} endpoints: name one with --endpoint", api.app);
         return Err(CliError::Usage(why));
     }
     Ok(list.data.into_iter().map(|endpoint| endpoint.id).collect())
 }
 
 /// The parameters of a request that do not change.
-fn filter(options: &Options) -> Vec<(&'static str, String)> {
+fn query_filter(options: &Options) -> Vec<(&'static str, String)> {
     let mut query =
         vec![("limit", "250".to_owned()), ("with_content", "false".to_owned()), ("with_msg", "true".to_owned())];
     let status = options.status.as_deref().map(|status| if status == "success" { "0" } else { "2" });
@@ -130,26 +132,26 @@ fn filter(options: &Options) -> Vec<(&'static str, String)> {
     query
 }
 
-impl Followed {
+impl EndpointTail {
     /// The attempts recorded since the last call.
-    async fn news(&mut self, api: &Api, filter: &[(&'static str, String)]) -> Result<Vec<Attempt>, CliError> {
-        let path = api.of_app(&["attempt", "endpoint", &self.endpoint]);
-        let after = self.newest.map(|newest| newest.minus(LATE).to_string());
+    async fn poll(&mut self, api: &ApiClient, filter: &[(&'static str, String)]) -> Result<Vec<TailAttempt>, CliError> {
+        let path = api.app_path(&["attempt", "endpoint", &self.endpoint]);
+        let after = self.newest.map(|newest| newest.minus(MAX_LATENESS).to_string());
         let (mut found, mut iterator) = (Vec::new(), None::<String>);
         // Of what was there before, the newest page is enough to know where to begin.
-        let pages = if after.is_some() { PAGES } else { 1 };
+        let pages = if after.is_some() { MAX_PAGES } else { 1 };
         for _ in 0..pages {
             let mut query: Vec<(&str, &str)> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
             query.extend(after.iter().map(|after| ("after", after.as_str())));
             query.extend(iterator.iter().map(|iterator| ("iterator", iterator.as_str())));
-            let list: List<Attempt> = api.insist(Method::GET, &path, &query, None).await?;
+            let list: ApiPage<TailAttempt> = api.request_with_retry(Method::GET, &path, &query, None).await?;
             found.extend(list.data);
             iterator = list.iterator;
             if list.done || iterator.is_none() {
                 break;
             }
         }
-        let began = |attempt: &Attempt| Time::parse(&attempt.timestamp).unwrap_or_default();
+        let began = |attempt: &TailAttempt| Time::parse(&attempt.timestamp).unwrap_or_default();
         self.newest = found.iter().map(began).chain(self.newest).max();
         let seen = found.iter().map(|attempt| attempt.id.clone()).collect();
         let before = std::mem::replace(&mut self.seen, seen);
@@ -159,7 +161,7 @@ impl Followed {
 }
 
 /// One line for people.
-fn line(attempt: &Attempt) -> String {
+fn format_line(attempt: &TailAttempt) -> String {
     let came = match (attempt.response_status_code, attempt.failure.as_deref()) {
         (0, Some(failure)) => failure.to_owned(),
         (status, _) => status.to_string(),
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_attempt_reads_as_a_line() {
-        let mut attempt = Attempt {
+        let mut attempt = TailAttempt {
             id: "atmpt_1".into(),
             msg_id: "msg_1".into(),
             number: 2,
@@ -196,11 +198,11 @@ mod tests {
             response_duration_ms: 17,
             failure: Some("status".into()),
             next_attempt: Some("2026-11-30T12:05:01Z".into()),
-            msg: Some(Message { event_type: "a.b".into() }),
+            msg: Some(TailMessage { event_type: "a.b".into() }),
         };
         let wanted = "12:00:01  a.b  msg_1  attempt 2: 503 after 17 ms, next try at 12:05:01  https://a.example/";
-        assert_eq!(line(&attempt), wanted);
+        assert_eq!(format_line(&attempt), wanted);
         (attempt.response_status_code, attempt.failure, attempt.next_attempt) = (0, Some("timeout".into()), None);
-        assert!(line(&attempt).contains("attempt 2: timeout after 17 ms, no further try"));
+        assert!(format_line(&attempt).contains("attempt 2: timeout after 17 ms, no further try"));
     }
 }

@@ -4,21 +4,22 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Api, Unanswered, Whom};
-use crate::cli::{CliError, say};
+use super::{ApiArgs, ApiClient, ClientError};
+use crate::cli::send::CreatedMessage;
+use crate::cli::{CliError, print_result};
 use crate::config::Config;
-use crate::domain::event_type::EventTypeSpec;
+use crate::domain::catalog::event_type::EventTypeSpec;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
-    whom: Whom,
+    api: ApiArgs,
     /// The event type, such as invoice.paid
     #[arg(value_name = "TYPE")]
     event_type: String,
     /// A value to set in the example, as path=value: order.total=48.5; can be given more than once
-    #[arg(long, value_name = "PATH=VALUE", value_parser = change)]
-    set: Vec<Change>,
+    #[arg(long, value_name = "PATH=VALUE", value_parser = parse_override)]
+    set: Vec<FieldOverride>,
     /// Which of the schema's examples, counted from 0
     #[arg(long, value_name = "N")]
     example: Option<u16>,
@@ -29,30 +30,30 @@ pub(in crate::cli) struct Options {
 
 /// A value in a payload.
 #[derive(Clone, Debug)]
-struct Change {
+struct FieldOverride {
     path: Vec<String>,
     value: Value,
 }
 
 /// A value that is not JSON is taken as text.
-fn change(text: &str) -> Result<Change, String> {
+fn parse_override(text: &str) -> Result<FieldOverride, String> {
     let (path, value) = text.split_once('=').ok_or("expected path=value, such as order.total=48.5")?;
     let path: Vec<String> = path.split('.').map(str::to_owned).collect();
     if path.iter().any(String::is_empty) {
         return Err("expected names between the dots of the path".to_owned());
     }
-    Ok(Change { path, value: serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)) })
+    Ok(FieldOverride { path, value: serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)) })
 }
 
-impl Change {
+impl FieldOverride {
     /// Sets the value. Objects on the way are made; in a list, a number says which.
     fn apply(&self, payload: &mut Value) -> Result<(), CliError> {
-        let mut place = payload;
+        let mut target = payload;
         for part in &self.path {
-            if let Value::Array(list) = place {
+            if let Value::Array(list) = target {
                 let most = list.len();
                 let found = part.parse::<usize>().ok().and_then(|index| list.get_mut(index));
-                place = found.ok_or_else(|| {
+                target = found.ok_or_else(|| {
                     CliError::Usage(format!(
                         "--set {}: {part} is none of the {most} places of a list",
                         self.path.join(".")
@@ -60,33 +61,28 @@ impl Change {
                 })?;
                 continue;
             }
-            if !place.is_object() {
-                *place = Value::Object(Map::new());
+            if !target.is_object() {
+                *target = Value::Object(Map::new());
             }
-            place = &mut place[part.as_str()];
+            target = &mut target[part.as_str()];
         }
-        *place = self.value.clone();
+        *target = self.value.clone();
         Ok(())
     }
 }
 
 #[derive(Deserialize)]
-struct EventTypeOut {
+struct EventTypeSchemas {
     schemas: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
-struct MessageOut {
-    id: String,
-}
-
 pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), CliError> {
-    let api = Api::new(&config, &options.whom)?;
+    let api = ApiClient::new(&config, &options.api)?;
     let name = &options.event_type;
     let path = ["event-type".to_owned(), name.clone()];
-    let spec = match api.ask::<EventTypeOut>(Method::GET, &path, &[], None).await {
+    let spec = match api.request::<EventTypeSchemas>(Method::GET, &path, &[], None).await {
         Ok(found) => EventTypeSpec { name: name.clone(), schemas: found.schemas, ..EventTypeSpec::default() },
-        Err(Unanswered::Refused(http::StatusCode::NOT_FOUND, _)) => EventTypeSpec::ping(name).ok_or_else(|| {
+        Err(ClientError::Rejected(http::StatusCode::NOT_FOUND, _)) => EventTypeSpec::ping(name).ok_or_else(|| {
             CliError::Failed(format!("{name} is not in the catalog: `sendoff send` sends any payload"))
         })?,
         Err(why) => return Err(why.into()),
@@ -100,8 +96,8 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     if !channels.is_empty() {
         body["channels"] = channels.into();
     }
-    let message: MessageOut = api.ask(Method::POST, &api.of_app(&["msg"]), &[], Some(&body)).await?;
-    say(&message.id);
+    let message: CreatedMessage = api.request(Method::POST, &api.app_path(&["msg"]), &[], Some(&body)).await?;
+    print_result(&message.id);
     Ok(())
 }
 
@@ -114,7 +110,7 @@ mod tests {
         let set = |payload: Value, changes: &[&str]| {
             let mut payload = payload;
             for text in changes {
-                change(text).unwrap().apply(&mut payload).map_err(|error| error.to_string())?;
+                parse_override(text).unwrap().apply(&mut payload).map_err(|error| error.to_string())?;
             }
             Ok::<Value, String>(payload)
         };
@@ -125,7 +121,7 @@ mod tests {
         assert_eq!(changed, Ok(wanted));
         assert!(set(json!({"list": [1]}), &["list.1=2"]).unwrap_err().contains("none of the 1"));
         for wrong in ["x", "=1", "a..b=1", ".a=1"] {
-            assert!(change(wrong).is_err(), "{wrong}");
+            assert!(parse_override(wrong).is_err(), "{wrong}");
         }
     }
 }

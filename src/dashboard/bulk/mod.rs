@@ -4,8 +4,8 @@
 //! * [`choice`] – what the form's fields mean: the list of deliveries and this page ask the same query.
 //! * [`work`] – a resend that was begun: its progress and its outcome.
 
-mod choice;
-pub mod work;
+pub(in crate::dashboard::bulk) mod bulk_filter;
+pub mod bulk_job;
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use self::choice::{Choice, Which};
-use self::work::{WorkRow, facts, latest};
 use super::DashboardState;
-use super::error::PageError;
-use super::filters::{Asked, Filters, Form, OF_DELIVERIES};
-use super::frame::{Frame, Here, answer};
-use super::list::Rest;
-use super::posted::Posted;
-use super::show::{Line, Query, counted};
-use super::viewer::{Inside, Viewer, Who};
+use crate::dashboard::bulk::bulk_filter::{Choice, Which};
+use crate::dashboard::bulk::bulk_job::{WorkRow, facts, latest};
+use crate::dashboard::components::filters::{Asked, Filters, Form, OF_DELIVERIES};
+use crate::dashboard::components::format::{Line, Query, counted};
+use crate::dashboard::components::list::Rest;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::viewer::{Inside, Viewer, Who};
 use crate::domain::Time;
-use crate::domain::portal::Capability;
+use crate::domain::access::portal::Capability;
 use crate::store::jobs::background::{BackgroundSpec, Begun, Total};
 use crate::store::query::delivery_list::DeliveryFilter;
 use crate::store::query::delivery_tally::DeliveryTally;
@@ -173,14 +173,14 @@ impl Counted {
             _ => deliveries(n),
         };
         let text = match total {
-            Total { count: 0, more: true } => "all that match".to_owned(),
+            Total { count: 0, more: true } => "all matching deliveries".to_owned(),
             Total { count, more } => up_to(count, more),
         };
         let (verb, end) = choice.button();
         let passed = [
-            (tally.gone, "cannot be sent: the content or the endpoint is gone"),
-            (tally.disabled, "stay: the endpoint is disabled"),
-            (tally.due, "are due already: they are sent as soon as the endpoint takes them"),
+            (tally.gone, "deleted: the content or the endpoint no longer exists"),
+            (tally.disabled, "on hold: the endpoint is disabled"),
+            (tally.due, "already due: sent as soon as the endpoint accepts them"),
         ];
         Ok(Counted {
             total,
@@ -189,9 +189,9 @@ impl Counted {
             left: passed
                 .into_iter()
                 .filter(|(n, _)| *n > 0)
-                .map(|(n, why)| format!("{} {why}", super::show::count(n)))
+                .map(|(n, why)| format!("{} {why}", crate::dashboard::components::format::count(n)))
                 .collect(),
-            cut: total.more.then_some("Not all of them were counted. All that match are sent."),
+            cut: total.more.then_some("Counting stopped early. All matching deliveries are included."),
             text,
             facts: facts(store, tenant, &spec).await?,
             missing: matches!(choice.which, Which::Missing(..)),
@@ -251,7 +251,7 @@ pub async fn begin(
     let (mut filters, choice) = request.choice().await?;
     let Some(choice) = choice else {
         if filters.good() {
-            filters.refuse("status", "Choose which deliveries.");
+            filters.refuse("status", "Choose a status.");
         }
         return answer(StatusCode::UNPROCESSABLE_ENTITY, &request.page(&filters, None, None).await?);
     };
@@ -269,8 +269,7 @@ pub async fn begin(
         }
         Begun::NotThere => Err(PageError::NotFound),
         Begun::TooMany(running) => {
-            let refused =
-                format!("{running} resends are running here already. Wait until one has ended, or cancel one.");
+            let refused = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
             answer(StatusCode::CONFLICT, &request.page(&filters, Some(&choice), Some(refused)).await?)
         }
     }

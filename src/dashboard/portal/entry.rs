@@ -13,17 +13,18 @@ use url::Url;
 use super::looks::Brand;
 use super::{PORTAL, first, opens};
 use crate::dashboard::DashboardState;
-use crate::dashboard::error::PageError;
-use crate::dashboard::frame::{Frame, answer};
-use crate::dashboard::parts::When;
-use crate::dashboard::posted::Posted;
-use crate::dashboard::prefs::Prefs;
-use crate::dashboard::session::{self, Cookies, form_token, set_cookie};
-use crate::dashboard::show::{Line, Query};
-use crate::dashboard::viewer::{Viewer, part};
+use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::components::parts::When;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, answer};
+use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::preferences::Prefs;
+use crate::dashboard::http::session;
+use crate::dashboard::http::session::{Cookies, form_token, set_cookie};
+use crate::dashboard::http::viewer::{Viewer, part};
 use crate::domain::Time;
-use crate::domain::key;
-use crate::domain::portal::PortalOptions;
+use crate::domain::access::api_key;
+use crate::domain::access::portal::PortalOptions;
 
 /// What keeps the token in the entry's form apart from those in others.
 const FORM: &str = "portal-link";
@@ -61,7 +62,7 @@ pub async fn show(
 ) -> Result<HttpResponse, PageError> {
     let (code, now) = (part(&request, "code")?, state.clock.now());
     let prefs = Prefs::of(&request);
-    let Some(good) = state.store.portal_link_good(&key::hash(code), now).await? else {
+    let Some(good) = state.store.portal_link_good(&api_key::hash(code), now).await? else {
         return spent(prefs, viewer.is_some());
     };
     let brand = Brand::of_link(&request, &good, code);
@@ -103,7 +104,7 @@ pub async fn enter(
         return Err(PageError::WrongToken);
     }
     let (token, now) = (session::new_token(), state.clock.now());
-    let opened = state.store.redeem_portal_link(&key::hash(code), &session::hash(&token), now).await?;
+    let opened = state.store.redeem_portal_link(&api_key::hash(code), &session::hash(&token), now).await?;
     let Some(visit) = opened else { return spent(Prefs::of(&request), viewer.is_some()) };
     tracing::info!(org = %visit.org, app = %visit.app_id, "a customer entered the portal");
     let next = next_page(&state.public_url, &form.next, &visit.options).unwrap_or_else(|| first(&visit.options));
@@ -140,7 +141,7 @@ pub async fn left(request: HttpRequest) -> Result<HttpResponse, PageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::portal::PortalPage;
+    use crate::domain::access::portal::PortalPage;
 
     #[test]
     fn a_link_goes_on_to_pages_of_its_visit_and_to_nothing_else() {

@@ -9,17 +9,19 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::chart::{Chart, second};
-use crate::dashboard::error::PageError;
-use crate::dashboard::frame::{Frame, Here, answer};
-use crate::dashboard::numbers::{Counting, Numbers};
+use crate::dashboard::components::chart::{Chart, second};
+use crate::dashboard::components::format;
+use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::components::parts::{Address, Badge};
+use crate::dashboard::components::range;
+use crate::dashboard::components::range::RangeLink;
+use crate::dashboard::endpoints::rates;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::viewer::Inside;
 use crate::dashboard::overview::AttemptRow;
-use crate::dashboard::parts::{Address, Badge};
-use crate::dashboard::range::{self, RangeLink};
-use crate::dashboard::rates;
-use crate::dashboard::show::{self, Line, Query};
-use crate::dashboard::viewer::Inside;
-use crate::domain::portal::{Capability, PortalPage};
+use crate::dashboard::overview::numbers::{Counting, Numbers};
+use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
 use crate::store::query::counts::{Range, Scope};
@@ -144,7 +146,7 @@ impl EndpointRow {
             address: Address::new(&endpoint.spec.url),
             description: Line::cut(&endpoint.spec.description, 120),
             rate: rates::rate(counts),
-            sent: show::counted(counts.attempts(), "attempt", "attempts"),
+            sent: format::counted(counts.attempts(), "attempt", "attempts"),
         }
     }
 }

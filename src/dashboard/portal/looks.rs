@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::PORTAL;
 use crate::dashboard::DashboardState;
-use crate::dashboard::error::PageError;
-use crate::dashboard::gate::Images;
-use crate::dashboard::prefs::Prefs;
-use crate::dashboard::show::{Line, Query};
-use crate::dashboard::viewer::{Viewer, Who, part};
-use crate::domain::key;
-use crate::domain::theme::{Mode, Theme};
+use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::middleware::Images;
+use crate::dashboard::http::preferences::Prefs;
+use crate::dashboard::http::viewer::{Viewer, Who, part};
+use crate::domain::access::api_key;
+use crate::domain::access::theme::{Mode, Theme};
 use crate::store::access::portal_sessions::{GoodLink, Visit};
 
 /// What stands for the portal in the head of its pages.
@@ -55,7 +55,7 @@ impl Brand {
 
     /// Light or dark as the team has it, as long as the customer has not chosen.
     pub fn preferred(&self, prefs: Prefs) -> Prefs {
-        use crate::dashboard::prefs::Theme as Choice;
+        use crate::dashboard::http::preferences::Theme as Choice;
         let theme = match self.mode {
             Mode::Auto => Choice::Auto,
             Mode::Light => Choice::Light,
@@ -99,7 +99,7 @@ pub async fn of_visit(request: HttpRequest, viewer: Viewer) -> Result<HttpRespon
 
 /// `GET /portal/enter/{code}/theme.css`: of the page behind a link.
 pub async fn of_link(state: web::Data<DashboardState>, request: HttpRequest) -> Result<HttpResponse, PageError> {
-    let link = key::hash(part(&request, "code")?);
+    let link = api_key::hash(part(&request, "code")?);
     let good = state.store.portal_link_good(&link, state.clock.now()).await?.ok_or(PageError::NotFound)?;
     Ok(styles(good.options.theme.as_ref().map(sheet).unwrap_or_default(), "private, no-store"))
 }

@@ -1,4 +1,4 @@
-//! The customers' portal: what it has beside the [pages of one application](super::viewer::Inside), which it shares.
+//! The customers' portal: what it has beside the [pages of one application](crate::dashboard::http::viewer::Inside), which it shares.
 //!
 //! * [`entry`] – the way in, by a link that is good once, and the way out.
 //! * [`home`] – the first page: how many were sent, how many failed, and where.
@@ -13,8 +13,9 @@ pub use home::failures;
 
 use actix_web::web;
 
-use super::{inside, page, prefs, read};
-use crate::domain::portal::{PortalOptions, PortalPage};
+use super::{inside, page, read};
+use crate::dashboard::http::preferences;
+use crate::domain::access::portal::{PortalOptions, PortalPage};
 
 /// Where it is.
 pub const PORTAL: &str = "/portal";
@@ -28,7 +29,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(page("/leave", web::post().to(entry::leave)))
         .service(page("/left", read().to(entry::left)))
         .service(page("/theme.css", read().to(looks::of_visit)))
-        .service(page("/preferences", web::post().to(prefs::choose)))
+        .service(page("/preferences", web::post().to(preferences::choose)))
         .configure(super::again_and_live)
         .configure(inside);
 }

@@ -1,42 +1,43 @@
-//! The clock: where the loops and the handlers get the time from.
+//! The process clock, which does not jump when the wall clock is set.
 //!
-//! * The **wall clock** – what the machine says the time is. Anybody may set it, by a second or by a year, wrongly or at last rightly.
-//! * The **uptime** – how long the machine has been up, its sleep included. Nobody sets it.
-//! * **Sendoff's time** – the wall clock's at the process's first look, carried on by the uptime, and drawn to the wall clock slowly.
+//! * The **wall clock** is the system time. Administrators and NTP may set it at any moment, by a second or by a year.
+//! * The **uptime** is the time since boot, including sleep. It cannot be set.
+//! * **Sendoff's time** starts as the wall clock at process start, advances with the uptime and is slewed towards the
+//!   wall clock.
 //!
-//! Sendoff goes by its own time in all that it does: what is due, what is too old, who failed for days. So a wall clock that is set while it
-//! runs fires no retry early, holds nothing up, deletes nothing and disables nobody. What others check by *their* clocks goes by the
-//! wall clock: `webhook-timestamp`, a token's `exp` and `nbf`.
+//! Retries, retention and failure streaks use Sendoff's time, so setting the wall clock neither fires nor delays a
+//! retry, deletes data or disables an endpoint. Values that other machines check use the wall clock:
+//! `webhook-timestamp`, a token's `exp` and `nbf`.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Time;
 
-/// How fast Sendoff's time is drawn to the wall clock: by a tenth of what passes. An hour is made good in ten, and no retry comes more
-/// than a tenth too early or too late for it.
+/// The slew rate: a tenth of elapsed time. A gap of an hour closes in ten, and slewing shifts a retry by at most a
+/// tenth of its delay.
 const DRAWN: i64 = 10;
-/// How often the wall clock is looked at.
+/// The interval between readings of the wall clock.
 const LOOK: Duration = Duration::from_secs(1);
 
 static STEADY: LazyLock<Mutex<Steady>> = LazyLock::new(|| Mutex::new(Steady::new(wall(), uptime())));
 
-/// Tells the time. Every one of a process tells the same.
+/// The process clock. All instances share one state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock;
 
 impl Clock {
-    /// Sendoff's time, now. Never earlier than it was.
+    /// Sendoff's time. Never goes back.
     pub fn now(self) -> Time {
         STEADY.lock().unwrap_or_else(PoisonError::into_inner).read(wall(), uptime())
     }
 
-    /// The wall clock, now: for what others check by theirs.
+    /// The wall clock, for values that other machines check.
     pub fn wall(self) -> Time {
         wall()
     }
 
-    /// How far the wall clock is ahead of Sendoff's time, in seconds; below zero: behind.
+    /// Wall clock minus Sendoff's time, in seconds.
     pub fn gap(self) -> f64 {
         (wall().micros() - self.now().micros()) as f64 / 1e6
     }
@@ -52,29 +53,29 @@ fn uptime() -> Duration {
     Duration::new(read.tv_sec.unsigned_abs(), read.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Elsewhere the time that a machine sleeps may be made good slowly, like a clock that was set.
+/// On other systems the uptime may exclude sleep; the gap is then slewed as if the clock had been set.
 #[cfg(not(target_os = "linux"))]
 fn uptime() -> Duration {
     static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
     START.elapsed()
 }
 
-/// Sendoff's time, as it was at the last look at the wall clock.
+/// Sendoff's time at the last reading of the wall clock.
 #[derive(Debug)]
 pub struct Steady {
     at: Time,
     uptime: Duration,
-    /// How far the wall clock was ahead, in microseconds.
+    /// Wall clock minus Sendoff's time, in microseconds.
     gap: i64,
 }
 
 impl Steady {
-    /// That of a process that looks for the first time.
+    /// The state at process start.
     pub fn new(wall: Time, uptime: Duration) -> Steady {
         Steady { at: wall, uptime, gap: 0 }
     }
 
-    /// The time, when the wall clock says `wall` and the machine has been up for `uptime`.
+    /// Sendoff's time for these readings of the wall clock and the uptime.
     pub fn read(&mut self, wall: Time, uptime: Duration) -> Time {
         let passed = uptime.saturating_sub(self.uptime);
         let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
@@ -94,8 +95,8 @@ mod tests {
     const HOUR: i64 = 3_600_000_000;
     const YEAR: i64 = 365 * 24 * HOUR;
 
-    /// A machine whose wall clock is set by `jump` when it has run for ten seconds; read every `every` for `span`, each time with what
-    /// has really passed.
+    /// Simulates a machine whose wall clock jumps by `jump` after ten seconds, read every `every` for `span`. Yields
+    /// the elapsed time and the reading.
     fn run(jump: i64, every: Duration, span: Duration, mut each: impl FnMut(Duration, Time)) {
         let start = Time::from_micros(1_763_800_000_000_000);
         let mut steady = Steady::new(start, Duration::ZERO);
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn however_often_it_is_asked_it_gets_there() {
-        // Each reading passes less than a look, and even less than what a tenth can be taken of.
+        // The readings are closer than a sampling interval, and too close for a tenth in whole microseconds.
         let mut last = 0;
         run(200_000, Duration::from_micros(700), Duration::from_secs(15), |passed, now| {
             last = now.micros() - passed.as_micros() as i64;

@@ -1,4 +1,4 @@
-//! The properties: what has to be true of every step, and in the end.
+//! The properties that must hold at every step and at the end of a simulation.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -7,52 +7,52 @@ use super::fleet::Case;
 use super::process::{Away, PROBES, Process};
 use super::receivers::Receiver;
 use super::store::{Key, Store};
-use crate::domain::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lanes::Start;
 
-/// What is wrong, in a sentence; or nothing.
+/// `Err`: the violated property, as a sentence.
 pub type Verdict = Result<(), String>;
 
-/// An attempt that was begun and is in no record yet.
+/// An attempt that started and is not recorded yet.
 #[derive(Clone, Debug)]
 struct Open {
     process: u64,
     slot: u8,
     epoch: i64,
-    /// Its owner lost the slot: another may send it meanwhile.
+    /// Its owner lost the slot, so another process may send it meanwhile.
     excused: bool,
 }
 
-/// What is watched.
+/// The observations so far.
 #[derive(Debug, Default)]
 pub struct Checks {
     open: HashMap<Key, Vec<Open>>,
     /// How many duplicates each delivery may have.
     allowed: HashMap<Key, u32>,
-    /// The starts of the last second, by endpoint and application.
+    /// The starts of the last second, per endpoint and application.
     pace: HashMap<uuid::Uuid, VecDeque<Duration>>,
-    /// How many went under one lease: endpoint or application, process, epoch.
+    /// The starts under each lease: endpoint or application, process, epoch.
     of_lease: HashMap<(uuid::Uuid, u64, i64), u32>,
     started: BTreeSet<Key>,
-    /// Endpoints whose deliveries go one after the other, in the order in which they were accepted.
+    /// Ordered endpoints.
     pub ordered: BTreeSet<EndpointId>,
-    /// Nothing was done to anybody that costs a duplicate.
+    /// No fault that can cause a duplicate.
     pub gentle: bool,
-    /// Nothing was done to anybody at all, and no signal is late.
+    /// No faults at all, and no late signals.
     pub calm: bool,
     /// There are many lanes.
     pub wide: bool,
-    /// A process began while its clock was wrong: it cannot know what is early.
+    /// A process started with a wrong clock, so it cannot know what is too early.
     pub misled: bool,
-    /// How many a process may have in flight: in all, and to one endpoint.
+    /// The concurrency limits of a process: in total, and per endpoint.
     pub caps: (usize, usize),
     pub duplicates: u32,
     pub starts: u32,
 }
 
-/// What is known of a start.
+/// A start to check.
 pub struct Begun<'w> {
     pub id: u64,
     pub process: &'w Process,
@@ -62,7 +62,7 @@ pub struct Begun<'w> {
     pub receiver: &'w Receiver,
 }
 
-/// How late a fresh delivery may be at an endpoint that is well, when nothing happens to anybody: clocks apart, and a scan.
+/// How late a new delivery to a working endpoint may be without faults: clock differences and a scan.
 const PROMPT: Duration = Duration::from_secs(7);
 
 fn hold(truth: bool, otherwise: impl FnOnce() -> String) -> Verdict {
@@ -70,12 +70,12 @@ fn hold(truth: bool, otherwise: impl FnOnce() -> String) -> Verdict {
 }
 
 impl Checks {
-    /// Of a case that is about to begin.
+    /// The checks of a case at its start.
     pub fn new(case: &Case) -> Checks {
         Checks { gentle: case.gentle, calm: case.calm, caps: case.caps, wide: case.wide, ..Checks::default() }
     }
 
-    /// Everything that has to be true when an attempt begins.
+    /// Checks a start.
     pub fn start(&mut self, store: &Store, begun: &Begun) -> Verdict {
         let Begun { id, process, start, now, .. } = begun;
         let key = (start.live.endpoint.id, start.work.message.id);
@@ -113,7 +113,7 @@ impl Checks {
 
     fn due(&mut self, store: &Store, begun: &Begun, key: Key) -> Verdict {
         let (row, progress, moment) = (&store.rows[&key], &begun.start.work.progress, begun.moment);
-        // Somebody may have resent or canceled it a moment ago.
+        // It may have been resent or canceled a moment ago.
         if row.progress.generation == progress.generation {
             hold(row.state.pending(), || format!("sent, but it is {:?}", row.state))?;
             hold(row.progress == *progress, || format!("sent from {progress:?}, but it is at {:?}", row.progress))?;
@@ -134,7 +134,7 @@ impl Checks {
         hold(!judged || waited <= PROMPT, || format!("isolation: a fresh delivery waited {waited:?}"))
     }
 
-    /// In any second no more than the rate and its burst, whoever sends; a new owner begins with nothing saved up.
+    /// At most rate + burst in any second, across owners; a new owner starts with an empty bucket.
     fn limits(&mut self, begun: &Begun) -> Verdict {
         let Begun { id: process, start, now, .. } = *begun;
         let (live, lease) = (&start.live, (start.slot, start.epoch));
@@ -156,7 +156,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Of an ordered endpoint, nothing goes before what came first has ended.
+    /// Ordered delivery: nothing starts before all earlier deliveries have ended.
     fn order(&self, store: &Store, key: Key) -> Verdict {
         if !self.ordered.contains(&key.0) {
             return Ok(());
@@ -168,15 +168,16 @@ impl Checks {
         hold(!open, || format!("order: number {seq} goes while another is on its way"))
     }
 
-    /// In one step of a core, of one lane: both kinds take turns while both wait.
+    /// Fairness within a step: first attempts and retries of a lane alternate while both are queued.
     pub fn turns(&self, retries: &[bool], queued: (usize, usize)) -> Verdict {
         let twice = |kind: bool| retries.windows(2).any(|two| two == [kind, kind]);
         hold(queued.0 == 0 || !twice(true), || "fairness: retries crowd out what is fresh".to_owned())?;
         hold(queued.1 == 0 || !twice(false), || "fairness: what is fresh crowds out retries".to_owned())
     }
 
-    /// After some deliveries in a row nothing holds a lane back: unless it has a rate, more than one of what waits is in flight. Where there
-    /// are many lanes, a step may end before it was the lane's turn, and a backlog gives way.
+    /// After successes in a row the breaker is closed: a lane without rate limit and with a queue has more than one
+    /// request in flight. With many lanes, the step may have ended before the lane's turn, and a backlog may be
+    /// throttled.
     pub fn breaker_closes(&self, store: &Store, process: &Process, endpoint: EndpointId) -> Verdict {
         let live = &store.lives[&endpoint];
         let free = live.endpoint.spec.throttle_rate.is_none() && live.app_throttle.is_none();
@@ -190,7 +191,7 @@ impl Checks {
         hold(!held, || format!("breaker: {fresh} + {retries} wait, {here} in flight, after {well} deliveries in a row"))
     }
 
-    /// A record of an attempt is in the store.
+    /// An attempt was recorded.
     pub fn recorded(&mut self, key: Key, process: u64, epoch: i64) {
         if let Some(open) = self.open.get_mut(&key) {
             let at = open.iter().position(|one| one.process == process && one.epoch == epoch);
@@ -201,12 +202,12 @@ impl Checks {
         }
     }
 
-    /// An attempt was begun and not made: it is on its way no more, and never will be in a record.
+    /// An attempt failed locally. It will never be recorded.
     pub fn not_made(&mut self, key: Key, process: u64, epoch: i64) {
         self.recorded(key, process, epoch);
     }
 
-    /// A slot has another owner: what the one before had in flight may come twice.
+    /// A slot has a new owner. Deliveries in flight under the previous one may be sent twice.
     pub fn taken(&mut self, slot: u8, epoch: i64) -> Verdict {
         for (key, open) in &mut self.open {
             for one in open.iter_mut().filter(|one| one.slot == slot && one.epoch < epoch && !one.excused) {
@@ -218,14 +219,14 @@ impl Checks {
         Ok(())
     }
 
-    /// A process hands over slots of its own accord, or all of them, having drained.
+    /// A process returns slots, or, after draining, all of them.
     pub fn handed_back(&self, process: u64, slots: &[u8]) -> Verdict {
         let mine = |one: &Open| one.process == process && slots.contains(&one.slot) && !one.excused;
         let busy = self.open.values().flatten().any(mine);
         hold(!busy, || format!("{process} hands back a slot of which something is in flight"))
     }
 
-    /// A receiver has taken it so many times.
+    /// A receiver accepted a message for the `times`th time.
     pub fn taken_by_receiver(&mut self, store: &Store, key: Key, times: u32) -> Verdict {
         let resent = store.rows.get(&key).map_or(0, |row| row.resent);
         let most = 1 + resent + self.allowed.get(&key).copied().unwrap_or(0);
@@ -233,7 +234,7 @@ impl Checks {
         hold(times <= most, || format!("duplicates: it came {times} times, and no more than {most} are accounted for"))
     }
 
-    /// When all is over.
+    /// Checks the end of a run.
     pub fn end(&self, store: &Store, receivers: &BTreeMap<EndpointId, Receiver>, waits: usize) -> Verdict {
         for (key, row) in &store.rows {
             let taken = receivers[&key.0].taken.get(&key.1).copied().unwrap_or(0);
@@ -251,7 +252,7 @@ impl Checks {
         Ok(())
     }
 
-    /// The applications of these endpoints, each once.
+    /// The applications of all endpoints.
     pub fn apps(store: &Store) -> BTreeSet<AppId> {
         store.lives.values().map(|live| live.endpoint.app_id).collect()
     }

@@ -1,8 +1,8 @@
-//! Chance that can be had again: numbers that follow from a seed (splitmix64).
+//! Reproducible random numbers: splitmix64 from a seed.
 
 use std::time::Duration;
 
-/// A seed, and how far its numbers have come.
+/// The generator's state.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -24,22 +24,22 @@ impl Dice {
         self.next() % end.max(1)
     }
 
-    /// True in so many of a hundred cases.
+    /// True with this probability, in percent.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// A span of `from..=to` milliseconds, in µs.
+    /// A duration from `from` to `to` milliseconds, inclusive, with microsecond resolution.
     pub fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_micros(from * 1_000 + self.below((to - from) * 1_000 + 1))
     }
 
-    /// One of these.
+    /// One of the items.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// From 0 to below 1.
+    /// From 0 (inclusive) to 1 (exclusive).
     pub fn share(&mut self) -> f64 {
         self.below(1 << 20) as f64 / (1u64 << 20) as f64
     }

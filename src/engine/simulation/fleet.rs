@@ -1,4 +1,4 @@
-//! A case: how large the fleet is, who receives, and the plot, which is what happens to all of them and when.
+//! A case: the size of the fleet, the receivers, and a scenario of scheduled events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::questions::Ask;
 use super::receivers::{Receiver, Temper};
 use super::store::{SLOTS, Store};
 use super::world::{API, NAMED, What, World, note, short, short_of};
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::engine::core::event::Event;
 use crate::engine::core::lanes::tests::world::accepted;
@@ -21,57 +21,58 @@ use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::{Admission, Signal};
 
-/// What a case is like.
+/// The parameters of a case.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub shared: bool,
     pub scan_every: Duration,
-    /// How many lanes a page of a scan brings at most.
+    /// The most lanes in one page of a scan.
     pub page: usize,
-    /// Requests in flight: in all, and to one endpoint.
+    /// The concurrency limits: in total, and per endpoint.
     pub caps: (usize, usize),
     pub waits: [Duration; 3],
-    /// Nothing happens to anybody, and no signal is lost.
+    /// No faults, and no lost or late signals.
     pub calm: bool,
-    /// For so many of every 40 seconds next to no request can be made, and in between now and then one cannot. 0: all can.
+    /// For this many of every 40 seconds almost no request can be made; otherwise one fails locally now and then. 0:
+    /// never.
     pub exhausted: u64,
-    /// Processes come and go as they should: nothing may come twice.
+    /// Processes start and stop gracefully, so there must be no duplicates.
     pub gentle: bool,
-    /// There are more lanes than one step looks at, and enough deliveries for backlogs to give way to others.
+    /// More lanes than one step visits, and enough deliveries for backlogs to yield.
     pub wide: bool,
 }
 
-/// Something that happens, whoever causes it.
+/// A scheduled event, such as a fault.
 #[derive(Clone, Copy, Debug)]
 pub enum Scene {
     Join(usize),
     Accept,
-    /// Somebody resends, cancels, disables.
+    /// Someone resends or cancels a delivery, or disables an endpoint.
     Meddle,
-    /// kill -9, and when it is started again.
+    /// kill -9, and the time until the restart.
     Crash(Duration),
-    /// SIGSTOP, and for how long.
+    /// SIGSTOP, for this long.
     Stop(Duration),
     Continue(u64),
-    /// SIGTERM, and when it is started again.
+    /// SIGTERM, and the time until the restart.
     Leave(Duration),
-    /// It has not drained in time.
+    /// The drain time is over.
     Abort(u64),
     Outage(Duration),
-    /// Heartbeats of a process do not arrive.
+    /// Heartbeats of one process are lost.
     Deaf(Duration),
-    /// The clock on a wall is set, by so many seconds.
+    /// A machine's wall clock is set by this many seconds.
     Jump(i64),
-    /// All trouble is over.
+    /// All faults end.
     Heal,
 }
 
-/// How long a drain may take.
+/// The drain time.
 const DRAIN: Duration = Duration::from_secs(30);
 const HOUR: i64 = 3_600;
 const YEAR: i64 = 365 * 86_400;
 
-/// A world at its beginning; `size` (0 to 100) says how much of everything there is.
+/// A world at its start. `size` (0 to 100) scales the number of everything.
 pub fn world(seed: u64, size: u64) -> World {
     let mut dice = Dice::new(seed);
     let shared = dice.chance(70);
@@ -79,7 +80,7 @@ pub fn world(seed: u64, size: u64) -> World {
     let kind = dice.below(10);
     let case = Case {
         shared,
-        // Drawn without the dice: seeds keep their stories.
+        // Not drawn at random, so existing seeds keep their scenarios.
         page: if seed.is_multiple_of(8) { 1 } else { PAGE },
         scan_every: if shared && dice.chance(10) { SCAN_SHARED } else { SCAN_OWN },
         caps: (dice.pick(&[4, 8, 16, 64]), dice.pick(&[1, 2, 4, 16])),
@@ -95,7 +96,7 @@ pub fn world(seed: u64, size: u64) -> World {
     world
 }
 
-/// A world in which all processes have still to join.
+/// A world before any process joins.
 pub fn begin(
     case: Case,
     mut dice: Dice,
@@ -110,7 +111,7 @@ pub fn begin(
     world
 }
 
-/// Endpoints of up to three applications, some with a rate, and who answers there.
+/// Endpoints of up to three applications, some with a rate limit, and their receivers.
 fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>, BTreeMap<EndpointId, Receiver>) {
     let apps = 1 + dice.below(1 + size / 40);
     let throttles: Vec<Option<u16>> = (0..apps).map(|_| dice.chance(15).then(|| dice.pick(&[2, 5, 30]))).collect();
@@ -126,7 +127,7 @@ fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>,
     (lives, receivers)
 }
 
-/// An endpoint of an application.
+/// Creates an endpoint of an application.
 pub fn endpoint(dice: &mut Dice, number: u64, app: u64, app_throttle: Option<u16>) -> Arc<LiveEndpoint> {
     let spec = EndpointSpec {
         url: "http://127.0.0.1/".into(),
@@ -142,7 +143,7 @@ pub fn endpoint(dice: &mut Dice, number: u64, app: u64, app_throttle: Option<u16
         created_at: START,
         updated_at: START,
     };
-    // An application with a rate has all of its endpoints in one slot.
+    // All endpoints of an application with a rate limit share one slot.
     let of = if app_throttle.is_some() { endpoint.app_id.0 } else { endpoint.id.0 };
     Arc::new(LiveEndpoint {
         org: OrgId::default_org(),
@@ -156,7 +157,7 @@ pub fn endpoint(dice: &mut Dice, number: u64, app: u64, app_throttle: Option<u16
     })
 }
 
-/// Who does what when.
+/// Schedules the scenario.
 fn plot(world: &mut World, processes: usize, size: u64) {
     let lasts = 2_000 + size * 280;
     for seat in 0..processes {
@@ -184,7 +185,7 @@ fn plot(world: &mut World, processes: usize, size: u64) {
     world.after(Duration::from_millis(lasts), What::Plot(Scene::Heal));
 }
 
-/// Something that goes wrong.
+/// A random fault.
 pub fn fault(world: &mut World) -> Scene {
     let dice = &mut world.dice;
     let span = dice.millis(0, 15_000);
@@ -200,7 +201,7 @@ pub fn fault(world: &mut World) -> Scene {
 }
 
 impl World {
-    /// Something of the plot happens.
+    /// Performs a scheduled event.
     pub fn play(&mut self, scene: Scene) -> Verdict {
         note!(self, "{scene:?}");
         match scene {
@@ -210,7 +211,7 @@ impl World {
             Scene::Heal => self.heal(),
             Scene::Continue(id) => {
                 let waiting = self.processes.get_mut(&id).and_then(|process| process.stopped.take());
-                // All at once, in their order, behind what it does first.
+                // All at once and in order, after the process's own first actions.
                 waiting.into_iter().flatten().for_each(|what| self.after(Duration::ZERO, what));
             }
             Scene::Outage(span) => self.store.away_until = self.now + span,
@@ -242,27 +243,27 @@ impl World {
             Scene::Jump(seconds) => {
                 let seat = self.dice.below(self.walls.len() as u64) as usize;
                 self.walls[seat].jump += seconds * 1_000_000;
-                // Others take over what was noted while this one lets its jump go by.
+                // Other processes use times that this one recorded before it compensates the jump.
                 self.checks.misled |= self.case.shared;
             }
         }
         Ok(())
     }
 
-    /// One that runs.
+    /// A random running process.
     fn any_process(&mut self) -> Option<u64> {
         let ids: Vec<u64> = self.processes.iter().filter(|(_, one)| !one.leaving).map(|(id, _)| *id).collect();
         (!ids.is_empty()).then(|| self.dice.pick(&ids))
     }
 
     fn join(&mut self, seat: usize) {
-        // On a machine of its own, and one alone where there is no server.
+        // One process per machine. A process that ends leaves the machine free.
         if self.processes.values().any(|process| process.seat == seat) {
             return;
         }
         self.begun += 1;
         let id = self.begun;
-        // An hour's wrong start is an hour's delay once it is put right: somebody does so before.
+        // A clock that is an hour ahead delays everything by an hour once corrected: correct it first.
         if self.walls[seat].jump.abs() == HOUR * 1_000_000 {
             self.walls[seat].jump = 0;
         }
@@ -286,7 +287,7 @@ impl World {
         self.after(DRAIN + again, What::Plot(Scene::Join(seat)));
     }
 
-    /// Through which process something is asked for: one that sends, or (`None`) one that only serves the API.
+    /// The process that serves an API request: one that also sends, or (`None`) one that only serves the API.
     fn door(&mut self) -> Result<Option<u64>, ()> {
         let open = |(id, one): (&u64, &Process)| (!one.leaving && one.stopped.is_none()).then_some(*id);
         let ids: Vec<u64> = self.processes.iter().filter_map(open).collect();
@@ -303,7 +304,7 @@ impl World {
         let seat = door.map_or(API, |id| self.processes[&id].seat);
         let at = self.time_of(door);
         let soon = self.right().plus(self.dice.millis(0, 15_000));
-        // Further ahead than 30 days it would be refused.
+        // Delays of more than 30 days are rejected.
         let possible = soon.since(at) < Duration::from_secs(30 * 86_400);
         let deliver_at = (possible && self.dice.chance(12)).then_some(soon);
         let id_time = self.walls[seat].last_id.max(at);
@@ -325,7 +326,7 @@ impl World {
         }
     }
 
-    /// A process that only serves the API announces.
+    /// Notifications from a process that only serves the API.
     fn tell_all(&mut self, endpoints: &[EndpointId]) {
         let ids: Vec<u64> = self.processes.keys().copied().collect();
         for id in ids {
@@ -369,7 +370,7 @@ impl World {
         }
     }
 
-    /// All trouble is over: receivers are well, clocks are right, machines run, endpoints are enabled.
+    /// Ends all faults: receivers recover, clocks are right, machines run, endpoints are enabled.
     fn heal(&mut self) {
         self.healed = Some(self.now);
         self.store.away_until = self.now;

@@ -1,17 +1,17 @@
-//! The model: whole fleets of the engine's cores, driven by a seed through whatever may happen to them, in virtual time.
+//! The simulation: whole fleets of engine cores in virtual time, with faults drawn from a seed.
 //!
-//! The cast:
+//! * [`world`]: the event queue and the effect of each event. Cores, lease policy, lanes, breakers, rate limits,
+//!   steady clock and delivery transitions are the real code; everything they talk to is modelled.
+//! * [`process`]: a process: a core, its clocks, its recorder. [`questions`]: its calls to the store and their replies.
+//! * [`receivers`]: the receivers. [`store`]: the store: deliveries, slots, fencing.
+//! * [`fleet`]: the case made from a seed, and its scenario: crashes, pauses, shutdowns, outages, clock jumps, …
+//! * [`wide`]: the same with 50,000 endpoints, for a few seeds.
+//! * [`checks`]: the properties that must hold at every step and at the end.
 //!
-//! * [`world`] – the agenda, and what follows from each entry. The cores, heartbeats, lanes, breakers, rates, the clock without jumps and
-//!   the transition of a delivery are the real ones; it only stands in for what they do things with.
-//! * [`process`] – a process: a core, its clocks, its recorder. [`questions`] – what it asks of the store, and hears. [`receivers`] – whoever is sent to.
-//! * [`store`] – the store in a few lines: deliveries, slots, fencing.
-//! * [`fleet`] – what a seed makes of it: how many there are of each, and the plot (crashes, stops, shutdowns, outages, clocks that are set, …).
-//! * [`wide`] – the same with 50,000 endpoints, for a few seeds.
-//! * [`checks`] – what has to be true at every step and in the end.
+//! A failing seed prints its trace and the command to run it again. `SENDOFF_TEST_SEEDS` sets the number of seeds
+//! (10,000), `SENDOFF_TEST_SEED` runs a single one.
 //!
-//! A seed that fails prints itself and how to see it again, with everything that happened. `SENDOFF_TEST_SEEDS` says how many seeds
-//! there are (10,000), `SENDOFF_TEST_SEED` which one alone is to be run.
+//! Invariant: nothing here uses real time, threads or unseeded randomness, so a seed always gives the same trace.
 
 mod checks;
 mod dice;
@@ -28,15 +28,15 @@ use std::time::Duration;
 
 use world::World;
 
-/// The seeds are shared among so many tests, which run at the same time.
+/// The number of tests that share the seeds and run in parallel.
 const PARTS: u64 = 4;
-/// When everything is over that was wrong, every delivery ends within this, and however long the rates make it.
+/// How long after the last fault every delivery has ended, plus 4 s per delivery for rate limits.
 const ENDS: Duration = Duration::from_secs(150);
 
-/// So long after that, the slots are shared out evenly: a lease of one that died, and a few heartbeats.
+/// How long after that the slots are distributed evenly: the lease of a dead process, and a few heartbeats.
 const SHARED_OUT: Duration = Duration::from_secs(60);
 
-/// Runs one seed; `size` (0 to 100) is how much of everything there is.
+/// Runs a world to its end.
 fn run(world: &mut World) -> Result<(), String> {
     while !world.over() {
         if !world.step()? {
@@ -62,7 +62,7 @@ fn run(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs a seed, and gives back what was wrong and all that happened.
+/// Runs a seed. Returns its result and its trace.
 fn trace(seed: u64) -> (Result<(), String>, Vec<String>) {
     let mut world = fleet::world(seed, size(seed));
     world.trace = Some(vec![format!("{:?}", world.case)]);
@@ -75,7 +75,7 @@ fn trace(seed: u64) -> (Result<(), String>, Vec<String>) {
     (ended, world.trace.unwrap_or_default())
 }
 
-/// A panic of what is simulated is a failure like any other.
+/// Runs a world and turns a panic into a failure.
 fn guarded(world: &mut World) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(|| run(world))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -87,7 +87,7 @@ fn seeds() -> u64 {
     std::env::var("SENDOFF_TEST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000)
 }
 
-/// Short cases first.
+/// Small cases come first.
 fn size(seed: u64) -> u64 {
     (seed / PARTS) * 100 / (10_000 / PARTS) % 101
 }
@@ -138,7 +138,7 @@ fn whatever_happens_to_a_fleet_last_quarter() {
     one_of(3);
 }
 
-/// One seed has tens of thousands of deliveries and takes about ten seconds; `SENDOFF_TEST_WIDE_SEEDS` asks for more.
+/// One seed has tens of thousands of deliveries and takes about ten seconds. `SENDOFF_TEST_WIDE_SEEDS` runs more.
 #[test]
 fn whatever_happens_to_a_fleet_with_50_000_endpoints() {
     let seeds = std::env::var("SENDOFF_TEST_WIDE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);

@@ -1,10 +1,10 @@
-//! A process of the fleet: the real core and heartbeats, its clocks, and what it has told the recorder.
+//! A simulated process: the real core and lease policy, its clocks, and its recorder.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::world::What;
-use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -12,33 +12,33 @@ use crate::engine::core::lease_policy::Beats;
 use crate::engine::core::step::Core;
 use crate::store::recording::record::Finished;
 
-/// When the simulation begins, by a clock that is right.
+/// The start of the simulation, by a correct clock.
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 
-/// A machine's clock on the wall: how far it is from the true one, in µs.
+/// A machine's wall clock: its difference from the true time, in µs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wall {
     pub skew: i64,
     pub jump: i64,
-    /// The time in the last id that was made here: ids only grow.
+    /// The time in the last id made here: ids only grow.
     pub last_id: Time,
 }
 
 impl Wall {
-    /// What it shows at `now`.
+    /// The wall-clock time at `now`.
     pub fn at(self, now: Duration) -> Time {
         Time::from_micros(START.micros() + now.as_micros() as i64 + self.skew + self.jump)
     }
 }
 
-/// What a heartbeat loop does.
+/// A task of the lease keeper.
 #[derive(Clone, Debug)]
 pub enum Deed {
     Beat,
     HandBack(Vec<u8>),
 }
 
-/// How often in a row an endpoint could not be reached, how many rests that made, and until when it is left alone.
+/// For an unreachable endpoint: failures in a row, pauses so far, and the end of the current pause.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Away {
     pub row: u32,
@@ -46,44 +46,44 @@ pub struct Away {
     pub until: Duration,
 }
 
-/// A running Sendoff.
+/// A running process.
 pub struct Process {
-    /// On which machine.
+    /// The machine's number.
     pub seat: usize,
     pub core: Core,
     pub beats: Beats,
     born: Duration,
     steady: Steady,
-    /// Only the last wake-up call counts.
+    /// The number of the last wake-up; earlier ones are void.
     pub wake: u64,
-    /// What waits for it while it is stopped.
+    /// Events held back while the process is paused (SIGSTOP).
     pub stopped: Option<Vec<What>>,
-    /// It has been told to drain.
+    /// It is draining.
     pub leaving: bool,
-    /// What waits to be recorded, each with when its retry may come, by the true clock; and what is being recorded.
+    /// Results to record, each with the true time before which its retry must not start.
     pub unrecorded: Vec<(Finished, Duration)>,
     pub recording: bool,
     pub record_again: Duration,
-    /// To each endpoint, and in all.
+    /// Requests in flight, per endpoint and in total.
     pub in_flight: HashMap<EndpointId, usize>,
     pub all_in_flight: usize,
-    /// Since when it has known of a lease: slot and epoch.
+    /// When it learned of each lease (slot and epoch).
     pub leased: HashMap<(u8, i64), Duration>,
-    /// Endpoints that could not be reached.
+    /// Unreachable endpoints.
     pub unreachable: HashMap<EndpointId, Away>,
-    /// How many deliveries in a row there were since an endpoint last failed.
+    /// Successes in a row per endpoint.
     pub well: HashMap<EndpointId, u32>,
-    /// What its heartbeat loop has still to do, one thing at a time, and whether it is at one.
+    /// The lease keeper's tasks, one at a time, and whether one is under way.
     pub heart: VecDeque<Deed>,
     pub heart_busy: bool,
-    /// It could not make requests lately: until then some may rest.
+    /// A request recently failed locally: until then sending may pause.
     pub short_until: Duration,
-    /// The heartbeats that go out before this do not arrive.
+    /// Heartbeats sent before this are lost.
     pub beats_lost_until: Duration,
 }
 
 impl Process {
-    /// One that begins `now`, on a machine whose clock shows `wall`.
+    /// A process that starts `now`, on a machine with this wall clock.
     pub fn new(seat: usize, core: Core, wall: Wall, now: Duration) -> Process {
         Process {
             seat,
@@ -109,7 +109,7 @@ impl Process {
         }
     }
 
-    /// Its own time, on the clock that nobody sets.
+    /// Its monotonic time.
     pub fn mono(&self, now: Duration) -> Duration {
         now - self.born
     }
@@ -119,7 +119,7 @@ impl Process {
         ClockReading { time: self.steady.read(wall.at(now), mono), mono }
     }
 
-    /// What a breaker has to know, told from outside of it.
+    /// An independent model of what the circuit breaker learns.
     pub fn learn(&mut self, endpoint: EndpointId, outcome: &Outcome, now: Duration) {
         let well = self.well.entry(endpoint).or_insert(0);
         *well = if outcome.delivered() { *well + 1 } else { 0 };
@@ -137,7 +137,7 @@ impl Process {
     }
 }
 
-/// After so many failures in a row an endpoint gets a probe at a time, with rests: told here a second time.
+/// After this many failures in a row an endpoint gets probes only. Stated here again on purpose, to check the breaker.
 pub const PROBES: u32 = 16;
 const FIRST_REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(15);

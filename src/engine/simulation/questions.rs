@@ -1,4 +1,4 @@
-//! What processes ask of the store, and what they hear: both take a while, and either may be lost.
+//! Calls of processes to the store and their replies. Both take time, and either may be lost.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::LaneWants;
 use crate::store::recording::record::{Finished, Recorded};
 
-/// The recorder's patience.
+/// The recorder's backoff.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What a process asks of the store.
+/// A call to the store.
 pub enum Ask {
     Read(Vec<LaneWants>, ClockReading),
     Scan(Scan),
@@ -32,7 +32,7 @@ pub enum Ask {
     Depart,
 }
 
-/// What it hears.
+/// A reply of the store.
 pub enum Reply {
     Event(Box<Event>),
     Recorded(Vec<(Finished, Duration)>, Option<Vec<Recorded>>),
@@ -42,15 +42,15 @@ pub enum Reply {
 }
 
 impl World {
-    /// Something reaches the store.
+    /// A call reaches the store.
     pub fn ask(&mut self, id: u64, ask: Ask) -> Verdict {
         let alive = self.processes.contains_key(&id);
-        // What the dead had sent arrives, or not; where there is no server, not.
+        // A call sent before the process died may still arrive, except in a file-based store.
         if !alive && (!self.case.shared || self.dice.chance(50)) {
             return Ok(());
         }
         let away = self.now < self.store.away_until;
-        // Committed, and nobody hears of it.
+        // Committed, but the reply is lost.
         let unheard = away || (!self.case.calm && self.healed.is_none() && self.dice.chance(1));
         let reply = match ask {
             Ask::Read(wants, _) if unheard => Reply::Event(Box::new(Event::Read(Err(wants)))),
@@ -149,7 +149,7 @@ impl World {
         Ok(beaten)
     }
 
-    /// An answer of the store reaches the process.
+    /// A reply reaches the process.
     pub fn reply(&mut self, id: u64, reply: Reply) -> Verdict {
         let now = self.now;
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };

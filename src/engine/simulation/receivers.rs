@@ -1,45 +1,45 @@
-//! Receivers of many tempers.
+//! Receivers with different behavior.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::dice::Dice;
 use crate::domain::MessageId;
-use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::deliveries::attempt::{Failure, Outcome};
 
-/// How long an attempt may take.
+/// The timeout of an attempt.
 pub const TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What a receiver is like.
+/// The behavior of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temper {
     Well,
-    /// Takes everything, and takes its time.
+    /// Accepts everything, slowly.
     Slow,
-    /// Refuses each message so many times.
+    /// Rejects each message this many times.
     FailsFirst(u32),
-    /// Answers 500 whatever comes, also in the end.
+    /// Always responds with 500, even after all faults end.
     Never,
-    /// Answers 410.
+    /// Responds with 410.
     Gone,
-    /// Answers 429 or 503 and asks for patience, in seconds.
+    /// Responds with 429 or 503 and this `Retry-After`, in seconds.
     Busy(u16, u64),
-    /// Takes the request and does not answer.
+    /// Accepts the request and never responds.
     Hangs,
-    /// Nothing listens.
+    /// Refuses connections.
     Refuses,
-    /// Changes between well and away, every so many seconds.
+    /// Alternates between reachable and unreachable, with this period in seconds.
     Flaps(u64),
 }
 
-/// A receiver, and what it has got.
+/// A receiver, and its received messages.
 #[derive(Debug)]
 pub struct Receiver {
     pub temper: Temper,
-    /// It has always been well.
+    /// It has worked from the start.
     pub sound: bool,
     tries: HashMap<MessageId, u32>,
-    /// How often it has taken each message.
+    /// How many times it accepted each message.
     pub taken: HashMap<MessageId, u32>,
 }
 
@@ -48,7 +48,7 @@ impl Receiver {
         Receiver { temper, sound: temper == Temper::Well, tries: HashMap::new(), taken: HashMap::new() }
     }
 
-    /// Any, but mostly well.
+    /// A random behavior; most receivers work.
     pub fn any(dice: &mut Dice) -> Temper {
         match dice.below(14) {
             0 => Temper::Slow,
@@ -63,14 +63,14 @@ impl Receiver {
         }
     }
 
-    /// Its trouble is over, unless it is its nature.
+    /// Ends its fault, unless the fault is permanent.
     pub fn heal(&mut self) {
         if !matches!(self.temper, Temper::Never | Temper::FailsFirst(_) | Temper::Slow) {
             self.temper = Temper::Well;
         }
     }
 
-    /// A request reaches it at `now`: what comes of it, and after how long.
+    /// A request reaches it at `now`. Returns the outcome and the response time.
     pub fn get(&mut self, message: MessageId, now: Duration, dice: &mut Dice) -> (Outcome, Duration) {
         let tries = self.tries.entry(message).or_insert(0);
         *tries += 1;
@@ -87,7 +87,7 @@ impl Receiver {
             Temper::Gone => (answers(410), quick),
             Temper::Busy(status, seconds) => {
                 let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
-                // Now and then it gets to one.
+                // Now and then one succeeds.
                 let busy = dice.chance(80);
                 (if busy { Outcome { retry_after, ..answers(status) } } else { answers(200) }, quick)
             }

@@ -1,13 +1,13 @@
-//! The store as the engine knows it, in a few lines: deliveries, slots and leases, fencing. Its clock is the true one.
+//! A model of the store in a few lines: deliveries, slots, leases, fencing. Its clock is the true time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::attempt::Trigger;
-use crate::domain::delivery::{DeadReason, Next, Progress, State};
-use crate::domain::message::Message;
+use crate::domain::deliveries::attempt::Trigger;
+use crate::domain::deliveries::delivery::{DeadReason, Next, Progress, State};
+use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::Beat;
 use crate::store::ingest::routing::LiveEndpoint;
@@ -16,23 +16,23 @@ use crate::store::queue::slots::{LEASE, Leases, Rank};
 use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use crate::store::recording::record::{Finished, Recorded};
 
-/// As many slots as a fleet of the simulation has.
+/// The number of slots in the simulation.
 pub const SLOTS: usize = 8;
 
-/// A delivery's name.
+/// Identifies a delivery.
 pub type Key = (EndpointId, MessageId);
 
-/// A delivery's row, and what only the simulation knows of it.
+/// A delivery's row, with extra fields for the checks.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its number at an ordered endpoint; 0: it has none (yet).
+    /// The sequence number at an ordered endpoint; 0: none yet.
     pub seq: i64,
     pub state: State,
     pub due: Time,
     pub progress: Progress,
     pub reason: Option<DeadReason>,
     pub accepted: Duration,
-    /// When a retry may come at the earliest, by the true clock: machines' clocks are a little apart, and a jump goes by.
+    /// The earliest true time of a retry, given that clocks differ a little and jumps are compensated.
     pub not_before: Duration,
     pub resent: u32,
 }
@@ -51,7 +51,7 @@ pub struct Slot {
     pub expires: Duration,
 }
 
-/// What a heartbeat found and changed.
+/// The result of a heartbeat.
 #[derive(Clone, Debug)]
 pub struct Beaten {
     pub leases: Leases,
@@ -63,19 +63,19 @@ pub struct Beaten {
 #[derive(Debug, Default)]
 pub struct Store {
     pub shared: bool,
-    /// Until then it takes nothing and tells nothing.
+    /// Until then it is unavailable.
     pub away_until: Duration,
-    /// Somebody watches, and enables at once what a late 410 disables.
+    /// Someone re-enables endpoints at once that a late 410 disables.
     pub watched: bool,
     pub rows: BTreeMap<Key, Row>,
-    /// How many of them are pending: in all, and at each endpoint, by slot. Endpoints without any are not in here.
+    /// The number of pending deliveries, in total and per endpoint by slot. Endpoints without any are missing.
     pub pending: usize,
     waits: BTreeMap<(u8, EndpointId), usize>,
     pub messages: HashMap<MessageId, Arc<Message>>,
     pub lives: BTreeMap<EndpointId, Arc<LiveEndpoint>>,
     pub slots: Vec<Slot>,
     alive: BTreeMap<u64, Duration>,
-    /// The last number that was given at each ordered endpoint.
+    /// The last sequence number of each ordered endpoint.
     numbers: BTreeMap<EndpointId, i64>,
 }
 
@@ -85,7 +85,7 @@ impl Store {
         Store { shared, lives, slots: vec![Slot::default(); SLOTS], ..Store::default() }
     }
 
-    /// The door: a message and its deliveries. A disabled endpoint gets none.
+    /// Accepts a message and creates its deliveries. Disabled endpoints get none.
     pub fn accept(
         &mut self,
         message: &Arc<Message>,
@@ -117,7 +117,7 @@ impl Store {
         (lives, seqs)
     }
 
-    /// Counts a delivery anew that was pending `before` or not.
+    /// Updates the counts after a change to a delivery that was pending `before` or not.
     fn count(&mut self, key: Key, before: bool) {
         let (Some(row), Some(live)) = (self.rows.get(&key), self.lives.get(&key.0)) else { return };
         let here = self.waits.entry((live.slot, key.0)).or_insert(0);
@@ -131,14 +131,14 @@ impl Store {
         }
     }
 
-    /// The next number at an ordered endpoint.
+    /// The next sequence number of an ordered endpoint.
     fn draw(&mut self, endpoint: EndpointId) -> i64 {
         let last = self.numbers.entry(endpoint).or_insert(0);
         *last += 1;
         *last
     }
 
-    /// What an ordered endpoint's lane reads.
+    /// A read for an ordered endpoint.
     pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> InOrder {
         let pending = || self.of(endpoint).filter(|(_, row)| row.state.pending());
         let mut rows: Vec<(&Key, &Row)> = pending().filter(|(_, row)| row.seq > 0).collect();
@@ -157,7 +157,7 @@ impl Store {
         }
     }
 
-    /// What is scheduled and has come to its time goes behind all that waits.
+    /// Gives due scheduled deliveries the next sequence numbers.
     pub fn number_pending(&mut self, endpoint: EndpointId, now: Time) {
         let due = |(key, row): &(&Key, &Row)| row.state.pending() && row.seq == 0 && row.waiting(**key).is_due(now);
         let mut due: Vec<(Time, Key)> = self.of(endpoint).filter(due).map(|(key, row)| (row.due, *key)).collect();
@@ -184,13 +184,13 @@ impl Store {
         all
     }
 
-    /// An endpoint's deliveries.
+    /// The deliveries of an endpoint.
     pub fn of(&self, endpoint: EndpointId) -> impl Iterator<Item = (&Key, &Row)> {
         let bounds = [uuid::Uuid::nil(), uuid::Uuid::max()].map(|id| (endpoint, MessageId(id)));
         self.rows.range(bounds[0]..=bounds[1])
     }
 
-    /// The first `most` lanes of these slots with something pending, of each slot those behind the endpoint that goes with it.
+    /// The first `most` lanes with pending deliveries in these slots, each after the given endpoint.
     pub fn pending_lanes(&self, places: &[(u8, EndpointId)], most: usize) -> Vec<PendingLane> {
         let last = EndpointId(uuid::Uuid::max());
         let lane = |(slot, endpoint): (u8, EndpointId)| {
@@ -207,7 +207,7 @@ impl Store {
         asked.iter().filter_map(|id| self.lives.get(id)).cloned().collect()
     }
 
-    /// Somebody disables or enables an endpoint.
+    /// Disables or enables an endpoint.
     pub fn set_disabled(&mut self, endpoint: EndpointId, disabled: bool) {
         if let Some(live) = self.lives.get_mut(&endpoint) {
             let mut endpoint = live.endpoint.clone();
@@ -225,7 +225,7 @@ impl Store {
         }
     }
 
-    /// Records as the real one does; the true clock says when a retry may come.
+    /// Records as the real store does. The true time limits when retries may start.
     pub fn record(&mut self, batch: &[(Finished, Duration)]) -> Vec<Recorded> {
         let mut order: Vec<usize> = (0..batch.len()).collect();
         order.sort_by_key(|at| batch[*at].0.before.attempts);
@@ -260,10 +260,10 @@ impl Store {
         recorded
     }
 
-    /// Somebody wants it sent (again).
+    /// Resends a delivery.
     pub fn resend(&mut self, key: Key, now: Time) {
         let ordered = self.lives.get(&key.0).is_some_and(|live| live.endpoint.spec.ordered);
-        // What waits keeps its place; what had ended goes behind all that waits.
+        // A pending delivery keeps its place; an ended one goes to the end.
         let last = self.rows.get(&key).is_some_and(|row| !row.state.pending() || row.seq == 0);
         let seq = if ordered && last { self.draw(key.0) } else { 0 };
         if let Some(row) = self.rows.get_mut(&key).filter(|_| seq > 0) {
@@ -280,7 +280,7 @@ impl Store {
         }
     }
 
-    /// Somebody does not want it any more. `false`: it has ended already.
+    /// Cancels a delivery. Returns `false` if it has ended already.
     pub fn cancel(&mut self, key: Key) -> bool {
         let Some(row) = self.rows.get_mut(&key).filter(|row| row.state.pending()) else { return false };
         (row.state, row.reason) = (State::Dead, Some(DeadReason::Canceled));
@@ -308,7 +308,7 @@ impl Store {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             let free = match beat {
                 Beat::Leaving => false,
-                // The file's lock has let it in: whoever held a slot before is gone.
+                // Holding the file lock proves that the previous owner is gone.
                 _ if !self.shared => slot.owner != Some(process),
                 Beat::Sparing => slot.owner.is_none(),
                 Beat::Taking => slot.owner.is_none() || slot.expires < now,
@@ -323,7 +323,7 @@ impl Store {
         Beaten { leases, share: self.shared.then_some(share), taken }
     }
 
-    /// Whether every slot has an owner, and every living process its share.
+    /// Whether every slot has an owner and every live process its share.
     pub fn shared_out(&self, now: Duration) -> bool {
         let living: Vec<u64> = self.alive.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect();
         let owns = |id: u64| self.slots.iter().filter(|slot| slot.owner == Some(id)).count();

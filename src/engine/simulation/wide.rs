@@ -1,4 +1,4 @@
-//! A fleet with very many endpoints: whatever walks over all of them shows.
+//! A fleet with very many endpoints, where iterating over all of them would be noticed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::receivers::{Receiver, Temper};
 use super::world::{What, World};
 use crate::engine::core::scanning::{PAGE, SCAN_OWN};
 
-/// How many applications share the endpoints.
+/// The number of applications.
 const APPS: u64 = 10;
-/// When all trouble is over, in milliseconds.
+/// When all faults end, in milliseconds.
 const LASTS: u64 = 20_000;
 
-/// A world of few messages and very many endpoints, most of which are well.
+/// A world of few messages and very many endpoints, most of which work.
 pub fn world(seed: u64, endpoints: u64) -> World {
     let mut dice = Dice::new(seed);
     let case = Case {

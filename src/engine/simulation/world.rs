@@ -1,5 +1,5 @@
-//! The world: one agenda in virtual time. Whatever takes time in earnest (the way to the store and back, to a receiver, a nap) is an entry
-//! of it, with a delay of chance; so signals come late, readings bring what was true a while ago, and answers overtake each other.
+//! The world: one event queue in virtual time. Everything that takes time in reality (a call to the store, a request, a
+//! sleep) is a queued event with a random delay, so signals are late, reads are stale, and replies overtake each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::process::{Deed, Process, START, Wall};
 use super::questions::{Ask, Reply};
 use super::receivers::Receiver;
 use super::store::Store;
-use crate::domain::attempt::{Outcome, OwnFailure};
-use crate::domain::backoff::Schedule;
+use crate::domain::deliveries::attempt::{Outcome, OwnFailure};
+use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -22,25 +22,25 @@ use crate::engine::runtime::send::finished;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::Signal;
 
-/// An entry of the agenda.
+/// A queued event.
 pub enum What {
     Wake(u64, u64),
     Heart(u64, Deed),
     Tell(u64, Box<Event>),
-    /// A question of a process reaches the store.
+    /// A call reaches the store.
     Ask(u64, Ask),
     Reply(u64, Reply),
     /// A request reaches its receiver.
     Reach(u64, Box<Start>, Time),
-    /// The answer reaches the process.
+    /// The response reaches the process.
     Answer(u64, Box<Start>, Time, Outcome),
-    /// A request could not be made.
+    /// A request failed locally.
     NotMade(u64, Box<Start>, OwnFailure),
-    /// Something of the plot.
+    /// An event of the scenario.
     Plot(super::fleet::Scene),
 }
 
-/// Everything there is.
+/// The simulated world.
 pub struct World {
     pub case: Case,
     pub now: Duration,
@@ -49,19 +49,19 @@ pub struct World {
     pub receivers: BTreeMap<EndpointId, Receiver>,
     pub processes: BTreeMap<u64, Process>,
     pub walls: Vec<Wall>,
-    /// The clock of a process that only serves the API, on the last machine.
+    /// The clock of the process that only serves the API, on the last machine.
     api: Steady,
     pub checks: Checks,
     pub schedule: Schedule,
     pub begun: u64,
-    /// When the last fault was over and everybody well.
+    /// When the last fault ended.
     pub healed: Option<Duration>,
     pub trace: Option<Vec<String>>,
     agenda: BTreeMap<(Duration, u64), What>,
     entries: u64,
 }
 
-/// Notes a line of the trace, if somebody wants it.
+/// Adds a line to the trace, if there is one.
 macro_rules! note {
     ($world:expr, $($text:tt)*) => {
         if $world.trace.is_some() {
@@ -105,13 +105,13 @@ impl World {
         }
     }
 
-    /// Puts something into the agenda, so long from now.
+    /// Queues an event after a delay.
     pub fn after(&mut self, delay: Duration, what: What) {
         self.entries += 1;
         self.agenda.insert((self.now + delay, self.entries), what);
     }
 
-    /// The next entry. `false`: everything is over, or (`Err`) something is wrong.
+    /// Handles the next event. Returns `false` if none is left.
     pub fn step(&mut self) -> Result<bool, String> {
         let Some(((at, _), what)) = self.agenda.pop_first() else { return Ok(false) };
         self.now = at;
@@ -142,12 +142,12 @@ impl World {
         Ok(true)
     }
 
-    /// A step of a process's core, and what follows from it.
+    /// Runs one step of a process's core and performs its actions.
     pub fn core(&mut self, id: u64, event: Option<Event>) -> Verdict {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         let moment = process.moment(self.walls[process.seat], self.now);
         let actions = process.core.step(event, moment);
-        // A walk over all lanes: where there are many, seldom.
+        // Checking indexes iterates over all lanes, so do it rarely with many.
         let every = if process.core.lanes() > 64 { 4_096 } else { 16 };
         if process.wake.is_multiple_of(every) {
             process.core.check_indexes();
@@ -198,7 +198,7 @@ impl World {
         Ok(())
     }
 
-    /// How long a message is on its way: mostly moments.
+    /// The delay of a message: usually a few milliseconds.
     pub fn way(&mut self) -> Duration {
         if !self.case.calm && self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
     }
@@ -228,7 +228,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a request cannot be made: now and then, and for some seconds on end.
+    /// Whether a request fails locally: now and then, or for seconds on end.
     fn own_failure(&mut self) -> Option<OwnFailure> {
         if self.case.calm || self.case.exhausted == 0 || self.healed.is_some() {
             return None;
@@ -253,7 +253,7 @@ impl World {
     }
 
     fn reach(&mut self, id: u64, start: Box<Start>, at: Time) -> Verdict {
-        // Who died in between had written the request, or not.
+        // A process that died may have sent the request before, or not.
         if !self.processes.contains_key(&id) && self.dice.chance(50) {
             return Ok(());
         }
@@ -303,7 +303,7 @@ impl World {
         self.after(way, What::Ask(id, Ask::Record(batch)));
     }
 
-    /// Gives a process's heartbeat loop something to do.
+    /// Queues a task for a process's lease keeper.
     pub fn heart(&mut self, id: u64, deed: Deed) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.heart.push_back(deed);
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    /// What it has done is done: the next thing.
+    /// Starts the lease keeper's next task.
     pub fn heart_on(&mut self, id: u64) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let began = process.mono(self.now);
@@ -340,7 +340,7 @@ impl World {
         }
     }
 
-    /// A process hears a signal of its store: at once, late, or not at all.
+    /// Delivers a signal to a process: at once, late, or not at all.
     pub fn signal(&mut self, id: u64, signal: Signal) {
         let delay = match self.dice.below(10) {
             0 if !self.case.calm => {
@@ -354,12 +354,12 @@ impl World {
         self.after(delay, What::Tell(id, Box::new(Event::Signal(signal.into()))));
     }
 
-    /// Whether nothing is left to be done.
+    /// Whether nothing is left to do.
     pub fn over(&self) -> bool {
         self.healed.is_some() && self.store.pending == 0
     }
 
-    /// What time it is for a process (`None`: the one that only serves the API).
+    /// The time of a process. `None`: the process that only serves the API.
     pub fn time_of(&mut self, process: Option<u64>) -> Time {
         match process.and_then(|id| self.processes.get_mut(&id)) {
             Some(process) => process.moment(self.walls[process.seat], self.now).time,
@@ -367,27 +367,27 @@ impl World {
         }
     }
 
-    /// What a clock that is right shows.
+    /// The time by a correct clock.
     pub fn right(&self) -> Time {
         START.plus(self.now)
     }
 }
 
-/// So long after a request that could not be made something may rest for that reason: 30 s, and until the bound has grown to what the
-/// check of the breaker takes for room.
+/// How long after a local failure sending may pause: 30 s, plus the time until the bound has grown beyond the breaker
+/// check.
 const SHORT: Duration = Duration::from_secs(35);
-/// With more endpoints than this an announcement names none.
+/// A notification about more endpoints than this names none.
 pub const NAMED: usize = 800;
 /// The machine of the process that only serves the API.
 pub const API: usize = 3;
-/// How far apart the clocks of two machines are at the most.
+/// The largest difference between two machines' clocks.
 pub const APART: Duration = Duration::from_millis(1_000);
-/// The last digits of an id are what tells them apart here.
+/// A short name of a message: the last digits of its id.
 pub fn short(message: MessageId) -> String {
     format!("m{}", message.0.as_u128() & 0xFFFF_FFFF)
 }
 
-/// The same of an endpoint.
+/// A short name of an endpoint.
 pub fn short_of(endpoint: EndpointId) -> String {
     format!("e{}", endpoint.0.as_u128() & 0xFFFF_FFFF)
 }

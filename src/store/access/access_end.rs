@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use crate::domain::audit::act;
-use crate::domain::portal::PortalOptions;
+use crate::domain::access::audit::act;
+use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, Invalid, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::applications;

@@ -1,7 +1,7 @@
 //! API keys: made, listed, revoked, and looked up by what is shown. Tokens that were logged out. Only hashes are stored.
 
-use crate::domain::audit::act;
-use crate::domain::key::{ApiKey, Scopes};
+use crate::domain::access::api_key::{ApiKey, Scopes};
+use crate::domain::access::audit::act;
 use crate::domain::{Invalid, KeyId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;

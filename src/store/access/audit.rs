@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlx::QueryBuilder;
 
-use crate::domain::audit::{ACTS, Actor, ActorKind};
+use crate::domain::access::audit::{ACTS, Actor, ActorKind};
 use crate::domain::{AppId, AuditId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::query::page::SCAN;

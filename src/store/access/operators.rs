@@ -2,9 +2,9 @@
 //! account looks after the whole installation: accounts are no organization's, and what is done to them is noted in the
 //! audit log of the organization from which it was done.
 
-use crate::domain::audit::act;
-use crate::domain::operator::Operator;
-use crate::domain::password::PasswordHash;
+use crate::domain::access::audit::act;
+use crate::domain::access::operator::Operator;
+use crate::domain::access::password::PasswordHash;
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;

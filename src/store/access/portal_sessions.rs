@@ -1,7 +1,7 @@
 //! Customers' visits: the sessions of the portal, each of one application. Only hashes of their tokens are stored.
 
-use crate::domain::audit::act;
-use crate::domain::portal::PortalOptions;
+use crate::domain::access::audit::act;
+use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;

@@ -1,10 +1,10 @@
 //! What lets people in: one-time login links and the sessions they are exchanged for, and links into the portal (what those are
 //! exchanged for: [`crate::store::access::portal_sessions`]). Only hashes are stored.
 
-use crate::domain::audit::act;
-use crate::domain::operator::Operator;
-use crate::domain::password::PasswordHash;
-use crate::domain::portal::PortalLink;
+use crate::domain::access::audit::act;
+use crate::domain::access::operator::Operator;
+use crate::domain::access::password::PasswordHash;
+use crate::domain::access::portal::PortalLink;
 use crate::domain::{OperatorId, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::application::{Application, ApplicationSpec};
-use crate::domain::audit::act;
+use crate::domain::access::audit::act;
+use crate::domain::catalog::application::{Application, ApplicationSpec};
 use crate::domain::{AppId, OrgId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::change::Changed;

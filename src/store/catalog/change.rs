@@ -6,7 +6,7 @@
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoints::Updated;
 use crate::store::{Store, StoreError, Tenant};

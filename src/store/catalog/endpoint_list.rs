@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::QueryBuilder;
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::limits::PAGE_BYTES;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec::{ENDPOINT, EndpointRow};

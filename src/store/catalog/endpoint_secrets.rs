@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::domain::audit::act;
+use crate::domain::access::audit::act;
 use crate::domain::invalid::TOO_MANY;
-use crate::domain::operational::Kind;
-use crate::domain::secret::Secret;
+use crate::domain::notifications::operational::Kind;
+use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;

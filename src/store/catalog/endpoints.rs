@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::domain::audit::act;
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
-use crate::domain::operational::{DisabledBy, Kind};
-use crate::domain::secret::Secret;
+use crate::domain::access::audit::act;
+use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange, check_headers};
+use crate::domain::notifications::operational::{DisabledBy, Kind};
+use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, limits};
 use crate::store::access::audit::{self, Deed};
 use crate::store::catalog::applications;

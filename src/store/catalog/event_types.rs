@@ -1,7 +1,7 @@
 //! The catalog of event types: create, read, change, archive, delete, list.
 
-use crate::domain::audit::act;
-use crate::domain::event_type::{EventType, EventTypeSpec};
+use crate::domain::access::audit::act;
+use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Invalid, OrgId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::applications::Put;

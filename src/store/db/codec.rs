@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::domain::application::Application;
-use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
-use crate::domain::message::Message;
-use crate::domain::secret::{MasterKey, SignatureType};
+use crate::domain::catalog::application::Application;
+use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, Headers};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::message::Message;
+use crate::domain::signing::secret::{MasterKey, SignatureType};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::StoreError;
 

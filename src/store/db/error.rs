@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::domain::Invalid;
-use crate::domain::secret::SealError;
-use crate::store::db::sessions;
+use crate::domain::signing::secret::SealError;
+use crate::store::db::postgres::sessions;
 
 /// Why the store did not do what it was asked to.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -13,8 +13,6 @@ pub mod migrations;
 pub(in crate::store) mod postgres;
 pub mod repeat;
 pub(in crate::store) mod scans;
-pub(in crate::store) mod servers;
-pub(in crate::store) mod sessions;
 pub(in crate::store) mod sqlite;
 pub(in crate::store) mod statement;
 pub(in crate::store) mod tx;

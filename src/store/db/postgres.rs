@@ -3,6 +3,9 @@
 //! Everything of ours lives in the schema `sendoff`, so that it can sit in the team's own database. The engine has a pool of
 //! its own: pages and requests that read can never keep it waiting for a connection.
 
+pub(in crate::store) mod servers;
+pub(in crate::store) mod sessions;
+
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,8 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgPool};
 use tokio::time::timeout;
 
-use crate::store::db::servers::{self, Servers};
-use crate::store::db::sessions;
+use crate::store::db::postgres::servers::Servers;
 use crate::store::partitions::Partitions;
 use crate::store::{Engine, Inner, StoreError};
 

@@ -135,7 +135,7 @@ mod tests {
     async fn pages_take_no_reader_that_is_vital() {
         let folder = tempfile::tempdir().unwrap();
         let location = crate::store::Location::Sqlite(folder.path().join("sendoff.db"));
-        let master = crate::domain::secret::MasterKey::generate();
+        let master = crate::domain::signing::secret::MasterKey::generate();
         let options = crate::store::StoreOptions { location, master, max_payload: 1_024, queue: 10, wide: 10 };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::store::db::sessions::READ_ONLY;
+use crate::store::db::postgres::sessions::READ_ONLY;
 use crate::store::{Engine, Store, StoreError};
 
 /// How long an answer holds: the store is not asked more often, however many look.

@@ -1,8 +1,8 @@
 //! Autoconfig subscriptions. Of their tokens only hashes are stored; what their endpoints sign with is sealed.
 
-use crate::domain::audit::act;
-use crate::domain::autoconfig::AutoConfig;
-use crate::domain::secret::Secret;
+use crate::domain::access::audit::act;
+use crate::domain::catalog::autoconfig::AutoConfig;
+use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, AutoConfigId, EndpointId, Invalid, OrgId, PollingEndpointId, Time, limits};
 use crate::store::access::audit::Deed;
 use crate::store::access::sign_in_links::TokenHash;

@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
+use crate::domain::catalog::polling::{Consumer, PollingEndpoint};
 use crate::domain::feed::{FeedIterator, Position};
-use crate::domain::polling::{Consumer, PollingEndpoint};
 use crate::domain::{PollingEndpointId, Time, limits};
 use crate::store::catalog::applications;
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};

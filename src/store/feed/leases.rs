@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use crate::domain::Time;
+use crate::domain::catalog::polling::PollingEndpoint;
+use crate::domain::feed::lease::{Commit, Leased, Offset};
 use crate::domain::feed::{FeedIterator, Position};
-use crate::domain::lease::{Commit, Leased, Offset};
-use crate::domain::polling::PollingEndpoint;
 use crate::store::feed::consumers::{Consumed, NOTE, enter, room};
 use crate::store::{Store, StoreError, Tenant, Tx, on, read};
 

@@ -1,9 +1,9 @@
 //! Polling endpoints: create, read, change, delete, list. They are no rows of `endpoint`: nothing is posted for them, so they have no
 //! slot, no secret and no health, and routing does not know of them.
 
-use crate::domain::audit::act;
+use crate::domain::access::audit::act;
+use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
-use crate::domain::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::{AppId, Invalid, PollingEndpointId, Time, Uid, limits};
 use crate::store::access::audit::Deed;
 use crate::store::catalog::applications;

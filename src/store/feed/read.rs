@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use sqlx::QueryBuilder;
 
+use crate::domain::deliveries::message::Message;
 use crate::domain::feed::{FeedFilter, Position, READ_AHEAD};
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::query::messages::{along_application, in_order_of_application};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::audit::act;
-use crate::domain::polling::{PollingEndpoint, PollingToken};
+use crate::domain::access::audit::act;
+use crate::domain::catalog::polling::{PollingEndpoint, PollingToken};
 use crate::domain::{AppId, OrgId, PollingEndpointId, PollingTokenId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::catalog::applications;

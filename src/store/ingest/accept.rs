@@ -1,7 +1,7 @@
-//! The door. `accept` is the only way in: one transaction stores the messages and one delivery per endpoint that wants them, and
-//! nobody is told before it is committed.
+//! Accepting messages, over REST and from the outbox alike. One transaction stores the messages and one delivery for each subscribed
+//! endpoint; callers and the engine are notified after the commit.
 //!
-//! One bad item never fails its batch: each gets a verdict of its own.
+//! An invalid item never fails its batch: each item has its own result.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::domain::endpoint::Endpoint;
-use crate::domain::event_type::EventTypeSpec;
-use crate::domain::message::{Message, MessageSpec};
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::catalog::event_type::EventTypeSpec;
+use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
@@ -23,32 +23,32 @@ use crate::store::ingest::{due_insert, fan_out};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
 
-/// One message that wants in.
+/// A message to accept.
 #[derive(Clone, Debug)]
 pub struct AcceptItem {
-    /// Who brings it; `None` for the outbox, whose writers have the database's own leave.
+    /// The caller; `None` for the outbox, whose writers have direct access to the database.
     pub tenant: Option<Tenant>,
     pub app: AppRef,
-    /// The one endpoint that gets it, whatever its filters say; `None`: all that want it.
+    /// Send to this endpoint only, ignoring its filters; `None`: to every subscribed endpoint.
     pub only_endpoint: Option<EndpointId>,
     pub spec: MessageSpec,
-    /// When it came.
+    /// Time of receipt.
     pub at: Time,
-    /// The call that brings it is to take effect once; [`Store::accept`] fills it in, see [`Store::once`].
+    /// Set by [`Store::accept`] from the handle's key, see [`Store::once`].
     pub once: Option<Arc<Once>>,
 }
 
 impl AcceptItem {
-    /// Whether there is an endpoint to send it to, if it is for one alone.
+    /// Whether [`AcceptItem::only_endpoint`], if set, exists and is enabled.
     fn reaches(&self, view: &AppView) -> bool {
         let enabled = |only| view.endpoint(only).is_some_and(|live| !live.endpoint.spec.disabled);
         self.only_endpoint.is_none_or(enabled)
     }
 
-    /// Checks all that can be checked outside of the store; a payload may have `max_payload` bytes.
+    /// Validates everything that needs no access to the store. `max_payload` is in bytes.
     ///
     /// # Errors
-    /// Every rule that is broken.
+    /// All violations.
     pub fn check(&self, max_payload: usize) -> Result<(), Vec<Invalid>> {
         let mut wrong = self.spec.check(max_payload).err().unwrap_or_default();
         wrong.extend(self.spec.check_schedule(self.at).err());
@@ -56,46 +56,46 @@ impl AcceptItem {
     }
 }
 
-/// Why a message was not let in.
+/// Why a message was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("there is no application {0}")]
     UnknownApplication(String),
-    #[error("several organizations have an application {0}: name it by its id")]
+    #[error("several organizations have an application {0}: use its id instead")]
     AmbiguousApplication(String),
-    /// The call came before, under the same key.
+    /// A call with the same idempotency key has already taken effect.
     #[error("the same request was made before")]
     Repeated,
-    /// The caller's own id came before. What it stands for is in the store already: a repeat, harmless.
-    #[error("a message with the event id {0} was accepted before")]
+    /// The event id is in the store already, so the event is not lost.
+    #[error("a message with the event id {0} has already been accepted")]
     Duplicate(String),
-    #[error("the one endpoint that this message is for is disabled or deleted")]
+    #[error("the message's only endpoint is disabled or deleted")]
     Unreachable,
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Invalid>),
 }
 
-/// What became of one item.
+/// The result for one item.
 pub type Verdict = Result<Arc<Message>, Refusal>;
 
 /// The outcome of an item in one transaction.
 pub(in crate::store) enum Outcome {
     Decided(Verdict),
-    /// Nothing: the endpoints of its application have to be [loaded](super::routing_load::load) before.
+    /// Not tried: the endpoints of its application have to be [loaded](super::routing_load::load) first.
     NotLoaded(AppId),
 }
 
-/// The outcomes of the first items of a batch, in its order, and what the engine may send once it is committed. The items without
-/// an outcome found no room in the transaction.
+/// The outcomes of a batch, in the order of its items. The transaction may have been full before the last items: these have no outcome.
 pub(in crate::store) struct Accepted {
     pub outcomes: Vec<Outcome>,
+    /// For the engine, after the commit.
     pub admissions: Vec<Admission>,
-    /// Whether there are packed deliveries, to be [fanned out](fan_out).
+    /// The batch has packed deliveries, to be [fanned out](fan_out).
     pub packed: bool,
 }
 
 impl Accepted {
-    /// Of which applications messages were accepted.
+    /// The application of each accepted message.
     pub(in crate::store) fn apps(&self) -> impl Iterator<Item = AppId> {
         self.outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Decided(Ok(message)) => Some(message.app_id),
@@ -105,11 +105,11 @@ impl Accepted {
 }
 
 impl Store {
-    /// Accepts one message, together with whatever else waits at that moment; answered after the commit.
+    /// Accepts a message, in one transaction with the others that wait at that moment. Returns after the commit.
     ///
     /// # Errors
-    /// The store is away, or too much waits: then nothing was accepted. After an error in the commit itself, nobody
-    /// knows; a repeat under the same event id is harmless.
+    /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the message may have been
+    /// accepted; a retry with the same event id is safe.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
         item.once = self.once.clone();
         if let Err(wrong) = item.check(self.inner.max_payload) {
@@ -118,11 +118,11 @@ impl Store {
         self.inner.queues.accept(item).await
     }
 
-    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, whatever its filters say: a real, signed message, by
-    /// which its owner sees that what they built works.
+    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, ignoring its filters: a real, signed message to test
+    /// a receiver with.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn send_example(
         &self,
         tenant: &Tenant,
@@ -147,25 +147,24 @@ impl Store {
         .await
     }
 
-    /// The most bytes a payload may have.
+    /// The maximum size of a payload, in bytes.
     pub fn max_payload(&self) -> usize {
         self.inner.max_payload
     }
 }
 
-/// A message that is about to be stored: for whom, and of which application.
+/// A message to be stored, with its application and endpoints.
 struct Draft {
     message: Arc<Message>,
     view: Arc<AppView>,
-    /// Their deliveries become rows of `due` at once.
+    /// Their deliveries are inserted into `due` in this transaction.
     endpoints: Vec<Arc<LiveEndpoint>>,
-    /// Theirs are [fanned out](fan_out) later.
+    /// Their deliveries are [fanned out](fan_out) later.
     packed: Vec<EndpointId>,
 }
 
 impl Draft {
-    /// Where it goes to more than `wide` endpoints, those that are not ordered are packed. `None`: what it would write does not fit into the
-    /// transaction any more.
+    /// If the message goes to more than `wide` endpoints, the unordered ones are packed. `None`: the transaction has no room for its rows.
     fn new(
         item: &AcceptItem,
         view: &Arc<AppView>,
@@ -189,7 +188,7 @@ impl Draft {
     }
 }
 
-/// Stores as many of `items`, from the first on, as fit into `budget`, inside `tx`. They have been checked.
+/// Stores the longest prefix of `items` that fits into `budget`. The caller has [checked](AcceptItem::check) them.
 pub(in crate::store) async fn accept_in(
     tx: &mut Tx,
     inner: &Inner,
@@ -207,11 +206,11 @@ pub(in crate::store) async fn accept_in(
     let mut order = FeedOrder::take(tx, apps, first, last).await?;
     let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
     let mut drafted: Vec<&AcceptItem> = Vec::with_capacity(items.len());
-    // In the order of the items: those whose application is not loaded have no draft.
+    // One entry per item. Items whose application is not loaded have no draft.
     let mut not_loaded: Vec<Option<AppId>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
-            // Hidden: what goes to the operational endpoints is made by `operational` alone.
+            // The operational application is hidden: only `operational` creates messages for it.
             Some(Resolved::View(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
             Some(Resolved::View(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
             Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
@@ -269,7 +268,7 @@ fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
         event_id: item.spec.event_id.clone(),
         channels: item.spec.channels.clone(),
         tags: item.spec.tags.clone(),
-        // A copy of its own: as a slice it would keep the whole buffer of its request in memory.
+        // Copied: a slice would keep the whole request buffer in memory.
         payload: Some(Bytes::copy_from_slice(&item.spec.payload)),
         raw_type: item.spec.raw_type.clone(),
         occurred_at: item.spec.occurred_at.unwrap_or(item.at),
@@ -279,9 +278,9 @@ fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
     }
 }
 
-/// Enters the callers' own ids; a draft whose id is taken, in the store or earlier in the batch, becomes a refusal.
+/// Inserts the event ids, and rejects drafts whose event id is in the store or earlier in the batch.
 async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> Result<(), StoreError> {
-    // Sorted, so that two processes which enter the same ids wait for each other in one order and never in a circle.
+    // Sorted, so two processes that insert the same ids cannot deadlock.
     let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
     for Draft { message, .. } in drafts.iter().flatten() {
         if let Some(event_id) = &message.event_id {
@@ -336,12 +335,12 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
 }
 
 impl Refusal {
-    /// The store itself would not take it, alone in a batch: nothing that the checks foresee.
+    /// The database rejected the item although it passed all checks.
     pub(in crate::store) fn by_store(reason: &str) -> Refusal {
-        Refusal::Invalid(vec![Invalid::new("payload", format!("was refused by the store: {reason}"))])
+        Refusal::Invalid(vec![Invalid::new("payload", format!("was rejected by the database: {reason}"))])
     }
 
-    /// The word under which it is counted.
+    /// The label value in metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Refusal::UnknownApplication(_) => "unknown_application",

@@ -1,27 +1,28 @@
-//! Inserting what has just been accepted into the queue: one row of `due` per message and endpoint.
+//! Inserting the deliveries of newly accepted messages into the queue: one row of `due` per message and endpoint.
 
 use uuid::Uuid;
 
-use crate::domain::message::Message;
+use crate::domain::deliveries::message::Message;
 use crate::store::db::sqlite;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
 use crate::store::{StoreError, Tx};
 
-/// How many rows one statement inserts at most.
+/// Maximum rows per statement.
 const CHUNK: usize = 2_000;
 
-/// A delivery that was just accepted.
+/// A delivery of a newly accepted message.
 struct NewDelivery<'m> {
     message: &'m Message,
     endpoint: Uuid,
     slot: u8,
-    /// Its position, at an ordered endpoint.
+    /// Its position in the order of an ordered endpoint.
     seq: Option<i64>,
 }
 
-/// A delivery per message and endpoint, fresh and due at once, or when its message says. What is for ordered endpoints is numbered.
+/// Inserts a fresh delivery for each message and endpoint. It is due at the message's `deliver_at`, or at once. Deliveries to ordered
+/// endpoints get their sequence numbers here.
 pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
     let is_ordered = |live: &LiveEndpoint| live.endpoint.spec.ordered;
     if admissions.iter().any(|admission| admission.endpoints.iter().any(|live| is_ordered(live))) {
@@ -45,9 +46,9 @@ pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) 
     Ok(())
 }
 
-/// `rows` are all numbered or all unnumbered.
+/// Either all `rows` have a `seq` or none has.
 async fn insert_sqlite(connection: &mut sqlx::SqliteConnection, rows: &[NewDelivery<'_>]) -> Result<(), StoreError> {
-    // Time and slot travel as one integer: a JSON list for each row costs more than the insert.
+    // Time and slot are packed into one integer: a JSON array per row would cost more than the insert.
     const COLUMNS: &str = "INSERT OR FAIL INTO due
              (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
          SELECT substr($1, key * 48 + 1, 16), substr($1, key * 48 + 17, 16), substr($1, key * 48 + 33, 16)";

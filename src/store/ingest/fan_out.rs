@@ -21,8 +21,8 @@ use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
-use crate::domain::delivery::DeadReason;
-use crate::domain::message::Message;
+use crate::domain::deliveries::delivery::DeadReason;
+use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
 use crate::store::ingest::fan_out_turns::FanOutTurns;
@@ -123,7 +123,7 @@ impl Store {
             }
             first.get_or_insert(app);
             turns.last = Some(app);
-            if turns.rests(app, now) {
+            if turns.is_backing_off(app, now) {
                 continue;
             }
             let packs = turns.packs(app, PACKS);

@@ -1,21 +1,20 @@
-//! Whose turn it is to be fanned out: one application after another, and one whose step fails rests, so that it holds up no other.
+//! Scheduling of fan-out steps: applications take turns, and one whose step failed backs off so it does not delay the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::{AppId, Time};
 
-/// How long an application rests after its step failed for the first time; twice as long after each further time,
-const SHORTEST_REST: Duration = Duration::from_secs(1);
-/// but no longer than this.
-const LONGEST_REST: Duration = Duration::from_secs(300);
-/// How many applications may rest at once. Beyond that, the one whose rest ends first is tried again.
-const RESTING: usize = 1_024;
+/// Backoff after the first failure; doubled after each further one.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Maximum applications that back off at once. Beyond that, the one whose backoff ends first is retried early.
+const MAX_FAILING: usize = 1_024;
 
-/// What a process remembers between two steps of [`Store::fan_out`](crate::store::Store::fan_out). Nothing is lost with it.
+/// State between two steps of [`Store::fan_out`](crate::store::Store::fan_out); it may be lost at any time.
 #[derive(Debug, Default)]
 pub struct FanOutTurns {
-    /// Whose turn was last.
+    /// The application tried last.
     pub(super) last: Option<AppId>,
     failing: BTreeMap<AppId, Failing>,
 }
@@ -24,48 +23,47 @@ pub struct FanOutTurns {
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     until: Time,
-    rest: Duration,
-    /// How many packs its next step takes at most.
+    backoff: Duration,
+    /// Maximum packs of its next step.
     packs: usize,
 }
 
 impl FanOutTurns {
-    /// Whose turn was last.
+    /// The application tried last.
     pub fn last(&self) -> Option<AppId> {
         self.last
     }
 
-    /// Whether the application is left alone at `now`.
-    pub(super) fn rests(&self, app: AppId, now: Time) -> bool {
+    pub(super) fn is_backing_off(&self, app: AppId, now: Time) -> bool {
         self.failing.get(&app).is_some_and(|failing| now < failing.until)
     }
 
-    /// How many packs a step of the application takes: up to `most`, fewer after a failure, because the step may have been too large.
+    /// Maximum packs of the application's next step: `most`, or fewer after a failure, because the step may have been too large.
     pub(super) fn packs(&self, app: AppId, most: usize) -> usize {
         self.failing.get(&app).map_or(most, |failing| failing.packs.min(most))
     }
 
-    /// A step of the application has failed, with up to `packs`.
+    /// A step of up to `packs` packs failed.
     pub(super) fn failed(&mut self, app: AppId, packs: usize, now: Time) {
-        let before = self.failing.get(&app).map(|failing| failing.rest);
-        let rest = before.map_or(SHORTEST_REST, |rest| (rest * 2).clamp(SHORTEST_REST, LONGEST_REST));
-        if before.is_none() && self.failing.len() >= RESTING {
+        let before = self.failing.get(&app).map(|failing| failing.backoff);
+        let backoff = before.map_or(MIN_BACKOFF, |backoff| (backoff * 2).clamp(MIN_BACKOFF, MAX_BACKOFF));
+        if before.is_none() && self.failing.len() >= MAX_FAILING {
             let first = self.failing.iter().min_by_key(|(_, failing)| failing.until).map(|(app, _)| *app);
             first.and_then(|app| self.failing.remove(&app));
         }
-        self.failing.insert(app, Failing { until: now.plus(rest), rest, packs: (packs / 2).max(1) });
+        self.failing.insert(app, Failing { until: now.plus(backoff), backoff, packs: (packs / 2).max(1) });
     }
 
-    /// A step of the application has succeeded, with up to `packs` of at most `most`: its next one may be twice as large.
+    /// A step of up to `packs` packs succeeded: the next one may be twice as large, up to `most`.
     pub(super) fn succeeded(&mut self, app: AppId, packs: usize, most: usize, now: Time) {
         if packs >= most {
             self.failing.remove(&app);
         } else if let Some(failing) = self.failing.get_mut(&app) {
-            *failing = Failing { until: now, rest: Duration::ZERO, packs: packs * 2 };
+            *failing = Failing { until: now, backoff: Duration::ZERO, packs: packs * 2 };
         }
     }
 
-    /// Nothing is packed any more.
+    /// No application has packed deliveries.
     pub(super) fn nothing_left(&mut self) {
         self.failing.clear();
     }
@@ -84,23 +82,23 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_rests_ever_longer_and_takes_ever_less() {
+    fn failures_double_the_backoff_and_halve_the_step() {
         let mut turns = FanOutTurns::default();
         let (mut now, mut seen) = (0, Vec::new());
         for _ in 0..12 {
             let packs = turns.packs(app(1), 8);
             turns.failed(app(1), packs, at(now));
-            let rest = (1..).find(|rest| !turns.rests(app(1), at(now + rest))).unwrap();
-            now += rest;
-            seen.push((packs, rest));
+            let backoff = (1..).find(|wait| !turns.is_backing_off(app(1), at(now + wait))).unwrap();
+            now += backoff;
+            seen.push((packs, backoff));
         }
         assert_eq!(seen[..5], [(8, 1), (4, 2), (2, 4), (1, 8), (1, 16)]);
         assert_eq!(seen[11], (1, 300));
-        assert!(!turns.rests(app(2), at(0)));
+        assert!(!turns.is_backing_off(app(2), at(0)));
     }
 
     #[test]
-    fn one_that_goes_again_takes_more_with_each_step() {
+    fn successes_after_a_failure_double_the_step() {
         let mut turns = FanOutTurns::default();
         for _ in 0..3 {
             let packs = turns.packs(app(1), 8);
@@ -110,17 +108,17 @@ mod tests {
         for _ in 0..4 {
             let packs = turns.packs(app(1), 8);
             turns.succeeded(app(1), packs, 8, at(9));
-            assert!(!turns.rests(app(1), at(9)));
+            assert!(!turns.is_backing_off(app(1), at(9)));
             seen.push(packs);
         }
         assert_eq!((seen, turns.failing.len()), (vec![1, 2, 4, 8], 0));
     }
 
     #[test]
-    fn the_memory_of_failures_is_bounded() {
+    fn the_number_of_failing_applications_is_bounded() {
         let mut turns = FanOutTurns::default();
-        (0..2 * RESTING as u128).for_each(|number| turns.failed(app(number), 8, at(number as u64)));
-        assert_eq!(turns.failing.len(), RESTING);
-        assert!(!turns.failing.contains_key(&app(0)), "the one whose rest ends first");
+        (0..2 * MAX_FAILING as u128).for_each(|number| turns.failed(app(number), 8, at(number as u64)));
+        assert_eq!(turns.failing.len(), MAX_FAILING);
+        assert!(!turns.failing.contains_key(&app(0)), "its backoff ends first");
     }
 }

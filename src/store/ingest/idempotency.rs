@@ -1,10 +1,12 @@
-//! Once: what a call that may come twice makes, it makes once.
+//! Idempotency keys: a call that is repeated under the same key (`idempotency-key` over REST) takes effect once.
 //!
-//! * [`Once`] – a call under a key of the caller's own (`idempotency-key` over REST), and what it brought along.
-//! * A store [on behalf of](Store::once) such a call enters the key in the transaction that makes what the call asked for, with a
-//!   reference to it: never the answer's text, which may hold secrets. Both are there or neither is.
-//! * [`Before`] – what a key stands for when it comes again. It is remembered for [`ONCE_LIFE`].
-//! * [`UnderWay`] – held while a call is: the same key at the same moment has to wait.
+//! * [`Once`]: the key of a call, and the hash of its body.
+//! * A handle [with a key](Store::once) inserts the key in the transaction that creates the object. The row refers to the object and never
+//!   holds the response, which may contain secrets.
+//! * [`Before`]: the earlier call with the same key. Keys expire after [`ONCE_LIFE`].
+//! * [`UnderWay`]: a guard against two concurrent calls with the same key in one process.
+//!
+//! Invariant: a key is committed with the object that its call created, or not at all.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -15,32 +17,32 @@ use crate::store::db::sqlite;
 use crate::store::ingest::accept::{AcceptItem, Refusal};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
-/// How long the same key gives the same answer.
+/// The lifetime of a key.
 pub const ONCE_LIFE: Duration = Duration::from_secs(12 * 3_600);
 
-/// A call that is to take effect once.
+/// The idempotency key of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Once {
-    /// SHA-256 of who calls, what, and under which key.
+    /// SHA-256 of caller, operation and key.
     pub hash: [u8; 32],
     /// SHA-256 of the body.
     pub body: [u8; 32],
     pub at: Time,
 }
 
-/// What a key stands for already.
+/// An earlier call with the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// The same call made this.
+    /// It had the same body; a reference to the object it created.
     Made(String),
-    /// It came with another body.
+    /// It had another body.
     Another,
 }
 
-/// The calls that are under way in this process.
+/// The keys of the calls in flight in this process.
 pub(in crate::store) type Calls = Mutex<HashSet<[u8; 32]>>;
 
-/// The right to act under a key, until it is dropped.
+/// Marks a key as in flight until dropped.
 #[derive(Debug)]
 pub struct UnderWay {
     inner: Arc<Inner>,
@@ -53,27 +55,27 @@ impl Drop for UnderWay {
     }
 }
 
-/// Enters a key; one that is too old to count gives way. One row is written, or the key is taken.
+/// Inserts a key or replaces an expired one. No row is written if the key is in use.
 const ENTER: &str = "INSERT INTO once (hash, body, made, at) VALUES ($1, $2, $3, $4)
      ON CONFLICT (hash) DO UPDATE SET body = excluded.body, made = excluded.made, at = excluded.at WHERE once.at <= $5";
 
 impl Store {
-    /// This store on behalf of a call that is to take effect once. What it makes, it makes together with the call's key, and
-    /// refuses with [`StoreError::Repeated`] (a message: [`Refusal::Repeated`]) if the key is there already.
+    /// A handle for a call with this key. Objects are created together with the key; if the key is in use, creation fails with
+    /// [`StoreError::Repeated`] (for a message: [`Refusal::Repeated`]).
     pub fn once(&self, once: Once) -> Store {
         Store { once: Some(Arc::new(once)), ..self.clone() }
     }
 
-    /// Has a call under way, unless the same is under way in this process already.
+    /// Marks the key as in flight; `None` if it already is.
     pub fn under_way(&self, once: &Once) -> Option<UnderWay> {
         let mut calls = self.inner.under_way.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         calls.insert(once.hash).then(|| UnderWay { inner: self.inner.clone(), hash: once.hash })
     }
 
-    /// What the key of `once` stands for already.
+    /// The earlier call with the same key, if it has not expired.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn before(&self, once: &Once) -> Result<Option<Before>, StoreError> {
         const SQL: &str = "SELECT body, made FROM once WHERE hash = $1 AND at > $2";
         let row: Option<(Vec<u8>, String)> = read_vital!(self, db => {
@@ -82,10 +84,10 @@ impl Store {
         Ok(row.map(|(body, made)| if body == once.body { Before::Made(made) } else { Before::Another }))
     }
 
-    /// Forgets up to `limit` keys that are past their life. Gives back how many went.
+    /// Deletes up to `limit` expired keys. Returns the number deleted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_once(&self, now: Time, limit: i64) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const SQL: &str =
@@ -101,11 +103,11 @@ impl Store {
         .await
     }
 
-    /// Enters the key that this store acts under, if it acts under one, as having made `made`. The first thing that a
-    /// transaction does: what it would say of a repeat otherwise ("taken") is not what a repeat is to hear.
+    /// Inserts this handle's key, if it has one, with a reference to the object to be created. Must come first in a transaction: otherwise a
+    /// repeated call would fail with a conflict of the object ("taken").
     ///
     /// # Errors
-    /// [`StoreError::Repeated`], or the store is away.
+    /// [`StoreError::Repeated`], or the store is unavailable.
     pub(in crate::store) async fn enter_once(&self, tx: &mut Tx, made: &str) -> Result<(), StoreError> {
         let Some(once) = self.once.as_deref() else { return Ok(()) };
         let entered = on!(tx, db => {
@@ -117,14 +119,14 @@ impl Store {
     }
 }
 
-/// Enters the keys of a batch of messages that are about to be made; a draft whose key is taken becomes a refusal.
+/// Inserts the keys of a batch of messages, and rejects drafts whose key is in use.
 pub(in crate::store) async fn enter_batch<T>(
     tx: &mut Tx,
     items: &[&AcceptItem],
     drafts: &mut [Result<T, Refusal>],
     made: impl Fn(&T) -> String,
 ) -> Result<(), StoreError> {
-    // Sorted, so that two processes which enter the same keys wait for each other in one order and never in a circle.
+    // Sorted, so two processes that insert the same keys cannot deadlock.
     let mut keys: Vec<(&Once, String)> = Vec::new();
     for (item, draft) in items.iter().zip(drafts.iter()) {
         if let (Some(once), Ok(draft)) = (item.once.as_deref(), draft) {
@@ -149,7 +151,7 @@ pub(in crate::store) async fn enter_batch<T>(
     Ok(())
 }
 
-/// Enters `keys` and gives back what those made that were new.
+/// Inserts `keys` and returns the references of those that were not in use.
 async fn enter_keys(tx: &mut Tx, keys: &[(&Once, String)]) -> Result<HashSet<String>, StoreError> {
     let latest = keys.iter().map(|(once, _)| once.at).max().unwrap_or(Time::ZERO);
     let cutoff = latest.minus(ONCE_LIFE);
@@ -186,7 +188,7 @@ async fn enter_keys(tx: &mut Tx, keys: &[(&Once, String)]) -> Result<HashSet<Str
     }
 }
 
-/// Gives the keys back of items that were refused after theirs had been entered: a refusal is not an answer to remember.
+/// Deletes the keys of items that were rejected after their keys had been inserted: a rejected call may be repeated.
 pub(in crate::store) async fn leave_batch<T>(
     tx: &mut Tx,
     items: &[&AcceptItem],

@@ -1,8 +1,8 @@
-//! Endpoints with everything that sending to them needs: those of which this process remembers the present
-//! version are taken from the [`RoutingCache`], and only the others are read and their secrets opened, [`CHUNK`] at a time.
+//! Loading [`LiveEndpoint`]s. Endpoints whose current version is in the [`RoutingCache`] come from there; only the others are read and
+//! their secrets decrypted, [`CHUNK`] at a time.
 //!
-//! `endpoint.version` is the version that its application got with the last change of the endpoint, its headers or its secrets. What was
-//! read at that version of the application, or a later one, has that change in it.
+//! `endpoint.version` is the application's version at the last change of the endpoint, its headers or its secrets. An endpoint that was
+//! read at that version or a later one is current.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use sqlx::sqlite::SqliteRow;
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::endpoint::Endpoint;
-use crate::domain::secret::{MasterKey, Secret};
-use crate::domain::signature::Signing;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::signing::secret::{MasterKey, Secret};
+use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, Invalid, Time};
 use crate::store::db::codec::{self, EndpointRow};
 use crate::store::db::sqlite;
@@ -22,14 +22,14 @@ use crate::store::ingest::routing::{AppRow, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Store, StoreError, Tx};
 
-/// How many endpoints one statement reads (a few KiB each, with their secrets).
+/// Endpoints per statement (a few KiB each, with their secrets).
 const CHUNK: usize = 1_000;
 
-/// What the attempts of an endpoint say that cannot be read. Customers see it; the reason is for the operator, in the log.
+/// The detail of attempts to an unreadable endpoint. Customers see it; the log has the reason for the operator.
 const UNREADABLE: &str =
-    "this endpoint's signing secret or headers cannot be read, so nothing was sent: the reason is in the server's log";
+    "nothing was sent: this endpoint's signing secret or headers cannot be read; see the server's log for the reason";
 
-/// An endpoint, and the version of its application when it last changed.
+/// An endpoint and the version of its application at its last change.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct Listed {
     pub(in crate::store) id: EndpointId,
@@ -38,23 +38,23 @@ pub(in crate::store) struct Listed {
     pub(in crate::store) deleted: bool,
 }
 
-/// What [`load`] found.
+/// The result of [`load`].
 #[derive(Default)]
 pub(in crate::store) struct Loaded {
-    /// By id.
+    /// Sorted by id.
     pub(in crate::store) all: Vec<Arc<LiveEndpoint>>,
-    /// Those of them that were not remembered.
+    /// The subset that was not cached.
     fresh: Vec<Arc<LiveEndpoint>>,
 }
 
 const LISTED: &str = "SELECT id, app_id, version, FALSE AS deleted FROM endpoint WHERE deleted_at IS NULL AND";
 
-/// The endpoints of these applications, by id.
+/// The endpoints of these applications, sorted by id.
 pub(in crate::store) async fn of_apps(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<Listed>, StoreError> {
     among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
 }
 
-/// The endpoints of these applications that changed since a version, deleted ones too; at most `limit`.
+/// The endpoints that changed since the given version of their application, including deleted ones; at most `limit`.
 pub(in crate::store) async fn changed_since(
     tx: &mut Tx,
     since: &[(AppId, i64)],
@@ -65,7 +65,7 @@ pub(in crate::store) async fn changed_since(
     }
     Ok(match tx {
         Tx::Sqlite(tx) => {
-            // The cross join keeps SQLite from reading every endpoint for each application.
+            // CROSS JOIN fixes the join order: otherwise SQLite may read every endpoint for each application.
             const SQL: &str = "SELECT e.id, e.app_id, e.version, e.deleted_at IS NOT NULL AS deleted
                  FROM json_each($1) k CROSS JOIN endpoint e
                  WHERE e.app_id = unhex(k.value ->> 0) AND e.version > k.value ->> 1 LIMIT $2";
@@ -83,8 +83,8 @@ pub(in crate::store) async fn changed_since(
     })
 }
 
-/// Everything that sending to the `listed` endpoints of `apps` needs. The applications were read before their endpoints: a change in
-/// between makes what is read older than it is, never newer.
+/// Loads the `listed` endpoints of `apps`. The applications must have been read before: a concurrent change can then only make an endpoint
+/// look older than it is, never newer.
 pub(in crate::store) async fn load(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -112,7 +112,7 @@ pub(in crate::store) async fn load(
     Ok(Loaded { all: found.into_values().collect(), fresh })
 }
 
-/// Reads these endpoints and opens their secrets.
+/// Reads these endpoints and decrypts their secrets.
 async fn read(
     tx: &mut Tx,
     master: &MasterKey,
@@ -139,7 +139,7 @@ async fn read(
     Ok(rows.into_iter().filter_map(live).collect())
 }
 
-/// The rows of `sql`, which ends with a column, where that is one of `ids`.
+/// Completes `sql`, which ends with a column name, by the condition that the column is one of `ids`.
 async fn among<T>(tx: &mut Tx, sql: &str, ids: Vec<Uuid>, order: &str) -> Result<Vec<T>, StoreError>
 where
     T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
@@ -156,12 +156,12 @@ where
     })
 }
 
-/// A secret, or why it cannot be read, and when it stops signing; `None` is the current one.
+/// A secret or its read error, and when its grace period ends; `None` for the current secret.
 type Keyed = (Result<Secret, StoreError>, Option<Time>);
 
-/// `secrets` are the newest first. An unreadable one in grace is left out: what it signed for can only be verified by the new one.
+/// `secrets` are sorted newest first. Unreadable secrets in their grace period are ignored: the current one still signs.
 fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<Keyed>) -> LiveEndpoint {
-    let missing = || StoreError::Damaged("it has no secret".into());
+    let missing = || StoreError::Damaged("the endpoint has no secret".into());
     let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
     let signing = match (fault.as_ref(), current) {
         (None, Some(Ok(current))) => {
@@ -172,7 +172,7 @@ fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, s
         (None, None) => Err(missing()),
     };
     let signing = signing.map_err(|error| {
-        tracing::error!(endpoint = %endpoint.id, %error, "nothing can be sent to this endpoint");
+        tracing::error!(endpoint = %endpoint.id, %error, "cannot send to this endpoint: its secret or headers are unreadable");
         UNREADABLE
     });
     LiveEndpoint {
@@ -187,7 +187,7 @@ fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, s
     }
 }
 
-/// Opens a sealed secret of `endpoint`, which it got at `made_at`.
+/// Decrypts a secret of `endpoint` that was created at `made_at`.
 pub(in crate::store) fn open_secret(
     master: &MasterKey,
     endpoint: EndpointId,
@@ -195,16 +195,15 @@ pub(in crate::store) fn open_secret(
     sealed: &[u8],
 ) -> Result<Secret, StoreError> {
     let plain = master.open(&codec::secret_row(endpoint, made_at), sealed)?;
-    let text = std::str::from_utf8(&plain).map_err(|_| StoreError::Damaged("a secret is no text".into()))?;
+    let text = std::str::from_utf8(&plain).map_err(|_| StoreError::Damaged("a secret is not UTF-8".into()))?;
     Secret::parse("secret", text).map_err(|Invalid { reason, .. }| StoreError::Damaged(format!("a secret {reason}")))
 }
 
 impl Store {
-    /// Everything that sending to `endpoints` needs, as it is now; deleted ones are left out. Of their applications no other endpoints are
-    /// read.
+    /// Loads the current `endpoints`, without deleted ones. No other endpoints of their applications are read.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn live_endpoints(&self, endpoints: &[EndpointId]) -> Result<Vec<Arc<LiveEndpoint>>, StoreError> {
         if endpoints.is_empty() {
             return Ok(Vec::new());
@@ -224,8 +223,8 @@ impl Store {
     }
 }
 
-/// Adds `fresh` to what is remembered of their applications. A view keeps its version, which is older than that of `fresh`; where nothing was
-/// remembered, `fresh` are not all endpoints, so nothing is accepted by it.
+/// Adds `fresh` to the cached views of their applications. A view keeps its version, which is older than that of `fresh`. A view that is
+/// new here is [`PARTIAL`], so no message is routed by it.
 fn remember(directory: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<Arc<LiveEndpoint>>) {
     let mut by_app: HashMap<AppId, BTreeMap<EndpointId, Arc<LiveEndpoint>>> = HashMap::new();
     for live in fresh {

@@ -1,9 +1,9 @@
-//! Inserting messages: one statement for the usual ones, and one with more columns for those that carry something most don't (tags, a
-//! content type of their own, a time to be sent at, an end of their content), so that nobody else pays for these columns.
+//! The one place that inserts messages. Rare attributes (tags, a content type, a scheduled time, a content lifetime) have columns of their
+//! own; messages without them are inserted by a shorter statement, which is faster.
 
 use uuid::Uuid;
 
-use crate::domain::message::Message;
+use crate::domain::deliveries::message::Message;
 use crate::domain::{OrgId, Time};
 use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
@@ -14,11 +14,11 @@ use crate::store::{StoreError, Tx};
 pub(in crate::store) struct NewMessage<'m> {
     pub message: &'m Message,
     pub org: &'m OrgId,
-    /// How many endpoints get it.
+    /// The number of endpoints it goes to.
     pub deliveries: usize,
 }
 
-/// The columns of a message that are JSON texts.
+/// A message with its JSON columns encoded.
 struct Row<'m> {
     message: &'m Message,
     org: &'m OrgId,
@@ -30,7 +30,7 @@ struct Row<'m> {
 const USUAL: &str = "id, app_id, org, event_type, event_id, deliveries, channels, payload, occurred_at, accepted_at";
 const SPECIAL: &str = ", tags, raw_type, deliver_at, content_until";
 
-/// Inserts `messages`, whose rows and bytes the caller has bounded.
+/// Inserts `messages`. The caller bounds their number and bytes.
 pub(in crate::store) async fn insert(tx: &mut Tx, messages: &[NewMessage<'_>]) -> Result<(), StoreError> {
     let (mut usual, mut special) = (Vec::with_capacity(messages.len()), Vec::new());
     for NewMessage { message, org, deliveries } in messages {
@@ -94,8 +94,7 @@ async fn insert_postgres(tx: &mut PgTx, rows: &[Row<'_>], is_special: bool) -> R
     );
     let (partitions, ids) = (tx.partitions(), column(rows, |row| row.message.id.0));
     if !partitions.cover(Table::Message, &ids).await?.is_empty() {
-        let reason =
-            "a message is older than the retention, and its partition is being dropped: is this machine's clock right?";
+        let reason = "a message is older than the retention period and its partition is being dropped: check this machine's clock";
         return Err(StoreError::Unavailable(reason.into()));
     }
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql))

@@ -1,60 +1,68 @@
-//! The outbox: the table into which a team's own transaction inserts events. What is done with it from outside; how a step of the
-//! relay goes is told in [`relay`].
+//! The transactional outbox: a table into which an application's own transactions insert events. [`relay`] moves them into the store.
 //!
-//! A row that cannot be routed stays, marked with the reason (it is *stuck*), and is looked at again: at once when an application
-//! of its name appears, otherwise after it has been stuck as long again, 5 s to 10 min.
+//! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential backoff (5 s to 10 min),
+//! or at once when an application of its name is created.
+//!
+//! - [`relay`]: one relay step. [`relay_pace`]: its batch size. [`outbox_floor`]: the lowest id that may wait, on PostgreSQL.
+//! - [`outbox_actions`]: retry, edit or discard a stuck row.
+//!
+//! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's transaction.
+
+pub mod outbox_actions;
+pub(in crate::store) mod outbox_floor;
+pub(in crate::store) mod relay;
+pub mod relay_pace;
 
 use std::collections::BTreeSet;
 
 use sqlx::FromRow;
 
 use crate::domain::{AppId, Time};
-use crate::store::ingest::relay::{self, POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
+use crate::store::ingest::outbox::relay::{POSTGRES_LOOK_AT, SQLITE_LOOK_AT, postgres_floor};
 use crate::store::{Engine, Store, StoreError, Tx, on, read, read_vital};
 
-/// What the relay asks for.
+/// One step of the relay.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayRequest {
-    /// At most this many rows.
+    /// Maximum rows.
     pub limit: i64,
     pub now: Time,
 }
 
-/// What became of the rows that were looked at.
+/// The result of one step of the relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relayed {
-    /// Messages now.
+    /// Rows accepted as messages.
     pub accepted: usize,
-    /// Repeats of an `event_id`: deleted, because what they stand for is in the store.
+    /// Rows deleted because their `event_id` is in the store already.
     pub duplicates: usize,
-    /// Left where they are: application as written, reason.
+    /// Stuck rows: application as written, reason.
     pub stuck: Vec<(String, String)>,
-    /// How many of the rows found no room in the transaction: their turn comes with the next step.
+    /// Rows left for the next step because the transaction was full.
     pub left: usize,
-    /// Applications that have to be loaded before their rows can be accepted. The rows stay.
+    /// Applications to load before their rows can be accepted. The rows stay.
     pub not_loaded: BTreeSet<AppId>,
 }
 
 impl Relayed {
-    /// How many rows were looked at.
+    /// The number of rows processed.
     pub fn rows(&self) -> usize {
         self.accepted + self.duplicates + self.stuck.len()
     }
 }
 
-/// How the outbox stands.
+/// The number of rows in the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboxDepth {
-    /// Rows that the relay has not looked at yet.
+    /// Rows that the relay has not processed yet.
     pub waiting: i64,
-    /// Rows that could not be routed.
     pub stuck: i64,
 }
 
-/// A row that could not be routed, for people. The payload is not shown here: it can be of any size.
+/// A stuck row as shown to operators, without its payload, which can have any size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StuckRow {
-    /// Where it stands among the rows; a number to tell them apart by.
+    /// Not necessarily unique, see [`outbox_actions`].
     pub id: i64,
     /// As written, at most 300 characters.
     pub application: Option<String>,
@@ -64,7 +72,7 @@ pub struct StuckRow {
     pub look_at: Time,
 }
 
-/// A stuck row as it is read: bytes, for SQLite's text columns hold whatever was put there.
+/// A stuck row as read. Text is read as bytes, because SQLite's text columns accept any value.
 #[derive(FromRow)]
 struct StuckColumns {
     id: i64,
@@ -89,9 +97,9 @@ impl From<StuckColumns> for StuckRow {
     }
 }
 
-/// An application of these names has come to be: rows that wait for it are looked at now. After the commit, [`Store::unstuck`].
+/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::unstuck`] after the commit.
 pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
-    // The cast is for SQLite, whose writers may have put bytes there.
+    // The cast is for SQLite, where the column may hold a BLOB.
     const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
     for name in names {
         on!(tx, db => sqlx::query(SQL).bind(*name).execute(db).await.map(drop))?;
@@ -100,38 +108,38 @@ pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(),
 }
 
 impl Store {
-    /// After the commit: rows were set free whose ids may be below the floor of this process.
+    /// After the commit: rows to be retried may have ids below this process's watermark.
     pub(in crate::store) fn unstuck(&self) {
         self.inner.outbox_floor.forget();
     }
 
-    /// One step of the relay: looks at up to `limit` rows whose turn it is.
+    /// One step of the relay: processes up to `limit` rows that are due.
     ///
     /// # Errors
-    /// The store is away, or ([`StoreError::Refused`]) a row upset it: ask again for fewer.
+    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller limit.
     pub async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
         self.inner.queues.relay(request).await
     }
 
-    /// Marks the one row whose turn it is as stuck, because the store itself would not take it.
+    /// Marks the first due row as stuck, because the database rejects it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn relay_give_up(&self, now: Time, reason: &str) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             for row in relay::take(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
-                relay::mark(&mut tx, &row, &format!("the store refused it: {reason}"), now).await?;
+                relay::mark(&mut tx, &row, &format!("the database rejected it: {reason}"), now).await?;
             }
             tx.commit().await
         })
         .await
     }
 
-    /// Whether there is a row whose turn it is. Cheap: asked many times a second while nothing is there.
+    /// Whether a row is due. Called many times per second while the outbox is empty, so it must be cheap.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn outbox_has_work(&self, now: Time) -> Result<bool, StoreError> {
         match &self.inner.engine {
             Engine::Sqlite(engine) => {
@@ -143,7 +151,7 @@ impl Store {
             }
             Engine::Postgres(engine) => {
                 let from = self.inner.outbox_floor.begin(now);
-                // The order keeps PostgreSQL on the index, however many rows its statistics promise.
+                // ORDER BY keeps PostgreSQL on the index, whatever its statistics estimate.
                 let sql = sqlx::AssertSqlSafe(format!(
                     "SELECT {POSTGRES_LOOK_AT}, id FROM outbox WHERE {POSTGRES_LOOK_AT} <= $1 {}
                      ORDER BY {POSTGRES_LOOK_AT}, id LIMIT 1",
@@ -158,10 +166,10 @@ impl Store {
         }
     }
 
-    /// Has every stuck row looked at again: a setting may have changed since.
+    /// Schedules an immediate retry of every stuck row: a setting may have changed.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn outbox_retry_all(&self) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -174,10 +182,10 @@ impl Store {
         .await
     }
 
-    /// How many rows wait and how many are stuck; counts up to 100,000 of each.
+    /// Counts waiting and stuck rows, up to 100,000 of each.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
         const SQL: &str = "SELECT
              (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE stuck_reason IS NULL LIMIT 100000) AS a),
@@ -186,12 +194,12 @@ impl Store {
         Ok(OutboxDepth { waiting, stuck })
     }
 
-    /// The rows that have been stuck for longest. Names that are no text (SQLite's columns take anything) are read as well as they can be.
+    /// The rows that have been stuck longest. Names that are not UTF-8 are converted lossily.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn outbox_stuck(&self, limit: i64) -> Result<Vec<StuckRow>, StoreError> {
-        // What a writer put into columns of ours is no reason to show nothing.
+        // Tolerates wrong types in our own columns: writers can insert anything.
         let sql = match &self.inner.engine {
             Engine::Sqlite(_) => {
                 "SELECT rowid AS id, substr(CAST(application AS BLOB), 1, 300) AS application,

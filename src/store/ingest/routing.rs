@@ -1,11 +1,11 @@
-//! The directory: who wants what, remembered so that accepting a message reads one row and not twenty.
+//! Routing: from an application reference to the endpoints that a message may go to.
 //!
-//! * [`LiveEndpoint`] – an endpoint with everything that sending to it needs, its secrets opened.
-//! * [`AppView`] – an application and its endpoints as of one *version*; every change of either makes the version grow.
-//! * [`RoutingCache`] – the views that this process remembers.
+//! * [`LiveEndpoint`]: an endpoint with everything needed to send to it, secrets decrypted.
+//! * [`AppView`]: an application and its endpoints at one *version*. Every change of either increments the version.
+//! * [`RoutingCache`]: the views cached by this process.
 //!
-//! What is remembered is never trusted: [`resolve`] compares its version with the store's **inside the accepting transaction**,
-//! so an endpoint that another process created a moment ago gets its delivery.
+//! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the accepting transaction**. An
+//! endpoint that another process created a moment ago gets its delivery.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::endpoint::Endpoint;
-use crate::domain::secret::MasterKey;
-use crate::domain::signature::Signing;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;
 use crate::store::db::sqlite;
@@ -25,28 +25,27 @@ use crate::store::ingest::routing_load;
 use crate::store::queue::slots::slots_for;
 use crate::store::{AppRef, StoreError, Tenant, Tx};
 
-/// An endpoint with everything that sending to it needs.
+/// An endpoint with everything needed to send to it.
 pub struct LiveEndpoint {
     pub org: OrgId,
-    /// The version of its application that it was read at: the larger of two is the newer. An endpoint that has not changed since keeps it,
-    /// however the application's version grows.
+    /// The version of its application when it was read; a higher version is newer. An unchanged endpoint keeps its version while that of
+    /// the application grows.
     pub version: i64,
     pub endpoint: Endpoint,
-    /// The slot that it was given when it was created.
+    /// Assigned when the endpoint was created.
     pub slot: u8,
-    /// Messages a second to all endpoints of its application together.
+    /// Messages per second to all endpoints of its application together.
     pub app_throttle: Option<u16>,
-    /// Over how many slots that application's endpoints are spread: each has its part of the rate.
+    /// The number of slots that the application's endpoints are spread over; each slot gets an equal share of the rate.
     pub app_slots: u16,
-    /// `None`: the stored URL is none, which every attempt will say.
+    /// `None`: the stored URL does not parse, and every attempt fails.
     pub url: Option<Url>,
-    /// `Err`: nothing may be sent to it, because its secret or its headers cannot be read; the sentence that every attempt
-    /// fails with. It takes down neither its application nor what else is in its lane's batch.
+    /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not affected.
     pub signing: Result<Signing, &'static str>,
 }
 
 impl LiveEndpoint {
-    /// Whether it has what `app` says for all its endpoints.
+    /// Whether its application-wide values are those of `app`.
     pub(in crate::store) fn agrees_with(&self, app: &AppRow) -> bool {
         (self.app_throttle, self.app_slots) == (app.throttle(), app.slots())
     }
@@ -64,34 +63,33 @@ pub struct AppView {
     pub id: AppId,
     pub org: OrgId,
     pub version: i64,
-    /// It is the organization's hidden one, into which nobody sends from outside.
+    /// The organization's hidden application for operational events; it accepts no messages from callers.
     pub operational: bool,
-    /// By id.
+    /// Sorted by id.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }
 
 impl AppView {
-    /// The endpoint of this id, if the view has it.
     pub(in crate::store) fn endpoint(&self, id: EndpointId) -> Option<&Arc<LiveEndpoint>> {
         let at = self.endpoints.binary_search_by_key(&id, |live| live.endpoint.id).ok()?;
         self.endpoints.get(at)
     }
 }
 
-/// Whose application, and which. The outbox names no organization.
+/// A caller and its application. The outbox names no organization.
 pub type Key = (Option<Tenant>, AppRef);
 
 /// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
     Refused(Refusal),
-    /// Too many of its endpoints would have to be read for an accepting transaction: [load](crate::store::ingest::routing_load::load) it first.
+    /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load) the application first.
     NotLoaded(AppId),
 }
 
-/// Finds the view of each of `keys` as it is inside `tx`; what is remembered and still right is not read again.
+/// The current view for each of `keys`, from the cache where the versions agree.
 ///
-/// `tx` must not have changed any application itself: what it would remember might never be committed.
+/// `tx` must not have changed an application: views read here are cached, and the change might not be committed.
 pub(in crate::store) async fn resolve(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -99,7 +97,7 @@ pub(in crate::store) async fn resolve(
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<HashMap<Key, Resolved>, StoreError> {
     let keys: Vec<Key> = keys.into_iter().collect();
-    // The version is read before what it stands for: a change in between makes the view older than it is, never newer.
+    // The version is read before the endpoints. A concurrent change can only make the view look older than it is, never newer.
     let apps = apps(tx, &keys).await?;
     let chosen: Vec<(Key, Result<AppId, Refusal>)> =
         keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
@@ -133,8 +131,8 @@ pub(in crate::store) async fn resolve(
     Ok(chosen.into_iter().map(found).collect())
 }
 
-/// The view of `app` as it is inside `tx`, which may have changed it: nothing of it is remembered. What is remembered was committed, and
-/// has another version than what is not.
+/// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is safe: cached views were
+/// committed, and an uncommitted change has another version.
 pub(in crate::store) async fn view_inside(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -157,43 +155,43 @@ pub(in crate::store) struct AppRow {
     throttle_rate: Option<i32>,
     endpoints_made: i32,
     pub(in crate::store) version: i64,
-    /// Changes of this version or an older one cannot be listed: rows of deleted endpoints may be gone.
+    /// Changes up to this version cannot be listed: the rows of deleted endpoints may be gone.
     changes_from: i64,
     operational: bool,
 }
 
 impl AppRow {
-    /// Messages a second to all its endpoints together.
+    /// Messages per second to all its endpoints together.
     pub(in crate::store) fn throttle(&self) -> Option<u16> {
         self.throttle_rate.and_then(|rate| u16::try_from(rate).ok())
     }
 
-    /// Over how many slots its endpoints are spread.
+    /// The number of slots that its endpoints are spread over.
     pub(in crate::store) fn slots(&self) -> u16 {
         slots_for(i64::from(self.endpoints_made))
     }
 
-    /// The most endpoints that it can have now.
+    /// An upper bound of its current number of endpoints.
     pub(in crate::store) fn most_endpoints(&self) -> usize {
         usize::try_from(self.endpoints_made).unwrap_or_default()
     }
 
-    /// Whether what changed since `version` can be listed.
+    /// Whether the changes since `version` can be listed.
     pub(in crate::store) fn lists_changes_since(&self, version: i64) -> bool {
         version >= self.changes_from && version < self.version
     }
 
-    /// Its view with these endpoints, which are in the order of their ids.
+    /// Its view with these endpoints, sorted by id.
     pub(in crate::store) fn view(&self, version: i64, endpoints: Vec<Arc<LiveEndpoint>>) -> AppView {
         AppView { id: self.id, org: self.org.clone(), version, operational: self.operational, endpoints }
     }
 }
 
-/// The applications that some keys may mean, as they are now.
+/// The applications that a set of keys may refer to.
 #[derive(Default)]
 pub(in crate::store) struct Apps {
     pub(in crate::store) by_id: HashMap<AppId, AppRow>,
-    /// Several organizations may use the same name.
+    /// Several organizations may use the same UID.
     by_uid: HashMap<Uid, Vec<AppId>>,
 }
 
@@ -215,7 +213,7 @@ impl Apps {
     }
 }
 
-/// The applications that `keys` may mean.
+/// Reads the applications that `keys` may refer to.
 pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
     const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());

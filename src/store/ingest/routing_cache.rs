@@ -1,5 +1,5 @@
-//! The routing cache: the applications and endpoints that this process remembers, so that accepting a message reads one row and not
-//! twenty. It is bounded, and evicts one application at a time.
+//! The routing cache: applications and their endpoints, so accepting a message reads one row instead of twenty. It is bounded and evicts
+//! one application at a time, by the clock algorithm.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,25 +8,24 @@ use std::sync::{Arc, RwLock};
 use crate::domain::AppId;
 use crate::store::ingest::routing::AppView;
 
-/// How many applications are remembered, and how many endpoints of all of them together (about 1 KiB each).
+/// Maximum cached applications, and maximum cached endpoints of all of them together (about 1 KiB each).
 const APPS: usize = 50_000;
 const ENDPOINTS: usize = 200_000;
 
-/// The version of a view that has only some of its application's endpoints. No application has it: those of the store begin at 1.
+/// The version of a view that has only some of its application's endpoints. Versions in the store start at 1.
 pub(in crate::store) const PARTIAL: i64 = -1;
 
-/// What this process remembers, within [`APPS`] and [`ENDPOINTS`].
 #[derive(Debug)]
 pub struct RoutingCache {
     views: RwLock<Views>,
-    /// At most so many applications, and so many endpoints of all of them.
+    /// Applications, endpoints.
     limits: (usize, usize),
 }
 
 #[derive(Debug, Default)]
 struct Views {
     by_app: HashMap<AppId, Remembered>,
-    /// The same applications, in the order in which they are considered for eviction.
+    /// The same applications, in the order of the clock hand.
     order: VecDeque<AppId>,
     endpoints: usize,
 }
@@ -34,7 +33,7 @@ struct Views {
 #[derive(Debug)]
 struct Remembered {
     view: Arc<AppView>,
-    /// It was used since it was last considered for eviction.
+    /// Used since the clock hand passed last.
     used: AtomicBool,
 }
 
@@ -49,7 +48,7 @@ impl RoutingCache {
         RoutingCache { views: RwLock::default(), limits: (apps, endpoints) }
     }
 
-    /// What is remembered of an application, if it is of this version.
+    /// The cached view of an application, if it has this version.
     pub(in crate::store) fn recall(&self, app: AppId, version: i64) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let found = views.by_app.get(&app).filter(|found| found.view.version == version)?;
@@ -57,7 +56,7 @@ impl RoutingCache {
         Some(found.view.clone())
     }
 
-    /// What is remembered of an application, of whatever version, [`PARTIAL`] too.
+    /// The cached view of an application, of any version including [`PARTIAL`].
     pub(in crate::store) fn recall_any(&self, app: AppId) -> Option<Arc<AppView>> {
         let views = self.views.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let found = views.by_app.get(&app)?;
@@ -65,8 +64,7 @@ impl RoutingCache {
         Some(found.view.clone())
     }
 
-    /// Remembers a view. Makes room by the clock algorithm: what was used since it was last considered gets a second chance. A view that is larger than
-    /// all of it is remembered alone.
+    /// Caches a view and evicts others to make room. A view that is larger than the whole cache is kept alone.
     pub(in crate::store) fn remember(&self, view: &Arc<AppView>) {
         let mut views = self.views.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         let views = &mut *views;

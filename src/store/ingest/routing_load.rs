@@ -1,30 +1,30 @@
-//! How views of applications come into the [`RoutingCache`].
+//! Loading views into the [`RoutingCache`].
 //!
-//! An accepting transaction reads at most [`MOST_WITHIN`] endpoints: those of applications that have few, and those that changed since
-//! a view was remembered. Every other application is [loaded](load) before, in a snapshot, while the messages of others go on.
+//! An accepting transaction reads at most [`MOST_WITHIN`] endpoints: those of small applications, and those that changed since a view was
+//! cached. Larger applications are [loaded](load) beforehand in a snapshot, while messages to other applications are accepted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::secret::MasterKey;
+use crate::domain::signing::secret::MasterKey;
 use crate::domain::{AppId, EndpointId};
 use crate::store::ingest::live_endpoints::{self, Listed};
 use crate::store::ingest::routing::{AppRow, AppView, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Inner, StoreError, Tx};
 
-/// How many endpoints one accepting transaction reads at most, of all its applications together (some 10 µs each).
+/// Maximum endpoints that one accepting transaction reads, of all its applications together (some 10 µs each).
 const MOST_WITHIN: usize = 2_000;
 
 /// The result of [`within`].
 #[derive(Default)]
 pub(in crate::store) struct Loaded {
     pub(in crate::store) views: Vec<AppView>,
-    /// Applications of which too much would have to be read.
+    /// Applications with too many endpoints to read.
     pub(in crate::store) not_loaded: HashSet<AppId>,
 }
 
-/// Loads the views of `apps`, each once, as far as [`MOST_WITHIN`] goes.
+/// Loads the views of `apps`, up to [`MOST_WITHIN`] endpoints. `apps` has no duplicates.
 pub(in crate::store) async fn within(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -50,7 +50,7 @@ pub(in crate::store) async fn within(
         loaded.not_loaded.extend(changed.into_iter().map(|(app, _)| app.id));
     } else {
         room -= listed.len();
-        // All endpoints have what the application says for all of them: that has to be read anew with them.
+        // Each endpoint holds a copy of the application-wide values: if those changed, all its endpoints are read again.
         let disagrees =
             |(app, view): &(&AppRow, Arc<AppView>)| !view.endpoints.iter().all(|live| live.agrees_with(app));
         for (app, _) in changed.extract_if(.., |one| disagrees(one)) {
@@ -62,7 +62,7 @@ pub(in crate::store) async fn within(
     Ok(loaded)
 }
 
-/// An application that is loaded whole, if there is room for as many endpoints as it may have.
+/// Plans to load the whole application if `room` allows its maximum number of endpoints.
 fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, loaded: &mut Loaded) {
     match room.checked_sub(app.most_endpoints()) {
         Some(left) => {
@@ -73,7 +73,7 @@ fn take_few<'a>(app: &'a AppRow, room: &mut usize, few: &mut Vec<&'a AppRow>, lo
     }
 }
 
-/// The views of `changed`, with the endpoints in `listed` as they are now.
+/// The cached views of `changed`, with the `listed` endpoints reloaded.
 async fn with_changes(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -94,7 +94,7 @@ async fn with_changes(
     Ok(changed.iter().map(view).collect())
 }
 
-/// Loads the views of `apps`, however many endpoints they have: the versions of these first, then what changed since it was remembered.
+/// Loads the views of `apps`, regardless of their number of endpoints. Only endpoints whose version is not cached are read.
 pub(in crate::store) async fn whole(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -118,10 +118,10 @@ fn by_app(all: Vec<Arc<LiveEndpoint>>) -> HashMap<AppId, Vec<Arc<LiveEndpoint>>>
     by_app
 }
 
-/// Loads and remembers an application, in a snapshot of its own. It has been loaded also if there is none of this id.
+/// Loads an application into the cache, in its own snapshot. Succeeds if the application does not exist.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub(in crate::store) async fn load(inner: &Inner, app: AppId) -> Result<(), StoreError> {
     let (directory, master) = (&inner.directory, &inner.master);
     let mut tx = inner.snapshot().await?;

@@ -9,9 +9,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::audit::act;
-use crate::domain::background::{Kind, Scope, Stage};
-use crate::domain::delivery::Standing;
+use crate::domain::access::audit::act;
+use crate::domain::deliveries::background::{Kind, Scope, Stage};
+use crate::domain::deliveries::delivery::Standing;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::db::codec;

@@ -5,8 +5,8 @@
 
 use uuid::Uuid;
 
-use crate::domain::background::Scope;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::deliveries::background::Scope;
 use crate::domain::{AppId, EndpointId, OrgId};
 use crate::store::db::codec::{ENDPOINT, EndpointRow};
 use crate::store::{Store, StoreError, Tx, on};

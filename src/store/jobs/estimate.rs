@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::background::{Kind, Scope};
+use crate::domain::deliveries::background::{Kind, Scope};
 use crate::domain::{MessageId, OrgId, Time};
 use crate::store::jobs::background::BackgroundSpec;
 use crate::store::jobs::endpoint_cursor::{Place, Reached};

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::crash;
-use crate::domain::background::{Kind, Scope, Stage};
+use crate::domain::deliveries::background::{Kind, Scope, Stage};
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::jobs::background::{Data, kind};

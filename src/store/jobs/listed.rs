@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::background::Stage;
-use crate::domain::delivery::State;
+use crate::domain::deliveries::background::Stage;
+use crate::domain::deliveries::delivery::State;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::db::statement::query_of;

@@ -12,10 +12,10 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::background::Scope;
-use crate::domain::delivery::Standing;
+use crate::domain::deliveries::background::Scope;
+use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::message::Message;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::jobs::background::is_there;
 use crate::store::jobs::replay::{Done, MissingRow, Room, Step, choose};

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::query::endpoint_messages::{SentFilter, SentRow};

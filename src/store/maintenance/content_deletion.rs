@@ -3,9 +3,9 @@
 //!
 //! A message's content is its payload; an attempt's is what the receiver answered.
 
-use crate::domain::attempt::EXPUNGED;
-use crate::domain::audit::act;
-use crate::domain::delivery::DeadReason;
+use crate::domain::access::audit::act;
+use crate::domain::deliveries::attempt::EXPUNGED;
+use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::db::{codec, sqlite};

@@ -4,7 +4,7 @@
 //! Ids grow with time, so "older than" is a range of the key and each step reads only what it deletes. A step is bounded in rows, not in
 //! messages: a message may have any number of deliveries, each with any number of attempts.
 
-use crate::domain::delivery::DeadReason;
+use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::Ended;

@@ -31,7 +31,7 @@ use uuid::Uuid;
 pub(in crate::store) use self::catalog::{Layout, Partition, Table};
 use crate::domain::{MessageId, Time};
 use crate::store::db::error::is_no_partition;
-use crate::store::db::servers::Servers;
+use crate::store::db::postgres::servers::Servers;
 use crate::store::{Engine, Store, StoreError, Tx};
 
 /// How many partitions the retention is cut into: what is past it stays for 1/20 of it longer at most, and a list that looks into all

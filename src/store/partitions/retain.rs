@@ -9,7 +9,7 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Layout, Partition, Table, leave};
-use crate::domain::delivery::DeadReason;
+use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::retention::{Expired, MESSAGES, ROWS};
 use crate::store::maintenance::rollup_compaction;

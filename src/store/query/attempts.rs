@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::QueryBuilder;
 
-use crate::domain::attempt::{Attempt, Failure, Outcome, Trigger};
+use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
 use crate::store::query::messages::{on_channel, on_tag, quoted};

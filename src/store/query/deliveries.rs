@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::audit::act;
-use crate::domain::delivery::{DeadReason, State};
+use crate::domain::access::audit::act;
+use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::queue::dead::{self, Ending};

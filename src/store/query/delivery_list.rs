@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::attempt::Failure;
-use crate::domain::delivery::{DeadReason, State};
+use crate::domain::deliveries::attempt::Failure;
+use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::query::list_scan::{Stretch, Walk, push_contents, push_tenant, push_times};

@@ -1,6 +1,6 @@
 //! How a delivery stands, in the words of the lists: what each word means as a condition, and where few deliveries can be in it.
 
-use crate::domain::delivery::State;
+use crate::domain::deliveries::delivery::State;
 
 /// How a delivery stands, in the words of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

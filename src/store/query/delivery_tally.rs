@@ -3,7 +3,7 @@
 //! and the caller can stop.
 
 use crate::domain::Time;
-use crate::domain::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::store::db::statement::{Statement, query_of};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, Reading};
 use crate::store::query::page::SCAN;

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::delivery::{DeadReason, Standing, State};
+use crate::domain::deliveries::delivery::{DeadReason, Standing, State};
+use crate::domain::deliveries::message::Message;
 use crate::domain::limits::PAGE_BYTES;
-use crate::domain::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::codec;
 use crate::store::query::delivery_list::of_last_attempt;

@@ -5,7 +5,7 @@
 //! Everything else is walked through, message by message or along an endpoint's deliveries, and a page looks at no more than [`SCAN`]
 //! deliveries, those of [`MESSAGES_SCANNED`] messages, or [`TEXT_BYTES`] of payloads.
 
-use crate::domain::delivery::State;
+use crate::domain::deliveries::delivery::State;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::query::page::SCAN;

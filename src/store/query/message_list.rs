@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::delivery::{DeadReason, Standing, State};
+use crate::domain::deliveries::delivery::{DeadReason, Standing, State};
 use crate::domain::{AppId, MessageId, OrgId, Time};
 use crate::store::db::statement::{Statement, Value, query_of};
 use crate::store::query::endpoint_messages::Standings;

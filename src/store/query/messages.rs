@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::{PgPool, QueryBuilder, SqlitePool};
 use uuid::Uuid;
 
+use crate::domain::deliveries::message::Message;
 use crate::domain::feed::AHEAD;
-use crate::domain::message::Message;
 use crate::domain::{AppId, MessageId, Time};
 use crate::store::db::codec::{self, MESSAGE, MessageRow};
 use crate::store::db::postgres::Postgres;

@@ -1,7 +1,7 @@
 //! Ending a delivery while it waits, because somebody wants it so.
 
-use crate::domain::audit::act;
-use crate::domain::delivery::DeadReason;
+use crate::domain::access::audit::act;
+use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::queue::dead::{self, Ending};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use crate::domain::delivery::{DeadReason, Next, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::sqlite;
 use crate::store::recording::record::{Finished, count_dead};

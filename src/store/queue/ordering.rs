@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::endpoint::Endpoint;
-use crate::domain::message::Message;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, error, sqlite};
 use crate::store::ingest::routing::LiveEndpoint;

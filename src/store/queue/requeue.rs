@@ -14,8 +14,8 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use crate::domain::attempt::Trigger;
-use crate::domain::delivery::State;
+use crate::domain::deliveries::attempt::Trigger;
+use crate::domain::deliveries::delivery::State;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::{StoreError, Tx, on, partitions};

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::domain::message::Message;
+use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::store::ingest::message_insert::NewMessage;
 use crate::store::ingest::routing::LiveEndpoint;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::domain::attempt::Trigger;
-use crate::domain::backoff::WAIT_LIMIT;
-use crate::domain::delivery::{Progress, State};
-use crate::domain::message::SCHEDULE_LIMIT;
+use crate::domain::deliveries::attempt::Trigger;
+use crate::domain::deliveries::backoff::WAIT_LIMIT;
+use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::{Engine, Store, StoreError, read_vital};

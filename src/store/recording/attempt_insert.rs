@@ -1,10 +1,10 @@
-//! Appending attempts: every one that was made, whatever became of its delivery. The widest rows of the house.
+//! Inserting attempts, whatever their effect on the delivery. These are the widest rows of the store.
 
 use std::collections::HashSet;
 
 use sqlx::query_builder::Separated;
 
-use crate::domain::attempt::{Attempt, Trigger};
+use crate::domain::deliveries::attempt::{Attempt, Trigger};
 use crate::domain::{AttemptId, Time};
 use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
@@ -15,8 +15,8 @@ use crate::store::{StoreError, Tx};
 const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, settles, trigger, at, url, \
      request_headers, failure, detail, status, duration_us, response_headers, response_body, next_at) ";
 
-/// Appends the attempts and gives back which are new; one that is there already is left alone. `settled` says which of them have
-/// delivered their delivery.
+/// Inserts the attempts that are not in the store yet and returns their ids. `settled`: whether the attempt delivered its delivery. `None`:
+/// see [`Care::Expecting`].
 pub(in crate::store) async fn append(
     tx: &mut Tx,
     finished: &[Finished],
@@ -26,7 +26,7 @@ pub(in crate::store) async fn append(
     match tx {
         Tx::Sqlite(tx) => {
             let mut new = HashSet::with_capacity(finished.len());
-            // Nearly all are of the usual kind, whose constants are part of the statement: fewer values to carry.
+            // Nearly all attempts are of the usual kind; constants in the statement save binding their values.
             let rows = finished.iter().map(|one| (one, settled(one)));
             let (usual, others): (Vec<Row<'_>>, Vec<Row<'_>>) =
                 rows.partition(|(one, settles)| *settles && is_usual(one));
@@ -40,10 +40,10 @@ pub(in crate::store) async fn append(
     }
 }
 
-/// An attempt, and whether it has delivered its delivery.
+/// An attempt, and whether it delivered its delivery.
 type Row<'f> = (&'f Finished, bool);
 
-/// Delivered at the first attempt, and never resent.
+/// Delivered at the first attempt and never resent.
 fn is_usual(one: &Finished) -> bool {
     let (attempt, outcome) = (&one.attempt, &one.attempt.outcome);
     let first = attempt.number == 1 && attempt.trigger == Trigger::Scheduled && one.before.generation == 0;
@@ -116,7 +116,7 @@ async fn append_postgres(
     }
     let (partitions, ids) = (tx.partitions(), finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<_>>());
     let gone = partitions.cover(Table::Attempt, &ids).await?;
-    // What is past the retention, and was in flight when it was deleted, goes with its partition.
+    // Attempts in flight when their message's partition was dropped by the retention are discarded.
     let finished: Vec<&Finished> = finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();
     let finished = &finished[..];
     const TAIL: &str =

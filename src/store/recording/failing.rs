@@ -2,18 +2,19 @@
 //! log) is written in the transaction that notes it at the endpoint, so each is told once per streak, whoever else looks and whenever this
 //! process ends.
 //!
-//! * [`Store::judge_failing`] – what the maintenance asks for: the rule is [`domain::failing`](crate::domain::failing)'s.
+//! * [`Store::judge_failing`] – what the maintenance asks for: the rule is [`domain::failing`](crate::domain::deliveries::failing)'s.
 //! * [`disable_gone`] – endpoints that answered 410, as that is recorded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::attempt::Failure;
-use crate::domain::audit::{Actor, ActorKind, ENGINE, act};
-use crate::domain::endpoint::DisabledReason;
-use crate::domain::failing::{Due, due, next};
-use crate::domain::mail::{self as words, Notice};
-use crate::domain::operational::{DisabledBy, Warning};
+use crate::domain::access::audit::{Actor, ActorKind, ENGINE, act};
+use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::deliveries::attempt::Failure;
+use crate::domain::deliveries::failing::{Due, due, next};
+use crate::domain::notifications::mail as words;
+use crate::domain::notifications::mail::Notice;
+use crate::domain::notifications::operational::{DisabledBy, Warning};
 use crate::domain::{AppId, EndpointId, OrgId, Time, Uid};
 use crate::store::access::audit::{self, Deed};
 use crate::store::catalog::applications;

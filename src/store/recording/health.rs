@@ -1,4 +1,4 @@
-//! The health of endpoints, as the recording of attempts keeps it: `endpoint.failing_since`, the beginning of a streak of failures.
+//! Failure streaks of endpoints, updated as attempts are recorded: `endpoint.failing_since` and `endpoint.rests_until`.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use crate::store::db::{codec, sqlite};
 use crate::store::recording::record::Finished;
 use crate::store::{StoreError, Tx};
 
-/// Keeps `failing_since`: set by the first failure after a delivery, cleared by the first delivery after failures. Either begins anew what
-/// was [warned of](crate::store::recording::failing). An endpoint that did both in one batch counts as delivered: it does not do nothing but
-/// fail.
+/// Updates the failure streaks after a batch.
 ///
-/// And `rests_until`, while attempts fail: written with each that makes the endpoint rest (for seconds, so there are few), and left behind in the
-/// past otherwise.
+/// `failing_since` is set by the first failure after a delivery and cleared by the first delivery after failures; both reset the
+/// [warnings](crate::store::recording::failing). A batch with both ends the streak.
+///
+/// `rests_until` is written by each failure that opens the endpoint's circuit breaker, and is never cleared by time.
 pub(in crate::store) async fn note(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
     let mut health: BTreeMap<EndpointId, Option<Streak>> = BTreeMap::new();
     for one in finished {
         let failed = (!one.attempt.outcome.delivered())
             .then_some(Streak { since: one.attempt.at, rests_until: one.rests_until });
         let streak = health.entry(one.attempt.endpoint_id).or_insert(failed);
-        *streak = failed.and_then(|failed| streak.map(|before| before.and(failed)));
+        *streak = failed.and_then(|failed| streak.map(|before| before.merge(failed)));
     }
     let delivered: Vec<EndpointId> = health.iter().filter(|(_, streak)| streak.is_none()).map(|(id, _)| *id).collect();
     let failed: Vec<(EndpointId, Streak)> = health.into_iter().filter_map(|(id, streak)| Some((id, streak?))).collect();
@@ -30,20 +30,20 @@ pub(in crate::store) async fn note(tx: &mut Tx, finished: &[&Finished]) -> Resul
 /// The failures of an endpoint in one batch.
 #[derive(Clone, Copy)]
 struct Streak {
-    /// The first of them.
+    /// The first failure.
     since: Time,
-    /// Until when they make it rest.
+    /// The circuit breaker is open until then.
     rests_until: Option<Time>,
 }
 
 impl Streak {
-    fn and(self, other: Streak) -> Streak {
+    fn merge(self, other: Streak) -> Streak {
         Streak { since: self.since.min(other.since), rests_until: self.rests_until.max(other.rests_until) }
     }
 }
 
-/// Clears `failing_since` where it is set. Only the index of failing endpoints is searched: the rows of 100,000 healthy endpoints are wide,
-/// and reading one for each delivery took 15 % of the statements' time.
+/// Clears `failing_since` where it is set. Searches only the index of failing endpoints: reading the wide row of a healthy endpoint for each
+/// delivery took 15 % of the statement time with 100,000 endpoints.
 async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreError> {
     match tx {
         _ if delivered.is_empty() => {}
@@ -68,7 +68,7 @@ async fn end_streaks(tx: &mut Tx, delivered: &[EndpointId]) -> Result<(), StoreE
     Ok(())
 }
 
-/// Sets `failing_since` where it is not set yet, and `rests_until` where it moves on.
+/// Sets `failing_since` where it is not set, and `rests_until` where it grows.
 async fn note_streaks(tx: &mut Tx, failed: &[(EndpointId, Streak)]) -> Result<(), StoreError> {
     const SET: &str = "UPDATE endpoint SET rests_until = new.rests,
              failing_since = COALESCE(endpoint.failing_since, new.since),

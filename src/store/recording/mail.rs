@@ -11,7 +11,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::domain::mail::{APART, Letter, Notice, line};
+use crate::domain::notifications::mail::{APART, Letter, Notice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};

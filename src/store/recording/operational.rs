@@ -1,23 +1,24 @@
-//! Operational events in the store: an organization's *operational application* is hidden, at most one, and owns its operational
-//! endpoints. What happens to the other applications' endpoints and deliveries becomes messages of it, **in the transaction in which
-//! it happens**: both are stored or neither is, and the engine sends them like everything else.
+//! Storing operational events. Each organization has at most one hidden *operational application*, which owns its operational endpoints.
+//! An event about another application's endpoint or delivery becomes a message of it **in the same transaction as the change**: both are
+//! stored or neither is. The engine sends these messages like all others.
 //!
-//! * A [`Happening`] is something that may have to be told.
-//! * [`tell`] – makes messages of them, where the organization listens. Where it does not, it costs one indexed read, and only for
-//!   transactions in which something happened.
-//! * [`admit`] – after the commit, lets the engine know.
+//! * [`Happening`]: an event that may be stored.
+//! * [`tell`]: stores events as messages for the organizations that subscribe. Without a subscription the cost is one indexed read.
+//! * [`admit`]: signals the messages to the engine after the commit.
 //!
-//! What happens to operational endpoints and messages themselves is not told: that would never end.
+//! Invariant: changes of operational endpoints and messages emit no events, because that could loop forever.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::domain::application::Application;
-use crate::domain::attempt::Trigger;
-use crate::domain::message::Message;
-use crate::domain::operational::{AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure};
+use crate::domain::catalog::application::Application;
+use crate::domain::deliveries::attempt::Trigger;
+use crate::domain::deliveries::message::Message;
+use crate::domain::notifications::operational::{
+    AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure,
+};
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::sqlite;
@@ -28,14 +29,14 @@ use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational_event::{Happening, What};
 use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
 
-/// What the operational application is called, where people see it.
+/// The display name of the operational application.
 const NAME: &str = "Operational webhooks";
 
-/// Stores what `happened` as messages of the operational applications, inside `tx`; gives back what the engine may send after the
-/// commit. An event that cannot be stored is left out, with a line in the log: it must not cost what it tells about.
+/// Stores events as messages of the operational applications, inside `tx`. Returns the admissions for the engine, to be
+/// [admitted](admit) after the commit. Events that the database rejects are logged and dropped: they must not fail the change itself.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unavailable.
 pub(in crate::store) async fn tell(
     inner: &Inner,
     tx: &mut Tx,
@@ -53,7 +54,7 @@ pub(in crate::store) async fn tell(
     execute(tx, "SAVEPOINT telling").await?;
     let told = match store(inner, tx, &happened).await {
         Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
-            tracing::error!(%error, events = happened.len(), "operational events cannot be stored and are not sent");
+            tracing::error!(%error, events = happened.len(), "operational events were rejected by the database and will not be sent");
             execute(tx, "ROLLBACK TO SAVEPOINT telling").await?;
             Vec::new()
         }
@@ -63,7 +64,7 @@ pub(in crate::store) async fn tell(
     Ok(told)
 }
 
-/// Lets the engine know of what was told and committed.
+/// Signals committed operational messages to the engine.
 pub(in crate::store) fn admit(inner: &Inner, told: Vec<Admission>) {
     if !told.is_empty() {
         metrics::counter!("sendoff_accepted_total", "way" => "operational").increment(told.len() as u64);
@@ -76,7 +77,7 @@ async fn execute(tx: &mut Tx, sql: &'static str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The operational applications of `orgs`, of those that have one.
+/// The operational applications of `orgs`.
 async fn houses(tx: &mut Tx, orgs: BTreeSet<&OrgId>) -> Result<HashMap<OrgId, AppId>, StoreError> {
     let orgs: Vec<&str> = orgs.into_iter().map(OrgId::as_str).collect();
     let rows: Vec<(OrgId, AppId)> = match tx {
@@ -98,7 +99,7 @@ pub(in crate::store) async fn is_operational(tx: &mut Tx, org: &OrgId, app: AppI
     Ok(houses(tx, BTreeSet::from([org])).await?.get(org) == Some(&app))
 }
 
-/// Makes messages of what happened, for the endpoints that want them. What nobody wants is not stored.
+/// Stores the events that an endpoint subscribes to as messages.
 async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> Result<Vec<Admission>, StoreError> {
     let mut views: HashMap<AppId, Option<Arc<AppView>>> = HashMap::new();
     for (house, _) in happened {
@@ -139,11 +140,11 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
     Ok(told)
 }
 
-/// What the events say that whoever noticed them did not know.
+/// Data of the events' payloads that has to be read from the store.
 struct Known {
     app_uids: HashMap<Uuid, Option<Uid>>,
     event_ids: HashMap<Uuid, Option<Uid>>,
-    /// Attempts of resent deliveries, with their numbers, the first one first.
+    /// The attempts of resent deliveries with their numbers, in order.
     past: HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>,
 }
 
@@ -166,13 +167,13 @@ impl Known {
         self.app_uids.get(&app.0).and_then(Option::as_ref)
     }
 
-    /// The application that it happened to, by both its names: an operational endpoint may listen to some of them only.
+    /// The application's id and UID as channels, so an operational endpoint can subscribe to some applications only.
     fn channels(&self, one: &Happening) -> Vec<String> {
         let uid = self.app_uid(one.app).map(|uid| uid.as_str().to_owned()).filter(|uid| uid.len() <= limits::CHANNEL);
         std::iter::once(one.app.to_string()).chain(uid).collect()
     }
 
-    /// Whether it is to be told after all, seen with its past.
+    /// Whether the event is emitted, considering earlier attempts of its delivery.
     fn worth(&self, one: &Happening) -> bool {
         let What::Attempt { worth: Worth::Recovery, message, number, .. } = &one.what else { return true };
         let past = self.past.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
@@ -217,7 +218,7 @@ impl Known {
     }
 }
 
-/// The names that `select`, which ends in a column of ids, gives for `ids`.
+/// Completes `select`, which ends with a column name, by the condition that the column is one of `ids`.
 async fn names(tx: &mut Tx, select: &str, ids: BTreeSet<Uuid>) -> Result<HashMap<Uuid, Option<Uid>>, StoreError> {
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -246,7 +247,7 @@ struct PastRow {
     next_at: Option<Time>,
 }
 
-/// The recorded attempts of `deliveries`, which somebody has resent: rare enough to be read one by one.
+/// The recorded attempts of `deliveries`. Only for resent deliveries, which are rare.
 async fn past(
     tx: &mut Tx,
     deliveries: BTreeSet<(MessageId, EndpointId)>,
@@ -259,7 +260,7 @@ async fn past(
     let endpoints = deliveries.iter().map(|(_, endpoint)| endpoint.0);
     let rows: Vec<PastRow> = match tx {
         Tx::Sqlite(tx) => {
-            // The plus keeps SQLite from the index of endpoints, of which each may have any number of attempts.
+            // The plus keeps SQLite off the endpoint index: an endpoint may have any number of attempts.
             let sql = format!(
                 "{COLUMNS} WHERE message_id IN (SELECT unhex(value) FROM json_each($1))
                      AND +endpoint_id IN (SELECT unhex(value) FROM json_each($2))"
@@ -291,10 +292,10 @@ async fn past(
 }
 
 impl Store {
-    /// The organization's operational application, if it has one. An application's own token has none.
+    /// The organization's operational application. `None` if it has none or the tenant is limited to one application.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn operational_application(&self, tenant: &Tenant) -> Result<Option<Application>, StoreError> {
         if tenant.only.is_some() {
             return Ok(None);
@@ -306,29 +307,31 @@ impl Store {
         row.map(ApplicationRow::application).transpose()
     }
 
-    /// The same, made if there is none yet.
+    /// The organization's operational application, created if necessary.
     ///
     /// # Errors
-    /// The tenant is not all of an organization, or the store is away.
+    /// The tenant is limited to one application, or the store is unavailable.
     pub async fn make_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
         self.repeated(|| async {
             const SQL: &str =
                 "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
                  VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";
-            let nobodys = || StoreError::Invalid(vec![Invalid::new("org", "only an organization is told of what happens")]);
+            let not_an_org = || {
+                StoreError::Invalid(vec![Invalid::new("org", "operational webhooks belong to an organization, not to an application")])
+            };
             if tenant.only.is_some() {
-                return Err(nobodys());
+                return Err(not_an_org());
             }
             if let Some(found) = self.operational_application(tenant).await? {
                 return Ok(found);
             }
-            // Of two at once, the other one's may be the one that is there now.
+            // ON CONFLICT: another caller may create it at the same time.
             let mut tx = self.begin().await?;
             on!(tx, db => {
                 sqlx::query(SQL).bind(AppId::new(now)).bind(&tenant.org).bind(NAME).bind(now).execute(db).await.map(drop)
             })?;
             tx.commit().await?;
-            self.operational_application(tenant).await?.ok_or_else(nobodys)
+            self.operational_application(tenant).await?.ok_or_else(not_an_org)
         })
         .await
     }

@@ -1,14 +1,15 @@
-//! What happens, and may have to be [told](crate::store::recording::operational): to endpoints, and to deliveries.
+//! Operational events before they are [stored](crate::store::recording::operational): changes of endpoints and deliveries that an
+//! organization may subscribe to.
 //!
-//! * [`of_records`] finds what is worth telling in a batch of records.
-//! * [`of_unsent`] – deliveries that have ended because something had become too old.
+//! * [`of_records`]: the events of a batch of recorded attempts.
+//! * [`of_unsent`]: the events of deliveries that expired.
 
-use crate::domain::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
+use crate::domain::notifications::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::queue::dead::Ended;
 use crate::store::recording::record::{Finished, Recorded};
 
-/// Something that happened, and may have to be told.
+/// An operational event. It is stored only if the organization has an endpoint that subscribes to it.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct Happening {
     pub org: OrgId,
@@ -20,7 +21,7 @@ pub(in crate::store) struct Happening {
 
 #[derive(Clone, Debug)]
 pub(in crate::store) enum What {
-    /// To the endpoint itself; its uid as it was before it was deleted.
+    /// The endpoint was created, changed or deleted; its UID before the deletion.
     Endpoint {
         kind: Kind,
         uid: Option<Uid>,
@@ -30,18 +31,18 @@ pub(in crate::store) enum What {
         uid: Option<Uid>,
         fail_since: Option<Time>,
     },
-    /// It does nothing but fail.
+    /// Every attempt to the endpoint has failed since `fail_since`.
     Failing {
         uid: Option<Uid>,
         fail_since: Time,
         warning: Warning,
     },
-    /// To a delivery there, which was still pending; it had been tried so often.
+    /// A pending delivery to the endpoint expired after this many attempts.
     Expired {
         message: MessageId,
         attempts: i32,
     },
-    /// To a delivery there; `number` is the attempt's.
+    /// An attempt to the endpoint, with its number.
     Attempt {
         worth: Worth,
         message: MessageId,
@@ -51,7 +52,7 @@ pub(in crate::store) enum What {
 }
 
 impl Happening {
-    /// The event's kind, as far as it is known without the past.
+    /// The event's kind. A [`Worth::Recovery`] may turn out to be no event once earlier attempts are read.
     pub(in crate::store) fn kind(&self) -> Kind {
         match &self.what {
             What::Endpoint { kind, .. } => *kind,
@@ -63,7 +64,7 @@ impl Happening {
         }
     }
 
-    /// The delivery that it is about, if it is about one.
+    /// The delivery that the event refers to, if any.
     pub(in crate::store) fn delivery(&self) -> Option<(MessageId, EndpointId)> {
         match &self.what {
             What::Attempt { message, .. } | What::Expired { message, .. } => Some((*message, self.endpoint)),
@@ -72,7 +73,7 @@ impl Happening {
     }
 }
 
-/// What is worth telling of a batch of records. One that was recorded before changes nothing, and is not told again.
+/// The events of a batch of recorded attempts. Records that were not applied emit none.
 pub(in crate::store) fn of_records(finished: &[Finished], recorded: &[Recorded]) -> Vec<Happening> {
     let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == Recorded::Applied);
     let happening = |(one, _): (&Finished, &Recorded)| {
@@ -88,7 +89,7 @@ pub(in crate::store) fn of_records(finished: &[Finished], recorded: &[Recorded])
     applied.filter_map(happening).collect()
 }
 
-/// What is to be told of deliveries that nobody meant to end: their message or its content had become too old.
+/// The events of deliveries that ended unsent because their message or its content expired.
 pub(in crate::store) fn of_unsent(unsent: &[Ended], now: Time) -> Vec<Happening> {
     let happening = |one: &Ended| {
         let what = What::Expired { message: one.message_id, attempts: one.attempts };
@@ -97,7 +98,7 @@ pub(in crate::store) fn of_unsent(unsent: &[Ended], now: Time) -> Vec<Happening>
     unsent.iter().map(happening).collect()
 }
 
-/// Something that the record of `one` brings about.
+/// An event caused by the record of `one`.
 pub(in crate::store) fn of_record(one: &Finished, what: What) -> Happening {
     Happening {
         org: one.org.clone(),

@@ -1,11 +1,11 @@
-//! Recording: what came of an attempt goes into the store together with what it makes of its delivery.
+//! Recording finished attempts: one transaction inserts the attempts and moves their deliveries to the next state.
 //!
-//! Three things keep a record from undoing what others did meanwhile:
-//! * the **epoch**: who lost the slot since the attempt was sent changes nothing of the delivery;
-//! * the **generation**: a resend or a cancel since then stands;
-//! * the number of **attempts**: each record goes one step from where it began.
+//! Three checks keep a record from overwriting newer changes of its delivery:
+//! * the **epoch**: a process that has lost the slot since it sent the attempt does not change the delivery;
+//! * the **generation**: a resend or cancel since then is kept;
+//! * the number of **attempts**: a record applies only to the state from which its attempt started.
 //!
-//! Whatever they say, the attempt itself is appended: every attempt is recorded.
+//! The attempt itself is inserted in any case.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::domain::attempt::Attempt;
-use crate::domain::delivery::{DeadReason, Next, Progress};
-use crate::domain::endpoint::DisabledReason;
+use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::deliveries::attempt::Attempt;
+use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
 use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 use crate::store::catalog::applications;
 use crate::store::db::{codec, sqlite};
@@ -24,60 +24,58 @@ use crate::store::queue::signals::Admission;
 use crate::store::recording::{attempt_insert, failing, health, operational, operational_event, rollups};
 use crate::store::{Inner, Store, StoreError, Tx, on};
 
-/// An attempt that was made, and what it makes of its delivery.
+/// A finished attempt, and the next state of its delivery.
 #[derive(Clone, Debug)]
 pub struct Finished {
     pub org: OrgId,
     pub attempt: Attempt,
-    /// Where the delivery stood when the attempt began.
+    /// The delivery's progress when the attempt began.
     pub before: Progress,
     pub next: Next,
-    /// The slot under whose lease it was sent, and that lease's epoch.
+    /// The slot whose lease the sender held, and the epoch of that lease.
     pub slot: u8,
     pub epoch: i64,
-    /// The endpoint is to be disabled, and why.
+    /// Disable the endpoint, for this reason.
     pub disable: Option<DisabledReason>,
-    /// Until when the circuit breaker holds back what waits for the endpoint, now that this attempt has ended.
+    /// The circuit breaker of the endpoint is open until then.
     pub rests_until: Option<Time>,
 }
 
-/// What became of a record.
+/// The effect of a record on its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// The delivery is where `next` says.
+    /// The delivery has its next state.
     Applied,
-    /// Somebody resent, canceled or deleted it meanwhile, or this was recorded before: what the store has stands.
+    /// Unchanged: the delivery was resent, canceled or deleted since, or the attempt had been recorded already.
     Superseded,
-    /// The slot has another owner now: what that one does stands.
+    /// Unchanged: the slot has another owner.
     Fenced,
 }
 
 impl Store {
-    /// Records a batch; answered in its order, after the commit.
+    /// Records a batch. Returns one result per attempt, in order, after the commit.
     ///
     /// # Errors
-    /// The store is away: nothing was recorded, record it again. (If the commit itself failed, doing it again is harmless: an attempt is
-    /// appended once.)
+    /// The store is unavailable: record the batch again. Safe even if the commit itself failed, because an attempt is inserted once.
     pub async fn record(&self, finished: impl Into<Arc<[Finished]>>) -> Result<Vec<Recorded>, StoreError> {
         self.inner.queues.record(finished.into()).await
     }
 }
 
-/// What a transaction finds out about its rows on SQLite, where rows that come back cost more than writing them. PostgreSQL always
-/// tells.
+/// How SQLite statements check which rows they wrote: `RETURNING` costs more than the writes themselves. PostgreSQL always returns the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Care {
-    /// Every row is expected to be written, as it nearly always is; only their number is looked at.
+    /// Optimistic: compare the number of written rows. It nearly always is that of the batch.
     Expecting,
-    /// Each statement says which rows it wrote.
+    /// Exact: `RETURNING` the keys of the written rows.
     Telling,
 }
 
-/// What came of a batch, and what it makes the engine tell the organizations, after the commit.
+/// The results of a batch, and the operational messages to send after the commit.
 pub(in crate::store) type Recording = (Vec<Recorded>, Vec<Admission>);
 
-/// Records `finished` inside `tx`. `None`: not everything was as [expected](Care::Expecting), so `tx` is to be rolled back and all of it
-/// done again with [`Care::Telling`].
+/// Records `finished` inside `tx`. `None`: [`Care::Expecting`] found an unexpected number of rows. Roll back and repeat with
+/// [`Care::Telling`].
 pub(in crate::store) async fn record_in(
     inner: &Inner,
     tx: &mut Tx,
@@ -103,7 +101,7 @@ pub(in crate::store) async fn record_in(
     for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Superseded) {
         count_attempt(tx, one).await?;
     }
-    // What was recorded before (a commit that came through after all) is not counted again.
+    // Attempts that had been recorded already (after a commit with unknown outcome) are not counted again.
     let settled = |one: &Finished| one.next == Next::Delivered && applied.contains(&one.attempt.id);
     let Some(mut new) = attempt_insert::append(tx, finished, settled, care).await? else { return Ok(None) };
     let new: Vec<&Finished> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
@@ -119,8 +117,8 @@ pub(in crate::store) async fn record_in(
     Ok(Some((recorded, told)))
 }
 
-/// Two attempts of one delivery may wait in one batch (the store was away): each is a step of its own, in their order. Each round is
-/// sorted: two processes that record on the same rows wait for each other in one order.
+/// Splits a batch into rounds with at most one attempt per delivery. After an outage of the store, a batch may hold several attempts of one
+/// delivery, which apply in order. Each round is sorted, so two processes that record the same rows cannot deadlock.
 fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finished>> {
     let mut sorted: Vec<&Finished> = finished.collect();
     sorted.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id, one.before.attempts));
@@ -141,12 +139,12 @@ fn rounds<'f>(finished: impl Iterator<Item = &'f Finished>) -> Vec<Vec<&'f Finis
     rounds
 }
 
-/// The present epochs of the slots of `finished`.
+/// The current epochs of the slots of `finished`.
 async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>, StoreError> {
     let slots: BTreeSet<i16> = finished.iter().map(|one| i16::from(one.slot)).collect();
     match tx {
         Tx::Sqlite(tx) => {
-            // One row instead of one for each slot: rows cost, see [`Care`].
+            // One row instead of one per slot: returned rows are expensive, see [`Care`].
             const SQL: &str = "SELECT json_group_object(slot, epoch) FROM slot
                  WHERE slot IN (SELECT value FROM json_each($1))";
             let text: String = sqlx::query_scalar(SQL).bind(codec::json(&slots)?).fetch_one(&mut **tx).await?;
@@ -164,13 +162,13 @@ async fn epochs(tx: &mut Tx, finished: &[Finished]) -> Result<HashMap<i16, i64>,
 
 type Moved = HashSet<(MessageId, EndpointId)>;
 
-/// Moves deliveries on; gives back those that were where their attempt had begun. A delivery that has ended leaves the queue: a dead one
-/// for `dead`, a delivered one for the attempt that delivered it, which is appended next.
+/// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A delivery that has ended leaves
+/// `due`: a dead one moves to `dead`, a delivered one is represented by its attempt, which is inserted next.
 async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
     let is_retry = |one: &&&Finished| matches!(one.next, Next::Retry { .. });
     let (retries, ended): (Vec<&Finished>, Vec<&Finished>) = finished.iter().partition(|one| is_retry(one));
-    let Some(mut moved) = put_back(tx, &retries, mode).await? else { return Ok(None) };
-    let Some(left) = take_out(tx, &ended, mode).await? else { return Ok(None) };
+    let Some(mut moved) = reschedule(tx, &retries, mode).await? else { return Ok(None) };
+    let Some(left) = dequeue(tx, &ended, mode).await? else { return Ok(None) };
     let dead: Vec<dead::NewDead> = ended
         .iter()
         .filter(|one| left.contains(&(one.attempt.message_id, one.attempt.endpoint_id)))
@@ -181,8 +179,8 @@ async fn advance(tx: &mut Tx, finished: &[&Finished], mode: Care) -> Result<Opti
     Ok(Some(moved))
 }
 
-/// Deliveries that are to be tried again stay in the queue, as retries.
-async fn put_back(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
+/// Reschedules deliveries as retries.
+async fn reschedule(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
     let next = |one: &Finished| match one.next {
         Next::Retry { due, step } => (due.micros(), step),
         Next::Delivered | Next::Dead(_) => (one.attempt.at.micros(), one.before.step),
@@ -203,10 +201,10 @@ async fn put_back(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Opti
             let mut moved = Moved::new();
             for ((attempts, step, generation), group) in groups {
                 let (ids, list) = packed(&group, |one| next(one).0)?;
-                let sql = expecting(SQL, mode);
+                let sql = with_returning(SQL, mode);
                 let query = sqlx::query(sqlx::AssertSqlSafe(sql));
                 let query = query.bind(ids).bind(list).bind(attempts).bind(step).bind(generation);
-                let Some(some) = written(tx, query, &group, mode).await? else { return Ok(None) };
+                let Some(some) = execute(tx, query, &group, mode).await? else { return Ok(None) };
                 moved.extend(some);
             }
             Ok(Some(moved))
@@ -228,15 +226,15 @@ async fn put_back(tx: &mut Tx, retries: &[&Finished], mode: Care) -> Result<Opti
     }
 }
 
-/// Deliveries that have ended leave the queue.
-async fn take_out(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
+/// Deletes ended deliveries from the queue.
+async fn dequeue(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option<Moved>, StoreError> {
     match tx {
         _ if ended.is_empty() => Ok(Some(Moved::new())),
         Tx::Sqlite(tx) => {
             const SQL: &str = "DELETE FROM due WHERE (message_id, endpoint_id) IN
                      (SELECT substr($1, key * 32 + 1, 16), substr($1, key * 32 + 17, 16) FROM json_each($2))
                  AND attempts = $3 AND generation = $4";
-            // Nearly always all of them were delivered at the first attempt, and one statement does.
+            // Nearly always one group: all delivered at the first attempt.
             let mut groups: BTreeMap<(i32, i32), Vec<&Finished>> = BTreeMap::new();
             for one in ended {
                 groups.entry((one.before.attempts, one.before.generation)).or_default().push(one);
@@ -244,9 +242,9 @@ async fn take_out(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option
             let mut moved = Moved::new();
             for ((attempts, generation), group) in groups {
                 let (ids, list) = packed(&group, |_| 0)?;
-                let sql = expecting(SQL, mode);
+                let sql = with_returning(SQL, mode);
                 let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids).bind(list).bind(attempts).bind(generation);
-                let Some(some) = written(tx, query, &group, mode).await? else { return Ok(None) };
+                let Some(some) = execute(tx, query, &group, mode).await? else { return Ok(None) };
                 moved.extend(some);
             }
             Ok(Some(moved))
@@ -266,7 +264,7 @@ async fn take_out(tx: &mut Tx, ended: &[&Finished], mode: Care) -> Result<Option
 
 type KeysQuery<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, (MessageId, EndpointId), sqlx::postgres::PgArguments>;
 
-/// Binds which deliveries are meant, and where their attempts began.
+/// Binds the keys of the deliveries and the state from which their attempts started.
 fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&Finished]) -> KeysQuery<'q> {
     query
         .bind(finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<Uuid>>())
@@ -275,7 +273,7 @@ fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&Finished]) -> KeysQuery<'q>
         .bind(finished.iter().map(|one| one.before.generation).collect::<Vec<i32>>())
 }
 
-/// Which deliveries are meant, with one number each, as SQLite's statements take them.
+/// The keys of the deliveries with one number each, packed for SQLite.
 fn packed(finished: &[&Finished], number: impl Fn(&Finished) -> i64) -> Result<(Vec<u8>, String), StoreError> {
     let mut packed = sqlite::Packed::default();
     for one in finished {
@@ -285,15 +283,15 @@ fn packed(finished: &[&Finished], number: impl Fn(&Finished) -> i64) -> Result<(
     packed.values()
 }
 
-fn expecting(sql: &str, mode: Care) -> String {
+fn with_returning(sql: &str, mode: Care) -> String {
     match mode {
         Care::Expecting => sql.to_owned(),
         Care::Telling => format!("{sql} RETURNING message_id, endpoint_id"),
     }
 }
 
-/// Runs one of SQLite's statements over `finished`; gives back which of them it wrote. `None`: not all, although that was expected.
-async fn written<'q>(
+/// Executes a SQLite statement for `finished` and returns the keys of the rows it wrote. `None`: under [`Care::Expecting`], not all rows.
+async fn execute<'q>(
     connection: &mut sqlx::SqliteConnection,
     query: sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
     finished: &[&Finished],
@@ -311,8 +309,7 @@ async fn written<'q>(
     }
 }
 
-/// What others did to the delivery stands, but the attempt was made: the next one gets the next number. The delivery is in one of three
-/// tables.
+/// Counts an attempt whose delivery was changed by others, so the next attempt gets the next number. The delivery is in one of three tables.
 async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
     const DUE: &str = "UPDATE due SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
     const DEAD: &str = "UPDATE dead SET attempts = $3 WHERE message_id = $1 AND endpoint_id = $2 AND attempts < $3";
@@ -332,7 +329,7 @@ async fn count_attempt(tx: &mut Tx, one: &Finished) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Counts deliveries that have ended as dead otherwise than by their attempts. (Those are counted where they are made.)
+/// Counts dead deliveries in the metrics. Deliveries that end by an attempt are counted by the engine instead.
 pub(in crate::store) fn count_dead(reason: DeadReason, deliveries: u64) {
     if deliveries > 0 {
         metrics::counter!("sendoff_deliveries_dead_total", "reason" => reason.word()).increment(deliveries);

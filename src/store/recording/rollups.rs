@@ -1,7 +1,7 @@
-//! Counts that are shown to people, kept by minute as attempts are recorded: of each endpoint, and (under the nil id) of the
-//! whole organization. Pages read these and never count rows of the hot tables.
+//! Rollups: attempt counts per minute, for each endpoint and (under the nil id) each organization, updated as attempts are recorded. Charts
+//! read rollups and never count rows of the attempt table.
 //!
-//! Here is what is counted, and the counting. [`widen`](crate::store::maintenance::rollup_compaction) moves old minutes into hours and old hours into days;
+//! [`rollup_compaction`](crate::store::maintenance::rollup_compaction) merges old minutes into hours and old hours into days;
 //! [`counts`](crate::store::query::counts) reads all three.
 
 use std::collections::BTreeMap;
@@ -11,22 +11,22 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::Time;
-use crate::domain::delivery::Next;
+use crate::domain::deliveries::delivery::Next;
 use crate::store::db::sqlite;
 use crate::store::recording::record::Finished;
 use crate::store::{StoreError, Tx};
 
-/// The upper bounds of the latency histogram's buckets; one more takes what is longer.
+/// The upper bounds of the latency histogram; a last bucket counts longer attempts.
 pub const LATENCY_BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000];
 const BUCKETS: usize = LATENCY_BOUNDS_MS.len() + 1;
-/// The columns that are counted up.
+/// The number of counter columns.
 const COUNTS: usize = 4 + BUCKETS;
 
-/// How long the time is that a row counts, and where such rows are.
+/// A resolution of rollups, and its table.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Width {
     pub table: &'static str,
-    /// Where the row's time begins.
+    /// The column with the start of the row's time span.
     pub column: &'static str,
     pub span: Duration,
 }
@@ -36,28 +36,28 @@ pub(in crate::store) const HOURS: Width =
     Width { table: "rollup_hour", column: "hour", span: Duration::from_secs(3_600) };
 pub(in crate::store) const DAYS: Width =
     Width { table: "rollup_day", column: "day", span: Duration::from_secs(86_400) };
-/// What was counted is the sum over these.
+/// Each attempt is counted in exactly one of these tables.
 pub(in crate::store) const WIDTHS: [Width; 3] = [MINUTES, HOURS, DAYS];
 
-/// What was counted over some time.
+/// Attempt counts over a time span.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Attempts that were answered with 2xx.
+    /// Attempts answered with 2xx.
     pub delivered: i64,
-    /// Attempts that were not.
+    /// All other attempts.
     pub failed: i64,
-    /// Of the failed ones, those after which another attempt is due.
+    /// Failed attempts that will be retried.
     pub retried: i64,
-    /// Of the failed ones, those after which none is.
+    /// Failed attempts that ended their delivery.
     pub dead: i64,
-    /// How many attempts took at most [`LATENCY_BOUNDS_MS`], each bucket by itself.
+    /// Attempts per bucket of [`LATENCY_BOUNDS_MS`], not cumulative.
     pub latency: [i64; BUCKETS],
 }
 
-/// Counts of a span of time.
+/// The counts of one time span of a chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// Where it begins.
+    /// The start of the span.
     pub at: Time,
     pub counts: Counts,
 }
@@ -76,7 +76,7 @@ impl Counts {
         self.latency[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < millis)] += 1;
     }
 
-    /// Adds what `part` counts `times` over: once, or minus once.
+    /// Adds `part` multiplied by `times`, which is 1 or -1.
     pub(in crate::store) fn add_all(&mut self, part: &Counts, times: i64) {
         self.delivered += times * part.delivered;
         self.failed += times * part.failed;
@@ -99,9 +99,8 @@ impl Counts {
         self.delivered + self.failed
     }
 
-    /// The time within which `share` (above 0, at most 1) of the attempts were answered or given up. An estimate: the histogram says how
-    /// many took between two bounds, and within these they are taken to be spread evenly. What took longer than the last bound counts as
-    /// that bound. `None`: there was no attempt.
+    /// The latency quantile `share` (above 0, at most 1), by linear interpolation within the histogram's buckets. Attempts longer than the
+    /// last bound count as that bound. `None`: there was no attempt.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let all: i64 = self.latency.iter().sum();
         let wanted = all as f64 * share;
@@ -128,7 +127,7 @@ pub fn total<'b>(buckets: impl IntoIterator<Item = &'b Bucket>) -> Counts {
     sum
 }
 
-/// The names of the columns that are counted up.
+/// The names of the counter columns.
 pub(in crate::store) fn names() -> Vec<String> {
     let counts = ["delivered", "failed", "retried", "dead"].map(String::from);
     counts.into_iter().chain((0..BUCKETS).map(|bucket| format!("le{bucket}"))).collect()
@@ -139,7 +138,7 @@ static HEAD: LazyLock<String> =
 
 static TAIL: LazyLock<String> = LazyLock::new(|| on_conflict_add(MINUTES));
 
-/// What an insert of counts ends with: to counts that are there, it adds.
+/// The end of an upsert that adds to existing counts.
 pub(in crate::store) fn on_conflict_add(Width { table, column, .. }: Width) -> String {
     let sums: Vec<String> = names().iter().map(|name| format!("{name} = {table}.{name} + excluded.{name}")).collect();
     format!(" ON CONFLICT (org, endpoint_id, {column}) DO UPDATE SET {}", sums.join(", "))
@@ -150,7 +149,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
     format!("{}SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[], {}){}", *HEAD, arrays.join(", "), *TAIL)
 });
 
-/// Adds a batch of records to the counts of their minutes.
+/// Adds a batch of attempts to the rollups of their minutes.
 pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(&str, Uuid, Time), Counts> = BTreeMap::new();
     for one in finished {
@@ -189,7 +188,7 @@ pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result
     Ok(())
 }
 
-/// The counted columns of a row, or sums of them.
+/// The counter columns of a row, or their sums.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct CountsRow {
     delivered: i64,
@@ -225,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_lies_where_the_histogram_says() {
+    fn quantiles_are_interpolated_within_buckets() {
         let mut counts = Counts::default();
         assert_eq!(counts.quantile(0.5), None);
         let millis = |counts: &Counts, share| counts.quantile(share).unwrap().as_millis();

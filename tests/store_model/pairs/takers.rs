@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sendoff::domain::application::ApplicationSpec;
-use sendoff::domain::background::{Kind, Scope};
-use sendoff::domain::delivery::State;
-use sendoff::domain::endpoint::EndpointSpec;
-use sendoff::domain::secret::{Secret, SignatureType};
+use sendoff::domain::catalog::application::ApplicationSpec;
+use sendoff::domain::catalog::endpoint::EndpointSpec;
+use sendoff::domain::deliveries::background::{Kind, Scope};
+use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::Refusal;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::background::{Kind, Scope};
-use sendoff::domain::delivery::Standing;
+use sendoff::domain::deliveries::background::{Kind, Scope};
+use sendoff::domain::deliveries::delivery::Standing;
 use sendoff::domain::{BackgroundId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};

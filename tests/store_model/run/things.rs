@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sendoff::domain::application::{Application, ApplicationSpec};
-use sendoff::domain::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
-use sendoff::domain::event_type::EventTypeSpec;
-use sendoff::domain::key::{ApiKey, KeySpec, Scope, Scopes, hash};
-use sendoff::domain::secret::{Secret, SignatureType};
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes, hash};
+use sendoff::domain::catalog::application::{Application, ApplicationSpec};
+use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, HeaderChange};
+use sendoff::domain::catalog::event_type::EventTypeSpec;
+use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{KeyId, OrgId, Uid};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::applications::Put;

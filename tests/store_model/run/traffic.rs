@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sendoff::domain::attempt::{Attempt, Failure, Outcome};
-use sendoff::domain::delivery::{DeadReason, Next};
-use sendoff::domain::endpoint::DisabledReason;
-use sendoff::domain::message::{Message, MessageSpec};
+use sendoff::domain::catalog::endpoint::DisabledReason;
+use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
+use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, Refusal, Verdict};
 use sendoff::store::ingest::fan_out_turns::FanOutTurns;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use sendoff::domain::background::{Kind, Stage};
-use sendoff::domain::delivery::{DeadReason, Standing, State};
-use sendoff::domain::message::Message;
+use sendoff::domain::deliveries::background::{Kind, Stage};
+use sendoff::domain::deliveries::delivery::{DeadReason, Standing, State};
+use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::ingest::outbox::OutboxDepth;
@@ -242,9 +242,9 @@ impl House {
             let place = one.at.since(since).as_micros() / range.width().as_micros();
             let counts = sums.entry(since.plus(range.width() * place as u32)).or_default();
             match one.next {
-                sendoff::domain::delivery::Next::Delivered => counts.delivered += 1,
-                sendoff::domain::delivery::Next::Retry { .. } => counts.retried += 1,
-                sendoff::domain::delivery::Next::Dead(_) => counts.dead += 1,
+                sendoff::domain::deliveries::delivery::Next::Delivered => counts.delivered += 1,
+                sendoff::domain::deliveries::delivery::Next::Retry { .. } => counts.retried += 1,
+                sendoff::domain::deliveries::delivery::Next::Dead(_) => counts.dead += 1,
             }
             counts.failed += i64::from(!one.delivered);
             counts.latency[LATENCY_BOUNDS_MS.iter().filter(|bound| **bound < one.millis).count()] += 1;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sendoff::domain::EndpointId;
-use sendoff::domain::event_type::EventType;
+use sendoff::domain::catalog::event_type::EventType;
 use sendoff::store::catalog::endpoint_list::{EndpointLine, Health, LineFilter};
 use sendoff::store::{AppRef, EndpointRef, Tenant};
 
@@ -28,7 +28,7 @@ impl House {
         }
         let text = if bit(look, 0) { "CUSTOMER" } else { "u1" };
         let begins = |text: &str, whole: &str| whole.to_lowercase().starts_with(&text.to_lowercase());
-        let fits = |app: &sendoff::domain::application::Application| {
+        let fits = |app: &sendoff::domain::catalog::application::Application| {
             begins(text, &app.name) || app.uid.as_ref().is_some_and(|uid| begins(text, uid.as_str()))
         };
         if tenant.only.is_none() {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use sendoff::domain::attempt::Attempt;
-use sendoff::domain::delivery::{Standing, State};
-use sendoff::domain::message::Message;
-use sendoff::domain::secret::Secret;
-use sendoff::domain::signature::Signing;
+use sendoff::domain::deliveries::attempt::Attempt;
+use sendoff::domain::deliveries::delivery::{Standing, State};
+use sendoff::domain::deliveries::message::Message;
+use sendoff::domain::signing::secret::Secret;
+use sendoff::domain::signing::signature::Signing;
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::query::attempts::AttemptFilter;
 use sendoff::store::query::deliveries::DeliveryView;

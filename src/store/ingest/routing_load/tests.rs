@@ -1,12 +1,11 @@
-//! How much of an application is read inside an accepting transaction. What is remembered afterwards is tested on both databases, in
-//! `tests/store/routing.rs`.
+//! How many endpoints an accepting transaction reads. `tests/store/routing.rs` tests the cached views on both databases.
 
 use super::*;
 use crate::domain::OrgId;
 use crate::domain::Time;
-use crate::domain::application::ApplicationSpec;
-use crate::domain::endpoint::{Endpoint, EndpointSpec};
-use crate::domain::secret::{MasterKey, Secret, SignatureType};
+use crate::domain::catalog::application::ApplicationSpec;
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use crate::store::{Location, Store, StoreOptions, Tenant, WIDE, on};
 
 fn tenant() -> Tenant {
@@ -21,7 +20,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A store with one application that has three endpoints, and may have so many.
+    /// A store with one application that has three endpoints; its row claims up to `most`.
     async fn with_most(most: usize) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let options = StoreOptions {
@@ -45,7 +44,7 @@ impl Fixture {
         fixture
     }
 
-    /// Sets a column of the application, which gets a new version.
+    /// Sets a column of the application and increments its version.
     async fn set(&self, column: &str, value: i64) {
         let sql = format!("UPDATE application SET {column} = $1, version = version + 1");
         let mut tx = self.store.begin().await.unwrap();
@@ -60,7 +59,7 @@ impl Fixture {
         self.store.update_endpoint(&tenant(), &before, spec, Time::ZERO).await.unwrap();
     }
 
-    /// The endpoints that an accepting transaction finds; `None`: the application has to be loaded first.
+    /// The endpoints that an accepting transaction reads; `None`: the application has to be loaded first.
     async fn within(&self) -> Option<Vec<Arc<LiveEndpoint>>> {
         let inner = &self.store.inner;
         let mut tx = self.store.begin().await.unwrap();
@@ -103,7 +102,7 @@ async fn of_many_endpoints_those_that_changed_are_read_inside() {
     many.store.delete_endpoint(&tenant(), many.app, many.endpoints[0].id, Time::ZERO).await.unwrap();
     let ids: Vec<EndpointId> = many.within().await.unwrap().iter().map(|live| live.endpoint.id).collect();
     assert_eq!(ids, [many.endpoints[1].id, many.endpoints[2].id]);
-    // The engine has looked at one of them meanwhile: the others are as they were remembered.
+    // The engine has loaded one of them; the cached others are kept.
     many.store.live_endpoints(&[many.endpoints[1].id]).await.unwrap();
     assert_eq!(many.within().await.unwrap().len(), 2);
 }

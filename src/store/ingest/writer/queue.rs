@@ -111,7 +111,7 @@ pub(super) fn gather(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -
 mod tests {
     use super::*;
     use crate::domain::Time;
-    use crate::domain::message::MessageSpec;
+    use crate::domain::deliveries::message::MessageSpec;
     use crate::store::AppRef;
 
     fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {

@@ -1,0 +1,297 @@
+//! JWTs, signed as configured by the installation's [`TokenKey`]. The claim `sub` is an organization (`org_…`) or, with
+//! a claim `org`, one of its applications (`app_…`). An application token may also carry feature flags (`flags`) and a
+//! restricted set of capabilities (`caps`): portal sessions use both.
+//!
+//! * [`Tokens`]: issues and verifies tokens. Stateless: revocation is up to [`crate::api::authn::authenticator`].
+//! * [`Grant`]: the verified content of a token: tenant, permissions and period of validity.
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::api::authn::jwt_crypto;
+use crate::api::authn::permissions::Rights;
+use crate::domain::access::portal::{Capability, PortalOptions};
+use crate::domain::access::token_key::{Algorithm, PublicKey, TokenKey};
+use crate::domain::{AppId, OrgId, Time};
+use crate::store::Tenant;
+
+/// Clock skew tolerated in `nbf`: the issuer's clock may be ahead of ours.
+
+/// Issues and verifies tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    algorithm: Algorithm,
+    /// `None` with a public key, which can only verify.
+    signing: Option<EncodingKey>,
+    verifying: DecodingKey,
+    validation: Validation,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(redacted)")
+    }
+}
+
+/// The content of a token with a valid signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::api) struct Grant {
+    pub tenant: Tenant,
+    pub rights: Rights,
+    pub flags: Vec<String>,
+    /// The portal session it was issued for, under the name the team gave it.
+    pub session: Option<String>,
+    /// [`Time::ZERO`] without `iat`.
+    pub issued: Time,
+    pub not_before: Option<Time>,
+    pub expires: Option<Time>,
+}
+
+/// Why a token is rejected. Reveals nothing of the secret or the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token is neither an API key nor a JWT signed with {0} and this server's key")]
+    Unreadable(Algorithm),
+    #[error("the token's \"sub\" must be org_…, or app_… beside an \"org\" of org_…")]
+    Subject,
+    #[error("the token's \"flags\" and \"caps\" must be lists of strings")]
+    Lists,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    TooEarly,
+}
+
+/// Why no token was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    #[error(
+        "tokens are signed with {0} (SENDOFF_JWT_ALGORITHM) and a private key that this server does not have: sign them where it is, or \
+         use an API key"
+    )]
+    VerifiesOnly(Algorithm),
+    #[error("the token could not be signed")]
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Minted<'a> {
+    iss: &'static str,
+    sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    org: Option<&'a OrgId>,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    /// `iat` in microseconds: tells apart tokens issued just before and just after a customer's access ended.
+    iat_us: i64,
+    /// Random, so one of two otherwise equal tokens can be logged out.
+    jti: String,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    flags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caps: Option<&'a [Capability]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
+}
+
+/// Times in a JWT are numbers of seconds and may have a fraction (RFC 7519, section 2, "NumericDate").
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    org: Option<String>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    iat: Option<f64>,
+    iat_us: Option<i64>,
+    // Used for application tokens only: organization tokens may come from other issuers, which may use these names
+    // freely.
+    #[serde(default)]
+    flags: Value,
+    #[serde(default)]
+    caps: Value,
+    #[serde(default)]
+    sid: Value,
+}
+
+impl Tokens {
+    /// Tokens signed with HS256 and `secret`.
+    pub fn new(secret: &[u8]) -> Tokens {
+        Tokens::under(&TokenKey::Shared(Algorithm::Hs256, Zeroizing::new(secret.to_vec())))
+    }
+
+    /// Tokens signed with `key`.
+    pub fn under(key: &TokenKey) -> Tokens {
+        jwt_crypto::install();
+        let algorithm = key.algorithm();
+        let mut validation = Validation::new(name_of(algorithm));
+        // `Grant::at` checks the times, and the subject replaces the audience.
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        let (signing, verifying) = match key {
+            TokenKey::Shared(_, secret) => (Some(EncodingKey::from_secret(secret)), DecodingKey::from_secret(secret)),
+            TokenKey::Public(_, PublicKey::Rsa(der)) => (None, DecodingKey::from_rsa_der(der)),
+            TokenKey::Public(_, PublicKey::Ed25519(bytes)) => (None, DecodingKey::from_ed_der(bytes)),
+        };
+        Tokens { inner: Arc::new(Inner { algorithm, signing, verifying, validation }) }
+    }
+
+    /// Checks that the key can sign, not only verify.
+    ///
+    /// # Errors
+    /// The key is public.
+    pub fn can_sign(&self) -> Result<(), MintError> {
+        self.inner.signing.as_ref().map(drop).ok_or(MintError::VerifiesOnly(self.inner.algorithm))
+    }
+
+    /// A token for the organization, valid for `ttl` from `now`.
+    ///
+    /// # Errors
+    /// The token could not be signed.
+    pub fn mint_org(&self, org: &OrgId, now: Time, ttl: Duration) -> Result<String, MintError> {
+        self.mint(Minted { sub: org.as_str(), ..minted(now, now.plus(ttl)) })
+    }
+
+    /// A token for one application of `org`, valid for `ttl` from `now`.
+    ///
+    /// # Errors
+    /// The token could not be signed.
+    pub fn mint_app(&self, org: &OrgId, app: AppId, now: Time, ttl: Duration) -> Result<String, MintError> {
+        self.mint(Minted { sub: &app.to_string(), org: Some(org), ..minted(now, now.plus(ttl)) })
+    }
+
+    /// A token for a portal session: one application, restricted by `options`, valid for `ttl` from `now` by the wall
+    /// clock.
+    ///
+    /// Ignores `options.until`, which is in Sendoff's time: the wall clock may differ.
+    ///
+    /// # Errors
+    /// The token could not be signed.
+    pub fn mint_visit(
+        &self,
+        org: &OrgId,
+        app: AppId,
+        options: &PortalOptions,
+        now: Time,
+        ttl: Duration,
+    ) -> Result<String, MintError> {
+        let (flags, caps) = (&options.feature_flags[..], options.capabilities.as_deref());
+        let sid = options.session_id.as_deref();
+        self.mint(Minted { sub: &app.to_string(), org: Some(org), flags, caps, sid, ..minted(now, now.plus(ttl)) })
+    }
+
+    fn mint(&self, claims: Minted<'_>) -> Result<String, MintError> {
+        self.can_sign()?;
+        let signing = self.inner.signing.as_ref().ok_or(MintError::Failed)?;
+        jsonwebtoken::encode(&Header::new(name_of(self.inner.algorithm)), &claims, signing)
+            .map_err(|_| MintError::Failed)
+    }
+
+    /// Verifies the signature and subject of `token`. [`Grant::at`] checks its period of validity.
+    ///
+    /// # Errors
+    /// A bad signature or subject.
+    pub(in crate::api) fn verify(&self, token: &str) -> Result<Grant, TokenError> {
+        let inner = &self.inner;
+        let claims = jsonwebtoken::decode::<Claims>(token, &inner.verifying, &inner.validation)
+            .map_err(|_| TokenError::Unreadable(inner.algorithm))?
+            .claims;
+        let org = claims.org.as_deref().map(str::parse::<OrgId>).transpose().map_err(|_| TokenError::Subject)?;
+        let tenant = match (claims.sub.parse::<OrgId>(), claims.sub.parse::<AppId>(), org) {
+            (Ok(org), _, None) => Tenant::org(org),
+            // A redundant `org` claim is fine if it is the same.
+            (Ok(org), _, Some(same)) if org == same => Tenant::org(org),
+            (_, Ok(app), Some(org)) => Tenant { org, only: Some(app) },
+            _ => return Err(TokenError::Subject),
+        };
+        let (rights, flags) = match tenant.only {
+            None => (Rights::All, Vec::new()),
+            Some(_) => {
+                let caps = list(claims.caps)?;
+                // An unknown capability, of a later release, grants nothing.
+                let caps = caps.map(|caps| caps.iter().filter_map(|word| Capability::from_word(word)).collect());
+                (Rights::Visit(caps), list(claims.flags)?.unwrap_or_default())
+            }
+        };
+        let session = tenant.only.and(claims.sid.as_str()).map(str::to_owned);
+        let issued = claims.iat_us.map(Time::from_micros).or(claims.iat.map(time)).unwrap_or(Time::ZERO);
+        let (not_before, expires) = (claims.nbf.map(time), claims.exp.map(time));
+        Ok(Grant { tenant, rights, flags, session, issued, not_before, expires })
+    }
+}
+
+impl Grant {
+    /// The token's `sub`.
+    pub fn subject(&self) -> String {
+        self.tenant.only.map_or_else(|| self.tenant.org.to_string(), |app| app.to_string())
+    }
+
+    /// Checks the period of validity.
+    ///
+    /// # Errors
+    /// Expired, or not valid yet.
+    pub fn at(&self, now: Time) -> Result<(), TokenError> {
+        if self.expires.is_some_and(|expires| now >= expires) {
+            return Err(TokenError::Expired);
+        }
+        if self.not_before.is_some_and(|from| now.plus(AHEAD) < from) {
+            return Err(TokenError::TooEarly);
+        }
+        Ok(())
+    }
+}
+
+/// The claims of every token Sendoff issues.
+fn minted<'a>(now: Time, until: Time) -> Minted<'a> {
+    let jti = URL_SAFE_NO_PAD.encode(rand::random::<u128>().to_be_bytes());
+    let (iat_us, now, exp) = (now.micros(), now.seconds(), until.seconds());
+    Minted {
+        iss: "sendoff",
+        sub: "",
+        org: None,
+        iat: now,
+        nbf: now,
+        exp,
+        iat_us,
+        jti,
+        flags: &[],
+        caps: None,
+        sid: None,
+    }
+}
+
+fn list(claim: Value) -> Result<Option<Vec<String>>, TokenError> {
+    serde_json::from_value(claim).map_err(|_| TokenError::Lists)
+}
+
+fn name_of(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
+        Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
+        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
+        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
+        Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+    }
+}
+
+/// Saturates: a time beyond the calendar means never.
+fn time(seconds: f64) -> Time {
+    Time::from_micros((seconds * 1e6) as i64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+//! Authentication and authorization. Come here to change who may call the API, by which credential, and for which
+//! operations.
+//!
+//! * [`authenticator`]: turns an API key or token into a [`Caller`](authenticator::Caller); caches it; enforces rate
+//!   limits; and tracks when keys were last used.
+//! * [`jwt`]: issues and verifies tokens. [`jwt_crypto`]: the signature algorithms behind them.
+//! * [`permissions`]: the permission that each operation needs, and those that each credential grants.
+//!
+//! # Invariants
+//!
+//! * A revoked credential is rejected by every process within [`LIFE`](authenticator::LIFE) (3 seconds).
+//! * Credentials appear in no log and no error. The store has only their hashes.
+//! * An organization's boundary is not enforced here: the [`Tenant`](crate::store::Tenant) in every SQL statement does
+//!   that.
+//! * An operation without an entry in the permission table needs `Read` for a GET and `Write` for anything else.
+
+pub mod authenticator;
+pub mod jwt;
+pub(in crate::api) mod jwt_crypto;
+pub(in crate::api) mod permissions;

@@ -1,0 +1,397 @@
+//! Error responses. Every 4xx and 5xx is JSON: `{"code", "detail"}`, or for 422 a list of the invalid values,
+//! `{"detail": [{"loc", "msg", "type"}]}`.
+//!
+//! * [`ApiError`]: an error response.
+//! * [`Item`]: one invalid value, with its location and the reason.
+//!
+//! An internal error reveals no cause. The cause is logged once, under an id that the response contains.
+
+use std::fmt;
+
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use serde::Serialize;
+use tracing::{debug, error};
+use utoipa::ToSchema;
+
+use crate::domain::invalid::TOO_MANY;
+use crate::domain::{Invalid, limits};
+use crate::store::StoreError;
+use crate::store::ingest::accept::Refusal;
+use crate::traffic::rate_limits::Limited;
+
+/// The result of a handler.
+pub type Answer = Result<HttpResponse, ApiError>;
+
+/// An error response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    told: Told,
+    /// The limit that was exceeded, with 429.
+    limited: Option<Limited>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Told {
+    Said { code: &'static str, detail: String },
+    Refused { detail: Vec<Item> },
+}
+
+const REPEATED: &str = "repeated";
+
+/// One invalid value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
+    loc: Vec<String>,
+    msg: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// An error.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: `Told::Said`")]
+pub(in crate::api) struct HttpErrorOut {
+    /// A machine-readable code.
+    code: String,
+    /// A human-readable explanation.
+    detail: String,
+}
+
+/// The invalid values.
+#[derive(ToSchema)]
+#[schema(as = HTTPValidationError)]
+#[expect(dead_code, reason = "for the document alone: `Told::Refused`")]
+pub(in crate::api) struct HttpValidationError {
+    detail: Vec<ValidationErrorItem>,
+}
+
+/// One invalid value.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: `Item`")]
+pub(in crate::api) struct ValidationErrorItem {
+    /// The location: `body`, `query`, `path` or `header`, then the field name unless it is the whole body.
+    #[schema(min_items = 1)]
+    loc: Vec<String>,
+    /// What is wrong, and what is expected.
+    msg: String,
+    /// A machine-readable code.
+    #[schema(example = "value_error")]
+    r#type: String,
+}
+
+impl Item {
+    /// A body field that breaks a rule.
+    pub fn body(field: &str, msg: impl Into<String>) -> Item {
+        Item { loc: vec!["body".into(), field.into()], msg: msg.into(), kind: "value_error" }
+    }
+
+    /// The body as a whole is of the wrong type.
+    pub fn whole_body(msg: &str) -> Item {
+        Item { loc: vec!["body".into()], ..Item::mistyped("", msg) }
+    }
+
+    /// A required body field is missing.
+    pub fn missing(field: &str) -> Item {
+        Item { kind: "missing", ..Item::body(field, "is required") }
+    }
+
+    /// A body field of the wrong type.
+    pub fn mistyped(field: &str, msg: impl Into<String>) -> Item {
+        Item { kind: "type_error", ..Item::body(field, msg) }
+    }
+
+    /// A body field that this release does not support.
+    pub fn unsupported(field: &str) -> Item {
+        Item { kind: "not_supported", ..Item::body(field, "is not supported yet: leave it out or set it to null") }
+    }
+
+    /// The same error for a field of a nested object.
+    pub fn within(mut self, outer: &str) -> Item {
+        self.loc.insert(1.min(self.loc.len()), outer.to_owned());
+        self
+    }
+
+    /// Replaces the `left` items beyond the limit.
+    fn more(left: usize) -> Item {
+        Item { loc: vec!["body".into()], msg: format!("… and {left} more"), kind: "truncated" }
+    }
+
+    /// Cuts all texts to [`limits::ERROR_TEXT`]: names and reasons may quote the request.
+    fn within_limits(self) -> Item {
+        let cut = |text| limits::cut(text, limits::ERROR_TEXT);
+        Item { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
+    }
+
+    /// Whether both concern the same value.
+    pub fn same(&self, other: &Item) -> bool {
+        self.loc == other.loc
+    }
+}
+
+impl From<Invalid> for Item {
+    fn from(wrong: Invalid) -> Item {
+        Item { kind: wrong.kind, ..Item::body(&wrong.field, wrong.reason) }
+    }
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            told: Told::Said { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) },
+            limited: None,
+        }
+    }
+
+    /// 400: the request cannot be parsed.
+    pub fn malformed(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    /// 401: no token, or an invalid one.
+    pub fn unauthorized(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNAUTHORIZED, "authentication_failed", detail)
+    }
+
+    /// 403: an application token where an organization token is needed.
+    pub fn forbidden() -> ApiError {
+        let detail = "this needs an organization token; an application token may not do it";
+        ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
+    }
+
+    /// 403: a permission is missing; `detail` names it.
+    pub fn lacks(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "permission_denied", detail)
+    }
+
+    /// 404: `what` does not exist or is not visible to the caller.
+    pub fn not_found(what: &str) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found"))
+    }
+
+    /// 409: a conflict with existing state.
+    pub fn conflict(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// 410: messages after the given position may be past the retention.
+    pub fn gone(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::GONE, "position_gone", detail)
+    }
+
+    /// Whether this is a 409.
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+
+    /// 409: the idempotency key was used before.
+    fn repeated() -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, REPEATED, "a request with this idempotency-key was made before")
+    }
+
+    /// Whether the idempotency key was used before.
+    pub fn is_repeated(&self) -> bool {
+        matches!(self.told, Told::Said { code: REPEATED, .. })
+    }
+
+    /// 413: too many bytes.
+    pub fn too_large(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+    }
+
+    /// 415: not JSON.
+    pub fn not_json() -> ApiError {
+        let detail = "send the body as JSON, with the header content-type: application/json";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 415: a content encoding.
+    pub fn encoded() -> ApiError {
+        let detail = "send the body uncompressed, without a content-encoding";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 422: invalid values. The response lists [`limits::ERRORS`] of them and counts the rest.
+    pub fn refused(mut items: Vec<Item>) -> ApiError {
+        let left = items.len().saturating_sub(limits::ERRORS);
+        items.truncate(limits::ERRORS);
+        let mut items: Vec<Item> = items.into_iter().map(Item::within_limits).collect();
+        items.extend((left > 0).then(|| Item::more(left)));
+        ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, told: Told::Refused { detail: items }, limited: None }
+    }
+
+    /// The invalid values.
+    ///
+    /// # Errors
+    /// The error is not a validation error.
+    pub fn items(self) -> Result<Vec<Item>, ApiError> {
+        match self.told {
+            Told::Refused { detail } => Ok(detail),
+            Told::Said { .. } => Err(self),
+        }
+    }
+
+    /// 422: an invalid query parameter.
+    pub fn query(name: &str, msg: impl Into<String>) -> ApiError {
+        ApiError::refused(vec![Item { loc: vec!["query".into(), name.into()], ..Item::body("", msg) }])
+    }
+
+    /// 422: an invalid header.
+    pub fn header(name: &str, msg: impl Into<String>) -> ApiError {
+        ApiError::refused(vec![Item { loc: vec!["header".into(), name.into()], ..Item::body("", msg) }])
+    }
+
+    /// 422: an invalid path parameter.
+    pub fn path(name: &str, wrong: Invalid) -> ApiError {
+        ApiError::refused(vec![Item { loc: vec!["path".into(), name.into()], ..Item::from(wrong) }])
+    }
+
+    /// 429: a rate or concurrency limit was exceeded; nothing was done.
+    fn too_many(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+    }
+
+    /// 508: the request is a webhook sent by Sendoff.
+    pub fn loop_detected() -> ApiError {
+        let detail = "this request is a webhook that Sendoff sent to an endpoint. The API rejects webhooks: endpoints that point at \
+                      API operations could trigger each other in an endless loop";
+        ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", detail)
+    }
+
+    /// 501: an operation of the Svix dialect that this release does not support.
+    pub fn not_implemented() -> ApiError {
+        let detail = "this release of Sendoff does not support this operation yet";
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
+    /// 501: not possible with this server's configuration.
+    pub fn not_possible(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
+    /// 503: nothing was done; a retry may succeed.
+    pub fn unavailable(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+
+    /// 500: an internal error. `cause` is logged under an id that the response contains.
+    pub fn internal(cause: &dyn fmt::Display) -> ApiError {
+        let id = format!("{:016x}", rand::random::<u64>());
+        error!(request = %id, %cause, "a request failed");
+        let detail = format!("internal error: the server log has the cause under request id {id}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", detail)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.told {
+            Told::Said { detail, .. } => f.write_str(detail),
+            Told::Refused { detail } => {
+                let list: Vec<String> =
+                    detail.iter().map(|item| format!("{}: {}", item.loc.join("."), item.msg)).collect();
+                f.write_str(&list.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status);
+        match self.status {
+            // RFC 9110, section 15.5.2 requires it.
+            StatusCode::UNAUTHORIZED => {
+                answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                answer.insert_header((header::RETRY_AFTER, "1"));
+            }
+            _ => {}
+        }
+        for header in self.limited.iter().flat_map(Limited::headers) {
+            answer.insert_header(header);
+        }
+        answer.json(&self.told)
+    }
+}
+
+impl From<Vec<Invalid>> for ApiError {
+    fn from(wrong: Vec<Invalid>) -> ApiError {
+        let of_kind = |kind| wrong.iter().find(|wrong| wrong.kind == kind);
+        if let Some(many) = of_kind(TOO_MANY) {
+            return ApiError::malformed(many.reason.clone());
+        }
+        match of_kind("too_large") {
+            Some(large) => ApiError::too_large(large.to_string()),
+            None => ApiError::refused(wrong.into_iter().map(Item::from).collect()),
+        }
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> ApiError {
+        ApiError { limited: Some(limited), ..ApiError::too_many(limited.to_string()) }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::UnknownApplication(_) => ApiError::not_found("application"),
+            Refusal::Repeated => ApiError::repeated(),
+            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) | Refusal::Unreachable => {
+                ApiError::conflict(refusal.to_string())
+            }
+            Refusal::Invalid(wrong) => ApiError::from(wrong),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Unavailable(cause) | StoreError::Conflict(cause) => {
+                // Debug level: while the store is down, every request ends here. `/readyz` alerts operators.
+                debug!(%cause, "request rejected: the store is unavailable");
+                ApiError::unavailable("the store is unavailable: try again in a moment")
+            }
+            StoreError::Overloaded => ApiError::unavailable(StoreError::Overloaded.to_string()),
+            StoreError::Crowded => ApiError::too_many(error.to_string()),
+            StoreError::Taken(_) => ApiError::conflict(error.to_string()),
+            StoreError::Repeated => ApiError::repeated(),
+            StoreError::Invalid(wrong) => ApiError::from(wrong),
+            StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Sealed(_) | StoreError::Unusable(_) => {
+                ApiError::internal(&error)
+            }
+        }
+    }
+}
+
+/// The response to an unknown path.
+pub async fn no_route(request: HttpRequest) -> Answer {
+    let path: String = request.path().chars().take(256).collect();
+    let detail = format!("no such operation: {} {path}", request.method());
+    Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", detail))
+}
+
+/// The response to a method that the path does not support; `allowed` lists those it does.
+pub fn wrong_method(method: &Method, allowed: &str) -> HttpResponse {
+    let detail = format!("{method} is not allowed here, only {allowed}");
+    let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+    let mut answer = error.error_response();
+    if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
+}

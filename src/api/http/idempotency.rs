@@ -1,0 +1,81 @@
+//! Idempotency keys: a POST repeated under the same `idempotency-key` acts once and gets the first response again.
+//!
+//! The SDKs send a key with every POST and reuse it on retries. The store keeps a reference to what the first request
+//! created (see [`crate::store::ingest::idempotency`]), and the response is built from that again. A failed request
+//! leaves nothing behind.
+
+use sha2::{Digest, Sha256};
+
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::request::Call;
+use crate::store::ingest::idempotency::{Before, Once};
+
+const HEADER: &str = "idempotency-key";
+/// Longest key, in characters.
+const KEY_LIMIT: usize = 256;
+
+/// When the store is asked whether a key was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) enum Look {
+    /// Before the handler acts.
+    First,
+    /// Only after a conflict: saves one read on the busiest operation.
+    Late,
+}
+
+/// Runs `act` under the request's idempotency key, if it has one, on a store bound to that key. `again` answers a
+/// repeated request from the reference to what was created.
+pub(in crate::api) async fn once(
+    call: Call,
+    body: &[u8],
+    look: Look,
+    act: impl AsyncFnOnce(&Call) -> Answer,
+    again: impl AsyncFnOnce(&Call, &str) -> Answer,
+) -> Answer {
+    let Some(once) = read(&call, body)? else { return act(&call).await };
+    let Some(_under_way) = call.store().under_way(&once) else {
+        return Err(ApiError::conflict("a request with this idempotency-key is in progress: wait for its response"));
+    };
+    if look == Look::First
+        && let Some(before) = call.store().before(&once).await?
+    {
+        return Box::pin(repeat(&call, before, again)).await;
+    }
+    let call = call.under(once.clone());
+    match act(&call).await {
+        Err(error) if error.is_repeated() => match Box::pin(call.store().before(&once)).await? {
+            Some(before) => Box::pin(repeat(&call, before, again)).await,
+            None => Err(error),
+        },
+        answer => answer,
+    }
+}
+
+/// Boxed by the caller: rare and large, it would make every request's future larger.
+async fn repeat(call: &Call, before: Before, again: impl AsyncFnOnce(&Call, &str) -> Answer) -> Answer {
+    match before {
+        Before::Made(made) => again(call, &made).await,
+        Before::Another => {
+            Err(ApiError::header(HEADER, "was used with a different body before: use a new key for a new request"))
+        }
+    }
+}
+
+/// The request's key, bound to its caller, URL and body.
+fn read(call: &Call, body: &[u8]) -> Result<Option<Once>, ApiError> {
+    let request = call.request();
+    let Some(key) = request.headers().get(HEADER) else { return Ok(None) };
+    let key = key.as_bytes();
+    if key.is_empty() || key.len() > KEY_LIMIT {
+        return Err(ApiError::header(HEADER, format!("must have 1 to {KEY_LIMIT} characters")));
+    }
+    let mut hash = Sha256::new();
+    let only = call.tenant.only.map(|app| app.to_string()).unwrap_or_default();
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    for part in [call.tenant.org.as_str().as_bytes(), only.as_bytes(), target.as_bytes(), key] {
+        // Prefixed with its length, so different lists of parts never hash alike.
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    Ok(Some(Once { hash: hash.finalize().into(), body: Sha256::digest(body).into(), at: call.now }))
+}

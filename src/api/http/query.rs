@@ -1,0 +1,392 @@
+//! Query strings and list pages.
+//!
+//! * [`Query`]: the decoded parameters. Lists may be comma-joined, repeated, named with a trailing `[]`, or any mix of
+//!   these.
+//! * [`Listed`]: the sort key of a list: an id, or an event type name.
+//! * [`ListOut`]: a page as JSON: `{data, iterator, prevIterator, done}`.
+//!
+//! An **iterator** is the key to continue from; a leading `-` walks back. Every page with an item has both iterators,
+//! the last page too, since more items may follow later. A filtered page may be short or empty without being the last
+//! one: only `done` tells.
+
+use std::borrow::Cow;
+
+use actix_web::http::Uri;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use url::form_urlencoded;
+use utoipa::ToSchema;
+
+use crate::api::http::errors::ApiError;
+use crate::domain::{
+    AppId, AttemptId, BackgroundId, EndpointId, Invalid, MessageId, PollingEndpointId, Time, ids, limits,
+};
+use crate::store::{Order, Page, PageRequest, Scanned};
+
+/// Checks the URL's encoding. NUL is rejected here as well: PostgreSQL cannot store it in text, so no resource has it
+/// in its name.
+///
+/// # Errors
+/// 400: a malformed escape, invalid UTF-8 or a NUL.
+pub(in crate::api) fn legible(uri: &Uri) -> Result<(), ApiError> {
+    for (place, text) in [("path", uri.path()), ("query", uri.query().unwrap_or_default())] {
+        let wrong = match unescaped(text).as_deref().map(std::str::from_utf8) {
+            None => "has a % without two hexadecimal digits after it",
+            Some(Err(_)) => "is not UTF-8",
+            Some(Ok(text)) if text.contains('\0') => "contains the character U+0000",
+            Some(Ok(_)) => continue,
+        };
+        return Err(ApiError::malformed(format!("the {place} of the URL {wrong}")));
+    }
+    Ok(())
+}
+
+/// The percent-decoded bytes of `text`; `None` on a malformed escape.
+fn unescaped(text: &str) -> Option<Cow<'_, [u8]>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text.as_bytes()));
+    }
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
+        bytes.extend(hex::decode(digits).ok()?);
+        bytes.extend(rest);
+    }
+    Some(Cow::Owned(bytes))
+}
+
+/// Items per page: default and maximum.
+const LIMIT: (usize, usize) = (50, limits::PAGE);
+
+/// The parameters of a query string.
+pub(in crate::api) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    pub fn parse(query: &'a str) -> Query<'a> {
+        Query(form_urlencoded::parse(query.as_bytes()).collect())
+    }
+
+    /// A single-valued parameter.
+    ///
+    /// # Errors
+    /// 422: given more than once.
+    pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(ApiError::query(name, "must not be given more than once")),
+        }
+    }
+
+    /// A text; empty counts as absent.
+    ///
+    /// # Errors
+    /// 422: given more than once.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        Ok(self.one(name)?.filter(|value| !value.is_empty()))
+    }
+
+    /// All values of a list.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(key, _)| key.strip_suffix("[]").unwrap_or(key) == name);
+        values.flat_map(|(_, value)| value.split(',')).filter(|one| !one.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// 422: any other value.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        match self.one(name)? {
+            None => Ok(default),
+            Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(_) => Err(ApiError::query(name, "must be true or false")),
+        }
+    }
+
+    /// A text that passes a rule such as [`ids::channel`].
+    ///
+    /// # Errors
+    /// 422: the rule rejects it.
+    pub fn checked(
+        &self,
+        name: &str,
+        rule: impl Fn(&str, &str) -> Result<(), Invalid>,
+    ) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        rule(name, text).map_err(|wrong| ApiError::query(name, wrong.reason))?;
+        Ok(Some(text.to_owned()))
+    }
+
+    /// A point in time. Accepts an unescaped `+`, which decodes to a space, before the offset, and `2026-11-29 14:02:46
+    /// UTC`.
+    ///
+    /// # Errors
+    /// 422: not RFC 3339.
+    pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let with_plus = || {
+            let (time, offset) = text.trim().rsplit_once(' ')?;
+            match offset {
+                "UTC" => Time::parse(&format!("{}Z", time.replacen(' ', "T", 1))).ok(),
+                offset => Time::parse(&format!("{time}+{offset}")).ok(),
+            }
+        };
+        match Time::parse(text) {
+            Ok(time) => Ok(Some(time)),
+            Err(error) => with_plus().map(Some).ok_or_else(|| ApiError::query(name, error.to_string())),
+        }
+    }
+
+    /// One of the numbers in `known`.
+    ///
+    /// # Errors
+    /// 422: any other value.
+    pub fn one_of(&self, name: &str, known: &[i32]) -> Result<Option<i32>, ApiError> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        match text.parse::<i32>().ok().filter(|number| known.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let known: Vec<String> = known.iter().map(i32::to_string).collect();
+                Err(ApiError::query(name, format!("must be one of {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// Rejects a filter that this release does not support: ignoring it would return more than was asked for.
+    ///
+    /// # Errors
+    /// 422: it has another value than `harmless`.
+    pub fn unsupported(&self, name: &str, harmless: &str) -> Result<(), ApiError> {
+        match self.text(name)? {
+            Some(value) if value != harmless => Err(ApiError::query(name, "is not supported yet: leave it out")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The requested page. `order` is the default, or fixed unless `may_choose`.
+    ///
+    /// # Errors
+    /// 422: a limit outside 1–250, an unknown order, or an iterator of another list.
+    pub fn page<K: Listed>(&self, order: Order, may_choose: bool) -> Result<PageRequest<K>, ApiError> {
+        let (usual, most) = LIMIT;
+        let limit = match self.one("limit")?.map(str::parse::<usize>) {
+            None => usual,
+            Some(Ok(limit)) if (1..=most).contains(&limit) => limit,
+            Some(_) => return Err(ApiError::query("limit", format!("must be 1 to {most}"))),
+        };
+        let order = match self.one("order")?.filter(|_| may_choose) {
+            None => order,
+            Some("ascending") => Order::Ascending,
+            Some("descending") => Order::Descending,
+            Some(_) => return Err(ApiError::query("order", "must be ascending or descending")),
+        };
+        let Some(text) = self.text("iterator")? else { return Ok(PageRequest::first(limit, order)) };
+        let (back, key) = match text.strip_prefix('-') {
+            Some(key) => (true, key),
+            None => (false, text),
+        };
+        let key = K::read(key).ok_or_else(|| {
+            ApiError::query("iterator", "is not an iterator of this list: use iterator or prevIterator from a response")
+        })?;
+        Ok(PageRequest { limit, order, after: Some(key), back })
+    }
+}
+
+/// The sort key of a list, as it appears in iterators.
+pub(in crate::api) trait Listed: Sized {
+    fn read(text: &str) -> Option<Self>;
+    fn write(&self) -> String;
+}
+
+macro_rules! listed_by_id {
+    ($($id:ident),*) => {
+        $(impl Listed for $id {
+            fn read(text: &str) -> Option<$id> {
+                text.parse().ok()
+            }
+            fn write(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+listed_by_id!(AppId, EndpointId, PollingEndpointId, MessageId, AttemptId, BackgroundId);
+
+/// A name that begins with `-` would walk back: it is escaped by a leading `~`, which no name contains.
+impl Listed for String {
+    fn read(text: &str) -> Option<String> {
+        let name = text.strip_prefix('~').unwrap_or(text);
+        ids::name("iterator", name, limits::NAME).ok().map(|()| name.to_owned())
+    }
+
+    fn write(&self) -> String {
+        if self.starts_with('-') { format!("~{self}") } else { self.clone() }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ListResponse)]
+pub(in crate::api) struct ListOut<T> {
+    pub data: Vec<T>,
+    /// Pass it as `iterator` to get the next page; `null` if this page is empty.
+    pub iterator: Option<String>,
+    /// Pass it as `iterator` to get the previous page.
+    pub prev_iterator: Option<String>,
+    /// Whether no more items follow in this direction.
+    pub done: bool,
+}
+
+impl ListOut<Box<RawValue>> {
+    /// Serializes the page of `request`: `out` converts an item, `key` is its sort key. The page ends before its items
+    /// exceed [`limits::PAGE_BYTES`].
+    ///
+    /// # Errors
+    /// 500: an item cannot be serialized.
+    pub fn of<'p, K: Listed, I, T: Serialize>(
+        page: &'p Page<I>,
+        request: &PageRequest<K>,
+        key: impl Fn(&I) -> K,
+        out: impl FnMut(&'p I) -> T,
+    ) -> Result<Self, ApiError> {
+        Ok(ListOut::new(&page.data, page.more, request, key, out)?.0)
+    }
+
+    /// A filtered page, which may have stopped before it was full. Its iterator continues after the last scanned row.
+    ///
+    /// # Errors
+    /// As [`ListOut::of`].
+    pub fn of_scanned<'p, K: Listed, I, T: Serialize>(
+        page: &'p Scanned<I, K>,
+        request: &PageRequest<K>,
+        key: impl Fn(&I) -> K,
+        out: impl FnMut(&'p I) -> T,
+    ) -> Result<Self, ApiError> {
+        let (mut list, whole) = ListOut::new(&page.data, page.more, request, key, out)?;
+        if let Some(stopped) = page.stopped.as_ref().filter(|_| whole) {
+            let (on, back) = (stopped.write(), format!("-{}", stopped.write()));
+            if request.back {
+                list.prev_iterator = Some(back);
+                list.iterator.get_or_insert(on);
+            } else {
+                list.iterator = Some(on);
+                list.prev_iterator.get_or_insert(back);
+            }
+        }
+        Ok(list)
+    }
+
+    /// The list, and whether it contains the whole page.
+    fn new<'p, K: Listed, I, T: Serialize>(
+        page: &'p [I],
+        more: bool,
+        request: &PageRequest<K>,
+        key: impl Fn(&I) -> K,
+        mut out: impl FnMut(&'p I) -> T,
+    ) -> Result<(Self, bool), ApiError> {
+        // In walking direction, so items that do not fit are the start of the next page.
+        let walked: &mut dyn Iterator<Item = &'p I> =
+            if request.back { &mut page.iter().rev() } else { &mut page.iter() };
+        let (mut data, mut bytes) = (Vec::with_capacity(page.len()), 0);
+        for item in walked {
+            let raw = to_raw_value(&out(item)).map_err(|error| ApiError::internal(&error))?;
+            bytes += raw.get().len();
+            if bytes > limits::PAGE_BYTES && !data.is_empty() {
+                break;
+            }
+            data.push(raw);
+        }
+        let whole = data.len() == page.len();
+        let more = more || !whole;
+        let kept = if request.back { &page[page.len() - data.len()..] } else { &page[..data.len()] };
+        if request.back {
+            data.reverse();
+        }
+        let list = ListOut {
+            iterator: kept.last().map(|last| key(last).write()),
+            prev_iterator: kept.first().map(|first| format!("-{}", key(first).write())),
+            done: !more,
+            data,
+        };
+        Ok((list, whole))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::api::http::query::*;
+
+    #[test]
+    fn lists_come_joined_repeated_or_both() {
+        let query = Query::parse(
+            "event_types=a%2Cb&event_types=c,&event_types[]=d&event_types%5B%5D=e&x=&flag=false&after=2026-11-22T09:30:00%2B00:00",
+        );
+        assert_eq!(query.list("event_types"), ["a", "b", "c", "d", "e"]);
+        assert!(query.list("x").is_empty() && query.text("x") == Ok(None));
+        assert!(query.text("event_types").is_err(), "given twice");
+        assert_eq!((query.flag("flag", true), query.flag("none", true)), (Ok(false), Ok(true)));
+        assert!(query.time("after").unwrap().is_some());
+        assert!(query.time("event_types").is_err() && query.flag("event_types", true).is_err());
+    }
+
+    #[test]
+    fn the_plus_of_an_offset_may_be_bare() {
+        let time = |text: &str| Query::parse(&format!("after={text}")).time("after");
+        let wanted = Time::parse("2026-11-22T09:30:00+02:00").unwrap();
+        for text in ["2026-11-22T09:30:00%2B02:00", "2026-11-22T09:30:00+02:00", "2026-11-22+09:30:00+02:00"] {
+            assert_eq!(time(text), Ok(Some(wanted)), "{text}");
+        }
+        let utc = Time::parse("2026-11-22T09:30:00Z").unwrap();
+        assert_eq!(time("2026-11-22+09:30:00+UTC"), Ok(Some(utc)));
+        for text in
+            ["+", "2026-11-22+09:30:00", "a+b", "+UTC", "2026-11-22+UTC", "2026-11-22T09:30:00-+02:00", "+02:00"]
+        {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_asked_for_within_bounds() {
+        for bad in ["limit=0", "limit=251", "limit=x", "order=up", "iterator=msg_1", "iterator=-"] {
+            assert!(Query::parse(bad).page::<AppId>(Order::Ascending, true).is_err(), "{bad}");
+        }
+        let page = Query::parse("limit=250&order=descending").page::<AppId>(Order::Ascending, true).unwrap();
+        assert_eq!((page.limit, page.order), (250, Order::Descending));
+        let fixed = Query::parse("order=up").page::<AppId>(Order::Descending, false).unwrap();
+        assert_eq!(fixed.order, Order::Descending, "not for this list to choose");
+    }
+
+    #[test]
+    fn a_page_has_no_more_bytes_than_fit_and_goes_on_where_it_ended() {
+        let now = Time::ZERO;
+        let items: Vec<(AppId, String)> =
+            (0..5).map(|_| (AppId::new(now), "x".repeat(limits::PAGE_BYTES / 2))).collect();
+        let page = Page { data: items, more: false };
+        let ids: Vec<String> = page.data.iter().map(|item| item.0.to_string()).collect();
+        let on = PageRequest::first(50, Order::Ascending);
+        let list = ListOut::of(&page, &on, |item| item.0, |item| &item.1).unwrap();
+        assert_eq!((list.data.len(), list.done, list.iterator.as_deref()), (1, false, Some(&*ids[0])));
+        let back = PageRequest { after: Some(AppId::new(now)), back: true, ..on };
+        let list = ListOut::of(&page, &back, |item| item.0, |item| &item.1).unwrap();
+        assert_eq!((list.data.len(), list.done), (1, false));
+        assert_eq!(list.prev_iterator, Some(format!("-{}", ids[4])), "the end that is near");
+    }
+
+    #[test]
+    fn a_name_that_begins_with_a_dash_does_not_turn_the_walk_around() {
+        let page = |iterator: &str| {
+            let page = Query::parse(&format!("iterator={iterator}")).page::<String>(Order::Ascending, true).unwrap();
+            (page.after.unwrap(), page.back)
+        };
+        for name in ["-a", "--", "a", "a-b"] {
+            let name = name.to_owned();
+            assert_eq!(page(&name.write()), (name.clone(), false));
+            assert_eq!(page(&format!("-{}", name.write())), (name, true));
+        }
+    }
+}

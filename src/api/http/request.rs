@@ -1,0 +1,268 @@
+//! [`Call`]: a request from an authenticated caller who has the permission it needs. Every handler but the probes takes
+//! one, before its body is read.
+
+use std::future::{Ready, ready};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::{StatusCode, header};
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use futures_util::future::{Either, LocalBoxFuture};
+use serde::Serialize;
+use url::Url;
+
+use crate::api::ApiState;
+use crate::api::authn::authenticator::{Caller, Callers, Denied};
+use crate::api::authn::permissions::{Right, Rights};
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::query::Query;
+use crate::domain::catalog::application::Application;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::deliveries::message::Message;
+use crate::domain::signing::secret::SignatureType;
+use crate::domain::time::Clock;
+use crate::domain::{AppId, Time};
+use crate::egress::Egress;
+use crate::store::catalog::change::Changed;
+use crate::store::ingest::idempotency::Once;
+use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
+
+/// An authenticated and authorized API call.
+pub(in crate::api) struct Call {
+    pub tenant: Tenant,
+    pub now: Time,
+    /// Audited as the caller's; bound to the idempotency key once there is one.
+    store: Store,
+    plain: Store,
+    pub caller: Arc<Caller>,
+    state: Data<ApiState>,
+    request: HttpRequest,
+}
+
+impl FromRequest for Call {
+    type Error = ApiError;
+    /// Ready immediately for a cached caller, which is nearly always.
+    type Future = Either<Ready<Result<Call, ApiError>>, LocalBoxFuture<'static, Result<Call, ApiError>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let Some(state) = request.app_data::<Data<ApiState>>().cloned() else {
+            return Either::Left(ready(Err(ApiError::internal(&"the API was mounted without its state"))));
+        };
+        let Some(shown) = shown(request) else {
+            let unauthorized = || {
+                ApiError::unauthorized(
+                    "send a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
+                )
+            };
+            let limited = state.callers.stranger(from(request, &state));
+            return Either::Left(ready(Err(limited.err().map_or_else(unauthorized, ApiError::from))));
+        };
+        // Tokens carry wall-clock times.
+        let (now, wall) = (state.clock.now(), state.clock.wall());
+        match state.callers.at_once(shown, || from(request, &state), wall) {
+            Some(found) => Either::Left(ready(
+                found.map_err(ApiError::from).and_then(|caller| Call::of(caller, now, state, request.clone())),
+            )),
+            None => {
+                let (shown, from, request) = (shown.to_owned(), from(request, &state), request.clone());
+                Either::Right(Box::pin(async move {
+                    let caller = state.callers.find(&shown, from, wall).await?;
+                    Call::of(caller, now, state, request)
+                }))
+            }
+        }
+    }
+}
+
+/// The token in `Authorization: Bearer TOKEN`.
+fn shown(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (kind, token) = value.split_once(' ')?;
+    kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The client's address, behind trusted proxies.
+fn from(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
+    let forwarded = request.headers().get_all(header::X_FORWARDED_FOR).map(|value| value.as_bytes());
+    // Collected: the header iterator is not double-ended.
+    let forwarded: Vec<&[u8]> = forwarded.collect();
+    let peer = request.peer_addr()?.ip();
+    Some(state.callers.traffic().proxies.caller(peer, forwarded.into_iter()))
+}
+
+/// Counts a request that needs no token against its address's rate limit.
+///
+/// # Errors
+/// 429: the address exceeds its limit.
+pub(in crate::api) fn without_token(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
+    Ok(state.callers.stranger(from(request, state))?)
+}
+
+impl Call {
+    /// The wall-clock time, for times set by other clocks.
+    pub fn wall(&self) -> Time {
+        self.state.clock.wall()
+    }
+
+    /// Whether the caller is still authorized. Yes while the store is unavailable, as nobody can tell.
+    pub async fn is_still_good(&self) -> bool {
+        let Some(shown) = shown(&self.request) else { return false };
+        let wall = self.wall();
+        let from = || from(&self.request, &self.state);
+        let found = match self.callers().at_once(shown, from, wall) {
+            Some(found) => found,
+            None => self.callers().find(shown, from(), wall).await,
+        };
+        matches!(found, Ok(_) | Err(Denied::Store(_) | Denied::Limited(_)))
+    }
+
+    /// Checks the caller's permission for this operation.
+    fn of(caller: Arc<Caller>, now: Time, state: Data<ApiState>, request: HttpRequest) -> Result<Call, ApiError> {
+        // With all permissions the path does not matter.
+        if caller.rights != Rights::All {
+            let path = request.match_pattern().unwrap_or_default();
+            caller.rights.check(Right::needed(request.method(), &path))?;
+        }
+        let plain = state.store.by(caller.actor.clone());
+        Ok(Call { tenant: caller.tenant.clone(), now, caller, store: plain.clone(), plain, state, request })
+    }
+
+    pub fn callers(&self) -> &Callers {
+        &self.state.callers
+    }
+
+    pub fn public_url(&self) -> &Url {
+        &self.state.public_url
+    }
+
+    pub fn portal_url(&self) -> &Url {
+        &self.state.portal_url
+    }
+
+    /// The store, with the caller as the actor in the audit log.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The same store, never bound to an idempotency key: for side steps that are not the operation's result.
+    pub fn plain_store(&self) -> &Store {
+        &self.plain
+    }
+
+    /// The same call, on a store bound to an idempotency key.
+    pub fn under(self, once: Once) -> Call {
+        Call { store: self.store.once(once), ..self }
+    }
+
+    pub fn request(&self) -> &HttpRequest {
+        &self.request
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.state.clock
+    }
+
+    /// How long messages are kept.
+    pub fn retention(&self) -> Duration {
+        self.state.retention
+    }
+
+    /// The signature type of new endpoints that specify none.
+    pub fn signature_type(&self) -> SignatureType {
+        self.state.signature_type
+    }
+
+    pub fn egress(&self) -> &Egress {
+        &self.state.egress
+    }
+
+    pub fn query(&self) -> Query<'_> {
+        Query::parse(self.request.query_string())
+    }
+
+    /// The path parameter `{part}`. Ids, uids and names contain no characters that URLs escape.
+    pub fn part(&self, part: &str) -> &str {
+        self.request.match_info().get(part).unwrap_or_default()
+    }
+
+    /// Rejects application tokens: this operation is for the organization.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn for_the_organization(&self) -> Result<(), ApiError> {
+        if self.tenant.only.is_some() { Err(ApiError::forbidden()) } else { Ok(()) }
+    }
+
+    /// The id or uid of the application in the path.
+    ///
+    /// # Errors
+    /// 404: not a valid id or uid.
+    pub fn app_ref(&self) -> Result<AppRef, ApiError> {
+        AppRef::parse(self.part("app")).map_err(|_| ApiError::not_found("application"))
+    }
+
+    /// The application in the path; on paths without one, the organization's operational application.
+    ///
+    /// # Errors
+    /// 404: not found, or there are no operational endpoints yet. 403: operational endpoints need an organization
+    /// token.
+    pub async fn app(&self) -> Result<Application, ApiError> {
+        if self.request.match_info().get("app").is_none() {
+            self.for_the_organization()?;
+            let found = self.store().operational_application(&self.tenant).await?;
+            return found.ok_or_else(|| ApiError::not_found("endpoint"));
+        }
+        let found = self.store().application(&self.tenant, &self.app_ref()?).await?;
+        found.ok_or_else(|| ApiError::not_found("application"))
+    }
+
+    /// The endpoint in the path.
+    ///
+    /// # Errors
+    /// 404: the application has no such resource.
+    pub async fn endpoint(&self, app: AppId) -> Result<Endpoint, ApiError> {
+        let missing = || ApiError::not_found("endpoint");
+        let named = EndpointRef::parse(self.part("endpoint")).map_err(|_| missing())?;
+        self.store().endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)
+    }
+
+    /// The message in the path.
+    ///
+    /// # Errors
+    /// 404: the application has no such resource.
+    pub async fn message(&self, app: AppId) -> Result<Message, ApiError> {
+        let missing = || ApiError::not_found("message");
+        let named = MessageRef::parse(self.part("msg")).map_err(|_| missing())?;
+        self.store().message(&self.tenant, app, &named).await?.ok_or_else(missing)
+    }
+}
+
+/// A JSON response.
+pub(in crate::api) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let mut bytes = Vec::with_capacity(512);
+    serde_json::to_writer(&mut bytes, value).map_err(|error| ApiError::internal(&error))?;
+    Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
+}
+
+/// Converts the outcome of an update.
+///
+/// # Errors
+/// 404: no such `what`. 409: concurrent updates kept winning. Otherwise the error that rejected the update.
+pub(in crate::api) fn done<T>(changed: Changed<T, ApiError>, what: &str) -> Result<T, ApiError> {
+    match changed {
+        Changed::Done(thing) => Ok(thing),
+        Changed::Gone => Err(ApiError::not_found(what)),
+        Changed::Refused(error) => Err(error),
+        Changed::Busy => {
+            Err(ApiError::conflict(format!("the {what} is being changed by other requests: try again in a moment")))
+        }
+    }
+}
+
+/// 204 without a body.
+pub(in crate::api) fn nothing() -> Answer {
+    Ok(HttpResponse::NoContent().finish())
+}

@@ -1,0 +1,324 @@
+//! Applications over REST: one for each customer of the team.
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::http::body::{Body, Field, Fields};
+use crate::api::http::errors::{Answer, ApiError, Item};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::query::ListOut;
+use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::domain::catalog::application::{Application, ApplicationSpec, Metadata, check_rate};
+use crate::domain::{AppId, Invalid, Time, Uid};
+use crate::store::{AppRef, Order, StoreError};
+
+/// An application, as it is given out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ApplicationOut<'a> {
+    id: AppId,
+    uid: Option<&'a Uid>,
+    name: &'a str,
+    /// Messages a second to all of its endpoints together; `null`: no limit.
+    throttle_rate: Option<u16>,
+    /// The old name of `throttleRate`.
+    rate_limit: Option<u16>,
+    #[schema(value_type = schemas::Metadata)]
+    metadata: &'a Metadata,
+    /// Whom to tell when an endpoint is disabled.
+    contact_email: Option<&'a str>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> From<&'a Application> for ApplicationOut<'a> {
+    fn from(app: &'a Application) -> ApplicationOut<'a> {
+        ApplicationOut {
+            id: app.id,
+            uid: app.uid.as_ref(),
+            name: &app.name,
+            throttle_rate: app.throttle_rate,
+            rate_limit: app.throttle_rate,
+            metadata: &app.metadata,
+            contact_email: app.contact_email.as_deref(),
+            created_at: app.created_at,
+            updated_at: app.updated_at,
+        }
+    }
+}
+
+fn out(status: StatusCode, app: &Application) -> Answer {
+    json(status, &ApplicationOut::from(app))
+}
+
+/// What every body about an application may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct ApplicationFields {
+    uid: Option<Uid>,
+    /// Messages a second to all of its endpoints together; `null`: no limit.
+    #[schema(minimum = 1, maximum = 65535)]
+    throttle_rate: Option<u16>,
+    /// The old name of `throttleRate`; it counts where that is absent.
+    #[schema(minimum = 1, maximum = 65535)]
+    rate_limit: Option<u16>,
+    #[schema(value_type = Option<schemas::Metadata>)]
+    metadata: Option<Metadata>,
+    /// Whom to tell when an endpoint is disabled.
+    #[schema(max_length = 254)]
+    contact_email: Option<String>,
+}
+
+/// An application, as it is to be.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"name": "Acme", "uid": "acme", "metadata": {"plan": "pro"}}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(in crate::api) struct ApplicationIn {
+    #[schema(min_length = 1, max_length = 256)]
+    name: String,
+    #[serde(flatten)]
+    fields: ApplicationFields,
+}
+
+/// What is to change of an application.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"throttleRate": 50}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct ApplicationPatch {
+    #[schema(min_length = 1, max_length = 256, nullable = false)]
+    name: Option<String>,
+    #[serde(flatten)]
+    fields: ApplicationFields,
+}
+
+/// `throttleRate`, or `rateLimit` as it was called.
+pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> Field<u16> {
+    let rate = "a whole number from 1 to 65535";
+    let (new, old) = (fields.take("throttleRate", rate), fields.take("rateLimit", rate));
+    let mut wrong = Vec::new();
+    let taken = new.or_checked(old, |old| check_rate("rateLimit", Some(old), &mut wrong));
+    wrong.into_iter().for_each(|wrong| fields.note(wrong));
+    taken
+}
+
+/// Makes of `base` what the body says.
+pub(in crate::api) fn read(
+    mut fields: Fields<'_>,
+    base: ApplicationSpec,
+    whole: bool,
+) -> Result<ApplicationSpec, ApiError> {
+    let mut spec = base;
+    if whole {
+        fields.require("name");
+    } else {
+        fields.not_null("name");
+    }
+    fields.text("name").put_or_default(&mut spec.name);
+    fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).put(&mut spec.uid);
+    throttle_rate(&mut fields).put(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
+    fields.text("contactEmail").put(&mut spec.contact_email);
+    fields.done(spec.check())?;
+    Ok(spec)
+}
+
+fn spec_of(app: &Application) -> ApplicationSpec {
+    ApplicationSpec {
+        uid: app.uid.clone(),
+        name: app.name.clone(),
+        throttle_rate: app.throttle_rate,
+        metadata: app.metadata.clone(),
+        contact_email: app.contact_email.clone(),
+    }
+}
+
+/// Reads the `application` in another operation's body, for the application that the path names. It has to give its
+/// uid: the same one, where the path has a uid.
+pub(in crate::api) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
+    fields.require("uid");
+    let spec = read(fields, ApplicationSpec::default(), true)?;
+    match named {
+        AppRef::Uid(uid) if spec.uid.as_ref() != Some(uid) => {
+            Err(ApiError::refused(vec![Item::from(differs(uid)).within("application")]))
+        }
+        _ => Ok(spec),
+    }
+}
+
+/// The application that the path names: one that is there is left as it is, else it is made of `spec`.
+///
+/// # Errors
+/// 404: there is none, and nothing says what to make (an id is never made). 422: it would not be found again under the
+/// path's name.
+pub(in crate::api) async fn found_or_made(
+    call: &Call,
+    named: &AppRef,
+    spec: Option<ApplicationSpec>,
+) -> Result<Application, ApiError> {
+    let find = async || call.plain_store().application(&call.tenant, named).await;
+    if let Some(app) = find().await? {
+        return Ok(app);
+    }
+    let (AppRef::Uid(_), Some(spec)) = (named, spec) else { return Err(ApiError::not_found("application")) };
+    match call.plain_store().create_application(&call.tenant, spec, call.now).await {
+        // Somebody else made it at the same moment.
+        Err(StoreError::Taken(what)) => find().await?.ok_or_else(|| StoreError::Taken(what).into()),
+        made => Ok(made?),
+    }
+}
+
+/// Create an application
+#[utoipa::path(
+    post, path = "/app", request_body = ApplicationIn,
+    params(("get_if_exists" = Option<bool>, Query, description = "Give back the application of this uid if there is one.")),
+    responses(
+        (status = 200, description = "It was there already.", body = ApplicationOut),
+        (status = 201, description = "It was made.", body = ApplicationOut),
+        (status = 409, description = "Another application has this uid."),
+    )
+)]
+pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    once(call, body.bytes(), Look::First, async |call| make(call, &body).await, again).await
+}
+
+/// The answer to a request that comes again.
+async fn again(call: &Call, made: &str) -> Answer {
+    let named = AppRef::parse(made).map_err(|_| ApiError::not_found("application"))?;
+    let app = call.store().application(&call.tenant, &named).await?;
+    out(StatusCode::CREATED, &app.ok_or_else(|| ApiError::not_found("application"))?)
+}
+
+async fn make(call: &Call, body: &Body) -> Answer {
+    let get = call.query().flag("get_if_exists", false)?;
+    let spec = read(body.fields()?, ApplicationSpec::default(), true)?;
+    let named = spec.uid.clone().filter(|_| get).map(AppRef::Uid);
+    if let Some(named) = &named
+        && let Some(app) = call.store().application(&call.tenant, named).await?
+    {
+        return out(StatusCode::OK, &app);
+    }
+    match (call.store().create_application(&call.tenant, spec, call.now).await, named) {
+        (Ok(app), _) => out(StatusCode::CREATED, &app),
+        // Somebody else made it at the same moment.
+        (Err(StoreError::Taken(what)), Some(named)) => match call.store().application(&call.tenant, &named).await? {
+            Some(app) => out(StatusCode::OK, &app),
+            None => Err(StoreError::Taken(what).into()),
+        },
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Read an application
+#[utoipa::path(get, path = "/app/{app_id}", responses((status = 200, description = "The application.", body = ApplicationOut)))]
+pub(in crate::api) async fn read_one(call: Call) -> Answer {
+    out(StatusCode::OK, &call.app().await?)
+}
+
+/// List applications
+#[utoipa::path(
+    get, path = "/app", params(Paged, Ordered),
+    responses((status = 200, description = "A page of them.", body = ListOut<ApplicationOut>))
+)]
+pub(in crate::api) async fn list(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let query = call.query();
+    for unknown in ["no_endpoints", "disabled_endpoints", "svix_play_endpoints"] {
+        query.unsupported(&format!("exclude_apps_with_{unknown}"), "false")?;
+    }
+    let request = query.page::<AppId>(Order::Ascending, true)?;
+    let page = call.store().applications(&call.tenant, &request).await?;
+    json(StatusCode::OK, &ListOut::of(&page, &request, |app| app.id, ApplicationOut::from)?)
+}
+
+/// Replace an application
+///
+/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that the path names by
+/// its id has none afterwards, and one that it names by its uid keeps it. What only Sendoff knows (`contactEmail`)
+/// stays where the body does not have it.
+#[utoipa::path(
+    put, path = "/app/{app_id}", request_body = ApplicationIn,
+    responses(
+        (status = 200, description = "It was replaced.", body = ApplicationOut),
+        (status = 201, description = "It was made.", body = ApplicationOut),
+        (status = 409, description = "Another application has this uid."),
+    )
+)]
+pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
+    let found = async || call.store().application(&call.tenant, &named).await;
+    let replace = async |before: Application| {
+        let work = |before: &Application| {
+            let uid = match &named {
+                AppRef::Uid(uid) => Some(uid.clone()),
+                AppRef::Id(_) => None,
+            };
+            let contact_email = before.contact_email.clone();
+            read(body.fields()?, ApplicationSpec { uid, contact_email, ..ApplicationSpec::default() }, true)
+        };
+        change(&call, before.id, work).await
+    };
+    match (found().await?, &named) {
+        (Some(before), _) => replace(before).await,
+        (None, AppRef::Uid(uid)) => {
+            let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
+            let spec = read(body.fields()?, base, true)?;
+            same_uid(spec.uid.as_ref(), uid)?;
+            match call.store().create_application(&call.tenant, spec, call.now).await {
+                // Somebody else made it at the same moment.
+                Err(StoreError::Taken(what)) => replace(found().await?.ok_or(StoreError::Taken(what))?).await,
+                made => out(StatusCode::CREATED, &made?),
+            }
+        }
+        (None, AppRef::Id(_)) => Err(ApiError::not_found("application")),
+    }
+}
+
+/// What a PUT makes must be found again under the uid of its path, or the next one would make another.
+pub(in crate::api) fn same_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> {
+    if given == Some(path) {
+        return Ok(());
+    }
+    Err(vec![differs(path)].into())
+}
+
+fn differs(path: &Uid) -> Invalid {
+    Invalid::new("uid", format!("must be the one in the path, {path}"))
+}
+
+/// Change an application
+#[utoipa::path(
+    patch, path = "/app/{app_id}", request_body = ApplicationPatch,
+    responses(
+        (status = 200, description = "It was changed.", body = ApplicationOut),
+        (status = 409, description = "Another application has this uid."),
+    )
+)]
+pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let id = call.app().await?.id;
+    change(&call, id, |before| read(body.fields()?, spec_of(before), false)).await
+}
+
+async fn change(call: &Call, id: AppId, work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>) -> Answer {
+    let changed = call.store().update_application(&call.tenant, id, work, call.now).await?;
+    out(StatusCode::OK, &done(changed, "application")?)
+}
+
+/// Delete an application
+///
+/// With everything that it owns: its endpoints, messages and attempts.
+#[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204, description = "It is gone.")))]
+pub(in crate::api) async fn delete(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app().await?;
+    match call.store().delete_application(&call.tenant, app.id, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("application")),
+    }
+}

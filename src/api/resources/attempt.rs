@@ -1,0 +1,412 @@
+//! Attempts and deliveries over REST: what was tried, what came of it, where a message stands, and sending it again.
+
+use std::collections::HashMap;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::query::{ListOut, Query};
+use crate::api::http::request::{Call, json, nothing};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::resources::endpoint::EndpointOut;
+use crate::api::resources::message::{MessageOut, PayloadOut};
+use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
+use crate::domain::deliveries::attempt::{Attempt, Failure, Trigger};
+use crate::domain::deliveries::delivery::{Standing, State};
+use crate::domain::deliveries::message::Message;
+use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time, ids};
+use crate::store::query::attempts::AttemptFilter;
+use crate::store::query::deliveries::DeliveryView;
+use crate::store::{EndpointRef, Order, Page, PageRequest};
+
+/// The dialect's numbers and words for how an attempt or a delivery stands.
+#[derive(Clone, Copy)]
+pub(in crate::api) enum Status {
+    Success,
+    Pending,
+    Fail,
+    /// An attempt has failed, and the next one is due later.
+    Sending,
+    Canceled,
+}
+
+impl Status {
+    /// How a delivery stands; `failing`: its last attempt has failed. Clients that do not ask for `expanded` ones know
+    /// of no canceled deliveries: to them they have failed.
+    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> Status {
+        match standing {
+            Standing::Delivered => Status::Success,
+            Standing::Pending if failing => Status::Sending,
+            Standing::Pending => Status::Pending,
+            Standing::Canceled if expanded => Status::Canceled,
+            Standing::Dead | Standing::Canceled => Status::Fail,
+        }
+    }
+
+    pub const fn code(self) -> u8 {
+        match self {
+            Status::Success => 0,
+            Status::Pending => 1,
+            Status::Fail => 2,
+            Status::Sending => 3,
+            Status::Canceled => 4,
+        }
+    }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Status::Success => "success",
+            Status::Pending => "pending",
+            Status::Fail => "fail",
+            Status::Sending => "sending",
+            Status::Canceled => "canceled",
+        }
+    }
+}
+
+/// An attempt: one POST of one message to one endpoint, and what came of it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = MessageAttemptOut)]
+struct AttemptOut<'a> {
+    id: AttemptId,
+    msg_id: MessageId,
+    endpoint_id: EndpointId,
+    /// Counted from 1.
+    number: i32,
+    timestamp: Time,
+    /// Where it went.
+    url: &'a str,
+    #[schema(value_type = schemas::Status)]
+    status: u8,
+    #[schema(value_type = schemas::StatusText)]
+    status_text: &'static str,
+    /// 0 where no answer came.
+    response_status_code: u16,
+    /// The first 16 KiB of the answer's body. What of it is UTF-8; the rest is replaced. `EXPUNGED` where it was
+    /// deleted.
+    response: String,
+    #[schema(value_type = u64)]
+    response_duration_ms: u128,
+    #[schema(value_type = Trigger)]
+    trigger_type: i16,
+    #[schema(value_type = Option<Failure>)]
+    failure: Option<&'static str>,
+    /// When it is tried again; `null`: not by itself.
+    next_attempt: Option<Time>,
+    /// The message without its payload, where `with_msg` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    msg: Option<MessageOut<'a>>,
+}
+
+impl<'a> AttemptOut<'a> {
+    fn new(attempt: &'a Attempt, content: bool) -> AttemptOut<'a> {
+        let outcome = &attempt.outcome;
+        let status = if outcome.delivered() { Status::Success } else { Status::Fail };
+        let response =
+            if content { String::from_utf8_lossy(&outcome.response_body).into_owned() } else { String::new() };
+        AttemptOut {
+            id: attempt.id,
+            msg_id: attempt.message_id,
+            endpoint_id: attempt.endpoint_id,
+            number: attempt.number,
+            timestamp: attempt.at,
+            url: &attempt.url,
+            status: status.code(),
+            status_text: status.word(),
+            response_status_code: outcome.status.unwrap_or(0),
+            response,
+            response_duration_ms: outcome.duration.as_millis(),
+            trigger_type: attempt.trigger.code(),
+            failure: outcome.failure.map(|failure| failure.word()),
+            next_attempt: attempt.next_at,
+            msg: None,
+        }
+    }
+}
+
+/// An endpoint, and how the message's delivery there stands.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct MessageEndpointOut<'a> {
+    #[serde(flatten)]
+    endpoint: EndpointOut<'a>,
+    #[schema(value_type = schemas::Status)]
+    status: u8,
+    #[schema(value_type = schemas::StatusText)]
+    status_text: &'static str,
+    /// When the next attempt is due, where there will be one.
+    next_attempt: Option<Time>,
+}
+
+/// Which attempts.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `filter` reads it")]
+struct Attempts {
+    /// Only those that stand so. An attempt is recorded when it is over: 1 and 3 find none.
+    #[param(value_type = Option<schemas::Status>)]
+    status: Option<u8>,
+    /// Only those that were answered with this hundred; 0: not at all.
+    #[param(inline, value_type = Option<schemas::StatusCodeClass>)]
+    status_code_class: Option<u16>,
+    /// `false` leaves the answers' bodies out.
+    with_content: Option<bool>,
+    /// Only those of messages with this tag.
+    tag: Option<String>,
+    /// Taken and without effect: an attempt is never canceled.
+    expanded_statuses: Option<bool>,
+    /// `true` gives the message along, without its payload.
+    with_msg: Option<bool>,
+}
+
+/// A filter on attempts; `None` if none can match it: an attempt is recorded when it is over, so that nothing is
+/// pending or sending.
+fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
+    // An attempt is never canceled: there is nothing to tell apart.
+    query.flag("expanded_statuses", false)?;
+    let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
+    let filter = AttemptFilter {
+        message: None,
+        endpoint: None,
+        delivered: status.map(|status| status == 0),
+        status_class: query.one_of("status_code_class", &[0, 100, 200, 300, 400, 500])?,
+        event_types: query.list("event_types"),
+        channel: query.checked("channel", ids::channel)?,
+        tag: query.checked("tag", ids::tag)?,
+        before: query.time("before")?,
+        after: query.time("after")?,
+    };
+    // Only now: what is wrong with the others is told all the same.
+    Ok(matches!(status, None | Some(0 | 2)).then_some(filter))
+}
+
+/// List the attempts of a message
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/attempt/msg/{msg_id}",
+    params(
+        Paged, Filtered, Attempts,
+        ("endpoint_id" = Option<String>, Query, description = "Only those to this endpoint: its id or its uid."),
+    ),
+    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+)]
+pub(in crate::api) async fn of_message(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<AttemptId>(Order::Descending, false)?;
+    let filter = filter(&query)?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    let endpoint = match query.text("endpoint_id")? {
+        Some(named) => Some(endpoint_named(&call, app.id, named).await?),
+        None => None,
+    };
+    let filter = filter.map(|filter| AttemptFilter { message: Some(message.id), endpoint, ..filter });
+    list(&call, app.id, filter, &request).await
+}
+
+/// List the attempts of a message, under an old path
+///
+/// The same as `/app/{app_id}/attempt/msg/{msg_id}`.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(Paged, Filtered, Attempts),
+    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+)]
+pub(in crate::api) async fn of_message_by_old_path(call: Call) -> Answer {
+    of_message(call).await
+}
+
+/// The endpoint of a filter. An id need not be an endpoint's any more: what was sent to a deleted one is still there to
+/// see.
+async fn endpoint_named(call: &Call, app: AppId, named: &str) -> Result<EndpointId, ApiError> {
+    let named = EndpointRef::parse(named).map_err(|wrong| ApiError::query("endpoint_id", wrong.reason))?;
+    match (call.store().endpoint(&call.tenant, app, &named).await?, named) {
+        (Some(endpoint), _) => Ok(endpoint.id),
+        (None, EndpointRef::Id(id)) => Ok(id),
+        (None, EndpointRef::Uid(_)) => Err(ApiError::not_found("endpoint")),
+    }
+}
+
+/// List the attempts to an endpoint
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(Paged, Filtered, Attempts),
+    responses((status = 200, description = "A page of them.", body = ListOut<AttemptOut>))
+)]
+pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<AttemptId>(Order::Descending, false)?;
+    let filter = filter(&query)?;
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let filter = filter.map(|filter| AttemptFilter { endpoint: Some(endpoint.id), ..filter });
+    list(&call, app.id, filter, &request).await
+}
+
+async fn list(call: &Call, app: AppId, filter: Option<AttemptFilter>, request: &PageRequest<AttemptId>) -> Answer {
+    let query = call.query();
+    let (content, with_message) = (query.flag("with_content", true)?, query.flag("with_msg", false)?);
+    let page = match filter {
+        Some(filter) => call.store().attempts(&call.tenant, app, &filter, request).await?,
+        None => Page { data: Vec::new(), more: false },
+    };
+    let messages = if with_message { messages_of(call, app, &page.data).await? } else { HashMap::new() };
+    let list = ListOut::of(
+        &page,
+        request,
+        |attempt| attempt.id,
+        |attempt| {
+            let message = messages.get(&attempt.message_id);
+            let msg = message.map(|message| MessageOut::new(message, PayloadOut::LeftOut));
+            AttemptOut { msg, ..AttemptOut::new(attempt, content) }
+        },
+    )?;
+    json(StatusCode::OK, &list)
+}
+
+/// The messages behind attempts of the caller's application.
+async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMap<MessageId, Message>, ApiError> {
+    let mut ids: Vec<MessageId> = page.iter().map(|attempt| attempt.message_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut messages = HashMap::with_capacity(ids.len());
+    // A few at a time: their payloads are not shown, and need not be held together.
+    for some in ids.chunks(16) {
+        let loaded = call.store().load_messages(some).await?.into_iter().filter(|message| message.app_id == app);
+        messages.extend(loaded.map(|message| (message.id, Message { payload: None, ..message })));
+    }
+    Ok(messages)
+}
+
+/// Read an attempt
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
+    responses((status = 200, description = "The attempt.", body = AttemptOut))
+)]
+pub(in crate::api) async fn read_one(call: Call) -> Answer {
+    call.query().flag("expanded_statuses", false)?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    let found = call.store().attempt(&call.tenant, app.id, message.id, named(&call)?).await?;
+    let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
+    json(StatusCode::OK, &AttemptOut::new(&attempt, true))
+}
+
+/// The attempt that the path names.
+fn named(call: &Call) -> Result<AttemptId, ApiError> {
+    call.part("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
+}
+
+/// Delete what a receiver answered
+///
+/// Its body and headers; the attempt stays. Not for an application's own token: it is the team's record of what
+/// happened.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
+    responses((status = 204, description = "There is no answer to see any more."))
+)]
+pub(in crate::api) async fn delete_content(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("attempt")),
+    }
+}
+
+/// List where a message stands
+///
+/// At each endpoint that it goes to, those that were deleted since included.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(Paged),
+    responses((status = 200, description = "A page of them.", body = ListOut<MessageEndpointOut>))
+)]
+pub(in crate::api) async fn endpoints_of(call: Call) -> Answer {
+    let request = call.query().page::<EndpointId>(Order::Ascending, false)?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    let page = call.store().page_of_deliveries(&call.tenant, app.id, message.id, &request).await?;
+    let mut rows: Vec<(DeliveryView, Endpoint)> = Vec::with_capacity(page.data.len());
+    for view in page.data {
+        let found = call.store().endpoint(&call.tenant, app.id, &view.endpoint_id.into()).await?;
+        let endpoint = found.unwrap_or_else(|| deleted(&view));
+        rows.push((view, endpoint));
+    }
+    let page = Page { data: rows, more: page.more };
+    let list = ListOut::of(
+        &page,
+        &request,
+        |(view, _)| view.endpoint_id,
+        |(view, endpoint)| {
+            let status = match view.state {
+                State::Delivered => Status::Success,
+                State::Fresh => Status::Pending,
+                State::Retry => Status::Sending,
+                State::Dead => Status::Fail,
+            };
+            MessageEndpointOut {
+                endpoint: EndpointOut::from(endpoint),
+                status: status.code(),
+                status_text: status.word(),
+                next_attempt: view.state.pending().then_some(view.due_at),
+            }
+        },
+    )?;
+    json(StatusCode::OK, &list)
+}
+
+/// What is left to show of an endpoint that was deleted.
+fn deleted(view: &DeliveryView) -> Endpoint {
+    let spec = EndpointSpec {
+        url: view.url.clone(),
+        description: view.endpoint_description.clone(),
+        disabled: true,
+        ..EndpointSpec::default()
+    };
+    let made = view.endpoint_id.time();
+    Endpoint {
+        id: view.endpoint_id,
+        app_id: view.app_id,
+        spec,
+        disabled_reason: None,
+        created_at: made,
+        updated_at: made,
+    }
+}
+
+/// Nothing more to say.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EmptyResponse)]
+struct EmptyOut {}
+
+/// Send a message again
+///
+/// To this endpoint, at once, with a fresh schedule.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
+    responses((status = 202, description = "It is on its way again.", body = EmptyOut))
+)]
+pub(in crate::api) async fn resend(call: Call) -> Answer {
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    let endpoint = call.endpoint(app.id).await?;
+    if message.payload.is_none() {
+        return Err(ApiError::conflict(
+            "the message's content was deleted or has expired: there is nothing left to send",
+        ));
+    }
+    let act =
+        async |call: &Call| match call.store().resend(&call.tenant, app.id, message.id, endpoint.id, call.now).await? {
+            true => json(StatusCode::ACCEPTED, &EmptyOut {}),
+            false => Err(ApiError::not_found("message")),
+        };
+    once(call, &[], Look::First, act, async |_, _| json(StatusCode::ACCEPTED, &EmptyOut {})).await
+}

@@ -1,0 +1,369 @@
+//! Background work over REST: asking for it, and seeing how far it has come. The dialect calls it a background task. It
+//! is answered once it is taken down; an engine does it (`store/jobs/background.rs`).
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::http::body::{Body, Fields};
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::query::ListOut;
+use crate::api::http::request::{Call, json};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::resources::endpoint::endpoint_message::standing;
+use crate::api::resources::endpoint::must_be_enabled;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::deliveries::background::{Kind, Scope, Stage};
+use crate::domain::deliveries::delivery::Standing;
+use crate::domain::{AppId, BackgroundId, EndpointId, Invalid, Time, ids, limits};
+use crate::store::Order;
+use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
+use crate::store::query::endpoint_messages::SentFilter;
+
+/// How far back a recovery goes at most.
+const FURTHEST: Duration = Duration::from_secs(14 * 86_400);
+/// Kinds that other servers of the dialect have: known words under which we have nothing.
+const ELSEWHERE: [&str; 5] =
+    ["application.stats", "message.broadcast", "sdk.generate", "event-type.aggregate", "application.purge_content"];
+
+/// Background work, as it is given out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = BackgroundTaskOut)]
+pub(in crate::api) struct TaskOut<'a> {
+    id: BackgroundId,
+    #[schema(value_type = BackgroundStatus)]
+    status: &'static str,
+    #[schema(value_type = BackgroundKind)]
+    task: &'static str,
+    data: DataOut<'a>,
+    updated_at: Time,
+}
+
+/// What was asked for, and how far it has come.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = BackgroundTaskData)]
+struct DataOut<'a> {
+    /// `null`: it goes to endpoints of all applications.
+    app_id: Option<AppId>,
+    /// `null`: it goes to all endpoints of the application, or of all of them.
+    endpoint_id: Option<EndpointId>,
+    since: Time,
+    until: Time,
+    /// How many messages were looked at, and how many of them are to be sent.
+    looked: i64,
+    sent: i64,
+    /// Why it failed; `canceled` if somebody ended it.
+    reason: Option<&'a str>,
+    created_at: Time,
+}
+
+impl<'a> From<&'a Background> for TaskOut<'a> {
+    fn from(work: &'a Background) -> TaskOut<'a> {
+        TaskOut {
+            id: work.id,
+            status: status(work.stage),
+            task: work.spec.kind.word(),
+            data: DataOut {
+                app_id: work.spec.scope.app(),
+                endpoint_id: work.spec.scope.endpoint(),
+                since: work.spec.filter.since,
+                until: work.spec.filter.until,
+                looked: work.looked,
+                sent: work.sent,
+                reason: work.reason.as_deref(),
+                created_at: work.created_at,
+            },
+            updated_at: work.updated_at,
+        }
+    }
+}
+
+/// The dialect's word for a stage. It has none for what was canceled, and its clients read no other words: that is a
+/// failure there, whose reason says what it was.
+const fn status(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Canceled => Stage::Failed.word(),
+        stage => stage.word(),
+    }
+}
+
+/// The stages of a word of the dialect.
+fn stages(word: &str) -> Option<&'static [Stage]> {
+    [&[Stage::Running][..], &[Stage::Finished], &[Stage::Failed, Stage::Canceled]]
+        .into_iter()
+        .find(|stages| stages.iter().any(|stage| stage.word() == word) && word != Stage::Canceled.word())
+}
+
+/// Where background work stands.
+#[derive(ToSchema)]
+#[schema(as = BackgroundTaskStatus, rename_all = "lowercase")]
+#[expect(dead_code, reason = "for the document alone: `Stage` has the words")]
+enum BackgroundStatus {
+    Running,
+    Finished,
+    Failed,
+}
+
+/// The kinds of background work: resending dead deliveries, messages that an endpoint never got, a filter's deliveries,
+/// messages that a receiver misses.
+#[derive(ToSchema)]
+#[schema(as = BackgroundTaskType)]
+#[expect(dead_code, reason = "for the document alone: `Kind` has the words")]
+enum BackgroundKind {
+    #[schema(rename = "endpoint.recover")]
+    Recover,
+    #[schema(rename = "endpoint.replay")]
+    Replay,
+    #[schema(rename = "endpoint.bulk-replay")]
+    BulkReplay,
+    #[schema(rename = "endpoint.reconcile")]
+    Reconcile,
+}
+
+/// Of which time.
+#[derive(ToSchema)]
+#[schema(example = json!({"since": "2026-11-21T00:00:00Z"}))]
+#[expect(dead_code, reason = "for the document alone: `times` reads it")]
+struct ReplayIn {
+    since: Time,
+    /// Up to then; now if nothing is said.
+    until: Option<Time>,
+}
+
+/// Of which time, at most 14 days back.
+#[derive(ToSchema)]
+#[schema(example = json!({"since": "2026-11-21T00:00:00Z"}))]
+#[expect(dead_code, reason = "for the document alone: `times` reads it")]
+struct RecoverIn {
+    since: Time,
+    /// Up to then; now if nothing is said.
+    until: Option<Time>,
+}
+
+/// Of which time, and which of it.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"since": "2026-11-21T00:00:00Z", "eventTypes": ["invoice.paid"]}))]
+#[expect(dead_code, reason = "for the document alone: `replay` reads it")]
+struct BulkReplayIn {
+    since: Time,
+    /// Up to then; now if nothing is said.
+    until: Option<Time>,
+    #[schema(value_type = Option<schemas::Names>)]
+    event_types: Option<Vec<String>>,
+    #[schema(value_type = Option<schemas::Channel>)]
+    channel: Option<String>,
+    #[schema(value_type = Option<schemas::Tag>)]
+    tag: Option<String>,
+    /// How its delivery stands; delivered and failed ones if nothing is said.
+    #[schema(value_type = Option<schemas::ReplayStatus>)]
+    status: Option<u8>,
+    /// What its last attempt was answered with.
+    #[schema(value_type = Option<schemas::StatusCodeClass>)]
+    status_code_class: Option<u16>,
+}
+
+/// Recover what an endpoint missed
+///
+/// What is dead is sent again, behind the answer and in steps; it is retried like everything else.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/recover", request_body = RecoverIn,
+    responses(
+        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
+        (status = 409, description = "Too much background work is running for the application already."),
+    )
+)]
+pub(in crate::api) async fn recover(call: Call, body: Body) -> Answer {
+    once(call, body.bytes(), Look::First, async |call| recovery(call, &body).await, again).await
+}
+
+async fn recovery(call: &Call, body: &Body) -> Answer {
+    let endpoint = target(call).await?;
+    let mut fields = body.fields()?;
+    let (since, until) = times(&mut fields, call.now);
+    if call.now.since(since) > FURTHEST {
+        let days = FURTHEST.as_secs() / 86_400;
+        fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
+    }
+    fields.done(Ok(()))?;
+    let filter = SentFilter { since, until, standings: vec![Standing::Dead], ..SentFilter::default() };
+    begin(call, &endpoint, Kind::Recover, filter).await
+}
+
+/// Replay what an endpoint was never given
+///
+/// Messages that it wants by its filters and has no delivery of: from before it was made, or from while it was
+/// disabled.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/replay-missing", request_body = ReplayIn,
+    responses(
+        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
+        (status = 409, description = "Too much background work is running for the application already."),
+    )
+)]
+pub(in crate::api) async fn replay_missing(call: Call, body: Body) -> Answer {
+    once(call, body.bytes(), Look::First, async |call| replay_of_missing(call, &body).await, again).await
+}
+
+async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
+    let endpoint = target(call).await?;
+    let mut fields = body.fields()?;
+    let (since, until) = times(&mut fields, call.now);
+    fields.done(Ok(()))?;
+    begin(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+}
+
+/// Replay what an endpoint was sent
+///
+/// What a filter chooses is sent again. What is pending is on its way anyhow: it is sent at once only if its status is
+/// asked for.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", request_body = BulkReplayIn,
+    responses(
+        (status = 202, description = "It goes on behind this answer.", body = TaskOut),
+        (status = 409, description = "Too much background work is running for the application already."),
+    )
+)]
+pub(in crate::api) async fn bulk_replay(call: Call, body: Body) -> Answer {
+    once(call, body.bytes(), Look::First, async |call| replay(call, &body).await, again).await
+}
+
+async fn replay(call: &Call, body: &Body) -> Answer {
+    let endpoint = target(call).await?;
+    let mut fields = body.fields()?;
+    let (since, until) = times(&mut fields, call.now);
+    let event_types = fields.names("eventTypes", limits::EVENT_TYPES).set();
+    if event_types.as_ref().is_some_and(Vec::is_empty) {
+        fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
+    }
+    let named = event_types.as_deref().unwrap_or_default();
+    ids::names("eventTypes", named, limits::EVENT_TYPES, limits::NAME).into_iter().for_each(|wrong| fields.note(wrong));
+    let mut checked = |name: &'static str, rule: fn(&str, &str) -> Result<(), Invalid>| {
+        fields.parsed(name, |text| rule(name, text).map(|()| text.to_owned())).set()
+    };
+    let (channel, tag) = (checked("channel", ids::channel), checked("tag", ids::tag));
+    let standings = match fields.take::<i32>("status", "a number").set() {
+        None => vec![Standing::Delivered, Standing::Dead],
+        Some(status) => {
+            let found = standing(status).filter(|_| status != 3);
+            if found.is_none() {
+                fields.note(Invalid::new("status", "must be 0, 1, 2 or 4"));
+            }
+            found.into_iter().collect()
+        }
+    };
+    let status_class = fields.take::<i32>("statusCodeClass", "a number").set();
+    if status_class.is_some_and(|class| ![0, 100, 200, 300, 400, 500].contains(&class)) {
+        fields.note(Invalid::new("statusCodeClass", "must be one of 0, 100, 200, 300, 400, 500"));
+    }
+    fields.done(Ok(()))?;
+    let event_types = event_types.unwrap_or_default();
+    begin(
+        call,
+        &endpoint,
+        Kind::BulkReplay,
+        SentFilter { since, until, event_types, channel, tag, standings, status_class, ..SentFilter::default() },
+    )
+    .await
+}
+
+/// From when until when; `until` is now if nothing is said, and never later: what is to come is sent anyhow.
+pub(in crate::api) fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
+    fields.require("since");
+    let mut time = |name: &'static str| {
+        fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
+    };
+    let (since, until) = (time("since"), time("until"));
+    let end = until.unwrap_or(now).min(now);
+    if since.is_some_and(|since| since >= end) {
+        fields.note(Invalid::new("since", "must be in the past, and before until"));
+    }
+    (since.unwrap_or(now), end)
+}
+
+/// The answer to a request that comes again.
+pub(in crate::api) async fn again(call: &Call, made: &str) -> Answer {
+    let missing = || ApiError::not_found("background task");
+    let id: BackgroundId = made.parse().map_err(|_| missing())?;
+    let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
+    json(StatusCode::ACCEPTED, &TaskOut::from(&found))
+}
+
+/// The endpoint that the path names.
+pub(in crate::api) async fn target(call: &Call) -> Result<Endpoint, ApiError> {
+    let app = call.app().await?;
+    call.endpoint(app.id).await
+}
+
+async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> Answer {
+    must_be_enabled(endpoint)?;
+    let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
+    let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
+    answer(call.store().begin_background(&call.tenant, spec, call.now).await?)
+}
+
+/// The answer to what was asked for.
+pub(in crate::api) fn answer(begun: Begun) -> Answer {
+    match begun {
+        Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
+        Begun::NotThere => Err(ApiError::not_found("endpoint")),
+        Begun::TooMany(running) => {
+            let reason = format!("the application has {running} background tasks running: wait until one has ended");
+            Err(ApiError::conflict(reason))
+        }
+    }
+}
+
+/// Read background work
+#[utoipa::path(
+    get, path = "/background-task/{task_id}",
+    responses((status = 200, description = "How far it has come.", body = TaskOut))
+)]
+pub(in crate::api) async fn read_one(call: Call) -> Answer {
+    let missing = || ApiError::not_found("background task");
+    let id: BackgroundId = call.part("id").parse().map_err(|_| missing())?;
+    let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
+    json(StatusCode::OK, &TaskOut::from(&found))
+}
+
+/// Which background work.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `list` reads it")]
+struct Tasks {
+    #[param(inline)]
+    status: Option<BackgroundStatus>,
+    /// Only work of this kind. Kinds that other servers of the dialect have are known, and find none.
+    task: Option<String>,
+}
+
+/// List background work
+///
+/// The newest first, unless asked otherwise. An application's own token sees its own.
+#[utoipa::path(
+    get, path = "/background-task", params(Paged, Ordered, Tasks),
+    responses((status = 200, description = "A page of it.", body = ListOut<TaskOut>))
+)]
+pub(in crate::api) async fn list(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<BackgroundId>(Order::Descending, true)?;
+    let stages = match query.one("status")?.map(stages) {
+        Some(None) => return Err(ApiError::query("status", "must be running, finished or failed")),
+        known => known.flatten().unwrap_or_default(),
+    };
+    let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
+        Some((word, None)) if ELSEWHERE.contains(&word) => {
+            let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
+            return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from)?);
+        }
+        Some((_, None)) => return Err(ApiError::query("task", "is no kind of background task")),
+        known => known.and_then(|(_, kind)| kind),
+    };
+    let page = call.store().backgrounds(&call.tenant, stages, kind, &request).await?;
+    json(StatusCode::OK, &ListOut::of(&page, &request, |work| work.id, TaskOut::from)?)
+}

@@ -1,0 +1,258 @@
+//! What a body says of an endpoint: what it may have, and how it is read onto what was before.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Number;
+use utoipa::ToSchema;
+
+use crate::api::http::body::{Field, Fields};
+use crate::api::http::errors::ApiError;
+use crate::api::http::request::Call;
+use crate::api::openapi::schemas;
+use crate::api::resources::application::throttle_rate;
+use crate::domain::catalog::application::Metadata;
+use crate::domain::catalog::endpoint::{EndpointSpec, check_filter, masked_header, moved};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::signing::secret::{Secret, SignatureType};
+use crate::domain::signing::signature::ExtraSignature;
+use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
+
+/// What every body about an endpoint may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `fill` reads it")]
+struct EndpointFields {
+    uid: Option<Uid>,
+    #[schema(value_type = Option<schemas::DescriptionText>)]
+    description: Option<String>,
+    /// Which event types it wants; `null`: all.
+    #[schema(value_type = Option<schemas::Names>)]
+    event_types: Option<Vec<String>>,
+    /// Which channels it listens to, at most 10; `null`: all messages, whatever their channels.
+    #[schema(value_type = Option<schemas::Channels>)]
+    channels: Option<Vec<String>>,
+    /// Messages a second; `null`: no limit.
+    #[schema(minimum = 1, maximum = 65535)]
+    throttle_rate: Option<u16>,
+    #[schema(value_type = Option<schemas::Metadata>)]
+    metadata: Option<Metadata>,
+    /// Sent with each request, at most 50. The values may be secrets and are not given out. Where `url` changes its
+    /// scheme, host or port, those that are not given out are dropped, unless `headers` is in the same request.
+    #[schema(value_type = Option<schemas::Headers>)]
+    headers: Option<BTreeMap<String, String>>,
+    /// How long one attempt may take; `null`: as the server is set.
+    #[schema(minimum = 1, maximum = 30)]
+    request_timeout_seconds: Option<u64>,
+    /// The waits between attempts in seconds; `null`: as the server is set.
+    #[schema(value_type = Option<schemas::Waits>)]
+    retry_schedule: Option<Vec<Number>>,
+    /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered
+    /// or dead.
+    ordered: Option<bool>,
+    /// A number that is kept, and has no effect.
+    #[schema(minimum = 1, maximum = 2147483647)]
+    version: Option<u32>,
+    #[schema(max_items = 4)]
+    extra_signatures: Option<Vec<ExtraSignature>>,
+    /// The old name of `eventTypes`; it counts where that is absent.
+    #[schema(value_type = Option<schemas::Names>)]
+    filter_types: Option<Vec<String>>,
+    /// The old name of `throttleRate`; it counts where that is absent.
+    #[schema(minimum = 1, maximum = 65535)]
+    rate_limit: Option<u16>,
+}
+
+/// An endpoint that replaces another.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(in crate::api) struct EndpointUpdate {
+    #[schema(value_type = schemas::Url)]
+    url: String,
+    /// Nothing is sent while it is; what is pending waits.
+    disabled: Option<bool>,
+    #[serde(flatten)]
+    fields: EndpointFields,
+}
+
+/// A new endpoint.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(in crate::api) struct EndpointIn {
+    #[schema(value_type = schemas::Url)]
+    url: String,
+    /// Nothing is sent while it is; what is pending waits.
+    disabled: Option<bool>,
+    #[serde(flatten)]
+    fields: EndpointFields,
+    /// As the server is set if nothing is said, nor by the prefix of `secret`.
+    signature_type: Option<SignatureType>,
+    /// What deliveries are signed with. It gets one of its own if nothing is said.
+    #[schema(value_type = Option<schemas::SecretText>)]
+    secret: Option<String>,
+}
+
+/// What is to change of an endpoint.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+pub(in crate::api) struct EndpointPatch {
+    #[schema(value_type = schemas::Url, required = false)]
+    url: String,
+    /// Nothing is sent while it is; what is pending waits.
+    #[schema(nullable = false)]
+    disabled: Option<bool>,
+    #[serde(flatten)]
+    fields: EndpointFields,
+}
+
+/// What a body is to: something new, all of something that exists, or parts of it.
+pub(in crate::api) enum For<'a> {
+    New,
+    Replace(&'a EndpointSpec),
+    Patch(&'a EndpointSpec),
+}
+
+impl For<'_> {
+    /// What holds where the body says nothing. Replacing keeps what only Sendoff knows: clients that know nothing of it
+    /// would wipe it out.
+    fn base(&self) -> EndpointSpec {
+        match *self {
+            For::New => EndpointSpec::default(),
+            For::Patch(before) => before.clone(),
+            For::Replace(before) => EndpointSpec {
+                timeout: before.timeout,
+                retry_schedule: before.retry_schedule.clone(),
+                ordered: before.ordered,
+                signature_type: before.signature_type,
+                extra_signatures: before.extra_signatures.clone(),
+                headers: before.headers.clone(),
+                ..EndpointSpec::default()
+            },
+        }
+    }
+
+    fn existing(&self) -> Option<&EndpointSpec> {
+        match self {
+            For::New => None,
+            For::Replace(before) | For::Patch(before) => Some(before),
+        }
+    }
+}
+
+/// Makes of what was before what the body says; with it comes the secret that a new endpoint is to have.
+pub(in crate::api) async fn read(
+    call: &Call,
+    mut fields: Fields<'_>,
+    what: For<'_>,
+    uid: Option<&Uid>,
+) -> Result<(EndpointSpec, Option<Secret>), ApiError> {
+    let mut spec = what.base();
+    spec.uid = spec.uid.or(uid.cloned());
+    if matches!(what, For::Patch(_)) {
+        fields.not_null("url");
+        fields.not_null("disabled");
+    } else {
+        fields.require("url");
+    }
+    fill(&mut fields, &mut spec);
+    let headers_given = !matches!(fields.raw("headers"), Field::Absent);
+    if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
+        spec.headers.retain(|name, _| !masked_header(name));
+    }
+    let secret = read_signing(&mut fields, &mut spec, what.existing(), call.signature_type());
+    let known = what.existing().is_some_and(|before| before.url == spec.url);
+    if !known && !spec.url.is_empty() {
+        // One that was saved before is not looked up again: each attempt checks it anyhow.
+        if let Err(wrong) = call.egress().vet_text(&spec.url).await {
+            fields.note(wrong);
+        }
+    }
+    fields.done(spec.check())?;
+    Ok((spec, secret))
+}
+
+/// `eventTypes`, or `filterTypes` as it was called.
+fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
+    let most = limits::EVENT_TYPES;
+    let (new, old) = (fields.names("eventTypes", most), fields.names("filterTypes", most));
+    let mut wrong = Vec::new();
+    let taken = new.or_checked(old, |old| check_filter("filterTypes", Some(&old), most, ids::event_type, &mut wrong));
+    wrong.into_iter().for_each(|wrong| fields.note(wrong));
+    taken
+}
+
+fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
+    fields.text("url").put_or_default(&mut spec.url);
+    fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).put(&mut spec.uid);
+    fields.text("description").put_or_default(&mut spec.description);
+    fields.flag("disabled").put_or_default(&mut spec.disabled);
+    event_types(fields).put(&mut spec.event_types);
+    fields.names("channels", limits::ENDPOINT_CHANNELS).put(&mut spec.channels);
+    throttle_rate(fields).put(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
+    fields.take("headers", "an object of strings").put_or_default(&mut spec.headers);
+    let whole = |text: &str| {
+        serde_json::from_str(text)
+            .map(Duration::from_secs)
+            .map_err(|_| "must be a whole number from 1 to 30".to_owned())
+    };
+    fields.take_with("requestTimeoutSeconds", whole).put(&mut spec.timeout);
+    fields.take_with("retrySchedule", schedule).put(&mut spec.retry_schedule);
+    fields.flag("ordered").put_or_default(&mut spec.ordered);
+    fields.take_with("version", version).put(&mut spec.version);
+}
+
+fn version(text: &str) -> Result<u32, String> {
+    let number: Option<i32> = serde_json::from_str(text).ok();
+    let version = number.and_then(|number| u32::try_from(number).ok()).filter(|version| *version > 0);
+    version.ok_or_else(|| format!("must be a whole number from 1 to {}", i32::MAX))
+}
+
+fn schedule(text: &str) -> Result<Schedule, String> {
+    const WHAT: &str = "must be a list of waits in seconds, e.g. [5, 300, 1800]";
+    let numbers: Vec<f64> = serde_json::from_str(text).map_err(|_| WHAT.to_owned())?;
+    let waits: Result<Vec<Duration>, _> = numbers.into_iter().map(Duration::try_from_secs_f64).collect();
+    Schedule::new("retrySchedule", waits.map_err(|_| WHAT.to_owned())?).map_err(|wrong| wrong.reason)
+}
+
+/// How it signs is decided once, when it is made; later only the secret changes, by rotation.
+fn read_signing(
+    fields: &mut Fields<'_>,
+    spec: &mut EndpointSpec,
+    before: Option<&EndpointSpec>,
+    usual: SignatureType,
+) -> Option<Secret> {
+    let wanted = fields.parsed("signatureType", |word| {
+        SignatureType::from_word(word).ok_or_else(|| Invalid::new("signatureType", "must be hmac256 or ed25519"))
+    });
+    let wanted = wanted.set();
+    let secret = match before {
+        None => fields.parsed("secret", |text| Secret::parse("secret", text)).set(),
+        Some(before) => {
+            if wanted.is_some_and(|wanted| wanted != before.signature_type) {
+                let reason = format!("is {} and stays so: make another endpoint", before.signature_type.word());
+                fields.note(Invalid::new("signatureType", reason));
+            }
+            if matches!(fields.raw("secret"), Field::Set(_)) {
+                fields.note(Invalid::new("secret", "is changed by POST …/secret/rotate"));
+            }
+            None
+        }
+    };
+    if before.is_none() {
+        spec.signature_type = wanted.or(secret.as_ref().map(Secret::kind)).unwrap_or(usual);
+    }
+    if let Some(Err(wrong)) = secret.as_ref().map(|secret| secret.check_kind("secret", spec.signature_type)) {
+        fields.note(wrong);
+    }
+    let extras = |text| {
+        serde_json::from_str::<Vec<ExtraSignature>>(text).map_err(|error| {
+            format!("must be a list such as [{{\"style\": \"github\", \"header\": \"X-Hub-Signature-256\"}}]: {error}")
+        })
+    };
+    fields.take_with("extraSignatures", extras).put_or_default(&mut spec.extra_signatures);
+    secret
+}

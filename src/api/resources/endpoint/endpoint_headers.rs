@@ -1,0 +1,128 @@
+//! An endpoint's own headers over REST: what its owner wants on each request. A value may be a secret: it goes in and
+//! never comes out. Reading gives the names of [masked](masked_header) headers, and the values of the few others.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::http::body::Body;
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::request::{Call, json, nothing};
+use crate::api::openapi::schemas;
+use crate::domain::catalog::endpoint::{HeaderChange, Headers, check_headers, masked_header};
+use crate::domain::{Invalid, limits};
+
+/// An endpoint's headers, as they are given out.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointHeadersOut)]
+pub(in crate::api) struct HeadersOut<'a> {
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: BTreeMap<&'a str, &'a str>,
+    /// The names of those whose values are kept back.
+    sensitive: Vec<&'a str>,
+}
+
+/// The headers that an endpoint is to have, and no others.
+#[derive(ToSchema)]
+#[schema(example = json!({"headers": {"x-team": "billing"}}))]
+#[expect(dead_code, reason = "for the document alone: `put` reads it")]
+pub(in crate::api) struct EndpointHeadersIn {
+    /// At most 50, and 8 KiB in all; none that Sendoff sets itself.
+    #[schema(value_type = schemas::Headers)]
+    headers: BTreeMap<String, String>,
+}
+
+/// What is to change of an endpoint's headers; one of the two must be there.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"headers": {"x-team": "sales", "x-old": null}}))]
+#[expect(dead_code, reason = "for the document alone: `patch` reads it")]
+struct EndpointHeadersPatchIn {
+    /// Those to set; one that is `null` goes.
+    #[schema(value_type = Option<schemas::HeaderChanges>)]
+    headers: Option<BTreeMap<String, Option<String>>>,
+    /// The names of those that go.
+    #[schema(value_type = Option<schemas::HeaderNames>)]
+    delete_headers: Option<Vec<String>>,
+}
+
+/// Read an endpoint's headers
+///
+/// Values may be secrets and are not given out, but for a few names that never carry one: `sensitive` names the others.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers",
+    responses((status = 200, description = "What goes out on each request.", body = HeadersOut))
+)]
+pub(in crate::api) async fn read(call: Call) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let all = endpoint.spec.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let (kept_back, shown): (Vec<_>, Vec<_>) = all.partition(|(name, _)| masked_header(name));
+    let sensitive = kept_back.into_iter().map(|(name, _)| name).collect();
+    json(StatusCode::OK, &HeadersOut { headers: shown.into_iter().collect(), sensitive })
+}
+
+/// Replace an endpoint's headers
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
+    responses((status = 204, description = "It has these and no others."))
+)]
+pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+    let mut fields = body.fields()?;
+    fields.require("headers");
+    let headers: Headers = fields.take("headers", "an object of strings").set().unwrap_or_default();
+    fields.done(check_headers(&headers))?;
+    change(&call, HeaderChange::Replace(headers)).await
+}
+
+/// Change an endpoint's headers
+///
+/// Sets some and takes others away: those that are `null`, and those that `deleteHeaders` names.
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersPatchIn,
+    responses((status = 204, description = "They were changed."))
+)]
+pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+    let mut fields = body.fields()?;
+    let delete = fields.list("deleteHeaders").set();
+    if delete.is_none() {
+        fields.require("headers");
+    }
+    let mut delete = delete.unwrap_or_default();
+    let given = fields.take::<BTreeMap<String, Option<String>>>("headers", "an object of strings and nulls").set();
+    let most = limits::HEADERS;
+    let too_many = |field: &'static str| Invalid::new(field, format!("may have at most {most} entries"));
+    if delete.len() > most {
+        fields.note(too_many("deleteHeaders"));
+        delete.clear();
+    }
+    if delete.iter().any(|name| name.len() > limits::NAME) {
+        fields.note(Invalid::new("deleteHeaders", format!("may have names of at most {} characters", limits::NAME)));
+    }
+    let given = given.unwrap_or_default();
+    if given.len() > most {
+        fields.note(too_many("headers"));
+    }
+    let mut set = Headers::new();
+    for (name, value) in given.into_iter().take(most) {
+        match value {
+            Some(_) if delete.iter().any(|other| other.eq_ignore_ascii_case(&name)) => {
+                fields.note(Invalid::new("deleteHeaders", format!("header {name:?} is to be set as well")));
+            }
+            Some(value) => drop(set.insert(name, value)),
+            None => delete.push(name),
+        }
+    }
+    fields.done(check_headers(&set))?;
+    change(&call, HeaderChange::Merge { set, delete }).await
+}
+
+async fn change(call: &Call, change: HeaderChange) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    match call.store().change_headers(&call.tenant, app.id, endpoint.id, &change, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("endpoint")),
+    }
+}

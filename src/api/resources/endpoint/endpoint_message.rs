@@ -1,0 +1,114 @@
+//! What an endpoint was sent, over REST: the list by which a receiver finds out what it missed.
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::query::{ListOut, Query};
+use crate::api::http::request::{Call, json};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::resources::attempt::Status;
+use crate::api::resources::message::{MessageOut, PayloadOut};
+use crate::domain::deliveries::delivery::Standing;
+use crate::domain::{MessageId, Time, ids};
+use crate::store::Order;
+use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
+
+/// A message, and how its delivery at the endpoint stands.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct EndpointMessageOut<'a> {
+    #[serde(flatten)]
+    message: MessageOut<'a>,
+    #[schema(value_type = schemas::ExpandedStatus)]
+    status: u8,
+    #[schema(value_type = schemas::ExpandedStatusText)]
+    status_text: &'static str,
+    /// When the next attempt is due, while one is.
+    next_attempt: Option<Time>,
+}
+
+/// Which of them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone: `filter` reads it")]
+struct Sent {
+    /// Only those that stand so: 1 before the first attempt has failed, 3 after it.
+    #[param(value_type = Option<schemas::ExpandedStatus>)]
+    status: Option<u8>,
+    /// Only those with this tag.
+    tag: Option<String>,
+    /// `false` leaves the payloads out.
+    with_content: Option<bool>,
+    /// `true` tells canceled (4) apart from fail (2).
+    expanded_statuses: Option<bool>,
+}
+
+/// List what an endpoint was sent
+///
+/// The newest first. What was tried, failed and will be tried again is 3, "sending". A filtered page may be short, or
+/// empty, and not the last: go on by `iterator` until `done`.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(Paged, Filtered, Sent),
+    responses((status = 200, description = "A page of them.", body = ListOut<EndpointMessageOut>))
+)]
+pub(in crate::api) async fn list(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<MessageId>(Order::Descending, false)?;
+    let (content, expanded) = (query.flag("with_content", true)?, query.flag("expanded_statuses", false)?);
+    let filter = filter(&query, expanded)?;
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let page = call.store().endpoint_messages(&call.tenant, app.id, endpoint.id, &filter, &request).await?;
+    let out = |one| out(one, content, expanded);
+    json(StatusCode::OK, &ListOut::of_scanned(&page, &request, |one| one.message.id, out)?)
+}
+
+fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageOut<'_> {
+    let status = Status::of(one.standing, one.failing, expanded);
+    EndpointMessageOut {
+        message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)),
+        status: status.code(),
+        status_text: status.word(),
+        next_attempt: one.next_at,
+    }
+}
+
+fn filter(query: &Query<'_>, expanded: bool) -> Result<SentFilter, ApiError> {
+    let status = query.one_of("status", &[0, 1, 2, 3, 4])?;
+    let standings = match status {
+        None => Vec::new(),
+        Some(2) if !expanded => vec![Standing::Dead, Standing::Canceled],
+        Some(status) => standing(status).into_iter().collect(),
+    };
+    let failing = match status {
+        Some(1) => Some(false),
+        Some(3) => Some(true),
+        _ => None,
+    };
+    let usual = SentFilter::default();
+    Ok(SentFilter {
+        since: query.time("after")?.unwrap_or(usual.since),
+        // "Before" has that very moment in it.
+        until: query.time("before")?.map_or(usual.until, |before| before.plus(std::time::Duration::from_micros(1))),
+        event_types: query.list("event_types"),
+        channel: query.checked("channel", ids::channel)?,
+        tag: query.checked("tag", ids::tag)?,
+        standings,
+        failing,
+        ..usual
+    })
+}
+
+/// How a delivery stands by the dialect's number. Of those that are pending, 1 and 3 say whether an attempt has failed.
+pub(in crate::api) fn standing(status: i32) -> Option<Standing> {
+    match status {
+        0 => Some(Standing::Delivered),
+        1 | 3 => Some(Standing::Pending),
+        2 => Some(Standing::Dead),
+        4 => Some(Standing::Canceled),
+        _ => None,
+    }
+}

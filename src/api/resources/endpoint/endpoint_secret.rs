@@ -1,0 +1,118 @@
+//! An endpoint's secret over REST: what its receiver verifies with, and changing it while the old one signs along for a
+//! while.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::http::body::{Body, Fields};
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::request::{Call, json};
+use crate::api::openapi::schemas;
+use crate::domain::access::audit::act;
+use crate::domain::catalog::endpoint::Endpoint;
+use crate::domain::signing::secret::{GRACE, GRACE_LIMIT, Secret};
+use crate::domain::signing::signature::check_extras;
+use crate::domain::{Invalid, Time};
+use crate::store::access::audit::Deed;
+
+/// What the receiver verifies with.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointSecretOut)]
+pub(in crate::api) struct SecretOut {
+    /// `whsec_…`, or the public key `whpk_…`.
+    #[schema(example = "whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]
+    key: String,
+}
+
+/// How the secret is to change.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"gracePeriodSeconds": 3600}))]
+#[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
+pub(in crate::api) struct EndpointSecretRotateIn {
+    /// The new secret; a new one is made if nothing is said.
+    #[schema(value_type = Option<schemas::SecretText>)]
+    key: Option<String>,
+    /// How long the old one signs along.
+    #[schema(minimum = 0, maximum = 604800)]
+    grace_period_seconds: Option<u64>,
+}
+
+fn out(secret: &Secret) -> Answer {
+    let mut answer = json(StatusCode::OK, &SecretOut { key: secret.shown() })?;
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// Read an endpoint's secret
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret",
+    responses((status = 200, description = "What the receiver verifies with.", body = SecretOut))
+)]
+pub(in crate::api) async fn read(call: Call) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
+    let secret = secret.ok_or_else(|| ApiError::not_found("endpoint"))?;
+    // Noted first: what cannot be noted is not shown.
+    let thing = endpoint.id.to_string();
+    let revealed = Deed::of(&app.org, act::SECRET_REVEALED, &thing).within(app.id);
+    call.store().note_look(revealed, call.now).await?;
+    out(&secret)
+}
+
+/// Rotate an endpoint's secret
+///
+/// The old one signs along for a day, or as long as `gracePeriodSeconds` says; at most five do. The new key's prefix
+/// says how the endpoint signs from now on: `whsec_` HMAC-SHA256, `whsk_` Ed25519.
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
+    responses(
+        (status = 200, description = "The new one.", body = SecretOut),
+        (status = 400, description = "Five old ones sign along already: it says when the next of them stops."),
+    )
+)]
+pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    let act = async |call: &Call| change(call, &endpoint, &body).await;
+    let again = async |call: &Call, made: &str| {
+        let missing = || ApiError::not_found("this secret, which is in use no more,");
+        let made_at = Time::from_micros(made.parse().map_err(|_| missing())?);
+        let secret = call.store().endpoint_secret_of(&call.tenant, endpoint.app_id, endpoint.id, made_at).await?;
+        out(&secret.ok_or_else(missing)?)
+    };
+    once(call, body.bytes(), Look::First, act, again).await
+}
+
+async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
+    let (secret, grace) = read_rotation(body.fields()?, Some(endpoint))?;
+    match call.store().rotate_secret(&call.tenant, endpoint.app_id, endpoint.id, &secret, grace, call.now).await? {
+        true => out(&secret),
+        false => Err(ApiError::not_found("endpoint")),
+    }
+}
+
+/// The new secret of an endpoint (or of one that is not made yet), and for how long the old one signs along.
+pub(in crate::api) fn read_rotation(
+    mut fields: Fields<'_>,
+    endpoint: Option<&Endpoint>,
+) -> Result<(Secret, Duration), ApiError> {
+    let given = fields.parsed("key", |text| Secret::parse("key", text)).set();
+    let kind = given.as_ref().map(Secret::kind).or(endpoint.map(|one| one.spec.signature_type)).unwrap_or_default();
+    let extras = endpoint.map(|one| &one.spec.extra_signatures[..]).unwrap_or_default();
+    if let Err(wrong) = check_extras("key", extras, kind) {
+        fields.note(wrong);
+    }
+    let (usual, most) = (GRACE.as_secs(), GRACE_LIMIT.as_secs());
+    let grace = fields.take::<u64>("gracePeriodSeconds", "a whole number of seconds").set().unwrap_or(usual);
+    if grace > most {
+        fields.note(Invalid::new("gracePeriodSeconds", format!("must be 0 to {most} (7 days)")));
+    }
+    fields.done(Ok(()))?;
+    let secret = given.unwrap_or_else(|| Secret::generate(kind));
+    Ok((secret, Duration::from_secs(grace)))
+}

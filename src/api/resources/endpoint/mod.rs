@@ -1,0 +1,258 @@
+//! Endpoints over REST: where an application wants its events. Secrets and the endpoint's own headers go in and never
+//! come out here.
+
+pub(in crate::api) mod endpoint_body;
+pub(in crate::api) mod endpoint_headers;
+pub(in crate::api) mod endpoint_message;
+pub(in crate::api) mod endpoint_secret;
+pub(in crate::api) mod example;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use serde_json::Number;
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::api::http::body::{Body, Fields};
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::query::ListOut;
+use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::resources::application::same_uid;
+use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, For, read};
+use crate::domain::catalog::application::Metadata;
+use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::signing::secret::{Secret, SignatureType};
+use crate::domain::signing::signature::ExtraSignature;
+use crate::domain::{AppId, EndpointId, Invalid, Time, Uid};
+use crate::store::{EndpointRef, Order};
+
+/// An endpoint, as it is given out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::api) struct EndpointOut<'a> {
+    id: EndpointId,
+    uid: Option<&'a Uid>,
+    /// As it is requested: normalized.
+    url: Cow<'a, str>,
+    description: &'a str,
+    /// Nothing is sent while it is; what is pending waits.
+    disabled: bool,
+    #[schema(value_type = Option<DisabledReason>)]
+    disabled_reason: Option<&'static str>,
+    /// Which event types it wants; `null`: all.
+    #[schema(value_type = Option<schemas::Names>)]
+    event_types: Option<&'a [String]>,
+    /// Which channels it listens to; `null`: all messages, whatever their channels.
+    #[schema(value_type = Option<schemas::Channels>)]
+    channels: Option<&'a [String]>,
+    /// Messages a second; `null`: no limit.
+    throttle_rate: Option<u16>,
+    /// How long one attempt may take; `null`: as the server is set.
+    request_timeout_seconds: Option<u64>,
+    /// The waits between attempts in seconds; `null`: as the server is set.
+    #[schema(value_type = Option<Vec<f64>>)]
+    retry_schedule: Option<Vec<Number>>,
+    /// Whether its deliveries go one after another, in the order in which they were accepted.
+    ordered: bool,
+    #[schema(value_type = SignatureType)]
+    signature_type: &'static str,
+    extra_signatures: &'a [ExtraSignature],
+    #[schema(value_type = schemas::Metadata)]
+    metadata: &'a Metadata,
+    created_at: Time,
+    updated_at: Time,
+    /// The old name of `eventTypes`.
+    #[schema(value_type = Option<schemas::Names>)]
+    filter_types: Option<&'a [String]>,
+    /// The old name of `throttleRate`.
+    rate_limit: Option<u16>,
+    /// A number that is kept, and has no effect.
+    version: u32,
+}
+
+impl<'a> From<&'a Endpoint> for EndpointOut<'a> {
+    fn from(endpoint: &'a Endpoint) -> EndpointOut<'a> {
+        let spec = &endpoint.spec;
+        let waits = spec.retry_schedule.as_ref().map(Schedule::waits);
+        EndpointOut {
+            id: endpoint.id,
+            uid: spec.uid.as_ref(),
+            url: Url::parse(&spec.url).map_or(Cow::Borrowed(&*spec.url), |url| Cow::Owned(url.into())),
+            description: &spec.description,
+            disabled: spec.disabled,
+            disabled_reason: endpoint.disabled_reason.map(|reason| reason.word()),
+            event_types: spec.event_types.as_deref(),
+            channels: spec.channels.as_deref(),
+            throttle_rate: spec.throttle_rate,
+            request_timeout_seconds: spec.timeout.map(|timeout| timeout.as_secs()),
+            retry_schedule: waits.map(|waits| waits.iter().copied().filter_map(seconds).collect()),
+            ordered: spec.ordered,
+            signature_type: spec.signature_type.word(),
+            extra_signatures: &spec.extra_signatures,
+            metadata: &spec.metadata,
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+            filter_types: spec.event_types.as_deref(),
+            rate_limit: spec.throttle_rate,
+            version: spec.version.unwrap_or(1),
+        }
+    }
+}
+
+/// Whole seconds as a whole number.
+fn seconds(wait: Duration) -> Option<Number> {
+    if wait.subsec_nanos() == 0 { Some(wait.as_secs().into()) } else { Number::from_f64(wait.as_secs_f64()) }
+}
+
+pub(in crate::api) fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
+    json(status, &EndpointOut::from(endpoint))
+}
+
+/// Nothing is sent to a disabled endpoint: what would wait there is better not asked for.
+///
+/// # Errors
+/// 422: it is disabled.
+pub(in crate::api) fn must_be_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
+    let reason = "is disabled, so nothing would be sent: enable it first";
+    if endpoint.spec.disabled { Err(ApiError::path("endpoint_id", Invalid::new("endpoint", reason))) } else { Ok(()) }
+}
+
+/// Create an endpoint
+#[utoipa::path(
+    post, path = "/app/{app_id}/endpoint", request_body = EndpointIn,
+    responses(
+        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 409, description = "Another endpoint of the application has this uid."),
+    )
+)]
+pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+    let app = call.app().await?.id;
+    let act = async |call: &Call| make(call, app, body.fields()?, None).await;
+    let again = async |call: &Call, made: &str| {
+        let missing = || ApiError::not_found("endpoint");
+        let named = EndpointRef::parse(made).map_err(|_| missing())?;
+        let endpoint = call.store().endpoint(&call.tenant, app, &named).await?;
+        out(StatusCode::CREATED, &endpoint.ok_or_else(missing)?)
+    };
+    once(call, body.bytes(), Look::First, act, again).await
+}
+
+async fn make(call: &Call, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> Answer {
+    let (spec, secret) = read(call, fields, For::New, path).await?;
+    if let Some(path) = path {
+        same_uid(spec.uid.as_ref(), path)?;
+    }
+    let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
+    let endpoint = call.store().create_endpoint(&call.tenant, app, spec, &secret, call.now).await?;
+    out(StatusCode::CREATED, &endpoint)
+}
+
+/// Read an endpoint
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}",
+    responses((status = 200, description = "The endpoint.", body = EndpointOut))
+)]
+pub(in crate::api) async fn read_one(call: Call) -> Answer {
+    let app = call.app().await?;
+    out(StatusCode::OK, &call.endpoint(app.id).await?)
+}
+
+/// List endpoints
+///
+/// The newest first, if `order` says nothing.
+#[utoipa::path(
+    get, path = "/app/{app_id}/endpoint", params(Paged, Ordered),
+    responses((status = 200, description = "A page of them.", body = ListOut<EndpointOut>))
+)]
+pub(in crate::api) async fn list(call: Call) -> Answer {
+    let app = call.app().await?;
+    let request = call.query().page::<EndpointId>(Order::Descending, true)?;
+    let page = call.store().endpoints(&call.tenant, app.id, &request).await?;
+    json(StatusCode::OK, &ListOut::of(&page, &request, |endpoint| endpoint.id, EndpointOut::from)?)
+}
+
+/// Replace an endpoint
+///
+/// Makes a new one where the path has a uid that there is not. Without a `uid` in the body, one that the path names by
+/// its id has none afterwards, and one that it names by its uid keeps it. What only Sendoff knows (timeout, schedule,
+/// signatures, headers) stays where the body does not have it. How it signs stays as it is: the secret changes by
+/// rotation. A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers`
+/// is in the same request.
+#[utoipa::path(
+    put, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointUpdate,
+    responses(
+        (status = 200, description = "It was replaced.", body = EndpointOut),
+        (status = 201, description = "It was made.", body = EndpointOut),
+        (status = 409, description = "Another endpoint of the application has this uid."),
+    )
+)]
+pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+    let app = call.app().await?;
+    let named = EndpointRef::parse(call.part("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
+    let found = async || call.store().endpoint(&call.tenant, app.id, &named).await;
+    let uid = match &named {
+        EndpointRef::Uid(uid) => Some(uid),
+        EndpointRef::Id(_) => None,
+    };
+    let replace = async |before| change(&call, &body, before, |before| For::Replace(before), uid).await;
+    match (found().await?, &named) {
+        (Some(before), _) => replace(before).await,
+        (None, EndpointRef::Uid(uid)) => match make(&call, app.id, body.fields()?, Some(uid)).await {
+            // Somebody else made it at the same moment.
+            Err(error) if error.is_conflict() => replace(found().await?.ok_or(error)?).await,
+            made => made,
+        },
+        (None, EndpointRef::Id(_)) => Err(ApiError::not_found("endpoint")),
+    }
+}
+
+/// Change an endpoint
+///
+/// A URL with another scheme, host or port drops the headers whose values are not given out, unless `headers` is in the
+/// same request.
+#[utoipa::path(
+    patch, path = "/app/{app_id}/endpoint/{endpoint_id}", request_body = EndpointPatch,
+    responses(
+        (status = 200, description = "It was changed.", body = EndpointOut),
+        (status = 409, description = "Another endpoint of the application has this uid."),
+    )
+)]
+pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+    let app = call.app().await?;
+    let before = call.endpoint(app.id).await?;
+    change(&call, &body, before, |before| For::Patch(before), None).await
+}
+
+/// Makes of `before`, or of what it has become meanwhile, what the body says.
+/// `uid` is what it is called where the body does not say.
+pub(in crate::api) async fn change(
+    call: &Call,
+    body: &Body,
+    before: Endpoint,
+    what: fn(&EndpointSpec) -> For<'_>,
+    uid: Option<&Uid>,
+) -> Answer {
+    let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), uid).await?.0);
+    let changed = call.store().change_endpoint(&call.tenant, before, work, call.now).await?;
+    out(StatusCode::OK, &done(changed, "endpoint")?)
+}
+
+/// Delete an endpoint
+///
+/// What was pending for it is not sent any more.
+#[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204, description = "It is gone.")))]
+pub(in crate::api) async fn delete(call: Call) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.endpoint(app.id).await?;
+    match call.store().delete_endpoint(&call.tenant, app.id, endpoint.id, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("endpoint")),
+    }
+}

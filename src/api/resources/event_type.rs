@@ -1,0 +1,280 @@
+//! The catalog of event types over REST. The organization writes it; an application's own token reads what is offered
+//! to it: nothing archived, and nothing behind a feature flag that the token does not have.
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::api::http::body::{Body, Field, Fields};
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::query::ListOut;
+use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::resources::operational;
+use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
+use crate::domain::{Time, ids, limits};
+use crate::store::Order;
+use crate::store::catalog::applications::Put;
+
+/// An event type, as it is given out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct EventTypeOut<'a> {
+    name: &'a str,
+    description: &'a str,
+    /// No longer offered; what is sent under it is still delivered.
+    archived: bool,
+    deprecated: bool,
+    /// Offered only to those who have one of these flags.
+    feature_flags: &'a [String],
+    /// The old form of `featureFlags`: the first of them.
+    feature_flag: Option<&'a String>,
+    group_name: Option<&'a str>,
+    /// A JSON Schema for each version; `null` also in lists that leave it out.
+    #[schema(value_type = Option<schemas::JsonObject>)]
+    schemas: Option<&'a Map<String, Value>>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> From<&'a EventType> for EventTypeOut<'a> {
+    fn from(event_type: &'a EventType) -> EventTypeOut<'a> {
+        let spec = &event_type.spec;
+        EventTypeOut {
+            name: &spec.name,
+            description: &spec.description,
+            archived: spec.archived,
+            deprecated: spec.deprecated,
+            feature_flags: &spec.feature_flags,
+            feature_flag: spec.feature_flags.first(),
+            group_name: spec.group_name.as_deref(),
+            schemas: spec.schemas.as_ref(),
+            created_at: event_type.created_at,
+            updated_at: event_type.updated_at,
+        }
+    }
+}
+
+fn out(status: StatusCode, event_type: &EventType) -> Answer {
+    json(status, &EventTypeOut::from(event_type))
+}
+
+/// What every body about an event type may have.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeFields {
+    /// Offered only to those who have one of these flags.
+    #[schema(value_type = Option<schemas::Flags>)]
+    feature_flags: Option<Vec<String>>,
+    /// The old form of `featureFlags`: one flag. It counts where that is absent.
+    #[schema(value_type = Option<schemas::Name>)]
+    feature_flag: Option<String>,
+    #[schema(value_type = Option<schemas::Name>)]
+    group_name: Option<String>,
+    /// A JSON Schema for each version.
+    #[schema(value_type = Option<schemas::Schemas>)]
+    schemas: Option<Map<String, Value>>,
+}
+
+/// An event type that replaces another.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"description": "An invoice was paid in full."}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeUpdate {
+    #[schema(value_type = schemas::DescriptionText)]
+    description: String,
+    /// No longer offered; what is sent under it is still delivered.
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    #[serde(flatten)]
+    fields: EventTypeFields,
+}
+
+/// A new event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"name": "invoice.paid", "description": "An invoice was paid in full."}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypeIn {
+    #[schema(value_type = schemas::Name)]
+    name: String,
+    #[serde(flatten)]
+    rest: EventTypeUpdate,
+}
+
+/// What is to change of an event type.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"deprecated": true}))]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+struct EventTypePatch {
+    #[schema(value_type = Option<schemas::DescriptionText>)]
+    description: Option<String>,
+    /// No longer offered; what is sent under it is still delivered.
+    #[schema(nullable = false)]
+    archived: Option<bool>,
+    #[schema(nullable = false)]
+    deprecated: Option<bool>,
+    #[serde(flatten)]
+    fields: EventTypeFields,
+}
+
+/// Makes of `base` what the body says; `whole` bodies must describe it.
+fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<EventTypeSpec, ApiError> {
+    let mut spec = base;
+    if spec.name.is_empty() {
+        fields.require("name");
+        fields.text("name").put_or_default(&mut spec.name);
+    }
+    if whole {
+        fields.require("description");
+    }
+    for name in ["archived", "deprecated"].into_iter().filter(|_| !whole) {
+        fields.not_null(name);
+    }
+    fields.text("description").put_or_default(&mut spec.description);
+    fields.flag("archived").put_or_default(&mut spec.archived);
+    fields.flag("deprecated").put_or_default(&mut spec.deprecated);
+    let old = match fields.text("featureFlag") {
+        Field::Absent => Field::Absent,
+        Field::Null => Field::Null,
+        Field::Set(flag) => Field::Set(vec![flag]),
+    };
+    fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).put_or_default(&mut spec.feature_flags);
+    fields.text("groupName").put(&mut spec.group_name);
+    fields.take("schemas", "an object: a JSON Schema for each version").put(&mut spec.schemas);
+    fields.done(spec.check())?;
+    Ok(spec)
+}
+
+/// Whether the caller may know of it.
+pub(in crate::api) fn offered(call: &Call, event_type: &EventType) -> bool {
+    call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
+}
+
+/// The name in the path.
+///
+/// # Errors
+/// 404: no event type can have such a name.
+fn named(call: &Call) -> Result<&str, ApiError> {
+    let name = call.part("event_type");
+    ids::name("event_type", name, limits::NAME).map_err(|_| ApiError::not_found("event type"))?;
+    Ok(name)
+}
+
+async fn find(call: &Call) -> Result<EventType, ApiError> {
+    let name = named(call)?;
+    let found = call.store().event_type(&call.tenant, name).await?.or_else(|| operational::event_type(call, name));
+    found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
+}
+
+/// Create an event type
+#[utoipa::path(
+    post, path = "/event-type", request_body = EventTypeIn,
+    responses(
+        (status = 201, description = "It was made.", body = EventTypeOut),
+        (status = 409, description = "There is one of this name."),
+    )
+)]
+pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let act = async |call: &Call| {
+        let spec = read(body.fields()?, EventTypeSpec::default(), true)?;
+        out(StatusCode::CREATED, &call.store().create_event_type(&call.tenant, spec, call.now).await?)
+    };
+    let again = async |call: &Call, made: &str| {
+        let found = call.store().event_type(&call.tenant, made).await?;
+        out(StatusCode::CREATED, &found.ok_or_else(|| ApiError::not_found("event type"))?)
+    };
+    once(call, body.bytes(), Look::First, act, again).await
+}
+
+/// Read an event type
+///
+/// Those of operational events can be read too, with a token of the organization.
+#[utoipa::path(
+    get, path = "/event-type/{event_type_name}",
+    responses((status = 200, description = "The event type.", body = EventTypeOut))
+)]
+pub(in crate::api) async fn read_one(call: Call) -> Answer {
+    out(StatusCode::OK, &find(&call).await?)
+}
+
+/// List event types
+///
+/// Schemas are long: they are in the list only `with_content`.
+#[utoipa::path(
+    get, path = "/event-type",
+    params(
+        Paged, Ordered,
+        ("include_archived" = Option<bool>, Query, description = "Those that are archived, too."),
+        ("with_content" = Option<bool>, Query, description = "`true` gives their schemas along."),
+        ("operational" = Option<bool>, Query, description = "`true` gives those of operational events alone."),
+    ),
+    responses((status = 200, description = "A page of them.", body = ListOut<EventTypeOut>))
+)]
+pub(in crate::api) async fn list(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<String>(Order::Ascending, true)?;
+    let archived = query.flag("include_archived", false)?;
+    let whole = query.flag("with_content", false)?;
+    let page = match call.tenant.only {
+        None if query.flag("operational", false)? => operational::event_types(&call.tenant.org, &request),
+        None => call.store().event_types(&call.tenant, archived, &request).await?,
+        Some(_) => call.store().offered_event_types(&call.tenant, &call.caller.flags, &request).await?,
+    };
+    let short = |event_type| {
+        let out = EventTypeOut::from(event_type);
+        if whole { out } else { EventTypeOut { schemas: None, ..out } }
+    };
+    json(StatusCode::OK, &ListOut::of(&page, &request, |event_type| event_type.spec.name.clone(), short)?)
+}
+
+/// Replace an event type
+///
+/// Makes a new one of the path's name if there is none.
+#[utoipa::path(
+    put, path = "/event-type/{event_type_name}", request_body = EventTypeUpdate,
+    responses(
+        (status = 200, description = "It was replaced.", body = EventTypeOut),
+        (status = 201, description = "It was made.", body = EventTypeOut),
+    )
+)]
+pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let base = EventTypeSpec { name: call.part("event_type").to_owned(), ..EventTypeSpec::default() };
+    let spec = read(body.fields()?, base, true)?;
+    match call.store().put_event_type(&call.tenant, spec, call.now).await? {
+        Put::Created(event_type) => out(StatusCode::CREATED, &event_type),
+        Put::Replaced(event_type) => out(StatusCode::OK, &event_type),
+    }
+}
+
+/// Change an event type
+#[utoipa::path(
+    patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
+    responses((status = 200, description = "It was changed.", body = EventTypeOut))
+)]
+pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let work = |before: &EventType| read(body.fields()?, before.spec.clone(), false);
+    let changed = call.store().update_event_type(&call.tenant, named(&call)?, work, call.now).await?;
+    out(StatusCode::OK, &done(changed, "event type")?)
+}
+
+/// Archive or delete an event type
+#[utoipa::path(
+    delete, path = "/event-type/{event_type_name}",
+    params(("expunge" = Option<bool>, Query, description = "Delete it for good, in place of archiving it.")),
+    responses((status = 204, description = "It is archived, or gone."))
+)]
+pub(in crate::api) async fn delete(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let expunge = call.query().flag("expunge", false)?;
+    match call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("event type")),
+    }
+}

@@ -1,0 +1,368 @@
+//! Messages over REST: the team's way in, and looking at what came.
+//!
+//! Creating one is the busiest call of all: its body is read once and borrowed from, the payload is cut out of the
+//! bytes that came, and the answer carries those same bytes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use serde::ser::{Error as _, SerializeMap};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::api::http::body::{Body, Field, Fields};
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::query::{ListOut, Query};
+use crate::api::http::request::{Call, json, nothing};
+use crate::api::openapi::schemas;
+use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::resources::application;
+use crate::domain::catalog::application::ApplicationSpec;
+use crate::domain::deliveries::message::{Message, MessageSpec};
+use crate::domain::{Invalid, MessageId, Time, Uid, ids};
+use crate::store::ingest::accept::AcceptItem;
+use crate::store::query::messages::MessageFilter;
+use crate::store::{AppRef, MessageRef, Order};
+
+/// A message, as it is given out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::api) struct MessageOut<'a> {
+    id: MessageId,
+    event_id: Option<&'a Uid>,
+    event_type: &'a str,
+    /// As it was written; `{}` for those who did not want it, and `{"expired": true}` where it was deleted.
+    #[schema(value_type = schemas::JsonObject)]
+    payload: PayloadOut<'a>,
+    #[schema(value_type = Option<schemas::Channels>)]
+    channels: Option<&'a [String]>,
+    #[schema(value_type = Option<schemas::Tags>)]
+    tags: Option<&'a [String]>,
+    /// When it was accepted.
+    timestamp: Time,
+    /// When it happened, if its sender said so; else when it was accepted.
+    occurred_at: Time,
+    /// Not sent before then, if that was asked for.
+    deliver_at: Option<Time>,
+}
+
+/// An event that is to be sent.
+#[derive(ToSchema)]
+#[schema(
+    rename_all = "camelCase",
+    example = json!({"eventType": "invoice.paid", "eventId": "evt-1", "payload": {"invoice": "in_17", "amount": 4200}})
+)]
+#[expect(dead_code, reason = "for the document alone: `read` reads it")]
+#[schema(as = MessageIn)]
+struct MessageToSend {
+    #[schema(value_type = schemas::Name)]
+    event_type: String,
+    /// The sender's own id of the event, unique in its application: it makes a repeat harmless.
+    event_id: Option<Uid>,
+    /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
+    #[schema(value_type = schemas::Payload)]
+    payload: Box<RawValue>,
+    /// At most 10. It goes to the endpoints that listen to one of them, and to those that listen to everything.
+    #[schema(value_type = Option<schemas::MessageChannels>)]
+    channels: Option<Vec<String>>,
+    /// When it happened.
+    occurred_at: Option<Time>,
+    /// Labels that lists can be filtered by: at most 5. They change nothing of where it goes.
+    #[schema(value_type = Option<schemas::Tags>)]
+    tags: Option<Vec<String>>,
+    /// Not to be sent before then: at most 30 days ahead. A time in the past means at once.
+    deliver_at: Option<Time>,
+    /// For how many days the payload is kept, if not as long as the message.
+    #[schema(minimum = 1, maximum = 90)]
+    payload_retention_period: Option<u16>,
+    /// The same in hours; give one of the two.
+    #[schema(minimum = 1, maximum = 2160)]
+    payload_retention_hours: Option<u16>,
+    /// Makes the application, if the path names a uid that there is not.
+    application: Option<application::ApplicationIn>,
+    transformations_params: Option<TransformationsParams>,
+}
+
+/// A body that need not be JSON.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"rawPayload": "<a/>", "headers": {"content-type": "text/xml"}}))]
+#[expect(dead_code, reason = "for the document alone: `Raw::read` reads it")]
+struct TransformationsParams {
+    /// These bytes are signed and sent in place of `payload`, which is then shown as `{}`.
+    #[schema(value_type = Option<schemas::RawPayload>)]
+    raw_payload: Option<String>,
+    /// `content-type`, and nothing else; `application/json` if nothing is said.
+    #[schema(value_type = Option<schemas::RawHeaders>)]
+    headers: Option<BTreeMap<String, String>>,
+}
+
+/// The payload as it was written, `{}` for those who did not want it and in place of a raw one, `{"expired": true}`
+/// where the content is gone.
+#[derive(Clone, Copy)]
+pub(in crate::api) enum PayloadOut<'a> {
+    Written(&'a RawValue),
+    /// The same, as the store has it.
+    Stored(&'a [u8]),
+    LeftOut,
+    Expired,
+}
+
+impl Serialize for PayloadOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            PayloadOut::Written(raw) => raw.serialize(serializer),
+            PayloadOut::Stored(bytes) => {
+                serde_json::from_slice::<&RawValue>(bytes).map_err(S::Error::custom)?.serialize(serializer)
+            }
+            PayloadOut::LeftOut => serializer.serialize_map(Some(0))?.end(),
+            PayloadOut::Expired => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("expired", &true)?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'a> PayloadOut<'a> {
+    pub fn of(message: &'a Message, wanted: bool) -> PayloadOut<'a> {
+        match &message.payload {
+            Some(payload) if wanted && message.raw_type.is_none() => PayloadOut::Stored(payload),
+            None if wanted => PayloadOut::Expired,
+            _ => PayloadOut::LeftOut,
+        }
+    }
+}
+
+impl<'a> MessageOut<'a> {
+    pub fn new(message: &'a Message, payload: PayloadOut<'a>) -> MessageOut<'a> {
+        MessageOut {
+            id: message.id,
+            event_id: message.event_id.as_ref(),
+            event_type: &message.event_type,
+            payload,
+            channels: Some(&message.channels[..]).filter(|channels| !channels.is_empty()),
+            tags: Some(&message.tags[..]).filter(|tags| !tags.is_empty()),
+            timestamp: message.accepted_at,
+            occurred_at: message.occurred_at,
+            deliver_at: message.deliver_at,
+        }
+    }
+}
+
+/// What a body asks for.
+struct MessageIn<'a> {
+    spec: MessageSpec,
+    /// How the answer shows the payload.
+    shown: PayloadOut<'a>,
+    /// The application to make if there is none of the path's name.
+    app: Option<ApplicationSpec>,
+}
+
+fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
+    let mut fields = body.fields()?;
+    fields.require("eventType");
+    fields.require("payload");
+    let event_type = fields.text("eventType").set().unwrap_or_default();
+    let event_id = fields.parsed("eventId", |text| Uid::parse("eventId", text, MessageId::PREFIX)).set();
+    let channels = fields.list("channels").set();
+    if channels.as_ref().is_some_and(Vec::is_empty) {
+        fields.note(Invalid::new("channels", "must not be empty: leave it out, or set it to null, for no channel"));
+    }
+    let tags = fields.list("tags").set().unwrap_or_default();
+    let occurred_at = time(&mut fields, "occurredAt");
+    let deliver_at = time(&mut fields, "deliverAt");
+    let keep_content = keep_content(&mut fields);
+    let brought = match fields.object("application").set() {
+        Some(inner) => fields.inside(application::read_named(inner, app))?,
+        None => None,
+    };
+    let raw = match fields.object("transformationsParams").set() {
+        Some(inner) => fields.inside(Raw::read(inner))?.flatten(),
+        None => None,
+    };
+    let payload = fields.raw("payload");
+    if let (Some(_), Field::Set(beside)) = (&raw, &payload)
+        && !beside.get().starts_with('{')
+    {
+        fields.note(Invalid::new("payload", "must be a JSON object; beside rawPayload it stays unused"));
+    }
+    fields.done(Ok(()))?;
+    let Field::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
+    let (payload, raw_type, shown) = match raw {
+        Some(raw) => (raw.payload.into(), Some(raw.kind), PayloadOut::LeftOut),
+        None => (body.bytes_of(written), None, PayloadOut::Written(written)),
+    };
+    let channels = channels.unwrap_or_default();
+    let spec =
+        MessageSpec { event_type, event_id, channels, tags, payload, raw_type, occurred_at, deliver_at, keep_content };
+    Ok(MessageIn { spec, shown, app: brought })
+}
+
+fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
+    fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
+}
+
+/// For how many days or hours the payload is kept.
+fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
+    let (in_days, in_hours) = ("payloadRetentionPeriod", "payloadRetentionHours");
+    let mut span = |name, unit, hours, least: u64, most: u64| {
+        let range = format!("must be a whole number of {unit} from {least} to {most}");
+        let number = fields.take_with(name, |text| match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(range),
+        });
+        number.set().map(|number| Duration::from_secs(number * hours * 3_600))
+    };
+    let (days, hours) = (span(in_days, "days", 24, 1, 90), span(in_hours, "hours", 1, 1, 90 * 24));
+    if let (Some(days), Some(hours)) = (days, hours)
+        && days != hours
+    {
+        fields.note(Invalid::new(in_hours, format!("says something else than {in_days}: leave one of them out")));
+    }
+    days.or(hours)
+}
+
+/// A payload that need not be JSON, as `transformationsParams` brings it.
+struct Raw {
+    payload: String,
+    /// Its content type.
+    kind: String,
+}
+
+impl Raw {
+    fn read(mut fields: Fields<'_>) -> Result<Option<Raw>, ApiError> {
+        fields.only(&["rawPayload", "headers"]);
+        let payload = fields.text("rawPayload").set();
+        let headers: BTreeMap<String, String> =
+            fields.take("headers", "an object of strings").set().unwrap_or_default();
+        let mut kind = None;
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("content-type") {
+                kind = Some(value);
+            } else {
+                fields.note(Invalid::new("headers", format!("can only set content-type, not {name}")));
+            }
+        }
+        if payload.is_none() && kind.is_some() {
+            fields.note(Invalid::new("headers", "go with a rawPayload only"));
+        }
+        fields.done(Ok(()))?;
+        let kind = kind.unwrap_or_else(|| "application/json".to_owned());
+        Ok(payload.map(|payload| Raw { payload, kind }))
+    }
+}
+
+/// Send a message
+///
+/// Answered once it is stored, and never before. Then it goes to every endpoint of the application that wants it.
+#[utoipa::path(
+    post, path = "/app/{app_id}/msg", request_body = MessageToSend,
+    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out of the answer.")),
+    responses(
+        (status = 202, description = "It was accepted.", body = MessageOut),
+        (status = 409, description = "The application has a message of this `eventId` already."),
+    )
+)]
+pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app_ref()?;
+    let wanted = call.query().flag("with_content", true)?;
+    let act = async |call: &Call| {
+        let asked = read(&body, &app)?;
+        let item = AcceptItem {
+            tenant: Some(call.tenant.clone()),
+            app: app.clone(),
+            only_endpoint: None,
+            spec: asked.spec,
+            at: call.now,
+            once: None,
+        };
+        if let Some(spec) = asked.app {
+            // Nothing is made for a message that would be refused.
+            item.check(call.store().max_payload())?;
+            // Rare and large: on the heap, every other call is smaller for it.
+            Box::pin(application::found_or_made(call, &app, Some(spec))).await?;
+        }
+        let message = call.store().accept(item).await??;
+        let payload = if wanted { asked.shown } else { PayloadOut::LeftOut };
+        json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
+    };
+    once(call, body.bytes(), Look::Late, act, async |call, made| accepted(call, made, wanted).await).await
+}
+
+/// The answer to a request that comes again, and made the message `made` the first time.
+pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool) -> Answer {
+    let missing = || ApiError::not_found("message");
+    let named = MessageRef::parse(made).map_err(|_| missing())?;
+    let app = call.app().await?;
+    let message = call.store().message(&call.tenant, app.id, &named).await?.ok_or_else(missing)?;
+    json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
+}
+
+/// Read a message
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg/{msg_id}",
+    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out.")),
+    responses((status = 200, description = "The message.", body = MessageOut))
+)]
+pub(in crate::api) async fn read_one(call: Call) -> Answer {
+    let wanted = call.query().flag("with_content", true)?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)))
+}
+
+/// List messages
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/app/{app_id}/msg",
+    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` leaves the payloads out.")),
+    responses((status = 200, description = "A page of them.", body = ListOut<MessageOut>))
+)]
+pub(in crate::api) async fn list(call: Call) -> Answer {
+    let query = call.query();
+    let request = query.page::<MessageId>(Order::Descending, false)?;
+    let (filter, wanted) = (filter(&query)?, query.flag("with_content", true)?);
+    let app = call.app().await?;
+    let page = call.store().messages(&call.tenant, app.id, &filter, &request).await?;
+    let list = ListOut::of_scanned(
+        &page,
+        &request,
+        |message| message.id,
+        |message| MessageOut::new(message, PayloadOut::of(message, wanted)),
+    )?;
+    json(StatusCode::OK, &list)
+}
+
+/// Delete a message's content
+///
+/// The payload goes; the message stays, and is shown with `{}`. What of it still waits to be sent is dead. Not for an
+/// application's own token: it is the team's to delete.
+#[utoipa::path(
+    delete, path = "/app/{app_id}/msg/{msg_id}/content",
+    responses((status = 204, description = "There is no content any more."))
+)]
+pub(in crate::api) async fn delete_content(call: Call) -> Answer {
+    call.for_the_organization()?;
+    let app = call.app().await?;
+    let message = call.message(app.id).await?;
+    match call.store().delete_content(&call.tenant, app.id, message.id, call.now).await? {
+        true => nothing(),
+        false => Err(ApiError::not_found("message")),
+    }
+}
+
+fn filter(query: &Query<'_>) -> Result<MessageFilter, ApiError> {
+    Ok(MessageFilter {
+        event_types: query.list("event_types"),
+        channel: query.checked("channel", ids::channel)?,
+        tag: query.checked("tag", ids::tag)?,
+        before: query.time("before")?,
+        after: query.time("after")?,
+    })
+}

@@ -1,0 +1,58 @@
+//! A message, as it is given out to those who fetch it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::openapi::schemas;
+use crate::api::resources::message::PayloadOut;
+use crate::domain::deliveries::message::Message;
+use crate::domain::{MessageId, Time, Uid};
+
+/// A message, as it is fetched.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::api) struct PollingEndpointMessageOut<'a> {
+    id: MessageId,
+    event_id: Option<&'a Uid>,
+    event_type: &'a str,
+    /// As it was written; `{}` where there is a `rawPayload`.
+    #[schema(value_type = schemas::JsonObject)]
+    payload: PayloadOut<'a>,
+    /// The bytes of a payload that need not be JSON.
+    raw_payload: Option<&'a str>,
+    /// The content type of a raw payload.
+    #[schema(value_type = Option<schemas::RawHeaders>)]
+    headers: Option<BTreeMap<&'static str, &'a str>>,
+    #[schema(value_type = Option<schemas::Channels>)]
+    channels: Option<&'a [String]>,
+    #[schema(value_type = Option<schemas::Tags>)]
+    tags: Option<&'a [String]>,
+    /// When it was accepted.
+    timestamp: Time,
+    /// When it happened, if its sender said so; else when it was accepted.
+    occurred_at: Time,
+    /// Not to be sent before then, if that was asked for. It can be fetched at once.
+    deliver_at: Option<Time>,
+}
+
+impl<'a> From<&'a Message> for PollingEndpointMessageOut<'a> {
+    fn from(message: &'a Message) -> PollingEndpointMessageOut<'a> {
+        let raw_type = message.raw_type.as_deref();
+        let bytes = message.payload.as_deref().unwrap_or_default();
+        PollingEndpointMessageOut {
+            id: message.id,
+            event_id: message.event_id.as_ref(),
+            event_type: &message.event_type,
+            payload: PayloadOut::of(message, true),
+            raw_payload: raw_type.and_then(|_| std::str::from_utf8(bytes).ok()),
+            headers: raw_type.map(|kind| BTreeMap::from([("content-type", kind)])),
+            channels: Some(&message.channels[..]).filter(|channels| !channels.is_empty()),
+            tags: Some(&message.tags[..]).filter(|tags| !tags.is_empty()),
+            timestamp: message.accepted_at,
+            occurred_at: message.occurred_at,
+            deliver_at: message.deliver_at,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Tokens that open one polling endpoint: for the program that fetches, so that it need not have the application's.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::http::body::Body;
+use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::idempotency::{Look, once};
+use crate::api::http::request::{Call, json};
+use crate::domain::access::api_key;
+use crate::domain::catalog::polling::{LONGEST_LIFE, LONGEST_OVERLAP, OVERLAP, PollingEndpoint, PollingToken};
+use crate::domain::{Invalid, OrgId, PollingTokenId, Time};
+
+/// A token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ApiTokenOut<'a> {
+    id: PollingTokenId,
+    /// `sk_poll_…`. It is shown once, when it is made; later only its last characters are.
+    token: &'a str,
+    /// A token has no name.
+    name: Option<&'a str>,
+    /// `null`: never.
+    expires_at: Option<Time>,
+    /// What it may do.
+    scopes: [&'static str; 1],
+    created_at: Time,
+}
+
+/// How a token is to change.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", example = json!({"expiry": 2592000, "oldTokenExpiry": 3600}))]
+#[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
+struct RotatePollerTokenIn {
+    /// For how many seconds the new one is good, at most a year; for good if nothing is said.
+    #[schema(minimum = 1, maximum = 31536000)]
+    expiry: Option<u32>,
+    /// For how many seconds those before it stay good; 300 if nothing is said.
+    #[schema(minimum = 0, maximum = 86400)]
+    old_token_expiry: Option<u32>,
+}
+
+fn out(token: &PollingToken, text: &str) -> Answer {
+    let shown = ApiTokenOut {
+        id: token.id,
+        token: text,
+        name: None,
+        expires_at: token.expires_at,
+        scopes: ["poll"],
+        created_at: token.created_at,
+    };
+    let mut answer = json(StatusCode::OK, &shown)?;
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// Read about a polling endpoint's token
+///
+/// The newest one. Only its last characters are known any more.
+#[utoipa::path(
+    get, path = "/auth/app/{app_id}/poller/{sink_id}/token",
+    responses((status = 200, description = "The token, censored.", body = ApiTokenOut))
+)]
+pub(in crate::api) async fn read(call: Call) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.polling_endpoint(app.id).await?;
+    let token = call.store().polling_token(&call.tenant, &endpoint).await?;
+    let token = token.ok_or_else(|| ApiError::not_found("token"))?;
+    out(&token, &token.censored())
+}
+
+/// Rotate a polling endpoint's token
+///
+/// Makes the first one, too. It is shown here and nowhere else, so a request that comes again under the same
+/// `idempotency-key` makes another.
+#[utoipa::path(
+    post, path = "/auth/app/{app_id}/poller/{sink_id}/token/rotate", request_body = RotatePollerTokenIn,
+    responses((status = 200, description = "The new one.", body = ApiTokenOut))
+)]
+pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+    let app = call.app().await?;
+    let endpoint = call.polling_endpoint(app.id).await?;
+    let act = async |call: &Call| make(call, &app.org, &endpoint, &body).await;
+    // Nothing is remembered under the key, as what it stood for could not be shown.
+    let again = async |_: &Call, _: &str| Err(ApiError::not_found("the token of this key"));
+    once(call, body.bytes(), Look::First, act, again).await
+}
+
+async fn make(call: &Call, org: &OrgId, endpoint: &PollingEndpoint, body: &Body) -> Answer {
+    let mut fields = body.fields()?;
+    let mut seconds = |name, least: u64, most: Duration| {
+        let span = fields.take::<u64>(name, "a whole number of seconds").set()?;
+        if !(least..=most.as_secs()).contains(&span) {
+            fields.note(Invalid::new(name, format!("must be {least} to {}", most.as_secs())));
+        }
+        Some(Duration::from_secs(span))
+    };
+    let life = seconds("expiry", 1, LONGEST_LIFE);
+    let overlap = seconds("oldTokenExpiry", 0, LONGEST_OVERLAP).unwrap_or(OVERLAP);
+    fields.done(Ok(()))?;
+    let (token, text) = PollingToken::make(org.clone(), endpoint, life, call.now);
+    let hash = api_key::hash(&text);
+    match call.store().rotate_polling_token(&call.tenant, endpoint, &token, &hash, overlap).await? {
+        true => out(&token, &text),
+        false => Err(ApiError::not_found("polling endpoint")),
+    }
+}

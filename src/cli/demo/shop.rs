@@ -1,0 +1,118 @@
+//! The shop that sends: a few events a second, half of them over REST, half through the outbox table, in one transaction with the
+//! shop's own row, on a connection of its own to the same SQLite file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use url::Url;
+
+use super::customers::{EVENT_TYPES, payload};
+
+const EVENT_INTERVAL: Duration = Duration::from_millis(300);
+/// Where the numbers of live orders begin: above those of the history.
+const FIRST_NUMBER: u64 = 10_000;
+
+/// What went in, and what did not.
+#[derive(Default)]
+pub(super) struct EventCounters {
+    pub(super) rest: AtomicU64,
+    pub(super) outbox: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
+/// What the shop knows.
+pub(super) struct Shop {
+    pub(super) base: Url,
+    pub(super) token: String,
+    pub(super) client: reqwest::Client,
+    pub(super) database: PathBuf,
+    pub(super) customers: Vec<&'static str>,
+    pub(super) event_counters: Arc<EventCounters>,
+}
+
+impl Shop {
+    /// Goes on until it is aborted.
+    pub(super) async fn run(self) {
+        let mut connection = match self.connect().await {
+            Ok(connection) => Some(connection),
+            Err(error) => {
+                tracing::warn!(%error, "the demo's shop has no connection to the database");
+                None
+            }
+        };
+        for number in FIRST_NUMBER.. {
+            let customer = self.customers[rand::random_range(0..self.customers.len())];
+            let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
+            let payload = payload(event_type, number).to_string();
+            let (count, done) = match &mut connection {
+                Some(connection) if number % 2 == 1 => {
+                    let done = insert(connection, customer, event_type, &payload).await;
+                    (&self.event_counters.outbox, done.map_err(|error| error.to_string()))
+                }
+                _ => (&self.event_counters.rest, self.post(customer, event_type, number, &payload).await),
+            };
+            match done {
+                Ok(()) => count.fetch_add(1, Ordering::Relaxed),
+                Err(error) => {
+                    let before = self.event_counters.failed.fetch_add(1, Ordering::Relaxed);
+                    // The rest is in the counts.
+                    if before == 0 {
+                        tracing::warn!(error, event_type, customer, "the demo's shop could not send an event");
+                    }
+                    before
+                }
+            };
+            tokio::time::sleep(EVENT_INTERVAL).await;
+        }
+    }
+
+    /// A connection as any program on this machine could open it, and the shop's own table.
+    async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+        let options = SqliteConnectOptions::new().filename(&self.database).busy_timeout(Duration::from_secs(5));
+        let mut connection = options.connect().await?;
+        sqlx::query("CREATE TABLE IF NOT EXISTS shop_event (number INTEGER PRIMARY KEY, customer TEXT, what TEXT)")
+            .execute(&mut connection)
+            .await?;
+        Ok(connection)
+    }
+
+    async fn post(&self, customer: &str, event_type: &str, number: u64, payload: &str) -> Result<(), String> {
+        let url = self.base.join(&format!("api/v1/app/{customer}/msg/")).map_err(|error| error.to_string())?;
+        let payload: Box<serde_json::value::RawValue> =
+            serde_json::from_str(payload).map_err(|error| error.to_string())?;
+        let body = json!({ "eventType": event_type, "eventId": format!("demo-{number}"), "payload": payload });
+        let request = self.client.post(url).bearer_auth(&self.token).header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.map_err(|error| error.to_string())?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(format!("{status}: {}", answer.text().await.unwrap_or_default())),
+        }
+    }
+}
+
+/// The shop's own row and the event: both, or neither.
+async fn insert(
+    connection: &mut SqliteConnection,
+    customer: &str,
+    event_type: &str,
+    payload: &str,
+) -> Result<(), sqlx::Error> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("INSERT INTO shop_event (customer, what) VALUES ($1, $2)")
+        .bind(customer)
+        .bind(event_type)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("INSERT INTO outbox (application, event_type, payload) VALUES ($1, $2, $3)")
+        .bind(customer)
+        .bind(event_type)
+        .bind(payload)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await
+}

@@ -1,0 +1,45 @@
+//! Finds an application by its id, uid or name.
+
+use crate::domain::AppId;
+use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
+
+/// How many that begin alike are looked at: among them is the one of just this name, if there is one.
+const ALIKE: usize = 100;
+
+/// The application that a text stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    One(AppId),
+    /// Nothing, and why.
+    Nothing(&'static str),
+}
+
+/// The tenant's application that `text` names. A name counts in any case of its letters, and so does the beginning of one that no other begins
+/// with.
+///
+/// # Errors
+/// The store is away.
+pub async fn application(store: &Store, tenant: &Tenant, text: &str) -> Result<Named, StoreError> {
+    const NONE: Named = Named::Nothing("No application has this name, id or uid.");
+    if let Ok(named) = AppRef::parse(text)
+        && let Some(app) = store.application(tenant, &named).await?
+    {
+        return Ok(Named::One(app.id));
+    }
+    if text.is_empty() {
+        return Ok(NONE);
+    }
+    let alike = store.applications_like(tenant, text, &PageRequest::first(ALIKE, Order::Descending)).await?;
+    let wanted = text.to_lowercase();
+    let same: Vec<AppId> =
+        alike.data.iter().filter(|app| app.name.to_lowercase() == wanted).map(|app| app.id).collect();
+    Ok(match (&same[..], &alike.data[..]) {
+        ([one], _) => Named::One(*one),
+        ([], [one]) if !alike.more => Named::One(one.id),
+        ([], []) if alike.stopped.is_some() => {
+            Named::Nothing("Too many applications to search by name. Enter an id or uid.")
+        }
+        ([], []) => NONE,
+        _ => Named::Nothing("Several applications match this name. Enter more of it, or an id or uid."),
+    })
+}

@@ -1,0 +1,171 @@
+//! Charts, drawn here as SVG, each with a table that says the same.
+//!
+//! The cast:
+//!
+//! * [`Chart`] – attempts by time, stacked: delivered, failed and retried, failed for good.
+//! * [`LatencyChart`] – how long receivers took, by time: three lines.
+//! * [`Axis`] – what both stand on: where a bucket of time lies, what it is called, and where it leads.
+//!
+//! Places along the time are in percent, so that a chart fits any width without stretching its lines.
+
+mod attempts;
+mod latency;
+
+use crate::domain::Time;
+use crate::store::query::counts::Range;
+use crate::store::recording::rollups::Bucket;
+
+pub use crate::dashboard::components::chart::attempts::Chart;
+pub use crate::dashboard::components::chart::latency::LatencyChart;
+
+/// Where the plot begins and ends, in pixels from the top; below it are the times.
+const TOP: f64 = 8.0;
+const BASE: f64 = 148.0;
+const ROOM: f64 = BASE - TOP;
+
+/// The axis of time.
+struct Axis<'a> {
+    buckets: &'a [Bucket],
+    range: Range,
+    /// Where a bucket leads: the path and the query of a list, to which the time is added. `/deliveries?`, `/deliveries?app=app_…&`.
+    list: &'a str,
+}
+
+/// A time below the chart.
+struct Label {
+    x: String,
+    anchor: &'static str,
+    text: String,
+}
+
+/// A line across the chart, and what it stands for.
+struct Tick {
+    y: String,
+    /// Where its text stands.
+    text_y: String,
+    text: String,
+}
+
+impl Tick {
+    fn new(y: f64, text: String) -> Tick {
+        Tick { y: format!("{y:.1}"), text_y: format!("{:.1}", y + 4.0), text }
+    }
+}
+
+impl Axis<'_> {
+    /// The width of a bucket, in percent.
+    fn slot(&self) -> f64 {
+        100.0 / self.buckets.len().max(1) as f64
+    }
+
+    /// How a bucket is called that is this long.
+    fn per(&self) -> &'static str {
+        match self.range {
+            Range::Hour => "minute",
+            Range::Day => "hour",
+            Range::Week => "3 hours",
+            Range::Month => "day",
+        }
+    }
+
+    /// `14:05`, `22 Nov 15:00`, `22 Nov`: where a bucket begins, in UTC.
+    fn time(&self, at: Time) -> String {
+        match self.range {
+            Range::Hour => hour(at),
+            Range::Day | Range::Week => format!("{} {}", day(at), hour(at)),
+            Range::Month => day(at),
+        }
+    }
+
+    /// `14:05–14:06`, `22 Nov 15:00–18:00`, `22 Nov`: all of it.
+    fn span(&self, at: Time) -> String {
+        match self.range {
+            Range::Month => day(at),
+            _ => format!("{}–{}", self.time(at), hour(at.plus(self.range.width()))),
+        }
+    }
+
+    /// The list of what a bucket counts.
+    fn href(&self, at: Time) -> String {
+        format!("{}since={}&until={}", self.list, second(at), second(at.plus(self.range.width())))
+    }
+
+    /// Three to five times, evenly.
+    fn labels(&self) -> Vec<Label> {
+        let minutes = |count: u64| std::time::Duration::from_secs(count * 60);
+        let step = match self.range {
+            Range::Hour => minutes(15),
+            Range::Day => minutes(360),
+            Range::Week => minutes(2 * 1_440),
+            Range::Month => minutes(7 * 1_440),
+        };
+        let label = |(i, bucket): (usize, &Bucket)| {
+            let x = (i as f64 + 0.5) * self.slot();
+            let anchor = match x {
+                x if x < 4.0 => "start",
+                x if x > 96.0 => "end",
+                _ => "middle",
+            };
+            let text = match self.range {
+                Range::Hour | Range::Day => hour(bucket.at),
+                Range::Week | Range::Month => day(bucket.at),
+            };
+            Label { x: format!("{x:.3}"), anchor, text }
+        };
+        self.buckets.iter().enumerate().filter(|(_, bucket)| bucket.at.floor(step) == bucket.at).map(label).collect()
+    }
+}
+
+/// `14:05`.
+fn hour(at: Time) -> String {
+    at.to_string().get(11..16).unwrap_or_default().to_owned()
+}
+
+/// `22 Nov`.
+fn day(at: Time) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let text = at.to_string();
+    let number =
+        |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(1);
+    format!("{} {}", number(8..10), MONTHS.get(number(5..7) - 1).unwrap_or(&""))
+}
+
+/// A whole second as RFC 3339, `2026-11-22T14:05:00Z`: nothing in it needs escaping in a query.
+pub fn second(at: Time) -> String {
+    format!("{}Z", at.to_string().get(..19).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::components::chart::*;
+    use crate::store::recording::rollups::Counts;
+
+    #[test]
+    fn times_are_called_by_what_the_range_needs() {
+        let at = Time::parse("2026-11-22T15:00:00Z").unwrap();
+        let said = |range| {
+            let axis = Axis { buckets: &[], range, list: "/deliveries?" };
+            (axis.span(at), axis.href(at))
+        };
+        assert_eq!(said(Range::Hour).0, "15:00–15:01");
+        assert_eq!(said(Range::Week).0, "22 Nov 15:00–18:00");
+        assert_eq!(said(Range::Month).0, "22 Nov");
+        let href = "/deliveries?since=2026-11-22T15:00:00Z&until=2026-11-22T16:00:00Z";
+        assert_eq!(said(Range::Day), ("22 Nov 15:00–16:00".to_owned(), href.to_owned()));
+    }
+
+    #[test]
+    fn every_range_has_three_to_five_labels() {
+        let width = |range: Range| range.width();
+        for hours in 0..400u64 {
+            let now = Time::parse("2026-01-01T00:07:00Z").unwrap().plus(std::time::Duration::from_secs(hours * 3_611));
+            for range in Range::ALL {
+                let count = now.since(range.since(now)).as_secs() / width(range).as_secs() + 1;
+                let bucket = |n| Bucket { at: range.since(now).plus(width(range) * n), counts: Counts::default() };
+                let buckets: Vec<Bucket> = (0..count as u32).map(bucket).collect();
+                let axis = Axis { buckets: &buckets, range, list: "/?" };
+                assert!((3..=5).contains(&axis.labels().len()), "{range:?} at {now}");
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The filters above a list: a form of one line, chips that take a filter away again, and links that keep them. All of their state is
+//! the URL.
+//!
+//! * [`Asked`] – what the URL (or a form's POST) asks for, as it was typed; it makes every link of a list.
+//! * [`Filters`] – what that means: ids, times, texts; and, for each field that means nothing, why.
+//! * [`Form`] – what the template shows of both.
+
+mod form;
+
+use std::time::Duration;
+
+use crate::dashboard::applications::naming;
+use crate::dashboard::applications::naming::Named;
+pub use crate::dashboard::components::filters::form::Form;
+use crate::dashboard::components::format::Query;
+use crate::dashboard::components::time_input::moment;
+use crate::dashboard::http::error::PageError;
+use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::search_terms::Sought;
+use crate::store::{EndpointRef, Store, Tenant};
+
+/// How far back payloads are searched where nothing else is said.
+const TEXT_SPAN: Duration = Duration::from_secs(24 * 3_600);
+
+/// The filters of the list of deliveries, by their names in the URL.
+pub const OF_DELIVERIES: [&str; 9] = ["q", "status", "app", "endpoint", "type", "class", "since", "until", "resend"];
+/// Those of the list of messages.
+pub const OF_MESSAGES: [&str; 5] = ["q", "app", "type", "since", "until"];
+/// In place of a status: what was never sent.
+const MISSING: &str = "missing";
+/// The classes of answers.
+pub const CLASSES: [(&str, u16); 5] = [("2xx", 200), ("3xx", 300), ("4xx", 400), ("5xx", 500), ("none", 0)];
+
+/// What the URL of a list asks for.
+pub struct Asked {
+    path: String,
+    given: Vec<(&'static str, String)>,
+    /// It may ask for what was never sent.
+    missing: bool,
+}
+
+impl Asked {
+    /// Of the list at `path`, which has the filters `names`.
+    pub fn of(path: String, names: &[&'static str], query: &Query) -> Asked {
+        Asked::from(path, names, |name| query.all(name).collect())
+    }
+
+    /// The same by a look-up of the values of a name.
+    pub fn from<'v>(path: String, names: &[&'static str], values: impl Fn(&'static str) -> Vec<&'v str>) -> Asked {
+        let mut given = Vec::new();
+        for name in names {
+            for value in values(name) {
+                // Several event types may stand in one field.
+                let values: Vec<&str> = match *name {
+                    "type" => value.split(|c: char| c == ',' || c.is_whitespace()).collect(),
+                    _ => vec![value.trim()],
+                };
+                given.extend(
+                    values.into_iter().filter(|value| !value.is_empty()).map(|value| (*name, value.to_owned())),
+                );
+            }
+        }
+        Asked { path, given, missing: false }
+    }
+
+    /// That may ask for what was never sent.
+    pub fn with_missing(self) -> Asked {
+        Asked { missing: true, ..self }
+    }
+
+    /// All filters: name and value.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.given.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.given.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether there is any filter.
+    pub fn any(&self) -> bool {
+        !self.given.is_empty()
+    }
+
+    /// Whether this is the only filter.
+    pub fn only(&self, name: &str) -> bool {
+        matches!(&self.given[..], [(key, _)] if *key == name)
+    }
+
+    /// The list without any filter.
+    pub fn bare(&self) -> &str {
+        &self.path
+    }
+
+    /// The list's first page.
+    pub fn first(&self) -> String {
+        self.href(None, &[])
+    }
+
+    /// The list from a cursor on.
+    pub fn after(&self, cursor: &str) -> String {
+        self.href(None, &[("after", cursor)])
+    }
+
+    /// Another page's URL with the same filters, and more.
+    pub fn elsewhere(&self, path: &str, more: &[(&str, &str)]) -> String {
+        let kept = Asked { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
+        kept.href(None, more)
+    }
+
+    fn href(&self, without: Option<usize>, more: &[(&str, &str)]) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (n, (name, value)) in self.given.iter().enumerate() {
+            if Some(n) != without {
+                query.append_pair(name, value);
+            }
+        }
+        query.extend_pairs(more);
+        match query.finish() {
+            query if query.is_empty() => self.path.clone(),
+            query => format!("{}?{query}", self.path),
+        }
+    }
+}
+
+/// What is asked for, understood.
+#[derive(Default)]
+pub struct Filters {
+    pub status: Option<DeliveryStatus>,
+    /// Messages that were never sent, which is no status of a delivery.
+    pub missing: bool,
+    pub app: Option<AppId>,
+    pub endpoint: Option<EndpointId>,
+    pub event_types: Vec<String>,
+    pub class: Option<u16>,
+    pub since: Option<Time>,
+    pub until: Option<Time>,
+    pub messages: Option<Vec<MessageId>>,
+    pub text: Option<String>,
+    /// The deliveries that this bulk resend made pending.
+    pub resent: Option<BackgroundId>,
+    /// What was decided for the reader.
+    pub note: Option<&'static str>,
+    wrong: Vec<(&'static str, String)>,
+}
+
+impl Filters {
+    /// Understands what is asked for, within one application where one is given.
+    ///
+    /// # Errors
+    /// The store is away. What is typed wrong is no error: see [`Filters::wrong`].
+    pub async fn of(
+        store: &Store,
+        tenant: &Tenant,
+        inside: Option<AppId>,
+        asked: &Asked,
+        now: Time,
+    ) -> Result<Filters, PageError> {
+        let mut filters = Filters { app: inside, ..Filters::default() };
+        filters.plain(asked, now);
+        if let Some(text) = asked.get("app") {
+            match naming::application(store, tenant, text).await? {
+                Named::One(app) => filters.app = Some(app),
+                Named::Nothing(why) => filters.refuse("app", why),
+            }
+        }
+        let tenant = Tenant { only: filters.app.or(tenant.only), ..tenant.clone() };
+        if let Some(text) = asked.get("endpoint") {
+            let found = match EndpointRef::parse(text) {
+                Ok(named) => store.endpoints_named(&tenant, &named).await?,
+                Err(_) => Vec::new(),
+            };
+            match found[..] {
+                [one] => filters.endpoint = Some(one),
+                [] => filters.refuse("endpoint", "No endpoint has this id or uid."),
+                _ => filters.refuse(
+                    "endpoint",
+                    "Several applications have an endpoint with this uid. Choose an application too.",
+                ),
+            }
+        }
+        if let Some(text) = asked.get("q") {
+            filters.seek(store.sought(&tenant, filters.app, text).await?, now);
+        }
+        if let Some(text) = asked.get("resend") {
+            filters.resent = match text.parse::<BackgroundId>() {
+                Ok(id) => store.background(&tenant, id).await?.map(|work| work.id),
+                Err(_) => None,
+            };
+            if filters.resent.is_none() {
+                filters.refuse("resend", "This resend does not exist, or is too old.");
+            }
+        }
+        Ok(filters)
+    }
+
+    /// The deliveries that are meant.
+    pub fn deliveries(&self) -> DeliveryFilter {
+        DeliveryFilter {
+            status: self.status,
+            app: self.app,
+            endpoint: self.endpoint,
+            event_types: self.event_types.clone(),
+            class: self.class,
+            since: self.since.unwrap_or(Time::ZERO),
+            until: self.until.unwrap_or(Time::MAX),
+            messages: self.messages.clone(),
+            text: self.text.clone(),
+            resent: self.resent,
+        }
+    }
+
+    /// Whether messages are searched for.
+    pub fn searches(&self) -> bool {
+        self.messages.is_some() || self.text.is_some()
+    }
+
+    /// Why a field means nothing.
+    pub fn wrong(&self, name: &str) -> Option<&str> {
+        self.wrong.iter().find(|(key, _)| *key == name).map(|(_, why)| why.as_str())
+    }
+
+    /// Whether all fields mean something.
+    pub fn good(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    /// Notes that a field cannot be taken as it is.
+    pub fn refuse(&mut self, name: &'static str, why: impl Into<String>) {
+        self.wrong.push((name, why.into()));
+    }
+
+    /// What can be understood without the store.
+    fn plain(&mut self, asked: &Asked, now: Time) {
+        if let Some(word) = asked.get("status") {
+            self.status = DeliveryStatus::from_word(word);
+            self.missing = asked.missing && word == MISSING;
+            if self.status.is_none() && !self.missing {
+                self.refuse("status", "Unknown status.");
+            }
+        }
+        if let Some(word) = asked.get("class") {
+            self.class = CLASSES.into_iter().find(|(name, _)| *name == word).map(|(_, class)| class);
+            if self.class.is_none() {
+                self.refuse("class", "Unknown response class.");
+            }
+        }
+        for (name, text) in &asked.given {
+            if *name != "type" {
+                continue;
+            }
+            match ids::name("type", text, 256) {
+                Ok(()) => self.event_types.push(text.clone()),
+                Err(wrong) => self.refuse("type", format!("An event type {}.", wrong.reason)),
+            }
+        }
+        for (name, place) in [("since", &mut self.since), ("until", &mut self.until)] {
+            if let Some(text) = asked.get(name) {
+                *place = moment(text, now);
+                if place.is_none() {
+                    self.wrong.push((
+                        name,
+                        "Enter a time such as 2026-11-22 09:30 (UTC), or 2h for two hours ago.".to_owned(),
+                    ));
+                }
+            }
+        }
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            self.refuse("until", "Must be after Since.");
+        }
+    }
+
+    fn seek(&mut self, sought: Sought, now: Time) {
+        match sought {
+            Sought::Messages(ids) => self.messages = Some(ids),
+            Sought::Application(app) => self.app = Some(app),
+            Sought::Endpoint(endpoint) if self.endpoint.is_none_or(|one| one == endpoint) => {
+                self.endpoint = Some(endpoint);
+            }
+            Sought::Endpoint(_) => self.messages = Some(Vec::new()),
+            Sought::Text(text) => {
+                if self.since.is_none() {
+                    self.since = Some(self.until.unwrap_or(now).minus(TEXT_SPAN));
+                    self.note = Some(match self.until {
+                        None => "Only payloads of the last 24 hours were searched. Set Since to search further back.",
+                        Some(_) => {
+                            "Only payloads of the 24 hours before Until were searched. Set Since to search further back."
+                        }
+                    });
+                }
+                self.text = Some(text);
+            }
+        }
+    }
+}

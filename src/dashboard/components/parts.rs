@@ -1,0 +1,261 @@
+//! Pieces that look the same on every page, each with its template: a state is a word, a shape and a colour; a time is relative
+//! with the exact one behind it; an id is shortened in the middle.
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::dashboard::components::format::{Line, roughly};
+use crate::domain::Time;
+use crate::domain::deliveries::delivery::State;
+use crate::store::catalog::endpoint_list::Health;
+
+/// What something is in: a word, a shape, a colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
+#[template(path = "parts/badge.html")]
+pub enum Badge {
+    Delivered,
+    Retrying,
+    Failed,
+    Dead,
+    Pending,
+    Disabled,
+    Stuck,
+    /// Of background work: these three, and failed.
+    Running,
+    Finished,
+    Canceled,
+    /// Of an endpoint: it gets what it wants.
+    Enabled,
+    /// Of an endpoint: it has done nothing but fail lately.
+    Failing,
+}
+
+impl HtmlSafe for Badge {}
+
+impl Badge {
+    /// Of a delivery.
+    pub fn of(state: State) -> Badge {
+        match state {
+            State::Fresh => Badge::Pending,
+            State::Retry => Badge::Retrying,
+            State::Delivered => Badge::Delivered,
+            State::Dead => Badge::Dead,
+        }
+    }
+
+    /// Of an endpoint.
+    pub fn of_health(health: Health) -> Badge {
+        match health {
+            Health::Enabled => Badge::Enabled,
+            Health::Failing => Badge::Failing,
+            Health::Disabled => Badge::Disabled,
+        }
+    }
+
+    /// The word; also the name of its colour.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Badge::Delivered => "delivered",
+            Badge::Retrying => "retrying",
+            Badge::Failed => "failed",
+            Badge::Dead => "dead",
+            Badge::Pending => "pending",
+            Badge::Disabled => "disabled",
+            Badge::Stuck => "stuck",
+            Badge::Running => "running",
+            Badge::Finished => "finished",
+            Badge::Canceled => "canceled",
+            Badge::Enabled => "enabled",
+            Badge::Failing => "failing",
+        }
+    }
+}
+
+/// A point in time, seen from now: "3 min ago", "in 4 min".
+#[derive(Clone, Copy, Debug, Template)]
+#[template(
+    ext = "html",
+    source = r#"<time datetime="{{ self.iso() }}" title="{{ self.exact() }}">{{ self.relative() }}</time>"#
+)]
+pub struct When {
+    at: Time,
+    now: Time,
+}
+
+impl HtmlSafe for When {}
+
+impl When {
+    pub fn new(at: Time, now: Time) -> When {
+        When { at, now }
+    }
+
+    /// As a machine reads it.
+    pub fn iso(&self) -> String {
+        self.at.to_string()
+    }
+
+    /// `2026-11-22 14:32:10.123 UTC`.
+    pub fn exact(&self) -> String {
+        let text = self.at.to_string();
+        format!("{} {} UTC", &text.get(..10).unwrap_or_default(), &text.get(11..23).unwrap_or_default())
+    }
+
+    /// By the clock.
+    pub fn clock(&self) -> ByTheClock {
+        ByTheClock(*self)
+    }
+
+    pub fn relative(&self) -> String {
+        if self.at > self.now {
+            format!("in {}", roughly(self.at.since(self.now).max(std::time::Duration::from_secs(1))))
+        } else {
+            match self.now.since(self.at) {
+                span if span.as_secs() == 0 => "just now".to_owned(),
+                span => format!("{} ago", roughly(span)),
+            }
+        }
+    }
+
+    /// Whether it is still to come.
+    pub fn ahead(&self) -> bool {
+        self.at > self.now
+    }
+}
+
+/// A point in time by the clock: `14:32:10 UTC`, with the day where it is another one. The script puts the reader's own in its place.
+#[derive(Clone, Copy, Debug, Template)]
+#[template(
+    ext = "html",
+    source = r#"<time datetime="{{ self.0.iso() }}" title="{{ self.0.exact() }}" data-as="clock">{{ self.text() }}</time>"#
+)]
+pub struct ByTheClock(When);
+
+impl HtmlSafe for ByTheClock {}
+
+impl ByTheClock {
+    fn text(&self) -> String {
+        let (text, today) = (self.0.at.to_string(), self.0.now.to_string());
+        let time = text.get(11..19).unwrap_or_default();
+        if text.get(..10) == today.get(..10) {
+            format!("{time} UTC")
+        } else {
+            format!("{} {time} UTC", text.get(5..10).unwrap_or_default())
+        }
+    }
+}
+
+/// An id of ours: shortened to the eye, whole for a pointer, a screen reader and the clipboard.
+#[derive(Clone, Debug, Template)]
+#[template(
+    ext = "html",
+    source = r#"<span class="id" title="{{ whole }}"><span class="cut">{{ self.head() }}</span><span class="gone">{{ self.middle() }}</span><span>{{ self.tail() }}</span></span>"#
+)]
+pub struct Id {
+    whole: String,
+}
+
+impl HtmlSafe for Id {}
+
+impl Id {
+    pub fn new(id: impl std::fmt::Display) -> Id {
+        Id { whole: id.to_string() }
+    }
+
+    fn cuts(&self) -> (usize, usize) {
+        // Ids of ours are ASCII: a prefix and 26 digits. The head says the kind and the time, the tail tells neighbours apart.
+        let prefix = self.whole.find('_').map_or(0, |place| place + 1);
+        ((prefix + 4).min(self.whole.len()), self.whole.len().saturating_sub(6).max(prefix + 4))
+    }
+
+    fn head(&self) -> &str {
+        self.whole.get(..self.cuts().0).unwrap_or(&self.whole)
+    }
+
+    fn middle(&self) -> &str {
+        let (head, tail) = self.cuts();
+        self.whole.get(head..tail).unwrap_or_default()
+    }
+
+    fn tail(&self) -> &str {
+        self.whole.get(self.cuts().1..).unwrap_or_default()
+    }
+}
+
+/// A receiver's address: the host stands out, all of it is there.
+#[derive(Clone, Debug, Template)]
+#[template(
+    ext = "html",
+    source = r#"<bdi class="url" title="{{ whole }}"><span class="dim{% if secure %} usual{% endif %}">{{ before }}</span>{{ host }}<span class="dim">{{ after }}</span></bdi>"#
+)]
+pub struct Address {
+    /// The usual scheme: tables have no room for it.
+    secure: bool,
+    whole: Line,
+    before: Line,
+    host: Line,
+    after: Line,
+}
+
+impl HtmlSafe for Address {}
+
+impl Address {
+    pub fn new(url: &str) -> Address {
+        let (before, rest) = url.find("://").map_or(("", url), |place| url.split_at(place + 3));
+        let (host, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        Address {
+            secure: before == "https://",
+            whole: Line::new(url),
+            before: Line::new(before),
+            host: Line::new(host),
+            after: Line::new(after),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::components::parts::*;
+
+    #[test]
+    fn a_time_is_relative_with_the_exact_one_behind_it() {
+        let now = Time::parse("2026-11-22T14:30:00Z").unwrap();
+        let when = |text: &str| When::new(Time::parse(text).unwrap(), now);
+        assert_eq!(
+            when("2026-11-22T14:27:00.5Z").to_string(),
+            "<time datetime=\"2026-11-22T14:27:00.500000Z\" title=\"2026-11-22 14:27:00.500 UTC\">2 min ago</time>"
+        );
+        assert_eq!(when("2026-11-22T14:34:10Z").relative(), "in 4 min");
+        assert_eq!(when("2026-11-22T14:34:10Z").clock().text(), "14:34:10 UTC");
+        assert_eq!(when("2026-11-23T01:00:00Z").clock().text(), "11-23 01:00:00 UTC");
+        assert_eq!(when("2026-11-22T14:30:00Z").relative(), "just now");
+    }
+
+    #[test]
+    fn an_id_is_whole_however_it_looks() {
+        let html = Id::new("msg_01jd8x5q3fe8ktq8b4m5rj2w3a").to_string();
+        let mut text = String::new();
+        let mut inside = false;
+        for c in html.chars() {
+            match c {
+                '<' => inside = true,
+                '>' => inside = false,
+                c if !inside => text.push(c),
+                _ => {}
+            }
+        }
+        assert_eq!(text, "msg_01jd8x5q3fe8ktq8b4m5rj2w3a");
+        assert!(html.contains("msg_01jd</span>"), "{html}");
+        for odd in ["", "x", "msg_", "msg_1", "ääääääääääääää"] {
+            let _ = Id::new(odd).to_string();
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_apart_and_loses_nothing() {
+        for url in ["https://a.example/hook?x=1", "a.example", "", "x://", "https://<b>/\u{202e}"] {
+            let Address { whole, before, host, after, .. } = Address::new(url);
+            assert_eq!(format!("{before}{host}{after}"), whole.to_string());
+        }
+        assert_eq!(Address::new("https://a.example/hook").host, Line::new("a.example"));
+    }
+}

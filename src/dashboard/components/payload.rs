@@ -1,0 +1,145 @@
+//! A payload for the eye: the same JSON tokens, byte for byte, with white space between them. Nothing is parsed into values and
+//! written again: that would round numbers, drop repeated keys and hide what the receiver really gets.
+
+use serde::de::IgnoredAny;
+
+use crate::dashboard::components::format::Block;
+
+/// More than this is not shown; it can be had over REST.
+const MOST_BYTES: usize = 512 * 1024;
+/// More than this is not coloured.
+const MOST_COLOURED: usize = 64 * 1024;
+/// Deeper levels are not indented further: a thousand brackets must not make a megabyte of spaces.
+const MOST_INDENT: usize = 24;
+
+/// A run of text of one kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The colour's name: `key`, `string`, `value`, or empty.
+    pub kind: &'static str,
+    pub text: Block,
+}
+
+/// A payload, ready to be shown.
+pub struct Payload {
+    /// With white space; `None` if it is no JSON.
+    pub pretty: Option<Vec<Run>>,
+    /// As it is.
+    pub raw: Block,
+    /// Only the beginning is shown.
+    pub cut: bool,
+}
+
+impl Payload {
+    pub fn new(bytes: &[u8]) -> Payload {
+        let shown = &bytes[..bytes.len().min(MOST_BYTES)];
+        let cut = shown.len() < bytes.len();
+        let json = !cut && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+        let pretty = match std::str::from_utf8(shown) {
+            Ok(text) if json => Some(runs(text)),
+            _ => None,
+        };
+        Payload { pretty, raw: Block::new(shown), cut }
+    }
+}
+
+fn runs(json: &str) -> Vec<Run> {
+    let coloured = json.len() <= MOST_COLOURED;
+    let mut runs: Vec<(&'static str, String)> = Vec::new();
+    for (kind, text) in spaced(json) {
+        let kind = if coloured { kind } else { "" };
+        match runs.last_mut() {
+            Some((last, before)) if *last == kind => before.push_str(&text),
+            _ => runs.push((kind, text)),
+        }
+    }
+    runs.into_iter().map(|(kind, text)| Run { kind, text: Block::new(text.as_bytes()) }).collect()
+}
+
+/// The tokens of well-formed JSON with their kinds, and the white space that a reader wants between them.
+fn spaced(json: &str) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    let mut depth = 0usize;
+    let mut rest = json.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (token, after) = rest.split_at(token_length(rest));
+        let after = after.trim_start();
+        match first {
+            '{' | '[' if after.starts_with(['}', ']']) => {
+                out.push(("", format!("{token}{}", &after[..1])));
+                rest = after[1..].trim_start();
+                continue;
+            }
+            '{' | '[' => {
+                depth += 1;
+                out.push(("", format!("{token}{}", line(depth))));
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                out.push(("", format!("{}{token}", line(depth))));
+            }
+            ',' => out.push(("", format!(",{}", line(depth)))),
+            ':' => out.push(("", ": ".to_owned())),
+            '"' => out.push((if after.starts_with(':') { "key" } else { "string" }, token.to_owned())),
+            _ => out.push(("value", token.to_owned())),
+        }
+        rest = after;
+    }
+    out
+}
+
+fn line(depth: usize) -> String {
+    format!("\n{}", "  ".repeat(depth.min(MOST_INDENT)))
+}
+
+/// How long the token is that `text` begins with.
+fn token_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match bytes.first() {
+        Some(b'"') => {
+            let mut i = 1;
+            while i < bytes.len() && bytes[i] != b'"' {
+                i += if bytes[i] == b'\\' { 2 } else { 1 };
+            }
+            (i + 1).min(bytes.len())
+        }
+        Some(b'{' | b'}' | b'[' | b']' | b',' | b':') => 1,
+        _ => text.find(|c: char| c.is_ascii_whitespace() || "{}[],:\"".contains(c)).unwrap_or(text.len()).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::components::payload::*;
+
+    fn pretty(json: &str) -> Option<String> {
+        let runs = Payload::new(json.as_bytes()).pretty?;
+        Some(runs.iter().map(|run| run.text.to_string()).collect())
+    }
+
+    #[test]
+    fn only_white_space_is_added() {
+        let json = r#" {"a":1.0,"a":12345678901234567890123,"e":{},"l":[ ],"s":"x: \"{\\","n":[null,{"ü":-1E+2}]} "#;
+        let shown = pretty(json).unwrap();
+        let wanted = "{\n  \"a\": 1.0,\n  \"a\": 12345678901234567890123,\n  \"e\": {},\n  \"l\": [],\n  \
+            \"s\": \"x: \\\"{\\\\\",\n  \"n\": [\n    null,\n    {\n      \"ü\": -1E+2\n    }\n  ]\n}";
+        assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let runs = Payload::new(br#"{"k":"v","n":1}"#).pretty.unwrap();
+        let kinds: Vec<&str> = runs.iter().map(|run| run.kind).collect();
+        assert_eq!(kinds, ["", "key", "", "string", "", "key", "", "value", ""]);
+    }
+
+    #[test]
+    fn what_is_no_json_or_too_much_is_shown_as_it_is() {
+        assert_eq!(pretty("{oops"), None);
+        assert_eq!(Payload::new(b"\xff\xfe{").raw.to_string(), "\u{fffd}\u{fffd}{");
+        let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+        assert!(pretty(&deep).unwrap_or_default().len() < 3_000_000);
+        let large = Payload::new(&vec![b'x'; MOST_BYTES + 1]);
+        assert!(large.cut && large.raw.to_string().len() == MOST_BYTES);
+    }
+}

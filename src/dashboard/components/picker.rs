@@ -1,0 +1,109 @@
+//! The fields that choose an application and one of its endpoints. Where there are too many for a list, an id or a uid is typed.
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::dashboard::applications::naming;
+use crate::dashboard::applications::naming::Named;
+use crate::dashboard::components::format::Line;
+use crate::domain::{AppId, EndpointId};
+use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
+
+/// How many are listed.
+const LISTED: usize = 250;
+
+/// One to choose.
+struct Pick {
+    id: String,
+    name: Line,
+    chosen: bool,
+}
+
+/// The two fields.
+#[derive(Template)]
+#[template(path = "parts/picker.html")]
+pub struct Picker {
+    /// The application is not to be chosen: the viewer has one.
+    fixed: bool,
+    /// `None`: too many.
+    apps: Option<Vec<Pick>>,
+    /// `None`: too many, or no application is chosen yet.
+    endpoints: Option<Vec<Pick>>,
+    app: Line,
+    endpoint: Line,
+    /// What is wrong with the one and the other.
+    wrong_app: Option<Line>,
+    wrong_endpoint: Option<Line>,
+}
+
+impl HtmlSafe for Picker {}
+
+impl Picker {
+    /// With what was typed. `chosen`: the application that it means, if it does.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn of(
+        store: &Store,
+        tenant: &Tenant,
+        (app, endpoint): (&str, &str),
+        wrong: impl Fn(&str) -> Option<Line>,
+    ) -> Result<Picker, StoreError> {
+        let page = store.applications(tenant, &PageRequest::first(LISTED, Order::Ascending)).await?;
+        let chosen = match tenant.only {
+            Some(only) => store.app_id(tenant, &AppRef::Id(only)).await?,
+            None if app.is_empty() => owner(store, tenant, endpoint).await?,
+            None => match naming::application(store, tenant, app).await? {
+                Named::One(id) => Some(id),
+                Named::Nothing(_) => None,
+            },
+        };
+        let apps = (!page.more).then(|| {
+            let pick = |app: &crate::domain::catalog::application::Application| Pick {
+                id: app.id.to_string(),
+                name: Line::cut(&app.name, 60),
+                chosen: chosen == Some(app.id),
+            };
+            let mut picks: Vec<Pick> = page.data.iter().map(pick).collect();
+            picks.sort_by_key(|pick| pick.name.to_string().to_lowercase());
+            picks
+        });
+        Ok(Picker {
+            fixed: tenant.only.is_some(),
+            apps,
+            endpoints: match chosen {
+                Some(app) => endpoints(store, tenant, app, endpoint).await?,
+                None => None,
+            },
+            app: Line::new(app),
+            endpoint: Line::new(endpoint),
+            wrong_app: wrong("app"),
+            wrong_endpoint: wrong("endpoint"),
+        })
+    }
+}
+
+/// The application of an endpoint's id, where that alone is named.
+///
+/// # Errors
+/// The store is away.
+pub(in crate::dashboard) async fn owner(
+    store: &Store,
+    tenant: &Tenant,
+    endpoint: &str,
+) -> Result<Option<AppId>, StoreError> {
+    match endpoint.parse::<EndpointId>() {
+        Ok(id) => store.application_of(tenant, id).await,
+        Err(_) => Ok(None),
+    }
+}
+
+async fn endpoints(store: &Store, tenant: &Tenant, app: AppId, chosen: &str) -> Result<Option<Vec<Pick>>, StoreError> {
+    let page = store.endpoints(tenant, app, &PageRequest::first(LISTED, Order::Ascending)).await?;
+    let pick = |endpoint: crate::domain::catalog::endpoint::Endpoint| {
+        let (id, spec) = (endpoint.id.to_string(), endpoint.spec);
+        let is_named = spec.uid.as_ref().is_some_and(|uid| uid.as_str() == chosen);
+        Pick { chosen: id == chosen || is_named, id, name: Line::cut(&spec.url, 80) }
+    };
+    Ok((!page.more).then(|| page.data.into_iter().map(pick).collect()))
+}

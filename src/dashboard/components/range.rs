@@ -1,0 +1,49 @@
+//! How far back a page looks: one of four ranges, a word in its URL.
+
+use crate::dashboard::components::format::Query;
+use crate::store::query::counts::Range;
+
+/// A range to switch to.
+pub struct RangeLink {
+    pub name: &'static str,
+    pub href: String,
+    pub current: bool,
+}
+
+/// The range that the URL asks for (`?range=7d`); the last hour if it asks for none.
+pub fn of(query: &Query) -> Range {
+    let wanted = query.get("range").unwrap_or_default();
+    Range::ALL.into_iter().find(|range| word(*range) == wanted).unwrap_or(Range::Hour)
+}
+
+/// The word in the URL.
+pub fn word(range: Range) -> &'static str {
+    match range {
+        Range::Hour => "1h",
+        Range::Day => "24h",
+        Range::Week => "7d",
+        Range::Month => "30d",
+    }
+}
+
+/// How a sentence about it begins.
+pub fn opening(range: Range) -> &'static str {
+    match range {
+        Range::Hour => "In the last hour",
+        Range::Day => "In the last 24 hours",
+        Range::Week => "In the last 7 days",
+        Range::Month => "In the last 30 days",
+    }
+}
+
+/// All of them, for a page that is at `href` with each.
+pub fn links(current: Range, href: impl Fn(Range) -> String) -> Vec<RangeLink> {
+    let name = |range| match range {
+        Range::Hour => "1 h",
+        Range::Day => "24 h",
+        Range::Week => "7 d",
+        Range::Month => "30 d",
+    };
+    let link = |range| RangeLink { name: name(range), href: href(range), current: range == current };
+    Range::ALL.into_iter().map(link).collect()
+}

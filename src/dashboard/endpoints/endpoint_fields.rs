@@ -1,0 +1,265 @@
+//! An endpoint as a form: its fields, and what was typed into them as a spec that the domain checks.
+
+use std::time::Duration;
+
+use crate::dashboard::components::form::{Choice, Field, Form, lines, number};
+use crate::dashboard::http::posted::Posted;
+use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, moved};
+use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::signing::secret::{Secret, SignatureType};
+use crate::domain::signing::signature::{ExtraSignature, KeyForm};
+use crate::domain::{EndpointId, Invalid, Uid, span};
+
+/// Stands in the form in place of a masked header value.
+const MASK: &str = "••••••••";
+/// More event types than these are typed, not ticked.
+const TICKS: usize = 100;
+
+/// The fields. `catalog` is what is offered to whoever looks; `new`: what is decided once can be.
+pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
+    let uid = spec.uid.as_ref().map_or("", |uid| uid.as_str());
+    let waits = spec.retry_schedule.as_ref().map(in_words).unwrap_or_default();
+    let extras: Vec<String> = spec.extra_signatures.iter().map(extra_in_words).collect();
+    let mut fields = vec![
+        Field::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
+        Field::text("description", "Description", &spec.description),
+        Field::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
+        event_types(spec.event_types.as_deref().unwrap_or_default(), catalog),
+        Field::lines("channels", "Channels", spec.channels.iter().flatten())
+            .help("One per line. Leave empty for all messages."),
+        Field::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
+            .help("Messages per second. Leave empty for no limit."),
+        Field::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
+            .help("Per attempt. Leave empty for the default."),
+        Field::text("retrySchedule", "Retry schedule", &waits).help(
+            "Waits between attempts, such as 5s, 5m, 30m, 2h. Leave empty for the default, or enter none for a single attempt.",
+        ),
+        Field::tick("ordered", "Ordered delivery", spec.ordered).help(
+            "One message at a time, in order of acceptance. A failing message blocks the next until it is delivered or dead.",
+        ),
+        Field::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
+            "Sent with each request, one name: value per line. Hidden values are kept unless you replace them; enter them \
+             again when the URL's scheme, host or port changes.",
+        ),
+        Field::lines("extraSignatures", "Extra signatures", &extras).help(
+            "For receivers that verify another format, one per line: svix; github X-Hub-Signature-256; \
+             stripe Stripe-Signature. Append bytes to key the HMAC with the decoded secret instead of its text.",
+        ),
+    ];
+    if new {
+        let kind = |kind: SignatureType, label| Choice::new(kind.word(), label, spec.signature_type == kind);
+        let kinds = vec![
+            kind(SignatureType::Hmac256, "hmac256: a shared secret"),
+            kind(SignatureType::Ed25519, "ed25519: a key pair"),
+        ];
+        fields.push(
+            Field::select("signatureType", "Signature type", kinds)
+                .help("Can't be changed later; the secret can be rotated."),
+        );
+        fields.push(Field::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
+    }
+    Form::new(fields)
+}
+
+fn event_types(chosen: &[String], catalog: &[String]) -> Field {
+    const HELP: &str = "Leave empty for all current and future types.";
+    if catalog.len() > TICKS || catalog.is_empty() {
+        return Field::lines("eventTypes", "Event types", chosen)
+            .help("Names from the catalog, one per line. Leave empty for all current and future types.");
+    }
+    let gone = chosen.iter().filter(|name| !catalog.contains(name));
+    let choice = |name: &String| Choice::new(name, name, chosen.contains(name));
+    Field::ticks("eventTypes", "Event types", catalog.iter().chain(gone).map(choice).collect()).help(HELP)
+}
+
+/// `5s, 5m, 30m`.
+pub fn in_words(schedule: &Schedule) -> String {
+    match schedule.waits() {
+        [] => "none".to_owned(),
+        waits => waits.iter().map(|wait| span::write(*wait)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn headers_in_words(headers: &Headers) -> String {
+    let line = |(name, value): (&String, &String)| {
+        format!("{name}: {}", if masked_header(name) { MASK } else { value.as_str() })
+    };
+    headers.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn extra_in_words(extra: &ExtraSignature) -> String {
+    let keyed = |key: &KeyForm| if *key == KeyForm::Bytes { " bytes" } else { "" };
+    match extra {
+        ExtraSignature::Svix => "svix".to_owned(),
+        ExtraSignature::GitHub { header, key } => format!("github {header}{}", keyed(key)),
+        ExtraSignature::Stripe { header, key } => format!("stripe {header}{}", keyed(key)),
+    }
+}
+
+/// Makes of `before` what was typed; with it comes the secret that a new endpoint is to have. Names that a customer is not shown are
+/// `hidden`: they stay.
+///
+/// # Errors
+/// All that is wrong with it; but whether its URL may be used is not looked at here.
+pub fn read(
+    posted: &Posted,
+    before: &EndpointSpec,
+    hidden: &[String],
+    new: bool,
+) -> Result<(EndpointSpec, Option<Secret>), Vec<Invalid>> {
+    let mut wrong = Vec::new();
+    let mut spec = before.clone();
+    spec.url = posted.get("url").trim().to_owned();
+    spec.description = posted.get("description").trim().to_owned();
+    put(
+        &mut spec.uid,
+        posted.given("uid").map(|text| Uid::parse("uid", text, EndpointId::PREFIX)).transpose(),
+        &mut wrong,
+    );
+    let mut types: Vec<String> = posted.all("eventTypes").flat_map(lines).chain(hidden.iter().cloned()).collect();
+    types.sort();
+    types.dedup();
+    spec.event_types = Some(types).filter(|types| !types.is_empty());
+    spec.channels = Some(lines(posted.get("channels"))).filter(|channels| !channels.is_empty());
+    put(&mut spec.throttle_rate, number(posted, "throttleRate", "a whole number from 1 to 65535"), &mut wrong);
+    let timeout = number(posted, "requestTimeoutSeconds", "a whole number from 1 to 30");
+    put(&mut spec.timeout, timeout.map(|seconds| seconds.map(Duration::from_secs)), &mut wrong);
+    put(&mut spec.retry_schedule, posted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
+    spec.ordered = posted.has("ordered");
+    put(&mut spec.headers, headers(posted.get("headers"), &before.headers, moved(&before.url, &spec.url)), &mut wrong);
+    put(&mut spec.extra_signatures, extras(posted.get("extraSignatures")), &mut wrong);
+    let secret = if new { signing(posted, &mut spec, &mut wrong) } else { None };
+    wrong.extend(spec.check().err().into_iter().flatten());
+    if wrong.is_empty() { Ok((spec, secret)) } else { Err(wrong) }
+}
+
+fn put<T>(place: &mut T, read: Result<T, Invalid>, wrong: &mut Vec<Invalid>) {
+    match read {
+        Ok(value) => *place = value,
+        Err(one) => wrong.push(one),
+    }
+}
+
+/// How a new endpoint signs, and with what.
+fn signing(posted: &Posted, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
+    match posted.given("signatureType").map(SignatureType::from_word) {
+        Some(None) => wrong.push(Invalid::new("signatureType", "must be hmac256 or ed25519")),
+        Some(Some(kind)) => spec.signature_type = kind,
+        None => {}
+    }
+    let parsed = posted.given("secret").map(|text| Secret::parse("secret", text));
+    let checked =
+        parsed.map(|secret| secret.and_then(|one| one.check_kind("secret", spec.signature_type).map(|()| one)));
+    match checked.transpose() {
+        Ok(secret) => secret,
+        Err(one) => {
+            wrong.push(one);
+            None
+        }
+    }
+}
+
+fn schedule(text: &str) -> Result<Schedule, Invalid> {
+    const FIELD: &str = "retrySchedule";
+    if text == "none" {
+        return Schedule::new(FIELD, Vec::new());
+    }
+    let mut waits = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let wait = span::read(part);
+        waits.push(wait.map_err(|what| Invalid::new(FIELD, format!("holds {part:?}, which {what}")))?);
+    }
+    Schedule::new(FIELD, waits)
+}
+
+/// Headers, one on a line. A value that is empty or masked is what it was, unless the endpoint has `moved`: then it must be typed.
+fn headers(text: &str, before: &Headers, moved: bool) -> Result<Headers, Invalid> {
+    let refused = |reason: String| Invalid::new("headers", reason);
+    let mut headers = Headers::new();
+    for line in lines(text) {
+        // Not quoted: what is behind a missing colon may be a secret.
+        let (name, value) = line.split_once(':').ok_or_else(|| refused("has a line without a colon".to_owned()))?;
+        let (name, value) = (name.trim(), value.trim());
+        let kept = before.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+        let value = match value {
+            "" | MASK if moved && kept.is_some() && masked_header(name) => {
+                let reason = format!("need the value of {name} again, because the URL's scheme, host or port changed");
+                return Err(refused(reason));
+            }
+            "" | MASK => kept.ok_or_else(|| refused(format!("has no value for {name}")))?,
+            value => value.to_owned(),
+        };
+        if headers.keys().any(|other| other.eq_ignore_ascii_case(name)) {
+            return Err(refused(format!("has {name} twice")));
+        }
+        headers.insert(name.to_owned(), value);
+    }
+    Ok(headers)
+}
+
+fn extras(text: &str) -> Result<Vec<ExtraSignature>, Invalid> {
+    let refused = |line: &str| {
+        let reason = format!(
+            "has the line {line:?}; expected svix, github HEADER or stripe HEADER, optionally followed by bytes"
+        );
+        Invalid::new("extraSignatures", reason)
+    };
+    let mut extras = Vec::new();
+    for line in lines(text) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let key = match words.get(2..) {
+            Some(["bytes"]) => KeyForm::Bytes,
+            None | Some([] | ["text"]) => KeyForm::Text,
+            Some(_) => return Err(refused(&line)),
+        };
+        extras.push(match words[..] {
+            ["svix"] => ExtraSignature::Svix,
+            ["github", header, ..] => ExtraSignature::GitHub { header: header.to_owned(), key },
+            ["stripe", header, ..] => ExtraSignature::Stripe { header: header.to_owned(), key },
+            _ => return Err(refused(&line)),
+        });
+    }
+    Ok(extras)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::endpoints::endpoint_fields::*;
+
+    #[test]
+    fn what_the_form_says_is_read_as_it_was() {
+        let words = "5s, 90s, 30m, 2h, 1d, 250ms";
+        assert_eq!(in_words(&schedule(words).unwrap()), words);
+        assert_eq!(in_words(&schedule("none").unwrap()), "none");
+        assert!(schedule("5s, soon").unwrap_err().reason.contains("\"soon\""));
+        let text = "svix\ngithub X-Hub-Signature-256\nstripe Stripe-Signature bytes";
+        assert_eq!(extras(text).unwrap().iter().map(extra_in_words).collect::<Vec<_>>().join("\n"), text);
+        for bad in ["github", "stripe a b", "other X", "svix x", "github a bytes more"] {
+            assert!(extras(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_not_shown_stays() {
+        let of = |list: &[(&str, &str)]| -> Headers {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let before = of(&[("Authorization", "Bearer s3cret"), ("x-team", "a")]);
+        let words = headers_in_words(&before);
+        assert!(!words.contains("s3cret") && words.contains("x-team: a"), "{words}");
+        assert_eq!(headers(&words, &before, false).unwrap(), before);
+        let again = headers(&words, &before, true).unwrap_err();
+        assert!(again.reason.contains("value of Authorization again"), "{again}");
+        assert_eq!(headers("x-team:", &before, true).unwrap(), of(&[("x-team", "a")]), "its value is no secret");
+        let typed = headers("authorization: Bearer new", &before, true).unwrap();
+        assert_eq!(typed, of(&[("authorization", "Bearer new")]));
+        assert_eq!(
+            headers("authorization:\nx-new: 1", &before, false).unwrap(),
+            of(&[("authorization", "Bearer s3cret"), ("x-new", "1")])
+        );
+        assert_eq!(headers("", &before, false).unwrap(), Headers::new());
+        for bad in ["x-other:", "no colon", "x-a: 1\nX-A: 2"] {
+            assert!(headers(bad, &before, false).is_err(), "{bad}");
+        }
+    }
+}

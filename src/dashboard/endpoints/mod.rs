@@ -1,0 +1,235 @@
+//! Lists of endpoints: across the organization, and of one application.
+
+pub(in crate::dashboard) mod endpoint;
+pub(in crate::dashboard) mod endpoint_actions;
+pub(in crate::dashboard) mod endpoint_fields;
+pub(in crate::dashboard) mod endpoint_secret;
+pub(in crate::dashboard) mod polling;
+pub(in crate::dashboard) mod rates;
+pub(in crate::dashboard) mod resting;
+pub(in crate::dashboard) mod snippets;
+pub(in crate::dashboard) mod test_event;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use super::DashboardState;
+use crate::dashboard::applications::naming;
+use crate::dashboard::applications::naming::Named;
+use crate::dashboard::components::format::{Line, Query, Typed, count_up_to};
+use crate::dashboard::components::parts::{Address, Badge, When};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::place::Place;
+use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::domain::access::portal::Capability;
+use crate::domain::catalog::endpoint::DisabledReason;
+use crate::domain::{AppId, EndpointId, Time};
+use crate::store::catalog::endpoint_list::{EndpointLine, Health, LastFailure, LineFilter};
+use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
+
+/// How many are on a page.
+const LINES: usize = 50;
+/// What waits is counted up to here.
+pub const MOST: i64 = 1_000;
+
+/// An endpoint of a list.
+pub struct EndpointRow {
+    pub badge: Badge,
+    pub href: String,
+    pub address: Address,
+    pub description: Line,
+    pub app: Line,
+    pub app_href: String,
+    pub rate: Option<String>,
+    pub counts: String,
+    pub within: Option<String>,
+    pub throttle: Option<u16>,
+    pub waiting: String,
+    pub failure: Option<(When, String)>,
+    pub disabled: Option<(When, &'static str)>,
+}
+
+/// The rows of some endpoints, with their numbers of the last 24 hours.
+///
+/// # Errors
+/// The store is away.
+pub async fn rows(
+    store: &Store,
+    tenant: &Tenant,
+    place: &Place,
+    lines: &[EndpointLine],
+    now: Time,
+) -> Result<Vec<EndpointRow>, StoreError> {
+    let ids: Vec<EndpointId> = lines.iter().map(|line| line.endpoint.id).collect();
+    let counts = rates::counts(store, tenant, &ids, now).await?;
+    let waiting = store.backlogs(tenant, &ids, MOST).await?;
+    let mut rows = Vec::with_capacity(lines.len());
+    for line in lines {
+        let endpoint = &line.endpoint;
+        let (spec, own) = (&endpoint.spec, counts.get(&endpoint.id).cloned().unwrap_or_default());
+        // Where nothing failed lately there is nothing to look for.
+        let failure = match own.failed > 0 || line.failing_since.is_some() {
+            true => store.last_failure(tenant, endpoint.app_id, endpoint.id).await?,
+            false => None,
+        };
+        // Across applications, each row leads into its own.
+        let place = if *place == Place::all() { Place::of_application(endpoint.app_id) } else { place.clone() };
+        let failed = |failure: LastFailure| (When::new(failure.at, now), place.message(failure.message_id));
+        rows.push(EndpointRow {
+            badge: Badge::of_health(line.health()),
+            href: place.endpoint(endpoint.id),
+            address: Address::new(&spec.url),
+            description: Line::cut(&spec.description, 120),
+            app: Line::new(&line.app_name),
+            app_href: place.home().to_owned(),
+            rate: rates::rate(&own),
+            counts: rates::in_words(&own),
+            within: rates::p95(&own),
+            throttle: spec.throttle_rate,
+            waiting: count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), MOST),
+            failure: failure.map(failed),
+            disabled: disabled(line, now),
+        });
+    }
+    Ok(rows)
+}
+
+/// Since when an endpoint is disabled and why, for a narrow column.
+fn disabled(line: &EndpointLine, now: Time) -> Option<(When, &'static str)> {
+    let since = line.disabled_at.filter(|_| line.endpoint.spec.disabled)?;
+    let why = match line.endpoint.disabled_reason {
+        Some(DisabledReason::Gone) => "410 Gone",
+        Some(DisabledReason::Failing) => "failures,",
+        Some(DisabledReason::Manual) | None => "manually",
+    };
+    Some((When::new(since, now), why))
+}
+
+/// A state to filter by.
+struct Chip {
+    name: &'static str,
+    href: String,
+    on: bool,
+}
+
+#[derive(Template)]
+#[template(path = "endpoints.html")]
+struct EndpointsPage {
+    frame: Frame,
+    /// Where the list itself is.
+    path: String,
+    /// `None`: across applications.
+    app: Option<Line>,
+    across: bool,
+    /// Where a new one is made, by whoever may.
+    new: Option<String>,
+    wanted: Typed,
+    status: &'static str,
+    /// The id or uid of the application that is filtered by.
+    of: Typed,
+    chips: Vec<Chip>,
+    filtered: bool,
+    rows: Vec<EndpointRow>,
+    next: Option<String>,
+    stopped: bool,
+    paged: bool,
+}
+
+const STATES: [(&str, Health); 3] =
+    [("enabled", Health::Enabled), ("failing", Health::Failing), ("disabled", Health::Disabled)];
+
+/// `GET /endpoints?app=&status=&q=&after=`.
+pub async fn across(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+) -> Result<HttpResponse, PageError> {
+    let (query, tenant) = (Query::of(&request), signed.tenant());
+    let app = match query.get("app").map(str::trim) {
+        None => None,
+        Some(text) => Some(match naming::application(&state.store, &tenant, text).await? {
+            Named::One(app) => app,
+            // Nothing has this id.
+            Named::Nothing(_) => AppId(uuid::Uuid::nil()),
+        }),
+    };
+    let filter = LineFilter { app, ..filter(&query) };
+    let page = page(&state, &signed, &query, &Place::all(), filter).await?;
+    answer(StatusCode::OK, &page)
+}
+
+/// `GET {place}/endpoints?status=&q=&after=`.
+pub async fn inside(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    let query = Query::of(&request);
+    let filter = LineFilter { app: Some(inside.app.id), ..filter(&query) };
+    let page = EndpointsPage {
+        app: Some(Line::new(&inside.app.name)),
+        across: false,
+        new: inside.can(Capability::ManageEndpoint).then(|| inside.place.page("endpoints/new")),
+        ..page(&state, &inside, &query, &inside.place, filter).await?
+    };
+    answer(StatusCode::OK, &page)
+}
+
+fn filter(query: &Query) -> LineFilter {
+    let health = STATES.iter().find(|(word, _)| query.get("status") == Some(word)).map(|(_, health)| *health);
+    let url = query.get("q").map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    LineFilter { app: None, health, url }
+}
+
+async fn page(
+    state: &DashboardState,
+    viewer: &Viewer,
+    query: &Query,
+    place: &Place,
+    filter: LineFilter,
+) -> Result<EndpointsPage, PageError> {
+    let (now, tenant, store) = (state.clock.now(), viewer.tenant(), &state.store);
+    let after: Option<EndpointId> = query.get("after").and_then(|id| id.parse().ok());
+    let request = PageRequest { after, ..PageRequest::first(LINES, Order::Descending) };
+    let found = store.endpoint_lines(&tenant, &filter, &request).await?;
+    let last = found.stopped.or(found.data.last().map(|line| line.endpoint.id)).filter(|_| found.more);
+    let of = if *place == Place::all() { query.get("app").unwrap_or_default() } else { "" };
+    let wanted = filter.url.clone().unwrap_or_default();
+    let status = STATES.iter().find(|(_, health)| filter.health == Some(*health)).map_or("", |(word, _)| word);
+    let path = place.page("endpoints");
+    let link = |status: &str, after: Option<EndpointId>| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        for (name, value) in [("app", of), ("status", status), ("q", &wanted), ("after", &after)] {
+            if !value.is_empty() {
+                query.append_pair(name, value);
+            }
+        }
+        match query.finish() {
+            query if query.is_empty() => path.clone(),
+            query => format!("{path}?{query}"),
+        }
+    };
+    let chip = |(word, _): &(&'static str, Health)| {
+        let on = status == *word;
+        Chip { name: word, href: link(if on { "" } else { word }, None), on }
+    };
+    Ok(EndpointsPage {
+        frame: Frame::of(viewer, Here::Endpoints).noting(query.get("notice")),
+        app: None,
+        across: true,
+        new: None,
+        status,
+        of: Typed::new(of),
+        chips: STATES.iter().map(chip).collect(),
+        filtered: !wanted.is_empty() || !status.is_empty() || !of.is_empty(),
+        rows: rows(store, &tenant, place, &found.data, now).await?,
+        next: last.map(|id| link(status, Some(id))),
+        wanted: Typed::new(&wanted),
+        stopped: found.stopped.is_some(),
+        paged: after.is_some(),
+        path,
+    })
+}

@@ -1,0 +1,67 @@
+//! How to fetch from a polling endpoint, in the languages that receivers are written in. The code is in `snippets/`, as files of its language, with
+//! a place for the URL; `tests/snippets.rs` runs it.
+
+use url::Url;
+
+use crate::domain::catalog::application::Application;
+use crate::domain::catalog::polling::PollingEndpoint;
+
+/// The placeholder for the URL in the code.
+const PLACE: &str = "https://hooks.example.com/api/v1/app/acme/poller/warehouse";
+
+/// The code of one language.
+pub struct Snippet {
+    /// Its word in a URL.
+    pub word: &'static str,
+    pub name: &'static str,
+    code: &'static str,
+}
+
+impl Snippet {
+    /// The code for the polling endpoint at `url`.
+    pub fn code(&self, url: &str) -> String {
+        self.code.replace(PLACE, url)
+    }
+}
+
+macro_rules! snippet {
+    ($word:literal, $name:literal, $file:literal) => {
+        Snippet { word: $word, name: $name, code: include_str!(concat!("../../../../snippets/", $file)) }
+    };
+}
+
+/// All of them; the first is shown unless another one is asked for.
+pub static ALL: [Snippet; 3] = [
+    snippet!("curl", "curl", "poll.sh"),
+    snippet!("python", "Python", "poll.py"),
+    snippet!("javascript", "JavaScript", "poll.mjs"),
+];
+
+/// The one of that word.
+pub fn of(word: Option<&str>) -> &'static Snippet {
+    word.and_then(|word| ALL.iter().find(|one| one.word == word)).unwrap_or(&ALL[0])
+}
+
+/// Where the polling endpoint is fetched from.
+pub fn url(public: &Url, app: &Application, endpoint: &PollingEndpoint) -> String {
+    let base = public.as_str().trim_end_matches('/');
+    format!("{base}/api/v1/app/{}/poller/{}", app.id, crate::dashboard::endpoints::polling::name_of(endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::endpoints::polling::snippets::*;
+
+    #[test]
+    fn each_has_a_place_for_the_url() {
+        for snippet in &ALL {
+            assert!(
+                snippet.code("https://x.example/poller/1").contains("https://x.example/poller/1"),
+                "{}",
+                snippet.name
+            );
+            assert!(!snippet.code("https://x.example/poller/1").contains(PLACE));
+        }
+        assert_eq!((of(Some("python")).word, of(Some("cobol")).word, of(None).word), ("python", "curl", "curl"));
+    }
+}

@@ -1,0 +1,115 @@
+//! How endpoints do: their counts of the last 24 hours as lists and pages say them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::dashboard::components::format::{count, took};
+use crate::domain::{EndpointId, Time};
+use crate::store::query::counts::Range;
+use crate::store::recording::rollups::{Counts, LATENCY_BOUNDS_MS};
+use crate::store::{Store, StoreError, Tenant};
+
+/// What was counted at each of these endpoints in the 24 hours before `now`.
+///
+/// # Errors
+/// The store is away.
+pub async fn counts(
+    store: &Store,
+    tenant: &Tenant,
+    endpoints: &[EndpointId],
+    now: Time,
+) -> Result<HashMap<EndpointId, Counts>, StoreError> {
+    store.endpoint_counts(tenant, endpoints, Range::Day, now).await
+}
+
+/// `98.7 %` of the attempts arrived; `None`: there were none. All of them is `100 %`, and nothing less is.
+pub fn rate(counts: &Counts) -> Option<String> {
+    let all = counts.attempts();
+    if all == 0 {
+        return None;
+    }
+    if counts.failed == 0 {
+        return Some("100 %".to_owned());
+    }
+    let share = (counts.delivered as f64 / all as f64 * 1_000.0).floor() / 10.0;
+    Some(format!("{share:.1} %"))
+}
+
+/// So many attempts are needed for the time within which 95 % of them were answered to say something, and so many for 99 %.
+const SAMPLE_P95: i64 = 20;
+const SAMPLE_P99: i64 = 100;
+
+/// How long receivers took. Every page says it from this one, so that two numbers of one page agree. An estimate, as exact as the histogram
+/// is (see [`Counts::quantile`]). `None`: there were too few attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseTimes {
+    pub p50: Duration,
+    pub p95: Option<Duration>,
+    pub p99: Option<Duration>,
+}
+
+impl ResponseTimes {
+    /// `None`: there was no attempt.
+    pub fn of(counts: &Counts) -> Option<ResponseTimes> {
+        let sample: i64 = counts.latency.iter().sum();
+        let quantile = |share, least| counts.quantile(share).filter(|_| sample >= least);
+        Some(ResponseTimes { p50: quantile(0.5, 1)?, p95: quantile(0.95, SAMPLE_P95), p99: quantile(0.99, SAMPLE_P99) })
+    }
+
+    /// The three, in their order.
+    pub fn all(&self) -> [Option<Duration>; 3] {
+        [Some(self.p50), self.p95, self.p99]
+    }
+
+    /// `p50 37 ms · p95 48 ms`.
+    pub fn text(&self) -> String {
+        let named = ["p50", "p95", "p99"].into_iter().zip(self.all());
+        named.filter_map(|(name, time)| Some(format!("{name} {}", about(time?)))).collect::<Vec<_>>().join(" · ")
+    }
+}
+
+/// As [`took`] says it; the histogram does not know how much longer something took than its last bound.
+pub fn about(value: Duration) -> String {
+    let last = Duration::from_millis(LATENCY_BOUNDS_MS[LATENCY_BOUNDS_MS.len() - 1]);
+    if value >= last { format!("{} s or more", last.as_secs()) } else { took(value) }
+}
+
+/// The time within which 95 % of the attempts were answered, for a column.
+pub fn p95(counts: &Counts) -> Option<String> {
+    ResponseTimes::of(counts)?.p95.map(about)
+}
+
+/// `1,204 delivered, 3 failed`.
+pub fn in_words(counts: &Counts) -> String {
+    format!("{} delivered, {} failed", count(counts.delivered), count(counts.failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::endpoints::rates::*;
+
+    #[test]
+    fn rates_are_not_prettier_than_they_are() {
+        let mut counts = Counts::default();
+        assert_eq!((rate(&counts), ResponseTimes::of(&counts)), (None, None));
+        (counts.delivered, counts.failed) = (9_999, 1);
+        assert_eq!(rate(&counts).unwrap(), "99.9 %");
+        counts.failed = 0;
+        assert_eq!(rate(&counts).unwrap(), "100 %");
+    }
+
+    #[test]
+    fn a_quantile_needs_a_sample() {
+        let mut counts = Counts::default();
+        let said = |counts: &Counts| ResponseTimes::of(counts).unwrap().text();
+        counts.latency[3] = 3;
+        assert_eq!(said(&counts), "p50 37 ms");
+        counts.latency[3] = 20;
+        assert_eq!(said(&counts), "p50 37 ms · p95 48 ms");
+        counts.latency[3] = 99;
+        counts.latency[11] = 1;
+        assert_eq!(said(&counts), "p50 37 ms · p95 48 ms · p99 50 ms");
+        counts.latency[11] = 9;
+        assert_eq!(said(&counts), "p50 38 ms · p95 15 s or more · p99 15 s or more");
+    }
+}

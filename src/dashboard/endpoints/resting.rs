@@ -1,0 +1,90 @@
+//! Endpoints that rest: they cannot be reached (or asked for a pause), so that what waits for them is held back and one attempt is made from time to
+//! time.
+
+use crate::dashboard::components::format::{Line, count_up_to, counted};
+use crate::dashboard::components::parts::{Address, When};
+use crate::dashboard::http::place::Place;
+use crate::domain::{EndpointId, Time};
+use crate::store::catalog::endpoint_list::{Rest, RestingEndpoint};
+use crate::store::{Store, StoreError, Tenant};
+
+/// How many of them are named.
+const NAMED: usize = 3;
+/// How many are looked for, and how far what waits at each is counted.
+const MOST: i64 = 20;
+const WAITING: i64 = 1_000;
+
+/// The next attempt at an endpoint that rests.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// `None`: it is being made, or about to be.
+    pub next: Option<When>,
+}
+
+impl Probe {
+    pub fn new(rest: Rest, now: Time) -> Probe {
+        match rest {
+            Rest::Until(at) => Probe { next: Some(When::new(at, now)) },
+            Rest::Probing => Probe { next: None },
+        }
+    }
+}
+
+/// One of them.
+pub struct RestingRow {
+    pub href: String,
+    pub address: Address,
+    pub app: Line,
+    pub probe: Probe,
+}
+
+/// The summary of all of them that a page shows.
+pub struct Resting {
+    /// `1 endpoint`, `20+ endpoints`.
+    pub count: String,
+    pub one: bool,
+    /// How many deliveries wait there.
+    pub waiting: String,
+    pub rows: Vec<RestingRow>,
+    /// How many are not named.
+    pub more: Option<String>,
+}
+
+impl Resting {
+    /// Of the tenant. `None`: none rests.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn of(store: &Store, tenant: &Tenant, now: Time) -> Result<Option<Resting>, StoreError> {
+        let found = store.resting(tenant, now, MOST).await?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let ids: Vec<EndpointId> = found.iter().map(|one| one.endpoint_id).collect();
+        let backlogs = store.backlogs(tenant, &ids, WAITING).await?;
+        let (waiting, cut) = (backlogs.values().sum::<i64>(), backlogs.values().any(|n| *n >= WAITING));
+        let all = found.len() as i64;
+        let row = |one: &RestingEndpoint| RestingRow {
+            href: Place::of_application(one.app_id).endpoint(one.endpoint_id),
+            address: Address::new(&one.url),
+            app: Line::cut(&one.app_name, 80),
+            probe: Probe::new(one.rest, now),
+        };
+        let plus = if cut || all >= MOST { "+" } else { "" };
+        let deliveries = counted(waiting, "delivery", "deliveries");
+        Ok(Some(Resting {
+            count: match all {
+                1 => "1 endpoint".to_owned(),
+                n => format!("{} endpoints", count_up_to(n, MOST)),
+            },
+            one: all == 1,
+            waiting: match deliveries.split_once(' ') {
+                Some((number, word)) => format!("{number}{plus} {word}"),
+                None => deliveries,
+            },
+            rows: found.iter().take(NAMED).map(row).collect(),
+            more: (found.len() > NAMED)
+                .then(|| format!("{} more", count_up_to(all - NAMED as i64, MOST - NAMED as i64))),
+        }))
+    }
+}

@@ -1,0 +1,45 @@
+//! How a receiver verifies what it gets (Standard Webhooks 1.0.0), in the languages that receivers are written in. The code is in
+//! `snippets/`, as files of its language; `tests/snippets.rs` runs it.
+
+use crate::dashboard::components::format::Block;
+
+/// The code of one language.
+pub struct Snippet {
+    /// Its word in a URL.
+    pub word: &'static str,
+    pub name: &'static str,
+    /// What it stands on.
+    pub needs: &'static str,
+    code: &'static str,
+}
+
+impl Snippet {
+    /// As the page shows it.
+    pub fn shown(&self) -> Block {
+        Block::new(self.code.as_bytes())
+    }
+}
+
+macro_rules! snippet {
+    ($word:literal, $name:literal, $file:literal, $needs:literal) => {
+        Snippet { word: $word, name: $name, needs: $needs, code: include_str!(concat!("../../../snippets/", $file)) }
+    };
+}
+
+/// All of them; the first is shown unless another one is asked for.
+pub static ALL: [Snippet; 9] = [
+    snippet!("python", "Python", "verify.py", "Python 3.9 or newer, no dependencies."),
+    snippet!("javascript", "JavaScript", "verify.mjs", "Node.js, no dependencies. Pass the raw body, before parsing."),
+    snippet!("go", "Go", "verify.go", "Go's standard library."),
+    snippet!("ruby", "Ruby", "verify.rb", "Ruby's standard library."),
+    snippet!("php", "PHP", "verify.php", "PHP 8, no dependencies. The body is file_get_contents('php://input')."),
+    snippet!("java", "Java", "Verify.java", "Java 11 or newer, no dependencies."),
+    snippet!("csharp", "C#", "Verify.cs", ".NET 6 or newer, no dependencies."),
+    snippet!("rust", "Rust", "verify.rs", "The crates base64, hmac 0.13 and sha2 0.11."),
+    snippet!("openssl", "openssl", "verify.sh", "A shell and openssl, for manual checks."),
+];
+
+/// The one of that word.
+pub fn of(word: Option<&str>) -> &'static Snippet {
+    word.and_then(|word| ALL.iter().find(|one| one.word == word)).unwrap_or(&ALL[0])
+}

@@ -1,0 +1,74 @@
+//! Static files: compiled into the binary, asked for under a hash of what is in them and therefore kept by browsers for good.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::{HttpResponse, web};
+use sha2::{Digest, Sha256};
+
+use crate::dashboard::http::error::PageError;
+
+/// A file of `static/`.
+struct Asset {
+    name: &'static str,
+    kind: &'static str,
+    bytes: &'static [u8],
+    url: LazyLock<String>,
+}
+
+macro_rules! asset {
+    ($name:literal, $kind:literal) => {
+        Asset {
+            name: $name,
+            kind: $kind,
+            bytes: include_bytes!(concat!("../../../static/", $name)),
+            url: LazyLock::new(|| url_of($name, include_bytes!(concat!("../../../static/", $name)))),
+        }
+    };
+}
+
+static ASSETS: [Asset; 22] = [
+    asset!("tokens.css", "text/css; charset=utf-8"),
+    asset!("frame.css", "text/css; charset=utf-8"),
+    asset!("app.css", "text/css; charset=utf-8"),
+    asset!("chart.css", "text/css; charset=utf-8"),
+    asset!("numbers.css", "text/css; charset=utf-8"),
+    asset!("acts.css", "text/css; charset=utf-8"),
+    asset!("tail.css", "text/css; charset=utf-8"),
+    asset!("list.css", "text/css; charset=utf-8"),
+    asset!("message.css", "text/css; charset=utf-8"),
+    asset!("bulk.css", "text/css; charset=utf-8"),
+    asset!("app.js", "text/javascript; charset=utf-8"),
+    asset!("htmx.min.js", "text/javascript; charset=utf-8"),
+    asset!("tail.js", "text/javascript; charset=utf-8"),
+    asset!("sheet.css", "text/css; charset=utf-8"),
+    asset!("form.css", "text/css; charset=utf-8"),
+    asset!("things.css", "text/css; charset=utf-8"),
+    asset!("catalogs.css", "text/css; charset=utf-8"),
+    asset!("overview.css", "text/css; charset=utf-8"),
+    asset!("outbox.css", "text/css; charset=utf-8"),
+    asset!("people.css", "text/css; charset=utf-8"),
+    asset!("people_tables.css", "text/css; charset=utf-8"),
+    asset!("favicon.svg", "image/svg+xml"),
+];
+
+fn url_of(name: &str, bytes: &[u8]) -> String {
+    format!("/static/{}/{name}", &hex::encode(Sha256::digest(bytes))[..16])
+}
+
+/// The path under which the current file of that name is served; empty if there is none.
+pub fn url(name: &str) -> &'static str {
+    ASSETS.iter().find(|asset| asset.name == name).map_or("", |asset| asset.url.as_str())
+}
+
+/// Answers with a file. An older hash gets the current file, which is then not kept.
+pub async fn serve(path: web::Path<(String, String)>) -> Result<HttpResponse, PageError> {
+    let (_, name) = path.as_ref();
+    let asset = ASSETS.iter().find(|asset| asset.name == name).ok_or(PageError::NotFound)?;
+    let current = *asset.url == format!("/static/{}/{name}", path.0);
+    let cache = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, asset.kind))
+        .insert_header((CACHE_CONTROL, cache))
+        .body(asset.bytes))
+}

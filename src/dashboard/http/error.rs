@@ -1,0 +1,162 @@
+//! What a page can come to instead of itself. Handlers give back a [`PageError`]; the gate turns it into words, with the id under
+//! which the log tells more.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use askama::Template;
+
+use crate::dashboard::http::frame::{Frame, answer};
+use crate::dashboard::http::preferences::Prefs;
+use crate::dashboard::http::session::Cookies;
+use crate::store::StoreError;
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// Nobody is signed in: operators go off to the sign-in page.
+    #[error("not signed in")]
+    NotSignedIn,
+    /// There is no such thing, or it is another organization's: nobody is told which.
+    #[error("not found")]
+    NotFound,
+    /// The visit to the portal does not allow it.
+    #[error("not allowed")]
+    NotAllowed,
+    #[error("wrong method")]
+    WrongMethod,
+    /// The form's token is missing, too old or another session's.
+    #[error("the form's token does not fit the session")]
+    WrongToken,
+    /// What the browser sent cannot be read.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the template: {0}")]
+    Template(#[from] askama::Error),
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: Frame,
+    title: &'static str,
+    what: &'static str,
+    todo: &'static str,
+    /// Where one can go on.
+    home: Option<&'static str>,
+    request_id: &'a str,
+}
+
+impl ResponseError for PageError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            PageError::NotSignedIn => StatusCode::UNAUTHORIZED,
+            PageError::NotFound => StatusCode::NOT_FOUND,
+            PageError::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            PageError::WrongToken | PageError::NotAllowed => StatusCode::FORBIDDEN,
+            PageError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            PageError::Store(StoreError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
+            PageError::Store(error) if error.transient() => StatusCode::SERVICE_UNAVAILABLE,
+            PageError::Store(_) | PageError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The gate makes a page of it; this is what is left if that fails.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl PageError {
+    /// The page that says what happened and what to do, to an operator or, in the portal, to a customer.
+    pub fn page(&self, whose: Cookies, prefs: Prefs, request_id: &str) -> HttpResponse {
+        let customer = whose == Cookies::Visit;
+        let (title, what, todo) = if customer { self.words_for_customers() } else { self.words() };
+        let frame = if customer { Frame::of_portal(prefs, None) } else { Frame::bare() };
+        let home = match (self, customer) {
+            (PageError::NotSignedIn, _) => None,
+            (_, true) => Some("/portal"),
+            (_, false) => Some("/"),
+        };
+        let page = ErrorPage { frame, title, what, todo, home, request_id };
+        let mut answer = answer(self.status_code(), &page).unwrap_or_else(|_| self.error_response());
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
+    }
+
+    /// A customer knows nothing of a log or a database, nor whose software this is.
+    fn words_for_customers(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            PageError::Store(error) if error.transient() => (
+                "Temporarily unavailable",
+                "These pages are unavailable right now. Accepted events are safe and will be delivered.",
+                "Reload in a moment. If the problem persists, send the request id below to the team that gave you the link.",
+            ),
+            PageError::Store(StoreError::Crowded) => self.words(),
+            PageError::Store(_) | PageError::Template(_) => (
+                "Something went wrong",
+                "This page could not be rendered. Nothing was changed.",
+                "Send the request id below to the team that gave you the link.",
+            ),
+            _ => self.words(),
+        }
+    }
+
+    fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            PageError::NotFound => (
+                "Page not found",
+                "This page does not exist, or its content was deleted.",
+                "Messages are deleted after the retention period, and when their application is deleted.",
+            ),
+            PageError::NotAllowed => (
+                "You don't have permission.",
+                "Your access does not include this action. Nothing was changed.",
+                "Ask the team that gave you access.",
+            ),
+            PageError::WrongMethod => (
+                "Method not allowed",
+                "This address accepts form submissions only.",
+                "Open the page and use its button.",
+            ),
+            PageError::WrongToken => (
+                "This form has expired",
+                "Nothing was changed: the form belongs to another session.",
+                "Go back, reload the page and try again.",
+            ),
+            PageError::BadRequest(what) => ("Invalid request", what, "Nothing was changed. Go back and try again."),
+            PageError::Store(error) if error.transient() => (
+                "Database unavailable",
+                "Sendoff cannot reach its database. Accepted events are safe; deliveries resume when it is back.",
+                "Reload in a moment. If the problem persists, check /readyz and the log.",
+            ),
+            PageError::Store(StoreError::Crowded) => {
+                ("Too many searches", "Other searches are still running. Nothing was changed.", "Reload in a moment.")
+            }
+            PageError::NotSignedIn => (
+                "Your session has ended",
+                "A portal link works once, and its session is limited in time.",
+                "Ask for a new link where you found the last one.",
+            ),
+            PageError::Store(_) | PageError::Template(_) => (
+                "Something went wrong",
+                "Sendoff could not render this page. Nothing was changed.",
+                "The log has the reason under the request id below.",
+            ),
+        }
+    }
+}
+
+/// What answers where there is no page.
+pub async fn not_found() -> Result<HttpResponse, PageError> {
+    Err(PageError::NotFound)
+}
+
+/// What answers where there is a page, but not for this method.
+pub async fn wrong_method() -> Result<HttpResponse, PageError> {
+    Err(PageError::WrongMethod)
+}

@@ -1,0 +1,311 @@
+//! The gate: what every request passes on the way in, and every answer on the way out.
+//!
+//! In: **Host** must be ours (or a page of a name that was pointed at this address could read the dashboard), and whatever changes
+//! something must come from a page of ours (**Origin**, **Sec-Fetch-Site**), besides the token in its form. Out: the security headers,
+//! a request id, and words in place of a bare error.
+
+use std::time::Instant;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpResponse, web};
+use url::{Host, Url};
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::preferences::Prefs;
+use crate::dashboard::http::session::{Cookies, hash};
+use crate::dashboard::http::viewer::limited_by;
+use crate::store::StoreError;
+use crate::traffic::rate_limits::Limited;
+
+const HEADERS: [(&str, &str); 7] = [
+    ("x-content-type-options", "nosniff"),
+    // Not `no-referrer`: that has browsers send `Origin: null` with our own forms, and what they came from could not be told.
+    // To other sites nothing is said either way.
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("x-robots-tag", "noindex, nofollow"),
+    ("cache-control", "no-store"),
+];
+
+/// A site beside ours that images of this answer may come from: an origin, as the URL parser writes it.
+pub struct Images(pub String);
+
+/// What a page may load, where its forms go, and who may show it inside a page of theirs.
+fn policy(images: Option<&str>, frames: &[String]) -> String {
+    let images = images.map_or_else(String::new, |origin| format!(" {origin}"));
+    let frames = if frames.is_empty() { "'none'".to_owned() } else { frames.join(" ") };
+    format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'{images}; script-src 'self'; connect-src 'self'; \
+         form-action 'self'; frame-ancestors {frames}; base-uri 'none'"
+    )
+}
+
+/// Lets a request through and dresses its answer.
+///
+/// # Errors
+/// Only what actix itself gives up on.
+pub async fn pass(
+    state: web::Data<DashboardState>,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = request_id();
+    let admitted = limit(&state, &request).and_then(|()| admit(&request, &state.public_url));
+    let mut response = match admitted {
+        // A handler's errors come as answers; nothing here may keep the request, which the router still has to change.
+        Ok(()) => worded(next.call(request).await?, &id),
+        Err(refusal) => request.into_response(refusal.answer(&id)),
+    };
+    // Only the portal is for others' pages, and only for those that the team has named.
+    let portal = Cookies::at(response.request().path()) == Cookies::Visit;
+    let frames: &[String] = if portal { &state.frame_origins } else { &[] };
+    let images = response.request().extensions().get::<Images>().map(|images| images.0.clone());
+    let policy = policy(images.as_deref(), frames);
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    if frames.is_empty() {
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    }
+    for (name, value) in HEADERS {
+        let name = HeaderName::from_static(name);
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    Ok(response)
+}
+
+/// Takes a request out of its session's bucket, or out of that of its address as long as no session is known. Style sheets and scripts,
+/// which browsers keep, are not counted.
+fn limit(state: &DashboardState, request: &ServiceRequest) -> Result<(), Refusal> {
+    let path = request.path();
+    if path.starts_with("/static/") {
+        return Ok(());
+    }
+    let (limits, now) = (&state.traffic.limits, Instant::now());
+    let cookie = request.cookie(Cookies::at(path).name(&state.public_url));
+    let session = cookie.map(|cookie| limited_by(hash(cookie.value()))).filter(|session| limits.knows(session));
+    let limited = match (session, state.address(request.request())) {
+        (Some(session), _) => limits.take(session, now),
+        (None, Some(address)) => limits.take_of_address(address, now),
+        (None, None) => Ok(()),
+    };
+    limited.map_err(Refusal::Limited)
+}
+
+/// Twelve characters that an operator can read out and find in the log.
+fn request_id() -> String {
+    hex::encode(rand::random::<[u8; 6]>())
+}
+
+/// A page in place of a bare error; the sign-in page where nobody is signed in.
+fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    let (request, response) = response.into_parts();
+    let Some(error) = response.error() else { return ServiceResponse::new(request, response) };
+    let whose = Cookies::at(request.path());
+    let words = |error: &PageError| error.page(whose, Prefs::of(&request), id);
+    let page = match error.as_error::<PageError>() {
+        // A customer has nowhere to sign in: the page says who gives out links.
+        Some(PageError::NotSignedIn) if whose == Cookies::Operator => {
+            HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
+        }
+        Some(error) => {
+            if error_is_ours(error) {
+                tracing::error!(request_id = id, path = request.path(), %error, "a page could not be made");
+            }
+            words(error)
+        }
+        // What actix could not read: a form too large, a path that is no UTF-8 …
+        None => words(&PageError::BadRequest("The request could not be read.")),
+    };
+    ServiceResponse::new(request, page)
+}
+
+fn error_is_ours(error: &PageError) -> bool {
+    let crowded = matches!(error, PageError::Store(StoreError::Crowded));
+    !crowded && matches!(error, PageError::Store(_) | PageError::Template(_))
+}
+
+/// Why a request is not let in.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It names another host.
+    Host,
+    /// It comes from a page of another site.
+    Origin,
+    /// Too many came before it.
+    Limited(Limited),
+}
+
+impl Refusal {
+    /// Plain text: style sheets would be refused as well. Says nothing of what was asked for.
+    fn answer(&self, id: &str) -> HttpResponse {
+        let (status, text) = match self {
+            Refusal::Limited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "429: too many requests. Nothing was changed. Try again in a moment.\n")
+            }
+            Refusal::Host => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "421: the dashboard is not served under this host name.\n\n\
+                 Open it at SENDOFF_PUBLIC_URL, or set SENDOFF_PUBLIC_URL to the address you use.\n\
+                 A reverse proxy must pass the Host header unchanged.\n",
+            ),
+            Refusal::Origin => (
+                StatusCode::FORBIDDEN,
+                "403: this request came from another site. Nothing was changed.\n\n\
+                 Open the dashboard and use its button.\n\
+                 If you did, check that SENDOFF_PUBLIC_URL matches the address in your browser, including https.\n",
+            ),
+        };
+        let mut answer = HttpResponse::build(status);
+        match self {
+            // Not a line for each of very many.
+            Refusal::Limited(limited) => {
+                for header in limited.headers() {
+                    answer.insert_header(header);
+                }
+            }
+            _ => tracing::warn!(request_id = id, refusal = ?self, "a request to the dashboard was refused"),
+        }
+        answer.content_type("text/plain; charset=utf-8").body(format!("{text}\nRequest id: {id}\n"))
+    }
+}
+
+fn admit(request: &ServiceRequest, public_url: &Url) -> Result<(), Refusal> {
+    let host = text(request.headers(), &header::HOST).and_then(|host| at(public_url.scheme(), host));
+    let host = host.filter(|host| is_ours(host, public_url)).ok_or(Refusal::Host)?;
+    if !request.method().is_safe() && !from_our_page(request.headers(), &host) {
+        return Err(Refusal::Origin);
+    }
+    Ok(())
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The URL of a `Host` header.
+fn at(scheme: &str, host: &str) -> Option<Url> {
+    let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    Url::parse(&format!("{scheme}://{host}/")).ok().filter(|_| plain)
+}
+
+fn same_place(one: &Url, other: &Url) -> bool {
+    one.host() == other.host() && one.port_or_known_default() == other.port_or_known_default()
+}
+
+/// The public URL's host and port; where that is this very machine, any of its names and ports (a tunnel has another port).
+fn is_ours(host: &Url, public_url: &Url) -> bool {
+    same_place(host, public_url) || (is_loopback(public_url) && is_loopback(host))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => address.is_loopback() || address.is_unspecified(),
+        None => false,
+    }
+}
+
+/// Whether a request that changes something was made by a page of the same host. What says nothing at all is no browser (each of them
+/// sends `Origin` with a POST), and gets no further than the token in the form lets it.
+fn from_our_page(headers: &HeaderMap, host: &Url) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
+        return false;
+    }
+    match headers.get(header::ORIGIN).map(HeaderValue::as_bytes) {
+        None => true,
+        Some(b"null") => site == Some(b"same-origin"),
+        Some(origin) => std::str::from_utf8(origin)
+            .ok()
+            .and_then(|origin| Url::parse(origin).ok())
+            .is_some_and(|origin| origin.scheme() == host.scheme() && same_place(&origin, host)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use crate::dashboard::http::middleware::*;
+
+    fn admitted(public: &str, method: &str, headers: &[(&'static str, &str)]) -> Result<(), Refusal> {
+        let mut request = TestRequest::with_uri("/").method(method.parse().unwrap());
+        for (name, value) in headers {
+            request = request.insert_header((*name, *value));
+        }
+        admit(&request.to_srv_request(), &public.parse().unwrap())
+    }
+
+    #[test]
+    fn only_the_named_may_frame_and_only_a_logos_site_is_asked() {
+        let usual = policy(None, &[]);
+        assert!(usual.contains("img-src 'self';") && usual.contains("frame-ancestors 'none';"), "{usual}");
+        let framed = policy(Some("https://cdn.example"), &["https://a.example".into(), "https://b.example".into()]);
+        assert!(framed.contains("img-src 'self' https://cdn.example;"), "{framed}");
+        assert!(framed.contains("frame-ancestors https://a.example https://b.example;"), "{framed}");
+    }
+
+    #[test]
+    fn only_our_hosts_are_answered() {
+        let public = "https://hooks.example.com";
+        for (public, host, wanted) in [
+            (public, "hooks.example.com", true),
+            (public, "Hooks.Example.com:443", true),
+            (public, "hooks.example.com:8071", false),
+            (public, "localhost", false),
+            (public, "127.0.0.1:8071", false),
+            (public, "evil.example", false),
+            (public, "evil.example@hooks.example.com", false),
+            (public, "hooks.example.com/", false),
+            (public, "hooks.example.com.", false),
+            (public, "", false),
+            ("http://127.0.0.1:8071", "127.0.0.1:8071", true),
+            ("http://127.0.0.1:8071", "localhost:9000", true),
+            ("http://127.0.0.1:8071", "[::1]:8071", true),
+            ("http://localhost:8071", "localhost.evil.example:8071", false),
+            ("http://localhost:8071", "10.0.0.1:8071", false),
+        ] {
+            assert_eq!(admitted(public, "GET", &[("host", host)]).is_ok(), wanted, "{public} {host:?}");
+        }
+        assert_eq!(admitted(public, "GET", &[]), Err(Refusal::Host));
+    }
+
+    #[test]
+    fn only_our_pages_change_something() {
+        let (public, host) = ("https://hooks.example.com", ("host", "hooks.example.com"));
+        let origin = |value: &'static str| ("origin", value);
+        let site = |value: &'static str| ("sec-fetch-site", value);
+        for (headers, wanted) in [
+            (vec![host, origin("https://hooks.example.com")], true),
+            (vec![host, origin("https://hooks.example.com"), site("same-origin")], true),
+            (vec![host, origin("https://hooks.example.com"), site("cross-site")], false),
+            (vec![host, origin("http://hooks.example.com")], false),
+            (vec![host, origin("https://hooks.example.com:444")], false),
+            (vec![host, origin("https://evil.example")], false),
+            (vec![host, origin("null")], false),
+            (vec![host, origin("null"), site("same-origin")], true),
+            (vec![host, site("same-site")], false),
+            (vec![host], true),
+        ] {
+            assert_eq!(admitted(public, "POST", &headers).is_ok(), wanted, "{headers:?}");
+            assert!(admitted(public, "GET", &headers).is_ok(), "reading is not changing: {headers:?}");
+        }
+        let other_port = [("host", "localhost:8071"), ("origin", "http://localhost:3000")];
+        assert_eq!(admitted("http://127.0.0.1:8071", "POST", &other_port), Err(Refusal::Origin));
+    }
+}

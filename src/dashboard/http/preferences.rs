@@ -1,0 +1,127 @@
+//! How somebody wants the pages to look: light or dark, and times in which clock. A cookie of a few letters, so that the choice holds
+//! without JavaScript, before anybody has signed in, and from the first byte of a page.
+
+use actix_web::cookie::time::Duration;
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::posted::own_path;
+use crate::dashboard::http::session::set_cookie;
+
+const COOKIE: &str = "sendoff_prefs";
+
+/// Light or dark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Theme {
+    /// As the system has it.
+    #[default]
+    Auto,
+    Light,
+    Dark,
+}
+
+/// Which clock times are shown in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockFace {
+    /// The reader's own. Only a script knows it: without one, it is UTC.
+    #[default]
+    Local,
+    Utc,
+}
+
+/// How somebody wants the pages to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefs {
+    pub theme: Theme,
+    pub clock: ClockFace,
+    /// Somebody has chosen the theme; else it is as usual, or as the team has it in the portal.
+    pub chosen: bool,
+}
+
+impl Theme {
+    pub const ALL: [Theme; 3] = [Theme::Auto, Theme::Light, Theme::Dark];
+
+    pub fn word(&self) -> &'static str {
+        match self {
+            Theme::Auto => "auto",
+            Theme::Light => "light",
+            Theme::Dark => "dark",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Theme> {
+        Theme::ALL.into_iter().find(|one| one.word() == word)
+    }
+}
+
+impl ClockFace {
+    pub const ALL: [ClockFace; 2] = [ClockFace::Local, ClockFace::Utc];
+
+    pub fn word(&self) -> &'static str {
+        match self {
+            ClockFace::Local => "local",
+            ClockFace::Utc => "utc",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<ClockFace> {
+        ClockFace::ALL.into_iter().find(|one| one.word() == word)
+    }
+}
+
+impl Prefs {
+    /// Of the request's cookie, `dark.utc`, or `.utc` where no theme was chosen; what it does not say is as usual.
+    pub fn of(request: &HttpRequest) -> Prefs {
+        let cookie = request.cookie(COOKIE);
+        let (theme, clock) = cookie.as_ref().and_then(|cookie| cookie.value().split_once('.')).unwrap_or_default();
+        let theme = Theme::from_word(theme);
+        Prefs {
+            theme: theme.unwrap_or_default(),
+            clock: ClockFace::from_word(clock).unwrap_or_default(),
+            chosen: theme.is_some(),
+        }
+    }
+
+    fn cookie(self, secure: bool) -> Cookie<'static> {
+        // Nothing secret, and also wanted where the portal is embedded.
+        let theme = if self.chosen { self.theme.word() } else { "" };
+        Cookie::build(COOKIE, format!("{theme}.{}", self.clock.word()))
+            .path("/")
+            .http_only(true)
+            .secure(secure)
+            .same_site(if secure { SameSite::None } else { SameSite::Lax })
+            .max_age(Duration::days(400))
+            .finish()
+    }
+}
+
+/// What the form sends; a choice that is not there stays as it is.
+#[derive(serde::Deserialize)]
+pub struct Choice {
+    theme: Option<String>,
+    clock: Option<String>,
+    /// The page to go back to.
+    #[serde(default)]
+    back: String,
+}
+
+/// `POST /preferences`, also below `/portal`. Nobody needs to be signed in: all that it changes is how this browser shows things.
+pub async fn choose(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    form: web::Form<Choice>,
+) -> Result<HttpResponse, PageError> {
+    let before = Prefs::of(&request);
+    let theme = form.theme.as_deref().and_then(Theme::from_word);
+    let prefs = Prefs {
+        theme: theme.unwrap_or(before.theme),
+        clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),
+        chosen: theme.is_some() || before.chosen,
+    };
+    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, own_path(&form.back).unwrap_or("/"))).finish();
+    set_cookie(&mut response, &prefs.cookie(state.public_url.scheme() == "https"))?;
+    Ok(response)
+}

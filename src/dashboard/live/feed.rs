@@ -1,0 +1,252 @@
+//! What feeds the live tails: attempts as they come into the store, from whichever process.
+//!
+//! * [`Feeds`] – all of this process. While somebody looks at an organization's tail, one loop polls the store for all who do.
+//! * [`Tap`] – what one of them gets: the attempts of a moment ago, and from then on [batches](Batch) of them.
+//!
+//! Ids do not come in order (`store/query/tail.rs`), so each look reads a little of the past anew and passes over what it has seen: always the
+//! last [`SHORT`], and now and then, for those that took long, the last [`LONG`]. What is recorded even later, because the store was
+//! away, is in the lists and not in the tail.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use crate::domain::time::Clock;
+use crate::domain::{AttemptId, OrgId, Time};
+use crate::store::access::sign_in_links::TokenHash;
+use crate::store::query::attempts::AttemptLine;
+use crate::store::{Store, StoreError, Tenant};
+
+/// How many tails may be open in this process.
+const OPEN: usize = 32;
+/// How many of them one session, or one customer's visit, may have.
+const OF_VIEWER: usize = 4;
+/// How often the store is looked at.
+pub const POLL: Duration = Duration::from_millis(500);
+/// How far back each look reads: longer than a usual attempt and its record take, and than clocks of processes differ.
+const SHORT: Duration = Duration::from_secs(5);
+/// How far back it reads for attempts that took longer than a part of that: more than any timeout (30 s) and its record.
+const LONG: Duration = Duration::from_secs(45);
+const TOOK_LONG: Duration = Duration::from_secs(2);
+/// Every so many looks is one for the long ones.
+const ROUNDS: u32 = 10;
+/// How many attempts a look reads at most.
+const MOST: i64 = 1_000;
+/// How many attempts are kept for who comes next.
+const RECENT: usize = 200;
+/// How many batches somebody may be behind.
+const BEHIND: usize = 16;
+
+/// What one look has found, oldest first.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub lines: Vec<AttemptLine>,
+    /// There was more than one look reads.
+    pub cut: bool,
+}
+
+/// The feeds of this process; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Feeds {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    open: Mutex<Open>,
+    feeds: Mutex<HashMap<OrgId, Feed>>,
+    closing: watch::Sender<bool>,
+}
+
+/// The places that are taken.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_viewer: HashMap<TokenHash, usize>,
+}
+
+/// Why no tail is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTail {
+    /// The viewer has [`OF_VIEWER`].
+    Yours,
+    /// All places are taken, or the process stops.
+    Full,
+}
+
+/// What those who look at one organization's tail share.
+#[derive(Debug)]
+struct Feed {
+    sender: broadcast::Sender<Arc<Batch>>,
+    recent: VecDeque<AttemptLine>,
+}
+
+/// One open tail.
+pub struct Tap {
+    /// What came a moment before, oldest first.
+    pub recent: Vec<AttemptLine>,
+    pub batches: broadcast::Receiver<Arc<Batch>>,
+    /// Turns true when the process stops.
+    pub closing: watch::Receiver<bool>,
+    _place: Place,
+}
+
+/// One of the [`OPEN`] places; free again when it is dropped.
+struct Place {
+    inner: Arc<Inner>,
+    viewer: TokenHash,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.inner.open();
+        open.all = open.all.saturating_sub(1);
+        if let Some(theirs) = open.by_viewer.get_mut(&self.viewer) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                open.by_viewer.remove(&self.viewer);
+            }
+        }
+    }
+}
+
+impl Default for Feeds {
+    fn default() -> Feeds {
+        let closing = watch::Sender::new(false);
+        Feeds { inner: Arc::new(Inner { open: Mutex::default(), feeds: Mutex::default(), closing }) }
+    }
+}
+
+impl Feeds {
+    /// Ends all open tails, and lets none begin: at shutdown they would be waited for.
+    pub fn close(&self) {
+        self.inner.closing.send_replace(true);
+    }
+
+    /// Opens a tail of an organization for the viewer of this session.
+    ///
+    /// # Errors
+    /// Too many are open.
+    pub fn open(&self, store: &Store, clock: Clock, org: &OrgId, viewer: TokenHash) -> Result<Tap, NoTail> {
+        let place = self.place(viewer)?;
+        let mut feeds = self.inner.feeds();
+        let feed = feeds.entry(org.clone()).or_insert_with(|| {
+            let (sender, recent) = (broadcast::Sender::new(BEHIND), VecDeque::with_capacity(RECENT));
+            tokio::spawn(poll(self.inner.clone(), store.clone(), clock, org.clone()));
+            Feed { sender, recent }
+        });
+        // Under the lock, nothing comes between the two.
+        let (recent, batches) = (feed.recent.iter().cloned().collect(), feed.sender.subscribe());
+        Ok(Tap { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
+    }
+
+    fn place(&self, viewer: TokenHash) -> Result<Place, NoTail> {
+        let mut open = self.inner.open();
+        let theirs = open.by_viewer.get(&viewer).copied().unwrap_or(0);
+        if theirs >= OF_VIEWER {
+            return Err(NoTail::Yours);
+        }
+        if open.all >= OPEN || *self.inner.closing.borrow() {
+            return Err(NoTail::Full);
+        }
+        open.all += 1;
+        open.by_viewer.insert(viewer, theirs + 1);
+        Ok(Place { inner: self.inner.clone(), viewer })
+    }
+}
+
+impl Inner {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<OrgId, Feed>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a batch on; `false`: nobody looks any more, and the feed is gone.
+    fn send(&self, org: &OrgId, batch: Batch) -> bool {
+        let mut feeds = self.feeds();
+        let Some(feed) = feeds.get_mut(org) else { return false };
+        if feed.sender.receiver_count() == 0 || *self.closing.borrow() {
+            feeds.remove(org);
+            return false;
+        }
+        if !batch.lines.is_empty() || batch.cut {
+            let surplus = (feed.recent.len() + batch.lines.len()).saturating_sub(RECENT);
+            feed.recent.drain(..surplus.min(feed.recent.len()));
+            let newest = batch.lines.len().saturating_sub(RECENT);
+            feed.recent.extend(batch.lines.iter().skip(newest).cloned());
+            let _ = feed.sender.send(Arc::new(batch));
+        }
+        true
+    }
+}
+
+/// Looks until nobody does.
+async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
+    let tenant = Tenant::org(org.clone());
+    let mut seen = BTreeSet::new();
+    for round in 0_u32.. {
+        let batch = look(&store, &tenant, round, &mut seen, clock.now()).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the live tail waits for the store");
+            Batch::default()
+        });
+        if !inner.send(&org, batch) {
+            return;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// One look: what it finds and has not seen.
+async fn look(
+    store: &Store,
+    tenant: &Tenant,
+    round: u32,
+    seen: &mut BTreeSet<AttemptId>,
+    now: Time,
+) -> Result<Batch, StoreError> {
+    let mut lines = store.attempts_since(tenant, now.minus(SHORT), Duration::ZERO, MOST).await?;
+    let cut = lines.len() as i64 >= MOST;
+    if round.is_multiple_of(ROUNDS) {
+        let long = store.attempts_since(tenant, now.minus(LONG), TOOK_LONG, MOST).await?;
+        // What had ended before somebody began to look is no news.
+        let news = |line: &AttemptLine| round > 0 || ended(line) >= now.minus(SHORT);
+        let (news, old): (Vec<_>, Vec<_>) = long.into_iter().partition(news);
+        seen.extend(old.iter().map(|line| line.id));
+        lines.extend(news);
+    }
+    lines.retain(|line| seen.insert(line.id));
+    lines.sort_by_key(|line| line.id);
+    *seen = seen.split_off(&AttemptId::floor(now.minus(LONG * 2)));
+    Ok(Batch { lines, cut })
+}
+
+fn ended(line: &AttemptLine) -> Time {
+    line.at.plus(Duration::from_micros(line.duration_us.max(0) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::live::feed::*;
+
+    #[test]
+    fn a_viewer_has_a_few_places_and_gives_them_back() {
+        let feeds = Feeds::default();
+        let mut held: Vec<Place> = (0..OF_VIEWER).map(|_| feeds.place([1; 32]).unwrap()).collect();
+        assert_eq!(feeds.place([1; 32]).err(), Some(NoTail::Yours));
+        for viewer in 2..=8 {
+            held.extend((0..OF_VIEWER).map(|_| feeds.place([viewer; 32]).unwrap()));
+        }
+        assert_eq!(feeds.place([9; 32]).err(), Some(NoTail::Full));
+        drop(held.remove(0));
+        assert!(feeds.place([9; 32]).is_ok());
+        drop(held);
+        assert!(feeds.inner.open().by_viewer.is_empty() && feeds.inner.open().all == 0);
+        feeds.close();
+        assert_eq!(feeds.place([1; 32]).err(), Some(NoTail::Full));
+    }
+}

@@ -1,0 +1,4 @@
+//! TODO
+
+pub(in crate::dashboard) mod feed;
+pub(in crate::dashboard) mod tail;

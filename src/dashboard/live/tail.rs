@@ -1,0 +1,310 @@
+//! The live tail: attempts as they happen. The page shows the newest and has a link to refresh it; a script has the rows come by
+//! themselves, from a stream of events that sends the page's own rows.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+use askama::filters::HtmlSafe;
+use bytes::Bytes;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::applications::naming;
+use crate::dashboard::applications::naming::Named;
+use crate::dashboard::bulk::base;
+use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::components::parts::When;
+use crate::dashboard::components::picker::{Picker, owner};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::place::Place;
+use crate::dashboard::http::viewer::{Viewer, Who};
+use crate::dashboard::live::feed::{Batch, NoTail, POLL, Tap};
+use crate::dashboard::overview::AttemptRow;
+use crate::domain::{AttemptId, Time};
+use crate::store::query::attempts::AttemptLine;
+use crate::store::query::tail::TailFilter;
+use crate::store::{EndpointRef, StoreError};
+use crate::traffic::hangup::Hangup;
+
+/// How many rows the page shows.
+const ROWS: usize = 100;
+/// How many rows a stream sends a second.
+const RATE: usize = 50;
+/// A comment this often keeps proxies from closing a quiet stream.
+const BEAT: Duration = Duration::from_secs(15);
+/// This often it is asked whether the session still lasts.
+const CHECK: Duration = Duration::from_secs(5);
+/// When a browser is to try again, in seconds.
+const LATER: &str = "10";
+
+/// A row of the table, also as the stream sends it.
+#[derive(Template)]
+#[template(path = "parts/tail_row.html")]
+struct TailRow {
+    id: AttemptId,
+    row: AttemptRow,
+    at: When,
+    /// It says of which application it is: a customer has one.
+    across: bool,
+}
+
+impl HtmlSafe for TailRow {}
+
+impl TailRow {
+    fn new(line: &AttemptLine, customer: bool, now: Time) -> TailRow {
+        let place = if customer { Place::portal() } else { Place::of_application(line.app_id) };
+        let row = AttemptRow { href: place.message(line.message_id), ..AttemptRow::new(line, now) };
+        TailRow { id: line.id, row, at: When::new(line.at, now), across: !customer }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "tail.html")]
+struct TailPage {
+    frame: Frame,
+    base: &'static str,
+    picker: Picker,
+    event_type: Line,
+    failed: bool,
+    filtered: bool,
+    /// This page, and the stream of what comes after it.
+    here: String,
+    events: String,
+    rows: Vec<TailRow>,
+    across: bool,
+}
+
+/// The filter of a URL. `None`: it names what is not there, and nothing can match.
+struct Asked {
+    app: String,
+    endpoint: String,
+    filter: Option<TailFilter>,
+}
+
+impl Asked {
+    async fn of(state: &DashboardState, viewer: &Viewer, query: &Query) -> Result<Asked, StoreError> {
+        let (store, tenant) = (&state.store, viewer.tenant());
+        let word = |name| query.get(name).unwrap_or_default().trim().to_owned();
+        let (app, endpoint) = (word("app"), word("endpoint"));
+        let mut filter = TailFilter {
+            app: tenant.only,
+            endpoint: None,
+            event_type: Some(word("type")).filter(|name| !name.is_empty()),
+            failed: query.get("status") == Some("failed"),
+        };
+        if tenant.only.is_none() && !app.is_empty() {
+            match naming::application(store, &tenant, &app).await? {
+                Named::One(id) => filter.app = Some(id),
+                Named::Nothing(_) => return Ok(Asked { app, endpoint, filter: None }),
+            }
+        }
+        if !endpoint.is_empty() {
+            let of = match filter.app {
+                Some(app) => Some(app),
+                None => owner(store, &tenant, &endpoint).await?,
+            };
+            filter.endpoint = match (of, EndpointRef::parse(&endpoint)) {
+                (Some(app), Ok(named)) => store.endpoint(&tenant, app, &named).await?.map(|endpoint| endpoint.id),
+                _ => None,
+            };
+            if filter.endpoint.is_none() {
+                return Ok(Asked { app, endpoint, filter: None });
+            }
+        }
+        Ok(Asked { app, endpoint, filter: Some(filter) })
+    }
+
+    /// As a URL says it.
+    fn query(&self) -> String {
+        let filter = self.filter.clone().unwrap_or_default();
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [
+            ("app", self.app.as_str()),
+            ("endpoint", &self.endpoint),
+            ("type", filter.event_type.as_deref().unwrap_or_default()),
+            ("status", if filter.failed { "failed" } else { "" }),
+        ] {
+            if !value.is_empty() {
+                query.append_pair(name, value);
+            }
+        }
+        query.finish()
+    }
+}
+
+/// `GET /tail`.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    viewer: Viewer,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, tenant) = (Query::of(&request), state.clock.now(), viewer.tenant());
+    let asked = Asked::of(&state, &viewer, &query).await?;
+    let lines = match &asked.filter {
+        Some(filter) => state.store.tail(&tenant, filter, ROWS).await?,
+        None => Vec::new(),
+    };
+    let wrong = |field: &str| {
+        (field == "app" && asked.filter.is_none()).then(|| Line::new("Application or endpoint not found."))
+    };
+    let (words, base) = (asked.query(), base(&viewer));
+    let customer = matches!(viewer.who, Who::Customer(_));
+    let filter = asked.filter.clone().unwrap_or_default();
+    let page = TailPage {
+        frame: Frame::of(&viewer, Here::Live),
+        base,
+        picker: Picker::of(&state.store, &tenant, (&asked.app, &asked.endpoint), wrong).await?,
+        event_type: Line::new(filter.event_type.as_deref().unwrap_or_default()),
+        failed: filter.failed,
+        filtered: !words.is_empty(),
+        here: format!("{base}/tail?{words}"),
+        events: format!("{base}/tail/events?{words}"),
+        across: !customer,
+        rows: lines.iter().map(|line| TailRow::new(line, customer, now)).collect(),
+    };
+    answer(StatusCode::OK, &page)
+}
+
+/// `GET /tail/events`: `event: attempt` with a row, `event: left-out` with how many were too many to send (`more`: and nobody counted the
+/// others). It lasts as long as the session, the process and the reader.
+pub async fn events(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    viewer: Viewer,
+) -> Result<HttpResponse, PageError> {
+    let query = Query::of(&request);
+    let asked = Asked::of(&state, &viewer, &query).await?;
+    let Some(filter) = asked.filter else { return Err(PageError::NotFound) };
+    let tap = match state.feeds.open(&state.store, state.clock, &viewer.org, viewer.hash) {
+        Ok(tap) => tap,
+        Err(why) => return Ok(no_tail(why)),
+    };
+    let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
+    let stream = Stream::new(state, viewer, filter, tap, hangup);
+    let events = futures_util::stream::unfold(stream, async |mut stream| {
+        let event = stream.next().await?;
+        Some((Ok::<Bytes, actix_web::Error>(event), stream))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        // Proxies that collect answers would hold the rows back.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(Box::pin(events)))
+}
+
+fn no_tail(why: NoTail) -> HttpResponse {
+    let (status, text) = match why {
+        NoTail::Yours => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "You have too many live pages open. Close one, or reload this one instead.\n",
+        ),
+        NoTail::Full => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many live pages are open, or Sendoff is stopping. Reload the page instead.\n",
+        ),
+    };
+    HttpResponse::build(status).insert_header((RETRY_AFTER, LATER)).content_type("text/plain; charset=utf-8").body(text)
+}
+
+/// One reader's stream.
+struct Stream {
+    state: web::Data<DashboardState>,
+    viewer: Viewer,
+    filter: TailFilter,
+    tap: Tap,
+    hangup: Hangup,
+    ready: VecDeque<Bytes>,
+    beat: Instant,
+    check: Instant,
+}
+
+impl Stream {
+    fn new(state: web::Data<DashboardState>, viewer: Viewer, filter: TailFilter, tap: Tap, hangup: Hangup) -> Stream {
+        let now = Instant::now();
+        let mut stream = Stream {
+            state,
+            viewer,
+            filter,
+            tap,
+            hangup,
+            ready: VecDeque::from([Bytes::from_static(b": here\nretry: 3000\n\n")]),
+            beat: now + BEAT,
+            check: now + CHECK,
+        };
+        // What came between the page and this; the page's script passes over rows that it has.
+        let recent = std::mem::take(&mut stream.tap.recent);
+        stream.send(&Batch { lines: recent, cut: false }, usize::MAX);
+        stream
+    }
+
+    /// The next piece of the answer; `None`: it is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        const QUIET: Bytes = Bytes::from_static(b": quiet\n\n");
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(piece);
+            }
+            let batch = tokio::select! {
+                biased;
+                _ = self.tap.closing.wait_for(|closing| *closing) => return None,
+                // Its place is for others at once, and not only when something cannot be sent.
+                () = self.hangup.closed() => return None,
+                batch = self.tap.batches.recv() => batch,
+                () = sleep_until(self.check.min(self.beat)) => {
+                    let now = Instant::now();
+                    if now >= self.check {
+                        self.check = now + CHECK;
+                        // While the store is away nobody knows, and nothing is shown.
+                        if let Ok(false) = self.viewer.lasts(&self.state).await {
+                            return None;
+                        }
+                    }
+                    if now >= self.beat {
+                        self.beat = now + BEAT;
+                        return Some(QUIET);
+                    }
+                    continue;
+                }
+            };
+            match batch {
+                Ok(batch) => self.send(&batch, per_batch()),
+                Err(RecvError::Lagged(_)) => self.send(&Batch { lines: Vec::new(), cut: true }, 0),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The newest `most` rows that the filter takes, and how many it leaves out.
+    fn send(&mut self, batch: &Batch, most: usize) {
+        let wanted: Vec<&AttemptLine> = batch.lines.iter().filter(|line| self.filter.takes(line)).collect();
+        let left_out = wanted.len().saturating_sub(most);
+        let customer = matches!(self.viewer.who, Who::Customer(_));
+        let now = self.state.clock.now();
+        for line in wanted.into_iter().skip(left_out) {
+            if let Ok(html) = TailRow::new(line, customer, now).render() {
+                self.ready.push_back(event("attempt", &html));
+            }
+        }
+        if left_out > 0 || batch.cut {
+            let more = if batch.cut { " more" } else { "" };
+            self.ready.push_back(event("left-out", &format!("{left_out}{more}")));
+        }
+    }
+}
+
+/// What one look may bring, so that it is not more than [`RATE`] a second.
+fn per_batch() -> usize {
+    (RATE as u128 * POLL.as_millis() / 1_000) as usize
+}
+
+/// A line break would end the field: each line of `data` has its own.
+fn event(kind: &str, data: &str) -> Bytes {
+    let data: Vec<&str> = data.lines().collect();
+    Bytes::from(format!("event: {kind}\ndata: {}\n\n", data.join("\ndata: ")))
+}

@@ -1,0 +1,325 @@
+//! One message: what it is, what it says, and how each of its deliveries went, attempt by attempt.
+//!
+//! * [`waiting`] – why a pending delivery waits.   [`others`] – the endpoints that have no delivery of it.   [`copies`] – it as something to paste.
+
+mod copies;
+mod others;
+mod waiting;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::format;
+use crate::dashboard::components::format::{Block, Line, Query};
+use crate::dashboard::components::hints;
+use crate::dashboard::components::hints::in_words;
+use crate::dashboard::components::parts::{Address, Badge, Id, When};
+use crate::dashboard::components::payload::Payload;
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::messages::message::others::Others;
+use crate::dashboard::messages::send::COPY_OF;
+use crate::domain::access::portal::Capability;
+use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
+use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::{AttemptId, EndpointId, MessageId, Time};
+use crate::store::query::attempts::AttemptFilter;
+use crate::store::query::deliveries::DeliveryView;
+use crate::store::{MessageRef, Order, PageRequest};
+
+/// How many attempts are on a page, over all deliveries.
+const ATTEMPTS: usize = 50;
+/// So many of a delivery's attempts are open to see; the rest is folded.
+const OPEN: usize = 5;
+
+/// The page refreshes itself for attempts that are due within this.
+const SOON: Duration = Duration::from_secs(60);
+
+/// How many of a message's endpoints are asked for their rate, to say why a delivery waits.
+const RATES: usize = 20;
+
+/// One attempt of a timeline.
+struct Step {
+    /// Its anchor.
+    id: String,
+    badge: Badge,
+    number: i32,
+    manual: bool,
+    /// `503 Service Unavailable after 214 ms`.
+    came_to: Line,
+    when: When,
+    /// The failure in one sentence, where the status alone does not say it.
+    detail: Option<Line>,
+    hint: Option<&'static str>,
+    next: Option<When>,
+    /// Where it went, if that is not the endpoint's URL any more.
+    elsewhere: Option<Address>,
+    request_headers: Vec<(Line, Line)>,
+    response_headers: Vec<(Line, Line)>,
+    body: Block,
+    body_note: Option<String>,
+    /// The answer is unfolded: what the receiver says about the latest failure is what one came for.
+    open: bool,
+}
+
+/// One delivery with its timeline.
+struct Card {
+    badge: Badge,
+    endpoint: String,
+    endpoint_id: Id,
+    endpoint_href: String,
+    address: Address,
+    description: Line,
+    facts: String,
+    /// What the delivery waits for, or why it is dead.
+    why: Option<Line>,
+    due: Option<When>,
+    /// What the button says; `None`: there is nowhere to send it.
+    button: Option<&'static str>,
+    urgent: bool,
+    /// It waits, and may be ended.
+    cancel: bool,
+    steps: Vec<Step>,
+    earlier: Vec<Step>,
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage {
+    frame: Frame,
+    path: String,
+    id: Id,
+    event_type: Line,
+    app_name: Line,
+    app_id: Id,
+    app_href: String,
+    event_id: Option<Line>,
+    channels: Vec<Line>,
+    tags: Vec<Line>,
+    /// The message of which this one is an edited copy: its id, and where it is.
+    copy_of: Option<(Id, String)>,
+    /// Where it is edited and sent as a new one, by operators.
+    edit: Option<String>,
+    /// What a raw payload is said to be.
+    raw_type: Option<Line>,
+    accepted: When,
+    occurred: Option<When>,
+    /// Not to be sent before.
+    deliver: Option<When>,
+    size: String,
+    /// `None`: it is gone.
+    payload: Option<Payload>,
+    cards: Vec<Card>,
+    others: Others,
+    /// The newest attempt as a command, and the message as JSON.
+    curl: Option<Block>,
+    json: Option<Block>,
+    /// Something is about to be sent: the page refreshes itself.
+    live: bool,
+    /// Where all deliveries are listed, if there are more than these.
+    all: Option<String>,
+    older: Option<String>,
+    paged: bool,
+}
+
+/// `GET {place}/messages/{message}`: an id, or the team's own name of the event.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    inside: Inside,
+) -> Result<HttpResponse, PageError> {
+    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), inside.tenant(), &state.store);
+    let app = &inside.app;
+    let wanted = MessageRef::parse(part(&request, "message")?).map_err(|_| PageError::NotFound)?;
+    let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
+    let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
+
+    let shown = store.deliveries_of(&tenant, app.id, message.id).await?;
+    let (views, more) = (shown.data, shown.more);
+    let all = more.then(|| inside.place.page(&format!("deliveries?q={}", message.id)));
+    let filter = AttemptFilter { message: Some(message.id), ..AttemptFilter::default() };
+    let page = PageRequest { after: before, ..PageRequest::first(ATTEMPTS, Order::Descending) };
+    let attempts = store.attempts(&tenant, app.id, &filter, &page).await?;
+    let path = inside.place.message(message.id);
+    let last = attempts.data.last().filter(|_| attempts.more);
+    let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
+
+    let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, &inside, now)).collect();
+    if message.payload.is_none() {
+        cards.iter_mut().for_each(|card| card.button = None);
+    }
+    for (card, view) in cards.iter_mut().zip(&views).filter(|(_, view)| view.state.pending()).take(RATES) {
+        card.say_why(store, &inside, &message, view, now).await?;
+    }
+    let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
+    let others = match more {
+        // Not all that have one are known.
+        true => Others::default(),
+        false => Others::of(store, &inside, &message, &sent, now).await?,
+    };
+    let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
+    // What failed comes first.
+    cards.sort_by_key(|card| match card.badge {
+        Badge::Dead => 0,
+        Badge::Retrying => 1,
+        Badge::Pending | Badge::Disabled => 2,
+        _ => 3,
+    });
+    let page = MessagePage {
+        frame: Frame::of(&inside, Here::Messages)
+            .below(&inside, [(inside.place.page("messages"), Line::new("Messages"))])
+            .noting(query.get("notice")),
+        path,
+        id: Id::new(message.id),
+        event_type: Line::new(&message.event_type),
+        app_name: Line::new(&app.name),
+        app_id: Id::new(app.id),
+        app_href: inside.place.home().to_owned(),
+        event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
+        channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
+        tags: message.tags.iter().filter(|tag| copied(tag).is_none()).map(|tag| Line::new(tag)).collect(),
+        copy_of: message
+            .tags
+            .iter()
+            .find_map(|tag| copied(tag))
+            .map(|from| (Id::new(from), inside.place.message(from))),
+        edit: (inside.flags().is_none()
+            && !inside.operational
+            && message.raw_type.is_none()
+            && message.payload.is_some())
+        .then(|| inside.place.page(&format!("send?from={}", message.id))),
+        raw_type: message.raw_type.as_deref().map(Line::new),
+        accepted: When::new(message.accepted_at, now),
+        occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
+        deliver: message.deliver_at.map(|at| When::new(at, now)),
+        size: format::size(message.size()),
+        payload: message.payload.as_deref().map(Payload::new),
+        others,
+        curl: attempts.data.first().and_then(|attempt| copies::curl(attempt, &message)),
+        json: copies::json(&message),
+        live: before.is_none() && views.iter().any(soon),
+        cards,
+        all,
+        older,
+        paged: before.is_some(),
+    };
+    answer(StatusCode::OK, &page)
+}
+
+/// The message that a tag names as the one that was edited.
+fn copied(tag: &str) -> Option<MessageId> {
+    tag.strip_prefix(COPY_OF)?.parse().ok()
+}
+
+impl Card {
+    fn new(view: &DeliveryView, attempts: &[Attempt], inside: &Inside, now: Time) -> Card {
+        let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
+        let mut steps: Vec<Step> = of_it.map(|attempt| Step::new(attempt, view, now)).collect();
+        // The advice is about how things are now.
+        let latest = steps.first().is_some_and(|step| step.number == view.attempts);
+        for step in steps.iter_mut().skip(usize::from(latest)) {
+            (step.hint, step.next, step.open) = (None, None, false);
+        }
+        let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
+        let paused = view.state.pending() && view.endpoint_disabled;
+        let why = view.reason.filter(|_| view.state == State::Dead).map(|reason| Line::new(reason.sentence()));
+        let may = inside.can(Capability::CreateAttempts);
+        let button = match view.state {
+            _ if view.endpoint_deleted || !may => None,
+            State::Retry => Some("Resend now"),
+            State::Dead | State::Delivered => Some("Resend"),
+            State::Fresh if view.due_at > now => Some("Send now"),
+            State::Fresh => None,
+        };
+        Card {
+            badge: match view.reason {
+                _ if paused => Badge::Disabled,
+                Some(DeadReason::Canceled) if view.state == State::Dead => Badge::Canceled,
+                _ => Badge::of(view.state),
+            },
+            endpoint_href: inside.place.endpoint(view.endpoint_id),
+            endpoint: view.endpoint_id.to_string(),
+            endpoint_id: Id::new(view.endpoint_id),
+            address: Address::new(&view.url),
+            description: Line::cut(&view.endpoint_description, 200),
+            facts: facts(view),
+            why,
+            due: (view.state.pending() && !paused).then(|| When::new(view.due_at, now)),
+            button,
+            urgent: view.state == State::Dead && view.reason != Some(DeadReason::Canceled),
+            cancel: may && view.state.pending(),
+            steps,
+            earlier,
+        }
+    }
+}
+
+fn facts(view: &DeliveryView) -> String {
+    let mut facts = match view.attempts {
+        0 => "no attempts yet".to_owned(),
+        n => format::counted(n.into(), "attempt", "attempts"),
+    };
+    if view.endpoint_deleted {
+        facts.push_str(" · endpoint deleted");
+    } else if view.endpoint_disabled && !view.state.pending() {
+        facts.push_str(" · endpoint disabled");
+    }
+    facts
+}
+
+impl Step {
+    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> Step {
+        let outcome = &attempt.outcome;
+        let badge = match (outcome.delivered(), attempt.next_at) {
+            (true, _) => Badge::Delivered,
+            (false, Some(_)) => Badge::Failed,
+            (false, None) => Badge::Dead,
+        };
+        let what = match (outcome.status, outcome.failure) {
+            (Some(status), _) => format::status(status),
+            (None, Some(failure)) => in_words(failure).to_owned(),
+            (None, None) => "Delivered".to_owned(),
+        };
+        // What a status says already is not said again.
+        let detail = outcome.failure.is_some_and(|failure| failure != Failure::Status) && !outcome.detail.is_empty();
+        let lines = |headers: &[(String, String)]| {
+            headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
+        };
+        Step {
+            id: attempt.id.to_string(),
+            badge,
+            number: attempt.number,
+            manual: attempt.trigger == Trigger::Manual,
+            came_to: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
+            when: When::new(attempt.at, now),
+            detail: detail.then(|| Line::cut(&outcome.detail, 500)),
+            hint: hints::hint(outcome),
+            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| When::new(at, now)),
+            elsewhere: (attempt.url != view.url).then(|| Address::new(&attempt.url)),
+            request_headers: lines(&attempt.request_headers),
+            response_headers: lines(&outcome.response_headers),
+            body: Block::new(&outcome.response_body),
+            body_note: body_note(&outcome.response_body),
+            open: !outcome.delivered(),
+        }
+    }
+}
+
+fn body_note(body: &[u8]) -> Option<String> {
+    let mut notes = Vec::new();
+    if body.len() >= RESPONSE_BODY_LIMIT {
+        notes.push(format!("first {} only", format::size(RESPONSE_BODY_LIMIT)));
+    } else if !body.is_empty() {
+        notes.push(format::size(body.len()));
+    }
+    if std::str::from_utf8(body).is_err_and(|error| error.error_len().is_some()) {
+        notes.push("not UTF-8".to_owned());
+    }
+    (!notes.is_empty()).then(|| notes.join(", "))
+}

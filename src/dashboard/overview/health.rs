@@ -1,0 +1,63 @@
+//! The health of what Sendoff runs on: the store and the processes that send.
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::dashboard::components::format::{Line, count, size};
+use crate::dashboard::components::parts::When;
+use crate::domain::Time;
+use crate::store::queue::slots::SLOTS;
+use crate::store::{Store, StoreError};
+
+/// A process, and how much of the work is its.
+struct Process {
+    name: Line,
+    since: When,
+    /// It has gone without a word, or hangs.
+    silent: bool,
+    slots: String,
+}
+
+/// The section of a page.
+#[derive(Template)]
+#[template(path = "parts/health.html")]
+pub struct Health {
+    store: &'static str,
+    size: String,
+    processes: Vec<Process>,
+    /// Slots that nobody sends for.
+    unowned: i64,
+}
+
+impl HtmlSafe for Health {}
+
+impl Health {
+    /// As it is now. That the store answers is seen by there being a page.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn of(store: &Store, now: Time) -> Result<Health, StoreError> {
+        let processes = store.processes(now).await?;
+        let process = |one: &crate::store::queue::slots::ProcessView| Process {
+            name: Line::cut(&one.name, 80),
+            since: When::new(one.started_at, now),
+            silent: !one.alive,
+            slots: count(one.slots),
+        };
+        Ok(Health {
+            store: if store.shared() { "PostgreSQL" } else { "SQLite" },
+            size: size(usize::try_from(store.size().await?).unwrap_or_default()),
+            processes: processes.iter().map(process).collect(),
+            unowned: SLOTS as i64 - processes.iter().map(|one| one.slots).sum::<i64>(),
+        })
+    }
+
+    /// Nobody sends anything.
+    pub fn nobody(&self) -> bool {
+        self.processes.iter().all(|process| process.silent)
+    }
+
+    fn all_slots(&self) -> usize {
+        SLOTS
+    }
+}

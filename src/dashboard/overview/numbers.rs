@@ -1,0 +1,126 @@
+//! The numbers that a page begins with: how the deliveries of the messages of some time stand. Each number counts the rows of the list behind its
+//! link, by the list's own query; one that would take too long to count exactly ends in `+`.
+
+use crate::dashboard::bulk::tally;
+use crate::dashboard::components::format::count;
+use crate::domain::{AppId, Time};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_tally::DeliveryTally;
+use crate::store::{Store, StoreError, Tenant};
+
+/// One number with its word, which leads to a list.
+pub struct Number {
+    pub text: String,
+    pub word: &'static str,
+    /// The name of its colour.
+    pub kind: &'static str,
+    /// `None`: the viewer has no list of deliveries.
+    pub href: Option<String>,
+}
+
+/// All of them.
+pub struct Numbers {
+    /// All deliveries.
+    pub total: Number,
+    /// How they stand: each in one of these.
+    pub standing: Vec<Number>,
+    /// How many of those that were tried arrived. `None`: none was tried.
+    pub rate: Option<String>,
+}
+
+/// Which deliveries are counted, and where their list is.
+pub struct Counting<'a> {
+    /// The path and the query of the list, to which filters are added: `/deliveries?`. `None`: the viewer has none.
+    pub list: Option<&'a str>,
+    /// Of this application; else of the tenant.
+    pub app: Option<AppId>,
+    /// Of messages accepted since then.
+    pub since: Time,
+    /// The same as a URL says it.
+    pub since_text: &'a str,
+}
+
+impl Numbers {
+    /// Counts them.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn of(store: &Store, tenant: &Tenant, counting: &Counting<'_>, now: Time) -> Result<Numbers, StoreError> {
+        let filter = DeliveryFilter { app: counting.app, since: counting.since, ..DeliveryFilter::default() };
+        let all = tally(store, tenant, &filter, now).await?;
+        let mut standing = Vec::new();
+        for (status, word, always) in [
+            (DeliveryStatus::Delivered, "delivered", true),
+            (DeliveryStatus::Retrying, "being retried", true),
+            (DeliveryStatus::Dead, "dead", true),
+            (DeliveryStatus::Pending, "pending", false),
+            (DeliveryStatus::Canceled, "canceled", false),
+        ] {
+            // Where not all were counted, what is few has an index of its own.
+            let of_status = match (all.more, status) {
+                (false, _) | (true, DeliveryStatus::Delivered) => all,
+                _ => tally(store, tenant, &DeliveryFilter { status: Some(status), ..filter.clone() }, now).await?,
+            };
+            let n = of(&of_status, status);
+            if always || n > 0 {
+                standing.push(counting.number(n, of_status.more, word, Some(status)));
+            }
+        }
+        let word = if all.found() == 1 { "delivery" } else { "deliveries" };
+        Ok(Numbers { total: counting.number(all.found(), all.more, word, None), standing, rate: rate(&all) })
+    }
+}
+
+impl Counting<'_> {
+    fn number(&self, n: i64, more: bool, word: &'static str, status: Option<DeliveryStatus>) -> Number {
+        let status = status.map(DeliveryStatus::word);
+        let filter = status.map(|word| format!("status={word}&")).unwrap_or_default();
+        Number {
+            text: format!("{}{}", count(n), if more { "+" } else { "" }),
+            word,
+            kind: if n > 0 { status.unwrap_or("sent") } else { "none" },
+            href: self.list.map(|list| format!("{list}{filter}since={}", self.since_text)),
+        }
+    }
+}
+
+fn of(tally: &DeliveryTally, status: DeliveryStatus) -> i64 {
+    match status {
+        DeliveryStatus::Pending => tally.pending,
+        DeliveryStatus::Retrying => tally.retrying,
+        DeliveryStatus::Delivered => tally.delivered,
+        DeliveryStatus::Dead => tally.dead,
+        DeliveryStatus::Failed => tally.retrying + tally.dead,
+        DeliveryStatus::Canceled => tally.canceled,
+    }
+}
+
+/// `99.9 %`: never rounded up to all of them.
+fn rate(tally: &DeliveryTally) -> Option<String> {
+    let (delivered, tried) = (tally.delivered, tally.delivered + tally.retrying + tally.dead);
+    let share = match tried {
+        0 => return None,
+        tried if tried == delivered => "100 %".to_owned(),
+        tried => format!("{:.1} %", (delivered as f64 / tried as f64 * 1_000.0).floor() / 10.0),
+    };
+    let newest = tally.more.then(|| format!(" of the newest {}", count(tally.found())));
+    Some(format!("{share}{}", newest.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::overview::numbers::*;
+
+    #[test]
+    fn a_rate_is_of_what_was_tried_and_no_prettier_than_it_is() {
+        let of = |delivered, retrying, dead, pending| {
+            rate(&DeliveryTally { delivered, retrying, dead, pending, ..DeliveryTally::default() })
+        };
+        assert_eq!(of(0, 0, 0, 9), None);
+        assert_eq!(of(9_999, 1, 0, 5).unwrap(), "99.9 %");
+        assert_eq!(of(2, 0, 1, 0).unwrap(), "66.6 %");
+        assert_eq!(of(3, 0, 0, 4).unwrap(), "100 %");
+        let cut = DeliveryTally { delivered: 10_001, more: true, ..DeliveryTally::default() };
+        assert_eq!(rate(&cut).unwrap(), "100 % of the newest 10,001");
+    }
+}

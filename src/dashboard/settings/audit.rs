@@ -1,0 +1,218 @@
+//! The audit log: who did what, the newest first. What is looked for is in the URL: `act`, `who`; `after` and `before` are where to go
+//! on, towards older and newer entries.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::components::parts::{Id, When};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::place::Place;
+use crate::dashboard::http::viewer::Signed;
+use crate::domain::access::audit::{ACTS, ActorKind, act};
+use crate::domain::{AuditId, EndpointId, MessageId, Time};
+use crate::store::access::audit::{AuditFilter, Entry};
+use crate::store::{Order, PageRequest};
+
+/// How many are on a page.
+const ROWS: usize = 50;
+
+struct Row {
+    when: When,
+    /// What kind of somebody, in words.
+    kind: &'static str,
+    who: Line,
+    /// The same page with this one's entries alone.
+    of_who: String,
+    act: Line,
+    loud: bool,
+    thing: Thing,
+    detail: Line,
+}
+
+/// What it was done to, as it is shown.
+enum Thing {
+    Id(Id, Option<String>),
+    Name(Line),
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    act: String,
+    who: String,
+    who_shown: Line,
+    /// Without one of the filters.
+    without_act: String,
+    without_who: String,
+    newer: Option<String>,
+    older: Option<String>,
+    /// The page ended before it was full: more entries would have had to be looked at than for one page.
+    stopped: bool,
+    filtered: bool,
+}
+
+impl AuditPage {
+    fn acts(&self) -> &'static [&'static str] {
+        &ACTS
+    }
+
+    fn paged(&self) -> bool {
+        self.newer.is_some()
+    }
+}
+
+/// A path of this page.
+fn path(act: &str, who: &str, more: Option<(&str, AuditId)>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("act", act), ("who", who)] {
+        if !value.is_empty() {
+            query.append_pair(name, value);
+        }
+    }
+    if let Some((name, id)) = more {
+        query.append_pair(name, &id.to_string());
+    }
+    match query.finish() {
+        query if query.is_empty() => "/audit".to_owned(),
+        query => format!("/audit?{query}"),
+    }
+}
+
+/// `GET /audit`.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Signed,
+) -> Result<HttpResponse, PageError> {
+    let (query, now) = (Query::of(&request), state.clock.now());
+    let given = |name: &str| query.get(name).map(str::trim).filter(|text| !text.is_empty() && !text.contains('\0'));
+    let filter = AuditFilter { act: given("act").map(str::to_owned), who: given("who").map(str::to_owned) };
+    let cursor = |name: &str| query.get(name).and_then(|text| text.parse::<AuditId>().ok());
+    let (after, before) = (cursor("after"), cursor("before"));
+    let wanted = PageRequest {
+        after: after.or(before),
+        back: after.is_none() && before.is_some(),
+        ..PageRequest::first(ROWS, Order::Descending)
+    };
+    let page = state.store.audit_log(&signed.tenant(), &filter, &wanted).await?;
+    let (act, who) = (filter.act.unwrap_or_default(), filter.who.unwrap_or_default());
+    let ends = (page.data.first().map(|one| one.id), page.data.last().map(|one| one.id));
+    let link = |name, id| path(&act, &who, Some((name, id)));
+    let (newer, older) = match wanted.back {
+        false => (
+            ends.0.or(after).filter(|_| after.is_some()).map(|id| link("before", id)),
+            page.stopped.or(ends.1).filter(|_| page.more).map(|id| link("after", id)),
+        ),
+        true => (
+            page.stopped.or(ends.0).filter(|_| page.more).map(|id| link("before", id)),
+            ends.1.or(before).map(|id| link("after", id)),
+        ),
+    };
+    let page = AuditPage {
+        frame: Frame::of(&signed, Here::Audit),
+        rows: page.data.iter().map(|entry| Row::new(entry, &act, now)).collect(),
+        without_act: path("", &who, None),
+        without_who: path(&act, "", None),
+        who_shown: Line::new(&who),
+        stopped: page.stopped.is_some(),
+        filtered: !act.is_empty() || !who.is_empty(),
+        act,
+        who,
+        newer,
+        older,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+impl Row {
+    fn new(entry: &Entry, act: &str, now: Time) -> Row {
+        Row {
+            when: When::new(entry.at, now),
+            kind: in_words(entry.actor.kind),
+            who: Line::cut(&entry.actor.who, 120),
+            of_who: path(act, &entry.actor.who, None),
+            act: Line::new(&entry.act),
+            loud: entry.act == act::SIGN_IN_FAILED,
+            thing: Thing::of(entry),
+            detail: Line::cut(&entry.detail, 200),
+        }
+    }
+}
+
+impl Thing {
+    /// With a link where it has a page. What was deleted has none, and the link then says so.
+    fn of(entry: &Entry) -> Thing {
+        let thing = entry.thing.as_str();
+        let place = entry.app.map(Place::of_application);
+        let path = place.and_then(|place| {
+            let app = entry.app.map(|app| app.to_string());
+            if app.as_deref() == Some(thing) {
+                Some(place.home().to_owned())
+            } else if let Ok(endpoint) = thing.parse::<EndpointId>() {
+                Some(place.endpoint(endpoint))
+            } else {
+                thing.parse::<MessageId>().ok().map(|message| place.message(message))
+            }
+        });
+        let is_id = thing.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && thing.is_ascii();
+        match is_id {
+            true => Thing::Id(Id::new(thing), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
+            false => Thing::Name(Line::cut(thing, 120)),
+        }
+    }
+}
+
+fn in_words(kind: ActorKind) -> &'static str {
+    match kind {
+        ActorKind::Operator => "operator",
+        ActorKind::Link => "operator by link",
+        ActorKind::Customer => "customer",
+        ActorKind::Key => "API key",
+        ActorKind::Token => "API token",
+        ActorKind::Command => "command line",
+        ActorKind::Engine => "automatic",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dashboard::settings::audit::*;
+    use crate::domain::access::audit::Actor;
+    use crate::domain::{AppId, AuditId};
+
+    #[test]
+    fn a_thing_is_linked_where_it_has_a_page() {
+        let app = AppId::new(Time::ZERO);
+        let entry = |thing: String, within: bool| Entry {
+            id: AuditId::new(Time::ZERO),
+            at: Time::ZERO,
+            actor: Actor::new(ActorKind::Link, "x"),
+            act: act::ENDPOINT_CHANGED.to_owned(),
+            app: within.then_some(app),
+            thing,
+            detail: String::new(),
+        };
+        let link = |entry: &Entry| match Thing::of(entry) {
+            Thing::Id(_, link) => link,
+            Thing::Name(_) => None,
+        };
+        let endpoint = EndpointId::new(Time::ZERO);
+        assert_eq!(link(&entry(endpoint.to_string(), true)), Some(format!("/applications/{app}/endpoints/{endpoint}")));
+        assert_eq!(link(&entry(app.to_string(), true)), Some(format!("/applications/{app}")));
+        for (thing, within) in [(endpoint.to_string(), false), ("key_x".into(), true), ("ä_ö".into(), true)] {
+            assert_eq!(link(&entry(thing, within)), None);
+        }
+    }
+
+    #[test]
+    fn the_url_says_what_is_looked_for() {
+        assert_eq!(path("", "", None), "/audit");
+        assert_eq!(path("secret revealed", "a&b", None), "/audit?act=secret+revealed&who=a%26b");
+    }
+}

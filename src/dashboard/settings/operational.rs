@@ -1,0 +1,123 @@
+//! Operational webhooks: what the organization is told of its own endpoints and deliveries, and how that arrives. Apart from the
+//! customers' deliveries, whose numbers and lists it does not touch.
+
+use std::collections::HashMap;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use askama::Template;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::format::{Line, count};
+use crate::dashboard::components::parts::{Address, Badge, Id};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, Here, answer};
+use crate::dashboard::http::viewer::Signed;
+use crate::dashboard::overview::AttemptRow;
+use crate::domain::catalog::application::Application;
+use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
+use crate::domain::deliveries::attempt::Attempt;
+use crate::domain::{MessageId, Time};
+use crate::store::query::attempts::{AttemptFilter, AttemptLine};
+use crate::store::query::counts::{Range, Scope};
+use crate::store::recording::rollups::total;
+use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
+
+/// How many endpoints are shown, and of each how many of the newest attempts.
+const SHOWN: (usize, usize) = (20, 20);
+
+/// An operational endpoint.
+struct Ear {
+    address: Address,
+    id: Id,
+    description: Line,
+    /// What it wants to hear of.
+    wants: Line,
+    disabled: Option<(Badge, &'static str)>,
+}
+
+#[derive(Template)]
+#[template(path = "operational.html")]
+struct OperationalPage {
+    frame: Frame,
+    delivered: String,
+    failed: String,
+    ears: Vec<Ear>,
+    attempts: Vec<AttemptRow>,
+}
+
+/// `GET /operational`.
+pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<HttpResponse, PageError> {
+    let (now, tenant, store) = (state.clock.now(), signed.tenant(), &state.store);
+    let counts = total(&store.buckets(&tenant, Scope::Operational, Range::Day, now).await?);
+    let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());
+    if let Some(house) = store.operational_application(&tenant).await? {
+        let page = PageRequest::first(SHOWN.0, Order::Ascending);
+        endpoints = store.endpoints(&tenant, house.id, &page).await?.data;
+        attempts = newest(store, &tenant, &house, &endpoints, now).await?;
+    }
+    let page = OperationalPage {
+        frame: Frame::of(&signed, Here::Operational),
+        delivered: count(counts.delivered),
+        failed: count(counts.failed),
+        ears: endpoints.iter().map(Ear::new).collect(),
+        attempts,
+    };
+    answer(StatusCode::OK, &page)
+}
+
+/// The newest attempts to these endpoints. One by one: each is read along its own index, however many attempts others have.
+async fn newest(
+    store: &Store,
+    tenant: &Tenant,
+    house: &Application,
+    endpoints: &[Endpoint],
+    now: Time,
+) -> Result<Vec<AttemptRow>, StoreError> {
+    let mut attempts: Vec<Attempt> = Vec::new();
+    for endpoint in endpoints {
+        let filter = AttemptFilter { endpoint: Some(endpoint.id), ..AttemptFilter::default() };
+        let page = PageRequest::first(SHOWN.1, Order::Descending);
+        attempts.extend(store.attempts(tenant, house.id, &filter, &page).await?.data);
+    }
+    attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.id));
+    let ids: Vec<MessageId> = attempts.iter().map(|attempt| attempt.message_id).collect();
+    let messages = store.load_messages(&ids).await?;
+    let kinds: HashMap<MessageId, String> = messages.into_iter().map(|one| (one.id, one.event_type)).collect();
+    let line = |attempt: Attempt| AttemptLine {
+        id: attempt.id,
+        message_id: attempt.message_id,
+        endpoint_id: attempt.endpoint_id,
+        app_id: attempt.app_id,
+        number: attempt.number,
+        at: attempt.at,
+        url: attempt.url,
+        failure: attempt.outcome.failure.map(|failure| failure.word().to_owned()),
+        detail: attempt.outcome.detail,
+        status: attempt.outcome.status.map(i32::from),
+        duration_us: attempt.outcome.duration.as_micros() as i64,
+        next_at: attempt.next_at,
+        event_type: kinds.get(&attempt.message_id).cloned(),
+        app_name: house.name.clone(),
+    };
+    Ok(attempts.into_iter().map(|attempt| AttemptRow::new(&line(attempt), now)).collect())
+}
+
+impl Ear {
+    fn new(endpoint: &Endpoint) -> Ear {
+        let spec = &endpoint.spec;
+        let why = match endpoint.disabled_reason {
+            Some(DisabledReason::Gone) => "by the receiver (410 Gone)",
+            Some(DisabledReason::Failing) => "after too many failures",
+            Some(DisabledReason::Manual) | None => "manually",
+        };
+        let wants = spec.event_types.as_ref().map_or_else(|| "all events".to_owned(), |types| types.join(", "));
+        Ear {
+            address: Address::new(&spec.url),
+            id: Id::new(endpoint.id),
+            description: Line::cut(&spec.description, 200),
+            wants: Line::cut(&wants, 300),
+            disabled: spec.disabled.then_some((Badge::Disabled, why)),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Signing in and out. Two ways:
+//!
+//! * A **login link** that the command line printed. The page behind it has one button, and only that button's POST uses the link up:
+//!   a mail scanner or a preview that fetches the link does no harm.
+//! * A name and a password, where there are accounts ([`crate::dashboard::settings::operators`]). Whether the name or the password was wrong cannot be told,
+//!   neither from the words nor from the time. How often one may try: [`crate::dashboard::sign_in::passwords`]. A browser that has signed in to an account keeps a
+//!   signed cookie, by which it has tries of its own there.
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+use serde::Deserialize;
+use url::Url;
+
+use crate::dashboard::DashboardState;
+use crate::dashboard::components::format::{Line, Query, roughly};
+use crate::dashboard::http::error::PageError;
+use crate::dashboard::http::frame::{Frame, answer};
+use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::session;
+use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
+use crate::dashboard::http::viewer::{LINK, Signed};
+use crate::dashboard::sign_in::passwords::{Entered, Visitor};
+use crate::domain::access::audit::{Actor, ActorKind, act};
+use crate::domain::access::operator::{Operator, name_of};
+use crate::domain::access::password::PasswordHash;
+use crate::domain::{OrgId, Time};
+use crate::store::access::audit::Deed;
+use crate::store::{Store, StoreError};
+
+/// How long a login link is good.
+const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
+const SESSION_LIFE: Duration = Duration::from_secs(SESSION_HOURS * 3_600);
+/// How long a browser is known after it signed in.
+const DEVICE_LIFE: Duration = Duration::from_secs(180 * 86_400);
+
+/// Makes a link that signs an operator of `org` in once, within the next 15 minutes.
+///
+/// # Errors
+/// The store is away.
+pub async fn new_link(store: &Store, org: &OrgId, public_url: &Url, now: Time) -> Result<String, StoreError> {
+    let token = session::new_token();
+    store.add_login_link(&session::hash(&token), org, now.plus(LINK_LIFE)).await?;
+    let mut link = public_url.clone();
+    link.set_path("/login");
+    link.set_fragment(None);
+    link.query_pairs_mut().clear().append_pair("token", &token);
+    Ok(link.into())
+}
+
+/// What the sign-in page has to say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// The link is good: here is the button.
+    Open,
+    /// No link at all.
+    NoLink,
+    /// Used, too old, or never ours.
+    Spent,
+}
+
+/// What became of a name and a password.
+enum Refused {
+    Wrong,
+    /// Not looked at: too many were wrong, and it is so long until the next is.
+    TooMany(Duration),
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    frame: Frame,
+    door: Door,
+    token: &'a str,
+    /// There are accounts: a name and a password are asked for.
+    accounts: bool,
+    name: Line,
+    /// Why they did not let in who typed them.
+    refused: Option<String>,
+}
+
+fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageError> {
+    let mut response = answer(status, page)?;
+    if status == StatusCode::UNAUTHORIZED {
+        // A 401 has to say how (RFC 9110, section 11.6.1). Browsers know no such scheme and show the page.
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Login-Link"));
+    }
+    Ok(response)
+}
+
+/// The page of a link that is good.
+fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
+    let frame = Frame::bare().with_token(csrf);
+    page(
+        StatusCode::OK,
+        &LoginPage { frame, door: Door::Open, token, accounts: false, name: Line::default(), refused: None },
+    )
+}
+
+/// The page that asks for a name and a password, where somebody has some, and says where links come from. Its form is bound to the
+/// browser by a cookie: nobody is signed in by a page of somebody else.
+async fn ask(
+    state: &DashboardState,
+    request: &HttpRequest,
+    door: Door,
+    typed: &str,
+    refused: Option<Refused>,
+) -> Result<HttpResponse, PageError> {
+    let accounts = state.store.any_operators().await?;
+    let (token, fresh) = match request.cookie(Cookies::Door.name(&state.public_url)) {
+        Some(cookie) => (cookie.value().to_owned(), false),
+        None => (session::new_token(), true),
+    };
+    let frame = Frame::bare().with_token(form_token(&state.secret, Cookies::Door.form(), &token));
+    let status = match &refused {
+        Some(Refused::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
+        None if accounts && door == Door::NoLink => StatusCode::OK,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let words = refused.as_ref().map(Refused::words);
+    let made = LoginPage { frame, door, token: "", accounts, name: Line::new(typed), refused: words };
+    let mut response = page(status, &made)?;
+    if accounts && fresh {
+        set_cookie(&mut response, &Cookies::Door.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
+    }
+    if let Some(Refused::TooMany(wait)) = refused {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+    }
+    Ok(response)
+}
+
+impl Refused {
+    fn words(&self) -> String {
+        match self {
+            Refused::Wrong => "Wrong name or password.".to_owned(),
+            Refused::TooMany(wait) => format!(
+                "Too many attempts. Try again in {}, or use a one-time link.",
+                roughly(*wait + Duration::from_secs(1))
+            ),
+        }
+    }
+}
+
+/// `GET /login`: looks at the link and leaves it as it is.
+pub async fn show(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    signed: Option<Signed>,
+) -> Result<HttpResponse, PageError> {
+    let query = Query::of(&request);
+    let Some(token) = query.get("token") else {
+        return if signed.is_some() { Ok(go("/")) } else { ask(&state, &request, Door::NoLink, "", None).await };
+    };
+    if state.store.login_link_good(&session::hash(token), state.clock.now()).await? {
+        open(form_token(&state.secret, "link", token), token)
+    } else {
+        ask(&state, &request, Door::Spent, "", None).await
+    }
+}
+
+/// What a sign-in form sends: a link's token, or a name and a password.
+#[derive(Deserialize)]
+pub struct SignIn {
+    csrf: String,
+    token: Option<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    password: String,
+}
+
+/// `POST /login`: uses the link up, or looks at the password, and opens a session under a token that nobody had before.
+pub async fn sign_in(
+    state: web::Data<DashboardState>,
+    request: HttpRequest,
+    form: web::Form<SignIn>,
+) -> Result<HttpResponse, PageError> {
+    let (session, now) = (session::new_token(), state.clock.now());
+    let mut device = None;
+    let opened = match &form.token {
+        Some(token) => {
+            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((Door::Spent, None))
+        }
+        None => {
+            let cookie = request.cookie(Cookies::Door.name(&state.public_url)).ok_or(PageError::WrongToken)?;
+            let expected = form_token(&state.secret, Cookies::Door.form(), cookie.value());
+            if !session::same(&form.csrf, &expected) {
+                return Err(PageError::WrongToken);
+            }
+            let opened = by_password(&state, &request, &form, &session, now).await?;
+            opened.map(|known| device = Some(known)).map_err(|why| (Door::NoLink, Some(why)))
+        }
+    };
+    match opened {
+        Ok(()) => {
+            let mut response = go("/");
+            let cookie = Cookies::Operator.made(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
+            set_cookie(&mut response, &cookie)?;
+            if let Some(device) = device {
+                set_cookie(
+                    &mut response,
+                    &Cookies::Device.made(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
+                )?;
+            }
+            Ok(response)
+        }
+        Err((door, refused)) => ask(&state, &request, door, &form.name, refused).await,
+    }
+}
+
+async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str, now: Time) -> Result<bool, PageError> {
+    if !session::same(csrf, &form_token(&state.secret, "link", token)) {
+        return Err(PageError::WrongToken);
+    }
+    let store = state.store.by(Actor::new(ActorKind::Link, LINK));
+    let (link, session) = (session::hash(token), session::hash(session));
+    let org = store.redeem_login_link(&link, &session, now, now.plus(SESSION_LIFE)).await?;
+    if let Some(org) = &org {
+        tracing::info!(%org, "an operator signed in by a link");
+    }
+    Ok(org.is_some())
+}
+
+/// Opens a session where the password is the account's; gives the device's cookie then.
+async fn by_password(
+    state: &DashboardState,
+    request: &HttpRequest,
+    form: &SignIn,
+    session: &str,
+    now: Time,
+) -> Result<Result<String, Refused>, PageError> {
+    // A name that can be none is looked at as one that nobody has.
+    let name = name_of(&form.name).unwrap_or_default();
+    let (from, began) = (state.address(request), Instant::now());
+    let found = state.store.operator_named(&name).await?;
+    let (operator, kept) = match found {
+        Some((operator, kept)) => (Some(operator), kept),
+        None => (None, PasswordHash::nobodys()),
+    };
+    let known = operator.as_ref().and_then(|operator| device(state, request, operator));
+    let visitor = Visitor { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
+    match state.passwords.enter(visitor, now) {
+        Ok(Entered::Look) => {}
+        Ok(Entered::Pretend) => {
+            tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
+            state.passwords.pretend().await;
+            return Ok(Err(Refused::Wrong));
+        }
+        Err(wait) => {
+            tracing::warn!(?from, "a sign-in was not looked at: too many tries");
+            return Ok(Err(Refused::TooMany(wait)));
+        }
+    }
+    let fits = state.passwords.fit(&form.password, kept.clone()).await;
+    if let Some(operator) = operator.as_ref().filter(|_| fits) {
+        let store = state.store.by(Actor::new(ActorKind::Operator, &operator.name));
+        let until = now.plus(SESSION_LIFE);
+        if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
+            state.passwords.forgive(visitor);
+            tracing::info!(operator = operator.name, "an operator signed in");
+            let token = known.unwrap_or_else(session::new_token);
+            return Ok(Ok(format!("{token}.{}", signed(state, operator, &token))));
+        }
+    }
+    note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
+    state.passwords.took(began.elapsed());
+    Ok(Err(Refused::Wrong))
+}
+
+/// The device that a request comes from, if it has signed in to this account before.
+fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) -> Option<String> {
+    let cookie = request.cookie(Cookies::Device.name(&state.public_url))?;
+    let (token, signature) = cookie.value().split_once('.')?;
+    session::same(signature, &signed(state, operator, token)).then(|| token.to_owned())
+}
+
+/// Binds a device's token to this account.
+fn signed(state: &DashboardState, operator: &Operator, token: &str) -> String {
+    form_token(&state.secret, Cookies::Device.form(), &format!("{} {token}", operator.id))
+}
+
+/// Notes a sign-in that failed. A name that nobody has is not written down: it may be a password in the wrong field.
+async fn note_failure(
+    store: &Store,
+    operator: Option<&Operator>,
+    from: Option<String>,
+    now: Time,
+) -> Result<(), StoreError> {
+    let org = operator.map_or_else(OrgId::default_org, Operator::home);
+    let who = operator.map_or("an unknown name", |operator| operator.name.as_str());
+    let from = from.map(|from| format!("from {from}")).unwrap_or_default();
+    let store = store.by(Actor::new(ActorKind::Operator, who));
+    tracing::warn!(operator = who, from, "a sign-in failed");
+    store.note_look(Deed::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
+}
+
+/// `POST /logout`: ends the session.
+pub async fn sign_out(state: web::Data<DashboardState>, signed: Signed, _: Posted) -> Result<HttpResponse, PageError> {
+    signed.store(&state.store).end_session(&signed.hash, state.clock.now()).await?;
+    let mut response = go("/login");
+    set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
+    Ok(response)
+}
+
+fn go(to: &'static str) -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((LOCATION, to)).finish()
+}

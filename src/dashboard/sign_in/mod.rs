@@ -1,0 +1,4 @@
+//! TODO
+
+pub mod login;
+pub mod passwords;

@@ -1,0 +1,110 @@
+//! An **operator** looks after a Sendoff. One with an account signs in to the dashboard by name and password; whoever
+//! has the machine needs none, because a one-time link does.
+
+use crate::domain::{Invalid, OperatorId, OrgId, Time};
+
+/// The most characters of a name.
+const NAME: usize = 256;
+/// The most organizations that one account names.
+const ORGS: usize = 100;
+
+/// An operator's account; its password stays in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    pub id: OperatorId,
+    /// What is typed to sign in, in lower case.
+    pub name: String,
+    /// The organizations that they may look at; `None`: all, and then they also look after the accounts.
+    pub orgs: Option<Vec<OrgId>>,
+    pub created_at: Time,
+    /// When they signed in last; `None`: never.
+    pub seen_at: Option<Time>,
+}
+
+impl Operator {
+    /// A new account.
+    ///
+    /// # Errors
+    /// A name that is none, or too many organizations.
+    pub fn new(name: &str, orgs: Option<Vec<OrgId>>, now: Time) -> Result<Operator, Vec<Invalid>> {
+        let mut wrong = Vec::new();
+        let name = name_of(name).map_err(|one| wrong.push(one)).unwrap_or_default();
+        if orgs.as_ref().is_some_and(|orgs| orgs.is_empty() || orgs.len() > ORGS) {
+            wrong.push(Invalid::new("orgs", format!("name 1 to {ORGS} organizations, or choose all")));
+        }
+        match wrong.is_empty() {
+            true => Ok(Operator { id: OperatorId::new(now), name, orgs, created_at: now, seen_at: None }),
+            false => Err(wrong),
+        }
+    }
+
+    /// Whether they may look at an organization.
+    pub fn may_see(&self, org: &OrgId) -> bool {
+        self.orgs.as_ref().is_none_or(|orgs| orgs.contains(org))
+    }
+
+    /// The organization that they see first.
+    pub fn home(&self) -> OrgId {
+        self.orgs.as_ref().and_then(|orgs| orgs.first().cloned()).unwrap_or_else(OrgId::default_org)
+    }
+}
+
+/// The name that somebody typed: without the space around it, in lower case.
+///
+/// # Errors
+/// It is empty, longer than 256 characters, or more than one line.
+pub fn name_of(typed: &str) -> Result<String, Invalid> {
+    let name = typed.trim().to_lowercase();
+    if name.is_empty() || name.chars().count() > NAME {
+        return Err(Invalid::new("name", format!("must have 1 to {NAME} characters")));
+    }
+    match name.chars().any(char::is_control) {
+        true => Err(Invalid::new("name", "must be one line")),
+        false => Ok(name),
+    }
+}
+
+/// The organizations that somebody typed, with space or commas between.
+///
+/// # Errors
+/// One that can be none.
+pub fn orgs_of(typed: &str) -> Result<Vec<OrgId>, Invalid> {
+    let words = typed.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let mut orgs = Vec::new();
+    for word in words {
+        let org: OrgId = word.parse().map_err(|_| {
+            Invalid::new("orgs", "an organization is org_ and 1 to 60 letters and digits, such as org_default")
+        })?;
+        if !orgs.contains(&org) {
+            orgs.push(org);
+        }
+    }
+    Ok(orgs)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::access::operator::*;
+
+    #[test]
+    fn a_name_is_one_line_and_the_same_in_capitals() {
+        assert_eq!(name_of("  Änne@Example.com ").unwrap(), "änne@example.com");
+        for bad in ["", "  ", "a\nb", "a\0b", &"x".repeat(257)] {
+            assert_eq!(name_of(bad).unwrap_err().field, "name", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_sees_what_it_names_or_everything() {
+        let org = |text: &str| text.parse::<OrgId>().unwrap();
+        assert_eq!(orgs_of("org_b, org_a\norg_b").unwrap(), [org("org_b"), org("org_a")]);
+        assert!(orgs_of("org_a everything").is_err());
+        let some = Operator::new("anna", Some(vec![org("org_b"), org("org_a")]), Time::ZERO).unwrap();
+        assert!(some.may_see(&org("org_a")) && !some.may_see(&OrgId::default_org()));
+        assert_eq!(some.home(), org("org_b"));
+        let all = Operator::new("bert", None, Time::ZERO).unwrap();
+        assert!(all.may_see(&org("org_a")) && all.home() == OrgId::default_org());
+        let wrong = Operator::new("", Some(Vec::new()), Time::ZERO).unwrap_err();
+        assert_eq!(wrong.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(), ["name", "orgs"]);
+    }
+}

@@ -1,0 +1,91 @@
+//! What follows from an endpoint's **streak**: the time in which it has done nothing but fail. First it is warned of,
+//! then it is disabled.
+//!
+//! A streak lasts from the first failure after the last delivery (or after it was enabled) to the **newest failure**,
+//! and not to now: to whom nothing is sent, nothing happens because time passes.
+
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How long a streak has lasted when it is warned of: first, and once more. A warning that would not come before the
+/// endpoint is disabled is left out.
+pub const WARNINGS: [Duration; 2] = [DAY, DAY.saturating_mul(3)];
+
+/// What is to be done about a streak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The warning of this number, from 1.
+    Warning(i16),
+    Disabling,
+}
+
+/// What is due at an endpoint whose streak has `lasted` so long, if `warned` warnings were given in it. Who was not
+/// looked at for a while is told what is true now, and not what was to be said meanwhile.
+pub fn due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<Due> {
+    if lasted >= disable_after {
+        return Some(Due::Disabling);
+    }
+    let reached = WARNINGS.iter().filter(|after| **after < disable_after && **after <= lasted).count() as i16;
+    (reached > warned).then_some(Due::Warning(reached))
+}
+
+/// How long the streak has to last until something is due, after so many warnings.
+pub fn next(warned: i16, disable_after: Duration) -> Duration {
+    let warning = usize::try_from(warned).ok().and_then(|warned| WARNINGS.get(warned));
+    warning.copied().unwrap_or(disable_after).min(disable_after)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::deliveries::failing::*;
+
+    fn hours(hours: u64) -> Duration {
+        Duration::from_secs(hours * 3_600)
+    }
+
+    #[test]
+    fn each_warning_comes_once_and_then_the_end() {
+        let five = hours(120);
+        let (mut warned, mut seen) = (0, Vec::new());
+        for hour in 0..=120 {
+            match due(hours(hour), warned, five) {
+                Some(Due::Warning(number)) => {
+                    seen.push((hour, number));
+                    warned = number;
+                }
+                Some(Due::Disabling) => seen.push((hour, 0)),
+                None => {}
+            }
+        }
+        assert_eq!(seen, [(24, 1), (72, 2), (120, 0)]);
+    }
+
+    #[test]
+    fn a_warning_that_would_come_too_late_is_left_out() {
+        for (days, first, second) in [(5, 1, 3), (3, 1, 3), (2, 1, 2), (1, 1, 1), (30, 1, 3)] {
+            let (after, day) = (hours(days * 24), |days: u64| hours(days * 24));
+            assert_eq!((next(0, after), next(1, after), next(2, after)), (day(first), day(second), after), "{days} d");
+            assert_eq!(due(after, 0, after), Some(Due::Disabling));
+        }
+        assert_eq!(due(hours(25), 0, hours(24)), Some(Due::Disabling));
+        assert_eq!(due(hours(71), 1, hours(72)), None);
+    }
+
+    #[test]
+    fn who_was_not_looked_at_is_told_what_is_true_now() {
+        assert_eq!(due(hours(80), 0, hours(120)), Some(Due::Warning(2)));
+        assert_eq!(due(hours(80), 2, hours(120)), None);
+    }
+
+    #[test]
+    fn nothing_is_due_before_its_time() {
+        for disable_after in [hours(1), hours(30), hours(72), hours(120), hours(9_000)] {
+            for warned in 0..=2 {
+                let next = next(warned, disable_after);
+                assert_eq!(due(next - Duration::from_micros(1), warned, disable_after), None);
+                assert!(due(next, warned, disable_after).is_some(), "{warned}, {disable_after:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! TODO
+
+pub mod mail;
+pub mod operational;

@@ -1,0 +1,4 @@
+//! TODO
+
+pub mod secret;
+pub mod signature;

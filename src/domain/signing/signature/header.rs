@@ -1,0 +1,98 @@
+//! Which headers an endpoint may set on its requests: those that are neither ours nor the connection's.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::domain::{Invalid, limits};
+
+/// Names that begin with one of these are kept.
+const RESERVED_PREFIXES: [&str; 5] = ["webhook-", "svix-", "x-svix-", "x-amzn-", "proxy-"];
+
+/// What describes the body or steers the connection is written by Sendoff alone: a second opinion about where a request
+/// ends is how requests are smuggled (RFC 9110 section 7.6.1, RFC 9112 section 6). `accept-encoding` is kept because
+/// answers are stored as they come and are not unpacked.
+const RESERVED: [&str; 14] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// Whether an endpoint, by its setting `field`, may send a header `name: value`.
+///
+/// # Errors
+/// Not a header name, a name that is kept, or a value that is longer than 4,096 bytes or not visible ASCII. Values are
+/// never quoted: they may be passwords.
+pub fn header_allowed(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
+    let refused = |reason: &str| Err(Invalid::new(field, format!("header {name:?} {reason}")));
+    if name.len() > limits::NAME {
+        return Err(Invalid::new(field, format!("has a header with a name of more than {} characters", limits::NAME)));
+    }
+    let Ok(parsed) = HeaderName::try_from(name) else {
+        return refused("is not a valid header name");
+    };
+    let lower = parsed.as_str();
+    if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        return refused("is set by Sendoff itself and can't be changed");
+    }
+    if value.len() > limits::HEADER_VALUE {
+        return refused("has a value longer than 4096 bytes");
+    }
+    match HeaderValue::from_str(value) {
+        Ok(value) if value.to_str().is_ok() => Ok(()),
+        _ => refused("has a value with characters other than visible ASCII"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::signing::signature::header::*;
+
+    #[test]
+    fn an_endpoint_may_set_its_own_headers() {
+        for name in ["Authorization", "x-api-key", "X-Hub-Signature-256", "cookie", "webhooks"] {
+            assert_eq!(header_allowed("headers", name, "Bearer x=1; \"y\""), Ok(()), "{name}");
+        }
+        assert_eq!(header_allowed("headers", "x-long", &"x".repeat(limits::HEADER_VALUE)), Ok(()));
+    }
+
+    #[test]
+    fn names_that_are_kept_are_refused_in_any_case() {
+        let ours = [
+            "webhook-id",
+            "Webhook-Signature",
+            "svix-anything",
+            "X-Svix-Signature",
+            "x-amzn-trace-id",
+            "Proxy-Connection",
+            "Host",
+            "TRANSFER-ENCODING",
+        ];
+        for name in ours.iter().chain(&RESERVED) {
+            let invalid = header_allowed("headers", name, "x").unwrap_err();
+            assert!(invalid.reason.contains("Sendoff itself"), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused_and_values_are_not_quoted() {
+        for (name, value) in
+            [("", "x"), ("a b", "x"), ("a:", "x"), ("ü", "x"), ("a\r\nb", "x"), ("x-a", "hush\r\nHost: evil")]
+        {
+            assert!(header_allowed("headers", name, value).is_err(), "{name:?}");
+        }
+        for value in ["hush\0", "hush\n", "hüsh", &"hush".repeat(1_025)] {
+            let invalid = header_allowed("headers", "x-key", value).unwrap_err();
+            assert!(!invalid.reason.contains("hush") && !invalid.reason.contains("hüsh"), "{invalid}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! A relay step: lock due outbox rows, accept them as messages and delete them, all **in one transaction**.
+//!
+//! The relay never selects "ids greater than the last": transactions commit out of order, and rows would be skipped. Rows are untrusted
+//! input: every column is read as bytes and validated.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _};
+
+use crate::domain::deliveries::message::{MessageSpec, too_large};
+use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
+use crate::store::db::budget::Budget;
+use crate::store::db::codec;
+use crate::store::ingest::accept::{AcceptItem, Outcome, Refusal, accept_in};
+use crate::store::ingest::outbox::{RelayRequest, Relayed};
+use crate::store::queue::ordering;
+use crate::store::queue::signals::Admission;
+use crate::store::{AppRef, Inner, StoreError, Tx};
+
+/// Characters of a name read from a row: more than any valid name has, so overlong names are still rejected.
+const NAME_LIMIT: i32 = 2_000;
+/// Maximum payload bytes of a step; a larger first row is taken alone.
+const STEP_BYTES: i64 = 8 * 1024 * 1024;
+/// Bounds of a stuck row's backoff.
+const MIN_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
+
+/// When a row is due; writers may have inserted any value. Must be the expression of the index.
+pub(in crate::store) const SQLITE_LOOK_AT: &str = "CASE typeof(look_at) WHEN 'integer' THEN look_at ELSE 0 END";
+pub(in crate::store) const POSTGRES_LOOK_AT: &str = "coalesce(look_at, 0)";
+
+/// A condition that skips untried rows below the [watermark](crate::store::ingest::outbox::outbox_floor), on the same index. The watermark
+/// is bound at `place`, also if it is `None`.
+pub(in crate::store) fn postgres_floor(floor: Option<i64>, place: &str) -> String {
+    match floor {
+        Some(_) => format!("AND ({POSTGRES_LOOK_AT}, id) >= (0, {place})"),
+        None => format!("AND CAST({place} AS bigint) IS NULL"),
+    }
+}
+
+/// A row as read, not validated yet.
+#[derive(sqlx::FromRow)]
+struct Columns {
+    application: Option<Vec<u8>>,
+    event_type: Option<Vec<u8>>,
+    /// `None` although `payload_bytes` is set: larger than the limit and not read.
+    payload: Option<Vec<u8>>,
+    payload_bytes: Option<i64>,
+    event_id: Option<Vec<u8>>,
+    channels: Option<Vec<u8>>,
+    occurred_at: Option<Vec<u8>>,
+    stuck_since: Option<Time>,
+}
+
+/// Identifies a row within the transaction. The table has no unique key, because a constraint could fail the writer's transaction. On
+/// PostgreSQL the `ctid` is stable while the row is locked.
+#[derive(Clone)]
+enum RowKey {
+    /// SQLite's rowid.
+    Id(i64),
+    /// PostgreSQL's ctid.
+    Place(String),
+}
+
+pub(in crate::store) struct OutboxRow {
+    row: RowKey,
+    columns: Columns,
+}
+
+impl OutboxRow {
+    /// Validates the row.
+    fn item(&self, max_payload: usize, now: Time) -> Result<AcceptItem, Invalid> {
+        let row = &self.columns;
+        let application = required("application", row.application.as_deref())?;
+        let app = AppRef::parse(application).map_err(|wrong| Invalid::new("application", wrong.reason))?;
+        let event_type = required("event_type", row.event_type.as_deref())?.to_owned();
+        let event_id = text("event_id", row.event_id.as_deref())?;
+        let occurred_at = text("occurred_at", row.occurred_at.as_deref())?;
+        let payload = match (&row.payload, row.payload_bytes) {
+            (Some(payload), _) => payload.clone(),
+            (None, Some(bytes)) => return Err(too_large(bytes.max(0) as usize, max_payload)),
+            (None, None) => return Err(Invalid::new("payload", "is missing")),
+        };
+        let spec = MessageSpec {
+            event_type,
+            event_id: event_id.map(|id| Uid::parse("event_id", id, MessageId::PREFIX)).transpose()?,
+            channels: channels(text("channels", row.channels.as_deref())?),
+            payload: payload.into(),
+            occurred_at: occurred_at.map(written_time).transpose()?,
+            ..MessageSpec::default()
+        };
+        spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
+        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, once: None })
+    }
+
+    fn name(&self) -> String {
+        let bytes = self.columns.application.as_deref().unwrap_or_default();
+        String::from_utf8_lossy(bytes).chars().take(80).collect()
+    }
+
+    fn look_again(&self, now: Time) -> Time {
+        let stuck_for = self.columns.stuck_since.map_or(Duration::ZERO, |since| now.since(since));
+        now.plus(stuck_for.clamp(MIN_BACKOFF, MAX_BACKOFF))
+    }
+}
+
+fn text<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<Option<&'r str>, Invalid> {
+    let text = bytes.map(std::str::from_utf8).transpose().map_err(|_| Invalid::new(field, "is not UTF-8"))?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn required<'r>(field: &str, bytes: Option<&'r [u8]>) -> Result<&'r str, Invalid> {
+    text(field, bytes)?.ok_or_else(|| Invalid::new(field, "is missing"))
+}
+
+/// Channels written into a text column: a JSON array or a comma-separated list.
+fn channels(text: Option<&str>) -> Vec<String> {
+    let Some(text) = text else { return Vec::new() };
+    serde_json::from_str(text)
+        .unwrap_or_else(|_| text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// RFC 3339, or PostgreSQL's `now()::text`: a space instead of the T, an offset of hours only.
+fn written_time(text: &str) -> Result<Time, Invalid> {
+    let mut written = text.trim().replacen(' ', "T", 1);
+    let offset_of_hours = written.len() > 3 && {
+        let tail = &written.as_bytes()[written.len() - 3..];
+        matches!(tail[0], b'+' | b'-') && tail[1..].iter().all(u8::is_ascii_digit) && written.contains(':')
+    };
+    if offset_of_hours {
+        written.push_str(":00");
+    }
+    Time::parse(&written).map_err(|error| Invalid::new("occurred_at", error.to_string()))
+}
+
+/// Locks due rows, accepts as many of them as fit into `budget` and deletes those. Returns the result, the admissions for the engine, and
+/// the applications of the accepted messages if feed readers wait.
+pub(in crate::store) async fn relay_in(
+    inner: &Inner,
+    tx: &mut Tx,
+    request: &RelayRequest,
+    budget: &mut Budget,
+) -> Result<(Relayed, Vec<Admission>, Vec<AppId>), StoreError> {
+    ordering::turn_of_relay(tx).await?;
+    let rows = take(tx, inner, request).await?;
+    let mut relayed = Relayed::default();
+    let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
+    for row in &rows {
+        match row.item(inner.max_payload, request.now) {
+            Ok(item) => {
+                items.push(item);
+                brought.push(row);
+            }
+            Err(wrong) => stuck.push((row, wrong.to_string())),
+        }
+    }
+    let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
+    relayed.left = items.len() - accepted.outcomes.len();
+    let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
+    for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
+        match outcome {
+            Outcome::Decided(Ok(_)) => relayed.accepted += 1,
+            Outcome::Decided(Err(Refusal::Duplicate(_))) => relayed.duplicates += 1,
+            Outcome::Decided(Err(refusal)) => {
+                stuck.push((row, refusal.to_string()));
+                continue;
+            }
+            Outcome::NotLoaded(app) => {
+                relayed.not_loaded.insert(app);
+                continue;
+            }
+        }
+        done.push(&row.row);
+    }
+    delete(tx, &done).await?;
+    for (row, reason) in stuck {
+        mark(tx, row, &reason, request.now).await?;
+        relayed.stuck.push((row.name(), reason));
+    }
+    Ok((relayed, accepted.admissions, apps))
+}
+
+/// Locks and reads due rows. Skips rows that another process has locked.
+pub(in crate::store) async fn take(
+    tx: &mut Tx,
+    inner: &Inner,
+    request: &RelayRequest,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let max = inner.max_payload as i64;
+    match tx {
+        Tx::Sqlite(tx) => {
+            let sql = format!(
+                "SELECT rowid, octet_length(payload) FROM outbox WHERE {SQLITE_LOOK_AT} <= $1
+                 ORDER BY {SQLITE_LOOK_AT}, rowid LIMIT $2"
+            );
+            let next: Vec<(i64, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(request.now)
+                .bind(request.limit)
+                .fetch_all(&mut **tx)
+                .await?;
+            // Cast to BLOB before `substr`: SQLite's text functions stop at a NUL, which would change the name.
+            const SQL: &str = "SELECT rowid AS place, substr(CAST(application AS BLOB), 1, $2) AS application,
+                     substr(CAST(event_type AS BLOB), 1, $2) AS event_type,
+                     CASE WHEN octet_length(payload) <= $3 THEN CAST(payload AS BLOB) END AS payload,
+                     octet_length(payload) AS payload_bytes, substr(CAST(event_id AS BLOB), 1, $2) AS event_id,
+                     substr(CAST(channels AS BLOB), 1, $2) AS channels,
+                     substr(CAST(occurred_at AS BLOB), 1, $2) AS occurred_at,
+                     CASE typeof(stuck_since) WHEN 'integer' THEN stuck_since END AS stuck_since
+                 FROM outbox WHERE rowid IN (SELECT value FROM json_each($1)) ORDER BY rowid";
+            let rows: Vec<(i64, Columns)> = sqlx::query(SQL)
+                .bind(codec::json(&fitting(next, max))?)
+                .bind(NAME_LIMIT)
+                .bind(max)
+                .try_map(|row: SqliteRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().map(|(id, columns)| OutboxRow { row: RowKey::Id(id), columns }).collect())
+        }
+        Tx::Postgres(tx) => {
+            let from = inner.outbox_floor.get();
+            let sql = format!(
+                "SELECT CAST(ctid AS text), CAST(octet_length(payload) AS bigint),
+                     CASE {POSTGRES_LOOK_AT} WHEN 0 THEN id END FROM outbox
+                 WHERE {POSTGRES_LOOK_AT} <= $1 {} ORDER BY {POSTGRES_LOOK_AT}, id LIMIT $2 FOR UPDATE SKIP LOCKED",
+                postgres_floor(from, "$3")
+            );
+            let next: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(request.now)
+                .bind(request.limit)
+                .bind(from)
+                .fetch_all(&mut **tx)
+                .await?;
+            inner.outbox_floor.took(next.iter().filter_map(|(_, _, id)| *id));
+            let next = next.into_iter().map(|(place, bytes, _)| (place, bytes)).collect();
+            const SQL: &str =
+                "SELECT CAST(ctid AS text) AS place, convert_to(left(application, $2), 'UTF8') AS application,
+                     convert_to(left(event_type, $2), 'UTF8') AS event_type,
+                     CASE WHEN octet_length(payload) <= $3 THEN convert_to(payload, 'UTF8') END AS payload,
+                     CAST(octet_length(payload) AS bigint) AS payload_bytes,
+                     convert_to(left(event_id, $2), 'UTF8') AS event_id,
+                     convert_to(left(channels, $2), 'UTF8') AS channels,
+                     convert_to(left(occurred_at, $2), 'UTF8') AS occurred_at, stuck_since
+                 FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[])) ORDER BY id";
+            let rows: Vec<(String, Columns)> = sqlx::query(SQL)
+                .bind(fitting(next, max))
+                .bind(NAME_LIMIT)
+                .bind(max)
+                .try_map(|row: PgRow| Ok((row.try_get("place")?, Columns::from_row(&row)?)))
+                .fetch_all(&mut **tx)
+                .await?;
+            Ok(rows.into_iter().map(|(place, columns)| OutboxRow { row: RowKey::Place(place), columns }).collect())
+        }
+    }
+}
+
+/// The longest prefix of the rows whose payloads fit into one step.
+fn fitting<K>(rows: Vec<(K, Option<i64>)>, max_payload: i64) -> Vec<K> {
+    let mut bytes = 0;
+    // Payloads over the limit are not read.
+    let weigh = |size: Option<i64>| size.filter(|size| *size <= max_payload).unwrap_or(0);
+    rows.into_iter()
+        .enumerate()
+        .take_while(|(n, (_, size))| {
+            bytes += weigh(*size);
+            *n == 0 || bytes <= STEP_BYTES
+        })
+        .map(|(_, (key, _))| key)
+        .collect()
+}
+
+/// Deletes rows that were accepted or are duplicates.
+async fn delete(tx: &mut Tx, rows: &[&RowKey]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let deleted = match tx {
+        Tx::Sqlite(tx) => {
+            let ids: Vec<i64> =
+                rows.iter().filter_map(|row| if let RowKey::Id(id) = row { Some(*id) } else { None }).collect();
+            sqlx::query("DELETE FROM outbox WHERE rowid IN (SELECT value FROM json_each($1))")
+                .bind(codec::json(&ids)?)
+                .execute(&mut **tx)
+                .await?
+                .rows_affected()
+        }
+        Tx::Postgres(tx) => {
+            let places: Vec<&str> = rows
+                .iter()
+                .filter_map(|row| if let RowKey::Place(place) = row { Some(place.as_str()) } else { None })
+                .collect();
+            sqlx::query("DELETE FROM outbox WHERE ctid = ANY(CAST($1::text[] AS tid[]))")
+                .bind(places)
+                .execute(&mut **tx)
+                .await?
+                .rows_affected()
+        }
+    };
+    // A row that stays would be accepted again.
+    match deleted == rows.len() as u64 {
+        true => Ok(()),
+        false => Err(StoreError::Unavailable(format!("only {deleted} of {} outbox rows were deleted", rows.len()))),
+    }
+}
+
+/// Marks a row as stuck, with the reason.
+pub(in crate::store) async fn mark(tx: &mut Tx, row: &OutboxRow, reason: &str, now: Time) -> Result<(), StoreError> {
+    let (look_at, since) = (row.look_again(now), row.columns.stuck_since.unwrap_or(now));
+    let reason = codec::plain(reason);
+    match (tx, &row.row) {
+        (Tx::Sqlite(tx), RowKey::Id(id)) => {
+            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4 WHERE rowid = $1";
+            sqlx::query(SQL).bind(id).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
+        }
+        (Tx::Postgres(tx), RowKey::Place(place)) => {
+            const SQL: &str = "UPDATE outbox SET stuck_reason = $2, look_at = $3, stuck_since = $4
+                 WHERE ctid = CAST($1::text AS tid)";
+            sqlx::query(SQL).bind(place).bind(reason).bind(look_at).bind(since).execute(&mut **tx).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::ingest::outbox::relay::*;
+
+    #[test]
+    fn times_as_people_write_them() {
+        let noon = Time::parse("2026-11-22T12:00:00Z").unwrap();
+        for text in
+            ["2026-11-22T12:00:00Z", "2026-11-22 12:00:00+00", "2026-11-22 13:00:00+01:00", " 2026-11-22 07:00:00-05"]
+        {
+            assert_eq!(written_time(text), Ok(noon), "{text}");
+        }
+        assert!(written_time("2026-11-22").is_err() && written_time("noon").is_err());
+    }
+
+    #[test]
+    fn channels_as_people_write_them() {
+        assert_eq!(channels(Some("[\"a\",\"b\"]")), ["a", "b"]);
+        assert_eq!(channels(Some("a, b,")), ["a", "b"]);
+        assert!(channels(None).is_empty());
+    }
+}
