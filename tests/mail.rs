@@ -1,5 +1,5 @@
-//! Auto-disable and its mails from outside: the real binary, a receiver that fails, a team that listens, and a mail server that refuses,
-//! hangs up or says nothing first.
+//! Auto-disable and its mails from outside: the real binary, a receiver that fails, a team that listens, and a mail
+//! server that refuses, hangs up or says nothing first.
 
 mod support;
 
@@ -136,7 +136,7 @@ async fn it_is_disabled_told_and_mailed_once(database: &str) {
         "webhooks for Größe & Co",
         address.as_str(),
         "It was disabled: every delivery had failed since ",
-        "The last failure: it answered 503: the receiver itself failed.",
+        "Last failure: it responded with 503: the receiver itself failed.",
         &format!("https://hooks.example.com/portal/endpoints/{failing}"),
     ] {
         assert!(body.contains(said), "{said:?} in:\n{body}");

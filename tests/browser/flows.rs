@@ -90,13 +90,13 @@ async fn operators_and_customers_find_a_failed_delivery_understand_it_resend_it_
             browser.until_it_says("invoice.paid").await;
             browser.element(".c-main a").await.click().await.unwrap();
             browser.until_it_says("500 Internal Server Error").await;
-            assert!(browser.text().await.contains("Its own log of this moment says why"), "{}", browser.text().await);
+            assert!(browser.text().await.contains("Check its log at this time"), "{}", browser.text().await);
             assert!(browser.text().await.contains("the database is locked"), "the answer is open to see");
 
             browser.element(".card form[action$='/resend'] button").await.click().await.unwrap();
-            browser.until_it_says("On its way again").await;
+            browser.until_it_says("Resent.").await;
             team.resent().await;
-            reload_until(&browser, "resent by hand").await;
+            reload_until(&browser, "manual resend").await;
             assert!(browser.text().await.contains("delivered"));
             assert_eq!(browser.complaints().await, Vec::<String>::new());
             browser.close().await;
@@ -128,7 +128,7 @@ async fn the_same_is_done_without_a_mouse() {
     browser.element("dialog[open]").await;
     assert_eq!(focused("dialog button").await, true, "the question has the focus");
     browser.keys(Key::Enter + "").await;
-    browser.until_it_says("On its way again").await;
+    browser.until_it_says("Resent.").await;
     team.resent().await;
     browser.close().await;
 }

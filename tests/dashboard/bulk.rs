@@ -69,7 +69,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         house.tries(&message, &acmes, [Try::answered(house.ago(MINUTE * 2), 503, "", retry(due, 1))]).await;
         let browser = house.sign_in().await;
         let empty = browser.page("/resend").await;
-        assert!(empty.contains("Nothing was resent in bulk yet") && !empty.contains("class=\"counted\""));
+        assert!(empty.contains("No resends yet") && !empty.contains("class=\"counted\""));
         let (app, endpoint) = (acme.id, acmes.id);
         let since = house.ago(MINUTE * 5).to_string();
         for (query, wanted) in [
@@ -87,7 +87,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         ] {
             let page = browser.page(&format!("/resend?{query}").replace('+', "%2B")).await;
             match wanted {
-                "" => assert!(page.contains("Nothing to send"), "{query}: {}", words(&page)),
+                "" => assert!(page.contains("Nothing to resend"), "{query}: {}", words(&page)),
                 wanted => assert!(page.contains(&format!(">Resend {wanted}</button>")), "{query}: {}", words(&page)),
             }
         }
@@ -100,7 +100,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             "0 of about 3 queued",
             "by an operator",
             "event type odd",
-            "Cancel the other 3",
+            "Cancel remaining other 3",
             "Refresh",
         ] {
             assert!(said.contains(part), "{part}: {said}");
@@ -115,7 +115,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         assert_eq!(pending(&house).await - before, 3);
         let done = browser.page(&path).await;
         assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
-        assert!(!done.contains("Cancel the") && done.contains("hx-trigger"), "they are sent soon: {done}");
+        assert!(!done.contains("Cancel remaining") && done.contains("hx-trigger"), "they are sent soon: {done}");
         crate::house::execute(&house, "UPDATE due SET due_at = due_at + 3600000000").await;
         let done = browser.page(&path).await;
         assert!(!done.contains("hx-trigger") && !done.contains("http-equiv"), "it is over: {done}");
@@ -154,7 +154,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
         let path = press(&browser, &page).await;
         assert!(matches!(step(&house).await, Stepped::More(_)));
         let page = browser.page(&path).await;
-        assert!(page.contains(">Cancel the other 10</button>") && page.contains("<progress value=\"200\" max=\"210\""));
+        assert!(page.contains(">Cancel remaining other 10</button>") && page.contains("<progress value=\"200\" max=\"210\""));
         let cancel = format!("{path}/cancel");
         assert_eq!(browser.post(&cancel, &[("csrf", "x".into())]).await.status(), StatusCode::FORBIDDEN);
         let csrf = crate::house::field(&page, "csrf");
@@ -165,7 +165,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
             "{said}"
         );
         let response = browser.post(&cancel, &[("csrf", csrf)]).await;
-        assert!(words(&browser.page(location(&response)).await).contains("It had ended already"));
+        assert!(words(&browser.page(location(&response)).await).contains("It had already ended"));
         assert!(house.store.take_turn(Clock.now()).await.unwrap().is_none());
         assert_eq!(pending(&house).await, 200);
     }
@@ -342,7 +342,7 @@ async fn what_cannot_be_sent_is_said_and_not_counted() {
         let browser = house.sign_in().await;
         let said = words(&browser.page("/resend?status=dead").await);
         assert!(
-            said.contains("6 deliveries match. Of these, 1 deleted: the content or the endpoint no longer exists"),
+            said.contains("6 deliveries match. Not included: 1 deleted: the content or the endpoint no longer exists"),
             "{said}"
         );
         assert!(said.contains("Resend 5 deliveries"), "{said}");
@@ -352,6 +352,6 @@ async fn what_cannot_be_sent_is_said_and_not_counted() {
         assert!(said.contains("3 on hold: the endpoint is disabled") && said.contains("Resend 2 deliveries"), "{said}");
         house.message(&house.app("Initech").await, "a", "{}", house.now).await;
         let said = words(&browser.page(&format!("/resend?status=dead&app={}", acme.id)).await);
-        assert!(said.contains("Nothing to send") && !said.contains("Resend 0"), "{said}");
+        assert!(said.contains("Nothing to resend") && !said.contains("Resend 0"), "{said}");
     }
 }

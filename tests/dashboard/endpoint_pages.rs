@@ -24,7 +24,7 @@ async fn enabling_says_what_was_never_sent_meanwhile() {
             let (said, _) = turn("disable").await;
             assert!(said.contains("Disabled"), "{said}");
             let (said, _) = turn("enable").await;
-            assert!(said.contains("Enabled.") && !said.contains("never sent here"), "nothing came: {said}");
+            assert!(said.contains("Enabled.") && !said.contains("never sent to it"), "nothing came: {said}");
             turn("disable").await;
             let messages = [1, 2, 3].map(|_| house.message(&acme, "a.b", "{}", Clock.now()));
             let mut last = None;
@@ -34,17 +34,17 @@ async fn enabling_says_what_was_never_sent_meanwhile() {
             let last = last.unwrap();
             let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
             assert!(
-                message.contains("Never sent to https://a.example/hook The endpoint is disabled since"),
+                message.contains("Never sent to https://a.example/hook Endpoint disabled"),
                 "{message}"
             );
             let (said, page) = turn("enable").await;
             assert!(
-                said.contains("3 messages came while it was disabled, and were never sent here. Send them…"),
+                said.contains("3 messages accepted while this endpoint was disabled were never sent to it. Replay them…"),
                 "{said}"
             );
             let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
             assert!(!message.contains("Never sent to") && message.contains("Resend to"), "{message}");
-            let resend = browser.page(&link(&page, "Send them…").unwrap()).await;
+            let resend = browser.page(&link(&page, "Replay them…").unwrap()).await;
             assert!(resend.contains(">Send 3 deliveries</button>"), "{}", words(&resend));
         }
     }
@@ -72,7 +72,7 @@ async fn an_endpoint_leads_to_its_deliveries_and_resends() {
             let recover = browser.page(&link(&page, "Recover failed…").unwrap()).await;
             assert!(recover.contains(">Resend 3 deliveries</button>"), "{}", words(&recover));
             let replay = browser.page(&link(&page, "Replay missing…").unwrap()).await;
-            assert!(words(&replay).contains("Nothing to send"), "{}", words(&replay));
+            assert!(words(&replay).contains("Nothing to resend"), "{}", words(&replay));
             assert!(page.contains("<bdi>a.b</bdi></a>"), "attempts say of what: {page}");
         }
         let looks = house.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
@@ -99,14 +99,14 @@ async fn an_endpoint_that_rests_says_so_everywhere() {
         let page = said(format!("{place}/endpoints/{}", endpoint.id)).await;
         assert!(
             page.contains(
-                "It rests and gets only single attempts until one is answered; 2 deliveries wait. Next attempt in 1 min"
+                "Backing off: one attempt at a time until one succeeds; 2 deliveries waiting. Next attempt in 1 min"
             ),
             "{page}"
         );
         let page = said(format!("{place}/messages/{}", waits.id)).await;
-        assert!(page.contains("The endpoint rests: it gets only single attempts until one is answered, and the next one follows in 1 min."), "{page}");
-        assert!(!page.contains("Its turn has come"), "{page}");
+        assert!(page.contains("The endpoint is backing off: one attempt at a time until one succeeds. The next one is in 1 min."), "{page}");
+        assert!(!page.contains("An attempt is in flight"), "{page}");
         let page = said("/".to_owned()).await;
-        assert!(page.contains("1 endpoint rests and gets only single attempts; 2 deliveries wait there. https://a.example/hook of Acme: next attempt in 1 min"), "{page}");
+        assert!(page.contains("1 endpoint backing off: one attempt at a time; 2 deliveries waiting. https://a.example/hook of Acme: next attempt in 1 min"), "{page}");
     }
 }

@@ -161,10 +161,10 @@ async fn what_is_typed_wrong_is_said_at_its_field() {
             ("app=nobody", "app", "No application has this name, id or uid."),
             ("app=%C3%BC", "app", "No application has this name, id or uid."),
             ("endpoint=nobody", "endpoint", "No endpoint has this id or uid."),
-            ("since=yesterday", "since", "A time such as"),
-            ("since=1h&until=2h", "until", "not after"),
+            ("since=yesterday", "since", "Enter a time such as"),
+            ("since=1h&until=2h", "until", "Must be after"),
             ("status=odd", "status", "Unknown status."),
-            ("class=6xx", "class", "no such class"),
+            ("class=6xx", "class", "Unknown response class"),
             ("type=a%2Fb", "type", "An event type may only contain"),
         ] {
             let (status, page) = browser.get(&format!("/deliveries?{query}&q=kept")).await;
@@ -172,7 +172,7 @@ async fn what_is_typed_wrong_is_said_at_its_field() {
             let said = page.split(&format!("id=\"w-{name}\">")).nth(1).unwrap_or_else(|| panic!("{query}: {page}"));
             assert!(said.split("</p>").next().unwrap().contains(why), "{query}: {said}");
             assert!(page.contains(&format!("aria-describedby=\"w-{name}\"")) && page.contains("value=\"kept\""));
-            assert!(page.contains("Nothing was searched") && rows(&page) == 0);
+            assert!(page.contains("Invalid filter") && rows(&page) == 0);
         }
     }
 }
@@ -188,7 +188,7 @@ async fn an_application_is_named_as_people_call_it() {
         for list in ["/deliveries", "/messages"] {
             let (status, page) = browser.get(&format!("{list}?app=INITECH")).await;
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-            assert!(page.contains("Several applications are called like this"), "{page}");
+            assert!(page.contains("Several applications match this name"), "{page}");
             for name in [one.id.to_string(), two.id.to_string(), "initech europe".into(), "Initech+E".into()] {
                 browser.page(&format!("{list}?app={name}")).await;
             }
@@ -272,12 +272,12 @@ async fn a_search_that_stops_says_how_far_it_came_and_goes_on() {
         let browser = house.sign_in().await;
         for list in ["/deliveries", "/messages"] {
             let page = browser.page(&format!("{list}?q=word&since=1h")).await;
-            assert!(words(&page).contains("Nothing found so far Searched back to"), "{page}");
-            let on = link(&page, "Search on").unwrap();
+            assert!(words(&page).contains("No match so far Searched back to"), "{page}");
+            let on = link(&page, "Search further").unwrap();
             let page = browser.page(&on).await;
-            assert_eq!((rows(&page), link(&page, "Search on")), (1, None), "{page}");
+            assert_eq!((rows(&page), link(&page, "Search further")), (1, None), "{page}");
             let page = browser.page(&format!("{list}?q=nowhere")).await;
-            assert!(page.contains("Payloads of the last 24 hours were searched."), "{page}");
+            assert!(page.contains("Only payloads of the last 24 hours were searched."), "{page}");
         }
     }
 }
@@ -287,12 +287,12 @@ async fn a_list_without_rows_says_why() {
     for house in both().await {
         let browser = house.sign_in().await;
         for (path, wanted) in [
-            ("/deliveries", "Nothing was sent yet"),
-            ("/messages", "No message yet"),
-            ("/deliveries?status=dead", "Nothing is dead"),
-            ("/deliveries?status=retrying", "Nothing is being retried"),
-            ("/deliveries?status=dead&class=5xx", "No delivery matches"),
-            ("/messages?type=a.b", "No message matches"),
+            ("/deliveries", "No deliveries yet"),
+            ("/messages", "No messages yet"),
+            ("/deliveries?status=dead", "No dead deliveries"),
+            ("/deliveries?status=retrying", "No deliveries being retried"),
+            ("/deliveries?status=dead&class=5xx", "No matching deliveries"),
+            ("/messages?type=a.b", "No matching messages"),
         ] {
             let page = browser.page(path).await;
             assert!(page.contains(wanted), "{path}: {page}");
@@ -311,14 +311,14 @@ async fn a_pending_delivery_can_be_canceled_and_resent() {
         let browser = house.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let page = browser.page(&path).await;
-        assert!(page.contains("Its turn has come") && page.contains(&format!("action=\"{path}/cancel\"")), "{page}");
+        assert!(page.contains("An attempt is in flight") && page.contains(&format!("action=\"{path}/cancel\"")), "{page}");
         let form = [("csrf", field(&page, "csrf")), ("endpoint", endpoint.id.to_string())];
         let without = browser.post(&format!("{path}/cancel"), &form[1..]).await;
         assert_eq!(without.status(), StatusCode::FORBIDDEN);
         let done = browser.post(&format!("{path}/cancel"), &form).await;
         assert_eq!(location(&done), format!("{path}?notice=canceled"));
         let page = browser.page(&format!("{path}?notice=canceled")).await;
-        assert!(page.contains("badge canceled") && page.contains("It was canceled.") && !page.contains("/cancel\""));
+        assert!(page.contains("badge canceled") && page.contains("The delivery was canceled.") && !page.contains("/cancel\""));
         let again = browser.post(&format!("{path}/cancel"), &form).await;
         assert_eq!(location(&again), format!("{path}?notice=not-canceled"));
 
@@ -346,7 +346,7 @@ async fn what_waits_says_why() {
         let browser = house.sign_in().await;
         let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
         assert!(page.contains("The endpoint is disabled. Delivery resumes when it is enabled."), "{page}");
-        assert!(page.contains("The endpoint is sent at most 2 a second: this waits for its turn."), "{page}");
+        assert!(page.contains("Waiting for the endpoint's rate limit (2/s)."), "{page}");
         assert!(page.contains(&format!("href=\"/applications/{}/endpoints/{}\"", acme.id, paused.id)));
     }
 }

@@ -15,10 +15,10 @@ async fn a_delivery_that_waits_for_another_says_for_which() {
         let second = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
         let browser = house.sign_in().await;
         let page = async |id| words(&browser.page(&format!("/applications/{}/messages/{id}", acme.id)).await);
-        let comes_after = format!("this comes after {}", first.id);
+        let comes_after = format!("this waits until {}", first.id);
         assert!(page(second.id).await.contains(&comes_after), "{}", page(second.id).await);
-        assert!(!page(first.id).await.contains("this comes after"));
+        assert!(!page(first.id).await.contains("this waits until"));
         house.tries(&first, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        assert!(!page(second.id).await.contains("this comes after"), "it is its turn");
+        assert!(!page(second.id).await.contains("this waits until"), "it is its turn");
     }
 }

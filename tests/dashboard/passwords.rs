@@ -136,7 +136,7 @@ async fn too_many_tries_are_not_looked_at() {
         assert!((800..=900).contains(&wait), "{wait}");
         let page = response.text().await.unwrap();
         crate::html::check(&page, "/login");
-        assert!(page.contains("Too many tries") && page.contains("one-time link"), "{page}");
+        assert!(page.contains("Too many attempts") && page.contains("one-time link"), "{page}");
         assert_eq!(visitor.types("bert", PASSWORD).await.status(), StatusCode::SEE_OTHER, "another name");
         let browser = house.sign_in().await;
         let log = browser.page("/audit?act=sign-in+failed").await;
@@ -247,7 +247,7 @@ async fn a_new_password_ends_the_other_sessions_and_no_more() {
         for (current, new, again, why) in [
             ("wrong", new, new, "is not correct"),
             (PASSWORD, "short", "short", "at least 12 characters"),
-            (PASSWORD, new, "another one, longer", "is not the same"),
+            (PASSWORD, new, "another one, longer", "does not match"),
         ] {
             let response = change(current, new, again).await;
             assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);

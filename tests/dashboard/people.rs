@@ -20,7 +20,7 @@ async fn accounts_are_made_and_removed() {
     for house in both().await {
         let browser = house.sign_in().await;
         let page = browser.page("/operators").await;
-        assert!(page.contains("No account yet") && page.contains("autocomplete=\"new-password\""));
+        assert!(page.contains("No accounts yet") && page.contains("autocomplete=\"new-password\""));
         let make = async |name: &str, password: &str, again: &str, sees: &str, orgs: &str| {
             let form = [
                 ("csrf", field(&page, "csrf")),
@@ -35,17 +35,17 @@ async fn accounts_are_made_and_removed() {
         let made = make("Anna", GOOD, GOOD, "all", "").await;
         assert_eq!((made.status(), location(&made)), (StatusCode::SEE_OTHER, "/operators?notice=operator-created"));
         for (name, password, again, sees, orgs, why) in [
-            ("anna", GOOD, GOOD, "all", "", vec!["somebody has this name"]),
+            ("anna", GOOD, GOOD, "all", "", vec!["is already taken"]),
             (
                 "",
                 "short",
                 "shorter",
                 "some",
                 "nonsense",
-                vec!["must have 1 to 256", "at least 12", "not the same", "org_ and 1 to 60"],
+                vec!["must have 1 to 256", "at least 12", "does not match", "org_ and 1 to 60"],
             ),
-            ("b", GOOD, GOOD, "some", " ", vec!["name 1 to 100 organizations"]),
-            ("<b>\u{202e}", GOOD, "", "all", "", vec!["not the same"]),
+            ("b", GOOD, GOOD, "some", " ", vec!["must name 1 to 100 organizations"]),
+            ("<b>\u{202e}", GOOD, "", "all", "", vec!["does not match"]),
         ] {
             let response = make(name, password, again, sees, orgs).await;
             assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{name}");
@@ -145,7 +145,7 @@ async fn the_switch_leads_to_another_organization_and_to_nothing_of_the_one_befo
 async fn a_key_is_shown_once() {
     for house in both().await {
         let browser = house.sign_in().await;
-        assert!(browser.page("/keys").await.contains("No key yet"));
+        assert!(browser.page("/keys").await.contains("No API keys yet"));
         let csrf = csrf(&browser, "/keys").await;
         let form = |name: &str, scopes: &[&str], life: &str| {
             let mut form = vec![csrf.clone(), ("name", name.to_owned()), ("life", life.to_owned())];
@@ -156,7 +156,7 @@ async fn a_key_is_shown_once() {
             ("", &["read"][..], "never", "must have 1 to 256"),
             ("billing", &[], "never", "choose at least one"),
             ("billing", &["fly"], "never", "choose at least one"),
-            ("billing", &["read"], "1000d", "choose one of these"),
+            ("billing", &["read"], "1000d", "choose one of the options"),
         ] {
             let response = browser.post("/keys", &form(name, scopes, life)).await;
             assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
@@ -184,7 +184,7 @@ async fn a_key_is_shown_once() {
         assert_eq!(house.store.api_key(&house.tenant(), made.id).await.unwrap().unwrap().revoked_at, None);
         assert_eq!(location(&browser.post(&revoke, std::slice::from_ref(&csrf)).await), "/keys?notice=key-revoked");
         assert!(house.store.api_key(&house.tenant(), made.id).await.unwrap().unwrap().revoked_at.is_some());
-        assert!(browser.page(&ask).await.contains("is over") && browser.page("/keys").await.contains("revoked"));
+        assert!(browser.page(&ask).await.contains("is no longer valid") && browser.page("/keys").await.contains("revoked"));
 
         house.app_of(&Tenant::org("org_b".parse().unwrap()), "theirs").await;
         browser.post("/organization", &[csrf.clone(), ("org", "org_b".into())]).await;
@@ -227,7 +227,7 @@ async fn the_log_is_filtered_and_turned_over() {
         assert_eq!(things(&browser.page("/audit?act=secret+revealed").await), ["007"]);
         let hostile = browser.page("/audit?who=%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE").await;
         assert_eq!(things(&hostile), ["000", "040", "080"], "{hostile}");
-        assert!(browser.page("/audit?who=nobody&act=signed+in").await.contains("No such entry"));
+        assert!(browser.page("/audit?who=nobody&act=signed+in").await.contains("No matching entries"));
         for odd in ["?act=%00", "?who=%00", "?after=nonsense", "?before=nonsense&after="] {
             browser.page(&format!("/audit{odd}")).await;
         }

@@ -47,7 +47,7 @@ async fn goes_through(
     app: &sendoff::domain::catalog::application::Application,
 ) {
     let list = format!("{place}/polling");
-    assert!(browser.page(&list).await.contains("No polling endpoint yet"));
+    assert!(browser.page(&list).await.contains("No polling endpoints yet"));
     let new = format!("{list}/new");
     for (typed, wrong) in [
         ([("uid", "a b"), ("eventTypes", ""), ("channels", "")], "uid"),
@@ -71,7 +71,7 @@ async fn goes_through(
     let path = format!("{list}/{}", made.id);
     let page = browser.page(&path).await;
     assert!(page.contains(&first[first.len() - 4..]) && !page.contains(&first), "only its last characters: {page}");
-    assert!(page.contains("No consumer yet") && page.contains("curl -fsS"), "{page}");
+    assert!(page.contains("No consumers yet") && page.contains("curl -fsS"), "{page}");
     assert!(browser.page(&format!("{path}?code=python")).await.contains("urllib.request"));
 
     let token = format!("{path}/token");

@@ -168,7 +168,7 @@ async fn who_may_only_look_finds_no_button_and_every_post_is_refused() {
             assert_eq!(visitor.post(&act, &form).await.status(), StatusCode::FORBIDDEN, "{act}");
         }
         let home = visitor.page("/portal").await;
-        assert!(home.contains("Newest failures") && !home.contains("Add an endpoint"), "{home}");
+        assert!(home.contains("Latest failures") && !home.contains("Add endpoint"), "{home}");
         assert!(home.contains(&format!("href=\"{path}\"")), "a failure leads to its message: {home}");
     }
 }
@@ -291,7 +291,7 @@ async fn a_list_of_deliveries_leads_to_messages_also_where_they_have_no_list_of_
         assert!(visitor.page("/portal").await.contains(&path) && visitor.page(&path).await.contains("a.b"));
         let visitor = house.visit_with(&acme, only(&[PortalPage::Overview])).await;
         let home = visitor.page("/portal").await;
-        assert!(home.contains("Newest failures") && !home.contains(&path), "named, and no link to nowhere: {home}");
+        assert!(home.contains("Latest failures") && !home.contains(&path), "named, and no link to nowhere: {home}");
         assert_eq!(visitor.get(&path).await.0, StatusCode::NOT_FOUND);
     }
 }

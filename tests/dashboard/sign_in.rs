@@ -35,7 +35,7 @@ async fn a_link_is_used_up_by_its_button_and_by_nothing_else() {
 
         let again = house.post("/login", &form).send().await.unwrap();
         assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
-        assert!(again.text().await.unwrap().contains("This link is no longer good"));
+        assert!(again.text().await.unwrap().contains("This link is no longer valid"));
         assert_eq!(house.request(Method::GET, &link).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     }
 }

@@ -114,7 +114,7 @@ async fn the_page_is_complete_without_a_script() {
         let acme = house.app("Acme").await;
         let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
         let browser = house.sign_in().await;
-        assert!(browser.page("/tail").await.contains("Nothing was sent yet"));
+        assert!(browser.page("/tail").await.contains("No attempts yet"));
         happen(&house, &acme, &endpoint, "good.one", true).await;
         happen(&house, &acme, &endpoint, "bad.one", false).await;
         let page = browser.page("/tail").await;
