@@ -205,7 +205,7 @@ fn keys_beside_a_server(url: &str) {
     let lines: Vec<&str> = list.lines().skip(1).collect();
     assert!(lines.len() == 2 && lines[0].starts_with(&id) && lines[0].contains("billing"), "{list}");
     assert!(lines[0].contains(&format!("sk_…{}", &all[all.len() - 4..])) && !list.contains(&all[3..20]), "{list}");
-    assert!(lines[1].contains("read, send") && lines[1].contains("good until"), "{list}");
+    assert!(lines[1].contains("read, send") && lines[1].contains("active until"), "{list}");
     eventually_blocking("when the keys were used", SOON, || {
         (!binary.run(&["key", "list"]).stdout.contains("never")).then_some(())
     });
@@ -292,9 +292,9 @@ fn verify_says_who_is_right() {
         binary.run_with_input(&arguments.concat(), body)
     };
     let good = verify(SIGNATURE, b"{\"test\": 2432232314}", &["--tolerance", "36500d"]);
-    assert!(good.status.success() && good.stdout.contains("is right"), "{good:?}");
+    assert!(good.status.success() && good.stdout.contains("is valid"), "{good:?}");
     let line = complaint(&verify(SIGNATURE, b"{\"test\": 2432232314}", &[]), 1);
-    assert!(line.contains("the signature is right, but its time"), "{line}");
+    assert!(line.contains("the signature is valid, but its timestamp"), "{line}");
     let line = complaint(&verify(SIGNATURE, b"{\"test\": 2432232314}\n", &["--tolerance", "36500d"]), 1);
     assert!(line.contains("no signature") && line.contains("newline"), "{line}");
 }

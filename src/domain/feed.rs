@@ -95,11 +95,11 @@ pub struct FeedIterator {
 pub enum PositionError {
     /// Unread messages may already be deleted by retention.
     #[error(
-        "messages behind this position are past the retention: go on with `after`, from {0} on, or from anywhere later"
+        "messages after this position may have been deleted by retention: continue with `after` at {0} or later"
     )]
     Gone(Time),
     /// The position lies in the future: it was assigned while a clock was wrong.
-    #[error("this position is ahead of the clock, by more than an hour: go on with `after`")]
+    #[error("this position is more than an hour in the future: continue with `after`")]
     Ahead,
 }
 
@@ -154,7 +154,7 @@ impl FeedIterator {
     /// The text is malformed or belongs to another application.
     pub fn parse(text: &str, app: AppId) -> Result<FeedIterator, Invalid> {
         let wrong =
-            || Invalid::new("iterator", "is none of this application's feed: leave it out, or ask with `after`");
+            || Invalid::new("iterator", "is not an iterator of this application's feed: omit it, or use `after`");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
         let bytes: [u8; Self::BYTES + Self::CHECK] = bytes.try_into().map_err(|_| wrong())?;
         let (said, shown) = bytes.split_at(Self::BYTES);

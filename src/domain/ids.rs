@@ -226,7 +226,7 @@ impl Uid {
         name(field, text, limits::NAME)?;
         match text.starts_with(prefix) {
             true => {
-                Err(Invalid::new(field, format!("must not begin with {prefix}, which is kept for Sendoff's own ids")))
+                Err(Invalid::new(field, format!("must not begin with {prefix}, which is reserved for Sendoff's ids")))
             }
             false => Ok(Uid(text.to_owned())),
         }

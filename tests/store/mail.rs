@@ -1,4 +1,5 @@
-//! Mails to contacts: written with what they tell, taken by one at a time, kept until the mail server has them or they are given up.
+//! Mails to contacts: written with what they tell, taken by one at a time, kept until the mail server has them or they
+//! are given up.
 
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ on_both! {
         let notice = &mail.letter.notices[0];
         assert_eq!((notice.endpoint, notice.address.as_str()), (made, "example.com:8443/hook"));
         assert_eq!((notice.since, notice.what), (Some(hour(0)), What::Failing { disable_at: hour(120) }));
-        assert_eq!(notice.last, "it answered 404: it takes no events at this path");
+        assert_eq!(notice.last, "it responded with 404: it does not accept events at this path");
         assert!(store.settle_mail(&mail, &Tried::Sent).await.unwrap());
 
         attempt(store, app, made, 503, 120).await;

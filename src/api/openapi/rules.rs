@@ -1,5 +1,5 @@
-//! The parts of an operation's description that follow from its path and method: tag, path parameters, `idempotency-key`, token, and the
-//! errors these imply. No handler repeats them.
+//! The parts of an operation's description that follow from its path and method: tag, path parameters,
+//! `idempotency-key`, token, and the errors these imply. No handler repeats them.
 //!
 //! * [`complete`]: completes one operation.
 //! * [`ERRORS`]: the common errors and the operations they occur in.
@@ -86,7 +86,8 @@ struct Failure {
     occurs: fn(&Traits) -> bool,
 }
 
-/// The common errors by status. 405 belongs to no operation: it is the response to a method that the path does not have.
+/// The common errors by status. 405 belongs to no operation: it is the response to a method that the path does not
+/// have.
 const ERRORS: [Failure; 15] = [
     Failure {
         status: 400,
@@ -141,7 +142,7 @@ const ERRORS: [Failure; 15] = [
         name: "Gone",
         description: "Messages after the given position may be past the retention.",
         code: "position_gone",
-        detail: "messages behind this position are past the retention: go on with `after`, from 2026-11-01T00:00:00Z on, or from anywhere later",
+        detail: "messages after this position may have been deleted by retention: continue with `after` at 2026-11-01T00:00:00Z or later",
         occurs: |_| false,
     },
     Failure {

@@ -1,6 +1,5 @@
-//! An **API key** is what a team's service shows to call the REST API: `sk_` and 43 letters and digits, made here,
-//! shown once and kept as its SHA-256. It is an organization's, for all of its applications; its **scopes** say what it
-//! may do.
+//! An **API key** authenticates a team's service at the REST API: `sk_` and 43 letters and digits, shown once and
+//! stored as SHA-256. It is valid for all applications of one organization; its **scopes** limit what it may do.
 
 use std::fmt;
 
@@ -11,36 +10,36 @@ use zeroize::Zeroizing;
 use crate::domain::catalog::application::check_text;
 use crate::domain::{Invalid, KeyId, OrgId, Time};
 
-/// What the text of a key begins with.
+/// Prefix of a key.
 pub const KEY_PREFIX: &str = "sk_";
-/// How many letters and digits follow: 256 bits and a little.
+/// Number of random characters: slightly more than 256 bits.
 const RANDOM: usize = 43;
-/// How many characters of a key are kept to tell several apart.
+/// Number of trailing characters kept to tell keys apart.
 const HINT: usize = 4;
 
-/// SHA-256: what the store knows of something that somebody shows.
+/// The SHA-256 of a credential, as stored.
 pub fn hash(shown: &str) -> [u8; 32] {
     Sha256::digest(shown.as_bytes()).into()
 }
 
-/// Random letters and digits that nobody can guess: the secret part of a key, the code in a link.
+/// A random credential of letters and digits: the secret part of a key, the code of a link.
 pub fn random_text() -> Zeroizing<String> {
     Zeroizing::new(Alphanumeric.sample_string(&mut rand::rng(), RANDOM))
 }
 
-/// Whether `shown` looks like an API key, and not like a JWT.
+/// Whether `shown` has the prefix of an API key; otherwise it may be a JWT.
 pub fn is_key(shown: &str) -> bool {
     shown.starts_with(KEY_PREFIX)
 }
 
-/// An API key as it is stored: everything but the key.
+/// A stored API key, without the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     pub id: KeyId,
     pub org: OrgId,
-    /// For people: who uses it.
+    /// A label, e.g. the service that uses the key.
     pub name: String,
-    /// The last characters of its text.
+    /// The last characters of the key.
     pub hint: String,
     pub scopes: Scopes,
     pub created_at: Time,
@@ -51,7 +50,7 @@ pub struct ApiKey {
     pub revoked_at: Option<Time>,
 }
 
-/// What somebody wants a key to be.
+/// The fields of a key that a caller sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySpec {
     pub name: String,
@@ -60,7 +59,7 @@ pub struct KeySpec {
 }
 
 impl ApiKey {
-    /// A new key, and its text: this is the only place where that is seen.
+    /// A new key and its text, which cannot be recovered later.
     ///
     /// # Errors
     /// A name that is empty, too long, or more than one line.
@@ -94,15 +93,15 @@ impl ApiKey {
         Ok((key, text))
     }
 
-    /// How people tell it from others: `billing (…3f9a)`.
+    /// A display name: `billing (…3f9a)`.
     pub fn called(&self) -> String {
         format!("{} (…{})", self.name, self.hint)
     }
 
-    /// Whether it may be used at the time `now`.
+    /// Checks that the key is valid at `now`.
     ///
     /// # Errors
-    /// Why not, for whoever shows it.
+    /// The reason, for the caller.
     pub fn good_at(&self, now: Time) -> Result<(), &'static str> {
         match (self.revoked_at, self.expires_at) {
             (Some(_), _) => Err("the API key has been revoked"),
@@ -112,22 +111,22 @@ impl ApiKey {
     }
 }
 
-/// One thing that a key may do.
+/// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Look at everything but the endpoints' secrets.
+    /// Read everything except endpoint secrets.
     Read,
     /// Create messages.
     Send,
-    /// Everything.
+    /// Everything, including the other scopes.
     Write,
 }
 
 impl Scope {
-    /// All of them, the least first.
+    /// All scopes, the narrowest first.
     pub const ALL: [Scope; 3] = [Scope::Read, Scope::Send, Scope::Write];
 
-    /// Its word, in the store and for people.
+    /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             Scope::Read => "read",
@@ -136,38 +135,38 @@ impl Scope {
         }
     }
 
-    /// The scope of a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Scope> {
         Scope::ALL.into_iter().find(|scope| scope.word() == word)
     }
 }
 
-/// What a key may do. `write` is everything, so beside it the others say nothing.
+/// The scopes of a key. `write` includes all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scopes([bool; 3]);
 
 impl Scopes {
-    /// Those of a key for which nothing else was said.
+    /// The default scopes of a key.
     pub const EVERYTHING: Scopes = Scopes([true; 3]);
 
-    /// Exactly these.
+    /// The given scopes.
     pub fn of(scopes: impl IntoIterator<Item = Scope>) -> Scopes {
         let mut set = [false; 3];
         scopes.into_iter().for_each(|scope| set[scope as usize] = true);
         if set[Scope::Write as usize] { Scopes::EVERYTHING } else { Scopes(set) }
     }
 
-    /// Those of these words. A word that is none of ours grants nothing.
+    /// Parses scope words. Unknown words grant nothing.
     pub fn of_words<'w>(words: impl IntoIterator<Item = &'w str>) -> Scopes {
         Scopes::of(words.into_iter().filter_map(Scope::from_word))
     }
 
-    /// Whether `scope` is among them.
+    /// Whether `scope` is granted.
     pub fn has(self, scope: Scope) -> bool {
         self.0[scope as usize]
     }
 
-    /// Their words: `write` alone where that is one of them.
+    /// The words; `write` alone if it is granted.
     pub fn words(self) -> Vec<&'static str> {
         match self.has(Scope::Write) {
             true => vec![Scope::Write.word()],

@@ -1,26 +1,25 @@
-//! The **audit log**: who did what to what. An [`Actor`] is whoever acts; an **act** is one kind of thing that they do,
-//! by its word.
+//! The **audit log** records who did what. An [`Actor`] performs an **act**, which is one of the [`ACTS`] by its word.
 
-/// What kind of somebody acts.
+/// The kind of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActorKind {
-    /// Signed in to the dashboard with an account.
+    /// A dashboard user with an account.
     Operator,
-    /// Signed in to the dashboard by a one-time link.
+    /// A dashboard user who signed in with a one-time link.
     Link,
-    /// In the portal.
+    /// A portal user.
     Customer,
-    /// Over the REST API, with an API key.
+    /// A REST caller with an API key.
     Key,
-    /// Over the REST API, with a token.
+    /// A REST caller with a token.
     Token,
-    /// On the command line.
+    /// A user of the command line.
     Command,
-    /// Sendoff itself: what it did because of how an endpoint answered.
+    /// Sendoff itself, e.g. when it disables a failing endpoint.
     Engine,
 }
 
-/// How the engine is called in the log.
+/// The engine's name in the log.
 pub const ENGINE: &str = "Sendoff";
 
 impl ActorKind {
@@ -34,7 +33,7 @@ impl ActorKind {
         ActorKind::Engine,
     ];
 
-    /// The word under which it is stored.
+    /// The stored word.
     pub const fn word(self) -> &'static str {
         match self {
             ActorKind::Operator => "operator",
@@ -47,13 +46,13 @@ impl ActorKind {
         }
     }
 
-    /// The kind of such a word.
+    /// Parses the stored word.
     pub fn from_word(word: &str) -> Option<ActorKind> {
         ActorKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
-/// What is done, in the words of the log: a thing, and what became of it. Grouped as they are shown to choose from.
+/// All acts, in the order of the dashboard's filter. The words are stored.
 pub const ACTS: [&str; 41] = [
     act::SIGNED_IN,
     act::SIGN_IN_FAILED,
@@ -107,10 +106,10 @@ pub mod act {
     pub const SECRET_ROTATED: &str = "secret rotated";
     pub const DELIVERY_RESENT: &str = "delivery resent";
     pub const DELIVERY_CANCELED: &str = "delivery canceled";
-    /// Of many deliveries, in the background.
+    /// A resend of many deliveries, as a background task.
     pub const RESEND_BEGUN: &str = "resend begun";
     pub const RESEND_CANCELED: &str = "resend canceled";
-    /// From a page. What programs send is in the list of messages.
+    /// From a dashboard page. Messages sent over REST are not audited.
     pub const MESSAGE_SENT: &str = "message sent by hand";
     pub const TEST_EVENT_SENT: &str = "test event sent";
     pub const CONTENT_DELETED: &str = "content deleted";
@@ -128,10 +127,10 @@ pub mod act {
     pub const POLLING_TOKEN_ROTATED: &str = "polling token rotated";
     pub const AUTOCONFIG_CREATED: &str = "autoconfig created";
     pub const AUTOCONFIG_ROTATED: &str = "autoconfig rotated";
-    /// A receiver's program made its endpoint or polling endpoint, or changed it.
+    /// A receiver's program created or updated its endpoint or polling endpoint.
     pub const AUTOCONFIG_SUBSCRIBED: &str = "autoconfig subscribed";
     pub const AUTOCONFIG_DELETED: &str = "autoconfig deleted";
-    /// Made, changed or archived: the detail says which.
+    /// Created, changed or archived; the detail says which.
     pub const EVENT_TYPE_CHANGED: &str = "event type changed";
     pub const EVENT_TYPE_DELETED: &str = "event type deleted";
     pub const KEY_CREATED: &str = "key created";
@@ -147,11 +146,11 @@ pub mod act {
     pub const OUTBOX_ROW_DISCARDED: &str = "outbox row discarded";
 }
 
-/// Whoever acts.
+/// The author of an act.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     pub kind: ActorKind,
-    /// As people know them: an operator's name, a key's name and its last characters, a visit's name. Never a secret.
+    /// Display name: an operator's name, a key's name and last characters, a portal session's id. Never a secret.
     pub who: String,
 }
 

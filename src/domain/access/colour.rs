@@ -1,14 +1,14 @@
-//! A colour and how well one can be read on another, as WCAG 2 counts it.
+//! Colours and their contrast as defined by WCAG 2.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What text needs to be read by most people (WCAG 2.2, 1.4.3).
+/// Minimum contrast of text (WCAG 2.2, 1.4.3, level AA).
 pub const READABLE: f64 = 4.5;
 
-/// An opaque sRGB colour: red, green, blue. Written `#rrggbb`.
+/// An opaque sRGB colour (red, green, blue). Its text is `#rrggbb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Colour(pub [u8; 3]);
@@ -17,13 +17,13 @@ impl Colour {
     pub const BLACK: Colour = Colour([0; 3]);
     pub const WHITE: Colour = Colour([255; 3]);
 
-    /// `share` of `other` mixed in, from 0 to 1.
+    /// Mixes in a `share` of `other`, from 0 to 1.
     pub fn mixed(self, other: Colour, share: f64) -> Colour {
         let mix = |one: u8, other: u8| (f64::from(one) + (f64::from(other) - f64::from(one)) * share).round() as u8;
         Colour(std::array::from_fn(|part| mix(self.0[part], other.0[part])))
     }
 
-    /// How bright it is: from 0 (black) to 1 (white).
+    /// Relative luminance, from 0 (black) to 1 (white).
     pub fn luminance(self) -> f64 {
         let linear = |part: u8| {
             let part = f64::from(part) / 255.0;
@@ -33,18 +33,18 @@ impl Colour {
         0.2126 * red + 0.7152 * green + 0.0722 * blue
     }
 
-    /// The contrast with another: from 1 (the same) to 21 (black and white).
+    /// Contrast ratio, from 1 (same colour) to 21 (black on white).
     pub fn contrast(self, other: Colour) -> f64 {
         let (one, other) = (self.luminance() + 0.05, other.luminance() + 0.05);
         one.max(other) / one.min(other)
     }
 
-    /// Whether text in it can be read on all of these.
+    /// Whether text in this colour is readable on all `grounds`.
     pub fn readable_on(self, grounds: &[Colour]) -> bool {
         grounds.iter().all(|ground| self.contrast(*ground) >= READABLE)
     }
 
-    /// Black or white: whichever can be read on it better. One of the two always reaches [`READABLE`].
+    /// Black or white text for this background, whichever has more contrast. It always reaches [`READABLE`].
     pub fn ink(self) -> Colour {
         if self.contrast(Colour::WHITE) >= self.contrast(Colour::BLACK) { Colour::WHITE } else { Colour::BLACK }
     }
@@ -57,7 +57,7 @@ impl fmt::Display for Colour {
     }
 }
 
-/// It is no `#rrggbb`.
+/// The text is not `#rrggbb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a colour such as #0b6e4f: a # and six hexadecimal digits")]
 pub struct NoColour;
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn contrast_is_that_of_the_standard() {
         assert!((Colour::BLACK.contrast(Colour::WHITE) - 21.0).abs() < 1e-9);
-        // The grey that is just enough on white, and the one that is just not.
+        // The lightest grey that is readable on white, and the next lighter one.
         assert!(colour("#767676").readable_on(&[Colour::WHITE]) && !colour("#777777").readable_on(&[Colour::WHITE]));
         assert_eq!(Colour::BLACK.mixed(Colour::WHITE, 0.5), colour("#808080"));
         for grey in 0..=255 {

@@ -1,4 +1,12 @@
-//! TODO
+//! Who may do what: **API keys** and **token keys** of the REST API, **operators** of the dashboard, **portal**
+//! capabilities and themes, and the **audit log**. Come here for the format of a credential or the meaning of a scope,
+//! a capability or an audit action.
+//!
+//! Invariants:
+//!
+//! * A credential exists in plain text only where it is generated; the store gets a hash and the last characters.
+//! * Nothing here authenticates a request or reads the store; `api` and `dashboard` do.
+//! * Unknown words grant nothing.
 
 pub mod api_key;
 pub mod audit;

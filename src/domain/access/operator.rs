@@ -1,23 +1,23 @@
-//! An **operator** looks after a Sendoff. One with an account signs in to the dashboard by name and password; whoever
-//! has the machine needs none, because a one-time link does.
+//! An **operator** runs an installation and signs in to the dashboard with a name and a password. Anyone with shell
+//! access can create a one-time sign-in link instead.
 
 use crate::domain::{Invalid, OperatorId, OrgId, Time};
 
 /// The most characters of a name.
 const NAME: usize = 256;
-/// The most organizations that one account names.
+/// The most organizations of one account.
 const ORGS: usize = 100;
 
-/// An operator's account; its password stays in the store.
+/// An operator's account, without the password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     pub id: OperatorId,
-    /// What is typed to sign in, in lower case.
+    /// The sign-in name, in lower case.
     pub name: String,
-    /// The organizations that they may look at; `None`: all, and then they also look after the accounts.
+    /// The organizations the operator can see. `None`: all, and the operator can also manage accounts.
     pub orgs: Option<Vec<OrgId>>,
     pub created_at: Time,
-    /// When they signed in last; `None`: never.
+    /// The time of the last sign-in.
     pub seen_at: Option<Time>,
 }
 
@@ -25,12 +25,12 @@ impl Operator {
     /// A new account.
     ///
     /// # Errors
-    /// A name that is none, or too many organizations.
+    /// An invalid name, no organizations, or too many.
     pub fn new(name: &str, orgs: Option<Vec<OrgId>>, now: Time) -> Result<Operator, Vec<Invalid>> {
         let mut wrong = Vec::new();
         let name = name_of(name).map_err(|one| wrong.push(one)).unwrap_or_default();
         if orgs.as_ref().is_some_and(|orgs| orgs.is_empty() || orgs.len() > ORGS) {
-            wrong.push(Invalid::new("orgs", format!("name 1 to {ORGS} organizations, or choose all")));
+            wrong.push(Invalid::new("orgs", format!("must name 1 to {ORGS} organizations, or all")));
         }
         match wrong.is_empty() {
             true => Ok(Operator { id: OperatorId::new(now), name, orgs, created_at: now, seen_at: None }),
@@ -38,18 +38,18 @@ impl Operator {
         }
     }
 
-    /// Whether they may look at an organization.
+    /// Whether the operator can see an organization.
     pub fn may_see(&self, org: &OrgId) -> bool {
         self.orgs.as_ref().is_none_or(|orgs| orgs.contains(org))
     }
 
-    /// The organization that they see first.
+    /// The organization shown after sign-in.
     pub fn home(&self) -> OrgId {
         self.orgs.as_ref().and_then(|orgs| orgs.first().cloned()).unwrap_or_else(OrgId::default_org)
     }
 }
 
-/// The name that somebody typed: without the space around it, in lower case.
+/// Normalizes a typed name: trimmed, lower case.
 ///
 /// # Errors
 /// It is empty, longer than 256 characters, or more than one line.
@@ -64,10 +64,10 @@ pub fn name_of(typed: &str) -> Result<String, Invalid> {
     }
 }
 
-/// The organizations that somebody typed, with space or commas between.
+/// Parses organization ids separated by white space or commas.
 ///
 /// # Errors
-/// One that can be none.
+/// An id that is not valid.
 pub fn orgs_of(typed: &str) -> Result<Vec<OrgId>, Invalid> {
     let words = typed.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
     let mut orgs = Vec::new();

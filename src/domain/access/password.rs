@@ -1,7 +1,7 @@
-//! Passwords of operators: argon2id, kept as a PHC string that says how it was made.
+//! Operators' passwords, hashed with argon2id and stored as PHC strings.
 //!
-//! Making one and comparing with one take some 30 ms and 19 MiB, on purpose: whoever calls does so on a thread that may
-//! wait, and not often at once.
+//! Hashing and verifying take about 30 ms and 19 MiB by design. Call them on a blocking thread, with limited
+//! concurrency.
 
 use std::fmt;
 
@@ -11,19 +11,18 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use crate::domain::Invalid;
 
-/// The fewest characters of a password.
+/// The shortest password, in characters.
 pub const SHORTEST: usize = 12;
-/// The most bytes.
+/// The longest password, in bytes.
 pub const LONGEST: usize = 1_024;
-/// Memory in KiB, rounds, lanes: what OWASP asks of argon2id at the least.
+/// Memory in KiB, iterations, lanes: the OWASP minimum for argon2id.
 const COST: (u32, u32, u32) = (19_456, 2, 1);
-/// Of the random salt.
 const SALT_BYTES: usize = 16;
-/// Takes as long to compare with as any, and is nobody's: what was hashed to it is not known.
+/// A hash of no known password, which costs as much to verify as any other.
 const NOBODYS: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// What is kept of a password.
+/// The stored hash of a password.
 #[derive(Clone, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct PasswordHash(String);
@@ -35,26 +34,25 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// What to keep of a new password, given as `field`. Slow.
+    /// Hashes a new password; `field` names it in the error. Slow.
     ///
     /// # Errors
-    /// It is too short or too long.
+    /// The password is too short or too long.
     pub fn make(field: &str, password: &str) -> Result<PasswordHash, Invalid> {
         check(field, password)?;
-        let failed = |error: &dyn fmt::Display| Invalid::new(field, format!("cannot be kept: {error}"));
+        let failed = |error: &dyn fmt::Display| Invalid::new(field, format!("cannot be hashed: {error}"));
         let argon2 = argon2().map_err(|error| failed(&error))?;
         let salt: [u8; SALT_BYTES] = rand::random();
         let hash: Phc = argon2.hash_password_with_salt(password.as_bytes(), &salt).map_err(|error| failed(&error))?;
         Ok(PasswordHash(hash.to_string()))
     }
 
-    /// For a name that nobody has: no password fits it, after the usual time.
+    /// A hash for unknown names: no password matches it, and verifying takes the usual time.
     pub fn nobodys() -> PasswordHash {
         PasswordHash(NOBODYS.to_owned())
     }
 
-    /// Whether it is of this password. Slow, whatever comes of it; one that could be nobody's is compared as an empty
-    /// one.
+    /// Verifies a password. Always slow: a password that is too long is compared as an empty one.
     pub fn is_of(&self, password: &str) -> bool {
         let possible = if password.len() > LONGEST { "" } else { password };
         let fits =
@@ -63,10 +61,10 @@ impl PasswordHash {
     }
 }
 
-/// Whether a new password may be one. Long is what helps; what is in it is left to whoever types it.
+/// Checks the length of a new password. There are no rules about its characters.
 ///
 /// # Errors
-/// It is too short or too long.
+/// The password is too short or too long.
 pub fn check(field: &str, password: &str) -> Result<(), Invalid> {
     if password.chars().count() < SHORTEST {
         return Err(Invalid::new(field, format!("must have at least {SHORTEST} characters")));

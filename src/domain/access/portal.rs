@@ -1,32 +1,31 @@
-//! What a customer may see and do in the **portal**, the pages for one application.
+//! The **portal** shows one application to a customer. The team decides what the customer can see and do there.
 //!
-//! * A [`Capability`] is one such thing. A token or link that names none has all of them.
-//! * A [`PortalPage`] is a part of the portal that the team can leave out.
-//! * [`PortalOptions`] is what the team decided for one customer's visit; a **portal link** carries it, by its one-time
-//!   code.
+//! * A [`Capability`] is a permission. A token or link without capabilities grants all of them.
+//! * A [`PortalPage`] is a section that the team can hide.
+//! * [`PortalOptions`] are the settings of one portal session; a **portal link** carries them by its one-time code.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::access::theme::Theme;
 use crate::domain::{AppId, Invalid, OrgId, Time, ids, limits};
 
-/// One thing that a customer may do. The words are the dialect's.
+/// A permission of a customer. The words are the dialect's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Capability {
-    /// Look at everything but the endpoints' secrets. Every visit has it.
+    /// Read everything except endpoint secrets. Every session has it.
     ViewBase,
     ViewEndpointSecret,
-    /// Rotate a secret, and see it.
+    /// Rotate and reveal secrets.
     ManageEndpointSecret,
     ManageTransformations,
-    /// Have messages sent again, and examples.
+    /// Resend messages and send test events.
     CreateAttempts,
-    /// Make, change and delete endpoints, their secrets included.
+    /// Create, change and delete endpoints, including their secrets.
     ManageEndpoint,
 }
 
 impl Capability {
-    /// All of them.
+    /// All capabilities.
     pub const ALL: [Capability; 6] = [
         Capability::ViewBase,
         Capability::ViewEndpointSecret,
@@ -36,14 +35,14 @@ impl Capability {
         Capability::ManageEndpoint,
     ];
 
-    /// Those of which one is needed to see an endpoint's secret.
+    /// Any one of these allows revealing a secret.
     pub const SEE_SECRET: &[Capability] =
         &[Capability::ViewEndpointSecret, Capability::ManageEndpointSecret, Capability::ManageEndpoint];
 
-    /// Those of which one is needed to change it.
+    /// Any one of these allows rotating a secret.
     pub const ROTATE_SECRET: &[Capability] = &[Capability::ManageEndpointSecret, Capability::ManageEndpoint];
 
-    /// Its word.
+    /// The dialect's word.
     pub const fn word(self) -> &'static str {
         match self {
             Capability::ViewBase => "ViewBase",
@@ -55,17 +54,17 @@ impl Capability {
         }
     }
 
-    /// The capability of a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Capability> {
         Capability::ALL.into_iter().find(|one| one.word() == word)
     }
 }
 
-/// A part of the portal.
+/// A section of the portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortalPage {
-    /// How many were sent, how many failed, by time.
+    /// Charts of successful and failed attempts.
     Overview,
     Endpoints,
     Messages,
@@ -74,7 +73,7 @@ pub enum PortalPage {
 }
 
 impl PortalPage {
-    /// All of them, in the order of the navigation.
+    /// All pages, in the order of the navigation.
     pub const ALL: [PortalPage; 5] = [
         PortalPage::Overview,
         PortalPage::Endpoints,
@@ -83,7 +82,7 @@ impl PortalPage {
         PortalPage::EventTypes,
     ];
 
-    /// Its word.
+    /// The word in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             PortalPage::Overview => "overview",
@@ -95,23 +94,23 @@ impl PortalPage {
     }
 }
 
-/// What the team decided for one visit.
+/// The settings of one portal session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalOptions {
-    /// Event types behind other flags are not shown.
+    /// Event types that require other flags are hidden.
     pub feature_flags: Vec<String>,
     /// `None`: all.
     pub capabilities: Option<Vec<Capability>>,
-    /// The team's own name of the visit.
+    /// The team's own id for the session.
     pub session_id: Option<String>,
-    /// Until when the visit lasts, in microseconds since 1970.
+    /// The end of the session, in microseconds since 1970.
     pub until: i64,
-    /// What is there to see; `None`: everything.
+    /// The visible pages; `None`: all.
     #[serde(default)]
     pub pages: Option<Vec<PortalPage>>,
     #[serde(default)]
     pub theme: Option<Theme>,
-    /// Whether there is a navigation: where the portal is embedded, the page around it may have one.
+    /// Whether to show the navigation. A page that embeds the portal may have its own.
     #[serde(default = "shown")]
     pub navigation: bool,
 }
@@ -121,7 +120,7 @@ const fn shown() -> bool {
 }
 
 impl PortalOptions {
-    /// Everything may be seen and done until then, in microseconds since 1970, and looks as usual.
+    /// All capabilities and pages with the default theme, until a time in microseconds since 1970.
     pub fn all(until: i64) -> PortalOptions {
         PortalOptions {
             feature_flags: Vec::new(),
@@ -134,20 +133,19 @@ impl PortalOptions {
         }
     }
 
-    /// Whether the visit has that part of the portal.
+    /// Whether the session shows `page`.
     pub fn shows(&self, page: PortalPage) -> bool {
         self.pages.as_ref().is_none_or(|pages| pages.contains(&page))
     }
 
-    /// Checks what the types do not say.
+    /// Checks the rules that the types do not enforce.
     ///
     /// # Errors
-    /// Every rule that is broken, not only the first.
+    /// Every broken rule, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
-        // They travel in the token.
         wrong.extend(ids::names("featureFlags", &self.feature_flags, limits::FEATURE_FLAGS, limits::NAME));
-        let repeated = "must not name anything twice";
+        let repeated = "must not contain duplicates";
         if self.capabilities.as_ref().is_some_and(|list| list.len() > Capability::ALL.len()) {
             wrong.push(Invalid::new("capabilities", repeated));
         }
@@ -155,18 +153,18 @@ impl PortalOptions {
             wrong.push(Invalid::new("pages", repeated));
         }
         if self.capabilities.as_ref().is_some_and(|list| !list.contains(&Capability::ViewBase)) {
-            wrong.push(Invalid::new("capabilities", "must contain ViewBase; leave the field out for all of them"));
+            wrong.push(Invalid::new("capabilities", "must contain ViewBase; omit the field to grant all"));
         }
         if let Some(session) = &self.session_id {
             wrong.extend(ids::session("sessionId", session).err());
         }
         if self.pages.as_ref().is_some_and(Vec::is_empty) {
-            wrong.push(Invalid::new("pages", "must name at least one; leave the field out for all of them"));
+            wrong.push(Invalid::new("pages", "must name at least one; omit the field to show all"));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
-    /// Takes away everything that changes something. A secret may be seen only where that was said.
+    /// Removes all capabilities that change something. Revealing secrets stays only if it was granted explicitly.
     pub fn make_read_only(&mut self) {
         let views = [Capability::ViewBase, Capability::ViewEndpointSecret];
         let said = self.capabilities.take().unwrap_or_else(|| vec![Capability::ViewBase]);
@@ -174,13 +172,13 @@ impl PortalOptions {
     }
 }
 
-/// A link into the portal, as it is stored: everything but its code.
+/// A stored portal link, without its code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortalLink {
     pub org: OrgId,
     pub app_id: AppId,
     pub options: PortalOptions,
-    /// Until when the link can be used, once.
+    /// The end of the link's validity. It can be used once.
     pub expires_at: Time,
 }
 

@@ -1,12 +1,10 @@
-//! How the portal looks for a team's customers: the team's colours over ours, in light and in dark, its logo, and which
-//! of the two it begins in. Whatever is set, everything can be read.
+//! Portal themes: a team's colours, logo and default mode. All text stays readable.
 //!
-//! * [`Theme`] – what the team said.
-//! * [`Palette`] – what it said of light, or of dark: the grounds and the ink on them. What cannot be read there is
-//!   refused.
-//! * The **accent** is one colour for both, and none is readable on white and on near-black: it is darkened or
-//!   lightened until it is.
-//! * [`Token`] – a colour as the pages use it, in light and in dark.
+//! * [`Theme`] – the team's settings.
+//! * [`Palette`] – background and text colours for light or dark mode. Unreadable combinations are rejected.
+//! * The **accent** is one colour for both modes. No colour is readable on both white and near-black, so it is darkened
+//!   or lightened until it is.
+//! * [`Token`] – a named colour of the style sheet, in light and dark.
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -14,49 +12,50 @@ use url::{Host, Url};
 use crate::domain::access::colour::{Colour, READABLE};
 use crate::domain::{Invalid, limits};
 
-/// How round corners may be, in pixels.
+/// The largest corner radius, in pixels.
 pub const ROUNDEST: u8 = 16;
-/// In how many steps the accent is taken to black or white, and soft ink to its ground.
+/// Number of steps when the accent is moved to black or white, and soft ink to its background.
 const STEPS: u32 = 40;
 
-/// What the team said about the looks. Everything may be left out.
+/// The team's settings. All are optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Theme {
-    /// Of links and main buttons.
+    /// Colour of links and primary buttons.
     pub accent: Option<Colour>,
     pub light: Palette,
     pub dark: Palette,
-    /// How round corners are, in pixels.
+    /// Corner radius in pixels.
     pub radius: Option<u8>,
     /// An image at an https URL.
     pub logo: Option<String>,
     pub mode: Mode,
 }
 
-/// Grounds and ink.
+/// Background and text colours of one mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Palette {
-    /// Of the page.
+    /// Page background.
     pub ground: Option<Colour>,
-    /// Of what lies on it: tables, fields.
+    /// Background of tables and fields.
     pub surface: Option<Colour>,
+    /// Text.
     pub ink: Option<Colour>,
 }
 
-/// Light or dark, as long as the customer has not chosen.
+/// The default mode, until the customer chooses one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// As the customer's system has it.
+    /// The setting of the customer's system.
     #[default]
     Auto,
     Light,
     Dark,
 }
 
-/// A colour by its name in the style sheet.
+/// A named colour of the style sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     pub name: &'static str,
@@ -64,8 +63,7 @@ pub struct Token {
     pub dark: Colour,
 }
 
-/// The colours of `static/tokens.css` that a theme can change, by their names; then those that must be readable on its
-/// grounds.
+/// The colours of `static/tokens.css` that a theme can change, and those that must be readable on its backgrounds.
 struct Base {
     ground: Colour,
     surface: Colour,
@@ -125,7 +123,7 @@ static DARK: Base = Base {
 };
 
 impl Base {
-    /// The colours that a theme can change, by their names.
+    /// The colours that a theme can change, with their names.
     fn named(&self) -> [(&'static str, Colour); 10] {
         [
             ("ground", self.ground),
@@ -141,7 +139,7 @@ impl Base {
         ]
     }
 
-    /// With a theme's colours: those between them follow from them.
+    /// Applies a theme's colours and derives the intermediate ones.
     fn themed(&self, palette: &Palette, accent: Option<Colour>) -> Base {
         let ground = palette.ground.unwrap_or(self.ground);
         let surface = palette.surface.unwrap_or(self.surface);
@@ -162,7 +160,7 @@ impl Base {
         if ours && accent.is_none() { themed } else { themed.accented(accent.unwrap_or(self.accent)) }
     }
 
-    /// With an accent that can be read on every ground, its own soft one included.
+    /// Applies an accent, adjusted until it is readable on every background including its own soft one.
     fn accented(self, wanted: Colour) -> Base {
         let end = self.surface.ink();
         let soft = |accent: Colour| self.surface.mixed(accent, 0.1);
@@ -173,13 +171,13 @@ impl Base {
     }
 }
 
-/// The ink as near to its ground as it can still be read on all of these.
+/// The ink mixed with its background as far as it stays readable on all of `on`.
 fn soft(ink: Colour, ground: Colour, on: &[Colour]) -> Colour {
     let steps = (0..=STEPS / 2).rev().map(|step| ink.mixed(ground, f64::from(step) / f64::from(STEPS)));
     steps.into_iter().find(|soft| soft.readable_on(on)).unwrap_or(ink)
 }
 
-/// What a palette is for.
+/// The mode a palette is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shade {
     Light,
@@ -196,10 +194,10 @@ impl Shade {
 }
 
 impl Palette {
-    /// Checks that everything can be read on its grounds.
+    /// Checks that all text is readable on the backgrounds.
     ///
     /// # Errors
-    /// What cannot, with its contrast.
+    /// Each unreadable combination, with its contrast.
     pub fn check(&self, shade: Shade) -> Result<(), Vec<Invalid>> {
         let base = shade.base();
         let themed = base.themed(self, None);
@@ -226,10 +224,10 @@ fn unreadable(field: &str, colour: Colour, place: &str, other: Colour) -> Invali
 }
 
 impl Theme {
-    /// Checks what the types do not say; each palette has a [check](Palette::check) of its own.
+    /// Checks radius and logo; palettes have [their own check](Palette::check).
     ///
     /// # Errors
-    /// Every rule that is broken, not only the first.
+    /// Every broken rule, not only the first.
     pub fn check(&self) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
         if self.radius.is_some_and(|radius| radius > ROUNDEST) {
@@ -242,7 +240,7 @@ impl Theme {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
-    /// Where the logo comes from: `https://cdn.example.com`. Nothing in it could be taken for another part of a header.
+    /// The logo's origin, e.g. `https://cdn.example.com`. Safe to use in a Content-Security-Policy header.
     pub fn logo_origin(&self) -> Option<String> {
         let url: Url = self.logo.as_deref().filter(|text| text.len() <= limits::URL)?.parse().ok()?;
         let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
@@ -251,7 +249,7 @@ impl Theme {
         (url.scheme() == "https" && named && anonymous).then(|| url.origin().ascii_serialization())
     }
 
-    /// The colours that differ from ours.
+    /// The colours that differ from the default theme.
     pub fn tokens(&self) -> Vec<Token> {
         let (light, dark) = (LIGHT.themed(&self.light, self.accent), DARK.themed(&self.dark, self.accent));
         let both = light.named().into_iter().zip(dark.named());

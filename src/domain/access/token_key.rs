@@ -1,8 +1,8 @@
-//! What the tokens of an installation (JWTs) are signed and verified with.
+//! The key that verifies an installation's tokens (JWTs).
 //!
-//! * An [`Algorithm`] of RFC 7518 or RFC 8037: with a shared secret (HS…), or with a key pair (RS…, EdDSA).
-//! * A [`PublicKey`] is all that Sendoff is given of a pair: it verifies, and somebody else signs.
-//! * A [`TokenKey`] is the one algorithm that counts, and its key.
+//! * An [`Algorithm`] of RFC 7518 or RFC 8037 uses a shared secret (HS…) or a key pair (RS…, EdDSA).
+//! * A [`PublicKey`] verifies tokens that another service signs.
+//! * A [`TokenKey`] is the one accepted algorithm and its key.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-/// How a token is signed.
+/// The signature algorithm of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     Hs256,
@@ -24,7 +24,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Algorithm; 7] = [
         Algorithm::Hs256,
         Algorithm::Hs384,
@@ -35,7 +35,7 @@ impl Algorithm {
         Algorithm::EdDsa,
     ];
 
-    /// Its name in a token's header.
+    /// The `alg` in a token's header.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Hs256 => "HS256",
@@ -48,12 +48,12 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of a name.
+    /// Parses the `alg`.
     pub fn from_name(name: &str) -> Option<Algorithm> {
         Algorithm::ALL.into_iter().find(|one| one.name() == name)
     }
 
-    /// Whether both sides hold the same secret, so that whoever verifies can sign.
+    /// Whether the key is a shared secret, which can also sign.
     pub const fn is_shared(self) -> bool {
         matches!(self, Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512)
     }
@@ -65,24 +65,24 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The half of a key pair that verifies.
+/// The public half of a key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicKey {
-    /// A `RSAPublicKey` in DER (RFC 8017, appendix A.1.1), of 2048 to 8192 bits.
+    /// An `RSAPublicKey` in DER (RFC 8017, appendix A.1.1) of 2048 to 8192 bits.
     Rsa(Vec<u8>),
     Ed25519([u8; 32]),
 }
 
 impl PublicKey {
-    /// Reads the PEM of a public key (`-----BEGIN PUBLIC KEY-----`). Line breaks may be written as `\n`, since not
-    /// every place for an environment variable takes real ones.
+    /// Parses the PEM of a public key (`-----BEGIN PUBLIC KEY-----`). A literal `\n` counts as a line break, because
+    /// some tools cannot set multi-line environment variables.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence that begins with it. Never quotes it: it may be a private key by
+    /// The rest of a sentence that begins with the setting's name. The text is never quoted: it may be a private key by
     /// mistake.
     pub fn parse(pem: &str) -> Result<PublicKey, &'static str> {
         if pem.contains("PRIVATE KEY") {
-            return Err("is a private key, which stays where the tokens are signed: only the public one belongs here");
+            return Err("is a private key; set the public key, and keep the private one where tokens are signed");
         }
         let pem = pem.replace("\\n", "\n");
         let der =
@@ -90,7 +90,7 @@ impl PublicKey {
         of_info(&der).unwrap_or(Err("is neither an RSA nor an Ed25519 key"))
     }
 
-    /// Whether tokens of `algorithm` can be verified with it.
+    /// Whether the key can verify tokens of `algorithm`.
     pub fn fits(&self, algorithm: Algorithm) -> bool {
         match self {
             PublicKey::Rsa(_) => matches!(algorithm, Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512),
@@ -99,7 +99,7 @@ impl PublicKey {
     }
 }
 
-/// The algorithm that counts, and its key.
+/// The one accepted algorithm and its key.
 #[derive(Clone)]
 pub enum TokenKey {
     /// Signs and verifies.
@@ -109,7 +109,7 @@ pub enum TokenKey {
 }
 
 impl TokenKey {
-    /// The one algorithm whose tokens are accepted.
+    /// The accepted algorithm.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             TokenKey::Shared(algorithm, _) | TokenKey::Public(algorithm, _) => *algorithm,
@@ -123,7 +123,7 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// DER's tags (X.690).
+/// DER tags (X.690).
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OBJECT_ID: u8 = 0x06;
@@ -134,7 +134,7 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// 1.3.101.112, id-Ed25519.
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
-/// The key in a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7): which kind of key, and its bits. `None`: it is none.
+/// The key in a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7). `None`: not one, or of another algorithm.
 fn of_info(mut der: &[u8]) -> Option<Result<PublicKey, &'static str>> {
     let mut info = element(&mut der, SEQUENCE)?;
     let mut kind = element(&mut info, SEQUENCE)?;
@@ -163,13 +163,13 @@ fn rsa(key: &[u8]) -> Result<PublicKey, &'static str> {
 fn ed25519(key: &[u8]) -> Result<PublicKey, &'static str> {
     let bytes: [u8; 32] = key.try_into().map_err(|_| "is not an Ed25519 key")?;
     match VerifyingKey::from_bytes(&bytes) {
-        // Under a weak key one signature is good for many messages.
+        // With a weak key one signature verifies for many messages.
         Ok(point) if !point.is_weak() => Ok(PublicKey::Ed25519(bytes)),
         _ => Err("is not an Ed25519 key"),
     }
 }
 
-/// What is in the next element of `der`, which must have this tag; `der` goes on behind it.
+/// The content of the next element of `der`, which must have this tag. `der` advances past it.
 fn element<'d>(der: &mut &'d [u8], tag: u8) -> Option<&'d [u8]> {
     let (&first, rest) = der.split_first()?;
     let (&short, rest) = rest.split_first()?;
@@ -177,7 +177,7 @@ fn element<'d>(der: &mut &'d [u8], tag: u8) -> Option<&'d [u8]> {
         0..=0x7f => (usize::from(short), rest),
         0x81 => rest.split_first().map(|(&one, rest)| (usize::from(one), rest))?,
         0x82 => rest.split_first_chunk().map(|(two, rest)| (usize::from(u16::from_be_bytes(*two)), rest))?,
-        // Nothing of ours is as long.
+        // Longer elements do not occur in these keys.
         _ => return None,
     };
     let (inside, rest) = rest.split_at_checked(length)?;
@@ -219,7 +219,7 @@ mod tests {
             let said = PublicKey::parse(bad).unwrap_err();
             assert!(said.contains(why), "{said}");
         }
-        // No cut makes it panic.
+        // A truncated key must not panic.
         let der = SubjectPublicKeyInfoDer::from_pem_slice(RSA_2048.as_bytes()).unwrap();
         for end in 0..der.len() {
             assert!(!matches!(of_info(&der[..end]), Some(Ok(_))), "{end}");

@@ -41,7 +41,7 @@ impl EventTypeSpec {
         let schema = json!({"type": "object", "examples": [{"success": true}]});
         PINGS.contains(&name).then(|| EventTypeSpec {
             name: name.to_owned(),
-            description: "Says that webhooks arrive.".to_owned(),
+            description: "A test event that shows that webhooks arrive.".to_owned(),
             schemas: Some(Map::from_iter([("1".to_owned(), schema)])),
             ..EventTypeSpec::default()
         })
@@ -69,7 +69,7 @@ impl EventTypeSpec {
         if value.is_object() {
             return Ok(value);
         }
-        Err(refused("has an example in its schema that is no JSON object, which a payload must be"))
+        Err(refused("has an example in its schema that is not a JSON object"))
     }
 
     /// Checks the rules that the types do not enforce.
@@ -103,7 +103,7 @@ fn check_schema(version: &str, schema: &Value) -> Result<(), Invalid> {
     let told = |wrong: jsonschema::ValidationError<'_>| {
         let place = wrong.instance_path().to_string();
         let at = if place.is_empty() { String::new() } else { format!(", at {place}") };
-        Invalid::new("schemas", format!("version {version} is no JSON Schema{at}: {wrong}"))
+        Invalid::new("schemas", format!("version {version} is not a valid JSON Schema{at}: {wrong}"))
     };
     match Draft::default().detect(schema) {
         // A custom metaschema, which is not available here.

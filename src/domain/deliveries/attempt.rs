@@ -1,5 +1,5 @@
-//! An **attempt** is one HTTP POST of one delivery. What came of it is an [`Outcome`]: data, never an `Err`,
-//! because a receiver that fails is nothing unusual. Our own failures are errors elsewhere and never end up here.
+//! An **attempt** is one HTTP POST of one delivery. Its [`Outcome`] is data, never an `Err`: failing receivers are
+//! normal. Failures on our side are [`OwnFailure`]s and are not recorded as attempts.
 
 use std::time::Duration;
 
@@ -7,36 +7,36 @@ use bytes::Bytes;
 
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 
-/// How much of a response's body is read and kept, in bytes.
+/// The most bytes of a response body that are read and kept.
 pub const RESPONSE_BODY_LIMIT: usize = 16 * 1024;
 
-/// Why an attempt did not deliver, when it did not. The words are stored and shown: they never change.
+/// The reason an attempt failed. The words are stored and public: they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The receiver answered, but not with 2xx.
+    /// The response was not 2xx.
     Status,
-    /// The whole attempt, from DNS to the last byte, took longer than the endpoint's timeout.
+    /// The attempt, from DNS to the last byte, exceeded the endpoint's timeout.
     Timeout,
-    /// Nothing listens there: the connection was refused.
+    /// The connection was refused.
     Refused,
-    /// The host cannot be reached (no route, network down).
+    /// The host is unreachable (no route, network down).
     Unreachable,
     /// The name did not resolve.
     Dns,
-    /// The TLS handshake failed: expired, self-signed, wrong host, not TLS at all.
+    /// The TLS handshake failed: expired or self-signed certificate, wrong host, not TLS.
     Tls,
-    /// The address that would have been connected to is one that we never connect to.
+    /// The address is not allowed (SSRF protection).
     Blocked,
-    /// The connection was closed or reset before a whole answer head had arrived.
+    /// The connection was closed or reset before the response head was complete.
     Closed,
-    /// The answer was not HTTP, or its head was beyond all bounds.
+    /// The response was not HTTP, or its head was too large.
     Protocol,
-    /// The stored URL or headers cannot be made into a request.
+    /// The stored URL or headers do not form a valid request.
     Request,
 }
 
 impl Failure {
-    /// Every kind there is.
+    /// All reasons.
     pub const ALL: [Failure; 10] = [
         Failure::Status,
         Failure::Timeout,
@@ -50,7 +50,7 @@ impl Failure {
         Failure::Request,
     ];
 
-    /// The word under which it is stored, counted in `/metrics` and given out over REST.
+    /// The word in the store, in `/metrics` and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             Failure::Status => "status",
@@ -66,34 +66,33 @@ impl Failure {
         }
     }
 
-    /// The kind of a stored word.
+    /// Parses the stored word.
     pub fn from_word(word: &str) -> Option<Failure> {
         Failure::ALL.into_iter().find(|failure| failure.word() == word)
     }
 }
 
-/// Why an attempt could not be made, where the reason is ours and not the receiver's. Nothing of it is recorded: the
-/// delivery stays as it was, and is tried again soon.
+/// A failure on our side that prevented an attempt. It is not recorded: the delivery stays pending and is retried soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OwnFailure {
-    /// No file descriptor was left (EMFILE, ENFILE).
+    /// Out of file descriptors (EMFILE, ENFILE).
     Descriptors,
-    /// No local port was left for a connection to that address (EADDRNOTAVAIL).
+    /// Out of local ports for this address (EADDRNOTAVAIL).
     Ports,
-    /// The system had no memory or buffers for a connection (ENOMEM, ENOBUFS).
+    /// Out of memory or buffers for a connection (ENOMEM, ENOBUFS).
     Memory,
-    /// No name server answers: neither for this name nor for any other.
+    /// No name server responds, for this name or any other.
     Resolver,
     /// Our code panicked.
     Panic,
 }
 
 impl OwnFailure {
-    /// Every reason there is.
+    /// All reasons.
     pub const ALL: [OwnFailure; 5] =
         [OwnFailure::Descriptors, OwnFailure::Ports, OwnFailure::Memory, OwnFailure::Resolver, OwnFailure::Panic];
 
-    /// The word under which it is counted in `/metrics`.
+    /// The word in `/metrics`.
     pub const fn word(self) -> &'static str {
         match self {
             OwnFailure::Descriptors => "descriptors",
@@ -104,13 +103,13 @@ impl OwnFailure {
         }
     }
 
-    /// Whether attempts to every endpoint are affected: what one receiver's address or one message causes must not slow
-    /// down others.
+    /// Whether the failure affects attempts to all endpoints. A failure caused by one address or one message must not
+    /// slow down others.
     pub const fn affects_all(self) -> bool {
         matches!(self, OwnFailure::Descriptors | OwnFailure::Memory | OwnFailure::Resolver)
     }
 
-    /// A sentence for the log: the cause, and the remedy.
+    /// Cause and remedy, for the log.
     pub const fn sentence(self) -> &'static str {
         match self {
             OwnFailure::Descriptors => {
@@ -126,32 +125,32 @@ impl OwnFailure {
     }
 }
 
-/// Stands in place of an answer's body that was deleted. The word is the dialect's.
+/// Placeholder for a deleted response body. The word is the dialect's.
 pub const EXPUNGED: &str = "EXPUNGED";
 
-/// What came of one POST.
+/// The result of one POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// `None`: delivered (a 2xx). Otherwise why not.
+    /// `None`: delivered (2xx).
     pub failure: Option<Failure>,
-    /// One plain sentence about the failure for whoever looks into it, e.g. `certificate expired`. Empty when
-    /// delivered. Never contains a secret or the request's headers.
+    /// A short description of the failure, e.g. `certificate expired`. Empty if delivered. Never contains a secret or
+    /// request headers.
     pub detail: String,
-    /// The status code, if an answer's head arrived.
+    /// The status code, if a response head arrived.
     pub status: Option<u16>,
-    /// How long it took, from before DNS to the last byte that was read or written.
+    /// Duration from DNS lookup to the last byte read or written.
     pub duration: Duration,
-    /// The response headers worth keeping (see `egress`), names in lower case, in the order they came.
+    /// The kept response headers (see `egress`): lower-case names, in order of arrival.
     pub response_headers: Vec<(String, String)>,
-    /// The first [`RESPONSE_BODY_LIMIT`] bytes of the body, whatever they are.
+    /// The first [`RESPONSE_BODY_LIMIT`] bytes of the body.
     pub response_body: Bytes,
-    /// `Retry-After`, already turned into a span from the answer's time; unbounded here, bounded in
-    /// [`crate::domain::deliveries::backoff`].
+    /// `Retry-After` as a duration from the time of the response. Unbounded; [`crate::domain::deliveries::backoff`]
+    /// bounds it.
     pub retry_after: Option<Duration>,
 }
 
 impl Outcome {
-    /// An attempt that failed before any answer came.
+    /// An attempt that failed without a response.
     pub fn failed(failure: Failure, detail: impl Into<String>, duration: Duration) -> Outcome {
         Outcome {
             failure: Some(failure),
@@ -164,24 +163,24 @@ impl Outcome {
         }
     }
 
-    /// Whether the receiver has it: a 2xx, decided at the headers.
+    /// Whether the response was 2xx, decided at the response head.
     pub fn delivered(&self) -> bool {
         self.failure.is_none()
     }
 }
 
-/// What set an attempt off.
+/// The cause of an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Trigger {
     /// The first attempt of a delivery and its retries.
     #[default]
     Scheduled,
-    /// Somebody pressed *Resend*, or asked for it over REST.
+    /// A resend from the dashboard or the REST API.
     Manual,
 }
 
 impl Trigger {
-    /// The number in the store and over REST: 0 scheduled, 1 manual.
+    /// The number in the store and in the REST API: 0 scheduled, 1 manual.
     pub const fn code(self) -> i16 {
         match self {
             Trigger::Scheduled => 0,
@@ -189,29 +188,29 @@ impl Trigger {
         }
     }
 
-    /// The trigger of a stored number.
+    /// Parses the stored number.
     pub const fn from_code(code: i16) -> Trigger {
         if code == 1 { Trigger::Manual } else { Trigger::Scheduled }
     }
 }
 
-/// An attempt as it is recorded and shown.
+/// A recorded attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     pub id: AttemptId,
     pub app_id: AppId,
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
-    /// Counted from 1 within its delivery; never starts again, not even after a resend.
+    /// Number within the delivery, from 1. A resend does not restart it.
     pub number: i32,
     pub trigger: Trigger,
-    /// When the POST began.
+    /// The start of the POST.
     pub at: Time,
-    /// Where it went: the endpoint's URL at that time.
+    /// The endpoint's URL at that time.
     pub url: String,
-    /// The request's headers as they were sent, signatures included, the endpoint's own headers masked.
+    /// The sent headers with signatures; the endpoint's custom headers are masked.
     pub request_headers: Vec<(String, String)>,
     pub outcome: Outcome,
-    /// When the next attempt was due as of this one; `None` if this one settled the delivery.
+    /// The scheduled time of the next attempt; `None` if this one settled the delivery.
     pub next_at: Option<Time>,
 }

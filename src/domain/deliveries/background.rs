@@ -1,25 +1,25 @@
-//! **Background work** is what somebody asked for and what goes on behind the answer, in steps. The REST dialect has
-//! the words for its kinds and stages; they are stored as well.
+//! A **background task** continues after the response, in steps: replay, recover, reconcile. The words for kinds and
+//! stages are those of the REST dialect, and are stored.
 
 use crate::domain::{AppId, EndpointId};
 
-/// What the work is.
+/// The kind of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What is dead at an endpoint is sent again.
+    /// Resends an endpoint's dead deliveries.
     Recover,
-    /// What an endpoint wants by its filters and has no delivery of is sent there.
+    /// Sends messages that match an endpoint's filters but have no delivery to it.
     ReplayMissing,
-    /// What was sent to an endpoint is sent again, as a filter says.
+    /// Resends an endpoint's deliveries that match a filter.
     BulkReplay,
-    /// Resends messages that an endpoint's receiver misses, by the ids that it says it has.
+    /// Resends messages that the receiver did not list as received.
     Reconcile,
 }
 
 impl Kind {
     const ALL: [Kind; 4] = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay, Kind::Reconcile];
 
-    /// The word under which it is stored and given out.
+    /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             Kind::Recover => "endpoint.recover",
@@ -29,26 +29,25 @@ impl Kind {
         }
     }
 
-    /// The kind of such a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
-/// Whose endpoints the work goes to. What goes to operational endpoints is nobody's but the organization's own: the
-/// wider two leave them out, and those that are disabled as well.
+/// The endpoints of a background task. The two wider scopes exclude operational endpoints and disabled endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One endpoint of an application.
     Endpoint(AppId, EndpointId),
-    /// All of an application's.
+    /// All endpoints of an application.
     Application(AppId),
-    /// All of all the organization's applications.
+    /// All endpoints of all applications of the organization.
     Organization,
 }
 
 impl Scope {
-    /// The application, if it is about one.
+    /// The application, unless the scope is the organization.
     pub const fn app(self) -> Option<AppId> {
         match self {
             Scope::Endpoint(app, _) | Scope::Application(app) => Some(app),
@@ -56,7 +55,7 @@ impl Scope {
         }
     }
 
-    /// The endpoint, if it is about one.
+    /// The endpoint, if the scope is one endpoint.
     pub const fn endpoint(self) -> Option<EndpointId> {
         match self {
             Scope::Endpoint(_, endpoint) => Some(endpoint),
@@ -65,21 +64,21 @@ impl Scope {
     }
 }
 
-/// Where the work stands.
+/// The stage of a background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Running,
     Finished,
-    /// It ended before it was done; its reason says why.
+    /// Stopped by an error, which is stored with the task.
     Failed,
-    /// Somebody ended it. What it had made pending until then is sent.
+    /// Canceled by a caller. Deliveries it had already queued are sent.
     Canceled,
 }
 
 impl Stage {
     const ALL: [Stage; 4] = [Stage::Running, Stage::Finished, Stage::Failed, Stage::Canceled];
 
-    /// The word under which it is stored and given out.
+    /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             Stage::Running => "running",
@@ -89,7 +88,7 @@ impl Stage {
         }
     }
 
-    /// The stage of such a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Stage> {
         Stage::ALL.into_iter().find(|stage| stage.word() == word)
     }

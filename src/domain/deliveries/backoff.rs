@@ -1,15 +1,15 @@
-//! When to try again: the schedule of waits, the jitter on it and how far a receiver's `Retry-After` may move it.
+//! Retry backoff: the schedule, its jitter, and the effect of `Retry-After`.
 
 use std::time::Duration;
 
 use crate::domain::{Invalid, limits};
 
-/// The longest single wait: also how far a `Retry-After` may push the next attempt.
+/// The longest wait, scheduled or requested by `Retry-After`.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How far off the schedule a retry may lie, as a share of the wait: 0.2 is ±20 %.
+/// Jitter as a share of the wait: ±20 %.
 const JITTER: f64 = 0.2;
 
-/// The waits between attempts: after the n-th failure the n-th wait, and after the last one none.
+/// The waits between attempts: the n-th wait follows the n-th failure. After the last wait there is one more attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule(Vec<Duration>);
 
@@ -21,12 +21,11 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// A schedule of `waits`; an empty one means a single attempt.
+    /// A schedule of `waits`; none means a single attempt.
     ///
     /// # Errors
     /// More than [`limits::RETRIES`] waits, or one longer than [`WAIT_LIMIT`].
     pub fn new(field: &str, waits: Vec<Duration>) -> Result<Schedule, Invalid> {
-        // An endpoint is tried at most one more time than that.
         let most = limits::RETRIES;
         if waits.len() > most {
             return Err(Invalid::new(field, format!("may have at most {most} waits, got {}", waits.len())));
@@ -45,10 +44,9 @@ impl Schedule {
         &self.0
     }
 
-    /// How long to wait after the failure number `step` (from 0), or `None` when that was the last attempt.
+    /// The wait after failure number `step` (from 0); `None` after the last attempt.
     ///
-    /// `jitter` in 0..=1 is spread over ±20 % of the wait. A `retry_after` never shortens the wait and is held to
-    /// [`WAIT_LIMIT`]: a receiver may ask for patience, not for a hurry or for ever.
+    /// `jitter` in 0..=1 maps to ±20 % of the wait. `retry_after` can only lengthen the wait, up to [`WAIT_LIMIT`].
     pub fn wait(&self, step: usize, jitter: f64, retry_after: Option<Duration>) -> Option<Duration> {
         let wait = self.0.get(step)?.mul_f64(1.0 + JITTER * (2.0 * jitter.clamp(0.0, 1.0) - 1.0));
         Some(wait.max(retry_after.unwrap_or_default().min(WAIT_LIMIT)))

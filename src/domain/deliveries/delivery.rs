@@ -1,4 +1,4 @@
-//! A **delivery** is a message × an endpoint: the unit of work. Its life is drawn here, once:
+//! A **delivery** is one message for one endpoint: the unit of work. Its state machine:
 //!
 //! ```text
 //!             ┌────────────── failed, waits left: due later ──────────────┐
@@ -8,8 +8,7 @@
 //!             └── resend, from anywhere                                   └─► dead(reason)
 //! ```
 //!
-//! [`Progress`] is what the store keeps of a delivery, [`after`] the pure transition: what it has come to after one
-//! attempt.
+//! [`Progress`] is the stored progress of a delivery; [`after`] is the pure transition after an attempt.
 
 use std::time::Duration;
 
@@ -17,24 +16,24 @@ use crate::domain::Time;
 use crate::domain::deliveries::attempt::{Outcome, Trigger};
 use crate::domain::deliveries::backoff::Schedule;
 
-/// Where a delivery stands. The numbers are stored; up to [`State::LAST_PENDING`] means "still to be sent".
+/// The state of a delivery. The numbers are stored; those up to [`State::LAST_PENDING`] are pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Waiting for its first attempt (or for one that somebody asked for).
+    /// Waiting for its first attempt, or for a resend.
     Fresh,
     /// Waiting for a retry.
     Retry,
-    /// A receiver answered 2xx.
+    /// The receiver responded with 2xx.
     Delivered,
-    /// Given up; kept, visible, resendable.
+    /// Given up; still visible, and can be resent.
     Dead,
 }
 
 impl State {
-    /// The largest stored number of a state that still has work in it.
+    /// The largest stored number of a pending state.
     pub const LAST_PENDING: i16 = 1;
 
-    /// The number in the store.
+    /// The stored number.
     pub const fn code(self) -> i16 {
         match self {
             State::Fresh => 0,
@@ -44,7 +43,7 @@ impl State {
         }
     }
 
-    /// The state of a stored number.
+    /// Parses the stored number.
     pub const fn from_code(code: i16) -> State {
         match code {
             0 => State::Fresh,
@@ -54,26 +53,26 @@ impl State {
         }
     }
 
-    /// Whether there is still something to be sent.
+    /// Whether an attempt is still due.
     pub const fn pending(self) -> bool {
         self.code() <= State::LAST_PENDING
     }
 }
 
-/// Why a delivery is dead. The words are stored and shown.
+/// The reason a delivery is dead. The words are stored and public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeadReason {
     /// The last attempt of the schedule failed.
     Exhausted,
-    /// The endpoint answered 410: it refused for good.
+    /// The endpoint responded with 410.
     Gone,
-    /// The endpoint was deleted while the delivery waited.
+    /// The endpoint was deleted while the delivery was pending.
     EndpointDeleted,
-    /// The message outlived the retention.
+    /// The message is older than the retention period.
     Expired,
     /// An operator canceled it.
     Canceled,
-    /// The message's content was deleted, or was to be kept no longer.
+    /// The message's content was deleted or had expired.
     ContentDeleted,
 }
 
@@ -87,7 +86,7 @@ impl DeadReason {
         DeadReason::ContentDeleted,
     ];
 
-    /// The word under which it is stored.
+    /// The stored word.
     pub const fn word(self) -> &'static str {
         match self {
             DeadReason::Exhausted => "exhausted",
@@ -99,40 +98,40 @@ impl DeadReason {
         }
     }
 
-    /// The reason of a stored word.
+    /// Parses the stored word.
     pub fn from_word(word: &str) -> Option<DeadReason> {
         DeadReason::ALL.into_iter().find(|reason| reason.word() == word)
     }
 
-    /// The reason as a sentence for people.
+    /// The reason as a sentence for the dashboard.
     pub const fn sentence(self) -> &'static str {
         match self {
-            DeadReason::Exhausted => "All attempts of the schedule failed.",
-            DeadReason::Gone => "The endpoint answered 410 Gone and was disabled.",
-            DeadReason::EndpointDeleted => "The endpoint was deleted while this delivery waited.",
-            DeadReason::Expired => "The message is older than the retention.",
-            DeadReason::Canceled => "It was canceled.",
-            DeadReason::ContentDeleted => "The message's content went before this was delivered.",
+            DeadReason::Exhausted => "All attempts failed.",
+            DeadReason::Gone => "The endpoint responded with 410 Gone and was disabled.",
+            DeadReason::EndpointDeleted => "The endpoint was deleted while this delivery was pending.",
+            DeadReason::Expired => "The message is older than the retention period.",
+            DeadReason::Canceled => "The delivery was canceled.",
+            DeadReason::ContentDeleted => "The message's content was deleted before delivery.",
         }
     }
 }
 
-/// How a delivery stands, as people ask for it.
+/// The public status of a delivery, as lists show and filter it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
     Delivered,
-    /// Waits for an attempt, or is being sent: in flight is not a state of the store.
+    /// Waiting for an attempt or in flight; the store does not distinguish them.
     Pending,
-    /// Given up, for whatever reason but the next.
+    /// Given up, but not canceled.
     Dead,
-    /// Given up because somebody canceled it.
+    /// Canceled by an operator.
     Canceled,
 }
 
 impl Standing {
     const ALL: [Standing; 4] = [Standing::Delivered, Standing::Pending, Standing::Dead, Standing::Canceled];
 
-    /// How a delivery in `state` stands, which is dead for `reason` if it is.
+    /// The status of a delivery in `state`; `reason` is set if it is dead.
     pub fn of(state: State, reason: Option<DeadReason>) -> Standing {
         match state {
             State::Fresh | State::Retry => Standing::Pending,
@@ -142,7 +141,7 @@ impl Standing {
         }
     }
 
-    /// The word under which it is stored.
+    /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             Standing::Delivered => "delivered",
@@ -152,31 +151,30 @@ impl Standing {
         }
     }
 
-    /// The standing of a stored word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Standing> {
         Standing::ALL.into_iter().find(|standing| standing.word() == word)
     }
 }
 
-/// What the store keeps of a delivery's life, as its owner read it before an attempt; the default is that of one just
-/// accepted.
+/// The stored progress of a delivery, as read before an attempt. The default is that of a new delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Attempts made so far, over its whole life: the next one has this number plus 1.
+    /// Number of attempts so far, across resends.
     pub attempts: i32,
-    /// Failures since it was accepted or last resent: the place in the schedule.
+    /// Failures since acceptance or the last resend: the index into the schedule.
     pub step: i32,
-    /// How often somebody else changed it (resend, cancel): a record under an older number changes nothing.
+    /// Incremented by resend and cancel. A record with an older generation changes nothing (fencing).
     pub generation: i32,
-    /// What set the next attempt off.
+    /// The cause of the next attempt.
     pub trigger: Trigger,
 }
 
-/// What a delivery has come to.
+/// The result of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Delivered,
-    /// Try again at `due`; the place in the schedule moves to `step`.
+    /// Try again at `due`; `step` is the new index into the schedule.
     Retry {
         due: Time,
         step: i32,
@@ -185,7 +183,7 @@ pub enum Next {
 }
 
 impl Next {
-    /// The state that is stored.
+    /// The stored state.
     pub fn state(&self) -> State {
         match self {
             Next::Delivered => State::Delivered,
@@ -194,7 +192,7 @@ impl Next {
         }
     }
 
-    /// When the next attempt is due, if there is one.
+    /// The time of the next attempt.
     pub fn due(&self) -> Option<Time> {
         match self {
             Next::Retry { due, .. } => Some(*due),
@@ -203,10 +201,10 @@ impl Next {
     }
 }
 
-/// The transition: what becomes of a delivery at `step` of `schedule` after `outcome`, which was known at `now`.
+/// The transition of a delivery at `step` of `schedule` after `outcome`, known at `now`.
 ///
-/// 2xx delivers. 410 ends it for good (Standard Webhooks: the endpoint wants no more). Everything else is tried again
-/// while the schedule has waits left. `jitter` in 0..=1.
+/// 2xx delivers. 410 ends the delivery (Standard Webhooks: the endpoint asks to stop). Anything else is retried while
+/// the schedule has waits left. `jitter` is in 0..=1.
 pub fn after(outcome: &Outcome, step: i32, schedule: &Schedule, now: Time, jitter: f64) -> Next {
     if outcome.delivered() {
         return Next::Delivered;
@@ -216,7 +214,7 @@ pub fn after(outcome: &Outcome, step: i32, schedule: &Schedule, now: Time, jitte
     }
     let step = step.max(0);
     match schedule.wait(step as usize, jitter, outcome.retry_after) {
-        // Never at the very instant: a wait of 0 s must still let the clock move on.
+        // At least 1 ms: with a wait of 0 s the retry must still be later than this attempt.
         Some(wait) => Next::Retry { due: now.plus(wait.max(Duration::from_millis(1))), step: step + 1 },
         None => Next::Dead(DeadReason::Exhausted),
     }

@@ -1,27 +1,26 @@
-//! What follows from an endpoint's **streak**: the time in which it has done nothing but fail. First it is warned of,
-//! then it is disabled.
+//! Warning about and disabling endpoints that only fail.
 //!
-//! A streak lasts from the first failure after the last delivery (or after it was enabled) to the **newest failure**,
-//! and not to now: to whom nothing is sent, nothing happens because time passes.
+//! A **failure streak** lasts from the first failure since the last successful delivery (or since the endpoint was
+//! enabled) to the **newest failure**, not to now: an idle endpoint's failure streak does not grow.
 
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How long a streak has lasted when it is warned of: first, and once more. A warning that would not come before the
-/// endpoint is disabled is left out.
+/// The lengths of a streak that trigger the first and second warning. A warning not due before the endpoint is disabled
+/// is skipped.
 pub const WARNINGS: [Duration; 2] = [DAY, DAY.saturating_mul(3)];
 
-/// What is to be done about a streak.
+/// The action a streak triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// The warning of this number, from 1.
+    /// The warning with this number, from 1.
     Warning(i16),
     Disabling,
 }
 
-/// What is due at an endpoint whose streak has `lasted` so long, if `warned` warnings were given in it. Who was not
-/// looked at for a while is told what is true now, and not what was to be said meanwhile.
+/// The action due for a streak of length `lasted` after `warned` warnings. Warnings that were missed are skipped, not
+/// repeated.
 pub fn due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<Due> {
     if lasted >= disable_after {
         return Some(Due::Disabling);
@@ -30,7 +29,7 @@ pub fn due(lasted: Duration, warned: i16, disable_after: Duration) -> Option<Due
     (reached > warned).then_some(Due::Warning(reached))
 }
 
-/// How long the streak has to last until something is due, after so many warnings.
+/// The length of a streak at which the next action is due after `warned` warnings.
 pub fn next(warned: i16, disable_after: Duration) -> Duration {
     let warning = usize::try_from(warned).ok().and_then(|warned| WARNINGS.get(warned));
     warning.copied().unwrap_or(disable_after).min(disable_after)

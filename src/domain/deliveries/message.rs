@@ -1,8 +1,8 @@
-//! A **message** is one event, addressed to one application: an event type and payload bytes. The bytes that came in
-//! are the bytes that are stored, signed and sent; nothing here parses them further than it must.
+//! A **message** is one event for one application: an event type and payload bytes. The bytes received are the bytes
+//! stored, signed and sent.
 //!
-//! Its **content** is what the payload says. It can go before the message does: somebody deletes it, or asked for it to
-//! be kept no longer than so. What is left then can be looked at and never be sent again.
+//! Its **content** (the payload) can be deleted before the message, by a caller or when its own retention ends. The
+//! message then stays visible but is never sent again.
 
 use std::time::Duration;
 
@@ -11,53 +11,53 @@ use http::HeaderValue;
 
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid, ids, limits};
 
-/// How far ahead a message may be scheduled.
+/// The furthest a message can be scheduled ahead.
 pub const SCHEDULE_LIMIT: Duration = Duration::from_secs(30 * 86_400);
 
-/// A message as it is stored.
+/// A stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub id: MessageId,
     pub app_id: AppId,
     pub event_type: String,
-    /// The caller's own id, unique in its application: it makes a repeat harmless.
+    /// The caller's id for the event, unique in the application: makes a repeated request idempotent.
     pub event_id: Option<Uid>,
-    /// Goes to endpoints that listen to one of these, and to those that name no channel.
+    /// Routes the message to endpoints subscribed to one of these, and to endpoints without channels.
     pub channels: Vec<String>,
-    /// Labels that lists can be filtered by; they change nothing of where it goes.
+    /// Labels for filtering lists. They do not affect routing.
     pub tags: Vec<String>,
-    /// A JSON object, byte for byte as it was written, or any bytes if there is a `raw_type`. `None`: the content is
-    /// gone, and nothing of this message is sent any more.
+    /// A JSON object, byte for byte as received, or arbitrary bytes with a `raw_type`. `None`: the content was deleted
+    /// and the message is never sent again.
     pub payload: Option<Bytes>,
     /// The content type of a payload that need not be JSON.
     pub raw_type: Option<String>,
-    /// When it happened, if the caller says so; otherwise when it was accepted.
+    /// The time the caller gave for the event; by default the time of acceptance.
     pub occurred_at: Time,
     pub accepted_at: Time,
-    /// Not to be sent before, as the caller said it.
+    /// The earliest time of the first attempt, as scheduled by the caller.
     pub deliver_at: Option<Time>,
-    /// When the content goes; `None`: together with the message.
+    /// The time at which the content is deleted; `None`: together with the message.
     pub content_until: Option<Time>,
 }
 
 impl Message {
-    /// When its deliveries are due for the first time.
+    /// The time of the first attempts.
     pub fn first_due(&self) -> Time {
         self.deliver_at.map_or(self.accepted_at, |at| at.max(self.accepted_at))
     }
 
-    /// How many bytes of payload there are.
+    /// Payload size in bytes.
     pub fn size(&self) -> usize {
         self.payload.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Whether it carries anything that most messages don't.
+    /// Whether it uses any of the optional fields stored in a separate table.
     pub fn is_special(&self) -> bool {
         !self.tags.is_empty() || self.raw_type.is_some() || self.deliver_at.is_some() || self.content_until.is_some()
     }
 }
 
-/// What somebody wants to have sent; the default lacks an event type and a payload.
+/// The fields of a message that a caller sets. The default has neither event type nor payload and is not valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageSpec {
     pub event_type: String,
@@ -65,19 +65,19 @@ pub struct MessageSpec {
     pub channels: Vec<String>,
     pub tags: Vec<String>,
     pub payload: Bytes,
-    /// The payload is any bytes, of this content type.
+    /// The content type of an arbitrary payload.
     pub raw_type: Option<String>,
     pub occurred_at: Option<Time>,
     pub deliver_at: Option<Time>,
-    /// How long the content is kept, counted from when the message is accepted or, if that is later, due.
+    /// Retention of the content, from acceptance or from `deliver_at` if that is later.
     pub keep_content: Option<Duration>,
 }
 
 impl MessageSpec {
-    /// Checks what the types do not say; a payload may have `max_payload` bytes.
+    /// Checks the rules that the types do not enforce. A payload may have up to `max_payload` bytes.
     ///
     /// # Errors
-    /// Every rule that is broken. A payload that is too large has the kind `too_large`, which is a 413 over REST.
+    /// Every broken rule. A payload that is too large has the kind `too_large`, which REST returns as 413.
     pub fn check(&self, max_payload: usize) -> Result<(), Vec<Invalid>> {
         let mut wrong = Vec::new();
         wrong.extend(ids::name("eventType", &self.event_type, limits::NAME).err());
@@ -93,8 +93,7 @@ impl MessageSpec {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
-    /// Checks that it is not scheduled too far ahead for something that comes at `at`. A time that has passed is as
-    /// good as none.
+    /// Checks the scheduled time against the time of acceptance, `at`. A time in the past is allowed and has no effect.
     ///
     /// # Errors
     /// More than [`SCHEDULE_LIMIT`] ahead.
@@ -102,14 +101,14 @@ impl MessageSpec {
         match self.deliver_at {
             Some(deliver_at) if deliver_at.since(at) > SCHEDULE_LIMIT => {
                 let days = SCHEDULE_LIMIT.as_secs() / 86_400;
-                Err(Invalid::new("deliverAt", format!("may lie at most {days} days ahead")))
+                Err(Invalid::new("deliverAt", format!("must be at most {days} days ahead")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Whether it can be sent as the header `content-type`.
+/// Checks a value for the header `content-type`.
 fn check_raw_type(raw_type: &str) -> Result<(), Invalid> {
     let shape = raw_type.split(';').next().unwrap_or_default().trim();
     let fits = raw_type.len() <= limits::RAW_TYPE
@@ -121,20 +120,20 @@ fn check_raw_type(raw_type: &str) -> Result<(), Invalid> {
     if fits { Ok(()) } else { Err(Invalid::new("transformationsParams", reason)) }
 }
 
-/// The refusal of a payload over the limit.
+/// The error for a payload of `bytes` bytes over the limit of `most`.
 pub fn too_large(bytes: usize, most: usize) -> Invalid {
     let reason = format!("has {bytes} bytes, the limit is {most} (setting SENDOFF_MAX_PAYLOAD)");
     Invalid { kind: "too_large", ..Invalid::new("payload", reason) }
 }
 
-/// How deep a payload may be nested: what JSON parsers in common use accept.
+/// The deepest nesting of a payload: the limit of common JSON parsers.
 pub const PAYLOAD_DEPTH_LIMIT: usize = 128;
 
-/// Whether `bytes` are one JSON object in UTF-8, nested at most [`PAYLOAD_DEPTH_LIMIT`] deep. Numbers are not looked
-/// at: one of a thousand digits is as good as any.
+/// Checks that `bytes` are one JSON object in UTF-8, nested at most [`PAYLOAD_DEPTH_LIMIT`] deep. Numbers may have any
+/// number of digits.
 ///
 /// # Errors
-/// Says what it is instead.
+/// The broken rule.
 pub fn json_object(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "must be a JSON object in UTF-8".to_owned())?;
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
@@ -143,14 +142,14 @@ pub fn json_object(bytes: &[u8]) -> Result<(), String> {
     if too_deep(bytes) {
         return Err(format!("must be a JSON object nested at most {PAYLOAD_DEPTH_LIMIT} deep"));
     }
-    // Walks without recursion and keeps nothing.
+    // Parses without recursion and without allocating values.
     serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| format!("must be a JSON object: {error}"))?;
     Ok(())
 }
 
-/// Whether JSON is nested deeper than [`PAYLOAD_DEPTH_LIMIT`].
+/// Whether `json` is nested deeper than [`PAYLOAD_DEPTH_LIMIT`].
 pub fn too_deep(json: &[u8]) -> bool {
-    // Brackets are counted much more quickly than they are paired, and most JSON has too few to be deep.
+    // Counting brackets is much faster than matching them, and most payloads have too few to be too deep.
     let brackets = json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
     brackets > PAYLOAD_DEPTH_LIMIT && depth(json) > PAYLOAD_DEPTH_LIMIT
 }

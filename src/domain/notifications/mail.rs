@@ -1,10 +1,10 @@
-//! A **mail** tells an application's contact what has become of its endpoints.
+//! Mails to an application's contact about failing and disabled endpoints.
 //!
-//! * A [`Letter`] is what it tells, a [`Notice`] for each endpoint; the text is made of it when it is sent.
-//! * [`again`] says when a mail that was not taken is tried again: pure, like the schedule of deliveries.
+//! * A [`Letter`] is the stored content, with one [`Notice`] per endpoint. The text is rendered when the mail is sent.
+//! * [`again`] is the retry schedule of mails.
 //!
-//! What others chose (names, URLs) is made [one harmless line](line) before it is kept: it can be neither a header nor
-//! a paragraph of ours.
+//! Names and URLs that customers chose are [reduced to one plain line](line) before they are stored, so they cannot
+//! inject a header or a paragraph.
 
 use std::time::Duration;
 
@@ -14,52 +14,52 @@ use url::Url;
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::{EndpointId, Time};
 
-/// How many endpoints one mail lists; of those beyond it says how many they are.
+/// The most endpoints listed in one mail; the others are only counted.
 pub const LISTED: usize = 100;
-/// The least time between two mails about one application.
+/// The shortest time between two mails about one application.
 pub const APART: Duration = Duration::from_secs(3_600);
-/// How long a mail is tried.
+/// The time after which an unsent mail is given up.
 pub const TRIED: Duration = Duration::from_secs(3 * 86_400);
-/// The waits between tries; the last one again and again.
+/// The waits between attempts in seconds; the last one repeats.
 const WAITS: [u64; 6] = [10, 60, 300, 1_800, 7_200, 21_600];
-/// How many characters of somebody else's text are kept.
+/// The most characters kept of an external text.
 const LINE: usize = 200;
 
-/// What a mail tells.
+/// The content of a mail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
     pub notices: Vec<Notice>,
-    /// How many more there are.
+    /// Number of endpoints beyond those listed.
     pub more: usize,
 }
 
-/// What is told of one endpoint.
+/// The news about one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     pub endpoint: EndpointId,
-    /// Host and path of its URL, see [`address`].
+    /// Host and path of the URL, see [`address`].
     pub address: String,
     pub what: What,
-    /// Since when it has done nothing but fail.
+    /// The start of the failure streak.
     pub since: Option<Time>,
-    /// Its last failure, a sentence without its end: see [`in_words`].
+    /// The last failure, without a full stop: see [`in_words`].
     pub last: String,
 }
 
-/// What has become of it.
+/// The change in an endpoint's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
-    /// It is failing, and will be disabled at this time if nothing arrives before.
+    /// Failing; will be disabled at `disable_at` unless a delivery succeeds before.
     Failing { disable_at: Time },
-    /// It was disabled, because it had failed for too long.
+    /// Disabled because it failed for too long.
     Disabled,
-    /// It was disabled, because it answered 410.
+    /// Disabled because it responded with 410.
     Gone,
 }
 
 impl Letter {
-    /// Adds what another one tells.
+    /// Adds notices; those beyond [`LISTED`] are only counted.
     pub fn add(&mut self, notices: Vec<Notice>) {
         for notice in notices {
             match self.notices.len() < LISTED {
@@ -69,25 +69,24 @@ impl Letter {
         }
     }
 
-    /// How many endpoints' news it holds.
+    /// Number of notices, listed or counted.
     pub fn len(&self) -> usize {
         self.notices.len() + self.more
     }
 
-    /// Whether it says nothing.
+    /// Whether there are no notices.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// When a mail of `created`, which was tried for the `attempts`-th time, is tried again; `None`: it is given up.
+/// The next attempt for a mail created at `created` after `attempts` attempts; `None`: give up.
 pub fn again(created: Time, attempts: i32, now: Time) -> Option<Time> {
     let place = usize::try_from(attempts - 1).unwrap_or(0).min(WAITS.len() - 1);
     (now.since(created) < TRIED).then(|| now.plus(Duration::from_secs(WAITS[place])))
 }
 
-/// Somebody else's text as one line of ours: without characters that begin another line, or that hide or turn around
-/// what follows them.
+/// An external text as one plain line: control, invisible and bidirectional characters become spaces.
 pub fn line(text: &str) -> String {
     const INVISIBLE: [std::ops::RangeInclusive<char>; 4] =
         ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{2069}', '\u{feff}'..='\u{feff}'];
@@ -99,47 +98,46 @@ pub fn line(text: &str) -> String {
     line.trim().to_owned()
 }
 
-/// Where an endpoint is, for a mail: host and path. A name, a password or a query may be a secret.
+/// The host and path of a URL, for a mail. User name, password and query may be secrets.
 pub fn address(url: &str) -> String {
-    let Ok(url) = Url::parse(url) else { return "an endpoint whose URL is none".to_owned() };
+    let Ok(url) = Url::parse(url) else { return "an endpoint with an invalid URL".to_owned() };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = if url.path() == "/" { "" } else { url.path() };
     line(&format!("{}{port}{path}", url.host_str().unwrap_or_default()))
 }
 
-/// A failure as a customer understands it: a sentence without its end. Nothing in it comes from the receiver but the
-/// status.
+/// A failure in plain language, without a full stop. Only the status code comes from the receiver.
 pub fn in_words(failure: Option<Failure>, status: Option<u16>) -> String {
     let what = match (failure, status) {
         (Some(Failure::Status) | None, Some(status)) => return of_status(status),
-        (Some(Failure::Timeout), _) => "it did not answer in time",
-        (Some(Failure::Refused), _) => "the connection was refused: nothing listens there",
+        (Some(Failure::Timeout), _) => "it did not respond in time",
+        (Some(Failure::Refused), _) => "it refused the connection",
         (Some(Failure::Unreachable), _) => "it could not be reached over the network",
         (Some(Failure::Dns), _) => "its host name was not found",
         (Some(Failure::Tls), _) => {
-            "no secure connection was possible: its certificate may be out of date, or for another host"
+            "no secure connection was possible: its certificate may have expired or belong to another host"
         }
-        (Some(Failure::Blocked), _) => "its address is one to which nothing is sent",
-        (Some(Failure::Closed), _) => "it closed the connection before it had answered",
-        (Some(Failure::Protocol), _) => "its answer was not HTTP",
-        (Some(Failure::Request), _) => "its URL or its headers cannot be sent as they are",
-        (Some(Failure::Status) | None, None) => "it did not take the event",
+        (Some(Failure::Blocked), _) => "its address is not allowed",
+        (Some(Failure::Closed), _) => "it closed the connection without a response",
+        (Some(Failure::Protocol), _) => "its response was not HTTP",
+        (Some(Failure::Request), _) => "its URL or headers are not valid",
+        (Some(Failure::Status) | None, None) => "it did not accept the event",
     };
     what.to_owned()
 }
 
 fn of_status(status: u16) -> String {
     let why = match status {
-        300..=399 => ", and redirects are not followed",
-        401 | 403 => ": it refused the event, perhaps because it verifies with another secret",
-        404 | 405 => ": it takes no events at this path",
-        410 => ": it wants no more events",
-        413 => ": the event was larger than it takes",
-        429 => ": it was sent more than it takes",
+        300..=399 => ": redirects are not followed",
+        401 | 403 => ": it rejected the event, perhaps because it verifies with a different secret",
+        404 | 405 => ": it does not accept events at this path",
+        410 => ": it asked us to stop",
+        413 => ": the event is larger than it accepts",
+        429 => ": it receives more requests than it accepts",
         500..=599 => ": the receiver itself failed",
         _ => "",
     };
-    format!("it answered {status}{why}")
+    format!("it responded with {status}{why}")
 }
 
 #[cfg(test)]
@@ -164,7 +162,7 @@ mod tests {
             ("https://me:pass@example.com/hook?token=s3cret#x", "example.com/hook"),
             ("http://example.com:8080/", "example.com:8080"),
             ("https://example.com/a\nb", "example.com/ab"),
-            ("nonsense", "an endpoint whose URL is none"),
+            ("nonsense", "an endpoint with an invalid URL"),
         ] {
             assert_eq!(address(url), shown);
         }

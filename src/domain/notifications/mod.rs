@@ -1,4 +1,13 @@
-//! TODO
+//! Notifications about failing endpoints and deliveries. Come here for the texts, the payloads and the rules for when
+//! one is due.
+//!
+//! * [`operational`] – **operational events**, sent as webhooks to the organization's own operational endpoints.
+//! * [`mail`] – **mails** to an application's contact: a **letter** with one **notice** per endpoint.
+//!
+//! Invariants:
+//!
+//! * Deciding is pure: nothing here sends, stores or reads the clock.
+//! * A mail contains no secret, and no text that a customer or receiver chose except on a sanitized line of its own.
 
 pub mod mail;
 pub mod operational;

@@ -1,12 +1,11 @@
-//! **Operational events**: what happens to an organization's endpoints and deliveries, told to the organization itself.
-//! They travel as messages of a hidden application, to the *operational endpoints* that the organization has there.
+//! **Operational events** notify an organization about its own endpoints and deliveries. They are messages of a hidden
+//! **operational application**, delivered to the organization's **operational endpoints**.
 //!
-//! * [`Kind`] – the nine of them, each with the name under which it is sent and filtered.
-//! * [`of_attempt`] – whether the record of an attempt is worth telling: pure, decided from where the delivery stood
-//!   and what it came to. A delivery's failures are counted since it was accepted or last resent, as the schedule
-//!   counts them.
-//! * [`told_of_failure`] – the same question about the past, for a delivery that was resent.
-//! * [`Event`] – an event with its data, as it is written into the payload.
+//! * [`Kind`] – the event types.
+//! * [`of_attempt`] – the event that an attempt triggers. Failures count since acceptance or the last resend, as in the
+//!   schedule.
+//! * [`told_of_failure`] – whether a failure event was already sent for a delivery that was resent.
+//! * [`Event`] – the payload.
 
 use serde::Serialize;
 
@@ -14,30 +13,30 @@ use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time, Uid};
 
-/// After so many failures in a row a delivery is told as failing.
+/// The number of consecutive failures that triggers [`Kind::AttemptFailing`].
 pub const FAILING_AFTER: i32 = 4;
 
-/// What is told.
+/// The type of an operational event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     EndpointCreated,
     EndpointUpdated,
     EndpointDeleted,
     EndpointDisabled,
-    /// It does nothing but fail, and will be disabled if that goes on.
+    /// Every attempt has failed for a while; the endpoint will be disabled if this continues.
     EndpointFailing,
-    /// The schedule is used up, or the endpoint has answered 410: the delivery is dead.
+    /// The delivery is dead: the schedule is exhausted, or the endpoint responded with 410.
     AttemptExhausted,
-    /// The fourth failure, and the schedule goes on.
+    /// The fourth attempt failed and another will follow.
     AttemptFailing,
-    /// Delivered, after it was told as failing or exhausted.
+    /// Delivered after an `AttemptFailing` or `AttemptExhausted` event.
     AttemptRecovered,
-    /// The delivery was still pending when its message was older than the retention: it is gone, unsent.
+    /// The message exceeded the retention period while the delivery was pending.
     MessageExpired,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Kind; 9] = [
         Kind::EndpointCreated,
         Kind::EndpointUpdated,
@@ -50,7 +49,7 @@ impl Kind {
         Kind::MessageExpired,
     ];
 
-    /// The event type: what a message carries, and what an operational endpoint filters by.
+    /// The event type, as in the message and in an operational endpoint's filter.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::EndpointCreated => "endpoint.created",
@@ -65,32 +64,32 @@ impl Kind {
         }
     }
 
-    /// When it is told, as its event type is described.
+    /// The description of the event type.
     pub const fn description(self) -> &'static str {
         match self {
             Kind::EndpointCreated => "An endpoint was created.",
             Kind::EndpointUpdated => "An endpoint or its secret was changed.",
             Kind::EndpointDeleted => "An endpoint was deleted.",
-            Kind::EndpointDisabled => "An endpoint was disabled, by hand or because of its answers.",
-            Kind::EndpointFailing => "An endpoint has only failed for a while, and will be disabled if that goes on.",
-            Kind::AttemptExhausted => "A delivery was given up: its last attempt failed, or the endpoint answered 410.",
-            Kind::AttemptFailing => "The fourth attempt of a delivery failed, and there will be another.",
-            Kind::AttemptRecovered => "A delivery arrived that was told as failing or exhausted.",
+            Kind::EndpointDisabled => "An endpoint was disabled, manually or because it failed.",
+            Kind::EndpointFailing => "An endpoint has been failing for a while and will be disabled if this continues.",
+            Kind::AttemptExhausted => "A delivery was given up: its last attempt failed, or the endpoint returned 410.",
+            Kind::AttemptFailing => "The fourth attempt of a delivery failed; more attempts will follow.",
+            Kind::AttemptRecovered => "A delivery succeeded after it was reported as failing or exhausted.",
             Kind::MessageExpired => "A message expired while its delivery was still pending.",
         }
     }
 
-    /// The one of this name.
+    /// Parses the event type.
     pub fn of(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether there is one of this name.
+    /// Whether `name` is an operational event type.
     pub fn known(name: &str) -> bool {
         Kind::of(name).is_some()
     }
 
-    /// Its event type in the catalog of `org`, where it can be read and not be written. It has always been there.
+    /// The read-only entry in the catalog of `org`.
     pub fn event_type(self, org: &OrgId) -> EventType {
         let spec = EventTypeSpec {
             name: self.name().to_owned(),
@@ -101,38 +100,39 @@ impl Kind {
     }
 }
 
-/// What the record of an attempt is worth telling.
+/// The event that an attempt triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
     Telling(Kind),
-    /// [`Kind::AttemptRecovered`], if a failure was told before: the delivery was resent, so only its past knows.
+    /// [`Kind::AttemptRecovered`] if a failure event was sent before. The delivery was resent, so this needs its past
+    /// attempts.
     Recovery,
 }
 
-/// What is to be told of an attempt that moved its delivery from `before` to `next`. A failure that is the fourth and
-/// the last is told as exhausted alone.
+/// The event for an attempt that moved its delivery from `before` to `next`. If the fourth failure is also the last,
+/// the event is [`Kind::AttemptExhausted`] only.
 pub fn of_attempt(before: &Progress, next: &Next) -> Option<Worth> {
     match next {
         Next::Dead(DeadReason::Exhausted | DeadReason::Gone) => Some(Worth::Telling(Kind::AttemptExhausted)),
         Next::Retry { step, .. } if *step == FAILING_AFTER => Some(Worth::Telling(Kind::AttemptFailing)),
         Next::Delivered if before.step >= FAILING_AFTER => Some(Worth::Telling(Kind::AttemptRecovered)),
-        // More attempts than failures in a row: somebody resent it.
+        // More attempts than consecutive failures: the delivery was resent.
         Next::Delivered if before.attempts > before.step => Some(Worth::Recovery),
         Next::Delivered | Next::Retry { .. } | Next::Dead(_) => None,
     }
 }
 
-/// An attempt of a delivery's past.
+/// A past attempt of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// Somebody asked for it: with it, failures are counted anew.
+    /// Triggered by a resend, which resets the failure count.
     pub resent: bool,
     pub delivered: bool,
-    /// Another attempt was due after it.
+    /// Another attempt was scheduled after it.
     pub went_on: bool,
 }
 
-/// Whether a failure was told since the last time that it was delivered. `past` begins with the first attempt.
+/// Whether a failure event was sent since the last success. `past` starts with the first attempt.
 pub fn told_of_failure(past: impl IntoIterator<Item = Past>) -> bool {
     let (mut told, mut failures) = (false, 0);
     for one in past {
@@ -149,7 +149,7 @@ pub fn told_of_failure(past: impl IntoIterator<Item = Past>) -> bool {
     told
 }
 
-/// An operational event, as it stands in a payload: `{"type": …, "data": {…}}`.
+/// The payload of an operational event: `{"type": …, "data": {…}}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event<'a> {
     #[serde(rename = "type")]
@@ -158,13 +158,13 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event of this kind; `data` is the one that fits it.
+    /// An event of this kind; `data` must be the variant for it.
     pub fn new(kind: Kind, data: Data<'a>) -> Event<'a> {
         Event { name: kind.name(), data }
     }
 }
 
-/// What an event says beyond its type.
+/// The `data` of an operational event.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Data<'a> {
@@ -173,7 +173,7 @@ pub enum Data<'a> {
     Expired(ExpiredData<'a>),
 }
 
-/// What is said of an endpoint.
+/// Data of `endpoint.*` events.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointData<'a> {
@@ -181,7 +181,7 @@ pub struct EndpointData<'a> {
     pub app_uid: Option<&'a Uid>,
     pub endpoint_id: EndpointId,
     pub endpoint_uid: Option<&'a Uid>,
-    /// Of one that fails, or was disabled by itself: since when it has done nothing but fail.
+    /// The start of the failure streak, if the endpoint is failing or was disabled automatically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_since: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,27 +190,27 @@ pub struct EndpointData<'a> {
     pub warning: Option<Warning>,
 }
 
-/// What is said of an endpoint that does nothing but fail.
+/// Additional data of `endpoint.failing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Warning {
-    /// Which of the warnings it is, from 1.
+    /// The number of the warning, from 1.
     pub warning: i16,
-    /// When the endpoint will be disabled, if nothing is delivered before.
+    /// The time at which the endpoint will be disabled unless a delivery succeeds before.
     pub disable_at: Time,
 }
 
-/// Who disabled an endpoint.
+/// The cause of a disabled endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DisabledBy {
-    /// Somebody did.
+    /// A caller or operator.
     Manual,
-    /// Its answers did: 410, or nothing but failures for too long.
+    /// A 410 response, or failures for too long.
     Automatic,
 }
 
-/// What is said of a delivery by its last attempt.
+/// Data of `message.attempt.*` events.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptData<'a> {
@@ -222,7 +222,7 @@ pub struct AttemptData<'a> {
     pub last_attempt: LastAttempt,
 }
 
-/// What is said of a delivery that the retention ended.
+/// Data of `message.expired`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpiredData<'a> {
@@ -231,18 +231,18 @@ pub struct ExpiredData<'a> {
     pub endpoint_id: EndpointId,
     pub msg_id: MessageId,
     pub msg_event_id: Option<&'a Uid>,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: i32,
 }
 
-/// The attempt that made it known.
+/// The attempt that triggered the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastAttempt {
     pub id: AttemptId,
-    /// 0 where no answer came.
+    /// 0 without a response.
     pub response_status_code: u16,
-    /// When the POST began.
+    /// The start of the POST.
     pub timestamp: Time,
 }
 
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_past_knows_whether_a_failure_was_told() {
-        // f: failed, and went on; x: failed, and dead; d: delivered; R before it: resent.
+        // f: failed, retried; x: failed, dead; d: delivered; R before one of these: resent.
         let told = |text: &str| {
             let mut past = Vec::new();
             let mut resent = false;

@@ -1,12 +1,12 @@
-//! What is kept secret, and how.
+//! Signing secrets, and their encryption at rest.
 //!
-//! * A **secret** is an endpoint's signing key: HMAC bytes (`whsec_…`) or an Ed25519 key pair (`whsk_…` and, for the
-//!   customer, `whpk_…`). The forms are those of Standard Webhooks 1.0.0.
-//! * Its **signature type** says which of the two it is.
-//! * The **master key** is the one key of an installation; it **seals** secrets before they are stored and **opens**
-//!   them again. What it makes is called *sealed*, and belongs to one row: moved to another it does not open.
+//! * A **secret** is an endpoint's signing key: HMAC bytes (`whsec_…`) or an Ed25519 key pair (`whsk_…`; the customer
+//!   gets `whpk_…`). The formats are those of Standard Webhooks 1.0.0.
+//! * The **signature type** is HMAC or Ed25519.
+//! * The **master key** is the one key of an installation. It **seals** secrets before they are stored and **opens**
+//!   them. Sealed data is bound to one row and does not open in another.
 //!
-//! Nothing here prints a secret: `Debug` is redacted, a refusal never quotes, memory is wiped when a value is dropped.
+//! Nothing here prints a secret: `Debug` is redacted, errors never quote, memory is wiped on drop.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,33 +22,33 @@ use zeroize::Zeroizing;
 
 use crate::domain::Invalid;
 
-/// What the text of an HMAC secret begins with.
+/// Prefix of an HMAC secret.
 const HMAC_PREFIX: &str = "whsec_";
-/// What the text of an Ed25519 secret begins with. Never shown to a customer.
+/// Prefix of an Ed25519 private key. Never shown to a customer.
 const PRIVATE_PREFIX: &str = "whsk_";
-/// What the text of an Ed25519 public key begins with.
+/// Prefix of an Ed25519 public key.
 pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
 
-/// How many bytes an HMAC secret may have (Standard Webhooks 1.0.0, "Signature scheme").
+/// Length of an HMAC secret in bytes (Standard Webhooks 1.0.0, "Signature scheme").
 const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=75;
 
-/// How long the secret before signs along after a rotation if nothing is said.
+/// The default time that the old secret keeps signing after a rotation.
 pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
-/// How long it may sign along at most.
+/// The longest time that the old secret can keep signing.
 pub const GRACE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// How an endpoint's requests are signed.
+/// The signature scheme of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SignatureType {
-    /// `v1`: HMAC-SHA256, one key that both sides hold.
+    /// `v1`: HMAC-SHA256 with a shared key.
     #[default]
     Hmac256,
-    /// `v1a`: Ed25519, the customer holds the public key only.
+    /// `v1a`: Ed25519; the customer only has the public key.
     Ed25519,
 }
 
 impl SignatureType {
-    /// The word under which it is stored and given out over REST.
+    /// The word in the store and in the REST API.
     pub const fn word(self) -> &'static str {
         match self {
             SignatureType::Hmac256 => "hmac256",
@@ -56,7 +56,7 @@ impl SignatureType {
         }
     }
 
-    /// The type of a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<SignatureType> {
         [SignatureType::Hmac256, SignatureType::Ed25519].into_iter().find(|kind| kind.word() == word)
     }
@@ -66,7 +66,7 @@ impl SignatureType {
 #[derive(Clone)]
 pub struct Secret(pub(crate) Material);
 
-/// What a secret is made of. Both forms wipe their memory when they are dropped.
+/// The key bytes. Both variants wipe their memory on drop.
 #[derive(Clone)]
 pub(crate) enum Material {
     Hmac(Zeroizing<Vec<u8>>),
@@ -74,14 +74,14 @@ pub(crate) enum Material {
 }
 
 impl Secret {
-    /// Reads a secret given as `field`: `whsec_` and standard base64 of 24–75 bytes (the prefix may be missing), or
-    /// `whsk_` and standard base64 of a 32-byte seed or of the 64 bytes seed and public key.
+    /// Parses `whsec_` and standard base64 of 24–75 bytes (the prefix is optional), or `whsk_` and standard base64 of a
+    /// 32-byte seed or of the 64-byte seed and public key. `field` names it in the error.
     ///
     /// # Errors
-    /// Says which rule the text breaks, and never quotes any of it.
+    /// The broken rule; the text is never quoted.
     pub fn parse(field: &str, text: &str) -> Result<Secret, Invalid> {
         if text.starts_with(PUBLIC_PREFIX) {
-            return Err(Invalid::new(field, "is a public key (whpk_…), signing takes the secret one (whsk_…)"));
+            return Err(Invalid::new(field, "is a public key (whpk_…); signing needs the private key (whsk_…)"));
         }
         match text.strip_prefix(PRIVATE_PREFIX) {
             Some(key) => Secret::parse_ed25519(field, &bytes_of(field, key)?),
@@ -111,7 +111,7 @@ impl Secret {
         Ok(Secret(Material::Ed25519(Box::new(key))))
     }
 
-    /// A new secret from 32 random bytes (a ChaCha12 generator that the operating system seeds).
+    /// A new secret of 32 random bytes (ChaCha12, seeded by the operating system).
     pub fn generate(kind: SignatureType) -> Secret {
         let mut bytes = Zeroizing::new([0u8; 32]);
         rand::fill(&mut bytes[..]);
@@ -121,7 +121,7 @@ impl Secret {
         }
     }
 
-    /// How it signs.
+    /// The signature type.
     pub fn kind(&self) -> SignatureType {
         match &self.0 {
             Material::Hmac(_) => SignatureType::Hmac256,
@@ -129,7 +129,7 @@ impl Secret {
         }
     }
 
-    /// Checks that endpoints which sign by `kind` can use it, given as `field`.
+    /// Checks that the secret matches the signature type `kind`. `field` names it in the error.
     ///
     /// # Errors
     /// It is of the other type.
@@ -142,7 +142,7 @@ impl Secret {
         if self.kind() == kind { Ok(()) } else { Err(Invalid::new(field, reason)) }
     }
 
-    /// The whole secret as text, `whsec_…` or `whsk_…`: what is sealed and stored, and what [`Secret::parse`] reads.
+    /// The full secret, `whsec_…` or `whsk_…`: the form that is sealed, stored and parsed by [`Secret::parse`].
     pub fn text(&self) -> Zeroizing<String> {
         match &self.0 {
             Material::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes),
@@ -150,7 +150,7 @@ impl Secret {
         }
     }
 
-    /// What the customer sees and verifies with: `whsec_…`, or for Ed25519 the public key, `whpk_…`.
+    /// The key a customer verifies with: `whsec_…`, or the public key `whpk_…`.
     pub fn shown(&self) -> String {
         match &self.0 {
             Material::Hmac(bytes) => prefixed(HMAC_PREFIX, bytes).to_string(),
@@ -166,27 +166,27 @@ impl fmt::Debug for Secret {
 }
 
 fn prefixed(prefix: &str, bytes: &[u8]) -> Zeroizing<String> {
-    // Room for everything at once: a string that grows leaves a copy of the secret behind.
+    // Allocates the full length at once: a growing string leaves copies of the secret in memory.
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + bytes.len().div_ceil(3) * 4));
     text.push_str(prefix);
     STANDARD.encode_string(bytes, &mut text);
     text
 }
 
-/// The bytes of a base64 text given as `field`, refused without a word of it.
+/// Decodes base64 without quoting it in the error; `field` names it.
 pub(crate) fn bytes_of(field: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, Invalid> {
     let bytes = STANDARD.decode(text).map_err(|_| Invalid::new(field, "is not standard base64 with padding"))?;
     Ok(Zeroizing::new(bytes))
 }
 
-/// The first byte of everything sealed: the form described at [`MasterKey::seal`].
+/// The first byte of sealed data; see [`MasterKey::seal`] for the format.
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 4;
 const HEAD_LEN: usize = 1 + KEY_ID_LEN;
 const NONCE_LEN: usize = 24;
 
-/// The one key of an installation, 32 bytes, under which secrets lie in the store; while it is changed, with another
-/// one that opens and never seals.
+/// The installation's 32-byte key for secrets in the store. During a key rotation it carries a second key, which opens
+/// but never seals.
 #[derive(Clone)]
 pub struct MasterKey {
     key: Zeroizing<[u8; 32]>,
@@ -194,11 +194,11 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// Reads `SENDOFF_MASTER_KEY`: standard base64 of 32 bytes. White space around it is ignored, as files end in a
-    /// newline.
+    /// Parses `SENDOFF_MASTER_KEY`: standard base64 of 32 bytes. Surrounding white space is ignored because files end
+    /// in a newline.
     ///
     /// # Errors
-    /// Says what is expected, never what was given.
+    /// The expected format; the text is never quoted.
     pub fn parse(text: &str) -> Result<MasterKey, Invalid> {
         const FIELD: &str = "SENDOFF_MASTER_KEY";
         let bytes = bytes_of(FIELD, text.trim())?;
@@ -212,45 +212,44 @@ impl MasterKey {
         }
     }
 
-    /// A new random one.
+    /// A new random key.
     pub fn generate() -> MasterKey {
         let mut key = Zeroizing::new([0u8; 32]);
         rand::fill(&mut key[..]);
         MasterKey { key, other: None }
     }
 
-    /// This key, which also opens what `other` has sealed.
+    /// Also opens data sealed by `other`.
     pub fn with_other(self, other: &MasterKey) -> MasterKey {
         MasterKey { other: Some(other.key.clone()), ..self }
     }
 
-    /// Whether there is another key that opens.
+    /// Whether there is a second key.
     pub fn has_other(&self) -> bool {
         self.other.is_some()
     }
 
-    /// Whether this key has sealed it, and not the other one.
+    /// Whether the data was sealed by the first key.
     pub fn has_sealed(&self, sealed: &[u8]) -> bool {
         sealed.get(1..HEAD_LEN) == Some(&id(&self.key)[..])
     }
 
-    /// Its text, as [`MasterKey::parse`] reads it.
+    /// The text form of [`MasterKey::parse`].
     pub fn text(&self) -> Zeroizing<String> {
         prefixed("", &self.key[..])
     }
 
-    /// A key for another purpose, from which this one can't be told.
+    /// Derives a key for another purpose; it reveals nothing about this one.
     pub fn derived(&self, purpose: &[u8]) -> [u8; 32] {
-        // A key shorter than a block is padded with zeros by definition (RFC 2104): done here, nothing is left that
-        // could fail.
+        // HMAC pads a short key with zeros (RFC 2104). Padding it here avoids a constructor that can fail.
         let mut key = Zeroizing::new([0u8; 64]);
         key[..32].copy_from_slice(&self.key[..]);
         let mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
         mac.chain_update(purpose).finalize().into_bytes().into()
     }
 
-    /// Seals `plain` for the row with the id `row`: a version byte (1), the key's id (4 bytes), a random nonce (24),
-    /// and the XChaCha20-Poly1305 ciphertext with version, key id and row as associated data.
+    /// Seals `plain` for the row with the id `row`: a version byte (1), the key id (4 bytes), a random nonce (24 bytes)
+    /// and the XChaCha20-Poly1305 ciphertext, with version, key id and row as associated data.
     pub fn seal(&self, row: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEAD_LEN + NONCE_LEN + plain.len() + 16);
         sealed.push(VERSION);
@@ -261,16 +260,16 @@ impl MasterKey {
         sealed.extend_from_slice(&nonce);
         match cipher(&self.key).encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad }) {
             Ok(ciphertext) => sealed.extend_from_slice(&ciphertext),
-            // The cipher's one failure is a text beyond 256 GiB. What is left then has no ciphertext and never opens.
+            // The cipher only fails beyond 256 GiB. Without a ciphertext the data never opens.
             Err(_) => sealed.truncate(HEAD_LEN),
         }
         sealed
     }
 
-    /// Opens what [`MasterKey::seal`] made for the same `row`.
+    /// Opens data that [`MasterKey::seal`] sealed for the same `row`.
     ///
     /// # Errors
-    /// [`SealError`]: another master key, an unknown version, or bytes that were changed or belong to another row.
+    /// Another master key, an unknown version, or data that is damaged or belongs to another row.
     pub fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (&version, _) = sealed.split_first().ok_or(SealError::Damaged)?;
         if version != VERSION {
@@ -289,7 +288,7 @@ impl MasterKey {
     }
 }
 
-/// The first four bytes of a key's SHA-256, which tell keys apart and say nothing about them.
+/// The key id: the first four bytes of the key's SHA-256.
 fn id(key: &[u8; 32]) -> [u8; KEY_ID_LEN] {
     let digest = Sha256::digest(key);
     [digest[0], digest[1], digest[2], digest[3]]
@@ -305,17 +304,17 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// Why something sealed does not open.
+/// The reason that sealed data does not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The ids are the first four bytes of each key's SHA-256, in hex.
+    /// Key ids in hex.
     #[error(
-        "sealed with another master key (id {written}, not {given}): set SENDOFF_MASTER_KEY to the one in use when it was written"
+        "sealed with another master key (id {written}, not {given}): set SENDOFF_MASTER_KEY to the key that sealed it"
     )]
     OtherKey { written: String, given: String },
     #[error("sealed data is damaged, or belongs to another row")]
     Damaged,
-    #[error("sealed in the unknown form {0}: a newer Sendoff wrote it")]
+    #[error("sealed in the unknown format {0}: a newer Sendoff wrote it")]
     UnknownVersion(u8),
 }
 

@@ -112,7 +112,7 @@ fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
                 day_and_time(disable_at)
             ),
             What::Disabled => format!("It was disabled: every delivery had failed{since}."),
-            What::Gone => "It was disabled: it answered 410 Gone, and so said that it wants no more events.".to_owned(),
+            What::Gone => "It was disabled: it responded with 410 Gone, which asks us to stop.".to_owned(),
         }
     };
     let link = |notice: &Notice| Some(format!("{}portal/endpoints/{}", portal_url?, notice.endpoint));
@@ -152,7 +152,7 @@ mod tests {
             address: "example.com/hook".into(),
             what: *what,
             since: Some(SINCE),
-            last: "it answered 503: the receiver itself failed".into(),
+            last: "it responded with 503: the receiver itself failed".into(),
         };
         Mail {
             id: MailId::new(SINCE),
@@ -189,20 +189,19 @@ mod tests {
 
 example.com/hook
   Every delivery has failed since 22 November 2026, 09:00 UTC. It will be disabled on 27 November 2026, 09:00 UTC if none arrives before.
-  The last failure: it answered 503: the receiver itself failed.
+  Last failure: it responded with 503: the receiver itself failed.
   {link}
 
 What this means
 
-- While an endpoint fails, each event for it is tried again for some time and then given up. What was given up is kept for a while, and can
-  be sent again.
+- While an endpoint fails, each event for it is retried for a while and then given up. Events that were given up are kept and can be resent.
 
 What to do
 
-- Make the receiver answer with a status from 200 to 299, and soon: it should store the event, answer, and do its work afterwards.
-- Then have what it missed sent again.
+- Make the receiver respond quickly with a status from 200 to 299: it should store the event, respond, and process it afterwards.
+- Then resend the events that it missed.
 
-You get this mail because your address is the contact for these webhooks."
+You receive this email because your address is the contact for these webhooks."
         );
         assert_eq!(text(&one, Some(&portal_url)).trim_end(), wanted);
 
@@ -210,7 +209,7 @@ You get this mail because your address is the contact for these webhooks."
         assert!(!both.contains("http") && both.contains("\nAnd 2 more.\n"), "{both}");
         for said in [
             "Then enable the endpoint again.",
-            "is sent nothing",
+            "receives nothing",
             "It was disabled: every delivery had failed since 22",
         ] {
             assert!(both.contains(said), "{said}: {both}");

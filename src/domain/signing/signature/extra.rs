@@ -1,12 +1,11 @@
-//! Signatures in other products' styles, for receivers that exist already.
+//! Extra signatures in the styles of other products, for existing receivers.
 //!
-//! * An [`ExtraSignature`] is what an endpoint asks for: a style, a header, and which [`KeyForm`] of the secret it is
-//!   keyed by.
-//! * An [`Extra`] is the same, ready to sign.
+//! * An [`ExtraSignature`] is an endpoint's setting: a style, a header and the [`KeyForm`] of the secret.
+//! * An [`Extra`] is the same with prepared keys.
 //!
-//! GitHub's style (<https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>) has room for one
-//! signature, the current secret's; Stripe's (<https://docs.stripe.com/webhooks#verify-manually>) for one of each valid
-//! secret.
+//! GitHub's style (<https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries>) carries one
+//! signature, by the current secret. Stripe's (<https://docs.stripe.com/webhooks#verify-manually>) carries one for each
+//! valid secret.
 
 use std::fmt::Write;
 
@@ -18,23 +17,23 @@ use crate::domain::signing::secret::{Material, Secret, SignatureType};
 use crate::domain::signing::signature::{Graced, Keyed, header_allowed, keyed, value};
 use crate::domain::{Invalid, Time, limits};
 
-/// Which form of the secret a receiver keys its HMAC with.
+/// The form of the secret that keys the HMAC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeyForm {
-    /// The text as the customer sees it, `whsec_` included: what receivers of GitHub and Stripe do with theirs.
+    /// The text including `whsec_`, as GitHub and Stripe receivers use theirs.
     #[default]
     Text,
-    /// The bytes that the text stands for.
+    /// The decoded bytes.
     Bytes,
 }
 
-/// A signature that an endpoint asks for beside those of Standard Webhooks, e.g.
-/// `{"style": "github", "header": "X-Hub-Signature-256", "key": "text"}`.
+/// A signature in addition to those of Standard Webhooks, e.g. `{"style": "github", "header": "X-Hub-Signature-256",
+/// "key": "text"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "style", rename_all = "camelCase", deny_unknown_fields)]
 pub enum ExtraSignature {
-    /// The three headers of Standard Webhooks once more, as `svix-id`, `svix-timestamp`, `svix-signature`.
+    /// The three Standard Webhooks headers, repeated as `svix-id`, `svix-timestamp` and `svix-signature`.
     Svix,
     /// `sha256=<hex of HMAC-SHA256(body)>`.
     #[serde(rename = "github")]
@@ -52,7 +51,7 @@ pub enum ExtraSignature {
 }
 
 impl ExtraSignature {
-    /// The header it goes into, if it is of a style that has one of any name.
+    /// The configured header; `None` for a style with fixed names.
     pub fn header(&self) -> Option<&str> {
         match self {
             ExtraSignature::Svix => None,
@@ -60,24 +59,24 @@ impl ExtraSignature {
         }
     }
 
-    /// Whether it can only be made with an HMAC secret.
+    /// Whether the style requires an HMAC secret.
     pub fn needs_hmac(&self) -> bool {
         self.header().is_some()
     }
 
-    /// Checks it by itself, given as `field`.
+    /// Checks the header; `field` names the setting in the error.
     ///
     /// # Errors
-    /// A header that [`header_allowed`] refuses.
+    /// A header that [`header_allowed`] rejects.
     pub fn check(&self, field: &str) -> Result<(), Invalid> {
         self.header().map_or(Ok(()), |header| header_allowed(field, header, ""))
     }
 }
 
-/// Checks all of an endpoint's extra signatures, given as `field`, for secrets of type `kind`.
+/// Checks an endpoint's extra signatures for secrets of type `kind`; `field` names the setting in the error.
 ///
 /// # Errors
-/// More than four, a header that is kept or taken twice, or a style that the signature type can't make.
+/// More than four, a reserved or repeated header, or a style that requires another signature type.
 pub fn check_extras(field: &str, extras: &[ExtraSignature], kind: SignatureType) -> Result<(), Invalid> {
     let most = limits::EXTRA_SIGNATURES;
     if extras.len() > most {
@@ -86,7 +85,7 @@ pub fn check_extras(field: &str, extras: &[ExtraSignature], kind: SignatureType)
     for (index, extra) in extras.iter().enumerate() {
         extra.check(field)?;
         if extra.needs_hmac() && kind != SignatureType::Hmac256 {
-            let reason = "the styles github and stripe need the signatureType hmac256: their receivers know no other";
+            let reason = "the styles github and stripe require the signatureType hmac256";
             return Err(Invalid::new(field, reason));
         }
         let taken = |other: &ExtraSignature| match (extra.header(), other.header()) {
@@ -94,14 +93,14 @@ pub fn check_extras(field: &str, extras: &[ExtraSignature], kind: SignatureType)
             (one, two) => one == two,
         };
         if extras[..index].iter().any(taken) {
-            let reason = format!("has two for the same header {:?}", extra.header().unwrap_or("svix-signature"));
+            let reason = format!("sets the header {:?} twice", extra.header().unwrap_or("svix-signature"));
             return Err(Invalid::new(field, reason));
         }
     }
     Ok(())
 }
 
-/// An [`ExtraSignature`] whose keys are worked in.
+/// An [`ExtraSignature`] with prepared keys.
 pub(super) enum Extra {
     Svix,
     GitHub { header: HeaderName, mac: Keyed },
@@ -109,7 +108,7 @@ pub(super) enum Extra {
 }
 
 impl Extra {
-    /// Prepares `extra` for `secrets`, the current one first, each with the time at which it stops signing.
+    /// Prepares `extra` for `secrets`: the current one first, each with the time at which it stops signing.
     pub(super) fn new(extra: &ExtraSignature, secrets: &[(&Secret, Time)]) -> Option<Extra> {
         let header = |name: &str| HeaderName::try_from(name).ok();
         match extra {
@@ -126,7 +125,7 @@ impl Extra {
         }
     }
 
-    /// Sets its headers. `standard` are the values of `webhook-id`, `-timestamp` and `-signature`.
+    /// Sets the headers. `standard` are the values of `webhook-id`, `-timestamp` and `-signature`.
     pub(super) fn sign(&self, headers: &mut HeaderMap, standard: [&HeaderValue; 3], at: Time, body: &[u8]) {
         match self {
             Extra::Svix => {

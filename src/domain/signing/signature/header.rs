@@ -1,15 +1,15 @@
-//! Which headers an endpoint may set on its requests: those that are neither ours nor the connection's.
+//! Validation of an endpoint's custom headers.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::domain::{Invalid, limits};
 
-/// Names that begin with one of these are kept.
+/// Prefixes of reserved names.
 const RESERVED_PREFIXES: [&str; 5] = ["webhook-", "svix-", "x-svix-", "x-amzn-", "proxy-"];
 
-/// What describes the body or steers the connection is written by Sendoff alone: a second opinion about where a request
-/// ends is how requests are smuggled (RFC 9110 section 7.6.1, RFC 9112 section 6). `accept-encoding` is kept because
-/// answers are stored as they come and are not unpacked.
+/// Reserved names. Only Sendoff sets headers that describe the body or control the connection: ambiguity about where a
+/// request ends allows request smuggling (RFC 9110 section 7.6.1, RFC 9112 section 6). `accept-encoding` is reserved
+/// because responses are stored without decompression.
 const RESERVED: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -27,11 +27,11 @@ const RESERVED: [&str; 14] = [
     "user-agent",
 ];
 
-/// Whether an endpoint, by its setting `field`, may send a header `name: value`.
+/// Checks a custom header of an endpoint; `field` names the setting in the error.
 ///
 /// # Errors
-/// Not a header name, a name that is kept, or a value that is longer than 4,096 bytes or not visible ASCII. Values are
-/// never quoted: they may be passwords.
+/// An invalid or reserved name, or a value that is longer than 4,096 bytes or not visible ASCII. Values are never
+/// quoted: they may be passwords.
 pub fn header_allowed(field: &str, name: &str, value: &str) -> Result<(), Invalid> {
     let refused = |reason: &str| Err(Invalid::new(field, format!("header {name:?} {reason}")));
     if name.len() > limits::NAME {

@@ -1,14 +1,12 @@
-//! How a receiver knows that a request is ours (Standard Webhooks 1.0.0).
+//! Signature headers that prove where a request comes from (Standard Webhooks 1.0.0).
 //!
-//! * A **signature** is one `v1,<base64 HMAC-SHA256>` or `v1a,<base64 Ed25519>` over `id.timestamp.body`; the header
-//!   `webhook-signature` holds one for each secret that is valid: the current one first, then those in **grace**, which
-//!   a rotation leaves signing until a given time.
-//! * [`Signing`] is what signs one endpoint's requests. It is made once from the endpoint's secrets and used for every
-//!   attempt: the keys are already worked into the hash states, which are copied per message.
-//! * An [extra signature](ExtraSignature) is a header in another product's style, beside those, for receivers that
-//!   exist.
-//! * A [`Verifier`] is the other side, as a customer would write it.
-//! * [`header_allowed`] says which headers an endpoint may set: those that are neither ours nor the connection's.
+//! * A **signature** is `v1,<base64 HMAC-SHA256>` or `v1a,<base64 Ed25519>` over `id.timestamp.body`. The header
+//!   `webhook-signature` has one for each valid secret: the current one, then old ones in their **grace period** after
+//!   a rotation.
+//! * [`Signing`] signs one endpoint's requests. It prepares the keyed hash states once; each attempt copies them.
+//! * An [extra signature](ExtraSignature) is an additional header in another product's style, for existing receivers.
+//! * A [`Verifier`] is the receiver's side.
+//! * [`header_allowed`] checks an endpoint's custom headers.
 
 mod extra;
 mod header;
@@ -36,11 +34,11 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// An HMAC-SHA256 that has its key already.
+/// A keyed HMAC-SHA256 state.
 type Keyed = Hmac<Sha256>;
 
 fn keyed(key: &[u8]) -> Option<Keyed> {
-    // An HMAC takes keys of every length: never `None`.
+    // HMAC accepts keys of any length: never `None`.
     Keyed::new_from_slice(key).ok()
 }
 
@@ -58,7 +56,7 @@ impl Signer {
         }
     }
 
-    /// Appends `v1,…` or `v1a,…` over `head` (which is `id.timestamp.`) and `body`.
+    /// Appends the signature of `head` (`id.timestamp.`) and `body`.
     fn append(&self, head: &[u8], body: &[u8], text: &mut String) {
         match self {
             Signer::Hmac(mac) => {
@@ -73,7 +71,7 @@ impl Signer {
     }
 }
 
-/// A value that counts until a point in time, or for good.
+/// A value that is valid until a point in time.
 struct Graced<T> {
     value: T,
     until: Time,
@@ -85,17 +83,17 @@ impl<T> Graced<T> {
     }
 }
 
-/// What signs one endpoint's requests: its current secret, those in grace, its extra signatures.
+/// Signs one endpoint's requests.
 pub struct Signing {
     signers: Vec<Graced<Signer>>,
     extras: Vec<Extra>,
 }
 
 impl Signing {
-    /// Prepares `current` and the secrets in grace, each with the time at which it stops signing, newest first.
+    /// Prepares `current` and the old secrets, newest first, each with the end of its grace period.
     ///
-    /// Extra signatures that need an HMAC secret are left out for secrets that are none, and so are those whose
-    /// header is no header name; [`check_extras`] refuses both when an endpoint is saved.
+    /// Skips extra signatures with an invalid header or the wrong type of secret; [`check_extras`] rejects both when an
+    /// endpoint is saved.
     pub fn new<'s>(
         current: &'s Secret,
         graced: impl IntoIterator<Item = (&'s Secret, Time)>,
@@ -109,7 +107,7 @@ impl Signing {
         }
     }
 
-    /// The value of `webhook-signature` for a message `id` sent `at` that time.
+    /// The value of `webhook-signature` for the message `id` at the time `at`.
     pub fn signature(&self, id: &str, at: Time, body: &[u8]) -> String {
         let head = format!("{id}.{}.", at.seconds());
         let mut text = String::with_capacity(self.signers.len() * 96);
@@ -122,8 +120,8 @@ impl Signing {
         text
     }
 
-    /// Sets every signature header of one attempt: `webhook-id`, `webhook-timestamp` (whole seconds of `at`, the
-    /// attempt's time), `webhook-signature`, then the extra ones. Replaces headers of the same names.
+    /// Sets `webhook-id`, `webhook-timestamp` (`at` in whole seconds), `webhook-signature` and the extra signatures.
+    /// Replaces headers of the same names.
     pub fn sign(&self, headers: &mut HeaderMap, id: MessageId, at: Time, body: &[u8]) {
         let id = id.to_string();
         let signature = value(self.signature(&id, at, body));
@@ -144,7 +142,7 @@ impl fmt::Debug for Signing {
     }
 }
 
-/// A header value made of letters, digits and punctuation that we wrote ourselves: always a valid one.
+/// A header value of our own letters, digits and punctuation: always valid.
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -179,7 +177,7 @@ mod tests {
         #[test]
         fn the_official_library_accepts_v1_and_nothing_that_was_touched(body in ".*", at in 0usize..2_000) {
             let key = Secret::generate(SignatureType::Hmac256);
-            // The library reads the clock itself.
+            // The reference library reads the system clock.
             let now = Clock.now();
             let mut headers = HeaderMap::new();
             Signing::new(&key, [], &[]).sign(&mut headers, MessageId::new(now), now, body.as_bytes());

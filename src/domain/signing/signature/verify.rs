@@ -1,9 +1,9 @@
-//! The receiver's side: is this request from who it says, untouched and fresh?
+//! The receiver's side: verifies that a request is authentic, unmodified and recent.
 //!
-//! * A [`Verifier`] holds what the customer was shown: the HMAC secret or the Ed25519 public key.
-//! * [`Signed`] is what came in the three headers.
+//! * A [`Verifier`] holds the HMAC secret or the Ed25519 public key that the customer got.
+//! * [`Signed`] holds the three signature headers.
 //!
-//! Used by `sendoff verify`, the demo's receiver and the portal, and written the way a customer should.
+//! Used by `sendoff verify`, the demo's receiver and the portal.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::domain::signing::secret::{Material, PUBLIC_PREFIX, Secret, bytes_of};
 use crate::domain::signing::signature::{Keyed, keyed};
 use crate::domain::{Invalid, Time};
 
-/// How many signatures of one header are looked at: a rotation needs two, and each costs a hash of the body.
+/// The most signatures checked per header. A rotation needs two; each costs a hash of the body.
 const MOST: usize = 16;
 
-/// What came in the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.
+/// The values of `webhook-id`, `webhook-timestamp` and `webhook-signature`.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'h> {
     pub id: &'h str,
@@ -29,7 +29,7 @@ pub struct Signed<'h> {
     pub signature: &'h str,
 }
 
-/// Checks requests against one secret or public key.
+/// Verifies requests with one secret or public key.
 pub struct Verifier(Check);
 
 enum Check {
@@ -38,10 +38,10 @@ enum Check {
 }
 
 impl Verifier {
-    /// From what the customer was shown, given as `field`: `whsec_…` (the prefix may be missing) or `whpk_…`.
+    /// Parses `whsec_…` (the prefix is optional) or `whpk_…`; `field` names it in the error.
     ///
     /// # Errors
-    /// Says what is wrong with the text, and never quotes it.
+    /// The broken rule; the text is never quoted.
     pub fn parse(field: &str, text: &str) -> Result<Verifier, Invalid> {
         let Some(public) = text.strip_prefix(PUBLIC_PREFIX) else {
             return Secret::parse(field, text).and_then(|secret| Verifier::of(field, &secret));
@@ -63,11 +63,11 @@ impl Verifier {
         .ok_or_else(|| Invalid::new(field, "is not a key"))
     }
 
-    /// Checks one request that arrived at `now`: at least one signature is right (compared in constant time), and its
-    /// time is no further than `tolerance` from `now` (usually five minutes).
+    /// Verifies a request that arrived at `now`: at least one signature matches (compared in constant time), and the
+    /// timestamp is within `tolerance` of `now` (usually five minutes).
     ///
     /// # Errors
-    /// [`VerifyError`]. The signature is checked first: a wrong time is only reported of a request that is genuine.
+    /// The signature is checked first: a wrong time is only reported for an authentic request.
     pub fn verify(&self, signed: Signed<'_>, body: &[u8], now: Time, tolerance: Duration) -> Result<(), VerifyError> {
         let seconds: i64 = signed.timestamp.parse().map_err(|_| VerifyError::Timestamp)?;
         let head = format!("{}.{}.", signed.id, signed.timestamp);
@@ -78,7 +78,7 @@ impl Verifier {
         if apart > tolerance.as_secs() { Err(VerifyError::Time { apart }) } else { Ok(()) }
     }
 
-    /// Whether `part`, e.g. `v1,…`, is this key's signature of `head` and `body`.
+    /// Whether `part`, e.g. `v1,…`, is a valid signature of `head` and `body`.
     fn signed_by(&self, part: &str, head: &[u8], body: &[u8]) -> bool {
         let Some((version, text)) = part.split_once(',') else { return false };
         let Ok(bytes) = STANDARD.decode(text) else { return false };
@@ -97,15 +97,15 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// Why a request is not accepted.
+/// The reason a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     #[error("webhook-timestamp is not a number of seconds")]
     Timestamp,
-    #[error("no signature in webhook-signature is right: another secret, or the body was changed on the way")]
+    #[error("no signature in webhook-signature is valid: a different secret, or the body was modified")]
     Signature,
-    /// The distance of the two clocks in seconds.
-    #[error("the signature is right, but its time is {apart} s from now: an old request sent again, or a wrong clock")]
+    /// The difference in seconds.
+    #[error("the signature is valid, but its timestamp is {apart} s from now: a replayed request, or a wrong clock")]
     Time { apart: u64 },
 }
 
