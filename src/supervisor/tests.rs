@@ -11,11 +11,11 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("waited in vain for: {what}");
+    panic!("timed out waiting for {what}");
 }
 
 #[tokio::test]
-async fn what_is_essential_and_panics_is_lost_and_the_first_one_counts() {
+async fn an_essential_task_that_panics_is_lost_and_the_first_one_counts() {
     let supervisor = Supervisor::default();
     assert_eq!(supervisor.lost(), None);
     supervisor.essential(Supervised::Recorder, async { panic!("on purpose") });
@@ -25,7 +25,7 @@ async fn what_is_essential_and_panics_is_lost_and_the_first_one_counts() {
 }
 
 #[tokio::test]
-async fn what_is_essential_and_ends_is_lost_unless_it_was_told_to() {
+async fn an_essential_task_that_ends_is_lost_unless_expected() {
     let supervisor = Supervisor::default();
     supervisor.essential(Supervised::Writer, async {}).await.unwrap();
     assert_eq!(supervisor.lost(), Some(Supervised::Writer));
@@ -39,7 +39,7 @@ async fn what_is_essential_and_ends_is_lost_unless_it_was_told_to() {
 }
 
 #[tokio::test]
-async fn a_loop_that_panics_or_ends_is_started_again() {
+async fn a_loop_that_panics_or_ends_is_restarted() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let noted = Arc::clone(&starts);
     let running = supervisor.restarting(Supervised::Relay, move || {
@@ -58,14 +58,14 @@ async fn a_loop_that_panics_or_ends_is_started_again() {
 }
 
 #[test]
-fn the_waits_between_starts_grow_up_to_a_bound() {
+fn restart_backoff_grows_up_to_a_bound() {
     let mut backoff = Backoff(BACKOFF.0);
     let waits: Vec<u128> = (0..11).map(|_| backoff.failed().as_millis()).collect();
     assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
 }
 
 #[tokio::test]
-async fn a_loop_ends_when_it_is_told_to() {
+async fn a_loop_may_end_once_expected() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let (stop, stopped) = watch::channel(false);
     let noted = Arc::clone(&starts);
@@ -82,7 +82,7 @@ async fn a_loop_ends_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn a_shutdown_does_not_wait_for_the_next_start() {
+async fn a_shutdown_does_not_wait_for_a_restart() {
     let (supervisor, starts) = (Supervisor::default(), Arc::new(AtomicUsize::new(0)));
     let noted = Arc::clone(&starts);
     let failing = supervisor.restarting(Supervised::Relay, move || {
@@ -99,7 +99,7 @@ async fn a_shutdown_does_not_wait_for_the_next_start() {
 fn a_pulse_that_stops_is_noticed() {
     let (supervisor, start) = (Supervisor::default(), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);
-    assert_eq!(supervisor.silent(at(1_000)), None, "nothing is watched");
+    assert_eq!(supervisor.silent(at(1_000)), None, "there is no pulse");
     let pulse = supervisor.pulse(Supervised::EventLoop, Duration::from_secs(5), start);
     let _other = supervisor.pulse(Supervised::LeaseKeeper, Duration::from_secs(10), start);
     assert_eq!(supervisor.silent(at(5)), None);
@@ -108,11 +108,11 @@ fn a_pulse_that_stops_is_noticed() {
     assert_eq!(supervisor.silent(at(10)), None);
     assert_eq!(supervisor.silent(at(11)), Some((Supervised::LeaseKeeper, Duration::from_secs(11))));
     let _again = supervisor.pulse(Supervised::LeaseKeeper, Duration::from_secs(10), at(11));
-    assert_eq!(supervisor.silent(at(11)), None, "the new one takes the old one's place");
+    assert_eq!(supervisor.silent(at(11)), None, "the new pulse replaces the old one");
 }
 
 #[tokio::test]
-async fn a_guard_gives_back_what_came_of_it() {
+async fn a_guard_returns_the_result_or_the_panic() {
     assert_eq!(Supervised::Read.guard(async { 7 }).await, Ok(7));
     let failed: Result<(), String> = Supervised::Read.guard(async { panic!("on {}", "purpose") }).await;
     assert_eq!(failed, Err("panicked: on purpose".to_owned()));

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_hears_of_it_before_and_after() {
+    fn waiting_ends_before_and_after_the_close() {
         let hangup = Hangup::default();
         let other = hangup.clone();
         let mut waiting = Box::pin(other.closed());

@@ -72,10 +72,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_wrote_counts() {
+    fn only_entries_written_by_trusted_proxies_count() {
         let near = "10.0.0.0/8 ::1/128";
         for (trusted, peer, forwarded, wanted) in [
-            // Nobody is trusted by default.
+            // No proxy is trusted by default.
             ("", "10.0.0.1", &["192.0.2.1"][..], "10.0.0.1"),
             (near, "192.0.2.9", &["198.51.100.1"], "192.0.2.9"),
             (near, "10.0.0.1", &[], "10.0.0.1"),
@@ -86,7 +86,7 @@ mod tests {
             // Two proxies in a row.
             (near, "10.0.0.1", &["198.51.100.1, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
             (near, "10.0.0.1", &["192.0.2.1,10.0.0.2", "10.0.0.3"], "192.0.2.1"),
-            // All of them trusted: the farthest.
+            // All of them are trusted: the farthest counts.
             (near, "10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             (near, "10.0.0.1", &["192.0.2.1, nonsense"], "10.0.0.1"),
             (near, "10.0.0.1", &["nonsense, 10.0.0.2"], "10.0.0.2"),
@@ -98,6 +98,10 @@ mod tests {
             assert_eq!(caller(trusted, peer, forwarded), wanted, "{peer} {forwarded:?}");
         }
         let long = vec!["10.0.0.2"; 10_000].join(",");
-        assert_eq!(caller(near, "10.0.0.1", &["192.0.2.1", &long]), "10.0.0.2", "a chain is read to a bound");
+        assert_eq!(
+            caller(near, "10.0.0.1", &["192.0.2.1", &long]),
+            "10.0.0.2",
+            "only a bounded number of entries is read"
+        );
     }
 }

@@ -300,7 +300,7 @@ mod tests {
         let after = |millis| start + Duration::from_millis(millis);
         let taken = |who: Who, at| (0..100).take_while(|_| limits.take(who.clone(), at).is_ok()).count();
         assert_eq!(taken(address(1), after(0)), 20);
-        assert_eq!(taken(address(2), after(0)), 20, "another caller has its own");
+        assert_eq!(taken(address(2), after(0)), 20, "another caller has its own bucket");
         assert_eq!(taken(address(1), after(500)), 5);
         let limited = limits.take(address(1), after(500)).unwrap_err();
         assert_eq!((limited.class, limited.rate, limited.wait), (Class::Address, 10, Duration::from_millis(100)));
@@ -334,12 +334,15 @@ mod tests {
             let _ = limits.take(address(n), start);
         }
         assert_eq!(count(), MOST);
-        assert!(limits.take(address(u32::MAX), start).is_err(), "those beyond them share one, which is empty");
-        // Who is still there keeps what was taken; the others' buckets are full again.
+        assert!(
+            limits.take(address(u32::MAX), start).is_err(),
+            "callers beyond the bound share one bucket, which is empty"
+        );
+        // An active caller's bucket keeps its level; the others are full again.
         let later = start + Duration::from_secs(3);
         assert!(limits.take(address(7), later).is_ok() && limits.take(address(7), later).is_ok());
         assert!(limits.take(address(u32::MAX), later).is_ok());
         assert!(count() <= 2, "{}", count());
-        assert!(limits.take(address(7), later).is_err(), "it was not forgotten");
+        assert!(limits.take(address(7), later).is_err(), "its bucket was kept");
     }
 }

@@ -237,7 +237,11 @@ mod tests {
         assert_eq!(loads.begin(&none), None, "two are under way");
         loads.add_unknown(ids(0..2_500));
         loads.ended(&first, &[]);
-        assert_eq!(loads.begin(&none).unwrap().asked, ids(2_000..2_500), "what is being loaded is not asked for again");
+        assert_eq!(
+            loads.begin(&none).unwrap().asked,
+            ids(2_000..2_500),
+            "endpoints being loaded are not requested again"
+        );
         loads.ended(&second, &[]);
         assert_eq!(loads.begin(&none), None);
     }
@@ -253,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_gone_through_in_chunks_and_to_its_end_however_often_it_changes() {
+    fn a_reload_reaches_its_end_even_if_the_group_keeps_changing() {
         let (mut loads, listed) = (Loads::default(), listing(2_300));
         let (mut seen, mut loaded) = (BTreeSet::new(), 0);
         for _ in 0..3 {
@@ -264,16 +268,16 @@ mod tests {
             seen.extend(load.asked.iter().copied());
             loads.ended(&load, &[]);
         }
-        assert!(seen.into_iter().eq(ids(0..2_300)), "all of it, although it changed in between");
+        assert!(seen.into_iter().eq(ids(0..2_300)), "all of them, although the group changed in between");
         while let Some(load) = loads.begin(&listed) {
             loaded += load.asked.len();
             loads.ended(&load, &[]);
         }
-        assert_eq!(loaded, 2 * 2_300, "and then once more, for what has changed meanwhile");
+        assert_eq!(loaded, 2 * 2_300, "and once more, for the changes meanwhile");
     }
 
     #[test]
-    fn a_part_that_changes_keeps_no_unknown_endpoint_waiting() {
+    fn a_changing_group_does_not_delay_unknown_endpoints() {
         let (mut loads, listed) = (Loads::default(), listing(5_000));
         loads.changed(app(0));
         loads.add_unknown(ids(10_000..10_600));
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_signal_makes_every_result_under_way_out_of_date() {
+    fn a_lost_signal_makes_every_load_under_way_stale() {
         let (mut loads, live) = (Loads::default(), crate::engine::core::lanes::tests::world::live(3, |_| {}));
         loads.add_unknown(ids(3..4));
         let load = loads.begin(&none).unwrap();
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_loaded_again_when_the_store_answers() {
+    fn failed_loads_are_retried_when_the_store_is_back() {
         let mut loads = Loads::default();
         loads.add_unknown(ids(0..3));
         let load = loads.begin(&none).unwrap();
@@ -309,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded() {
+    fn the_waiting_endpoints_are_bounded() {
         let mut loads = Loads::default();
         loads.add_unknown(ids(0..WAITING as u128 + 10));
         assert_eq!(loads.waiting.len(), WAITING);

@@ -82,14 +82,14 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_a_bound_and_are_spread() {
+    fn backoff_doubles_up_to_a_bound_with_jitter() {
         let waits: Vec<u64> = (1..8).map(|row| backoff(row, 0.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!((backoff(1, 1.0), backoff(u32::MAX, 1.0)), (at(750), at(22_500)));
     }
 
     #[test]
-    fn what_is_in_flight_is_what_there_is_room_for_and_the_bound_grows_away() {
+    fn the_requests_in_flight_become_the_bound_which_then_grows_away() {
         let mut headroom = Headroom::default();
         assert_eq!((headroom.most(at(0)), headroom.wait(at(0))), (UNBOUNDED, None));
         headroom.not_made(101, at(10), 0.0);
@@ -97,13 +97,13 @@ mod tests {
         assert_eq!((headroom.most(at(10)), headroom.wait(at(10))), (100, Some(at(1_000))));
         assert_eq!((headroom.most(at(1_010)), headroom.most(at(2_010))), (200, 400));
         headroom.not_made(150, at(2_020), 0.0);
-        assert_eq!(headroom.most(at(2_020)), 150, "a bound is learned anew");
-        assert_eq!(headroom.most(at(60_000)), 150 << 13, "and is gone after some seconds");
+        assert_eq!(headroom.most(at(2_020)), 150, "the bound is learned again");
+        assert_eq!(headroom.most(at(60_000)), 150 << 13, "and is lifted after some seconds");
         assert_eq!(headroom.wait(at(60_000)), None);
     }
 
     #[test]
-    fn where_nothing_can_be_made_everything_rests_longer_and_longer() {
+    fn without_any_request_the_pause_doubles() {
         let mut headroom = Headroom::default();
         let (mut now, mut rests) = (at(0), Vec::new());
         for _ in 0..4 {
@@ -120,6 +120,6 @@ mod tests {
         assert_eq!(rests, [1, 2, 4, 8]);
         headroom.made();
         headroom.not_made(0, now, 0.0);
-        assert_eq!(headroom.wait(now), Some(at(1_000)), "one that was made ends the row");
+        assert_eq!(headroom.wait(now), Some(at(1_000)), "an attempt that was made ends the row");
     }
 }

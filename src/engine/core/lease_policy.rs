@@ -135,18 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn no_more_leave_than_have_to() {
+    fn no_more_slots_leave_than_necessary() {
         let mut beats = Beats::default();
         let first = beats.beaten(Duration::ZERO, leases(0..8), Some(4));
         assert_eq!((first.leases.len(), first.surplus.len()), (4, 4));
         let again = beats.beaten(BEAT, leases(0..8), Some(4));
-        assert_eq!((again.leases.len(), again.surplus), (4, vec![]), "they leave already");
+        assert_eq!((again.leases.len(), again.surplus), (4, vec![]), "they are leaving already");
         beats.handed_back(vec![4, 5], true);
-        assert_eq!(beats.quiet(vec![4, 6]), [6], "only what leaves is handed back");
+        assert_eq!(beats.quiet(vec![4, 6]), [6], "only leaving slots are returned");
     }
 
     #[test]
-    fn one_that_took_long_is_followed_soon() {
+    fn a_slow_heartbeat_shortens_the_pause() {
         let mut beats = Beats::default();
         beats.beaten(Duration::ZERO, leases([]), None);
         let pause = |millis| beats.pause(Duration::from_millis(millis)).as_millis();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn who_departs_keeps_nothing_and_takes_nothing() {
+    fn a_departing_process_keeps_and_takes_nothing() {
         let mut beats = Beats::default();
         beats.beaten(Duration::ZERO, leases(0..4), None);
         beats.depart();
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_spares_others_for_the_time_of_a_lease() {
+    fn after_an_absence_expired_slots_are_left_alone_for_one_lease() {
         let mut beats = Beats::default();
         assert_eq!(beats.beat(Duration::ZERO), Beat::Taking);
         beats.beaten(Duration::ZERO, leases([]), None);
         let back = AWAY + Duration::from_millis(1);
-        assert_eq!(beats.beat(back), Beat::Sparing, "stopped, perhaps");
+        assert_eq!(beats.beat(back), Beat::Sparing, "it may have been paused");
         beats.beaten(back, leases([]), None);
         assert_eq!((beats.beat(back + BEAT), beats.beat(back + BEAT * 2)), (Beat::Sparing, Beat::Sparing));
         assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause(Duration::ZERO) == BEAT_SOON);

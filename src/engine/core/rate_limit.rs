@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_limit_keep_to_it_together() {
+    fn the_parts_of_a_limit_keep_to_it_together() {
         let start = Duration::from_secs(10);
         let parts: Vec<Limit> = (0..4).map(|_| Limit::part(10, 4, Duration::ZERO)).collect();
         let mut times: Vec<Duration> = parts.iter().flat_map(|part| departures(part, start, 25)).collect();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_takes_nothing() {
+    fn ready_takes_no_token() {
         let limit = Limit::new(1, Duration::ZERO);
         let now = Duration::from_secs(10);
         assert!((0..5).all(|_| limit.ready(now).is_ok()));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_owner_begins_with_an_empty_bucket() {
+    fn a_new_limit_starts_empty() {
         let fresh = Limit::new(50, Duration::from_secs(10));
         assert_eq!(fresh.take(Duration::from_secs(10)), Err(Duration::from_millis(20)));
         let times = departures(&fresh, Duration::from_secs(10), 200);

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_follow_each_other_and_the_rest_counts_from_the_first() {
+    fn pages_follow_each_other_and_the_pause_counts_from_the_first() {
         let mut scanning = Scanning::new(at(250), at(0));
         let first = scanning.begin(at(0), || vec![1, 2]).unwrap();
         assert_eq!(scanning.begin(at(1), || vec![1, 2]), None, "one at a time");
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_that_may_not_go_on_begins_anew() {
+    fn an_interrupted_scan_starts_over() {
         let mut scanning = Scanning::new(at(250), at(0));
         let page = scanning.begin(at(0), || vec![1]).unwrap().page(vec![lane(1, 7)], 1);
         assert!(!scanning.brought(page.next, true, at(10)));
         assert_eq!(scanning.begin(at(60_000), || vec![3]), Some(Scan::of(vec![3])));
         scanning.soon(at(60_000));
         scanning.failed(at(60_001));
-        assert!(scanning.wait(at(60_001)).is_zero(), "something came up meanwhile");
+        assert!(scanning.wait(at(60_001)).is_zero(), "a scan was requested meanwhile");
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     #[test]
-    fn each_has_its_own_line_and_name() {
+    fn every_task_has_its_own_entry_and_name() {
         let mut names: Vec<&str> = Upkeep::ALL.map(Upkeep::name).to_vec();
         names.sort_unstable();
         names.dedup();
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_holds_up_no_other() {
+    fn a_failing_task_delays_no_other() {
         let maintenance = Maintenance { retention: DAY, deleted_retention: DAY, disable_after: DAY };
         let start = Instant::now();
         let (mut agenda, mut turns) = (Agenda::new(start), vec![0; Upkeep::ALL.len()]);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn one_with_more_to_do_lets_the_others_go_first() {
+    fn a_task_with_more_to_do_lets_the_others_go_first() {
         let (start, first) = (Instant::now(), Upkeep::ALL[0]);
         let mut agenda = Agenda::new(start);
         let now = start + SECOND;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_and_the_recovery_are_told() {
+    fn the_first_failure_and_the_recovery_are_reported() {
         let now = Instant::now();
         let mut agenda = Agenda::new(now);
         assert!(agenda.failed(Upkeep::Audit, SECOND, now) && !agenda.failed(Upkeep::Audit, SECOND, now));

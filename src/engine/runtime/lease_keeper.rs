@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slots_that_are_freed_do_not_wait_for_the_next_heartbeat() {
+    async fn freed_slots_do_not_wait_for_the_next_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(folder.path().join("store.db"));
         let options = StoreOptions {

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_says_who_and_what() {
+    fn the_subject_names_the_application_and_the_endpoint() {
         let failing = What::Failing { disable_at: SINCE };
         for (what, more, said) in [
             (&[failing][..], 0, "Acme: webhooks to example.com/hook keep failing"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_says_since_when_why_and_what_to_do() {
+    fn the_text_says_since_when_why_and_how_to_fix_it() {
         let failing = What::Failing { disable_at: SINCE.plus(Duration::from_secs(5 * 86_400)) };
         let portal_url = "https://hooks.example.com".parse().unwrap();
         let one = mail(&[failing], 0);

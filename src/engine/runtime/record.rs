@@ -109,13 +109,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_small_batch_waits_for_more_until_its_time_and_a_full_one_does_not() {
+    async fn a_small_batch_waits_for_more_and_a_full_one_does_not() {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let (past, far) = (Instant::now(), Instant::now() + Duration::from_secs(3_600));
         let mut taken = vec![0];
         sender.send(1).unwrap();
         gather(&mut receiver, &mut taken, past).await;
-        assert_eq!(taken, [0, 1], "what is there is taken");
+        assert_eq!(taken, [0, 1], "available results are taken");
 
         let others = tokio::spawn(async move {
             for number in 2..FULL + 10 {
@@ -125,10 +125,10 @@ mod tests {
             sender
         });
         gather(&mut receiver, &mut taken, far).await;
-        assert_eq!(taken.len(), FULL, "it waits until there are enough");
+        assert_eq!(taken.len(), FULL, "it waits until the batch is full");
         drop(others.await.unwrap());
         taken.truncate(1);
         gather(&mut receiver, &mut taken, far).await;
-        assert_eq!(taken.len(), 11, "no more can come");
+        assert_eq!(taken.len(), 11, "the channel is closed");
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_process_looks_ten_times_a_second_and_a_fleet_as_often_as_ever() {
+    fn an_idle_process_polls_ten_times_a_second() {
         let poll = |of| idle_poll(Rank { index: 0, of }).as_millis();
         assert_eq!([1, 2, 4, 50].map(poll), [100, 50, 25, 25]);
         assert_eq!(Rank::ALONE.of, 1);

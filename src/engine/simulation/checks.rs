@@ -87,11 +87,13 @@ impl Checks {
         self.order(store, key)?;
         let here = process.in_flight.get(&key.0).copied().unwrap_or(0);
         let all = process.all_in_flight;
-        hold(here <= self.caps.1, || format!("caps: {here} in flight to one endpoint"))?;
-        hold(all <= self.caps.0, || format!("caps: {all} in flight in all"))?;
+        hold(here <= self.caps.1, || format!("limits: {here} in flight to one endpoint"))?;
+        hold(all <= self.caps.0, || format!("limits: {all} in flight in total"))?;
         let Away { row, until: rest, .. } = process.unreachable.get(&key.0).copied().unwrap_or_default();
-        hold(row < PROBES || here == 1, || format!("breaker: {here} in flight after {row} in a row did not arrive"))?;
-        hold(*now >= rest, || format!("breaker: a probe before the rest ends at {rest:?}"))?;
+        hold(row < PROBES || here == 1, || {
+            format!("breaker: {here} in flight after {row} unreachable attempts in a row")
+        })?;
+        hold(*now >= rest, || format!("breaker: a probe before the pause ends at {rest:?}"))?;
         let open = Open { process: *id, slot: start.slot, epoch: start.epoch, excused: false };
         self.open.entry(key).or_default().push(open);
         Ok(())
@@ -107,7 +109,7 @@ impl Checks {
 
     fn one_at_a_time(&self, store: &Store, key: Key) -> Verdict {
         let twice = self.open.get(&key).is_some_and(|open| open.iter().any(|one| !one.excused));
-        hold(!twice, || "twice: sent again before the attempt before was recorded".to_owned())?;
+        hold(!twice, || "twice: sent again before the previous attempt was recorded".to_owned())?;
         hold(store.rows.contains_key(&key), || "sent, but not in the store".to_owned())
     }
 
@@ -116,7 +118,9 @@ impl Checks {
         // It may have been resent or canceled a moment ago.
         if row.progress.generation == progress.generation {
             hold(row.state.pending(), || format!("sent, but it is {:?}", row.state))?;
-            hold(row.progress == *progress, || format!("sent from {progress:?}, but it is at {:?}", row.progress))?;
+            hold(row.progress == *progress, || {
+                format!("sent with {progress:?}, but the store has {:?}", row.progress)
+            })?;
             let early = || format!("due: a retry before {:?}", row.not_before);
             hold(self.misled || begun.now >= row.not_before, early)?;
         }
@@ -124,14 +128,14 @@ impl Checks {
             begun.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
         {
             let by = moment.time.plus(super::world::APART);
-            hold(self.misled || at <= by, || format!("due: {at} is not yet, it is {by}"))?;
+            hold(self.misled || at <= by, || format!("due: at {at}, but it is {by}"))?;
         }
         let fresh = self.started.insert(key) && begun.start.work.message.deliver_at.is_none();
         let free = begun.start.live.endpoint.spec.throttle_rate.is_none() && begun.start.live.app_throttle.is_none();
         let waited = begun.now - row.accepted;
         let alone = !self.ordered.contains(&key.0);
         let judged = self.calm && row.resent == 0 && fresh && free && alone && begun.receiver.sound;
-        hold(!judged || waited <= PROMPT, || format!("isolation: a fresh delivery waited {waited:?}"))
+        hold(!judged || waited <= PROMPT, || format!("isolation: a new delivery waited {waited:?}"))
     }
 
     /// At most rate + burst in any second, across owners; a new owner starts with an empty bucket.
@@ -147,11 +151,11 @@ impl Checks {
             pace.push_back(now);
             while pace.pop_front_if(|at| *at + Duration::from_secs(1) <= now).is_some() {}
             let most = rate + (rate / 20).max(1);
-            hold(pace.len() <= most, || format!("limits: {} in a second, at a rate of {rate}", pace.len()))?;
+            hold(pace.len() <= most, || format!("rate: {} in a second, at a rate of {rate}", pace.len()))?;
             let count = self.of_lease.entry((id, process, start.epoch)).or_insert(0);
             *count += 1;
             let may = (now - since).as_secs_f64() * rate as f64 + 1e-6;
-            hold(f64::from(*count) <= may, || format!("limits: {count} since {since:?}, at a rate of {rate}"))?;
+            hold(f64::from(*count) <= may, || format!("rate: {count} since {since:?}, at a rate of {rate}"))?;
         }
         Ok(())
     }
@@ -163,16 +167,16 @@ impl Checks {
         }
         let seq = store.rows[&key].seq;
         let before = store.of(key.0).find(|(_, row)| (1..seq).contains(&row.seq) && row.state.pending());
-        hold(before.is_none(), || format!("order: number {seq} goes before {:?}", before.map(|(_, row)| row.seq)))?;
+        hold(before.is_none(), || format!("order: number {seq} is sent before {:?}", before.map(|(_, row)| row.seq)))?;
         let open = self.open.iter().any(|(other, open)| other.0 == key.0 && open.iter().any(|one| !one.excused));
-        hold(!open, || format!("order: number {seq} goes while another is on its way"))
+        hold(!open, || format!("order: number {seq} is sent while another is in flight"))
     }
 
     /// Fairness within a step: first attempts and retries of a lane alternate while both are queued.
     pub fn turns(&self, retries: &[bool], queued: (usize, usize)) -> Verdict {
         let twice = |kind: bool| retries.windows(2).any(|two| two == [kind, kind]);
-        hold(queued.0 == 0 || !twice(true), || "fairness: retries crowd out what is fresh".to_owned())?;
-        hold(queued.1 == 0 || !twice(false), || "fairness: what is fresh crowds out retries".to_owned())
+        hold(queued.0 == 0 || !twice(true), || "fairness: retries starve first attempts".to_owned())?;
+        hold(queued.1 == 0 || !twice(false), || "fairness: first attempts starve retries".to_owned())
     }
 
     /// After successes in a row the breaker is closed: a lane without rate limit and with a queue has more than one
@@ -213,7 +217,7 @@ impl Checks {
             for one in open.iter_mut().filter(|one| one.slot == slot && one.epoch < epoch && !one.excused) {
                 one.excused = true;
                 *self.allowed.entry(*key).or_insert(0) += 1;
-                hold(!self.gentle, || format!("slot {slot} changed hands while something of it was in flight"))?;
+                hold(!self.gentle, || format!("slot {slot} got another owner with attempts in flight"))?;
             }
         }
         Ok(())
@@ -223,7 +227,7 @@ impl Checks {
     pub fn handed_back(&self, process: u64, slots: &[u8]) -> Verdict {
         let mine = |one: &Open| one.process == process && slots.contains(&one.slot) && !one.excused;
         let busy = self.open.values().flatten().any(mine);
-        hold(!busy, || format!("{process} hands back a slot of which something is in flight"))
+        hold(!busy, || format!("{process} returns a slot with attempts in flight"))
     }
 
     /// A receiver accepted a message for the `times`th time.
@@ -231,7 +235,7 @@ impl Checks {
         let resent = store.rows.get(&key).map_or(0, |row| row.resent);
         let most = 1 + resent + self.allowed.get(&key).copied().unwrap_or(0);
         self.duplicates += u32::from(times > 1 + resent);
-        hold(times <= most, || format!("duplicates: it came {times} times, and no more than {most} are accounted for"))
+        hold(times <= most, || format!("duplicates: it was received {times} times, and at most {most} are explained"))
     }
 
     /// Checks the end of a run.
@@ -241,7 +245,7 @@ impl Checks {
             let name =
                 |what: &str| format!("{what}: number {} to {} is {:?} {:?}", row.seq, key.0, row.state, row.reason);
             match (row.state, row.reason) {
-                (State::Delivered, _) => hold(taken > 0, || name("lost, and called delivered"))?,
+                (State::Delivered, _) => hold(taken > 0, || name("lost, but recorded as delivered"))?,
                 (State::Dead, Some(DeadReason::Exhausted)) => {
                     hold(row.progress.attempts as usize > waits, || name("given up early"))?;
                 }

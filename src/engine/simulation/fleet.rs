@@ -153,7 +153,7 @@ pub fn endpoint(dice: &mut Dice, number: u64, app: u64, app_throttle: Option<u16
         app_throttle,
         app_slots: 1,
         url: None,
-        signing: Err("nothing is signed in here"),
+        signing: Err("the simulation does not sign"),
     })
 }
 
@@ -236,7 +236,7 @@ impl World {
                     process.beats_lost_until = until;
                 } else if process.stopped.is_none() {
                     process.stopped = Some(Vec::new());
-                    note!(self, "process {id} is stopped");
+                    note!(self, "process {id} is paused");
                     self.after(span, What::Plot(Scene::Continue(id)));
                 }
             }
@@ -270,7 +270,7 @@ impl World {
         self.checks.misled |= self.walls[seat].jump != 0;
         let core = Core::new(self.case.shared, self.case.scan_every, self.case.caps, Duration::ZERO);
         self.processes.insert(id, Process::new(seat, core, self.walls[seat], self.now));
-        note!(self, "process {id} begins, machine {seat}");
+        note!(self, "process {id} starts on machine {seat}");
         self.after(Duration::ZERO, What::Heart(id, Deed::Beat));
         self.after(Duration::ZERO, What::Wake(id, 0));
     }
@@ -281,7 +281,7 @@ impl World {
         process.leaving = true;
         process.beats.depart();
         let seat = process.seat;
-        note!(self, "process {id} is to leave");
+        note!(self, "process {id} gets SIGTERM");
         self.after(Duration::ZERO, What::Tell(id, Box::new(Event::Drain)));
         self.after(DRAIN, What::Plot(Scene::Abort(id)));
         self.after(DRAIN + again, What::Plot(Scene::Join(seat)));

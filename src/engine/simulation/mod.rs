@@ -40,23 +40,23 @@ const SHARED_OUT: Duration = Duration::from_secs(60);
 fn run(world: &mut World) -> Result<(), String> {
     while !world.over() {
         if !world.step()? {
-            return Err("nothing is left to be done, but not everything has ended".to_owned());
+            return Err("no events are left, but some deliveries have not ended".to_owned());
         }
         let rows = world.store.rows.len() as u32;
         if let Some(healed) = world.healed.filter(|healed| world.now > *healed + ENDS + Duration::from_secs(4) * rows) {
             let left = world.store.rows.values().filter(|row| row.state.pending()).count();
             for (key, row) in world.store.rows.iter().filter(|(_, row)| row.state.pending()) {
-                let line = format!("still waits: {} to {}: {row:?}", world::short(key.1), world::short_of(key.0));
+                let line = format!("still pending: {} to {}: {row:?}", world::short(key.1), world::short_of(key.0));
                 world.trace.iter_mut().for_each(|trace| trace.push(line.clone()));
             }
-            return Err(format!("every delivery ends: {left} have not, so long after all was well at {healed:?}"));
+            return Err(format!("every delivery ends: {left} have not, long after the last fault at {healed:?}"));
         }
     }
     world.checks.end(&world.store, &world.receivers, world.schedule.waits().len())?;
     let ended = world.now;
     while !world.store.shared_out(world.now) {
         if world.now > ended + SHARED_OUT || !world.step()? {
-            return Err(format!("shares: the slots are not shared out evenly: {:?}", world.store.slots));
+            return Err(format!("shares: the slots are not distributed evenly: {:?}", world.store.slots));
         }
     }
     Ok(())
@@ -108,39 +108,39 @@ fn one_of(parts: u64) {
             let (_, trace) = trace(seed);
             println!("{}", trace.join("\n"));
             panic!(
-                "seed {seed}: {wrong}\nall that happened is above; again: \
+                "seed {seed}: {wrong}\nthe trace is above; run it again: \
                  SENDOFF_TEST_SEED={seed} cargo test --locked --lib simulation -- --nocapture"
             );
         }
         starts += world.checks.starts;
         duplicates += world.checks.duplicates;
     }
-    println!("{} seeds: {starts} attempts, {duplicates} duplicates, all of them accounted for", seeds() / PARTS);
+    println!("{} seeds: {starts} attempts, {duplicates} duplicates, all explained by faults", seeds() / PARTS);
 }
 
 #[test]
-fn whatever_happens_to_a_fleet_first_quarter() {
+fn fleets_with_faults_first_quarter() {
     one_of(0);
 }
 
 #[test]
-fn whatever_happens_to_a_fleet_second_quarter() {
+fn fleets_with_faults_second_quarter() {
     one_of(1);
 }
 
 #[test]
-fn whatever_happens_to_a_fleet_third_quarter() {
+fn fleets_with_faults_third_quarter() {
     one_of(2);
 }
 
 #[test]
-fn whatever_happens_to_a_fleet_last_quarter() {
+fn fleets_with_faults_last_quarter() {
     one_of(3);
 }
 
 /// One seed has tens of thousands of deliveries and takes about ten seconds. `SENDOFF_TEST_WIDE_SEEDS` runs more.
 #[test]
-fn whatever_happens_to_a_fleet_with_50_000_endpoints() {
+fn a_fleet_with_faults_and_50_000_endpoints() {
     let seeds = std::env::var("SENDOFF_TEST_WIDE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     for seed in 0..seeds {
         let mut world = wide::world(seed, 50_000);
@@ -151,7 +151,7 @@ fn whatever_happens_to_a_fleet_with_50_000_endpoints() {
 }
 
 #[test]
-fn a_seed_tells_the_same_story_again() {
+fn a_seed_always_gives_the_same_trace() {
     for seed in [3, 4_001, 9_998] {
         assert_eq!(trace(seed), trace(seed));
     }

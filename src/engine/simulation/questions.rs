@@ -91,7 +91,7 @@ impl World {
             }
             Ask::Depart => {
                 if !away {
-                    note!(self, "process {id} hands back its slots and leaves");
+                    note!(self, "process {id} returns its slots and exits");
                     self.store.depart(id);
                 }
                 Reply::Departed
@@ -125,7 +125,7 @@ impl World {
         for (((one, _), before), result) in batch.iter().zip(stale).zip(&results) {
             note!(
                 self,
-                "recorded of process {id}: {} to {}: {:?} {result:?}",
+                "process {id} recorded {} to {}: {:?} {result:?}",
                 short(key(one).1),
                 short_of(key(one).0),
                 one.next
@@ -133,7 +133,7 @@ impl World {
             self.checks.recorded(key(one), id, one.epoch);
             let others = || batch.iter().any(|(other, _)| key(other) == key(one) && other.epoch != one.epoch);
             if before.is_some_and(|before| before != state(self, one) && !others()) {
-                return Err(format!("fencing: process {id} changed {} without owning it any more", short(key(one).1)));
+                return Err(format!("fencing: process {id} changed {} without owning it", short(key(one).1)));
             }
         }
         Ok(results)
@@ -194,7 +194,7 @@ impl World {
                 self.heart_on(id);
             }
             Reply::Departed => {
-                note!(self, "process {id} is gone, at {:?}", now);
+                note!(self, "process {id} exited at {:?}", now);
                 self.processes.remove(&id);
             }
         }

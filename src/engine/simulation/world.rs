@@ -262,7 +262,7 @@ impl World {
         let (outcome, after) = receiver.get(key.1, self.now, &mut self.dice);
         let taken = receiver.taken.get(&key.1).copied().unwrap_or(0);
         let answer = outcome.status.map_or("nothing".to_owned(), |status| status.to_string());
-        note!(self, "{} gets {} and answers {answer}", short_of(key.0), short(key.1));
+        note!(self, "{} receives {} and responds {answer}", short_of(key.0), short(key.1));
         if outcome.delivered() {
             self.checks.taken_by_receiver(&self.store, key, taken)?;
         }

@@ -1,4 +1,4 @@
-//! The queue's bounds, its counts, and a sink that blocks, fails or panics.
+//! The bounds and counts of the queue, and sinks that block, fail or panic.
 
 use std::sync::mpsc;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Does what the test says to each line.
+/// Handles each line as the test says.
 struct Sink<F>(F);
 
 impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Sink<F> {
@@ -20,7 +20,7 @@ impl<F: FnMut(&[u8]) -> io::Result<usize>> Write for Sink<F> {
 }
 
 #[test]
-fn lines_are_written_in_their_order_however_little_the_sink_takes_at_a_time() {
+fn lines_stay_in_order_with_short_writes() {
     let (sender, written) = mpsc::channel();
     let mut calls = 0;
     let lines = Lines::to(Sink(move |line: &[u8]| {
@@ -42,7 +42,7 @@ fn lines_are_written_in_their_order_however_little_the_sink_takes_at_a_time() {
 }
 
 #[test]
-fn a_sink_that_takes_nothing_holds_up_nobody_and_the_queue_stays_within_its_bounds() {
+fn a_blocked_sink_blocks_no_caller_and_the_queue_stays_bounded() {
     let (release, held) = mpsc::channel::<()>();
     let (began, begins) = mpsc::channel();
     let lines = Lines::to(Sink(move |line: &[u8]| {
@@ -60,14 +60,14 @@ fn a_sink_that_takes_nothing_holds_up_nobody_and_the_queue_stays_within_its_boun
     drop(release);
     lines.flush(SOON);
     lines.push(vec![b'x'; MOST_BYTES + 1]);
-    assert_eq!(lines.dropped(), Dropped { full: 4, failed: 0 }, "one line beyond the bound of bytes");
+    assert_eq!(lines.dropped(), Dropped { full: 4, failed: 0 }, "one line exceeds the byte bound");
     lines.push(vec![b'x'; MOST_BYTES]);
     lines.flush(SOON);
     assert_eq!(lines.dropped(), Dropped { full: 4, failed: 0 });
 }
 
 #[test]
-fn a_sink_that_fails_or_panics_costs_the_line_alone() {
+fn a_sink_that_fails_or_panics_loses_one_line() {
     let (sender, written) = mpsc::channel();
     let lines = Lines::to(Sink(move |line: &[u8]| match line {
         b"fails\n" => Err(ErrorKind::BrokenPipe.into()),

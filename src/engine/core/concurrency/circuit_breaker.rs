@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn overload_halves_to_one_and_deliveries_add_one_each() {
+    fn overload_halves_the_limit_and_each_success_adds_one() {
         let mut pace = after([answered(503), answered(429)]);
         assert_eq!(pace.cap(Duration::ZERO), Ok(16));
         (0..9).for_each(|_| pace.learn(&answered(504), Duration::ZERO));
@@ -122,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_refusal_does_not_slow_the_lane() {
+    fn other_error_responses_do_not_lower_the_limit() {
         assert_eq!(after([answered(500), answered(404), failed(Failure::Blocked)]).cap(Duration::ZERO), Ok(64));
     }
 
     #[test]
-    fn retry_after_rests_the_lane_but_not_for_ever() {
+    fn retry_after_pauses_the_lane_up_to_a_limit() {
         let asked = |seconds| Outcome { retry_after: Some(Duration::from_secs(seconds)), ..answered(429) };
         assert_eq!(after([asked(5)]).cap(Duration::from_secs(4)), Err(Duration::from_secs(5)));
         assert!(after([asked(5)]).cap(Duration::from_secs(5)).is_ok());
@@ -135,14 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_endpoint_gets_probes_with_growing_rests_and_comes_back_slowly() {
+    fn an_unreachable_endpoint_gets_probes_with_growing_pauses_and_recovers_slowly() {
         let refused = || failed(Failure::Refused);
         let mut pace = after(std::iter::repeat_with(refused).take(15));
         assert_eq!((pace.cap(Duration::ZERO), pace.probing()), (Ok(UNREACHABLE_FLOOR), false));
         pace.learn(&refused(), Duration::ZERO);
         assert_eq!((pace.cap(Duration::ZERO), pace.cap(REST.0)), (Err(REST.0), Ok(1)));
         (0..40).for_each(|_| pace.learn(&refused(), Duration::ZERO));
-        assert_eq!(pace.cap(Duration::ZERO), Err(REST.0), "what was in flight as well makes no rest longer");
+        assert_eq!(
+            pace.cap(Duration::ZERO),
+            Err(REST.0),
+            "attempts in flight at the same time do not lengthen the pause"
+        );
         let mut rests = Vec::new();
         let mut now = REST.0;
         for _ in 0..8 {

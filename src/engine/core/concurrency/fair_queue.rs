@@ -99,14 +99,11 @@ mod tests {
         queue.push(app(3), endpoint(6));
         let rest: Vec<u128> = std::iter::from_fn(|| queue.pop()).map(|id| id.0.as_u128()).collect();
         assert_eq!(rest, [3, 6, 4, 1]);
-        assert!(
-            queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty(),
-            "nothing is left over: {queue:?}"
-        );
+        assert!(queue.is_empty() && queue.turns.is_empty() && queue.waiting.is_empty(), "nothing remains: {queue:?}");
     }
 
     #[test]
-    fn what_is_removed_is_not_taken_and_gives_no_second_turn() {
+    fn a_removed_endpoint_is_not_popped_and_gives_no_extra_turn() {
         let mut queue = FairQueue::default();
         let ticket = queue.push(app(1), endpoint(1));
         queue.push(app(2), endpoint(2));

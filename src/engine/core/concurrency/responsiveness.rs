@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_is_announced_to_the_nanosecond() {
+    fn next_change_is_exact() {
         let mut answers = Answers::default();
         let at = Duration::from_millis;
         assert_eq!(answers.next_change(false, Responsiveness::Unknown), None);
@@ -85,6 +85,6 @@ mod tests {
         assert_eq!(answers.responsiveness(false, false, at(62_000)), Responsiveness::Responsive);
         assert_eq!(answers.responsiveness(false, false, forgotten), Responsiveness::Unknown);
         assert_eq!(answers.responsiveness(false, true, at(2_000)), Responsiveness::Silent);
-        assert_eq!(answers.next_change(true, Responsiveness::Silent), None, "not before an attempt ends");
+        assert_eq!(answers.next_change(true, Responsiveness::Silent), None, "only when an attempt ends");
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silent_and_unknown_endpoints_leave_a_quarter_to_those_that_answer() {
+    fn silent_and_unknown_endpoints_leave_a_quarter_to_responsive_ones() {
         let mut shares = Shares::new(16);
         let (app, id) = (AppId(uuid::Uuid::nil()), EndpointId(uuid::Uuid::nil()));
         (0..8).for_each(|_| shares.began(Responsiveness::Silent));

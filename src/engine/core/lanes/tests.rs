@@ -1,5 +1,6 @@
-//! The lanes against a small model of the store and its receivers, driven by a seed: whatever the order of events, nothing is lost, nothing
-//! is in flight twice, and caps and limits hold. A failing seed prints itself; put it into `seed` to see it again.
+//! The lanes against a small model of the store and its receivers, driven by a seed. For any order of events, no
+//! delivery is lost or in flight twice, and limits hold. A failing seed is printed; put it into `seed` to run it
+//! again.
 
 mod applications;
 mod behind;
@@ -42,7 +43,7 @@ proptest! {
 }
 
 #[test]
-fn what_finds_no_room_waits_in_the_store_and_comes_later() {
+fn deliveries_beyond_the_queue_wait_in_the_store() {
     let mut world = World::new(1, 4, 4);
     (0..1_000).for_each(|_| world.accept(Heard::AtOnce));
     world.start();
@@ -53,7 +54,7 @@ fn what_finds_no_room_waits_in_the_store_and_comes_later() {
 }
 
 #[test]
-fn what_is_scheduled_is_sent_at_its_time_and_holds_nothing_up() {
+fn scheduled_deliveries_are_sent_on_time_and_block_nothing() {
     let mut world = World::new(1, 8, 8);
     let at = START.plus(Duration::from_secs(60));
     (0..1_000).for_each(|_| world.schedule(Heard::AtOnce, Some(at)));
@@ -63,27 +64,27 @@ fn what_is_scheduled_is_sent_at_its_time_and_holds_nothing_up() {
     world.end_reading();
     world.start();
     assert!(world.in_flight.is_empty());
-    assert_eq!(world.lanes.begin_reading(world.now).0, [], "however many there are, there is no reason to read on");
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "scheduled rows are no reason to read on");
     assert_eq!(world.lanes.idle_for(world.now), Some(Duration::from_secs(60)));
     world.accept(Heard::Never);
     world.scan();
     world.begin_reading();
     world.end_reading();
     world.start();
-    assert_eq!(world.in_flight.len(), 1, "what is due goes before what is not");
+    assert_eq!(world.in_flight.len(), 1, "due deliveries go before scheduled ones");
     world.finish(0, true);
     world.record(1);
     world.advance(60_000);
     world.begin_reading();
     world.end_reading();
     world.start();
-    assert!(!world.in_flight.is_empty(), "nobody had to tell");
+    assert!(!world.in_flight.is_empty(), "no signal was needed");
     world.settle();
     assert_eq!(world.delivered, 1_001);
 }
 
 #[test]
-fn what_was_withdrawn_is_not_sent_from_the_queue_nor_from_a_reading() {
+fn withdrawn_deliveries_are_not_sent_from_the_queue_nor_from_a_read() {
     let mut world = World::new(1, 4, 1);
     (0..3).for_each(|_| world.accept(Heard::AtOnce));
     world.start();
@@ -95,22 +96,22 @@ fn what_was_withdrawn_is_not_sent_from_the_queue_nor_from_a_reading() {
     assert!(world.reading.is_some());
     world.withdraw(MessageId(uuid::Uuid::from_u128(queued + 1)));
     world.end_reading();
-    assert_eq!(world.lanes.queued_bytes, 2, "of the one that is left");
-    // `World::start` finds fault with what is sent and not pending.
+    assert_eq!(world.lanes.queued_bytes, 2, "of the remaining delivery");
+    // `World::start` fails if it is sent although it is not pending.
     world.settle();
     assert_eq!(world.delivered, 2);
 }
 
 #[test]
-fn a_lane_alone_takes_no_more_than_a_share_of_what_is_free() {
+fn a_single_lane_takes_a_share_of_the_free_capacity() {
     let mut world = World::new(1, 100, 100);
     (0..100).for_each(|_| world.accept(Heard::AtOnce));
     world.start();
-    // Each one that starts leaves less: a quarter of the rest is reached at 20 of 100.
+    // Each start leaves less: a quarter of the rest is reached at 20 of 100.
     assert_eq!(world.in_flight.len(), 20);
 }
 
-/// Those that hang get no answer; the good ones are answered at once.
+/// The first `good` endpoints respond at once; the others hang.
 fn serve_the_good(world: &mut World, good: usize) -> usize {
     let ids: Vec<EndpointId> = world.lives[..good].iter().map(|live| live.endpoint.id).collect();
     let mut served = 0;
@@ -124,12 +125,12 @@ fn serve_the_good(world: &mut World, good: usize) -> usize {
 }
 
 #[test]
-fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
+fn responsive_endpoints_are_unaffected_by_hanging_ones() {
     let (good, all) = (10, 110);
     let mut world = World::new(all, 64, 16);
     world.accept(Heard::AtOnce);
     world.start();
-    assert_eq!(serve_the_good(&mut world, good), good, "the first, while nobody is known to hang");
+    assert_eq!(serve_the_good(&mut world, good), good, "the first, while no endpoint is known to hang");
     let mut late = 0;
     for _ in 0..100 {
         world.accept(Heard::AtOnce);
@@ -140,15 +141,15 @@ fn however_many_hang_those_that_answer_are_served_as_if_they_did_not() {
     let mut by = [0; 3];
     world.lanes.lanes.all().for_each(|(_, lane)| by[lane.kind as usize] += lane.in_flight);
     assert_eq!(world.lanes.shares.counts().0, by);
-    assert_eq!(late, 0, "each is sent in the moment in which it was accepted");
-    assert!(world.in_flight.len() >= 32, "those that hang have their half: {}", world.in_flight.len());
+    assert_eq!(late, 0, "each is sent when it is accepted");
+    assert!(world.in_flight.len() >= 32, "hanging endpoints get their half: {}", world.in_flight.len());
     let silent = world.lanes.lanes.all().filter(|(_, lane)| lane.kind == Responsiveness::Silent);
     let queued: Vec<usize> = silent.map(|(_, lane)| lane.queued()).collect();
     assert!(queued.len() >= 20 && queued.iter().all(|queued| *queued <= 8), "the rest waits in the store: {queued:?}");
 }
 
 #[test]
-fn what_went_back_to_the_store_is_looked_for_however_small_it_was() {
+fn trimmed_deliveries_are_read_again_even_if_they_were_empty() {
     let mut world = World::new(1, 4, 1);
     for number in 1..=30 {
         let message = Arc::new(Message { payload: Some("".into()), ..Message::clone(&message(number)) });
@@ -177,13 +178,13 @@ fn an_endpoint_changes_its_kind_without_an_event() {
     world.start();
     world.advance(310);
     world.start();
-    assert_eq!(kind(&world), Responsiveness::Responsive, "it was checked for the first attempt, which was answered");
+    assert_eq!(kind(&world), Responsiveness::Responsive, "the first attempt got a response");
     world.advance(200);
     world.start();
-    assert_eq!(kind(&world), Responsiveness::Silent, "and once more for the second");
+    assert_eq!(kind(&world), Responsiveness::Silent, "the second did not");
     world.finish(0, true);
     world.record(1);
-    // Something is due in an hour, so that the lane is not forgotten.
+    // A delivery due in an hour keeps the lane from being dropped.
     world.lanes.nudge(id, world.now.time.plus(Duration::from_secs(3_600)));
     world.advance(59_900);
     world.start();
@@ -194,7 +195,7 @@ fn an_endpoint_changes_its_kind_without_an_event() {
 }
 
 #[test]
-fn a_silent_one_is_not_read_while_something_of_its_is_queued() {
+fn a_silent_lane_is_not_read_while_something_is_queued() {
     let mut world = World::new(1, 4, 1);
     for _ in 0..3 {
         world.accept(Heard::AtOnce);
@@ -204,25 +205,25 @@ fn a_silent_one_is_not_read_while_something_of_its_is_queued() {
     world.start();
     assert_eq!(world.in_flight.len(), 1, "one hangs, two are queued");
     world.scan();
-    assert_eq!(world.lanes.begin_reading(world.now).0, [], "each scan would have it read again");
+    assert_eq!(world.lanes.begin_reading(world.now).0, [], "otherwise every scan would cause a read");
     world.settle();
     assert_eq!(world.delivered, 3);
 }
 
 #[test]
-fn what_is_queued_for_some_keeps_nothing_from_others() {
+fn full_queues_do_not_block_other_lanes() {
     let mut world = World::new(2, 8, 8);
     world.lanes.queued_bytes = QUEUED_BYTES;
     world.accept(Heard::AtOnce);
     world.accept(Heard::AtOnce);
     world.start();
-    assert_eq!(world.in_flight.len(), 2, "each has one at least");
+    assert_eq!(world.in_flight.len(), 2, "each lane may queue one");
     world.settle();
     assert_eq!(world.delivered, 4);
 }
 
 #[test]
-fn a_paused_lane_sends_nothing_and_goes_on_when_it_is_enabled() {
+fn a_paused_lane_sends_nothing_until_it_is_enabled() {
     let mut world = World::new(1, 8, 8);
     (0..3).for_each(|_| world.accept(Heard::AtOnce));
     let off = live(1, |spec| spec.disabled = true);
@@ -238,7 +239,7 @@ fn a_paused_lane_sends_nothing_and_goes_on_when_it_is_enabled() {
 }
 
 #[test]
-fn fresh_deliveries_and_retries_take_turns() {
+fn first_attempts_and_retries_take_turns() {
     let mut world = World::new(1, 100, 100);
     let id = world.lives[0].endpoint.id;
     for number in 0..40 {
@@ -257,7 +258,7 @@ fn fresh_deliveries_and_retries_take_turns() {
 }
 
 #[test]
-fn the_memory_of_looks_does_not_grow_with_traffic() {
+fn the_read_index_does_not_grow_with_traffic() {
     let mut world = World::new(1, 8, 8);
     let id = world.lives[0].endpoint.id;
     world.accept(Heard::AtOnce);

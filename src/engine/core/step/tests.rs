@@ -1,4 +1,4 @@
-//! What a step costs where there are many lanes: for each kind of event, how often a lane is looked up.
+//! The cost of a step with many lanes: lane lookups for each kind of event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use crate::store::recording::record::Finished;
 
-/// So many lanes, and how many look-ups a step may need: a few for each lane of each of its portions, far from one for each lane.
+/// The number of lanes, and the most lookups in one step: a few per lane in each portion, far from one per lane.
 const LANES: u128 = 50_000;
 const MOST: u64 = 20_000;
 
-/// A core with many lanes, and what it has asked for.
+/// A core with many lanes, and its pending requests.
 struct Crowd {
     core: Core,
     now: ClockReading,
@@ -33,11 +33,11 @@ struct Crowd {
     in_flight: Vec<Start>,
     unrecorded: Vec<Finished>,
     asked: Vec<Action>,
-    /// The most look-ups of a step, and of which.
+    /// The most lookups in one step, and its name.
     worst: (u64, &'static str),
 }
 
-/// One half of all endpoints belongs to one application, each other one to an application of its own.
+/// Half of all endpoints belong to one application, each of the others to its own.
 fn live(number: u128) -> Arc<LiveEndpoint> {
     let app = if number.is_multiple_of(2) { 0 } else { number };
     let endpoint = Endpoint {
@@ -74,7 +74,7 @@ impl Crowd {
         crowd
     }
 
-    /// A step, and as many more as it takes until nothing is left undone. None of them looks up too many lanes.
+    /// Steps until nothing is left undone. No step may look up too many lanes.
     fn step(&mut self, name: &'static str, events: impl IntoIterator<Item = Event>) {
         let mut events: Vec<Event> = events.into_iter().collect();
         for steps in 0.. {
@@ -89,14 +89,14 @@ impl Crowd {
             let visited = self.core.visited() - before;
             self.worst = self.worst.max((visited, name));
             assert!(visited <= MOST, "{name}: {visited} look-ups in one step");
-            assert!(steps < 1_000, "{name}: it does not come to an end");
+            assert!(steps < 1_000, "{name}: it never ends");
             if !self.core.hearing() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
                 break;
             }
         }
     }
 
-    /// So much time passes.
+    /// Advances the time.
     fn pass(&mut self, name: &'static str, time: Duration) {
         self.now.time = self.now.time.plus(time);
         self.now.mono += time;
@@ -109,7 +109,7 @@ impl Crowd {
         Arc::new(accepted(id, AppId(uuid::Uuid::from_u128(0)), self.now.time, None))
     }
 
-    /// A message to all endpoints is committed.
+    /// Commits a message to all endpoints.
     fn accept(&mut self) -> MessageId {
         let message = self.message();
         let id = message.id;
@@ -128,7 +128,7 @@ impl Crowd {
         Event::Sent(Box::new(finished(start, Vec::new(), outcome, times, &schedule, 0.0)))
     }
 
-    /// All that is in flight is answered and recorded, until nothing is.
+    /// Answers and records requests until none is in flight.
     fn deliver_all(&mut self) {
         while !self.in_flight.is_empty() {
             let sent: Vec<Event> =
@@ -142,7 +142,7 @@ impl Crowd {
         }
     }
 
-    /// Answers what was asked: nothing is pending, and endpoints are as they were.
+    /// Answers pending requests: nothing is pending, endpoints are unchanged.
     fn answer(&mut self) {
         for _ in 0..LANES {
             let Some(asked) = self.asked.pop() else { return };
@@ -163,7 +163,7 @@ impl Crowd {
                 _ => {}
             }
         }
-        panic!("it asks again and again");
+        panic!("the requests never end");
     }
 
     fn loads(&self) -> usize {
@@ -184,7 +184,7 @@ fn settled_of(attempt: &Attempt) -> Settled {
     Settled { endpoint: attempt.endpoint_id, message: attempt.message_id, due: None, disabled: None }
 }
 
-/// What happens to single lanes, beside all the others.
+/// Events for single lanes next to all the others.
 fn single_events(crowd: &mut Crowd) {
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
     let message = crowd.message();
@@ -247,7 +247,7 @@ fn no_event_looks_up_all_lanes_however_busy_they_are() {
 }
 
 #[test]
-fn no_event_looks_up_all_lanes_while_they_are_idle_and_all_are_forgotten() {
+fn no_event_looks_up_all_lanes_while_they_idle_and_are_dropped() {
     let mut crowd = Crowd::new();
     crowd.accept();
     crowd.deliver_all();
@@ -270,13 +270,13 @@ fn no_event_looks_up_all_lanes_while_they_are_idle_and_all_are_forgotten() {
 }
 
 #[test]
-fn readings_that_bring_little_are_apart_and_others_are_not() {
+fn small_reads_are_spaced_and_large_ones_are_not() {
     let mut crowd = Crowd::of(2);
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
     let announce = |crowd: &mut Crowd, id| crowd.step("announced", [Event::Announced(Heard::Due(vec![id]))]);
     let answer = |crowd: &mut Crowd, rows: usize| {
         let reading = crowd.asked.drain(..).find(|asked| matches!(asked, Action::Read(..)));
-        let Some(Action::Read(wants, ..)) = reading else { panic!("no reading was asked for") };
+        let Some(Action::Read(wants, ..)) = reading else { panic!("no read was requested") };
         let waiting = |number| Waiting {
             message_id: MessageId(uuid::Uuid::from_u128(number as u128)),
             endpoint_id: wants[0].endpoint,
@@ -300,16 +300,16 @@ fn readings_that_bring_little_are_apart_and_others_are_not() {
     announce(&mut crowd, ids[1]);
     crowd.pass("most of the pause", READING_PAUSE - Duration::from_micros(1));
     assert!(!crowd.asked.iter().any(|asked| matches!(asked, Action::Read(..))), "{:?}", crowd.asked);
-    assert!(crowd.core.nap(crowd.now) <= Duration::from_millis(1), "it is not forgotten");
+    assert!(crowd.core.nap(crowd.now) <= Duration::from_millis(1), "it is still pending");
     crowd.pass("the rest of the pause", Duration::from_micros(1));
     answer(&mut crowd, SMALL_READING - 1);
     announce(&mut crowd, ids[0]);
     answer(&mut crowd, 0);
 }
 
-/// An endpoint that cannot be reached rests; the record of each attempt says until when, for those who are asked why something waits.
+/// An unreachable endpoint pauses, and the record of each attempt says until when, for the dashboard.
 #[test]
-fn a_record_says_until_when_its_endpoint_rests() {
+fn a_record_says_until_when_its_endpoint_pauses() {
     let mut crowd = Crowd::new();
     let one = crowd.lives[0].clone();
     let schedule = Schedule::new("", vec![Duration::from_secs(1)]).unwrap_or_default();
@@ -326,5 +326,5 @@ fn a_record_says_until_when_its_endpoint_rests() {
         rests.push(record.rests_until);
     }
     assert_eq!(rests[..15], [None; 15]);
-    assert_eq!(rests[15], Some(crowd.now.time.plus(Duration::from_millis(250))), "it gets probes from now on");
+    assert_eq!(rests[15], Some(crowd.now.time.plus(Duration::from_millis(250))), "it gets probes only from now on");
 }

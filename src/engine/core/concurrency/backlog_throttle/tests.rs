@@ -1,27 +1,27 @@
-//! The pace, in a loop with a machine that gets slower the more it has to do.
+//! The throttle against a simulated machine that gets slower under load.
 
 use super::*;
 
-/// What a machine is like: how many deliveries a second it can do, and how long one takes when it does little.
+/// The machine's capacity in deliveries per second, and the latency of one delivery when idle.
 const CAN: f64 = 20_000.0;
 const ONE: Duration = Duration::from_micros(800);
 
-/// A machine with a backlog that never ends, and others who are sent so many a second.
+/// A machine with an endless backlog, and other endpoints with this many deliveries per second.
 struct Machine {
     throttle: BacklogThrottle,
     now: Duration,
     others: f64,
     backlog: bool,
-    /// How many deliveries leave in a second at most, for whatever other reason.
+    /// The most deliveries per second for any other reason.
     most: f64,
-    /// Something of the others waits in the process.
+    /// Deliveries to other endpoints are queued in the process.
     waiting: bool,
-    /// A disk that stalls: what everything takes then, whatever leaves.
+    /// A disk stall: the latency of every delivery meanwhile.
     stalls: Option<Duration>,
-    /// How busy it is, from 0 to 1, and how many of the others are still to come.
+    /// The load from 0 to 1, and deliveries to other endpoints under way.
     busy: f64,
     owed: f64,
-    /// What left for those behind, and what others took, in this second.
+    /// This second's deliveries to backlogged lanes, and latencies of the others.
     left: u32,
     took: Vec<Duration>,
 }
@@ -45,7 +45,7 @@ impl Machine {
         }
     }
 
-    /// Milliseconds pass. Gives back how many left for those behind, and what others took in the middle.
+    /// Advances by milliseconds. Returns the deliveries to backlogged lanes, and the median latency of the others.
     fn run(&mut self, millis: u64) -> (u32, Duration) {
         (self.left, self.took) = (0, vec![Duration::ZERO]);
         for _ in 0..millis {
@@ -73,27 +73,27 @@ impl Machine {
             self.left += 1;
             work += 1.0;
         }
-        // What the last few milliseconds brought is still being done.
+        // Deliveries of the last milliseconds are still under way.
         let share = (work / (CAN / 1_000.0)).min(0.95);
         self.busy += (share - self.busy) * 0.2;
     }
 }
 
 #[test]
-fn a_backlog_takes_what_others_do_not_notice() {
+fn a_backlog_uses_capacity_without_raising_latency() {
     let mut machine = Machine::new(400.0);
     let (_, quiet) = machine.run(2_000);
     machine.backlog = true;
     let (_, at_first) = machine.run(1_000);
-    assert!(at_first < quiet * 2, "from the beginning: {at_first:?} after {quiet:?}");
+    assert!(at_first < quiet * 2, "from the start: {at_first:?} after {quiet:?}");
     let (left, then) = machine.run(10_000);
     assert!(then < quiet.mul_f64(1.6), "{then:?} after {quiet:?}");
-    // A third of what it can do makes everything take half as much again.
+    // At a third of its capacity, the machine's latency is half as much again.
     assert!((30_000..70_000).contains(&left), "{left} in ten seconds");
 }
 
 #[test]
-fn where_there_are_no_others_a_backlog_goes_as_fast_as_it_can() {
+fn a_backlog_alone_is_not_throttled() {
     let mut machine = Machine::new(400.0);
     machine.run(2_000);
     machine.backlog = true;
@@ -103,16 +103,16 @@ fn where_there_are_no_others_a_backlog_goes_as_fast_as_it_can() {
     let (left, _) = machine.run(1_000);
     assert!(f64::from(left) > CAN * 0.95, "{left} in a second");
     machine.others = 400.0;
-    // Until enough of them have come to see that they are back.
+    // Until enough samples show that other lanes are active again.
     machine.run(1_000);
     for _ in 0..5 {
         let (left, _) = machine.run(200);
-        assert!((80..2_000).contains(&left), "{left} in 0.2 s beside others who came back");
+        assert!((80..2_000).contains(&left), "{left} in 0.2 s while others are back");
     }
 }
 
 #[test]
-fn each_backlog_begins_slowly() {
+fn every_backlog_starts_slowly() {
     let mut machine = Machine::new(400.0);
     machine.run(2_000);
     for _ in 0..2 {
@@ -124,7 +124,7 @@ fn each_backlog_begins_slowly() {
         machine.run(1_000);
     }
     machine.backlog = true;
-    // Its receiver is slow, so that the others notice nothing; and then it is not any more.
+    // Its receiver is slow at first, so the latency stays normal.
     machine.most = 500.0;
     machine.run(5_000);
     machine.most = CAN;
@@ -133,7 +133,7 @@ fn each_backlog_begins_slowly() {
 }
 
 #[test]
-fn what_is_usual_is_found_out_although_the_backlog_was_there_first() {
+fn usual_latency_is_learned_even_if_the_backlog_came_first() {
     let mut machine = Machine::new(400.0);
     machine.backlog = true;
     machine.run(2_000);
@@ -142,39 +142,39 @@ fn what_is_usual_is_found_out_although_the_backlog_was_there_first() {
 }
 
 #[test]
-fn a_stall_of_the_disk_is_not_what_is_usual_from_then_on() {
+fn a_disk_stall_does_not_change_the_usual_latency() {
     let mut machine = Machine::new(400.0);
     machine.run(2_000);
     machine.backlog = true;
     let (before, _) = machine.run(5_000);
     machine.stalls = Some(Duration::from_millis(60));
     let (within, _) = machine.run(300);
-    assert!(within < before / 15, "it adds nothing to a stall: {within} in 0.3 s, {before} in 5 s before");
+    assert!(within < before / 15, "it yields during a stall: {within} in 0.3 s, {before} in 5 s before");
     machine.stalls = None;
     machine.run(2_000);
     let (left, then) = machine.run(5_000);
     assert!(then < ONE.mul_f64(1.7), "{then:?}");
-    assert!(left > before / 2, "and it goes on: {left} after {before}");
+    assert!(left > before / 2, "and then continues: {left} after {before}");
 }
 
 #[test]
-fn whatever_others_say_a_backlog_gets_as_much_as_they_do() {
+fn a_backlog_always_gets_the_rate_of_the_others() {
     let mut machine = Machine::new(3_000.0);
     machine.run(2_000);
     machine.backlog = true;
-    // All of it is theirs: the machine is slow, whether a backlog is there or not.
+    // The machine is slow regardless of the backlog.
     machine.stalls = Some(Duration::from_millis(5));
     machine.run(1_000);
     let (left, _) = machine.run(1_000);
     assert!(left >= 2_700, "{left} in a second, beside 3,000");
-    // What does not get better when the backlog gives way is not its doing, and no reason to go on giving way.
+    // A latency that does not improve when the backlog yields has another cause.
     machine.run(10_000);
     let (left, _) = machine.run(1_000);
     assert!(left > 6_000, "{left} in a second");
 }
 
 #[test]
-fn an_overload_beyond_a_second_does_not_switch_the_throttle_off() {
+fn latency_beyond_a_second_does_not_disable_the_throttle() {
     let mut machine = Machine::new(400.0);
     machine.run(2_000);
     machine.backlog = true;
@@ -182,12 +182,12 @@ fn an_overload_beyond_a_second_does_not_switch_the_throttle_off() {
     machine.stalls = Some(LONGEST_SAMPLE);
     machine.run(1_000);
     let (left, _) = machine.run(1_000);
-    assert!((90..1_000).contains(&left), "it falls to the share of the others: {left} in a second");
+    assert!((90..1_000).contains(&left), "it falls to the rate of the others: {left} in a second");
     assert!(machine.throttle.pace().is_some());
 }
 
 #[test]
-fn samples_that_stop_while_others_wait_do_not_switch_the_throttle_off() {
+fn missing_samples_do_not_disable_the_throttle_while_others_wait() {
     let mut machine = Machine::new(400.0);
     machine.run(2_000);
     machine.backlog = true;
@@ -195,7 +195,7 @@ fn samples_that_stop_while_others_wait_do_not_switch_the_throttle_off() {
     (machine.others, machine.waiting) = (0.0, true);
     machine.run(10_000);
     let (left, _) = machine.run(1_000);
-    assert!((90..150).contains(&left), "the least share: {left} in a second");
+    assert!((90..150).contains(&left), "the lowest rate: {left} in a second");
     (machine.others, machine.waiting) = (400.0, false);
     machine.run(5_000);
     let (left, _) = machine.run(1_000);
@@ -203,12 +203,12 @@ fn samples_that_stop_while_others_wait_do_not_switch_the_throttle_off() {
 }
 
 #[test]
-fn an_overload_never_passes_for_an_idle_machine_while_others_wait() {
+fn overload_is_never_taken_for_an_idle_machine() {
     let mut machine = Machine::new(400.0);
     machine.run(2_000);
     machine.backlog = true;
     machine.run(5_000);
-    // Others wait, and the machine does less and less: few samples, each above a second; then none; then some more, by turns.
+    // The machine slows down while others wait: few samples above a second, then none, then some again, in turns.
     machine.waiting = true;
     for round in 0..60 {
         machine.others = [3.0, 0.0, 20.0][round % 3];
@@ -218,10 +218,10 @@ fn an_overload_never_passes_for_an_idle_machine_while_others_wait() {
             assert!(!machine.throttle.alone, "round {round}: {:?}", machine.throttle);
         }
         let (left, _) = machine.run(1_000);
-        assert!(round < 8 || (90..200).contains(&left), "round {round}: the least share and no more: {left}");
+        assert!(round < 8 || (90..200).contains(&left), "round {round}: the lowest rate: {left}");
     }
     (machine.others, machine.waiting, machine.stalls) = (0.0, false, None);
     machine.run(3_000);
     let (left, _) = machine.run(1_000);
-    assert!(f64::from(left) > CAN * 0.95, "it ends with the overload: {left}");
+    assert!(f64::from(left) > CAN * 0.95, "the limit ends with the overload: {left}");
 }

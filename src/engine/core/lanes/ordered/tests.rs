@@ -1,6 +1,6 @@
-//! An ordered endpoint's lane against a small model of its store: whatever the order of events, what is sent is **the first that is
-//! pending by its number**, nothing else is in flight or unrecorded then, and everything ends. A failing seed prints itself; put it into
-//! `seed` to see it again.
+//! The lane of an ordered endpoint against a small model of the store. For any order of events, a delivery that is
+//! sent is the **first pending one by sequence number**, nothing else is in flight or unrecorded, and every delivery
+//! ends. A failing seed is printed; put it into `seed` to run it again.
 
 mod world;
 
@@ -29,7 +29,7 @@ proptest! {
 }
 
 #[test]
-fn what_follows_without_a_gap_is_not_read() {
+fn deliveries_without_a_gap_need_no_read() {
     let mut world = World::new();
     world.accept(0, None);
     world.read();
@@ -42,20 +42,20 @@ fn what_follows_without_a_gap_is_not_read() {
 }
 
 #[test]
-fn the_next_one_waits_for_the_record_of_the_one_before() {
+fn the_next_delivery_waits_for_the_record_of_the_previous_one() {
     let mut world = World::new();
     (0..2).for_each(|_| world.accept(0, None));
     world.read();
     world.finish(true);
     world.start();
-    assert_eq!(world.sent.len(), 1, "it was sent and is not recorded");
+    assert_eq!(world.sent.len(), 1, "it is sent but not recorded");
     world.record();
     world.start();
     assert_eq!(world.sent.len(), 2);
 }
 
 #[test]
-fn one_that_failed_holds_up_all_others_until_it_is_due_and_nobody_reads_meanwhile() {
+fn a_failed_delivery_blocks_the_others_until_it_is_due_without_reads() {
     let mut world = World::new();
     (0..3).for_each(|_| world.accept(0, None));
     world.read();
@@ -75,7 +75,7 @@ fn one_that_failed_holds_up_all_others_until_it_is_due_and_nobody_reads_meanwhil
 }
 
 #[test]
-fn one_that_is_canceled_while_it_waits_lets_the_others_go_at_once() {
+fn canceling_a_queued_delivery_unblocks_the_others_at_once() {
     let mut world = World::new();
     (0..2).for_each(|_| world.accept(0, None));
     world.read();
@@ -89,7 +89,7 @@ fn one_that_is_canceled_while_it_waits_lets_the_others_go_at_once() {
 }
 
 #[test]
-fn however_much_comes_one_that_was_scheduled_gets_its_turn() {
+fn a_scheduled_delivery_is_sent_despite_constant_traffic() {
     let mut world = World::new();
     world.accept(0, None);
     let deliver_at = world.now.time.plus(Duration::from_millis(100));
@@ -108,7 +108,7 @@ fn however_much_comes_one_that_was_scheduled_gets_its_turn() {
 }
 
 #[test]
-fn one_whose_content_is_gone_is_not_passed_by_before_the_store_has_ended_it() {
+fn a_delivery_without_payload_blocks_until_the_store_ends_it() {
     let mut world = World::new();
     (0..2).for_each(|_| world.accept(3, None));
     let (first, _) = world.head().unwrap();
@@ -124,7 +124,7 @@ fn one_whose_content_is_gone_is_not_passed_by_before_the_store_has_ended_it() {
 }
 
 #[test]
-fn becoming_ordered_waits_for_what_is_in_flight_and_forgets_what_is_queued() {
+fn becoming_ordered_waits_for_requests_in_flight_and_drops_the_queue() {
     let mut world = World::new();
     let free = live(1, |_| {});
     for number in 1..=20 {
@@ -149,7 +149,7 @@ fn becoming_ordered_waits_for_what_is_in_flight_and_forgets_what_is_queued() {
 }
 
 #[test]
-fn a_reading_for_what_was_not_ordered_yet_brings_nothing() {
+fn a_read_from_before_the_endpoint_became_ordered_is_dropped() {
     let mut world = World::new();
     let id = world.id();
     world.lanes.know(&[live(1, |_| {})], world.now);
@@ -167,5 +167,5 @@ fn a_reading_for_what_was_not_ordered_yet_brings_nothing() {
     world.lanes.read(&wants, &[waiting], &HashMap::from([(message.id, message)]), world.now);
     assert!(world.lanes.start(world.now).is_none());
     let (wants, _) = world.lanes.begin_reading(world.now);
-    assert!(wants[0].ordered, "it is read anew");
+    assert!(wants[0].ordered, "it is read again");
 }

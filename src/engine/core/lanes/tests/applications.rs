@@ -1,4 +1,4 @@
-//! An application with very many endpoints beside one with a single endpoint: applications take turns.
+//! An application with very many endpoints next to one with a single endpoint: applications take turns.
 
 use super::world::{Heard, World, live};
 use super::*;
@@ -6,7 +6,7 @@ use crate::domain::catalog::endpoint::Endpoint;
 
 const WIDE: u128 = 2_000;
 
-/// Another application's only endpoint.
+/// The only endpoint of the other application.
 fn of_another_application() -> Arc<LiveEndpoint> {
     let live = live(WIDE + 1, |_| {});
     let endpoint = Endpoint { app_id: AppId(uuid::Uuid::from_u128(2)), ..live.endpoint.clone() };
@@ -15,7 +15,7 @@ fn of_another_application() -> Arc<LiveEndpoint> {
     Arc::new(LiveEndpoint { org, version: 1, endpoint, slot, app_throttle: None, app_slots: 1, url: None, signing })
 }
 
-/// Accepts a message for the other application alone.
+/// Accepts a message for the other application only.
 fn accept_another(world: &mut World, signal: Heard) -> EndpointId {
     let another = of_another_application();
     let wide = std::mem::replace(&mut world.lives, vec![another.clone()]);
@@ -24,7 +24,7 @@ fn accept_another(world: &mut World, signal: Heard) -> EndpointId {
     another.endpoint.id
 }
 
-/// How many attempts end until something is in flight to this endpoint.
+/// How many attempts end until a request to this endpoint is in flight.
 fn ended_before(world: &mut World, id: EndpointId) -> usize {
     let all = usize::try_from(WIDE).unwrap();
     let sent = |world: &World| world.in_flight.iter().any(|start| start.live.endpoint.id == id);
@@ -46,12 +46,12 @@ fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
     world.start();
     let id = accept_another(&mut world, Heard::AtOnce);
     let unknown = ended_before(&mut world, id);
-    assert!(unknown <= 2, "{unknown} attempts had to end, while nothing is known of any endpoint");
+    assert!(unknown <= 2, "{unknown} attempts had to end with unknown endpoints");
     world.settle();
 
     world.accept(Heard::AtOnce);
     world.start();
-    assert_eq!(world.in_flight.len(), 64, "all of them answer");
+    assert_eq!(world.in_flight.len(), 64, "all of them respond");
     let id = accept_another(&mut world, Heard::AtOnce);
     let responsive = ended_before(&mut world, id);
     assert!(responsive <= 2, "{responsive} attempts had to end");
@@ -60,7 +60,7 @@ fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
 }
 
 #[test]
-fn another_application_is_read_for_in_the_next_reading() {
+fn another_application_is_part_of_the_next_read() {
     let mut world = World::new(WIDE, 64, 16);
     world.accept(Heard::Never);
     world.scan();
@@ -72,7 +72,7 @@ fn another_application_is_read_for_in_the_next_reading() {
     world.begin_reading();
     let (wants, _) = world.reading.as_ref().expect("a reading");
     assert!(wants.iter().any(|want| want.endpoint == id), "thousands of others were due before");
-    assert!(wants.len() > 1, "and the others are read for as well");
+    assert!(wants.len() > 1, "and the others are read too");
     world.end_reading();
     world.settle();
 }

@@ -1,14 +1,14 @@
-//! What the lanes cost: how many are visited for what happened, and how many bytes are held.
+//! The cost of the lanes: lookups per event, and bytes held.
 
 use super::super::*;
 use super::world::{Heard, World};
 
 #[test]
-fn lanes_that_have_to_wait_for_others_of_their_kind_cost_nothing_meanwhile() {
+fn lanes_waiting_for_a_share_cost_nothing() {
     let mut world = World::new(2_000, 64, 16);
     world.accept(Heard::AtOnce);
     world.start();
-    assert_eq!(world.in_flight.len(), 32, "one half is for those of whom nothing is known");
+    assert_eq!(world.in_flight.len(), 32, "half is for unknown endpoints");
     for round in 0..100 {
         let before = world.lanes.visited();
         world.finish(round, true);
@@ -24,7 +24,7 @@ fn lanes_that_have_to_wait_for_others_of_their_kind_cost_nothing_meanwhile() {
 }
 
 #[test]
-fn what_is_in_flight_counts_as_memory_too() {
+fn payloads_in_flight_count_as_memory() {
     let mut world = World::new(1, 64, 64);
     (0..3).for_each(|_| world.accept(Heard::AtOnce));
     world.start();
@@ -39,7 +39,7 @@ fn what_is_in_flight_counts_as_memory_too() {
 }
 
 #[test]
-fn what_did_not_fit_into_the_budget_is_read_again_a_little_later() {
+fn messages_beyond_the_byte_budget_are_read_again_later() {
     let mut world = World::new(1, 8, 8);
     (0..3).for_each(|_| world.accept(Heard::Never));
     world.scan();
@@ -57,7 +57,7 @@ fn what_did_not_fit_into_the_budget_is_read_again_a_little_later() {
 }
 
 #[test]
-fn a_reading_asks_for_a_bounded_number_of_rows_however_many_lanes_want_one() {
+fn a_read_requests_a_bounded_number_of_rows() {
     for (endpoints, lanes, of_each) in [(2_000, 512, 16), (10, 10, 128)] {
         let mut world = World::new(endpoints, 64, 16);
         let lives = world.lives.clone();

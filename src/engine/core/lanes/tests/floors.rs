@@ -1,10 +1,10 @@
-//! From where on lanes are read.
+//! Where reads of a lane start.
 
 use super::super::super::lane::QUEUE;
 use super::*;
 use crate::store::queue::waiting::LaneWants;
 
-/// A backlog of a lane, a second old, with a millisecond between its deliveries.
+/// A one-second-old backlog of a lane, with a millisecond between deliveries.
 fn backlog(count: usize) -> World {
     let mut world = World::new(1, 1_000, 1_000);
     for _ in 0..count {
@@ -12,13 +12,13 @@ fn backlog(count: usize) -> World {
         world.advance(1);
     }
     world.advance(60_000);
-    // The first one finds the lane, the second one what it is to read.
+    // The first scan creates the lane, the second makes it due to be read.
     world.scan();
     world.scan();
     world
 }
 
-/// The request of the reading that follows a scan.
+/// The request of the read that follows a scan.
 fn read(world: &mut World) -> LaneWants {
     world.scan();
     world.begin_reading();
@@ -27,7 +27,7 @@ fn read(world: &mut World) -> LaneWants {
     want
 }
 
-/// So many of what waits in memory are delivered and recorded, in as many milliseconds.
+/// Delivers and records this many queued deliveries, one per millisecond.
 fn serve(world: &mut World, count: usize) {
     let wanted = world.delivered + count;
     while world.delivered < wanted {
@@ -44,7 +44,7 @@ fn at(millis: usize) -> Time {
 }
 
 #[test]
-fn a_backlog_is_read_from_where_the_last_reading_ended() {
+fn a_backlog_is_read_from_the_end_of_the_last_read() {
     let mut world = backlog(1_000);
     let first = read(&mut world);
     assert_eq!((first.fresh_from, first.fresh), (Time::ZERO, QUEUE as i64));
@@ -55,14 +55,14 @@ fn a_backlog_is_read_from_where_the_last_reading_ended() {
     let room = QUEUE - world.lanes.queued(world.lives[0].endpoint.id).0;
     let third = read(&mut world);
     assert_eq!(third.fresh_from, at(2 * QUEUE - 1));
-    assert_eq!(third.fresh as usize, room + 1, "the last of the queue is shown again, and nothing else that is held");
-    assert_eq!(third.retries_from, Time::ZERO, "of which there were none");
+    assert_eq!(third.fresh as usize, room + 1, "only the last held row is returned again");
+    assert_eq!(third.retries_from, Time::ZERO, "there were no retries");
     world.settle();
     assert_eq!(world.delivered, 1_000);
 }
 
 #[test]
-fn what_is_committed_late_is_above_the_floor_or_read_within_two_seconds() {
+fn late_commits_are_above_the_watermark_or_read_within_two_seconds() {
     let mut world = backlog(QUEUE);
     read(&mut world);
     serve(&mut world, QUEUE);
@@ -73,15 +73,15 @@ fn what_is_committed_late_is_above_the_floor_or_read_within_two_seconds() {
     world.accept_behind(61_200);
     assert!(read(&mut world).fresh_from > Time::ZERO);
     world.start();
-    assert!(world.in_flight.is_empty(), "it is below the floor");
+    assert!(world.in_flight.is_empty(), "it is below the watermark");
     world.advance(2_000);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);
     serve(&mut world, 1);
 }
 
-/// A reading past many rows that were deleted takes long.
+/// A read past many deleted rows takes long.
 #[test]
-fn the_longer_a_reading_from_the_beginning_takes_the_rarer_it_is() {
+fn slow_full_reads_are_rarer() {
     let mut world = backlog(1_000);
     world.begin_reading();
     world.advance(500);
@@ -93,11 +93,11 @@ fn the_longer_a_reading_from_the_beginning_takes_the_rarer_it_is() {
         serve(&mut world, QUEUE);
     }
     world.advance(1_100);
-    assert_eq!(read(&mut world).fresh_from, Time::ZERO, "twenty times as long is over");
+    assert_eq!(read(&mut world).fresh_from, Time::ZERO, "twenty times as long has passed");
 }
 
 #[test]
-fn what_goes_back_to_the_store_is_read_again() {
+fn deliveries_returned_to_the_store_are_read_again() {
     let mut world = backlog(1_000);
     read(&mut world);
     serve(&mut world, QUEUE - 1);
@@ -105,7 +105,7 @@ fn what_goes_back_to_the_store_is_read_again() {
     world.cannot_make_for(0, crate::domain::deliveries::attempt::OwnFailure::Ports);
     world.advance(1_500);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);
-    // So is everything after the lease was another's for a while.
+    // So is everything after another process had the lease for a while.
     world.lanes.lease(&Default::default(), world.now);
     world.lanes.lease(&world::all_slots(), world.now);
     assert_eq!(read(&mut world).fresh_from, Time::ZERO);

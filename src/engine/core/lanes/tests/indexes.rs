@@ -1,20 +1,20 @@
-//! Whether the indexes say what a walk over all lanes would.
+//! Checks the indexes against all lanes.
 
 use super::*;
 
 impl Lanes {
-    /// Whether the next turn goes on where this one ended, or a lane is behind and gives way.
+    /// Whether a later step sends for this lane: this step ended early, or the lane is backlogged and throttled.
     pub(in crate::engine) fn sends_later(&self, id: EndpointId) -> bool {
         let behind = self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_some());
         self.visits >= PER_STEP || behind && self.throttle.pace().is_some()
     }
 
-    /// How often a lane was looked up so far, or listed from an index.
+    /// How many lane lookups there were, including those through an index.
     pub(in crate::engine) fn visited(&self) -> u64 {
         self.lanes.visited()
     }
 
-    /// Every index against the lanes themselves; panics with what is wrong.
+    /// Checks every index against the lanes. Panics on a difference.
     pub(in crate::engine) fn check_indexes(&self) {
         let (mut busy, mut by) = ([0; SLOTS], [0; 3]);
         let (mut looks, mut wakes, mut crowded) = (0, 0, 0);
@@ -35,13 +35,13 @@ impl Lanes {
                 assert!(listed.look.is_none() && self.to_read[line].contains(lane.live.endpoint.app_id, *id, ticket));
                 to_read += 1;
             }
-            let check = listed.check.expect("every lane is checked some time");
+            let check = listed.check.expect("every lane has a next check");
             assert!(self.checks.contains(&(check, *id)));
             assert!(lane.next_change().is_none_or(|at| check <= at), "a change is missed");
             looks += usize::from(listed.look.is_some_and(|at| self.looks.contains(&(at, *id))));
             wakes += usize::from(listed.wake.is_some_and(|(at, turn)| self.wakes.contains(&(at, turn, *id))));
             if let Some(place) = listed.crowded {
-                assert!(listed.in_line && place.0 == lane.kind, "it waits among others than its own kind");
+                assert!(listed.in_line && place.0 == lane.kind, "it waits for the share of another kind");
                 crowded += usize::from(self.shares.waits(lane.live.endpoint.app_id, *id, place));
             }
             assert_eq!(
@@ -53,7 +53,7 @@ impl Lanes {
         assert_eq!(self.slots.iter().map(|slot| slot.busy).collect::<Vec<_>>(), busy);
         assert_eq!(self.slots.iter().map(|slot| slot.lanes.len()).sum::<usize>(), self.lanes.len());
         assert_eq!(self.by_app.values().map(BTreeSet::len).sum::<usize>(), self.lanes.len());
-        assert!(lined.is_empty(), "something without a lane stands in line");
+        assert!(lined.is_empty(), "an endpoint without a lane is queued");
         assert_eq!(self.shares.counts(), (by, crowded));
         assert_eq!((self.looks.len(), self.wakes.len()), (looks, wakes));
         assert_eq!(self.to_read.iter().map(FairQueue::len).sum::<usize>(), to_read);

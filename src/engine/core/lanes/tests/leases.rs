@@ -1,11 +1,11 @@
-//! Slots and their leases: what is ours is sent, and nothing of a lease that is over.
+//! Slots and leases: only leased slots are served, and nothing survives an ended lease.
 
 use super::super::*;
 use super::world::{Heard, START, World, live, message};
 use crate::store::queue::slots::Leases;
 
 #[test]
-fn a_slot_that_is_not_ours_is_left_alone() {
+fn slots_of_other_processes_are_not_served() {
     let mut world = World::new(2, 8, 8);
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
     world.accept(Heard::AtOnce);
@@ -22,7 +22,7 @@ fn a_slot_that_is_not_ours_is_left_alone() {
     assert!(world.in_flight.is_empty());
 }
 
-/// Somebody else had the slot meanwhile, and sent everything that was pending.
+/// Another process had the slot meanwhile and sent everything pending.
 fn change_owners(world: &mut World) {
     world.lanes.lease(&Leases::from([(1, 9)]), world.now);
     let in_flight: Vec<MessageId> = world.in_flight.iter().map(|start| start.work.message.id).collect();
@@ -30,20 +30,20 @@ fn change_owners(world: &mut World) {
 }
 
 #[test]
-fn what_was_queued_under_a_lease_that_is_over_is_not_sent_under_the_next() {
+fn deliveries_queued_under_an_ended_lease_are_dropped() {
     let mut world = World::new(1, 1, 1);
     (0..3).for_each(|_| world.accept(Heard::AtOnce));
     world.start();
     change_owners(&mut world);
     world.accept(Heard::AtOnce);
-    // `World::start` finds fault with what is sent and not pending.
+    // `World::start` fails if it is sent although it is not pending.
     world.settle();
     assert_eq!(world.delivered, 2);
     assert_eq!(world.lanes.queued_bytes, 0);
 }
 
 #[test]
-fn what_was_read_under_a_lease_that_is_over_is_not_sent_under_the_next() {
+fn rows_read_under_an_ended_lease_are_dropped() {
     let mut world = World::new(1, 8, 8);
     (0..3).for_each(|_| world.accept(Heard::Never));
     world.scan();
@@ -59,7 +59,7 @@ fn what_was_read_under_a_lease_that_is_over_is_not_sent_under_the_next() {
 }
 
 #[test]
-fn who_gets_a_slot_begins_with_an_empty_bucket() {
+fn a_new_lease_starts_with_an_empty_bucket() {
     let mut world = World::new(1, 100, 100);
     world.lives = vec![live(1, |spec| spec.throttle_rate = Some(50))];
     (0..20).for_each(|_| world.accept(Heard::AtOnce));
@@ -71,11 +71,11 @@ fn who_gets_a_slot_begins_with_an_empty_bucket() {
     world.begin_reading();
     world.end_reading();
     world.start();
-    assert_eq!(world.in_flight.len(), 2, "others may have sent a burst just now");
+    assert_eq!(world.in_flight.len(), 2, "the previous owner may have sent a burst");
 }
 
 #[test]
-fn others_are_told_of_what_is_theirs() {
+fn other_processes_are_notified_of_their_deliveries() {
     let mut world = World::new(2, 8, 8);
     world.lanes.lease(&Leases::from([(1, 7)]), world.now);
     let admission = Admission::new(message(1), world.lives.clone());

@@ -1,4 +1,4 @@
-//! What a reading brings is taken in parts, so that no step takes too many rows.
+//! The rows of a read are applied in portions, so no step handles too many.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn id(number: usize) -> EndpointId {
 }
 
 #[test]
-fn a_deep_reading_is_taken_in_parts_of_whole_lanes() {
+fn a_large_read_is_applied_in_portions_of_whole_lanes() {
     let lanes = 64;
     let want = |n: usize, ordered| LaneWants {
         endpoint: id(n),
@@ -64,7 +64,7 @@ fn a_deep_reading_is_taken_in_parts_of_whole_lanes() {
 }
 
 #[test]
-fn a_lane_with_more_than_a_step_takes_comes_alone_and_empty_ones_count() {
+fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
     let want = |n: usize| LaneWants {
         endpoint: id(n),
         slot: 0,
@@ -88,7 +88,7 @@ fn a_lane_with_more_than_a_step_takes_comes_alone_and_empty_ones_count() {
 }
 
 #[test]
-fn what_is_recorded_between_the_parts_of_a_reading_is_not_sent_again() {
+fn deliveries_recorded_between_portions_are_not_sent_again() {
     let mut world = World::new(2, 8, 8);
     world.accept(Heard::AtOnce);
     world.start();
@@ -104,7 +104,7 @@ fn what_is_recorded_between_the_parts_of_a_reading_is_not_sent_again() {
         world.record(1);
         let rows: Vec<Waiting> = waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
         world.lanes.read(want, &rows, &world.messages, world.now);
-        // `World::start` finds fault with what is sent and not pending.
+        // `World::start` fails if it is sent although it is not pending.
         world.start();
     }
     world.settle();

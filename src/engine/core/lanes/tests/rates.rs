@@ -1,10 +1,10 @@
-//! The rates of applications and of their endpoints.
+//! Rate limits of applications and their endpoints.
 
 use super::super::*;
 use super::world::{Heard, World, live};
 use crate::store::queue::slots::slot_of;
 
-/// An application with a rate, whose first endpoints have one as well; each has as many waiting as `messages`.
+/// An application with a rate limit, whose first endpoints have one too; each has `messages` deliveries pending.
 fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
     let mut world = World::new(3, 64, 64);
     let lives = rates.iter().zip(1..).map(|(rate, number)| {
@@ -28,7 +28,7 @@ fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
     world
 }
 
-/// Who was sent to in the next `seconds`, and when.
+/// The starts of the next `seconds`: endpoint and time.
 fn departures(world: &mut World, seconds: u64) -> Vec<(Duration, EndpointId)> {
     let mut sent = Vec::new();
     for _ in 0..seconds * 100 {
@@ -44,7 +44,7 @@ fn departures(world: &mut World, seconds: u64) -> Vec<(Duration, EndpointId)> {
 }
 
 #[test]
-fn an_applications_rate_holds_to_the_last_one_whatever_its_endpoints_rates_are() {
+fn an_application_rate_holds_whatever_its_endpoints_rates() {
     let mut world = throttled(5, [Some(1), Some(3), Some(10)], 60);
     let sent = departures(&mut world, 20);
     for (start, _) in &sent {

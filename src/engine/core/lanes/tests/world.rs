@@ -1,4 +1,4 @@
-//! The world of the lanes' tests: a small model of the store, its receivers and the clocks.
+//! The model behind the tests of the lanes: store, receivers and clocks.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ pub fn scheduled(number: u128, deliver_at: Option<Time>) -> Arc<Message> {
     Arc::new(accepted(id, app, START, deliver_at))
 }
 
-/// A message as it is when it was accepted at `at`.
+/// A message accepted at `at`.
 pub fn accepted(id: MessageId, app_id: AppId, at: Time, deliver_at: Option<Time>) -> Message {
     Message {
         id,
@@ -62,7 +62,7 @@ pub fn all_slots() -> Leases {
     (0..=255).map(|slot| (slot, 1)).collect()
 }
 
-/// When the lanes hear of a commit.
+/// When the lanes learn of a commit.
 #[derive(Clone, Copy)]
 pub(super) enum Heard {
     AtOnce,
@@ -70,17 +70,17 @@ pub(super) enum Heard {
     Never,
 }
 
-/// The store, the receivers and the clock, as far as the lanes can tell.
+/// The store, receivers and clocks.
 pub(super) struct World {
     pub(super) lanes: Lanes,
     pub(super) lives: Vec<Arc<LiveEndpoint>>,
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
-    /// What the store shows as pending: state, due, progress.
+    /// Pending deliveries in the store: state, due time, progress.
     pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
     pub(super) in_flight: Vec<Start>,
     pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
     pub(super) reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
-    /// Signals that come later than the commit that they tell of.
+    /// Signals that arrive after their commit is visible.
     pub(super) late: Vec<Admission>,
     pub(super) now: ClockReading,
     pub(super) next: u128,
@@ -88,7 +88,7 @@ pub(super) struct World {
 }
 
 impl Lanes {
-    /// A message, for all of its endpoints.
+    /// A message for all of its endpoints.
     pub(in crate::engine::core::lanes) fn admit_all(
         &mut self,
         admission: &Admission,
@@ -118,12 +118,12 @@ impl World {
         }
     }
 
-    /// A message to all endpoints is committed; the signal of it may be late or lost.
+    /// Commits a message to all endpoints. Its signal may be late or lost.
     pub(super) fn accept(&mut self, signal: Heard) {
         self.schedule(signal, None);
     }
 
-    /// The same, of one that is not to be sent before.
+    /// The same, for a scheduled message.
     pub(super) fn schedule(&mut self, signal: Heard, deliver_at: Option<Time>) {
         self.next += 1;
         let message = Arc::new(Message { accepted_at: self.now.time, ..(*scheduled(self.next, deliver_at)).clone() });
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// The same by another process, whose clock is so far behind, or whose commit came so late.
+    /// The same, by another process whose clock is behind or whose commit is late.
     pub(super) fn accept_behind(&mut self, millis: u64) {
         let now = self.now;
         self.now.time = now.time.minus(Duration::from_millis(millis));
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// The message's content goes, and with it what of it is pending.
+    /// Deletes the payload of a message, and with it its pending deliveries.
     pub(super) fn withdraw(&mut self, message: MessageId) {
         let ended: Vec<_> = self.pending.keys().filter(|(_, pending)| *pending == message).copied().collect();
         self.pending.retain(|(_, pending), _| *pending != message);
@@ -166,7 +166,7 @@ impl World {
         self.now.mono += Duration::from_millis(millis);
     }
 
-    /// Steps until nothing is left undone that is due.
+    /// Steps until no due work is left.
     pub(super) fn start(&mut self) {
         self.start_some();
         while self.lanes.overdue(self.now) {
@@ -178,12 +178,12 @@ impl World {
         self.lanes.begin_turn(self.now);
         while let Some(start) = self.lanes.start(self.now) {
             let key = (start.live.endpoint.id, start.work.message.id);
-            let row = self.pending.get(&key).expect("only what is pending is sent, however late its signal");
+            let row = self.pending.get(&key).expect("only pending deliveries are sent, however late the signal");
             assert!(row.1 <= self.now.time, "never before it is due");
-            assert_eq!(row.2, start.work.progress, "never from a place that it has left");
+            assert_eq!(row.2, start.work.progress, "never with an outdated progress");
             let twin = |other: &Start| (other.live.endpoint.id, other.work.message.id) == key;
             assert!(!self.in_flight.iter().any(twin), "in flight twice");
-            assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before it was recorded");
+            assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before the record");
             self.in_flight.push(start);
         }
     }
@@ -200,7 +200,7 @@ impl World {
         self.unrecorded.push((id, start.work.message.id, start.work.progress, delivered));
     }
 
-    /// An attempt cannot be made: what is pending stays as it was.
+    /// An attempt fails locally. Its delivery stays pending as it was.
     pub(super) fn cannot_make(&mut self, pick: usize) {
         if self.in_flight.is_empty() {
             return;
@@ -214,7 +214,7 @@ impl World {
         self.lanes.not_made(NotMade { endpoint, message, why, jitter: 0.5 }, self.now);
     }
 
-    /// The recorder commits some; the lanes hear of it.
+    /// Records some results and reports them to the lanes.
     pub(super) fn record(&mut self, count: usize) {
         for (endpoint, message, before, delivered) in self.unrecorded.drain(..count.min(self.unrecorded.len())) {
             let mut due = None;
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// A reading begins: what it will bring is what the store shows now.
+    /// Starts a read. Its rows are those in the store now.
     pub(super) fn begin_reading(&mut self) {
         if self.reading.is_some() {
             return;
@@ -303,7 +303,7 @@ impl World {
             4 | 5 => self.begin_reading(),
             6 | 7 => self.end_reading(),
             8 | 9 => self.record(1 + pick % 5),
-            // What is idle is forgotten.
+            // Idle lanes are dropped.
             10 => self.advance(61_000),
             12 => self.cannot_make(pick),
             11 => self.lanes.know(&self.lives.clone(), self.now),
@@ -313,7 +313,7 @@ impl World {
         self.lanes.check_indexes();
     }
 
-    /// Lets everything come to rest.
+    /// Runs until idle.
     pub(super) fn settle(&mut self) {
         self.hear_late();
         for round in 0..10_000 {

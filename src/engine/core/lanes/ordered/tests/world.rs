@@ -1,4 +1,4 @@
-//! The world of an ordered endpoint's tests: its store, its receiver and the clocks, as far as one lane can tell.
+//! The model behind the tests of ordered endpoints: store, receiver and clocks, for one lane.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 
-/// A pending delivery: its number, when it is due, how far it is.
+/// A pending delivery: sequence number, due time, progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) seq: i64,
@@ -20,17 +20,17 @@ pub(super) struct Row {
     pub(super) progress: Progress,
 }
 
-/// The store, the receiver and the clock, as far as one lane can tell.
+/// The store, receiver and clocks, for one lane.
 pub(super) struct World {
     pub(super) lanes: Lanes,
     pub(super) live: Arc<LiveEndpoint>,
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
     pub(super) pending: BTreeMap<MessageId, Row>,
-    /// Delivered, dead or canceled, and how far it had come.
+    /// Ended deliveries, with their progress.
     pub(super) ended: Vec<(MessageId, Progress)>,
     pub(super) next_seq: i64,
     pub(super) in_flight: Vec<(Start, bool)>,
-    /// Whether it was delivered, and whether it was sent under a lease that is over.
+    /// Whether the attempt succeeded, and whether it was sent under an ended lease.
     pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
     pub(super) reading: Option<(Vec<LaneWants>, Vec<InOrder>)>,
     pub(super) numbering: bool,
@@ -74,9 +74,9 @@ impl World {
         self.next_seq - 1
     }
 
-    /// A message is committed; its signal comes at once, late or never. One that is scheduled is numbered when its time has come.
+    /// Commits a message. Its signal is immediate, late or lost. A scheduled one gets its number when it is due.
     pub(super) fn accept(&mut self, pick: usize, deliver_at: Option<Time>) {
-        // Their ids are in another order than their numbers.
+        // The order of ids differs from that of the numbers.
         self.accepted += 1;
         let message = scheduled(1_000 + (self.accepted * 7_919) % 10_007, deliver_at);
         let seq = if deliver_at.is_some() { 0 } else { self.draw() };
@@ -104,7 +104,7 @@ impl World {
         self.now.mono += Duration::from_millis(millis);
     }
 
-    /// The first that is pending by its number.
+    /// The first pending delivery by sequence number.
     pub(super) fn head(&self) -> Option<(MessageId, Row)> {
         let numbered = self.pending.iter().filter(|(_, row)| row.seq > 0);
         numbered.min_by_key(|(_, row)| row.seq).map(|(id, row)| (*id, *row))
@@ -114,12 +114,12 @@ impl World {
         self.lanes.begin_turn(self.now);
         while let Some(start) = self.lanes.start(self.now) {
             let message = start.work.message.id;
-            let (first, row) = self.head().expect("only what is pending is sent");
-            assert_eq!(message, first, "the first is sent and no other");
+            let (first, row) = self.head().expect("only pending deliveries are sent");
+            assert_eq!(message, first, "only the first one is sent");
             assert!(row.due <= self.now.time, "never before it is due");
-            // Somebody may have resent it while it was queued: it is still the first, and goes out once more.
+            // If it was resent while queued, it is still the first, and is sent once more.
             let resent = row.progress.generation > start.work.progress.generation;
-            assert!(resent || row.progress == start.work.progress, "never from a place that it has left");
+            assert!(resent || row.progress == start.work.progress, "never with an outdated progress");
             assert!(self.in_flight.is_empty() && self.unrecorded.is_empty(), "one at a time, until it is recorded");
             self.sent.push(message);
             self.in_flight.push((start, false));
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// As the store records: by epoch, generation and the number of attempts.
+    /// Records as the store does: by epoch, generation and number of attempts.
     pub(super) fn record(&mut self) {
         for (message, before, delivered, fenced) in std::mem::take(&mut self.unrecorded) {
             let row = self.pending.get_mut(&message);
@@ -217,7 +217,7 @@ impl World {
         self.lanes.numbered(self.id(), done, self.now);
     }
 
-    /// What waits keeps its number and is due at once; what had ended gets a new one.
+    /// Resends a delivery: a pending one keeps its number and is due at once; an ended one gets a new number.
     pub(super) fn resend(&mut self, pick: usize) {
         let again = |progress: Progress| Progress { step: 0, generation: progress.generation + 1, ..progress };
         let (pending, now) = (self.pending.len(), self.now.time);
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// The lease is over; another owner sends some of what is pending, and then it is ours again.
+    /// Another owner has the slot for a while and sends some pending deliveries.
     pub(super) fn change_owners(&mut self, pick: usize) {
         self.lanes.lease(&Leases::new(), self.now);
         self.in_flight.iter_mut().for_each(|(_, fenced)| *fenced = true);
@@ -299,7 +299,7 @@ impl World {
         self.lanes.check_indexes();
     }
 
-    /// Lets everything come to rest; nobody tells any more, but for the scan.
+    /// Runs until idle. Only scans report anything new.
     pub(super) fn settle(&mut self) {
         for round in 0..20_000 {
             if self.pending.is_empty() && self.lanes.settled() {
