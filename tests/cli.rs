@@ -29,7 +29,7 @@ fn what_is_typed_wrong_is_one_line_too() {
         (&["key", "create", "k", "--expires", "soon"], "expected 1s to 36500d"),
         (&["key", "revoke", "sk_x"], "key_"),
         (&["token", "--expires", "soon"], "expected 1s to 36500d"),
-        (&["send", "app", "a.b", "{"], "not JSON"),
+        (&["send", "app", "a.b", "{"], "not valid JSON"),
         (&["listen", "app"], "--forward-to"),
         (&["listen", "app", "--forward-to", "nonsense"], "--forward-to"),
         (&["listen", "app", "--forward-to", "http://h/", "--headers", "webhook-id: x"], "is set by Sendoff"),

@@ -72,7 +72,7 @@ fn it_delivers_within_five_seconds_and_leaves_nothing_behind() {
     server.signal("INT");
     let (status, output) = server.wait(Duration::from_secs(20));
     assert!(status.success(), "{output}");
-    assert!(output.contains("database is gone"), "{output}");
+    assert!(output.contains("database is deleted"), "{output}");
     assert_eq!(folders(temporary.path()), 0, "{output}");
 }
 

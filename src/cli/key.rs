@@ -1,11 +1,12 @@
-//! `sendoff key`: makes, lists and revokes the API keys of an organization. Works beside a running `serve`, on its database.
+//! `sendoff key`: creates, lists and revokes an organization's API keys. Works beside a running `serve`, on its
+//! database.
 
 use std::time::Duration;
 
-use super::{CliError, print_error, print_result};
+use super::{CliError, parse_expiry, print_result, print_stderr};
 use crate::api::authn::authenticator::LIFE;
 use crate::app;
-use crate::config::{Config, values};
+use crate::config::Config;
 use crate::domain::access::api_key;
 use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
 use crate::domain::access::audit::{Actor, ActorKind};
@@ -13,60 +14,54 @@ use crate::domain::time::Clock;
 use crate::domain::{KeyId, OrgId, Time};
 use crate::store::{Order, PageRequest, Store, Tenant};
 
-/// How many keys are read at a time.
+/// Keys read per query.
 const PAGE_SIZE: usize = 250;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeyCommand {
-    /// Print a new API key: one line, the only time that it is shown
+    /// Print a new API key, which is never shown again
     Create(CreateKey),
-    /// List the API keys, those that are no longer good included
+    /// List all API keys, including revoked and expired ones
     List(ListKeys),
-    /// End an API key for good
+    /// Revoke an API key permanently
     Revoke(RevokeKey),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CreateKey {
-    /// Who uses it, for people: billing, ci
+    /// Label for the key, such as billing or ci
     #[arg(value_name = "NAME")]
     name: String,
-    /// The organization, all of whose applications it can reach
+    /// Organization whose applications the key can reach
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
-    /// read, send (create messages) or write (everything); more than one may be given [write]
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = scope)]
+    /// Limit the key to these scopes: read, send (create messages) or write (everything) [write]
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = parse_scope)]
     scopes: Vec<Scope>,
-    /// How long it is good, such as 90d [until it is revoked]
-    #[arg(long, value_name = "SPAN", value_parser = expiry)]
+    /// Expire after this time, such as 90d [never]
+    #[arg(long, value_name = "SPAN", value_parser = parse_expiry)]
     expires: Option<Duration>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListKeys {
-    /// The organization
+    /// Organization of the keys
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RevokeKey {
-    /// The key's id (key_…), as `sendoff key list` has it
+    /// Key id (key_…), as printed by `sendoff key list`
     #[arg(value_name = "ID")]
     id: KeyId,
-    /// The organization
+    /// Organization of the key
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
 }
 
-fn scope(text: &str) -> Result<Scope, String> {
+fn parse_scope(text: &str) -> Result<Scope, String> {
     Scope::from_word(text).ok_or_else(|| "expected read, send or write".to_owned())
-}
-
-fn expiry(text: &str) -> Result<Duration, String> {
-    const MOST: Duration = Duration::from_secs(36_500 * 86_400);
-    let read = values::span_within(Duration::from_secs(1), MOST);
-    read(text).map_err(|what| format!("{what}; expected 1s to 36500d, such as 90d"))
 }
 
 pub(super) async fn run(config: Config, command: KeyCommand) -> Result<(), CliError> {
@@ -92,7 +87,7 @@ async fn create(store: &Store, options: CreateKey, now: Time) -> Result<(), CliE
     })?;
     store.add_api_key(&key, &api_key::hash(&text)).await?;
     print_result(&text);
-    print_error(&format!("this is {}, for {} ({scopes}); it is not shown again", key.id, key.org));
+    print_stderr(&format!("created {} for {} ({scopes}); it is not shown again", key.id, key.org));
     Ok(())
 }
 
@@ -115,8 +110,8 @@ fn row(key: &ApiKey, now: Time) -> [String; 7] {
     let state = match (key.revoked_at, key.expires_at) {
         (Some(at), _) => format!("revoked {}", to_second(at)),
         (None, Some(at)) if now >= at => format!("expired {}", to_second(at)),
-        (None, Some(at)) => format!("good until {}", to_second(at)),
-        (None, None) => "good".to_owned(),
+        (None, Some(at)) => format!("active until {}", to_second(at)),
+        (None, None) => "active".to_owned(),
     };
     [
         key.id.to_string(),
@@ -129,13 +124,13 @@ fn row(key: &ApiKey, now: Time) -> [String; 7] {
     ]
 }
 
-/// A time to the second.
+/// Formats a time to the second.
 fn to_second(at: Time) -> String {
     let text = at.to_string();
     text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-/// Columns as wide as what is in them.
+/// Aligns columns to their widest cell.
 fn table<const N: usize>(lines: &[[String; N]]) -> String {
     let wide = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(wide);
@@ -149,8 +144,8 @@ fn table<const N: usize>(lines: &[[String; N]]) -> String {
 async fn revoke(store: &Store, options: RevokeKey, now: Time) -> Result<(), CliError> {
     let RevokeKey { id, org } = options;
     if !store.revoke_api_key(&Tenant::org(org.clone()), id, now).await? {
-        return Err(CliError::Failed(format!("{org} has no API key {id}; another organization is named by --org")));
+        return Err(CliError::Failed(format!("{org} has no API key {id}; use --org for another organization")));
     }
-    print_result(&format!("{id} is revoked: it is refused within {} s.", LIFE.as_secs()));
+    print_result(&format!("{id} is revoked; every process rejects it within {} s.", LIFE.as_secs()));
     Ok(())
 }

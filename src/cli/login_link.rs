@@ -1,4 +1,5 @@
-//! `sendoff login-link`: a one-time link that signs an operator in. Works beside a running `serve`, on its database.
+//! `sendoff login-link`: prints a one-time link that signs an operator in. Works beside a running `serve`, on its
+//! database.
 
 use super::{CliError, print_result};
 use crate::app::{self, AppError};
@@ -9,7 +10,7 @@ use crate::domain::time::Clock;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The organization that is shown first
+    /// Organization to show first
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
 }

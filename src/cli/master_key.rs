@@ -1,4 +1,5 @@
-//! `sendoff master-key`: changes the key that seals the endpoints' secrets and headers. Works beside a running `serve`, on its database.
+//! `sendoff master-key`: changes the key that encrypts endpoint secrets and headers. Works beside a running `serve`, on
+//! its database.
 
 use std::time::Duration;
 
@@ -7,19 +8,19 @@ use crate::app;
 use crate::config::Config;
 use crate::store::maintenance::reseal::Reseal;
 
-/// The pause between two steps, for other writers.
+/// Pause between steps, for other writers.
 const STEP_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum MasterKeyCommand {
-    /// Seal again, under SENDOFF_MASTER_KEY, all that SENDOFF_MASTER_KEY_OTHER has sealed
+    /// Re-encrypt with SENDOFF_MASTER_KEY everything that SENDOFF_MASTER_KEY_OTHER encrypted
     Rotate,
 }
 
 pub(super) async fn run(config: Config, command: MasterKeyCommand) -> Result<(), CliError> {
     let MasterKeyCommand::Rotate = command;
     if config.keys.other.is_none() {
-        let why = "SENDOFF_MASTER_KEY_OTHER is not set: give the new key as SENDOFF_MASTER_KEY and the old one there";
+        let why = "SENDOFF_MASTER_KEY_OTHER is not set: set it to the old key, and SENDOFF_MASTER_KEY to the new one";
         return Err(CliError::Usage(why.to_owned()));
     }
     let opened = app::visit(&config).await?;
@@ -30,11 +31,11 @@ pub(super) async fn run(config: Config, command: MasterKeyCommand) -> Result<(),
         tokio::time::sleep(STEP_PAUSE).await;
     }
     print_result(&format!(
-        "{rows} secrets and headers were sealed again. SENDOFF_MASTER_KEY_OTHER can go once no process seals with it."
+        "Re-encrypted {rows} secrets and headers. Remove SENDOFF_MASTER_KEY_OTHER once no process encrypts with it."
     ));
     if unreadable > 0 {
         return Err(CliError::Failed(format!(
-            "{unreadable} secrets or headers were sealed with neither key, and are left as they are"
+            "{unreadable} secrets or headers match neither key and were left unchanged"
         )));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `sendoff migrate`: brings the schema up to this version, which `serve` does too.
+//! `sendoff migrate`: updates the schema to this version, as `serve` does at startup.
 
 use super::{CliError, print_result};
 use crate::app;

@@ -1,8 +1,15 @@
-//! The command line: what can be typed, one file per command.
+//! The command line, one file per command. Come here to add a command, a flag or an exit code.
 //!
-//! Settings are flags of every command, made from their table; what a command takes beside them is declared in its file.
-//! Standard output is for what was asked for (a token, a key, a link); everything else goes to standard error. Exit codes: 0 done, 1 it
-//! did not work, 2 it was typed or set wrong, 70 an internal error ended `serve`.
+//! * [`Cli`] is the parsed command line and [`Command`] one subcommand; each file declares its own arguments.
+//! * Settings are global flags, generated from [`SETTINGS`].
+//! * Exit codes: 0 success, 1 failure, 2 invalid usage or setting, 70 `serve` lost an essential task.
+//!
+//! # Invariants
+//!
+//! * Standard output carries only the requested result (a token, a key, a link); notices and errors go to standard
+//!   error.
+//! * An error is one line, and never quotes a secret.
+//! * No command changes the database schema except `serve`, `demo` and `migrate`.
 
 mod demo;
 mod development;
@@ -18,23 +25,24 @@ mod verify;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::AppError;
 use crate::config::settings::{SETTINGS, unknown_variables};
-use crate::config::{Config, Fault, Settings};
+use crate::config::{Config, Fault, Settings, values};
 
-/// The exit code of a process that lost a task it cannot do without; `EX_SOFTWARE` of sysexits.
+/// Exit code after an essential task was lost: `EX_SOFTWARE` of sysexits.h.
 const EXIT_SOFTWARE: u8 = 70;
 
-/// Sendoff delivers events as signed webhooks: from the REST API or an outbox table to your customers' endpoints.
+/// Deliver events as signed webhooks, from a REST API or an outbox table to your customers' endpoints
 #[derive(Debug, Parser)]
 #[command(name = "sendoff", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Each setting is also an environment variable (--max-payload is SENDOFF_MAX_PAYLOAD) and an entry of \
-    the TOML file that --config names (max_payload). A flag goes before the environment, the environment before the file."
+    after_help = "Every setting is also an environment variable (SENDOFF_MAX_PAYLOAD for --max-payload) and a key in the \
+    TOML file named by --config (max_payload). Flags override the environment, which overrides the file."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,40 +51,40 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// API, dashboard and engine
+    /// Run the REST API, the dashboard and the delivery engine
     Serve,
-    /// The same on a throw-away database, with receivers, customers, a day of history and a trickle of events
+    /// Run Sendoff on a temporary database with sample customers, history and traffic
     Demo,
     /// Print a bearer token for the REST API
     Token(token::Options),
-    /// Make, list and revoke API keys
+    /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Change the key that seals the endpoints' secrets
+    /// Change the key that encrypts endpoint secrets
     #[command(subcommand)]
     MasterKey(master_key::MasterKeyCommand),
     /// Print a one-time link that signs an operator in to the dashboard
     LoginLink(login_link::Options),
-    /// Bring the database's schema up to this version
+    /// Update the database schema to this version
     Migrate,
     /// Send one message through the REST API of a running Sendoff
     Send(send::Options),
-    /// Forward an application's events to a program on this machine, signed, as they are accepted
+    /// Forward an application's events to a local program, signed like real deliveries
     Listen(development::listen::Options),
-    /// Send the example of an event type to an application
+    /// Send the example payload of an event type to an application
     Trigger(development::trigger::Options),
-    /// Follow an application's attempts
+    /// Print an application's attempts as they are recorded
     Tail(development::tail::Options),
-    /// Check a signature as a receiver would; the body comes from standard input
+    /// Verify a signature as a receiver would, reading the body from standard input
     Verify(verify::Options),
-    /// Print the version, as --version does
+    /// Print the version
     Version,
 }
 
-/// Why a command did not do what it was asked to.
+/// A command failed.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
-    /// It was typed or set wrong.
+    /// The command line or a setting is invalid.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -97,7 +105,7 @@ impl From<crate::store::StoreError> for CliError {
     }
 }
 
-/// Runs the command that `arguments` (the program's name first) stand for.
+/// Runs the command given by `arguments`, which start with the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = run_command(arguments);
     crate::telemetry::flush();
@@ -114,7 +122,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             .help(format!("{}{default}", setting.help))
             .help_heading("Settings")
             .global(true);
-        // A switch may be given without a value.
+        // A boolean flag needs no value.
         if setting.form == "true or false" { flag.num_args(0..=1).default_missing_value("true") } else { flag }
     });
     let matches = match Cli::command().args(flags).try_get_matches_from(arguments) {
@@ -125,8 +133,8 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done.and_then(|line| dispatch(line.command, &matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whatever a cause says: one line.
-            print_error(&error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            // Error sources may contain line breaks.
+            print_stderr(&error.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(match error {
                 CliError::Usage(_) | CliError::App(AppError::Setting(_)) => 2,
                 CliError::App(AppError::Lost(_)) => EXIT_SOFTWARE,
@@ -137,7 +145,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
-    // What needs no settings must not fail over them.
+    // These commands need no settings, so an invalid setting must not stop them.
     match command {
         Command::Verify(options) => return verify::run(&options),
         Command::Version => {
@@ -166,19 +174,19 @@ fn dispatch(command: Command, matches: &ArgMatches) -> Result<(), CliError> {
     }
 }
 
-/// Checks the settings and begins to log as they say.
+/// Checks the settings and starts logging as configured.
 fn load_config(settings: &Settings) -> Result<Config, CliError> {
     let config = Config::new(settings)?;
     crate::telemetry::log(&config.log);
     let names: Vec<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     for name in unknown_variables(names.iter().map(String::as_str)) {
-        tracing::warn!("{name} is no setting of Sendoff: is it mistyped?");
+        tracing::warn!("{name} is not a setting of Sendoff; check its spelling");
     }
     Ok(config)
 }
 
 fn in_runtime(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
-    // At least two threads, also where one core is seen: the engine and the writer must not wait for each other.
+    // At least two, even on one core: the engine and the writer must not wait for each other.
     let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -186,12 +194,12 @@ fn in_runtime(command: impl Future<Output = Result<(), CliError>>) -> Result<(),
         .build()
         .map_err(|error| CliError::Failed(format!("can't start threads: {error}")))?;
     let done = runtime.block_on(command);
-    // What still blocks a thread (a name that does not resolve) is no reason to wait.
+    // Does not wait for blocked threads, such as a pending name lookup.
     runtime.shutdown_background();
     done
 }
 
-/// What clap has to say: help and version as they are, an error in one line.
+/// Prints help and version unchanged, and errors as one line.
 fn usage_error(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -203,13 +211,13 @@ fn usage_error(error: &clap::Error) -> ExitCode {
             ExitCode::from(2)
         }
         _ => {
-            print_error(&one_line(error));
+            print_stderr(&one_line(error));
             ExitCode::from(2)
         }
     }
 }
 
-/// An error of clap's without its paragraphs.
+/// A clap error without its paragraphs.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let said = text
@@ -217,20 +225,27 @@ fn one_line(error: &clap::Error) -> String {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let said = said.collect::<Vec<_>>().join(" ");
-    format!("{}; `sendoff --help` lists what there is", said.strip_prefix("error: ").unwrap_or(&said))
+    format!("{}; see `sendoff --help`", said.strip_prefix("error: ").unwrap_or(&said))
 }
 
-fn print_error(line: &str) {
+/// Parses the lifetime of a key or token.
+fn parse_expiry(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(36_500 * 86_400);
+    let parse = values::span_within(Duration::from_secs(1), MAX);
+    parse(text).map_err(|what| format!("{what}; expected 1s to 36500d, such as 90d"))
+}
+
+fn print_stderr(line: &str) {
     crate::telemetry::print_error(&format!("sendoff: {line}"));
 }
 
-/// Prints what a command was asked for to standard output, and waits for its reader. A reader that has hung up is no error.
+/// Prints a command's result to standard output and waits for the reader. A closed pipe is not an error.
 fn print_result(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Prints what a server has to say to standard output, and waits for nobody.
+/// Prints a server's notice to standard output without waiting for a slow reader.
 fn print_notice(text: &str) {
     crate::telemetry::print(text);
 }

@@ -1,4 +1,4 @@
-//! `sendoff send`: one message through the REST API of a running Sendoff, for trying things out and for scripts.
+//! `sendoff send`: sends one message through the REST API of a running Sendoff, for scripts and experiments.
 
 use std::io::Read;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::app::AppError;
 use crate::config::Config;
 use crate::domain::OrgId;
 
-/// For the whole request.
+/// Timeout of the whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The token is used once, at once.
+/// Lifetime of the token, which is used once and immediately.
 const TOKEN_TTL: Duration = Duration::from_secs(120);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The application: its id (app_…) or your uid of it
+    /// Application id (app_…) or uid
     #[arg(value_name = "APP")]
     app: String,
-    /// The event type, such as invoice.paid
+    /// Event type, such as invoice.paid
     #[arg(value_name = "TYPE")]
     event_type: String,
-    /// The payload, a JSON object; - reads it from standard input
+    /// Payload as a JSON object; - reads it from standard input
     #[arg(value_name = "JSON", allow_hyphen_values = true)]
     payload: String,
-    /// Your own id of the event: a repeat is refused and does no harm
+    /// Set your own id for the event, which rejects a repeat
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
-    /// The organization of the application
+    /// Organization of the application
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
-    /// A token to use in place of one made with the configured secret
+    /// Use this token instead of one signed with the configured secret
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
 }
@@ -58,9 +58,9 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
         "-" => read_stdin()?,
         text => text.to_owned(),
     };
-    // The bytes go as they were written: read, not rebuilt.
+    // Keeps the payload's bytes exactly as written.
     let payload: &RawValue = serde_json::from_str(payload.trim())
-        .map_err(|error| CliError::Usage(format!("JSON: the payload is not JSON: {error}")))?;
+        .map_err(|error| CliError::Usage(format!("JSON: the payload is not valid JSON: {error}")))?;
     let body = MessageRequest { event_type: &options.event_type, event_id: options.event_id.as_deref(), payload };
     let body = serde_json::to_vec(&body).map_err(|error| CliError::Failed(error.to_string()))?;
     let token = match &options.token {
@@ -84,7 +84,7 @@ pub(super) async fn run(config: Config, options: Options) -> Result<(), CliError
     }
 }
 
-/// The path is built by segments, so that no application's name can lead elsewhere.
+/// Built from path segments, so an application name cannot change the path.
 fn messages_url(mut base: Url, app: &str) -> Url {
     if let Ok(mut path) = base.path_segments_mut() {
         path.clear().extend(["api", "v1", "app", app, "msg"]).push("");
@@ -92,9 +92,9 @@ fn messages_url(mut base: Url, app: &str) -> Url {
     base
 }
 
-/// A client for ourselves: unlike the engine's it may go to private addresses, which is where we mostly are.
+/// A client without the engine's address guard: Sendoff usually runs on a private address.
 pub(super) fn http_client() -> Result<reqwest::Client, CliError> {
-    // Fails if there is a default already: then that is the one.
+    // Fails if the process already has a default provider, which is then used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .no_proxy()

@@ -1,4 +1,4 @@
-//! `sendoff verify`: checks a signature as a receiver would. For somebody whose own code says no, and who wants to know who is right.
+//! `sendoff verify`: verifies a signature as a receiver would, to debug a receiver that rejects one.
 
 use std::io::Read;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use crate::domain::time::Clock;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// The endpoint's secret (whsec_…) or public key (whpk_…)
+    /// Endpoint secret (whsec_…) or public key (whpk_…)
     #[arg(long, value_name = "SECRET")]
     secret: String,
-    /// The header webhook-id
+    /// Value of the webhook-id header
     #[arg(long, value_name = "ID")]
     id: String,
-    /// The header webhook-timestamp
+    /// Value of the webhook-timestamp header
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     timestamp: String,
-    /// The header webhook-signature, as a whole
+    /// Value of the webhook-signature header
     #[arg(long, value_name = "SIGNATURES")]
     signature: String,
-    /// How far the timestamp may be from now
+    /// Reject timestamps further than this from now
     #[arg(long, value_name = "SPAN", default_value = "5m", value_parser = span)]
     tolerance: Duration,
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    values::span(text).map_err(|what| format!("{what}; expected a span of time such as 5m"))
+    values::span(text).map_err(|what| format!("{what}; expected a duration such as 5m"))
 }
 
 pub(super) fn run(options: &Options) -> Result<(), CliError> {
@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options) -> Result<(), CliError> {
         .map_err(|error| CliError::Failed(format!("can't read the body from standard input: {error}")))?;
     let signed = Signed { id: &options.id, timestamp: &options.timestamp, signature: &options.signature };
     match verifier.verify(signed, &body, Clock.now(), options.tolerance) {
-        Ok(()) => print_result(&format!("The signature is right, over {} bytes.", body.len())),
+        Ok(()) => print_result(&format!("The signature is valid for {} bytes.", body.len())),
         Err(error) => {
             let bytes = body.len();
             return Err(CliError::Failed(format!("{error} (body: {bytes} bytes; a trailing newline counts)")));

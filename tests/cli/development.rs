@@ -166,9 +166,9 @@ fn a_listener_goes_on_when_the_server_answers_again() {
     let (elsewhere, address) = (Elsewhere::than(&server), server.url().replace("http://", ""));
     server.terminate();
     server.wait(SOON);
-    says(&listener, "going on when it answers");
+    says(&listener, "(retrying)");
     let _server = Binary::on(&file.url()).begin(&["serve", "--listen", &address]);
-    says(&listener, "answers again");
+    says(&listener, "is available again");
     let id = elsewhere.run(&["trigger", "acme", "invoice.paid"]);
     says(&listener, &id);
     assert_eq!(local.count(), 1);

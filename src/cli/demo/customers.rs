@@ -1,4 +1,4 @@
-//! Who is in the demo: a small shop's event types, and three customers who want to hear of them.
+//! The demo's catalog: a shop's event types, and three customers with their endpoints.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -13,7 +13,7 @@ use crate::domain::signing::signature::Verifier;
 use crate::domain::{AppId, OrgId, Time, Uid};
 use crate::store::{Store, Tenant};
 
-/// Six things that happen in a shop.
+/// Event types with their descriptions.
 pub(super) const EVENT_TYPES: [(&str, &str); 6] = [
     ("order.created", "A customer placed an order."),
     ("order.shipped", "An order left the warehouse."),
@@ -23,7 +23,7 @@ pub(super) const EVENT_TYPES: [(&str, &str); 6] = [
     ("subscription.canceled", "A subscription will not be renewed."),
 ];
 
-/// A payload of an event type; `number` makes each one different.
+/// A payload for an event type; `number` makes it unique.
 pub(super) fn payload(event_type: &str, number: u64) -> Value {
     let amount = 5.0 + (number * 37 % 9_000) as f64 / 100.0;
     match event_type {
@@ -42,7 +42,7 @@ pub(super) fn payload(event_type: &str, number: u64) -> Value {
     }
 }
 
-/// A JSON Schema that such payloads fit.
+/// The JSON Schema of those payloads.
 fn schema(event_type: &str, description: &str) -> Value {
     let example = payload(event_type, 1_042);
     let kind = |value: &Value| match value {
@@ -68,7 +68,7 @@ struct EndpointPlan {
     name: &'static str,
     path: &'static str,
     behaviour: Behaviour,
-    /// None: all.
+    /// Empty: all event types.
     event_types: &'static [&'static str],
     signature_type: SignatureType,
 }
@@ -112,26 +112,26 @@ const CUSTOMERS: [(&str, &str, [EndpointPlan; 2]); 3] = [
     ),
 ];
 
-/// A customer, as it is in the store.
+/// A customer in the store.
 pub(super) struct Customer {
     pub(super) app: Application,
     pub(super) uid: &'static str,
     pub(super) endpoints: Vec<DemoEndpoint>,
 }
 
-/// One of its endpoints, with what it is signed with.
+/// An endpoint with its signing secret.
 pub(super) struct DemoEndpoint {
     pub(super) endpoint: Endpoint,
     pub(super) secret: Secret,
     pub(super) behaviour: Behaviour,
 }
 
-/// Whose they all are.
+/// The tenant that owns the demo's data.
 pub(super) fn tenant() -> Tenant {
     Tenant::org(OrgId::default_org())
 }
 
-/// Enters event types, customers and endpoints, as of `at`, and opens the receiver's paths for them.
+/// Creates event types, customers and endpoints at time `at`, and a receiver route for each endpoint.
 pub(super) async fn create(store: &Store, receiver: &DemoReceiver, at: Time) -> Result<Vec<Customer>, CliError> {
     for (name, description) in EVENT_TYPES {
         let schemas = Map::from_iter([("1".to_owned(), schema(name, description))]);
@@ -144,7 +144,7 @@ pub(super) async fn create(store: &Store, receiver: &DemoReceiver, at: Time) -> 
         store.create_event_type(&tenant(), spec, at).await?;
     }
     let mut customers = Vec::new();
-    for (uid, name, plan) in &CUSTOMERS {
+    for (uid, name, plans) in &CUSTOMERS {
         let spec = ApplicationSpec {
             uid: Some(Uid::parse("uid", uid, AppId::PREFIX).map_err(|wrong| CliError::Failed(wrong.to_string()))?),
             name: (*name).to_owned(),
@@ -153,7 +153,7 @@ pub(super) async fn create(store: &Store, receiver: &DemoReceiver, at: Time) -> 
         };
         let app = store.create_application(&tenant(), spec, at).await?;
         let mut endpoints = Vec::new();
-        for plan in plan {
+        for plan in plans {
             endpoints.push(create_endpoint(store, receiver, &app, plan, at).await?);
         }
         customers.push(Customer { app, uid, endpoints });
@@ -170,7 +170,7 @@ async fn create_endpoint(
 ) -> Result<DemoEndpoint, CliError> {
     let secret = Secret::generate(plan.signature_type);
     let verifier = Verifier::parse("secret", &secret.shown()).map_err(|wrong| CliError::Failed(wrong.to_string()))?;
-    receiver.open(plan.path, DemoRoute::new(plan.behaviour, verifier));
+    receiver.add_route(plan.path, DemoRoute::new(plan.behaviour, verifier));
     let url = Url::parse(&format!("http://{}{}", receiver.address, plan.path))
         .map_err(|error| CliError::Failed(error.to_string()))?;
     let types = plan.event_types;

@@ -1,6 +1,5 @@
-//! The day before: messages, deliveries and attempts of the last 24 hours, written through the store's own methods with the times
-//! of then, before the engine starts. What the customers' servers would have answered is made up here; what follows from an
-//! answer is the domain's real transition.
+//! The past day: messages, deliveries and attempts of the last 24 hours, written through the store's methods before the
+//! engine starts. Responses are invented; the state transitions that follow from them are real.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,15 +24,15 @@ use crate::store::recording::record::Finished;
 use crate::store::{AppRef, Store};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// The last minutes stay empty: there the live part begins.
+/// The last minute stays empty: live events start there.
 const GAP: Duration = Duration::from_secs(60);
 const MESSAGES: u32 = 800;
-/// Since when the warehouse hangs up: before, all was well there.
+/// When the warehouse's receiver started to fail.
 const OUTAGE: Duration = Duration::from_secs(5 * 3_600);
-/// How many messages or attempts are handed over together.
+/// Messages or attempts per batch.
 const BATCH: usize = 400;
 
-/// Writes the day that ends at `now`. Gives how many messages it had.
+/// Writes the day before `now` and returns the number of messages.
 pub(super) async fn write(
     store: &Store,
     customers: &[Customer],
@@ -41,7 +40,7 @@ pub(super) async fn write(
     now: Time,
 ) -> Result<usize, CliError> {
     let mut items = Vec::with_capacity(MESSAGES as usize);
-    // The oldest first: ids grow with each one that is made, whatever time it is made for.
+    // Oldest first: ids grow in order of creation, whatever time they are for.
     for number in 0..MESSAGES {
         let customer = &customers[rand::random_range(0..customers.len())];
         let event_type = EVENT_TYPES[rand::random_range(0..EVENT_TYPES.len())].0;
@@ -65,7 +64,7 @@ pub(super) async fn write(
     }
     let mut accepted: Vec<(&Customer, Arc<Message>)> = Vec::with_capacity(items.len());
     for batch in items.chunks(BATCH) {
-        // Together, so that they share a commit as messages that come together do.
+        // Concurrent, so they share commits like live messages.
         let verdicts = join_all(batch.iter().map(|(_, item)| store.accept(item.clone()))).await;
         for ((customer, _), verdict) in batch.iter().zip(verdicts) {
             let message = verdict?.map_err(|refusal| CliError::Failed(format!("the demo's history: {refusal}")))?;
@@ -80,14 +79,14 @@ pub(super) async fn write(
     Ok(accepted.len())
 }
 
-/// How long ago message `number` was, counted from the newest: more in the second half of the day, as in a shop's.
+/// The age of message `number`, counted from the newest. Later hours have more messages.
 fn ago(number: u32) -> Duration {
     let share = (f64::from(number) + rand::random::<f64>()) / f64::from(MESSAGES);
     GAP + (DAY - GAP).mul_f64(share * share.sqrt())
 }
 
-/// All attempts: the first ones of all deliveries, then the second ones and so on, because each record goes one step from where the one
-/// before it has led.
+/// All attempts in rounds: the first attempts of all deliveries, then the second ones. Each record continues from the
+/// one before it.
 fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time) -> Vec<Vec<Finished>> {
     let mut rounds: Vec<Vec<Finished>> = Vec::new();
     for (customer, message) in accepted {
@@ -108,7 +107,7 @@ fn rounds(accepted: &[(&Customer, Arc<Message>)], schedule: &Schedule, now: Time
     rounds
 }
 
-/// The attempts of one delivery up to `now`; what is due later is left to the engine.
+/// The attempts of one delivery until `now`; the engine makes later ones.
 fn attempts_of(
     customer: &Customer,
     demo_endpoint: &DemoEndpoint,
@@ -137,7 +136,7 @@ fn attempts_of(
             next_at: next.due(),
         };
         let org = customer.app.org.clone();
-        // No lease was ever taken of this new store: each slot is at the epoch it began with.
+        // No lease has been taken in this new store, so each slot is at its initial epoch.
         made.push(Finished {
             org,
             attempt,
@@ -154,7 +153,7 @@ fn attempts_of(
     made
 }
 
-/// An id of that time. Attempts are made up delivery by delivery, and so not in their order: the ids that grow would not fit.
+/// An attempt id with that timestamp. The usual increasing ids would not match the attempts' order.
 fn attempt_id_at(at: Time) -> AttemptId {
     let nanos = (at.micros() % 1_000_000 * 1_000) as u32;
     AttemptId(Uuid::new_v7(Timestamp::from_unix(NoContext, at.seconds() as u64, nanos)))
@@ -169,12 +168,12 @@ fn headers(signing: &Signing, message: &Message, at: Time) -> Vec<(String, Strin
     headers
 }
 
-/// What a customer's server answered, that long ago.
+/// The response of a customer's server at that age.
 fn outcome(behaviour: Behaviour, ago: Duration) -> Outcome {
     let quick = Duration::from_micros(rand::random_range(4_000..70_000));
     let (status, text, duration) = match behaviour {
         Behaviour::HangsUp if ago < OUTAGE => {
-            let detail = "the receiver closed the connection before it answered";
+            let detail = "the connection was closed before an answer";
             return Outcome::failed(Failure::Closed, detail, quick);
         }
         Behaviour::Flaky if rand::random_range(0..3) == 0 => (500, "Something went wrong on our side.\n", quick),

@@ -1,9 +1,15 @@
-//! `sendoff demo`: all of it on a throw-away database, with customers who behave well and badly.
+//! `sendoff demo`: runs Sendoff on a temporary database, with customers whose receivers succeed and fail in different
+//! ways. Come here to change what a first-time user sees.
 //!
-//! * The [`receiver`] plays the customers' servers, the [`catalog`] says who they are and what they want.
-//! * The [`history`] is the day before, so that there is something to look at from the first moment.
-//! * The [`trickle`] is the shop that sends, over REST and through the outbox.
-//! * The [`folder`] with the database goes at the end, however it comes about, short of a kill.
+//! * [`customers`] defines the event types and customers, and [`receiver`] is the HTTP server behind their endpoints.
+//! * [`history`] writes the past day, so the dashboard has data from the start.
+//! * [`shop`] produces live events, over REST and through the outbox.
+//! * [`temp_folder`] holds the database.
+//!
+//! # Invariants
+//!
+//! * The demo connects to 127.0.0.1 only, and its own receiver is the only one.
+//! * The folder is removed on every exit except a kill.
 
 mod customers;
 mod history;
@@ -29,17 +35,17 @@ use receiver::DemoReceiver;
 use shop::{EventCounters, Shop};
 use temp_folder::TempFolder;
 
-/// Quick enough to watch; whoever sets a schedule gets that.
+/// Short enough to watch. A configured schedule overrides it.
 const RETRY_SCHEDULE: &str = "2s,5s,15s,30s";
-/// How often the counts are printed.
+/// Interval between printed counters.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// How many ports after the usual one are tried when somebody has it.
+/// Ports to try after the default one if that is in use.
 const MORE_PORTS: u16 = 10;
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     let start = Instant::now();
-    // From here on the folder is removed at a signal too.
+    // From here on, a signal also removes the folder.
     let mut signals = Signals::listen()?;
     let folder =
         TempFolder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
@@ -71,16 +77,16 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
         .run(signals, || {
             shop.abort();
             report.abort();
-            print_notice("\nStopping: what is in flight is finished first (again to stop at once).");
+            print_notice("\nStopping after the attempts in flight. Press Ctrl-C again to stop at once.");
         })
         .await;
     drop(folder);
     done?;
-    print_notice("The demo's database is gone.");
+    print_notice("The demo's database is deleted.");
     Ok(())
 }
 
-/// Everything that is set up before the curtain.
+/// Everything that exists before the server starts.
 struct DemoSetup {
     config: Config,
     listener: Listeners,
@@ -98,7 +104,7 @@ impl DemoSetup {
         settings.fix("jwt_secret", MasterKey::generate().text().as_str());
         settings.fix("master_key", MasterKey::generate().text().as_str());
         settings.fix("role", "all");
-        // The closest network that there is: the receiver's address, whatever the port.
+        // The narrowest network that contains the receiver.
         settings.fix("egress_allow", "127.0.0.1/32");
         settings.fix("https_only", "false");
         if !settings.is_given("retry_schedule") {
@@ -120,7 +126,7 @@ impl DemoSetup {
     }
 }
 
-/// The usual port, or one of the next where somebody has it.
+/// Listens on the default port, or on a following one if it is in use.
 fn listen_nearby(config: &Config) -> Result<Listeners, AppError> {
     let mut address = config.http.listen;
     let first = Listeners::at(address);
@@ -136,7 +142,7 @@ fn listen_nearby(config: &Config) -> Result<Listeners, AppError> {
     first
 }
 
-/// Where this process reaches itself, whatever the public URL says.
+/// The URL at which this process reaches itself, regardless of the public URL.
 fn own_url(app: &App) -> Result<url::Url, CliError> {
     let mut address = app.address;
     if address.ip().is_unspecified() {
@@ -154,10 +160,10 @@ fn print_greeting(
     messages: usize,
 ) {
     print_notice(&format!(
-        "Sendoff {} – the demo. Its database is thrown away when you press Ctrl-C.\n",
+        "Sendoff {} demo. Press Ctrl-C to stop; the database is deleted.\n",
         env!("CARGO_PKG_VERSION")
     ));
-    print_notice(&format!("  Dashboard  {link}\n             (signs in once, within 15 minutes)"));
+    print_notice(&format!("  Dashboard  {link}\n             (valid once, for 15 minutes)"));
     print_notice(&format!("  REST API   {}api/v1/, with the token\n             {token}", app.public_url));
     for (number, customer) in customers.iter().enumerate() {
         let title = if number == 0 { "Customers" } else { "" };
@@ -166,19 +172,17 @@ fn print_greeting(
         print_notice(&format!("  {title:<9}  {:<14} {}", customer.app.name, endpoints.join(", ")));
     }
     print_notice(&format!(
-        "  Receiver   {}, in this process: the guard lets 127.0.0.1/32 through for it, and no other private address",
+        "  Receiver   {}, in this process; 127.0.0.1/32 is the only private network that endpoints may use",
         receiver.address
     ));
-    print_notice(&format!(
-        "  History    {messages} messages of the last 24 hours; new ones come about three a second\n"
-    ));
+    print_notice(&format!("  History    {messages} messages from the last 24 hours; about 3 new ones per second\n"));
 }
 
-/// Says when the first delivery has arrived, then the counts now and then.
+/// Prints the time of the first delivery, then the counters periodically.
 async fn report(receiver: DemoReceiver, event_counters: Arc<EventCounters>, start: Instant) {
     let counters = &receiver.counters;
     counters.first.notified().await;
-    print_notice(&format!("First delivery {:.1} s after the start.", start.elapsed().as_secs_f64()));
+    print_notice(&format!("First delivery after {:.1} s.", start.elapsed().as_secs_f64()));
     loop {
         tokio::time::sleep(REPORT_INTERVAL).await;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);

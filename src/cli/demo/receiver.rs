@@ -1,14 +1,13 @@
-//! The customers' servers, all in one: a small HTTP server on a loopback port of this process.
+//! The customers' HTTP server, on a loopback port of this process.
 //!
-//! * A [`DemoRoute`] is one path of it, behind one endpoint: it checks each request's signature as a customer should, and then does what
-//!   its [`Behaviour`] says.
-//! * The [`ReceiverCounters`] counts what came.
+//! * A [`DemoRoute`] is one path, behind one endpoint: it verifies each signature, then acts out its [`Behaviour`].
+//! * [`ReceiverCounters`] counts requests.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -19,21 +18,21 @@ use crate::domain::signing::signature::{Signed, Verifier};
 use crate::domain::time::Clock;
 
 const TOLERANCE: Duration = Duration::from_secs(300);
-/// Bounds of a request: this listens to whoever is on the machine.
+/// Bounds of a request, since any local program can connect.
 const HEAD_BYTES: u64 = 64 * 1024;
 const BODY_BYTES: u64 = 17 * 1024 * 1024;
 
-/// How a customer's server behaves.
+/// A receiver's response pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
     Healthy,
-    /// Every third request is a 500.
+    /// Every third response is a 500.
     Flaky,
-    /// Answers after one to two seconds.
+    /// Responds after one to two seconds.
     Slow,
-    /// 410: wants no more.
+    /// Responds with 410.
     Gone,
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     HangsUp,
 }
 
@@ -62,7 +61,6 @@ impl DemoRoute {
     }
 }
 
-/// What came.
 #[derive(Default)]
 pub(super) struct ReceiverCounters {
     pub(super) requests: AtomicU64,
@@ -71,7 +69,6 @@ pub(super) struct ReceiverCounters {
     pub(super) first: Notify,
 }
 
-/// The server.
 #[derive(Clone)]
 pub(super) struct DemoReceiver {
     pub(super) address: SocketAddr,
@@ -91,7 +88,7 @@ enum RouteResponse {
 }
 
 impl DemoReceiver {
-    /// Begins to listen, on a loopback port that is free.
+    /// Listens on a free loopback port.
     pub(super) async fn start() -> io::Result<DemoReceiver> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let receiver =
@@ -100,9 +97,9 @@ impl DemoReceiver {
         Ok(receiver)
     }
 
-    /// Opens a path.
-    pub(super) fn open(&self, path: &str, route: DemoRoute) {
-        let mut routes = self.routes.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// Adds a route.
+    pub(super) fn add_route(&self, path: &str, route: DemoRoute) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         routes.insert(path.to_owned(), Arc::new(route));
     }
 
@@ -111,10 +108,10 @@ impl DemoReceiver {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let receiver = self.clone();
-                    // An error is the sender's hanging up: its own affair.
+                    // An error means that the client hung up.
                     tokio::spawn(async move { receiver.handle_connection(stream).await });
                 }
-                // Out of descriptors, most likely: give some back first.
+                // Probably out of descriptors: wait for some to close.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -123,8 +120,8 @@ impl DemoReceiver {
     async fn handle_connection(self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
-        while let Some(request) = read(&mut stream).await? {
-            match self.answer(&request) {
+        while let Some(request) = read_request(&mut stream).await? {
+            match self.respond(&request) {
                 RouteResponse::HangUp => return Ok(()),
                 RouteResponse::Status(code, text, delay) => {
                     tokio::time::sleep(delay).await;
@@ -142,11 +139,11 @@ impl DemoReceiver {
         Ok(())
     }
 
-    fn answer(&self, request: &ReceivedRequest) -> RouteResponse {
+    fn respond(&self, request: &ReceivedRequest) -> RouteResponse {
         const AT_ONCE: Duration = Duration::ZERO;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let route = {
-            let routes = self.routes.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
             routes.get(&request.path).cloned()
         };
         let Some(route) = route else { return RouteResponse::Status(404, "There is no such customer.\n", AT_ONCE) };
@@ -178,8 +175,8 @@ impl DemoReceiver {
     }
 }
 
-/// One request; `None` when the sender has closed the connection between two.
-async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<ReceivedRequest>> {
+/// Reads a request; `None` if the client closed the connection.
+async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<ReceivedRequest>> {
     let mut head = stream.take(HEAD_BYTES);
     let mut line = String::new();
     if head.read_line(&mut line).await? == 0 {

@@ -1,5 +1,5 @@
-//! The shop that sends: a few events a second, half of them over REST, half through the outbox table, in one transaction with the
-//! shop's own row, on a connection of its own to the same SQLite file.
+//! The shop that produces live events: half over REST, half through the outbox in one transaction with the shop's own
+//! row, on its own connection to the same SQLite file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use url::Url;
 use super::customers::{EVENT_TYPES, payload};
 
 const EVENT_INTERVAL: Duration = Duration::from_millis(300);
-/// Where the numbers of live orders begin: above those of the history.
+/// Number of the first live order, above those of the history.
 const FIRST_NUMBER: u64 = 10_000;
 
-/// What went in, and what did not.
+/// Events sent and failed.
 #[derive(Default)]
 pub(super) struct EventCounters {
     pub(super) rest: AtomicU64,
@@ -25,7 +25,6 @@ pub(super) struct EventCounters {
     pub(super) failed: AtomicU64,
 }
 
-/// What the shop knows.
 pub(super) struct Shop {
     pub(super) base: Url,
     pub(super) token: String,
@@ -36,7 +35,7 @@ pub(super) struct Shop {
 }
 
 impl Shop {
-    /// Goes on until it is aborted.
+    /// Runs until it is aborted.
     pub(super) async fn run(self) {
         let mut connection = match self.connect().await {
             Ok(connection) => Some(connection),
@@ -60,7 +59,7 @@ impl Shop {
                 Ok(()) => count.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
                     let before = self.event_counters.failed.fetch_add(1, Ordering::Relaxed);
-                    // The rest is in the counts.
+                    // Later failures only show in the counters.
                     if before == 0 {
                         tracing::warn!(error, event_type, customer, "the demo's shop could not send an event");
                     }
@@ -71,7 +70,7 @@ impl Shop {
         }
     }
 
-    /// A connection as any program on this machine could open it, and the shop's own table.
+    /// Opens a connection as any local program could, and creates the shop's own table.
     async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         let options = SqliteConnectOptions::new().filename(&self.database).busy_timeout(Duration::from_secs(5));
         let mut connection = options.connect().await?;
@@ -95,7 +94,7 @@ impl Shop {
     }
 }
 
-/// The shop's own row and the event: both, or neither.
+/// Inserts the shop's row and the event in one transaction.
 async fn insert(
     connection: &mut SqliteConnection,
     customer: &str,

@@ -1,4 +1,4 @@
-//! The demo's throw-away folder: made with a name that nobody has, open to its owner alone, gone when this is dropped.
+//! The demo's temporary folder: randomly named, private to its owner, removed on drop.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ pub(super) struct TempFolder(PathBuf);
 impl TempFolder {
     pub(super) fn new() -> io::Result<TempFolder> {
         let path = std::env::temp_dir().join(format!("sendoff-demo-{:016x}", rand::random::<u64>()));
-        // Fails where there is something already, so it is ours from its first moment.
+        // Fails if the path exists, so nobody else can own it.
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(TempFolder(path))
     }
@@ -23,7 +23,7 @@ impl TempFolder {
 impl Drop for TempFolder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "the demo's folder is left behind");
+            tracing::warn!(folder = %self.0.display(), %error, "the demo's folder could not be removed");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `sendoff listen`: forwards an application's events to a program on this machine as they are accepted, signed as a real delivery is. Nothing
-//! has to be reachable from outside, and the server makes no request: the events are fetched from a polling endpoint.
+//! `sendoff listen`: forwards an application's events to a local program, signed like real deliveries. It fetches them
+//! from a polling endpoint, so nothing must be reachable from outside and the server sends no request.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::{ApiArgs, ApiClient, names, signing_secret, time_of_day};
-use crate::cli::{CliError, print_error, print_result};
+use crate::cli::{CliError, print_result, print_stderr};
 use crate::config::{Config, values};
 use crate::domain::signing::secret::Secret;
 use crate::domain::signing::signature::{Signing, header_allowed};
@@ -21,42 +21,42 @@ use crate::domain::time::Clock;
 use crate::domain::{MessageId, Time};
 use crate::egress::AGENT_NAME;
 
-/// The polling endpoint that developers' listeners share, by its uid. Each keeps its own position.
+/// Uid of the polling endpoint that all listeners share; each keeps its own position.
 const POLLER_UID: &str = "sendoff-listen";
-/// For how many seconds a request waits for the next event; less than the HTTP client does.
+/// Seconds that a request waits for the next event; less than the HTTP client's timeout.
 const POLL_WAIT: &str = "25";
-/// How many characters of a local answer are shown, where it is no success.
+/// Maximum characters printed of an unsuccessful response.
 const MAX_SHOWN: usize = 200;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     api: ApiArgs,
-    /// Where the events go, such as http://localhost:3000/hooks
+    /// Forward events to this URL, such as http://localhost:3000/hooks
     #[arg(long, value_name = "URL", required_unless_present = "print_secret")]
     forward_to: Option<Url>,
-    /// Only these event types, joined by commas
+    /// Forward only these event types, separated by commas
     #[arg(long, value_name = "TYPES")]
     events: Vec<String>,
-    /// Only events on these channels, joined by commas
+    /// Forward only events on these channels, separated by commas
     #[arg(long, value_name = "CHANNELS")]
     channel: Vec<String>,
-    /// A header to send along, as "Name: value"; can be given more than once
+    /// Add a header, as "Name: value"; may be given more than once
     #[arg(long, value_name = "HEADER", value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Begin with the last so many events, up to 250
+    /// Start with the last N events, at most 250
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250), conflicts_with = "since")]
     replay_last: Option<u16>,
-    /// Begin with the events since this time (2026-11-30T12:00:00Z) or since so long ago (2h)
+    /// Start with events since this time (2026-11-30T12:00:00Z) or from this long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     since: Option<Since>,
-    /// Print each event as a line of JSON on standard output, and the rest on standard error
+    /// Print each event as a line of JSON on standard output, and everything else on standard error
     #[arg(long)]
     print_json: bool,
-    /// Print the secret that events are signed with, and nothing else
+    /// Print the signing secret and exit
     #[arg(long)]
     print_secret: bool,
-    /// The secret to sign with, in place of the one that is kept for you
+    /// Sign with this secret instead of the stored one
     #[arg(long, value_name = "SECRET", value_parser = parse_secret)]
     secret: Option<Secret>,
 }
@@ -71,7 +71,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
     match (values::span(text), Time::parse(text)) {
         (Ok(span), _) => Ok(Since::Ago(span)),
         (_, Ok(time)) => Ok(Since::Time(time)),
-        _ => Err("expected a time such as 2026-11-30T12:00:00Z, or a span such as 2h".to_owned()),
+        _ => Err("expected a time such as 2026-11-30T12:00:00Z, or a duration such as 2h".to_owned()),
     }
 }
 
@@ -88,7 +88,7 @@ fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value.parse().map_err(|_| wrong())?))
 }
 
-/// The polling endpoint, as far as it is of interest.
+/// The polling endpoint, reduced to the field used here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PollerEndpoint {
@@ -113,7 +113,7 @@ struct PolledEvent {
     timestamp: String,
 }
 
-/// A message of the list, as far as it is of interest.
+/// A listed message, reduced to the field used here.
 #[derive(Deserialize)]
 struct MessageTimestamp {
     timestamp: String,
@@ -160,7 +160,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     }
 }
 
-/// The time from which on events are fetched. By the server's clock, which may differ from ours.
+/// Returns the time from which to fetch events, by the server's clock, which may differ from this machine's.
 async fn start_position(
     api: &ApiClient,
     forwarder: &Forwarder,
@@ -174,7 +174,7 @@ async fn start_position(
         let (limit, events, channels) = (last.to_string(), forwarder.events.join(","), forwarder.channels.join(","));
         let mut query = vec![("limit", &*limit), ("with_content", "false")];
         query.extend((!events.is_empty()).then_some(("event_types", &*events)));
-        // The list takes one; with several of them it gives more than are wanted, never less.
+        // The list accepts a single channel. With several it returns more than needed, never less.
         query.extend((forwarder.channels.len() == 1).then_some(("channel", &*channels)));
         let list: MessageTimestamps =
             api.request_with_retry(Method::GET, &api.app_path(&["msg"]), &query, None).await?;
@@ -188,7 +188,6 @@ async fn start_position(
     })
 }
 
-/// The forwarder.
 struct Forwarder {
     to: Url,
     events: Vec<String>,
@@ -206,12 +205,12 @@ impl Forwarder {
             && (self.channels.is_empty() || self.channels.iter().any(|one| on.contains(one)))
     }
 
-    /// Says what is not asked for in so many words.
+    /// Prints a status line, to standard error if events go to standard output.
     fn print_status(&self, line: &str) {
-        if self.print_json { print_error(line) } else { print_result(line) }
+        if self.print_json { print_stderr(line) } else { print_result(line) }
     }
 
-    /// The headers of a delivery, as the engine would set them.
+    /// The headers of a delivery, as the engine sets them.
     fn headers(&self, event: &PolledEvent, body: &[u8]) -> HeaderMap {
         let mut headers: HeaderMap = self.headers.iter().cloned().collect();
         let kind = event.headers.as_ref().and_then(|headers| headers.get("content-type"));
@@ -225,7 +224,7 @@ impl Forwarder {
         headers
     }
 
-    /// Posts the event once, and says what came of it. What fails is not tried again: whoever develops sends another.
+    /// Posts the event once and prints the result. There are no retries: a developer sends another event.
     async fn forward(&self, event: &PolledEvent) {
         let text = event.raw_payload.as_deref().unwrap_or(event.payload.get());
         let body = Bytes::copy_from_slice(text.as_bytes());
@@ -247,7 +246,7 @@ impl Forwarder {
         if self.print_json {
             let line = json!({"id": event.id, "eventType": event.event_type, "channels": event.channels,
                 "timestamp": event.timestamp, "rawPayload": event.raw_payload});
-            // The payload as it was written.
+            // The payload is appended byte for byte.
             let line = line.to_string();
             print_result(&format!(
                 "{},\"payload\":{}}}",
@@ -258,7 +257,7 @@ impl Forwarder {
     }
 }
 
-/// JSON without line breaks: outside of texts they mean nothing, and inside they are escaped.
+/// Removes line breaks from JSON: outside strings they are whitespace, and inside they are escaped.
 fn one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }
@@ -268,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_typed_is_read() {
+    fn arguments_are_parsed() {
         let (name, value) = parse_header("X-Env:  dev: 1 ").unwrap();
         assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-env", "dev: 1"));
         for wrong in ["x", "a b: c", "webhook-id: x", "content-length: 1", ""] {

@@ -1,7 +1,11 @@
-//! Commands for those who develop against a running Sendoff: `listen`, `trigger`, `tail`. They are callers of its REST API like any other.
+//! Commands for developers of receivers: `listen`, `trigger` and `tail`.
 //!
-//! * [`ApiArgs`] – which application they are about, and which Sendoff they ask as api.
-//! * [`ApiClient`] – asks it.
+//! * [`ApiArgs`] selects the application, the server and the token.
+//! * [`ApiClient`] calls that server's REST API.
+//!
+//! # Invariants
+//!
+//! * These commands use the public REST API only, never the store.
 
 pub(super) mod listen;
 pub(super) mod signing_secret;
@@ -16,34 +20,34 @@ use serde_json::Value;
 use url::Url;
 
 use super::send::{http_client, root_cause};
-use super::{CliError, print_error, token};
+use super::{CliError, print_stderr, token};
 use crate::app::AppError;
 use crate::config::Config;
 use crate::domain::OrgId;
 
-/// For how long a token is made that a command goes on with.
+/// Lifetime of the token of a long-running command.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
-/// How long to wait before asking again, after the first failure and the following ones.
+/// Delays before retries; the last one repeats.
 const RETRY_DELAYS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ApiArgs {
-    /// The application: its id (app_…) or your uid of it
+    /// Application id (app_…) or uid
     #[arg(value_name = "APP")]
     app: String,
-    /// The organization of the application
+    /// Organization of the application
     #[arg(long, value_name = "ORG", default_value = "org_default")]
     org: OrgId,
-    /// A token to use in place of one made with the configured secret: the application's own is enough
+    /// Use this token, such as the application's own, instead of one signed with the configured secret
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// The Sendoff to ask, in place of the configured one
+    /// Call this server instead of the configured one
     #[arg(long, value_name = "URL")]
     server: Option<Url>,
 }
 
-/// A Sendoff that is asked about one application.
+/// A REST API client for one application.
 pub(super) struct ApiClient {
     client: reqwest::Client,
     base: Url,
@@ -51,12 +55,12 @@ pub(super) struct ApiClient {
     app: String,
 }
 
-/// Why there is no answer to go on with.
+/// A request failed.
 #[derive(Debug)]
 enum ClientError {
-    /// It may answer in a moment.
+    /// Worth retrying: no response, 429 or 5xx.
     Unavailable(String),
-    /// It does not answer this.
+    /// Not worth retrying.
     Rejected(StatusCode, String),
 }
 
@@ -82,12 +86,12 @@ impl ApiClient {
         Ok(ApiClient { client: http_client()?, base, token, app: api.app.clone() })
     }
 
-    /// An operation of the application. The path is built by segments, so that no name can lead elsewhere.
+    /// Path segments of one of the application's operations.
     fn app_path(&self, path: &[&str]) -> Vec<String> {
         ["app", &self.app].iter().chain(path).map(|part| (*part).to_owned()).collect()
     }
 
-    /// Asks for the operation at a path under `/api/v1`.
+    /// Calls the operation at `path` under `/api/v1`. Segments are escaped, so no name can change the path.
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -123,7 +127,7 @@ impl ApiClient {
         }
     }
 
-    /// The same, again and again until there is an answer.
+    /// Like `request`, but retries until the server is available.
     async fn request_with_retry<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -133,20 +137,20 @@ impl ApiClient {
     ) -> Result<T, ClientError> {
         let mut failures = 0_usize;
         loop {
-            // To hear soon that it answers again, nothing is waited for after a failure.
+            // After a failure, drops the long-poll parameter to notice the recovery at once.
             let asked: Vec<(&str, &str)> =
                 query.iter().copied().filter(|(name, _)| failures == 0 || *name != "wait").collect();
             match self.request(method.clone(), path, &asked, body).await {
                 Err(ClientError::Unavailable(why)) => {
                     if failures == 1 {
-                        print_error(&format!("{why} (going on when it answers)"));
+                        print_stderr(&format!("{why} (retrying)"));
                     }
                     tokio::time::sleep(RETRY_DELAYS[failures.min(RETRY_DELAYS.len() - 1)]).await;
                     failures += 1;
                 }
                 answer => {
                     if failures > 1 {
-                        print_error(&format!("{} answers again", self.base));
+                        print_stderr(&format!("{} is available again", self.base));
                     }
                     return answer;
                 }
@@ -155,7 +159,7 @@ impl ApiClient {
     }
 }
 
-/// Names that are joined by commas, or given more than once.
+/// Splits names that are separated by commas or given more than once.
 fn names(given: &[String]) -> Vec<String> {
     given
         .iter()

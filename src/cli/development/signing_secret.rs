@@ -1,5 +1,5 @@
-//! The secret that `listen` signs with: made once, and kept for the user in a file that nobody else can read. So a receiver's configuration
-//! stays right from day to day.
+//! The signing secret of `listen`, created once in a file that only the user can read, so a receiver's configuration
+//! stays valid.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,23 +8,25 @@ use std::path::{Path, PathBuf};
 use crate::cli::CliError;
 use crate::domain::signing::secret::{Secret, SignatureType};
 
-/// The file, in the user's folder of settings.
+/// Path below the user's configuration directory.
 const FILE: &str = "sendoff/development-secret";
 
-/// The secret that was kept, or a new one.
+/// Returns the stored secret, or creates one.
 pub(super) fn load_or_create() -> Result<Secret, CliError> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")));
     match folder {
         Some(folder) => load_or_create_at(&folder.join(FILE)),
-        None => Err(CliError::Usage("there is no HOME to keep the signing secret in: give one with --secret".into())),
+        None => Err(CliError::Usage(
+            "HOME is not set, so the signing secret can't be stored: pass one with --secret".into(),
+        )),
     }
 }
 
 fn load_or_create_at(file: &Path) -> Result<Secret, CliError> {
     let failed = |error: std::io::Error| {
         let file = file.display();
-        CliError::Failed(format!("the signing secret can't be kept in {file} ({error}): give one with --secret"))
+        CliError::Failed(format!("can't store the signing secret in {file} ({error}): pass one with --secret"))
     };
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -37,7 +39,7 @@ fn load_or_create_at(file: &Path) -> Result<Secret, CliError> {
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let mut text = zeroize::Zeroizing::new(String::new());
-            // A secret has 128 bytes at most.
+            // A secret has at most 128 bytes.
             std::fs::File::open(file).and_then(|file| file.take(256).read_to_string(&mut text)).map_err(failed)?;
             Secret::parse("the signing secret", text.trim()).map_err(|wrong| {
                 CliError::Failed(format!("{}: {wrong}; remove the file to get a new one", file.display()))
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_and_for_one_user() {
+    fn the_secret_is_created_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new").join("secret");
         let first = load_or_create_at(&file).unwrap();

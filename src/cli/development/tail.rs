@@ -1,4 +1,4 @@
-//! `sendoff tail`: an application's attempts in the terminal, as they are recorded.
+//! `sendoff tail`: prints an application's attempts as they are recorded.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,29 +11,30 @@ use crate::cli::{CliError, print_result};
 use crate::config::Config;
 use crate::domain::Time;
 
-/// How often is looked.
+/// Pause between polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// An attempt is recorded when it is over, under the time when it began: how long before the newest one another may have begun that comes later.
+/// An attempt is recorded when it ends but sorted by its start. It may start this long before the newest recorded one
+/// and still appear later.
 const MAX_LATENESS: Duration = Duration::from_secs(60);
-/// How many endpoints are followed at once: each is asked for every second.
+/// Endpoints followed at once, one request each per poll.
 const MAX_ENDPOINTS: usize = 20;
-/// How many pages of attempts are read of an endpoint in one round.
+/// Pages read per endpoint and poll.
 const MAX_PAGES: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     api: ApiArgs,
-    /// Only attempts to this endpoint: its id (ep_…) or your uid of it
+    /// Show only attempts to this endpoint, by id (ep_…) or uid
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
-    /// Only those that succeeded, or only those that failed
+    /// Show only successful or only failed attempts
     #[arg(long, value_name = "STATUS", value_parser = ["success", "fail"])]
     status: Option<String>,
-    /// Only attempts of these event types, joined by commas
+    /// Show only these event types, separated by commas
     #[arg(long, value_name = "TYPES")]
     events: Vec<String>,
-    /// Only attempts of messages on this channel
+    /// Show only attempts for messages on this channel
     #[arg(long, value_name = "CHANNEL")]
     channel: Option<String>,
 }
@@ -71,13 +72,13 @@ struct TailEndpoint {
     id: String,
 }
 
-/// The attempts of one endpoint that were printed already.
+/// The position in one endpoint's attempts.
 #[derive(Default)]
 struct EndpointTail {
     endpoint: String,
-    /// The newest attempt began then.
+    /// Start of the newest attempt.
     newest: Option<Time>,
-    /// Ids of the attempts that began within [`MAX_LATENESS`] of it.
+    /// Attempts that started within [`MAX_LATENESS`] of it.
     seen: HashSet<String>,
 }
 
@@ -87,7 +88,7 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
         endpoints(&api, options.endpoint.as_deref()).await?.into_iter().map(endpoint_tail).collect();
     let filter = query_filter(&options);
     for one in &mut all {
-        // What was there before is not shown.
+        // Skips existing attempts.
         one.poll(&api, &filter).await?;
     }
     print_result(&format!("Following the attempts of {}. Press Ctrl-C to stop.", api.app));
@@ -106,7 +107,7 @@ fn endpoint_tail(endpoint: String) -> EndpointTail {
     EndpointTail { endpoint, ..EndpointTail::default() }
 }
 
-/// The endpoints that are followed.
+/// The ids of the endpoints to follow.
 async fn endpoints(api: &ApiClient, named: Option<&str>) -> Result<Vec<String>, CliError> {
     if let Some(named) = named {
         return Ok(vec![named.to_owned()]);
@@ -120,7 +121,7 @@ async fn endpoints(api: &ApiClient, named: Option<&str>) -> Result<Vec<String>, 
     Ok(list.data.into_iter().map(|endpoint| endpoint.id).collect())
 }
 
-/// The parameters of a request that do not change.
+/// The query parameters that stay the same.
 fn query_filter(options: &Options) -> Vec<(&'static str, String)> {
     let mut query =
         vec![("limit", "250".to_owned()), ("with_content", "false".to_owned()), ("with_msg", "true".to_owned())];
@@ -133,12 +134,12 @@ fn query_filter(options: &Options) -> Vec<(&'static str, String)> {
 }
 
 impl EndpointTail {
-    /// The attempts recorded since the last call.
+    /// Returns the attempts recorded since the last call.
     async fn poll(&mut self, api: &ApiClient, filter: &[(&'static str, String)]) -> Result<Vec<TailAttempt>, CliError> {
         let path = api.app_path(&["attempt", "endpoint", &self.endpoint]);
         let after = self.newest.map(|newest| newest.minus(MAX_LATENESS).to_string());
         let (mut found, mut iterator) = (Vec::new(), None::<String>);
-        // Of what was there before, the newest page is enough to know where to begin.
+        // The first call only needs the newest page, to find the position.
         let pages = if after.is_some() { MAX_PAGES } else { 1 };
         for _ in 0..pages {
             let mut query: Vec<(&str, &str)> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -160,9 +161,8 @@ impl EndpointTail {
     }
 }
 
-/// One line for people.
 fn format_line(attempt: &TailAttempt) -> String {
-    let came = match (attempt.response_status_code, attempt.failure.as_deref()) {
+    let result = match (attempt.response_status_code, attempt.failure.as_deref()) {
         (0, Some(failure)) => failure.to_owned(),
         (status, _) => status.to_string(),
     };
@@ -173,7 +173,7 @@ fn format_line(attempt: &TailAttempt) -> String {
     };
     let event_type = attempt.msg.as_ref().map_or("?", |message| message.event_type.as_str());
     format!(
-        "{}  {event_type}  {}  attempt {}: {came} after {} ms{next}  {}",
+        "{}  {event_type}  {}  attempt {}: {result} after {} ms{next}  {}",
         time_of_day(&attempt.timestamp),
         attempt.msg_id,
         attempt.number,

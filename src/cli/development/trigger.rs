@@ -1,4 +1,4 @@
-//! `sendoff trigger`: sends the example of an event type as a real message, to all endpoints of an application that want it.
+//! `sendoff trigger`: sends the example of an event type as a real message, to every endpoint that subscribes to it.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -14,28 +14,28 @@ use crate::domain::catalog::event_type::EventTypeSpec;
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     api: ApiArgs,
-    /// The event type, such as invoice.paid
+    /// Event type, such as invoice.paid
     #[arg(value_name = "TYPE")]
     event_type: String,
-    /// A value to set in the example, as path=value: order.total=48.5; can be given more than once
+    /// Change a value of the example, as path=value (order.total=48.5); may be given more than once
     #[arg(long, value_name = "PATH=VALUE", value_parser = parse_override)]
     set: Vec<FieldOverride>,
-    /// Which of the schema's examples, counted from 0
+    /// Use this one of the schema's examples, counted from 0
     #[arg(long, value_name = "N")]
     example: Option<u16>,
-    /// Channels of the message, joined by commas
+    /// Send on these channels, separated by commas
     #[arg(long, value_name = "CHANNELS")]
     channel: Vec<String>,
 }
 
-/// A value in a payload.
+/// A value to set in the payload.
 #[derive(Clone, Debug)]
 struct FieldOverride {
     path: Vec<String>,
     value: Value,
 }
 
-/// A value that is not JSON is taken as text.
+/// A value that is not valid JSON is a string.
 fn parse_override(text: &str) -> Result<FieldOverride, String> {
     let (path, value) = text.split_once('=').ok_or("expected path=value, such as order.total=48.5")?;
     let path: Vec<String> = path.split('.').map(str::to_owned).collect();
@@ -46,7 +46,7 @@ fn parse_override(text: &str) -> Result<FieldOverride, String> {
 }
 
 impl FieldOverride {
-    /// Sets the value. Objects on the way are made; in a list, a number says which.
+    /// Sets the value, creating missing objects. A number in the path indexes a list.
     fn apply(&self, payload: &mut Value) -> Result<(), CliError> {
         let mut target = payload;
         for part in &self.path {
@@ -55,7 +55,7 @@ impl FieldOverride {
                 let found = part.parse::<usize>().ok().and_then(|index| list.get_mut(index));
                 target = found.ok_or_else(|| {
                     CliError::Usage(format!(
-                        "--set {}: {part} is none of the {most} places of a list",
+                        "--set {}: {part} is not an index of the list, which has {most} items",
                         self.path.join(".")
                     ))
                 })?;
@@ -83,13 +83,13 @@ pub(in crate::cli) async fn run(config: Config, options: Options) -> Result<(), 
     let spec = match api.request::<EventTypeSchemas>(Method::GET, &path, &[], None).await {
         Ok(found) => EventTypeSpec { name: name.clone(), schemas: found.schemas, ..EventTypeSpec::default() },
         Err(ClientError::Rejected(http::StatusCode::NOT_FOUND, _)) => EventTypeSpec::ping(name).ok_or_else(|| {
-            CliError::Failed(format!("{name} is not in the catalog: `sendoff send` sends any payload"))
+            CliError::Failed(format!("{name} is not in the catalog; use `sendoff send` for any payload"))
         })?,
         Err(why) => return Err(why.into()),
     };
     let mut payload = spec
         .example(options.example.map(usize::from))
-        .map_err(|wrong| CliError::Failed(format!("{name} {}: `sendoff send` sends any payload", wrong.reason)))?;
+        .map_err(|wrong| CliError::Failed(format!("{name} {}; use `sendoff send` for any payload", wrong.reason)))?;
     options.set.iter().try_for_each(|change| change.apply(&mut payload))?;
     let channels = super::names(&options.channel);
     let mut body = json!({"eventType": name, "payload": payload});
@@ -119,7 +119,7 @@ mod tests {
             set(payload, &["order.id=7", "order.lines.1.n=\"x\"", "order.note=a=b", "new.deep=null", "ok.now=1.5"]);
         let wanted = json!({"order": {"id": 7, "lines": [{"n": 1}, {"n": "x"}], "note": "a=b"}, "new": {"deep": null}, "ok": {"now": 1.5}});
         assert_eq!(changed, Ok(wanted));
-        assert!(set(json!({"list": [1]}), &["list.1=2"]).unwrap_err().contains("none of the 1"));
+        assert!(set(json!({"list": [1]}), &["list.1=2"]).unwrap_err().contains("which has 1 items"));
         for wrong in ["x", "=1", "a..b=1", ".a=1"] {
             assert!(parse_override(wrong).is_err(), "{wrong}");
         }
