@@ -226,11 +226,11 @@ fn the_file_is_toml_with_settings_and_nothing_else() {
     let good = "# a comment\nmax_in_flight = 100\nhttps_only = true\negress_allow = [\"10.0.0.0/8\", \"::1\"]\nretention = \"30d\"\n";
     assert!(run(good).status.success());
     for (text, said) in [
-        ("max_paylod = \"1MiB\"", "\"max_paylod\" is no setting"),
+        ("max_paylod = \"1MiB\"", "\"max_paylod\" is not a setting"),
         ("SENDOFF_LISTEN = \"127.0.0.1:1\"", "did you mean listen?"),
         ("max-payload = \"1MiB\"", "did you mean max_payload?"),
-        ("config = \"other.toml\"", "no setting"),
-        ("[http]\nlisten = \"127.0.0.1:1\"", "\"http\" is no setting"),
+        ("config = \"other.toml\"", "not a setting"),
+        ("[http]\nlisten = \"127.0.0.1:1\"", "\"http\" is not a setting"),
         ("listen = \"127.0.0.1:1\"\nlisten", "line 2 is not TOML"),
         ("retention = 1.5", "retention is a TOML float"),
         ("max_in_flight = 0", "SENDOFF_MAX_IN_FLIGHT: \"0\" is too small"),
@@ -308,7 +308,7 @@ fn a_mistyped_variable_is_a_warning() {
     let binary = Binary::on(&file.url()).set("SENDOFF_RETRY_SCHEDUEL", "1s").set("SENDOFF_SERVICE_HOST", "10.0.0.1");
     let finished = binary.run(&["migrate"]);
     assert!(finished.status.success() && finished.stderr.lines().count() == 1, "{finished:?}");
-    assert!(finished.stderr.contains("SENDOFF_RETRY_SCHEDUEL is no setting"), "{finished:?}");
+    assert!(finished.stderr.contains("SENDOFF_RETRY_SCHEDUEL is not a setting"), "{finished:?}");
 }
 
 fn key_files(file: &SqliteFile) -> [PathBuf; 2] {

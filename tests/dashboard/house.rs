@@ -291,7 +291,7 @@ impl House {
     }
 
     pub async fn link(&self) -> String {
-        let link = dashboard::login::new_link(&self.store, &self.org, &self.url, Clock.now()).await.unwrap();
+        let link = dashboard::sign_in::login::new_link(&self.store, &self.org, &self.url, Clock.now()).await.unwrap();
         link.strip_prefix(self.url.as_str()).map(|path| format!("/{path}")).expect("a link to the house")
     }
 

@@ -242,7 +242,7 @@ on_both! {
         judge(store, 120).await;
         let log = store.audit_log(&tenant(), &AuditFilter::default(), &first()).await.unwrap();
         let lines: Vec<_> = log.data.iter().map(|line| (line.actor.kind, line.act.as_str(), line.thing.clone(), line.detail.as_str())).collect();
-        let detail = "nothing but failures for too long, example.com";
+        let detail = "every attempt failed for too long, example.com";
         assert_eq!(lines, [(ActorKind::Engine, "endpoint disabled", id.to_string(), detail)]);
         assert_eq!(log.data[0].app, Some(app));
         assert!(store.audit_log(&stranger(), &AuditFilter::default(), &first()).await.unwrap().data.is_empty());

@@ -4,6 +4,7 @@
 //!
 //! * [`Tokens`]: issues and verifies tokens. Stateless: revocation is up to [`crate::api::authn::authenticator`].
 //! * [`Grant`]: the verified content of a token: tenant, permissions and period of validity.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::domain::{AppId, OrgId, Time};
 use crate::store::Tenant;
 
 /// Clock skew tolerated in `nbf`: the issuer's clock may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// Issues and verifies tokens. Cheap to clone.
 #[derive(Clone)]
@@ -246,7 +248,7 @@ impl Grant {
         if self.expires.is_some_and(|expires| now >= expires) {
             return Err(TokenError::Expired);
         }
-        if self.not_before.is_some_and(|from| now.plus(AHEAD) < from) {
+        if self.not_before.is_some_and(|from| now.plus(CLOCK_SKEW) < from) {
             return Err(TokenError::TooEarly);
         }
         Ok(())
