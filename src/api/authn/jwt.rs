@@ -78,8 +78,8 @@ pub enum TokenError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MintError {
     #[error(
-        "tokens are signed with {0} (SENDOFF_JWT_ALGORITHM) and a private key that this server does not have: sign them where it is, or \
-         use an API key"
+        "this server verifies tokens with a public key ({0}, SENDOFF_JWT_ALGORITHM) and has no private key to sign them: \
+         sign tokens where the private key is, or use an API key"
     )]
     VerifiesOnly(Algorithm),
     #[error("the token could not be signed")]

@@ -1,5 +1,5 @@
-//! Schemas and parameters that many operations share: ids, uids, times, metadata, list parameters. Schemas of a single resource are next to
-//! its handlers.
+//! Schemas and parameters that many operations share: ids, uids, times, metadata, list parameters. Schemas of a single
+//! resource are next to its handlers.
 //!
 //! Structs that end in `In` or `Patch` exist for the document only: bodies are read field by field
 //! ([`crate::api::http::body::Fields`]), so all invalid values are reported at once. Tests keep the two in sync.

@@ -1,4 +1,5 @@
-//! `/docs`: the OpenAPI document as a web page. Rendered once, without JavaScript or external resources, and public like the document.
+//! `/docs`: the OpenAPI document as a web page. Rendered once, without JavaScript or external resources, and public
+//! like the document.
 //!
 //! * [`Page`]: the page: groups of operations, errors, schemas.
 //! * [`Operation`]: an operation with its parameters, body, responses and examples.

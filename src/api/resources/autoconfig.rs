@@ -1,5 +1,5 @@
-//! Autoconfig subscriptions over REST: a team gives a customer one token, and the customer's own program makes its
-//! endpoint, or its polling endpoint, by it.
+//! Autoconfig subscriptions: a customer gets one token, and the customer's program creates its own endpoint or polling
+//! endpoint with it.
 
 use actix_web::http::{StatusCode, header};
 use serde::Serialize;
@@ -27,34 +27,34 @@ use crate::domain::{AutoConfigId, EndpointId, Invalid, PollingEndpointId, Time, 
 use crate::store::feed::autoconfig::Bound;
 use crate::store::{EndpointRef, PollingEndpointRef};
 
-/// A subscription's token.
+/// The token of an autoconfig subscription.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct AutoConfigOut<'a> {
     id: AutoConfigId,
-    /// `auto_v2_…`. It is shown once; the SDKs' `AutoConfig` and `AutoConfigConsumer` take it.
+    /// `auto_v2_…`, returned only once. For `AutoConfig` and `AutoConfigConsumer` of the SDKs.
     token: &'a str,
     created_at: Time,
 }
 
-/// A subscription.
+/// An autoconfig subscription.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct AutoConfigSubscriptionOut {
     id: AutoConfigId,
-    /// `active` once something was made by it.
+    /// `active` once an endpoint or polling endpoint was created with it.
     #[schema(value_type = SubscriptionStatus)]
     status: &'static str,
-    /// The last characters of what its callers show.
+    /// The last characters of the token.
     token_censored: String,
-    /// The endpoint that was made by it.
+    /// The endpoint created with it.
     endp_id: Option<EndpointId>,
-    /// The polling endpoint that was made by it.
+    /// The polling endpoint created with it.
     dest_id: Option<PollingEndpointId>,
     created_at: Time,
 }
 
-/// Whether something was made by a subscription.
+/// Whether a subscription is in use.
 #[derive(ToSchema)]
 #[schema(as = AutoConfigStatus, rename_all = "lowercase")]
 #[expect(dead_code, reason = "for the document alone")]
@@ -68,12 +68,12 @@ enum SubscriptionStatus {
 #[schema(rename_all = "camelCase", example = json!({}))]
 #[expect(dead_code, reason = "for the document alone: `create` reads it")]
 struct CreateAutoConfigSubscriptionIn {
-    /// Known, and without effect: the token sees no event types.
+    /// Accepted without effect: the token cannot see event types.
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
 }
 
-/// How the signing secret is to change.
+/// The rotation of the signing secret.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"signingSecret": {"gracePeriodSeconds": 3600}}))]
 #[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
@@ -81,7 +81,7 @@ struct RotateSubscriptionIn {
     signing_secret: Option<EndpointSecretRotateIn>,
 }
 
-/// The answer that shows a token, once.
+/// The response with the token, which is returned only here.
 fn shown(call: &Call, of: &AutoConfig, secret: &Secret, token: &str) -> Answer {
     let text = of.text(call.public_url().as_str(), secret, token);
     let mut answer = json(StatusCode::OK, &AutoConfigOut { id: of.id, token: &text, created_at: of.created_at })?;
@@ -91,17 +91,17 @@ fn shown(call: &Call, of: &AutoConfig, secret: &Secret, token: &str) -> Answer {
 
 /// Create an autoconfig subscription
 ///
-/// Its token lets a receiver's own program make one endpoint and one polling endpoint, change them, and fetch from the
-/// latter; nothing else. It is shown here and nowhere else, so a request that comes again under the same
-/// `idempotency-key` makes another.
+/// Returns a token that lets the receiver's program create and update one endpoint and one polling endpoint, and fetch
+/// from the latter. The token is not stored: repeating the request with the same `idempotency-key` creates another
+/// subscription.
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig", request_body = CreateAutoConfigSubscriptionIn,
-    responses((status = 200, description = "Its token.", body = AutoConfigOut))
+    responses((status = 200, description = "The token.", body = AutoConfigOut))
 )]
 pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
     let app = call.app().await?;
     let act = async |call: &Call| {
-        // Some SDKs send no body, and then say no type of one.
+        // Some SDKs send neither a body nor a content type.
         let none = body.bytes().is_empty() && !call.request().headers().contains_key(header::CONTENT_TYPE);
         if !none {
             let mut fields = body.fields()?;
@@ -111,15 +111,15 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
             fields.done(Ok(()))?;
         }
         let (made, secret, token) = AutoConfig::make(app.org.clone(), app.id, call.now);
-        // Nothing is remembered under a key, as what it stood for could not be shown.
+        // Not under the idempotency key: the token could not be returned again.
         call.plain_store().create_autoconfig(&call.tenant, &made, &secret, &api_key::hash(&token)).await?;
         shown(call, &made, &secret, &token)
     };
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("the token of this key"));
+    let again = async |_: &Call, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
     once(call, body.bytes(), Look::First, act, again).await
 }
 
-/// The subscription that the path names.
+/// The subscription in the path.
 async fn named(call: &Call) -> Result<AutoConfig, ApiError> {
     let missing = || ApiError::not_found("autoconfig subscription");
     let app = call.app().await?;
@@ -130,10 +130,12 @@ async fn named(call: &Call) -> Result<AutoConfig, ApiError> {
     }
 }
 
-/// Read an autoconfig subscription
+/// Retrieve an autoconfig subscription
+///
+/// Retrieves an autoconfig subscription, with its token censored.
 #[utoipa::path(
     get, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
-    responses((status = 200, description = "The subscription, its token censored.", body = AutoConfigSubscriptionOut))
+    responses((status = 200, description = "The subscription.", body = AutoConfigSubscriptionOut))
 )]
 pub(in crate::api) async fn read_one(call: Call) -> Answer {
     let found = named(&call).await?;
@@ -151,10 +153,10 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
 
 /// Delete an autoconfig subscription
 ///
-/// Its token opens nothing any more. What was made by it stays.
+/// Revokes its token. The endpoints created with it remain.
 #[utoipa::path(
     delete, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
-    responses((status = 204, description = "It is gone."))
+    responses((status = 204, description = "The subscription was deleted."))
 )]
 pub(in crate::api) async fn delete(call: Call) -> Answer {
     let found = named(&call).await?;
@@ -166,13 +168,13 @@ pub(in crate::api) async fn delete(call: Call) -> Answer {
 
 /// Rotate an autoconfig subscription's token
 ///
-/// And the signing secret, which is part of it: the old one signs along for a day, or as long as `gracePeriodSeconds`
-/// says. The old token is refused within 3 seconds everywhere.
+/// Replaces the token and the signing secret that is part of it. The old secret also signs for 24 hours, or for
+/// `gracePeriodSeconds`. All servers reject the old token within 3 seconds.
 #[utoipa::path(
     post, path = "/app/{app_id}/autoconfig/{autoconfig_id}/rotate", request_body = RotateSubscriptionIn,
     responses(
         (status = 200, description = "The new token.", body = AutoConfigOut),
-        (status = 400, description = "Five old secrets sign along already: it says when the next of them stops."),
+        (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
 pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
@@ -206,11 +208,11 @@ pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
             false => Err(ApiError::not_found("autoconfig subscription")),
         }
     };
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("the token of this key"));
+    let again = async |_: &Call, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
     once(call, body.bytes(), Look::First, act, again).await
 }
 
-/// The endpoint that was made by a subscription.
+/// The endpoint created with a subscription.
 async fn bound_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<Endpoint>, ApiError> {
     let Some(id) = of.endpoint else { return Ok(None) };
     Ok(call.store().endpoint(&call.tenant, of.app_id, &EndpointRef::Id(id)).await?)
@@ -221,14 +223,13 @@ async fn bound_polling_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<P
     Ok(call.store().polling_endpoint(&call.tenant, of.app_id, &PollingEndpointRef::Id(id)).await?)
 }
 
-/// Subscribe by an endpoint
+/// Create or replace a subscription's endpoint
 ///
-/// Makes the subscription's endpoint, or makes of it what the body says. It signs with the secret that is part of the
-/// token.
+/// Creates the subscription's endpoint or replaces it. Its signing secret is part of the token.
 #[utoipa::path(
     put, path = "/app/{app_id}/autoconfig/{autoconfig_id}/endpoint", request_body = EndpointIn,
     responses(
-        (status = 200, description = "The endpoint, as it is now.", body = EndpointOut),
+        (status = 200, description = "The endpoint.", body = EndpointOut),
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
@@ -250,19 +251,19 @@ pub(in crate::api) async fn subscribe(call: Call, body: Body) -> Answer {
     if call.store().bind_autoconfig(&call.tenant, &found, Bound::Endpoint(made.id), call.now).await? {
         return endpoint::out(StatusCode::OK, &made);
     }
-    // The same program subscribed at the same moment.
+    // A concurrent request created it.
     call.store().delete_endpoint(&call.tenant, found.app_id, made.id, call.now).await?;
     let found = named(&call).await?;
     endpoint::out(StatusCode::OK, &bound_endpoint(&call, &found).await?.ok_or_else(missing)?)
 }
 
-/// Subscribe by a polling endpoint
+/// Create or replace a subscription's polling endpoint
 ///
-/// Makes the subscription's polling endpoint, or makes of it what the body says.
+/// Creates the subscription's polling endpoint or replaces it.
 #[utoipa::path(
     put, path = "/app/{app_id}/autoconfig/{autoconfig_id}/destination", request_body = PollerIn,
     responses(
-        (status = 200, description = "The polling endpoint, as it is now.", body = PollerOut),
+        (status = 200, description = "The polling endpoint.", body = PollerOut),
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
@@ -280,7 +281,7 @@ pub(in crate::api) async fn subscribe_by_polling(call: Call, body: Body) -> Answ
     if store.bind_autoconfig(&call.tenant, &found, Bound::PollingEndpoint(made.id), call.now).await? {
         return polling::out(StatusCode::OK, &made);
     }
-    // The same program subscribed at the same moment.
+    // A concurrent request created it.
     store.delete_polling_endpoint(&call.tenant, &made, call.now).await?;
     let found = named(&call).await?;
     let missing = || ApiError::not_found("autoconfig subscription");

@@ -1,5 +1,5 @@
-//! The catalog of event types over REST. The organization writes it; an application's own token reads what is offered
-//! to it: nothing archived, and nothing behind a feature flag that the token does not have.
+//! The catalog of event types. The organization maintains it. An application token sees only what is available to it:
+//! nothing archived, and nothing behind a feature flag that it does not have.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
@@ -19,21 +19,21 @@ use crate::domain::{Time, ids, limits};
 use crate::store::Order;
 use crate::store::catalog::applications::Put;
 
-/// An event type, as it is given out.
+/// An event type.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EventTypeOut<'a> {
     name: &'a str,
     description: &'a str,
-    /// No longer offered; what is sent under it is still delivered.
+    /// Archived event types are hidden from customers. Messages with them are still delivered.
     archived: bool,
     deprecated: bool,
-    /// Offered only to those who have one of these flags.
+    /// Visible only with one of these feature flags.
     feature_flags: &'a [String],
-    /// The old form of `featureFlags`: the first of them.
+    /// Deprecated form of `featureFlags`: the first of them.
     feature_flag: Option<&'a String>,
     group_name: Option<&'a str>,
-    /// A JSON Schema for each version; `null` also in lists that leave it out.
+    /// JSON Schemas by version. `null` if there are none, or in a list without content.
     #[schema(value_type = Option<schemas::JsonObject>)]
     schemas: Option<&'a Map<String, Value>>,
     created_at: Time,
@@ -62,32 +62,32 @@ fn out(status: StatusCode, event_type: &EventType) -> Answer {
     json(status, &EventTypeOut::from(event_type))
 }
 
-/// What every body about an event type may have.
+/// The fields of every event type body.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeFields {
-    /// Offered only to those who have one of these flags.
+    /// Visible only with one of these feature flags.
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
-    /// The old form of `featureFlags`: one flag. It counts where that is absent.
+    /// Deprecated form of `featureFlags`, with one flag; ignored if that is present.
     #[schema(value_type = Option<schemas::Name>)]
     feature_flag: Option<String>,
     #[schema(value_type = Option<schemas::Name>)]
     group_name: Option<String>,
-    /// A JSON Schema for each version.
+    /// JSON Schemas by version.
     #[schema(value_type = Option<schemas::Schemas>)]
     schemas: Option<Map<String, Value>>,
 }
 
-/// An event type that replaces another.
+/// A replacement of an event type.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"description": "An invoice was paid in full."}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeUpdate {
     #[schema(value_type = schemas::DescriptionText)]
     description: String,
-    /// No longer offered; what is sent under it is still delivered.
+    /// Archived event types are hidden from customers. Messages with them are still delivered.
     archived: Option<bool>,
     deprecated: Option<bool>,
     #[serde(flatten)]
@@ -105,14 +105,14 @@ struct EventTypeIn {
     rest: EventTypeUpdate,
 }
 
-/// What is to change of an event type.
+/// A partial update of an event type.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"deprecated": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypePatch {
     #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
-    /// No longer offered; what is sent under it is still delivered.
+    /// Archived event types are hidden from customers. Messages with them are still delivered.
     #[schema(nullable = false)]
     archived: Option<bool>,
     #[schema(nullable = false)]
@@ -121,7 +121,7 @@ struct EventTypePatch {
     fields: EventTypeFields,
 }
 
-/// Makes of `base` what the body says; `whole` bodies must describe it.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<EventTypeSpec, ApiError> {
     let mut spec = base;
     if spec.name.is_empty() {
@@ -149,15 +149,15 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
     Ok(spec)
 }
 
-/// Whether the caller may know of it.
+/// Whether the event type is visible to the caller.
 pub(in crate::api) fn offered(call: &Call, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
 }
 
-/// The name in the path.
+/// The event type name in the path.
 ///
 /// # Errors
-/// 404: no event type can have such a name.
+/// 404: not a valid name.
 fn named(call: &Call) -> Result<&str, ApiError> {
     let name = call.part("event_type");
     ids::name("event_type", name, limits::NAME).map_err(|_| ApiError::not_found("event type"))?;
@@ -171,11 +171,13 @@ async fn find(call: &Call) -> Result<EventType, ApiError> {
 }
 
 /// Create an event type
+///
+/// Adds an event type to the catalog.
 #[utoipa::path(
     post, path = "/event-type", request_body = EventTypeIn,
     responses(
-        (status = 201, description = "It was made.", body = EventTypeOut),
-        (status = 409, description = "There is one of this name."),
+        (status = 201, description = "The new event type.", body = EventTypeOut),
+        (status = 409, description = "The name is taken."),
     )
 )]
 pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
@@ -191,9 +193,9 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, act, again).await
 }
 
-/// Read an event type
+/// Retrieve an event type
 ///
-/// Those of operational events can be read too, with a token of the organization.
+/// Retrieves an event type by its name. Organization tokens can also retrieve those of operational webhooks.
 #[utoipa::path(
     get, path = "/event-type/{event_type_name}",
     responses((status = 200, description = "The event type.", body = EventTypeOut))
@@ -204,16 +206,16 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
 
 /// List event types
 ///
-/// Schemas are long: they are in the list only `with_content`.
+/// Lists the event types of the catalog by name. Schemas are included only with `with_content`.
 #[utoipa::path(
     get, path = "/event-type",
     params(
         Paged, Ordered,
-        ("include_archived" = Option<bool>, Query, description = "Those that are archived, too."),
-        ("with_content" = Option<bool>, Query, description = "`true` gives their schemas along."),
-        ("operational" = Option<bool>, Query, description = "`true` gives those of operational events alone."),
+        ("include_archived" = Option<bool>, Query, description = "Include archived event types."),
+        ("with_content" = Option<bool>, Query, description = "`true` includes schemas."),
+        ("operational" = Option<bool>, Query, description = "`true` lists only the event types of operational webhooks."),
     ),
-    responses((status = 200, description = "A page of them.", body = ListOut<EventTypeOut>))
+    responses((status = 200, description = "A page of event types.", body = ListOut<EventTypeOut>))
 )]
 pub(in crate::api) async fn list(call: Call) -> Answer {
     let query = call.query();
@@ -234,12 +236,12 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Replace an event type
 ///
-/// Makes a new one of the path's name if there is none.
+/// Replaces an event type, or creates it if it does not exist.
 #[utoipa::path(
     put, path = "/event-type/{event_type_name}", request_body = EventTypeUpdate,
     responses(
-        (status = 200, description = "It was replaced.", body = EventTypeOut),
-        (status = 201, description = "It was made.", body = EventTypeOut),
+        (status = 200, description = "The replaced event type.", body = EventTypeOut),
+        (status = 201, description = "The new event type.", body = EventTypeOut),
     )
 )]
 pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
@@ -252,10 +254,12 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     }
 }
 
-/// Change an event type
+/// Update an event type
+///
+/// Updates the fields in the body and leaves all others unchanged.
 #[utoipa::path(
     patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
-    responses((status = 200, description = "It was changed.", body = EventTypeOut))
+    responses((status = 200, description = "The updated event type.", body = EventTypeOut))
 )]
 pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
     call.for_the_organization()?;
@@ -265,10 +269,12 @@ pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
 }
 
 /// Archive or delete an event type
+///
+/// Archives an event type, or deletes it with `expunge`.
 #[utoipa::path(
     delete, path = "/event-type/{event_type_name}",
-    params(("expunge" = Option<bool>, Query, description = "Delete it for good, in place of archiving it.")),
-    responses((status = 204, description = "It is archived, or gone."))
+    params(("expunge" = Option<bool>, Query, description = "Delete it permanently instead of archiving it.")),
+    responses((status = 204, description = "The event type was archived or deleted."))
 )]
 pub(in crate::api) async fn delete(call: Call) -> Answer {
     call.for_the_organization()?;

@@ -1,7 +1,7 @@
-//! Messages over REST: the team's way in, and looking at what came.
+//! Messages: accepting and reading them, and deleting their contents.
 //!
-//! Creating one is the busiest call of all: its body is read once and borrowed from, the payload is cut out of the
-//! bytes that came, and the answer carries those same bytes.
+//! Creating a message is the busiest operation. Its body is read once and borrowed, the payload is a slice of the
+//! received bytes, and the response contains those same bytes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,29 +27,29 @@ use crate::store::ingest::accept::AcceptItem;
 use crate::store::query::messages::MessageFilter;
 use crate::store::{AppRef, MessageRef, Order};
 
-/// A message, as it is given out.
+/// A message.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct MessageOut<'a> {
     id: MessageId,
     event_id: Option<&'a Uid>,
     event_type: &'a str,
-    /// As it was written; `{}` for those who did not want it, and `{"expired": true}` where it was deleted.
+    /// The payload as sent; `{}` if omitted on request, `{"expired": true}` if it was deleted.
     #[schema(value_type = schemas::JsonObject)]
     payload: PayloadOut<'a>,
     #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<&'a [String]>,
     #[schema(value_type = Option<schemas::Tags>)]
     tags: Option<&'a [String]>,
-    /// When it was accepted.
+    /// When the message was accepted.
     timestamp: Time,
-    /// When it happened, if its sender said so; else when it was accepted.
+    /// When the event occurred, as given by the sender; by default when it was accepted.
     occurred_at: Time,
-    /// Not sent before then, if that was asked for.
+    /// The scheduled delivery time, if any.
     deliver_at: Option<Time>,
 }
 
-/// An event that is to be sent.
+/// A message to send.
 #[derive(ToSchema)]
 #[schema(
     rename_all = "camelCase",
@@ -60,51 +60,52 @@ pub(in crate::api) struct MessageOut<'a> {
 struct MessageToSend {
     #[schema(value_type = schemas::Name)]
     event_type: String,
-    /// The sender's own id of the event, unique in its application: it makes a repeat harmless.
+    /// An id of your own for the event, unique in the application. It makes a repeated request a conflict instead of a
+    /// duplicate.
     event_id: Option<Uid>,
-    /// The event. It is signed and sent byte for byte as it stands in the request; nested at most 128 deep.
+    /// The payload, at most 128 levels deep. It is signed and sent byte for byte as in the request.
     #[schema(value_type = schemas::Payload)]
     payload: Box<RawValue>,
-    /// At most 10. It goes to the endpoints that listen to one of them, and to those that listen to everything.
+    /// At most 10. The message goes to endpoints that receive one of these channels, and to those without a channel
+    /// filter.
     #[schema(value_type = Option<schemas::MessageChannels>)]
     channels: Option<Vec<String>>,
-    /// When it happened.
+    /// When the event occurred.
     occurred_at: Option<Time>,
-    /// Labels that lists can be filtered by: at most 5. They change nothing of where it goes.
+    /// Tags to filter lists by, at most 5. They do not affect delivery.
     #[schema(value_type = Option<schemas::Tags>)]
     tags: Option<Vec<String>>,
-    /// Not to be sent before then: at most 30 days ahead. A time in the past means at once.
+    /// The earliest delivery time, at most 30 days ahead. A time in the past means now.
     deliver_at: Option<Time>,
-    /// For how many days the payload is kept, if not as long as the message.
+    /// Days to keep the payload; by default as long as the message.
     #[schema(minimum = 1, maximum = 90)]
     payload_retention_period: Option<u16>,
-    /// The same in hours; give one of the two.
+    /// The same in hours; give only one of the two.
     #[schema(minimum = 1, maximum = 2160)]
     payload_retention_hours: Option<u16>,
-    /// Makes the application, if the path names a uid that there is not.
+    /// Creates the application if the uid in the path does not exist.
     application: Option<application::ApplicationIn>,
     transformations_params: Option<TransformationsParams>,
 }
 
-/// A body that need not be JSON.
+/// A raw payload, which need not be JSON.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"rawPayload": "<a/>", "headers": {"content-type": "text/xml"}}))]
 #[expect(dead_code, reason = "for the document alone: `Raw::read` reads it")]
 struct TransformationsParams {
-    /// These bytes are signed and sent in place of `payload`, which is then shown as `{}`.
+    /// The text to sign and send instead of `payload`, which is then returned as `{}`.
     #[schema(value_type = Option<schemas::RawPayload>)]
     raw_payload: Option<String>,
-    /// `content-type`, and nothing else; `application/json` if nothing is said.
+    /// Only `content-type`; `application/json` by default.
     #[schema(value_type = Option<schemas::RawHeaders>)]
     headers: Option<BTreeMap<String, String>>,
 }
 
-/// The payload as it was written, `{}` for those who did not want it and in place of a raw one, `{"expired": true}`
-/// where the content is gone.
+/// The payload in a response: as sent, `{}` if omitted or raw, `{"expired": true}` if deleted.
 #[derive(Clone, Copy)]
 pub(in crate::api) enum PayloadOut<'a> {
     Written(&'a RawValue),
-    /// The same, as the store has it.
+    /// The bytes from the store.
     Stored(&'a [u8]),
     LeftOut,
     Expired,
@@ -153,12 +154,12 @@ impl<'a> MessageOut<'a> {
     }
 }
 
-/// What a body asks for.
+/// A parsed body.
 struct MessageIn<'a> {
     spec: MessageSpec,
-    /// How the answer shows the payload.
+    /// The payload in the response.
     shown: PayloadOut<'a>,
-    /// The application to make if there is none of the path's name.
+    /// The application to create if it does not exist.
     app: Option<ApplicationSpec>,
 }
 
@@ -188,7 +189,7 @@ fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     if let (Some(_), Field::Set(beside)) = (&raw, &payload)
         && !beside.get().starts_with('{')
     {
-        fields.note(Invalid::new("payload", "must be a JSON object; beside rawPayload it stays unused"));
+        fields.note(Invalid::new("payload", "must be a JSON object, even if rawPayload replaces it"));
     }
     fields.done(Ok(()))?;
     let Field::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
@@ -206,7 +207,7 @@ fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
     fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
 }
 
-/// For how many days or hours the payload is kept.
+/// How long the payload is kept.
 fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
     let (in_days, in_hours) = ("payloadRetentionPeriod", "payloadRetentionHours");
     let mut span = |name, unit, hours, least: u64, most: u64| {
@@ -221,15 +222,15 @@ fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
     if let (Some(days), Some(hours)) = (days, hours)
         && days != hours
     {
-        fields.note(Invalid::new(in_hours, format!("says something else than {in_days}: leave one of them out")));
+        fields.note(Invalid::new(in_hours, format!("contradicts {in_days}: leave one of them out")));
     }
     days.or(hours)
 }
 
-/// A payload that need not be JSON, as `transformationsParams` brings it.
+/// A raw payload from `transformationsParams`.
 struct Raw {
     payload: String,
-    /// Its content type.
+    /// The content type.
     kind: String,
 }
 
@@ -248,7 +249,7 @@ impl Raw {
             }
         }
         if payload.is_none() && kind.is_some() {
-            fields.note(Invalid::new("headers", "go with a rawPayload only"));
+            fields.note(Invalid::new("headers", "are allowed only with rawPayload"));
         }
         fields.done(Ok(()))?;
         let kind = kind.unwrap_or_else(|| "application/json".to_owned());
@@ -258,13 +259,14 @@ impl Raw {
 
 /// Send a message
 ///
-/// Answered once it is stored, and never before. Then it goes to every endpoint of the application that wants it.
+/// Accepts a message and queues it for all endpoints of the application whose filters match. Responds after the message
+/// is committed.
 #[utoipa::path(
     post, path = "/app/{app_id}/msg", request_body = MessageToSend,
-    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out of the answer.")),
+    params(("with_content" = Option<bool>, Query, description = "`false` omits the payload from the response.")),
     responses(
-        (status = 202, description = "It was accepted.", body = MessageOut),
-        (status = 409, description = "The application has a message of this `eventId` already."),
+        (status = 202, description = "The accepted message.", body = MessageOut),
+        (status = 409, description = "The application already has a message with this `eventId`."),
     )
 )]
 pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
@@ -282,9 +284,9 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
             once: None,
         };
         if let Some(spec) = asked.app {
-            // Nothing is made for a message that would be refused.
+            // Checked first: an invalid message must not create an application.
             item.check(call.store().max_payload())?;
-            // Rare and large: on the heap, every other call is smaller for it.
+            // Boxed: rare and large, it would make every request's future larger.
             Box::pin(application::found_or_made(call, &app, Some(spec))).await?;
         }
         let message = call.store().accept(item).await??;
@@ -294,7 +296,7 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::Late, act, async |call, made| accepted(call, made, wanted).await).await
 }
 
-/// The answer to a request that comes again, and made the message `made` the first time.
+/// Answers a repeated request that created the message `made`.
 pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool) -> Answer {
     let missing = || ApiError::not_found("message");
     let named = MessageRef::parse(made).map_err(|_| missing())?;
@@ -303,10 +305,12 @@ pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool
     json(StatusCode::ACCEPTED, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
-/// Read a message
+/// Retrieve a message
+///
+/// Retrieves a message by its id or `eventId`.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg/{msg_id}",
-    params(("with_content" = Option<bool>, Query, description = "`false` leaves the payload out.")),
+    params(("with_content" = Option<bool>, Query, description = "`false` omits the payload.")),
     responses((status = 200, description = "The message.", body = MessageOut))
 )]
 pub(in crate::api) async fn read_one(call: Call) -> Answer {
@@ -318,11 +322,11 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
 
 /// List messages
 ///
-/// The newest first.
+/// Lists the messages of an application, newest first.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg",
-    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` leaves the payloads out.")),
-    responses((status = 200, description = "A page of them.", body = ListOut<MessageOut>))
+    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` omits payloads.")),
+    responses((status = 200, description = "A page of messages.", body = ListOut<MessageOut>))
 )]
 pub(in crate::api) async fn list(call: Call) -> Answer {
     let query = call.query();
@@ -341,11 +345,10 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
 
 /// Delete a message's content
 ///
-/// The payload goes; the message stays, and is shown with `{}`. What of it still waits to be sent is dead. Not for an
-/// application's own token: it is the team's to delete.
+/// Deletes the payload; pending deliveries are not sent. The message remains. Needs an organization token.
 #[utoipa::path(
     delete, path = "/app/{app_id}/msg/{msg_id}/content",
-    responses((status = 204, description = "There is no content any more."))
+    responses((status = 204, description = "The content was deleted."))
 )]
 pub(in crate::api) async fn delete_content(call: Call) -> Answer {
     call.for_the_organization()?;

@@ -1,4 +1,4 @@
-//! The team's way to let a customer in: a token for one application, and a link into the portal that is good once.
+//! Portal access for a customer: a token for one application, and a single-use link into the portal.
 
 use std::time::Duration;
 
@@ -20,90 +20,90 @@ use crate::domain::catalog::application::Application;
 use crate::domain::{Invalid, Time, limits};
 use crate::store::AppRef;
 
-/// How long a visit lasts if nothing is said, at least and at most, in seconds.
+/// Duration of the access in seconds: default, minimum, maximum.
 const EXPIRY: (u64, u64, u64) = (7 * 24 * 3_600, 3_600, 7 * 24 * 3_600);
-/// How long the link can be used.
+/// Lifetime of the link.
 const LINK_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// A customer's way in.
+/// Access to an application.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AppPortalAccessOut)]
 struct AccessOut {
-    /// A token for the one application.
+    /// A token for the application.
     token: String,
-    /// A link into the portal that is good once, within 15 minutes.
+    /// A link into the portal. It works once, within 15 minutes.
     url: String,
 }
 
-/// What the customer may do, and for how long.
+/// The permissions of the customer, their duration, and the look of the portal.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"expiry": 3600, "readOnly": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct AppPortalAccessIn {
-    /// For how many seconds the token is good; 7 days if nothing is said.
+    /// Seconds until the token expires; 7 days by default.
     #[schema(minimum = 3600, maximum = 604800)]
     expiry: Option<u32>,
-    /// The customer may look, and change nothing.
+    /// Grants read access only.
     read_only: Option<bool>,
-    /// What the customer may do; everything if nothing is said.
+    /// The customer's permissions; all by default.
     #[schema(max_items = 6)]
     capabilities: Option<Vec<Capability>>,
-    /// A name of the team's own for this visit.
+    /// A name of your own for this session, to expire it by.
     #[schema(value_type = Option<schemas::Session>)]
     session_id: Option<String>,
-    /// Event types that need these flags are shown too.
+    /// Feature flags of the customer: event types behind them are visible.
     #[schema(value_type = Option<schemas::Flags>)]
     feature_flags: Option<Vec<String>>,
-    /// What of the portal there is to see; everything if nothing is said. Not of the token.
+    /// The visible pages of the portal; all by default. Does not restrict the token.
     #[schema(min_items = 1, max_items = 5)]
     pages: Option<Vec<PortalPage>>,
-    /// How the portal looks.
+    /// The look of the portal.
     theme: Option<ThemeIn>,
-    /// `false` leaves the portal's head and navigation out, for a page around it that has its own.
+    /// `false` hides the portal's header and navigation, for embedding.
     navigation: Option<bool>,
-    /// Makes the application, if the path names a uid that there is not.
+    /// Creates the application if the uid in the path does not exist.
     application: Option<application::ApplicationIn>,
 }
 
-/// How the portal looks to the customer.
+/// The look of the portal.
 #[derive(ToSchema)]
 #[schema(as = AppPortalThemeIn, example = json!({"accent": "#0b6e4f", "logo": "https://cdn.example.com/logo.svg", "mode": "auto"}))]
 #[expect(dead_code, reason = "for the document alone: `theme` reads it")]
 struct ThemeIn {
-    /// Of links and main buttons. Darkened in light and lightened in dark until text in it can be read.
+    /// The color of links and primary buttons. Adjusted in light and dark mode until text on it is readable.
     #[schema(value_type = Option<schemas::ColourText>)]
     accent: Option<String>,
-    /// Grounds and ink where it is light. What cannot be read on them (a contrast below 4.5:1) is refused.
+    /// Colors of light mode. A contrast below 4.5:1 is rejected.
     light: Option<PaletteIn>,
-    /// The same where it is dark.
+    /// Colors of dark mode, with the same rule.
     dark: Option<PaletteIn>,
-    /// How round corners are, in pixels.
+    /// The corner radius in pixels.
     #[schema(minimum = 0, maximum = 16)]
     radius: Option<u8>,
-    /// An image, at an https URL, in place of the mark.
+    /// The https URL of an image to show instead of the Sendoff logo.
     #[schema(max_length = 2048, pattern = "^https://")]
     logo: Option<String>,
-    /// Which of the two it is, until the customer chooses.
+    /// The initial mode, until the customer chooses one.
     mode: Option<Mode>,
 }
 
-/// Grounds and ink.
+/// Colors of one mode.
 #[derive(ToSchema)]
 #[schema(as = AppPortalPaletteIn)]
 #[expect(dead_code, reason = "for the document alone: `palette` reads it")]
 struct PaletteIn {
-    /// Of the page.
+    /// The page background.
     #[schema(value_type = Option<schemas::ColourText>)]
     ground: Option<String>,
-    /// Of what lies on it: tables, fields.
+    /// The background of tables and fields.
     #[schema(value_type = Option<schemas::ColourText>)]
     surface: Option<String>,
-    /// Of text.
+    /// The text color.
     #[schema(value_type = Option<schemas::ColourText>)]
     ink: Option<String>,
 }
 
-/// What the body says, and the application that it describes.
+/// Reads the body; the second value is its `application`.
 fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option<Fields<'a>>), ApiError> {
     let (usual, least, most) = EXPIRY;
     let expiry = fields.take::<u64>("expiry", "a whole number of seconds").set().unwrap_or(usual);
@@ -178,15 +178,15 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
     serde_json::from_str(text).map_err(|_| known())
 }
 
-/// Let a customer in
+/// Grant portal access
 ///
-/// A token for the application, and a link into the portal. Again under the same `idempotency-key` the same rights are
-/// given anew: what was given out is kept nowhere.
+/// Returns a token for the application and a single-use link into the portal. Repeating the request with the same
+/// `idempotency-key` grants the same access with a new token and link: neither is stored.
 #[utoipa::path(
     post, path = "/auth/app-portal-access/{app_id}", request_body = AppPortalAccessIn,
     responses(
-        (status = 200, description = "The way in.", body = AccessOut),
-        (status = 501, description = "This server only verifies tokens, by a public key, and cannot make any."),
+        (status = 200, description = "The token and the link.", body = AccessOut),
+        (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
 pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
@@ -195,14 +195,14 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, act, async |call, _| give(call, &body).await).await
 }
 
-/// Let a customer in, under an old path
+/// Grant portal access, by the legacy path
 ///
-/// As `/auth/app-portal-access/{app_id}` does it for a body that says nothing.
+/// The same as `/auth/app-portal-access/{app_id}` with an empty body.
 #[utoipa::path(
     post, path = "/auth/dashboard-access/{app_id}",
     responses(
-        (status = 200, description = "The way in.", body = AccessOut),
-        (status = 501, description = "This server only verifies tokens, by a public key, and cannot make any."),
+        (status = 200, description = "The token and the link.", body = AccessOut),
+        (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
 pub(in crate::api) async fn create_by_old_path(call: Call) -> Answer {
@@ -220,7 +220,7 @@ fn named(call: &Call) -> Result<AppRef, ApiError> {
     AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))
 }
 
-/// Before anything is made for a token that cannot be.
+/// Checked before anything is created.
 fn can_sign(call: &Call) -> Result<(), ApiError> {
     call.callers().tokens().can_sign().map_err(|error| ApiError::not_possible(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! What a body says of an endpoint: what it may have, and how it is read onto what was before.
+//! Endpoint bodies: their fields, and how they apply to an existing endpoint.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::{EndpointId, Invalid, Uid, ids, limits};
 
-/// What every body about an endpoint may have.
+/// The fields of every endpoint body.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document alone: `fill` reads it")]
@@ -26,51 +26,51 @@ struct EndpointFields {
     uid: Option<Uid>,
     #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
-    /// Which event types it wants; `null`: all.
+    /// The event types to receive; `null`: all.
     #[schema(value_type = Option<schemas::Names>)]
     event_types: Option<Vec<String>>,
-    /// Which channels it listens to, at most 10; `null`: all messages, whatever their channels.
+    /// The channels to receive, at most 10; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::Channels>)]
     channels: Option<Vec<String>>,
-    /// Messages a second; `null`: no limit.
+    /// Maximum messages per second; `null`: no limit.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
     #[schema(value_type = Option<schemas::Metadata>)]
     metadata: Option<Metadata>,
-    /// Sent with each request, at most 50. The values may be secrets and are not given out. Where `url` changes its
-    /// scheme, host or port, those that are not given out are dropped, unless `headers` is in the same request.
+    /// Custom headers of each request, at most 50. Values may be secrets and are not returned. If the scheme, host or
+    /// port of `url` changes, headers with secret values are dropped unless the request includes `headers`.
     #[schema(value_type = Option<schemas::Headers>)]
     headers: Option<BTreeMap<String, String>>,
-    /// How long one attempt may take; `null`: as the server is set.
+    /// The timeout of an attempt; `null`: the server's default.
     #[schema(minimum = 1, maximum = 30)]
     request_timeout_seconds: Option<u64>,
-    /// The waits between attempts in seconds; `null`: as the server is set.
+    /// Delays between attempts in seconds; `null`: the server's default.
     #[schema(value_type = Option<schemas::Waits>)]
     retry_schedule: Option<Vec<Number>>,
-    /// One delivery at a time, in the order in which they were accepted: each waits until the one before is delivered
-    /// or dead.
+    /// Delivers one message at a time, in the order of acceptance. Each waits until the previous one is delivered or
+    /// has failed for good.
     ordered: Option<bool>,
-    /// A number that is kept, and has no effect.
+    /// Stored without effect.
     #[schema(minimum = 1, maximum = 2147483647)]
     version: Option<u32>,
     #[schema(max_items = 4)]
     extra_signatures: Option<Vec<ExtraSignature>>,
-    /// The old name of `eventTypes`; it counts where that is absent.
+    /// Deprecated name of `eventTypes`; ignored if that is present.
     #[schema(value_type = Option<schemas::Names>)]
     filter_types: Option<Vec<String>>,
-    /// The old name of `throttleRate`; it counts where that is absent.
+    /// Deprecated name of `throttleRate`; ignored if that is present.
     #[schema(minimum = 1, maximum = 65535)]
     rate_limit: Option<u16>,
 }
 
-/// An endpoint that replaces another.
+/// A replacement of an endpoint.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointUpdate {
     #[schema(value_type = schemas::Url)]
     url: String,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
@@ -83,32 +83,32 @@ pub(in crate::api) struct EndpointUpdate {
 pub(in crate::api) struct EndpointIn {
     #[schema(value_type = schemas::Url)]
     url: String,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
-    /// As the server is set if nothing is said, nor by the prefix of `secret`.
+    /// The signature algorithm; by default that of `secret`, or the server's default.
     signature_type: Option<SignatureType>,
-    /// What deliveries are signed with. It gets one of its own if nothing is said.
+    /// The signing secret; generated if absent.
     #[schema(value_type = Option<schemas::SecretText>)]
     secret: Option<String>,
 }
 
-/// What is to change of an endpoint.
+/// A partial update of an endpoint.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointPatch {
     #[schema(value_type = schemas::Url, required = false)]
     url: String,
-    /// Nothing is sent while it is; what is pending waits.
+    /// While disabled, nothing is sent and pending deliveries wait.
     #[schema(nullable = false)]
     disabled: Option<bool>,
     #[serde(flatten)]
     fields: EndpointFields,
 }
 
-/// What a body is to: something new, all of something that exists, or parts of it.
+/// The effect of a body: create, replace or update.
 pub(in crate::api) enum For<'a> {
     New,
     Replace(&'a EndpointSpec),
@@ -116,8 +116,8 @@ pub(in crate::api) enum For<'a> {
 }
 
 impl For<'_> {
-    /// What holds where the body says nothing. Replacing keeps what only Sendoff knows: clients that know nothing of it
-    /// would wipe it out.
+    /// The values of absent fields. A replacement keeps fields that only Sendoff has: clients that do not know them
+    /// would clear them.
     fn base(&self) -> EndpointSpec {
         match *self {
             For::New => EndpointSpec::default(),
@@ -142,7 +142,7 @@ impl For<'_> {
     }
 }
 
-/// Makes of what was before what the body says; with it comes the secret that a new endpoint is to have.
+/// Applies the body. The second value is the secret of a new endpoint, if given.
 pub(in crate::api) async fn read(
     call: &Call,
     mut fields: Fields<'_>,
@@ -165,7 +165,7 @@ pub(in crate::api) async fn read(
     let secret = read_signing(&mut fields, &mut spec, what.existing(), call.signature_type());
     let known = what.existing().is_some_and(|before| before.url == spec.url);
     if !known && !spec.url.is_empty() {
-        // One that was saved before is not looked up again: each attempt checks it anyhow.
+        // A stored URL is not checked again: each attempt checks it anyway.
         if let Err(wrong) = call.egress().vet_text(&spec.url).await {
             fields.note(wrong);
         }
@@ -174,7 +174,7 @@ pub(in crate::api) async fn read(
     Ok((spec, secret))
 }
 
-/// `eventTypes`, or `filterTypes` as it was called.
+/// `eventTypes`, or its deprecated name `filterTypes`.
 fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
     let most = limits::EVENT_TYPES;
     let (new, old) = (fields.names("eventTypes", most), fields.names("filterTypes", most));
@@ -212,13 +212,13 @@ fn version(text: &str) -> Result<u32, String> {
 }
 
 fn schedule(text: &str) -> Result<Schedule, String> {
-    const WHAT: &str = "must be a list of waits in seconds, e.g. [5, 300, 1800]";
+    const WHAT: &str = "must be a list of delays in seconds, e.g. [5, 300, 1800]";
     let numbers: Vec<f64> = serde_json::from_str(text).map_err(|_| WHAT.to_owned())?;
     let waits: Result<Vec<Duration>, _> = numbers.into_iter().map(Duration::try_from_secs_f64).collect();
     Schedule::new("retrySchedule", waits.map_err(|_| WHAT.to_owned())?).map_err(|wrong| wrong.reason)
 }
 
-/// How it signs is decided once, when it is made; later only the secret changes, by rotation.
+/// The signature algorithm is set at creation, and changes later only by rotating the secret.
 fn read_signing(
     fields: &mut Fields<'_>,
     spec: &mut EndpointSpec,
@@ -233,11 +233,12 @@ fn read_signing(
         None => fields.parsed("secret", |text| Secret::parse("secret", text)).set(),
         Some(before) => {
             if wanted.is_some_and(|wanted| wanted != before.signature_type) {
-                let reason = format!("is {} and stays so: make another endpoint", before.signature_type.word());
+                let reason =
+                    format!("is {} and cannot be changed: create another endpoint", before.signature_type.word());
                 fields.note(Invalid::new("signatureType", reason));
             }
             if matches!(fields.raw("secret"), Field::Set(_)) {
-                fields.note(Invalid::new("secret", "is changed by POST …/secret/rotate"));
+                fields.note(Invalid::new("secret", "cannot be changed here: use POST …/secret/rotate"));
             }
             None
         }

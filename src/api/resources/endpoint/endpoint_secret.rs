@@ -1,5 +1,4 @@
-//! An endpoint's secret over REST: what its receiver verifies with, and changing it while the old one signs along for a
-//! while.
+//! Signing secrets of endpoints: revealing and rotating them.
 
 use std::time::Duration;
 
@@ -19,24 +18,24 @@ use crate::domain::signing::signature::check_extras;
 use crate::domain::{Invalid, Time};
 use crate::store::access::audit::Deed;
 
-/// What the receiver verifies with.
+/// The key that the receiver verifies with.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EndpointSecretOut)]
 pub(in crate::api) struct SecretOut {
-    /// `whsec_…`, or the public key `whpk_…`.
+    /// `whsec_…`, or for Ed25519 the public key `whpk_…`.
     #[schema(example = "whsec_cGxlYXNlIGRvIG5vdCB1c2UgdGhpcyBzZWNyZXQ=")]
     key: String,
 }
 
-/// How the secret is to change.
+/// The rotation of a secret.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"gracePeriodSeconds": 3600}))]
 #[expect(dead_code, reason = "for the document alone: `rotate` reads it")]
 pub(in crate::api) struct EndpointSecretRotateIn {
-    /// The new secret; a new one is made if nothing is said.
+    /// The new secret; generated if absent.
     #[schema(value_type = Option<schemas::SecretText>)]
     key: Option<String>,
-    /// How long the old one signs along.
+    /// How long the old secret also signs, in seconds; 24 hours by default.
     #[schema(minimum = 0, maximum = 604800)]
     grace_period_seconds: Option<u64>,
 }
@@ -47,17 +46,19 @@ fn out(secret: &Secret) -> Answer {
     Ok(answer)
 }
 
-/// Read an endpoint's secret
+/// Retrieve an endpoint's secret
+///
+/// Retrieves the key that the receiver verifies with. Each retrieval is recorded in the audit log.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret",
-    responses((status = 200, description = "What the receiver verifies with.", body = SecretOut))
+    responses((status = 200, description = "The key.", body = SecretOut))
 )]
 pub(in crate::api) async fn read(call: Call) -> Answer {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
     let secret = secret.ok_or_else(|| ApiError::not_found("endpoint"))?;
-    // Noted first: what cannot be noted is not shown.
+    // Recorded first: a secret is never revealed without an audit entry.
     let thing = endpoint.id.to_string();
     let revealed = Deed::of(&app.org, act::SECRET_REVEALED, &thing).within(app.id);
     call.store().note_look(revealed, call.now).await?;
@@ -66,13 +67,13 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
 
 /// Rotate an endpoint's secret
 ///
-/// The old one signs along for a day, or as long as `gracePeriodSeconds` says; at most five do. The new key's prefix
-/// says how the endpoint signs from now on: `whsec_` HMAC-SHA256, `whsk_` Ed25519.
+/// Replaces the secret. The old one also signs for 24 hours, or for `gracePeriodSeconds`; at most five old secrets are
+/// active. The prefix of the new key sets the signature algorithm: `whsec_` for HMAC-SHA256, `whsk_` for Ed25519.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
     responses(
-        (status = 200, description = "The new one.", body = SecretOut),
-        (status = 400, description = "Five old ones sign along already: it says when the next of them stops."),
+        (status = 200, description = "The new key.", body = SecretOut),
+        (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
 pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
@@ -80,7 +81,7 @@ pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
     let endpoint = call.endpoint(app.id).await?;
     let act = async |call: &Call| change(call, &endpoint, &body).await;
     let again = async |call: &Call, made: &str| {
-        let missing = || ApiError::not_found("this secret, which is in use no more,");
+        let missing = || ApiError::not_found("secret created with this idempotency-key");
         let made_at = Time::from_micros(made.parse().map_err(|_| missing())?);
         let secret = call.store().endpoint_secret_of(&call.tenant, endpoint.app_id, endpoint.id, made_at).await?;
         out(&secret.ok_or_else(missing)?)
@@ -96,7 +97,7 @@ async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
     }
 }
 
-/// The new secret of an endpoint (or of one that is not made yet), and for how long the old one signs along.
+/// Reads the new secret and its grace period. `endpoint` is `None` if it does not exist yet.
 pub(in crate::api) fn read_rotation(
     mut fields: Fields<'_>,
     endpoint: Option<&Endpoint>,

@@ -1,5 +1,4 @@
-//! Sending an example over REST: a real, signed message of an event type's example, to one endpoint, so that its owner
-//! sees that what they built works.
+//! Example messages: a real, signed message to one endpoint, so its owner can test the receiver.
 
 use actix_web::http::StatusCode;
 use utoipa::ToSchema;
@@ -15,27 +14,27 @@ use crate::api::resources::message::{MessageOut, PayloadOut, accepted};
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::EventTypeSpec;
 
-/// Of which event type the example is to be.
+/// The example to send.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"eventType": "invoice.paid"}))]
 #[expect(dead_code, reason = "for the document alone: `make` reads it")]
 struct EventExampleIn {
     #[schema(value_type = schemas::Name)]
     event_type: String,
-    /// Which of the schema's `examples`, counted from 0.
+    /// The index in the schema's `examples`, from 0.
     #[schema(minimum = 0, maximum = 65535)]
     example_index: Option<u16>,
 }
 
 /// Send an example
 ///
-/// The example of the event type's schema, as a real, signed message. It goes to this endpoint alone, whatever its
-/// filters say. `sendoff.ping` and `svix.ping` need not be in the catalog.
+/// Sends the example of the event type's schema as a real, signed message. It goes only to this endpoint, whatever its
+/// filters. The event types `sendoff.ping` and `svix.ping` need not be in the catalog.
 #[utoipa::path(
     post, path = "/app/{app_id}/endpoint/{endpoint_id}/send-example", request_body = EventExampleIn,
     responses(
-        (status = 202, description = "It is on its way.", body = MessageOut),
-        (status = 409, description = "The endpoint was disabled or deleted at this moment."),
+        (status = 202, description = "The message was accepted.", body = MessageOut),
+        (status = 409, description = "The endpoint was disabled or deleted concurrently."),
     )
 )]
 pub(in crate::api) async fn send(call: Call, body: Body) -> Answer {

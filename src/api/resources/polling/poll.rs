@@ -1,8 +1,7 @@
-//! Fetching messages: a page of those behind a position, in the order in which they were accepted.
+//! Fetching messages: the page after a position, in the order of acceptance.
 //!
-//! A reader either keeps the iterator of the answer before and shows it, or is a consumer, whose position the server
-//! keeps. Both may wait for the next message (`wait`), and are answered as soon as one is committed, by whichever
-//! process.
+//! A reader passes the iterator of its last response; a consumer's position is kept by the server. Both may wait for
+//! the next message (`wait`) and get it as soon as any process commits it.
 
 use std::time::Duration;
 
@@ -26,72 +25,74 @@ use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::feed::consumers::Consumed;
 use crate::store::feed::read::{FeedPage, FeedRequest};
 
-/// How many messages a page has if nothing is said.
+/// The default page size.
 pub(super) const LIMIT: usize = 50;
-/// How long a request waits at most.
+/// The longest wait, in seconds.
 const LONGEST_WAIT: u64 = 30;
-/// `X-Poll-Interval` where nothing was found, and where the page was the last one, in seconds.
+/// `X-Poll-Interval` after an empty page, in seconds.
 const IDLE: u64 = 5;
+/// The same after a page with messages, if nothing followed it.
 const LAST: u64 = 1;
-/// How old an iterator is at most that a 304 leaves to its reader: it says until when the reader has missed nothing.
+/// The oldest iterator that a 304 may confirm: an iterator records until when its reader has missed nothing, and must
+/// be renewed.
 const LEFT: Duration = Duration::from_secs(3_600);
 
 /// A page of messages.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PollingEndpointOut<'a> {
-    /// In the order in which they were accepted.
+    /// Messages in the order of acceptance.
     data: Vec<PollingEndpointMessageOut<'a>>,
-    /// Where to go on. It moves also where a page is empty.
+    /// The position after this page. It advances on empty pages too.
     iterator: String,
-    /// Nothing followed.
+    /// Whether no more messages follow.
     done: bool,
 }
 
-/// How much is wanted, and when.
+/// The parameters of every poll.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `Asked::of` reads it")]
 pub(super) struct Polled {
-    /// How many messages at most.
+    /// Maximum number of messages.
     #[param(minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
-    /// The `iterator` of the answer before.
+    /// The `iterator` of the previous response.
     iterator: Option<String>,
-    /// How many seconds to wait if there is nothing. Answered as soon as there is something.
+    /// Seconds to wait for a message if there is none.
     #[param(minimum = 0, maximum = 30, default = 0)]
     wait: Option<u8>,
 }
 
-/// Which messages are wanted, beyond what the polling endpoint lets through.
+/// Filters in addition to the polling endpoint's.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `poll` reads it")]
 pub(super) struct Chosen {
-    /// Only those of this event type.
+    /// Only messages of this event type.
     event_type: Option<String>,
-    /// Only those on this channel.
+    /// Only messages on this channel.
     channel: Option<String>,
-    /// Only those accepted since this time, in place of an iterator. What is past the retention is left out.
+    /// Start at this time instead of an iterator. Messages past the retention are omitted.
     #[param(value_type = Option<Time>)]
     after: Option<Time>,
 }
 
-/// Which messages are wanted, by what became of their deliveries.
+/// A filter by delivery.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `poll` reads it")]
 struct Pushed {
-    /// `false`: only those of which a delivery to an endpoint waits, or ended without success; `true`: only the others.
-    /// As it is now: a message that was passed over can fail later.
+    /// `false`: only messages with a delivery that is pending or failed; `true`: only the others. Evaluated at the time
+    /// of the request: a skipped message can fail later.
     delivery_success: Option<bool>,
 }
 
-/// The parameters of a request.
+/// The parsed parameters of a poll.
 pub(super) struct Asked {
     pub(super) limit: usize,
     iterator: Option<FeedIterator>,
     wait: Duration,
-    /// `None`: nobody asks.
+    /// The delivery filter, if any.
     delivered: Option<bool>,
 }
 
@@ -113,13 +114,13 @@ impl Asked {
     }
 }
 
-/// The iterator that the query shows.
+/// The iterator in the query.
 pub(super) fn chosen(query: &Query<'_>, endpoint: &PollingEndpoint) -> Result<Option<FeedIterator>, ApiError> {
     let iterator = query.text("iterator")?.map(|text| FeedIterator::parse(text, endpoint.app_id));
     iterator.transpose().map_err(|wrong| ApiError::query("iterator", wrong.reason))
 }
 
-/// Where a reader begins that shows an iterator, or a time, or neither.
+/// The start position for an iterator, a time, or neither.
 pub(super) fn beginning(
     call: &Call,
     endpoint: &PollingEndpoint,
@@ -130,7 +131,7 @@ pub(super) fn beginning(
         return Err(ApiError::query("after", "must not be in the future"));
     }
     match (shown, after) {
-        (Some(_), Some(_)) => Err(ApiError::query("after", "can't be combined with iterator: give one of them")),
+        (Some(_), Some(_)) => Err(ApiError::query("after", "cannot be combined with iterator")),
         (Some(iterator), None) => Ok(iterator),
         (None, after) => Ok(kept(call, after.map_or_else(|| endpoint.beginning(), FeedIterator::since))),
     }
@@ -138,18 +139,18 @@ pub(super) fn beginning(
 
 /// Fetch messages
 ///
-/// Without `iterator` or `after`, from what was accepted since the polling endpoint was made. A message can be fetched
-/// as soon as it is accepted. One whose content was deleted is left out.
+/// Returns the messages after a position: `iterator`, `after`, or the creation of the polling endpoint. Messages can be
+/// fetched as soon as they are accepted. Those with deleted content are omitted.
 ///
-/// `X-Poll-Interval` says how many seconds to wait before the next request. With `If-None-Match`, the answer is 304
-/// where the page would be the one that the `ETag` is of.
+/// `X-Poll-Interval` is the number of seconds to wait before the next request. With `If-None-Match`, the response is
+/// 304 if the page would be the one with that `ETag`.
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}", params(Polled, Chosen, Pushed),
     responses(
         (status = 200, description = "A page of messages.", body = PollingEndpointOut),
-        (status = 304, description = "It is the page that the reader has."),
+        (status = 304, description = "The page has not changed."),
         (status = 409, description = "The polling endpoint is disabled."),
-        (status = 410, description = "Messages behind the iterator may be past the retention: go on with `after`."),
+        (status = 410, description = "Messages after the iterator may be past the retention: continue with `after`."),
     )
 )]
 pub(in crate::api) async fn poll(call: Call) -> Answer {
@@ -167,17 +168,17 @@ pub(in crate::api) async fn poll(call: Call) -> Answer {
 
 /// Fetch messages as a consumer
 ///
-/// The server keeps the position. A request with `iterator` says that everything before it was handled; one without
-/// goes on from where the consumer asked last, so that what got lost on its way is given again. A consumer begins as a
-/// reader without a position does.
+/// Returns the next messages of a consumer, whose position the server keeps. `iterator` acknowledges everything before
+/// it. Without `iterator`, the last page is returned again, so a lost response loses no messages. A new consumer starts
+/// where a reader without a position does.
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}", params(Polled),
     responses(
         (status = 200, description = "A page of messages.", body = PollingEndpointOut),
-        (status = 304, description = "It is the page that the reader has."),
-        (status = 409, description = "The polling endpoint is disabled; or the consumer has gone on from a later position or was moved since the \
-             iterator was given out; or there are 100 consumers."),
-        (status = 410, description = "Messages behind the position may be past the retention: move the consumer."),
+        (status = 304, description = "The page has not changed."),
+        (status = 409, description = "The polling endpoint is disabled, or the consumer has advanced or was moved since the iterator was \
+             returned, or there are 100 consumers."),
+        (status = 410, description = "Messages after the position may be past the retention: move the consumer."),
     )
 )]
 pub(in crate::api) async fn consumer_poll(call: Call) -> Answer {
@@ -193,16 +194,16 @@ pub(in crate::api) async fn consumer_poll(call: Call) -> Answer {
     answer(&call, &endpoint, std::slice::from_ref(&endpoint.spec.filter), from, &asked).await
 }
 
-/// Where a consumer is to go on.
+/// The new position of a consumer.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"after": "2026-11-30T12:00:00Z"}))]
 #[expect(dead_code, reason = "for the document alone: `seek` reads it")]
 struct PollingEndpointConsumerSeekIn {
-    /// At what was accepted since this time; not in the future.
+    /// Continue with messages accepted from this time on; not in the future.
     after: Time,
 }
 
-/// Where a consumer goes on.
+/// The new position of a consumer.
 #[derive(Serialize, ToSchema)]
 struct PollingEndpointConsumerSeekOut {
     iterator: String,
@@ -210,12 +211,12 @@ struct PollingEndpointConsumerSeekOut {
 
 /// Move a consumer
 ///
-/// Forward or back. Iterators that it was given before are refused from then on.
+/// Moves a consumer forward or back. Iterators returned before are rejected from then on.
 #[utoipa::path(
     post, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}/seek", request_body = PollingEndpointConsumerSeekIn,
     responses(
-        (status = 200, description = "It goes on from there.", body = PollingEndpointConsumerSeekOut),
-        (status = 409, description = "There are 100 other consumers, or a request with the same `idempotency-key` is still on its way."),
+        (status = 200, description = "The new position.", body = PollingEndpointConsumerSeekOut),
+        (status = 409, description = "There are 100 other consumers, or a request with the same `idempotency-key` is in progress."),
     )
 )]
 pub(in crate::api) async fn consumer_seek(call: Call, body: Body) -> Answer {
@@ -244,7 +245,7 @@ pub(in crate::api) async fn consumer_seek(call: Call, body: Body) -> Answer {
     once(call, body.bytes(), Look::First, act, again).await
 }
 
-/// Nothing is given out by a disabled one.
+/// Rejects disabled polling endpoints.
 pub(super) fn enabled(endpoint: PollingEndpoint) -> Result<PollingEndpoint, ApiError> {
     match endpoint.spec.disabled {
         true => Err(ApiError::conflict("the polling endpoint is disabled: enable it first")),
@@ -252,20 +253,20 @@ pub(super) fn enabled(endpoint: PollingEndpoint) -> Result<PollingEndpoint, ApiE
     }
 }
 
-/// The name of the consumer that the path has.
+/// The name of the consumer in the path.
 pub(super) fn consumer(call: &Call) -> Result<String, ApiError> {
     let name = call.part("consumer");
     check_consumer(name).map_err(|wrong| ApiError::path("consumer_id", wrong))?;
     Ok(name.to_owned())
 }
 
-/// Since when everything is kept.
+/// The start of the retention period.
 fn kept_since(call: &Call) -> Time {
     call.now.minus(call.retention())
 }
 
-/// `from`, or the oldest position of what is kept: for a reader that asked for all since then, and not for what follows
-/// what it has.
+/// `from`, but not before the retention period. Only for readers that start at a time: one that continues would skip
+/// messages unnoticed.
 pub(super) fn kept(call: &Call, from: FeedIterator) -> FeedIterator {
     let oldest = FeedIterator::since(kept_since(call));
     if from.position < oldest.position { FeedIterator { moves: from.moves, ..oldest } } else { from }
@@ -282,26 +283,24 @@ fn went_on(consumed: Consumed) -> Result<FeedIterator, ApiError> {
     match consumed {
         Consumed::From(from) => Ok(from),
         Consumed::Behind => Err(ApiError::conflict(
-            "the consumer has gone on from a later position, or was moved, since this iterator was given out: leave the iterator out to go \
-             on from there, and let one program read as a consumer",
+            "the consumer has advanced, or was moved, since this iterator was returned: omit the iterator to continue \
+             from its position, and use one consumer for each program",
         )),
         Consumed::Otherwise => Err(ApiError::conflict(
-            "this consumer commits what it has done (…/polling-endpoint/…): read on like that, or as another consumer",
+            "this consumer commits messages (…/polling-endpoint/…): continue there, or use another consumer",
         )),
         Consumed::TooMany => Err(too_many()),
         Consumed::Gone => Err(ApiError::not_found("polling endpoint")),
     }
 }
 
-/// There is no room for another consumer.
+/// 409: too many consumers.
 pub(super) fn too_many() -> ApiError {
     let most = limits::CONSUMERS;
-    ApiError::conflict(format!(
-        "the polling endpoint has {most} consumers, the most there can be: read as one of those"
-    ))
+    ApiError::conflict(format!("the polling endpoint has {most} consumers, the maximum: use one of them"))
 }
 
-/// The page behind `from`, and when it was read; waits for it, if that was asked for.
+/// The page after `from` and its time; waits for a message if requested.
 pub(super) async fn page_behind(
     call: &Call,
     endpoint: &PollingEndpoint,
@@ -311,7 +310,7 @@ pub(super) async fn page_behind(
 ) -> Result<(FeedPage, Time), ApiError> {
     may_go_on(call, from)?;
     let deadline = Instant::now() + asked.wait;
-    // Before the first look: what is committed after it wakes the reader.
+    // Subscribed before the first read, so no commit in between is missed.
     let mut listener = match asked.wait.is_zero() {
         true => None,
         false => call.store().listen_to_feed(endpoint.app_id),
@@ -322,7 +321,7 @@ pub(super) async fn page_behind(
         let request = FeedRequest { after, filters, delivered: asked.delivered, limit: asked.limit, now };
         let page = call.store().feed(&call.tenant, endpoint.app_id, request).await?;
         after = page.position;
-        // A page that ended before the feed does is answered: its reader has moved on.
+        // An empty page before the end of the feed is returned too: the position has advanced.
         if !page.messages.is_empty() || !page.done {
             return Ok((page, now));
         }
@@ -336,7 +335,7 @@ pub(super) async fn page_behind(
     }
 }
 
-/// The answer with the page behind `from`.
+/// The response with the page after `from`.
 async fn answer(
     call: &Call,
     endpoint: &PollingEndpoint,
@@ -366,10 +365,10 @@ async fn answer(
     Ok(answer)
 }
 
-/// Says when to ask again, and that nobody but the reader keeps the answer.
+/// Sets `X-Poll-Interval` and disables caching.
 pub(super) fn pace(answer: &mut HttpResponse, page: &FeedPage, asked: &Asked) {
     let interval = match (page.done, page.messages.is_empty()) {
-        // A reader with `wait` has waited already.
+        // `wait` has already paced the reader.
         _ if !asked.wait.is_zero() => 0,
         (false, _) => 0,
         (true, false) => LAST,
@@ -380,7 +379,7 @@ pub(super) fn pace(answer: &mut HttpResponse, page: &FeedPage, asked: &Asked) {
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
 }
 
-/// Of a page: what it was asked from, what it has, and how it ended.
+/// The ETag of a page: its start, its content and its end.
 fn etag(from: FeedIterator, page: &FeedPage) -> String {
     let mut hash = Sha256::new();
     for number in [from.position.number(), i64::from(from.moves), page.position.number(), i64::from(page.done)] {

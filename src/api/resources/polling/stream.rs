@@ -1,8 +1,8 @@
-//! Server-sent events: the messages of a polling endpoint as they are accepted, for scripts and browsers.
+//! Server-sent events: a polling endpoint's messages as they are accepted, for scripts and browsers.
 //!
-//! Each event has the iterator behind its message as its id, so that a reader that comes again with `Last-Event-ID`
-//! misses nothing, and one that goes on by polling uses the same. Streams are bounded, hold one page each, and end with
-//! their token, their polling endpoint and the process.
+//! The id of each event is the iterator after its message. A reader that reconnects with `Last-Event-ID` misses
+//! nothing, and can continue by polling with the same iterator. Streams are limited in number, buffer one page each,
+//! and end when their token is revoked, their polling endpoint is deleted or disabled, or the process stops.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,20 +26,20 @@ use crate::store::StoreError;
 use crate::store::feed::read::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
 
-/// How many streams a process has at most.
+/// The most streams of a process.
 const STREAMS: usize = 256;
-/// How many messages are read at once.
+/// Messages per read.
 const PAGE: usize = 20;
-/// How often a stream checks that its caller may still read: a token that was taken back ends it within a few seconds.
+/// Interval at which a stream checks that its token and polling endpoint are still valid.
 const CHECK: Duration = Duration::from_secs(3);
-/// After how much silence a comment is sent, so that nobody on the way takes the connection for dead.
+/// Idle time after which a comment is sent, so no proxy closes the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How long to wait while the store is away.
+/// Retry interval while the store is unavailable.
 const AGAIN: Duration = Duration::from_secs(1);
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A place among the streams of the process.
+/// A slot among the streams of the process, freed on drop.
 struct Place;
 
 impl Place {
@@ -58,26 +58,26 @@ impl Drop for Place {
     }
 }
 
-/// Where a stream begins.
+/// The start of a stream.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `stream` reads it")]
 struct Begun {
-    /// An `iterator` of an answer, or the id of an event. `Last-Event-ID` counts first.
+    /// The `iterator` of a response, or the id of an event. `Last-Event-ID` takes precedence.
     iterator: Option<String>,
 }
 
-/// Fetch messages as a stream
+/// Stream messages
 ///
-/// Server-sent events (`text/event-stream`): `event: message`, with a message as in a page as its data, and as its id
-/// the iterator behind it. A reader that comes again shows the last id in `Last-Event-ID`. Otherwise it begins as a
-/// page does. A process has 256 streams at most.
+/// Streams messages as server-sent events (`text/event-stream`) named `message`. The data is a message as in a page,
+/// the id is the iterator after it. A reader that reconnects sends the last id in `Last-Event-ID`; others start as with
+/// a page. A server process has at most 256 streams.
 #[utoipa::path(
     get, path = "/app/{app_id}/poller/{sink_id}/stream", params(Begun, Chosen),
     responses(
         (status = 200, description = "Messages, as they are accepted.", body = String, content_type = "text/event-stream"),
         (status = 409, description = "The polling endpoint is disabled."),
-        (status = 410, description = "Messages behind the position may be past the retention: begin with `after`."),
+        (status = 410, description = "Messages after the position may be past the retention: start with `after`."),
     )
 )]
 pub(in crate::api) async fn stream(call: Call) -> Answer {
@@ -92,7 +92,7 @@ pub(in crate::api) async fn stream(call: Call) -> Answer {
         }
         None => chosen(&query, &endpoint)?,
     };
-    // A reader that comes again still has the time in its URL with which it began.
+    // The URL of a reconnecting reader still has its original start time.
     let after = if last.is_some() { None } else { query.time("after")? };
     let from = beginning(&call, &endpoint, shown, after)?;
     may_go_on(&call, from)?;
@@ -118,7 +118,7 @@ pub(in crate::api) async fn stream(call: Call) -> Answer {
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header(("cache-control", "no-store"))
-        // Proxies that collect answers would hold the events back.
+        // Buffering proxies would delay the events.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(Box::pin(events)))
 }
@@ -127,7 +127,7 @@ pub(in crate::api) async fn stream(call: Call) -> Answer {
 struct Stream {
     call: Call,
     endpoint: PollingEndpoint,
-    /// What the reader asked for, beyond what the polling endpoint lets through.
+    /// The reader's filter, in addition to the polling endpoint's.
     filter: FeedFilter,
     at: FeedIterator,
     listener: FeedListener,
@@ -138,7 +138,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// The next piece of the answer; `None`: it is over.
+    /// The next chunk of the response; `None` ends it.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -157,7 +157,7 @@ impl Stream {
             match self.read().await {
                 Ok(false) => continue,
                 Ok(true) => {}
-                // Nobody knows: the reader waits.
+                // The store is unavailable: the reader waits.
                 Err(error) => {
                     tracing::debug!(%error, "a stream waits for the store");
                     tokio::time::sleep(AGAIN).await;
@@ -168,14 +168,14 @@ impl Stream {
             }
             self.listener.wait(self.at.position, self.check.min(self.beat)).await;
             if Instant::now() >= self.beat {
-                // The id alone: it moves on over messages that the filters keep back.
+                // The id advances past filtered messages, even without an event.
                 self.ready
                     .push_back(Bytes::from(format!("id: {}\n: nothing new\n\n", self.at.text(self.endpoint.app_id))));
             }
         }
     }
 
-    /// Makes events of the next page. `true`: nothing follows it yet.
+    /// Turns the next page into events. `true` if nothing follows it yet.
     async fn read(&mut self) -> Result<bool, StoreError> {
         let now = self.call.clock().now();
         let filters = [self.endpoint.spec.filter.clone(), self.filter.clone()];
@@ -191,7 +191,7 @@ impl Stream {
         Ok(page.done)
     }
 
-    /// Whether the caller may still read, and from what there is.
+    /// Whether the token and the polling endpoint are still valid.
     async fn lasts(&mut self) -> bool {
         if !self.call.is_still_good().await {
             return false;
@@ -203,13 +203,13 @@ impl Stream {
                 true
             }
             Ok(_) => false,
-            // Nobody knows.
+            // Unknown while the store is unavailable.
             Err(_) => true,
         }
     }
 }
 
-/// A line break would end the field: each line of `data` has its own.
+/// A line break would end the field, so each line of `data` becomes a field.
 fn event(id: &str, data: &str) -> Bytes {
     let lines: Vec<&str> = data.split(['\n', '\r']).collect();
     Bytes::from(format!("id: {id}\nevent: message\ndata: {}\n\n", lines.join("\ndata: ")))
