@@ -1,13 +1,20 @@
-//! The store: everything that outlives the process, on SQLite or PostgreSQL, with one behaviour.
+//! Persistence on SQLite or PostgreSQL, with the same behaviour on both.
 //!
-//! - [`Store`] is the handle that everything shares. Its methods stand in the folder of what they are about.
-//! - [`Engine`] says which database it is: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; SQLite has one writer, so
-//!   its transactions queue.
-//! - [`ingest`]: accept and relay. [`queue`]: what still has to be sent. [`recording`]: what attempts came to. [`feed`]: what pollers read.
-//! - [`catalog`], [`query`], [`access`]: what people manage, read and may do. [`jobs`]: their background work.
-//! - [`maintenance`]: retention and clean-up. [`partitions`]: messages and attempts by time, on PostgreSQL. [`db`]: the databases themselves.
+//! * [`Store`] is the shared handle. Its methods are implemented in the folder of their topic.
+//! * [`Engine`] is the database in use: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; on SQLite,
+//!   which has one writer, transactions queue.
+//! * [`ingest`] – accept and relay. [`queue`] – due deliveries. [`recording`] – attempts and their effects. [`feed`] –
+//!   polling.
+//! * [`catalog`] – applications, endpoints, event types. [`query`] – lists, search and counts. [`access`] – credentials
+//!   and the audit log. [`jobs`] – background tasks.
+//! * [`maintenance`] – retention and clean-up. [`partitions`] – PostgreSQL partitions by time. [`db`] – connections,
+//!   transactions, codecs.
 //!
-//! Every method that serves a caller takes a [`Tenant`]: nothing is read or changed across organizations.
+//! Invariants:
+//!
+//! * Every method that serves a caller takes a [`Tenant`] and never reads or changes another organization's rows.
+//! * Time is an argument, except in lease statements on PostgreSQL, which use the database's clock.
+//! * No SQL outside this folder.
 
 pub mod access;
 pub mod catalog;
@@ -48,26 +55,26 @@ use ingest::{idempotency, routing_cache, writer};
 pub use query::page::{Order, Page, PageRequest, Scanned};
 use queue::{notify, signals};
 
-/// What the store needs to know to open.
+/// Settings of a store.
 #[derive(Debug)]
 pub struct StoreOptions {
     pub location: Location,
-    /// Seals the endpoints' secrets.
+    /// Seals endpoint secrets.
     pub master: MasterKey,
-    /// The most bytes a payload may have.
+    /// The largest payload, in bytes.
     pub max_payload: usize,
-    /// How many items may wait to be stored before callers are turned away.
+    /// The most items waiting for the writer; further requests are rejected.
     pub queue: usize,
-    /// To how many endpoints a message may go at most before its deliveries are [fanned out](ingest::fan_out) in steps.
+    /// The most endpoints of a message before its deliveries are [fanned out](ingest::fan_out) in steps.
     pub wide: usize,
 }
 
-/// How the store uses its database.
+/// Connection settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// To PostgreSQL.
+    /// Connections to PostgreSQL.
     pub connections: Connections,
-    /// How long a statement waits while another program keeps the SQLite file locked.
+    /// The time a statement waits while another program locks the SQLite file.
     pub busy_timeout: Duration,
 }
 
@@ -77,13 +84,13 @@ impl Default for Tuning {
     }
 }
 
-/// [`StoreOptions::wide`] of a running Sendoff: as many deliveries as one step of the fan-out moves.
+/// The default of [`StoreOptions::wide`]: the deliveries in one step of the fan-out.
 pub const WIDE: usize = ingest::fan_out::STEP;
 
-/// How many endpoints an application may have, if nobody says otherwise: as many as one page of a filtered list looks at.
+/// The default limit of endpoints per application: as many as one page of a filtered list scans.
 pub const ENDPOINTS: usize = query::page::SCAN;
 
-/// Which database it is.
+/// The database in use.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per process")]
 pub(crate) enum Engine {
@@ -95,9 +102,9 @@ pub(crate) enum Engine {
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
-    /// The call that this handle acts for, if that is to take effect once.
+    /// The idempotency key of the request that this handle serves.
     once: Option<Arc<idempotency::Once>>,
-    /// Who acts through this handle, for the audit log.
+    /// The actor for audit entries written through this handle.
     actor: Option<Arc<Actor>>,
 }
 
@@ -112,47 +119,46 @@ struct Inner {
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
     under_way: idempotency::Calls,
-    /// Whose turn it is to change an endpoint.
+    /// Locks that serialize conflicting endpoint changes.
     turns: Turns,
     wakeups: feed::wakeups::FeedWakeups,
-    /// Deliveries were packed since [`Store::took_wide_message`] was asked.
+    /// A wide message was accepted since the last [`Store::took_wide_message`].
     packed: AtomicBool,
-    /// Contacts are written to.
+    /// Mails to contacts are enabled.
     mailing: AtomicBool,
-    /// How many endpoints an application may have.
+    /// Limit of endpoints per application.
     most_endpoints: AtomicUsize,
     supervisor: Supervisor,
-    /// Whether the store took a write when it was last asked to.
+    /// Result of the last write check.
     writable: db::writable::Asked,
     scans: db::scans::Scans,
 }
 
 impl Drop for Inner {
-    /// The writers end with the store.
     fn drop(&mut self) {
         self.supervisor.expect_ends();
     }
 }
 
-/// The row of `meta` by which a process knows whether its master key is the store's.
+/// The row of `meta` with sealed data that verifies the master key.
 const MASTER_KEY_CHECK: &str = "master-key-check";
 
-/// PostgreSQL's own clock.
+/// PostgreSQL's clock.
 const DATABASE_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 impl Store {
-    /// Connects, without touching the schema; starts the writers on the current tokio runtime.
+    /// Connects without changing the schema, and starts the writers on the current tokio runtime.
     ///
     /// # Errors
-    /// The database cannot be reached, is too old, or is somebody else's.
+    /// The database is unreachable, too old, or belongs to another application.
     pub async fn open(options: StoreOptions) -> Result<Store, StoreError> {
         Store::open_with(options, Tuning::default()).await
     }
 
-    /// The same, tuned.
+    /// [`Store::open`] with connection settings.
     ///
     /// # Errors
-    /// Those of [`Store::open`].
+    /// As for [`Store::open`].
     pub async fn open_with(options: StoreOptions, tuning: Tuning) -> Result<Store, StoreError> {
         let Tuning { connections, busy_timeout } = tuning;
         let (engine, scans) = match &options.location {
@@ -199,10 +205,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Takes the lock of the one process that may serve an SQLite file. PostgreSQL is shared.
+    /// Takes the lock that allows one process per SQLite file. Does nothing on PostgreSQL.
     ///
     /// # Errors
-    /// Another process serves the file.
+    /// Another process has the lock.
     pub fn lock(&self) -> Result<(), StoreError> {
         match &self.inner.engine {
             Engine::Sqlite(engine) => engine.lock(),
@@ -213,7 +219,7 @@ impl Store {
     pub(crate) const SQLITE: &'static str = "sqlite";
     pub(crate) const POSTGRES: &'static str = "postgres";
 
-    /// `sqlite` or `postgres`: for people and for what only speeds one of them up.
+    /// `sqlite` or `postgres`, for display and for optimizations of one database.
     pub fn kind(&self) -> &'static str {
         match self.inner.engine {
             Engine::Sqlite(_) => Store::SQLITE,
@@ -221,7 +227,7 @@ impl Store {
         }
     }
 
-    /// The file, if it is one.
+    /// The SQLite file.
     pub fn file(&self) -> Option<&Path> {
         match &self.inner.engine {
             Engine::Sqlite(engine) => Some(engine.path()),
@@ -229,10 +235,10 @@ impl Store {
         }
     }
 
-    /// How much room everything of ours takes, in bytes: the SQLite file without what is in its WAL alone, or our schema's tables.
+    /// Size in bytes: the SQLite file without its WAL, or the tables and indexes of our schema.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn size(&self) -> Result<i64, StoreError> {
         const PAGES: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
         const TABLES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(c.oid)), 0) AS BIGINT)
@@ -245,22 +251,22 @@ impl Store {
         })
     }
 
-    /// Watches over the tasks of this store and of the engine on it.
+    /// Supervises the tasks of this store and of its engine.
     pub fn supervisor(&self) -> &Supervisor {
         &self.inner.supervisor
     }
 
-    /// How the store tells an engine what has become due.
+    /// Signals to the engine: newly due deliveries and changed endpoints.
     pub fn signals(&self) -> &signals::Signals {
         &self.inner.signals
     }
 
-    /// Tidies up behind the commits; called every second or so. SQLite's checkpoints are kept off the commit path.
+    /// Runs an SQLite checkpoint off the commit path. Call about once a second.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn tidy(&self) -> Result<(), StoreError> {
-        /// Pages: 128 MiB.
+        /// In pages: 128 MiB.
         const WAL_RESTART: i64 = 16 * 1024;
         match &self.inner.engine {
             Engine::Sqlite(engine) => engine.checkpoint(WAL_RESTART).await,
@@ -273,12 +279,12 @@ impl Store {
         self.inner.begin().await
     }
 
-    /// The first time, leaves a sealed word in the store; from then on, tries to open it.
+    /// Verifies the master key with sealed data in `meta`, which the first start writes.
     async fn check_master_key(&self) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
-            // Of several processes that start at once with different keys, one is the first, and the others hear of it.
+            // If several processes start with different keys, the first insert wins and the others fail to open it.
             on!(tx, db => {
                 sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                     .bind(MASTER_KEY_CHECK).bind(sealed).execute(db).await.map(drop)
@@ -292,7 +298,8 @@ impl Store {
         .await
     }
 
-    /// The lease table's clock: the database's own on PostgreSQL, where processes must agree; ours on SQLite, where there is one.
+    /// The clock for leases: the database's on PostgreSQL, where processes must agree; `now` on SQLite, which has one
+    /// process.
     pub(crate) async fn lease_clock(tx: &mut Tx, now: Time) -> Result<Time, StoreError> {
         match tx {
             Tx::Sqlite(_) => Ok(now),
@@ -302,7 +309,7 @@ impl Store {
 }
 
 impl Inner {
-    /// A transaction to read in: on SQLite it does not wait for the writer.
+    /// A read transaction. On SQLite it does not wait for the writer.
     async fn snapshot(&self) -> Result<Tx, StoreError> {
         Ok(match &self.engine {
             Engine::Sqlite(engine) => Tx::Sqlite(engine.vital.begin().await?),
@@ -310,7 +317,7 @@ impl Inner {
         })
     }
 
-    /// Whether the partitions have to be looked up anew.
+    /// Whether the cached partition layout was dropped.
     fn partitions_forgotten(&self) -> bool {
         matches!(&self.engine, Engine::Postgres(engine) if engine.partitions.forgotten())
     }
