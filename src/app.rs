@@ -25,12 +25,12 @@ use url::Url;
 use crate::api::authn::authenticator::Callers;
 use crate::api::authn::jwt::Tokens;
 use crate::api::{BodyBudget, Origins};
-use crate::config::{Config, Fault};
+use crate::config::{Config, ConfigError};
 use crate::dashboard::Feeds;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
-use crate::engine::{Engine, EngineOptions, Mailing};
+use crate::engine::{Engine, EngineOptions, Mailer};
 use crate::store::{Location, Store, StoreError, StoreOptions, WIDE};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::telemetry;
@@ -55,7 +55,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(3);
 pub enum AppError {
     /// A setting is wrong.
     #[error(transparent)]
-    Setting(#[from] Fault),
+    Setting(#[from] ConfigError),
     /// Something of this machine is in the way; the sentence says what to do.
     #[error("{0}")]
     Start(String),
@@ -386,7 +386,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
         retention: config.store.retention,
         deleted_retention: config.store.deleted_retention,
         process: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
-        mail: mail.map(|smtp| Mailing { smtp, portal_url: config.http.portal_link().cloned() }),
+        mail: mail.map(|smtp| Mailer { smtp, portal_url: config.http.portal_link().cloned() }),
     })
 }
 

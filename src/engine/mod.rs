@@ -57,12 +57,12 @@ use crate::store::queue::slots::{LEASE, Leases, Process};
 use crate::supervisor::Supervised;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
-use runtime::fleet::{Fleet, Seen};
-use runtime::lease_keeper::{self, Heart, Stay};
-pub use runtime::mail::Mailing;
+use runtime::fleet::{Fleet, FleetWatch};
+use runtime::lease_keeper::{self, LeaseKeeper, Phase};
+pub use runtime::mailer::Mailer;
 use runtime::maintenance::Maintenance;
-use runtime::send::{Episodes, Sending};
-use runtime::{background, local_upkeep, mail, notification_listener, record, relay};
+use runtime::sender::{AttemptSender, FailureEpisodes};
+use runtime::{background_worker, local_upkeep, mailer, notification_listener, recorder, relay_loop};
 
 /// The settings that the engine uses.
 #[derive(Clone, Debug)]
@@ -84,12 +84,12 @@ pub struct EngineOptions {
     /// Host name and pid, for display.
     pub process: String,
     /// `None`: contacts get no mail.
-    pub mail: Option<Mailing>,
+    pub mail: Option<Mailer>,
 }
 
 /// An input of the event loop: an event for the core, or a request with a reply channel.
 pub(crate) enum LoopInput {
-    Event(core::event::Event),
+    Event(core::event::CoreEvent),
     /// This process's leases, and until when they may be relied on.
     Leases(Leases, Instant),
     /// Slots to release. Each is sent back once nothing in it is queued, in flight or unrecorded.
@@ -112,7 +112,7 @@ pub struct Engine {
     drain: Duration,
     events: mpsc::UnboundedSender<LoopInput>,
     stop: watch::Sender<bool>,
-    stay: watch::Sender<Stay>,
+    stay: watch::Sender<Phase>,
     relay: JoinHandle<()>,
     slots: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
@@ -126,13 +126,17 @@ impl Engine {
         let (events, inbox) = mpsc::unbounded_channel();
         let (finished, results) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
-        let (stay, stays) = watch::channel(Stay::On);
+        let (stay, stays) = watch::channel(Phase::Running);
         let (fleet, seen) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
         let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
-        let sending =
-            Sending { egress, schedule: options.schedule, timeout: options.timeout, episodes: Episodes::default() };
+        let sending = AttemptSender {
+            egress,
+            schedule: options.schedule,
+            timeout: options.timeout,
+            episodes: FailureEpisodes::default(),
+        };
         let caps = (options.max_in_flight, options.endpoint_max_in_flight);
         let event_loop = EventLoop::new(store.clone(), sending, clocks, caps, events.clone(), finished);
         let maintenance = Maintenance {
@@ -145,11 +149,11 @@ impl Engine {
         let turns = supervisor.pulse(Supervised::EventLoop, STALLED, began);
         let beats = supervisor.pulse(Supervised::LeaseKeeper, LEASE, began);
         let process_id = process.id;
-        let heart = Heart::new(store.clone(), process, clocks);
+        let heart = LeaseKeeper::new(store.clone(), process, clocks);
         let keeping = lease_keeper::run(heart, events.clone(), fleet, Arc::clone(&freed), stays, beats);
         let mut others = vec![
             supervisor.essential(Supervised::EventLoop, event_loop.run(inbox, turns)),
-            supervisor.essential(Supervised::Recorder, record::run(store.clone(), results, events.clone())),
+            supervisor.essential(Supervised::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
         others.extend(restarting(&store, clock, &seen, &stopped, options.mail));
         others.extend([
@@ -171,7 +175,7 @@ impl Engine {
         Engine {
             relay: supervisor.restarting(Supervised::Relay, {
                 let (store, stopped) = (store.clone(), stopped.clone());
-                move || relay::run(store.clone(), clock, seen.clone(), stopped.clone())
+                move || relay_loop::run(store.clone(), clock, seen.clone(), stopped.clone())
             }),
             slots: supervisor.essential(Supervised::LeaseKeeper, keeping),
             others,
@@ -212,9 +216,9 @@ impl Engine {
         let (done, drained) = oneshot::channel();
         let _ = self.events.send(LoopInput::Drain(done));
         // Slots with attempts in flight keep their leases until these are recorded. The others are returned meanwhile.
-        let _ = self.stay.send(Stay::Leaving);
+        let _ = self.stay.send(Phase::Draining);
         let finished = matches!(tokio::time::timeout_at(until, drained).await, Ok(Ok(())));
-        let _ = self.stay.send(Stay::Gone);
+        let _ = self.stay.send(Phase::Stopped);
         finished
     }
 
@@ -236,19 +240,19 @@ impl Engine {
 fn restarting(
     store: &Store,
     clock: Clock,
-    fleet: &Seen,
+    fleet: &FleetWatch,
     stopped: &watch::Receiver<bool>,
-    mail: Option<Mailing>,
+    mail: Option<Mailer>,
 ) -> Vec<JoinHandle<()>> {
     let supervisor = store.supervisor();
     let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
-    let background = move || background::run(ours.clone(), clock, seen.clone(), until.clone());
+    let background = move || background_worker::run(ours.clone(), clock, seen.clone(), until.clone());
     let mut started = vec![supervisor.restarting(Supervised::Background, background)];
     if let Some(mailing) = mail {
         // Before the first record, so that no failing endpoint is missed.
         store.write_mails();
         let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
-        let mail = move || mail::run(mailing.clone(), ours.clone(), clock, seen.clone(), until.clone());
+        let mail = move || mailer::run(mailing.clone(), ours.clone(), clock, seen.clone(), until.clone());
         started.push(supervisor.restarting(Supervised::Mail, mail));
     }
     started

@@ -22,7 +22,7 @@ const AWAY: Duration = Duration::from_secs(6);
 
 /// What a heartbeat may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
+pub enum HeartbeatMode {
     /// Slots up to the fair share, including expired ones of others.
     Taking,
     /// Only slots without an owner.
@@ -33,7 +33,7 @@ pub enum Beat {
 
 /// The outcome of a heartbeat that reached the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beaten {
+pub struct HeartbeatOutcome {
     /// The slots to keep, and until when the leases may be relied on.
     pub leases: Leases,
     pub until: Duration,
@@ -43,7 +43,7 @@ pub struct Beaten {
 
 /// The state behind the heartbeats. All times are monotonic.
 #[derive(Debug, Default)]
-pub struct Beats {
+pub struct LeasePolicy {
     leaving: BTreeSet<u8>,
     /// Leaving slots that the store failed to take back.
     unreturned: Vec<u8>,
@@ -56,27 +56,27 @@ pub struct Beats {
     departing: bool,
 }
 
-impl Beats {
+impl LeasePolicy {
     /// From now on every slot leaves.
     pub fn depart(&mut self) {
         self.departing = true;
     }
 
     /// The mode of the heartbeat that is sent now.
-    pub fn beat(&mut self, now: Duration) -> Beat {
+    pub fn beat(&mut self, now: Duration) -> HeartbeatMode {
         if self.last.is_some_and(|last| now - last > AWAY) {
             self.sparing_until = Some(now + LEASE);
         }
         match self.sparing_until.is_some_and(|until| now < until) {
-            _ if self.departing => Beat::Leaving,
-            true => Beat::Sparing,
-            false => Beat::Taking,
+            _ if self.departing => HeartbeatMode::Leaving,
+            true => HeartbeatMode::Sparing,
+            false => HeartbeatMode::Taking,
         }
     }
 
     /// Applies the result of the heartbeat sent at `began`: the slots we lease, and our fair `share` (`None`: no
     /// other process).
-    pub fn beaten(&mut self, began: Duration, mut leases: Leases, share: Option<usize>) -> Beaten {
+    pub fn beaten(&mut self, began: Duration, mut leases: Leases, share: Option<usize>) -> HeartbeatOutcome {
         self.failing = false;
         self.last = Some(began);
         self.leaving.retain(|slot| leases.contains_key(slot));
@@ -87,7 +87,7 @@ impl Beats {
         surplus.truncate(leases.len().saturating_sub(share.saturating_add(self.leaving.len())));
         self.leaving.extend(&surplus);
         leases.retain(|slot, _| !self.leaving.contains(slot));
-        Beaten { leases, until: began + LEASE - MARGIN, surplus }
+        HeartbeatOutcome { leases, until: began + LEASE - MARGIN, surplus }
     }
 
     /// The heartbeat sent at `began` did not reach the store. Returns `true` for the first in a row.
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn no_more_slots_leave_than_necessary() {
-        let mut beats = Beats::default();
+        let mut beats = LeasePolicy::default();
         let first = beats.beaten(Duration::ZERO, leases(0..8), Some(4));
         assert_eq!((first.leases.len(), first.surplus.len()), (4, 4));
         let again = beats.beaten(BEAT, leases(0..8), Some(4));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_slow_heartbeat_shortens_the_pause() {
-        let mut beats = Beats::default();
+        let mut beats = LeasePolicy::default();
         beats.beaten(Duration::ZERO, leases([]), None);
         let pause = |millis| beats.pause(Duration::from_millis(millis)).as_millis();
         assert_eq!([pause(0), pause(1_000), pause(9_000)], [3_000, 2_000, 250]);
@@ -155,23 +155,26 @@ mod tests {
 
     #[test]
     fn a_departing_process_keeps_and_takes_nothing() {
-        let mut beats = Beats::default();
+        let mut beats = LeasePolicy::default();
         beats.beaten(Duration::ZERO, leases(0..4), None);
         beats.depart();
-        assert_eq!(beats.beat(BEAT), Beat::Leaving);
+        assert_eq!(beats.beat(BEAT), HeartbeatMode::Leaving);
         let last = beats.beaten(BEAT, leases(0..4), None);
         assert_eq!((last.leases, last.surplus), (leases([]), vec![0, 1, 2, 3]));
     }
 
     #[test]
     fn after_an_absence_expired_slots_are_left_alone_for_one_lease() {
-        let mut beats = Beats::default();
-        assert_eq!(beats.beat(Duration::ZERO), Beat::Taking);
+        let mut beats = LeasePolicy::default();
+        assert_eq!(beats.beat(Duration::ZERO), HeartbeatMode::Taking);
         beats.beaten(Duration::ZERO, leases([]), None);
         let back = AWAY + Duration::from_millis(1);
-        assert_eq!(beats.beat(back), Beat::Sparing, "it may have been paused");
+        assert_eq!(beats.beat(back), HeartbeatMode::Sparing, "it may have been paused");
         beats.beaten(back, leases([]), None);
-        assert_eq!((beats.beat(back + BEAT), beats.beat(back + BEAT * 2)), (Beat::Sparing, Beat::Sparing));
+        assert_eq!(
+            (beats.beat(back + BEAT), beats.beat(back + BEAT * 2)),
+            (HeartbeatMode::Sparing, HeartbeatMode::Sparing)
+        );
         assert!(beats.failed(back + BEAT) && !beats.failed(back + BEAT) && beats.pause(Duration::ZERO) == BEAT_SOON);
     }
 }

@@ -9,33 +9,33 @@ use tokio::time::Instant;
 use super::clocks::Clocks;
 use super::fleet::Fleet;
 use crate::engine::LoopInput;
-use crate::engine::core::lease_policy::{BEAT_SOON, Beat, Beaten, Beats};
+use crate::engine::core::lease_policy::{BEAT_SOON, HeartbeatMode, HeartbeatOutcome, LeasePolicy};
 use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, Supervised};
 
 /// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stay {
-    On,
+pub enum Phase {
+    Running,
     /// It drains: keeps slots with attempts in flight, returns the others, takes none.
-    Leaving,
-    Gone,
+    Draining,
+    Stopped,
 }
 
-/// Sends heartbeats until `stay` is `Gone`, and an early one when slots were `freed`. Reports leases to the core
+/// Sends heartbeats until `stay` is `Stopped`, and an early one when slots were `freed`. Reports leases to the core
 /// through `events` and the fleet's size through `fleet`. Every heartbeat that reaches the store beats `pulse`.
 pub async fn run(
-    mut heart: Heart,
+    mut heart: LeaseKeeper,
     events: mpsc::UnboundedSender<LoopInput>,
     fleet: watch::Sender<Fleet>,
     freed: Arc<Notify>,
-    mut stay: watch::Receiver<Stay>,
+    mut stay: watch::Receiver<Phase>,
     pulse: Pulse,
 ) {
     let (released, mut quiet) = mpsc::unbounded_channel();
-    while *stay.borrow_and_update() != Stay::Gone {
-        if *stay.borrow() == Stay::Leaving {
+    while *stay.borrow_and_update() != Phase::Stopped {
+        if *stay.borrow() == Phase::Draining {
             heart.beats.depart();
         }
         let began = Instant::now();
@@ -76,26 +76,26 @@ pub async fn run(
 }
 
 /// The state of the heartbeats.
-pub struct Heart {
+pub struct LeaseKeeper {
     store: Store,
     process: Process,
     clocks: Clocks,
-    beats: Beats,
+    beats: LeasePolicy,
 }
 
-impl Heart {
-    pub fn new(store: Store, process: Process, clocks: Clocks) -> Heart {
-        Heart { store, process, clocks, beats: Beats::default() }
+impl LeaseKeeper {
+    pub fn new(store: Store, process: Process, clocks: Clocks) -> LeaseKeeper {
+        LeaseKeeper { store, process, clocks, beats: LeasePolicy::default() }
     }
 
     /// Sends one heartbeat.
-    async fn beat(&mut self, began: Instant) -> Result<(Beaten, Rank), StoreError> {
+    async fn beat(&mut self, began: Instant) -> Result<(HeartbeatOutcome, Rank), StoreError> {
         let began = self.clocks.mono(began);
         let now = self.clocks.read().time;
         let heartbeat = match self.beats.beat(began) {
-            Beat::Taking => self.store.heartbeat(&self.process, now).await?,
-            Beat::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
-            Beat::Leaving => self.store.last_heartbeat(&self.process, now).await?,
+            HeartbeatMode::Taking => self.store.heartbeat(&self.process, now).await?,
+            HeartbeatMode::Sparing => self.store.sparing_heartbeat(&self.process, now).await?,
+            HeartbeatMode::Leaving => self.store.last_heartbeat(&self.process, now).await?,
         };
         let share = self.store.shared().then(|| heartbeat.rank.share());
         Ok((self.beats.beaten(began, heartbeat.leases, share), heartbeat.rank))
@@ -152,10 +152,10 @@ mod tests {
         store.migrate().await.unwrap();
         let process = Process { id: Uuid::from_u128(1), name: "here".into(), started_at: Time::ZERO };
         let (events, mut heard) = mpsc::unbounded_channel();
-        let (stay, stays) = watch::channel(Stay::On);
+        let (stay, stays) = watch::channel(Phase::Running);
         let freed = Arc::new(Notify::new());
         let pulse = Supervisor::default().pulse(Supervised::LeaseKeeper, LEASE, Instant::now().into_std());
-        let heart = Heart::new(store, process, Clocks::start(Clock));
+        let heart = LeaseKeeper::new(store, process, Clocks::start(Clock));
         let (fleet, seen) = watch::channel(Fleet::default());
         let beating = tokio::spawn(run(heart, events, fleet, Arc::clone(&freed), stays, pulse));
 
@@ -165,7 +165,7 @@ mod tests {
         let second = until(&mut heard).await;
         let apart = second - first;
         assert!(apart >= BEAT_SOON && apart < Duration::from_secs(2), "{apart:?} apart");
-        stay.send_replace(Stay::Gone);
+        stay.send_replace(Phase::Stopped);
         beating.await.unwrap();
     }
 }

@@ -2,7 +2,7 @@
 //! runs it: the owner of the slot [`MAINTENANCE`](crate::store::queue::slots::MAINTENANCE), under the same leases as
 //! all slots.
 //!
-//! * [`Upkeep`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
+//! * [`MaintenanceTask`] lists the tasks. Each has its own interval and backoff, so a failing task delays no other.
 //! * A **turn** runs steps of one task until nothing is left to do, or for a second.
 //!
 //! Invariant: every step is idempotent and safe to run in two processes at once, which happens when a process is
@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::agenda::Agenda;
-use super::fleet::Seen;
+use super::fleet::FleetWatch;
+use super::task_schedule::TaskSchedule;
 use crate::domain::Time;
 use crate::domain::time::Clock;
 use crate::store::partitions::{self, Reach};
@@ -58,7 +58,7 @@ pub struct Maintenance {
 
 /// The maintenance tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upkeep {
+pub enum MaintenanceTask {
     /// Creates partitions ahead of time and drops expired ones.
     Partitions,
     /// Updates the gauges of pending deliveries and outbox rows.
@@ -88,83 +88,86 @@ pub enum Upkeep {
     Processes,
 }
 
-impl Upkeep {
+impl MaintenanceTask {
     /// In the order in which they run if all are due.
-    pub const ALL: [Upkeep; 17] = [
-        Upkeep::Partitions,
-        Upkeep::Backlog,
-        Upkeep::Dead,
-        Upkeep::EndDeleted,
-        Upkeep::Retention,
-        Upkeep::Contents,
-        Upkeep::Rollups,
-        Upkeep::Failing,
-        Upkeep::PurgeDeleted,
-        Upkeep::Secrets,
-        Upkeep::SignIns,
-        Upkeep::Idempotency,
-        Upkeep::Audit,
-        Upkeep::Mails,
-        Upkeep::Background,
-        Upkeep::ApiKeys,
-        Upkeep::Processes,
+    pub const ALL: [MaintenanceTask; 17] = [
+        MaintenanceTask::Partitions,
+        MaintenanceTask::Backlog,
+        MaintenanceTask::Dead,
+        MaintenanceTask::EndDeleted,
+        MaintenanceTask::Retention,
+        MaintenanceTask::Contents,
+        MaintenanceTask::Rollups,
+        MaintenanceTask::Failing,
+        MaintenanceTask::PurgeDeleted,
+        MaintenanceTask::Secrets,
+        MaintenanceTask::SignIns,
+        MaintenanceTask::Idempotency,
+        MaintenanceTask::Audit,
+        MaintenanceTask::Mails,
+        MaintenanceTask::Background,
+        MaintenanceTask::ApiKeys,
+        MaintenanceTask::Processes,
     ];
 
     /// The name in metrics and log lines.
     pub fn name(self) -> &'static str {
         match self {
-            Upkeep::Partitions => "partitions",
-            Upkeep::Backlog => "backlog",
-            Upkeep::Dead => "dead",
-            Upkeep::EndDeleted => "end_deleted",
-            Upkeep::Retention => "retention",
-            Upkeep::Contents => "contents",
-            Upkeep::Rollups => "rollups",
-            Upkeep::Failing => "failing",
-            Upkeep::PurgeDeleted => "purge_deleted",
-            Upkeep::Secrets => "secrets",
-            Upkeep::SignIns => "sign_ins",
-            Upkeep::Idempotency => "idempotency",
-            Upkeep::Audit => "audit",
-            Upkeep::Mails => "mails",
-            Upkeep::Background => "background",
-            Upkeep::ApiKeys => "api_keys",
-            Upkeep::Processes => "processes",
+            MaintenanceTask::Partitions => "partitions",
+            MaintenanceTask::Backlog => "backlog",
+            MaintenanceTask::Dead => "dead",
+            MaintenanceTask::EndDeleted => "end_deleted",
+            MaintenanceTask::Retention => "retention",
+            MaintenanceTask::Contents => "contents",
+            MaintenanceTask::Rollups => "rollups",
+            MaintenanceTask::Failing => "failing",
+            MaintenanceTask::PurgeDeleted => "purge_deleted",
+            MaintenanceTask::Secrets => "secrets",
+            MaintenanceTask::SignIns => "sign_ins",
+            MaintenanceTask::Idempotency => "idempotency",
+            MaintenanceTask::Audit => "audit",
+            MaintenanceTask::Mails => "mails",
+            MaintenanceTask::Background => "background",
+            MaintenanceTask::ApiKeys => "api_keys",
+            MaintenanceTask::Processes => "processes",
         }
     }
 
     /// The interval between turns that leave nothing to do.
     pub fn interval(self, maintenance: &Maintenance) -> Duration {
         match self {
-            Upkeep::Partitions => {
+            MaintenanceTask::Partitions => {
                 (partitions::width(maintenance.retention) / 8).clamp(Duration::from_secs(5), Duration::from_secs(60))
             }
-            Upkeep::EndDeleted => Duration::from_secs(1),
-            Upkeep::Backlog | Upkeep::Retention | Upkeep::Contents | Upkeep::Rollups => Duration::from_secs(5),
-            Upkeep::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), JUDGED),
-            Upkeep::Dead => Duration::from_secs(30),
-            Upkeep::PurgeDeleted => (maintenance.deleted_retention / 10)
+            MaintenanceTask::EndDeleted => Duration::from_secs(1),
+            MaintenanceTask::Backlog
+            | MaintenanceTask::Retention
+            | MaintenanceTask::Contents
+            | MaintenanceTask::Rollups => Duration::from_secs(5),
+            MaintenanceTask::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), JUDGED),
+            MaintenanceTask::Dead => Duration::from_secs(30),
+            MaintenanceTask::PurgeDeleted => (maintenance.deleted_retention / 10)
                 .min(maintenance.retention / 10)
                 .clamp(Duration::from_secs(1), Duration::from_secs(60)),
-            Upkeep::Secrets
-            | Upkeep::SignIns
-            | Upkeep::Idempotency
-            | Upkeep::Audit
-            | Upkeep::Mails
-            | Upkeep::Background
-            | Upkeep::ApiKeys
-            | Upkeep::Processes => Duration::from_secs(60),
+            MaintenanceTask::Secrets
+            | MaintenanceTask::SignIns
+            | MaintenanceTask::Idempotency
+            | MaintenanceTask::Audit
+            | MaintenanceTask::Mails
+            | MaintenanceTask::Background
+            | MaintenanceTask::ApiKeys
+            | MaintenanceTask::Processes => Duration::from_secs(60),
         }
     }
 }
 
 impl Maintenance {
     /// Runs due tasks while this process has the lease, until `stop` turns true.
-    pub async fn run(self, store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
         store.keep_for(self.retention);
-        let mut agenda = Agenda::new(Instant::now());
+        let mut agenda = TaskSchedule::new(Instant::now());
         let (mut told, mut held) = (fleet.clone(), false);
-        Upkeep::ALL.iter().for_each(|task| succeeded(*task, 0.0));
+        MaintenanceTask::ALL.iter().for_each(|task| succeeded(*task, 0.0));
         while !*stop.borrow() {
             Supervised::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
@@ -193,10 +196,10 @@ impl Maintenance {
     /// Runs one turn. Returns `true` if there is more to do.
     async fn turn(
         &self,
-        task: Upkeep,
+        task: MaintenanceTask,
         store: &Store,
         clock: Clock,
-        (fleet, stop): (&Seen, &watch::Receiver<bool>),
+        (fleet, stop): (&FleetWatch, &watch::Receiver<bool>),
     ) -> Result<bool, StoreError> {
         let until = Instant::now() + TURN;
         while self.step(task, store, clock.now()).await? {
@@ -209,10 +212,10 @@ impl Maintenance {
     }
 
     /// Runs one step of bounded size. Returns `true` if there is more to do.
-    async fn step(&self, task: Upkeep, store: &Store, now: Time) -> Result<bool, StoreError> {
+    async fn step(&self, task: MaintenanceTask, store: &Store, now: Time) -> Result<bool, StoreError> {
         let all_rows = |gone: u64| gone >= ROWS.unsigned_abs();
         Ok(match task {
-            Upkeep::Partitions => {
+            MaintenanceTask::Partitions => {
                 if let Some(reach) = store.make_partitions(now).await? {
                     count_partitions(reach);
                 }
@@ -220,42 +223,42 @@ impl Maintenance {
                 store.analyze_partitions().await?;
                 false
             }
-            Upkeep::Backlog => {
+            MaintenanceTask::Backlog => {
                 count_backlog(store).await?;
                 false
             }
-            Upkeep::Dead => {
+            MaintenanceTask::Dead => {
                 metrics::gauge!("sendoff_dead_deliveries").set(store.dead_within_a_day(now).await? as f64);
                 false
             }
-            Upkeep::EndDeleted => store.cancel_pending_of_deleted(CANCELED, now).await? > 0,
-            Upkeep::Retention => {
+            MaintenanceTask::EndDeleted => store.cancel_pending_of_deleted(CANCELED, now).await? > 0,
+            MaintenanceTask::Retention => {
                 let gone = store.retain(now.minus(self.retention), now).await?;
                 if gone.rows > 0 {
                     tracing::debug!(messages = gone.messages, rows = gone.rows, "expired messages deleted");
                 }
                 gone.more
             }
-            Upkeep::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
-            Upkeep::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
-            Upkeep::Failing => self.judge(store, now).await?,
-            Upkeep::PurgeDeleted => {
+            MaintenanceTask::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
+            MaintenanceTask::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
+            MaintenanceTask::Failing => self.judge(store, now).await?,
+            MaintenanceTask::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }
-            Upkeep::Secrets => all_rows(store.forget_secrets(now, ROWS).await?),
-            Upkeep::SignIns => {
+            MaintenanceTask::Secrets => all_rows(store.forget_secrets(now, ROWS).await?),
+            MaintenanceTask::SignIns => {
                 store.forget_logins(now).await?;
                 false
             }
-            Upkeep::Idempotency => all_rows(store.forget_once(now, ROWS).await?),
-            Upkeep::Audit => all_rows(store.forget_audit(now.minus(AUDITED), ROWS).await?),
-            Upkeep::Mails => all_rows(store.forget_mails(now.minus(MAILED), ROWS).await?),
-            Upkeep::Background => {
+            MaintenanceTask::Idempotency => all_rows(store.forget_once(now, ROWS).await?),
+            MaintenanceTask::Audit => all_rows(store.forget_audit(now.minus(AUDITED), ROWS).await?),
+            MaintenanceTask::Mails => all_rows(store.forget_mails(now.minus(MAILED), ROWS).await?),
+            MaintenanceTask::Background => {
                 store.forget_background(now.minus(REMEMBERED)).await?;
                 false
             }
-            Upkeep::ApiKeys => all_rows(store.forget_api_keys(now.minus(REMEMBERED), ROWS).await?),
-            Upkeep::Processes => {
+            MaintenanceTask::ApiKeys => all_rows(store.forget_api_keys(now.minus(REMEMBERED), ROWS).await?),
+            MaintenanceTask::Processes => {
                 store.forget_processes(now.minus(DIED)).await?;
                 false
             }
@@ -274,7 +277,7 @@ impl Maintenance {
     }
 
     /// Updates the schedule, the metrics and the log after a turn.
-    fn settle(&self, agenda: &mut Agenda, task: Upkeep, done: Result<bool, StoreError>, clock: Clock) {
+    fn settle(&self, agenda: &mut TaskSchedule, task: MaintenanceTask, done: Result<bool, StoreError>, clock: Clock) {
         let (now, interval, name) = (Instant::now(), task.interval(self), task.name());
         match done {
             Ok(more) => {
@@ -293,7 +296,7 @@ impl Maintenance {
     }
 }
 
-fn succeeded(task: Upkeep, at: f64) {
+fn succeeded(task: MaintenanceTask, at: f64) {
     metrics::gauge!("sendoff_maintenance_last_success_timestamp_seconds", "task" => task.name()).set(at);
 }
 

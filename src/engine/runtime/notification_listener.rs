@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
 use crate::engine::LoopInput;
-use crate::engine::core::event::Event;
+use crate::engine::core::event::CoreEvent;
 use crate::store::queue::notify::{Heard, Listener};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
@@ -64,7 +64,7 @@ async fn hear(
         if matches!(heard, Heard::Freed | Heard::Anything) {
             freed.notify_one();
         }
-        if events.send(LoopInput::Event(Event::Announced(heard))).is_err() {
+        if events.send(LoopInput::Event(CoreEvent::Notified(heard))).is_err() {
             return Ok(());
         }
         heard = tokio::select! {

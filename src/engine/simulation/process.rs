@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::world::What;
+use super::world::SimEvent;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::lease_policy::Beats;
+use crate::engine::core::lease_policy::LeasePolicy;
 use crate::engine::core::step::Core;
 use crate::store::recording::record::Finished;
 
@@ -17,14 +17,14 @@ pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 
 /// A machine's wall clock: its difference from the true time, in µs.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wall {
+pub struct WallClock {
     pub skew: i64,
     pub jump: i64,
     /// The time in the last id made here: ids only grow.
     pub last_id: Time,
 }
 
-impl Wall {
+impl WallClock {
     /// The wall-clock time at `now`.
     pub fn at(self, now: Duration) -> Time {
         Time::from_micros(START.micros() + now.as_micros() as i64 + self.skew + self.jump)
@@ -33,31 +33,31 @@ impl Wall {
 
 /// A task of the lease keeper.
 #[derive(Clone, Debug)]
-pub enum Deed {
-    Beat,
+pub enum LeaseTask {
+    Heartbeat,
     HandBack(Vec<u8>),
 }
 
 /// For an unreachable endpoint: failures in a row, pauses so far, and the end of the current pause.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Away {
+pub struct UnreachableStreak {
     pub row: u32,
     rests: u32,
     pub until: Duration,
 }
 
 /// A running process.
-pub struct Process {
+pub struct SimProcess {
     /// The machine's number.
     pub seat: usize,
     pub core: Core,
-    pub beats: Beats,
+    pub beats: LeasePolicy,
     born: Duration,
     steady: Steady,
     /// The number of the last wake-up; earlier ones are void.
     pub wake: u64,
     /// Events held back while the process is paused (SIGSTOP).
-    pub stopped: Option<Vec<What>>,
+    pub stopped: Option<Vec<SimEvent>>,
     /// It is draining.
     pub leaving: bool,
     /// Results to record, each with the true time before which its retry must not start.
@@ -70,11 +70,11 @@ pub struct Process {
     /// When it learned of each lease (slot and epoch).
     pub leased: HashMap<(u8, i64), Duration>,
     /// Unreachable endpoints.
-    pub unreachable: HashMap<EndpointId, Away>,
+    pub unreachable: HashMap<EndpointId, UnreachableStreak>,
     /// Successes in a row per endpoint.
     pub well: HashMap<EndpointId, u32>,
     /// The lease keeper's tasks, one at a time, and whether one is under way.
-    pub heart: VecDeque<Deed>,
+    pub heart: VecDeque<LeaseTask>,
     pub heart_busy: bool,
     /// A request recently failed locally: until then sending may pause.
     pub short_until: Duration,
@@ -82,13 +82,13 @@ pub struct Process {
     pub beats_lost_until: Duration,
 }
 
-impl Process {
+impl SimProcess {
     /// A process that starts `now`, on a machine with this wall clock.
-    pub fn new(seat: usize, core: Core, wall: Wall, now: Duration) -> Process {
-        Process {
+    pub fn new(seat: usize, core: Core, wall: WallClock, now: Duration) -> SimProcess {
+        SimProcess {
             seat,
             core,
-            beats: Beats::default(),
+            beats: LeasePolicy::default(),
             born: now,
             steady: Steady::new(wall.at(now), Duration::ZERO),
             wake: 0,
@@ -114,7 +114,7 @@ impl Process {
         now - self.born
     }
 
-    pub fn moment(&mut self, wall: Wall, now: Duration) -> ClockReading {
+    pub fn moment(&mut self, wall: WallClock, now: Duration) -> ClockReading {
         let mono = self.mono(now);
         ClockReading { time: self.steady.read(wall.at(now), mono), mono }
     }
@@ -125,7 +125,7 @@ impl Process {
         *well = if outcome.delivered() { *well + 1 } else { 0 };
         let away = self.unreachable.entry(endpoint).or_default();
         match outcome.failure {
-            None | Some(Failure::Status) => *away = Away::default(),
+            None | Some(Failure::Status) => *away = UnreachableStreak::default(),
             Some(_) => {
                 away.row += 1;
                 if away.row >= PROBES && now >= away.until {

@@ -4,51 +4,51 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checks::{Begun, Checks, Verdict};
-use super::dice::Dice;
-use super::fleet::Case;
-use super::process::{Deed, Process, START, Wall};
-use super::questions::{Ask, Reply};
-use super::receivers::Receiver;
-use super::store::Store;
+use super::checks::{AttemptStart, CheckResult, Checks};
+use super::model_store::ModelStore;
+use super::process::{LeaseTask, START, SimProcess, WallClock};
+use super::receivers::SimReceiver;
+use super::rng::SeededRng;
+use super::scenario::Case;
+use super::store_calls::{StoreCall, StoreReply};
 use crate::domain::deliveries::attempt::{Outcome, OwnFailure};
 use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::time::Steady;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::event::{Action, Event, NotMade};
-use crate::engine::core::lanes::Start;
-use crate::engine::runtime::send::finished;
+use crate::engine::core::event::{CoreAction, CoreEvent, UnsentAttempt};
+use crate::engine::core::lanes::Dispatch;
+use crate::engine::runtime::sender::finished;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::Signal;
 
 /// A queued event.
-pub enum What {
+pub enum SimEvent {
     Wake(u64, u64),
-    Heart(u64, Deed),
-    Tell(u64, Box<Event>),
+    LeaseTask(u64, LeaseTask),
+    Deliver(u64, Box<CoreEvent>),
     /// A call reaches the store.
-    Ask(u64, Ask),
-    Reply(u64, Reply),
+    Call(u64, StoreCall),
+    Reply(u64, StoreReply),
     /// A request reaches its receiver.
-    Reach(u64, Box<Start>, Time),
+    Request(u64, Box<Dispatch>, Time),
     /// The response reaches the process.
-    Answer(u64, Box<Start>, Time, Outcome),
+    Response(u64, Box<Dispatch>, Time, Outcome),
     /// A request failed locally.
-    NotMade(u64, Box<Start>, OwnFailure),
+    NotSent(u64, Box<Dispatch>, OwnFailure),
     /// An event of the scenario.
-    Plot(super::fleet::Scene),
+    Scenario(super::scenario::ScenarioEvent),
 }
 
 /// The simulated world.
 pub struct World {
     pub case: Case,
     pub now: Duration,
-    pub dice: Dice,
-    pub store: Store,
-    pub receivers: BTreeMap<EndpointId, Receiver>,
-    pub processes: BTreeMap<u64, Process>,
-    pub walls: Vec<Wall>,
+    pub dice: SeededRng,
+    pub store: ModelStore,
+    pub receivers: BTreeMap<EndpointId, SimReceiver>,
+    pub processes: BTreeMap<u64, SimProcess>,
+    pub walls: Vec<WallClock>,
     /// The clock of the process that only serves the API, on the last machine.
     api: Steady,
     pub checks: Checks,
@@ -57,7 +57,7 @@ pub struct World {
     /// When the last fault ended.
     pub healed: Option<Duration>,
     pub trace: Option<Vec<String>>,
-    agenda: BTreeMap<(Duration, u64), What>,
+    agenda: BTreeMap<(Duration, u64), SimEvent>,
     entries: u64,
 }
 
@@ -75,10 +75,10 @@ pub(super) use note;
 impl World {
     pub fn new(
         case: Case,
-        dice: Dice,
-        store: Store,
-        receivers: BTreeMap<EndpointId, Receiver>,
-        walls: Vec<Wall>,
+        dice: SeededRng,
+        store: ModelStore,
+        receivers: BTreeMap<EndpointId, SimReceiver>,
+        walls: Vec<WallClock>,
     ) -> World {
         World {
             now: Duration::ZERO,
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Queues an event after a delay.
-    pub fn after(&mut self, delay: Duration, what: What) {
+    pub fn after(&mut self, delay: Duration, what: SimEvent) {
         self.entries += 1;
         self.agenda.insert((self.now + delay, self.entries), what);
     }
@@ -116,9 +116,11 @@ impl World {
         let Some(((at, _), what)) = self.agenda.pop_first() else { return Ok(false) };
         self.now = at;
         let to = match &what {
-            What::Wake(to, _) | What::Heart(to, _) | What::Tell(to, _) | What::Reply(to, _) => Some(*to),
-            What::Answer(to, ..) | What::NotMade(to, ..) => Some(*to),
-            What::Ask(..) | What::Reach(..) | What::Plot(_) => None,
+            SimEvent::Wake(to, _) | SimEvent::LeaseTask(to, _) | SimEvent::Deliver(to, _) | SimEvent::Reply(to, _) => {
+                Some(*to)
+            }
+            SimEvent::Response(to, ..) | SimEvent::NotSent(to, ..) => Some(*to),
+            SimEvent::Call(..) | SimEvent::Request(..) | SimEvent::Scenario(_) => None,
         };
         if let Some(to) = to {
             let Some(process) = self.processes.get_mut(&to) else { return Ok(true) };
@@ -128,22 +130,22 @@ impl World {
             }
         }
         match what {
-            What::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
-            What::Wake(..) => {}
-            What::Heart(to, deed) => self.heart(to, deed),
-            What::Tell(to, event) => self.core(to, Some(*event))?,
-            What::Ask(from, ask) => self.ask(from, ask)?,
-            What::Reply(to, reply) => self.reply(to, reply)?,
-            What::Reach(from, start, at) => self.reach(from, start, at)?,
-            What::Answer(to, start, at, outcome) => self.answer(to, *start, at, outcome)?,
-            What::NotMade(to, start, why) => self.not_made(to, &start, why)?,
-            What::Plot(scene) => self.play(scene)?,
+            SimEvent::Wake(to, wake) if self.processes[&to].wake == wake => self.core(to, None)?,
+            SimEvent::Wake(..) => {}
+            SimEvent::LeaseTask(to, deed) => self.heart(to, deed),
+            SimEvent::Deliver(to, event) => self.core(to, Some(*event))?,
+            SimEvent::Call(from, ask) => self.ask(from, ask)?,
+            SimEvent::Reply(to, reply) => self.reply(to, reply)?,
+            SimEvent::Request(from, start, at) => self.reach(from, start, at)?,
+            SimEvent::Response(to, start, at, outcome) => self.answer(to, *start, at, outcome)?,
+            SimEvent::NotSent(to, start, why) => self.not_made(to, &start, why)?,
+            SimEvent::Scenario(scene) => self.play(scene)?,
         }
         Ok(true)
     }
 
     /// Runs one step of a process's core and performs its actions.
-    pub fn core(&mut self, id: u64, event: Option<Event>) -> Verdict {
+    pub fn core(&mut self, id: u64, event: Option<CoreEvent>) -> CheckResult {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         let moment = process.moment(self.walls[process.seat], self.now);
         let actions = process.core.step(event, moment);
@@ -155,10 +157,10 @@ impl World {
         let nap = process.core.nap(moment);
         process.wake += 1;
         let wake = process.wake;
-        self.after(nap, What::Wake(id, wake));
+        self.after(nap, SimEvent::Wake(id, wake));
         let mut kinds: BTreeMap<EndpointId, Vec<bool>> = BTreeMap::new();
         for action in actions {
-            if let Action::Send(start) = &action {
+            if let CoreAction::Send(start) = &action {
                 kinds.entry(start.live.endpoint.id).or_default().push(start.work.progress.step > 0);
             }
             self.act(id, action, moment)?;
@@ -172,27 +174,29 @@ impl World {
         Ok(())
     }
 
-    fn act(&mut self, id: u64, action: Action, moment: ClockReading) -> Verdict {
+    fn act(&mut self, id: u64, action: CoreAction, moment: ClockReading) -> CheckResult {
         let way = self.way();
         match action {
-            Action::Send(start) => return self.send(id, start, moment),
-            Action::Record(one) => {
+            CoreAction::Send(start) => return self.send(id, start, moment),
+            CoreAction::Record(one) => {
                 let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
                 let wait = one.next.due().map_or(Duration::ZERO, |due| due.since(moment.time));
                 process.unrecorded.push((*one, self.now + (wait - wait / 9).saturating_sub(APART)));
                 self.record(id);
             }
-            Action::Read(wants, _, _) => self.after(way, What::Ask(id, Ask::Read(wants, moment))),
-            Action::Number(endpoint) => self.after(way, What::Ask(id, Ask::Number(endpoint, moment.time))),
-            Action::Scan(scan) => self.after(way, What::Ask(id, Ask::Scan(scan))),
-            Action::Load(load) => self.after(way, What::Ask(id, Ask::Load(load))),
-            Action::Announce(endpoints) => self.announce(id, &endpoints),
-            Action::Quiet(slots) => self.heart(id, Deed::HandBack(slots)),
-            Action::Drained => {
+            CoreAction::Read(wants, _, _) => self.after(way, SimEvent::Call(id, StoreCall::Read(wants, moment))),
+            CoreAction::Number(endpoint) => {
+                self.after(way, SimEvent::Call(id, StoreCall::Number(endpoint, moment.time)))
+            }
+            CoreAction::Scan(scan) => self.after(way, SimEvent::Call(id, StoreCall::Scan(scan))),
+            CoreAction::Load(load) => self.after(way, SimEvent::Call(id, StoreCall::Load(load))),
+            CoreAction::Announce(endpoints) => self.announce(id, &endpoints),
+            CoreAction::Quiet(slots) => self.heart(id, LeaseTask::HandBack(slots)),
+            CoreAction::Drained => {
                 note!(self, "process {id} has drained");
-                let all: Vec<u8> = (0..super::store::SLOTS as u8).collect();
+                let all: Vec<u8> = (0..super::model_store::SLOTS as u8).collect();
                 self.checks.handed_back(id, &all)?;
-                self.after(way, What::Ask(id, Ask::Depart));
+                self.after(way, SimEvent::Call(id, StoreCall::Depart));
             }
         }
         Ok(())
@@ -203,7 +207,7 @@ impl World {
         if !self.case.calm && self.dice.chance(5) { self.dice.millis(50, 900) } else { self.dice.millis(0, 8) }
     }
 
-    fn send(&mut self, id: u64, start: Start, moment: ClockReading) -> Verdict {
+    fn send(&mut self, id: u64, start: Dispatch, moment: ClockReading) -> CheckResult {
         let key = (start.live.endpoint.id, start.work.message.id);
         note!(
             self,
@@ -217,12 +221,12 @@ impl World {
             process.all_in_flight += 1;
         }
         let receiver = &self.receivers[&key.0];
-        let begun = Begun { id, process: &self.processes[&id], start: &start, moment, now: self.now, receiver };
+        let begun = AttemptStart { id, process: &self.processes[&id], start: &start, moment, now: self.now, receiver };
         self.checks.start(&self.store, &begun)?;
         let way = self.way();
         let what = match self.own_failure() {
-            Some(why) => What::NotMade(id, Box::new(start), why),
-            None => What::Reach(id, Box::new(start), moment.time),
+            Some(why) => SimEvent::NotSent(id, Box::new(start), why),
+            None => SimEvent::Request(id, Box::new(start), moment.time),
         };
         self.after(way, what);
         Ok(())
@@ -238,7 +242,7 @@ impl World {
         fails.then(|| if exhausted { OwnFailure::Descriptors } else { self.dice.pick(&OwnFailure::ALL) })
     }
 
-    fn not_made(&mut self, id: u64, start: &Start, why: OwnFailure) -> Verdict {
+    fn not_made(&mut self, id: u64, start: &Dispatch, why: OwnFailure) -> CheckResult {
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
         note!(self, "process {id} could not send {} to {}: {why:?}", short(message), short_of(endpoint));
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
@@ -249,10 +253,10 @@ impl World {
         process.short_until = self.now + SHORT;
         self.checks.not_made((endpoint, message), id, start.epoch);
         let jitter = self.dice.share();
-        self.core(id, Some(Event::NotMade(NotMade { endpoint, message, why, jitter })))
+        self.core(id, Some(CoreEvent::NotSent(UnsentAttempt { endpoint, message, why, jitter })))
     }
 
-    fn reach(&mut self, id: u64, start: Box<Start>, at: Time) -> Verdict {
+    fn reach(&mut self, id: u64, start: Box<Dispatch>, at: Time) -> CheckResult {
         // A process that died may have sent the request before, or not.
         if !self.processes.contains_key(&id) && self.dice.chance(50) {
             return Ok(());
@@ -266,11 +270,11 @@ impl World {
         if outcome.delivered() {
             self.checks.taken_by_receiver(&self.store, key, taken)?;
         }
-        self.after(after, What::Answer(id, start, at, outcome));
+        self.after(after, SimEvent::Response(id, start, at, outcome));
         Ok(())
     }
 
-    fn answer(&mut self, id: u64, start: Start, at: Time, outcome: Outcome) -> Verdict {
+    fn answer(&mut self, id: u64, start: Dispatch, at: Time, outcome: Outcome) -> CheckResult {
         let (now, jitter) = (self.now, self.dice.share());
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         let endpoint = start.live.endpoint.id;
@@ -281,7 +285,7 @@ impl World {
         process.learn(endpoint, &outcome, now);
         let moment = process.moment(self.walls[process.seat], now);
         let finished = finished(start, Vec::new(), outcome, (at, moment.time), &self.schedule, jitter);
-        self.core(id, Some(Event::Sent(Box::new(finished))))?;
+        self.core(id, Some(CoreEvent::Sent(Box::new(finished))))?;
         let Some(process) = self.processes.get(&id).filter(|process| process.core.may_send(moment)) else {
             return Ok(());
         };
@@ -300,11 +304,11 @@ impl World {
         process.recording = true;
         let batch = std::mem::take(&mut process.unrecorded);
         let way = self.way();
-        self.after(way, What::Ask(id, Ask::Record(batch)));
+        self.after(way, SimEvent::Call(id, StoreCall::Record(batch)));
     }
 
     /// Queues a task for a process's lease keeper.
-    pub fn heart(&mut self, id: u64, deed: Deed) {
+    pub fn heart(&mut self, id: u64, deed: LeaseTask) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.heart.push_back(deed);
         if !process.heart_busy {
@@ -318,13 +322,13 @@ impl World {
         let began = process.mono(self.now);
         let ask = match process.heart.pop_front() {
             None => None,
-            Some(Deed::Beat) => Some(Ask::Heartbeat(process.beats.beat(began), began)),
-            Some(Deed::HandBack(slots)) => Some(Ask::HandBack(process.beats.quiet(slots))),
+            Some(LeaseTask::Heartbeat) => Some(StoreCall::Heartbeat(process.beats.beat(began), began)),
+            Some(LeaseTask::HandBack(slots)) => Some(StoreCall::HandBack(process.beats.quiet(slots))),
         };
         process.heart_busy = ask.is_some();
         if let Some(ask) = ask {
             let way = self.way();
-            self.after(way, What::Ask(id, ask));
+            self.after(way, SimEvent::Call(id, ask));
         }
     }
 
@@ -335,7 +339,7 @@ impl World {
                 let way = self.way();
                 let any = self.dice.chance(5) || endpoints.len() > NAMED;
                 let heard = if any { Heard::Anything } else { Heard::Due(endpoints.to_vec()) };
-                self.after(way, What::Tell(id, Box::new(Event::Announced(heard))));
+                self.after(way, SimEvent::Deliver(id, Box::new(CoreEvent::Notified(heard))));
             }
         }
     }
@@ -345,13 +349,13 @@ impl World {
         let delay = match self.dice.below(10) {
             0 if !self.case.calm => {
                 note!(self, "process {id} loses a signal");
-                self.after(Duration::ZERO, What::Tell(id, Box::new(Event::SignalLost)));
+                self.after(Duration::ZERO, SimEvent::Deliver(id, Box::new(CoreEvent::SignalLost)));
                 return;
             }
             1 => self.dice.millis(100, 4_000),
             _ => self.dice.millis(0, 5),
         };
-        self.after(delay, What::Tell(id, Box::new(Event::Signal(signal.into()))));
+        self.after(delay, SimEvent::Deliver(id, Box::new(CoreEvent::Signal(signal.into()))));
     }
 
     /// Whether nothing is left to do.

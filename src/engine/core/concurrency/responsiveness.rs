@@ -21,14 +21,14 @@ pub enum Responsiveness {
 
 /// The recent responses of an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answers {
+pub struct ResponseHistory {
     /// When it last responded.
     last: Option<Duration>,
     /// Since when a request is in flight.
     busy_since: Duration,
 }
 
-impl Answers {
+impl ResponseHistory {
     /// A request is in flight from `now` on, after none was.
     pub fn expected(&mut self, now: Duration) {
         self.busy_since = now;
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn next_change_is_exact() {
-        let mut answers = Answers::default();
+        let mut answers = ResponseHistory::default();
         let at = Duration::from_millis;
         assert_eq!(answers.next_change(false, Responsiveness::Unknown), None);
         answers.expected(at(1_000));

@@ -1,8 +1,8 @@
 //! A **lane** is the in-memory queue of one endpoint: its order, rate limit, concurrency and health. A hanging, dead,
 //! slow or very busy endpoint uses up its own lane only.
 
-mod floors;
-mod listed;
+mod index_positions;
+mod read_watermarks;
 mod responsiveness;
 
 use std::collections::hash_map::Entry;
@@ -16,20 +16,20 @@ use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
 use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
-use crate::engine::core::concurrency::responsiveness::Answers;
-use crate::engine::core::rate_limit::{AppLimits, Limit};
+use crate::engine::core::concurrency::responsiveness::ResponseHistory;
+use crate::engine::core::rate_limit::{AppRateLimits, RateLimit};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
 use crate::store::queue::waiting::LaneWants;
-use floors::Floors;
-pub use listed::Listed;
+pub use index_positions::IndexPositions;
+use read_watermarks::ReadWatermarks;
 
 /// The most first attempts, and the most retries, queued in memory. Others wait in the store.
 pub const QUEUE: usize = 128;
 
 /// A delivery that is queued to be sent.
 #[derive(Clone, Debug)]
-pub struct Work {
+pub struct QueuedDelivery {
     pub message: Arc<Message>,
     pub progress: Progress,
     /// As in the row of the queue.
@@ -47,13 +47,13 @@ pub enum Hold {
 
 /// Which pending deliveries of an ordered endpoint the lane holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum SequenceCoverage {
     /// Unknown until the next read.
-    Unread,
+    Unknown,
     /// All up to this sequence number. The next number may follow in memory.
     UpTo(i64),
     /// All up to one that may not be sent yet. Until that is read again, everything else stays in the store.
-    Waiting,
+    Blocked,
 }
 
 /// One endpoint's lane.
@@ -64,18 +64,18 @@ pub struct Lane {
     pub owned: bool,
     /// How many changes of that lease it has applied.
     pub lease_seen: u64,
-    fresh: VecDeque<Work>,
-    retries: VecDeque<Work>,
+    fresh: VecDeque<QueuedDelivery>,
+    retries: VecDeque<QueuedDelivery>,
     /// Deliveries queued, in flight, or sent and not yet recorded, each with its state and due time in the store.
     held: HashMap<MessageId, (State, Time)>,
-    floors: Floors,
+    floors: ReadWatermarks,
     pub in_flight: usize,
-    answers: Answers,
+    answers: ResponseHistory,
     /// The kind noted last. Requests in flight are counted under it.
     pub kind: Responsiveness,
     /// Until when the lane counts as backlogged. `None`: it does not.
     pub behind_until: Option<Duration>,
-    limit: Option<Limit>,
+    limit: Option<RateLimit>,
     breaker: CircuitBreaker,
     /// Whether a retry goes next when both kinds are queued.
     retry_next: bool,
@@ -89,7 +89,7 @@ pub struct Lane {
     outdated: bool,
     settled_meanwhile: Vec<MessageId>,
     /// For an ordered endpoint.
-    pub reach: Reach,
+    pub reach: SequenceCoverage,
     /// Sequence numbers are being assigned. The lane is read only afterwards.
     pub numbering: bool,
     /// The last activity.
@@ -97,7 +97,7 @@ pub struct Lane {
     /// How many attempts in a row could not be made for a local reason, and until when none is tried.
     not_made: u32,
     rests_until: Duration,
-    pub listed: Listed,
+    pub listed: IndexPositions,
     /// The number of its last start among all starts. Among lanes that wake at the same time, the lowest goes first.
     pub turn: u64,
 }
@@ -112,12 +112,12 @@ impl Lane {
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
             held: HashMap::new(),
-            floors: Floors::default(),
+            floors: ReadWatermarks::default(),
             in_flight: 0,
-            answers: Answers::default(),
+            answers: ResponseHistory::default(),
             kind: Responsiveness::Unknown,
             behind_until: None,
-            limit: live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, owned_since)),
+            limit: live.endpoint.spec.throttle_rate.map(|rate| RateLimit::new(rate, owned_since)),
             breaker: CircuitBreaker::new(cap),
             retry_next: false,
             look_at: None,
@@ -125,12 +125,12 @@ impl Lane {
             reading: false,
             outdated: false,
             settled_meanwhile: Vec::new(),
-            reach: Reach::Unread,
+            reach: SequenceCoverage::Unknown,
             numbering: false,
             touched: Duration::ZERO,
             not_made: 0,
             rests_until: Duration::ZERO,
-            listed: Listed::default(),
+            listed: IndexPositions::default(),
             turn: 0,
             live,
         }
@@ -139,8 +139,8 @@ impl Lane {
     /// Replaces the endpoint's data.
     pub fn refresh(&mut self, live: Arc<LiveEndpoint>, now: ClockReading) {
         let rate = live.endpoint.spec.throttle_rate;
-        if rate != self.limit.as_ref().map(Limit::rate) {
-            self.limit = rate.map(|rate| Limit::new(rate, now.mono));
+        if rate != self.limit.as_ref().map(RateLimit::rate) {
+            self.limit = rate.map(|rate| RateLimit::new(rate, now.mono));
         }
         let enabled = self.live.endpoint.spec.disabled && !live.endpoint.spec.disabled;
         let reordered = self.ordered() != live.endpoint.spec.ordered;
@@ -178,7 +178,7 @@ impl Lane {
             bytes += work.message.size();
             self.held.remove(&work.message.id);
         }
-        self.reach = Reach::Unread;
+        self.reach = SequenceCoverage::Unknown;
         self.floors.forget();
         bytes
     }
@@ -187,7 +187,7 @@ impl Lane {
     /// freed.
     pub fn hold_back(&mut self) -> usize {
         let bytes = self.clear();
-        self.reach = Reach::Waiting;
+        self.reach = SequenceCoverage::Blocked;
         bytes
     }
 
@@ -199,7 +199,7 @@ impl Lane {
 
     /// A new lease began at `since`. Deliveries of the previous owner are unknown, so the bucket starts empty.
     pub fn begin_lease(&mut self, since: Duration) {
-        self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| Limit::new(rate, since));
+        self.limit = self.live.endpoint.spec.throttle_rate.map(|rate| RateLimit::new(rate, since));
         self.floors.forget();
         self.look(Time::ZERO);
     }
@@ -224,7 +224,7 @@ impl Lane {
     }
 
     /// Queues a delivery unless it is held already. Returns `false` if the queue is full; it then waits in the store.
-    pub fn push(&mut self, work: Work, kind: State) -> bool {
+    pub fn push(&mut self, work: QueuedDelivery, kind: State) -> bool {
         let most = self.most_queued();
         let queue = if kind == State::Retry { &mut self.retries } else { &mut self.fresh };
         if queue.len() >= most {
@@ -294,7 +294,7 @@ impl Lane {
             return LaneWants { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
         }
         let most = self.most_queued();
-        let wants = |kind, queue: &VecDeque<Work>| {
+        let wants = |kind, queue: &VecDeque<QueuedDelivery>| {
             let from = self.floors.of(kind, now.time);
             let shown = self.held.values().filter(|(held, due_at)| *held == kind && *due_at >= from).count();
             ((most.saturating_sub(queue.len()).min(most_new) + shown) as i64, from)
@@ -324,7 +324,7 @@ impl Lane {
     ///
     /// # Errors
     /// The reason, and until when it holds.
-    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppLimits) -> Result<Work, Hold> {
+    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppRateLimits) -> Result<QueuedDelivery, Hold> {
         if self.queued() == 0 || self.paused() || !self.owned {
             return Err(Hold::Idle);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Lane, QUEUE, Reach};
+use super::{Lane, QUEUE, SequenceCoverage};
 use crate::domain::Time;
 use crate::engine::core::concurrency::Responsiveness;
 
@@ -38,7 +38,7 @@ impl Lane {
         }
         // Payloads may be empty, so `bytes` does not tell.
         if self.held.len() < before {
-            self.reach = Reach::Unread;
+            self.reach = SequenceCoverage::Unknown;
             self.floors.forget();
             self.look(Time::ZERO);
         }

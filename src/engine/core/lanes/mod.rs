@@ -1,24 +1,24 @@
 //! All lanes and their shared state: which delivery goes next.
 //!
 //! Each event is a method (admit, read, sent, recorded, lease, …). The results are the next deliveries to send
-//! ([`Lanes::start`] in [`starting`]) and the next lanes to read for ([`Lanes::begin_reading`] in [`reading`]).
+//! ([`Lanes::start`] in [`dispatch`]) and the next lanes to read for ([`Lanes::begin_reading`] in [`reading`]).
 //!
-//! * [`endpoint_cache`]: the endpoints' data. [`leases`]: which lanes this process may send for.
+//! * [`endpoint_cache`]: the endpoints' data. [`slot_leases`]: which lanes this process may send for.
 //! * [`concurrency`]: requests in flight. [`ordered`]: endpoints with ordered delivery.
 //!
 //! Invariants: no event and no step iterates over all lanes. The [`table`] has no iterator; changes to many lanes go
-//! through the indexes of [`upkeep`], at most [`PER_STEP`] lanes at a time. Time is always an argument
+//! through the indexes of [`indexes`], at most [`PER_STEP`] lanes at a time. Time is always an argument
 //! ([`ClockReading`]).
 
 mod concurrency;
+mod dispatch;
 mod endpoint_cache;
-mod leases;
-mod not_made;
+mod indexes;
+mod local_failures;
 mod ordered;
 pub mod reading;
-mod starting;
+mod slot_leases;
 mod table;
-mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -33,13 +33,13 @@ use crate::engine::core::concurrency::backlog_throttle::BacklogThrottle;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
 use crate::engine::core::concurrency::shares::Shares;
 use crate::engine::core::headroom::Headroom;
-use crate::engine::core::lane::{Lane, Work};
-use crate::engine::core::rate_limit::AppLimits;
+use crate::engine::core::lane::{Lane, QueuedDelivery};
+use crate::engine::core::rate_limit::AppRateLimits;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::signals::Admission;
 use crate::store::queue::slots::SLOTS;
 use crate::store::queue::waiting::PendingLane;
-use leases::Slot;
+use slot_leases::SlotLanes;
 use table::LaneTable;
 
 /// The most payload bytes queued and in flight. Other deliveries wait in the store. A lane with an empty queue may
@@ -62,9 +62,9 @@ const FOREIGN: usize = 262_144;
 
 /// The next delivery to send.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct Dispatch {
     pub live: Arc<LiveEndpoint>,
-    pub work: Work,
+    pub work: QueuedDelivery,
     pub slot: u8,
     pub epoch: i64,
 }
@@ -74,7 +74,7 @@ pub struct Start {
 pub enum Ownership {
     Ours,
     Others,
-    No,
+    Unknown,
 }
 
 /// All lanes with something to do, and their shared state.
@@ -83,11 +83,11 @@ pub struct Lanes {
     /// The endpoints with a lane, by application.
     by_app: HashMap<AppId, BTreeSet<EndpointId>>,
     /// All slots, by number.
-    slots: Vec<Slot>,
+    slots: Vec<SlotLanes>,
     /// Slots with a lease change that not all lanes have applied yet, each with the last lane done.
     renewing: BTreeMap<u8, Option<EndpointId>>,
     /// The rate limits of applications.
-    apps: AppLimits,
+    apps: AppRateLimits,
     /// The lanes that may have something to send: without backlog, and backlogged.
     lines: [FairQueue; 2],
     /// Whether a backlogged lane goes next when both may send.
@@ -132,9 +132,9 @@ impl Lanes {
         Lanes {
             lanes: LaneTable::default(),
             by_app: HashMap::new(),
-            slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect(),
+            slots: std::iter::repeat_with(SlotLanes::default).take(SLOTS).collect(),
             renewing: BTreeMap::new(),
-            apps: AppLimits::default(),
+            apps: AppRateLimits::default(),
             lines: Default::default(),
             behind_next: false,
             others_left: false,
@@ -205,7 +205,7 @@ impl Lanes {
         } else if due > now.time {
             self.look(id, due);
         } else {
-            let work = Work { message: message.clone(), progress: Progress::default(), due_at: due };
+            let work = QueuedDelivery { message: message.clone(), progress: Progress::default(), due_at: due };
             if self.queue(id, work, State::Fresh, now) {
                 self.came(id, message, now);
             }
@@ -213,7 +213,7 @@ impl Lanes {
     }
 
     /// Queues a due delivery if there is room. Otherwise it waits in the store.
-    fn queue(&mut self, id: EndpointId, work: Work, state: State, now: ClockReading) -> bool {
+    fn queue(&mut self, id: EndpointId, work: QueuedDelivery, state: State, now: ClockReading) -> bool {
         let Some(lane) = self.lanes.get_mut(&id) else { return false };
         // An empty lane may always queue one, so other lanes cannot block it.
         let room = self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES || lane.queued() == 0;
@@ -268,7 +268,7 @@ impl Lanes {
         self.look(id, at);
         match self.lanes.get(&id) {
             Some(lane) if lane.owned => Ownership::Ours,
-            None if !self.is_foreign(id) => Ownership::No,
+            None if !self.is_foreign(id) => Ownership::Unknown,
             _ => Ownership::Others,
         }
     }

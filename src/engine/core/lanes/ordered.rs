@@ -14,7 +14,7 @@ use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::lane::{Reach, Work};
+use crate::engine::core::lane::{QueuedDelivery, SequenceCoverage};
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::signals::Admission;
 
@@ -30,13 +30,14 @@ impl Lanes {
         // A lane due to be read gets nothing more in memory. Otherwise it might never be empty, and never be read.
         let follows = room && !lane.paused() && !lane.wants_reading(now.time);
         match (lane.reach, admission.seqs.get(&id)) {
-            (Reach::Waiting, Some(seq)) if *seq > 0 => {}
-            (Reach::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
-            (Reach::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
-                let work = Work { message: admission.message.clone(), progress: Progress::default(), due_at: due };
+            (SequenceCoverage::Blocked, Some(seq)) if *seq > 0 => {}
+            (SequenceCoverage::UpTo(known), Some(seq)) if *seq > 0 && *seq <= known => {}
+            (SequenceCoverage::UpTo(known), Some(seq)) if *seq == known + 1 && follows => {
+                let work =
+                    QueuedDelivery { message: admission.message.clone(), progress: Progress::default(), due_at: due };
                 let bytes = work.message.size();
                 if lane.push(work, State::Fresh) {
-                    lane.reach = Reach::UpTo(*seq);
+                    lane.reach = SequenceCoverage::UpTo(*seq);
                     self.queued_bytes += bytes;
                     self.line_up(id);
                     self.index(id);
@@ -85,21 +86,24 @@ impl Lanes {
     ) {
         let id = order.endpoint;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.reach = Reach::UpTo(order.up_to);
+        lane.reach = SequenceCoverage::UpTo(order.up_to);
         let again = order.more.then_some(now.time);
         again.into_iter().chain(order.scheduled).for_each(|at| lane.look(at));
         for one in order.waiting.iter().filter(|one| !ended.contains(&one.message_id)) {
             let room = (lane.quiet() || self.queued_bytes + self.in_flight_bytes < QUEUED_BYTES) && !lane.paused();
             let message = messages.get(&one.message_id).filter(|_| room && one.is_due(now.time));
             let bytes = message.map_or(0, |message| message.size());
-            let work =
-                message.map(|message| Work { message: message.clone(), progress: one.progress, due_at: one.due_at });
+            let work = message.map(|message| QueuedDelivery {
+                message: message.clone(),
+                progress: one.progress,
+                due_at: one.due_at,
+            });
             if work.is_some_and(|work| lane.push(work, State::Fresh)) {
                 self.queued_bytes += bytes;
                 continue;
             }
             // It stays next: nothing passes it.
-            lane.reach = Reach::Waiting;
+            lane.reach = SequenceCoverage::Blocked;
             lane.look(if !one.is_due(now.time) { one.due_at } else { now.time.plus(READ_AGAIN) });
             break;
         }

@@ -10,8 +10,8 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
-use crate::engine::core::event::Reading;
-use crate::engine::core::lane::Work;
+use crate::engine::core::event::ReadResult;
+use crate::engine::core::lane::QueuedDelivery;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
@@ -33,7 +33,7 @@ pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 /// The rows of a read that no step has applied yet. Their lanes still count as being read: changes to their
 /// deliveries are noted and win over the rows.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct ReadRows {
     lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
     in_order: VecDeque<InOrder>,
     messages: HashMap<MessageId, Arc<Message>>,
@@ -41,7 +41,7 @@ pub struct Arrived {
 
 /// The lanes of a read that one step applies.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct ReadPortion {
     pub wants: Vec<LaneWants>,
     pub waiting: Vec<Waiting>,
     pub in_order: Vec<InOrder>,
@@ -49,7 +49,7 @@ pub struct Part {
 
 /// The rows of one kind that a read returned for one lane.
 #[derive(Default)]
-struct Kind {
+struct RowCoverage {
     /// The number of due rows.
     due: i64,
     /// The due time of the last row before the first `gap`.
@@ -58,7 +58,7 @@ struct Kind {
     gap: bool,
 }
 
-impl Kind {
+impl RowCoverage {
     /// The next row is held or has ended.
     fn known(&mut self, due_at: Time) {
         if !self.gap {
@@ -67,8 +67,8 @@ impl Kind {
     }
 }
 
-impl Arrived {
-    pub fn new(reading: Reading) -> Arrived {
+impl ReadRows {
+    pub fn new(reading: ReadResult) -> ReadRows {
         let mut by_lane: HashMap<EndpointId, Vec<Waiting>> = HashMap::with_capacity(reading.wants.len());
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
@@ -76,7 +76,7 @@ impl Arrived {
         // Ordered lanes have rows of their own, in `in_order`.
         let wants = reading.wants.into_iter().filter(|want| !want.ordered);
         let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
-        Arrived { lanes, in_order: reading.in_order.into(), messages: reading.messages }
+        ReadRows { lanes, in_order: reading.in_order.into(), messages: reading.messages }
     }
 
     /// The messages of the rows.
@@ -91,8 +91,8 @@ impl Arrived {
 
     /// Takes whole lanes with up to [`ROWS_PER_STEP`] rows in total, at least one lane. A lane without rows counts as
     /// one row.
-    pub fn next_part(&mut self) -> Part {
-        let (mut part, mut rows) = (Part::default(), 0);
+    pub fn next_part(&mut self) -> ReadPortion {
+        let (mut part, mut rows) = (ReadPortion::default(), 0);
         let mut fits = |more: usize| {
             let more = more.max(1);
             let fits = rows == 0 || rows + more <= ROWS_PER_STEP;
@@ -187,7 +187,7 @@ impl Lanes {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut left_out: HashSet<EndpointId> = HashSet::new();
-        let mut kinds: HashMap<(EndpointId, State), Kind> = HashMap::new();
+        let mut kinds: HashMap<(EndpointId, State), RowCoverage> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
             self.renew(want.endpoint);
@@ -211,7 +211,7 @@ impl Lanes {
             if !one.is_due(now.time) {
                 self.look(one.endpoint_id, one.due_at);
             } else if let Some(message) = messages.get(&one.message_id) {
-                let work = Work { message: message.clone(), progress: one.progress, due_at: one.due_at };
+                let work = QueuedDelivery { message: message.clone(), progress: one.progress, due_at: one.due_at };
                 let first = one.progress == Progress::default();
                 if first {
                     self.recently_read.insert((one.endpoint_id, one.message_id));

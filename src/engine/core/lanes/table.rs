@@ -1,5 +1,5 @@
 //! The lanes by endpoint. The table has no iterator, so nothing in the event loop can walk over all lanes. Changes to
-//! many lanes go through an index ([`upkeep`](super::upkeep)).
+//! many lanes go through an index ([`indexes`](super::indexes)).
 
 #[cfg(test)]
 use std::cell::Cell;

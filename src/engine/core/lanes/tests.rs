@@ -3,14 +3,14 @@
 //! again.
 
 mod applications;
-mod behind;
+mod backlogs;
 mod bounds;
-mod floors;
 mod indexes;
-mod leases;
-mod not_made;
-mod parts;
+mod local_failures;
 mod rates;
+mod read_portions;
+mod read_watermarks;
+mod slot_leases;
 pub mod world;
 
 use proptest::prelude::*;

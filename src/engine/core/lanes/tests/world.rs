@@ -9,7 +9,7 @@ use crate::domain::deliveries::attempt::{Failure, OwnFailure};
 use crate::domain::deliveries::message::Message;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::Signing;
-use crate::engine::core::event::NotMade;
+use crate::engine::core::event::UnsentAttempt;
 use crate::store::queue::slots::Leases;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
@@ -77,7 +77,7 @@ pub(super) struct World {
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
     /// Pending deliveries in the store: state, due time, progress.
     pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
-    pub(super) in_flight: Vec<Start>,
+    pub(super) in_flight: Vec<Dispatch>,
     pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
     pub(super) reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
     /// Signals that arrive after their commit is visible.
@@ -181,7 +181,7 @@ impl World {
             let row = self.pending.get(&key).expect("only pending deliveries are sent, however late the signal");
             assert!(row.1 <= self.now.time, "never before it is due");
             assert_eq!(row.2, start.work.progress, "never with an outdated progress");
-            let twin = |other: &Start| (other.live.endpoint.id, other.work.message.id) == key;
+            let twin = |other: &Dispatch| (other.live.endpoint.id, other.work.message.id) == key;
             assert!(!self.in_flight.iter().any(twin), "in flight twice");
             assert!(!self.unrecorded.iter().any(|one| (one.0, one.1) == key), "sent again before the record");
             self.in_flight.push(start);
@@ -211,7 +211,7 @@ impl World {
     pub(super) fn cannot_make_for(&mut self, at: usize, why: OwnFailure) {
         let start = self.in_flight.swap_remove(at);
         let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
-        self.lanes.not_made(NotMade { endpoint, message, why, jitter: 0.5 }, self.now);
+        self.lanes.not_made(UnsentAttempt { endpoint, message, why, jitter: 0.5 }, self.now);
     }
 
     /// Records some results and reports them to the lanes.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::deliveries::delivery::State;
-use crate::engine::core::lanes::Start;
+use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::Leases;
@@ -29,7 +29,7 @@ pub(super) struct World {
     /// Ended deliveries, with their progress.
     pub(super) ended: Vec<(MessageId, Progress)>,
     pub(super) next_seq: i64,
-    pub(super) in_flight: Vec<(Start, bool)>,
+    pub(super) in_flight: Vec<(Dispatch, bool)>,
     /// Whether the attempt succeeded, and whether it was sent under an ended lease.
     pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
     pub(super) reading: Option<(Vec<LaneWants>, Vec<InOrder>)>,

@@ -4,7 +4,7 @@
 use super::world::{Heard, World};
 use super::*;
 use crate::domain::deliveries::attempt::OwnFailure;
-use crate::engine::core::event::NotMade;
+use crate::engine::core::event::UnsentAttempt;
 use crate::store::queue::slots::Leases;
 
 impl World {
@@ -13,7 +13,7 @@ impl World {
         let failed = std::mem::take(&mut self.in_flight);
         for start in &failed {
             let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
-            self.lanes.not_made(NotMade { endpoint, message, why, jitter: 0.0 }, self.now);
+            self.lanes.not_made(UnsentAttempt { endpoint, message, why, jitter: 0.0 }, self.now);
         }
         failed.len()
     }
@@ -61,7 +61,7 @@ fn a_pause_after_a_local_failure_affects_no_other_endpoint() {
     world.start();
     let resting = world.lives[0].endpoint.id;
     for _ in 0..40 {
-        let mine = |start: &Start| start.live.endpoint.id == resting;
+        let mine = |start: &Dispatch| start.live.endpoint.id == resting;
         while let Some(at) = world.in_flight.iter().position(mine) {
             world.cannot_make_for(at, OwnFailure::Panic);
         }

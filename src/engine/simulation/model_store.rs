@@ -9,7 +9,7 @@ use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::delivery::{DeadReason, Next, Progress, State};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::engine::core::lease_policy::Beat;
+use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::slots::{LEASE, Leases, Rank};
@@ -20,7 +20,7 @@ use crate::store::recording::record::{Finished, Recorded};
 pub const SLOTS: usize = 8;
 
 /// Identifies a delivery.
-pub type Key = (EndpointId, MessageId);
+pub type RowKey = (EndpointId, MessageId);
 
 /// A delivery's row, with extra fields for the checks.
 #[derive(Clone, Debug)]
@@ -38,14 +38,14 @@ pub struct Row {
 }
 
 impl Row {
-    fn waiting(&self, (endpoint_id, message_id): Key) -> Waiting {
+    fn waiting(&self, (endpoint_id, message_id): RowKey) -> Waiting {
         Waiting { message_id, endpoint_id, state: self.state, due_at: self.due, progress: self.progress }
     }
 }
 
 /// A slot's row.
 #[derive(Clone, Debug, Default)]
-pub struct Slot {
+pub struct ModelSlot {
     pub owner: Option<u64>,
     pub epoch: i64,
     pub expires: Duration,
@@ -53,7 +53,7 @@ pub struct Slot {
 
 /// The result of a heartbeat.
 #[derive(Clone, Debug)]
-pub struct Beaten {
+pub struct HeartbeatReply {
     pub leases: Leases,
     pub share: Option<usize>,
     pub taken: Vec<u8>,
@@ -61,28 +61,28 @@ pub struct Beaten {
 
 /// The model of the store.
 #[derive(Debug, Default)]
-pub struct Store {
+pub struct ModelStore {
     pub shared: bool,
     /// Until then it is unavailable.
     pub away_until: Duration,
     /// Someone re-enables endpoints at once that a late 410 disables.
     pub watched: bool,
-    pub rows: BTreeMap<Key, Row>,
+    pub rows: BTreeMap<RowKey, Row>,
     /// The number of pending deliveries, in total and per endpoint by slot. Endpoints without any are missing.
     pub pending: usize,
     waits: BTreeMap<(u8, EndpointId), usize>,
     pub messages: HashMap<MessageId, Arc<Message>>,
     pub lives: BTreeMap<EndpointId, Arc<LiveEndpoint>>,
-    pub slots: Vec<Slot>,
+    pub slots: Vec<ModelSlot>,
     alive: BTreeMap<u64, Duration>,
     /// The last sequence number of each ordered endpoint.
     numbers: BTreeMap<EndpointId, i64>,
 }
 
-impl Store {
-    pub fn new(shared: bool, lives: &[Arc<LiveEndpoint>]) -> Store {
+impl ModelStore {
+    pub fn new(shared: bool, lives: &[Arc<LiveEndpoint>]) -> ModelStore {
         let lives = lives.iter().map(|live| (live.endpoint.id, live.clone())).collect();
-        Store { shared, lives, slots: vec![Slot::default(); SLOTS], ..Store::default() }
+        ModelStore { shared, lives, slots: vec![ModelSlot::default(); SLOTS], ..ModelStore::default() }
     }
 
     /// Accepts a message and creates its deliveries. Disabled endpoints get none.
@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// Updates the counts after a change to a delivery that was pending `before` or not.
-    fn count(&mut self, key: Key, before: bool) {
+    fn count(&mut self, key: RowKey, before: bool) {
         let (Some(row), Some(live)) = (self.rows.get(&key), self.lives.get(&key.0)) else { return };
         let here = self.waits.entry((live.slot, key.0)).or_insert(0);
         match (before, row.state.pending()) {
@@ -141,7 +141,7 @@ impl Store {
     /// A read for an ordered endpoint.
     pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> InOrder {
         let pending = || self.of(endpoint).filter(|(_, row)| row.state.pending());
-        let mut rows: Vec<(&Key, &Row)> = pending().filter(|(_, row)| row.seq > 0).collect();
+        let mut rows: Vec<(&RowKey, &Row)> = pending().filter(|(_, row)| row.seq > 0).collect();
         rows.sort_by_key(|(_, row)| row.seq);
         rows.truncate(most);
         let more = rows.len() == most;
@@ -159,8 +159,8 @@ impl Store {
 
     /// Gives due scheduled deliveries the next sequence numbers.
     pub fn number_pending(&mut self, endpoint: EndpointId, now: Time) {
-        let due = |(key, row): &(&Key, &Row)| row.state.pending() && row.seq == 0 && row.waiting(**key).is_due(now);
-        let mut due: Vec<(Time, Key)> = self.of(endpoint).filter(due).map(|(key, row)| (row.due, *key)).collect();
+        let due = |(key, row): &(&RowKey, &Row)| row.state.pending() && row.seq == 0 && row.waiting(**key).is_due(now);
+        let mut due: Vec<(Time, RowKey)> = self.of(endpoint).filter(due).map(|(key, row)| (row.due, *key)).collect();
         due.sort();
         for (_, key) in due {
             let seq = self.draw(endpoint);
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// The deliveries of an endpoint.
-    pub fn of(&self, endpoint: EndpointId) -> impl Iterator<Item = (&Key, &Row)> {
+    pub fn of(&self, endpoint: EndpointId) -> impl Iterator<Item = (&RowKey, &Row)> {
         let bounds = [uuid::Uuid::nil(), uuid::Uuid::max()].map(|id| (endpoint, MessageId(id)));
         self.rows.range(bounds[0]..=bounds[1])
     }
@@ -261,7 +261,7 @@ impl Store {
     }
 
     /// Resends a delivery.
-    pub fn resend(&mut self, key: Key, now: Time) {
+    pub fn resend(&mut self, key: RowKey, now: Time) {
         let ordered = self.lives.get(&key.0).is_some_and(|live| live.endpoint.spec.ordered);
         // A pending delivery keeps its place; an ended one goes to the end.
         let last = self.rows.get(&key).is_some_and(|row| !row.state.pending() || row.seq == 0);
@@ -281,7 +281,7 @@ impl Store {
     }
 
     /// Cancels a delivery. Returns `false` if it has ended already.
-    pub fn cancel(&mut self, key: Key) -> bool {
+    pub fn cancel(&mut self, key: RowKey) -> bool {
         let Some(row) = self.rows.get_mut(&key).filter(|row| row.state.pending()) else { return false };
         (row.state, row.reason) = (State::Dead, Some(DeadReason::Canceled));
         row.progress.generation += 1;
@@ -289,9 +289,9 @@ impl Store {
         true
     }
 
-    pub fn heartbeat(&mut self, process: u64, beat: Beat, now: Duration) -> Beaten {
+    pub fn heartbeat(&mut self, process: u64, beat: HeartbeatMode, now: Duration) -> HeartbeatReply {
         let until = now + LEASE;
-        if beat == Beat::Leaving {
+        if beat == HeartbeatMode::Leaving {
             self.alive.remove(&process);
         } else {
             self.alive.insert(process, until);
@@ -307,20 +307,20 @@ impl Store {
         let mut taken = Vec::new();
         for (number, slot) in self.slots.iter_mut().enumerate() {
             let free = match beat {
-                Beat::Leaving => false,
+                HeartbeatMode::Leaving => false,
                 // Holding the file lock proves that the previous owner is gone.
                 _ if !self.shared => slot.owner != Some(process),
-                Beat::Sparing => slot.owner.is_none(),
-                Beat::Taking => slot.owner.is_none() || slot.expires < now,
+                HeartbeatMode::Sparing => slot.owner.is_none(),
+                HeartbeatMode::Taking => slot.owner.is_none() || slot.expires < now,
             };
             if free && mine + taken.len() < share {
-                *slot = Slot { owner: Some(process), epoch: slot.epoch + 1, expires: until };
+                *slot = ModelSlot { owner: Some(process), epoch: slot.epoch + 1, expires: until };
                 taken.push(number as u8);
             }
         }
-        let owned = |(_, slot): &(usize, &Slot)| slot.owner == Some(process);
+        let owned = |(_, slot): &(usize, &ModelSlot)| slot.owner == Some(process);
         let leases = self.slots.iter().enumerate().filter(owned).map(|(at, slot)| (at as u8, slot.epoch)).collect();
-        Beaten { leases, share: self.shared.then_some(share), taken }
+        HeartbeatReply { leases, share: self.shared.then_some(share), taken }
     }
 
     /// Whether every slot has an owner and every live process its share.

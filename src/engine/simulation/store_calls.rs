@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::checks::Verdict;
-use super::process::Deed;
-use super::store::Beaten;
-use super::world::{What, World, note, short, short_of};
+use super::checks::CheckResult;
+use super::model_store::HeartbeatReply;
+use super::process::LeaseTask;
+use super::world::{SimEvent, World, note, short, short_of};
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::endpoint_loads::Load;
-use crate::engine::core::event::{Event, Loaded, Reading, Settled};
+use crate::engine::core::endpoint_loads::EndpointLoad;
+use crate::engine::core::event::{CoreEvent, LoadResult, ReadResult, RecordResult};
 use crate::engine::core::lane::QUEUE;
-use crate::engine::core::lease_policy::Beat;
-use crate::engine::core::scanning::Scan;
+use crate::engine::core::lease_policy::HeartbeatMode;
+use crate::engine::core::scanning::ScanPosition;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::LaneWants;
 use crate::store::recording::record::{Finished, Recorded};
@@ -21,29 +21,29 @@ use crate::store::recording::record::{Finished, Recorded};
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A call to the store.
-pub enum Ask {
+pub enum StoreCall {
     Read(Vec<LaneWants>, ClockReading),
-    Scan(Scan),
+    Scan(ScanPosition),
     Number(EndpointId, Time),
-    Load(Load),
+    Load(EndpointLoad),
     Record(Vec<(Finished, Duration)>),
-    Heartbeat(Beat, Duration),
+    Heartbeat(HeartbeatMode, Duration),
     HandBack(Vec<u8>),
     Depart,
 }
 
 /// A reply of the store.
-pub enum Reply {
-    Event(Box<Event>),
+pub enum StoreReply {
+    Event(Box<CoreEvent>),
     Recorded(Vec<(Finished, Duration)>, Option<Vec<Recorded>>),
-    Beaten(Duration, Option<Beaten>),
+    Heartbeat(Duration, Option<HeartbeatReply>),
     HandedBack(Vec<u8>, bool),
     Departed,
 }
 
 impl World {
     /// A call reaches the store.
-    pub fn ask(&mut self, id: u64, ask: Ask) -> Verdict {
+    pub fn ask(&mut self, id: u64, ask: StoreCall) -> CheckResult {
         let alive = self.processes.contains_key(&id);
         // A call sent before the process died may still arrive, except in a file-based store.
         if !alive && (!self.case.shared || self.dice.chance(50)) {
@@ -53,56 +53,56 @@ impl World {
         // Committed, but the reply is lost.
         let unheard = away || (!self.case.calm && self.healed.is_none() && self.dice.chance(1));
         let reply = match ask {
-            Ask::Read(wants, _) if unheard => Reply::Event(Box::new(Event::Read(Err(wants)))),
-            Ask::Read(wants, moment) => self.read(wants, moment),
-            Ask::Scan(scan) => {
+            StoreCall::Read(wants, _) if unheard => StoreReply::Event(Box::new(CoreEvent::Read(Err(wants)))),
+            StoreCall::Read(wants, moment) => self.read(wants, moment),
+            StoreCall::Scan(scan) => {
                 let most = self.case.page;
                 let page = (!unheard).then(|| {
                     let lanes = self.store.pending_lanes(&scan.places(), most);
                     scan.page(lanes, most)
                 });
-                Reply::Event(Box::new(Event::Scanned(page)))
+                StoreReply::Event(Box::new(CoreEvent::Scanned(page)))
             }
-            Ask::Number(endpoint, now) => {
+            StoreCall::Number(endpoint, now) => {
                 if !away {
                     self.store.number_pending(endpoint, now);
                 }
-                Reply::Event(Box::new(Event::Numbered(endpoint, !unheard)))
+                StoreReply::Event(Box::new(CoreEvent::Numbered(endpoint, !unheard)))
             }
-            Ask::Load(load) => {
+            StoreCall::Load(load) => {
                 let lives = (!unheard).then(|| self.store.live_endpoints(&load.asked));
-                Reply::Event(Box::new(Event::Loaded(Loaded { load, lives })))
+                StoreReply::Event(Box::new(CoreEvent::Loaded(LoadResult { load, lives })))
             }
-            Ask::Record(batch) => {
+            StoreCall::Record(batch) => {
                 let recorded = if away { None } else { Some(self.recorded(id, &batch)?) };
-                Reply::Recorded(batch, recorded.filter(|_| !unheard))
+                StoreReply::Recorded(batch, recorded.filter(|_| !unheard))
             }
-            Ask::Heartbeat(beat, began) => {
+            StoreCall::Heartbeat(beat, began) => {
                 let lost = away || self.processes.get(&id).is_some_and(|process| self.now < process.beats_lost_until);
                 let beaten = if lost { None } else { Some(self.heartbeat(id, beat)?) };
-                Reply::Beaten(began, beaten.filter(|_| !unheard))
+                StoreReply::Heartbeat(began, beaten.filter(|_| !unheard))
             }
-            Ask::HandBack(slots) => {
+            StoreCall::HandBack(slots) => {
                 if !away {
                     self.checks.handed_back(id, &slots)?;
                     self.store.hand_back(id, &slots);
                 }
-                Reply::HandedBack(slots, !unheard)
+                StoreReply::HandedBack(slots, !unheard)
             }
-            Ask::Depart => {
+            StoreCall::Depart => {
                 if !away {
                     note!(self, "process {id} returns its slots and exits");
                     self.store.depart(id);
                 }
-                Reply::Departed
+                StoreReply::Departed
             }
         };
         let way = if away { self.dice.millis(5, 1_500) } else { self.way() };
-        self.after(way, What::Reply(id, reply));
+        self.after(way, SimEvent::Reply(id, reply));
         Ok(())
     }
 
-    fn read(&self, wants: Vec<LaneWants>, moment: ClockReading) -> Reply {
+    fn read(&self, wants: Vec<LaneWants>, moment: ClockReading) -> StoreReply {
         let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = wants.iter().partition(|want| want.ordered);
         let waiting = self.store.waiting(&free);
         let in_order: Vec<InOrder> =
@@ -111,7 +111,7 @@ impl World {
         let due = all.filter(|one| one.is_due(moment.time));
         let message = |id: MessageId| self.store.messages.get(&id).map(|message| (id, message.clone()));
         let messages = due.filter_map(|one| message(one.message_id)).collect();
-        Reply::Event(Box::new(Event::Read(Ok(Reading { wants, waiting, in_order, messages }))))
+        StoreReply::Event(Box::new(CoreEvent::Read(Ok(ReadResult { wants, waiting, in_order, messages }))))
     }
 
     fn recorded(&mut self, id: u64, batch: &[(Finished, Duration)]) -> Result<Vec<Recorded>, String> {
@@ -139,7 +139,7 @@ impl World {
         Ok(results)
     }
 
-    fn heartbeat(&mut self, id: u64, beat: Beat) -> Result<Beaten, String> {
+    fn heartbeat(&mut self, id: u64, beat: HeartbeatMode) -> Result<HeartbeatReply, String> {
         let beaten = self.store.heartbeat(id, beat, self.now);
         for slot in &beaten.taken {
             let epoch = self.store.slots[usize::from(*slot)].epoch;
@@ -150,50 +150,51 @@ impl World {
     }
 
     /// A reply reaches the process.
-    pub fn reply(&mut self, id: u64, reply: Reply) -> Verdict {
+    pub fn reply(&mut self, id: u64, reply: StoreReply) -> CheckResult {
         let now = self.now;
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         match reply {
-            Reply::Event(event) => return self.core(id, Some(*event)),
-            Reply::Recorded(batch, None) => {
+            StoreReply::Event(event) => return self.core(id, Some(*event)),
+            StoreReply::Recorded(batch, None) => {
                 process.record_again = (process.record_again * 2).clamp(AGAIN.0, AGAIN.1);
                 let again = process.record_again;
-                self.after(again, What::Ask(id, Ask::Record(batch)));
+                self.after(again, SimEvent::Call(id, StoreCall::Record(batch)));
             }
-            Reply::Recorded(batch, Some(results)) => {
+            StoreReply::Recorded(batch, Some(results)) => {
                 (process.recording, process.record_again) = (false, Duration::ZERO);
-                let settled = batch.iter().zip(results).map(|((one, _), result)| Settled::of(one, result)).collect();
+                let settled =
+                    batch.iter().zip(results).map(|((one, _), result)| RecordResult::of(one, result)).collect();
                 self.record(id);
-                return self.core(id, Some(Event::Recorded(settled)));
+                return self.core(id, Some(CoreEvent::Recorded(settled)));
             }
-            Reply::Beaten(began, None) => {
+            StoreReply::Heartbeat(began, None) => {
                 process.beats.failed(began);
                 let took = process.mono(now).saturating_sub(began);
                 let pause = process.beats.pause(took);
-                self.after(pause, What::Heart(id, Deed::Beat));
+                self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
                 self.heart_on(id);
             }
-            Reply::Beaten(began, Some(beaten)) => {
+            StoreReply::Heartbeat(began, Some(beaten)) => {
                 let beaten = process.beats.beaten(began, beaten.leases, beaten.share);
                 for (slot, epoch) in &beaten.leases {
                     process.leased.entry((*slot, *epoch)).or_insert(now);
                 }
                 let took = process.mono(now).saturating_sub(began);
                 let pause = process.beats.pause(took);
-                self.after(pause, What::Heart(id, Deed::Beat));
+                self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
                 self.heart_on(id);
-                self.core(id, Some(Event::Leases(beaten.leases, beaten.until)))?;
-                return self.core(id, Some(Event::Release(beaten.surplus)));
+                self.core(id, Some(CoreEvent::Leases(beaten.leases, beaten.until)))?;
+                return self.core(id, Some(CoreEvent::Release(beaten.surplus)));
             }
-            Reply::HandedBack(slots, done) => {
+            StoreReply::HandedBack(slots, done) => {
                 process.beats.handed_back(slots, done);
                 if let Some(again) = process.beats.hand_back_again() {
                     let slots = process.beats.take_unreturned();
-                    self.after(again, What::Heart(id, Deed::HandBack(slots)));
+                    self.after(again, SimEvent::LeaseTask(id, LeaseTask::HandBack(slots)));
                 }
                 self.heart_on(id);
             }
-            Reply::Departed => {
+            StoreReply::Departed => {
                 note!(self, "process {id} exited at {:?}", now);
                 self.processes.remove(&id);
             }

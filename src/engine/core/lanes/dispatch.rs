@@ -2,7 +2,7 @@
 //! the lanes of each. A lane that may send only later is woken then. A lane that waits for a share is retried when
 //! one of its kind ends.
 
-use super::{Lanes, PER_STEP, Start, UNRECORDED};
+use super::{Dispatch, Lanes, PER_STEP, UNRECORDED};
 use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lane::Hold;
@@ -10,7 +10,7 @@ use crate::engine::core::lane::Hold;
 impl Lanes {
     /// The next delivery to send, if any may be sent. Also returns `None` after [`PER_STEP`] lanes since
     /// [`Lanes::begin_turn`]; the next step continues.
-    pub fn start(&mut self, now: ClockReading) -> Option<Start> {
+    pub fn start(&mut self, now: ClockReading) -> Option<Dispatch> {
         self.throttle.look(now.mono, self.others_left || self.others_unread);
         let start = self.start_first(now);
         if start.is_none() {
@@ -19,7 +19,7 @@ impl Lanes {
         start
     }
 
-    fn start_first(&mut self, now: ClockReading) -> Option<Start> {
+    fn start_first(&mut self, now: ClockReading) -> Option<Dispatch> {
         let most = self.shares.most().min(self.headroom.most(now.mono));
         while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
             self.visits += 1;
@@ -49,7 +49,7 @@ impl Lanes {
     }
 
     /// The next delivery of a lane taken from its queue, if the lane may send.
-    fn start_next_of(&mut self, id: EndpointId, now: ClockReading) -> Option<Start> {
+    fn start_next_of(&mut self, id: EndpointId, now: ClockReading) -> Option<Dispatch> {
         let lane = self.lanes.get_mut(&id)?;
         lane.listed.in_line = false;
         let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
@@ -61,7 +61,7 @@ impl Lanes {
             Err(Hold::Idle) => return None,
         };
         let epoch = self.slots[usize::from(lane.slot)].lease.map_or(0, |(epoch, _)| epoch);
-        let start = Start { live: lane.live.clone(), slot: lane.slot, epoch, work };
+        let start = Dispatch { live: lane.live.clone(), slot: lane.slot, epoch, work };
         self.turns += 1;
         lane.turn = self.turns;
         self.shares.began(lane.kind);

@@ -9,7 +9,7 @@ use crate::engine::core::concurrency::fair_queue::Ticket;
 /// The position of a lane in each index. [`Lanes`](crate::engine::core::lanes::Lanes) updates it together with the
 /// indexes. A lane is in each index at most once and is removed without a search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct IndexPositions {
     /// It is in the queue of lanes that may have something to send.
     pub in_line: bool,
     /// It waits for a share of its kind: the kind and the ticket.

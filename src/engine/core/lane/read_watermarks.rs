@@ -18,7 +18,7 @@ const TIMES: u32 = 20;
 
 /// The watermarks of one lane: deliveries due before them are held in memory or have ended.
 #[derive(Debug, Default)]
-pub struct Floors {
+pub struct ReadWatermarks {
     fresh: Time,
     retries: Time,
     /// When the next full read may begin.
@@ -28,7 +28,7 @@ pub struct Floors {
     from_the_beginning: bool,
 }
 
-impl Floors {
+impl ReadWatermarks {
     /// Starts a read.
     pub fn begin(&mut self, now: Duration) {
         self.began = now;
@@ -57,7 +57,7 @@ impl Floors {
 
     /// A held delivery has to be read again.
     pub fn forget(&mut self) {
-        *self = Floors::default();
+        *self = ReadWatermarks::default();
     }
 
     /// Where a read of this kind starts.

@@ -12,12 +12,12 @@ use std::time::Duration;
 use super::{Lanes, PER_STEP};
 use crate::domain::EndpointId;
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::endpoint_loads::Part;
+use crate::engine::core::endpoint_loads::EndpointGroup;
 use crate::store::queue::slots::Leases;
 
 /// The lanes' state of one slot.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct SlotLanes {
     /// Our lease: its epoch, and since when. `None`: not ours.
     pub(super) lease: Option<(i64, Duration)>,
     /// The number of lease changes.
@@ -39,7 +39,7 @@ impl Lanes {
         self.slots.iter().filter(|slot| slot.lease.is_some()).count()
     }
 
-    fn numbered_slots(&self) -> impl Iterator<Item = (u8, &Slot)> {
+    fn numbered_slots(&self) -> impl Iterator<Item = (u8, &SlotLanes)> {
         (0..=u8::MAX).zip(&self.slots)
     }
 
@@ -61,7 +61,7 @@ impl Lanes {
 
     /// Stops sending for these slots.
     pub fn release(&mut self, slots: &[u8], now: ClockReading) {
-        let lease = |(number, slot): (u8, &Slot)| slot.lease.map(|(epoch, _)| (number, epoch));
+        let lease = |(number, slot): (u8, &SlotLanes)| slot.lease.map(|(epoch, _)| (number, epoch));
         let kept: Leases = self.numbered_slots().filter_map(lease).filter(|(slot, _)| !slots.contains(slot)).collect();
         self.lease(&kept, now);
     }
@@ -72,7 +72,7 @@ impl Lanes {
     }
 
     /// The slot of an endpoint with a lane.
-    fn slot(&self, id: EndpointId) -> Option<&Slot> {
+    fn slot(&self, id: EndpointId) -> Option<&SlotLanes> {
         self.lanes.get(&id).map(|lane| &self.slots[usize::from(lane.slot)])
     }
 
@@ -105,7 +105,7 @@ impl Lanes {
     pub(super) fn renew_some(&mut self) {
         let mut left = PER_STEP;
         while let Some((slot, after)) = self.renewing.first_key_value().map(|(slot, after)| (*slot, *after)) {
-            let some = self.listed(Part::Slot(slot), after, left);
+            let some = self.listed(EndpointGroup::Slot(slot), after, left);
             some.iter().for_each(|id| self.renew(*id));
             match some.last() {
                 Some(last) if some.len() == left => {
@@ -119,10 +119,10 @@ impl Lanes {
     }
 
     /// The first `most` endpoints of a group that have a lane, by id, after `after`.
-    pub fn listed(&self, part: Part, after: Option<EndpointId>, most: usize) -> Vec<EndpointId> {
+    pub fn listed(&self, part: EndpointGroup, after: Option<EndpointId>, most: usize) -> Vec<EndpointId> {
         let lanes = match part {
-            Part::App(app) => self.by_app.get(&app),
-            Part::Slot(slot) => Some(&self.slots[usize::from(slot)].lanes),
+            EndpointGroup::App(app) => self.by_app.get(&app),
+            EndpointGroup::Slot(slot) => Some(&self.slots[usize::from(slot)].lanes),
         };
         let from = (after.map_or(Unbounded, Excluded), Unbounded);
         let some: Vec<EndpointId> = lanes.into_iter().flat_map(|lanes| lanes.range(from)).take(most).copied().collect();

@@ -83,5 +83,5 @@ fn other_processes_are_notified_of_their_deliveries() {
     assert_eq!(world.lanes.admit_all(&admission, world.now), [second]);
     assert_eq!(world.lanes.nudge(second, START), Ownership::Others);
     assert_eq!(world.lanes.nudge(world.lives[0].endpoint.id, START), Ownership::Ours);
-    assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::No);
+    assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::Unknown);
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::deliveries::delivery::Next;
 use crate::engine::LoopInput;
-use crate::engine::core::event::{Event, Settled};
+use crate::engine::core::event::{CoreEvent, RecordResult};
 use crate::store::recording::record::{Finished, Recorded};
 use crate::store::{Store, StoreError};
 use crate::supervisor::Supervised;
@@ -45,8 +45,8 @@ pub async fn run(
         for (one, result) in batch.iter().zip(&results) {
             count(one, *result);
         }
-        let recorded = batch.iter().zip(results).map(|(one, result)| Settled::of(one, result)).collect();
-        if events.send(LoopInput::Event(Event::Recorded(recorded))).is_err() {
+        let recorded = batch.iter().zip(results).map(|(one, result)| RecordResult::of(one, result)).collect();
+        if events.send(LoopInput::Event(CoreEvent::Recorded(recorded))).is_err() {
             return;
         }
     }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checks::{Checks, Verdict};
-use super::dice::Dice;
-use super::process::{Deed, Process, START, Wall};
-use super::questions::Ask;
-use super::receivers::{Receiver, Temper};
-use super::store::{SLOTS, Store};
-use super::world::{API, NAMED, What, World, note, short, short_of};
+use super::checks::{CheckResult, Checks};
+use super::model_store::{ModelStore, SLOTS};
+use super::process::{LeaseTask, START, SimProcess, WallClock};
+use super::receivers::{Behavior, SimReceiver};
+use super::rng::SeededRng;
+use super::store_calls::StoreCall;
+use super::world::{API, NAMED, SimEvent, World, note, short, short_of};
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId};
-use crate::engine::core::event::Event;
+use crate::engine::core::event::CoreEvent;
 use crate::engine::core::lanes::tests::world::accepted;
 use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED};
 use crate::engine::core::step::Core;
@@ -44,7 +44,7 @@ pub struct Case {
 
 /// A scheduled event, such as a fault.
 #[derive(Clone, Copy, Debug)]
-pub enum Scene {
+pub enum ScenarioEvent {
     Join(usize),
     Accept,
     /// Someone resends or cancels a delivery, or disables an endpoint.
@@ -74,7 +74,7 @@ const YEAR: i64 = 365 * 86_400;
 
 /// A world at its start. `size` (0 to 100) scales the number of everything.
 pub fn world(seed: u64, size: u64) -> World {
-    let mut dice = Dice::new(seed);
+    let mut dice = SeededRng::new(seed);
     let shared = dice.chance(70);
     let processes = if shared { 1 + dice.below(2 + size / 40) as usize } else { 1 };
     let kind = dice.below(10);
@@ -99,12 +99,13 @@ pub fn world(seed: u64, size: u64) -> World {
 /// A world before any process joins.
 pub fn begin(
     case: Case,
-    mut dice: Dice,
+    mut dice: SeededRng,
     lives: &[Arc<LiveEndpoint>],
-    receivers: BTreeMap<EndpointId, Receiver>,
+    receivers: BTreeMap<EndpointId, SimReceiver>,
 ) -> World {
-    let walls = (0..4).map(|_| Wall { skew: dice.below(900_000) as i64 - 450_000, ..Wall::default() }).collect();
-    let store = Store::new(case.shared, lives);
+    let walls =
+        (0..4).map(|_| WallClock { skew: dice.below(900_000) as i64 - 450_000, ..WallClock::default() }).collect();
+    let store = ModelStore::new(case.shared, lives);
     let mut world = World::new(case, dice, store, receivers, walls);
     let ordered = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.ordered;
     world.checks.ordered = lives.iter().filter(ordered).map(|live| live.endpoint.id).collect();
@@ -112,7 +113,11 @@ pub fn begin(
 }
 
 /// Endpoints of up to three applications, some with a rate limit, and their receivers.
-fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>, BTreeMap<EndpointId, Receiver>) {
+fn endpoints(
+    dice: &mut SeededRng,
+    size: u64,
+    calm: bool,
+) -> (Vec<Arc<LiveEndpoint>>, BTreeMap<EndpointId, SimReceiver>) {
     let apps = 1 + dice.below(1 + size / 40);
     let throttles: Vec<Option<u16>> = (0..apps).map(|_| dice.chance(15).then(|| dice.pick(&[2, 5, 30]))).collect();
     let (mut lives, mut receivers) = (Vec::new(), BTreeMap::new());
@@ -121,14 +126,14 @@ fn endpoints(dice: &mut Dice, size: u64, calm: bool) -> (Vec<Arc<LiveEndpoint>>,
         let live = endpoint(dice, number, app, throttles[app as usize]);
         let id = live.endpoint.id;
         lives.push(live);
-        let temper = if calm && dice.chance(50) { Temper::Well } else { Receiver::any(dice) };
-        receivers.insert(id, Receiver::new(temper));
+        let temper = if calm && dice.chance(50) { Behavior::Well } else { SimReceiver::any(dice) };
+        receivers.insert(id, SimReceiver::new(temper));
     }
     (lives, receivers)
 }
 
 /// Creates an endpoint of an application.
-pub fn endpoint(dice: &mut Dice, number: u64, app: u64, app_throttle: Option<u16>) -> Arc<LiveEndpoint> {
+pub fn endpoint(dice: &mut SeededRng, number: u64, app: u64, app_throttle: Option<u16>) -> Arc<LiveEndpoint> {
     let spec = EndpointSpec {
         url: "http://127.0.0.1/".into(),
         throttle_rate: dice.chance(25).then(|| dice.pick(&[1, 3, 10, 40])),
@@ -162,85 +167,85 @@ fn plot(world: &mut World, processes: usize, size: u64) {
     let lasts = 2_000 + size * 280;
     for seat in 0..processes {
         let at = if seat > 0 && world.dice.chance(30) { world.dice.millis(0, lasts) } else { Duration::ZERO };
-        world.after(at, What::Plot(Scene::Join(seat)));
+        world.after(at, SimEvent::Scenario(ScenarioEvent::Join(seat)));
     }
     let mut burst = Duration::ZERO;
     for _ in 0..1 + world.dice.below(2 + size / 5) {
         if world.dice.chance(40) {
             burst = world.dice.millis(0, lasts);
         }
-        world.after(burst, What::Plot(Scene::Accept));
+        world.after(burst, SimEvent::Scenario(ScenarioEvent::Accept));
     }
     if world.dice.chance(30) {
         for _ in 0..1 + world.dice.below(3) {
             let at = world.dice.millis(0, lasts);
-            world.after(at, What::Plot(Scene::Meddle));
+            world.after(at, SimEvent::Scenario(ScenarioEvent::Meddle));
         }
     }
     let faults = if world.case.calm { 0 } else { 1 + world.dice.below(1 + size / 25) };
     for _ in 0..faults {
         let (at, scene) = (world.dice.millis(0, lasts), fault(world));
-        world.after(at, What::Plot(scene));
+        world.after(at, SimEvent::Scenario(scene));
     }
-    world.after(Duration::from_millis(lasts), What::Plot(Scene::Heal));
+    world.after(Duration::from_millis(lasts), SimEvent::Scenario(ScenarioEvent::Heal));
 }
 
 /// A random fault.
-pub fn fault(world: &mut World) -> Scene {
+pub fn fault(world: &mut World) -> ScenarioEvent {
     let dice = &mut world.dice;
     let span = dice.millis(0, 15_000);
     match dice.below(10) {
-        _ if world.case.gentle => Scene::Leave(span),
-        0..=2 => Scene::Crash(span),
-        3 | 4 => Scene::Stop(span),
-        5 => Scene::Leave(span),
-        6 | 7 => Scene::Outage(span),
-        8 => Scene::Deaf(span),
-        _ => Scene::Jump(dice.pick(&[HOUR, -HOUR, YEAR, -YEAR])),
+        _ if world.case.gentle => ScenarioEvent::Leave(span),
+        0..=2 => ScenarioEvent::Crash(span),
+        3 | 4 => ScenarioEvent::Stop(span),
+        5 => ScenarioEvent::Leave(span),
+        6 | 7 => ScenarioEvent::Outage(span),
+        8 => ScenarioEvent::Deaf(span),
+        _ => ScenarioEvent::Jump(dice.pick(&[HOUR, -HOUR, YEAR, -YEAR])),
     }
 }
 
 impl World {
     /// Performs a scheduled event.
-    pub fn play(&mut self, scene: Scene) -> Verdict {
+    pub fn play(&mut self, scene: ScenarioEvent) -> CheckResult {
         note!(self, "{scene:?}");
         match scene {
-            Scene::Join(seat) => self.join(seat),
-            Scene::Accept => self.accept(),
-            Scene::Meddle => self.meddle(),
-            Scene::Heal => self.heal(),
-            Scene::Continue(id) => {
+            ScenarioEvent::Join(seat) => self.join(seat),
+            ScenarioEvent::Accept => self.accept(),
+            ScenarioEvent::Meddle => self.meddle(),
+            ScenarioEvent::Heal => self.heal(),
+            ScenarioEvent::Continue(id) => {
                 let waiting = self.processes.get_mut(&id).and_then(|process| process.stopped.take());
                 // All at once and in order, after the process's own first actions.
                 waiting.into_iter().flatten().for_each(|what| self.after(Duration::ZERO, what));
             }
-            Scene::Outage(span) => self.store.away_until = self.now + span,
-            Scene::Abort(id) => {
+            ScenarioEvent::Outage(span) => self.store.away_until = self.now + span,
+            ScenarioEvent::Abort(id) => {
                 if self.processes.contains_key(&id) {
-                    self.after(Duration::ZERO, What::Ask(id, Ask::Depart));
+                    self.after(Duration::ZERO, SimEvent::Call(id, StoreCall::Depart));
                 }
             }
-            Scene::Crash(again) => {
+            ScenarioEvent::Crash(again) => {
                 if let Some(id) = self.any_process() {
                     let seat = self.processes.remove(&id).map_or(0, |process| process.seat);
                     note!(self, "process {id} dies");
-                    self.after(again, What::Plot(Scene::Join(seat)));
+                    self.after(again, SimEvent::Scenario(ScenarioEvent::Join(seat)));
                 }
             }
-            Scene::Leave(again) => self.leave(again),
-            Scene::Stop(span) | Scene::Deaf(span) => {
+            ScenarioEvent::Leave(again) => self.leave(again),
+            ScenarioEvent::Stop(span) | ScenarioEvent::Deaf(span) => {
                 let Some(id) = self.any_process() else { return Ok(()) };
                 let until = self.now + span;
                 let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
-                if matches!(scene, Scene::Deaf(_)) {
+                if matches!(scene, ScenarioEvent::Deaf(_)) {
                     process.beats_lost_until = until;
                 } else if process.stopped.is_none() {
                     process.stopped = Some(Vec::new());
                     note!(self, "process {id} is paused");
-                    self.after(span, What::Plot(Scene::Continue(id)));
+                    self.after(span, SimEvent::Scenario(ScenarioEvent::Continue(id)));
                 }
             }
-            Scene::Jump(seconds) => {
+            ScenarioEvent::Jump(seconds) => {
                 let seat = self.dice.below(self.walls.len() as u64) as usize;
                 self.walls[seat].jump += seconds * 1_000_000;
                 // Other processes use times that this one recorded before it compensates the jump.
@@ -269,10 +274,10 @@ impl World {
         }
         self.checks.misled |= self.walls[seat].jump != 0;
         let core = Core::new(self.case.shared, self.case.scan_every, self.case.caps, Duration::ZERO);
-        self.processes.insert(id, Process::new(seat, core, self.walls[seat], self.now));
+        self.processes.insert(id, SimProcess::new(seat, core, self.walls[seat], self.now));
         note!(self, "process {id} starts on machine {seat}");
-        self.after(Duration::ZERO, What::Heart(id, Deed::Beat));
-        self.after(Duration::ZERO, What::Wake(id, 0));
+        self.after(Duration::ZERO, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
+        self.after(Duration::ZERO, SimEvent::Wake(id, 0));
     }
 
     fn leave(&mut self, again: Duration) {
@@ -282,14 +287,14 @@ impl World {
         process.beats.depart();
         let seat = process.seat;
         note!(self, "process {id} gets SIGTERM");
-        self.after(Duration::ZERO, What::Tell(id, Box::new(Event::Drain)));
-        self.after(DRAIN, What::Plot(Scene::Abort(id)));
-        self.after(DRAIN + again, What::Plot(Scene::Join(seat)));
+        self.after(Duration::ZERO, SimEvent::Deliver(id, Box::new(CoreEvent::Drain)));
+        self.after(DRAIN, SimEvent::Scenario(ScenarioEvent::Abort(id)));
+        self.after(DRAIN + again, SimEvent::Scenario(ScenarioEvent::Join(seat)));
     }
 
     /// The process that serves an API request: one that also sends, or (`None`) one that only serves the API.
     fn door(&mut self) -> Result<Option<u64>, ()> {
-        let open = |(id, one): (&u64, &Process)| (!one.leaving && one.stopped.is_none()).then_some(*id);
+        let open = |(id, one): (&u64, &SimProcess)| (!one.leaving && one.stopped.is_none()).then_some(*id);
         let ids: Vec<u64> = self.processes.iter().filter_map(open).collect();
         match (ids.is_empty(), self.case.shared && self.dice.chance(20)) {
             _ if self.now < self.store.away_until => Err(()),
@@ -334,7 +339,7 @@ impl World {
                 let way = self.way();
                 let named = endpoints.len() <= NAMED;
                 let heard = if named { Heard::Due(endpoints.to_vec()) } else { Heard::Anything };
-                self.after(way, What::Tell(id, Box::new(Event::Announced(heard))));
+                self.after(way, SimEvent::Deliver(id, Box::new(CoreEvent::Notified(heard))));
             }
         }
     }
@@ -379,13 +384,13 @@ impl World {
         for wall in self.walls.iter_mut().filter(|wall| !(keep && wall.jump != -HOUR * 1_000_000)) {
             wall.jump = 0;
         }
-        self.receivers.values_mut().for_each(Receiver::heal);
+        self.receivers.values_mut().for_each(SimReceiver::heal);
         let stopped: Vec<u64> = self.processes.keys().copied().collect();
         for id in stopped {
             if let Some(process) = self.processes.get_mut(&id) {
                 process.beats_lost_until = self.now;
             }
-            self.after(Duration::ZERO, What::Plot(Scene::Continue(id)));
+            self.after(Duration::ZERO, SimEvent::Scenario(ScenarioEvent::Continue(id)));
         }
         let disabled = |live: &&Arc<LiveEndpoint>| live.endpoint.spec.disabled;
         let disabled: Vec<_> = self.store.lives.values().filter(disabled).map(|live| live.endpoint.clone()).collect();
@@ -398,7 +403,7 @@ impl World {
             }
         }
         if !self.processes.values().any(|process| !process.leaving) && self.case.shared {
-            self.after(Duration::ZERO, What::Plot(Scene::Join(3)));
+            self.after(Duration::ZERO, SimEvent::Scenario(ScenarioEvent::Join(3)));
         }
     }
 }

@@ -4,12 +4,12 @@
 
 use super::Lanes;
 use crate::engine::core::clock_reading::ClockReading;
-use crate::engine::core::event::NotMade;
+use crate::engine::core::event::UnsentAttempt;
 use crate::engine::core::headroom::backoff;
 
 impl Lanes {
     /// An attempt was not made. In the store, its delivery is still pending.
-    pub fn not_made(&mut self, one: NotMade, now: ClockReading) {
+    pub fn not_made(&mut self, one: UnsentAttempt, now: ClockReading) {
         self.shares.ended(self.lanes.get(&one.endpoint).map(|lane| lane.kind));
         self.in_flight_bytes -= self.in_flight_sizes.remove(&(one.endpoint, one.message)).unwrap_or(0);
         if one.why.affects_all() {

@@ -5,33 +5,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::maintenance::Upkeep;
+use super::maintenance::MaintenanceTask;
 
 /// The longest backoff after failures, unless the task's interval is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// When each task runs next.
 #[derive(Debug)]
-pub struct Agenda {
-    due: [Entry; Upkeep::ALL.len()],
+pub struct TaskSchedule {
+    due: [ScheduledTask; MaintenanceTask::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    task: Upkeep,
+struct ScheduledTask {
+    task: MaintenanceTask,
     at: Instant,
     /// The number of failures in a row.
     failures: u32,
 }
 
-impl Agenda {
+impl TaskSchedule {
     /// A schedule in which every task is due `now`.
-    pub fn new(now: Instant) -> Agenda {
-        Agenda { due: Upkeep::ALL.map(|task| Entry { task, at: now, failures: 0 }) }
+    pub fn new(now: Instant) -> TaskSchedule {
+        TaskSchedule { due: MaintenanceTask::ALL.map(|task| ScheduledTask { task, at: now, failures: 0 }) }
     }
 
     /// The task to run: the one due longest.
-    pub fn next(&self, now: Instant) -> Option<Upkeep> {
+    pub fn next(&self, now: Instant) -> Option<MaintenanceTask> {
         let due = self.due.iter().filter(|entry| entry.at <= now);
         due.min_by_key(|entry| entry.at).map(|entry| entry.task)
     }
@@ -43,14 +43,14 @@ impl Agenda {
     }
 
     /// `task` succeeded and is due again at `next`. Returns `true` if it had failed before.
-    pub fn succeeded(&mut self, task: Upkeep, next: Instant) -> bool {
+    pub fn succeeded(&mut self, task: MaintenanceTask, next: Instant) -> bool {
         let entry = self.entry(task);
         entry.at = next;
         std::mem::take(&mut entry.failures) > 0
     }
 
     /// `task` failed. The backoff doubles with each failure in a row. Returns `true` for the first one.
-    pub fn failed(&mut self, task: Upkeep, interval: Duration, now: Instant) -> bool {
+    pub fn failed(&mut self, task: MaintenanceTask, interval: Duration, now: Instant) -> bool {
         let entry = self.entry(task);
         let wait = Duration::from_secs(1) * 2u32.saturating_pow(entry.failures.min(16));
         entry.at = now + wait.min(LONGEST_BACKOFF.max(interval));
@@ -58,8 +58,8 @@ impl Agenda {
         entry.failures == 1
     }
 
-    fn entry(&mut self, task: Upkeep) -> &mut Entry {
-        // `due` is in the order of `Upkeep::ALL`.
+    fn entry(&mut self, task: MaintenanceTask) -> &mut ScheduledTask {
+        // `due` is in the order of `MaintenanceTask::ALL`.
         &mut self.due[task as usize]
     }
 }
@@ -74,59 +74,65 @@ mod tests {
 
     #[test]
     fn every_task_has_its_own_entry_and_name() {
-        let mut names: Vec<&str> = Upkeep::ALL.map(Upkeep::name).to_vec();
+        let mut names: Vec<&str> = MaintenanceTask::ALL.map(MaintenanceTask::name).to_vec();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Upkeep::ALL.len());
-        let mut agenda = Agenda::new(Instant::now());
-        assert!(Upkeep::ALL.iter().all(|task| agenda.entry(*task).task == *task));
+        assert_eq!(names.len(), MaintenanceTask::ALL.len());
+        let mut agenda = TaskSchedule::new(Instant::now());
+        assert!(MaintenanceTask::ALL.iter().all(|task| agenda.entry(*task).task == *task));
     }
 
     #[test]
     fn a_failing_task_delays_no_other() {
         let maintenance = Maintenance { retention: DAY, deleted_retention: DAY, disable_after: DAY };
         let start = Instant::now();
-        let (mut agenda, mut turns) = (Agenda::new(start), vec![0; Upkeep::ALL.len()]);
+        let (mut agenda, mut turns) = (TaskSchedule::new(start), vec![0; MaintenanceTask::ALL.len()]);
         for second in 0..120 {
             let now = start + SECOND * second;
             while let Some(task) = agenda.next(now) {
                 turns[task as usize] += 1;
                 let interval = task.interval(&maintenance);
                 match task {
-                    Upkeep::Retention => drop(agenda.failed(task, interval, now)),
+                    MaintenanceTask::Retention => drop(agenda.failed(task, interval, now)),
                     _ => drop(agenda.succeeded(task, now + interval)),
                 }
             }
         }
         // At 0, 1, 3, 7, 15, 31, 61 and 91 s.
-        assert_eq!(turns[Upkeep::Retention as usize], 8, "{turns:?}");
-        assert_eq!(turns[Upkeep::EndDeleted as usize], 120, "{turns:?}");
-        assert_eq!((turns[Upkeep::Contents as usize], turns[Upkeep::Audit as usize]), (24, 2), "{turns:?}");
+        assert_eq!(turns[MaintenanceTask::Retention as usize], 8, "{turns:?}");
+        assert_eq!(turns[MaintenanceTask::EndDeleted as usize], 120, "{turns:?}");
+        assert_eq!(
+            (turns[MaintenanceTask::Contents as usize], turns[MaintenanceTask::Audit as usize]),
+            (24, 2),
+            "{turns:?}"
+        );
     }
 
     #[test]
     fn a_task_with_more_to_do_lets_the_others_go_first() {
-        let (start, first) = (Instant::now(), Upkeep::ALL[0]);
-        let mut agenda = Agenda::new(start);
+        let (start, first) = (Instant::now(), MaintenanceTask::ALL[0]);
+        let mut agenda = TaskSchedule::new(start);
         let now = start + SECOND;
         assert_eq!(agenda.next(now), Some(first));
         assert!(!agenda.succeeded(first, now));
-        let order: Vec<Upkeep> = (0..Upkeep::ALL.len())
+        let order: Vec<MaintenanceTask> = (0..MaintenanceTask::ALL.len())
             .map(|_| {
                 let task = agenda.next(now).unwrap();
                 agenda.succeeded(task, now + SECOND);
                 task
             })
             .collect();
-        assert_eq!(order[Upkeep::ALL.len() - 1], first);
+        assert_eq!(order[MaintenanceTask::ALL.len() - 1], first);
         assert_eq!((agenda.next(now), agenda.idle(now)), (None, SECOND));
     }
 
     #[test]
     fn the_first_failure_and_the_recovery_are_reported() {
         let now = Instant::now();
-        let mut agenda = Agenda::new(now);
-        assert!(agenda.failed(Upkeep::Audit, SECOND, now) && !agenda.failed(Upkeep::Audit, SECOND, now));
-        assert!(agenda.succeeded(Upkeep::Audit, now) && !agenda.succeeded(Upkeep::Audit, now));
+        let mut agenda = TaskSchedule::new(now);
+        assert!(
+            agenda.failed(MaintenanceTask::Audit, SECOND, now) && !agenda.failed(MaintenanceTask::Audit, SECOND, now)
+        );
+        assert!(agenda.succeeded(MaintenanceTask::Audit, now) && !agenda.succeeded(MaintenanceTask::Audit, now));
     }
 }

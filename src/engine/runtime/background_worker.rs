@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::fleet::Seen;
-use super::periodic::{self, Pace};
+use super::fleet::FleetWatch;
+use super::periodic::{self, PollSettings};
 use crate::domain::time::Clock;
 use crate::store::jobs::job_lease::Stepped;
 use crate::store::{Store, StoreError};
@@ -22,8 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs until `stop` turns true. After an error, the lease of the work expires and the work is retried later;
 /// meanwhile other work goes on.
-pub async fn run(store: Store, clock: Clock, fleet: Seen, stop: watch::Receiver<bool>) {
-    let pace = Pace { poll: POLL, longest: LONGEST_WAIT, fleet };
+pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(pace, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 

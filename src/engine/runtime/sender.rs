@@ -18,8 +18,8 @@ use crate::domain::signing::signature::ExtraSignature;
 use crate::domain::time::Clock;
 use crate::domain::{AttemptId, Time};
 use crate::egress::{self, Egress, Post};
-use crate::engine::core::event::NotMade;
-use crate::engine::core::lanes::Start;
+use crate::engine::core::event::UnsentAttempt;
+use crate::engine::core::lanes::Dispatch;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::recording::record::Finished;
 
@@ -31,21 +31,21 @@ const EPISODE: Duration = Duration::from_secs(60);
 
 /// The settings and connections for sending.
 #[derive(Clone, Debug)]
-pub struct Sending {
+pub struct AttemptSender {
     pub egress: Egress,
     /// For endpoints without their own schedule or timeout.
     pub schedule: Schedule,
     pub timeout: Duration,
-    pub episodes: Episodes,
+    pub episodes: FailureEpisodes,
 }
 
-impl Sending {
+impl AttemptSender {
     /// Makes the attempt. Takes at most the endpoint's timeout, plus 2 s to find out whether the name servers
     /// respond. A failure at the receiver is an outcome, not an error.
     ///
     /// # Errors
     /// The attempt could not be made for a local reason. Counted, and logged once per episode.
-    pub async fn attempt(&self, start: Start, clock: Clock) -> Result<Finished, NotMade> {
+    pub async fn attempt(&self, start: Dispatch, clock: Clock) -> Result<Finished, UnsentAttempt> {
         let at = clock.now();
         // Wall-clock time: the receiver compares the timestamp with its own clock.
         match self.post(&start, clock.wall()).await {
@@ -57,16 +57,16 @@ impl Sending {
     }
 
     /// Counts and logs an attempt that could not be made.
-    pub fn not_made(&self, start: &Start, why: OwnFailure) -> NotMade {
+    pub fn not_made(&self, start: &Dispatch, why: OwnFailure) -> UnsentAttempt {
         metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
         if self.episodes.begins(why, Instant::now()) {
             tracing::error!(reason = why.word(), "attempts cannot be made and will be retried: {}", why.sentence());
         }
-        NotMade { endpoint: start.live.endpoint.id, message: start.work.message.id, why, jitter: rand::random() }
+        UnsentAttempt { endpoint: start.live.endpoint.id, message: start.work.message.id, why, jitter: rand::random() }
     }
 
     /// Signs and sends at the time `wall`. Returns the headers to record and the outcome.
-    async fn post(&self, start: &Start, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
+    async fn post(&self, start: &Dispatch, wall: Time) -> Result<(Vec<(String, String)>, Outcome), egress::NotSent> {
         let (live, message) = (&start.live, &start.work.message);
         let cannot = |why: &str| Ok((Vec::new(), Outcome::failed(Failure::Request, why, Duration::ZERO)));
         // Rare: deleting a payload also ends its deliveries.
@@ -95,11 +95,11 @@ impl Sending {
 
 /// When each local failure last happened, so each episode is logged once. Clones share the state.
 #[derive(Clone, Debug, Default)]
-pub struct Episodes {
+pub struct FailureEpisodes {
     last: Arc<Mutex<HashMap<OwnFailure, Instant>>>,
 }
 
-impl Episodes {
+impl FailureEpisodes {
     /// Notes a failure `now`. Returns `true` if it begins an episode.
     fn begins(&self, why: OwnFailure, now: Instant) -> bool {
         let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(why, now);
@@ -110,14 +110,14 @@ impl Episodes {
 /// The result of an attempt that began at `at` and whose outcome became known `now`. `schedule` is for endpoints
 /// without their own.
 pub(crate) fn finished(
-    start: Start,
+    start: Dispatch,
     request_headers: Vec<(String, String)>,
     outcome: Outcome,
     (at, now): (Time, Time),
     schedule: &Schedule,
     jitter: f64,
 ) -> Finished {
-    let Start { live, work, slot, epoch } = start;
+    let Dispatch { live, work, slot, epoch } = start;
     let Progress { step, attempts, trigger, .. } = work.progress;
     let spec = &live.endpoint.spec;
     let schedule = spec.retry_schedule.as_ref().unwrap_or(schedule);

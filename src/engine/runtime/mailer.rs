@@ -7,8 +7,8 @@ use askama::Template;
 use tokio::sync::watch;
 use url::Url;
 
-use super::fleet::Seen;
-use super::periodic::{self, Pace};
+use super::fleet::FleetWatch;
+use super::periodic::{self, PollSettings};
 use crate::domain::Time;
 use crate::domain::notifications::mail::{Notice, What, again};
 use crate::domain::time::Clock;
@@ -24,19 +24,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How mail is sent.
 #[derive(Clone, Debug)]
-pub struct Mailing {
+pub struct Mailer {
     pub smtp: Smtp,
     /// The portal's base URL for links, if it is configured.
     pub portal_url: Option<Url>,
 }
 
 /// Sends mail until `stop` turns true.
-pub(crate) async fn run(mailing: Mailing, store: Store, clock: Clock, fleet: Seen, stop: watch::Receiver<bool>) {
-    let pace = Pace { poll: POLL, longest: LONGEST_WAIT, fleet };
+pub(crate) async fn run(mailing: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
     periodic::run(pace, "mail waits for the store", stop, || mailing.next(&store, clock)).await;
 }
 
-impl Mailing {
+impl Mailer {
     /// Sends the next due mail. Returns `false` if there is none.
     async fn next(&self, store: &Store, clock: Clock) -> Result<bool, StoreError> {
         let Some(mail) = store.take_mail(clock.now()).await? else { return Ok(false) };
@@ -71,7 +71,7 @@ impl Mailing {
 }
 
 /// A notice as text.
-struct Told<'m> {
+struct NoticeText<'m> {
     address: &'m str,
     what: String,
     last: &'m str,
@@ -80,9 +80,9 @@ struct Told<'m> {
 
 #[derive(Template)]
 #[template(path = "mail/notices.txt")]
-struct Text<'m> {
+struct NoticesMail<'m> {
     app: &'m str,
-    notices: Vec<Told<'m>>,
+    notices: Vec<NoticeText<'m>>,
     more: usize,
     failing: bool,
     disabled: bool,
@@ -116,11 +116,16 @@ fn text(mail: &Mail, portal_url: Option<&Url>) -> String {
         }
     };
     let link = |notice: &Notice| Some(format!("{}portal/endpoints/{}", portal_url?, notice.endpoint));
-    let template = Text {
+    let template = NoticesMail {
         app: &mail.app_name,
         notices: notices
             .iter()
-            .map(|notice| Told { address: &notice.address, what: told(notice), last: &notice.last, link: link(notice) })
+            .map(|notice| NoticeText {
+                address: &notice.address,
+                what: told(notice),
+                last: &notice.last,
+                link: link(notice),
+            })
             .collect(),
         more: mail.letter.more,
         failing: notices.iter().any(is_failing),

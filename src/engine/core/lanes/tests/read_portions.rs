@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::reading::{Arrived, ROWS_PER_STEP};
+use super::super::reading::{ROWS_PER_STEP, ReadRows};
 use super::super::*;
 use super::world::{Heard, World};
-use crate::engine::core::event::Reading;
+use crate::engine::core::event::ReadResult;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
@@ -43,7 +43,7 @@ fn a_large_read_is_applied_in_portions_of_whole_lanes() {
         unnumbered: false,
         scheduled: None,
     };
-    let mut arrived = Arrived::new(Reading {
+    let mut arrived = ReadRows::new(ReadResult {
         wants: (0..lanes).map(|n| want(n, false)).chain((lanes..2 * lanes).map(|n| want(n, true))).collect(),
         waiting: (0..lanes).flat_map(|n| (0..256).map(move |number| row(id(n), number))).collect(),
         in_order: (lanes..2 * lanes).map(order).collect(),
@@ -74,7 +74,7 @@ fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
         retries_from: Time::ZERO,
         ordered: false,
     };
-    let mut arrived = Arrived::new(Reading {
+    let mut arrived = ReadRows::new(ReadResult {
         wants: (0..2 * ROWS_PER_STEP).map(want).collect(),
         waiting: (0..ROWS_PER_STEP as u128 + 1).map(|number| row(id(0), number)).collect(),
         in_order: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fleet::{Seen, until_turn};
+use super::fleet::{FleetWatch, until_turn};
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::ingest::fan_out_turns::FanOutTurns;
@@ -28,7 +28,7 @@ const LONGEST_FAN_OUT_POLL: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs until `stop` turns true.
-pub async fn run(store: Store, clock: Clock, fleet: Seen, mut stop: watch::Receiver<bool>) {
+pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
     // The cause may be fixed: a setting may have changed.
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "retrying stuck outbox rows failed");
