@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use crate::api::authn::authenticator::Callers;
+use crate::api::authn::authenticator::Authenticator;
 use crate::api::authn::jwt::Tokens;
 use crate::api::{BodyBudget, Origins};
 use crate::config::{Config, ConfigError};
@@ -32,7 +32,7 @@ use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions, Mailer};
 use crate::store::{Location, Store, StoreError, StoreOptions, WIDE};
-use crate::supervisor::{Supervised, Supervisor};
+use crate::supervisor::{SupervisedTask, Supervisor};
 use crate::telemetry;
 pub use http::Listeners;
 pub use keys::known_token_key;
@@ -145,7 +145,7 @@ async fn connect(config: &Config, keys: keys::Keys) -> Result<Opened, AppError> 
     };
     let store = Store::open_with(options, config.store.tuning).await?;
     store.limit_endpoints(config.store.max_endpoints);
-    Ok(Opened { store, tokens: Tokens::under(&keys.tokens), dashboard_secret })
+    Ok(Opened { store, tokens: Tokens::with_key(&keys.tokens), dashboard_secret })
 }
 
 /// SQLite says "unable to open database file" of a folder that is missing; this says which.
@@ -235,7 +235,7 @@ pub struct App {
     engine: Option<Engine>,
     supervisor: Supervisor,
     store: Store,
-    callers: Callers,
+    authenticator: Authenticator,
     feeds: Feeds,
     handle: ServerHandle,
     server: JoinHandle<std::io::Result<()>>,
@@ -262,12 +262,12 @@ impl App {
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
         let feeds = Feeds::default();
-        let callers = Callers::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
+        let authenticator = Authenticator::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
         let served = http::Served {
             role: config.role,
             store: opened.store.clone(),
             egress: egress.clone(),
-            callers: callers.clone(),
+            authenticator: authenticator.clone(),
             origins: config.http.cors_origins.clone().map_or(Origins::Any, Origins::These),
             public_url: public_url.clone(),
             portal_url,
@@ -297,7 +297,7 @@ impl App {
             engine,
             supervisor: opened.store.supervisor().clone(),
             store: opened.store.clone(),
-            callers,
+            authenticator,
             feeds,
             handle: server.handle(),
             server: tokio::spawn(server),
@@ -364,7 +364,7 @@ impl App {
         };
         tokio::join!(self.handle.stop(true), engine);
         let last = until.max(Instant::now() + LAST_WORDS);
-        match timeout_at(last.min(Instant::now() + USES), self.callers.write_uses()).await {
+        match timeout_at(last.min(Instant::now() + USES), self.authenticator.write_key_usage()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "when API keys were used last could not be written"),
             Err(_) => tracing::warn!("when API keys were used last could not be written: the store did not answer"),
@@ -394,7 +394,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
 fn metrics(supervisor: &Supervisor) -> Result<http::Render, AppError> {
     let handle = telemetry::count().map_err(|error| AppError::Start(format!("can't count: {error}")))?;
     let tidied = handle.clone();
-    supervisor.restarting(Supervised::Metrics, move || {
+    supervisor.restarting(SupervisedTask::Metrics, move || {
         let tidied = tidied.clone();
         async move {
             let mut beat = tokio::time::interval(UPKEEP);

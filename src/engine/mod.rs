@@ -54,7 +54,7 @@ use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use crate::store::queue::slots::{LEASE, Leases, Process};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
 use runtime::fleet::{Fleet, FleetWatch};
@@ -146,38 +146,38 @@ impl Engine {
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
-        let turns = supervisor.pulse(Supervised::EventLoop, STALLED, began);
-        let beats = supervisor.pulse(Supervised::LeaseKeeper, LEASE, began);
+        let turns = supervisor.pulse(SupervisedTask::EventLoop, STALLED, began);
+        let beats = supervisor.pulse(SupervisedTask::LeaseKeeper, LEASE, began);
         let process_id = process.id;
         let heart = LeaseKeeper::new(store.clone(), process, clocks);
         let keeping = lease_keeper::run(heart, events.clone(), fleet, Arc::clone(&freed), stays, beats);
         let mut others = vec![
-            supervisor.essential(Supervised::EventLoop, event_loop.run(inbox, turns)),
-            supervisor.essential(Supervised::Recorder, recorder::run(store.clone(), results, events.clone())),
+            supervisor.essential(SupervisedTask::EventLoop, event_loop.run(inbox, turns)),
+            supervisor.essential(SupervisedTask::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
         others.extend(restarting(&store, clock, &seen, &stopped, options.mail));
         others.extend([
-            supervisor.restarting(Supervised::Listener, {
+            supervisor.restarting(SupervisedTask::Listener, {
                 let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), process_id);
                 move || {
                     notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
                 }
             }),
-            supervisor.restarting(Supervised::Maintenance, {
+            supervisor.restarting(SupervisedTask::Maintenance, {
                 let (store, seen, stopped) = (store.clone(), seen.clone(), stopped.clone());
                 move || maintenance.run(store.clone(), clock, seen.clone(), stopped.clone())
             }),
-            supervisor.restarting(Supervised::LocalUpkeep, {
+            supervisor.restarting(SupervisedTask::LocalUpkeep, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || local_upkeep::run(store.clone(), clock, stopped.clone())
             }),
         ]);
         Engine {
-            relay: supervisor.restarting(Supervised::Relay, {
+            relay: supervisor.restarting(SupervisedTask::Relay, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || relay_loop::run(store.clone(), clock, seen.clone(), stopped.clone())
             }),
-            slots: supervisor.essential(Supervised::LeaseKeeper, keeping),
+            slots: supervisor.essential(SupervisedTask::LeaseKeeper, keeping),
             others,
             store,
             process: id,
@@ -247,13 +247,13 @@ fn restarting(
     let supervisor = store.supervisor();
     let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
     let background = move || background_worker::run(ours.clone(), clock, seen.clone(), until.clone());
-    let mut started = vec![supervisor.restarting(Supervised::Background, background)];
+    let mut started = vec![supervisor.restarting(SupervisedTask::Background, background)];
     if let Some(mailing) = mail {
         // Before the first record, so that no failing endpoint is missed.
         store.write_mails();
         let (ours, seen, until) = (store.clone(), fleet.clone(), stopped.clone());
         let mail = move || mailer::run(mailing.clone(), ours.clone(), clock, seen.clone(), until.clone());
-        started.push(supervisor.restarting(Supervised::Mail, mail));
+        started.push(supervisor.restarting(SupervisedTask::Mail, mail));
     }
     started
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
 use crate::domain::signing::secret::MasterKey;
-use crate::supervisor::{Supervised, Supervisor};
+use crate::supervisor::{SupervisedTask, Supervisor};
 use tokio::sync::Mutex;
 
 use crate::store::ingest::outbox::outbox_floor;
@@ -190,7 +190,7 @@ impl Store {
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };
         for taker in takers {
-            supervisor.essential(Supervised::Writer, writer::run(Arc::downgrade(&store.inner), taker));
+            supervisor.essential(SupervisedTask::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
         if let Engine::Postgres(engine) = &store.inner.engine {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
@@ -200,7 +200,7 @@ impl Store {
         }
         if let Some(announcements) = announcements {
             let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
-            supervisor.restarting(Supervised::Announcer, move || notify::run(inner.clone(), announcements.clone()));
+            supervisor.restarting(SupervisedTask::Announcer, move || notify::run(inner.clone(), announcements.clone()));
         }
         Ok(store)
     }

@@ -5,7 +5,7 @@ use sendoff::domain::access::operator::Operator;
 use sendoff::domain::access::password::PasswordHash;
 
 use sendoff::traffic::Traffic;
-use sendoff::traffic::proxies::Proxies;
+use sendoff::traffic::proxies::TrustedProxies;
 
 use crate::house::{Browser, House, both, field, location, set_cookie, with_traffic};
 
@@ -209,7 +209,7 @@ async fn a_browser_that_has_signed_in_before_has_tries_of_its_own() {
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
     for (trusted, wanted) in [("127.0.0.1/32", StatusCode::SEE_OTHER), ("10.0.0.0/8", StatusCode::TOO_MANY_REQUESTS)] {
-        let proxies = Proxies::new(vec![trusted.parse().unwrap()]);
+        let proxies = TrustedProxies::new(vec![trusted.parse().unwrap()]);
         let house = with_traffic(Traffic { proxies, ..Traffic::default() }).await;
         account(&house, "anna", None).await;
         let visitor = Visitor::at(&house).await;

@@ -18,7 +18,7 @@ use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
 use crate::store::ingest::accept::Refusal;
-use crate::traffic::rate_limits::Limited;
+use crate::traffic::rate_limits::RateLimitExceeded;
 
 /// The result of a handler.
 pub type Answer = Result<HttpResponse, ApiError>;
@@ -29,7 +29,7 @@ pub struct ApiError {
     status: StatusCode,
     told: Told,
     /// The limit that was exceeded, with 429.
-    limited: Option<Limited>,
+    limited: Option<RateLimitExceeded>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -319,7 +319,7 @@ impl ResponseError for ApiError {
             }
             _ => {}
         }
-        for header in self.limited.iter().flat_map(Limited::headers) {
+        for header in self.limited.iter().flat_map(RateLimitExceeded::headers) {
             answer.insert_header(header);
         }
         answer.json(&self.told)
@@ -339,8 +339,8 @@ impl From<Vec<Invalid>> for ApiError {
     }
 }
 
-impl From<Limited> for ApiError {
-    fn from(limited: Limited) -> ApiError {
+impl From<RateLimitExceeded> for ApiError {
+    fn from(limited: RateLimitExceeded) -> ApiError {
         ApiError { limited: Some(limited), ..ApiError::too_many(limited.to_string()) }
     }
 }

@@ -240,7 +240,7 @@ mod tests {
     fn pair(room: usize, receiving: Pace, sending: Pace) -> (Watched<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(room);
         let place =
-            Places::new(1, crate::traffic::proxies::Proxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
+            Places::new(1, crate::traffic::proxies::TrustedProxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
         (Watched::new(ours, place, receiving, sending), theirs)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{counter, gauge};
 
-use crate::traffic::proxies::{Proxies, network};
+use crate::traffic::proxies::{TrustedProxies, network};
 
 /// The places for connections, shared by all workers.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Places(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     most: usize,
-    proxies: Proxies,
+    proxies: TrustedProxies,
     taken: Mutex<Taken>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Place {
 impl Places {
     /// `most` places. One address may have half of them, so that it cannot keep everybody else out; a trusted proxy, which is everybody,
     /// may have all.
-    pub fn new(most: usize, proxies: Proxies) -> Places {
+    pub fn new(most: usize, proxies: TrustedProxies) -> Places {
         Places(Arc::new(Inner { most: most.max(1), proxies, taken: Mutex::default() }))
     }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn one_address_has_half_of_the_places() {
-        let places = Places::new(4, Proxies::default());
+        let places = Places::new(4, TrustedProxies::default());
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let mut held: Vec<Place> = (0..2).map(|_| places.take(one).unwrap()).collect();
         assert!(places.take(one).is_none() && places.take(address("::ffff:192.0.2.1")).is_none());
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_may_have_all() {
-        let places = Places::new(4, Proxies::new(vec!["192.0.2.1/32".parse().unwrap()]));
+        let places = Places::new(4, TrustedProxies::new(vec!["192.0.2.1/32".parse().unwrap()]));
         let held: Vec<Place> = (0..4).map(|_| places.take(address("192.0.2.1")).unwrap()).collect();
         assert!(places.take(address("192.0.2.1")).is_none());
         drop(held);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_an_ipv6_network_are_one() {
-        let places = Places::new(2, Proxies::default());
+        let places = Places::new(2, TrustedProxies::default());
         let _held = places.take(address("2001:db8::1")).unwrap();
         assert!(places.take(address("2001:db8::2:0:0:1")).is_none());
         assert!(places.take(address("2001:db8:0:1::1")).is_some());

@@ -20,7 +20,7 @@ use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::{Cookies, hash};
 use crate::dashboard::http::viewer::limited_by;
 use crate::store::StoreError;
-use crate::traffic::rate_limits::Limited;
+use crate::traffic::rate_limits::RateLimitExceeded;
 
 const HEADERS: [(&str, &str); 7] = [
     ("x-content-type-options", "nosniff"),
@@ -146,7 +146,7 @@ enum Refusal {
     /// A cross-site request.
     Origin,
     /// The rate limit.
-    Limited(Limited),
+    Limited(RateLimitExceeded),
 }
 
 impl Refusal {

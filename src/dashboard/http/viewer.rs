@@ -212,8 +212,8 @@ impl Viewer {
 }
 
 /// The rate limit key of a session.
-pub fn limited_by(hash: TokenHash) -> limits::Who {
-    limits::Who::Session(hash)
+pub fn limited_by(hash: TokenHash) -> limits::CallerId {
+    limits::CallerId::Session(hash)
 }
 
 impl FromRequest for Viewer {

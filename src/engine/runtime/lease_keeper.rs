@@ -12,7 +12,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{BEAT_SOON, HeartbeatMode, HeartbeatOutcome, LeasePolicy};
 use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, Supervised};
+use crate::supervisor::{Pulse, SupervisedTask};
 
 /// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub async fn run(
             heart.beats.depart();
         }
         let began = Instant::now();
-        Supervised::LeaseKeeper.panic_point();
+        SupervisedTask::LeaseKeeper.panic_point();
         match heart.beat(began).await {
             Ok((beaten, rank)) => {
                 pulse.beat(began.into_std());
@@ -154,7 +154,7 @@ mod tests {
         let (events, mut heard) = mpsc::unbounded_channel();
         let (stay, stays) = watch::channel(Phase::Running);
         let freed = Arc::new(Notify::new());
-        let pulse = Supervisor::default().pulse(Supervised::LeaseKeeper, LEASE, Instant::now().into_std());
+        let pulse = Supervisor::default().pulse(SupervisedTask::LeaseKeeper, LEASE, Instant::now().into_std());
         let heart = LeaseKeeper::new(store, process, Clocks::start(Clock));
         let (fleet, seen) = watch::channel(Fleet::default());
         let beating = tokio::spawn(run(heart, events, fleet, Arc::clone(&freed), stays, pulse));

@@ -19,7 +19,7 @@ use crate::domain::Time;
 use crate::domain::time::Clock;
 use crate::store::partitions::{self, Reach};
 use crate::store::{Store, StoreError};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 
 /// How long one task may run before the next.
 const TURN: Duration = Duration::from_secs(1);
@@ -169,7 +169,7 @@ impl Maintenance {
         let (mut told, mut held) = (fleet.clone(), false);
         MaintenanceTask::ALL.iter().for_each(|task| succeeded(*task, 0.0));
         while !*stop.borrow() {
-            Supervised::Maintenance.panic_point();
+            SupervisedTask::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
             if held && !maintains {
                 another_counts();

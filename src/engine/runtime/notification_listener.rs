@@ -11,7 +11,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::event::CoreEvent;
 use crate::store::queue::notify::{Heard, Listener};
 use crate::store::{Store, StoreError};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 
 /// The wait before listening again after the connection was lost.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
@@ -60,7 +60,7 @@ async fn hear(
     // Notifications sent before we listened are lost: anything may have happened.
     let mut heard = Heard::Anything;
     loop {
-        Supervised::Listener.panic_point();
+        SupervisedTask::Listener.panic_point();
         if matches!(heard, Heard::Freed | Heard::Anything) {
             freed.notify_one();
         }

@@ -12,7 +12,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::event::{CoreEvent, RecordResult};
 use crate::store::recording::record::{Finished, Recorded};
 use crate::store::{Store, StoreError};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 
 /// The most results per transaction.
 const BATCH: usize = 512;
@@ -36,7 +36,7 @@ pub async fn run(
     let mut small_again = Instant::now();
     while !taken.is_empty() || finished.recv_many(&mut taken, BATCH).await > 0 {
         gather(&mut finished, &mut taken, small_again).await;
-        Supervised::Recorder.panic_point();
+        SupervisedTask::Recorder.panic_point();
         let batch: Arc<[Finished]> = taken.drain(..fitting(&taken)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;

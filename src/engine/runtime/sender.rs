@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use crate::crash::{self, Place, When};
+use crate::crash::{self, CrashPhase, CrashPoint};
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::{Attempt, Failure, Outcome, OwnFailure};
 use crate::domain::deliveries::backoff::Schedule;
@@ -86,9 +86,9 @@ impl AttemptSender {
         let timeout = live.endpoint.spec.timeout.unwrap_or(self.timeout);
         let typed = typed_names(live);
         let post = Post { url, headers, exact_case: &typed, body: payload.clone(), timeout, now: wall };
-        crash::point(Place::Post, When::Before);
+        crash::point(CrashPoint::Post, CrashPhase::Before);
         let outcome = self.egress.post(post).await;
-        crash::point(Place::Post, When::After);
+        crash::point(CrashPoint::Post, CrashPhase::After);
         Ok((recorded, outcome?))
     }
 }

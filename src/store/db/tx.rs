@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::crash::{self, Place, When};
+use crate::crash::{self, CrashPhase, CrashPoint};
 use crate::store::partitions::Partitions;
 use crate::store::{Store, StoreError};
 use sqlx::{PgConnection, PgPool};
@@ -114,17 +114,17 @@ impl Tx {
 
     /// Makes it so. After an error nobody knows whether it was.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.commit_of(&[Place::Change]).await
+        self.commit_of(&[CrashPoint::Change]).await
     }
 
     /// The same, where a test tells apart what it is that is committed.
-    pub(crate) async fn commit_of(self, places: &[Place]) -> Result<(), StoreError> {
-        places.iter().for_each(|place| crash::point(*place, When::Before));
+    pub(crate) async fn commit_of(self, places: &[CrashPoint]) -> Result<(), StoreError> {
+        places.iter().for_each(|place| crash::point(*place, CrashPhase::Before));
         match self {
             Tx::Sqlite(tx) => tx.commit().await?,
             Tx::Postgres(tx) => tx.tx.commit().await?,
         }
-        places.iter().for_each(|place| crash::point(*place, When::After));
+        places.iter().for_each(|place| crash::point(*place, CrashPhase::After));
         Ok(())
     }
 

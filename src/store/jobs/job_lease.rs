@@ -46,7 +46,7 @@ impl Store {
     /// Takes a turn at the background work that has waited longest for one; `None`: there is none, or others are at it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn take_turn(&self, now: Time) -> Result<Option<Turn>, StoreError> {
         self.repeated(|| async {
             // Most of the time there is none: no need to hold up the writer.
@@ -73,7 +73,7 @@ impl Store {
             };
             let Some(id) = next else { return Ok(None) };
             on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
-            tx.commit_of(&[crash::Place::Lease]).await?;
+            tx.commit_of(&[crash::CrashPoint::Lease]).await?;
             Ok(Some(Turn { id, until }))
         })
         .await
@@ -82,7 +82,7 @@ impl Store {
     /// Hands a turn on: the work waits behind all other.
     ///
     /// # Errors
-    /// The store is away; the turn runs out by itself.
+    /// The store is unavailable; the turn runs out by itself.
     pub async fn end_turn(&self, turn: Turn, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
@@ -97,7 +97,7 @@ impl Store {
     /// Does a step of background work whose turn is ours, and renews the turn: one transaction.
     ///
     /// # Errors
-    /// The store is away; or the work cannot be understood. Nothing was done.
+    /// The store is unavailable; or the work cannot be understood. Nothing was done.
     pub async fn step_background(&self, turn: Turn, now: Time) -> Result<Stepped, StoreError> {
         if let Some(work) = self.listed_work(turn.id).await? {
             return self.step_listed(turn, &work, now).await;
@@ -130,7 +130,7 @@ impl Store {
         on!(tx, db => {
             sqlx::query(NOTE).bind(next.id).bind(text).bind(stage.word()).bind(now).execute(db).await.map(drop)
         })?;
-        tx.commit_of(&[crash::Place::Background]).await?;
+        tx.commit_of(&[crash::CrashPoint::Background]).await?;
         if !woken.is_empty() {
             self.inner.signals.send(Signal::Look(woken));
         }

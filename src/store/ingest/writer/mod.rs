@@ -18,7 +18,7 @@ pub(in crate::store) use self::queue::{Queues, queues};
 use self::queue::{Write, gather, gone};
 use super::accept::{AcceptItem, Accepted, Outcome, Refusal, accept_in};
 use super::outbox::Relayed;
-use crate::crash::Place;
+use crate::crash::CrashPoint;
 use crate::domain::AppId;
 use crate::store::db::budget::{self, Budget, Pace};
 use crate::store::db::repeat::{Undone, repeated};
@@ -28,7 +28,7 @@ use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
 use crate::store::recording::record::{Care, Finished, Recorded, record_in};
 use crate::store::{Engine, Inner, StoreError, Tx};
-use crate::supervisor::Supervised;
+use crate::supervisor::SupervisedTask;
 
 /// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their turn: they
 /// poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is at least this long,
@@ -64,7 +64,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
         let batch = gather(std::mem::take(&mut left), &mut queue);
-        Supervised::Writer.panic_point();
+        SupervisedTask::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         let settled = settle(&inner, batch, &mut pace).await;
         left = settled.left;
@@ -239,7 +239,7 @@ async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreErro
     let nothing = || StoreError::Refused("nothing was recorded".into());
     let finished = std::slice::from_ref(one);
     let (recorded, told) = record_in(inner, &mut tx, finished, Care::Telling).await?.ok_or_else(nothing)?;
-    tx.commit_of(&[Place::Record]).await?;
+    tx.commit_of(&[CrashPoint::Record]).await?;
     operational::admit(inner, told);
     recorded.into_iter().next().ok_or_else(nothing)
 }
@@ -291,13 +291,13 @@ async fn write(
 }
 
 /// What a batch brings into the store, for the tests that crash there.
-fn places(batch: &[Write]) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::with_capacity(3);
+fn places(batch: &[Write]) -> Vec<CrashPoint> {
+    let mut places: Vec<CrashPoint> = Vec::with_capacity(3);
     for write in batch {
         let place = match write {
-            Write::Accept(..) => Place::Accept,
-            Write::Record(..) => Place::Record,
-            Write::Relay(..) => Place::Relay,
+            Write::Accept(..) => CrashPoint::Accept,
+            Write::Record(..) => CrashPoint::Record,
+            Write::Relay(..) => CrashPoint::Relay,
         };
         if !places.contains(&place) {
             places.push(place);
