@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::AppError;
-use crate::config::{self, Fault, KeyConfig};
+use crate::config::{self, ConfigError, KeyConfig};
 use crate::domain::access::token_key::TokenKey;
 use crate::domain::signing::secret::MasterKey;
 use crate::store::Location;
@@ -77,7 +77,7 @@ fn random_text() -> Zeroizing<String> {
 }
 
 fn missing(variable: &str) -> AppError {
-    AppError::Setting(Fault(format!("{variable} is missing: with PostgreSQL it has to be given")))
+    AppError::Setting(ConfigError(format!("{variable} is missing: with PostgreSQL it has to be given")))
 }
 
 fn unreadable(path: &Path, what: &str) -> AppError {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{CliError, parse_expiry, print_result, print_stderr};
-use crate::api::authn::authenticator::LIFE;
+use crate::api::authn::authenticator::MAX_AGE;
 use crate::app;
 use crate::config::Config;
 use crate::domain::access::api_key;

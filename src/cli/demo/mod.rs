@@ -98,20 +98,20 @@ struct DemoSetup {
 
 impl DemoSetup {
     async fn prepare(mut settings: Settings, folder: &TempFolder) -> Result<DemoSetup, CliError> {
-        let usual_port = !settings.is_given("listen");
-        settings.fix("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
-        settings.fix("jwt_algorithm", "HS256");
-        settings.fix("jwt_secret", MasterKey::generate().text().as_str());
-        settings.fix("master_key", MasterKey::generate().text().as_str());
-        settings.fix("role", "all");
+        let usual_port = !settings.is_set("listen");
+        settings.override_with("database_url", format!("sqlite:{}", folder.path().join("sendoff.db").display()));
+        settings.override_with("jwt_algorithm", "HS256");
+        settings.override_with("jwt_secret", MasterKey::generate().text().as_str());
+        settings.override_with("master_key", MasterKey::generate().text().as_str());
+        settings.override_with("role", "all");
         // The narrowest network that contains the receiver.
-        settings.fix("egress_allow", "127.0.0.1/32");
-        settings.fix("https_only", "false");
-        if !settings.is_given("retry_schedule") {
-            settings.fix("retry_schedule", RETRY_SCHEDULE);
+        settings.override_with("egress_allow", "127.0.0.1/32");
+        settings.override_with("https_only", "false");
+        if !settings.is_set("retry_schedule") {
+            settings.override_with("retry_schedule", RETRY_SCHEDULE);
         }
-        if !settings.is_given("log") {
-            settings.fix("log", "warn");
+        if !settings.is_set("log") {
+            settings.override_with("log", "warn");
         }
         let config = super::load_config(&settings)?;
         let listener = if usual_port { listen_nearby(&config)? } else { Listeners::at(config.http.listen)? };

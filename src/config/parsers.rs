@@ -1,5 +1,5 @@
-//! How values are written: spans of time, sizes, lists, addresses. Each reader says what is wrong with a text as the end of the
-//! sentence "VALUE …"; what it should look like is said once, in the table of settings.
+//! Parsers for settings: durations, sizes, lists, addresses. An error completes the sentence "VALUE …"; the expected
+//! format is in the table of settings.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,16 +12,16 @@ use zeroize::Zeroizing;
 
 use crate::domain::span;
 
-/// What a reader gives: the value, or the rest of the sentence.
-pub type Read<T> = Result<T, String>;
+/// The value, or the rest of the error's sentence.
+pub type ParseResult<T> = Result<T, String>;
 
-/// A span of time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
-pub fn span(text: &str) -> Read<Duration> {
+/// Parses a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+pub fn span(text: &str) -> ParseResult<Duration> {
     span::read(text)
 }
 
-/// A span of time within bounds.
-pub fn span_within(least: Duration, most: Duration) -> impl Fn(&str) -> Read<Duration> {
+/// Parses a duration within bounds.
+pub fn span_within(least: Duration, most: Duration) -> impl Fn(&str) -> ParseResult<Duration> {
     move |text| match span(text)? {
         span if span < least => Err("is too short".to_owned()),
         span if span > most => Err("is too long".to_owned()),
@@ -29,13 +29,13 @@ pub fn span_within(least: Duration, most: Duration) -> impl Fn(&str) -> Read<Dur
     }
 }
 
-/// Spans of time with commas between.
-pub fn spans(text: &str) -> Read<Vec<Duration>> {
-    items(text).map(|item| span(item).map_err(|wrong| format!("holds {item:?}, which {wrong}"))).collect()
+/// Parses durations separated by commas.
+pub fn spans(text: &str) -> ParseResult<Vec<Duration>> {
+    items(text).map(|item| span(item).map_err(|wrong| format!("contains {item:?}, which {wrong}"))).collect()
 }
 
-/// Bytes: a whole number and one of `B`, `KiB`, `MiB`, or none for bytes; within bounds.
-pub fn size_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
+/// Parses a size within bounds: a whole number and one of `B`, `KiB`, `MiB`, or no unit for bytes.
+pub fn size_within(least: usize, most: usize) -> impl Fn(&str) -> ParseResult<usize> {
     move |text| {
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
@@ -43,7 +43,7 @@ pub fn size_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
             "" | "B" => 1,
             "KiB" => 1_024,
             "MiB" => 1_024 * 1_024,
-            _ => return Err("has a unit that is none of B, KiB, MiB".to_owned()),
+            _ => return Err("has a unit other than B, KiB or MiB".to_owned()),
         };
         let number: usize = number.parse().map_err(|_| "is not a size".to_owned())?;
         match number.checked_mul(scale) {
@@ -54,8 +54,8 @@ pub fn size_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
     }
 }
 
-/// A whole number within bounds.
-pub fn count_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
+/// Parses a whole number within bounds.
+pub fn count_within(least: usize, most: usize) -> impl Fn(&str) -> ParseResult<usize> {
     move |text| match text.parse::<usize>() {
         Ok(number) if number < least => Err("is too small".to_owned()),
         Ok(number) if number > most => Err("is too large".to_owned()),
@@ -64,43 +64,43 @@ pub fn count_within(least: usize, most: usize) -> impl Fn(&str) -> Read<usize> {
     }
 }
 
-/// `true` or `false`.
-pub fn switch(text: &str) -> Read<bool> {
-    text.parse().map_err(|_| "is neither".to_owned())
+/// Parses `true` or `false`.
+pub fn boolean(text: &str) -> ParseResult<bool> {
+    text.parse().map_err(|_| "is not a boolean".to_owned())
 }
 
-/// Networks with commas between; an address alone is a network of one.
-pub fn networks(text: &str) -> Read<Vec<IpNet>> {
+/// Parses networks separated by commas; a plain address is a network of one.
+pub fn networks(text: &str) -> ParseResult<Vec<IpNet>> {
     let network = |item: &str| match item.parse::<IpAddr>() {
         Ok(ip) => Ok(IpNet::from(ip)),
-        Err(_) => item.parse::<IpNet>().map_err(|_| format!("holds {item:?}, which is not a network")),
+        Err(_) => item.parse::<IpNet>().map_err(|_| format!("contains {item:?}, which is not a network")),
     };
     items(text).map(network).collect()
 }
 
-/// Where to listen. `localhost` is 127.0.0.1.
-pub fn listen(text: &str) -> Read<SocketAddr> {
+/// Parses a listen address. `localhost` means 127.0.0.1.
+pub fn listen(text: &str) -> ParseResult<SocketAddr> {
     let text = text.strip_prefix("localhost:").map_or(text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse().map_err(|_| "is not an IP address with a port".to_owned())
 }
 
-/// What people type to get here: scheme, host, port, and nothing else.
-pub fn public_url(text: &str) -> Read<Url> {
+/// Parses a scheme, a host and an optional port.
+pub fn public_url(text: &str) -> ParseResult<Url> {
     let url: Url = text.parse().map_err(|_| "is not a URL".to_owned())?;
     match () {
         () if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) => {
             Err("is not an http or https URL".to_owned())
         }
-        () if !url.username().is_empty() || url.password().is_some() => Err("holds a user or password".to_owned()),
+        () if !url.username().is_empty() || url.password().is_some() => Err("contains a user or password".to_owned()),
         () if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
-            Err("holds more than a scheme, a host and a port".to_owned())
+            Err("contains more than a scheme, a host and a port".to_owned())
         }
         () => Ok(url),
     }
 }
 
-/// Where mail goes out. Never quoted: it holds the password.
-pub fn smtp_url(text: &str) -> Read<Zeroizing<String>> {
+/// Validates a mail server URL. The error never quotes it, because it contains the password.
+pub fn smtp_url(text: &str) -> ParseResult<Zeroizing<String>> {
     let url: Url = text.parse().map_err(|_| "is not a URL".to_owned())?;
     let tls: Vec<_> = url.query_pairs().filter(|(name, _)| name == "tls").map(|(_, how)| how).collect();
     let known = tls.iter().all(|how| ["required", "opportunistic"].contains(&how.as_ref()));
@@ -110,28 +110,28 @@ pub fn smtp_url(text: &str) -> Read<Zeroizing<String>> {
         }
         () if url.port() == Some(0) => Err("names port 0".to_owned()),
         () if url.username().is_empty() != url.password().is_none() => {
-            Err("holds a user name or a password alone".to_owned())
+            Err("needs a user name and a password, or neither".to_owned())
         }
         () if !known || tls.len() > 1 || url.query_pairs().count() > tls.len() => {
-            Err("says something other than tls=required or tls=opportunistic".to_owned())
+            Err("has a parameter other than tls=required or tls=opportunistic".to_owned())
         }
         () => match AsyncSmtpTransport::<Tokio1Executor>::from_url(text) {
             Ok(_) => Ok(Zeroizing::new(text.to_owned())),
-            Err(_) => Err("cannot be used".to_owned()),
+            Err(_) => Err("is not a valid mail server".to_owned()),
         },
     }
 }
 
-/// Who mail comes from.
-pub fn mailbox(text: &str) -> Read<Mailbox> {
+/// Parses a sender address.
+pub fn mailbox(text: &str) -> ParseResult<Mailbox> {
     text.parse().map_err(|_| "is not an e-mail address".to_owned())
 }
 
-/// Sites that may put the portal into a page of theirs, each a scheme, a host and perhaps a port. What is read over plain HTTP could be
-/// changed on its way, the page around the portal too: that is for this machine alone.
-pub fn frame_origins(text: &str) -> Read<Vec<String>> {
-    let origin = |item: &str| -> Read<String> {
-        let url = public_url(item).map_err(|wrong| format!("holds {item:?}, which {wrong}"))?;
+/// Parses origins that may embed the portal. Plain HTTP is for loopback hosts only: elsewhere the page around the
+/// portal could be changed in transit.
+pub fn frame_origins(text: &str) -> ParseResult<Vec<String>> {
+    let source = |item: &str| -> ParseResult<String> {
+        let url = public_url(item).map_err(|wrong| format!("contains {item:?}, which {wrong}"))?;
         let plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
         let loopback = match url.host() {
             Some(Host::Domain(name)) => name == "localhost",
@@ -140,35 +140,35 @@ pub fn frame_origins(text: &str) -> Read<Vec<String>> {
             None => false,
         };
         match () {
-            // It becomes a part of a header, where `*`, `;` and `,` would say something else.
-            () if !url.host_str().is_some_and(plain) => Err(format!("holds {item:?}, which names no single host")),
-            () if url.scheme() == "http" && !loopback => Err(format!("holds {item:?}, which is not https")),
-            () => Ok(url.origin().ascii_serialization()),
+            // The origin becomes part of a header, where `*`, `;` and `,` have a meaning.
+            () if !url.host_str().is_some_and(plain) => Err(format!("contains {item:?}, which is not a single host")),
+            () if url.scheme() == "http" && !loopback => Err(format!("contains {item:?}, which is not https")),
+            () => Ok(url.source().ascii_serialization()),
         }
     };
-    items(text).map(origin).collect()
+    items(text).map(source).collect()
 }
 
-/// Origins whose programs may call: `*` is any (`None`), `none` is none.
-pub fn cors_origins(text: &str) -> Read<Option<Vec<String>>> {
-    let origin = |item: &str| match public_url(item) {
-        Ok(url) => Ok(url.origin().ascii_serialization()),
-        Err(wrong) => Err(format!("holds {item:?}, which {wrong}")),
+/// Parses browser origins: `*` is any (`None`), and `none` is an empty list.
+pub fn cors_origins(text: &str) -> ParseResult<Option<Vec<String>>> {
+    let source = |item: &str| match public_url(item) {
+        Ok(url) => Ok(url.source().ascii_serialization()),
+        Err(wrong) => Err(format!("contains {item:?}, which {wrong}")),
     };
     match text {
         "*" => Ok(None),
         "none" => Ok(Some(Vec::new())),
-        list => items(list).map(origin).collect::<Read<_>>().map(Some),
+        list => items(list).map(source).collect::<ParseResult<_>>().map(Some),
     }
 }
 
-/// A filter of log lines. Stricter than its library, for which a mistyped level is the name of a module.
-pub fn log_filter(text: &str) -> Read<String> {
+/// Validates a log filter. Stricter than `tracing-subscriber`, which takes a misspelled level for a module name.
+pub fn log_filter(text: &str) -> ParseResult<String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for item in items(text) {
         let level = item.rsplit_once('=').map_or(item, |(_, level)| level).to_ascii_lowercase();
         if !LEVELS.contains(&level.as_str()) {
-            return Err(format!("holds {item:?}, which names no level"));
+            return Err(format!("contains {item:?}, which has no level"));
         }
     }
     tracing_subscriber::EnvFilter::try_new(text).map_err(|_| "is not a filter".to_owned())?;
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_origins_are_sites_that_one_can_trust() {
+    fn frame_origins_are_https_or_loopback() {
         let all = "https://app.example.com, https://App.example.com:8443/,http://localhost:3000,http://[::1]";
         let wanted =
             ["https://app.example.com", "https://app.example.com:8443", "http://localhost:3000", "http://[::1]"];

@@ -1,97 +1,95 @@
-//! Where people and programs come in, who of them counts for what, and what is unwise about it.
+//! HTTP settings: listen addresses, public URLs, origins, rate limits, and warnings about plain HTTP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use url::{Host, Url};
 
-use super::values::{self, count_within};
-use super::{Fault, Settings};
+use super::parsers::{self, count_within};
+use super::{ConfigError, Settings};
 use crate::traffic::Traffic;
-use crate::traffic::proxies::Proxies;
+use crate::traffic::proxies::TrustedProxies;
 use crate::traffic::rate_limits::{RateLimits, Rates};
 
-/// Where people and programs come in.
 #[derive(Debug)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Where the probes are, and then no longer there. `None`: beside everything else.
+    /// Serves only the probes, which the main address then does not. `None`: the main address serves them.
     pub admin_listen: Option<SocketAddr>,
-    /// Where the portal is, and then no longer there. `None`: beside everything else.
+    /// Serves only the portal, which the main address then does not. `None`: the main address serves it.
     pub portal_listen: Option<SocketAddr>,
-    /// `None`: made from the address that is listened on. Only with `portal_listen`.
+    /// `None`: derived from the listen address. Needs `portal_listen`.
     pub portal_url: Option<Url>,
-    /// `None`: made from the address that is listened on.
+    /// `None`: derived from the listen address.
     pub public_url: Option<Url>,
-    /// Sites that may put the portal into a page of theirs: `https://app.example.com`.
+    /// Origins that may embed the portal, such as `https://app.example.com`.
     pub frame_origins: Vec<String>,
-    /// Origins whose programs in browsers may call the API; `None`: any.
+    /// Browser origins that may call the API; `None`: any.
     pub cors_origins: Option<Vec<String>>,
-    /// How often callers may call.
     pub rates: Rates,
-    /// Whose word about a caller's address counts.
-    pub proxies: Proxies,
+    /// TrustedProxies whose `X-Forwarded-For` is trusted.
+    pub proxies: TrustedProxies,
 }
 
 impl HttpConfig {
-    pub(super) fn new(settings: &Settings) -> Result<HttpConfig, Fault> {
-        let portal_listen = settings.read_given("portal_listen", values::listen)?;
-        let portal_url = settings.read_given("portal_url", values::public_url)?;
+    pub(super) fn new(settings: &Settings) -> Result<HttpConfig, ConfigError> {
+        let portal_listen = settings.parse_optional("portal_listen", parsers::listen)?;
+        let portal_url = settings.parse_optional("portal_url", parsers::public_url)?;
         if portal_url.is_some() && portal_listen.is_none() {
             return Err(settings
-                .fault("portal_url", "needs SENDOFF_PORTAL_LISTEN: otherwise the portal is at SENDOFF_PUBLIC_URL"));
+                .error("portal_url", "needs SENDOFF_PORTAL_LISTEN; without it the portal is at SENDOFF_PUBLIC_URL"));
         }
         Ok(HttpConfig {
             portal_listen,
             portal_url,
-            listen: settings.read("listen", values::listen)?,
-            admin_listen: settings.read_given("admin_listen", values::listen)?,
-            public_url: settings.read_given("public_url", values::public_url)?,
-            frame_origins: settings.read("frame_origins", values::frame_origins)?,
-            cors_origins: settings.read("cors_origins", values::cors_origins)?,
+            listen: settings.parse("listen", parsers::listen)?,
+            admin_listen: settings.parse_optional("admin_listen", parsers::listen)?,
+            public_url: settings.parse_optional("public_url", parsers::public_url)?,
+            frame_origins: settings.parse("frame_origins", parsers::frame_origins)?,
+            cors_origins: settings.parse("cors_origins", parsers::cors_origins)?,
             rates: rates(settings)?,
-            proxies: settings.read("trusted_proxies", values::networks).map(Proxies::new)?,
+            proxies: settings.parse("trusted_proxies", parsers::networks).map(TrustedProxies::new)?,
         })
     }
 
-    /// The limits of this process.
+    /// The rate limits of this process.
     pub fn traffic(&self) -> Traffic {
         Traffic { limits: RateLimits::new(self.rates), proxies: self.proxies.clone() }
     }
 
-    /// Warnings about the addresses of dashboard and portal.
-    pub(super) fn exposed(&self) -> Vec<String> {
-        let dashboard = exposed("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
+    /// Warnings about plain HTTP on the dashboard and the portal.
+    pub(super) fn exposure_warnings(&self) -> Vec<String> {
+        let dashboard = exposure_warning("SENDOFF_LISTEN", self.listen, "SENDOFF_PUBLIC_URL", self.public_url.as_ref());
         let portal = self.portal_listen.and_then(|listen| {
-            exposed("SENDOFF_PORTAL_LISTEN", listen, "SENDOFF_PORTAL_URL", self.portal_url.as_ref())
+            exposure_warning("SENDOFF_PORTAL_LISTEN", listen, "SENDOFF_PORTAL_URL", self.portal_url.as_ref())
         });
         dashboard.into_iter().chain(portal).collect()
     }
 
-    /// The base URL of links into the portal, if the settings give one.
+    /// The base URL of links to the portal, if configured.
     pub fn portal_link(&self) -> Option<&Url> {
         if self.portal_listen.is_some() { self.portal_url.as_ref() } else { self.public_url.as_ref() }
     }
 
-    /// What people type to get here, now that `bound` is listened on. Who listens everywhere is found on loopback.
+    /// The dashboard's URL, derived from the bound address unless configured. An unspecified address becomes loopback.
     ///
     /// # Errors
     /// None in practice: an address always makes a URL.
     pub fn public_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
-        self.public_url.clone().map_or_else(|| url_of(bound), Ok)
+        self.public_url.clone().map_or_else(|| local_url(bound), Ok)
     }
 
-    /// The same for customers, if the portal is listened for at `bound`.
+    /// The portal's URL, derived from the bound address unless configured.
     ///
     /// # Errors
     /// None in practice: an address always makes a URL.
     pub fn portal_url(&self, bound: SocketAddr) -> Result<Url, url::ParseError> {
-        self.portal_url.clone().map_or_else(|| url_of(bound), Ok)
+        self.portal_url.clone().map_or_else(|| local_url(bound), Ok)
     }
 }
 
-/// The URL of an address that is listened on.
-fn url_of(bound: SocketAddr) -> Result<Url, url::ParseError> {
+/// The URL of a bound address.
+fn local_url(bound: SocketAddr) -> Result<Url, url::ParseError> {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -100,29 +98,29 @@ fn url_of(bound: SocketAddr) -> Result<Url, url::ParseError> {
     Url::parse(&format!("http://{}/", SocketAddr::new(ip, bound.port())))
 }
 
-/// What is unwise about listening at `listen`, by the setting `how`, with `url` for people, by the setting `name`.
-fn exposed(how: &str, listen: SocketAddr, name: &str, url: Option<&Url>) -> Option<String> {
+/// The warning about serving pages at `listen`, reached by browsers at `url`; the other two name their settings.
+fn exposure_warning(listen_setting: &str, listen: SocketAddr, url_setting: &str, url: Option<&Url>) -> Option<String> {
     match url {
-        Some(url) if url.scheme() == "http" && !near(url) => Some(format!(
-            "{name} ({url}) is plain http: passwords, session cookies and API keys can be read on the way. Put TLS in front and name the \
-             https address"
+        Some(url) if url.scheme() == "http" && !is_loopback(url) => Some(format!(
+            "{url_setting} ({url}) is plain http, which exposes passwords, session cookies and API keys: terminate TLS in \
+             front of Sendoff and set {url_setting} to the https URL"
         )),
         None if listen.ip().is_unspecified() => Some(format!(
-            "{how} is {listen} and {name} is not set: pages are answered as localhost and 127.0.0.1 alone. Set {name} to the address that \
-             people use, https by choice"
+            "{listen_setting} is {listen} and {url_setting} is not set: pages are served for localhost and 127.0.0.1 only. \
+             Set {url_setting} to the URL that browsers use, preferably https"
         )),
         None if !listen.ip().is_loopback() => Some(format!(
-            "{how} is {listen}, over plain http: passwords, session cookies and API keys can be read on the way. Put TLS in front and set \
-             {name} to its address"
+            "{listen_setting} is {listen}, over plain http, which exposes passwords, session cookies and API keys: \
+             terminate TLS in front of Sendoff and set {url_setting} to the https URL"
         )),
         _ => None,
     }
 }
 
-/// Requests a second; 0 is no limit.
-fn rates(settings: &Settings) -> Result<Rates, Fault> {
+/// Requests per second; 0 turns a limit off.
+fn rates(settings: &Settings) -> Result<Rates, ConfigError> {
     let rate = |name| {
-        let rate = settings.read(name, count_within(0, 1_000_000))?;
+        let rate = settings.parse(name, count_within(0, 1_000_000))?;
         Ok(NonZeroU32::new(u32::try_from(rate).unwrap_or(u32::MAX)))
     };
     Ok(Rates {
@@ -133,12 +131,12 @@ fn rates(settings: &Settings) -> Result<Rates, Fault> {
     })
 }
 
-/// Whether a URL leads to this machine.
-pub(super) fn near(url: &Url) -> bool {
+/// Whether `url` leads to this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        // Of schemes that are not the web's, a URL keeps an address as text.
+        // For schemes outside the web, such as smtp, `url` keeps an IP address as a domain.
         Some(Host::Domain(name)) => {
             name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
         }
@@ -151,13 +149,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_have_the_defaults_of_the_table() {
-        let settings = Settings::gather(|_| None, |_| None).unwrap();
+    fn default_rates_match_the_settings() {
+        let settings = Settings::from_sources(|_| None, |_| None).unwrap();
         assert_eq!(rates(&settings), Ok(Rates::default()));
     }
 
     #[test]
-    fn whoever_lets_passwords_go_in_the_clear_hears_of_it() {
+    fn plain_http_beyond_loopback_is_a_warning() {
         for (listen, public, said) in [
             ("127.0.0.1:8071", None, None),
             ("[::1]:8071", None, None),
@@ -179,9 +177,9 @@ mod tests {
                 frame_origins: Vec::new(),
                 cors_origins: None,
                 rates: Rates::default(),
-                proxies: Proxies::default(),
+                proxies: TrustedProxies::default(),
             }
-            .exposed();
+            .exposure_warnings();
             let as_wanted = match (said, &warning[..]) {
                 (Some(said), [warning]) => warning.contains(said),
                 (said, warnings) => said.is_none() && warnings.is_empty(),
