@@ -27,7 +27,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use url::Url;
 
-use crate::api::authn::authenticator::Callers;
+use crate::api::authn::authenticator::Authenticator;
 pub use crate::api::http::body_budget::BodyBudget;
 pub use crate::api::http::cors::Origins;
 use crate::api::http::errors;
@@ -50,7 +50,7 @@ use crate::store::Store;
 pub struct ApiState {
     pub store: Store,
     pub egress: Egress,
-    pub callers: Callers,
+    pub authenticator: Authenticator,
     /// The base URL of the API; part of autoconfig tokens.
     pub public_url: Url,
     /// The base URL of links into the portal.

@@ -28,7 +28,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use url::Url;
 
 use super::AppError;
-use crate::api::authn::authenticator::Callers;
+use crate::api::authn::authenticator::Authenticator;
 use crate::api::http::probes;
 use crate::api::http::probes::Probes;
 use crate::api::{self, ApiState, BodyBudget, Origins};
@@ -65,7 +65,7 @@ pub(super) struct Served {
     pub role: Role,
     pub store: Store,
     pub egress: Egress,
-    pub callers: Callers,
+    pub authenticator: Authenticator,
     pub origins: Origins,
     pub public_url: Url,
     /// The base URL of links into the portal.
@@ -159,7 +159,7 @@ pub(super) fn server(served: Served, listeners: Listeners, connections: usize, d
         "Requests that were refused with 429: too many of a key, an application, a session or an address, or too many scans at a time."
     );
     let workers = available_parallelism().map_or(2, usize::from).max(2);
-    let proxies = served.callers.traffic().proxies.clone();
+    let proxies = served.authenticator.traffic().proxies.clone();
     let builder = Server::build().workers(workers).shutdown_timeout(drain.as_secs().max(1)).disable_signals();
     let signal = builder.graceful_shutdown_signal();
     let stopping = move || {
@@ -257,13 +257,13 @@ fn mount(config: &mut ServiceConfig, served: Served, probes_apart: bool, pages: 
     if !served.role.serves() {
         return;
     }
-    let Served { store, egress, callers, origins, public_url, portal_url, retention, signature_type, bodies, .. } =
+    let Served { store, egress, authenticator, origins, public_url, portal_url, retention, signature_type, bodies, .. } =
         served.clone();
     config
         .app_data(Data::new(ApiState {
             store,
             egress,
-            callers,
+            authenticator,
             public_url,
             portal_url,
             clock: Clock,
@@ -300,7 +300,7 @@ fn mount_pages(config: &mut ServiceConfig, served: &Served, pages: Pages) {
             secret: served.dashboard_secret,
             feeds: served.feeds.clone(),
             passwords: served.passwords.clone(),
-            traffic: served.callers.traffic().clone(),
+            traffic: served.authenticator.traffic().clone(),
         }))
         .configure(routes);
 }

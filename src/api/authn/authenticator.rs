@@ -1,12 +1,12 @@
 //! Authentication: turns the API key or JWT of a request into a [`Caller`].
 //!
 //! Both can be revoked at any time, which only the store knows. To avoid a query for every request, its answer is
-//! cached for [`MAX_AGE`]: **a revoked credential is rejected within 3 seconds** by every process. After [`REFRESH_AGE`] the
-//! entry is refreshed in the background, so a frequent caller never waits.
+//! cached for [`MAX_AGE`]: **a revoked credential is rejected within 3 seconds** by every process. After
+//! [`REFRESH_AGE`] the entry is refreshed in the background, so a frequent caller never waits.
 //!
 //! * [`Caller`]: an authenticated caller and its permissions.
-//! * [`Authenticator`]: authenticates and caches callers, tracks the last use of keys, and counts each request against a
-//!   [rate limit](crate::traffic::rate_limits): the caller's, or the address's when there is no valid credential.
+//! * [`Authenticator`]: authenticates and caches callers, tracks the last use of keys, and counts each request against
+//!   a [rate limit](crate::traffic::rate_limits): the caller's, or the address's when there is no valid credential.
 //! * [`AuthenticationError`]: no valid credential (401), a rate limit (429), or the store is unavailable (503).
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ use crate::domain::{AppId, KeyId, Time};
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{Store, StoreError, Tenant};
 use crate::traffic::Traffic;
-use crate::traffic::rate_limits::{TokenBucket, RateLimitExceeded, CallerId};
+use crate::traffic::rate_limits::{CallerId, RateLimitExceeded, TokenBucket};
 
 /// Capacity of the cache, in callers.
 const CACHE_CAPACITY: usize = 1_024;
@@ -105,7 +105,7 @@ struct Inner {
     store: Store,
     tokens: Tokens,
     traffic: Traffic,
-    known: RwLock<HashMap<TokenHash, Arc<CachedCaller>>>,
+    cache: RwLock<HashMap<TokenHash, Arc<CachedCaller>>>,
     uses: Mutex<HashMap<KeyId, KeyUsage>>,
 }
 
@@ -205,8 +205,8 @@ struct KeyUsage {
 impl Authenticator {
     /// Accepts the keys of `store`, and tokens of `tokens` that `store` does not list as logged out.
     pub fn new(store: Store, tokens: Tokens, traffic: Traffic) -> Authenticator {
-        let (known, uses) = (RwLock::default(), Mutex::default());
-        Authenticator { inner: Arc::new(Inner { store, tokens, traffic, known, uses }) }
+        let (cache, uses) = (RwLock::default(), Mutex::default());
+        Authenticator { inner: Arc::new(Inner { store, tokens, traffic, cache, uses }) }
     }
 
     /// The rate limits.
@@ -228,28 +228,28 @@ impl Authenticator {
         now: Time,
     ) -> Option<Result<Arc<Caller>, AuthenticationError>> {
         let hash = api_key::hash(shown);
-        let Some(known) = self.known(&hash) else {
+        let Some(cached) = self.cached(&hash) else {
             // A token with a bad signature needs no query.
             let verified = (!api_key::is_key(shown)).then(|| self.inner.tokens.verify(shown))?;
             let error = verified.and_then(|grant| grant.check_at(now)).err()?;
             return Some(Err(self.limit_anonymous(from()).err().unwrap_or(error.into())));
         };
-        if let Err(denied) = known.verified.check_at(now) {
+        if let Err(denied) = cached.verified.check_at(now) {
             return Some(Err(self.limit_anonymous(from()).err().unwrap_or(denied)));
         }
-        let asked_for = Instant::now();
-        let age = asked_for.saturating_duration_since(known.checked_at);
+        let instant = Instant::now();
+        let age = instant.saturating_duration_since(cached.checked_at);
         if age >= MAX_AGE {
             return None;
         }
-        if age >= REFRESH_AGE && !known.refreshing.swap(true, Ordering::Relaxed) {
-            tokio::spawn(self.clone().refresh(hash, known.clone(), now));
+        if age >= REFRESH_AGE && !cached.refreshing.swap(true, Ordering::Relaxed) {
+            tokio::spawn(self.clone().refresh(hash, cached.clone(), now));
         }
-        if let Err(limited) = known.bucket.take(asked_for) {
+        if let Err(limited) = cached.bucket.take(instant) {
             return Some(Err(limited.into()));
         }
-        self.record_use(&known.caller, now);
-        Some(Ok(known.caller.clone()))
+        self.record_use(&cached.caller, now);
+        Some(Ok(cached.caller.clone()))
     }
 
     /// Authenticates with the store. The request is counted against a rate limit first, so no credential can cause more
@@ -264,16 +264,16 @@ impl Authenticator {
         now: Time,
     ) -> Result<Arc<Caller>, AuthenticationError> {
         let hash = api_key::hash(shown);
-        let asked = Instant::now();
-        let before = match self.known(&hash) {
-            Some(known) => Some(known.verified.clone()),
+        let checked_at = Instant::now();
+        let before = match self.cached(&hash) {
+            Some(cached) => Some(cached.verified.clone()),
             None if api_key::is_key(shown) => None,
             None => Some(Credential::Token(self.inner.tokens.verify(shown)?)),
         };
-        let good = match &before {
-            Some(good) => {
-                self.inner.traffic.limits.take(good.limit_subject(), asked)?;
-                self.recheck(&hash, good, now).await?
+        let credential = match &before {
+            Some(credential) => {
+                self.inner.traffic.limits.take(credential.limit_subject(), checked_at)?;
+                self.recheck(&hash, credential, now).await?
             }
             None => {
                 self.limit_anonymous(from)?;
@@ -284,9 +284,19 @@ impl Authenticator {
                 }
             }
         };
-        good.check_at(now)?;
-        let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
-        self.insert(hash, CachedCaller { caller: caller.clone(), good, bucket, asked, refreshing: AtomicBool::new(false) }, now);
+        credential.check_at(now)?;
+        let (caller, bucket) = (Arc::new(credential.caller(hash)), self.bucket(&credential));
+        self.insert(
+            hash,
+            CachedCaller {
+                caller: caller.clone(),
+                verified: credential,
+                bucket,
+                checked_at,
+                refreshing: AtomicBool::new(false),
+            },
+            now,
+        );
         self.record_use(&caller, now);
         Ok(caller)
     }
@@ -302,8 +312,8 @@ impl Authenticator {
         }
     }
 
-    fn bucket(&self, good: &Credential) -> Arc<TokenBucket> {
-        self.inner.traffic.limits.bucket(good.limit_subject(), Instant::now())
+    fn bucket(&self, credential: &Credential) -> Arc<TokenBucket> {
+        self.inner.traffic.limits.bucket(credential.limit_subject(), Instant::now())
     }
 
     /// Logs a token out: it is rejected here at once, and in other processes within [`MAX_AGE`].
@@ -326,15 +336,15 @@ impl Authenticator {
             uses.iter().filter(|(_, one)| one.last > one.written).map(|(id, one)| (*id, one.last)).collect()
         };
         self.inner.store.api_keys_used(&uses).await?;
-        let mut known = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usage = self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, at) in uses {
-            known.entry(id).and_modify(|one| one.written = one.written.max(at));
+            usage.entry(id).and_modify(|one| one.written = one.written.max(at));
         }
         Ok(())
     }
 
-    fn known(&self, hash: &TokenHash) -> Option<Arc<CachedCaller>> {
-        self.inner.known.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    fn cached(&self, hash: &TokenHash) -> Option<Arc<CachedCaller>> {
+        self.inner.cache.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
     }
 
     async fn key(&self, hash: &TokenHash) -> Result<Credential, AuthenticationError> {
@@ -353,14 +363,25 @@ impl Authenticator {
     }
 
     /// Checks a once valid credential against the store; `now` is wall-clock time.
-    async fn recheck(&self, hash: &TokenHash, before: &Credential, now: Time) -> Result<Credential, AuthenticationError> {
+    async fn recheck(
+        &self,
+        hash: &TokenHash,
+        before: &Credential,
+        now: Time,
+    ) -> Result<Credential, AuthenticationError> {
         match before {
             Credential::Key(_) => self.key(hash).await,
-            Credential::Poller(_) if self.inner.store.is_token_revoked(hash).await? => Err(AuthenticationError::LoggedOut),
+            Credential::Poller(_) if self.inner.store.is_token_revoked(hash).await? => {
+                Err(AuthenticationError::LoggedOut)
+            }
             Credential::Poller(_) => self.poller(hash).await,
-            Credential::AutoConfig(_) if self.inner.store.is_token_revoked(hash).await? => Err(AuthenticationError::LoggedOut),
+            Credential::AutoConfig(_) if self.inner.store.is_token_revoked(hash).await? => {
+                Err(AuthenticationError::LoggedOut)
+            }
             Credential::AutoConfig(_) => self.subscription(hash).await,
-            Credential::Token(_) if self.inner.store.is_token_revoked(hash).await? => Err(AuthenticationError::LoggedOut),
+            Credential::Token(_) if self.inner.store.is_token_revoked(hash).await? => {
+                Err(AuthenticationError::LoggedOut)
+            }
             Credential::Token(grant) => {
                 let Some(app) = grant.tenant.only else { return Ok(before.clone()) };
                 let session = grant.session.as_deref();
@@ -373,14 +394,20 @@ impl Authenticator {
     }
 
     async fn refresh(self, hash: TokenHash, before: Arc<CachedCaller>, now: Time) {
-        let asked = Instant::now();
+        let checked_at = Instant::now();
         match self.recheck(&hash, &before.verified, now).await {
-            Ok(good) => {
-                let (caller, bucket) = (Arc::new(good.caller(hash)), self.bucket(&good));
-                let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
+            Ok(credential) => {
+                let (caller, bucket) = (Arc::new(credential.caller(hash)), self.bucket(&credential));
+                let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
                 // A token that was logged out meanwhile must not return to the cache.
-                if let Some(place) = known.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
-                    *place = Arc::new(CachedCaller { caller, good, bucket, asked, refreshing: AtomicBool::new(false) });
+                if let Some(place) = cache.get_mut(&hash).filter(|place| Arc::ptr_eq(place, &before)) {
+                    *place = Arc::new(CachedCaller {
+                        caller,
+                        verified: credential,
+                        bucket,
+                        checked_at,
+                        refreshing: AtomicBool::new(false),
+                    });
                 }
             }
             // The entry stays until [`MAX_AGE`]; then the caller gets the error.
@@ -391,25 +418,25 @@ impl Authenticator {
 
     /// Inserts into the bounded cache. When it is full, stale entries are dropped; if there are none, all are.
     fn insert(&self, hash: TokenHash, one: CachedCaller, now: Time) {
-        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= CACHE_CAPACITY {
-            known.retain(|_, one| one.checked_at.elapsed() < MAX_AGE && one.verified.check_at(now).is_ok());
+        let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_CAPACITY {
+            cache.retain(|_, one| one.checked_at.elapsed() < MAX_AGE && one.verified.check_at(now).is_ok());
         }
-        if known.len() >= CACHE_CAPACITY {
-            known.clear();
+        if cache.len() >= CACHE_CAPACITY {
+            cache.clear();
         }
-        known.insert(hash, Arc::new(one));
+        cache.insert(hash, Arc::new(one));
     }
 
     /// Drops an application's tokens from the cache, so the next request checks the store. Other processes do within
     /// [`MAX_AGE`].
     pub(in crate::api) fn evict_application(&self, app: AppId) {
-        let mut known = self.inner.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, one| one.caller.tenant.only != Some(app));
+        let mut cache = self.inner.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.retain(|_, one| one.caller.tenant.only != Some(app));
     }
 
     fn evict(&self, hash: &TokenHash) {
-        self.inner.known.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
+        self.inner.cache.write().unwrap_or_else(PoisonError::into_inner).remove(hash);
     }
 
     /// Records the use of a key, and writes it in the background unless that was done recently.

@@ -15,8 +15,8 @@ use serde::Serialize;
 use url::Url;
 
 use crate::api::ApiState;
-use crate::api::authn::authenticator::{Caller, Callers, Denied};
-use crate::api::authn::permissions::{Right, Rights};
+use crate::api::authn::authenticator::{Caller, Authenticator, AuthenticationError};
+use crate::api::authn::permissions::{Permission, Permissions};
 use crate::api::http::errors::{Answer, ApiError};
 use crate::api::http::query::Query;
 use crate::domain::catalog::application::Application;
@@ -57,19 +57,19 @@ impl FromRequest for Call {
                     "send a token in the header Authorization: Bearer TOKEN (see `sendoff token` and `sendoff key`)",
                 )
             };
-            let limited = state.callers.stranger(from(request, &state));
+            let limited = state.authenticator.limit_anonymous(from(request, &state));
             return Either::Left(ready(Err(limited.err().map_or_else(unauthorized, ApiError::from))));
         };
         // Tokens carry wall-clock times.
         let (now, wall) = (state.clock.now(), state.clock.wall());
-        match state.callers.at_once(shown, || from(request, &state), wall) {
+        match state.authenticator.authenticate_cached(shown, || from(request, &state), wall) {
             Some(found) => Either::Left(ready(
                 found.map_err(ApiError::from).and_then(|caller| Call::of(caller, now, state, request.clone())),
             )),
             None => {
                 let (shown, from, request) = (shown.to_owned(), from(request, &state), request.clone());
                 Either::Right(Box::pin(async move {
-                    let caller = state.callers.find(&shown, from, wall).await?;
+                    let caller = state.authenticator.authenticate(&shown, from, wall).await?;
                     Call::of(caller, now, state, request)
                 }))
             }
@@ -90,7 +90,7 @@ fn from(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
     // Collected: the header iterator is not double-ended.
     let forwarded: Vec<&[u8]> = forwarded.collect();
     let peer = request.peer_addr()?.ip();
-    Some(state.callers.traffic().proxies.caller(peer, forwarded.into_iter()))
+    Some(state.authenticator.traffic().proxies.caller(peer, forwarded.into_iter()))
 }
 
 /// Counts a request that needs no token against its address's rate limit.
@@ -98,7 +98,7 @@ fn from(request: &HttpRequest, state: &ApiState) -> Option<IpAddr> {
 /// # Errors
 /// 429: the address exceeds its limit.
 pub(in crate::api) fn without_token(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
-    Ok(state.callers.stranger(from(request, state))?)
+    Ok(state.authenticator.limit_anonymous(from(request, state))?)
 }
 
 impl Call {
@@ -112,26 +112,26 @@ impl Call {
         let Some(shown) = shown(&self.request) else { return false };
         let wall = self.wall();
         let from = || from(&self.request, &self.state);
-        let found = match self.callers().at_once(shown, from, wall) {
+        let found = match self.authenticator().authenticate_cached(shown, from, wall) {
             Some(found) => found,
-            None => self.callers().find(shown, from(), wall).await,
+            None => self.authenticator().authenticate(shown, from(), wall).await,
         };
-        matches!(found, Ok(_) | Err(Denied::Store(_) | Denied::Limited(_)))
+        matches!(found, Ok(_) | Err(AuthenticationError::Store(_) | AuthenticationError::Limited(_)))
     }
 
     /// Checks the caller's permission for this operation.
     fn of(caller: Arc<Caller>, now: Time, state: Data<ApiState>, request: HttpRequest) -> Result<Call, ApiError> {
         // With all permissions the path does not matter.
-        if caller.rights != Rights::All {
+        if caller.permissions != Permissions::All {
             let path = request.match_pattern().unwrap_or_default();
-            caller.rights.check(Right::needed(request.method(), &path))?;
+            caller.permissions.check(Permission::required(request.method(), &path))?;
         }
         let plain = state.store.by(caller.actor.clone());
         Ok(Call { tenant: caller.tenant.clone(), now, caller, store: plain.clone(), plain, state, request })
     }
 
-    pub fn callers(&self) -> &Callers {
-        &self.state.callers
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.state.authenticator
     }
 
     pub fn public_url(&self) -> &Url {

@@ -5,7 +5,7 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::authn::permissions::Rights;
+use crate::api::authn::permissions::Permissions;
 use crate::api::http::body::{Body, Field};
 use crate::api::http::errors::{Answer, ApiError};
 use crate::api::http::idempotency::{Look, once};
@@ -124,8 +124,8 @@ async fn named(call: &Call) -> Result<AutoConfig, ApiError> {
     let missing = || ApiError::not_found("autoconfig subscription");
     let app = call.app().await?;
     let id: AutoConfigId = call.part("autoconfig").parse().map_err(|_| missing())?;
-    match call.caller.rights {
-        Rights::AutoConfig(only) if only != id => Err(missing()),
+    match call.caller.permissions {
+        Permissions::AutoConfig(only) if only != id => Err(missing()),
         _ => call.store().autoconfig(&call.tenant, app.id, id).await?.ok_or_else(missing),
     }
 }

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::authn::permissions::Right;
+use crate::api::authn::permissions::Permission;
 use crate::api::http::body::{Body, Fields};
 use crate::api::http::errors::{Answer, ApiError};
 use crate::api::http::idempotency::{Look, once};
@@ -131,7 +131,7 @@ async fn compare(call: &Call, body: &Body) -> Answer {
 }
 
 async fn resend(call: &Call, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> Answer {
-    call.caller.rights.check(Right::Attempt)?;
+    call.caller.permissions.check(Permission::Attempt)?;
     must_be_enabled(endpoint)?;
     background::answer(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
 }

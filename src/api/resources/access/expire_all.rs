@@ -49,7 +49,7 @@ pub(in crate::api) async fn expire_all(call: Call, body: Body) -> Answer {
     let end = AccessEnd { issued: call.wall(), grace: Duration::from_secs(expiry), sessions };
     let act = async |call: &Call| match call.store().expire_portal_access(&call.tenant, app.id, &end, call.now).await? {
         true => {
-            call.callers().forget_application(app.id);
+            call.authenticator().evict_application(app.id);
             nothing()
         }
         false => Err(ApiError::not_found("application")),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::authn::authenticator::Shown;
+use crate::api::authn::authenticator::CredentialRef;
 use crate::api::http::errors::{Answer, ApiError};
 use crate::api::http::request::{Call, nothing};
 use crate::domain::Time;
@@ -18,14 +18,14 @@ const MARGIN: Duration = Duration::from_secs(10 * 60);
     responses((status = 204, description = "The token is revoked."))
 )]
 pub(in crate::api) async fn log_out(call: Call) -> Answer {
-    match &call.caller.shown {
-        Shown::Token { hash, expires } => {
+    match &call.caller.credential {
+        CredentialRef::Token { hash, expires } => {
             let until = expires.map_or(Time::MAX, |expires| expires.plus(MARGIN));
-            call.callers().log_out(hash, until).await?;
+            call.authenticator().log_out(hash, until).await?;
             nothing()
         }
         // Services may share a key: none may end it for the others.
-        Shown::Key(id) => Err(ApiError::lacks(format!(
+        CredentialRef::Key(id) => Err(ApiError::lacks(format!(
             "API keys cannot be logged out: revoke this one on the server with `sendoff key revoke {id}`"
         ))),
     }

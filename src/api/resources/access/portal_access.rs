@@ -222,7 +222,7 @@ fn named(call: &Call) -> Result<AppRef, ApiError> {
 
 /// Checked before anything is created.
 fn can_sign(call: &Call) -> Result<(), ApiError> {
-    call.callers().tokens().can_sign().map_err(|error| ApiError::not_possible(error.to_string()))
+    call.authenticator().tokens().can_sign().map_err(|error| ApiError::not_possible(error.to_string()))
 }
 
 async fn give(call: &Call, body: &Body) -> Answer {
@@ -240,9 +240,9 @@ async fn give(call: &Call, body: &Body) -> Answer {
 async fn enter(call: &Call, app: Application, options: PortalOptions) -> Answer {
     let ttl = Time::from_micros(options.until).since(call.now);
     let token = call
-        .callers()
+        .authenticator()
         .tokens()
-        .mint_visit(&app.org, app.id, &options, call.wall(), ttl)
+        .mint_portal(&app.org, app.id, &options, call.wall(), ttl)
         .map_err(|error| ApiError::internal(&error))?;
     let code = api_key::random_text();
     let link = PortalLink { org: app.org, app_id: app.id, options, expires_at: call.now.plus(LINK_LIFE) };

@@ -21,7 +21,7 @@ pub(in crate::api) mod poll;
 pub(in crate::api) mod stream;
 pub(in crate::api) mod token;
 
-use crate::api::authn::permissions::Rights;
+use crate::api::authn::permissions::Permissions;
 use crate::api::http::errors::ApiError;
 use crate::api::http::request::Call;
 use crate::domain::AppId;
@@ -37,10 +37,10 @@ impl Call {
         let missing = || ApiError::not_found("polling endpoint");
         let named = PollingEndpointRef::parse(self.part("sink")).map_err(|_| missing())?;
         let found = self.store().polling_endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)?;
-        let opened = match self.caller.rights {
-            Rights::Poller(only) => Some(only),
+        let opened = match self.caller.permissions {
+            Permissions::Poller(only) => Some(only),
             // Not cached: it may have been created a moment ago.
-            Rights::AutoConfig(by) => {
+            Permissions::AutoConfig(by) => {
                 let by = self.store().autoconfig(&self.tenant, app, by).await?;
                 Some(by.and_then(|by| by.polling_endpoint).ok_or_else(missing)?)
             }
