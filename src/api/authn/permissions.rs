@@ -150,14 +150,14 @@ impl Permissions {
             {
                 Ok(())
             }
-            Permissions::AutoConfig(_) => {
-                Err(ApiError::lacks("this token can only manage its autoconfig subscription and fetch its messages"))
-            }
+            Permissions::AutoConfig(_) => Err(ApiError::permission_denied(
+                "this token can only manage its autoconfig subscription and fetch its messages",
+            )),
             Permissions::Poller(_) => {
-                Err(ApiError::lacks("this token can only fetch messages from its polling endpoint"))
+                Err(ApiError::permission_denied("this token can only fetch messages from its polling endpoint"))
             }
             Permissions::Key(scopes) => match permission.scope() {
-                Some(scope) if !scopes.has(scope) => Err(ApiError::lacks(format!(
+                Some(scope) if !scopes.has(scope) => Err(ApiError::permission_denied(format!(
                     "this needs an API key with the scope {}; this one has: {scopes}",
                     scope.word()
                 ))),
@@ -165,11 +165,11 @@ impl Permissions {
             },
             Permissions::Application(capabilities) => {
                 let wanted = permission.capabilities();
-                let Some(least) = wanted.first() else { return Err(ApiError::forbidden()) };
+                let Some(least) = wanted.first() else { return Err(ApiError::needs_organization()) };
                 match capabilities {
-                    Some(has) if !wanted.iter().any(|one| has.contains(one)) => {
-                        Err(ApiError::lacks(format!("this needs a token with the capability {}", least.word())))
-                    }
+                    Some(has) if !wanted.iter().any(|one| has.contains(one)) => Err(ApiError::permission_denied(
+                        format!("this needs a token with the capability {}", least.word()),
+                    )),
                     _ => Ok(()),
                 }
             }

@@ -6,8 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::Call;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::ApiCall;
 use crate::store::ingest::idempotency::{Before, Once};
 
 const HEADER: &str = "idempotency-key";
@@ -16,32 +16,32 @@ const KEY_LIMIT: usize = 256;
 
 /// When the store is asked whether a key was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Look {
+pub(in crate::api) enum KeyLookup {
     /// Before the handler acts.
-    First,
+    Eager,
     /// Only after a conflict: saves one read on the busiest operation.
-    Late,
+    OnConflict,
 }
 
 /// Runs `act` under the request's idempotency key, if it has one, on a store bound to that key. `again` answers a
 /// repeated request from the reference to what was created.
-pub(in crate::api) async fn once(
-    call: Call,
+pub(in crate::api) async fn idempotent(
+    call: ApiCall,
     body: &[u8],
-    look: Look,
-    act: impl AsyncFnOnce(&Call) -> Answer,
-    again: impl AsyncFnOnce(&Call, &str) -> Answer,
-) -> Answer {
+    lookup: KeyLookup,
+    act: impl AsyncFnOnce(&ApiCall) -> ApiResult,
+    again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult,
+) -> ApiResult {
     let Some(once) = read(&call, body)? else { return act(&call).await };
     let Some(_under_way) = call.store().under_way(&once) else {
         return Err(ApiError::conflict("a request with this idempotency-key is in progress: wait for its response"));
     };
-    if look == Look::First
+    if lookup == KeyLookup::Eager
         && let Some(before) = call.store().before(&once).await?
     {
         return Box::pin(repeat(&call, before, again)).await;
     }
-    let call = call.under(once.clone());
+    let call = call.with_key(once.clone());
     match act(&call).await {
         Err(error) if error.is_repeated() => match Box::pin(call.store().before(&once)).await? {
             Some(before) => Box::pin(repeat(&call, before, again)).await,
@@ -52,7 +52,7 @@ pub(in crate::api) async fn once(
 }
 
 /// Boxed by the caller: rare and large, it would make every request's future larger.
-async fn repeat(call: &Call, before: Before, again: impl AsyncFnOnce(&Call, &str) -> Answer) -> Answer {
+async fn repeat(call: &ApiCall, before: Before, again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult) -> ApiResult {
     match before {
         Before::Made(made) => again(call, &made).await,
         Before::Another => {
@@ -62,7 +62,7 @@ async fn repeat(call: &Call, before: Before, again: impl AsyncFnOnce(&Call, &str
 }
 
 /// The request's key, bound to its caller, URL and body.
-fn read(call: &Call, body: &[u8]) -> Result<Option<Once>, ApiError> {
+fn read(call: &ApiCall, body: &[u8]) -> Result<Option<Once>, ApiError> {
     let request = call.request();
     let Some(key) = request.headers().get(HEADER) else { return Ok(None) };
     let key = key.as_bytes();

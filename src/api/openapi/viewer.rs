@@ -19,8 +19,8 @@ use utoipa::openapi::path::{Operation as Described, Parameter, ParameterIn};
 use utoipa::openapi::{Content, OpenApi, RefOr, Required, Response};
 
 use crate::api::ApiState;
-use crate::api::http::errors::{Answer, ApiError, no_route, wrong_method};
-use crate::api::http::request::without_token;
+use crate::api::http::errors::{ApiError, ApiResult, method_not_allowed, no_route};
+use crate::api::http::request::limit_anonymous_request;
 use crate::api::openapi::document;
 use crate::api::openapi::viewer::prose::{Prose, Run};
 use crate::api::openapi::viewer::shape::{Field, Kind, Schemas};
@@ -43,7 +43,7 @@ const HEADERS: [(HeaderName, &str); 2] = [
 /// Mounts `/docs` and its assets.
 pub(in crate::api) fn routes(config: &mut ServiceConfig) {
     let only = |path: &str| {
-        let wrong = |request: HttpRequest| async move { wrong_method(request.method(), "GET, HEAD") };
+        let wrong = |request: HttpRequest| async move { method_not_allowed(request.method(), "GET, HEAD") };
         web::resource([path.to_owned(), format!("{path}/")]).default_service(web::to(wrong))
     };
     config
@@ -82,9 +82,9 @@ async fn icon(path: web::Path<String>) -> HttpResponse {
     file("image/svg+xml", ICON, kept(&path))
 }
 
-async fn page(request: HttpRequest, state: Data<ApiState>) -> Answer {
+async fn page(request: HttpRequest, state: Data<ApiState>) -> ApiResult {
     static HTML: LazyLock<Result<String, askama::Error>> = LazyLock::new(|| Page::of(document()).render());
-    without_token(&request, &state)?;
+    limit_anonymous_request(&request, &state)?;
     match &*HTML {
         Ok(html) => Ok(file("text/html; charset=utf-8", html, "no-cache")),
         Err(error) => Err(ApiError::internal(error)),

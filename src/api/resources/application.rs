@@ -4,11 +4,11 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError, Item};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult, FieldError};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Ordered, Paged};
 use crate::domain::catalog::application::{Application, ApplicationSpec, Metadata, check_rate};
@@ -50,7 +50,7 @@ impl<'a> From<&'a Application> for ApplicationOut<'a> {
     }
 }
 
-fn out(status: StatusCode, app: &Application) -> Answer {
+fn out(status: StatusCode, app: &Application) -> ApiResult {
     json(status, &ApplicationOut::from(app))
 }
 
@@ -96,7 +96,7 @@ struct ApplicationPatch {
 }
 
 /// `throttleRate`, or its deprecated name `rateLimit`.
-pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> Field<u16> {
+pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> FieldValue<u16> {
     let rate = "a whole number from 1 to 65535";
     let (new, old) = (fields.take("throttleRate", rate), fields.take("rateLimit", rate));
     let mut wrong = Vec::new();
@@ -117,11 +117,11 @@ pub(in crate::api) fn read(
     } else {
         fields.not_null("name");
     }
-    fields.text("name").put_or_default(&mut spec.name);
-    fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).put(&mut spec.uid);
-    throttle_rate(&mut fields).put(&mut spec.throttle_rate);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
-    fields.text("contactEmail").put(&mut spec.contact_email);
+    fields.text("name").apply_or_default(&mut spec.name);
+    fields.parsed("uid", |text| Uid::parse("uid", text, AppId::PREFIX)).apply(&mut spec.uid);
+    throttle_rate(&mut fields).apply(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").apply_or_default(&mut spec.metadata);
+    fields.text("contactEmail").apply(&mut spec.contact_email);
     fields.done(spec.check())?;
     Ok(spec)
 }
@@ -143,7 +143,7 @@ pub(in crate::api) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Resu
     let spec = read(fields, ApplicationSpec::default(), true)?;
     match named {
         AppRef::Uid(uid) if spec.uid.as_ref() != Some(uid) => {
-            Err(ApiError::refused(vec![Item::from(differs(uid)).within("application")]))
+            Err(ApiError::invalid(vec![FieldError::from(differs(uid)).within("application")]))
         }
         _ => Ok(spec),
     }
@@ -154,7 +154,7 @@ pub(in crate::api) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Resu
 /// # Errors
 /// 404: it does not exist and there is no `spec`, or the path has an id, which is never created.
 pub(in crate::api) async fn found_or_made(
-    call: &Call,
+    call: &ApiCall,
     named: &AppRef,
     spec: Option<ApplicationSpec>,
 ) -> Result<Application, ApiError> {
@@ -182,19 +182,19 @@ pub(in crate::api) async fn found_or_made(
         (status = 409, description = "Another application has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    once(call, body.bytes(), Look::First, async |call| make(call, &body).await, again).await
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| make(call, &body).await, again).await
 }
 
 /// Answers a repeated request.
-async fn again(call: &Call, made: &str) -> Answer {
+async fn again(call: &ApiCall, made: &str) -> ApiResult {
     let named = AppRef::parse(made).map_err(|_| ApiError::not_found("application"))?;
     let app = call.store().application(&call.tenant, &named).await?;
     out(StatusCode::CREATED, &app.ok_or_else(|| ApiError::not_found("application"))?)
 }
 
-async fn make(call: &Call, body: &Body) -> Answer {
+async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let get = call.query().flag("get_if_exists", false)?;
     let spec = read(body.fields()?, ApplicationSpec::default(), true)?;
     let named = spec.uid.clone().filter(|_| get).map(AppRef::Uid);
@@ -218,7 +218,7 @@ async fn make(call: &Call, body: &Body) -> Answer {
 ///
 /// Retrieves an application by its id or uid.
 #[utoipa::path(get, path = "/app/{app_id}", responses((status = 200, description = "The application.", body = ApplicationOut)))]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     out(StatusCode::OK, &call.app().await?)
 }
 
@@ -229,8 +229,8 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     get, path = "/app", params(Paged, Ordered),
     responses((status = 200, description = "A page of applications.", body = ListOut<ApplicationOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let query = call.query();
     for unknown in ["no_endpoints", "disabled_endpoints", "svix_play_endpoints"] {
         query.unsupported(&format!("exclude_apps_with_{unknown}"), "false")?;
@@ -253,9 +253,9 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         (status = 409, description = "Another application has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let named = AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let named = AppRef::parse(call.path_param("app")).map_err(|wrong| ApiError::path("app_id", wrong))?;
     let found = async || call.store().application(&call.tenant, &named).await;
     let replace = async |before: Application| {
         let work = |before: &Application| {
@@ -306,26 +306,30 @@ fn differs(path: &Uid) -> Invalid {
         (status = 409, description = "Another application has this uid."),
     )
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let id = call.app().await?.id;
     change(&call, id, |before| read(body.fields()?, spec_of(before), false)).await
 }
 
-async fn change(call: &Call, id: AppId, work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>) -> Answer {
+async fn change(
+    call: &ApiCall,
+    id: AppId,
+    work: impl Fn(&Application) -> Result<ApplicationSpec, ApiError>,
+) -> ApiResult {
     let changed = call.store().update_application(&call.tenant, id, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "application")?)
+    out(StatusCode::OK, &change_result(changed, "application")?)
 }
 
 /// Delete an application
 ///
 /// Deletes an application and everything it owns: endpoints, messages and attempts.
 #[utoipa::path(delete, path = "/app/{app_id}", responses((status = 204, description = "The application was deleted.")))]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let app = call.app().await?;
     match call.store().delete_application(&call.tenant, app.id, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("application")),
     }
 }

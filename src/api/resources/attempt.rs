@@ -6,10 +6,10 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Filtered, Paged};
 use crate::api::resources::endpoint::EndpointOut;
@@ -196,7 +196,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
     ),
     responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
-pub(in crate::api) async fn of_message(call: Call) -> Answer {
+pub(in crate::api) async fn of_message(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
@@ -217,12 +217,12 @@ pub(in crate::api) async fn of_message(call: Call) -> Answer {
     get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(Paged, Filtered, Attempts),
     responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
-pub(in crate::api) async fn of_message_by_old_path(call: Call) -> Answer {
+pub(in crate::api) async fn of_message_by_old_path(call: ApiCall) -> ApiResult {
     of_message(call).await
 }
 
 /// The endpoint of a filter. An unknown id is accepted: attempts to deleted endpoints remain visible.
-async fn endpoint_named(call: &Call, app: AppId, named: &str) -> Result<EndpointId, ApiError> {
+async fn endpoint_named(call: &ApiCall, app: AppId, named: &str) -> Result<EndpointId, ApiError> {
     let named = EndpointRef::parse(named).map_err(|wrong| ApiError::query("endpoint_id", wrong.reason))?;
     match (call.store().endpoint(&call.tenant, app, &named).await?, named) {
         (Some(endpoint), _) => Ok(endpoint.id),
@@ -238,7 +238,7 @@ async fn endpoint_named(call: &Call, app: AppId, named: &str) -> Result<Endpoint
     get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(Paged, Filtered, Attempts),
     responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
-pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
+pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<AttemptId>(Order::Descending, false)?;
     let filter = filter(&query)?;
@@ -248,7 +248,12 @@ pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
     list(&call, app.id, filter, &request).await
 }
 
-async fn list(call: &Call, app: AppId, filter: Option<AttemptFilter>, request: &PageRequest<AttemptId>) -> Answer {
+async fn list(
+    call: &ApiCall,
+    app: AppId,
+    filter: Option<AttemptFilter>,
+    request: &PageRequest<AttemptId>,
+) -> ApiResult {
     let query = call.query();
     let (content, with_message) = (query.flag("with_content", true)?, query.flag("with_msg", false)?);
     let page = match filter {
@@ -270,7 +275,7 @@ async fn list(call: &Call, app: AppId, filter: Option<AttemptFilter>, request: &
 }
 
 /// The messages of a page of attempts.
-async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMap<MessageId, Message>, ApiError> {
+async fn messages_of(call: &ApiCall, app: AppId, page: &[Attempt]) -> Result<HashMap<MessageId, Message>, ApiError> {
     let mut ids: Vec<MessageId> = page.iter().map(|attempt| attempt.message_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -290,7 +295,7 @@ async fn messages_of(call: &Call, app: AppId, page: &[Attempt]) -> Result<HashMa
     get, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
     responses((status = 200, description = "The attempt.", body = AttemptOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     call.query().flag("expanded_statuses", false)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
@@ -300,8 +305,8 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
 }
 
 /// The id of the attempt in the path.
-fn named(call: &Call) -> Result<AttemptId, ApiError> {
-    call.part("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
+fn named(call: &ApiCall) -> Result<AttemptId, ApiError> {
+    call.path_param("attempt").parse().map_err(|_| ApiError::not_found("attempt"))
 }
 
 /// Delete an attempt's response
@@ -311,12 +316,12 @@ fn named(call: &Call) -> Result<AttemptId, ApiError> {
     delete, path = "/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
     responses((status = 204, description = "The response was deleted."))
 )]
-pub(in crate::api) async fn delete_content(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     match call.store().delete_attempt_content(&call.tenant, app.id, message.id, named(&call)?, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("attempt")),
     }
 }
@@ -328,7 +333,7 @@ pub(in crate::api) async fn delete_content(call: Call) -> Answer {
     get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(Paged),
     responses((status = 200, description = "A page of attempts.", body = ListOut<MessageEndpointOut>))
 )]
-pub(in crate::api) async fn endpoints_of(call: Call) -> Answer {
+pub(in crate::api) async fn endpoints_of(call: ApiCall) -> ApiResult {
     let request = call.query().page::<EndpointId>(Order::Ascending, false)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
@@ -393,17 +398,20 @@ struct EmptyOut {}
     post, path = "/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
     responses((status = 202, description = "The message is queued.", body = EmptyOut))
 )]
-pub(in crate::api) async fn resend(call: Call) -> Answer {
+pub(in crate::api) async fn resend(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     let endpoint = call.endpoint(app.id).await?;
     if message.payload.is_none() {
         return Err(ApiError::conflict("the message's content was deleted or has expired: nothing is left to send"));
     }
-    let act =
-        async |call: &Call| match call.store().resend(&call.tenant, app.id, message.id, endpoint.id, call.now).await? {
-            true => json(StatusCode::ACCEPTED, &EmptyOut {}),
-            false => Err(ApiError::not_found("message")),
-        };
-    once(call, &[], Look::First, act, async |_, _| json(StatusCode::ACCEPTED, &EmptyOut {})).await
+    let act = async |call: &ApiCall| match call
+        .store()
+        .resend(&call.tenant, app.id, message.id, endpoint.id, call.now)
+        .await?
+    {
+        true => json(StatusCode::ACCEPTED, &EmptyOut {}),
+        false => Err(ApiError::not_found("message")),
+    };
+    idempotent(call, &[], KeyLookup::Eager, act, async |_, _| json(StatusCode::ACCEPTED, &EmptyOut {})).await
 }

@@ -6,10 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::authn::permissions::Permissions;
-use crate::api::http::body::{Body, Field};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::body::{FieldValue, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
@@ -82,7 +82,7 @@ struct RotateSubscriptionIn {
 }
 
 /// The response with the token, which is returned only here.
-fn shown(call: &Call, of: &AutoConfig, secret: &Secret, token: &str) -> Answer {
+fn shown(call: &ApiCall, of: &AutoConfig, secret: &Secret, token: &str) -> ApiResult {
     let text = of.text(call.public_url().as_str(), secret, token);
     let mut answer = json(StatusCode::OK, &AutoConfigOut { id: of.id, token: &text, created_at: of.created_at })?;
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
@@ -98,9 +98,9 @@ fn shown(call: &Call, of: &AutoConfig, secret: &Secret, token: &str) -> Answer {
     post, path = "/app/{app_id}/autoconfig", request_body = CreateAutoConfigSubscriptionIn,
     responses((status = 200, description = "The token.", body = AutoConfigOut))
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
-    let act = async |call: &Call| {
+    let act = async |call: &ApiCall| {
         // Some SDKs send neither a body nor a content type.
         let none = body.bytes().is_empty() && !call.request().headers().contains_key(header::CONTENT_TYPE);
         if !none {
@@ -115,15 +115,15 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
         call.plain_store().create_autoconfig(&call.tenant, &made, &secret, &api_key::hash(&token)).await?;
         shown(call, &made, &secret, &token)
     };
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
-    once(call, body.bytes(), Look::First, act, again).await
+    let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 /// The subscription in the path.
-async fn named(call: &Call) -> Result<AutoConfig, ApiError> {
+async fn named(call: &ApiCall) -> Result<AutoConfig, ApiError> {
     let missing = || ApiError::not_found("autoconfig subscription");
     let app = call.app().await?;
-    let id: AutoConfigId = call.part("autoconfig").parse().map_err(|_| missing())?;
+    let id: AutoConfigId = call.path_param("autoconfig").parse().map_err(|_| missing())?;
     match call.caller.permissions {
         Permissions::AutoConfig(only) if only != id => Err(missing()),
         _ => call.store().autoconfig(&call.tenant, app.id, id).await?.ok_or_else(missing),
@@ -137,7 +137,7 @@ async fn named(call: &Call) -> Result<AutoConfig, ApiError> {
     get, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
     responses((status = 200, description = "The subscription.", body = AutoConfigSubscriptionOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let found = named(&call).await?;
     let active = found.endpoint.is_some() || found.polling_endpoint.is_some();
     let out = AutoConfigSubscriptionOut {
@@ -158,10 +158,10 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     delete, path = "/app/{app_id}/autoconfig/{autoconfig_id}",
     responses((status = 204, description = "The subscription was deleted."))
 )]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let found = named(&call).await?;
     match call.store().delete_autoconfig(&call.tenant, &found, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("autoconfig subscription")),
     }
 }
@@ -177,14 +177,14 @@ pub(in crate::api) async fn delete(call: Call) -> Answer {
         (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
-pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
-    let act = async |call: &Call| {
+    let act = async |call: &ApiCall| {
         let endpoint = bound_endpoint(call, &found).await?;
         let mut fields = body.fields()?;
         let inner = fields.object("signingSecret");
         let rotation = match inner {
-            Field::Set(inner) => fields.inside(read_rotation(inner, endpoint.as_ref()))?,
+            FieldValue::Set(inner) => fields.nested(read_rotation(inner, endpoint.as_ref()))?,
             _ => None,
         };
         fields.done(Ok(()))?;
@@ -208,17 +208,17 @@ pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
             false => Err(ApiError::not_found("autoconfig subscription")),
         }
     };
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
-    once(call, body.bytes(), Look::First, act, again).await
+    let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 /// The endpoint created with a subscription.
-async fn bound_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<Endpoint>, ApiError> {
+async fn bound_endpoint(call: &ApiCall, of: &AutoConfig) -> Result<Option<Endpoint>, ApiError> {
     let Some(id) = of.endpoint else { return Ok(None) };
     Ok(call.store().endpoint(&call.tenant, of.app_id, &EndpointRef::Id(id)).await?)
 }
 
-async fn bound_polling_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<PollingEndpoint>, ApiError> {
+async fn bound_polling_endpoint(call: &ApiCall, of: &AutoConfig) -> Result<Option<PollingEndpoint>, ApiError> {
     let Some(id) = of.polling_endpoint else { return Ok(None) };
     Ok(call.store().polling_endpoint(&call.tenant, of.app_id, &PollingEndpointRef::Id(id)).await?)
 }
@@ -233,7 +233,7 @@ async fn bound_polling_endpoint(call: &Call, of: &AutoConfig) -> Result<Option<P
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn subscribe(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
     if let Some(before) = bound_endpoint(&call, &found).await? {
         let uid = before.spec.uid.clone();
@@ -241,7 +241,7 @@ pub(in crate::api) async fn subscribe(call: Call, body: Body) -> Answer {
     }
     let missing = || ApiError::not_found("autoconfig subscription");
     let mut fields = body.fields()?;
-    if matches!(fields.raw("secret"), Field::Set(_)) {
+    if matches!(fields.raw("secret"), FieldValue::Set(_)) {
         fields.note(Invalid::new("secret", "is part of the token: leave it out"));
     }
     let secret = call.store().autoconfig_secret(&found).await?.ok_or_else(missing)?;
@@ -267,14 +267,14 @@ pub(in crate::api) async fn subscribe(call: Call, body: Body) -> Answer {
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn subscribe_by_polling(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn subscribe_by_polling(call: ApiCall, body: JsonBody) -> ApiResult {
     let found = named(&call).await?;
     let (store, app) = (call.store(), found.app_id);
     let base = |uid| PollingEndpointSpec { uid, ..PollingEndpointSpec::default() };
     if let Some(before) = bound_polling_endpoint(&call, &found).await? {
         let work = |before: &PollingEndpoint| polling::read(body.fields()?, base(before.spec.uid.clone()), true);
         let changed = store.update_polling_endpoint(&call.tenant, app, before.id, work, call.now).await?;
-        return polling::out(StatusCode::OK, &done(changed, "polling endpoint")?);
+        return polling::out(StatusCode::OK, &change_result(changed, "polling endpoint")?);
     }
     let spec = polling::read(body.fields()?, base(None), true)?;
     let made = store.create_polling_endpoint(&call.tenant, app, spec, call.now).await?;

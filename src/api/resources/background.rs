@@ -7,11 +7,11 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, json};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Ordered, Paged};
 use crate::api::resources::endpoint::endpoint_message::standing;
@@ -179,11 +179,11 @@ struct BulkReplayIn {
         (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn recover(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| recovery(call, &body).await, again).await
+pub(in crate::api) async fn recover(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| recovery(call, &body).await, again).await
 }
 
-async fn recovery(call: &Call, body: &Body) -> Answer {
+async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
@@ -207,11 +207,11 @@ async fn recovery(call: &Call, body: &Body) -> Answer {
         (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn replay_missing(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| replay_of_missing(call, &body).await, again).await
+pub(in crate::api) async fn replay_missing(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| replay_of_missing(call, &body).await, again).await
 }
 
-async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
+async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
@@ -230,11 +230,11 @@ async fn replay_of_missing(call: &Call, body: &Body) -> Answer {
         (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn bulk_replay(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| replay(call, &body).await, again).await
+pub(in crate::api) async fn bulk_replay(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| replay(call, &body).await, again).await
 }
 
-async fn replay(call: &Call, body: &Body) -> Answer {
+async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let endpoint = target(call).await?;
     let mut fields = body.fields()?;
     let (since, until) = times(&mut fields, call.now);
@@ -288,7 +288,7 @@ pub(in crate::api) fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) 
 }
 
 /// Answers a repeated request.
-pub(in crate::api) async fn again(call: &Call, made: &str) -> Answer {
+pub(in crate::api) async fn again(call: &ApiCall, made: &str) -> ApiResult {
     let missing = || ApiError::not_found("background task");
     let id: BackgroundId = made.parse().map_err(|_| missing())?;
     let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
@@ -296,12 +296,12 @@ pub(in crate::api) async fn again(call: &Call, made: &str) -> Answer {
 }
 
 /// The endpoint in the path.
-pub(in crate::api) async fn target(call: &Call) -> Result<Endpoint, ApiError> {
+pub(in crate::api) async fn target(call: &ApiCall) -> Result<Endpoint, ApiError> {
     let app = call.app().await?;
     call.endpoint(app.id).await
 }
 
-async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> Answer {
+async fn begin(call: &ApiCall, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> ApiResult {
     must_be_enabled(endpoint)?;
     let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
     let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
@@ -309,7 +309,7 @@ async fn begin(call: &Call, endpoint: &Endpoint, kind: Kind, filter: SentFilter)
 }
 
 /// The response to a started task.
-pub(in crate::api) fn answer(begun: Begun) -> Answer {
+pub(in crate::api) fn answer(begun: Begun) -> ApiResult {
     match begun {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NotThere => Err(ApiError::not_found("endpoint")),
@@ -327,9 +327,9 @@ pub(in crate::api) fn answer(begun: Begun) -> Answer {
     get, path = "/background-task/{task_id}",
     responses((status = 200, description = "The background task.", body = TaskOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let missing = || ApiError::not_found("background task");
-    let id: BackgroundId = call.part("id").parse().map_err(|_| missing())?;
+    let id: BackgroundId = call.path_param("id").parse().map_err(|_| missing())?;
     let found = call.store().background(&call.tenant, id).await?.ok_or_else(missing)?;
     json(StatusCode::OK, &TaskOut::from(&found))
 }
@@ -352,7 +352,7 @@ struct Tasks {
     get, path = "/background-task", params(Paged, Ordered, Tasks),
     responses((status = 200, description = "A page of background tasks.", body = ListOut<TaskOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<BackgroundId>(Order::Descending, true)?;
     let stages = match query.one("status")?.map(stages) {

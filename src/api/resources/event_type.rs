@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Ordered, Paged};
 use crate::api::resources::operational;
@@ -58,7 +58,7 @@ impl<'a> From<&'a EventType> for EventTypeOut<'a> {
     }
 }
 
-fn out(status: StatusCode, event_type: &EventType) -> Answer {
+fn out(status: StatusCode, event_type: &EventType) -> ApiResult {
     json(status, &EventTypeOut::from(event_type))
 }
 
@@ -126,7 +126,7 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
     let mut spec = base;
     if spec.name.is_empty() {
         fields.require("name");
-        fields.text("name").put_or_default(&mut spec.name);
+        fields.text("name").apply_or_default(&mut spec.name);
     }
     if whole {
         fields.require("description");
@@ -134,23 +134,23 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
     for name in ["archived", "deprecated"].into_iter().filter(|_| !whole) {
         fields.not_null(name);
     }
-    fields.text("description").put_or_default(&mut spec.description);
-    fields.flag("archived").put_or_default(&mut spec.archived);
-    fields.flag("deprecated").put_or_default(&mut spec.deprecated);
+    fields.text("description").apply_or_default(&mut spec.description);
+    fields.flag("archived").apply_or_default(&mut spec.archived);
+    fields.flag("deprecated").apply_or_default(&mut spec.deprecated);
     let old = match fields.text("featureFlag") {
-        Field::Absent => Field::Absent,
-        Field::Null => Field::Null,
-        Field::Set(flag) => Field::Set(vec![flag]),
+        FieldValue::Absent => FieldValue::Absent,
+        FieldValue::Null => FieldValue::Null,
+        FieldValue::Set(flag) => FieldValue::Set(vec![flag]),
     };
-    fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).put_or_default(&mut spec.feature_flags);
-    fields.text("groupName").put(&mut spec.group_name);
-    fields.take("schemas", "an object: a JSON Schema for each version").put(&mut spec.schemas);
+    fields.names("featureFlags", limits::FEATURE_FLAGS).or(old).apply_or_default(&mut spec.feature_flags);
+    fields.text("groupName").apply(&mut spec.group_name);
+    fields.take("schemas", "an object: a JSON Schema for each version").apply(&mut spec.schemas);
     fields.done(spec.check())?;
     Ok(spec)
 }
 
 /// Whether the event type is visible to the caller.
-pub(in crate::api) fn offered(call: &Call, event_type: &EventType) -> bool {
+pub(in crate::api) fn offered(call: &ApiCall, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
 }
 
@@ -158,13 +158,13 @@ pub(in crate::api) fn offered(call: &Call, event_type: &EventType) -> bool {
 ///
 /// # Errors
 /// 404: not a valid name.
-fn named(call: &Call) -> Result<&str, ApiError> {
-    let name = call.part("event_type");
+fn named(call: &ApiCall) -> Result<&str, ApiError> {
+    let name = call.path_param("event_type");
     ids::name("event_type", name, limits::NAME).map_err(|_| ApiError::not_found("event type"))?;
     Ok(name)
 }
 
-async fn find(call: &Call) -> Result<EventType, ApiError> {
+async fn find(call: &ApiCall) -> Result<EventType, ApiError> {
     let name = named(call)?;
     let found = call.store().event_type(&call.tenant, name).await?.or_else(|| operational::event_type(call, name));
     found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
@@ -180,17 +180,17 @@ async fn find(call: &Call) -> Result<EventType, ApiError> {
         (status = 409, description = "The name is taken."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let act = async |call: &Call| {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let act = async |call: &ApiCall| {
         let spec = read(body.fields()?, EventTypeSpec::default(), true)?;
         out(StatusCode::CREATED, &call.store().create_event_type(&call.tenant, spec, call.now).await?)
     };
-    let again = async |call: &Call, made: &str| {
+    let again = async |call: &ApiCall, made: &str| {
         let found = call.store().event_type(&call.tenant, made).await?;
         out(StatusCode::CREATED, &found.ok_or_else(|| ApiError::not_found("event type"))?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 /// Retrieve an event type
@@ -200,7 +200,7 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
     get, path = "/event-type/{event_type_name}",
     responses((status = 200, description = "The event type.", body = EventTypeOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     out(StatusCode::OK, &find(&call).await?)
 }
 
@@ -217,7 +217,7 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     ),
     responses((status = 200, description = "A page of event types.", body = ListOut<EventTypeOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<String>(Order::Ascending, true)?;
     let archived = query.flag("include_archived", false)?;
@@ -244,9 +244,9 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         (status = 201, description = "The new event type.", body = EventTypeOut),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let base = EventTypeSpec { name: call.part("event_type").to_owned(), ..EventTypeSpec::default() };
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let base = EventTypeSpec { name: call.path_param("event_type").to_owned(), ..EventTypeSpec::default() };
     let spec = read(body.fields()?, base, true)?;
     match call.store().put_event_type(&call.tenant, spec, call.now).await? {
         Put::Created(event_type) => out(StatusCode::CREATED, &event_type),
@@ -261,11 +261,11 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     patch, path = "/event-type/{event_type_name}", request_body = EventTypePatch,
     responses((status = 200, description = "The updated event type.", body = EventTypeOut))
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let work = |before: &EventType| read(body.fields()?, before.spec.clone(), false);
     let changed = call.store().update_event_type(&call.tenant, named(&call)?, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "event type")?)
+    out(StatusCode::OK, &change_result(changed, "event type")?)
 }
 
 /// Archive or delete an event type
@@ -276,11 +276,11 @@ pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
     params(("expunge" = Option<bool>, Query, description = "Delete it permanently instead of archiving it.")),
     responses((status = 204, description = "The event type was archived or deleted."))
 )]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let expunge = call.query().flag("expunge", false)?;
     match call.store().delete_event_type(&call.tenant, named(&call)?, expunge, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("event type")),
     }
 }

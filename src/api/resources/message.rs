@@ -12,11 +12,11 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Filtered, Paged};
 use crate::api::resources::application;
@@ -163,7 +163,7 @@ struct MessageIn<'a> {
     app: Option<ApplicationSpec>,
 }
 
-fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
+fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     let mut fields = body.fields()?;
     fields.require("eventType");
     fields.require("payload");
@@ -178,21 +178,21 @@ fn read<'a>(body: &'a Body, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
     let deliver_at = time(&mut fields, "deliverAt");
     let keep_content = keep_content(&mut fields);
     let brought = match fields.object("application").set() {
-        Some(inner) => fields.inside(application::read_named(inner, app))?,
+        Some(inner) => fields.nested(application::read_named(inner, app))?,
         None => None,
     };
     let raw = match fields.object("transformationsParams").set() {
-        Some(inner) => fields.inside(Raw::read(inner))?.flatten(),
+        Some(inner) => fields.nested(Raw::read(inner))?.flatten(),
         None => None,
     };
     let payload = fields.raw("payload");
-    if let (Some(_), Field::Set(beside)) = (&raw, &payload)
+    if let (Some(_), FieldValue::Set(beside)) = (&raw, &payload)
         && !beside.get().starts_with('{')
     {
         fields.note(Invalid::new("payload", "must be a JSON object, even if rawPayload replaces it"));
     }
     fields.done(Ok(()))?;
-    let Field::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
+    let FieldValue::Set(written) = payload else { return Err(ApiError::malformed("the payload is missing")) };
     let (payload, raw_type, shown) = match raw {
         Some(raw) => (raw.payload.into(), Some(raw.kind), PayloadOut::LeftOut),
         None => (body.bytes_of(written), None, PayloadOut::Written(written)),
@@ -269,11 +269,11 @@ impl Raw {
         (status = 409, description = "The application already has a message with this `eventId`."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let app = call.app_ref()?;
     let wanted = call.query().flag("with_content", true)?;
-    let act = async |call: &Call| {
+    let act = async |call: &ApiCall| {
         let asked = read(&body, &app)?;
         let item = AcceptItem {
             tenant: Some(call.tenant.clone()),
@@ -293,11 +293,12 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
         let payload = if wanted { asked.shown } else { PayloadOut::LeftOut };
         json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
     };
-    once(call, body.bytes(), Look::Late, act, async |call, made| accepted(call, made, wanted).await).await
+    idempotent(call, body.bytes(), KeyLookup::OnConflict, act, async |call, made| accepted(call, made, wanted).await)
+        .await
 }
 
 /// Answers a repeated request that created the message `made`.
-pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool) -> Answer {
+pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: bool) -> ApiResult {
     let missing = || ApiError::not_found("message");
     let named = MessageRef::parse(made).map_err(|_| missing())?;
     let app = call.app().await?;
@@ -313,7 +314,7 @@ pub(in crate::api) async fn accepted(call: &Call, made: &str, with_content: bool
     params(("with_content" = Option<bool>, Query, description = "`false` omits the payload.")),
     responses((status = 200, description = "The message.", body = MessageOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let wanted = call.query().flag("with_content", true)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
@@ -328,7 +329,7 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` omits payloads.")),
     responses((status = 200, description = "A page of messages.", body = ListOut<MessageOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
     let (filter, wanted) = (filter(&query)?, query.flag("with_content", true)?);
@@ -350,12 +351,12 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
     delete, path = "/app/{app_id}/msg/{msg_id}/content",
     responses((status = 204, description = "The content was deleted."))
 )]
-pub(in crate::api) async fn delete_content(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
     match call.store().delete_content(&call.tenant, app.id, message.id, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("message")),
     }
 }

@@ -12,9 +12,9 @@
 //! # Invariants
 //!
 //! * A handler reads its request completely before it changes anything; an invalid request has no effect.
-//! * Every POST runs inside [`once`](crate::api::http::idempotency::once), except `/auth/logout`.
+//! * Every POST runs inside [`idempotent`](crate::api::http::idempotency::idempotent), except `/auth/logout`.
 //! * Responses contain no secrets, except in the operations made to reveal them. Those are never cached (`no-store`).
-//! * An operation of the organization begins with `for_the_organization`. An application token never reaches another
+//! * An operation of the organization begins with `require_organization`. An application token never reaches another
 //!   application.
 
 pub(in crate::api) mod access;

@@ -1,15 +1,15 @@
 //! Operational webhooks: endpoints that notify an organization about its endpoints and messages.
 //!
-//! They belong to the organization's operational application, which appears in no path: [`Call::app`] stands for it
+//! They belong to the organization's operational application, which appears in no path: [`ApiCall::app`] stands for it
 //! here. The handlers of [`endpoint`] and its neighbors serve these paths too. This file only adds that the application
 //! may not exist yet. All operations need an organization token.
 
 use actix_web::http::StatusCode;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::Answer;
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::ApiResult;
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, json};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas::{Ordered, Paged};
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
@@ -25,7 +25,7 @@ use crate::domain::{EndpointId, OrgId};
 use crate::store::{EndpointRef, Order, Page, PageRequest};
 
 /// The event type of an operational event, if the name is one and the caller may see it.
-pub(in crate::api) fn event_type(call: &Call, name: &str) -> Option<EventType> {
+pub(in crate::api) fn event_type(call: &ApiCall, name: &str) -> Option<EventType> {
     let kind = Kind::of(name).filter(|_| call.tenant.only.is_none())?;
     Some(kind.event_type(&call.tenant.org))
 }
@@ -56,8 +56,8 @@ pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) ->
     get, path = "/operational-webhook/endpoint", params(Paged, Ordered),
     responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
     if call.store().operational_application(&call.tenant).await?.is_some() {
         return endpoint::list(call).await;
     }
@@ -78,8 +78,8 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         (status = 409, description = "Another operational endpoint has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     call.store().make_operational_application(&call.tenant, call.now).await?;
     endpoint::create(call, body).await
 }
@@ -91,7 +91,7 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
     get, path = "/operational-webhook/endpoint/{endpoint_id}",
     responses((status = 200, description = "The endpoint.", body = EndpointOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     endpoint::read_one(call).await
 }
 
@@ -107,9 +107,9 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
         (status = 409, description = "Another operational endpoint has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    if matches!(EndpointRef::parse(call.part("endpoint")), Ok(EndpointRef::Uid(_))) {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    if matches!(EndpointRef::parse(call.path_param("endpoint")), Ok(EndpointRef::Uid(_))) {
         call.store().make_operational_application(&call.tenant, call.now).await?;
     }
     endpoint::put(call, body).await
@@ -122,7 +122,7 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     delete, path = "/operational-webhook/endpoint/{endpoint_id}",
     responses((status = 204, description = "The endpoint was deleted."))
 )]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     endpoint::delete(call).await
 }
 
@@ -133,7 +133,7 @@ pub(in crate::api) async fn delete(call: Call) -> Answer {
     get, path = "/operational-webhook/endpoint/{endpoint_id}/secret",
     responses((status = 200, description = "The key.", body = SecretOut))
 )]
-pub(in crate::api) async fn read_secret(call: Call) -> Answer {
+pub(in crate::api) async fn read_secret(call: ApiCall) -> ApiResult {
     endpoint_secret::read(call).await
 }
 
@@ -144,7 +144,7 @@ pub(in crate::api) async fn read_secret(call: Call) -> Answer {
     post, path = "/operational-webhook/endpoint/{endpoint_id}/secret/rotate", request_body = EndpointSecretRotateIn,
     responses((status = 200, description = "The new key.", body = SecretOut))
 )]
-pub(in crate::api) async fn rotate_secret(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate_secret(call: ApiCall, body: JsonBody) -> ApiResult {
     endpoint_secret::rotate(call, body).await
 }
 
@@ -156,7 +156,7 @@ pub(in crate::api) async fn rotate_secret(call: Call, body: Body) -> Answer {
     get, path = "/operational-webhook/endpoint/{endpoint_id}/headers",
     responses((status = 200, description = "The headers.", body = HeadersOut))
 )]
-pub(in crate::api) async fn read_headers(call: Call) -> Answer {
+pub(in crate::api) async fn read_headers(call: ApiCall) -> ApiResult {
     endpoint_headers::read(call).await
 }
 
@@ -167,6 +167,6 @@ pub(in crate::api) async fn read_headers(call: Call) -> Answer {
     put, path = "/operational-webhook/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
     responses((status = 204, description = "The headers were replaced."))
 )]
-pub(in crate::api) async fn put_headers(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put_headers(call: ApiCall, body: JsonBody) -> ApiResult {
     endpoint_headers::put(call, body).await
 }

@@ -5,10 +5,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::authn::permissions::Permission;
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::attempt::Status;
 use crate::api::resources::background;
@@ -106,11 +106,11 @@ struct Asked {
         (status = 409, description = "Too many background tasks are running for the application."),
     )
 )]
-pub(in crate::api) async fn reconcile(call: Call, body: Body) -> Answer {
-    once(call, body.bytes(), Look::First, async |call| compare(call, &body).await, again).await
+pub(in crate::api) async fn reconcile(call: ApiCall, body: JsonBody) -> ApiResult {
+    idempotent(call, body.bytes(), KeyLookup::Eager, async |call| compare(call, &body).await, again).await
 }
 
-async fn compare(call: &Call, body: &Body) -> Answer {
+async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let endpoint = target(call).await?;
     let asked = read(body.fields()?, call.now)?;
     let spec = ReconcileSpec {
@@ -130,7 +130,7 @@ async fn compare(call: &Call, body: &Body) -> Answer {
     json(StatusCode::OK, &ReconcileOut { data, iterator: page.last, done: page.done })
 }
 
-async fn resend(call: &Call, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> Answer {
+async fn resend(call: &ApiCall, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> ApiResult {
     call.caller.permissions.check(Permission::Attempt)?;
     must_be_enabled(endpoint)?;
     background::answer(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)

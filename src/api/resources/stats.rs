@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::{Call, json};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::{ApiCall, json};
 use crate::domain::{AppId, EndpointId, Time};
 use crate::store::query::endpoint_messages::Standings;
 
@@ -55,7 +55,7 @@ struct Range {
 }
 
 /// The requested period.
-fn range(call: &Call) -> Result<(Time, Time), ApiError> {
+fn range(call: &ApiCall) -> Result<(Time, Time), ApiError> {
     let query = call.query();
     let until = query.time("until")?.unwrap_or(call.now);
     let since = query.time("since")?.unwrap_or(until.minus(USUAL));
@@ -67,12 +67,13 @@ fn range(call: &Call) -> Result<(Time, Time), ApiError> {
 
 /// Count an endpoint's deliveries
 ///
-/// Counts an endpoint's deliveries by status, for messages accepted in the period. Counts at most a million deliveries.
+/// Counts an endpoint's deliveries by status, for messages accepted in the period. Counts at most a
+/// million deliveries.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(Range),
     responses((status = 200, description = "The deliveries by status.", body = StandingsOut))
 )]
-pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
+pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
     let (since, until) = range(&call)?;
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
@@ -97,13 +98,14 @@ pub(in crate::api) async fn of_endpoint(call: Call) -> Answer {
 
 /// Count an endpoint's attempts
 ///
-/// Counts the attempts made to an endpoint in the period, at most 100 days. Counts are kept per minute; per hour when
-/// older than an hour or two; per day when older than seven days. The unit that contains `since` is counted as a whole.
+/// Counts the attempts made to an endpoint in the period, at most 100 days. Counts are kept per
+/// minute; per hour when older than an hour or two; per day when older than seven days. The unit that contains `since`
+/// is counted as a whole.
 #[utoipa::path(
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(Range),
     responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
 )]
-pub(in crate::api) async fn attempts_of_endpoint(call: Call) -> Answer {
+pub(in crate::api) async fn attempts_of_endpoint(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     attempts(&call, app.id, Some(endpoint.id)).await
@@ -111,19 +113,19 @@ pub(in crate::api) async fn attempts_of_endpoint(call: Call) -> Answer {
 
 /// Count an application's attempts
 ///
-/// Counts the attempts made to all endpoints of an application in the period, at most 100 days. Counts are kept per
-/// minute; per hour when older than an hour or two; per day when older than seven days. The unit that contains `since`
-/// is counted as a whole.
+/// Counts the attempts made to all endpoints of an application in the period, at most 100 days.
+/// Counts are kept per minute; per hour when older than an hour or two; per day when older than seven days.
+/// The unit that contains `since` is counted as a whole.
 #[utoipa::path(
     get, path = "/app/{app_id}/stats/attempts", params(Range),
     responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
 )]
-pub(in crate::api) async fn attempts_of_application(call: Call) -> Answer {
+pub(in crate::api) async fn attempts_of_application(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     attempts(&call, app.id, None).await
 }
 
-async fn attempts(call: &Call, app: AppId, endpoint: Option<EndpointId>) -> Answer {
+async fn attempts(call: &ApiCall, app: AppId, endpoint: Option<EndpointId>) -> ApiResult {
     let (since, until) = range(call)?;
     if until.since(since) > LONGEST {
         let days = LONGEST.as_secs() / 86_400;

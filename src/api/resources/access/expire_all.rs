@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, nothing};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, no_content};
 use crate::api::openapi::schemas;
 use crate::domain::{Invalid, ids, limits};
 use crate::store::access::access_end::{AccessEnd, LONGEST};
@@ -34,8 +34,8 @@ struct ApplicationTokenExpireIn {
     post, path = "/auth/app/{app_id}/expire-all", request_body = ApplicationTokenExpireIn,
     responses((status = 204, description = "They are expired, or will be."))
 )]
-pub(in crate::api) async fn expire_all(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
+pub(in crate::api) async fn expire_all(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
     let mut fields = body.fields()?;
     let longest = LONGEST.as_secs();
     let expiry = fields.take::<u64>("expiry", "a whole number of seconds").set().unwrap_or_default();
@@ -47,12 +47,13 @@ pub(in crate::api) async fn expire_all(call: Call, body: Body) -> Answer {
     fields.done(if wrong.is_empty() { Ok(()) } else { Err(wrong) })?;
     let app = call.app().await?;
     let end = AccessEnd { issued: call.wall(), grace: Duration::from_secs(expiry), sessions };
-    let act = async |call: &Call| match call.store().expire_portal_access(&call.tenant, app.id, &end, call.now).await? {
-        true => {
-            call.authenticator().evict_application(app.id);
-            nothing()
-        }
-        false => Err(ApiError::not_found("application")),
-    };
-    once(call, body.bytes(), Look::First, act, async |_, _| nothing()).await
+    let act =
+        async |call: &ApiCall| match call.store().expire_portal_access(&call.tenant, app.id, &end, call.now).await? {
+            true => {
+                call.authenticator().evict_application(app.id);
+                no_content()
+            }
+            false => Err(ApiError::not_found("application")),
+        };
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |_, _| no_content()).await
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::api::authn::authenticator::CredentialRef;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::{Call, nothing};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::{ApiCall, no_content};
 use crate::domain::Time;
 
 /// Revoked tokens are remembered this long beyond their expiry: another process's clock may be behind.
@@ -17,15 +17,15 @@ const MARGIN: Duration = Duration::from_secs(10 * 60);
     post, path = "/auth/logout",
     responses((status = 204, description = "The token is revoked."))
 )]
-pub(in crate::api) async fn log_out(call: Call) -> Answer {
+pub(in crate::api) async fn log_out(call: ApiCall) -> ApiResult {
     match &call.caller.credential {
         CredentialRef::Token { hash, expires } => {
             let until = expires.map_or(Time::MAX, |expires| expires.plus(MARGIN));
             call.authenticator().log_out(hash, until).await?;
-            nothing()
+            no_content()
         }
         // Services may share a key: none may end it for the others.
-        CredentialRef::Key(id) => Err(ApiError::lacks(format!(
+        CredentialRef::Key(id) => Err(ApiError::permission_denied(format!(
             "API keys cannot be logged out: revoke this one on the server with `sendoff key revoke {id}`"
         ))),
     }

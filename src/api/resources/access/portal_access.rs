@@ -6,10 +6,10 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::application;
 use crate::domain::access::api_key;
@@ -116,7 +116,7 @@ fn read<'a>(fields: &mut Fields<'a>, now: Time) -> Result<(PortalOptions, Option
         capabilities: fields.take_with("capabilities", capabilities).set(),
         session_id: fields.text("sessionId").set(),
         pages: fields.take_with("pages", pages).set(),
-        theme: theme.map(|read| fields.inside(read)).transpose()?.flatten(),
+        theme: theme.map(|read| fields.nested(read)).transpose()?.flatten(),
         navigation: fields.flag("navigation").set().unwrap_or(true),
         ..PortalOptions::all(now.plus(Duration::from_secs(expiry)).micros())
     };
@@ -136,7 +136,7 @@ fn theme(mut fields: Fields<'_>) -> Result<Theme, ApiError> {
     let mut palettes = [Palette::default(), Palette::default()];
     for (place, (name, shade)) in palettes.iter_mut().zip([("light", Shade::Light), ("dark", Shade::Dark)]) {
         if let Some(read) = fields.object(name).set().map(|fields| palette(fields, shade)) {
-            *place = fields.inside(read)?.unwrap_or_default();
+            *place = fields.nested(read)?.unwrap_or_default();
         }
     }
     let [light, dark] = palettes;
@@ -189,10 +189,10 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
         (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
-    call.for_the_organization()?;
-    let act = async |call: &Call| give(call, &body).await;
-    once(call, body.bytes(), Look::First, act, async |call, _| give(call, &body).await).await
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
+    call.require_organization()?;
+    let act = async |call: &ApiCall| give(call, &body).await;
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |call, _| give(call, &body).await).await
 }
 
 /// Grant portal access, by the legacy path
@@ -205,27 +205,27 @@ pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
         (status = 501, description = "This server verifies tokens with a public key and cannot issue any."),
     )
 )]
-pub(in crate::api) async fn create_by_old_path(call: Call) -> Answer {
-    call.for_the_organization()?;
-    let give = async |call: &Call| {
+pub(in crate::api) async fn create_by_old_path(call: ApiCall) -> ApiResult {
+    call.require_organization()?;
+    let give = async |call: &ApiCall| {
         can_sign(call)?;
         let options = PortalOptions::all(call.now.plus(Duration::from_secs(EXPIRY.0)).micros());
         let app = application::found_or_made(call, &named(call)?, None).await?;
         enter(call, app, options).await
     };
-    once(call, &[], Look::First, give, async |call, _| give(call).await).await
+    idempotent(call, &[], KeyLookup::Eager, give, async |call, _| give(call).await).await
 }
 
-fn named(call: &Call) -> Result<AppRef, ApiError> {
-    AppRef::parse(call.part("app")).map_err(|wrong| ApiError::path("app_id", wrong))
+fn named(call: &ApiCall) -> Result<AppRef, ApiError> {
+    AppRef::parse(call.path_param("app")).map_err(|wrong| ApiError::path("app_id", wrong))
 }
 
 /// Checked before anything is created.
-fn can_sign(call: &Call) -> Result<(), ApiError> {
-    call.authenticator().tokens().can_sign().map_err(|error| ApiError::not_possible(error.to_string()))
+fn can_sign(call: &ApiCall) -> Result<(), ApiError> {
+    call.authenticator().tokens().can_sign().map_err(|error| ApiError::not_configured(error.to_string()))
 }
 
-async fn give(call: &Call, body: &Body) -> Answer {
+async fn give(call: &ApiCall, body: &JsonBody) -> ApiResult {
     can_sign(call)?;
     let named = named(call)?;
     let mut fields = body.fields()?;
@@ -237,7 +237,7 @@ async fn give(call: &Call, body: &Body) -> Answer {
 }
 
 /// The token and the link.
-async fn enter(call: &Call, app: Application, options: PortalOptions) -> Answer {
+async fn enter(call: &ApiCall, app: Application, options: PortalOptions) -> ApiResult {
     let ttl = Time::from_micros(options.until).since(call.now);
     let token = call
         .authenticator()

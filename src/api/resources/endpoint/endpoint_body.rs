@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::Number;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Field, Fields};
+use crate::api::http::body::{FieldValue, Fields};
 use crate::api::http::errors::ApiError;
-use crate::api::http::request::Call;
+use crate::api::http::request::ApiCall;
 use crate::api::openapi::schemas;
 use crate::api::resources::application::throttle_rate;
 use crate::domain::catalog::application::Metadata;
@@ -144,7 +144,7 @@ impl For<'_> {
 
 /// Applies the body. The second value is the secret of a new endpoint, if given.
 pub(in crate::api) async fn read(
-    call: &Call,
+    call: &ApiCall,
     mut fields: Fields<'_>,
     what: For<'_>,
     uid: Option<&Uid>,
@@ -158,7 +158,7 @@ pub(in crate::api) async fn read(
         fields.require("url");
     }
     fill(&mut fields, &mut spec);
-    let headers_given = !matches!(fields.raw("headers"), Field::Absent);
+    let headers_given = !matches!(fields.raw("headers"), FieldValue::Absent);
     if what.existing().is_some_and(|before| moved(&before.url, &spec.url)) && !headers_given {
         spec.headers.retain(|name, _| !masked_header(name));
     }
@@ -175,7 +175,7 @@ pub(in crate::api) async fn read(
 }
 
 /// `eventTypes`, or its deprecated name `filterTypes`.
-fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
+fn event_types(fields: &mut Fields<'_>) -> FieldValue<Vec<String>> {
     let most = limits::EVENT_TYPES;
     let (new, old) = (fields.names("eventTypes", most), fields.names("filterTypes", most));
     let mut wrong = Vec::new();
@@ -185,24 +185,24 @@ fn event_types(fields: &mut Fields<'_>) -> Field<Vec<String>> {
 }
 
 fn fill(fields: &mut Fields<'_>, spec: &mut EndpointSpec) {
-    fields.text("url").put_or_default(&mut spec.url);
-    fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).put(&mut spec.uid);
-    fields.text("description").put_or_default(&mut spec.description);
-    fields.flag("disabled").put_or_default(&mut spec.disabled);
-    event_types(fields).put(&mut spec.event_types);
-    fields.names("channels", limits::ENDPOINT_CHANNELS).put(&mut spec.channels);
-    throttle_rate(fields).put(&mut spec.throttle_rate);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
-    fields.take("headers", "an object of strings").put_or_default(&mut spec.headers);
+    fields.text("url").apply_or_default(&mut spec.url);
+    fields.parsed("uid", |text| Uid::parse("uid", text, EndpointId::PREFIX)).apply(&mut spec.uid);
+    fields.text("description").apply_or_default(&mut spec.description);
+    fields.flag("disabled").apply_or_default(&mut spec.disabled);
+    event_types(fields).apply(&mut spec.event_types);
+    fields.names("channels", limits::ENDPOINT_CHANNELS).apply(&mut spec.channels);
+    throttle_rate(fields).apply(&mut spec.throttle_rate);
+    fields.take("metadata", "an object of strings").apply_or_default(&mut spec.metadata);
+    fields.take("headers", "an object of strings").apply_or_default(&mut spec.headers);
     let whole = |text: &str| {
         serde_json::from_str(text)
             .map(Duration::from_secs)
             .map_err(|_| "must be a whole number from 1 to 30".to_owned())
     };
-    fields.take_with("requestTimeoutSeconds", whole).put(&mut spec.timeout);
-    fields.take_with("retrySchedule", schedule).put(&mut spec.retry_schedule);
-    fields.flag("ordered").put_or_default(&mut spec.ordered);
-    fields.take_with("version", version).put(&mut spec.version);
+    fields.take_with("requestTimeoutSeconds", whole).apply(&mut spec.timeout);
+    fields.take_with("retrySchedule", schedule).apply(&mut spec.retry_schedule);
+    fields.flag("ordered").apply_or_default(&mut spec.ordered);
+    fields.take_with("version", version).apply(&mut spec.version);
 }
 
 fn version(text: &str) -> Result<u32, String> {
@@ -237,7 +237,7 @@ fn read_signing(
                     format!("is {} and cannot be changed: create another endpoint", before.signature_type.word());
                 fields.note(Invalid::new("signatureType", reason));
             }
-            if matches!(fields.raw("secret"), Field::Set(_)) {
+            if matches!(fields.raw("secret"), FieldValue::Set(_)) {
                 fields.note(Invalid::new("secret", "cannot be changed here: use POST …/secret/rotate"));
             }
             None
@@ -254,6 +254,6 @@ fn read_signing(
             format!("must be a list such as [{{\"style\": \"github\", \"header\": \"X-Hub-Signature-256\"}}]: {error}")
         })
     };
-    fields.take_with("extraSignatures", extras).put_or_default(&mut spec.extra_signatures);
+    fields.take_with("extraSignatures", extras).apply_or_default(&mut spec.extra_signatures);
     secret
 }

@@ -7,9 +7,9 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
 use crate::domain::catalog::endpoint::{HeaderChange, Headers, check_headers, masked_header};
 use crate::domain::{Invalid, limits};
@@ -54,7 +54,7 @@ struct EndpointHeadersPatchIn {
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/headers",
     responses((status = 200, description = "The headers.", body = HeadersOut))
 )]
-pub(in crate::api) async fn read(call: Call) -> Answer {
+pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let all = endpoint.spec.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -70,7 +70,7 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
     put, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersIn,
     responses((status = 204, description = "The headers were replaced."))
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     fields.require("headers");
     let headers: Headers = fields.take("headers", "an object of strings").set().unwrap_or_default();
@@ -85,7 +85,7 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
     patch, path = "/app/{app_id}/endpoint/{endpoint_id}/headers", request_body = EndpointHeadersPatchIn,
     responses((status = 204, description = "The headers were updated."))
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let delete = fields.list("deleteHeaders").set();
     if delete.is_none() {
@@ -120,11 +120,11 @@ pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
     change(&call, HeaderChange::Merge { set, delete }).await
 }
 
-async fn change(call: &Call, change: HeaderChange) -> Answer {
+async fn change(call: &ApiCall, change: HeaderChange) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     match call.store().change_headers(&call.tenant, app.id, endpoint.id, &change, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("endpoint")),
     }
 }

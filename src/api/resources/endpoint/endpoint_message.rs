@@ -4,9 +4,9 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::errors::{Answer, ApiError};
+use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::{ListOut, Query};
-use crate::api::http::request::{Call, json};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Filtered, Paged};
 use crate::api::resources::attempt::Status;
@@ -54,7 +54,7 @@ struct Sent {
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(Paged, Filtered, Sent),
     responses((status = 200, description = "A page of messages.", body = ListOut<EndpointMessageOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
     let (content, expanded) = (query.flag("with_content", true)?, query.flag("expanded_statuses", false)?);

@@ -6,10 +6,10 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::domain::access::audit::act;
 use crate::domain::catalog::endpoint::Endpoint;
@@ -40,7 +40,7 @@ pub(in crate::api) struct EndpointSecretRotateIn {
     grace_period_seconds: Option<u64>,
 }
 
-fn out(secret: &Secret) -> Answer {
+fn out(secret: &Secret) -> ApiResult {
     let mut answer = json(StatusCode::OK, &SecretOut { key: secret.shown() })?;
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(answer)
@@ -53,7 +53,7 @@ fn out(secret: &Secret) -> Answer {
     get, path = "/app/{app_id}/endpoint/{endpoint_id}/secret",
     responses((status = 200, description = "The key.", body = SecretOut))
 )]
-pub(in crate::api) async fn read(call: Call) -> Answer {
+pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let secret = call.store().endpoint_secret(&call.tenant, app.id, endpoint.id).await?;
@@ -76,20 +76,20 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
         (status = 400, description = "Five old secrets are still active; the error says when the next one expires."),
     )
 )]
-pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
-    let act = async |call: &Call| change(call, &endpoint, &body).await;
-    let again = async |call: &Call, made: &str| {
+    let act = async |call: &ApiCall| change(call, &endpoint, &body).await;
+    let again = async |call: &ApiCall, made: &str| {
         let missing = || ApiError::not_found("secret created with this idempotency-key");
         let made_at = Time::from_micros(made.parse().map_err(|_| missing())?);
         let secret = call.store().endpoint_secret_of(&call.tenant, endpoint.app_id, endpoint.id, made_at).await?;
         out(&secret.ok_or_else(missing)?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn change(call: &Call, endpoint: &Endpoint, body: &Body) -> Answer {
+async fn change(call: &ApiCall, endpoint: &Endpoint, body: &JsonBody) -> ApiResult {
     let (secret, grace) = read_rotation(body.fields()?, Some(endpoint))?;
     match call.store().rotate_secret(&call.tenant, endpoint.app_id, endpoint.id, &secret, grace, call.now).await? {
         true => out(&secret),

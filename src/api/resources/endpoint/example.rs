@@ -3,10 +3,10 @@
 use actix_web::http::StatusCode;
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
 use crate::api::resources::endpoint::must_be_enabled;
 use crate::api::resources::event_type::offered;
@@ -37,12 +37,12 @@ struct EventExampleIn {
         (status = 409, description = "The endpoint was disabled or deleted concurrently."),
     )
 )]
-pub(in crate::api) async fn send(call: Call, body: Body) -> Answer {
-    let act = async |call: &Call| make(call, &body).await;
-    once(call, body.bytes(), Look::First, act, async |call, made| accepted(call, made, true).await).await
+pub(in crate::api) async fn send(call: ApiCall, body: JsonBody) -> ApiResult {
+    let act = async |call: &ApiCall| make(call, &body).await;
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |call, made| accepted(call, made, true).await).await
 }
 
-async fn make(call: &Call, body: &Body) -> Answer {
+async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let mut fields = body.fields()?;

@@ -22,11 +22,11 @@ use serde_json::Number;
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::openapi::schemas::{Ordered, Paged};
 use crate::api::resources::application::same_uid;
@@ -117,7 +117,7 @@ fn seconds(wait: Duration) -> Option<Number> {
     if wait.subsec_nanos() == 0 { Some(wait.as_secs().into()) } else { Number::from_f64(wait.as_secs_f64()) }
 }
 
-pub(in crate::api) fn out(status: StatusCode, endpoint: &Endpoint) -> Answer {
+pub(in crate::api) fn out(status: StatusCode, endpoint: &Endpoint) -> ApiResult {
     json(status, &EndpointOut::from(endpoint))
 }
 
@@ -140,19 +140,19 @@ pub(in crate::api) fn must_be_enabled(endpoint: &Endpoint) -> Result<(), ApiErro
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
-    let act = async |call: &Call| make(call, app, body.fields()?, None).await;
-    let again = async |call: &Call, made: &str| {
+    let act = async |call: &ApiCall| make(call, app, body.fields()?, None).await;
+    let again = async |call: &ApiCall, made: &str| {
         let missing = || ApiError::not_found("endpoint");
         let named = EndpointRef::parse(made).map_err(|_| missing())?;
         let endpoint = call.store().endpoint(&call.tenant, app, &named).await?;
         out(StatusCode::CREATED, &endpoint.ok_or_else(missing)?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &Call, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> Answer {
+async fn make(call: &ApiCall, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> ApiResult {
     let (spec, secret) = read(call, fields, For::New, path).await?;
     if let Some(path) = path {
         same_uid(spec.uid.as_ref(), path)?;
@@ -169,7 +169,7 @@ async fn make(call: &Call, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -
     get, path = "/app/{app_id}/endpoint/{endpoint_id}",
     responses((status = 200, description = "The endpoint.", body = EndpointOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     out(StatusCode::OK, &call.endpoint(app.id).await?)
 }
@@ -181,7 +181,7 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     get, path = "/app/{app_id}/endpoint", params(Paged, Ordered),
     responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let request = call.query().page::<EndpointId>(Order::Descending, true)?;
     let page = call.store().endpoints(&call.tenant, app.id, &request).await?;
@@ -205,9 +205,10 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
-    let named = EndpointRef::parse(call.part("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
+    let named =
+        EndpointRef::parse(call.path_param("endpoint")).map_err(|wrong| ApiError::path("endpoint_id", wrong))?;
     let found = async || call.store().endpoint(&call.tenant, app.id, &named).await;
     let uid = match &named {
         EndpointRef::Uid(uid) => Some(uid),
@@ -236,7 +237,7 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
         (status = 409, description = "Another endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let before = call.endpoint(app.id).await?;
     change(&call, &body, before, |before| For::Patch(before), None).await
@@ -244,26 +245,26 @@ pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
 
 /// Applies the body to `before`, or to its current state after a concurrent update. `uid` is used if the body has none.
 pub(in crate::api) async fn change(
-    call: &Call,
-    body: &Body,
+    call: &ApiCall,
+    body: &JsonBody,
     before: Endpoint,
     what: fn(&EndpointSpec) -> For<'_>,
     uid: Option<&Uid>,
-) -> Answer {
+) -> ApiResult {
     let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), uid).await?.0);
     let changed = call.store().change_endpoint(&call.tenant, before, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "endpoint")?)
+    out(StatusCode::OK, &change_result(changed, "endpoint")?)
 }
 
 /// Delete an endpoint
 ///
 /// Deletes an endpoint. Its pending deliveries are not sent.
 #[utoipa::path(delete, path = "/app/{app_id}/endpoint/{endpoint_id}", responses((status = 204, description = "The endpoint was deleted.")))]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     match call.store().delete_endpoint(&call.tenant, app.id, endpoint.id, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("endpoint")),
     }
 }

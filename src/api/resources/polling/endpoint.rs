@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::api::http::body::{Body, Field, Fields};
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::{FieldValue, Fields, JsonBody};
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
-use crate::api::http::request::{Call, done, json, nothing};
+use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas::{self, Ordered, Paged};
 use crate::api::resources::application::same_uid;
 use crate::domain::catalog::application::Metadata;
@@ -149,33 +149,33 @@ pub(in crate::api) fn read(
     } else {
         fields.not_null("type");
     }
-    if let Field::Set(other) = fields.text("type")
+    if let FieldValue::Set(other) = fields.text("type")
         && other != TYPE
     {
         fields.note(Invalid::new("type", format!("must be {TYPE}: this release supports no other type")));
     }
-    fields.parsed("uid", |text| Uid::parse("uid", text, PollingEndpointId::PREFIX)).put(&mut spec.uid);
+    fields.parsed("uid", |text| Uid::parse("uid", text, PollingEndpointId::PREFIX)).apply(&mut spec.uid);
     let status = fields.parsed("status", |text| match text {
         "enabled" => Ok(false),
         "disabled" => Ok(true),
         _ => Err(Invalid::new("status", "must be enabled or disabled")),
     });
-    status.put_or_default(&mut spec.disabled);
+    status.apply_or_default(&mut spec.disabled);
     // In the dialect, an empty list matches everything.
-    let filter = |list: Field<Vec<String>>| match list {
-        Field::Set(list) if list.is_empty() => Field::Null,
+    let filter = |list: FieldValue<Vec<String>>| match list {
+        FieldValue::Set(list) if list.is_empty() => FieldValue::Null,
         list => list,
     };
-    filter(fields.names("eventTypes", limits::EVENT_TYPES)).put(&mut spec.filter.event_types);
-    filter(fields.names("channels", limits::ENDPOINT_CHANNELS)).put(&mut spec.filter.channels);
-    fields.take("metadata", "an object of strings").put_or_default(&mut spec.metadata);
+    filter(fields.names("eventTypes", limits::EVENT_TYPES)).apply(&mut spec.filter.event_types);
+    filter(fields.names("channels", limits::ENDPOINT_CHANNELS)).apply(&mut spec.filter.channels);
+    fields.take("metadata", "an object of strings").apply_or_default(&mut spec.metadata);
     fields.unsupported("batchSize", &["50"]);
     fields.unsupported("maxWaitSecs", &["0"]);
     fields.done(spec.check())?;
     Ok(spec)
 }
 
-pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> Answer {
+pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> ApiResult {
     json(status, &PollerOut::from(endpoint))
 }
 
@@ -189,19 +189,19 @@ pub(in crate::api) fn out(status: StatusCode, endpoint: &PollingEndpoint) -> Ans
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn create(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
-    let act = async |call: &Call| make(call, app, read(body.fields()?, PollingEndpointSpec::default(), true)?).await;
-    let again = async |call: &Call, made: &str| {
+    let act = async |call: &ApiCall| make(call, app, read(body.fields()?, PollingEndpointSpec::default(), true)?).await;
+    let again = async |call: &ApiCall, made: &str| {
         let missing = || ApiError::not_found("polling endpoint");
         let named = PollingEndpointRef::parse(made).map_err(|_| missing())?;
         let found = call.store().polling_endpoint(&call.tenant, app, &named).await?;
         out(StatusCode::CREATED, &found.ok_or_else(missing)?)
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &Call, app: AppId, spec: PollingEndpointSpec) -> Answer {
+async fn make(call: &ApiCall, app: AppId, spec: PollingEndpointSpec) -> ApiResult {
     out(StatusCode::CREATED, &call.store().create_polling_endpoint(&call.tenant, app, spec, call.now).await?)
 }
 
@@ -212,7 +212,7 @@ async fn make(call: &Call, app: AppId, spec: PollingEndpointSpec) -> Answer {
     get, path = "/app/{app_id}/destination/{sink_id}",
     responses((status = 200, description = "The polling endpoint.", body = PollerOut))
 )]
-pub(in crate::api) async fn read_one(call: Call) -> Answer {
+pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     out(StatusCode::OK, &call.polling_endpoint(app.id).await?)
 }
@@ -224,7 +224,7 @@ pub(in crate::api) async fn read_one(call: Call) -> Answer {
     get, path = "/app/{app_id}/destination", params(Paged, Ordered),
     responses((status = 200, description = "A page of polling endpoints.", body = ListOut<PollerOut>))
 )]
-pub(in crate::api) async fn list(call: Call) -> Answer {
+pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let request = call.query().page::<PollingEndpointId>(Order::Ascending, true)?;
     let page = call.store().polling_endpoints(&call.tenant, app.id, &request).await?;
@@ -243,9 +243,9 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
-    let named = PollingEndpointRef::parse(call.part("sink")).map_err(|wrong| ApiError::path("sink_id", wrong))?;
+    let named = PollingEndpointRef::parse(call.path_param("sink")).map_err(|wrong| ApiError::path("sink_id", wrong))?;
     let base = |uid| PollingEndpointSpec { uid, ..PollingEndpointSpec::default() };
     match (call.store().polling_endpoint(&call.tenant, app, &named).await?, named) {
         (Some(before), _) => {
@@ -270,32 +270,32 @@ pub(in crate::api) async fn put(call: Call, body: Body) -> Answer {
         (status = 409, description = "Another polling endpoint of the application has this uid."),
     )
 )]
-pub(in crate::api) async fn patch(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?.id;
     let before = call.polling_endpoint(app).await?;
     change(&call, &before, |before| read(body.fields()?, before.clone(), false)).await
 }
 
 async fn change(
-    call: &Call,
+    call: &ApiCall,
     before: &PollingEndpoint,
     work: impl Fn(&PollingEndpointSpec) -> Result<PollingEndpointSpec, ApiError>,
-) -> Answer {
+) -> ApiResult {
     let (app, id) = (before.app_id, before.id);
     let work = |before: &PollingEndpoint| work(&before.spec);
     let changed = call.store().update_polling_endpoint(&call.tenant, app, id, work, call.now).await?;
-    out(StatusCode::OK, &done(changed, "polling endpoint")?)
+    out(StatusCode::OK, &change_result(changed, "polling endpoint")?)
 }
 
 /// Delete a polling endpoint
 ///
 /// Deletes a polling endpoint with its tokens and the positions of its consumers. Messages remain.
 #[utoipa::path(delete, path = "/app/{app_id}/destination/{sink_id}", responses((status = 204, description = "The polling endpoint was deleted.")))]
-pub(in crate::api) async fn delete(call: Call) -> Answer {
+pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
     match call.store().delete_polling_endpoint(&call.tenant, &endpoint, call.now).await? {
-        true => nothing(),
+        true => no_content(),
         false => Err(ApiError::not_found("polling endpoint")),
     }
 }

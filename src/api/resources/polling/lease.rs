@@ -8,10 +8,10 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json, nothing};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::api::resources::polling::poll::{Asked, Polled, consumer, enabled, kept, pace, page_behind, too_many};
 use crate::domain::Invalid;
@@ -81,7 +81,7 @@ enum StartingPosition {
         (status = 410, description = "Messages after the position may be past the retention: move the consumer."),
     )
 )]
-pub(in crate::api) async fn receive(call: Call) -> Answer {
+pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
     let name = consumer(&call)?;
@@ -127,7 +127,7 @@ pub(in crate::api) async fn receive(call: Call) -> Answer {
     Ok(answer)
 }
 
-fn lease(call: &Call) -> Result<Duration, ApiError> {
+fn lease(call: &ApiCall) -> Result<Duration, ApiError> {
     let most = LONGEST_LEASE.as_millis();
     match call.query().one("lease_duration_ms")?.map(str::parse::<u32>) {
         None => Ok(LEASE),
@@ -137,7 +137,7 @@ fn lease(call: &Call) -> Result<Duration, ApiError> {
 }
 
 /// The start position of a new consumer.
-fn beginning(call: &Call, endpoint: &PollingEndpoint) -> Result<FeedIterator, ApiError> {
+fn beginning(call: &ApiCall, endpoint: &PollingEndpoint) -> Result<FeedIterator, ApiError> {
     match call.query().one("starting_position")? {
         None | Some("earliest") => Ok(kept(call, endpoint.beginning())),
         Some("latest") => Ok(FeedIterator::since(call.now)),
@@ -165,11 +165,11 @@ struct CommitIn {
         (status = 409, description = "The lease has expired, and the messages will be returned again."),
     )
 )]
-pub(in crate::api) async fn commit(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn commit(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
     let name = consumer(&call)?;
-    let act = async |call: &Call| {
+    let act = async |call: &ApiCall| {
         let mut fields = body.fields()?;
         fields.require("offset");
         let offset = fields.take::<u64>("offset", "a whole number").set().unwrap_or_default();
@@ -178,16 +178,16 @@ pub(in crate::api) async fn commit(call: Call, body: Body) -> Answer {
         }
         fields.done(Ok(()))?;
         match call.store().commit_lease(&call.tenant, &endpoint, &name, offset, call.now).await? {
-            Some(Commit::Moves(_) | Commit::Already) => nothing(),
+            Some(Commit::Moves(_) | Commit::Already) => no_content(),
             Some(Commit::RanOut) => Err(ApiError::conflict(
                 "the lease of this offset has expired: fetch its messages again and commit their new offsets",
             )),
             Some(Commit::NotGiven) => {
-                Err(ApiError::refused(vec![Invalid::new("offset", "is not an offset of this consumer").into()]))
+                Err(ApiError::invalid(vec![Invalid::new("offset", "is not an offset of this consumer").into()]))
             }
             None => Err(ApiError::not_found("consumer")),
         }
     };
-    let again = async |_: &Call, _: &str| nothing();
-    once(call, body.bytes(), Look::First, act, again).await
+    let again = async |_: &ApiCall, _: &str| no_content();
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }

@@ -23,19 +23,19 @@ pub(in crate::api) mod token;
 
 use crate::api::authn::permissions::Permissions;
 use crate::api::http::errors::ApiError;
-use crate::api::http::request::Call;
+use crate::api::http::request::ApiCall;
 use crate::domain::AppId;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::store::PollingEndpointRef;
 
-impl Call {
+impl ApiCall {
     /// The polling endpoint in the path.
     ///
     /// # Errors
     /// 404: the application has no such polling endpoint, or the token belongs to another one.
     pub(in crate::api) async fn polling_endpoint(&self, app: AppId) -> Result<PollingEndpoint, ApiError> {
         let missing = || ApiError::not_found("polling endpoint");
-        let named = PollingEndpointRef::parse(self.part("sink")).map_err(|_| missing())?;
+        let named = PollingEndpointRef::parse(self.path_param("sink")).map_err(|_| missing())?;
         let found = self.store().polling_endpoint(&self.tenant, app, &named).await?.ok_or_else(missing)?;
         let opened = match self.caller.permissions {
             Permissions::Poller(only) => Some(only),

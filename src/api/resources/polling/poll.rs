@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::Query;
-use crate::api::http::request::{Call, json};
+use crate::api::http::request::{ApiCall, json};
 use crate::api::resources::polling::endpoint::also;
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::domain::catalog::polling::{PollingEndpoint, check_consumer};
@@ -97,7 +97,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(call: &Call, endpoint: &PollingEndpoint) -> Result<Asked, ApiError> {
+    pub(super) fn of(call: &ApiCall, endpoint: &PollingEndpoint) -> Result<Asked, ApiError> {
         let query = call.query();
         let limit = match query.one("limit")?.map(str::parse::<usize>) {
             None => LIMIT,
@@ -122,7 +122,7 @@ pub(super) fn chosen(query: &Query<'_>, endpoint: &PollingEndpoint) -> Result<Op
 
 /// The start position for an iterator, a time, or neither.
 pub(super) fn beginning(
-    call: &Call,
+    call: &ApiCall,
     endpoint: &PollingEndpoint,
     shown: Option<FeedIterator>,
     after: Option<Time>,
@@ -153,7 +153,7 @@ pub(super) fn beginning(
         (status = 410, description = "Messages after the iterator may be past the retention: continue with `after`."),
     )
 )]
-pub(in crate::api) async fn poll(call: Call) -> Answer {
+pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
     let mut asked = Asked::of(&call, &endpoint)?;
@@ -181,7 +181,7 @@ pub(in crate::api) async fn poll(call: Call) -> Answer {
         (status = 410, description = "Messages after the position may be past the retention: move the consumer."),
     )
 )]
-pub(in crate::api) async fn consumer_poll(call: Call) -> Answer {
+pub(in crate::api) async fn consumer_poll(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
     let name = consumer(&call)?;
@@ -219,11 +219,11 @@ struct PollingEndpointConsumerSeekOut {
         (status = 409, description = "There are 100 other consumers, or a request with the same `idempotency-key` is in progress."),
     )
 )]
-pub(in crate::api) async fn consumer_seek(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
     let name = consumer(&call)?;
-    let act = async |call: &Call| {
+    let act = async |call: &ApiCall| {
         let mut fields = body.fields()?;
         fields.require("after");
         let after = fields.parsed("after", |text| match Time::parse(text) {
@@ -237,12 +237,12 @@ pub(in crate::api) async fn consumer_seek(call: Call, body: Body) -> Answer {
         let to = went_on(call.store().move_consumer(&call.tenant, &endpoint, &name, to, call.now).await?)?;
         json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: to.text(app.id) })
     };
-    let again = async |call: &Call, _: &str| {
+    let again = async |call: &ApiCall, _: &str| {
         let moved = call.store().consumer(&call.tenant, &endpoint, &name).await?;
         let moved = moved.ok_or_else(|| ApiError::not_found("consumer"))?;
         json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: moved.iterator.text(app.id) })
     };
-    once(call, body.bytes(), Look::First, act, again).await
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
 /// Rejects disabled polling endpoints.
@@ -254,25 +254,25 @@ pub(super) fn enabled(endpoint: PollingEndpoint) -> Result<PollingEndpoint, ApiE
 }
 
 /// The name of the consumer in the path.
-pub(super) fn consumer(call: &Call) -> Result<String, ApiError> {
-    let name = call.part("consumer");
+pub(super) fn consumer(call: &ApiCall) -> Result<String, ApiError> {
+    let name = call.path_param("consumer");
     check_consumer(name).map_err(|wrong| ApiError::path("consumer_id", wrong))?;
     Ok(name.to_owned())
 }
 
 /// The start of the retention period.
-fn kept_since(call: &Call) -> Time {
+fn kept_since(call: &ApiCall) -> Time {
     call.now.minus(call.retention())
 }
 
 /// `from`, but not before the retention period. Only for readers that start at a time: one that continues would skip
 /// messages unnoticed.
-pub(super) fn kept(call: &Call, from: FeedIterator) -> FeedIterator {
+pub(super) fn kept(call: &ApiCall, from: FeedIterator) -> FeedIterator {
     let oldest = FeedIterator::since(kept_since(call));
     if from.position < oldest.position { FeedIterator { moves: from.moves, ..oldest } } else { from }
 }
 
-pub(super) fn may_go_on(call: &Call, from: FeedIterator) -> Result<(), ApiError> {
+pub(super) fn may_go_on(call: &ApiCall, from: FeedIterator) -> Result<(), ApiError> {
     from.check(kept_since(call), call.now).map_err(|error| match error {
         PositionError::Gone(_) => ApiError::gone(error.to_string()),
         PositionError::Ahead => ApiError::query("iterator", error.to_string()),
@@ -302,7 +302,7 @@ pub(super) fn too_many() -> ApiError {
 
 /// The page after `from` and its time; waits for a message if requested.
 pub(super) async fn page_behind(
-    call: &Call,
+    call: &ApiCall,
     endpoint: &PollingEndpoint,
     filters: &[FeedFilter],
     from: FeedIterator,
@@ -337,12 +337,12 @@ pub(super) async fn page_behind(
 
 /// The response with the page after `from`.
 async fn answer(
-    call: &Call,
+    call: &ApiCall,
     endpoint: &PollingEndpoint,
     filters: &[FeedFilter],
     from: FeedIterator,
     asked: &Asked,
-) -> Answer {
+) -> ApiResult {
     let (page, now) = page_behind(call, endpoint, filters, from, asked).await?;
     let etag = etag(from, &page);
     let fresh = from.complete_at > now.minus(LEFT.min(call.retention() / 4));

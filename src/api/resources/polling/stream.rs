@@ -14,8 +14,8 @@ use actix_web::web::Bytes;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::request::Call;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::request::ApiCall;
 use crate::api::resources::polling::endpoint::also;
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::api::resources::polling::poll::{Chosen, beginning, chosen, enabled, may_go_on};
@@ -80,7 +80,7 @@ struct Begun {
         (status = 410, description = "Messages after the position may be past the retention: start with `after`."),
     )
 )]
-pub(in crate::api) async fn stream(call: Call) -> Answer {
+pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
     let query = call.query();
@@ -125,7 +125,7 @@ pub(in crate::api) async fn stream(call: Call) -> Answer {
 
 /// One reader's stream.
 struct Stream {
-    call: Call,
+    call: ApiCall,
     endpoint: PollingEndpoint,
     /// The reader's filter, in addition to the polling endpoint's.
     filter: FeedFilter,
@@ -193,7 +193,7 @@ impl Stream {
 
     /// Whether the token and the polling endpoint are still valid.
     async fn lasts(&mut self) -> bool {
-        if !self.call.is_still_good().await {
+        if !self.call.is_still_authorized().await {
             return false;
         }
         let named = self.endpoint.id.into();

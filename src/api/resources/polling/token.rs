@@ -6,10 +6,10 @@ use actix_web::http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::http::body::Body;
-use crate::api::http::errors::{Answer, ApiError};
-use crate::api::http::idempotency::{Look, once};
-use crate::api::http::request::{Call, json};
+use crate::api::http::body::JsonBody;
+use crate::api::http::errors::{ApiError, ApiResult};
+use crate::api::http::idempotency::{KeyLookup, idempotent};
+use crate::api::http::request::{ApiCall, json};
 use crate::domain::access::api_key;
 use crate::domain::catalog::polling::{LONGEST_LIFE, LONGEST_OVERLAP, OVERLAP, PollingEndpoint, PollingToken};
 use crate::domain::{Invalid, OrgId, PollingTokenId, Time};
@@ -43,7 +43,7 @@ struct RotatePollerTokenIn {
     old_token_expiry: Option<u32>,
 }
 
-fn out(token: &PollingToken, text: &str) -> Answer {
+fn out(token: &PollingToken, text: &str) -> ApiResult {
     let shown = ApiTokenOut {
         id: token.id,
         token: text,
@@ -64,7 +64,7 @@ fn out(token: &PollingToken, text: &str) -> Answer {
     get, path = "/auth/app/{app_id}/poller/{sink_id}/token",
     responses((status = 200, description = "The censored token.", body = ApiTokenOut))
 )]
-pub(in crate::api) async fn read(call: Call) -> Answer {
+pub(in crate::api) async fn read(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
     let token = call.store().polling_token(&call.tenant, &endpoint).await?;
@@ -80,16 +80,16 @@ pub(in crate::api) async fn read(call: Call) -> Answer {
     post, path = "/auth/app/{app_id}/poller/{sink_id}/token/rotate", request_body = RotatePollerTokenIn,
     responses((status = 200, description = "The new token.", body = ApiTokenOut))
 )]
-pub(in crate::api) async fn rotate(call: Call, body: Body) -> Answer {
+pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let endpoint = call.polling_endpoint(app.id).await?;
-    let act = async |call: &Call| make(call, &app.org, &endpoint, &body).await;
+    let act = async |call: &ApiCall| make(call, &app.org, &endpoint, &body).await;
     // The token could not be returned again.
-    let again = async |_: &Call, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
-    once(call, body.bytes(), Look::First, act, again).await
+    let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
 }
 
-async fn make(call: &Call, org: &OrgId, endpoint: &PollingEndpoint, body: &Body) -> Answer {
+async fn make(call: &ApiCall, org: &OrgId, endpoint: &PollingEndpoint, body: &JsonBody) -> ApiResult {
     let mut fields = body.fields()?;
     let mut seconds = |name, least: u64, most: Duration| {
         let span = fields.take::<u64>(name, "a whole number of seconds").set()?;
