@@ -10,7 +10,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::domain::catalog::application::{Application, ApplicationSpec, Metadata, check_rate};
 use crate::domain::{AppId, Invalid, Time, Uid};
 use crate::store::{AppRef, Order, StoreError};
@@ -26,7 +26,7 @@ struct ApplicationOut<'a> {
     throttle_rate: Option<u16>,
     /// Deprecated name of `throttleRate`.
     rate_limit: Option<u16>,
-    #[schema(value_type = schemas::Metadata)]
+    #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
     /// The address to notify when an endpoint is disabled.
     contact_email: Option<&'a str>,
@@ -66,7 +66,7 @@ struct ApplicationFields {
     /// Deprecated name of `throttleRate`; ignored if that is present.
     #[schema(minimum = 1, maximum = 65535)]
     rate_limit: Option<u16>,
-    #[schema(value_type = Option<schemas::Metadata>)]
+    #[schema(value_type = Option<schemas::MetadataPairs>)]
     metadata: Option<Metadata>,
     /// The address to notify when an endpoint is disabled.
     #[schema(max_length = 254)]
@@ -138,12 +138,12 @@ fn spec_of(app: &Application) -> ApplicationSpec {
 
 /// Reads the `application` in another operation's body. It must contain its uid: the uid in the path, if the path has
 /// one.
-pub(in crate::api) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
+pub(in crate::api) fn read_for_path(mut fields: Fields<'_>, named: &AppRef) -> Result<ApplicationSpec, ApiError> {
     fields.require("uid");
     let spec = read(fields, ApplicationSpec::default(), true)?;
     match named {
         AppRef::Uid(uid) if spec.uid.as_ref() != Some(uid) => {
-            Err(ApiError::invalid(vec![FieldError::from(differs(uid)).within("application")]))
+            Err(ApiError::invalid(vec![FieldError::from(uid_mismatch(uid)).within("application")]))
         }
         _ => Ok(spec),
     }
@@ -153,7 +153,7 @@ pub(in crate::api) fn read_named(mut fields: Fields<'_>, named: &AppRef) -> Resu
 ///
 /// # Errors
 /// 404: it does not exist and there is no `spec`, or the path has an id, which is never created.
-pub(in crate::api) async fn found_or_made(
+pub(in crate::api) async fn get_or_create(
     call: &ApiCall,
     named: &AppRef,
     spec: Option<ApplicationSpec>,
@@ -226,7 +226,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 ///
 /// Lists all applications of the organization, oldest first by default.
 #[utoipa::path(
-    get, path = "/app", params(Paged, Ordered),
+    get, path = "/app", params(PageParams, OrderParams),
     responses((status = 200, description = "A page of applications.", body = ListOut<ApplicationOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -273,7 +273,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
         (None, AppRef::Uid(uid)) => {
             let base = ApplicationSpec { uid: Some(uid.clone()), ..ApplicationSpec::default() };
             let spec = read(body.fields()?, base, true)?;
-            same_uid(spec.uid.as_ref(), uid)?;
+            check_uid(spec.uid.as_ref(), uid)?;
             match call.store().create_application(&call.tenant, spec, call.now).await {
                 // A concurrent request created it.
                 Err(StoreError::Taken(what)) => replace(found().await?.ok_or(StoreError::Taken(what))?).await,
@@ -285,14 +285,14 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 }
 
 /// Rejects a body whose uid differs from the path: repeating the PUT would create another resource.
-pub(in crate::api) fn same_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> {
+pub(in crate::api) fn check_uid(given: Option<&Uid>, path: &Uid) -> Result<(), ApiError> {
     if given == Some(path) {
         return Ok(());
     }
-    Err(vec![differs(path)].into())
+    Err(vec![uid_mismatch(path)].into())
 }
 
-fn differs(path: &Uid) -> Invalid {
+fn uid_mismatch(path: &Uid) -> Invalid {
     Invalid::new("uid", format!("must be the uid in the path, {path}"))
 }
 

@@ -11,7 +11,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
@@ -25,7 +25,7 @@ use crate::store::{EndpointRef, Order, Page, PageRequest};
 
 /// The dialect's codes and words for the status of an attempt or delivery.
 #[derive(Clone, Copy)]
-pub(in crate::api) enum Status {
+pub(in crate::api) enum ApiStatus {
     Success,
     Pending,
     Fail,
@@ -34,36 +34,36 @@ pub(in crate::api) enum Status {
     Canceled,
 }
 
-impl Status {
+impl ApiStatus {
     /// The status of a delivery; `failing`: its last attempt failed. Clients that do not request `expanded` statuses
     /// know no canceled deliveries and see them as failed.
-    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> Status {
+    pub const fn of(standing: Standing, failing: bool, expanded: bool) -> ApiStatus {
         match standing {
-            Standing::Delivered => Status::Success,
-            Standing::Pending if failing => Status::Sending,
-            Standing::Pending => Status::Pending,
-            Standing::Canceled if expanded => Status::Canceled,
-            Standing::Dead | Standing::Canceled => Status::Fail,
+            Standing::Delivered => ApiStatus::Success,
+            Standing::Pending if failing => ApiStatus::Sending,
+            Standing::Pending => ApiStatus::Pending,
+            Standing::Canceled if expanded => ApiStatus::Canceled,
+            Standing::Dead | Standing::Canceled => ApiStatus::Fail,
         }
     }
 
     pub const fn code(self) -> u8 {
         match self {
-            Status::Success => 0,
-            Status::Pending => 1,
-            Status::Fail => 2,
-            Status::Sending => 3,
-            Status::Canceled => 4,
+            ApiStatus::Success => 0,
+            ApiStatus::Pending => 1,
+            ApiStatus::Fail => 2,
+            ApiStatus::Sending => 3,
+            ApiStatus::Canceled => 4,
         }
     }
 
     pub const fn word(self) -> &'static str {
         match self {
-            Status::Success => "success",
-            Status::Pending => "pending",
-            Status::Fail => "fail",
-            Status::Sending => "sending",
-            Status::Canceled => "canceled",
+            ApiStatus::Success => "success",
+            ApiStatus::Pending => "pending",
+            ApiStatus::Fail => "fail",
+            ApiStatus::Sending => "sending",
+            ApiStatus::Canceled => "canceled",
         }
     }
 }
@@ -81,9 +81,9 @@ struct AttemptOut<'a> {
     timestamp: Time,
     /// The URL it was sent to.
     url: &'a str,
-    #[schema(value_type = schemas::Status)]
+    #[schema(value_type = schemas::MessageStatus)]
     status: u8,
-    #[schema(value_type = schemas::StatusText)]
+    #[schema(value_type = schemas::MessageStatusText)]
     status_text: &'static str,
     /// 0 without a response.
     response_status_code: u16,
@@ -106,7 +106,7 @@ struct AttemptOut<'a> {
 impl<'a> AttemptOut<'a> {
     fn new(attempt: &'a Attempt, content: bool) -> AttemptOut<'a> {
         let outcome = &attempt.outcome;
-        let status = if outcome.delivered() { Status::Success } else { Status::Fail };
+        let status = if outcome.delivered() { ApiStatus::Success } else { ApiStatus::Fail };
         let response =
             if content { String::from_utf8_lossy(&outcome.response_body).into_owned() } else { String::new() };
         AttemptOut {
@@ -135,9 +135,9 @@ impl<'a> AttemptOut<'a> {
 struct MessageEndpointOut<'a> {
     #[serde(flatten)]
     endpoint: EndpointOut<'a>,
-    #[schema(value_type = schemas::Status)]
+    #[schema(value_type = schemas::MessageStatus)]
     status: u8,
-    #[schema(value_type = schemas::StatusText)]
+    #[schema(value_type = schemas::MessageStatusText)]
     status_text: &'static str,
     /// When the next attempt is due; `null` if none is.
     next_attempt: Option<Time>,
@@ -147,9 +147,9 @@ struct MessageEndpointOut<'a> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `filter` reads it")]
-struct Attempts {
+struct AttemptParams {
     /// Only attempts with this status. Attempts are recorded when they finish, so 1 and 3 match none.
-    #[param(value_type = Option<schemas::Status>)]
+    #[param(value_type = Option<schemas::MessageStatus>)]
     status: Option<u8>,
     /// Only attempts with this class of response status; 0: without a response.
     #[param(inline, value_type = Option<schemas::StatusCodeClass>)]
@@ -191,7 +191,7 @@ fn filter(query: &Query<'_>) -> Result<Option<AttemptFilter>, ApiError> {
 #[utoipa::path(
     get, path = "/app/{app_id}/attempt/msg/{msg_id}",
     params(
-        Paged, Filtered, Attempts,
+        PageParams, MessageFilterParams, AttemptParams,
         ("endpoint_id" = Option<String>, Query, description = "Only attempts to this endpoint, by its id or uid."),
     ),
     responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
@@ -214,7 +214,7 @@ pub(in crate::api) async fn of_message(call: ApiCall) -> ApiResult {
 ///
 /// The same as `/app/{app_id}/attempt/msg/{msg_id}`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(Paged, Filtered, Attempts),
+    get, path = "/app/{app_id}/msg/{msg_id}/attempt", params(PageParams, MessageFilterParams, AttemptParams),
     responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_message_by_old_path(call: ApiCall) -> ApiResult {
@@ -235,7 +235,7 @@ async fn endpoint_named(call: &ApiCall, app: AppId, named: &str) -> Result<Endpo
 ///
 /// Lists the attempts to deliver messages to an endpoint, newest first.
 #[utoipa::path(
-    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(Paged, Filtered, Attempts),
+    get, path = "/app/{app_id}/attempt/endpoint/{endpoint_id}", params(PageParams, MessageFilterParams, AttemptParams),
     responses((status = 200, description = "A page of attempts.", body = ListOut<AttemptOut>))
 )]
 pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
@@ -330,7 +330,7 @@ pub(in crate::api) async fn delete_content(call: ApiCall) -> ApiResult {
 ///
 /// Lists the endpoints that a message is sent to, with the status of each delivery. Includes endpoints deleted since.
 #[utoipa::path(
-    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(Paged),
+    get, path = "/app/{app_id}/msg/{msg_id}/endpoint", params(PageParams),
     responses((status = 200, description = "A page of attempts.", body = ListOut<MessageEndpointOut>))
 )]
 pub(in crate::api) async fn endpoints_of(call: ApiCall) -> ApiResult {
@@ -351,10 +351,10 @@ pub(in crate::api) async fn endpoints_of(call: ApiCall) -> ApiResult {
         |(view, _)| view.endpoint_id,
         |(view, endpoint)| {
             let status = match view.state {
-                State::Delivered => Status::Success,
-                State::Fresh => Status::Pending,
-                State::Retry => Status::Sending,
-                State::Dead => Status::Fail,
+                State::Delivered => ApiStatus::Success,
+                State::Fresh => ApiStatus::Pending,
+                State::Retry => ApiStatus::Sending,
+                State::Dead => ApiStatus::Fail,
             };
             MessageEndpointOut {
                 endpoint: EndpointOut::from(endpoint),

@@ -13,7 +13,7 @@ use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
-use crate::api::resources::endpoint::endpoint_body::{EndpointIn, For, read as read_endpoint};
+use crate::api::resources::endpoint::endpoint_body::{EndpointIn, WriteMode, read as read_endpoint};
 use crate::api::resources::endpoint::endpoint_secret::{EndpointSecretRotateIn, read_rotation};
 use crate::api::resources::polling::endpoint as polling;
 use crate::api::resources::polling::endpoint::{PollerIn, PollerOut};
@@ -69,7 +69,7 @@ enum SubscriptionStatus {
 #[expect(dead_code, reason = "for the document alone: `create` reads it")]
 struct CreateAutoConfigSubscriptionIn {
     /// Accepted without effect: the token cannot see event types.
-    #[schema(value_type = Option<schemas::Flags>)]
+    #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
 }
 
@@ -82,7 +82,7 @@ struct RotateSubscriptionIn {
 }
 
 /// The response with the token, which is returned only here.
-fn shown(call: &ApiCall, of: &AutoConfig, secret: &Secret, token: &str) -> ApiResult {
+fn token_response(call: &ApiCall, of: &AutoConfig, secret: &Secret, token: &str) -> ApiResult {
     let text = of.text(call.public_url().as_str(), secret, token);
     let mut answer = json(StatusCode::OK, &AutoConfigOut { id: of.id, token: &text, created_at: of.created_at })?;
     answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
@@ -113,7 +113,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
         let (made, secret, token) = AutoConfig::make(app.org.clone(), app.id, call.now);
         // Not under the idempotency key: the token could not be returned again.
         call.plain_store().create_autoconfig(&call.tenant, &made, &secret, &api_key::hash(&token)).await?;
-        shown(call, &made, &secret, &token)
+        token_response(call, &made, &secret, &token)
     };
     let again = async |_: &ApiCall, _: &str| Err(ApiError::not_found("token created with this idempotency-key"));
     idempotent(call, body.bytes(), KeyLookup::Eager, act, again).await
@@ -204,7 +204,7 @@ pub(in crate::api) async fn rotate(call: ApiCall, body: JsonBody) -> ApiResult {
         let token = autoconfig::new_token();
         let (hash, hint) = (api_key::hash(&token), autoconfig::hint(&token));
         match store.rotate_autoconfig(&call.tenant, &found, &secret, (&hash, &hint), call.now).await? {
-            true => shown(call, &found, &secret, &token),
+            true => token_response(call, &found, &secret, &token),
             false => Err(ApiError::not_found("autoconfig subscription")),
         }
     };
@@ -237,7 +237,7 @@ pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResul
     let found = named(&call).await?;
     if let Some(before) = bound_endpoint(&call, &found).await? {
         let uid = before.spec.uid.clone();
-        return endpoint::change(&call, &body, before, |before| For::Replace(before), uid.as_ref()).await;
+        return endpoint::change(&call, &body, before, |before| WriteMode::Replace(before), uid.as_ref()).await;
     }
     let missing = || ApiError::not_found("autoconfig subscription");
     let mut fields = body.fields()?;
@@ -245,7 +245,7 @@ pub(in crate::api) async fn subscribe(call: ApiCall, body: JsonBody) -> ApiResul
         fields.note(Invalid::new("secret", "is part of the token: leave it out"));
     }
     let secret = call.store().autoconfig_secret(&found).await?.ok_or_else(missing)?;
-    let (spec, _) = read_endpoint(&call, fields, For::New, None).await?;
+    let (spec, _) = read_endpoint(&call, fields, WriteMode::New, None).await?;
     secret.check_kind("signatureType", spec.signature_type).map_err(|wrong| ApiError::from(vec![wrong]))?;
     let made = call.store().create_endpoint(&call.tenant, found.app_id, spec, &secret, call.now).await?;
     if call.store().bind_autoconfig(&call.tenant, &found, Bound::Endpoint(made.id), call.now).await? {

@@ -13,9 +13,9 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint::endpoint_message::standing;
-use crate::api::resources::endpoint::must_be_enabled;
+use crate::api::resources::endpoint::require_enabled;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::background::{Kind, Scope, Stage};
 use crate::domain::deliveries::delivery::Standing;
@@ -25,9 +25,9 @@ use crate::store::jobs::background::{Background, BackgroundSpec, Begun};
 use crate::store::query::endpoint_messages::SentFilter;
 
 /// The furthest a recovery goes back.
-const FURTHEST: Duration = Duration::from_secs(14 * 86_400);
+const RECOVER_LIMIT: Duration = Duration::from_secs(14 * 86_400);
 /// Kinds of tasks on other servers of the dialect: valid filters that match nothing here.
-const ELSEWHERE: [&str; 5] =
+const FOREIGN_KINDS: [&str; 5] =
     ["application.stats", "message.broadcast", "sdk.generate", "event-type.aggregate", "application.purge_content"];
 
 /// A background task.
@@ -154,7 +154,7 @@ struct BulkReplayIn {
     since: Time,
     /// The end of the period; now by default.
     until: Option<Time>,
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     event_types: Option<Vec<String>>,
     #[schema(value_type = Option<schemas::Channel>)]
     channel: Option<String>,
@@ -184,16 +184,16 @@ pub(in crate::api) async fn recover(call: ApiCall, body: JsonBody) -> ApiResult 
 }
 
 async fn recovery(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = target(call).await?;
+    let endpoint = endpoint_in_path(call).await?;
     let mut fields = body.fields()?;
-    let (since, until) = times(&mut fields, call.now);
-    if call.now.since(since) > FURTHEST {
-        let days = FURTHEST.as_secs() / 86_400;
+    let (since, until) = read_period(&mut fields, call.now);
+    if call.now.since(since) > RECOVER_LIMIT {
+        let days = RECOVER_LIMIT.as_secs() / 86_400;
         fields.note(Invalid::new("since", format!("must be at most {days} days ago")));
     }
     fields.done(Ok(()))?;
     let filter = SentFilter { since, until, standings: vec![Standing::Dead], ..SentFilter::default() };
-    begin(call, &endpoint, Kind::Recover, filter).await
+    start_task(call, &endpoint, Kind::Recover, filter).await
 }
 
 /// Replay missing messages
@@ -212,11 +212,11 @@ pub(in crate::api) async fn replay_missing(call: ApiCall, body: JsonBody) -> Api
 }
 
 async fn replay_of_missing(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = target(call).await?;
+    let endpoint = endpoint_in_path(call).await?;
     let mut fields = body.fields()?;
-    let (since, until) = times(&mut fields, call.now);
+    let (since, until) = read_period(&mut fields, call.now);
     fields.done(Ok(()))?;
-    begin(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
+    start_task(call, &endpoint, Kind::ReplayMissing, SentFilter { since, until, ..SentFilter::default() }).await
 }
 
 /// Replay deliveries
@@ -235,9 +235,9 @@ pub(in crate::api) async fn bulk_replay(call: ApiCall, body: JsonBody) -> ApiRes
 }
 
 async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = target(call).await?;
+    let endpoint = endpoint_in_path(call).await?;
     let mut fields = body.fields()?;
-    let (since, until) = times(&mut fields, call.now);
+    let (since, until) = read_period(&mut fields, call.now);
     let event_types = fields.names("eventTypes", limits::EVENT_TYPES).set();
     if event_types.as_ref().is_some_and(Vec::is_empty) {
         fields.note(Invalid::new("eventTypes", "must not be empty: leave it out, or set it to null, for all"));
@@ -264,7 +264,7 @@ async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
     }
     fields.done(Ok(()))?;
     let event_types = event_types.unwrap_or_default();
-    begin(
+    start_task(
         call,
         &endpoint,
         Kind::BulkReplay,
@@ -274,7 +274,7 @@ async fn replay(call: &ApiCall, body: &JsonBody) -> ApiResult {
 }
 
 /// Reads `since` and `until`. `until` defaults to now and is never later: future messages are delivered anyway.
-pub(in crate::api) fn times(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
+pub(in crate::api) fn read_period(fields: &mut Fields<'_>, now: Time) -> (Time, Time) {
     fields.require("since");
     let mut time = |name: &'static str| {
         fields.parsed(name, |text| Time::parse(text).map_err(|error| Invalid::new(name, error.to_string()))).set()
@@ -296,20 +296,20 @@ pub(in crate::api) async fn again(call: &ApiCall, made: &str) -> ApiResult {
 }
 
 /// The endpoint in the path.
-pub(in crate::api) async fn target(call: &ApiCall) -> Result<Endpoint, ApiError> {
+pub(in crate::api) async fn endpoint_in_path(call: &ApiCall) -> Result<Endpoint, ApiError> {
     let app = call.app().await?;
     call.endpoint(app.id).await
 }
 
-async fn begin(call: &ApiCall, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> ApiResult {
-    must_be_enabled(endpoint)?;
+async fn start_task(call: &ApiCall, endpoint: &Endpoint, kind: Kind, filter: SentFilter) -> ApiResult {
+    require_enabled(endpoint)?;
     let scope = Scope::Endpoint(endpoint.app_id, endpoint.id);
     let spec = BackgroundSpec { kind, scope, filter, by: "the REST API".to_owned(), listed: None, total: None };
-    answer(call.store().begin_background(&call.tenant, spec, call.now).await?)
+    task_response(call.store().begin_background(&call.tenant, spec, call.now).await?)
 }
 
 /// The response to a started task.
-pub(in crate::api) fn answer(begun: Begun) -> ApiResult {
+pub(in crate::api) fn task_response(begun: Begun) -> ApiResult {
     match begun {
         Begun::Begun(work) => json(StatusCode::ACCEPTED, &TaskOut::from(&*work)),
         Begun::NotThere => Err(ApiError::not_found("endpoint")),
@@ -338,7 +338,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `list` reads it")]
-struct Tasks {
+struct TaskParams {
     #[param(inline)]
     status: Option<BackgroundStatus>,
     /// Only tasks of this kind. Kinds of other servers of the dialect are accepted and match none.
@@ -349,7 +349,7 @@ struct Tasks {
 ///
 /// Lists background tasks, newest first by default. An application token sees only its own.
 #[utoipa::path(
-    get, path = "/background-task", params(Paged, Ordered, Tasks),
+    get, path = "/background-task", params(PageParams, OrderParams, TaskParams),
     responses((status = 200, description = "A page of background tasks.", body = ListOut<TaskOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -360,7 +360,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
         known => known.flatten().unwrap_or_default(),
     };
     let kind = match query.text("task")?.map(|word| (word, Kind::from_word(word))) {
-        Some((word, None)) if ELSEWHERE.contains(&word) => {
+        Some((word, None)) if FOREIGN_KINDS.contains(&word) => {
             let nothing = crate::store::Page::<Background> { data: Vec::new(), more: false };
             return json(StatusCode::OK, &ListOut::of(&nothing, &request, |work| work.id, TaskOut::from)?);
         }

@@ -12,7 +12,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::operational;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::domain::{Time, ids, limits};
@@ -68,15 +68,15 @@ fn out(status: StatusCode, event_type: &EventType) -> ApiResult {
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeFields {
     /// Visible only with one of these feature flags.
-    #[schema(value_type = Option<schemas::Flags>)]
+    #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
     /// Deprecated form of `featureFlags`, with one flag; ignored if that is present.
-    #[schema(value_type = Option<schemas::Name>)]
+    #[schema(value_type = Option<schemas::NameText>)]
     feature_flag: Option<String>,
-    #[schema(value_type = Option<schemas::Name>)]
+    #[schema(value_type = Option<schemas::NameText>)]
     group_name: Option<String>,
     /// JSON Schemas by version.
-    #[schema(value_type = Option<schemas::Schemas>)]
+    #[schema(value_type = Option<schemas::EventTypeSchemas>)]
     schemas: Option<Map<String, Value>>,
 }
 
@@ -99,7 +99,7 @@ struct EventTypeUpdate {
 #[schema(rename_all = "camelCase", example = json!({"name": "invoice.paid", "description": "An invoice was paid in full."}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 struct EventTypeIn {
-    #[schema(value_type = schemas::Name)]
+    #[schema(value_type = schemas::NameText)]
     name: String,
     #[serde(flatten)]
     rest: EventTypeUpdate,
@@ -150,7 +150,7 @@ fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<Even
 }
 
 /// Whether the event type is visible to the caller.
-pub(in crate::api) fn offered(call: &ApiCall, event_type: &EventType) -> bool {
+pub(in crate::api) fn is_visible(call: &ApiCall, event_type: &EventType) -> bool {
     call.tenant.only.is_none() || event_type.spec.offered(&call.caller.flags)
 }
 
@@ -167,7 +167,7 @@ fn named(call: &ApiCall) -> Result<&str, ApiError> {
 async fn find(call: &ApiCall) -> Result<EventType, ApiError> {
     let name = named(call)?;
     let found = call.store().event_type(&call.tenant, name).await?.or_else(|| operational::event_type(call, name));
-    found.filter(|found| offered(call, found)).ok_or_else(|| ApiError::not_found("event type"))
+    found.filter(|found| is_visible(call, found)).ok_or_else(|| ApiError::not_found("event type"))
 }
 
 /// Create an event type
@@ -210,7 +210,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 #[utoipa::path(
     get, path = "/event-type",
     params(
-        Paged, Ordered,
+        PageParams, OrderParams,
         ("include_archived" = Option<bool>, Query, description = "Include archived event types."),
         ("with_content" = Option<bool>, Query, description = "`true` includes schemas."),
         ("operational" = Option<bool>, Query, description = "`true` lists only the event types of operational webhooks."),

@@ -18,7 +18,7 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Filtered, Paged};
+use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
 use crate::api::resources::application;
 use crate::domain::catalog::application::ApplicationSpec;
 use crate::domain::deliveries::message::{Message, MessageSpec};
@@ -57,14 +57,14 @@ pub(in crate::api) struct MessageOut<'a> {
 )]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 #[schema(as = MessageIn)]
-struct MessageToSend {
-    #[schema(value_type = schemas::Name)]
+struct MessageIn {
+    #[schema(value_type = schemas::NameText)]
     event_type: String,
     /// An id of your own for the event, unique in the application. It makes a repeated request a conflict instead of a
     /// duplicate.
     event_id: Option<Uid>,
     /// The payload, at most 128 levels deep. It is signed and sent byte for byte as in the request.
-    #[schema(value_type = schemas::Payload)]
+    #[schema(value_type = schemas::PayloadObject)]
     payload: Box<RawValue>,
     /// At most 10. The message goes to endpoints that receive one of these channels, and to those without a channel
     /// filter.
@@ -91,10 +91,10 @@ struct MessageToSend {
 /// A raw payload, which need not be JSON.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"rawPayload": "<a/>", "headers": {"content-type": "text/xml"}}))]
-#[expect(dead_code, reason = "for the document alone: `Raw::read` reads it")]
+#[expect(dead_code, reason = "for the document alone: `RawBody::read` reads it")]
 struct TransformationsParams {
     /// The text to sign and send instead of `payload`, which is then returned as `{}`.
-    #[schema(value_type = Option<schemas::RawPayload>)]
+    #[schema(value_type = Option<schemas::RawPayloadText>)]
     raw_payload: Option<String>,
     /// Only `content-type`; `application/json` by default.
     #[schema(value_type = Option<schemas::RawHeaders>)]
@@ -129,10 +129,10 @@ impl Serialize for PayloadOut<'_> {
 }
 
 impl<'a> PayloadOut<'a> {
-    pub fn of(message: &'a Message, wanted: bool) -> PayloadOut<'a> {
+    pub fn of(message: &'a Message, with_content: bool) -> PayloadOut<'a> {
         match &message.payload {
-            Some(payload) if wanted && message.raw_type.is_none() => PayloadOut::Stored(payload),
-            None if wanted => PayloadOut::Expired,
+            Some(payload) if with_content && message.raw_type.is_none() => PayloadOut::Stored(payload),
+            None if with_content => PayloadOut::Expired,
             _ => PayloadOut::LeftOut,
         }
     }
@@ -155,7 +155,7 @@ impl<'a> MessageOut<'a> {
 }
 
 /// A parsed body.
-struct MessageIn<'a> {
+struct ParsedMessage<'a> {
     spec: MessageSpec,
     /// The payload in the response.
     shown: PayloadOut<'a>,
@@ -163,7 +163,7 @@ struct MessageIn<'a> {
     app: Option<ApplicationSpec>,
 }
 
-fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<MessageIn<'a>, ApiError> {
+fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<ParsedMessage<'a>, ApiError> {
     let mut fields = body.fields()?;
     fields.require("eventType");
     fields.require("payload");
@@ -176,13 +176,13 @@ fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<MessageIn<'a>, ApiError>
     let tags = fields.list("tags").set().unwrap_or_default();
     let occurred_at = time(&mut fields, "occurredAt");
     let deliver_at = time(&mut fields, "deliverAt");
-    let keep_content = keep_content(&mut fields);
-    let brought = match fields.object("application").set() {
-        Some(inner) => fields.nested(application::read_named(inner, app))?,
+    let keep_content = read_retention(&mut fields);
+    let app_spec = match fields.object("application").set() {
+        Some(inner) => fields.nested(application::read_for_path(inner, app))?,
         None => None,
     };
     let raw = match fields.object("transformationsParams").set() {
-        Some(inner) => fields.nested(Raw::read(inner))?.flatten(),
+        Some(inner) => fields.nested(RawBody::read(inner))?.flatten(),
         None => None,
     };
     let payload = fields.raw("payload");
@@ -200,7 +200,7 @@ fn read<'a>(body: &'a JsonBody, app: &AppRef) -> Result<MessageIn<'a>, ApiError>
     let channels = channels.unwrap_or_default();
     let spec =
         MessageSpec { event_type, event_id, channels, tags, payload, raw_type, occurred_at, deliver_at, keep_content };
-    Ok(MessageIn { spec, shown, app: brought })
+    Ok(ParsedMessage { spec, shown, app: app_spec })
 }
 
 fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
@@ -208,7 +208,7 @@ fn time(fields: &mut Fields<'_>, name: &str) -> Option<Time> {
 }
 
 /// How long the payload is kept.
-fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
+fn read_retention(fields: &mut Fields<'_>) -> Option<Duration> {
     let (in_days, in_hours) = ("payloadRetentionPeriod", "payloadRetentionHours");
     let mut span = |name, unit, hours, least: u64, most: u64| {
         let range = format!("must be a whole number of {unit} from {least} to {most}");
@@ -228,14 +228,14 @@ fn keep_content(fields: &mut Fields<'_>) -> Option<Duration> {
 }
 
 /// A raw payload from `transformationsParams`.
-struct Raw {
+struct RawBody {
     payload: String,
     /// The content type.
     kind: String,
 }
 
-impl Raw {
-    fn read(mut fields: Fields<'_>) -> Result<Option<Raw>, ApiError> {
+impl RawBody {
+    fn read(mut fields: Fields<'_>) -> Result<Option<RawBody>, ApiError> {
         fields.only(&["rawPayload", "headers"]);
         let payload = fields.text("rawPayload").set();
         let headers: BTreeMap<String, String> =
@@ -253,7 +253,7 @@ impl Raw {
         }
         fields.done(Ok(()))?;
         let kind = kind.unwrap_or_else(|| "application/json".to_owned());
-        Ok(payload.map(|payload| Raw { payload, kind }))
+        Ok(payload.map(|payload| RawBody { payload, kind }))
     }
 }
 
@@ -262,7 +262,7 @@ impl Raw {
 /// Accepts a message and queues it for all endpoints of the application whose filters match. Responds after the message
 /// is committed.
 #[utoipa::path(
-    post, path = "/app/{app_id}/msg", request_body = MessageToSend,
+    post, path = "/app/{app_id}/msg", request_body = MessageIn,
     params(("with_content" = Option<bool>, Query, description = "`false` omits the payload from the response.")),
     responses(
         (status = 202, description = "The accepted message.", body = MessageOut),
@@ -272,29 +272,31 @@ impl Raw {
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
     let app = call.app_ref()?;
-    let wanted = call.query().flag("with_content", true)?;
+    let with_content = call.query().flag("with_content", true)?;
     let act = async |call: &ApiCall| {
-        let asked = read(&body, &app)?;
+        let parsed = read(&body, &app)?;
         let item = AcceptItem {
             tenant: Some(call.tenant.clone()),
             app: app.clone(),
             only_endpoint: None,
-            spec: asked.spec,
+            spec: parsed.spec,
             at: call.now,
             once: None,
         };
-        if let Some(spec) = asked.app {
+        if let Some(spec) = parsed.app {
             // Checked first: an invalid message must not create an application.
             item.check(call.store().max_payload())?;
             // Boxed: rare and large, it would make every request's future larger.
-            Box::pin(application::found_or_made(call, &app, Some(spec))).await?;
+            Box::pin(application::get_or_create(call, &app, Some(spec))).await?;
         }
         let message = call.store().accept(item).await??;
-        let payload = if wanted { asked.shown } else { PayloadOut::LeftOut };
+        let payload = if with_content { parsed.shown } else { PayloadOut::LeftOut };
         json(StatusCode::ACCEPTED, &MessageOut::new(&message, payload))
     };
-    idempotent(call, body.bytes(), KeyLookup::OnConflict, act, async |call, made| accepted(call, made, wanted).await)
-        .await
+    idempotent(call, body.bytes(), KeyLookup::OnConflict, act, async |call, made| {
+        accepted(call, made, with_content).await
+    })
+    .await
 }
 
 /// Answers a repeated request that created the message `made`.
@@ -315,10 +317,10 @@ pub(in crate::api) async fn accepted(call: &ApiCall, made: &str, with_content: b
     responses((status = 200, description = "The message.", body = MessageOut))
 )]
 pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
-    let wanted = call.query().flag("with_content", true)?;
+    let with_content = call.query().flag("with_content", true)?;
     let app = call.app().await?;
     let message = call.message(app.id).await?;
-    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, wanted)))
+    json(StatusCode::OK, &MessageOut::new(&message, PayloadOut::of(&message, with_content)))
 }
 
 /// List messages
@@ -326,20 +328,20 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 /// Lists the messages of an application, newest first.
 #[utoipa::path(
     get, path = "/app/{app_id}/msg",
-    params(Paged, Filtered, ("with_content" = Option<bool>, Query, description = "`false` omits payloads.")),
+    params(PageParams, MessageFilterParams, ("with_content" = Option<bool>, Query, description = "`false` omits payloads.")),
     responses((status = 200, description = "A page of messages.", body = ListOut<MessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
     let query = call.query();
     let request = query.page::<MessageId>(Order::Descending, false)?;
-    let (filter, wanted) = (filter(&query)?, query.flag("with_content", true)?);
+    let (filter, with_content) = (filter(&query)?, query.flag("with_content", true)?);
     let app = call.app().await?;
     let page = call.store().messages(&call.tenant, app.id, &filter, &request).await?;
     let list = ListOut::of_scanned(
         &page,
         &request,
         |message| message.id,
-        |message| MessageOut::new(message, PayloadOut::of(message, wanted)),
+        |message| MessageOut::new(message, PayloadOut::of(message, with_content)),
     )?;
     json(StatusCode::OK, &list)
 }

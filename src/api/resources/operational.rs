@@ -10,7 +10,7 @@ use crate::api::http::body::JsonBody;
 use crate::api::http::errors::ApiResult;
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, json};
-use crate::api::openapi::schemas::{Ordered, Paged};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
 use crate::api::resources::endpoint;
 use crate::api::resources::endpoint::EndpointOut;
 use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointUpdate};
@@ -53,7 +53,7 @@ pub(in crate::api) fn event_types(org: &OrgId, request: &PageRequest<String>) ->
 ///
 /// Lists the organization's operational endpoints.
 #[utoipa::path(
-    get, path = "/operational-webhook/endpoint", params(Paged, Ordered),
+    get, path = "/operational-webhook/endpoint", params(PageParams, OrderParams),
     responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {

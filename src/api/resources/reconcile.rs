@@ -10,10 +10,10 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::resources::attempt::Status;
+use crate::api::resources::attempt::ApiStatus;
 use crate::api::resources::background;
-use crate::api::resources::background::{TaskOut, again, target, times};
-use crate::api::resources::endpoint::must_be_enabled;
+use crate::api::resources::background::{TaskOut, again, endpoint_in_path, read_period};
+use crate::api::resources::endpoint::require_enabled;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::{Invalid, MessageId, Time, limits};
@@ -31,7 +31,7 @@ struct ReconcileIn {
     /// The end of the period; now by default.
     until: Option<Time>,
     /// The `webhook-id`s of the messages that the receiver has. Ids outside of the period are fine.
-    #[schema(value_type = Option<schemas::ReceivedIds>)]
+    #[schema(value_type = Option<schemas::ReceivedMessageIds>)]
     has: Option<Vec<String>>,
     /// `true` if more ids follow these, which are then the smallest (ids sort as text). Messages after the last of them
     /// are not compared: send the next ids with `iterator` in another request.
@@ -64,25 +64,25 @@ struct MissedMessageOut<'a> {
     message: MessageOut<'a>,
     /// The status of its delivery; `null` if it has none, because the endpoint was disabled when the message was
     /// accepted.
-    #[schema(value_type = Option<schemas::ExpandedStatus>)]
+    #[schema(value_type = Option<schemas::ExpandedMessageStatus>)]
     status: Option<u8>,
-    #[schema(value_type = Option<schemas::ExpandedStatusText>)]
+    #[schema(value_type = Option<schemas::ExpandedMessageStatusText>)]
     status_text: Option<&'static str>,
 }
 
 impl<'a> From<&'a Missed> for MissedMessageOut<'a> {
     fn from(missed: &'a Missed) -> MissedMessageOut<'a> {
-        let status = missed.standing.map(|standing| Status::of(standing, false, true));
+        let status = missed.standing.map(|standing| ApiStatus::of(standing, false, true));
         MissedMessageOut {
             message: MessageOut::new(&missed.message, PayloadOut::of(&missed.message, true)),
-            status: status.map(Status::code),
-            status_text: status.map(Status::word),
+            status: status.map(ApiStatus::code),
+            status_text: status.map(ApiStatus::word),
         }
     }
 }
 
 /// The body of the request.
-struct Asked {
+struct ReconcileRequest {
     since: Time,
     until: Time,
     received: ReceivedIds,
@@ -111,33 +111,33 @@ pub(in crate::api) async fn reconcile(call: ApiCall, body: JsonBody) -> ApiResul
 }
 
 async fn compare(call: &ApiCall, body: &JsonBody) -> ApiResult {
-    let endpoint = target(call).await?;
-    let asked = read(body.fields()?, call.now)?;
+    let endpoint = endpoint_in_path(call).await?;
+    let request = read(body.fields()?, call.now)?;
     let spec = ReconcileSpec {
         app: endpoint.app_id,
         endpoint: endpoint.id,
-        since: asked.since,
-        until: asked.until,
-        after: asked.after,
-        received: &asked.received,
-        bounded: asked.bounded,
+        since: request.since,
+        until: request.until,
+        after: request.after,
+        received: &request.received,
+        bounded: request.bounded,
     };
-    if asked.resend {
+    if request.resend {
         return resend(call, &endpoint, &spec).await;
     }
-    let page = call.store().missed(&call.tenant, &spec, asked.limit).await?;
+    let page = call.store().missed(&call.tenant, &spec, request.limit).await?;
     let data = page.data.iter().map(MissedMessageOut::from).collect();
     json(StatusCode::OK, &ReconcileOut { data, iterator: page.last, done: page.done })
 }
 
 async fn resend(call: &ApiCall, endpoint: &Endpoint, spec: &ReconcileSpec<'_>) -> ApiResult {
     call.caller.permissions.check(Permission::Attempt)?;
-    must_be_enabled(endpoint)?;
-    background::answer(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
+    require_enabled(endpoint)?;
+    background::task_response(call.store().begin_reconciliation(&call.tenant, spec, "the REST API", call.now).await?)
 }
 
-fn read(mut fields: Fields<'_>, now: Time) -> Result<Asked, ApiError> {
-    let (since, until) = times(&mut fields, now);
+fn read(mut fields: Fields<'_>, now: Time) -> Result<ReconcileRequest, ApiError> {
+    let (since, until) = read_period(&mut fields, now);
     let mut of_message = |name: &'static str| {
         fields.parsed(name, |text| text.parse().map_err(|_| Invalid::new(name, "must be the id of a message"))).set()
     };
@@ -164,5 +164,5 @@ fn read(mut fields: Fields<'_>, now: Time) -> Result<Asked, ApiError> {
     }
     fields.done(Ok(()))?;
     let (received, limit) = (ReceivedIds::new(received), limit as usize);
-    Ok(Asked { since, until, received, bounded, resend, limit, after })
+    Ok(ReconcileRequest { since, until, received, bounded, resend, limit, after })
 }

@@ -12,9 +12,9 @@ use crate::domain::{AppId, EndpointId, Time};
 use crate::store::query::endpoint_messages::Standings;
 
 /// The default period, ending now.
-const USUAL: Duration = Duration::from_secs(28 * 86_400);
+const DEFAULT_PERIOD: Duration = Duration::from_secs(28 * 86_400);
 /// The longest period of attempt statistics.
-const LONGEST: Duration = Duration::from_secs(100 * 86_400);
+const PERIOD_LIMIT: Duration = Duration::from_secs(100 * 86_400);
 
 /// The deliveries of an endpoint by status. Deliveries in flight count as pending.
 #[derive(Serialize, ToSchema)]
@@ -44,8 +44,8 @@ struct AttemptsOut {
 /// The period.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "for the document alone: `range` reads it")]
-struct Range {
+#[expect(dead_code, reason = "for the document alone: `read_period` reads it")]
+struct StatsParams {
     /// The start of the period; 28 days before `until` by default.
     #[param(value_type = Option<Time>)]
     since: Option<Time>,
@@ -55,10 +55,10 @@ struct Range {
 }
 
 /// The requested period.
-fn range(call: &ApiCall) -> Result<(Time, Time), ApiError> {
+fn read_period(call: &ApiCall) -> Result<(Time, Time), ApiError> {
     let query = call.query();
     let until = query.time("until")?.unwrap_or(call.now);
-    let since = query.time("since")?.unwrap_or(until.minus(USUAL));
+    let since = query.time("since")?.unwrap_or(until.minus(DEFAULT_PERIOD));
     if since >= until {
         return Err(ApiError::query("since", "must be before until, which is now by default"));
     }
@@ -70,11 +70,11 @@ fn range(call: &ApiCall) -> Result<(Time, Time), ApiError> {
 /// Counts an endpoint's deliveries by status, for messages accepted in the period. Counts at most a
 /// million deliveries.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(Range),
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/stats", params(StatsParams),
     responses((status = 200, description = "The deliveries by status.", body = StandingsOut))
 )]
 pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
-    let (since, until) = range(&call)?;
+    let (since, until) = read_period(&call)?;
     let app = call.app().await?;
     let endpoint = call.endpoint(app.id).await?;
     let found = call.store().standings(&call.tenant, app.id, endpoint.id, since, until).await?;
@@ -102,7 +102,7 @@ pub(in crate::api) async fn of_endpoint(call: ApiCall) -> ApiResult {
 /// minute; per hour when older than an hour or two; per day when older than seven days. The unit that contains `since`
 /// is counted as a whole.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(Range),
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", params(StatsParams),
     responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
 )]
 pub(in crate::api) async fn attempts_of_endpoint(call: ApiCall) -> ApiResult {
@@ -117,7 +117,7 @@ pub(in crate::api) async fn attempts_of_endpoint(call: ApiCall) -> ApiResult {
 /// Counts are kept per minute; per hour when older than an hour or two; per day when older than seven days.
 /// The unit that contains `since` is counted as a whole.
 #[utoipa::path(
-    get, path = "/app/{app_id}/stats/attempts", params(Range),
+    get, path = "/app/{app_id}/stats/attempts", params(StatsParams),
     responses((status = 200, description = "The number of attempts.", body = AttemptsOut))
 )]
 pub(in crate::api) async fn attempts_of_application(call: ApiCall) -> ApiResult {
@@ -126,9 +126,9 @@ pub(in crate::api) async fn attempts_of_application(call: ApiCall) -> ApiResult 
 }
 
 async fn attempts(call: &ApiCall, app: AppId, endpoint: Option<EndpointId>) -> ApiResult {
-    let (since, until) = range(call)?;
-    if until.since(since) > LONGEST {
-        let days = LONGEST.as_secs() / 86_400;
+    let (since, until) = read_period(call)?;
+    if until.since(since) > PERIOD_LIMIT {
+        let days = PERIOD_LIMIT.as_secs() / 86_400;
         return Err(ApiError::query("since", format!("must be at most {days} days before until")));
     }
     let found = call.store().attempt_counts(&call.tenant, app, endpoint, since, until).await?;

@@ -21,7 +21,7 @@ struct ApplicationTokenExpireIn {
     #[schema(minimum = 0, maximum = 604800)]
     expiry: Option<u32>,
     /// Expires only the tokens, portal sessions and links created with one of these `sessionId`s. Empty: all.
-    #[schema(value_type = Option<schemas::Sessions>)]
+    #[schema(value_type = Option<schemas::PortalSessionNames>)]
     session_ids: Option<Vec<String>>,
 }
 

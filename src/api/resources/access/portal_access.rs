@@ -49,10 +49,10 @@ struct AppPortalAccessIn {
     #[schema(max_items = 6)]
     capabilities: Option<Vec<Capability>>,
     /// A name of your own for this session, to expire it by.
-    #[schema(value_type = Option<schemas::Session>)]
+    #[schema(value_type = Option<schemas::PortalSessionName>)]
     session_id: Option<String>,
     /// Feature flags of the customer: event types behind them are visible.
-    #[schema(value_type = Option<schemas::Flags>)]
+    #[schema(value_type = Option<schemas::FeatureFlags>)]
     feature_flags: Option<Vec<String>>,
     /// The visible pages of the portal; all by default. Does not restrict the token.
     #[schema(min_items = 1, max_items = 5)]
@@ -191,8 +191,8 @@ fn capabilities(text: &str) -> Result<Vec<Capability>, String> {
 )]
 pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
     call.require_organization()?;
-    let act = async |call: &ApiCall| give(call, &body).await;
-    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |call, _| give(call, &body).await).await
+    let act = async |call: &ApiCall| grant(call, &body).await;
+    idempotent(call, body.bytes(), KeyLookup::Eager, act, async |call, _| grant(call, &body).await).await
 }
 
 /// Grant portal access, by the legacy path
@@ -207,16 +207,16 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 )]
 pub(in crate::api) async fn create_by_old_path(call: ApiCall) -> ApiResult {
     call.require_organization()?;
-    let give = async |call: &ApiCall| {
+    let grant = async |call: &ApiCall| {
         can_sign(call)?;
         let options = PortalOptions::all(call.now.plus(Duration::from_secs(EXPIRY.0)).micros());
-        let app = application::found_or_made(call, &named(call)?, None).await?;
-        enter(call, app, options).await
+        let app = application::get_or_create(call, &app_ref(call)?, None).await?;
+        access_response(call, app, options).await
     };
-    idempotent(call, &[], KeyLookup::Eager, give, async |call, _| give(call).await).await
+    idempotent(call, &[], KeyLookup::Eager, grant, async |call, _| grant(call).await).await
 }
 
-fn named(call: &ApiCall) -> Result<AppRef, ApiError> {
+fn app_ref(call: &ApiCall) -> Result<AppRef, ApiError> {
     AppRef::parse(call.path_param("app")).map_err(|wrong| ApiError::path("app_id", wrong))
 }
 
@@ -225,19 +225,19 @@ fn can_sign(call: &ApiCall) -> Result<(), ApiError> {
     call.authenticator().tokens().can_sign().map_err(|error| ApiError::not_configured(error.to_string()))
 }
 
-async fn give(call: &ApiCall, body: &JsonBody) -> ApiResult {
+async fn grant(call: &ApiCall, body: &JsonBody) -> ApiResult {
     can_sign(call)?;
-    let named = named(call)?;
+    let named = app_ref(call)?;
     let mut fields = body.fields()?;
     let (options, given) = read(&mut fields, call.now)?;
-    let application = given.map(|given| application::read_named(given, &named)).transpose();
+    let application = given.map(|given| application::read_for_path(given, &named)).transpose();
     fields.done(Ok(()))?;
-    let app = application::found_or_made(call, &named, application?).await?;
-    enter(call, app, options).await
+    let app = application::get_or_create(call, &named, application?).await?;
+    access_response(call, app, options).await
 }
 
 /// The token and the link.
-async fn enter(call: &ApiCall, app: Application, options: PortalOptions) -> ApiResult {
+async fn access_response(call: &ApiCall, app: Application, options: PortalOptions) -> ApiResult {
     let ttl = Time::from_micros(options.until).since(call.now);
     let token = call
         .authenticator()

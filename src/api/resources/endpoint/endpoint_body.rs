@@ -27,7 +27,7 @@ struct EndpointFields {
     #[schema(value_type = Option<schemas::DescriptionText>)]
     description: Option<String>,
     /// The event types to receive; `null`: all.
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     event_types: Option<Vec<String>>,
     /// The channels to receive, at most 10; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::Channels>)]
@@ -35,17 +35,17 @@ struct EndpointFields {
     /// Maximum messages per second; `null`: no limit.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
-    #[schema(value_type = Option<schemas::Metadata>)]
+    #[schema(value_type = Option<schemas::MetadataPairs>)]
     metadata: Option<Metadata>,
     /// Custom headers of each request, at most 50. Values may be secrets and are not returned. If the scheme, host or
     /// port of `url` changes, headers with secret values are dropped unless the request includes `headers`.
-    #[schema(value_type = Option<schemas::Headers>)]
+    #[schema(value_type = Option<schemas::EndpointHeaders>)]
     headers: Option<BTreeMap<String, String>>,
     /// The timeout of an attempt; `null`: the server's default.
     #[schema(minimum = 1, maximum = 30)]
     request_timeout_seconds: Option<u64>,
     /// Delays between attempts in seconds; `null`: the server's default.
-    #[schema(value_type = Option<schemas::Waits>)]
+    #[schema(value_type = Option<schemas::RetryDelays>)]
     retry_schedule: Option<Vec<Number>>,
     /// Delivers one message at a time, in the order of acceptance. Each waits until the previous one is delivered or
     /// has failed for good.
@@ -56,7 +56,7 @@ struct EndpointFields {
     #[schema(max_items = 4)]
     extra_signatures: Option<Vec<ExtraSignature>>,
     /// Deprecated name of `eventTypes`; ignored if that is present.
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     filter_types: Option<Vec<String>>,
     /// Deprecated name of `throttleRate`; ignored if that is present.
     #[schema(minimum = 1, maximum = 65535)]
@@ -68,7 +68,7 @@ struct EndpointFields {
 #[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointUpdate {
-    #[schema(value_type = schemas::Url)]
+    #[schema(value_type = schemas::EndpointUrl)]
     url: String,
     /// While disabled, nothing is sent and pending deliveries wait.
     disabled: Option<bool>,
@@ -81,7 +81,7 @@ pub(in crate::api) struct EndpointUpdate {
 #[schema(rename_all = "camelCase", example = json!({"url": "https://example.com/hook", "eventTypes": ["invoice.paid"]}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointIn {
-    #[schema(value_type = schemas::Url)]
+    #[schema(value_type = schemas::EndpointUrl)]
     url: String,
     /// While disabled, nothing is sent and pending deliveries wait.
     disabled: Option<bool>,
@@ -99,7 +99,7 @@ pub(in crate::api) struct EndpointIn {
 #[schema(rename_all = "camelCase", example = json!({"disabled": true}))]
 #[expect(dead_code, reason = "for the document alone: `read` reads it")]
 pub(in crate::api) struct EndpointPatch {
-    #[schema(value_type = schemas::Url, required = false)]
+    #[schema(value_type = schemas::EndpointUrl, required = false)]
     url: String,
     /// While disabled, nothing is sent and pending deliveries wait.
     #[schema(nullable = false)]
@@ -109,20 +109,20 @@ pub(in crate::api) struct EndpointPatch {
 }
 
 /// The effect of a body: create, replace or update.
-pub(in crate::api) enum For<'a> {
+pub(in crate::api) enum WriteMode<'a> {
     New,
     Replace(&'a EndpointSpec),
     Patch(&'a EndpointSpec),
 }
 
-impl For<'_> {
+impl WriteMode<'_> {
     /// The values of absent fields. A replacement keeps fields that only Sendoff has: clients that do not know them
     /// would clear them.
     fn base(&self) -> EndpointSpec {
         match *self {
-            For::New => EndpointSpec::default(),
-            For::Patch(before) => before.clone(),
-            For::Replace(before) => EndpointSpec {
+            WriteMode::New => EndpointSpec::default(),
+            WriteMode::Patch(before) => before.clone(),
+            WriteMode::Replace(before) => EndpointSpec {
                 timeout: before.timeout,
                 retry_schedule: before.retry_schedule.clone(),
                 ordered: before.ordered,
@@ -136,8 +136,8 @@ impl For<'_> {
 
     fn existing(&self) -> Option<&EndpointSpec> {
         match self {
-            For::New => None,
-            For::Replace(before) | For::Patch(before) => Some(before),
+            WriteMode::New => None,
+            WriteMode::Replace(before) | WriteMode::Patch(before) => Some(before),
         }
     }
 }
@@ -146,12 +146,12 @@ impl For<'_> {
 pub(in crate::api) async fn read(
     call: &ApiCall,
     mut fields: Fields<'_>,
-    what: For<'_>,
+    what: WriteMode<'_>,
     uid: Option<&Uid>,
 ) -> Result<(EndpointSpec, Option<Secret>), ApiError> {
     let mut spec = what.base();
     spec.uid = spec.uid.or(uid.cloned());
-    if matches!(what, For::Patch(_)) {
+    if matches!(what, WriteMode::Patch(_)) {
         fields.not_null("url");
         fields.not_null("disabled");
     } else {

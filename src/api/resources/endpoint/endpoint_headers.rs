@@ -30,7 +30,7 @@ pub(in crate::api) struct HeadersOut<'a> {
 #[expect(dead_code, reason = "for the document alone: `put` reads it")]
 pub(in crate::api) struct EndpointHeadersIn {
     /// At most 50, and 8 KiB in total. Headers that Sendoff sets are not allowed.
-    #[schema(value_type = schemas::Headers)]
+    #[schema(value_type = schemas::EndpointHeaders)]
     headers: BTreeMap<String, String>,
 }
 

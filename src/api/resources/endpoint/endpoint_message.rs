@@ -8,8 +8,8 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::query::{ListOut, Query};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Filtered, Paged};
-use crate::api::resources::attempt::Status;
+use crate::api::openapi::schemas::{MessageFilterParams, PageParams};
+use crate::api::resources::attempt::ApiStatus;
 use crate::api::resources::message::{MessageOut, PayloadOut};
 use crate::domain::deliveries::delivery::Standing;
 use crate::domain::{MessageId, Time, ids};
@@ -22,9 +22,9 @@ use crate::store::query::endpoint_messages::{EndpointMessage, SentFilter};
 struct EndpointMessageOut<'a> {
     #[serde(flatten)]
     message: MessageOut<'a>,
-    #[schema(value_type = schemas::ExpandedStatus)]
+    #[schema(value_type = schemas::ExpandedMessageStatus)]
     status: u8,
-    #[schema(value_type = schemas::ExpandedStatusText)]
+    #[schema(value_type = schemas::ExpandedMessageStatusText)]
     status_text: &'static str,
     /// When the next attempt is due; `null` if none is.
     next_attempt: Option<Time>,
@@ -34,9 +34,9 @@ struct EndpointMessageOut<'a> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `filter` reads it")]
-struct Sent {
+struct SentParams {
     /// Only messages with this delivery status: 1 before the first failed attempt, 3 after it.
-    #[param(value_type = Option<schemas::ExpandedStatus>)]
+    #[param(value_type = Option<schemas::ExpandedMessageStatus>)]
     status: Option<u8>,
     /// Only messages with this tag.
     tag: Option<String>,
@@ -51,7 +51,7 @@ struct Sent {
 /// Lists the messages sent to an endpoint, newest first, with the status of their delivery. A filtered page may be
 /// short or empty without being the last one: continue with `iterator` until `done`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(Paged, Filtered, Sent),
+    get, path = "/app/{app_id}/endpoint/{endpoint_id}/msg", params(PageParams, MessageFilterParams, SentParams),
     responses((status = 200, description = "A page of messages.", body = ListOut<EndpointMessageOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -67,7 +67,7 @@ pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
 }
 
 fn out(one: &EndpointMessage, content: bool, expanded: bool) -> EndpointMessageOut<'_> {
-    let status = Status::of(one.standing, one.failing, expanded);
+    let status = ApiStatus::of(one.standing, one.failing, expanded);
     EndpointMessageOut {
         message: MessageOut::new(&one.message, PayloadOut::of(&one.message, content)),
         status: status.code(),

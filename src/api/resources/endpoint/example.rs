@@ -8,8 +8,8 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json};
 use crate::api::openapi::schemas;
-use crate::api::resources::endpoint::must_be_enabled;
-use crate::api::resources::event_type::offered;
+use crate::api::resources::endpoint::require_enabled;
+use crate::api::resources::event_type::is_visible;
 use crate::api::resources::message::{MessageOut, PayloadOut, accepted};
 use crate::domain::Invalid;
 use crate::domain::catalog::event_type::EventTypeSpec;
@@ -19,7 +19,7 @@ use crate::domain::catalog::event_type::EventTypeSpec;
 #[schema(rename_all = "camelCase", example = json!({"eventType": "invoice.paid"}))]
 #[expect(dead_code, reason = "for the document alone: `make` reads it")]
 struct EventExampleIn {
-    #[schema(value_type = schemas::Name)]
+    #[schema(value_type = schemas::NameText)]
     event_type: String,
     /// The index in the schema's `examples`, from 0.
     #[schema(minimum = 0, maximum = 65535)]
@@ -51,8 +51,8 @@ async fn make(call: &ApiCall, body: &JsonBody) -> ApiResult {
     let index = fields.take::<u16>("exampleIndex", "a whole number from 0 to 65535").set().map(usize::from);
     fields.unsupported("payload", &[]);
     fields.done(Ok(()))?;
-    must_be_enabled(&endpoint)?;
-    let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| offered(call, found));
+    require_enabled(&endpoint)?;
+    let found = call.store().event_type(&call.tenant, &name).await?.filter(|found| is_visible(call, found));
     let unknown = || ApiError::from(vec![Invalid::new("eventType", "is not in the catalog")]);
     let event_type = found.map(|found| found.spec).or_else(|| EventTypeSpec::ping(&name)).ok_or_else(unknown)?;
     let message = call.store().send_example(&call.tenant, &endpoint, &event_type, index, call.now).await??;

@@ -28,9 +28,9 @@ use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, change_result, json, no_content};
 use crate::api::openapi::schemas;
-use crate::api::openapi::schemas::{Ordered, Paged};
-use crate::api::resources::application::same_uid;
-use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, For, read};
+use crate::api::openapi::schemas::{OrderParams, PageParams};
+use crate::api::resources::application::check_uid;
+use crate::api::resources::endpoint::endpoint_body::{EndpointIn, EndpointPatch, EndpointUpdate, WriteMode, read};
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use crate::domain::deliveries::backoff::Schedule;
@@ -53,7 +53,7 @@ pub(in crate::api) struct EndpointOut<'a> {
     #[schema(value_type = Option<DisabledReason>)]
     disabled_reason: Option<&'static str>,
     /// The event types it receives; `null`: all.
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     event_types: Option<&'a [String]>,
     /// The channels it receives; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::Channels>)]
@@ -70,12 +70,12 @@ pub(in crate::api) struct EndpointOut<'a> {
     #[schema(value_type = SignatureType)]
     signature_type: &'static str,
     extra_signatures: &'a [ExtraSignature],
-    #[schema(value_type = schemas::Metadata)]
+    #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
     created_at: Time,
     updated_at: Time,
     /// Deprecated name of `eventTypes`.
-    #[schema(value_type = Option<schemas::Names>)]
+    #[schema(value_type = Option<schemas::EventTypeNames>)]
     filter_types: Option<&'a [String]>,
     /// Deprecated name of `throttleRate`.
     rate_limit: Option<u16>,
@@ -125,7 +125,7 @@ pub(in crate::api) fn out(status: StatusCode, endpoint: &Endpoint) -> ApiResult 
 ///
 /// # Errors
 /// 422: the endpoint is disabled.
-pub(in crate::api) fn must_be_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
+pub(in crate::api) fn require_enabled(endpoint: &Endpoint) -> Result<(), ApiError> {
     let reason = "is disabled: enable it first";
     if endpoint.spec.disabled { Err(ApiError::path("endpoint_id", Invalid::new("endpoint", reason))) } else { Ok(()) }
 }
@@ -153,9 +153,9 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
 }
 
 async fn make(call: &ApiCall, app: AppId, fields: Fields<'_>, path: Option<&Uid>) -> ApiResult {
-    let (spec, secret) = read(call, fields, For::New, path).await?;
+    let (spec, secret) = read(call, fields, WriteMode::New, path).await?;
     if let Some(path) = path {
-        same_uid(spec.uid.as_ref(), path)?;
+        check_uid(spec.uid.as_ref(), path)?;
     }
     let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
     let endpoint = call.store().create_endpoint(&call.tenant, app, spec, &secret, call.now).await?;
@@ -178,7 +178,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 ///
 /// Lists all endpoints of an application, newest first by default.
 #[utoipa::path(
-    get, path = "/app/{app_id}/endpoint", params(Paged, Ordered),
+    get, path = "/app/{app_id}/endpoint", params(PageParams, OrderParams),
     responses((status = 200, description = "A page of endpoints.", body = ListOut<EndpointOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -214,7 +214,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
         EndpointRef::Uid(uid) => Some(uid),
         EndpointRef::Id(_) => None,
     };
-    let replace = async |before| change(&call, &body, before, |before| For::Replace(before), uid).await;
+    let replace = async |before| change(&call, &body, before, |before| WriteMode::Replace(before), uid).await;
     match (found().await?, &named) {
         (Some(before), _) => replace(before).await,
         (None, EndpointRef::Uid(uid)) => match make(&call, app.id, body.fields()?, Some(uid)).await {
@@ -240,7 +240,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
 pub(in crate::api) async fn patch(call: ApiCall, body: JsonBody) -> ApiResult {
     let app = call.app().await?;
     let before = call.endpoint(app.id).await?;
-    change(&call, &body, before, |before| For::Patch(before), None).await
+    change(&call, &body, before, |before| WriteMode::Patch(before), None).await
 }
 
 /// Applies the body to `before`, or to its current state after a concurrent update. `uid` is used if the body has none.
@@ -248,7 +248,7 @@ pub(in crate::api) async fn change(
     call: &ApiCall,
     body: &JsonBody,
     before: Endpoint,
-    what: fn(&EndpointSpec) -> For<'_>,
+    what: fn(&EndpointSpec) -> WriteMode<'_>,
     uid: Option<&Uid>,
 ) -> ApiResult {
     let work = async |before: &Endpoint| Ok(read(call, body.fields()?, what(&before.spec), uid).await?.0);

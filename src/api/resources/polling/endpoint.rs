@@ -11,8 +11,8 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::ListOut;
 use crate::api::http::request::{ApiCall, change_result, json, no_content};
-use crate::api::openapi::schemas::{self, Ordered, Paged};
-use crate::api::resources::application::same_uid;
+use crate::api::openapi::schemas::{self, OrderParams, PageParams};
+use crate::api::resources::application::check_uid;
 use crate::domain::catalog::application::Metadata;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
@@ -53,13 +53,13 @@ pub(in crate::api) struct PollerOut<'a> {
     status: &'static str,
     /// The event types to include; absent: all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = schemas::Names, required = false)]
+    #[schema(value_type = schemas::EventTypeNames, required = false)]
     event_types: Option<&'a [String]>,
     /// The channels to include; absent: messages on any channel or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schemas::Channels, required = false)]
     channels: Option<&'a [String]>,
-    #[schema(value_type = schemas::Metadata)]
+    #[schema(value_type = schemas::MetadataPairs)]
     metadata: &'a Metadata,
     /// The start position of readers without an iterator: the first message accepted after the polling endpoint was
     /// created.
@@ -111,7 +111,7 @@ struct PollerFields {
     /// The channels to include, at most 10; `null`: messages on any channel or none.
     #[schema(value_type = Option<schemas::ChannelFilter>)]
     channels: Option<Vec<String>>,
-    #[schema(value_type = Option<schemas::Metadata>)]
+    #[schema(value_type = Option<schemas::MetadataPairs>)]
     metadata: Option<Metadata>,
 }
 
@@ -221,7 +221,7 @@ pub(in crate::api) async fn read_one(call: ApiCall) -> ApiResult {
 ///
 /// Lists all polling endpoints of an application, oldest first by default.
 #[utoipa::path(
-    get, path = "/app/{app_id}/destination", params(Paged, Ordered),
+    get, path = "/app/{app_id}/destination", params(PageParams, OrderParams),
     responses((status = 200, description = "A page of polling endpoints.", body = ListOut<PollerOut>))
 )]
 pub(in crate::api) async fn list(call: ApiCall) -> ApiResult {
@@ -253,7 +253,7 @@ pub(in crate::api) async fn put(call: ApiCall, body: JsonBody) -> ApiResult {
         }
         (None, PollingEndpointRef::Uid(uid)) => {
             let spec = read(body.fields()?, base(Some(uid.clone())), true)?;
-            same_uid(spec.uid.as_ref(), &uid)?;
+            check_uid(spec.uid.as_ref(), &uid)?;
             make(&call, app, spec).await
         }
         (None, PollingEndpointRef::Id(_)) => Err(ApiError::not_found("polling endpoint")),
@@ -301,6 +301,6 @@ pub(in crate::api) async fn delete(call: ApiCall) -> ApiResult {
 }
 
 /// The filter of a request, applied in addition to the polling endpoint's.
-pub(super) fn also(event_type: Option<String>, channel: Option<String>) -> FeedFilter {
+pub(super) fn request_filter(event_type: Option<String>, channel: Option<String>) -> FeedFilter {
     FeedFilter { event_types: event_type.map(|one| vec![one]), channels: channel.map(|one| vec![one]) }
 }

@@ -13,7 +13,10 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::request::{ApiCall, json, no_content};
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
-use crate::api::resources::polling::poll::{Asked, Polled, consumer, enabled, kept, pace, page_behind, too_many};
+use crate::api::resources::polling::poll::{
+    PollParams, PollRequest, check_enabled, consumer, page_behind, set_poll_headers, too_many_consumers,
+    within_retention,
+};
 use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::lease::{Commit, LEASE, LONGEST_LEASE};
@@ -48,7 +51,7 @@ struct LeasedMessageOut<'a> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `receive` reads it")]
-struct Leasing {
+struct LeaseParams {
     /// Milliseconds until the lease expires.
     #[param(minimum = 1, maximum = 43_200_000, default = 30_000)]
     lease_duration_ms: Option<u32>,
@@ -73,7 +76,7 @@ enum StartingPosition {
 /// Until the messages are committed or the lease expires, the consumer gets no others; after the expiry it gets the
 /// same ones again.
 #[utoipa::path(
-    get, path = "/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}", params(Polled, Leasing),
+    get, path = "/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}", params(PollParams, LeaseParams),
     responses(
         (status = 200, description = "A page of messages.", body = LeasedOut),
         (status = 409, description = "The consumer's last messages are still leased, or it keeps its position by iterators, or there are 100 \
@@ -83,11 +86,11 @@ enum StartingPosition {
 )]
 pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
-    let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
     let name = consumer(&call)?;
-    let asked = Asked::of(&call, &endpoint)?;
+    let request = PollRequest::of(&call, &endpoint)?;
     let lease = lease(&call)?;
-    let beginning = beginning(&call, &endpoint)?;
+    let beginning = start_position(&call, &endpoint)?;
     let from = match call.store().lease_state(&call.tenant, &endpoint, &name, beginning, call.now).await? {
         LeaseState::Free(from) => from,
         LeaseState::Held(until) => {
@@ -100,11 +103,11 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
                 "this consumer keeps its position by iterators (…/poller/…): continue there, or use another consumer",
             ));
         }
-        LeaseState::TooMany => return Err(too_many()),
+        LeaseState::TooMany => return Err(too_many_consumers()),
         LeaseState::Gone => return Err(ApiError::not_found("polling endpoint")),
     };
     let filters = std::slice::from_ref(&endpoint.spec.filter);
-    let (page, now) = page_behind(&call, &endpoint, filters, from, &asked).await?;
+    let (page, now) = page_behind(&call, &endpoint, filters, from, &request).await?;
     let positions: Vec<Position> = page.messages.iter().map(|message| Position::of(message.id)).collect();
     let first = if positions.is_empty() {
         let to = from.next(page.position, page.done, now);
@@ -123,7 +126,7 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
     let messages = page.messages.iter().map(PollingEndpointMessageOut::from);
     let data = (first..).zip(messages).map(|(offset, message)| LeasedMessageOut { offset, message }).collect();
     let mut answer = json(StatusCode::OK, &LeasedOut { data, done: page.done })?;
-    pace(&mut answer, &page, &asked);
+    set_poll_headers(&mut answer, &page, &request);
     Ok(answer)
 }
 
@@ -137,9 +140,9 @@ fn lease(call: &ApiCall) -> Result<Duration, ApiError> {
 }
 
 /// The start position of a new consumer.
-fn beginning(call: &ApiCall, endpoint: &PollingEndpoint) -> Result<FeedIterator, ApiError> {
+fn start_position(call: &ApiCall, endpoint: &PollingEndpoint) -> Result<FeedIterator, ApiError> {
     match call.query().one("starting_position")? {
-        None | Some("earliest") => Ok(kept(call, endpoint.beginning())),
+        None | Some("earliest") => Ok(within_retention(call, endpoint.beginning())),
         Some("latest") => Ok(FeedIterator::since(call.now)),
         Some(_) => Err(ApiError::query("starting_position", "must be earliest or latest")),
     }

@@ -17,7 +17,7 @@ use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::idempotency::{KeyLookup, idempotent};
 use crate::api::http::query::Query;
 use crate::api::http::request::{ApiCall, json};
-use crate::api::resources::polling::endpoint::also;
+use crate::api::resources::polling::endpoint::request_filter;
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
 use crate::domain::catalog::polling::{PollingEndpoint, check_consumer};
 use crate::domain::feed::{FeedFilter, FeedIterator, PositionError};
@@ -28,14 +28,14 @@ use crate::store::feed::read::{FeedPage, FeedRequest};
 /// The default page size.
 pub(super) const LIMIT: usize = 50;
 /// The longest wait, in seconds.
-const LONGEST_WAIT: u64 = 30;
+const WAIT_LIMIT: u64 = 30;
 /// `X-Poll-Interval` after an empty page, in seconds.
-const IDLE: u64 = 5;
+const IDLE_INTERVAL: u64 = 5;
 /// The same after a page with messages, if nothing followed it.
-const LAST: u64 = 1;
+const LAST_PAGE_INTERVAL: u64 = 1;
 /// The oldest iterator that a 304 may confirm: an iterator records until when its reader has missed nothing, and must
 /// be renewed.
-const LEFT: Duration = Duration::from_secs(3_600);
+const ITERATOR_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// A page of messages.
 #[derive(Serialize, ToSchema)]
@@ -51,8 +51,8 @@ pub(super) struct PollingEndpointOut<'a> {
 /// The parameters of every poll.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "for the document alone: `Asked::of` reads it")]
-pub(super) struct Polled {
+#[expect(dead_code, reason = "for the document alone: `PollRequest::of` reads it")]
+pub(super) struct PollParams {
     /// Maximum number of messages.
     #[param(minimum = 1, maximum = 250, default = 50)]
     limit: Option<u16>,
@@ -67,7 +67,7 @@ pub(super) struct Polled {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `poll` reads it")]
-pub(super) struct Chosen {
+pub(super) struct PollFilterParams {
     /// Only messages of this event type.
     event_type: Option<String>,
     /// Only messages on this channel.
@@ -81,14 +81,14 @@ pub(super) struct Chosen {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `poll` reads it")]
-struct Pushed {
+struct DeliveryParams {
     /// `false`: only messages with a delivery that is pending or failed; `true`: only the others. Evaluated at the time
     /// of the request: a skipped message can fail later.
     delivery_success: Option<bool>,
 }
 
 /// The parsed parameters of a poll.
-pub(super) struct Asked {
+pub(super) struct PollRequest {
     pub(super) limit: usize,
     iterator: Option<FeedIterator>,
     wait: Duration,
@@ -96,8 +96,8 @@ pub(super) struct Asked {
     delivered: Option<bool>,
 }
 
-impl Asked {
-    pub(super) fn of(call: &ApiCall, endpoint: &PollingEndpoint) -> Result<Asked, ApiError> {
+impl PollRequest {
+    pub(super) fn of(call: &ApiCall, endpoint: &PollingEndpoint) -> Result<PollRequest, ApiError> {
         let query = call.query();
         let limit = match query.one("limit")?.map(str::parse::<usize>) {
             None => LIMIT,
@@ -106,22 +106,22 @@ impl Asked {
         };
         let wait = match query.one("wait")?.map(str::parse::<u64>) {
             None => 0,
-            Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
-            Some(_) => return Err(ApiError::query("wait", format!("must be 0 to {LONGEST_WAIT}"))),
+            Some(Ok(wait)) if wait <= WAIT_LIMIT => wait,
+            Some(_) => return Err(ApiError::query("wait", format!("must be 0 to {WAIT_LIMIT}"))),
         };
-        let iterator = chosen(&query, endpoint)?;
-        Ok(Asked { limit, iterator, wait: Duration::from_secs(wait), delivered: None })
+        let iterator = iterator_param(&query, endpoint)?;
+        Ok(PollRequest { limit, iterator, wait: Duration::from_secs(wait), delivered: None })
     }
 }
 
 /// The iterator in the query.
-pub(super) fn chosen(query: &Query<'_>, endpoint: &PollingEndpoint) -> Result<Option<FeedIterator>, ApiError> {
+pub(super) fn iterator_param(query: &Query<'_>, endpoint: &PollingEndpoint) -> Result<Option<FeedIterator>, ApiError> {
     let iterator = query.text("iterator")?.map(|text| FeedIterator::parse(text, endpoint.app_id));
     iterator.transpose().map_err(|wrong| ApiError::query("iterator", wrong.reason))
 }
 
 /// The start position for an iterator, a time, or neither.
-pub(super) fn beginning(
+pub(super) fn start_position(
     call: &ApiCall,
     endpoint: &PollingEndpoint,
     shown: Option<FeedIterator>,
@@ -133,7 +133,7 @@ pub(super) fn beginning(
     match (shown, after) {
         (Some(_), Some(_)) => Err(ApiError::query("after", "cannot be combined with iterator")),
         (Some(iterator), None) => Ok(iterator),
-        (None, after) => Ok(kept(call, after.map_or_else(|| endpoint.beginning(), FeedIterator::since))),
+        (None, after) => Ok(within_retention(call, after.map_or_else(|| endpoint.beginning(), FeedIterator::since))),
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) fn beginning(
 /// `X-Poll-Interval` is the number of seconds to wait before the next request. With `If-None-Match`, the response is
 /// 304 if the page would be the one with that `ETag`.
 #[utoipa::path(
-    get, path = "/app/{app_id}/poller/{sink_id}", params(Polled, Chosen, Pushed),
+    get, path = "/app/{app_id}/poller/{sink_id}", params(PollParams, PollFilterParams, DeliveryParams),
     responses(
         (status = 200, description = "A page of messages.", body = PollingEndpointOut),
         (status = 304, description = "The page has not changed."),
@@ -155,15 +155,15 @@ pub(super) fn beginning(
 )]
 pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
-    let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
-    let mut asked = Asked::of(&call, &endpoint)?;
+    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
+    let mut request = PollRequest::of(&call, &endpoint)?;
     let query = call.query();
     if query.one("delivery_success")?.is_some() {
-        asked.delivered = Some(query.flag("delivery_success", true)?);
+        request.delivered = Some(query.flag("delivery_success", true)?);
     }
-    let filter = also(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
-    let from = beginning(&call, &endpoint, asked.iterator, query.time("after")?)?;
-    answer(&call, &endpoint, &[endpoint.spec.filter.clone(), filter], from, &asked).await
+    let filter = request_filter(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
+    let from = start_position(&call, &endpoint, request.iterator, query.time("after")?)?;
+    answer(&call, &endpoint, &[endpoint.spec.filter.clone(), filter], from, &request).await
 }
 
 /// Fetch messages as a consumer
@@ -172,7 +172,7 @@ pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
 /// it. Without `iterator`, the last page is returned again, so a lost response loses no messages. A new consumer starts
 /// where a reader without a position does.
 #[utoipa::path(
-    get, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}", params(Polled),
+    get, path = "/app/{app_id}/poller/{sink_id}/consumer/{consumer_id}", params(PollParams),
     responses(
         (status = 200, description = "A page of messages.", body = PollingEndpointOut),
         (status = 304, description = "The page has not changed."),
@@ -183,15 +183,15 @@ pub(in crate::api) async fn poll(call: ApiCall) -> ApiResult {
 )]
 pub(in crate::api) async fn consumer_poll(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
-    let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
     let name = consumer(&call)?;
-    let asked = Asked::of(&call, &endpoint)?;
-    if let Some(iterator) = asked.iterator {
-        may_go_on(&call, iterator)?;
+    let request = PollRequest::of(&call, &endpoint)?;
+    if let Some(iterator) = request.iterator {
+        check_retention(&call, iterator)?;
     }
-    let consumed = call.store().consume(&call.tenant, &endpoint, &name, asked.iterator, call.now).await?;
-    let from = went_on(consumed)?;
-    answer(&call, &endpoint, std::slice::from_ref(&endpoint.spec.filter), from, &asked).await
+    let consumed = call.store().consume(&call.tenant, &endpoint, &name, request.iterator, call.now).await?;
+    let from = consumer_position(consumed)?;
+    answer(&call, &endpoint, std::slice::from_ref(&endpoint.spec.filter), from, &request).await
 }
 
 /// The new position of a consumer.
@@ -233,8 +233,8 @@ pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiR
         });
         let after = after.set().unwrap_or_default();
         fields.done(Ok(()))?;
-        let to = kept(call, FeedIterator::since(after));
-        let to = went_on(call.store().move_consumer(&call.tenant, &endpoint, &name, to, call.now).await?)?;
+        let to = within_retention(call, FeedIterator::since(after));
+        let to = consumer_position(call.store().move_consumer(&call.tenant, &endpoint, &name, to, call.now).await?)?;
         json(StatusCode::OK, &PollingEndpointConsumerSeekOut { iterator: to.text(app.id) })
     };
     let again = async |call: &ApiCall, _: &str| {
@@ -246,7 +246,7 @@ pub(in crate::api) async fn consumer_seek(call: ApiCall, body: JsonBody) -> ApiR
 }
 
 /// Rejects disabled polling endpoints.
-pub(super) fn enabled(endpoint: PollingEndpoint) -> Result<PollingEndpoint, ApiError> {
+pub(super) fn check_enabled(endpoint: PollingEndpoint) -> Result<PollingEndpoint, ApiError> {
     match endpoint.spec.disabled {
         true => Err(ApiError::conflict("the polling endpoint is disabled: enable it first")),
         false => Ok(endpoint),
@@ -261,25 +261,25 @@ pub(super) fn consumer(call: &ApiCall) -> Result<String, ApiError> {
 }
 
 /// The start of the retention period.
-fn kept_since(call: &ApiCall) -> Time {
+fn retention_start(call: &ApiCall) -> Time {
     call.now.minus(call.retention())
 }
 
 /// `from`, but not before the retention period. Only for readers that start at a time: one that continues would skip
 /// messages unnoticed.
-pub(super) fn kept(call: &ApiCall, from: FeedIterator) -> FeedIterator {
-    let oldest = FeedIterator::since(kept_since(call));
+pub(super) fn within_retention(call: &ApiCall, from: FeedIterator) -> FeedIterator {
+    let oldest = FeedIterator::since(retention_start(call));
     if from.position < oldest.position { FeedIterator { moves: from.moves, ..oldest } } else { from }
 }
 
-pub(super) fn may_go_on(call: &ApiCall, from: FeedIterator) -> Result<(), ApiError> {
-    from.check(kept_since(call), call.now).map_err(|error| match error {
+pub(super) fn check_retention(call: &ApiCall, from: FeedIterator) -> Result<(), ApiError> {
+    from.check(retention_start(call), call.now).map_err(|error| match error {
         PositionError::Gone(_) => ApiError::gone(error.to_string()),
         PositionError::Ahead => ApiError::query("iterator", error.to_string()),
     })
 }
 
-fn went_on(consumed: Consumed) -> Result<FeedIterator, ApiError> {
+fn consumer_position(consumed: Consumed) -> Result<FeedIterator, ApiError> {
     match consumed {
         Consumed::From(from) => Ok(from),
         Consumed::Behind => Err(ApiError::conflict(
@@ -289,13 +289,13 @@ fn went_on(consumed: Consumed) -> Result<FeedIterator, ApiError> {
         Consumed::Otherwise => Err(ApiError::conflict(
             "this consumer commits messages (…/polling-endpoint/…): continue there, or use another consumer",
         )),
-        Consumed::TooMany => Err(too_many()),
+        Consumed::TooMany => Err(too_many_consumers()),
         Consumed::Gone => Err(ApiError::not_found("polling endpoint")),
     }
 }
 
 /// 409: too many consumers.
-pub(super) fn too_many() -> ApiError {
+pub(super) fn too_many_consumers() -> ApiError {
     let most = limits::CONSUMERS;
     ApiError::conflict(format!("the polling endpoint has {most} consumers, the maximum: use one of them"))
 }
@@ -306,19 +306,19 @@ pub(super) async fn page_behind(
     endpoint: &PollingEndpoint,
     filters: &[FeedFilter],
     from: FeedIterator,
-    asked: &Asked,
+    request: &PollRequest,
 ) -> Result<(FeedPage, Time), ApiError> {
-    may_go_on(call, from)?;
-    let deadline = Instant::now() + asked.wait;
+    check_retention(call, from)?;
+    let deadline = Instant::now() + request.wait;
     // Subscribed before the first read, so no commit in between is missed.
-    let mut listener = match asked.wait.is_zero() {
+    let mut listener = match request.wait.is_zero() {
         true => None,
         false => call.store().listen_to_feed(endpoint.app_id),
     };
     let mut after = from.position;
     loop {
         let now = call.clock().now();
-        let request = FeedRequest { after, filters, delivered: asked.delivered, limit: asked.limit, now };
+        let request = FeedRequest { after, filters, delivered: request.delivered, limit: request.limit, now };
         let page = call.store().feed(&call.tenant, endpoint.app_id, request).await?;
         after = page.position;
         // An empty page before the end of the feed is returned too: the position has advanced.
@@ -341,11 +341,11 @@ async fn answer(
     endpoint: &PollingEndpoint,
     filters: &[FeedFilter],
     from: FeedIterator,
-    asked: &Asked,
+    request: &PollRequest,
 ) -> ApiResult {
-    let (page, now) = page_behind(call, endpoint, filters, from, asked).await?;
+    let (page, now) = page_behind(call, endpoint, filters, from, request).await?;
     let etag = etag(from, &page);
-    let fresh = from.complete_at > now.minus(LEFT.min(call.retention() / 4));
+    let fresh = from.complete_at > now.minus(ITERATOR_MAX_AGE.min(call.retention() / 4));
     let has = call.request().headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let mut answer = match has {
         Some(has) if fresh && has.split(',').any(|one| one.trim().trim_start_matches("W/") == etag) => {
@@ -357,7 +357,7 @@ async fn answer(
             json(StatusCode::OK, &PollingEndpointOut { data, iterator, done: page.done })?
         }
     };
-    pace(&mut answer, &page, asked);
+    set_poll_headers(&mut answer, &page, request);
     let headers = answer.headers_mut();
     if let Ok(etag) = header::HeaderValue::from_str(&format!("W/{etag}")) {
         headers.insert(header::ETAG, etag);
@@ -366,13 +366,13 @@ async fn answer(
 }
 
 /// Sets `X-Poll-Interval` and disables caching.
-pub(super) fn pace(answer: &mut HttpResponse, page: &FeedPage, asked: &Asked) {
+pub(super) fn set_poll_headers(answer: &mut HttpResponse, page: &FeedPage, request: &PollRequest) {
     let interval = match (page.done, page.messages.is_empty()) {
         // `wait` has already paced the reader.
-        _ if !asked.wait.is_zero() => 0,
+        _ if !request.wait.is_zero() => 0,
         (false, _) => 0,
-        (true, false) => LAST,
-        (true, true) => IDLE,
+        (true, false) => LAST_PAGE_INTERVAL,
+        (true, true) => IDLE_INTERVAL,
     };
     let headers = answer.headers_mut();
     headers.insert(header::HeaderName::from_static("x-poll-interval"), interval.into());

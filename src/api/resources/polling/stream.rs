@@ -16,9 +16,11 @@ use utoipa::IntoParams;
 
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::request::ApiCall;
-use crate::api::resources::polling::endpoint::also;
+use crate::api::resources::polling::endpoint::request_filter;
 use crate::api::resources::polling::message::PollingEndpointMessageOut;
-use crate::api::resources::polling::poll::{Chosen, beginning, chosen, enabled, may_go_on};
+use crate::api::resources::polling::poll::{
+    PollFilterParams, check_enabled, check_retention, iterator_param, start_position,
+};
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::domain::feed::{FeedFilter, FeedIterator, Position};
 use crate::domain::ids;
@@ -27,32 +29,32 @@ use crate::store::feed::read::FeedRequest;
 use crate::store::feed::wakeups::FeedListener;
 
 /// The most streams of a process.
-const STREAMS: usize = 256;
+const STREAM_LIMIT: usize = 256;
 /// Messages per read.
-const PAGE: usize = 20;
+const PAGE_SIZE: usize = 20;
 /// Interval at which a stream checks that its token and polling endpoint are still valid.
-const CHECK: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// Idle time after which a comment is sent, so no proxy closes the connection.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Retry interval while the store is unavailable.
-const AGAIN: Duration = Duration::from_secs(1);
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A slot among the streams of the process, freed on drop.
-struct Place;
+struct StreamSlot;
 
-impl Place {
-    fn take() -> Option<Place> {
-        if OPEN.fetch_add(1, Ordering::AcqRel) < STREAMS {
-            return Some(Place);
+impl StreamSlot {
+    fn take() -> Option<StreamSlot> {
+        if OPEN.fetch_add(1, Ordering::AcqRel) < STREAM_LIMIT {
+            return Some(StreamSlot);
         }
         OPEN.fetch_sub(1, Ordering::AcqRel);
         None
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::AcqRel);
     }
@@ -62,7 +64,7 @@ impl Drop for Place {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document alone: `stream` reads it")]
-struct Begun {
+struct StreamParams {
     /// The `iterator` of a response, or the id of an event. `Last-Event-ID` takes precedence.
     iterator: Option<String>,
 }
@@ -73,7 +75,7 @@ struct Begun {
 /// the id is the iterator after it. A reader that reconnects sends the last id in `Last-Event-ID`; others start as with
 /// a page. A server process has at most 256 streams.
 #[utoipa::path(
-    get, path = "/app/{app_id}/poller/{sink_id}/stream", params(Begun, Chosen),
+    get, path = "/app/{app_id}/poller/{sink_id}/stream", params(StreamParams, PollFilterParams),
     responses(
         (status = 200, description = "Messages, as they are accepted.", body = String, content_type = "text/event-stream"),
         (status = 409, description = "The polling endpoint is disabled."),
@@ -82,34 +84,34 @@ struct Begun {
 )]
 pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
     let app = call.app().await?;
-    let endpoint = enabled(call.polling_endpoint(app.id).await?)?;
+    let endpoint = check_enabled(call.polling_endpoint(app.id).await?)?;
     let query = call.query();
-    let filter = also(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
+    let filter = request_filter(query.checked("event_type", ids::event_type)?, query.checked("channel", ids::channel)?);
     let last = call.request().headers().get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let shown = match last.filter(|last| !last.is_empty()) {
         Some(last) => {
             Some(FeedIterator::parse(last, app.id).map_err(|wrong| ApiError::header("last-event-id", wrong.reason))?)
         }
-        None => chosen(&query, &endpoint)?,
+        None => iterator_param(&query, &endpoint)?,
     };
     // The URL of a reconnecting reader still has its original start time.
     let after = if last.is_some() { None } else { query.time("after")? };
-    let from = beginning(&call, &endpoint, shown, after)?;
-    may_go_on(&call, from)?;
+    let from = start_position(&call, &endpoint, shown, after)?;
+    check_retention(&call, from)?;
     let full = || ApiError::from(StoreError::Overloaded);
-    let place = Place::take().ok_or_else(full)?;
+    let slot = StreamSlot::take().ok_or_else(full)?;
     let listener = call.store().listen_to_feed(app.id).ok_or_else(full)?;
     let now = Instant::now();
-    let stream = Stream {
+    let stream = MessageStream {
         call,
         endpoint,
         filter,
         at: from,
         listener,
         ready: VecDeque::from([Bytes::from_static(b"retry: 3000\n\n")]),
-        check: now + CHECK,
-        beat: now + HEARTBEAT,
-        _place: place,
+        check: now + CHECK_INTERVAL,
+        beat: now + HEARTBEAT_INTERVAL,
+        _slot: slot,
     };
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         let piece = stream.next().await?;
@@ -124,7 +126,7 @@ pub(in crate::api) async fn stream(call: ApiCall) -> ApiResult {
 }
 
 /// One reader's stream.
-struct Stream {
+struct MessageStream {
     call: ApiCall,
     endpoint: PollingEndpoint,
     /// The reader's filter, in addition to the polling endpoint's.
@@ -134,23 +136,23 @@ struct Stream {
     ready: VecDeque<Bytes>,
     check: Instant,
     beat: Instant,
-    _place: Place,
+    _slot: StreamSlot,
 }
 
-impl Stream {
+impl MessageStream {
     /// The next chunk of the response; `None` ends it.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
-                self.beat = Instant::now() + HEARTBEAT;
+                self.beat = Instant::now() + HEARTBEAT_INTERVAL;
                 return Some(piece);
             }
             if self.listener.is_closed() {
                 return None;
             }
             if Instant::now() >= self.check {
-                self.check = Instant::now() + CHECK;
-                if !self.lasts().await {
+                self.check = Instant::now() + CHECK_INTERVAL;
+                if !self.is_authorized().await {
                     return None;
                 }
             }
@@ -160,7 +162,7 @@ impl Stream {
                 // The store is unavailable: the reader waits.
                 Err(error) => {
                     tracing::debug!(%error, "a stream waits for the store");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(STORE_RETRY).await;
                 }
             }
             if !self.ready.is_empty() {
@@ -179,7 +181,8 @@ impl Stream {
     async fn read(&mut self) -> Result<bool, StoreError> {
         let now = self.call.clock().now();
         let filters = [self.endpoint.spec.filter.clone(), self.filter.clone()];
-        let request = FeedRequest { after: self.at.position, filters: &filters, delivered: None, limit: PAGE, now };
+        let request =
+            FeedRequest { after: self.at.position, filters: &filters, delivered: None, limit: PAGE_SIZE, now };
         let page = self.call.store().feed(&self.call.tenant, self.endpoint.app_id, request).await?;
         for message in &page.messages {
             let behind = self.at.next(Position::of(message.id), false, now).text(self.endpoint.app_id);
@@ -192,7 +195,7 @@ impl Stream {
     }
 
     /// Whether the token and the polling endpoint are still valid.
-    async fn lasts(&mut self) -> bool {
+    async fn is_authorized(&mut self) -> bool {
         if !self.call.is_still_authorized().await {
             return false;
         }
@@ -226,9 +229,9 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places() {
-        let places: Vec<Place> = (0..STREAMS).map_while(|_| Place::take()).collect();
-        assert!(places.len() == STREAMS && Place::take().is_none());
-        drop(places);
-        assert!(Place::take().is_some());
+        let slots: Vec<StreamSlot> = (0..STREAM_LIMIT).map_while(|_| StreamSlot::take()).collect();
+        assert!(slots.len() == STREAM_LIMIT && StreamSlot::take().is_none());
+        drop(slots);
+        assert!(StreamSlot::take().is_some());
     }
 }
