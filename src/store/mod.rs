@@ -48,7 +48,7 @@ pub use db::location::Location;
 use db::migrations::SQLITE_MIGRATIONS;
 pub use db::postgres::Connections;
 use db::postgres::{self, Postgres};
-pub use db::scans::Scan;
+pub use db::scans::ScanPermit;
 use db::sqlite::{self, Sqlite};
 pub(crate) use db::tx::{Connection, Tx, on, read, read_vital};
 use ingest::{idempotency, routing_cache, writer};
@@ -130,8 +130,8 @@ struct Inner {
     most_endpoints: AtomicUsize,
     supervisor: Supervisor,
     /// Result of the last write check.
-    writable: db::writable::Asked,
-    scans: db::scans::Scans,
+    writable: db::writable::CachedCheck,
+    scans: db::scans::ScanLimiter,
 }
 
 impl Drop for Inner {
@@ -165,7 +165,7 @@ impl Store {
             Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
             Location::Postgres(url) => (Engine::Postgres(Postgres::open(url, connections).await?), connections.scans()),
         };
-        let scans = db::scans::Scans::new(scans);
+        let scans = db::scans::ScanLimiter::new(scans);
         let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
         let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
         let supervisor = Supervisor::default();
@@ -185,7 +185,7 @@ impl Store {
             mailing: AtomicBool::new(false),
             most_endpoints: AtomicUsize::new(ENDPOINTS),
             supervisor: supervisor.clone(),
-            writable: db::writable::Asked::default(),
+            writable: db::writable::CachedCheck::default(),
             scans,
         };
         let store = Store { inner: Arc::new(inner), once: None, actor: None };

@@ -1,5 +1,5 @@
-//! Accepting messages, over REST and from the outbox alike. One transaction stores the messages and one delivery for each subscribed
-//! endpoint; callers and the engine are notified after the commit.
+//! Accepting messages, over REST and from the outbox alike. One transaction stores the messages and one delivery for
+//! each subscribed endpoint; callers and the engine are notified after the commit.
 //!
 //! An invalid item never fails its batch: each item has its own result.
 
@@ -85,7 +85,8 @@ pub(in crate::store) enum Outcome {
     NotLoaded(AppId),
 }
 
-/// The outcomes of a batch, in the order of its items. The transaction may have been full before the last items: these have no outcome.
+/// The outcomes of a batch, in the order of its items. The transaction may have been full before the last items:
+/// these have no outcome.
 pub(in crate::store) struct Accepted {
     pub outcomes: Vec<Outcome>,
     /// For the engine, after the commit.
@@ -108,8 +109,8 @@ impl Store {
     /// Accepts a message, in one transaction with the others that wait at that moment. Returns after the commit.
     ///
     /// # Errors
-    /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the message may have been
-    /// accepted; a retry with the same event id is safe.
+    /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the
+    /// message may have been accepted; a retry with the same event id is safe.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
         item.once = self.once.clone();
         if let Err(wrong) = item.check(self.inner.max_payload) {
@@ -118,8 +119,8 @@ impl Store {
         self.inner.queues.accept(item).await
     }
 
-    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, ignoring its filters: a real, signed message to test
-    /// a receiver with.
+    /// Sends an [example](EventTypeSpec::example) of an event type to one endpoint, ignoring its filters: a real,
+    /// signed message to test a receiver with.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -164,7 +165,8 @@ struct Draft {
 }
 
 impl Draft {
-    /// If the message goes to more than `wide` endpoints, the unordered ones are packed. `None`: the transaction has no room for its rows.
+    /// If the message goes to more than `wide` endpoints, the unordered ones are packed. `None`: the transaction has
+    /// no room for its rows.
     fn new(
         item: &AcceptItem,
         view: &Arc<AppView>,
@@ -316,7 +318,7 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
                 packed.push(&[app.0.as_bytes(), message.0.as_bytes()], event_id)?;
             }
             let usual = keys.iter().map(|key| key.2).collect();
-            sqlite::enter(tx, SQL, "message_id", packed, usual, |query| query).await
+            sqlite::insert_keys(tx, SQL, "message_id", packed, usual, |query| query).await
         }
         Tx::Postgres(tx) => {
             let ids: Vec<MessageId> = sqlx::query_scalar(

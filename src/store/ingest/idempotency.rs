@@ -1,8 +1,8 @@
 //! Idempotency keys: a call that is repeated under the same key (`idempotency-key` over REST) takes effect once.
 //!
 //! * [`Once`]: the key of a call, and the hash of its body.
-//! * A handle [with a key](Store::once) inserts the key in the transaction that creates the object. The row refers to the object and never
-//!   holds the response, which may contain secrets.
+//! * A handle [with a key](Store::once) inserts the key in the transaction that creates the object. The row refers to
+//!   the object and never holds the response, which may contain secrets.
 //! * [`Before`]: the earlier call with the same key. Keys expire after [`ONCE_LIFE`].
 //! * [`UnderWay`]: a guard against two concurrent calls with the same key in one process.
 //!
@@ -60,8 +60,8 @@ const ENTER: &str = "INSERT INTO once (hash, body, made, at) VALUES ($1, $2, $3,
      ON CONFLICT (hash) DO UPDATE SET body = excluded.body, made = excluded.made, at = excluded.at WHERE once.at <= $5";
 
 impl Store {
-    /// A handle for a call with this key. Objects are created together with the key; if the key is in use, creation fails with
-    /// [`StoreError::Repeated`] (for a message: [`Refusal::Repeated`]).
+    /// A handle for a call with this key. Objects are created together with the key; if the key is in use, creation
+    /// fails with [`StoreError::Repeated`] (for a message: [`Refusal::Repeated`]).
     pub fn once(&self, once: Once) -> Store {
         Store { once: Some(Arc::new(once)), ..self.clone() }
     }
@@ -103,8 +103,8 @@ impl Store {
         .await
     }
 
-    /// Inserts this handle's key, if it has one, with a reference to the object to be created. Must come first in a transaction: otherwise a
-    /// repeated call would fail with a conflict of the object ("taken").
+    /// Inserts this handle's key, if it has one, with a reference to the object to be created. Must come first in a
+    /// transaction: otherwise a repeated call would fail with a conflict of the object ("taken").
     ///
     /// # Errors
     /// [`StoreError::Repeated`], or the store is unavailable.
@@ -158,7 +158,8 @@ async fn enter_keys(tx: &mut Tx, keys: &[(&Once, String)]) -> Result<HashSet<Str
     match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "INSERT INTO once (hash, body, made, at)
-                 SELECT substr($1, key * 64 + 1, 32), substr($1, key * 64 + 33, 32), value, $3 FROM json_each($2) WHERE TRUE
+                 SELECT substr($1, key * 64 + 1, 32), substr($1, key * 64 + 33, 32), value, $3
+                 FROM json_each($2) WHERE TRUE
                  ON CONFLICT (hash) DO UPDATE SET body = excluded.body, made = excluded.made, at = excluded.at
                      WHERE once.at <= $4";
             let mut packed = sqlite::Packed::default();
@@ -166,7 +167,7 @@ async fn enter_keys(tx: &mut Tx, keys: &[(&Once, String)]) -> Result<HashSet<Str
                 packed.push(&[&once.hash, &once.body], made)?;
             }
             let usual = keys.iter().map(|(_, made)| made.clone()).collect();
-            sqlite::enter(tx, SQL, "made", packed, usual, |query| query.bind(latest).bind(cutoff)).await
+            sqlite::insert_keys(tx, SQL, "made", packed, usual, |query| query.bind(latest).bind(cutoff)).await
         }
         Tx::Postgres(tx) => {
             let made: Vec<String> = sqlx::query_scalar(

@@ -1,12 +1,15 @@
-//! The transactional outbox: a table into which an application's own transactions insert events. [`relay`] moves them into the store.
+//! The transactional outbox: a table into which an application's own transactions insert events. [`relay`] moves them
+//! into the store.
 //!
-//! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential backoff (5 s to 10 min),
-//! or at once when an application of its name is created.
+//! A row that cannot be accepted is *stuck*: it stays in the table with the reason, and is retried with exponential
+//! backoff (5 s to 10 min), or at once when an application of its name is created.
 //!
-//! - [`relay`]: one relay step. [`relay_pace`]: its batch size. [`outbox_floor`]: the lowest id that may wait, on PostgreSQL.
+//! - [`relay`]: one relay step. [`relay_pace`]: its batch size. [`outbox_floor`]: the lowest id that may wait, on
+//!   PostgreSQL.
 //! - [`outbox_actions`]: retry, edit or discard a stuck row.
 //!
-//! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's transaction.
+//! Invariants: a row and its message never both exist, nor both vanish. No constraint of ours can fail the writer's
+//! transaction.
 
 pub mod outbox_actions;
 pub(in crate::store) mod outbox_floor;
@@ -97,7 +100,8 @@ impl From<StuckColumns> for StuckRow {
     }
 }
 
-/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::unstuck`] after the commit.
+/// Schedules an immediate retry of rows stuck on one of these application names. Call [`Store::unstuck`] after the
+/// commit.
 pub(in crate::store) async fn unstick(tx: &mut Tx, names: &[&str]) -> Result<(), StoreError> {
     // The cast is for SQLite, where the column may hold a BLOB.
     const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL AND CAST(application AS TEXT) = $1";
@@ -116,7 +120,8 @@ impl Store {
     /// One step of the relay: processes up to `limit` rows that are due.
     ///
     /// # Errors
-    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller limit.
+    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller
+    /// limit.
     pub async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
         self.inner.queues.relay(request).await
     }

@@ -4,8 +4,8 @@
 //! * [`AppView`]: an application and its endpoints at one *version*. Every change of either increments the version.
 //! * [`RoutingCache`]: the views cached by this process.
 //!
-//! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the accepting transaction**. An
-//! endpoint that another process created a moment ago gets its delivery.
+//! Invariant: no cached view is used before [`resolve`] has compared its version with the store's **inside the
+//! accepting transaction**. An endpoint that another process created a moment ago gets its delivery.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use crate::store::{AppRef, StoreError, Tenant, Tx};
 /// An endpoint with everything needed to send to it.
 pub struct LiveEndpoint {
     pub org: OrgId,
-    /// The version of its application when it was read; a higher version is newer. An unchanged endpoint keeps its version while that of
-    /// the application grows.
+    /// The version of its application when it was read; a higher version is newer. An unchanged endpoint keeps its
+    /// version while that of the application grows.
     pub version: i64,
     pub endpoint: Endpoint,
     /// Assigned when the endpoint was created.
@@ -40,7 +40,8 @@ pub struct LiveEndpoint {
     pub app_slots: u16,
     /// `None`: the stored URL does not parse, and every attempt fails.
     pub url: Option<Url>,
-    /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not affected.
+    /// `Err`: its secret or headers are unreadable; every attempt fails with this detail. Other endpoints are not
+    /// affected.
     pub signing: Result<Signing, &'static str>,
 }
 
@@ -83,7 +84,8 @@ pub type Key = (Option<Tenant>, AppRef);
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
     Refused(Refusal),
-    /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load) the application first.
+    /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load)
+    /// the application first.
     NotLoaded(AppId),
 }
 
@@ -97,7 +99,8 @@ pub(in crate::store) async fn resolve(
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<HashMap<Key, Resolved>, StoreError> {
     let keys: Vec<Key> = keys.into_iter().collect();
-    // The version is read before the endpoints. A concurrent change can only make the view look older than it is, never newer.
+    // The version is read before the endpoints. A concurrent change can only make the view look older than it is,
+    // never newer.
     let apps = apps(tx, &keys).await?;
     let chosen: Vec<(Key, Result<AppId, Refusal>)> =
         keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
@@ -131,8 +134,8 @@ pub(in crate::store) async fn resolve(
     Ok(chosen.into_iter().map(found).collect())
 }
 
-/// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is safe: cached views were
-/// committed, and an uncommitted change has another version.
+/// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is
+/// safe: cached views were committed, and an uncommitted change has another version.
 pub(in crate::store) async fn view_inside(
     tx: &mut Tx,
     directory: &RoutingCache,
@@ -215,7 +218,8 @@ impl Apps {
 
 /// Reads the applications that `keys` may refer to.
 pub(in crate::store) async fn apps(tx: &mut Tx, keys: &[Key]) -> Result<Apps, StoreError> {
-    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational FROM application WHERE deleted_at IS NULL AND";
+    const COLUMNS: &str = "SELECT id, org, uid, throttle_rate, endpoints_made, version, changes_from, operational
+         FROM application WHERE deleted_at IS NULL AND";
     let (mut ids, mut uids) = (BTreeSet::new(), BTreeSet::new());
     for (_, app) in keys {
         match app {

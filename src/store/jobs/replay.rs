@@ -191,7 +191,7 @@ impl Step<'_> {
         tx: &mut Tx,
         messages: &[MessageId],
     ) -> Result<Vec<MessageId>, StoreError> {
-        let given = requeue::give(tx, self.to(), messages, self.now).await?;
+        let given = requeue::create_missing(tx, self.to(), messages, self.now).await?;
         ordering::to_the_end(tx, self.endpoint.id, given.clone(), self.now).await?;
         Ok(given)
     }

@@ -1,11 +1,13 @@
-//! LISTEN and NOTIFY between processes that share a PostgreSQL: notifications of due deliveries and released slots. They only reduce
-//! latency. A notification that is lost (full queue, broken connection) delays the work until the engine's next scan.
+//! LISTEN and NOTIFY between processes that share a PostgreSQL: notifications of due deliveries and released slots.
+//! They only reduce latency. A notification that is lost (full queue, broken connection) delays the work until the
+//! engine's next scan.
 //!
-//! - Each engine listens on its own channel and gets the endpoints of the slots that it owns. The notifying statement looks up the owners. An
-//!   empty notification means: look at all endpoints.
+//! - Each engine listens on its own channel and gets the endpoints of the slots that it owns. The notifying statement
+//!   looks up the owners. An empty notification means: look at all endpoints.
 //! - All engines listen on [`FREED`]: slots were released. If it is lost, the next heartbeat takes them.
-//! - A task sends the notifications after the commit, in their own transactions with `synchronous_commit = off`. PostgreSQL serializes the
-//!   commits of all transactions with NOTIFY in the whole server: inside the accepting transaction, each flush would block all others.
+//! - A task sends the notifications after the commit, in their own transactions with `synchronous_commit = off`.
+//!   PostgreSQL serializes the commits of all transactions with NOTIFY in the whole server: inside the accepting
+//!   transaction, each flush would block all others.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -28,8 +30,8 @@ const NAMED: usize = 200;
 /// With more endpoints than this, an empty notification is sent.
 pub(super) const MOST: usize = 4 * NAMED;
 
-/// Sends notifications until the store is dropped. Endpoints that arrive during one transaction are sent together in the next. The queue
-/// survives a panic of this task.
+/// Sends notifications until the store is dropped. Endpoints that arrive during one transaction are sent together in
+/// the next. The queue survives a panic of this task.
 pub(in crate::store) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Receiver<Vec<EndpointId>>>>) {
     let mut queue = queue.lock().await;
     while let Some(first) = queue.recv().await {
@@ -123,7 +125,8 @@ pub(in crate::store) async fn freed(tx: &mut Tx, process: Uuid) -> Result<(), St
 }
 
 impl Store {
-    /// Listens for notifications to this process's engine, which owns slots as `process`. `None`: the store cannot be shared.
+    /// Listens for notifications to this process's engine, which owns slots as `process`. `None`: the store cannot be
+    /// shared.
     ///
     /// # Errors
     /// The store is unavailable.

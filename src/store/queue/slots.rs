@@ -1,8 +1,8 @@
-//! Slots and their leases: which process sends for which endpoints. There are 256 slots; an endpoint gets one for life when it is created
-//! ([`slot_for`]).
+//! Slots and their leases: which process sends for which endpoints. There are 256 slots; an endpoint gets one for
+//! life when it is created ([`slot_for`]).
 //!
-//! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that expired but was not taken
-//! keeps its owner and epoch, however long the store was unavailable.
+//! A heartbeat renews all leases of a process. Each change of owner increments the slot's **epoch**. A lease that
+//! expired but was not taken keeps its owner and epoch, however long the store was unavailable.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,8 +39,8 @@ enum Take {
     RunOut,
 }
 
-/// The rank of a process among the living ones, by id. Its share of the slots and its turn in periodic work follow from it, so processes agree
-/// without talking to each other.
+/// The rank of a process among the living ones, by id. Its share of the slots and its turn in periodic work follow
+/// from it, so processes agree without talking to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// The number of living processes with a smaller id.
@@ -53,8 +53,8 @@ impl Rank {
     /// The only process of a store.
     pub const ALONE: Rank = Rank { index: 0, of: 1 };
 
-    /// The number of slots that the process should own: an even share of all 256, with the remainder going to the first ranks. Ids grow with
-    /// the start time, so a process that joins changes no other rank.
+    /// The number of slots that the process should own: an even share of all 256, with the remainder going to the
+    /// first ranks. Ids grow with the start time, so a process that joins changes no other rank.
     pub fn share(self) -> usize {
         self.share_of(SLOTS)
     }
@@ -88,7 +88,8 @@ pub struct ProcessView {
 /// The slots that a process owns: slot → epoch.
 pub type Leases = BTreeMap<u8, i64>;
 
-/// The owner of this slot does the maintenance of the whole store. A process releases it last, so maintenance rarely moves.
+/// The owner of this slot does the maintenance of the whole store. A process releases it last, so maintenance rarely
+/// moves.
 pub const MAINTENANCE: u8 = 0;
 /// Consecutive endpoints of an application that share a slot.
 pub const ENDPOINTS_PER_SLOT: i64 = 64;
@@ -98,9 +99,10 @@ pub fn slot_of(live: &LiveEndpoint) -> u8 {
     live.slot
 }
 
-/// The slot of an application's endpoint number `ordinal`, counted from 0 over all endpoints ever created there. An endpoint never changes
-/// its slot, because it would have two owners for a while. The last byte of an application's UUIDv7 is random and spreads applications over
-/// the slots; the endpoints of an application share few slots, so one process handles most of its traffic.
+/// The slot of an application's endpoint number `ordinal`, counted from 0 over all endpoints ever created there. An
+/// endpoint never changes its slot, because it would have two owners for a while. The last byte of an application's
+/// UUIDv7 is random and spreads applications over the slots; the endpoints of an application share few slots, so one
+/// process handles most of its traffic.
 pub(in crate::store) fn slot_for(app: AppId, ordinal: i64) -> u8 {
     let base = i64::from(app.0.as_bytes()[15]);
     ((base + ordinal.max(0) / ENDPOINTS_PER_SLOT) % SLOTS as i64) as u8
@@ -123,8 +125,8 @@ impl Store {
         self.beat(process, now, Take::RunOut).await
     }
 
-    /// A heartbeat after an outage: acquires no expired slots. The store may have been unavailable for all processes, and their owners still
-    /// have attempts to record.
+    /// A heartbeat after an outage: acquires no expired slots. The store may have been unavailable for all processes,
+    /// and their owners still have attempts to record.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -179,11 +181,11 @@ impl Store {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             // Formatted into the text, because SQLite has no arrays: at most 256 numbers.
-            let list: Vec<String> = slots.iter().map(u8::to_string).collect();
-            let sql =
-                format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({})", list.join(", "));
+            let list = slots.iter().map(u8::to_string).collect::<Vec<String>>().join(", ");
+            let sql = format!("UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1 AND slot IN ({list})");
+            let sql = sqlx::AssertSqlSafe(sql);
             if !slots.is_empty() {
-                on!(tx, db => sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(process).execute(db).await.map(drop))?;
+                on!(tx, db => sqlx::query(sql).persistent(false).bind(process).execute(db).await.map(drop))?;
                 freed(&mut tx, process).await?;
             }
             tx.commit().await
@@ -252,8 +254,8 @@ fn leases(rows: Vec<(i16, i64)>) -> Leases {
     rows.into_iter().filter_map(|(slot, epoch)| Some((u8::try_from(slot).ok()?, epoch))).collect()
 }
 
-/// Acquires up to `most` slots without an owner or whose lease expired before `run_out`. On SQLite all slots: the file lock guarantees that
-/// their previous owner has ended.
+/// Acquires up to `most` slots without an owner or whose lease expired before `run_out`. On SQLite all slots: the
+/// file lock guarantees that their previous owner has ended.
 async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
     let taken = match tx {
         Tx::Sqlite(tx) => {

@@ -1,5 +1,6 @@
-//! Batches that form themselves. A writer takes whatever queued up while its last commit ran, stores it in one transaction, and
-//! answers everybody after the commit. No timer, no least delay: one message alone goes at once, a thousand share a commit.
+//! Batches that form themselves. A writer takes whatever queued up while its last commit ran, stores it in one
+//! transaction, and answers everybody after the commit. No timer, no least delay: one message alone goes at once, a
+//! thousand share a commit.
 //!
 //! On SQLite there is one writer for everything, so accepts, records and relayed rows that wait go into the *same*
 //! transaction. On PostgreSQL each kind has a writer of its own.
@@ -30,12 +31,14 @@ use crate::store::recording::record::{Care, Finished, Recorded, record_in};
 use crate::store::{Engine, Inner, StoreError, Tx};
 use crate::supervisor::SupervisedTask;
 
-/// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their turn: they
-/// poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is at least this long,
+/// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their
+/// turn: they poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is
+/// at least this long,
 const BREATH: Duration = Duration::from_millis(1);
 /// at most this long,
 const LONGEST_BREATH: Duration = Duration::from_millis(20);
-/// and in between this part of what the transaction took: as long as it took when others have written lately, else a tenth.
+/// and in between this part of what the transaction took: as long as it took when others have written lately, else a
+/// tenth.
 const SHARE_OF_NOBODY: u32 = 10;
 /// For how long after a commit of others they are taken to be there.
 const OTHERS_STAY: Duration = Duration::from_secs(60);
@@ -96,7 +99,8 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
     }
 }
 
-/// Whether other processes write to the file, as far as can be seen: SQLite counts the commits of others for each connection.
+/// Whether other processes write to the file, as far as can be seen: SQLite counts the commits of others for each
+/// connection.
 #[derive(Default)]
 struct Others {
     version: Option<i64>,
@@ -105,7 +109,7 @@ struct Others {
 
 impl Others {
     async fn are_there(&mut self, engine: &Sqlite) -> bool {
-        let version = engine.commits_of_others().await.ok();
+        let version = engine.data_version().await.ok();
         let before = std::mem::replace(&mut self.version, version);
         if before.is_some() && before != version {
             self.seen = Some(Instant::now());
@@ -138,8 +142,8 @@ struct Settled {
     not_loaded: Vec<(AppId, Write)>,
 }
 
-/// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is halved until the culprit
-/// is alone.
+/// Stores what of `batch` fits into one transaction and answers it. When the store refuses a value, the batch is
+/// halved until the culprit is alone.
 async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settled {
     if batch.is_empty() {
         return Settled::default();
@@ -185,8 +189,8 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
     Settled::default()
 }
 
-/// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each statement had told what
-/// it wrote.
+/// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each
+/// statement had told what it wrote.
 async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
     for care in [Care::Expecting, Care::Telling] {
         let mut budget = pace.budget();
@@ -198,7 +202,8 @@ async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(St
             }
             Ok(None) => tx.roll_back().await.map_err(Failed::Within)?,
             Err(error) => {
-                // Now: PostgreSQL tells of an error before it lets go of the rows, and the relay's next step would pass over them.
+                // Now: PostgreSQL tells of an error before it lets go of the rows, and the relay's next step would
+                // pass over them.
                 let _ = tx.roll_back().await;
                 return Err(Failed::Within(error));
             }
@@ -253,7 +258,8 @@ struct Stored {
     relayed: Vec<(Relayed, Vec<Admission>, Vec<AppId>)>,
 }
 
-/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be committed.
+/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be
+/// committed.
 async fn write(
     inner: &Inner,
     tx: &mut Tx,
@@ -272,7 +278,8 @@ async fn write(
     if !items.is_empty() {
         stored.accepted = Some(accept_in(tx, inner, &items, budget).await?);
     }
-    // The records come last: they may change applications, and what the others remember of those must be what is committed.
+    // The records come last: they may change applications, and what the others remember of those must be what is
+    // committed.
     for write in batch {
         if let Write::Relay(request, _) = write {
             stored.relayed.push(relay_in(inner, tx, request, budget).await?);
@@ -307,8 +314,8 @@ fn places(batch: &[Write]) -> Vec<CrashPoint> {
 }
 
 impl Stored {
-    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its order, and what waits to be
-    /// loaded.
+    /// Tells the engine what is due, then everybody what became of theirs. Gives back what found no room, in its
+    /// order, and what waits to be loaded.
     fn answer(self, inner: &Inner, batch: Vec<Write>) -> Settled {
         let (mut outcomes, mut due) = match self.accepted {
             Some(accepted) => {

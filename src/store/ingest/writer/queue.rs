@@ -9,7 +9,8 @@ use crate::store::ingest::accept::{AcceptItem, Verdict};
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::recording::record::{Finished, Recorded};
 
-/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost latency.
+/// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost
+/// latency.
 const BATCH: usize = 512;
 /// How many payload bytes one transaction accepts at most, but for the first message.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -97,7 +98,8 @@ pub(in crate::store) fn queues(one: bool, length: usize) -> (Queues, Vec<mpsc::R
 /// Adds to `batch` what waits in the queue, within the bounds, and drops what nobody waits for any more.
 pub(super) fn gather(mut batch: Vec<Write>, queue: &mut mpsc::Receiver<Write>) -> Vec<Write> {
     let mut bytes: usize = batch.iter().map(Write::bytes).sum();
-    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event ids in order.
+    // A relay step is a batch of its own making: nothing of its kind joins it, so that each transaction enters event
+    // ids in order.
     while batch.len() < BATCH && bytes < BATCH_BYTES && !matches!(batch.last(), Some(Write::Relay(..))) {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.bytes();
