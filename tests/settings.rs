@@ -315,7 +315,7 @@ fn key_files(file: &SqliteFile) -> [PathBuf; 2] {
     ["jwt-secret", "master-key"].map(|name| PathBuf::from(format!("{}.{name}", file.path().display())))
 }
 
-/// The system's table of descriptors grows while everybody waits: see src/app/limits.rs.
+/// The descriptor table is grown in advance: see src/app/open_files.rs.
 #[test]
 fn what_may_be_in_flight_has_its_descriptors_from_the_start() {
     let file = sqlite_file();

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CliError, print_notice, send};
-use crate::app::{self, App, AppError, Listeners, Opened, Signals};
+use crate::app::{self, App, AppError, Listeners, OpenStore, ShutdownSignals};
 use crate::config::{Config, Settings};
 use crate::dashboard::sign_in::login;
 use crate::domain::OrgId;
@@ -46,7 +46,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
     let start = Instant::now();
     // From here on, a signal also removes the folder.
-    let mut signals = Signals::listen()?;
+    let mut signals = ShutdownSignals::listen()?;
     let folder =
         TempFolder::new().map_err(|error| CliError::Failed(format!("can't make a temporary folder: {error}")))?;
     let setup = tokio::select! {
@@ -90,7 +90,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), CliError> {
 struct DemoSetup {
     config: Config,
     listener: Listeners,
-    opened: Opened,
+    opened: OpenStore,
     receiver: DemoReceiver,
     customers: Vec<Customer>,
     messages: usize,

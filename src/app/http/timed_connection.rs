@@ -1,11 +1,11 @@
-//! A connection that keeps a pace: a peer that is slow to say what it wants, or to take what it asked for, is cut off.
+//! A connection that cuts off slow peers.
 //!
-//! * **Receiving** begins with the first byte of a request and ends with the first byte of an answer: it bounds heads and bodies alike,
-//!   also of requests that no handler reads. It includes the time that the handler takes.
-//! * **Sending** begins when the system takes no more bytes of an answer, and ends when it has taken all.
+//! * The **request** timer runs from the first byte of a request to the first byte of its response, including the
+//!   handler's time. It bounds heads and bodies, even of requests that no handler reads.
+//! * The **response** timer runs while the kernel accepts no more bytes, until it has accepted all of them.
 //!
-//! Between requests neither runs: that is what the keep-alive timeout is for. What comes before its time waits in the [`Intake`], and
-//! nothing is read of a peer that does not take its answers.
+//! Between requests neither runs; the keep-alive timeout does. Early bytes wait in the [`RequestBuffer`], and nothing
+//! is read from a peer that does not read its responses.
 
 use std::future::Future;
 use std::io;
@@ -18,52 +18,54 @@ use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::intake::{AHEAD, Flow, Intake};
-use super::places::Place;
+use super::connection_limit::ConnectionPermit;
+use super::pipelining::{READ_AHEAD, RequestBuffer, RequestFlow};
 use crate::traffic::hangup::Hangup;
 
-/// How long something may take.
+/// The minimum throughput of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
-    /// However few bytes it has.
+pub(super) struct ThroughputLimit {
+    /// Time for a transfer of any size.
     pub grace: Duration,
-    /// Each of so many bytes gives another second.
+    /// One more second per this many bytes.
     pub bytes_per_second: u32,
 }
 
 /// For requests: longer than any handler takes.
-pub(super) const RECEIVING: Pace = Pace { grace: Duration::from_secs(60), bytes_per_second: 8 * 1024 };
-/// For answers.
-pub(super) const SENDING: Pace = Pace { grace: Duration::from_secs(30), bytes_per_second: 8 * 1024 };
+pub(super) const REQUEST_LIMIT: ThroughputLimit =
+    ThroughputLimit { grace: Duration::from_secs(60), bytes_per_second: 8 * 1024 };
+/// For responses.
+pub(super) const RESPONSE_LIMIT: ThroughputLimit =
+    ThroughputLimit { grace: Duration::from_secs(30), bytes_per_second: 8 * 1024 };
 
-/// Something that must not take too long.
-struct Watch {
-    pace: Pace,
-    /// Since when it goes on, and how many bytes it has moved.
-    going: Option<(Instant, u64)>,
+/// Measures a transfer against its limit.
+struct ThroughputTimer {
+    limit: ThroughputLimit,
+    /// Start of the transfer and bytes moved since.
+    started: Option<(Instant, u64)>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watch {
-    fn new(pace: Pace) -> Watch {
-        Watch { pace, going: None, timer: None }
+impl ThroughputTimer {
+    fn new(limit: ThroughputLimit) -> ThroughputTimer {
+        ThroughputTimer { limit, started: None, timer: None }
     }
 
-    /// Begins it, unless it goes on, and counts bytes.
-    fn moved(&mut self, bytes: usize) {
-        let (_, moved) = self.going.get_or_insert_with(|| (Instant::now(), 0));
+    /// Starts the transfer if necessary and counts bytes.
+    fn record(&mut self, bytes: usize) {
+        let (_, moved) = self.started.get_or_insert_with(|| (Instant::now(), 0));
         *moved += bytes as u64;
     }
 
     fn end(&mut self) {
-        self.going = None;
+        self.started = None;
     }
 
-    /// Whether it has taken too long. If not, the task is woken when it has.
-    fn late(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some((since, bytes)) = self.going else { return false };
-        let earned = Duration::from_millis(bytes.saturating_mul(1_000) / u64::from(self.pace.bytes_per_second));
-        let deadline = since + self.pace.grace + earned;
+    /// Whether the transfer is too slow. If not, wakes the task at its deadline.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((since, bytes)) = self.started else { return false };
+        let earned = Duration::from_millis(bytes.saturating_mul(1_000) / u64::from(self.limit.bytes_per_second));
+        let deadline = since + self.limit.grace + earned;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() != deadline {
             timer.as_mut().reset(deadline);
@@ -72,69 +74,73 @@ impl Watch {
     }
 }
 
-/// A connection that is watched, and its place among those that may be open.
-pub(super) struct Watched<S> {
+pub(super) struct TimedConnection<S> {
     io: S,
-    receiving: Watch,
-    sending: Watch,
-    intake: Intake,
-    flow: Flow,
+    receiving: ThroughputTimer,
+    sending: ThroughputTimer,
+    buffer: RequestBuffer,
+    flow: RequestFlow,
     hangup: Hangup,
-    /// The peer does not take what is written.
+    /// The peer does not read.
     blocked: bool,
-    /// The waker of the task that wanted to read meanwhile.
+    /// Waker of the task that wanted to read while `blocked`.
     reader: Option<Waker>,
     /// The peer has closed its side.
     ended: bool,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
-impl<S> Watched<S> {
-    pub fn new(io: S, place: Place, receiving: Pace, sending: Pace) -> Watched<S> {
-        let (receiving, sending) = (Watch::new(receiving), Watch::new(sending));
-        let (intake, flow, hangup) = (Intake::default(), Flow::default(), Hangup::default());
-        Watched {
+impl<S> TimedConnection<S> {
+    pub fn new(
+        io: S,
+        permit: ConnectionPermit,
+        receiving: ThroughputLimit,
+        sending: ThroughputLimit,
+    ) -> TimedConnection<S> {
+        let (receiving, sending) = (ThroughputTimer::new(receiving), ThroughputTimer::new(sending));
+        let (buffer, flow, hangup) = (RequestBuffer::default(), RequestFlow::default(), Hangup::default());
+        TimedConnection {
             io,
             receiving,
             sending,
-            intake,
+            buffer,
             flow,
             hangup,
             blocked: false,
             reader: None,
             ended: false,
-            _place: place,
+            _permit: permit,
         }
     }
 
     /// The state of its requests.
-    pub fn flow(&self) -> &Flow {
+    pub fn flow(&self) -> &RequestFlow {
         &self.flow
     }
 
-    /// Says when the peer has closed its side.
+    /// Signals that the peer has closed its side.
     pub fn hangup(&self) -> &Hangup {
         &self.hangup
     }
 }
 
-fn late(reason: &'static str) -> io::Error {
+fn timed_out(reason: &'static str) -> io::Error {
     counter!("sendoff_http_connections_cut_total", "reason" => reason).increment(1);
     io::Error::new(io::ErrorKind::TimedOut, reason)
 }
 
-impl<S: AsyncRead + Unpin> Watched<S> {
-    /// Reads what there is room for. `Ready`: there are more bytes than before, or will never be.
+impl<S: AsyncRead + Unpin> TimedConnection<S> {
+    /// Reads into the buffer. `Ready`: there are new bytes, or there will be none.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut block = [MaybeUninit::uninit(); AHEAD];
-        let room = self.intake.room();
+        let mut block = [MaybeUninit::uninit(); READ_AHEAD];
+        let room = self.buffer.room();
         if room == 0 || self.ended {
             return if self.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         let mut read = ReadBuf::uninit(&mut block[..room]);
         match Pin::new(&mut self.io).poll_read(cx, &mut read) {
             Poll::Ready(Ok(())) => {
-                self.intake.push(read.filled());
+                self.buffer.push(read.filled());
                 self.ended = read.filled().is_empty();
             }
             Poll::Ready(Err(error)) => {
@@ -150,66 +156,66 @@ impl<S: AsyncRead + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedConnection<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // A peer that does not take its answers gets no further ones. The server comes back here once it has written.
+        // A peer that does not read gets no further responses. The server polls again once it has written.
         if this.blocked {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let pauses = this.intake.pauses();
+        let pause = this.buffer.take_pause();
         loop {
-            if !pauses && !this.intake.is_empty() {
-                let taken = this.intake.take(&this.flow, buffer.remaining());
+            if !pause && !this.buffer.is_empty() {
+                let taken = this.buffer.take(&this.flow, buffer.remaining());
                 if !taken.is_empty() {
                     buffer.put_slice(&taken);
-                    this.receiving.moved(taken.len());
+                    this.receiving.record(taken.len());
                     return Poll::Ready(Ok(()));
                 }
                 this.flow.wait(cx);
             }
             match this.fill(cx)? {
-                // The end comes behind everything else.
-                Poll::Ready(()) if this.ended && this.intake.is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(()) if this.ended || pauses => break,
+                // Buffered bytes come before the end.
+                Poll::Ready(()) if this.ended && this.buffer.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(()) if this.ended || pause => break,
                 Poll::Ready(()) => {}
                 Poll::Pending => break,
             }
         }
-        if pauses && !this.intake.is_empty() {
+        if pause && !this.buffer.is_empty() {
             cx.waker().wake_by_ref();
         }
-        if this.receiving.late(cx) { Poll::Ready(Err(late("slow_request"))) } else { Poll::Pending }
+        if this.receiving.is_late(cx) { Poll::Ready(Err(timed_out("slow_request"))) } else { Poll::Pending }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedConnection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         match Pin::new(&mut this.io).poll_write(cx, bytes) {
             Poll::Ready(Ok(written)) => {
                 this.blocked = false;
-                // The server looked for a request before it wrote, and nothing of the peer's would wake it.
+                // The server wanted to read before it wrote, and no byte from the peer would wake it.
                 if let Some(reader) = this.reader.take() {
                     reader.wake();
                 }
                 this.receiving.end();
-                if this.sending.going.is_some() {
-                    this.sending.moved(written);
+                if this.sending.started.is_some() {
+                    this.sending.record(written);
                 }
                 Poll::Ready(Ok(written))
             }
             Poll::Pending => {
                 this.blocked = true;
-                this.sending.moved(0);
-                if this.sending.late(cx) { Poll::Ready(Err(late("slow_reader"))) } else { Poll::Pending }
+                this.sending.record(0);
+                if this.sending.is_late(cx) { Poll::Ready(Err(timed_out("slow_reader"))) } else { Poll::Pending }
             }
             other => other,
         }
     }
 
-    /// The server flushes when the connection has taken all that there is to send.
+    /// The server flushes once the connection has accepted the whole response.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.sending.end();
@@ -230,25 +236,30 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    use super::super::places::Places;
+    use super::super::connection_limit::ConnectionLimiter;
     use super::*;
 
-    const SOON: Pace = Pace { grace: Duration::from_millis(100), bytes_per_second: 1_024 };
-    const NEVER: Pace = Pace { grace: Duration::from_secs(3_600), bytes_per_second: 1 };
+    const SOON: ThroughputLimit = ThroughputLimit { grace: Duration::from_millis(100), bytes_per_second: 1_024 };
+    const NEVER: ThroughputLimit = ThroughputLimit { grace: Duration::from_secs(3_600), bytes_per_second: 1 };
 
-    /// The server's end, with room for `room` bytes in flight, and the peer's.
-    fn pair(room: usize, receiving: Pace, sending: Pace) -> (Watched<DuplexStream>, DuplexStream) {
+    /// The server's end, with a buffer of `room` bytes, and the peer's.
+    fn pair(
+        room: usize,
+        receiving: ThroughputLimit,
+        sending: ThroughputLimit,
+    ) -> (TimedConnection<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        let place =
-            Places::new(1, crate::traffic::proxies::TrustedProxies::default()).take(Ipv4Addr::LOCALHOST.into()).unwrap();
-        (Watched::new(ours, place, receiving, sending), theirs)
+        let permit = ConnectionLimiter::new(1, crate::traffic::proxies::TrustedProxies::default())
+            .acquire(Ipv4Addr::LOCALHOST.into())
+            .unwrap();
+        (TimedConnection::new(ours, permit, receiving, sending), theirs)
     }
 
     fn timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
-    /// Counts how often it is woken.
+    /// Counts wake-ups.
     #[derive(Default)]
     struct Woken(AtomicUsize);
 
@@ -259,12 +270,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_wanted_to_read_while_the_peer_took_nothing_is_woken_when_it_does() {
+    async fn a_blocked_reader_is_woken_when_the_peer_reads() {
         let (mut ours, mut theirs) = pair(8, NEVER, NEVER);
         let (woken, mut nobody) = (Arc::new(Woken::default()), Context::from_waker(Waker::noop()));
         let waker = Waker::from(woken.clone());
         let times = || woken.0.load(Ordering::Relaxed);
-        let write = |ours: &mut Watched<DuplexStream>, cx: &mut Context<'_>| Pin::new(ours).poll_write(cx, &[0; 8]);
+        let write =
+            |ours: &mut TimedConnection<DuplexStream>, cx: &mut Context<'_>| Pin::new(ours).poll_write(cx, &[0; 8]);
         assert!(write(&mut ours, &mut nobody).is_ready() && write(&mut ours, &mut nobody).is_pending());
         let mut bytes = [0; 8];
         let mut buffer = ReadBuf::new(&mut bytes);
@@ -289,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_at_a_trickle_do_not_prolong_it() {
+    async fn a_trickle_of_bytes_does_not_extend_the_deadline() {
         let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
         let peer = tokio::spawn(async move {
             // As fast as they are taken, so that only the count of bytes can be what is short.
