@@ -35,7 +35,7 @@ pub enum EndpointGroup {
 /// Endpoints to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointLoad {
-    pub asked: Vec<EndpointId>,
+    pub endpoints: Vec<EndpointId>,
     number: u64,
 }
 
@@ -125,7 +125,7 @@ impl EndpointLoads {
     }
 
     /// Reloads the endpoints of these slots: other processes may have changed them.
-    pub fn look_again(&mut self, slots: impl IntoIterator<Item = u8>) {
+    pub fn reload_slots(&mut self, slots: impl IntoIterator<Item = u8>) {
         slots.into_iter().for_each(|slot| self.slots.add(EndpointGroup::Slot(slot), false));
     }
 
@@ -164,11 +164,11 @@ impl EndpointLoads {
         }
         self.next += 1;
         self.outstanding.insert(self.next, asked.iter().copied().collect());
-        Some(EndpointLoad { asked: asked.into_iter().collect(), number: self.next })
+        Some(EndpointLoad { endpoints: asked.into_iter().collect(), number: self.next })
     }
 
     /// Ends a load. Stale endpoints in `lives` are queued again.
-    pub fn ended(&mut self, load: &EndpointLoad, lives: &[Arc<LiveEndpoint>]) {
+    pub fn finish(&mut self, load: &EndpointLoad, lives: &[Arc<LiveEndpoint>]) {
         let outdated = |app: &AppId| {
             load.number < self.all_changed || self.changed.get(app).is_some_and(|since| load.number < *since)
         };
@@ -183,7 +183,7 @@ impl EndpointLoads {
     /// Keeps the endpoints of a failed load until [`EndpointLoads::retry`].
     pub fn failed(&mut self, load: EndpointLoad) {
         if self.failed.len() < WAITING {
-            self.failed.extend(load.asked);
+            self.failed.extend(load.endpoints);
         } else {
             // Too many to list: reload every lane instead. A later scan finds the rest.
             self.all_changed();
@@ -233,16 +233,16 @@ mod tests {
         loads.add_unknown(ids(0..2_500));
         let first = loads.begin(&none).unwrap();
         let second = loads.begin(&none).unwrap();
-        assert_eq!((first.asked.len(), second.asked.len()), (CHUNK, CHUNK));
+        assert_eq!((first.endpoints.len(), second.endpoints.len()), (CHUNK, CHUNK));
         assert_eq!(loads.begin(&none), None, "two are under way");
         loads.add_unknown(ids(0..2_500));
-        loads.ended(&first, &[]);
+        loads.finish(&first, &[]);
         assert_eq!(
-            loads.begin(&none).unwrap().asked,
+            loads.begin(&none).unwrap().endpoints,
             ids(2_000..2_500),
             "endpoints being loaded are not requested again"
         );
-        loads.ended(&second, &[]);
+        loads.finish(&second, &[]);
         assert_eq!(loads.begin(&none), None);
     }
 
@@ -252,8 +252,8 @@ mod tests {
         loads.add_unknown(ids(0..1));
         let load = loads.begin(&listing(1)).unwrap();
         loads.changed(app(0));
-        assert_eq!(loads.begin(&listing(1)).map(|load| load.asked), Some(ids(0..1)));
-        loads.ended(&load, &[]);
+        assert_eq!(loads.begin(&listing(1)).map(|load| load.endpoints), Some(ids(0..1)));
+        loads.finish(&load, &[]);
     }
 
     #[test]
@@ -263,15 +263,15 @@ mod tests {
         for _ in 0..3 {
             loads.changed(app(0));
             let load = loads.begin(&listed).unwrap();
-            assert!(load.asked.len() <= CHUNK);
-            loaded += load.asked.len();
-            seen.extend(load.asked.iter().copied());
-            loads.ended(&load, &[]);
+            assert!(load.endpoints.len() <= CHUNK);
+            loaded += load.endpoints.len();
+            seen.extend(load.endpoints.iter().copied());
+            loads.finish(&load, &[]);
         }
         assert!(seen.into_iter().eq(ids(0..2_300)), "all of them, although the group changed in between");
         while let Some(load) = loads.begin(&listed) {
-            loaded += load.asked.len();
-            loads.ended(&load, &[]);
+            loaded += load.endpoints.len();
+            loads.finish(&load, &[]);
         }
         assert_eq!(loaded, 2 * 2_300, "and once more, for the changes meanwhile");
     }
@@ -282,12 +282,12 @@ mod tests {
         loads.changed(app(0));
         loads.add_unknown(ids(10_000..10_600));
         let load = loads.begin(&listed).unwrap();
-        assert_eq!(load.asked[CHANGED..], ids(10_000..10_500), "one half each");
-        loads.ended(&load, &[]);
-        loads.look_again([0, 1]);
+        assert_eq!(load.endpoints[CHANGED..], ids(10_000..10_500), "one half each");
+        loads.finish(&load, &[]);
+        loads.reload_slots([0, 1]);
         let load = loads.begin(&listed).unwrap();
-        assert_eq!(load.asked.len(), CHUNK);
-        assert!(load.asked.ends_with(&ids(10_500..10_600)));
+        assert_eq!(load.endpoints.len(), CHUNK);
+        assert!(load.endpoints.ends_with(&ids(10_500..10_600)));
     }
 
     #[test]
@@ -296,8 +296,8 @@ mod tests {
         loads.add_unknown(ids(3..4));
         let load = loads.begin(&none).unwrap();
         loads.all_changed();
-        loads.ended(&load, &[live]);
-        assert_eq!(loads.begin(&none).map(|load| load.asked), Some(ids(3..4)));
+        loads.finish(&load, &[live]);
+        assert_eq!(loads.begin(&none).map(|load| load.endpoints), Some(ids(3..4)));
     }
 
     #[test]
@@ -305,11 +305,11 @@ mod tests {
         let mut loads = EndpointLoads::default();
         loads.add_unknown(ids(0..3));
         let load = loads.begin(&none).unwrap();
-        loads.ended(&load, &[]);
+        loads.finish(&load, &[]);
         loads.failed(load);
         assert_eq!(loads.begin(&none), None, "not in a hot loop");
         loads.retry();
-        assert_eq!(loads.begin(&none).map(|load| load.asked), Some(ids(0..3)));
+        assert_eq!(loads.begin(&none).map(|load| load.endpoints), Some(ids(0..3)));
     }
 
     #[test]

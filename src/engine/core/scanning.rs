@@ -103,8 +103,8 @@ impl ScanSchedule {
 
     /// A page arrived, followed by `next`. If nothing may be sent at the moment, the scan is dropped and started
     /// again later. Returns `true` if the scan is complete.
-    pub fn brought(&mut self, next: Option<ScanPosition>, resting: bool, now: Duration) -> bool {
-        if next.is_some() && resting {
+    pub fn page_arrived(&mut self, next: Option<ScanPosition>, paused: bool, now: Duration) -> bool {
+        if next.is_some() && paused {
             (self.since, self.again, self.at) = (None, false, now);
             return false;
         }
@@ -147,7 +147,7 @@ mod tests {
         let first = scanning.begin(at(0), || vec![1, 2]).unwrap();
         assert_eq!(scanning.begin(at(1), || vec![1, 2]), None, "one at a time");
         let page = first.page(vec![lane(1, 7), lane(2, 5)], 2);
-        assert!(!scanning.brought(page.next, false, at(60)) && scanning.wait(at(60)).is_zero());
+        assert!(!scanning.page_arrived(page.next, false, at(60)) && scanning.wait(at(60)).is_zero());
         let second = scanning.begin(at(60), Vec::new).unwrap();
         assert_eq!(
             second.places().iter().map(|(slot, id)| (*slot, id.0.as_u128())).collect::<Vec<_>>(),
@@ -155,7 +155,7 @@ mod tests {
         );
         let page = second.page(vec![lane(1, 9)], 2);
         assert_eq!((page.oldest, page.next.is_none()), (Some(Time::from_micros(5)), true));
-        assert!(scanning.brought(page.next, false, at(100)));
+        assert!(scanning.page_arrived(page.next, false, at(100)));
         assert_eq!(scanning.wait(at(100)), at(1_000), "ten times as long as it took");
         scanning.soon(at(200));
         assert!(scanning.begin(at(200), Vec::new).is_some());
@@ -165,7 +165,7 @@ mod tests {
     fn an_interrupted_scan_starts_over() {
         let mut scanning = ScanSchedule::new(at(250), at(0));
         let page = scanning.begin(at(0), || vec![1]).unwrap().page(vec![lane(1, 7)], 1);
-        assert!(!scanning.brought(page.next, true, at(10)));
+        assert!(!scanning.page_arrived(page.next, true, at(10)));
         assert_eq!(scanning.begin(at(60_000), || vec![3]), Some(ScanPosition::of(vec![3])));
         scanning.soon(at(60_000));
         scanning.failed(at(60_001));

@@ -76,11 +76,11 @@ impl Core {
     /// Applies the events, decides, and returns the actions. Called without events when a [`nap`](Core::nap) is over.
     pub fn step(&mut self, events: impl IntoIterator<Item = CoreEvent>, now: ClockReading) -> Vec<CoreAction> {
         self.signals.begin_step();
-        self.hear(now);
+        self.apply_signals(now);
         for event in events {
-            self.happen(event, now);
+            self.handle(event, now);
         }
-        self.take_in(now);
+        self.apply_read(now);
         self.decide(now);
         std::mem::take(&mut self.actions)
     }
@@ -88,10 +88,10 @@ impl Core {
     /// How long the event loop may sleep if no event arrives.
     pub fn nap(&self, now: ClockReading) -> Duration {
         let least = Duration::from_millis(1);
-        if self.hearing() || self.arrived.is_some() || self.lanes.overdue(now) {
+        if self.has_signals() || self.arrived.is_some() || self.lanes.overdue(now) {
             return least;
         }
-        if self.resting(now) {
+        if self.sending_paused(now) {
             return NAP;
         }
         let scan = self.scanning.wait(now.mono).max(least);
@@ -101,7 +101,7 @@ impl Core {
 
     /// Whether signals wait for a later step. Until they are taken, the event loop leaves others in the store's
     /// bounded queue.
-    pub fn hearing(&self) -> bool {
+    pub fn has_signals(&self) -> bool {
         !self.signals.is_empty()
     }
 
@@ -116,8 +116,8 @@ impl Core {
     }
 
     /// The rate limit of backlogged endpoints, together, in deliveries per second. `None`: unlimited.
-    pub fn pace_of_those_behind(&self) -> Option<f64> {
-        self.lanes.pace_of_those_behind()
+    pub fn backlog_rate(&self) -> Option<f64> {
+        self.lanes.backlog_rate()
     }
 
     /// How many first attempts and retries a lane has queued.
@@ -128,8 +128,8 @@ impl Core {
 
     /// How many lane lookups there were, including those through an index.
     #[cfg(test)]
-    pub fn visited(&self) -> u64 {
-        self.lanes.visited()
+    pub fn lookups(&self) -> u64 {
+        self.lanes.lookups()
     }
 
     /// Panics if an index disagrees with the lanes.
@@ -147,29 +147,29 @@ impl Core {
     /// Whether anything may be sent.
     #[cfg(test)]
     pub fn may_send(&self, now: ClockReading) -> bool {
-        !self.resting(now)
+        !self.sending_paused(now)
     }
 
     /// Whether nothing may be sent: the process drains, or its leases may have expired.
-    fn resting(&self, now: ClockReading) -> bool {
+    fn sending_paused(&self, now: ClockReading) -> bool {
         self.draining || now.mono >= self.leased_until
     }
 
-    fn happen(&mut self, event: CoreEvent, now: ClockReading) {
+    fn handle(&mut self, event: CoreEvent, now: ClockReading) {
         match event {
             CoreEvent::Signal(signal) => {
                 self.signals.push(signal);
-                self.hear(now);
+                self.apply_signals(now);
             }
             CoreEvent::SignalLost => {
-                self.signals.lost();
-                self.hear(now);
+                self.signals.push_lost();
+                self.apply_signals(now);
             }
             // The lease keeper handles freed slots.
             CoreEvent::Notified(Heard::Freed) => {}
             CoreEvent::Notified(Heard::Anything) => self.scanning.soon(now.mono),
             CoreEvent::Notified(Heard::Due(endpoints)) => {
-                let unknown = |id: &EndpointId| self.lanes.nudge(*id, Time::ZERO) == Ownership::Unknown;
+                let unknown = |id: &EndpointId| self.lanes.note_due(*id, Time::ZERO) == Ownership::Unknown;
                 let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
                 self.loads.add_unknown(unknown);
             }
@@ -179,7 +179,7 @@ impl Core {
                 finished.rests_until = rest.map(|rest| now.time.plus(rest));
                 self.actions.push(CoreAction::Record(finished));
             }
-            CoreEvent::NotSent(one) => self.lanes.not_made(one, now),
+            CoreEvent::NotSent(one) => self.lanes.failed_locally(one, now),
             CoreEvent::Recorded(settled) => self.recorded(&settled),
             CoreEvent::Read(Ok(reading)) => {
                 let size = reading.wants.len() + reading.waiting.len() + reading.in_order.len();
@@ -211,14 +211,14 @@ impl Core {
     }
 
     /// Applies signals of the store, up to this step's budget.
-    fn hear(&mut self, now: ClockReading) {
+    fn apply_signals(&mut self, now: ClockReading) {
         let mut others = BTreeSet::new();
         while let Some(portion) = self.signals.next() {
             match portion {
                 Portion::Accepted(..) if self.draining => {}
                 Portion::Accepted(admission, endpoints) => others.extend(self.lanes.admit(&admission, endpoints, now)),
                 Portion::Withdrawn(ended) => self.lanes.withdraw(&ended),
-                Portion::Look(endpoint) => match self.lanes.nudge(endpoint, Time::ZERO) {
+                Portion::Look(endpoint) => match self.lanes.note_due(endpoint, Time::ZERO) {
                     Ownership::Ours => {}
                     Ownership::Others => drop(others.insert(endpoint)),
                     Ownership::Unknown => {
@@ -240,9 +240,9 @@ impl Core {
     }
 
     /// Applies rows of the last read, up to this step's budget. The next read may begin when all are applied.
-    fn take_in(&mut self, now: ClockReading) {
+    fn apply_read(&mut self, now: ClockReading) {
         let Some(arrived) = &mut self.arrived else { return };
-        let part = arrived.next_part();
+        let part = arrived.next_portion();
         self.lanes.read(&part.wants, &part.waiting, arrived.messages(), now);
         let unnumbered = self.lanes.read_in_order(&part.in_order, arrived.messages(), now);
         self.actions.extend(unnumbered.into_iter().map(CoreAction::Number));
@@ -261,15 +261,15 @@ impl Core {
     }
 
     fn loaded(&mut self, loaded: LoadResult, now: ClockReading) {
-        self.loads.ended(&loaded.load, loaded.lives.as_deref().unwrap_or_default());
+        self.loads.finish(&loaded.load, loaded.lives.as_deref().unwrap_or_default());
         match loaded.lives {
             Some(lives) => {
-                let mut gone: HashSet<EndpointId> = loaded.load.asked.into_iter().collect();
+                let mut gone: HashSet<EndpointId> = loaded.load.endpoints.into_iter().collect();
                 for live in &lives {
                     gone.remove(&live.endpoint.id);
                 }
-                self.lanes.know(&lives, now);
-                self.lanes.forget(&gone);
+                self.lanes.update_endpoints(&lives, now);
+                self.lanes.mark_deleted(&gone);
             }
             None => self.loads.failed(loaded.load),
         }
@@ -280,16 +280,16 @@ impl Core {
         let Some(page) = page else { return self.scanning.failed(now.mono) };
         self.loads.add_unknown(self.lanes.pending(&page.lanes, now));
         self.loads.retry();
-        let ended = self.scanning.brought(page.next, self.resting(now), now.mono);
+        let ended = self.scanning.page_arrived(page.next, self.sending_paused(now), now.mono);
         if ended && self.shared {
             self.part = (self.part + 1) % PARTS;
-            self.loads.look_again((self.part..=u8::MAX).step_by(usize::from(PARTS)));
+            self.loads.reload_slots((self.part..=u8::MAX).step_by(usize::from(PARTS)));
         }
     }
 
     /// Starts the loads that may start.
     fn load(&mut self) {
-        while let Some(load) = self.loads.begin(&|part, after, most| self.lanes.listed(part, after, most)) {
+        while let Some(load) = self.loads.begin(&|part, after, most| self.lanes.endpoints_in(part, after, most)) {
             self.actions.push(CoreAction::Load(load));
         }
     }
@@ -310,15 +310,15 @@ impl Core {
             }
         }
         self.load();
-        if self.resting(now) {
+        if self.sending_paused(now) {
             return;
         }
-        while let Some(start) = self.lanes.start(now) {
+        while let Some(start) = self.lanes.next_dispatch(now) {
             self.actions.push(CoreAction::Send(start));
         }
         // One read at a time. The next one covers everything that came up meanwhile.
         if !self.reading && now.mono >= self.reading_from {
-            let (wants, held) = self.lanes.begin_reading(now);
+            let (wants, held) = self.lanes.begin_read(now);
             if !wants.is_empty() {
                 (self.reading, self.reading_began) = (true, now.mono);
                 self.actions.push(CoreAction::Read(wants, held, self.lanes.read_budget()));

@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// The most steps per turn, before other work gets one.
 const STEPS: usize = 25;
 /// The pause between two steps, so other transactions get through.
-const BREATH: Duration = Duration::from_millis(5);
+const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// The longest poll interval of one process, and the longest wait while the store is unavailable.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -43,7 +43,7 @@ async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Resu
         if *stop.borrow() {
             break;
         }
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(STEP_PAUSE).await;
     }
     store.end_turn(turn, clock.now()).await?;
     Ok(true)

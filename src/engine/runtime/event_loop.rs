@@ -75,33 +75,33 @@ impl EventLoop {
             tracing::error!("this process already runs an engine on this store; the second one does nothing");
             return;
         };
-        let mut happened = Vec::with_capacity(EVENTS);
-        let mut heard = Vec::with_capacity(EVENTS);
+        let mut inputs = Vec::with_capacity(EVENTS);
+        let mut batch = Vec::with_capacity(EVENTS);
         loop {
             pulse.beat(std::time::Instant::now());
             SupervisedTask::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
             // While the core has signals left, more stay in the store's bounded queue.
-            let listens = !self.core.hearing();
+            let listens = !self.core.has_signals();
             tokio::select! {
-                taken = inbox.recv_many(&mut happened, EVENTS) => if taken == 0 { return },
-                _ = signals.recv_many(&mut heard, EVENTS), if listens => {}
+                taken = inbox.recv_many(&mut inputs, EVENTS) => if taken == 0 { return },
+                _ = signals.recv_many(&mut batch, EVENTS), if listens => {}
                 _ = tokio::time::sleep(nap) => {}
             }
             // Signals first: they explain rows of a read.
-            let mut heard_all = false;
-            while listens && !heard_all && heard.len() < EVENTS {
+            let mut signals_drained = false;
+            while listens && !signals_drained && batch.len() < EVENTS {
                 match signals.try_recv() {
-                    Ok(signal) => heard.push(signal),
-                    Err(_) => heard_all = true,
+                    Ok(signal) => batch.push(signal),
+                    Err(_) => signals_drained = true,
                 }
             }
-            let mut events: Vec<CoreEvent> = heard.drain(..).map(CoreEvent::Signal).collect();
+            let mut events: Vec<CoreEvent> = batch.drain(..).map(CoreEvent::Signal).collect();
             // A signal is lost only when the queue is full, so after all signals in it.
-            if heard_all && self.store.signals().take_missed() {
+            if signals_drained && self.store.signals().take_missed() {
                 events.push(CoreEvent::SignalLost);
             }
-            events.extend(happened.drain(..).map(|input| self.event(input)));
+            events.extend(inputs.drain(..).map(|input| self.event(input)));
             let now = self.clocks.read();
             let mut bursts: HashMap<EndpointId, u32> = HashMap::new();
             let began = Instant::now();
@@ -112,7 +112,7 @@ impl EventLoop {
             }
             metrics::gauge!("sendoff_engine_lanes").set(self.core.lanes() as f64);
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
-            let pace = self.core.pace_of_those_behind().unwrap_or(0.0);
+            let pace = self.core.backlog_rate().unwrap_or(0.0);
             metrics::gauge!("sendoff_pace_behind").set(pace);
         }
     }
@@ -191,15 +191,15 @@ impl EventLoop {
     /// Starts an attempt after a delay.
     fn send(&self, start: Dispatch, later: Duration) {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
-        let (unmade, ours) = (start.clone(), self.sending.clone());
-        let failed = move || CoreEvent::NotSent(ours.not_made(&unmade, OwnFailure::Panic));
+        let (copy, ours) = (start.clone(), self.sending.clone());
+        let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, OwnFailure::Panic));
         self.report(SupervisedTask::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;
             }
             match sending.attempt(start, clock).await {
                 Ok(finished) => CoreEvent::Sent(Box::new(finished)),
-                Err(not_made) => CoreEvent::NotSent(not_made),
+                Err(unsent) => CoreEvent::NotSent(unsent),
             }
         });
     }
@@ -257,7 +257,7 @@ impl EventLoop {
         let unloaded = load.clone();
         let failed = || CoreEvent::Loaded(LoadResult { load: unloaded, lives: None });
         self.report(SupervisedTask::Load, failed, async move {
-            let lives = match store.live_endpoints(&load.asked).await {
+            let lives = match store.live_endpoints(&load.endpoints).await {
                 Ok(lives) => Some(lives),
                 Err(error) => {
                     tracing::debug!(%error, "loading endpoints failed and will be retried after the next scan");

@@ -24,26 +24,26 @@ use crate::supervisor::SupervisedTask;
 /// How long one task may run before the next.
 const TURN: Duration = Duration::from_secs(1);
 /// The pause between two steps, so other transactions get through.
-const BREATH: Duration = Duration::from_millis(20);
+const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// How often a process without the lease checks for it, besides being notified.
-const LOOK: Duration = Duration::from_secs(1);
+const LEASE_CHECK: Duration = Duration::from_secs(1);
 /// The longest interval between checks of failing endpoints. Otherwise a tenth of the time until they are disabled.
-const JUDGED: Duration = Duration::from_secs(30);
+const FAILING_CHECK: Duration = Duration::from_secs(30);
 /// The most deliveries of deleted endpoints canceled in one transaction.
-const CANCELED: i64 = 500;
+const CANCEL_BATCH: i64 = 500;
 /// The most rows of other tables deleted in one transaction.
-const ROWS: i64 = 1_000;
+const DELETE_BATCH: i64 = 1_000;
 /// The pending-deliveries gauge counts up to this.
-const COUNTED: i64 = 1_000_000;
+const PENDING_COUNT_LIMIT: i64 = 1_000_000;
 /// How long sent and given-up mails are kept.
-const MAILED: Duration = Duration::from_secs(30 * 86_400);
+const MAIL_RETENTION: Duration = Duration::from_secs(30 * 86_400);
 /// How long finished background work and invalid API keys are kept.
-const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
+const HISTORY_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 /// How long the audit log is kept: 13 months, for yearly reviews. Independent of the messages' retention: it contains
 /// no payloads, and is consulted long after these are gone.
-const AUDITED: Duration = Duration::from_secs(400 * 86_400);
+const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 86_400);
 /// How long dead processes are listed.
-const DIED: Duration = Duration::from_secs(3_600);
+const DEAD_PROCESS_RETENTION: Duration = Duration::from_secs(3_600);
 
 /// The maintenance settings.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +144,7 @@ impl MaintenanceTask {
             | MaintenanceTask::Retention
             | MaintenanceTask::Contents
             | MaintenanceTask::Rollups => Duration::from_secs(5),
-            MaintenanceTask::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), JUDGED),
+            MaintenanceTask::Failing => (maintenance.disable_after / 10).clamp(Duration::from_secs(1), FAILING_CHECK),
             MaintenanceTask::Dead => Duration::from_secs(30),
             MaintenanceTask::PurgeDeleted => (maintenance.deleted_retention / 10)
                 .min(maintenance.retention / 10)
@@ -165,25 +165,25 @@ impl Maintenance {
     /// Runs due tasks while this process has the lease, until `stop` turns true.
     pub async fn run(self, store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch::Receiver<bool>) {
         store.keep_for(self.retention);
-        let mut agenda = TaskSchedule::new(Instant::now());
-        let (mut told, mut held) = (fleet.clone(), false);
+        let mut schedule = TaskSchedule::new(Instant::now());
+        let (mut changes, mut held) = (fleet.clone(), false);
         MaintenanceTask::ALL.iter().for_each(|task| succeeded(*task, 0.0));
         while !*stop.borrow() {
             SupervisedTask::Maintenance.panic_point();
             let maintains = fleet.borrow().maintains();
             if held && !maintains {
-                another_counts();
+                reset_gauges();
             }
             held = maintains;
-            if let Some(task) = agenda.next(Instant::now()).filter(|_| maintains) {
+            if let Some(task) = schedule.next(Instant::now()).filter(|_| maintains) {
                 let done = self.turn(task, &store, clock, (&fleet, &stop)).await;
-                self.settle(&mut agenda, task, done, clock);
+                self.finish_turn(&mut schedule, task, done, clock);
                 continue;
             }
-            let nap = if maintains { agenda.idle(Instant::now()).min(LOOK) } else { LOOK };
+            let nap = if maintains { schedule.idle(Instant::now()).min(LEASE_CHECK) } else { LEASE_CHECK };
             tokio::select! {
                 _ = tokio::time::sleep(nap) => {}
-                changed = told.changed(), if !maintains => {
+                changed = changes.changed(), if !maintains => {
                     if changed.is_err() {
                         return;
                     }
@@ -206,14 +206,14 @@ impl Maintenance {
             if Instant::now() >= until || *stop.borrow() || !fleet.borrow().maintains() {
                 return Ok(true);
             }
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(STEP_PAUSE).await;
         }
         Ok(false)
     }
 
     /// Runs one step of bounded size. Returns `true` if there is more to do.
     async fn step(&self, task: MaintenanceTask, store: &Store, now: Time) -> Result<bool, StoreError> {
-        let all_rows = |gone: u64| gone >= ROWS.unsigned_abs();
+        let all_rows = |gone: u64| gone >= DELETE_BATCH.unsigned_abs();
         Ok(match task {
             MaintenanceTask::Partitions => {
                 if let Some(reach) = store.make_partitions(now).await? {
@@ -231,7 +231,7 @@ impl Maintenance {
                 metrics::gauge!("sendoff_dead_deliveries").set(store.dead_within_a_day(now).await? as f64);
                 false
             }
-            MaintenanceTask::EndDeleted => store.cancel_pending_of_deleted(CANCELED, now).await? > 0,
+            MaintenanceTask::EndDeleted => store.cancel_pending_of_deleted(CANCEL_BATCH, now).await? > 0,
             MaintenanceTask::Retention => {
                 let gone = store.retain(now.minus(self.retention), now).await?;
                 if gone.rows > 0 {
@@ -241,31 +241,33 @@ impl Maintenance {
             }
             MaintenanceTask::Contents => store.expire_contents(now).await? >= Store::CONTENTS_STEP,
             MaintenanceTask::Rollups => store.widen_counts(now).await? >= Store::WIDEN_STEP,
-            MaintenanceTask::Failing => self.judge(store, now).await?,
+            MaintenanceTask::Failing => self.check_failing(store, now).await?,
             MaintenanceTask::PurgeDeleted => {
                 store.purge_deleted(now.minus(self.deleted_retention), now.minus(self.retention), now).await?
             }
-            MaintenanceTask::Secrets => all_rows(store.forget_secrets(now, ROWS).await?),
+            MaintenanceTask::Secrets => all_rows(store.forget_secrets(now, DELETE_BATCH).await?),
             MaintenanceTask::SignIns => {
                 store.forget_logins(now).await?;
                 false
             }
-            MaintenanceTask::Idempotency => all_rows(store.forget_once(now, ROWS).await?),
-            MaintenanceTask::Audit => all_rows(store.forget_audit(now.minus(AUDITED), ROWS).await?),
-            MaintenanceTask::Mails => all_rows(store.forget_mails(now.minus(MAILED), ROWS).await?),
+            MaintenanceTask::Idempotency => all_rows(store.forget_once(now, DELETE_BATCH).await?),
+            MaintenanceTask::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
+            MaintenanceTask::Mails => all_rows(store.forget_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
             MaintenanceTask::Background => {
-                store.forget_background(now.minus(REMEMBERED)).await?;
+                store.forget_background(now.minus(HISTORY_RETENTION)).await?;
                 false
             }
-            MaintenanceTask::ApiKeys => all_rows(store.forget_api_keys(now.minus(REMEMBERED), ROWS).await?),
+            MaintenanceTask::ApiKeys => {
+                all_rows(store.forget_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
+            }
             MaintenanceTask::Processes => {
-                store.forget_processes(now.minus(DIED)).await?;
+                store.forget_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
                 false
             }
         })
     }
 
-    async fn judge(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
+    async fn check_failing(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
         let judged = store.judge_failing(self.disable_after, now).await?;
         for (endpoint, warning) in judged.warned {
             tracing::warn!(%endpoint, warning, "every attempt to endpoint {endpoint} fails");
@@ -277,18 +279,24 @@ impl Maintenance {
     }
 
     /// Updates the schedule, the metrics and the log after a turn.
-    fn settle(&self, agenda: &mut TaskSchedule, task: MaintenanceTask, done: Result<bool, StoreError>, clock: Clock) {
+    fn finish_turn(
+        &self,
+        schedule: &mut TaskSchedule,
+        task: MaintenanceTask,
+        done: Result<bool, StoreError>,
+        clock: Clock,
+    ) {
         let (now, interval, name) = (Instant::now(), task.interval(self), task.name());
         match done {
             Ok(more) => {
-                if agenda.succeeded(task, now + if more { Duration::ZERO } else { interval }) {
+                if schedule.succeeded(task, now + if more { Duration::ZERO } else { interval }) {
                     tracing::info!(task = name, "the maintenance task {name} has recovered");
                 }
                 succeeded(task, clock.wall().micros() as f64 / 1e6);
             }
             Err(error) => {
                 metrics::counter!("sendoff_maintenance_failures_total", "task" => name).increment(1);
-                if agenda.failed(task, interval, now) {
+                if schedule.failed(task, interval, now) {
                     tracing::warn!(%error, task = name, "the maintenance task {name} failed and will be retried");
                 }
             }
@@ -304,7 +312,7 @@ async fn count_backlog(store: &Store) -> Result<(), StoreError> {
     let depth = store.outbox_depth().await?;
     metrics::gauge!("sendoff_outbox_waiting").set(depth.waiting as f64);
     metrics::gauge!("sendoff_outbox_stuck").set(depth.stuck as f64);
-    metrics::gauge!("sendoff_pending").set(store.pending_count(COUNTED).await? as f64);
+    metrics::gauge!("sendoff_pending").set(store.pending_count(PENDING_COUNT_LIMIT).await? as f64);
     Ok(())
 }
 
@@ -316,7 +324,7 @@ fn count_partitions(reach: Reach) {
 }
 
 /// Resets the gauges when another process takes over: stale values would look current.
-fn another_counts() {
+fn reset_gauges() {
     for gauge in [
         "sendoff_outbox_waiting",
         "sendoff_outbox_stuck",

@@ -27,24 +27,24 @@ pub async fn run<T>(
 ) where
     T: Future<Output = Result<bool, StoreError>>,
 {
-    let mut away = None::<Duration>;
+    let mut backoff = None::<Duration>;
     while !*stop.borrow() {
         match turn().await {
             Ok(true) => {
-                away = None;
+                backoff = None;
                 continue;
             }
-            Ok(false) => away = None,
+            Ok(false) => backoff = None,
             Err(error) => {
-                if away.is_none() {
+                if backoff.is_none() {
                     tracing::warn!(%error, "{waits}");
                 }
-                away = Some((away.unwrap_or(pace.poll) * 2).min(pace.longest));
+                backoff = Some((backoff.unwrap_or(pace.poll) * 2).min(pace.longest));
             }
         }
         let idle = pace.fleet.borrow().interval(pace.poll, pace.longest);
         tokio::select! {
-            _ = tokio::time::sleep(away.unwrap_or(idle)) => {}
+            _ = tokio::time::sleep(backoff.unwrap_or(idle)) => {}
             _ = stop.changed() => {}
         }
     }

@@ -24,7 +24,7 @@ const FULL: usize = 256;
 /// The least time between a transaction and the next small one.
 const LINGER: Duration = Duration::from_millis(5);
 /// The first and the longest wait before a failed batch is retried: short enough to catch up within 3 s.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Records until the channel closes, and reports to the event loop.
 pub async fn run(
@@ -32,12 +32,12 @@ pub async fn run(
     mut finished: mpsc::UnboundedReceiver<Finished>,
     events: mpsc::UnboundedSender<LoopInput>,
 ) {
-    let mut taken = Vec::with_capacity(BATCH);
+    let mut pending = Vec::with_capacity(BATCH);
     let mut small_again = Instant::now();
-    while !taken.is_empty() || finished.recv_many(&mut taken, BATCH).await > 0 {
-        gather(&mut finished, &mut taken, small_again).await;
+    while !pending.is_empty() || finished.recv_many(&mut pending, BATCH).await > 0 {
+        fill_batch(&mut finished, &mut pending, small_again).await;
         SupervisedTask::Recorder.panic_point();
-        let batch: Arc<[Finished]> = taken.drain(..fitting(&taken)).collect();
+        let batch: Arc<[Finished]> = pending.drain(..fitting(&pending)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;
         // SQLite's single writer takes waiting records along with accepted messages, so waiting here gains nothing.
@@ -52,11 +52,11 @@ pub async fn run(
     }
 }
 
-/// Collects results until `taken` is [`FULL`], `until` is reached, or the channel closes.
-async fn gather<T>(finished: &mut mpsc::UnboundedReceiver<T>, taken: &mut Vec<T>, until: Instant) {
-    while taken.len() < FULL {
-        let room = BATCH - taken.len();
-        match timeout_at(until, finished.recv_many(taken, room)).await {
+/// Collects results until `pending` is [`FULL`], `until` is reached, or the channel closes.
+async fn fill_batch<T>(finished: &mut mpsc::UnboundedReceiver<T>, pending: &mut Vec<T>, until: Instant) {
+    while pending.len() < FULL {
+        let room = BATCH - pending.len();
+        match timeout_at(until, finished.recv_many(pending, room)).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return,
         }
@@ -64,7 +64,7 @@ async fn gather<T>(finished: &mut mpsc::UnboundedReceiver<T>, taken: &mut Vec<T>
 }
 
 /// How many of the first results fit into one transaction, at least one.
-fn fitting(taken: &[Finished]) -> usize {
+fn fitting(pending: &[Finished]) -> usize {
     let mut bytes = 0;
     let fits = |one: &&Finished| {
         let outcome = &one.attempt.outcome;
@@ -72,21 +72,21 @@ fn fitting(taken: &[Finished]) -> usize {
         bytes += headers + outcome.response_body.len();
         bytes <= BATCH_BYTES
     };
-    taken.iter().take_while(fits).count().max(1).min(taken.len())
+    pending.iter().take_while(fits).count().max(1).min(pending.len())
 }
 
 /// Records a batch, retrying for as long as the store is unavailable.
 async fn record(store: &Store, batch: &Arc<[Finished]>) -> Vec<Recorded> {
-    let mut wait = AGAIN.0;
+    let mut wait = RETRY_BACKOFF.0;
     loop {
         match store.record(batch.clone()).await {
             Ok(results) => return results,
             Err(error) => {
-                if wait == AGAIN.0 {
+                if wait == RETRY_BACKOFF.0 {
                     tracing::warn!(%error, attempts = batch.len(), "recording results failed and will be retried");
                 }
                 tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(AGAIN.1);
+                wait = (wait * 2).min(RETRY_BACKOFF.1);
                 if matches!(error, StoreError::Damaged(_) | StoreError::Sealed(_)) {
                     tracing::error!(%error, "results cannot be recorded");
                 }
@@ -112,10 +112,10 @@ mod tests {
     async fn a_small_batch_waits_for_more_and_a_full_one_does_not() {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let (past, far) = (Instant::now(), Instant::now() + Duration::from_secs(3_600));
-        let mut taken = vec![0];
+        let mut pending = vec![0];
         sender.send(1).unwrap();
-        gather(&mut receiver, &mut taken, past).await;
-        assert_eq!(taken, [0, 1], "available results are taken");
+        fill_batch(&mut receiver, &mut pending, past).await;
+        assert_eq!(pending, [0, 1], "available results are taken");
 
         let others = tokio::spawn(async move {
             for number in 2..FULL + 10 {
@@ -124,11 +124,11 @@ mod tests {
             }
             sender
         });
-        gather(&mut receiver, &mut taken, far).await;
-        assert_eq!(taken.len(), FULL, "it waits until the batch is full");
+        fill_batch(&mut receiver, &mut pending, far).await;
+        assert_eq!(pending.len(), FULL, "it waits until the batch is full");
         drop(others.await.unwrap());
-        taken.truncate(1);
-        gather(&mut receiver, &mut taken, far).await;
-        assert_eq!(taken.len(), 11, "the channel is closed");
+        pending.truncate(1);
+        fill_batch(&mut receiver, &mut pending, far).await;
+        assert_eq!(pending.len(), 11, "the channel is closed");
     }
 }

@@ -33,7 +33,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "retrying stuck outbox rows failed");
     }
-    let (mut pace, mut away) = (RelayPace::default(), None::<Duration>);
+    let (mut pace, mut backoff) = (RelayPace::default(), None::<Duration>);
     let (mut turns, mut failing, mut fan_out_at) = (FanOutTurns::default(), false, Instant::now());
     let mut last_row = Instant::now();
     while !*stop.borrow() {
@@ -46,7 +46,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
         }
         match store.relay_next(&mut pace, clock.now()).await {
             Ok(RelayStep::Nothing) => {
-                away = None;
+                backoff = None;
                 if more {
                     continue;
                 }
@@ -54,21 +54,21 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
             Ok(step) => {
                 report(&step);
                 // It may contain a wide message.
-                (away, fan_out_at) = (None, Instant::now());
+                (backoff, fan_out_at) = (None, Instant::now());
                 last_row = Instant::now();
                 continue;
             }
             Err(error) => {
-                if away.is_none() {
+                if backoff.is_none() {
                     tracing::warn!(%error, "the relay cannot reach the store and will retry");
                 }
-                away = Some(away.map_or(POLL * 2, |wait| wait * 2).min(LONGEST_WAIT));
+                backoff = Some(backoff.map_or(POLL * 2, |wait| wait * 2).min(LONGEST_WAIT));
             }
         }
         let rank = fleet.borrow().rank;
         let poll = if last_row.elapsed() < QUIET { POLL } else { idle_poll(rank) };
         tokio::select! {
-            _ = tokio::time::sleep(away.unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
+            _ = tokio::time::sleep(backoff.unwrap_or_else(|| until_turn(rank, poll, clock.now()))) => {}
             _ = stop.changed() => {}
         }
     }

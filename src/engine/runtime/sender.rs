@@ -52,12 +52,12 @@ impl AttemptSender {
             Ok((headers, outcome)) => {
                 Ok(finished(start, headers, outcome, (at, clock.now()), &self.schedule, rand::random()))
             }
-            Err(egress::NotSent(why)) => Err(self.not_made(&start, why)),
+            Err(egress::NotSent(why)) => Err(self.local_failure(&start, why)),
         }
     }
 
     /// Counts and logs an attempt that could not be made.
-    pub fn not_made(&self, start: &Dispatch, why: OwnFailure) -> UnsentAttempt {
+    pub fn local_failure(&self, start: &Dispatch, why: OwnFailure) -> UnsentAttempt {
         metrics::counter!("sendoff_attempts_not_made_total", "reason" => why.word()).increment(1);
         if self.episodes.begins(why, Instant::now()) {
             tracing::error!(reason = why.word(), "attempts cannot be made and will be retried: {}", why.sentence());

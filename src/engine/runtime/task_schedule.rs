@@ -78,23 +78,23 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), MaintenanceTask::ALL.len());
-        let mut agenda = TaskSchedule::new(Instant::now());
-        assert!(MaintenanceTask::ALL.iter().all(|task| agenda.entry(*task).task == *task));
+        let mut schedule = TaskSchedule::new(Instant::now());
+        assert!(MaintenanceTask::ALL.iter().all(|task| schedule.entry(*task).task == *task));
     }
 
     #[test]
     fn a_failing_task_delays_no_other() {
         let maintenance = Maintenance { retention: DAY, deleted_retention: DAY, disable_after: DAY };
         let start = Instant::now();
-        let (mut agenda, mut turns) = (TaskSchedule::new(start), vec![0; MaintenanceTask::ALL.len()]);
+        let (mut schedule, mut turns) = (TaskSchedule::new(start), vec![0; MaintenanceTask::ALL.len()]);
         for second in 0..120 {
             let now = start + SECOND * second;
-            while let Some(task) = agenda.next(now) {
+            while let Some(task) = schedule.next(now) {
                 turns[task as usize] += 1;
                 let interval = task.interval(&maintenance);
                 match task {
-                    MaintenanceTask::Retention => drop(agenda.failed(task, interval, now)),
-                    _ => drop(agenda.succeeded(task, now + interval)),
+                    MaintenanceTask::Retention => drop(schedule.failed(task, interval, now)),
+                    _ => drop(schedule.succeeded(task, now + interval)),
                 }
             }
         }
@@ -111,28 +111,29 @@ mod tests {
     #[test]
     fn a_task_with_more_to_do_lets_the_others_go_first() {
         let (start, first) = (Instant::now(), MaintenanceTask::ALL[0]);
-        let mut agenda = TaskSchedule::new(start);
+        let mut schedule = TaskSchedule::new(start);
         let now = start + SECOND;
-        assert_eq!(agenda.next(now), Some(first));
-        assert!(!agenda.succeeded(first, now));
+        assert_eq!(schedule.next(now), Some(first));
+        assert!(!schedule.succeeded(first, now));
         let order: Vec<MaintenanceTask> = (0..MaintenanceTask::ALL.len())
             .map(|_| {
-                let task = agenda.next(now).unwrap();
-                agenda.succeeded(task, now + SECOND);
+                let task = schedule.next(now).unwrap();
+                schedule.succeeded(task, now + SECOND);
                 task
             })
             .collect();
         assert_eq!(order[MaintenanceTask::ALL.len() - 1], first);
-        assert_eq!((agenda.next(now), agenda.idle(now)), (None, SECOND));
+        assert_eq!((schedule.next(now), schedule.idle(now)), (None, SECOND));
     }
 
     #[test]
     fn the_first_failure_and_the_recovery_are_reported() {
         let now = Instant::now();
-        let mut agenda = TaskSchedule::new(now);
+        let mut schedule = TaskSchedule::new(now);
         assert!(
-            agenda.failed(MaintenanceTask::Audit, SECOND, now) && !agenda.failed(MaintenanceTask::Audit, SECOND, now)
+            schedule.failed(MaintenanceTask::Audit, SECOND, now)
+                && !schedule.failed(MaintenanceTask::Audit, SECOND, now)
         );
-        assert!(agenda.succeeded(MaintenanceTask::Audit, now) && !agenda.succeeded(MaintenanceTask::Audit, now));
+        assert!(schedule.succeeded(MaintenanceTask::Audit, now) && !schedule.succeeded(MaintenanceTask::Audit, now));
     }
 }

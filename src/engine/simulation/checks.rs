@@ -45,7 +45,7 @@ pub struct Checks {
     /// There are many lanes.
     pub wide: bool,
     /// A process started with a wrong clock, so it cannot know what is too early.
-    pub misled: bool,
+    pub wrong_clock: bool,
     /// The concurrency limits of a process: in total, and per endpoint.
     pub caps: (usize, usize),
     pub duplicates: u32,
@@ -57,7 +57,7 @@ pub struct AttemptStart<'w> {
     pub id: u64,
     pub process: &'w SimProcess,
     pub start: &'w Dispatch,
-    pub moment: ClockReading,
+    pub clocks: ClockReading,
     pub now: Duration,
     pub receiver: &'w SimReceiver,
 }
@@ -76,14 +76,14 @@ impl Checks {
     }
 
     /// Checks a start.
-    pub fn start(&mut self, store: &ModelStore, begun: &AttemptStart) -> CheckResult {
-        let AttemptStart { id, process, start, now, .. } = begun;
+    pub fn start(&mut self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
+        let AttemptStart { id, process, start, now, .. } = attempt;
         let key = (start.live.endpoint.id, start.work.message.id);
         self.starts += 1;
-        self.one_owner(store, begun)?;
+        self.one_owner(store, attempt)?;
         self.one_at_a_time(store, key)?;
-        self.due(store, begun, key)?;
-        self.limits(begun)?;
+        self.due(store, attempt, key)?;
+        self.limits(attempt)?;
         self.order(store, key)?;
         let here = process.in_flight.get(&key.0).copied().unwrap_or(0);
         let all = process.all_in_flight;
@@ -99,11 +99,11 @@ impl Checks {
         Ok(())
     }
 
-    fn one_owner(&self, store: &ModelStore, begun: &AttemptStart) -> CheckResult {
-        let slot = &store.slots[usize::from(begun.start.slot)];
-        let ours = slot.owner == Some(begun.id) && slot.epoch == begun.start.epoch && slot.expires > begun.now;
+    fn one_owner(&self, store: &ModelStore, attempt: &AttemptStart) -> CheckResult {
+        let slot = &store.slots[usize::from(attempt.start.slot)];
+        let ours = slot.owner == Some(attempt.id) && slot.epoch == attempt.start.epoch && slot.expires > attempt.now;
         hold(ours, || {
-            format!("one owner: {} sends under epoch {}, but the store has {slot:?}", begun.id, begun.start.epoch)
+            format!("one owner: {} sends under epoch {}, but the store has {slot:?}", attempt.id, attempt.start.epoch)
         })
     }
 
@@ -113,8 +113,8 @@ impl Checks {
         hold(store.rows.contains_key(&key), || "sent, but not in the store".to_owned())
     }
 
-    fn due(&mut self, store: &ModelStore, begun: &AttemptStart, key: RowKey) -> CheckResult {
-        let (row, progress, moment) = (&store.rows[&key], &begun.start.work.progress, begun.moment);
+    fn due(&mut self, store: &ModelStore, attempt: &AttemptStart, key: RowKey) -> CheckResult {
+        let (row, progress, clocks) = (&store.rows[&key], &attempt.start.work.progress, attempt.clocks);
         // It may have been resent or canceled a moment ago.
         if row.progress.generation == progress.generation {
             hold(row.state.pending(), || format!("sent, but it is {:?}", row.state))?;
@@ -122,27 +122,28 @@ impl Checks {
                 format!("sent with {progress:?}, but the store has {:?}", row.progress)
             })?;
             let early = || format!("due: a retry before {:?}", row.not_before);
-            hold(self.misled || begun.now >= row.not_before, early)?;
+            hold(self.wrong_clock || attempt.now >= row.not_before, early)?;
         }
         if let Some(at) =
-            begun.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
+            attempt.start.work.message.deliver_at.filter(|_| progress.attempts == 0 && progress.generation == 0)
         {
-            let by = moment.time.plus(super::world::APART);
-            hold(self.misled || at <= by, || format!("due: at {at}, but it is {by}"))?;
+            let by = clocks.time.plus(super::world::MAX_CLOCK_DIFFERENCE);
+            hold(self.wrong_clock || at <= by, || format!("due: at {at}, but it is {by}"))?;
         }
-        let fresh = self.started.insert(key) && begun.start.work.message.deliver_at.is_none();
-        let free = begun.start.live.endpoint.spec.throttle_rate.is_none() && begun.start.live.app_throttle.is_none();
-        let waited = begun.now - row.accepted;
+        let fresh = self.started.insert(key) && attempt.start.work.message.deliver_at.is_none();
+        let free =
+            attempt.start.live.endpoint.spec.throttle_rate.is_none() && attempt.start.live.app_throttle.is_none();
+        let waited = attempt.now - row.accepted;
         let alone = !self.ordered.contains(&key.0);
-        let judged = self.calm && row.resent == 0 && fresh && free && alone && begun.receiver.sound;
+        let judged = self.calm && row.resent == 0 && fresh && free && alone && attempt.receiver.always_working;
         hold(!judged || waited <= PROMPT, || format!("isolation: a new delivery waited {waited:?}"))
     }
 
     /// At most rate + burst in any second, across owners; a new owner starts with an empty bucket.
-    fn limits(&mut self, begun: &AttemptStart) -> CheckResult {
-        let AttemptStart { id: process, start, now, .. } = *begun;
+    fn limits(&mut self, attempt: &AttemptStart) -> CheckResult {
+        let AttemptStart { id: process, start, now, .. } = *attempt;
         let (live, lease) = (&start.live, (start.slot, start.epoch));
-        let since = begun.process.leased.get(&lease).copied().unwrap_or(now);
+        let since = attempt.process.leased.get(&lease).copied().unwrap_or(now);
         let endpoint = (live.endpoint.spec.throttle_rate, live.endpoint.id.0);
         let app = (live.app_throttle, live.endpoint.app_id.0);
         for (rate, id) in [endpoint, app] {
@@ -207,7 +208,7 @@ impl Checks {
     }
 
     /// An attempt failed locally. It will never be recorded.
-    pub fn not_made(&mut self, key: RowKey, process: u64, epoch: i64) {
+    pub fn failed_locally(&mut self, key: RowKey, process: u64, epoch: i64) {
         self.recorded(key, process, epoch);
     }
 
@@ -224,14 +225,14 @@ impl Checks {
     }
 
     /// A process returns slots, or, after draining, all of them.
-    pub fn handed_back(&self, process: u64, slots: &[u8]) -> CheckResult {
+    pub fn slots_returned(&self, process: u64, slots: &[u8]) -> CheckResult {
         let mine = |one: &OpenAttempt| one.process == process && slots.contains(&one.slot) && !one.excused;
         let busy = self.open.values().flatten().any(mine);
         hold(!busy, || format!("{process} returns a slot with attempts in flight"))
     }
 
     /// A receiver accepted a message for the `times`th time.
-    pub fn taken_by_receiver(&mut self, store: &ModelStore, key: RowKey, times: u32) -> CheckResult {
+    pub fn received(&mut self, store: &ModelStore, key: RowKey, times: u32) -> CheckResult {
         let resent = store.rows.get(&key).map_or(0, |row| row.resent);
         let most = 1 + resent + self.allowed.get(&key).copied().unwrap_or(0);
         self.duplicates += u32::from(times > 1 + resent);

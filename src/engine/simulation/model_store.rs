@@ -64,7 +64,7 @@ pub struct HeartbeatReply {
 pub struct ModelStore {
     pub shared: bool,
     /// Until then it is unavailable.
-    pub away_until: Duration,
+    pub unavailable_until: Duration,
     /// Someone re-enables endpoints at once that a late 410 disables.
     pub watched: bool,
     pub rows: BTreeMap<RowKey, Row>,
@@ -289,9 +289,9 @@ impl ModelStore {
         true
     }
 
-    pub fn heartbeat(&mut self, process: u64, beat: HeartbeatMode, now: Duration) -> HeartbeatReply {
+    pub fn heartbeat(&mut self, process: u64, mode: HeartbeatMode, now: Duration) -> HeartbeatReply {
         let until = now + LEASE;
-        if beat == HeartbeatMode::Leaving {
+        if mode == HeartbeatMode::Leaving {
             self.alive.remove(&process);
         } else {
             self.alive.insert(process, until);
@@ -306,7 +306,7 @@ impl ModelStore {
         let share = if self.shared { rank.share_of(SLOTS) } else { SLOTS };
         let mut taken = Vec::new();
         for (number, slot) in self.slots.iter_mut().enumerate() {
-            let free = match beat {
+            let free = match mode {
                 HeartbeatMode::Leaving => false,
                 // Holding the file lock proves that the previous owner is gone.
                 _ if !self.shared => slot.owner != Some(process),
@@ -324,7 +324,7 @@ impl ModelStore {
     }
 
     /// Whether every slot has an owner and every live process its share.
-    pub fn shared_out(&self, now: Duration) -> bool {
+    pub fn evenly_distributed(&self, now: Duration) -> bool {
         let living: Vec<u64> = self.alive.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect();
         let owns = |id: u64| self.slots.iter().filter(|slot| slot.owner == Some(id)).count();
         let of = living.len().max(1);

@@ -42,16 +42,16 @@ pub enum LeaseTask {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UnreachableStreak {
     pub row: u32,
-    rests: u32,
+    pauses: u32,
     pub until: Duration,
 }
 
 /// A running process.
 pub struct SimProcess {
     /// The machine's number.
-    pub seat: usize,
+    pub machine: usize,
     pub core: Core,
-    pub beats: LeasePolicy,
+    pub policy: LeasePolicy,
     born: Duration,
     steady: Steady,
     /// The number of the last wake-up; earlier ones are void.
@@ -63,7 +63,7 @@ pub struct SimProcess {
     /// Results to record, each with the true time before which its retry must not start.
     pub unrecorded: Vec<(Finished, Duration)>,
     pub recording: bool,
-    pub record_again: Duration,
+    pub record_backoff: Duration,
     /// Requests in flight, per endpoint and in total.
     pub in_flight: HashMap<EndpointId, usize>,
     pub all_in_flight: usize,
@@ -74,38 +74,38 @@ pub struct SimProcess {
     /// Successes in a row per endpoint.
     pub well: HashMap<EndpointId, u32>,
     /// The lease keeper's tasks, one at a time, and whether one is under way.
-    pub heart: VecDeque<LeaseTask>,
-    pub heart_busy: bool,
+    pub lease_tasks: VecDeque<LeaseTask>,
+    pub lease_task_running: bool,
     /// A request recently failed locally: until then sending may pause.
-    pub short_until: Duration,
+    pub local_failure_until: Duration,
     /// Heartbeats sent before this are lost.
-    pub beats_lost_until: Duration,
+    pub heartbeats_lost_until: Duration,
 }
 
 impl SimProcess {
     /// A process that starts `now`, on a machine with this wall clock.
-    pub fn new(seat: usize, core: Core, wall: WallClock, now: Duration) -> SimProcess {
+    pub fn new(machine: usize, core: Core, wall: WallClock, now: Duration) -> SimProcess {
         SimProcess {
-            seat,
+            machine,
             core,
-            beats: LeasePolicy::default(),
+            policy: LeasePolicy::default(),
             born: now,
             steady: Steady::new(wall.at(now), Duration::ZERO),
             wake: 0,
-            heart: VecDeque::new(),
-            heart_busy: false,
+            lease_tasks: VecDeque::new(),
+            lease_task_running: false,
             stopped: None,
             leaving: false,
             unrecorded: Vec::new(),
             recording: false,
-            record_again: Duration::ZERO,
+            record_backoff: Duration::ZERO,
             in_flight: HashMap::new(),
             all_in_flight: 0,
             leased: HashMap::new(),
             unreachable: HashMap::new(),
             well: HashMap::new(),
-            short_until: Duration::ZERO,
-            beats_lost_until: Duration::ZERO,
+            local_failure_until: Duration::ZERO,
+            heartbeats_lost_until: Duration::ZERO,
         }
     }
 
@@ -114,7 +114,7 @@ impl SimProcess {
         now - self.born
     }
 
-    pub fn moment(&mut self, wall: WallClock, now: Duration) -> ClockReading {
+    pub fn read_clocks(&mut self, wall: WallClock, now: Duration) -> ClockReading {
         let mono = self.mono(now);
         ClockReading { time: self.steady.read(wall.at(now), mono), mono }
     }
@@ -129,8 +129,8 @@ impl SimProcess {
             Some(_) => {
                 away.row += 1;
                 if away.row >= PROBES && now >= away.until {
-                    away.until = now + (FIRST_REST * (1 << away.rests.min(6))).min(LONGEST_REST);
-                    away.rests += 1;
+                    away.until = now + (FIRST_PAUSE * (1 << away.pauses.min(6))).min(LONGEST_PAUSE);
+                    away.pauses += 1;
                 }
             }
         }
@@ -139,5 +139,5 @@ impl SimProcess {
 
 /// After this many failures in a row an endpoint gets probes only. Stated here again on purpose, to check the breaker.
 pub const PROBES: u32 = 16;
-const FIRST_REST: Duration = Duration::from_millis(250);
-const LONGEST_REST: Duration = Duration::from_secs(15);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);

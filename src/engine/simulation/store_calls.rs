@@ -18,7 +18,7 @@ use crate::store::queue::waiting::LaneWants;
 use crate::store::recording::record::{Finished, Recorded};
 
 /// The recorder's backoff.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A call to the store.
 pub enum StoreCall {
@@ -43,21 +43,21 @@ pub enum StoreReply {
 
 impl World {
     /// A call reaches the store.
-    pub fn ask(&mut self, id: u64, ask: StoreCall) -> CheckResult {
+    pub fn call(&mut self, id: u64, call: StoreCall) -> CheckResult {
         let alive = self.processes.contains_key(&id);
         // A call sent before the process died may still arrive, except in a file-based store.
-        if !alive && (!self.case.shared || self.dice.chance(50)) {
+        if !alive && (!self.case.shared || self.rng.chance(50)) {
             return Ok(());
         }
-        let away = self.now < self.store.away_until;
+        let away = self.now < self.store.unavailable_until;
         // Committed, but the reply is lost.
-        let unheard = away || (!self.case.calm && self.healed.is_none() && self.dice.chance(1));
-        let reply = match ask {
-            StoreCall::Read(wants, _) if unheard => StoreReply::Event(Box::new(CoreEvent::Read(Err(wants)))),
-            StoreCall::Read(wants, moment) => self.read(wants, moment),
+        let reply_lost = away || (!self.case.calm && self.healed_at.is_none() && self.rng.chance(1));
+        let reply = match call {
+            StoreCall::Read(wants, _) if reply_lost => StoreReply::Event(Box::new(CoreEvent::Read(Err(wants)))),
+            StoreCall::Read(wants, clocks) => self.read(wants, clocks),
             StoreCall::Scan(scan) => {
                 let most = self.case.page;
-                let page = (!unheard).then(|| {
+                let page = (!reply_lost).then(|| {
                     let lanes = self.store.pending_lanes(&scan.places(), most);
                     scan.page(lanes, most)
                 });
@@ -67,27 +67,28 @@ impl World {
                 if !away {
                     self.store.number_pending(endpoint, now);
                 }
-                StoreReply::Event(Box::new(CoreEvent::Numbered(endpoint, !unheard)))
+                StoreReply::Event(Box::new(CoreEvent::Numbered(endpoint, !reply_lost)))
             }
             StoreCall::Load(load) => {
-                let lives = (!unheard).then(|| self.store.live_endpoints(&load.asked));
+                let lives = (!reply_lost).then(|| self.store.live_endpoints(&load.endpoints));
                 StoreReply::Event(Box::new(CoreEvent::Loaded(LoadResult { load, lives })))
             }
             StoreCall::Record(batch) => {
                 let recorded = if away { None } else { Some(self.recorded(id, &batch)?) };
-                StoreReply::Recorded(batch, recorded.filter(|_| !unheard))
+                StoreReply::Recorded(batch, recorded.filter(|_| !reply_lost))
             }
-            StoreCall::Heartbeat(beat, began) => {
-                let lost = away || self.processes.get(&id).is_some_and(|process| self.now < process.beats_lost_until);
-                let beaten = if lost { None } else { Some(self.heartbeat(id, beat)?) };
-                StoreReply::Heartbeat(began, beaten.filter(|_| !unheard))
+            StoreCall::Heartbeat(mode, began) => {
+                let lost =
+                    away || self.processes.get(&id).is_some_and(|process| self.now < process.heartbeats_lost_until);
+                let outcome = if lost { None } else { Some(self.heartbeat(id, mode)?) };
+                StoreReply::Heartbeat(began, outcome.filter(|_| !reply_lost))
             }
             StoreCall::HandBack(slots) => {
                 if !away {
-                    self.checks.handed_back(id, &slots)?;
+                    self.checks.slots_returned(id, &slots)?;
                     self.store.hand_back(id, &slots);
                 }
-                StoreReply::HandedBack(slots, !unheard)
+                StoreReply::HandedBack(slots, !reply_lost)
             }
             StoreCall::Depart => {
                 if !away {
@@ -97,18 +98,18 @@ impl World {
                 StoreReply::Departed
             }
         };
-        let way = if away { self.dice.millis(5, 1_500) } else { self.way() };
-        self.after(way, SimEvent::Reply(id, reply));
+        let delay = if away { self.rng.millis(5, 1_500) } else { self.latency() };
+        self.after(delay, SimEvent::Reply(id, reply));
         Ok(())
     }
 
-    fn read(&self, wants: Vec<LaneWants>, moment: ClockReading) -> StoreReply {
+    fn read(&self, wants: Vec<LaneWants>, clocks: ClockReading) -> StoreReply {
         let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = wants.iter().partition(|want| want.ordered);
         let waiting = self.store.waiting(&free);
         let in_order: Vec<InOrder> =
-            ordered.iter().map(|want| self.store.in_order(want.endpoint, QUEUE, moment.time)).collect();
+            ordered.iter().map(|want| self.store.in_order(want.endpoint, QUEUE, clocks.time)).collect();
         let all = in_order.iter().flat_map(|order| &order.waiting).chain(&waiting);
-        let due = all.filter(|one| one.is_due(moment.time));
+        let due = all.filter(|one| one.is_due(clocks.time));
         let message = |id: MessageId| self.store.messages.get(&id).map(|message| (id, message.clone()));
         let messages = due.filter_map(|one| message(one.message_id)).collect();
         StoreReply::Event(Box::new(CoreEvent::Read(Ok(ReadResult { wants, waiting, in_order, messages }))))
@@ -139,14 +140,14 @@ impl World {
         Ok(results)
     }
 
-    fn heartbeat(&mut self, id: u64, beat: HeartbeatMode) -> Result<HeartbeatReply, String> {
-        let beaten = self.store.heartbeat(id, beat, self.now);
-        for slot in &beaten.taken {
+    fn heartbeat(&mut self, id: u64, mode: HeartbeatMode) -> Result<HeartbeatReply, String> {
+        let outcome = self.store.heartbeat(id, mode, self.now);
+        for slot in &outcome.taken {
             let epoch = self.store.slots[usize::from(*slot)].epoch;
             note!(self, "process {id} takes slot {slot}, epoch {epoch}");
             self.checks.taken(*slot, epoch)?;
         }
-        Ok(beaten)
+        Ok(outcome)
     }
 
     /// A reply reaches the process.
@@ -156,43 +157,43 @@ impl World {
         match reply {
             StoreReply::Event(event) => return self.core(id, Some(*event)),
             StoreReply::Recorded(batch, None) => {
-                process.record_again = (process.record_again * 2).clamp(AGAIN.0, AGAIN.1);
-                let again = process.record_again;
+                process.record_backoff = (process.record_backoff * 2).clamp(RETRY_BACKOFF.0, RETRY_BACKOFF.1);
+                let again = process.record_backoff;
                 self.after(again, SimEvent::Call(id, StoreCall::Record(batch)));
             }
             StoreReply::Recorded(batch, Some(results)) => {
-                (process.recording, process.record_again) = (false, Duration::ZERO);
+                (process.recording, process.record_backoff) = (false, Duration::ZERO);
                 let settled =
                     batch.iter().zip(results).map(|((one, _), result)| RecordResult::of(one, result)).collect();
                 self.record(id);
                 return self.core(id, Some(CoreEvent::Recorded(settled)));
             }
             StoreReply::Heartbeat(began, None) => {
-                process.beats.failed(began);
+                process.policy.failed(began);
                 let took = process.mono(now).saturating_sub(began);
-                let pause = process.beats.pause(took);
+                let pause = process.policy.pause(took);
                 self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
-                self.heart_on(id);
+                self.next_lease_task(id);
             }
-            StoreReply::Heartbeat(began, Some(beaten)) => {
-                let beaten = process.beats.beaten(began, beaten.leases, beaten.share);
-                for (slot, epoch) in &beaten.leases {
+            StoreReply::Heartbeat(began, Some(outcome)) => {
+                let outcome = process.policy.succeeded(began, outcome.leases, outcome.share);
+                for (slot, epoch) in &outcome.leases {
                     process.leased.entry((*slot, *epoch)).or_insert(now);
                 }
                 let took = process.mono(now).saturating_sub(began);
-                let pause = process.beats.pause(took);
+                let pause = process.policy.pause(took);
                 self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
-                self.heart_on(id);
-                self.core(id, Some(CoreEvent::Leases(beaten.leases, beaten.until)))?;
-                return self.core(id, Some(CoreEvent::Release(beaten.surplus)));
+                self.next_lease_task(id);
+                self.core(id, Some(CoreEvent::Leases(outcome.leases, outcome.until)))?;
+                return self.core(id, Some(CoreEvent::Release(outcome.surplus)));
             }
             StoreReply::HandedBack(slots, done) => {
-                process.beats.handed_back(slots, done);
-                if let Some(again) = process.beats.hand_back_again() {
-                    let slots = process.beats.take_unreturned();
+                process.policy.returned(slots, done);
+                if let Some(again) = process.policy.return_retry() {
+                    let slots = process.policy.take_unreturned();
                     self.after(again, SimEvent::LeaseTask(id, LeaseTask::HandBack(slots)));
                 }
-                self.heart_on(id);
+                self.next_lease_task(id);
             }
             StoreReply::Departed => {
                 note!(self, "process {id} exited at {:?}", now);

@@ -11,11 +11,11 @@ use crate::engine::core::concurrency::fair_queue::Ticket;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexPositions {
     /// It is in the queue of lanes that may have something to send.
-    pub in_line: bool,
+    pub enqueued: bool,
     /// It waits for a share of its kind: the kind and the ticket.
-    pub crowded: Option<(Responsiveness, Ticket)>,
+    pub awaiting_share: Option<(Responsiveness, Ticket)>,
     /// When it is due to be read, unless it is queued for that.
-    pub look: Option<Time>,
+    pub read_due: Option<Time>,
     /// It is queued to be read: the queue (0: no backlog, 1: backlogged) and the ticket.
     pub to_read: Option<(usize, Ticket)>,
     /// When it may send again, and its turn then.

@@ -10,30 +10,30 @@ use crate::engine::core::lane::Hold;
 impl Lanes {
     /// The next delivery to send, if any may be sent. Also returns `None` after [`PER_STEP`] lanes since
     /// [`Lanes::begin_turn`]; the next step continues.
-    pub fn start(&mut self, now: ClockReading) -> Option<Dispatch> {
-        self.throttle.look(now.mono, self.others_left || self.others_unread);
-        let start = self.start_first(now);
+    pub fn next_dispatch(&mut self, now: ClockReading) -> Option<Dispatch> {
+        self.throttle.update(now.mono, self.others_left || self.others_unread);
+        let start = self.dispatch_first(now);
         if start.is_none() {
             self.others_left = !self.lines[0].is_empty();
         }
         start
     }
 
-    fn start_first(&mut self, now: ClockReading) -> Option<Dispatch> {
+    fn dispatch_first(&mut self, now: ClockReading) -> Option<Dispatch> {
         let most = self.shares.most().min(self.headroom.most(now.mono));
         while self.in_flight() < most && self.in_flight() + self.unrecorded < UNRECORDED && self.visits < PER_STEP {
             self.visits += 1;
-            let id = match self.next_crowded(now) {
+            let id = match self.next_with_share(now) {
                 Some(id) => id,
-                None => self.next_in_line(now)?,
+                None => self.next_queued(now)?,
             };
             self.renew(id);
-            if self.crowded(id, now) {
+            if self.must_await_share(id, now) {
                 continue;
             }
-            let behind = self.lanes.get(&id).is_some_and(|lane| lane.behind_until.is_some());
-            if let Some(start) = self.start_next_of(id, now) {
-                self.behind_next = !behind;
+            let behind = self.lanes.get(&id).is_some_and(|lane| lane.backlogged_until.is_some());
+            if let Some(start) = self.dispatch_from(id, now) {
+                self.backlogged_next = !behind;
                 return Some(start);
             }
         }
@@ -42,16 +42,16 @@ impl Lanes {
 
     /// The next queued lane, alternating between lanes without backlog and, as far as the throttle allows, backlogged
     /// ones.
-    fn next_in_line(&mut self, now: ClockReading) -> Option<EndpointId> {
+    fn next_queued(&mut self, now: ClockReading) -> Option<EndpointId> {
         let may = !self.lines[1].is_empty() && self.throttle.wait(now.mono).is_none();
-        let behind = may && (self.behind_next || self.lines[0].is_empty());
+        let behind = may && (self.backlogged_next || self.lines[0].is_empty());
         self.lines[usize::from(behind)].pop()
     }
 
     /// The next delivery of a lane taken from its queue, if the lane may send.
-    fn start_next_of(&mut self, id: EndpointId, now: ClockReading) -> Option<Dispatch> {
+    fn dispatch_from(&mut self, id: EndpointId, now: ClockReading) -> Option<Dispatch> {
         let lane = self.lanes.get_mut(&id)?;
-        lane.listed.in_line = false;
+        lane.positions.enqueued = false;
         let work = match lane.next(now, self.shares.most() - self.shares.in_flight(), &self.apps) {
             Ok(work) => work,
             Err(Hold::Until(at)) => {
@@ -64,14 +64,14 @@ impl Lanes {
         let start = Dispatch { live: lane.live.clone(), slot: lane.slot, epoch, work };
         self.turns += 1;
         lane.turn = self.turns;
-        self.shares.began(lane.kind);
-        self.throttle.leaves(lane.behind_until.is_some(), now.mono);
+        self.shares.start(lane.kind);
+        self.throttle.count_send(lane.backlogged_until.is_some(), now.mono);
         let bytes = start.work.message.size();
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.in_flight_bytes += bytes;
         self.in_flight_sizes.insert((id, start.work.message.id), bytes);
         // Back to the end of the queue, so the lanes of an application take turns.
-        self.line_up(id);
+        self.enqueue(id);
         self.index(id);
         Some(start)
     }

@@ -38,7 +38,7 @@ impl Lanes {
         for _ in 0..PER_STEP {
             let Some((_, _, id)) = self.wakes.first().copied().filter(|(at, ..)| *at <= now.mono) else { break };
             self.unlist_wake(id);
-            self.line_up(id);
+            self.enqueue(id);
         }
         for _ in 0..PER_STEP {
             let Some((_, id)) = self.checks.first().copied().filter(|(at, _)| *at <= now.mono) else { break };
@@ -56,15 +56,15 @@ impl Lanes {
     pub(super) fn index(&mut self, id: EndpointId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         // A lane without room is not read. Making room indexes it again.
-        let look = lane.look_at().filter(|_| lane.roomy() && lane.listed.to_read.is_none());
-        let before = std::mem::replace(&mut lane.listed.look, look);
-        relist(&mut self.looks, id, before, look);
-        if lane.busy() != lane.listed.busy {
-            lane.listed.busy = lane.busy();
+        let look = lane.read_due().filter(|_| lane.roomy() && lane.positions.to_read.is_none());
+        let before = std::mem::replace(&mut lane.positions.read_due, look);
+        relist(&mut self.reads_due, id, before, look);
+        if lane.busy() != lane.positions.busy {
+            lane.positions.busy = lane.busy();
             let busy = &mut self.slots[usize::from(lane.slot)].busy;
             *busy = if lane.busy() { *busy + 1 } else { busy.saturating_sub(1) };
         }
-        if let Some(at) = lane.next_change().filter(|at| lane.listed.check.is_none_or(|listed| *at < listed)) {
+        if let Some(at) = lane.next_change().filter(|at| lane.positions.check.is_none_or(|listed| *at < listed)) {
             self.check_at(id, at);
         }
     }
@@ -72,21 +72,21 @@ impl Lanes {
     /// Schedules the next check of a lane at `at`.
     fn check_at(&mut self, id: EndpointId, at: Duration) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let before = lane.listed.check.replace(at);
+        let before = lane.positions.check.replace(at);
         relist(&mut self.checks, id, before, Some(at));
     }
 
     fn check(&mut self, id: EndpointId, now: ClockReading) {
         self.renew(id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.behind_until = lane.behind_until.filter(|until| now.mono < *until);
+        lane.backlogged_until = lane.backlogged_until.filter(|until| now.mono < *until);
         self.note_responsiveness(id, now);
         let Some(lane) = self.lanes.get(&id) else { return };
-        if !lane.listed.in_line && lane.forgettable(now, IDLE) {
-            return self.forget_lane(id);
+        if !lane.positions.enqueued && lane.droppable(now, IDLE) {
+            return self.drop_lane(id);
         }
         // If another reason than recent activity keeps the lane, check again after another `IDLE`.
-        let idle = lane.touched + IDLE;
+        let idle = lane.last_active + IDLE;
         let idle = if idle > now.mono { idle } else { now.mono + IDLE };
         let change = lane.next_change().filter(|at| *at > now.mono);
         self.check_at(id, change.map_or(idle, |at| at.min(idle)));
@@ -95,7 +95,7 @@ impl Lanes {
     /// Adds a new lane of the table to the indexes.
     pub(super) fn list(&mut self, id: EndpointId) {
         let Some(lane) = self.lanes.get(&id) else { return };
-        let (app, slot, idle) = (lane.live.endpoint.app_id, lane.slot, lane.touched + IDLE);
+        let (app, slot, idle) = (lane.live.endpoint.app_id, lane.slot, lane.last_active + IDLE);
         self.by_app.entry(app).or_default().insert(id);
         self.slots[usize::from(slot)].lanes.insert(id);
         self.check_at(id, idle);
@@ -103,14 +103,14 @@ impl Lanes {
     }
 
     /// Drops a lane that holds nothing and is in no queue.
-    fn forget_lane(&mut self, id: EndpointId) {
+    fn drop_lane(&mut self, id: EndpointId) {
         self.unlist_wake(id);
         let Some(lane) = self.lanes.remove(&id) else { return };
-        relist(&mut self.looks, id, lane.listed.look, None);
-        if let Some((line, ticket)) = lane.listed.to_read {
+        relist(&mut self.reads_due, id, lane.positions.read_due, None);
+        if let Some((line, ticket)) = lane.positions.to_read {
             self.to_read[line].remove(lane.live.endpoint.app_id, id, ticket);
         }
-        relist(&mut self.checks, id, lane.listed.check, None);
+        relist(&mut self.checks, id, lane.positions.check, None);
         self.slots[usize::from(lane.slot)].lanes.remove(&id);
         let app = lane.live.endpoint.app_id;
         if let Some(others) = self.by_app.get_mut(&app) {
@@ -125,9 +125,9 @@ impl Lanes {
     /// Queues the lane to send again at `at`.
     pub(super) fn wake_at(&mut self, id: EndpointId, at: Duration) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.listed.wake.is_none_or(|(listed, _)| at < listed) {
+        if lane.positions.wake.is_none_or(|(listed, _)| at < listed) {
             let wake = (at, lane.turn);
-            if let Some((at, turn)) = lane.listed.wake.replace(wake) {
+            if let Some((at, turn)) = lane.positions.wake.replace(wake) {
                 self.wakes.remove(&(at, turn, id));
             }
             self.wakes.insert((wake.0, wake.1, id));
@@ -135,7 +135,7 @@ impl Lanes {
     }
 
     fn unlist_wake(&mut self, id: EndpointId) {
-        if let Some((at, turn)) = self.lanes.get_mut(&id).and_then(|lane| lane.listed.wake.take()) {
+        if let Some((at, turn)) = self.lanes.get_mut(&id).and_then(|lane| lane.positions.wake.take()) {
             self.wakes.remove(&(at, turn, id));
         }
     }
@@ -147,7 +147,7 @@ impl Lanes {
         }
         let wake = self.wakes.first().map(|(at, ..)| at.saturating_sub(now.mono));
         let due = self.to_read.iter().any(|line| !line.is_empty()).then_some(Duration::ZERO);
-        let look = due.or_else(|| self.looks.first().map(|(at, _)| at.since(now.time)));
+        let look = due.or_else(|| self.reads_due.first().map(|(at, _)| at.since(now.time)));
         let behind = self.throttle.wait(now.mono).filter(|_| !self.lines[1].is_empty());
         let rest = self.headroom.wait(now.mono);
         [wake, look, behind.map(|at| at.saturating_sub(now.mono)), rest].into_iter().flatten().min()

@@ -90,7 +90,7 @@ impl Lanes {
         }
         lane.lease_seen = slot.changes;
         lane.owned = slot.lease.is_some();
-        self.queued_bytes = self.queued_bytes.saturating_sub(lane.lapse());
+        self.queued_bytes = self.queued_bytes.saturating_sub(lane.end_lease());
         if let Some((_, since)) = slot.lease {
             lane.begin_lease(since);
             if let Some(rate) = lane.live.app_throttle {
@@ -105,7 +105,7 @@ impl Lanes {
     pub(super) fn renew_some(&mut self) {
         let mut left = PER_STEP;
         while let Some((slot, after)) = self.renewing.first_key_value().map(|(slot, after)| (*slot, *after)) {
-            let some = self.listed(EndpointGroup::Slot(slot), after, left);
+            let some = self.endpoints_in(EndpointGroup::Slot(slot), after, left);
             some.iter().for_each(|id| self.renew(*id));
             match some.last() {
                 Some(last) if some.len() == left => {
@@ -119,14 +119,14 @@ impl Lanes {
     }
 
     /// The first `most` endpoints of a group that have a lane, by id, after `after`.
-    pub fn listed(&self, part: EndpointGroup, after: Option<EndpointId>, most: usize) -> Vec<EndpointId> {
+    pub fn endpoints_in(&self, part: EndpointGroup, after: Option<EndpointId>, most: usize) -> Vec<EndpointId> {
         let lanes = match part {
             EndpointGroup::App(app) => self.by_app.get(&app),
             EndpointGroup::Slot(slot) => Some(&self.slots[usize::from(slot)].lanes),
         };
         let from = (after.map_or(Unbounded, Excluded), Unbounded);
         let some: Vec<EndpointId> = lanes.into_iter().flat_map(|lanes| lanes.range(from)).take(most).copied().collect();
-        self.lanes.saw(some.len());
+        self.lanes.count_lookups(some.len());
         some
     }
 }

@@ -78,7 +78,7 @@ impl Crowd {
     fn step(&mut self, name: &'static str, events: impl IntoIterator<Item = CoreEvent>) {
         let mut events: Vec<CoreEvent> = events.into_iter().collect();
         for steps in 0.. {
-            let before = self.core.visited();
+            let before = self.core.lookups();
             for action in self.core.step(std::mem::take(&mut events), self.now) {
                 match action {
                     CoreAction::Send(start) => self.in_flight.push(start),
@@ -86,11 +86,11 @@ impl Crowd {
                     other => self.asked.push(other),
                 }
             }
-            let visited = self.core.visited() - before;
+            let visited = self.core.lookups() - before;
             self.worst = self.worst.max((visited, name));
             assert!(visited <= MOST, "{name}: {visited} look-ups in one step");
             assert!(steps < 1_000, "{name}: it never ends");
-            if !self.core.hearing() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
+            if !self.core.has_signals() && self.core.arrived.is_none() && !self.core.lanes.overdue(self.now) {
                 break;
             }
         }
@@ -157,7 +157,7 @@ impl Crowd {
                 CoreAction::Load(load) => {
                     let known: BTreeMap<EndpointId, &Arc<LiveEndpoint>> =
                         self.lives.iter().map(|live| (live.endpoint.id, live)).collect();
-                    let lives = load.asked.iter().filter_map(|id| known.get(id).copied().cloned()).collect();
+                    let lives = load.endpoints.iter().filter_map(|id| known.get(id).copied().cloned()).collect();
                     self.step("loaded", [CoreEvent::Loaded(LoadResult { load, lives: Some(lives) })]);
                 }
                 _ => {}

@@ -13,7 +13,7 @@ impl World {
         let failed = std::mem::take(&mut self.in_flight);
         for start in &failed {
             let (endpoint, message) = (start.live.endpoint.id, start.work.message.id);
-            self.lanes.not_made(UnsentAttempt { endpoint, message, why, jitter: 0.0 }, self.now);
+            self.lanes.failed_locally(UnsentAttempt { endpoint, message, why, jitter: 0.0 }, self.now);
         }
         failed.len()
     }
@@ -24,8 +24,8 @@ impl World {
         for _ in 0..millis / 50 {
             self.advance(50);
             self.scan();
-            self.begin_reading();
-            self.end_reading();
+            self.begin_read();
+            self.end_read();
             self.start();
         }
         self.in_flight.len() - before

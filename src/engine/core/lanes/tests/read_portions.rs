@@ -51,7 +51,7 @@ fn a_large_read_is_applied_in_portions_of_whole_lanes() {
     });
     let (mut parts, mut rows): (usize, BTreeMap<EndpointId, usize>) = (0, BTreeMap::new());
     while !arrived.is_empty() {
-        let part = arrived.next_part();
+        let part = arrived.next_portion();
         let ordered: usize = part.in_order.iter().map(|order| order.waiting.len()).sum();
         assert!(part.waiting.len() + ordered <= ROWS_PER_STEP);
         assert_eq!(part.waiting.len(), part.wants.len() * 256, "lanes are whole");
@@ -82,7 +82,7 @@ fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
     });
     let mut parts = Vec::new();
     while !arrived.is_empty() {
-        parts.push(arrived.next_part().wants.len());
+        parts.push(arrived.next_portion().wants.len());
     }
     assert_eq!(parts, [1, ROWS_PER_STEP, ROWS_PER_STEP - 1]);
 }
@@ -95,9 +95,9 @@ fn deliveries_recorded_between_portions_are_not_sent_again() {
     assert_eq!(world.in_flight.len(), 2);
     // Both are in flight while their lanes are read.
     for live in world.lives.clone() {
-        world.lanes.nudge(live.endpoint.id, Time::ZERO);
+        world.lanes.note_due(live.endpoint.id, Time::ZERO);
     }
-    world.begin_reading();
+    world.begin_read();
     let (wants, waiting) = world.reading.take().unwrap();
     for want in wants.chunks(1) {
         world.finish(0, true);

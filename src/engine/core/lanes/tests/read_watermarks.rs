@@ -21,9 +21,9 @@ fn backlog(count: usize) -> World {
 /// The request of the read that follows a scan.
 fn read(world: &mut World) -> LaneWants {
     world.scan();
-    world.begin_reading();
+    world.begin_read();
     let want = world.reading.as_ref().expect("a reading").0[0];
-    world.end_reading();
+    world.end_read();
     want
 }
 
@@ -83,9 +83,9 @@ fn late_commits_are_above_the_watermark_or_read_within_two_seconds() {
 #[test]
 fn slow_full_reads_are_rarer() {
     let mut world = backlog(1_000);
-    world.begin_reading();
+    world.begin_read();
     world.advance(500);
-    world.end_reading();
+    world.end_read();
     serve(&mut world, QUEUE);
     for _ in 0..2 {
         world.advance(4_500);

@@ -47,10 +47,10 @@ fn rows_read_under_an_ended_lease_are_dropped() {
     let mut world = World::new(1, 8, 8);
     (0..3).for_each(|_| world.accept(Heard::Never));
     world.scan();
-    world.begin_reading();
+    world.begin_read();
     assert!(world.reading.is_some());
     change_owners(&mut world);
-    world.end_reading();
+    world.end_read();
     world.start();
     assert!(world.in_flight.is_empty());
     world.accept(Heard::Never);
@@ -68,8 +68,8 @@ fn a_new_lease_starts_with_an_empty_bucket() {
     world.lanes.lease(&Leases::from([(1, 9)]), world.now);
     world.scan();
     world.advance(19);
-    world.begin_reading();
-    world.end_reading();
+    world.begin_read();
+    world.end_read();
     world.start();
     assert_eq!(world.in_flight.len(), 2, "the previous owner may have sent a burst");
 }
@@ -81,7 +81,7 @@ fn other_processes_are_notified_of_their_deliveries() {
     let admission = Admission::new(message(1), world.lives.clone());
     let second = world.lives[1].endpoint.id;
     assert_eq!(world.lanes.admit_all(&admission, world.now), [second]);
-    assert_eq!(world.lanes.nudge(second, START), Ownership::Others);
-    assert_eq!(world.lanes.nudge(world.lives[0].endpoint.id, START), Ownership::Ours);
-    assert_eq!(world.lanes.nudge(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::Unknown);
+    assert_eq!(world.lanes.note_due(second, START), Ownership::Others);
+    assert_eq!(world.lanes.note_due(world.lives[0].endpoint.id, START), Ownership::Ours);
+    assert_eq!(world.lanes.note_due(EndpointId(uuid::Uuid::from_u128(3)), START), Ownership::Unknown);
 }
