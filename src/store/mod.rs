@@ -1,7 +1,7 @@
 //! Persistence on SQLite or PostgreSQL, with the same behaviour on both.
 //!
 //! * [`Store`] is the shared handle. Its methods are implemented in the folder of their topic.
-//! * [`Engine`] is the database in use: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; on SQLite,
+//! * [`Backend`] is the database in use: a closed enum, no `dyn`. [`Tx`] is a write transaction on either; on SQLite,
 //!   which has one writer, transactions queue.
 //! * [`ingest`] – accept and relay. [`queue`] – due deliveries. [`recording`] – attempts and their effects. [`feed`] –
 //!   polling.
@@ -93,7 +93,7 @@ pub const ENDPOINTS: usize = query::page::SCAN;
 /// The database in use.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per process")]
-pub(crate) enum Engine {
+pub(crate) enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
@@ -110,7 +110,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    engine: Engine,
+    backend: Backend,
     master: MasterKey,
     max_payload: usize,
     wide: usize,
@@ -161,16 +161,16 @@ impl Store {
     /// As for [`Store::open`].
     pub async fn open_with(options: StoreOptions, tuning: Tuning) -> Result<Store, StoreError> {
         let Tuning { connections, busy_timeout } = tuning;
-        let (engine, scans) = match &options.location {
-            Location::Sqlite(path) => (Engine::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
-            Location::Postgres(url) => (Engine::Postgres(Postgres::open(url, connections).await?), connections.scans()),
+        let (backend, scans) = match &options.location {
+            Location::Sqlite(path) => (Backend::Sqlite(Sqlite::open(path, busy_timeout).await?), sqlite::SCANS),
+            Location::Postgres(url) => (Backend::Postgres(Postgres::open(url, connections).await?), connections.scans()),
         };
         let scans = db::scans::ScanLimiter::new(scans);
-        let (queues, takers) = writer::queues(matches!(engine, Engine::Sqlite(_)), options.queue);
-        let (signals, announcements) = signals::Signals::new(matches!(engine, Engine::Postgres(_)));
+        let (queues, takers) = writer::queues(matches!(backend, Backend::Sqlite(_)), options.queue);
+        let (signals, announcements) = signals::Signals::new(matches!(backend, Backend::Postgres(_)));
         let supervisor = Supervisor::default();
         let inner = Inner {
-            engine,
+            backend,
             master: options.master,
             max_payload: options.max_payload,
             wide: options.wide,
@@ -192,9 +192,9 @@ impl Store {
         for taker in takers {
             supervisor.essential(SupervisedTask::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
-        if let Engine::Postgres(engine) = &store.inner.engine {
+        if let Backend::Postgres(backend) = &store.inner.backend {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
-            if engine.servers.several() {
+            if backend.servers.several() {
                 tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
             }
         }
@@ -210,9 +210,9 @@ impl Store {
     /// # Errors
     /// Another process has the lock.
     pub fn lock(&self) -> Result<(), StoreError> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => engine.lock(),
-            Engine::Postgres(_) => Ok(()),
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => backend.lock(),
+            Backend::Postgres(_) => Ok(()),
         }
     }
 
@@ -221,17 +221,17 @@ impl Store {
 
     /// `sqlite` or `postgres`, for display and for optimizations of one database.
     pub fn kind(&self) -> &'static str {
-        match self.inner.engine {
-            Engine::Sqlite(_) => Store::SQLITE,
-            Engine::Postgres(_) => Store::POSTGRES,
+        match self.inner.backend {
+            Backend::Sqlite(_) => Store::SQLITE,
+            Backend::Postgres(_) => Store::POSTGRES,
         }
     }
 
     /// The SQLite file.
     pub fn file(&self) -> Option<&Path> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => Some(engine.path()),
-            Engine::Postgres(_) => None,
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => Some(backend.path()),
+            Backend::Postgres(_) => None,
         }
     }
 
@@ -243,10 +243,10 @@ impl Store {
         const PAGES: &str = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
         const TABLES: &str = "SELECT CAST(COALESCE(SUM(pg_total_relation_size(c.oid)), 0) AS BIGINT)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind = 'r'";
-        Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => sqlx::query_scalar(PAGES).fetch_one(&engine.vital).await?,
-            Engine::Postgres(engine) => {
-                sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&engine.front).await?
+        Ok(match &self.inner.backend {
+            Backend::Sqlite(backend) => sqlx::query_scalar(PAGES).fetch_one(&backend.vital).await?,
+            Backend::Postgres(backend) => {
+                sqlx::query_scalar(TABLES).bind(postgres::SCHEMA).fetch_one(&backend.front).await?
             }
         })
     }
@@ -268,9 +268,9 @@ impl Store {
     pub async fn tidy(&self) -> Result<(), StoreError> {
         /// In pages: 128 MiB.
         const WAL_RESTART: i64 = 16 * 1024;
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => engine.checkpoint(WAL_RESTART).await,
-            Engine::Postgres(_) => Ok(()),
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => backend.checkpoint(WAL_RESTART).await,
+            Backend::Postgres(_) => Ok(()),
         }
     }
 
@@ -311,21 +311,21 @@ impl Store {
 impl Inner {
     /// A read transaction. On SQLite it does not wait for the writer.
     async fn snapshot(&self) -> Result<Tx, StoreError> {
-        Ok(match &self.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.vital.begin().await?),
-            Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
+        Ok(match &self.backend {
+            Backend::Sqlite(backend) => Tx::Sqlite(backend.vital.begin().await?),
+            Backend::Postgres(backend) => Tx::on_postgres(&backend.engine, &backend.partitions).await?,
         })
     }
 
     /// Whether the cached partition layout was dropped.
     fn partitions_forgotten(&self) -> bool {
-        matches!(&self.engine, Engine::Postgres(engine) if engine.partitions.forgotten())
+        matches!(&self.backend, Backend::Postgres(backend) if backend.partitions.forgotten())
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match &self.engine {
-            Engine::Sqlite(engine) => Tx::Sqlite(engine.begin().await?),
-            Engine::Postgres(engine) => Tx::on_postgres(&engine.engine, &engine.partitions).await?,
+        Ok(match &self.backend {
+            Backend::Sqlite(backend) => Tx::Sqlite(backend.begin().await?),
+            Backend::Postgres(backend) => Tx::on_postgres(&backend.engine, &backend.partitions).await?,
         })
     }
 }

@@ -42,7 +42,7 @@ impl Store {
     /// Ends the application's access as `end` says. `false`: the tenant has no such application.
     ///
     /// # Errors
-    /// The application has too many ends of access that are remembered, or the store is away.
+    /// The application has too many ends of access that are remembered, or the store is unavailable.
     pub async fn expire_portal_access(
         &self,
         tenant: &Tenant,
@@ -79,7 +79,7 @@ impl Store {
     /// by the wall clock.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn is_token_expired(
         &self,
         app: AppId,

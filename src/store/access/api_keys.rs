@@ -44,7 +44,7 @@ impl Store {
     /// Keeps a new key, of which `hash` is all that is known.
     ///
     /// # Errors
-    /// The organization has [`limits::KEYS`], or the store is away.
+    /// The organization has [`limits::KEYS`], or the store is unavailable.
     pub async fn add_api_key(&self, key: &ApiKey, hash: &TokenHash) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO api_key (id, org, name, hash, hint, scopes, created_at, expires_at)
@@ -80,7 +80,7 @@ impl Store {
     /// The key that is shown, whether it is still good or not. Asked before anybody knows whose it is.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_key_of(&self, hash: &TokenHash) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE hash = $1"));
         let row: Option<Row> = read_vital!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
@@ -90,7 +90,7 @@ impl Store {
     /// An organization's keys by id, those that are no longer good included.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_keys(&self, tenant: &Tenant, page: &PageRequest<KeyId>) -> Result<Page<ApiKey>, StoreError> {
         let (compare, direction) = page.sql();
         let sql = sqlx::AssertSqlSafe(format!(
@@ -106,7 +106,7 @@ impl Store {
     /// The organization's key of this id, whether it is still good or not.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_key(&self, tenant: &Tenant, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM api_key WHERE org = $1 AND id = $2"));
         let row: Option<Row> =
@@ -117,7 +117,7 @@ impl Store {
     /// Ends a key for good; doing it again changes nothing. `false` if the organization has none of this id.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn revoke_api_key(&self, tenant: &Tenant, id: KeyId, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let sql = sqlx::AssertSqlSafe(format!(
@@ -142,7 +142,7 @@ impl Store {
     /// Notes when keys were used last; an earlier time than is known already changes nothing.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn api_keys_used(&self, uses: &[(KeyId, Time)]) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE api_key SET last_used_at = $2 WHERE id = $1
@@ -165,7 +165,7 @@ impl Store {
     /// Has a token refused from now on; remembered until `until`, when it would have expired.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn revoke_token(&self, hash: &TokenHash, until: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO revoked_token (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -179,7 +179,7 @@ impl Store {
     /// Whether a token was revoked.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn is_token_revoked(&self, hash: &TokenHash) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM revoked_token WHERE hash = $1";
         let found: Option<i32> =

@@ -73,7 +73,7 @@ impl Store {
     /// Notes a deed in the transaction that does it. Where nobody acts (the engine's own doings), nothing is noted.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub(in crate::store) async fn note(&self, tx: &mut Tx, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
         debug_assert!(ACTS.contains(&deed.act), "{} is not among the acts that the log's page offers", deed.act);
         let Some(actor) = self.actor.as_deref() else { return Ok(()) };
@@ -83,7 +83,7 @@ impl Store {
     /// Notes a deed that changes nothing in the store: a look at a secret. Once this is done, the deed may be.
     ///
     /// # Errors
-    /// The store is away: then it is not to be done.
+    /// The store is unavailable: then it is not to be done.
     pub async fn note_look(&self, deed: Deed<'_>, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
@@ -97,7 +97,7 @@ impl Store {
     /// end short.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn audit_log(
         &self,
         tenant: &Tenant,
@@ -158,7 +158,7 @@ impl Store {
     /// Forgets up to `limit` entries from before `before`. Gives back how many went.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_audit(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";

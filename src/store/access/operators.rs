@@ -39,7 +39,7 @@ impl Store {
     /// Makes an account, on behalf of somebody who looks at `from`.
     ///
     /// # Errors
-    /// The name is taken, there are 500 accounts, or the store is away.
+    /// The name is taken, there are 500 accounts, or the store is unavailable.
     pub async fn create_operator(
         &self,
         from: &OrgId,
@@ -76,7 +76,7 @@ impl Store {
     /// All accounts, by name: 500 at most.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn operators(&self) -> Result<Vec<Operator>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM operator ORDER BY name LIMIT $1"));
         let rows: Vec<Row> = read!(self, db => sqlx::query_as(sql).bind(MOST).fetch_all(db).await)?;
@@ -86,7 +86,7 @@ impl Store {
     /// Whether anybody has an account.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn any_operators(&self) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM operator LIMIT 1";
         let found: Option<i32> = read_vital!(self, db => sqlx::query_scalar(SQL).fetch_optional(db).await)?;
@@ -96,7 +96,7 @@ impl Store {
     /// The account of a name in lower case, and what is kept of its password.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn operator_named(&self, name: &str) -> Result<Option<(Operator, PasswordHash)>, StoreError> {
         // NUL is in no name, and PostgreSQL refuses to compare with it.
         let name = codec::plain(name);
@@ -109,7 +109,7 @@ impl Store {
     /// or the account is gone.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn change_password(
         &self,
         from: &OrgId,
@@ -139,7 +139,7 @@ impl Store {
     /// Removes an account and ends its sessions. `false`: there is none of this id.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn remove_operator(&self, from: &OrgId, id: OperatorId, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM operator WHERE id = $1 RETURNING name";
@@ -157,7 +157,7 @@ impl Store {
     /// The organizations that have an application, an event type or an API key, by their text; up to `limit` of them.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn organizations(&self, limit: i64) -> Result<Vec<OrgId>, StoreError> {
         Ok(read!(self, db => sqlx::query_scalar(ORGANIZATIONS).bind(limit).fetch_all(db).await)?)
     }
@@ -165,7 +165,7 @@ impl Store {
     /// Whether an organization is one of those.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn is_organization(&self, org: &OrgId) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM application WHERE org = $1)
              OR EXISTS (SELECT 1 FROM event_type WHERE org = $1) OR EXISTS (SELECT 1 FROM api_key WHERE org = $1)";

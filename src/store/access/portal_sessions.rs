@@ -42,7 +42,7 @@ impl Store {
     /// before, or is too old, or its application is gone.
     ///
     /// # Errors
-    /// The store is away; then the link was not used up.
+    /// The store is unavailable; then the link was not used up.
     pub async fn redeem_portal_link(
         &self,
         link: &TokenHash,
@@ -82,7 +82,7 @@ impl Store {
     /// What a link into the portal would open, if it still is good; does not use it up.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn portal_link_good(&self, link: &TokenHash, now: Time) -> Result<Option<GoodLink>, StoreError> {
         const SQL: &str = "SELECT p.name, l.options FROM portal_link l JOIN application p ON p.id = l.app_id
              WHERE l.hash = $1 AND l.expires_at > $2 AND p.org = l.org AND p.deleted_at IS NULL";
@@ -95,7 +95,7 @@ impl Store {
     /// The visit of a token, if it still is one and its application is still there.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn visit(&self, hash: &TokenHash, now: Time) -> Result<Option<Visit>, StoreError> {
         const SQL: &str =
             "SELECT v.org, v.app_id, p.name, v.options, v.expires_at FROM visit v JOIN application p ON p.id = v.app_id
@@ -110,7 +110,7 @@ impl Store {
     /// The application's visits that last, the newest first and `limit` at most.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn open_visits(
         &self,
         tenant: &Tenant,
@@ -138,7 +138,7 @@ impl Store {
     /// Ends one of the application's visits. `false`: there is no such visit any more.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_open_visit(
         &self,
         tenant: &Tenant,
@@ -168,7 +168,7 @@ impl Store {
     /// Ends a visit.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_visit(&self, hash: &TokenHash) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1";

@@ -28,7 +28,7 @@ impl Store {
     /// Remembers a login link that is good once, until `expires_at`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn add_login_link(&self, hash: &TokenHash, org: &OrgId, expires_at: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "INSERT INTO login_link (hash, org, expires_at) VALUES ($1, $2, $3)";
@@ -42,7 +42,7 @@ impl Store {
     /// Whether a login link would still be good; does not use it up.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn login_link_good(&self, hash: &TokenHash, now: Time) -> Result<bool, StoreError> {
         const SQL: &str = "SELECT 1 FROM login_link WHERE hash = $1 AND expires_at > $2";
         let found: Option<i32> =
@@ -53,7 +53,7 @@ impl Store {
     /// Uses up a login link and opens a session in its place. `None`: it was used before, or is too old.
     ///
     /// # Errors
-    /// The store is away; then the link was not used up.
+    /// The store is unavailable; then the link was not used up.
     pub async fn redeem_login_link(
         &self,
         link: &TokenHash,
@@ -83,7 +83,7 @@ impl Store {
     /// was found out.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn open_session(
         &self,
         operator: &Operator,
@@ -117,7 +117,7 @@ impl Store {
     /// Whose session it is, if it still is one and its operator may still look at what it shows.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn session(&self, hash: &TokenHash, now: Time) -> Result<Option<Session>, StoreError> {
         const SQL: &str = "SELECT s.org, s.operator_id, o.name, o.orgs, o.created_at, o.seen_at
              FROM session s LEFT JOIN operator o ON o.id = s.operator_id WHERE s.hash = $1 AND s.expires_at > $2";
@@ -134,7 +134,7 @@ impl Store {
     /// Has a session look at another organization.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn move_session(&self, hash: &TokenHash, org: &OrgId) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "UPDATE session SET org = $2 WHERE hash = $1";
@@ -148,7 +148,7 @@ impl Store {
     /// Ends a session.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn end_session(&self, hash: &TokenHash, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM session WHERE hash = $1 RETURNING org";
@@ -165,7 +165,7 @@ impl Store {
     /// Remembers a link into the portal that is good once. Beyond [`limits::PORTAL_LINKS`] of the application the oldest is forgotten.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn add_portal_link(&self, hash: &TokenHash, link: &PortalLink, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             const SQL: &str =
@@ -193,7 +193,7 @@ impl Store {
     /// Forgets links, sessions and logged out tokens that are over.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn forget_logins(&self, now: Time) -> Result<(), StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;

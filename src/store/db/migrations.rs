@@ -21,7 +21,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::store::db::error::{is_missing_table, sentence};
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError, read_vital};
+use crate::store::{Backend, Store, StoreError, read_vital};
 
 pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -55,22 +55,22 @@ impl Store {
     /// # Errors
     /// Those of [`Store::migrate`].
     pub async fn migrate_with(&self, more: &[Migration]) -> Result<(), StoreError> {
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let all = [&SQLITE_MIGRATIONS.migrations[..], more].concat();
-                let mut connection = engine.writer.acquire().await?;
+                let mut connection = backend.writer.acquire().await?;
                 let pending = pending(&mut *connection, all, false).await?;
                 for migration in self.or_compatible(pending).await? {
                     connection.apply(TABLE, &migration).await.map_err(failed)?;
                 }
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let all = [&POSTGRES_MIGRATIONS.migrations[..], more].concat();
-                let mut migrating = Migrating::begin(&engine.options()).await?;
+                let mut migrating = Migrating::begin(&backend.options()).await?;
                 let pending = pending(&mut migrating.connection, all, migrating.known).await?;
                 migrating.run(self.or_compatible(pending).await?).await?;
                 // Otherwise the first accepting transaction would have to.
-                engine.partitions.look_up(&engine.engine).await?;
+                backend.partitions.look_up(&backend.engine).await?;
             }
         }
         self.check_master_key().await

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::store::db::postgres::servers::Servers;
 use crate::store::partitions::Partitions;
-use crate::store::{Engine, Inner, StoreError};
+use crate::store::{Backend, Inner, StoreError};
 
 pub(in crate::store) const SCHEMA: &str = "sendoff";
 /// The oldest supported server, as `server_version_num`.
@@ -207,8 +207,8 @@ pub(in crate::store) async fn close_idle(store: Weak<Inner>) {
     loop {
         tokio::time::sleep(SAMPLE_INTERVAL).await;
         let Some(inner) = store.upgrade() else { return };
-        let Engine::Postgres(engine) = &inner.engine else { return };
-        for (pool, idle) in [&engine.front, &engine.engine].into_iter().zip(&mut samples) {
+        let Backend::Postgres(backend) = &inner.backend else { return };
+        for (pool, idle) in [&backend.front, &backend.engine].into_iter().zip(&mut samples) {
             idle.push(pool.num_idle());
             if idle.len() == SAMPLES {
                 for _ in 0..spare(&mut std::mem::take(idle)) {

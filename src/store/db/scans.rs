@@ -138,10 +138,10 @@ mod tests {
         let options = crate::store::StoreOptions { location, master, max_payload: 1_024, queue: 10, wide: 10 };
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
-        let crate::store::Engine::Sqlite(engine) = &store.inner.engine else { panic!("SQLite") };
+        let crate::store::Backend::Sqlite(backend) = &store.inner.backend else { panic!("SQLite") };
         let mut held = Vec::new();
-        while held.len() < engine.pages.options().get_max_connections() as usize {
-            held.push(engine.pages.acquire().await.unwrap());
+        while held.len() < backend.pages.options().get_max_connections() as usize {
+            held.push(backend.pages.acquire().await.unwrap());
         }
         let now = Time::from_micros(1_763_800_000_000_000);
         let reads = async {

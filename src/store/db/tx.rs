@@ -28,17 +28,17 @@ macro_rules! read_vital {
 
 macro_rules! read_from {
     ($store:expr, $sqlite:ident, $postgres:ident, $db:ident => $body:expr) => {
-        match &$store.inner.engine {
-            $crate::store::Engine::Sqlite(engine) => {
+        match &$store.inner.backend {
+            $crate::store::Backend::Sqlite(backend) => {
                 #[allow(dead_code)]
                 type Db = sqlx::Sqlite;
-                let $db = &engine.$sqlite;
+                let $db = &backend.$sqlite;
                 $body
             }
-            $crate::store::Engine::Postgres(engine) => {
+            $crate::store::Backend::Postgres(backend) => {
                 #[allow(dead_code)]
                 type Db = sqlx::Postgres;
-                let $db = &engine.$postgres;
+                let $db = &backend.$postgres;
                 $body
             }
         }

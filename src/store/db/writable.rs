@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use crate::store::db::postgres::sessions::READ_ONLY;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
 /// How long a result is cached, to bound the load of health checks.
 const CACHE_TTL: Duration = Duration::from_secs(1);
@@ -38,13 +38,13 @@ impl Store {
     }
 
     async fn write_nothing(&self) -> Result<(), sqlx::Error> {
-        match &self.inner.engine {
+        match &self.inner.backend {
             // Only takes the write lock, because all writes wait for it.
-            Engine::Sqlite(engine) => engine.begin().await?.rollback().await,
+            Backend::Sqlite(backend) => backend.begin().await?.rollback().await,
             // Locking a row is a write. A row that is locked already was locked by a write.
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 const SQL: &str = "SELECT name FROM meta LIMIT 1 FOR UPDATE SKIP LOCKED";
-                sqlx::query(SQL).execute(&engine.front).await.map(drop)
+                sqlx::query(SQL).execute(&backend.front).await.map(drop)
             }
         }
     }

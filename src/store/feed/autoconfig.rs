@@ -45,7 +45,7 @@ impl Store {
     /// Keeps a new subscription, of whose token `hash` is all that is known.
     ///
     /// # Errors
-    /// The tenant has no such application, it has [`limits::AUTOCONFIGS`] already, or the store is away.
+    /// The tenant has no such application, it has [`limits::AUTOCONFIGS`] already, or the store is unavailable.
     pub async fn create_autoconfig(
         &self,
         tenant: &Tenant,
@@ -97,7 +97,7 @@ impl Store {
     /// The subscription, if the tenant's application has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn autoconfig(
         &self,
         tenant: &Tenant,
@@ -119,7 +119,7 @@ impl Store {
     /// long it takes says nothing about a token.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn autoconfig_of(&self, hash: &TokenHash) -> Result<Option<AutoConfig>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE a.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;
@@ -129,7 +129,7 @@ impl Store {
     /// What the endpoint of a subscription that was [read](Store::autoconfig) signs with.
     ///
     /// # Errors
-    /// The store is away, or it was sealed with another master key.
+    /// The store is unavailable, or it was sealed with another master key.
     pub async fn autoconfig_secret(&self, of: &AutoConfig) -> Result<Option<Secret>, StoreError> {
         const SQL: &str = "SELECT secret FROM autoconfig WHERE id = $1 AND app_id = $2";
         let sealed: Option<Vec<u8>> =
@@ -144,7 +144,7 @@ impl Store {
     /// Gives a subscription another token, of which `hash` is all that is known, and another secret. `false`: it is gone.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn rotate_autoconfig(
         &self,
         tenant: &Tenant,
@@ -174,7 +174,7 @@ impl Store {
     /// Notes what was made by a subscription. `false`: another has been made by it meanwhile, or it is gone.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn bind_autoconfig(
         &self,
         tenant: &Tenant,
@@ -213,7 +213,7 @@ impl Store {
     /// Deletes a subscription: its token opens nothing any more. What was made by it stays. `false`: it is gone already.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_autoconfig(&self, tenant: &Tenant, of: &AutoConfig, now: Time) -> Result<bool, StoreError> {
         self.repeated(|| async {
             const SQL: &str = "DELETE FROM autoconfig WHERE id = $1 AND app_id = $2";

@@ -56,7 +56,7 @@ impl Store {
     /// The consumer of this name, if it was ever seen.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn consumer(
         &self,
         tenant: &Tenant,
@@ -70,7 +70,7 @@ impl Store {
     /// All consumers of a polling endpoint, by name: at most [`limits::CONSUMERS`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn consumers(&self, tenant: &Tenant, endpoint: &PollingEndpoint) -> Result<Vec<Consumer>, StoreError> {
         self.consumers_like(tenant, endpoint, None).await
     }
@@ -100,7 +100,7 @@ impl Store {
     /// Nothing is written where it already is there.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn consume(
         &self,
         tenant: &Tenant,
@@ -177,7 +177,7 @@ impl Store {
     /// Moves a consumer to `to`, forward or back. What it was given before is refused from now on, and its lease ends.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn move_consumer(
         &self,
         tenant: &Tenant,

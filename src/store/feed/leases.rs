@@ -70,7 +70,7 @@ impl Store {
     /// Where the leased consumer stands; one that asks for the first time is entered, at `beginning`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn lease_state(
         &self,
         tenant: &Tenant,
@@ -121,7 +121,7 @@ impl Store {
     /// Gives the messages at `positions`, which follow `from`, to the consumer for `lease`.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn take_lease(
         &self,
         tenant: &Tenant,
@@ -156,7 +156,7 @@ impl Store {
     /// Notes that nothing for the consumer lies between `from` and `to`. Nothing is written where it is there already, but once a minute that it came.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn pass_over(
         &self,
         tenant: &Tenant,
@@ -190,7 +190,7 @@ impl Store {
     /// The consumer has done with everything up to `offset`. `None`: there is no such leased consumer.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn commit_lease(
         &self,
         tenant: &Tenant,

@@ -36,7 +36,7 @@ impl FeedOrder {
     /// Taken before all other locks that accepting transactions wait for, so that nobody waits in a circle.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub(in crate::store) async fn take(
         tx: &mut Tx,
         apps: impl Iterator<Item = AppId>,

@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// The tenant has no such application, it has [`limits::POLLING_ENDPOINTS`] already, the uid is taken, an event type of the filter is
-    /// not in the catalog, or the store is away.
+    /// not in the catalog, or the store is unavailable.
     pub async fn create_polling_endpoint(
         &self,
         tenant: &Tenant,
@@ -97,7 +97,7 @@ impl Store {
     /// Makes of the polling endpoint what `work` makes of what it is. It is held meanwhile, so that no change is lost.
     ///
     /// # Errors
-    /// The new uid is taken, an event type is not in the catalog, or the store is away.
+    /// The new uid is taken, an event type is not in the catalog, or the store is unavailable.
     pub async fn update_polling_endpoint<E>(
         &self,
         tenant: &Tenant,
@@ -173,7 +173,7 @@ impl Store {
     /// The polling endpoint, if the tenant's application has it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_endpoint(
         &self,
         tenant: &Tenant,
@@ -199,7 +199,7 @@ impl Store {
     /// The polling endpoints of the tenant's application, by id.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_endpoints(
         &self,
         tenant: &Tenant,
@@ -224,7 +224,7 @@ impl Store {
     /// Deletes a polling endpoint with its consumers and tokens. `false` if the tenant's application does not have it.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn delete_polling_endpoint(
         &self,
         tenant: &Tenant,

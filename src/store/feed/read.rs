@@ -61,7 +61,7 @@ impl Store {
     /// [`PAGE_BYTES`] of payloads, but for the first one.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn feed(&self, tenant: &Tenant, app: AppId, request: FeedRequest<'_>) -> Result<FeedPage, StoreError> {
         let mut page = FeedPage { messages: Vec::new(), position: request.after, done: true };
         if !tenant.sees(app) {
@@ -104,7 +104,7 @@ impl Store {
     /// How many messages of the tenant's application are behind a position, up to [`BEHIND`].
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn feed_behind(
         &self,
         tenant: &Tenant,

@@ -38,7 +38,7 @@ impl Store {
     /// `overlap`. `false` if the tenant does not have the polling endpoint.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn rotate_polling_token(
         &self,
         tenant: &Tenant,
@@ -87,7 +87,7 @@ impl Store {
     /// The newest token of a polling endpoint, if there is one, whether it is still good or not.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_token(
         &self,
         tenant: &Tenant,
@@ -105,7 +105,7 @@ impl Store {
     /// looked up, so that how long it takes says nothing about a token.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn polling_token_of(&self, hash: &TokenHash) -> Result<Option<PollingToken>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.hash = $1"));
         let row: Option<Row> = read!(self, db => sqlx::query_as(sql).bind(&hash[..]).fetch_optional(db).await)?;

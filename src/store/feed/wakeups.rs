@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::domain::AppId;
 use crate::domain::feed::Position;
-use crate::store::{Engine, Inner, Store, StoreError};
+use crate::store::{Backend, Inner, Store, StoreError};
 
 /// How many readers of a process can wait at once.
 pub const LISTENERS: usize = 20_000;
@@ -206,9 +206,9 @@ async fn news(inner: &Inner, some: &[(AppId, Position)]) -> Result<Vec<AppId>, S
          ) AS news";
     // Those that have not read yet need no hint.
     let read = || some.iter().filter(|(_, after)| *after > Position::START);
-    let Engine::Postgres(engine) = &inner.engine else { return Ok(Vec::new()) };
+    let Backend::Postgres(backend) = &inner.backend else { return Ok(Vec::new()) };
     let firsts: Vec<Uuid> = read().map(|(_, after)| after.next().first_id().0).collect();
     let Some(least) = firsts.iter().min().copied() else { return Ok(Vec::new()) };
     let apps: Vec<Uuid> = read().map(|(app, _)| app.0).collect();
-    Ok(sqlx::query_scalar(SQL).bind(apps).bind(&firsts).bind(least).fetch_all(&engine.engine).await?)
+    Ok(sqlx::query_scalar(SQL).bind(apps).bind(&firsts).bind(least).fetch_all(&backend.engine).await?)
 }

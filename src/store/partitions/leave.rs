@@ -14,7 +14,7 @@ use super::{Layout, Partition, Table};
 use crate::domain::MessageId;
 use crate::store::db::error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
 /// The most partitions below the horizon that are kept for scheduled messages, in addition to the first.
 pub(super) const KEPT: usize = 3;
@@ -33,11 +33,11 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or the role does not own the tables.
     pub async fn drop_partitions(&self) -> Result<u64, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(0) };
-        let mut connection = connect(&engine.options(), LOCK_TIMEOUT).await?;
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(0) };
+        let mut connection = connect(&backend.options(), LOCK_TIMEOUT).await?;
         let dropped = drop_past(&mut connection).await;
         let _ = connection.close().await;
-        engine.partitions.look_up(&engine.engine).await?;
+        backend.partitions.look_up(&backend.engine).await?;
         dropped
     }
 }

@@ -13,7 +13,7 @@ use super::{Layout, Partition, Partitions, Reach, Table};
 use crate::domain::{MessageId, Time};
 use crate::store::db::error::{is_deadlock, is_lock_timeout};
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
 /// The lock timeout of one attempt and the number of attempts: in total less than the 5 s that a waiting transaction
 /// allows.
@@ -31,9 +31,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable, a lock was not granted, or the role does not own the tables.
     pub async fn make_partitions(&self, now: Time) -> Result<Option<Reach>, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
-        let partitions = &engine.partitions;
-        partitions.look_up(&engine.engine).await?;
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
+        let partitions = &backend.partitions;
+        partitions.look_up(&backend.engine).await?;
         let ahead = now.plus(partitions.width() * AHEAD);
         let mut at = MessageId::floor(now);
         // Each step creates or skips one partition.

@@ -34,7 +34,7 @@ pub(in crate::store) use self::catalog::{Layout, Partition, Table};
 use crate::domain::{MessageId, Time};
 use crate::store::db::error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
-use crate::store::{Engine, Store, StoreError, Tx};
+use crate::store::{Backend, Store, StoreError, Tx};
 
 /// Partitions per retention period. Messages stay at most 1/20 of the period too long, and a list that reads all
 /// partitions opens little more than 20.
@@ -138,8 +138,8 @@ pub struct Reach {
 impl Store {
     /// Sets the retention period that determines the width of new partitions in this process.
     pub fn keep_for(&self, retention: Duration) {
-        if let Engine::Postgres(engine) = &self.inner.engine {
-            engine.partitions.width.store(width(retention).as_secs(), Ordering::Relaxed);
+        if let Backend::Postgres(backend) = &self.inner.backend {
+            backend.partitions.width.store(width(retention).as_secs(), Ordering::Relaxed);
         }
     }
 }

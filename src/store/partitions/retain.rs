@@ -16,7 +16,7 @@ use crate::store::maintenance::retention::{Expired, MESSAGES, ROWS};
 use crate::store::maintenance::rollup_compaction;
 use crate::store::queue::dead::Ended;
 use crate::store::recording::{operational, operational_event, record};
-use crate::store::{Engine, Store, StoreError, Tx};
+use crate::store::{Backend, Store, StoreError, Tx};
 
 impl Store {
     /// One step of retention. On SQLite this is [`Store::expire`]. On PostgreSQL it only affects partitions entirely
@@ -27,8 +27,8 @@ impl Store {
     /// The store is unavailable.
     pub async fn retain(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
         self.repeated(|| async {
-            let Engine::Postgres(engine) = &self.inner.engine else { return self.expire(cutoff, now).await };
-            let layout = Layout::read(&engine.engine).await?;
+            let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
+            let layout = Layout::read(&backend.engine).await?;
             let Some(horizon) = layout.past(cutoff) else {
                 let mut tx = self.begin().await?;
                 rollup_compaction::forget(&mut tx, cutoff).await?;
@@ -38,7 +38,7 @@ impl Store {
             // Committed separately, before anything is deleted, because resends lock this row.
             sqlx::query("UPDATE horizon SET message_id = $1 WHERE message_id < $1")
                 .bind(horizon)
-                .execute(&engine.engine)
+                .execute(&backend.engine)
                 .await?;
 
             let mut tx = self.begin().await?;

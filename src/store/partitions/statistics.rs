@@ -10,7 +10,7 @@ use super::Table;
 use super::make::connect;
 use crate::store::db::error::is_lock_timeout;
 use crate::store::db::postgres;
-use crate::store::{Engine, Store, StoreError};
+use crate::store::{Backend, Store, StoreError};
 
 /// The interval between two analyses. The relevant fact, that ids are nearly unique, does not change.
 const EVERY: Duration = Duration::from_secs(86_400);
@@ -25,7 +25,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or the role does not own the tables.
     pub async fn analyze_partitions(&self) -> Result<usize, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(0) };
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(0) };
         let mut stale = Vec::new();
         for table in Table::ALL {
             const SQL: &str = "SELECT COALESCE(sum(c.reltuples), 0) >= $3 AND NOT
@@ -39,7 +39,7 @@ impl Store {
                 .bind(table.name())
                 .bind(FEW as f64)
                 .bind(EVERY.as_secs_f64())
-                .fetch_optional(&engine.engine)
+                .fetch_optional(&backend.engine)
                 .await?;
             if is_stale == Some(true) {
                 stale.push(table);
@@ -48,7 +48,7 @@ impl Store {
         if stale.is_empty() {
             return Ok(0);
         }
-        let mut connection = connect(&engine.options(), LOCK_TIMEOUT).await?;
+        let mut connection = connect(&backend.options(), LOCK_TIMEOUT).await?;
         let done = analyze(&mut connection, &stale).await;
         let _ = connection.close().await;
         match done {

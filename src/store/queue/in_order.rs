@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::waiting::{LONGEST_SCHEDULE, Waiting, WaitingRow};
-use crate::store::{Engine, Store, StoreError, Tenant, read};
+use crate::store::{Backend, Store, StoreError, Tenant, read};
 
 /// The head of an ordered endpoint's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,14 +98,14 @@ impl Store {
                   ORDER BY due_at LIMIT 1)
              FROM ordering WHERE endpoint_id";
         let ids = codec::uuids(endpoints);
-        Ok(match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        Ok(match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let sql = sqlx::AssertSqlSafe(format!("{ORDERING} IN (SELECT unhex(value) FROM json_each($1))"));
-                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&engine.vital).await?
+                sqlx::query_as(sql).bind(sqlite::id_list(ids)).fetch_all(&backend.vital).await?
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let sql = sqlx::AssertSqlSafe(format!("{ORDERING} = ANY($1)"));
-                sqlx::query_as(sql).bind(ids).fetch_all(&engine.engine).await?
+                sqlx::query_as(sql).bind(ids).fetch_all(&backend.engine).await?
             }
         })
     }
@@ -114,10 +114,10 @@ impl Store {
         const ROWS: &str =
             "SELECT seq, message_id, endpoint_id, kind, due_at, attempts, step, generation, trigger FROM due";
         const FIRST: &str = "AND seq > 0 ORDER BY seq LIMIT";
-        match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let sql = format!("{ROWS} WHERE endpoint_id = $1 {FIRST} $2");
-                let mut connection = engine.vital.acquire().await?;
+                let mut connection = backend.vital.acquire().await?;
                 let mut rows = Vec::new();
                 for endpoint in endpoints {
                     let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str())).bind(endpoint).bind(most);
@@ -126,13 +126,13 @@ impl Store {
                 }
                 Ok(rows)
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 let sql = format!(
                     "SELECT d.* FROM UNNEST($1::uuid[]) AS lane (endpoint_id),
                      LATERAL ({ROWS} WHERE endpoint_id = lane.endpoint_id {FIRST} $2) AS d"
                 );
                 let statement = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(codec::uuids(endpoints)).bind(most);
-                Ok(statement.fetch_all(&engine.engine).await?)
+                Ok(statement.fetch_all(&backend.engine).await?)
             }
         }
     }

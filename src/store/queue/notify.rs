@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
 use crate::domain::EndpointId;
-use crate::store::{Engine, Inner, Store, StoreError, Tx};
+use crate::store::{Backend, Inner, Store, StoreError, Tx};
 use crate::supervisor::SupervisedTask;
 
 /// The prefix of an engine's channel; its process id without hyphens follows. Channels are local to a database.
@@ -41,9 +41,9 @@ pub(in crate::store) async fn run(store: Weak<Inner>, queue: Arc<Mutex<mpsc::Rec
         }
         SupervisedTask::Announcer.panic_point();
         let Some(inner) = store.upgrade() else { return };
-        let Engine::Postgres(engine) = &inner.engine else { return };
+        let Backend::Postgres(backend) = &inner.backend else { return };
         let sql = notify_statements(inner.signals.owner(), endpoints);
-        if let Err(error) = engine.engine.execute(sqlx::AssertSqlSafe(sql)).await {
+        if let Err(error) = backend.engine.execute(sqlx::AssertSqlSafe(sql)).await {
             tracing::debug!(%error, "cannot notify other processes of due deliveries; they will find them by scanning");
         }
     }
@@ -131,9 +131,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn listen(&self, process: Uuid) -> Result<Option<Listener>, StoreError> {
-        let Engine::Postgres(engine) = &self.inner.engine else { return Ok(None) };
+        let Backend::Postgres(backend) = &self.inner.backend else { return Ok(None) };
         self.inner.signals.set_owner(process);
-        let mut listener = PgListener::connect_with(&engine.engine).await?;
+        let mut listener = PgListener::connect_with(&backend.engine).await?;
         listener.listen_all([FREED, format!("{DUE}{}", process.simple()).as_str()]).await?;
         Ok(Some(Listener { listener, process }))
     }

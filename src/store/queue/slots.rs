@@ -13,7 +13,7 @@ use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::notify::freed;
-use crate::store::{DATABASE_CLOCK, Engine, Store, StoreError, Tx, on, read};
+use crate::store::{DATABASE_CLOCK, Backend, Store, StoreError, Tx, on, read};
 
 /// The number of slots.
 pub const SLOTS: usize = 256;
@@ -233,9 +233,9 @@ impl Store {
                  (SELECT count(*) FROM slot WHERE owner = process.id AND slot.expires_at > $1) AS slots
              FROM process ORDER BY started_at, id";
         // The clock of the leases, see [`Store::lease_clock`].
-        let clock = match &self.inner.engine {
-            Engine::Sqlite(_) => now,
-            Engine::Postgres(engine) => sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&engine.front).await?,
+        let clock = match &self.inner.backend {
+            Backend::Sqlite(_) => now,
+            Backend::Postgres(backend) => sqlx::query_scalar(DATABASE_CLOCK).fetch_one(&backend.front).await?,
         };
         Ok(read!(self, db => sqlx::query_as(SQL).bind(clock).fetch_all(db).await)?)
     }
@@ -284,7 +284,7 @@ async fn take(tx: &mut Tx, owner: Uuid, run_out: Time, until: Time, most: i64) -
 impl Store {
     /// Whether several processes can share this store.
     pub fn shared(&self) -> bool {
-        matches!(self.inner.engine, Engine::Postgres(_))
+        matches!(self.inner.backend, Backend::Postgres(_))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::deliveries::delivery::{Progress, State};
 use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
-use crate::store::{Engine, Store, StoreError, read_vital};
+use crate::store::{Backend, Store, StoreError, read_vital};
 
 /// A retry that is due later than this was scheduled with a wrong clock, or ours is wrong.
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * WAIT_LIMIT.as_secs());
@@ -135,8 +135,8 @@ impl Store {
         if lanes.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<WaitingRow> = match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        let rows: Vec<WaitingRow> = match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 // LIMIT cannot differ per lane: lanes are grouped by their limit, rounded up to a power of two.
                 let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
@@ -153,11 +153,11 @@ impl Store {
                 for ((kind, most), packed) in asked {
                     let (ids, list) = packed.values()?;
                     let query = sqlx::query_as(SQLITE_LANES).bind(ids).bind(list).bind(kind).bind(most as i64);
-                    rows.extend(query.fetch_all(&engine.vital).await?);
+                    rows.extend(query.fetch_all(&backend.vital).await?);
                 }
                 rows
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 sqlx::query_as(
                     "SELECT d.* FROM UNNEST($1::smallint[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[])
                          AS lane (slot, endpoint_id, kind, most, due_from),
@@ -176,13 +176,13 @@ impl Store {
                         .flat_map(|lane| [lane.fresh_from.micros(), lane.retries_from.micros()])
                         .collect::<Vec<i64>>(),
                 )
-                .fetch_all(&engine.engine)
+                .fetch_all(&backend.engine)
                 .await?
             }
         };
         let mut waiting: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
         waiting.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
-        if matches!(&self.inner.engine, Engine::Sqlite(_)) {
+        if matches!(&self.inner.backend, Backend::Sqlite(_)) {
             // Apply the exact limits.
             let mut left: HashMap<(EndpointId, i16), i64> = HashMap::with_capacity(2 * lanes.len());
             for lane in lanes {
@@ -231,22 +231,22 @@ impl Store {
                   ORDER BY due_at LIMIT 1)
              FROM lane WHERE endpoint_id IS NOT NULL LIMIT $2";
         type Row = (i16, EndpointId, Option<Time>, Option<Time>);
-        let rows: Vec<Row> = match &self.inner.engine {
-            Engine::Sqlite(engine) => {
+        let rows: Vec<Row> = match &self.inner.backend {
+            Backend::Sqlite(backend) => {
                 let list: Vec<(u8, String)> =
                     slots.iter().map(|(slot, after)| (*slot, after.0.simple().to_string())).collect();
                 sqlx::query_as(sqlx::AssertSqlSafe(format!("{SQLITE} {FIRST_DUE}")))
                     .bind(codec::json(&list)?)
                     .bind(most as i64)
-                    .fetch_all(&engine.vital)
+                    .fetch_all(&backend.vital)
                     .await?
             }
-            Engine::Postgres(engine) => {
+            Backend::Postgres(backend) => {
                 sqlx::query_as(sqlx::AssertSqlSafe(format!("{POSTGRES} {FIRST_DUE}")))
                     .bind(slots.iter().map(|(slot, _)| i16::from(*slot)).collect::<Vec<i16>>())
                     .bind(most as i64)
                     .bind(codec::uuids(slots.iter().map(|(_, after)| after)))
-                    .fetch_all(&engine.engine)
+                    .fetch_all(&backend.engine)
                     .await?
             }
         };

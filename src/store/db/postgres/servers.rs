@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::store::db::postgres::sessions;
-use crate::store::{Engine, Inner, StoreError};
+use crate::store::{Backend, Inner, StoreError};
 
 /// Maximum servers in a URL.
 const MOST: usize = 8;
@@ -159,19 +159,19 @@ pub(in crate::store) async fn follow(store: Weak<Inner>) {
     loop {
         tokio::time::sleep(POLL).await;
         let Some(inner) = store.upgrade() else { return };
-        let Engine::Postgres(engine) = &inner.engine else { return };
+        let Backend::Postgres(backend) = &inner.backend else { return };
         let errors = sessions::server_errors();
         if errors == handled {
             continue;
         }
-        let before = engine.servers.current.load(Ordering::Relaxed);
-        if let Ok(true) = engine.servers.find().await {
+        let before = backend.servers.current.load(Ordering::Relaxed);
+        if let Ok(true) = backend.servers.find().await {
             handled = errors;
-            if engine.servers.current.load(Ordering::Relaxed) != before {
-                let options = engine.servers.current();
+            if backend.servers.current.load(Ordering::Relaxed) != before {
+                let options = backend.servers.current();
                 tracing::warn!("switched to PostgreSQL at {}, which accepts writes", name(&options));
-                engine.front.set_connect_options(options.clone());
-                engine.engine.set_connect_options(options);
+                backend.front.set_connect_options(options.clone());
+                backend.engine.set_connect_options(options);
                 sessions::invalidate_older(Instant::now());
             }
         }

@@ -28,7 +28,7 @@ use crate::store::ingest::outbox::relay::relay_in;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
 use crate::store::recording::record::{Care, Finished, Recorded, record_in};
-use crate::store::{Engine, Inner, StoreError, Tx};
+use crate::store::{Backend, Inner, StoreError, Tx};
 use crate::supervisor::SupervisedTask;
 
 /// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their
@@ -82,19 +82,19 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
             }
         }
         held += begun.elapsed();
-        match &inner.engine {
-            Engine::Sqlite(_) if left.is_empty() && queue.is_empty() => held = Duration::ZERO,
-            Engine::Sqlite(engine) => {
+        match &inner.backend {
+            Backend::Sqlite(_) if left.is_empty() && queue.is_empty() => held = Duration::ZERO,
+            Backend::Sqlite(backend) => {
                 // A timer is no finer than a breath: shorter ones are saved up.
                 if held / SHARE_OF_NOBODY >= BREATH {
-                    let share = if others.are_there(engine).await { 1 } else { SHARE_OF_NOBODY };
+                    let share = if others.are_there(backend).await { 1 } else { SHARE_OF_NOBODY };
                     let breath = (held / share).min(LONGEST_BREATH);
                     held = Duration::ZERO;
                     drop(inner);
                     tokio::time::sleep(breath).await;
                 }
             }
-            Engine::Postgres(_) => {}
+            Backend::Postgres(_) => {}
         }
     }
 }
@@ -108,8 +108,8 @@ struct Others {
 }
 
 impl Others {
-    async fn are_there(&mut self, engine: &Sqlite) -> bool {
-        let version = engine.data_version().await.ok();
+    async fn are_there(&mut self, backend: &Sqlite) -> bool {
+        let version = backend.data_version().await.ok();
         let before = std::mem::replace(&mut self.version, version);
         if before.is_some() && before != version {
             self.seen = Some(Instant::now());
