@@ -2,7 +2,7 @@
 
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::store::StoreError;
-use sendoff::store::ingest::accept::Refusal;
+use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::ingest::idempotency::{Before, ONCE_LIFE, Once};
 
 use crate::home::*;
@@ -26,7 +26,7 @@ on_both! {
         let (first, second) = (home.store.once(once(1)), home.another().await);
         let message = offer(&first, item(app.id)).await.expect("accepted");
         for store in [first, second.once(once(1))] {
-            assert_eq!(offer(&store, item(app.id)).await, Err(Refusal::Repeated));
+            assert_eq!(offer(&store, item(app.id)).await, Err(Rejection::Repeated));
         }
         assert_eq!(counts(home).await, (1, 1), "one extra row, and no more");
         assert_eq!(second.before(&once(1)).await.unwrap(), made(&message.id.to_string()));
@@ -51,7 +51,7 @@ on_both! {
             assert_eq!(accepted.len(), 1, "{of_key:?}");
             let before = home.store.before(&once(key as u8)).await.unwrap();
             assert_eq!(before, made(&accepted[0].id.to_string()));
-            assert_eq!(of_key.iter().filter(|one| **one == Err(Refusal::Repeated)).count(), 3);
+            assert_eq!(of_key.iter().filter(|one| **one == Err(Rejection::Repeated)).count(), 3);
         }
         assert_eq!(counts(home).await, (10, 10));
     }
@@ -61,7 +61,7 @@ on_both! {
         let mut twice = item(app.id);
         twice.spec.event_id = Some(uid("order-1"));
         offer(&home.store, twice.clone()).await.expect("accepted");
-        assert_eq!(offer(&home.store.once(once(1)), twice.clone()).await, Err(Refusal::Duplicate("order-1".into())));
+        assert_eq!(offer(&home.store.once(once(1)), twice.clone()).await, Err(Rejection::Duplicate("order-1".into())));
         assert!(offer(&home.store.once(once(2)), item(named("nobody"))).await.is_err());
         let taken = home.store.once(once(3)).create_application(&tenant(), app_spec("acme"), NOW).await;
         assert!(matches!(taken, Err(StoreError::Taken(_))), "{taken:?}");
@@ -69,7 +69,7 @@ on_both! {
         // Under its key a repeat is told what it was, and not that its own event id is taken.
         twice.spec.event_id = Some(uid("order-2"));
         offer(&home.store.once(once(4)), twice.clone()).await.expect("accepted");
-        assert_eq!(offer(&home.store.once(once(4)), twice).await, Err(Refusal::Repeated));
+        assert_eq!(offer(&home.store.once(once(4)), twice).await, Err(Rejection::Repeated));
     }
 
     async fn everything_that_a_post_makes_is_made_once(home) {
@@ -124,7 +124,7 @@ on_both! {
         // Taken anew although nobody has tidied up yet, by a message and by anything else.
         offer(&home.store.once(at(1, end)), item(app.id)).await.expect("accepted");
         home.store.once(at(2, end + 1)).create_application(&tenant(), app_spec("new"), NOW).await.expect("made");
-        assert_eq!(offer(&home.store.once(at(3, end + 1)), item(app.id)).await, Err(Refusal::Repeated));
+        assert_eq!(offer(&home.store.once(at(3, end + 1)), item(app.id)).await, Err(Rejection::Repeated));
         assert_eq!(home.store.forget_once(later(end + 1), 10).await.unwrap(), 0);
         assert_eq!(home.store.forget_once(later(2 * end + 10), 2).await.unwrap(), 2, "in steps");
         assert_eq!(home.store.forget_once(later(2 * end + 10), 2).await.unwrap(), 1);

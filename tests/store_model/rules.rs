@@ -11,7 +11,7 @@ use sendoff::domain::deliveries::failing::{Due, due};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
-use sendoff::store::ingest::accept::{AcceptItem, Refusal};
+use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::idempotency::{ONCE_LIFE, Once};
 use sendoff::store::recording::failing::Judged;
 use sendoff::store::recording::record::{Finished, Recorded};
@@ -23,7 +23,7 @@ use super::model::{Counted, Delivery, Model};
 pub const DURATIONS: [u64; 4] = [1, 5, 6, 20_000];
 
 /// What becomes of an item, and where it goes.
-pub type Draft = Result<(Message, Vec<EndpointId>), Refusal>;
+pub type Draft = Result<(Message, Vec<EndpointId>), Rejection>;
 
 impl Model {
     /// Whether a call under this key came before.
@@ -46,25 +46,25 @@ impl Model {
 
     /// What becomes of `item`, whose id nobody knows yet.
     pub fn draft(&self, item: &AcceptItem, once: Option<&Once>, max_payload: usize) -> Draft {
-        item.check(max_payload).map_err(Refusal::Invalid)?;
+        item.check(max_payload).map_err(Rejection::Invalid)?;
         let app = match self.named(item.tenant.as_ref(), &item.app)[..] {
             [app] => app,
-            [] => return Err(Refusal::UnknownApplication(item.app.to_string())),
-            _ => return Err(Refusal::AmbiguousApplication(item.app.to_string())),
+            [] => return Err(Rejection::UnknownApplication(item.app.to_string())),
+            _ => return Err(Rejection::AmbiguousApplication(item.app.to_string())),
         };
         let there =
             |only: EndpointId| self.ends_of(app).any(|end| end.endpoint.id == only && !end.endpoint.spec.disabled);
         if item.only_endpoint.is_some_and(|only| !there(only)) {
-            return Err(Refusal::Unreachable);
+            return Err(Rejection::Unreachable);
         }
         if self.is_repeat(once, item.at) {
-            return Err(Refusal::Repeated);
+            return Err(Rejection::Repeated);
         }
         let spec = &item.spec;
         if let Some(id) = &spec.event_id
             && self.event_ids.contains_key(&(app, id.to_string()))
         {
-            return Err(Refusal::Duplicate(id.to_string()));
+            return Err(Rejection::Duplicate(id.to_string()));
         }
         let first_due = spec.deliver_at.map_or(item.at, |at| at.max(item.at));
         let message = Message {

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use crate::domain::invalid::TOO_MANY;
 use crate::domain::{Invalid, limits};
 use crate::store::StoreError;
-use crate::store::ingest::accept::Refusal;
+use crate::store::ingest::accept::Rejection;
 use crate::traffic::rate_limits::RateLimitExceeded;
 
 /// The result of a handler.
@@ -352,15 +352,15 @@ impl From<RateLimitExceeded> for ApiError {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> ApiError {
+impl From<Rejection> for ApiError {
+    fn from(refusal: Rejection) -> ApiError {
         match refusal {
-            Refusal::UnknownApplication(_) => ApiError::not_found("application"),
-            Refusal::Repeated => ApiError::repeated(),
-            Refusal::AmbiguousApplication(_) | Refusal::Duplicate(_) | Refusal::Unreachable => {
+            Rejection::UnknownApplication(_) => ApiError::not_found("application"),
+            Rejection::Repeated => ApiError::repeated(),
+            Rejection::AmbiguousApplication(_) | Rejection::Duplicate(_) | Rejection::Unreachable => {
                 ApiError::conflict(refusal.to_string())
             }
-            Refusal::Invalid(wrong) => ApiError::from(wrong),
+            Rejection::Invalid(wrong) => ApiError::from(wrong),
         }
     }
 }

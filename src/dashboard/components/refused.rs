@@ -6,7 +6,7 @@ use crate::dashboard::http::posted::Posted;
 use crate::domain::{Invalid, Time};
 use crate::store::StoreError;
 use crate::store::catalog::change::Changed;
-use crate::store::ingest::accept::Refusal;
+use crate::store::ingest::accept::Rejection;
 
 /// Field errors, or a page error.
 pub type Refused = Result<Vec<Invalid>, PageError>;
@@ -52,14 +52,14 @@ pub fn seen(updated_at: Time) -> String {
 }
 
 /// Converts an ingest refusal into field errors.
-pub fn turned_away(refusal: Refusal) -> Refused {
+pub fn turned_away(refusal: Rejection) -> Refused {
     match refusal {
-        Refusal::Invalid(wrong) => Ok(wrong),
-        Refusal::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),
-        Refusal::Unreachable => {
+        Rejection::Invalid(wrong) => Ok(wrong),
+        Rejection::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),
+        Rejection::Unreachable => {
             Ok(vec![Invalid::new("eventType", "cannot be sent: the endpoint is disabled or deleted")])
         }
-        Refusal::UnknownApplication(_) | Refusal::AmbiguousApplication(_) | Refusal::Repeated => {
+        Rejection::UnknownApplication(_) | Rejection::AmbiguousApplication(_) | Rejection::Repeated => {
             Err(PageError::NotFound)
         }
     }

@@ -58,7 +58,7 @@ impl AcceptItem {
 
 /// Why a message was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     #[error("there is no application {0}")]
     UnknownApplication(String),
     #[error("several organizations have an application {0}: use its id instead")]
@@ -76,30 +76,30 @@ pub enum Refusal {
 }
 
 /// The result for one item.
-pub type Verdict = Result<Arc<Message>, Refusal>;
+pub type AcceptResult = Result<Arc<Message>, Rejection>;
 
 /// The outcome of an item in one transaction.
-pub(in crate::store) enum Outcome {
-    Decided(Verdict),
+pub(in crate::store) enum ItemOutcome {
+    Decided(AcceptResult),
     /// Not tried: the endpoints of its application have to be [loaded](super::routing_load::load) first.
     NotLoaded(AppId),
 }
 
 /// The outcomes of a batch, in the order of its items. The transaction may have been full before the last items:
 /// these have no outcome.
-pub(in crate::store) struct Accepted {
-    pub outcomes: Vec<Outcome>,
+pub(in crate::store) struct AcceptedBatch {
+    pub outcomes: Vec<ItemOutcome>,
     /// For the engine, after the commit.
     pub admissions: Vec<Admission>,
     /// The batch has packed deliveries, to be [fanned out](fan_out).
     pub packed: bool,
 }
 
-impl Accepted {
+impl AcceptedBatch {
     /// The application of each accepted message.
     pub(in crate::store) fn apps(&self) -> impl Iterator<Item = AppId> {
         self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Decided(Ok(message)) => Some(message.app_id),
+            ItemOutcome::Decided(Ok(message)) => Some(message.app_id),
             _ => None,
         })
     }
@@ -111,10 +111,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the
     /// message may have been accepted; a retry with the same event id is safe.
-    pub async fn accept(&self, mut item: AcceptItem) -> Result<Verdict, StoreError> {
+    pub async fn accept(&self, mut item: AcceptItem) -> Result<AcceptResult, StoreError> {
         item.once = self.once.clone();
         if let Err(wrong) = item.check(self.inner.max_payload) {
-            return Ok(Err(Refusal::Invalid(wrong)));
+            return Ok(Err(Rejection::Invalid(wrong)));
         }
         self.inner.queues.accept(item).await
     }
@@ -131,10 +131,10 @@ impl Store {
         event_type: &EventTypeSpec,
         index: Option<usize>,
         now: Time,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<AcceptResult, StoreError> {
         let payload = match event_type.example(index) {
             Ok(value) => Bytes::from(codec::json(&value)?),
-            Err(wrong) => return Ok(Err(Refusal::Invalid(vec![wrong]))),
+            Err(wrong) => return Ok(Err(Rejection::Invalid(vec![wrong]))),
         };
         let spec = MessageSpec { event_type: event_type.name.clone(), payload, ..MessageSpec::default() };
         self.accept(AcceptItem {
@@ -196,7 +196,7 @@ pub(in crate::store) async fn accept_in(
     inner: &Inner,
     items: &[&AcceptItem],
     budget: &mut Budget,
-) -> Result<Accepted, StoreError> {
+) -> Result<AcceptedBatch, StoreError> {
     let keys: HashSet<routing::Key> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
     let views = routing::resolve(tx, &inner.directory, &inner.master, keys).await?;
     let apps = views.values().filter_map(|found| match found {
@@ -206,15 +206,15 @@ pub(in crate::store) async fn accept_in(
     let times = || items.iter().map(|item| item.at);
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let mut order = FeedOrder::take(tx, apps, first, last).await?;
-    let mut drafts: Vec<Result<Draft, Refusal>> = Vec::with_capacity(items.len());
+    let mut drafts: Vec<Result<Draft, Rejection>> = Vec::with_capacity(items.len());
     let mut drafted: Vec<&AcceptItem> = Vec::with_capacity(items.len());
     // One entry per item. Items whose application is not loaded have no draft.
     let mut not_loaded: Vec<Option<AppId>> = Vec::with_capacity(items.len());
     for item in items {
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // The operational application is hidden: only `operational` creates messages for it.
-            Some(Resolved::View(view)) if view.operational => Err(Refusal::UnknownApplication(item.app.to_string())),
-            Some(Resolved::View(view)) if !item.reaches(view) => Err(Refusal::Unreachable),
+            Some(Resolved::View(view)) if view.operational => Err(Rejection::UnknownApplication(item.app.to_string())),
+            Some(Resolved::View(view)) if !item.reaches(view) => Err(Rejection::Unreachable),
             Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
@@ -224,7 +224,7 @@ pub(in crate::store) async fn accept_in(
                 not_loaded.push(Some(*app));
                 continue;
             }
-            None => Err(Refusal::UnknownApplication(item.app.to_string())),
+            None => Err(Rejection::UnknownApplication(item.app.to_string())),
         });
         drafted.push(item);
         not_loaded.push(None);
@@ -235,7 +235,7 @@ pub(in crate::store) async fn accept_in(
     idempotency::leave_batch(tx, items, &drafts).await?;
 
     let mut accepted =
-        Accepted { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
+        AcceptedBatch { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };
     let mut more: Vec<(OrgId, Vec<EndpointId>)> = Vec::with_capacity(items.len());
     let mut verdicts = drafts.into_iter().map(|draft| {
         draft.map(|Draft { message, view, endpoints, packed }| {
@@ -246,8 +246,8 @@ pub(in crate::store) async fn accept_in(
         })
     });
     accepted.outcomes.extend(not_loaded.into_iter().filter_map(|app| match app {
-        Some(app) => Some(Outcome::NotLoaded(app)),
-        None => verdicts.next().map(Outcome::Decided),
+        Some(app) => Some(ItemOutcome::NotLoaded(app)),
+        None => verdicts.next().map(ItemOutcome::Decided),
     }));
     drop(verdicts);
     let with_more = accepted.admissions.iter().zip(&more);
@@ -281,7 +281,7 @@ fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
 }
 
 /// Inserts the event ids, and rejects drafts whose event id is in the store or earlier in the batch.
-async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> Result<(), StoreError> {
+async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) -> Result<(), StoreError> {
     // Sorted, so two processes that insert the same ids cannot deadlock.
     let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
     for Draft { message, .. } in drafts.iter().flatten() {
@@ -301,7 +301,7 @@ async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Refusal>]) -> R
             _ => None,
         };
         if let Some(event_id) = repeat {
-            *draft = Err(Refusal::Duplicate(event_id.to_string()));
+            *draft = Err(Rejection::Duplicate(event_id.to_string()));
         }
     }
     Ok(())
@@ -336,21 +336,21 @@ async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<
     }
 }
 
-impl Refusal {
+impl Rejection {
     /// The database rejected the item although it passed all checks.
-    pub(in crate::store) fn by_store(reason: &str) -> Refusal {
-        Refusal::Invalid(vec![Invalid::new("payload", format!("was rejected by the database: {reason}"))])
+    pub(in crate::store) fn by_store(reason: &str) -> Rejection {
+        Rejection::Invalid(vec![Invalid::new("payload", format!("was rejected by the database: {reason}"))])
     }
 
     /// The label value in metrics.
     pub fn word(&self) -> &'static str {
         match self {
-            Refusal::UnknownApplication(_) => "unknown_application",
-            Refusal::AmbiguousApplication(_) => "ambiguous_application",
-            Refusal::Repeated => "repeated",
-            Refusal::Duplicate(_) => "duplicate",
-            Refusal::Unreachable => "unreachable",
-            Refusal::Invalid(_) => "invalid",
+            Rejection::UnknownApplication(_) => "unknown_application",
+            Rejection::AmbiguousApplication(_) => "ambiguous_application",
+            Rejection::Repeated => "repeated",
+            Rejection::Duplicate(_) => "duplicate",
+            Rejection::Unreachable => "unreachable",
+            Rejection::Invalid(_) => "invalid",
         }
     }
 }

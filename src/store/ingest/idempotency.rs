@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::domain::Time;
 use crate::store::db::sqlite;
-use crate::store::ingest::accept::{AcceptItem, Refusal};
+use crate::store::ingest::accept::{AcceptItem, Rejection};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// The lifetime of a key.
@@ -61,7 +61,7 @@ const ENTER: &str = "INSERT INTO once (hash, body, made, at) VALUES ($1, $2, $3,
 
 impl Store {
     /// A handle for a call with this key. Objects are created together with the key; if the key is in use, creation
-    /// fails with [`StoreError::Repeated`] (for a message: [`Refusal::Repeated`]).
+    /// fails with [`StoreError::Repeated`] (for a message: [`Rejection::Repeated`]).
     pub fn once(&self, once: Once) -> Store {
         Store { once: Some(Arc::new(once)), ..self.clone() }
     }
@@ -123,7 +123,7 @@ impl Store {
 pub(in crate::store) async fn enter_batch<T>(
     tx: &mut Tx,
     items: &[&AcceptItem],
-    drafts: &mut [Result<T, Refusal>],
+    drafts: &mut [Result<T, Rejection>],
     made: impl Fn(&T) -> String,
 ) -> Result<(), StoreError> {
     // Sorted, so two processes that insert the same keys cannot deadlock.
@@ -145,7 +145,7 @@ pub(in crate::store) async fn enter_batch<T>(
             _ => false,
         };
         if repeated {
-            *draft = Err(Refusal::Repeated);
+            *draft = Err(Rejection::Repeated);
         }
     }
     Ok(())
@@ -193,11 +193,11 @@ async fn enter_keys(tx: &mut Tx, keys: &[(&Once, String)]) -> Result<HashSet<Str
 pub(in crate::store) async fn leave_batch<T>(
     tx: &mut Tx,
     items: &[&AcceptItem],
-    drafts: &[Result<T, Refusal>],
+    drafts: &[Result<T, Rejection>],
 ) -> Result<(), StoreError> {
     const SQL: &str = "DELETE FROM once WHERE hash = $1";
     for (item, draft) in items.iter().zip(drafts) {
-        if let (Some(once), Err(Refusal::Duplicate(_))) = (item.once.as_deref(), draft) {
+        if let (Some(once), Err(Rejection::Duplicate(_))) = (item.once.as_deref(), draft) {
             on!(tx, db => sqlx::query(SQL).bind(&once.hash[..]).execute(db).await.map(drop))?;
         }
     }

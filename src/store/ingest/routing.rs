@@ -19,7 +19,7 @@ use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, OrgId, Uid};
 use crate::store::db::codec;
 use crate::store::db::sqlite;
-use crate::store::ingest::accept::Refusal;
+use crate::store::ingest::accept::Rejection;
 use crate::store::ingest::routing_cache::RoutingCache;
 use crate::store::ingest::routing_load;
 use crate::store::queue::slots::slots_for;
@@ -83,7 +83,7 @@ pub type Key = (Option<Tenant>, AppRef);
 /// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
-    Refused(Refusal),
+    Refused(Rejection),
     /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load)
     /// the application first.
     NotLoaded(AppId),
@@ -102,7 +102,7 @@ pub(in crate::store) async fn resolve(
     // The version is read before the endpoints. A concurrent change can only make the view look older than it is,
     // never newer.
     let apps = apps(tx, &keys).await?;
-    let chosen: Vec<(Key, Result<AppId, Refusal>)> =
+    let chosen: Vec<(Key, Result<AppId, Rejection>)> =
         keys.into_iter().map(|key| (key.clone(), apps.choose(&key))).collect();
     let mut views: HashMap<AppId, Arc<AppView>> = HashMap::new();
     let mut unknown: HashMap<AppId, &AppRow> = HashMap::new();
@@ -120,12 +120,12 @@ pub(in crate::store) async fn resolve(
         directory.remember(&view);
         views.insert(view.id, view);
     }
-    let found = |(key, app): (Key, Result<AppId, Refusal>)| {
+    let found = |(key, app): (Key, Result<AppId, Rejection>)| {
         let resolved = match app {
             Ok(id) => match views.get(&id) {
                 Some(view) => Resolved::View(view.clone()),
                 None if loaded.not_loaded.contains(&id) => Resolved::NotLoaded(id),
-                None => Resolved::Refused(Refusal::UnknownApplication(key.1.to_string())),
+                None => Resolved::Refused(Rejection::UnknownApplication(key.1.to_string())),
             },
             Err(refusal) => Resolved::Refused(refusal),
         };
@@ -199,7 +199,7 @@ pub(in crate::store) struct Apps {
 }
 
 impl Apps {
-    fn choose(&self, (tenant, app): &Key) -> Result<AppId, Refusal> {
+    fn choose(&self, (tenant, app): &Key) -> Result<AppId, Rejection> {
         let named: &[AppId] = match app {
             AppRef::Id(id) => std::slice::from_ref(id),
             AppRef::Uid(uid) => self.by_uid.get(uid).map(Vec::as_slice).unwrap_or_default(),
@@ -209,9 +209,9 @@ impl Apps {
             None => true,
         });
         match (mine.next(), mine.next()) {
-            (None, _) => Err(Refusal::UnknownApplication(app.to_string())),
+            (None, _) => Err(Rejection::UnknownApplication(app.to_string())),
             (Some(row), None) => Ok(row.id),
-            (Some(_), Some(_)) => Err(Refusal::AmbiguousApplication(app.to_string())),
+            (Some(_), Some(_)) => Err(Rejection::AmbiguousApplication(app.to_string())),
         }
     }
 }

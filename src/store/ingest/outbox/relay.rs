@@ -13,7 +13,7 @@ use crate::domain::deliveries::message::{MessageSpec, too_large};
 use crate::domain::{AppId, Invalid, MessageId, Time, Uid};
 use crate::store::db::budget::Budget;
 use crate::store::db::codec;
-use crate::store::ingest::accept::{AcceptItem, Outcome, Refusal, accept_in};
+use crate::store::ingest::accept::{AcceptItem, ItemOutcome, Rejection, accept_in};
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
@@ -162,13 +162,13 @@ pub(in crate::store) async fn relay_in(
     let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
     for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
         match outcome {
-            Outcome::Decided(Ok(_)) => relayed.accepted += 1,
-            Outcome::Decided(Err(Refusal::Duplicate(_))) => relayed.duplicates += 1,
-            Outcome::Decided(Err(refusal)) => {
+            ItemOutcome::Decided(Ok(_)) => relayed.accepted += 1,
+            ItemOutcome::Decided(Err(Rejection::Duplicate(_))) => relayed.duplicates += 1,
+            ItemOutcome::Decided(Err(refusal)) => {
                 stuck.push((row, refusal.to_string()));
                 continue;
             }
-            Outcome::NotLoaded(app) => {
+            ItemOutcome::NotLoaded(app) => {
                 relayed.not_loaded.insert(app);
                 continue;
             }

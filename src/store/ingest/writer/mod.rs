@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use self::loading::Loading;
 pub(in crate::store) use self::queue::{Queues, queues};
 use self::queue::{Write, gather, gone};
-use super::accept::{AcceptItem, Accepted, Outcome, Refusal, accept_in};
+use super::accept::{AcceptItem, AcceptedBatch, ItemOutcome, Rejection, accept_in};
 use super::outbox::Relayed;
 use crate::crash::CrashPoint;
 use crate::domain::AppId;
@@ -215,7 +215,7 @@ async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(St
 /// Answers for the one write that the store refuses.
 async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
     match write {
-        Write::Accept(_, answer) => drop(answer.send(Ok(Err(Refusal::by_store(&error.to_string()))))),
+        Write::Accept(_, answer) => drop(answer.send(Ok(Err(Rejection::by_store(&error.to_string()))))),
         Write::Record(finished, answer) => drop(answer.send(record_apart(inner, &finished).await)),
         Write::Relay(..) => write.fail(error),
     }
@@ -251,7 +251,7 @@ async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreErro
 
 /// What a transaction stored, in the order of its batch's kinds.
 struct Stored {
-    accepted: Option<Accepted>,
+    accepted: Option<AcceptedBatch>,
     recorded: Vec<Vec<Recorded>>,
     /// What the records make the engine tell the organizations.
     told: Vec<Admission>,
@@ -329,7 +329,7 @@ impl Stored {
         };
         let mut recorded = self.recorded.into_iter();
         metrics::counter!("sendoff_accepted_total", "way" => "rest").increment(
-            outcomes.as_slice().iter().filter(|outcome| matches!(outcome, Outcome::Decided(Ok(_)))).count() as u64,
+            outcomes.as_slice().iter().filter(|outcome| matches!(outcome, ItemOutcome::Decided(Ok(_)))).count() as u64,
         );
         let mut relayed = Vec::with_capacity(self.relayed.len());
         for (result, admissions, apps) in self.relayed {
@@ -347,8 +347,8 @@ impl Stored {
         for write in batch {
             match write {
                 Write::Accept(item, answer) => match outcomes.next() {
-                    Some(Outcome::Decided(verdict)) => drop(answer.send(Ok(verdict))),
-                    Some(Outcome::NotLoaded(app)) => settled.not_loaded.push((app, Write::Accept(item, answer))),
+                    Some(ItemOutcome::Decided(verdict)) => drop(answer.send(Ok(verdict))),
+                    Some(ItemOutcome::NotLoaded(app)) => settled.not_loaded.push((app, Write::Accept(item, answer))),
                     None => settled.left.push(Write::Accept(item, answer)),
                 },
                 Write::Record(_, answer) => drop(answer.send(recorded.next().ok_or_else(gone))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
-use crate::store::ingest::accept::{AcceptItem, Verdict};
+use crate::store::ingest::accept::{AcceptItem, AcceptResult};
 use crate::store::ingest::outbox::{RelayRequest, Relayed};
 use crate::store::recording::record::{Finished, Recorded};
 
@@ -18,7 +18,7 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Something to be stored, and who waits for the answer.
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are accepts, and a box for each would be paid by all")]
 pub(in crate::store) enum Write {
-    Accept(AcceptItem, oneshot::Sender<Result<Verdict, StoreError>>),
+    Accept(AcceptItem, oneshot::Sender<Result<AcceptResult, StoreError>>),
     Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
     Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
 }
@@ -59,7 +59,7 @@ pub(in crate::store) struct Queues {
 }
 
 impl Queues {
-    pub(in crate::store) async fn accept(&self, item: AcceptItem) -> Result<Verdict, StoreError> {
+    pub(in crate::store) async fn accept(&self, item: AcceptItem) -> Result<AcceptResult, StoreError> {
         let (answer, wait) = oneshot::channel();
         // A caller is turned away at once rather than kept in a queue that only grows.
         self.accepts.try_send(Write::Accept(item, answer)).map_err(|_| StoreError::Overloaded)?;
@@ -116,7 +116,7 @@ mod tests {
     use crate::domain::deliveries::message::MessageSpec;
     use crate::store::AppRef;
 
-    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<Verdict, StoreError>>) {
+    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<AcceptResult, StoreError>>) {
         let (answer, wait) = oneshot::channel();
         let spec = MessageSpec { event_type: "a".into(), payload: vec![b' '; bytes].into(), ..MessageSpec::default() };
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
