@@ -103,7 +103,7 @@ pub(crate) enum Backend {
 pub struct Store {
     inner: Arc<Inner>,
     /// The idempotency key of the request that this handle serves.
-    once: Option<Arc<idempotency::Once>>,
+    idempotency_key: Option<Arc<idempotency::IdempotencyKey>>,
     /// The actor for audit entries written through this handle.
     actor: Option<Arc<Actor>>,
 }
@@ -118,7 +118,7 @@ struct Inner {
     signals: signals::Signals,
     queues: writer::Queues,
     outbox_floor: outbox_floor::OutboxFloor,
-    under_way: idempotency::Calls,
+    in_flight_keys: idempotency::InFlightKeys,
     /// Locks that serialize conflicting endpoint changes.
     turns: Turns,
     wakeups: feed::wakeups::FeedWakeups,
@@ -178,7 +178,7 @@ impl Store {
             signals,
             queues,
             outbox_floor: outbox_floor::OutboxFloor::default(),
-            under_way: idempotency::Calls::default(),
+            in_flight_keys: idempotency::InFlightKeys::default(),
             turns: Turns::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),
             packed: AtomicBool::new(false),
@@ -188,7 +188,7 @@ impl Store {
             writable: db::writable::CachedCheck::default(),
             scans,
         };
-        let store = Store { inner: Arc::new(inner), once: None, actor: None };
+        let store = Store { inner: Arc::new(inner), idempotency_key: None, actor: None };
         for taker in takers {
             supervisor.essential(SupervisedTask::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }

@@ -271,7 +271,7 @@ async fn mixed(house: &House) -> (Application, Endpoint) {
     let spec =
         MessageSpec { event_type: "a".into(), payload: "{}".into(), deliver_at: Some(due), ..MessageSpec::default() };
     let (tenant, at) = (Some(house.tenant()), house.ago(MINUTE));
-    let item = AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, once: None };
+    let item = AcceptItem { tenant, app: acme.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
     house.store.accept(item).await.unwrap().unwrap();
     (acme, endpoint)
 }

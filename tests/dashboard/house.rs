@@ -240,7 +240,7 @@ impl House {
             only_endpoint: None,
             spec,
             at,
-            once: None,
+            idempotency_key: None,
         };
         let message = self.store.accept(item).await.unwrap().unwrap();
         (*message).clone()

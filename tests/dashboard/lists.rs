@@ -53,7 +53,7 @@ async fn seeded(house: &House) -> (AppId, AppId, Endpoint) {
     };
     let at = ago(10);
     let item =
-        AcceptItem { tenant: Some(house.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, once: None };
+        AcceptItem { tenant: Some(house.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
     house.store.accept(item).await.unwrap().unwrap();
     (acme.id, globex.id, endpoint)
 }

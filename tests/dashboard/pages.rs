@@ -246,7 +246,7 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so() {
             only_endpoint: None,
             spec,
             at: house.now,
-            once: None,
+            idempotency_key: None,
         };
         let message = house.store.accept(item).await.unwrap().unwrap();
         let browser = house.sign_in().await;

@@ -35,7 +35,7 @@ async fn accept(house: &House, change: impl FnOnce(&mut MessageSpec)) -> std::sy
         only_endpoint: None,
         spec,
         at: Clock.now(),
-        once: None,
+        idempotency_key: None,
     };
     house.store.accept(item).await.unwrap().unwrap()
 }

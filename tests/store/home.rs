@@ -276,7 +276,7 @@ pub fn item(app: impl Into<AppRef>) -> AcceptItem {
         payload: Bytes::from_static(b"{\"amount\": 1.50}"),
         ..MessageSpec::default()
     };
-    AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, once: None }
+    AcceptItem { tenant: Some(tenant()), app: app.into(), only_endpoint: None, spec, at: NOW, idempotency_key: None }
 }
 
 pub async fn offer(store: &Store, item: AcceptItem) -> AcceptResult {

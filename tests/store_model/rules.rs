@@ -12,7 +12,7 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
-use sendoff::store::ingest::idempotency::{ONCE_LIFE, Once};
+use sendoff::store::ingest::idempotency::{IDEMPOTENCY_TTL, IdempotencyKey};
 use sendoff::store::recording::failing::Judged;
 use sendoff::store::recording::record::{Finished, Recorded};
 use uuid::Uuid;
@@ -27,25 +27,25 @@ pub type Draft = Result<(Message, Vec<EndpointId>), Rejection>;
 
 impl Model {
     /// Whether a call under this key came before.
-    pub fn is_repeat(&self, once: Option<&Once>, now: Time) -> bool {
-        once.is_some_and(|once| self.once.get(&once.hash).is_some_and(|(known, _)| known.at > now.minus(ONCE_LIFE)))
+    pub fn is_repeat(&self, once: Option<&IdempotencyKey>, now: Time) -> bool {
+        once.is_some_and(|once| self.once.get(&once.hash).is_some_and(|(known, _)| known.at > now.minus(IDEMPOTENCY_TTL)))
     }
 
-    pub fn enter_once(&mut self, once: Option<Once>, made: String) {
+    pub fn enter_once(&mut self, once: Option<IdempotencyKey>, made: String) {
         if let Some(once) = once {
             self.once.insert(once.hash, (once, made));
         }
     }
 
     /// What was refused after its key had been entered leaves none, not even one that was there and is too old to count.
-    pub fn leave_once(&mut self, once: Option<&Once>) {
+    pub fn leave_once(&mut self, once: Option<&IdempotencyKey>) {
         if let Some(once) = once {
             self.once.remove(&once.hash);
         }
     }
 
     /// What becomes of `item`, whose id nobody knows yet.
-    pub fn draft(&self, item: &AcceptItem, once: Option<&Once>, max_payload: usize) -> Draft {
+    pub fn draft(&self, item: &AcceptItem, once: Option<&IdempotencyKey>, max_payload: usize) -> Draft {
         item.check(max_payload).map_err(Rejection::Invalid)?;
         let app = match self.named(item.tenant.as_ref(), &item.app)[..] {
             [app] => app,
@@ -341,7 +341,7 @@ impl Model {
     /// Forgets keys that are past their life, and ended work that is older than a day.
     pub fn forget(&mut self, now: Time) -> u64 {
         let before = self.once.len();
-        self.once.retain(|_, (once, _)| once.at > now.minus(ONCE_LIFE));
+        self.once.retain(|_, (once, _)| once.at > now.minus(IDEMPOTENCY_TTL));
         let day = now.minus(Duration::from_secs(86_400));
         self.works.retain(|_, work| work.runs() || work.work.updated_at >= day);
         (before - self.once.len()) as u64

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::http::errors::{ApiError, ApiResult};
 use crate::api::http::request::ApiCall;
-use crate::store::ingest::idempotency::{Before, Once};
+use crate::store::ingest::idempotency::{PriorRequest, IdempotencyKey};
 
 const HEADER: &str = "idempotency-key";
 /// Longest key, in characters.
@@ -32,18 +32,18 @@ pub(in crate::api) async fn idempotent(
     act: impl AsyncFnOnce(&ApiCall) -> ApiResult,
     again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult,
 ) -> ApiResult {
-    let Some(once) = read(&call, body)? else { return act(&call).await };
-    let Some(_under_way) = call.store().under_way(&once) else {
+    let Some(key) = read(&call, body)? else { return act(&call).await };
+    let Some(_in_flight) = call.store().mark_in_flight(&key) else {
         return Err(ApiError::conflict("a request with this idempotency-key is in progress: wait for its response"));
     };
     if lookup == KeyLookup::Eager
-        && let Some(before) = call.store().before(&once).await?
+        && let Some(before) = call.store().prior_request(&key).await?
     {
         return Box::pin(repeat(&call, before, again)).await;
     }
-    let call = call.with_key(once.clone());
+    let call = call.with_key(key.clone());
     match act(&call).await {
-        Err(error) if error.is_repeated() => match Box::pin(call.store().before(&once)).await? {
+        Err(error) if error.is_repeated() => match Box::pin(call.store().prior_request(&key)).await? {
             Some(before) => Box::pin(repeat(&call, before, again)).await,
             None => Err(error),
         },
@@ -52,17 +52,17 @@ pub(in crate::api) async fn idempotent(
 }
 
 /// Boxed by the caller: rare and large, it would make every request's future larger.
-async fn repeat(call: &ApiCall, before: Before, again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult) -> ApiResult {
+async fn repeat(call: &ApiCall, before: PriorRequest, again: impl AsyncFnOnce(&ApiCall, &str) -> ApiResult) -> ApiResult {
     match before {
-        Before::Made(made) => again(call, &made).await,
-        Before::Another => {
+        PriorRequest::SameBody(made) => again(call, &made).await,
+        PriorRequest::OtherBody => {
             Err(ApiError::header(HEADER, "was used with a different body before: use a new key for a new request"))
         }
     }
 }
 
 /// The request's key, bound to its caller, URL and body.
-fn read(call: &ApiCall, body: &[u8]) -> Result<Option<Once>, ApiError> {
+fn read(call: &ApiCall, body: &[u8]) -> Result<Option<IdempotencyKey>, ApiError> {
     let request = call.request();
     let Some(key) = request.headers().get(HEADER) else { return Ok(None) };
     let key = key.as_bytes();
@@ -77,5 +77,5 @@ fn read(call: &ApiCall, body: &[u8]) -> Result<Option<Once>, ApiError> {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    Ok(Some(Once { hash: hash.finalize().into(), body: Sha256::digest(body).into(), at: call.now }))
+    Ok(Some(IdempotencyKey { hash: hash.finalize().into(), body: Sha256::digest(body).into(), at: call.now }))
 }

@@ -27,7 +27,7 @@ use crate::domain::time::Clock;
 use crate::domain::{AppId, Time};
 use crate::egress::Egress;
 use crate::store::catalog::change::Changed;
-use crate::store::ingest::idempotency::Once;
+use crate::store::ingest::idempotency::IdempotencyKey;
 use crate::store::{AppRef, EndpointRef, MessageRef, Store, Tenant};
 
 /// An authenticated and authorized API call.
@@ -160,8 +160,8 @@ impl ApiCall {
     }
 
     /// The same call, on a store bound to an idempotency key.
-    pub fn with_key(self, once: Once) -> ApiCall {
-        ApiCall { store: self.store.once(once), ..self }
+    pub fn with_key(self, key: IdempotencyKey) -> ApiCall {
+        ApiCall { store: self.store.with_idempotency_key(key), ..self }
     }
 
     pub fn request(&self) -> &HttpRequest {

@@ -281,7 +281,7 @@ pub(in crate::api) async fn create(call: ApiCall, body: JsonBody) -> ApiResult {
             only_endpoint: None,
             spec: parsed.spec,
             at: call.now,
-            once: None,
+            idempotency_key: None,
         };
         if let Some(spec) = parsed.app {
             // Checked first: an invalid message must not create an application.

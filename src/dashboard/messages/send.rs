@@ -127,7 +127,7 @@ async fn accept(
         only_endpoint: None,
         spec,
         at: now,
-        once: None,
+        idempotency_key: None,
     };
     let accepted = store.accept(item).await.map_err(|error| Err(error.into()))?;
     let message = accepted.map_err(turned_away)?;

@@ -250,7 +250,7 @@ impl Maintenance {
                 store.forget_logins(now).await?;
                 false
             }
-            MaintenanceTask::Idempotency => all_rows(store.forget_once(now, DELETE_BATCH).await?),
+            MaintenanceTask::Idempotency => all_rows(store.delete_expired_idempotency_keys(now, DELETE_BATCH).await?),
             MaintenanceTask::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
             MaintenanceTask::Mails => all_rows(store.forget_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
             MaintenanceTask::Background => {

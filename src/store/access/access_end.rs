@@ -52,7 +52,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
+            self.insert_idempotency_key(&mut tx, "").await?;
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Ok(false);
             }

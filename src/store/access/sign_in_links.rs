@@ -172,7 +172,7 @@ impl Store {
                 "INSERT INTO portal_link (hash, org, app_id, options, expires_at) VALUES ($1, $2, $3, $4, $5)";
             let options = codec::json(&link.options)?;
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
+            self.insert_idempotency_key(&mut tx, "").await?;
             on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(&hash[..]).bind(&link.org).bind(link.app_id).bind(options).bind(link.expires_at)

@@ -49,7 +49,7 @@ impl Store {
                  version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)";
             let metadata = codec::json(&app.metadata)?;
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &app.id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &app.id.to_string()).await?;
             let done = on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(app.id).bind(&app.org).bind(&app.uid).bind(&app.name)

@@ -77,7 +77,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &now.micros().to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &now.micros().to_string()).await?;
             let Some(endpoint) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const RETIRE: &str =
                 "UPDATE endpoint_secret SET expires_at = $2 WHERE endpoint_id = $1 AND expires_at IS NULL";

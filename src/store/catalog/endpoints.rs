@@ -58,7 +58,7 @@ impl Store {
                 updated_at: now,
             };
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &endpoint.id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &endpoint.id.to_string()).await?;
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }

@@ -69,8 +69,8 @@ impl Store {
             }
             Some(found) => {
                 // An earlier attempt of the same request may have created it.
-                let repeated = match self.once.as_deref() {
-                    Some(once) => self.before(once).await?.is_some(),
+                let repeated = match self.idempotency_key.as_deref() {
+                    Some(key) => self.prior_request(key).await?.is_some(),
                     None => false,
                 };
                 let taken = || StoreError::Taken(format!("the event type {}", found.spec.name));
@@ -162,7 +162,7 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         let (flags, schemas) = (codec::json(&spec.feature_flags)?, spec.schemas.as_ref().map(codec::json).transpose()?);
-        self.enter_once(&mut tx, &spec.name).await?;
+        self.insert_idempotency_key(&mut tx, &spec.name).await?;
         if sql == INSERT {
             const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM event_type WHERE org = $1 LIMIT $2) AS found";
             let most = limits::CATALOG as i64;

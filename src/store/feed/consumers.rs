@@ -192,7 +192,7 @@ impl Store {
                      leased_until = CASE WHEN leased_until IS NULL THEN NULL ELSE 0 END
                  WHERE polling_endpoint_id = $1 AND name = $2 RETURNING moves";
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, name).await?;
+            self.insert_idempotency_key(&mut tx, name).await?;
             if !applications::hold(&mut tx, tenant, endpoint.app_id).await? {
                 return Ok(Consumed::Gone);
             }

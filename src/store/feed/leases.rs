@@ -201,7 +201,7 @@ impl Store {
     ) -> Result<Option<Commit>, StoreError> {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, name).await?;
+            self.insert_idempotency_key(&mut tx, name).await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let Some((row, leased)) = held(&mut tx, tenant, endpoint, name).await? else { return Ok(None) };
             let commit = leased.commit(offset, clock);

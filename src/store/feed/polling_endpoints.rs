@@ -69,7 +69,7 @@ impl Store {
                 updated_at: now,
             };
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &made.id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &made.id.to_string()).await?;
             // Held, so that two at once count each other.
             if !applications::hold(&mut tx, tenant, app).await? {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));

@@ -16,7 +16,7 @@ use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time};
 use crate::store::db::budget::Budget;
 use crate::store::db::{codec, sqlite};
 use crate::store::feed::order::FeedOrder;
-use crate::store::ingest::idempotency::{self, Once};
+use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
 use crate::store::ingest::routing::{self, AppView, LiveEndpoint, Resolved};
 use crate::store::ingest::{due_insert, fan_out};
@@ -34,8 +34,8 @@ pub struct AcceptItem {
     pub spec: MessageSpec,
     /// Time of receipt.
     pub at: Time,
-    /// Set by [`Store::accept`] from the handle's key, see [`Store::once`].
-    pub once: Option<Arc<Once>>,
+    /// Set by [`Store::accept`] from the handle's key, see [`Store::with_idempotency_key`].
+    pub idempotency_key: Option<Arc<IdempotencyKey>>,
 }
 
 impl AcceptItem {
@@ -112,7 +112,7 @@ impl Store {
     /// The store is unavailable or its queue is full: the message was not accepted. If the commit itself fails, the
     /// message may have been accepted; a retry with the same event id is safe.
     pub async fn accept(&self, mut item: AcceptItem) -> Result<AcceptResult, StoreError> {
-        item.once = self.once.clone();
+        item.idempotency_key = self.idempotency_key.clone();
         if let Err(wrong) = item.check(self.inner.max_payload) {
             return Ok(Err(Rejection::Invalid(wrong)));
         }
@@ -143,7 +143,7 @@ impl Store {
             only_endpoint: Some(endpoint.id),
             spec,
             at: now,
-            once: None,
+            idempotency_key: None,
         })
         .await
     }
@@ -230,9 +230,9 @@ pub(in crate::store) async fn accept_in(
         not_loaded.push(None);
     }
     let items = &drafted[..];
-    idempotency::enter_batch(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
+    idempotency::insert_batch_keys(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
     refuse_repeats(tx, &mut drafts).await?;
-    idempotency::leave_batch(tx, items, &drafts).await?;
+    idempotency::release_rejected_keys(tx, items, &drafts).await?;
 
     let mut accepted =
         AcceptedBatch { outcomes: Vec::with_capacity(not_loaded.len()), admissions: Vec::new(), packed: false };

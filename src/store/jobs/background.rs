@@ -247,7 +247,7 @@ impl Store {
         self.repeated(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, &id.to_string()).await?;
+            self.insert_idempotency_key(&mut tx, &id.to_string()).await?;
             if !is_there(&mut tx, tenant, spec.scope).await? {
                 return Ok(Begun::NotThere);
             }

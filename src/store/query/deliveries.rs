@@ -197,7 +197,7 @@ impl Store {
                      AND m.payload IS NOT NULL {lock}"
             ));
             let mut tx = self.begin().await?;
-            self.enter_once(&mut tx, "").await?;
+            self.insert_idempotency_key(&mut tx, "").await?;
             let slot: Option<i16> = on!(tx, db => {
                 sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
             })?;

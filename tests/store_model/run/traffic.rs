@@ -96,7 +96,7 @@ impl House {
             only_endpoint: item.only.and_then(|pick| self.model.end_of(app, pick)),
             spec,
             at: self.now,
-            once: None,
+            idempotency_key: None,
         }
     }
 
@@ -169,7 +169,7 @@ impl House {
             only_endpoint: Some(id),
             spec,
             at: self.now,
-            once: None,
+            idempotency_key: None,
         };
         let draft = self.model.draft(&item, None, MAX_PAYLOAD);
         Ok(self.settle("send_example", said(verdict)?, draft)?.into_iter().collect())
@@ -217,7 +217,7 @@ impl House {
             ..MessageSpec::default()
         };
         let app = AppRef::parse(&row.application).expect("a name");
-        AcceptItem { tenant: None, app, only_endpoint: None, spec, at: self.now, once: None }
+        AcceptItem { tenant: None, app, only_endpoint: None, spec, at: self.now, idempotency_key: None }
     }
 
     async fn relay(&mut self, limit: usize) -> Result<Vec<(AppId, MessageId)>, String> {

@@ -92,7 +92,7 @@ impl OutboxRow {
             ..MessageSpec::default()
         };
         spec.check(max_payload).map_err(|mut wrong| wrong.swap_remove(0))?;
-        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, once: None })
+        Ok(AcceptItem { tenant: None, app, only_endpoint: None, spec, at: now, idempotency_key: None })
     }
 
     fn name(&self) -> String {

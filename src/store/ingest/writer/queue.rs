@@ -122,7 +122,7 @@ mod tests {
         let app = AppRef::Id(crate::domain::AppId::new(Time::ZERO));
         (
             Write::Accept(
-                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, once: None },
+                AcceptItem { tenant: None, app, only_endpoint: None, spec, at: Time::ZERO, idempotency_key: None },
                 answer,
             ),
             wait,
