@@ -10,15 +10,15 @@ use crate::store::jobs::endpoint_cursor::Reached;
 use crate::store::query::endpoint_messages::{SentFilter, SentRow};
 use crate::store::{Store, StoreError};
 
-/// How many endpoints are looked at together, at most.
+/// The most endpoints counted together.
 pub(super) const MANY: usize = 64;
-/// How many deliveries of all of them are read at most.
+/// The most deliveries read for all of them.
 const ROWS: i64 = 20_000;
-/// How many deliveries of one are counted at most: one with more is asked by itself.
+/// The most deliveries of one endpoint; a larger one is counted separately.
 const DEEP: i64 = 1_000;
 
-/// Of a list of endpoints the planner knows nothing but an average: with other plans it would collect all that an
-/// endpoint has before it takes the first few. Until the end of the transaction.
+/// For a list of endpoints the planner only knows averages. Without these settings it may read all deliveries of an
+/// endpoint before the first few. They last until the end of the transaction.
 const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
 
 /// The counts of the first of several endpoints.

@@ -23,10 +23,10 @@ pub(in crate::store) struct Room {
 }
 
 impl Room {
-    /// What one step has.
+    /// The budget of one step.
     pub const STEP: Room = Room { looks: 1_000, sends: 200 };
 
-    /// What is left of it.
+    /// The rest of the budget.
     pub fn after(self, done: &Done) -> Room {
         Room { looks: self.looks.saturating_sub(done.looked), sends: self.sends.saturating_sub(done.sent.len()) }
     }
