@@ -247,11 +247,11 @@ fn start_workers(
     let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
     let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
     let mut started = vec![supervisor.restarting(SupervisedTask::Background, background)];
-    if let Some(mailing) = mail {
+    if let Some(mailer) = mail {
         // Before the first record, so that no failing endpoint is missed.
         store.write_mails();
         let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
-        let mail = move || mailer::run(mailing.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
+        let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
         started.push(supervisor.restarting(SupervisedTask::Mail, mail));
     }
     started

@@ -23,8 +23,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Runs until `stop` turns true. After an error, the lease of the work expires and the work is retried later;
 /// meanwhile other work goes on.
 pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
-    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
-    periodic::run(pace, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
+    let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(settings, "background work waits", stop.clone(), || turn(&store, clock, &stop)).await;
 }
 
 /// Runs one turn. Returns `false` if there was no work.

@@ -112,8 +112,8 @@ impl EventLoop {
             }
             metrics::gauge!("sendoff_engine_lanes").set(self.core.lanes() as f64);
             metrics::gauge!("sendoff_in_flight").set(self.core.in_flight() as f64);
-            let pace = self.core.backlog_rate().unwrap_or(0.0);
-            metrics::gauge!("sendoff_pace_behind").set(pace);
+            let rate = self.core.backlog_rate().unwrap_or(0.0);
+            metrics::gauge!("sendoff_pace_behind").set(rate);
         }
     }
 

@@ -31,9 +31,9 @@ pub struct Mailer {
 }
 
 /// Sends mail until `stop` turns true.
-pub(crate) async fn run(mailing: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
-    let pace = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
-    periodic::run(pace, "mail waits for the store", stop, || mailing.next(&store, clock)).await;
+pub(crate) async fn run(mailer: Mailer, store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Receiver<bool>) {
+    let settings = PollSettings { poll: POLL, longest: LONGEST_WAIT, fleet };
+    periodic::run(settings, "mail waits for the store", stop, || mailer.next(&store, clock)).await;
 }
 
 impl Mailer {

@@ -4,6 +4,7 @@
 mod index_positions;
 mod read_watermarks;
 mod responsiveness;
+mod sending;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +18,7 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::Responsiveness;
 use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
 use crate::engine::core::concurrency::responsiveness::ResponseHistory;
-use crate::engine::core::rate_limit::{AppRateLimits, RateLimit};
+use crate::engine::core::rate_limit::RateLimit;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
 use crate::store::queue::waiting::LaneWants;
@@ -34,15 +35,6 @@ pub struct QueuedDelivery {
     pub progress: Progress,
     /// As in the row of the queue.
     pub due_at: Time,
-}
-
-/// Why a lane sends nothing at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Nothing is queued, or a limit on requests in flight is reached. An event ends this.
-    Idle,
-    /// Not before this monotonic time.
-    Until(Duration),
 }
 
 /// Which pending deliveries of an ordered endpoint the lane holds.
@@ -315,75 +307,6 @@ impl Lane {
         self.watermarks.end(now);
         let settled = std::mem::take(&mut self.settled_meanwhile);
         (!std::mem::take(&mut self.outdated)).then_some(settled)
-    }
-
-    /// Takes the next delivery to send, if pauses, limits and capacity allow one.
-    ///
-    /// `free` is the remaining capacity of the process. A lane takes at most a quarter of it, so a few hanging
-    /// endpoints leave room for all others.
-    ///
-    /// # Errors
-    /// The reason, and until when it holds.
-    pub fn next(&mut self, now: ClockReading, free: usize, apps: &AppRateLimits) -> Result<QueuedDelivery, Hold> {
-        if self.queued() == 0 || self.paused() || !self.owned {
-            return Err(Hold::Idle);
-        }
-        if self.ordered() && self.held.len() > self.queued() {
-            return Err(Hold::Idle);
-        }
-        if now.mono < self.paused_until {
-            return Err(Hold::Until(self.paused_until));
-        }
-        let cap = self.breaker.cap(now.mono).map_err(Hold::Until)?;
-        if self.in_flight >= cap.min((free / 4).max(1)) {
-            return Err(Hold::Idle);
-        }
-        // From both limits or neither: a token taken early and used late would exceed the rate of a later second.
-        let limits = || apps.get((self.live.endpoint.app_id, self.slot)).into_iter().chain(&self.limit);
-        if let Some(wait) = limits().filter_map(|limit| limit.ready(now.mono).err()).max() {
-            return Err(Hold::Until(now.mono + wait));
-        }
-        for limit in limits() {
-            let _ = limit.take(now.mono);
-        }
-        let retry = !self.retries.is_empty() && (self.retry_next || self.fresh.is_empty());
-        self.retry_next = !retry;
-        let queue = if retry { &mut self.retries } else { &mut self.fresh };
-        let work = queue.pop_front().ok_or(Hold::Idle)?;
-        if self.in_flight == 0 {
-            self.responses.request_started(now.mono);
-        }
-        self.in_flight += 1;
-        self.last_active = now.mono;
-        Ok(work)
-    }
-
-    /// An attempt ended. Its delivery stays held until the result is recorded.
-    pub fn sent(&mut self, outcome: &crate::domain::deliveries::attempt::Outcome, now: ClockReading) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.local_failures = 0;
-        self.breaker.learn(outcome, now.mono);
-        if !self.breaker.unreachable() {
-            self.responses.responded(now.mono);
-        }
-        self.last_active = now.mono;
-    }
-
-    /// How long the circuit breaker still pauses the lane, if it does.
-    pub fn breaker_pause(&self, now: ClockReading) -> Option<Duration> {
-        self.breaker.cap(now.mono).err().map(|until| until.saturating_sub(now.mono))
-    }
-
-    /// An attempt was not made for a local reason, which says nothing about the endpoint. The lane pauses for
-    /// `wait(failures in a row)`; attempts that fail together count once. Returns the remaining pause.
-    pub fn failed_locally(&mut self, now: Duration, wait: impl Fn(u32) -> Duration) -> Duration {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if now >= self.paused_until {
-            self.local_failures = self.local_failures.saturating_add(1);
-            self.paused_until = now + wait(self.local_failures);
-        }
-        self.last_active = now;
-        self.paused_until - now
     }
 
     /// The delivery was not sent and the store knows nothing of it: no longer held, read again at `at`.

@@ -46,7 +46,7 @@ fn a_backlogged_lane_yields_until_it_has_caught_up() {
     let (behind, others) = beside(&mut world, 1_000, 5);
     assert!(others >= 495, "others are sent when signalled: {others}");
     assert!((500..700).contains(&behind), "the rate of the others, plus those before the latency rose: {behind}");
-    assert!(world.lanes.backlog_rate().is_some_and(|pace| pace <= 550.0));
+    assert!(world.lanes.backlog_rate().is_some_and(|rate| rate <= 550.0));
     let (behind, _) = beside(&mut world, 1_000, 0);
     assert!((700..1_000).contains(&behind), "slowly more while the latency is normal: {behind}");
     world.settle();
