@@ -106,7 +106,7 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
     let mut views: HashMap<AppId, Option<Arc<AppView>>> = HashMap::new();
     for (house, _) in happened {
         if !views.contains_key(house) {
-            views.insert(*house, routing::view_inside(tx, &inner.directory, &inner.master, *house).await?);
+            views.insert(*house, routing::view_inside(tx, &inner.routing_cache, &inner.master, *house).await?);
         }
     }
     let known = Known::read(tx, happened).await?;
