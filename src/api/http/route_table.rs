@@ -2,7 +2,7 @@
 //!
 //! * [`RouteTable`]: all routes, in matching order. The server and the OpenAPI document are built from the same table.
 //! * [`ApiRoute`]: one route. A method it does not have gets 405 with `Allow`, in JSON.
-//! * [`Op`]: a handler and its OpenAPI description; built by [`op!`](crate::api::http::routing::op).
+//! * [`Op`]: a handler and its OpenAPI description; built by [`op!`](crate::api::http::route_table::op).
 //! * [`RequestCounters`]: `sendoff_http_requests_total` by route, method and status. Counters are looked up once per
 //!   worker. Methods that the route does not have count as `other`: callers can invent any number of them.
 
@@ -67,11 +67,11 @@ macro_rules! op {
         #[derive(utoipa::OpenApi)]
         #[openapi(paths($($part)::+))]
         struct Document;
-        let description = $crate::api::http::routing::OperationDescription {
+        let description = $crate::api::http::route_table::OperationDescription {
             name: stringify!($($part)::+),
             read: <Document as utoipa::OpenApi>::openapi,
         };
-        $crate::api::http::routing::Op { handler: $($part)::+, description }
+        $crate::api::http::route_table::Op { handler: $($part)::+, description }
     }};
 }
 pub(in crate::api) use op;

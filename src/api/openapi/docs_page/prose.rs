@@ -41,7 +41,7 @@ fn runs(paragraph: &str) -> Vec<TextRun> {
 
 #[cfg(test)]
 mod tests {
-    use crate::api::openapi::viewer::prose::*;
+    use crate::api::openapi::docs_page::prose::*;
 
     #[test]
     fn three_things_of_markdown_are_known() {

@@ -11,8 +11,8 @@ use serde_json::Value;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, Array, ArrayItems, Object, Schema, SchemaType, Type};
 
+use crate::api::openapi::docs_page::prose::Prose;
 use crate::api::openapi::schemas::NAME;
-use crate::api::openapi::viewer::prose::Prose;
 
 /// All schemas of the document.
 pub(super) struct SchemaIndex<'d>(pub &'d BTreeMap<String, RefOr<Schema>>);

@@ -3,10 +3,10 @@
 //!
 //! * [`DocsPage`]: the page: groups of operations, errors, schemas.
 //! * [`OperationDoc`]: an operation with its parameters, body, responses and examples.
-//! * [`shape`]: schemas as text. [`prose`]: descriptions as paragraphs.
+//! * [`schema_text`]: schemas as text. [`prose`]: descriptions as paragraphs.
 
 mod prose;
-mod shape;
+mod schema_text;
 
 use std::sync::LazyLock;
 
@@ -21,9 +21,9 @@ use utoipa::openapi::{Content, OpenApi, RefOr, Required, Response};
 use crate::api::ApiState;
 use crate::api::http::errors::{ApiError, ApiResult, method_not_allowed, no_route};
 use crate::api::http::request::limit_anonymous_request;
+use crate::api::openapi::docs_page::prose::{Prose, TextRun};
+use crate::api::openapi::docs_page::schema_text::{FieldDoc, SchemaIndex, TypeText};
 use crate::api::openapi::document;
-use crate::api::openapi::viewer::prose::{Prose, TextRun};
-use crate::api::openapi::viewer::shape::{FieldDoc, SchemaIndex, TypeText};
 
 /// The design tokens and frame of the dashboard, and the styles of this page.
 const STYLE: &str = concat!(
@@ -347,6 +347,6 @@ impl SchemaDoc {
         let schema = &schemas.0[name];
         let fields = schemas.fields(schema);
         let kind = fields.is_empty().then(|| schemas.expanded(schema));
-        SchemaDoc { name: name.to_owned(), about: Prose::of(shape::about(schema)), kind, fields }
+        SchemaDoc { name: name.to_owned(), about: Prose::of(schema_text::about(schema)), kind, fields }
     }
 }

@@ -5,7 +5,7 @@
 //! * [`rules`]: the parts of an operation that follow from its path and method.
 //! * [`schemas`]: schemas and parameters that several resources share.
 //! * [`texts`]: the introduction, the groups and the path parameters.
-//! * [`viewer`]: `/docs`, the document as a web page.
+//! * [`docs_page`]: `/docs`, the document as a web page.
 //!
 //! # Adding an operation
 //!
@@ -27,10 +27,10 @@
 //!   false)]`).
 //! * Nothing here affects how a request is handled.
 
+pub(in crate::api) mod docs_page;
 mod rules;
 pub(super) mod schemas;
 mod texts;
-pub(in crate::api) mod viewer;
 
 pub(super) use rules::status_of;
 use std::sync::LazyLock;
@@ -45,7 +45,7 @@ use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, Server};
 use super::ApiState;
 use crate::api::http::errors::ApiResult;
 use crate::api::http::request::limit_anonymous_request;
-use crate::api::http::routing::{ApiRoute, OperationDescription};
+use crate::api::http::route_table::{ApiRoute, OperationDescription};
 
 /// The base path of all operations.
 pub(super) const BASE: &str = "/api/v1";
