@@ -122,7 +122,7 @@ struct Inner {
     /// Locks that serialize conflicting endpoint changes.
     turns: Turns,
     wakeups: feed::wakeups::FeedWakeups,
-    /// A wide message was accepted since the last [`Store::took_wide_message`].
+    /// A wide message was accepted since the last [`Store::take_packed_flag`].
     packed: AtomicBool,
     /// Mails to contacts are enabled.
     mailing: AtomicBool,

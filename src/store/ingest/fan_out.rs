@@ -1,7 +1,7 @@
 //! Wide fan-out. A message to more endpoints than [`StoreOptions::wide`](crate::store::StoreOptions::wide) is
 //! accepted with its endpoints packed into rows of `fan_out`, [`PACK`] per row, to keep the accepting transaction
 //! small. Steps then move the deliveries to `due`, at most [`STEP`] per transaction, round-robin over the
-//! applications. An application whose step fails is retried with backoff ([`FanOutTurns`]) and does not delay the
+//! applications. An application whose step fails is retried with backoff ([`FanOutScheduler`]) and does not delay the
 //! others.
 //!
 //! The recipients are fixed when the message is accepted. If an endpoint changes before its delivery is moved:
@@ -26,7 +26,7 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
-use crate::store::ingest::fan_out_turns::FanOutTurns;
+use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
 use crate::store::ingest::routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
 use crate::store::queue::dead::{self, Ending, end_pending};
@@ -46,7 +46,7 @@ const APPS_PER_STEP: usize = 64;
 
 /// The result of one step of [`Store::fan_out`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FannedOut {
+pub struct FanOutStep {
     pub app: AppId,
     /// Deliveries that are pending now.
     pub due: usize,
@@ -101,7 +101,7 @@ type Delivery = (MessageId, EndpointId);
 impl Store {
     /// Whether this process has accepted a message with packed deliveries since the last call. Packed deliveries of
     /// other processes are found only by polling the store.
-    pub fn took_wide_message(&self) -> bool {
+    pub fn take_packed_flag(&self) -> bool {
         self.inner.packed.swap(false, Ordering::AcqRel)
     }
 
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable, or the step failed. Nothing was moved, and the next call tries another application.
-    pub async fn fan_out(&self, turns: &mut FanOutTurns, now: Time) -> Result<Option<FannedOut>, StoreError> {
+    pub async fn fan_out(&self, turns: &mut FanOutScheduler, now: Time) -> Result<Option<FanOutStep>, StoreError> {
         const PACKS: usize = STEP / PACK;
         let mut first = None;
         for _ in 0..APPS_PER_STEP {
@@ -143,9 +143,9 @@ impl Store {
     }
 
     /// Moves up to `packs` packs of the application. `None`: other processes have locked all of them.
-    async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FannedOut>, StoreError> {
+    async fn move_packs(&self, app: AppId, packs: usize, now: Time) -> Result<Option<FanOutStep>, StoreError> {
         let mut tx = self.begin().await?;
-        let taken = take(&mut tx, app, packs).await?;
+        let taken = claim_packs(&mut tx, app, packs).await?;
         if taken.is_empty() {
             return Ok(None);
         }
@@ -163,8 +163,8 @@ impl Store {
         record::count_dead(DeadReason::EndpointDeleted, of_deleted as u64);
         dead::count(DeadReason::ContentDeleted, &ended);
         let messages: Vec<MessageId> = of_taken.into_iter().filter(|id| without.binary_search(id).is_err()).collect();
-        self.tell(&due, &messages, view.as_deref()).await;
-        Ok(Some(FannedOut { app, due: due.len(), dead: of_deleted + ended.len() }))
+        self.signal_due(&due, &messages, view.as_deref()).await;
+        Ok(Some(FanOutStep { app, due: due.len(), dead: of_deleted + ended.len() }))
     }
 
     /// The next application with packed deliveries, in round-robin order.
@@ -183,7 +183,7 @@ impl Store {
 
     /// Signals the deliveries to the engine: with their messages if the endpoints are cached, otherwise by their
     /// endpoint ids.
-    async fn tell(&self, due: &[Delivery], messages: &[MessageId], view: Option<&AppView>) {
+    async fn signal_due(&self, due: &[Delivery], messages: &[MessageId], view: Option<&AppView>) {
         let loaded = match view {
             // On an error the engine reads the messages itself.
             Some(_) => self.load_messages_within(messages, STEP_BYTES).await.unwrap_or_default(),
@@ -210,7 +210,7 @@ impl Store {
 
 /// Deletes up to `most` packs of `app`, oldest messages first, and returns their deliveries. Skips packs that another
 /// process has locked.
-async fn take(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
+async fn claim_packs(tx: &mut Tx, app: AppId, most: usize) -> Result<Vec<Delivery>, StoreError> {
     let mut packs: Vec<(MessageId, i32, Vec<u8>)> = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "DELETE FROM fan_out WHERE app_id = $1 AND (message_id, pack) IN

@@ -10,7 +10,7 @@ use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
 use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::Rejection;
-use sendoff::store::ingest::fan_out_turns::FanOutTurns;
+use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::idempotency::IdempotencyKey;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
@@ -97,7 +97,7 @@ fn a_turn_a_row_and_a_slot_have_one_taker() {
                 let two = futures_util::join!(first.relay(request), second.relay(request));
                 relayed += said(two.0)?.accepted + said(two.1)?.accepted;
             }
-            while said(first.fan_out(&mut FanOutTurns::default(), now).await)?.is_some() {}
+            while said(first.fan_out(&mut FanOutScheduler::default(), now).await)?.is_some() {}
             let count = said(first.count_in(&tenant, State::Fresh, 100).await)?;
             check((relayed, count) == (items.len(), items.len() as i64), format!("rows: {relayed}, {count}"))?;
 
@@ -160,7 +160,7 @@ fn what_is_accepted_after_a_change_of_endpoints_goes_by_it() {
             let (changed, accepted) = futures_util::join!(change, accept);
             let (changed, created) = (changed?, round % 3 == 0);
             // The second handle packs.
-            while said(first.fan_out(&mut FanOutTurns::default(), now).await)?.is_some() {}
+            while said(first.fan_out(&mut FanOutScheduler::default(), now).await)?.is_some() {}
             for (message, after) in accepted? {
                 let deliveries = said(first.deliveries_of(&tenant, app, message).await)?.data;
                 let goes = deliveries.iter().any(|one| one.endpoint_id == changed);

@@ -10,7 +10,7 @@ use sendoff::domain::deliveries::delivery::{DeadReason, Next};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection, AcceptResult};
-use sendoff::store::ingest::fan_out_turns::FanOutTurns;
+use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::recording::record::Finished;
@@ -124,7 +124,7 @@ impl House {
 
     /// Moves what was packed, by the other handle: the model has no packs.
     async fn fan_out(&self) -> Checked {
-        while said(self.another().fan_out(&mut FanOutTurns::default(), self.now).await)?.is_some() {}
+        while said(self.another().fan_out(&mut FanOutScheduler::default(), self.now).await)?.is_some() {}
         Ok(())
     }
 

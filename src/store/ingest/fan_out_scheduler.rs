@@ -14,22 +14,22 @@ const MAX_FAILING: usize = 1_024;
 
 /// State between two steps of [`Store::fan_out`](crate::store::Store::fan_out); it may be lost at any time.
 #[derive(Debug, Default)]
-pub struct FanOutTurns {
+pub struct FanOutScheduler {
     /// The application tried last.
     pub(super) last: Option<AppId>,
-    failing: BTreeMap<AppId, Failing>,
+    failing: BTreeMap<AppId, FailingApp>,
 }
 
 /// An application whose last step failed.
 #[derive(Clone, Copy, Debug)]
-struct Failing {
+struct FailingApp {
     until: Time,
     backoff: Duration,
     /// Maximum packs of its next step.
     packs: usize,
 }
 
-impl FanOutTurns {
+impl FanOutScheduler {
     /// The application tried last.
     pub fn last(&self) -> Option<AppId> {
         self.last
@@ -53,7 +53,7 @@ impl FanOutTurns {
             let first = self.failing.iter().min_by_key(|(_, failing)| failing.until).map(|(app, _)| *app);
             first.and_then(|app| self.failing.remove(&app));
         }
-        self.failing.insert(app, Failing { until: now.plus(backoff), backoff, packs: (packs / 2).max(1) });
+        self.failing.insert(app, FailingApp { until: now.plus(backoff), backoff, packs: (packs / 2).max(1) });
     }
 
     /// A step of up to `packs` packs succeeded: the next one may be twice as large, up to `most`.
@@ -61,7 +61,7 @@ impl FanOutTurns {
         if packs >= most {
             self.failing.remove(&app);
         } else if let Some(failing) = self.failing.get_mut(&app) {
-            *failing = Failing { until: now, backoff: Duration::ZERO, packs: packs * 2 };
+            *failing = FailingApp { until: now, backoff: Duration::ZERO, packs: packs * 2 };
         }
     }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn failures_double_the_backoff_and_halve_the_step() {
-        let mut turns = FanOutTurns::default();
+        let mut turns = FanOutScheduler::default();
         let (mut now, mut seen) = (0, Vec::new());
         for _ in 0..12 {
             let packs = turns.packs(app(1), 8);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn successes_after_a_failure_double_the_step() {
-        let mut turns = FanOutTurns::default();
+        let mut turns = FanOutScheduler::default();
         for _ in 0..3 {
             let packs = turns.packs(app(1), 8);
             turns.failed(app(1), packs, at(0));
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_number_of_failing_applications_is_bounded() {
-        let mut turns = FanOutTurns::default();
+        let mut turns = FanOutScheduler::default();
         (0..2 * MAX_FAILING as u128).for_each(|number| turns.failed(app(number), 8, at(number as u64)));
         assert_eq!(turns.failing.len(), MAX_FAILING);
         assert!(!turns.failing.contains_key(&app(0)), "its backoff ends first");
