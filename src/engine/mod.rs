@@ -248,7 +248,7 @@ fn start_workers(
     let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
     let mut started = vec![supervisor.restarting(SupervisedTask::Background, background)];
     if let Some(mailer) = mail {
-        // Before the first record, so that no failing endpoint is missed.
+        // Before the first record, or failing endpoints are missed.
         store.write_mails();
         let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
         let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());

@@ -22,7 +22,7 @@ pub enum Hold {
     LeasesExpired,
     /// The concurrency limit of the process is reached. The end of an attempt ends this.
     ProcessLimit,
-    /// The process cannot make more requests ([`Headroom`](super::headroom::Headroom)). The passing of time ends this.
+    /// The process cannot make more requests ([`Headroom`](super::headroom::Headroom)). Time ends this.
     Headroom,
     /// Too many results are unrecorded. The next record ends this.
     Unrecorded,

@@ -41,7 +41,7 @@ pub struct EventLoop {
     events: mpsc::UnboundedSender<LoopInput>,
     finished: mpsc::UnboundedSender<Finished>,
     core: Core,
-    /// Who is told about quiet released slots and the end of the drain.
+    /// The reply channels of a release and of the drain.
     released: Option<mpsc::UnboundedSender<Vec<u8>>>,
     drain: Option<oneshot::Sender<()>>,
 }

@@ -10,7 +10,7 @@ use super::fleet::{FleetWatch, until_turn};
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
-use crate::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
+use crate::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use crate::store::queue::slots::Rank;
 use crate::supervisor::SupervisedTask;
 
@@ -33,7 +33,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
     if let Err(error) = store.outbox_retry_all().await {
         tracing::warn!(%error, "retrying stuck outbox rows failed");
     }
-    let (mut pace, mut backoff) = (RelayPace::default(), None::<Duration>);
+    let (mut pace, mut backoff) = (RelayBatchSize::default(), None::<Duration>);
     let (mut turns, mut failing, mut fan_out_at) = (FanOutScheduler::default(), false, Instant::now());
     let mut last_row = Instant::now();
     while !*stop.borrow() {

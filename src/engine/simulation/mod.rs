@@ -2,7 +2,8 @@
 //!
 //! * [`world`]: the event queue and the effect of each event. Cores, lease policy, lanes, breakers, rate limits,
 //!   steady clock and delivery transitions are the real code; everything they talk to is modelled.
-//! * [`process`]: a process: a core, its clocks, its recorder. [`store_calls`]: its calls to the store and their replies.
+//! * [`process`]: a process: a core, its clocks, its recorder. [`store_calls`]: its calls to the store and their
+//!   replies.
 //! * [`receivers`]: the receivers. [`model_store`]: the store: deliveries, slots, fencing.
 //! * [`scenario`]: the case made from a seed, and its scenario: crashes, pauses, shutdowns, outages, clock jumps, …
 //! * [`wide`]: the same with 50,000 endpoints, for a few seeds.

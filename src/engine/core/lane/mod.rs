@@ -140,7 +140,7 @@ impl Lane {
         self.live = live;
         self.deleted = false;
         if reordered {
-            // The next read tells. An ordered endpoint's lane never counts as backlogged.
+            // The next read decides. An ordered lane never counts as backlogged.
             self.backlogged_until = None;
         }
         if enabled || reordered || self.paused() {
@@ -309,7 +309,7 @@ impl Lane {
         (!std::mem::take(&mut self.outdated)).then_some(settled)
     }
 
-    /// The delivery was not sent and the store knows nothing of it: no longer held, read again at `at`.
+    /// The delivery was not sent and its row is unchanged: no longer held, read again at `at`.
     pub fn give_back(&mut self, message: MessageId, at: Time) {
         self.watermarks.forget();
         self.recorded(message, Some(at));

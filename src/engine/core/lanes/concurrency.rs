@@ -60,7 +60,8 @@ impl Lanes {
         self.throttle.wait(now.mono).map(Hold::Throttled)
     }
 
-    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_with_share`] takes it.
+    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_with_share`] takes
+    /// it.
     pub(super) fn share_hold(&mut self, id: EndpointId, now: ClockReading) -> Option<Hold> {
         self.note_responsiveness(id, now);
         let lane = self.lanes.get_mut(&id)?;

@@ -231,8 +231,8 @@ fn no_event_looks_up_all_lanes_however_busy_they_are() {
     assert_eq!((crowd.core.lanes(), crowd.in_flight.len()), (LANES as usize, 512));
     crowd.core.check_indexes();
     single_events(&mut crowd);
-    crowd.pass("nobody answers", Duration::from_secs(1));
-    crowd.pass("still nobody answers", Duration::from_secs(61));
+    crowd.pass("no replies", Duration::from_secs(1));
+    crowd.pass("still no replies", Duration::from_secs(61));
     crowd.step("heartbeat", [CoreEvent::Leases(all_slots(), Duration::MAX)]);
     let others: Leases = (0..=255).map(|slot| (slot, 2)).collect();
     crowd.step("all slots under another lease", [CoreEvent::Leases(others, Duration::MAX)]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::reading::{ROWS_PER_STEP, ReadRows};
 use super::super::*;
-use super::world::{Heard, World};
+use super::world::{LanesWorld, SignalTiming};
 use crate::engine::core::event::ReadResult;
 use crate::store::queue::in_order::InOrder;
 use crate::store::queue::waiting::{LaneWants, Waiting};
@@ -89,8 +89,8 @@ fn a_lane_beyond_the_step_budget_comes_alone_and_empty_lanes_count() {
 
 #[test]
 fn deliveries_recorded_between_portions_are_not_sent_again() {
-    let mut world = World::new(2, 8, 8);
-    world.accept(Heard::AtOnce);
+    let mut world = LanesWorld::new(2, 8, 8);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert_eq!(world.in_flight.len(), 2);
     // Both are in flight while their lanes are read.
@@ -104,7 +104,7 @@ fn deliveries_recorded_between_portions_are_not_sent_again() {
         world.record(1);
         let rows: Vec<Waiting> = waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
         world.lanes.read(want, &rows, &world.messages, world.now);
-        // `World::start` fails if it is sent although it is not pending.
+        // `LanesWorld::start` fails if it is sent although it is not pending.
         world.start();
     }
     world.settle();

@@ -21,7 +21,7 @@ pub(super) struct Row {
 }
 
 /// The store, receiver and clocks, for one lane.
-pub(super) struct World {
+pub(super) struct OrderedWorld {
     pub(super) lanes: Lanes,
     pub(super) live: Arc<LiveEndpoint>,
     pub(super) messages: HashMap<MessageId, Arc<Message>>,
@@ -41,12 +41,12 @@ pub(super) struct World {
     pub(super) accepted: u128,
 }
 
-impl World {
-    pub(super) fn new() -> World {
+impl OrderedWorld {
+    pub(super) fn new() -> OrderedWorld {
         let now = ClockReading { time: START, mono: Duration::from_secs(100) };
         let mut lanes = Lanes::new(64, 16);
         lanes.lease(&all_slots(), now);
-        World {
+        OrderedWorld {
             lanes,
             live: live(1, |spec| spec.ordered = true),
             messages: HashMap::new(),

@@ -1,6 +1,6 @@
 //! An application with very many endpoints next to one with a single endpoint: applications take turns.
 
-use super::world::{Heard, World, live};
+use super::world::{LanesWorld, SignalTiming, live};
 use super::*;
 use crate::domain::catalog::endpoint::Endpoint;
 
@@ -16,7 +16,7 @@ fn of_another_application() -> Arc<LiveEndpoint> {
 }
 
 /// Accepts a message for the other application only.
-fn accept_another(world: &mut World, signal: Heard) -> EndpointId {
+fn accept_another(world: &mut LanesWorld, signal: SignalTiming) -> EndpointId {
     let another = of_another_application();
     let wide = std::mem::replace(&mut world.lives, vec![another.clone()]);
     world.accept(signal);
@@ -25,9 +25,9 @@ fn accept_another(world: &mut World, signal: Heard) -> EndpointId {
 }
 
 /// How many attempts end until a request to this endpoint is in flight.
-fn ended_before(world: &mut World, id: EndpointId) -> usize {
+fn ended_before(world: &mut LanesWorld, id: EndpointId) -> usize {
     let all = usize::try_from(WIDE).unwrap();
-    let sent = |world: &World| world.in_flight.iter().any(|start| start.live.endpoint.id == id);
+    let sent = |world: &LanesWorld| world.in_flight.iter().any(|start| start.live.endpoint.id == id);
     (0..all)
         .find(|_| {
             world.start();
@@ -41,18 +41,18 @@ fn ended_before(world: &mut World, id: EndpointId) -> usize {
 
 #[test]
 fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
-    let mut world = World::new(WIDE, 64, 16);
-    world.accept(Heard::AtOnce);
+    let mut world = LanesWorld::new(WIDE, 64, 16);
+    world.accept(SignalTiming::AtOnce);
     world.start();
-    let id = accept_another(&mut world, Heard::AtOnce);
+    let id = accept_another(&mut world, SignalTiming::AtOnce);
     let unknown = ended_before(&mut world, id);
     assert!(unknown <= 2, "{unknown} attempts had to end with unknown endpoints");
     world.settle();
 
-    world.accept(Heard::AtOnce);
+    world.accept(SignalTiming::AtOnce);
     world.start();
     assert_eq!(world.in_flight.len(), 64, "all of them respond");
-    let id = accept_another(&mut world, Heard::AtOnce);
+    let id = accept_another(&mut world, SignalTiming::AtOnce);
     let responsive = ended_before(&mut world, id);
     assert!(responsive <= 2, "{responsive} attempts had to end");
     world.settle();
@@ -61,13 +61,13 @@ fn another_application_waits_for_one_turn_and_not_for_all_endpoints() {
 
 #[test]
 fn another_application_is_part_of_the_next_read() {
-    let mut world = World::new(WIDE, 64, 16);
-    world.accept(Heard::Never);
+    let mut world = LanesWorld::new(WIDE, 64, 16);
+    world.accept(SignalTiming::Never);
     world.scan();
     world.begin_read();
     world.end_read();
     world.advance(10);
-    let id = accept_another(&mut world, Heard::Never);
+    let id = accept_another(&mut world, SignalTiming::Never);
     world.lanes.update_endpoints(&[of_another_application()], world.now);
     world.begin_read();
     let (wants, _) = world.reading.as_ref().expect("a reading");

@@ -1,12 +1,12 @@
 //! Rate limits of applications and their endpoints.
 
 use super::super::*;
-use super::world::{Heard, World, live};
+use super::world::{LanesWorld, SignalTiming, live};
 use crate::store::queue::slots::slot_of;
 
 /// An application with a rate limit, whose first endpoints have one too; each has `messages` deliveries pending.
-fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
-    let mut world = World::new(3, 64, 64);
+fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> LanesWorld {
+    let mut world = LanesWorld::new(3, 64, 64);
     let lives = rates.iter().zip(1..).map(|(rate, number)| {
         let live = live(number, |spec| spec.throttle_rate = *rate);
         let (org, endpoint, signing) = (live.org.clone(), live.endpoint.clone(), Err("nothing is signed here"));
@@ -24,12 +24,12 @@ fn throttled(app_rate: u16, rates: [Option<u16>; 3], messages: usize) -> World {
     world.lives = lives.collect();
     let leases = world.lives.iter().map(|live| (slot_of(live), 1)).collect();
     world.lanes.lease(&leases, world.now);
-    (0..messages).for_each(|_| world.accept(Heard::AtOnce));
+    (0..messages).for_each(|_| world.accept(SignalTiming::AtOnce));
     world
 }
 
 /// The starts of the next `seconds`: endpoint and time.
-fn departures(world: &mut World, seconds: u64) -> Vec<(Duration, EndpointId)> {
+fn departures(world: &mut LanesWorld, seconds: u64) -> Vec<(Duration, EndpointId)> {
     let mut sent = Vec::new();
     for _ in 0..seconds * 100 {
         world.advance(10);
