@@ -86,8 +86,8 @@ mod operators;
 mod ordering;
 #[path = "store/outbox.rs"]
 mod outbox;
-#[path = "store/outbox_floor.rs"]
-mod outbox_floor;
+#[path = "store/outbox_watermark.rs"]
+mod outbox_watermark;
 #[path = "store/polling.rs"]
 mod polling;
 #[path = "store/reading.rs"]

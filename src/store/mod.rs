@@ -39,7 +39,7 @@ use crate::domain::signing::secret::MasterKey;
 use crate::supervisor::{SupervisedTask, Supervisor};
 use tokio::sync::Mutex;
 
-use crate::store::ingest::outbox::outbox_floor;
+use crate::store::ingest::outbox::outbox_watermark;
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 use catalog::change::Turns;
 pub use db::error::StoreError;
@@ -117,7 +117,7 @@ struct Inner {
     routing_cache: routing_cache::RoutingCache,
     signals: signals::Signals,
     queues: writer::Queues,
-    outbox_floor: outbox_floor::OutboxFloor,
+    outbox_watermark: outbox_watermark::OutboxWatermark,
     in_flight_keys: idempotency::InFlightKeys,
     /// Locks that serialize conflicting endpoint changes.
     turns: Turns,
@@ -177,7 +177,7 @@ impl Store {
             routing_cache: routing_cache::RoutingCache::default(),
             signals,
             queues,
-            outbox_floor: outbox_floor::OutboxFloor::default(),
+            outbox_watermark: outbox_watermark::OutboxWatermark::default(),
             in_flight_keys: idempotency::InFlightKeys::default(),
             turns: Turns::default(),
             wakeups: feed::wakeups::FeedWakeups::default(),

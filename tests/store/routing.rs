@@ -8,7 +8,7 @@ use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec, HeaderChange};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::outbox::RelayRequest;
-use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
+use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use sendoff::store::ingest::routing::LiveEndpoint;
 use sendoff::store::queue::signals::{Signal, Told};
 use sendoff::store::{EndpointRef, Store};
@@ -133,7 +133,7 @@ on_both! {
         let step = there.relay(RelayRequest { limit: 100, now: NOW }).await.unwrap();
         assert_eq!((step.accepted, step.left, step.not_loaded), (2, 0, [large.id].into()), "of the small one");
         assert_eq!(home.number("SELECT count(*) FROM outbox WHERE application = 'large' AND stuck_reason IS NULL").await, 2);
-        let mut pace = RelayPace::default();
+        let mut pace = RelayBatchSize::default();
         let mut accepted = 0;
         for _ in 0..3 {
             if let RelayStep::Relayed(step) = there.relay_next(&mut pace, NOW).await.unwrap() {

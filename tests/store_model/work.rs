@@ -259,7 +259,7 @@ impl Model {
     }
 
     /// An application of these names has come to be: rows that wait for it are looked at.
-    pub fn unstick(&mut self, app: &Application) {
+    pub fn retry_stuck_rows(&mut self, app: &Application) {
         let names = [Some(app.id.to_string()), app.uid.as_ref().map(ToString::to_string)];
         let waits = |row: &&mut super::model::OutboxRow| {
             row.stuck_since.is_some() && names.iter().flatten().any(|name| *name == row.application)

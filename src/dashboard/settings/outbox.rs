@@ -16,7 +16,7 @@ use crate::dashboard::http::posted::{Posted, done};
 use crate::dashboard::http::viewer::{Signed, part};
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
-use crate::store::ingest::outbox::outbox_actions::{OutboxAct, OutboxActed, StuckKey};
+use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
 
 /// The maximum number of rows, oldest first.
 const ROWS: i64 = 200;
@@ -108,14 +108,14 @@ async fn act(
     state: &DashboardState,
     signed: &Signed,
     key: StuckKey,
-    what: OutboxAct,
+    what: OutboxAction,
 ) -> Result<HttpResponse, PageError> {
     let (store, now) = (signed.store(&state.store), state.clock.now());
     let notice = match store.act_on_outbox(&signed.org, key, &what, now).await? {
-        OutboxActed::Done if what == OutboxAct::Discard => Notice::RowDiscarded,
-        OutboxActed::Done => Notice::RowRetried,
-        OutboxActed::Gone => Notice::RowGone,
-        OutboxActed::Ambiguous => Notice::RowAmbiguous,
+        OutboxActionResult::Done if what == OutboxAction::Discard => Notice::RowDiscarded,
+        OutboxActionResult::Done => Notice::RowRetried,
+        OutboxActionResult::Gone => Notice::RowGone,
+        OutboxActionResult::Ambiguous => Notice::RowAmbiguous,
     };
     Ok(done("/outbox", notice))
 }
@@ -128,7 +128,7 @@ pub async fn retry(
     _: Posted,
 ) -> Result<HttpResponse, PageError> {
     let key = named(&request, &signed)?;
-    act(&state, &signed, key, OutboxAct::Retry).await
+    act(&state, &signed, key, OutboxAction::Retry).await
 }
 
 fn form(row: &StuckRow) -> Form {
@@ -183,7 +183,7 @@ pub async fn change(
     if !wrong.is_empty() {
         return form_page(&signed, &row, form(&row).typed(&posted).blame(&wrong)).answer();
     }
-    let what = OutboxAct::Change { application: application.to_owned(), event_type: event_type.to_owned() };
+    let what = OutboxAction::Change { application: application.to_owned(), event_type: event_type.to_owned() };
     act(&state, &signed, key(&row), what).await
 }
 
@@ -218,5 +218,5 @@ pub async fn discard(
     _: Posted,
 ) -> Result<HttpResponse, PageError> {
     let key = named(&request, &signed)?;
-    act(&state, &signed, key, OutboxAct::Discard).await
+    act(&state, &signed, key, OutboxAction::Discard).await
 }

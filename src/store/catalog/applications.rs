@@ -57,10 +57,10 @@ impl Store {
                     .execute(db).await.map(drop)
             });
             done.map_err(|error| taken(error, &app))?;
-            unstick(&mut tx, &app).await?;
+            retry_stuck_rows(&mut tx, &app).await?;
             self.note_of(&mut tx, &app.org, act::APPLICATION_CREATED, app.id, &app.name, now).await?;
             tx.commit().await?;
-            self.unstuck();
+            self.reset_outbox_watermark();
             Ok(app)
         })
         .await
@@ -124,10 +124,10 @@ impl Store {
                     .execute(db).await.map(drop)
             });
             done.map_err(|error| taken(error, &app))?;
-            unstick(&mut tx, &app).await?;
+            retry_stuck_rows(&mut tx, &app).await?;
             self.note_of(&mut tx, &app.org, act::APPLICATION_CHANGED, id, &app.name, now).await?;
             tx.commit().await?;
-            self.unstuck();
+            self.reset_outbox_watermark();
             self.inner.signals.send(Signal::Changed(id));
             Ok(Changed::Done(app))
         })
@@ -257,10 +257,10 @@ fn taken(error: sqlx::Error, app: &Application) -> StoreError {
     }
 }
 
-async fn unstick(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
+async fn retry_stuck_rows(tx: &mut Tx, app: &Application) -> Result<(), StoreError> {
     let id = app.id.to_string();
     let names: Vec<&str> = std::iter::once(id.as_str()).chain(app.uid.as_ref().map(|uid| uid.as_str())).collect();
-    outbox::unstick(tx, &names).await
+    outbox::retry_stuck_rows(tx, &names).await
 }
 
 /// Increments the versions of `apps`, which invalidates caches from the commit on. On PostgreSQL this also locks the

@@ -110,31 +110,31 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable, or the step failed. Nothing was moved, and the next call tries another application.
-    pub async fn fan_out(&self, turns: &mut FanOutScheduler, now: Time) -> Result<Option<FanOutStep>, StoreError> {
+    pub async fn fan_out(&self, scheduler: &mut FanOutScheduler, now: Time) -> Result<Option<FanOutStep>, StoreError> {
         const PACKS: usize = STEP / PACK;
         let mut first = None;
         for _ in 0..APPS_PER_STEP {
-            let Some(app) = self.next_app(turns.last).await? else {
-                turns.nothing_left();
+            let Some(app) = self.next_app(scheduler.last).await? else {
+                scheduler.nothing_left();
                 return Ok(None);
             };
             if first == Some(app) {
                 break;
             }
             first.get_or_insert(app);
-            turns.last = Some(app);
-            if turns.is_backing_off(app, now) {
+            scheduler.last = Some(app);
+            if scheduler.is_backing_off(app, now) {
                 continue;
             }
-            let packs = turns.packs(app, PACKS);
+            let packs = scheduler.packs(app, PACKS);
             match self.repeated(|| self.move_packs(app, packs, now)).await {
                 Ok(None) => {}
                 Ok(Some(moved)) => {
-                    turns.succeeded(app, packs, PACKS, now);
+                    scheduler.succeeded(app, packs, PACKS, now);
                     return Ok(Some(moved));
                 }
                 Err(error) => {
-                    turns.failed(app, packs, now);
+                    scheduler.failed(app, packs, now);
                     return Err(error);
                 }
             }

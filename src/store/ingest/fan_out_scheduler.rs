@@ -85,42 +85,42 @@ mod tests {
 
     #[test]
     fn failures_double_the_backoff_and_halve_the_step() {
-        let mut turns = FanOutScheduler::default();
+        let mut scheduler = FanOutScheduler::default();
         let (mut now, mut seen) = (0, Vec::new());
         for _ in 0..12 {
-            let packs = turns.packs(app(1), 8);
-            turns.failed(app(1), packs, at(now));
-            let backoff = (1..).find(|wait| !turns.is_backing_off(app(1), at(now + wait))).unwrap();
+            let packs = scheduler.packs(app(1), 8);
+            scheduler.failed(app(1), packs, at(now));
+            let backoff = (1..).find(|wait| !scheduler.is_backing_off(app(1), at(now + wait))).unwrap();
             now += backoff;
             seen.push((packs, backoff));
         }
         assert_eq!(seen[..5], [(8, 1), (4, 2), (2, 4), (1, 8), (1, 16)]);
         assert_eq!(seen[11], (1, 300));
-        assert!(!turns.is_backing_off(app(2), at(0)));
+        assert!(!scheduler.is_backing_off(app(2), at(0)));
     }
 
     #[test]
     fn successes_after_a_failure_double_the_step() {
-        let mut turns = FanOutScheduler::default();
+        let mut scheduler = FanOutScheduler::default();
         for _ in 0..3 {
-            let packs = turns.packs(app(1), 8);
-            turns.failed(app(1), packs, at(0));
+            let packs = scheduler.packs(app(1), 8);
+            scheduler.failed(app(1), packs, at(0));
         }
         let mut seen = Vec::new();
         for _ in 0..4 {
-            let packs = turns.packs(app(1), 8);
-            turns.succeeded(app(1), packs, 8, at(9));
-            assert!(!turns.is_backing_off(app(1), at(9)));
+            let packs = scheduler.packs(app(1), 8);
+            scheduler.succeeded(app(1), packs, 8, at(9));
+            assert!(!scheduler.is_backing_off(app(1), at(9)));
             seen.push(packs);
         }
-        assert_eq!((seen, turns.failing.len()), (vec![1, 2, 4, 8], 0));
+        assert_eq!((seen, scheduler.failing.len()), (vec![1, 2, 4, 8], 0));
     }
 
     #[test]
     fn the_number_of_failing_applications_is_bounded() {
-        let mut turns = FanOutScheduler::default();
-        (0..2 * MAX_FAILING as u128).for_each(|number| turns.failed(app(number), 8, at(number as u64)));
-        assert_eq!(turns.failing.len(), MAX_FAILING);
-        assert!(!turns.failing.contains_key(&app(0)), "its backoff ends first");
+        let mut scheduler = FanOutScheduler::default();
+        (0..2 * MAX_FAILING as u128).for_each(|number| scheduler.failed(app(number), 8, at(number as u64)));
+        assert_eq!(scheduler.failing.len(), MAX_FAILING);
+        assert!(!scheduler.failing.contains_key(&app(0)), "its backoff ends first");
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! - [`accept`]: one message and its deliveries. [`writer`]: many of them in one transaction.
 //! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: whose step is next.
-//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_pace`]: how many of them one step
-//!   takes; [`outbox_floor`]: from where on it looks.
+//! - [`outbox`] and [`relay`]: rows that the team's own transactions wrote. [`relay_batch_size`]: how many of them one step
+//!   takes; [`outbox_watermark`]: from where on it looks.
 //! - [`routing`] and [`routing_cache`]: which endpoints get a message. [`routing_load`]: how much of that is read
 //!   where. [`live_endpoints`] loads endpoints with their secrets.
 //! - [`idempotency`]: calls that may come twice and take effect once.

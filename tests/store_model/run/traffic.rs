@@ -11,7 +11,7 @@ use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::{AppId, AttemptId, MessageId, Uid};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection, AcceptResult};
 use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
-use sendoff::store::ingest::outbox::{RelayRequest, Relayed};
+use sendoff::store::ingest::outbox::{RelayRequest, RelayReport};
 use sendoff::store::query::messages::MessageFilter;
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{AppRef, Order, PageRequest};
@@ -224,7 +224,7 @@ impl House {
         let now = self.now;
         let found = said(self.store().relay(RelayRequest { limit: limit as i64, now }).await)?;
         self.fan_out().await?;
-        let (mut wanted, mut refused, mut accepted) = (Relayed::default(), Vec::new(), Vec::new());
+        let (mut wanted, mut refused, mut accepted) = (RelayReport::default(), Vec::new(), Vec::new());
         for row in self.model.next_rows(limit, now) {
             let item = self.row_item(&row);
             match self.model.draft(&item, None, MAX_PAYLOAD) {

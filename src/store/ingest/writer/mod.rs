@@ -18,7 +18,7 @@ use self::loading::Loading;
 pub(in crate::store) use self::queue::{Queues, queues};
 use self::queue::{Write, gather, gone};
 use super::accept::{AcceptItem, AcceptedBatch, ItemOutcome, Rejection, accept_in};
-use super::outbox::Relayed;
+use super::outbox::RelayReport;
 use crate::crash::CrashPoint;
 use crate::domain::AppId;
 use crate::store::db::budget::{self, Budget, Pace};
@@ -255,7 +255,7 @@ struct Stored {
     recorded: Vec<Vec<Recorded>>,
     /// What the records make the engine tell the organizations.
     told: Vec<Admission>,
-    relayed: Vec<(Relayed, Vec<Admission>, Vec<AppId>)>,
+    relayed: Vec<(RelayReport, Vec<Admission>, Vec<AppId>)>,
 }
 
 /// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be

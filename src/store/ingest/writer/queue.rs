@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
 use crate::store::ingest::accept::{AcceptItem, AcceptResult};
-use crate::store::ingest::outbox::{RelayRequest, Relayed};
+use crate::store::ingest::outbox::{RelayRequest, RelayReport};
 use crate::store::recording::record::{Finished, Recorded};
 
 /// How many messages one transaction accepts at most: beyond that, larger batches save next to nothing and cost
@@ -20,7 +20,7 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub(in crate::store) enum Write {
     Accept(AcceptItem, oneshot::Sender<Result<AcceptResult, StoreError>>),
     Record(Arc<[Finished]>, oneshot::Sender<Result<Vec<Recorded>, StoreError>>),
-    Relay(RelayRequest, oneshot::Sender<Result<Relayed, StoreError>>),
+    Relay(RelayRequest, oneshot::Sender<Result<RelayReport, StoreError>>),
 }
 
 impl Write {
@@ -72,7 +72,7 @@ impl Queues {
         wait.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    pub(in crate::store) async fn relay(&self, request: RelayRequest) -> Result<Relayed, StoreError> {
+    pub(in crate::store) async fn relay(&self, request: RelayRequest) -> Result<RelayReport, StoreError> {
         let (answer, wait) = oneshot::channel();
         self.relays.send(Write::Relay(request, answer)).await.map_err(|_| gone())?;
         wait.await.unwrap_or_else(|_| Err(gone()))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::Time;
 use sendoff::store::Store;
-use sendoff::store::ingest::outbox::relay_pace::{RelayPace, RelayStep};
+use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use sqlx::{Connection, Executor};
 
 use crate::home::*;
@@ -23,7 +23,7 @@ async fn insert(home: &Home, rows: u64) {
 
 /// Relays what waits at `now`; gives back how many rows.
 async fn relay(store: &Store, now: Time) -> usize {
-    let (mut pace, mut rows) = (RelayPace::default(), 0);
+    let (mut pace, mut rows) = (RelayBatchSize::default(), 0);
     while let RelayStep::Relayed(relayed) = store.relay_next(&mut pace, now).await.expect("the store") {
         rows += relayed.rows();
     }
@@ -51,7 +51,7 @@ async fn a_look_reads_few_rows_although_a_snapshot_is_held() {
     let home = Home::postgres().await;
     application(&home.store, "acme").await;
     let Raw::Postgres(mut holder) = home.connect().await else { panic!("PostgreSQL") };
-    let mut snapshot = holder.begin().await.unwrap();
+    let mut snapshot = holder.poll_start().await.unwrap();
     snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     snapshot.execute("SELECT count(*) FROM outbox").await.unwrap();
     let now = later(flow(&home, 0).await);
