@@ -1,27 +1,27 @@
-//! Messages of the past with their deliveries, written past the product.
+//! Past messages with their deliveries, written by SQL.
 
 use std::time::Duration;
 
-use super::stage::Stage;
+use super::bench_store::BenchStore;
 
-/// Made-up messages of some applications, each for every endpoint of its application.
-pub struct Past<'a> {
-    /// Which applications, as a condition on the table `application`.
+/// Messages of some applications, each delivered to every endpoint of its application.
+pub struct PastMessages<'a> {
+    /// A condition on the table `application`.
     pub of: &'a str,
-    /// Of each of these applications.
+    /// Per application.
     pub messages: usize,
-    /// The oldest was accepted so long ago; the others follow evenly until `youngest`.
+    /// Ages of the oldest and the youngest message; the rest are spread evenly.
     pub oldest: Duration,
     pub youngest: Duration,
-    /// Whether a fiftieth is dead and a hundredth waits for a retry tomorrow. All else was delivered with the first attempt.
+    /// 2 % are dead and 1 % retry tomorrow. All others were delivered on the first attempt.
     pub some_failed: bool,
 }
 
-/// Where in a message's id its number within the application stands: the last digits of its text, in base 16.
+/// The number of a message is the last 15 hexadecimal digits of its id.
 const DIGITS: usize = 15;
 
-impl Past<'_> {
-    /// Statements that write them.
+impl PastMessages<'_> {
+    /// The SQL that writes them.
     pub fn statements(&self, sqlite: bool) -> Vec<String> {
         let now = jiff::Timestamp::now().as_millisecond();
         let (began, span) = (now - self.oldest.as_millis() as i64, (self.oldest - self.youngest).as_millis());
@@ -36,7 +36,7 @@ impl Past<'_> {
                 "WITH plan (i, ms) AS (SELECT i, {began} + i * {span} / {count} FROM generate_series(CAST(0 AS bigint), {count} - 1) AS i)"
             ),
         };
-        // The last digits of the application's id tell its messages from those of others at the same time.
+        // The application's last digits distinguish messages of the same time.
         let id = either(
             "unhex(printf('%012x7', ms) || substr(hex(a.id), 30) || printf('8%015x', i))",
             "CAST(lpad(to_hex(ms), 12, '0') || '7' || right(CAST(a.id AS text), 3) || '8' || lpad(to_hex(i), 15, '0') AS uuid)",
@@ -88,15 +88,15 @@ impl Past<'_> {
         all
     }
 
-    /// How many messages are gone, if the oldest go first: what is left begins with the oldest attempt before `youngest`.
-    pub async fn gone(&self, stage: &Stage) -> usize {
+    /// How many messages are gone, oldest first, from the oldest remaining attempt before `youngest`.
+    pub async fn removed(&self, bench: &BenchStore) -> usize {
         let until = jiff::Timestamp::now().as_millisecond() - self.youngest.as_millis() as i64;
-        let (text, bound) = match stage.is_sqlite() {
+        let (text, bound) = match bench.is_sqlite() {
             true => ("lower(hex(message_id))", format!("x'{until:012x}{:020}'", 0)),
             false => ("CAST(message_id AS text)", format!("CAST('{until:012x}{:020}' AS uuid)", 0)),
         };
         let sql = format!("SELECT {text} FROM attempt WHERE message_id < {bound} ORDER BY message_id LIMIT 1");
-        let Some(oldest) = stage.value(&sql).await else { return self.messages };
+        let Some(oldest) = bench.value(&sql).await else { return self.messages };
         let digits = oldest.replace('-', "");
         usize::from_str_radix(&digits[digits.len() - DIGITS..], 16).expect("a number in base 16")
     }

@@ -1,4 +1,4 @@
-//! A store that is filled past the product, and the real binary on it.
+//! A store that is filled by SQL, and the real binary on it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,17 +8,16 @@ use sendoff::domain::signing::secret::MasterKey;
 use sendoff::store::{Location, Store, StoreOptions, WIDE};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
-use super::common::on_disk;
 use super::common::rest::Rest;
+use super::common::sync_file;
 use super::plan::Plan;
 use super::support::server::MASTER_KEY;
 use super::support::{Binary, Durability, Kind, Postgres, Server, SqliteFile, backlog, sqlite_file};
 
-/// The most that a payload may have in any case.
+/// The largest payload of any case.
 const MAX_PAYLOAD: usize = 16 << 20;
 
-/// A store of its own.
-pub struct Stage {
+pub struct BenchStore {
     pub kind: Kind,
     pub url: String,
     program: PathBuf,
@@ -26,22 +25,22 @@ pub struct Stage {
     _file: Option<SqliteFile>,
 }
 
-impl Stage {
-    /// An empty store with its schema; a PostgreSQL is made for it, with everything that makes a commit durable.
-    pub async fn on(plan: &Plan, kind: Kind) -> Stage {
+impl BenchStore {
+    /// Creates an empty store with its schema, and for PostgreSQL a server with durable commits.
+    pub async fn on(plan: &Plan, kind: Kind) -> BenchStore {
         let postgres = (kind == Kind::Postgres).then(|| {
             let settings = format!("-c max_connections={}", 200 + 20 * plan.processes);
             Arc::new(Postgres::start_with(Durability::On, &settings))
         });
-        Stage::empty(plan, postgres).await
+        BenchStore::empty(plan, postgres).await
     }
 
-    /// Another one; on PostgreSQL in the same server.
-    pub async fn beside(&self, plan: &Plan) -> Stage {
-        Stage::empty(plan, self.postgres.clone()).await
+    /// Creates another store; on PostgreSQL in the same server.
+    pub async fn beside(&self, plan: &Plan) -> BenchStore {
+        BenchStore::empty(plan, self.postgres.clone()).await
     }
 
-    async fn empty(plan: &Plan, postgres: Option<Arc<Postgres>>) -> Stage {
+    async fn empty(plan: &Plan, postgres: Option<Arc<Postgres>>) -> BenchStore {
         let (kind, url, file) = match &postgres {
             Some(server) => (Kind::Postgres, server.fresh_database(), None),
             None => {
@@ -52,25 +51,25 @@ impl Stage {
         let location = Location::parse(&url).expect("a location");
         let options = StoreOptions { location, master: master(), max_payload: MAX_PAYLOAD, queue: 1_000, wide: WIDE };
         Store::open(options).await.expect("a store").migrate().await.expect("the schema");
-        Stage { kind, url, program: plan.program.clone(), postgres, _file: file }
+        BenchStore { kind, url, program: plan.program.clone(), postgres, _file: file }
     }
 
     pub fn is_sqlite(&self) -> bool {
         self.kind == Kind::Sqlite
     }
 
-    /// The server, if it is a PostgreSQL.
+    /// The PostgreSQL server.
     pub fn postgres(&self) -> &Postgres {
         self.postgres.as_deref().expect("a PostgreSQL")
     }
 
-    /// Makes `applications` with the uids `app-0`, `app-1`, … and `endpoints` of each at that receiver.
+    /// Creates applications with uids `app-0`, `app-1`, …, each with `endpoints` endpoints at the receiver on `port`.
     pub async fn customers(&self, applications: usize, endpoints: usize, port: u16) {
         let url = format!("http://127.0.0.1:{port}");
         self.fill(&backlog::customers(self.is_sqlite(), &master(), applications, endpoints, &url)).await;
     }
 
-    /// Runs the statements while nobody else uses the store: none of it has to be durable before the end.
+    /// Runs statements while nobody else uses the store. They become durable at the end.
     pub async fn fill(&self, statements: &[String]) {
         if self.is_sqlite() {
             let mut connection = SqliteConnection::connect(&self.url).await.expect("SQLite");
@@ -82,7 +81,7 @@ impl Stage {
             }
             connection.execute("COMMIT").await.expect("a commit");
             connection.close().await.expect("closed");
-            on_disk(&self.url);
+            sync_file(&self.url);
         } else {
             let mut connection = self.connect().await;
             connection.execute("SET synchronous_commit = off; SET work_mem = '256MB'; BEGIN").await.expect("settings");
@@ -90,14 +89,14 @@ impl Stage {
                 connection.execute(AssertSqlSafe(sql.clone())).await.expect("a statement");
             }
             connection.execute("COMMIT").await.expect("a commit");
-            // As autovacuum does some time later, most likely while something is measured.
+            // Autovacuum would do it later, probably during a measurement.
             connection.execute("VACUUM ANALYZE").await.expect("statistics");
             connection.execute("CHECKPOINT").await.expect("a checkpoint");
             connection.close().await.expect("closed");
         }
     }
 
-    /// Runs a statement beside whoever uses the store.
+    /// Runs a statement while others use the store.
     pub async fn execute(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         if self.is_sqlite() {
@@ -109,7 +108,7 @@ impl Stage {
         }
     }
 
-    /// The one value of a statement as text; `None` if there is no row, or it is NULL.
+    /// A query's single value as text; `None` for no row or NULL.
     pub async fn value(&self, sql: &str) -> Option<String> {
         let sql = AssertSqlSafe(format!("SELECT CAST(({sql}) AS TEXT)"));
         if self.is_sqlite() {
@@ -120,25 +119,25 @@ impl Stage {
         }
     }
 
-    /// The same as a number; 0 if there is none.
+    /// A query's single value as a number; 0 for none.
     pub async fn number(&self, sql: &str) -> f64 {
         self.value(sql).await.map_or(0.0, |text| text.parse().expect("a number"))
     }
 
-    /// A connection to this PostgreSQL, with the schema that Sendoff uses.
+    /// A PostgreSQL connection that uses Sendoff's schema.
     pub async fn connect(&self) -> PgConnection {
         let mut connection = PgConnection::connect(&self.url).await.expect("PostgreSQL");
         connection.execute("SET search_path = sendoff").await.expect("the schema");
         connection
     }
 
-    /// The program that is measured, on this store.
+    /// The measured program, on this store.
     pub fn binary(&self) -> Binary {
         let binary = Binary::on(&self.url).program(&self.program);
         binary.set("SENDOFF_LOG", "warn").set("SENDOFF_MAX_PAYLOAD", "16MiB")
     }
 
-    /// Starts it; gives it, and how long it took until it was ready.
+    /// Starts the program and returns it with the time until it was ready.
     pub fn start(&self) -> (Server, Duration) {
         start(self.binary())
     }
@@ -148,7 +147,7 @@ fn master() -> MasterKey {
     MasterKey::parse(MASTER_KEY).expect("a key")
 }
 
-/// Starts the program and waits until it is ready, for at most two minutes; gives it, and how long that took.
+/// Starts the program and returns it with the time until it was ready, at most two minutes.
 pub fn start(binary: Binary) -> (Server, Duration) {
     let began = Instant::now();
     let mut server = binary.launch();
@@ -160,7 +159,7 @@ pub fn start(binary: Binary) -> (Server, Duration) {
     (server, began.elapsed())
 }
 
-/// Its REST API, for the default organization.
+/// The REST API of `server`, for the default organization.
 pub fn rest(server: &Server) -> Rest {
     Rest::new(server.url().trim_start_matches("http://"), &server.token())
 }
