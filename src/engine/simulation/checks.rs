@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::case::Case;
 use super::model_store::{ModelStore, RowKey};
 use super::process::{PROBES, SimProcess, UnreachableStreak};
 use super::receivers::SimReceiver;
-use super::scenario::Case;
 use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId};
 use crate::engine::core::clock_reading::ClockReading;

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::case::Case;
 use super::checks::{AttemptStart, CheckResult, Checks};
 use super::model_store::ModelStore;
 use super::process::{LeaseTask, START, SimProcess, WallClock};
 use super::receivers::SimReceiver;
 use super::rng::SeededRng;
-use super::scenario::Case;
 use super::store_calls::{StoreCall, StoreReply};
 use crate::domain::deliveries::attempt::{Outcome, OwnFailure};
 use crate::domain::deliveries::backoff::Schedule;

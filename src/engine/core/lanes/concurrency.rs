@@ -60,8 +60,7 @@ impl Lanes {
         self.throttle.wait(now.mono).map(Hold::Throttled)
     }
 
-    /// Whether the share of the lane's kind is used up. If so, the lane waits until [`Lanes::next_with_share`] takes
-    /// it.
+    /// Why the lane must wait for a share of its kind, if so. It then waits until [`Lanes::next_with_share`] takes it.
     pub(super) fn share_hold(&mut self, id: EndpointId, now: ClockReading) -> Option<Hold> {
         self.note_responsiveness(id, now);
         let lane = self.lanes.get_mut(&id)?;
