@@ -120,7 +120,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ),
     (
         "the loop around `relay`, and what it does with rows that the store itself refuses: tests/store/outbox.rs",
-        &["relay_next", "relay_give_up"],
+        &["relay_next", "mark_first_row_stuck"],
     ),
 ];
 

@@ -16,7 +16,7 @@ use crate::store::jobs::resent;
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, Reading};
 use crate::store::query::delivery_tally::Passed;
 use crate::store::queue::ordering;
-use crate::store::queue::requeue::{self, Found, To};
+use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
 use crate::store::{Order, Store, StoreError, Tenant, read};
 
 /// The most deliveries that a step scans.
@@ -95,12 +95,12 @@ impl Row {
         (self.message_id, self.endpoint_id)
     }
 
-    fn to(&self) -> To {
-        To { endpoint: self.endpoint_id, app: self.app_id, slot: u8::try_from(self.slot).unwrap_or_default() }
+    fn to(&self) -> RequeueTarget {
+        RequeueTarget { endpoint: self.endpoint_id, app: self.app_id, slot: u8::try_from(self.slot).unwrap_or_default() }
     }
 
-    fn found(&self) -> Found {
-        Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+    fn snapshot(&self) -> DeliverySnapshot {
+        DeliverySnapshot { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
     }
 }
 
@@ -129,8 +129,8 @@ impl Store {
             let mut woken = Vec::new();
             for ((_, endpoint), rows) in lanes {
                 let Some(to) = rows.first().map(|row| row.to()) else { continue };
-                let found: Vec<Found> = rows.iter().map(|row| row.found()).collect();
-                let done = requeue::put_back(&mut tx, to, &found, now).await?;
+                let found: Vec<DeliverySnapshot> = rows.iter().map(|row| row.snapshot()).collect();
+                let done = requeue::requeue(&mut tx, to, &found, now).await?;
                 resent::note(&mut tx, turn.id, endpoint, &done, data.sent).await?;
                 data.sent += done.len() as i64;
                 if !done.is_empty() {

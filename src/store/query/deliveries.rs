@@ -9,7 +9,7 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::queue::dead::{self, Ending};
 use crate::store::queue::ordering;
-use crate::store::queue::requeue::{self, To};
+use crate::store::queue::requeue::{self, RequeueTarget};
 use crate::store::{Backend, Order, Page, PageRequest, Store, StoreError, Tenant, on, read};
 
 /// A delivery of a message.
@@ -202,7 +202,7 @@ impl Store {
                 sqlx::query_scalar(sql).bind(message).bind(endpoint).bind(app).bind(&tenant.org).fetch_optional(db).await
             })?;
             let Some(slot) = slot else { return Ok(false) };
-            if !requeue::resend(&mut tx, To { endpoint, app, slot: slot as u8 }, message, now).await? {
+            if !requeue::resend(&mut tx, RequeueTarget { endpoint, app, slot: slot as u8 }, message, now).await? {
                 return Ok(false);
             }
             ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;

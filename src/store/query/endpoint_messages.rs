@@ -17,7 +17,7 @@ use crate::store::db::codec;
 use crate::store::query::delivery_list::of_last_attempt;
 use crate::store::query::messages::{Readers, ceiling};
 use crate::store::query::page::SCAN;
-use crate::store::queue::requeue::Found;
+use crate::store::queue::requeue::DeliverySnapshot;
 use crate::store::{PageRequest, Scanned, Store, StoreError, Tenant, read};
 
 /// Rows per statement of a filtered list.
@@ -153,8 +153,8 @@ pub(in crate::store) struct SentRow {
 
 impl SentRow {
     /// The delivery, for requeueing.
-    pub(in crate::store) fn found(&self) -> Found {
-        Found { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+    pub(in crate::store) fn snapshot(&self) -> DeliverySnapshot {
+        DeliverySnapshot { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
     }
 
     pub(in crate::store) fn standing(&self) -> Standing {
