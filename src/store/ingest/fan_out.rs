@@ -29,7 +29,7 @@ use crate::store::db::sqlite;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
 use crate::store::ingest::routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
-use crate::store::queue::dead::{self, Ending, end_pending};
+use crate::store::queue::dead::{self, PendingFilter, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::record;
 use crate::store::{AppRef, Store, StoreError, Tx, on};
@@ -155,7 +155,7 @@ impl Store {
         // cleaned up from there.
         let mut due = insert_due(&mut tx, &taken).await?;
         let of_deleted = end_deleted(&mut tx, &taken, now).await?;
-        let ended = end_pending(&mut tx, Ending::Messages(&without), DeadReason::ContentDeleted, now).await?;
+        let ended = end_pending(&mut tx, PendingFilter::Messages(&without), DeadReason::ContentDeleted, now).await?;
         due.retain(|(message, _)| without.binary_search(message).is_err());
         renumber(&mut tx, &due).await?;
         let view = cached_view(&mut tx, self, app).await?;

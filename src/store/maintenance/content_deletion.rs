@@ -9,7 +9,7 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
 use crate::store::db::{codec, sqlite};
-use crate::store::queue::dead::{self, Ended, Ending, end_pending};
+use crate::store::queue::dead::{self, EndedDelivery, PendingFilter, end_pending};
 use crate::store::queue::signals::Signal;
 use crate::store::recording::{operational, operational_event};
 use crate::store::{Store, StoreError, Tenant, Tx, on};
@@ -43,7 +43,7 @@ impl Store {
             if found == 0 {
                 return Ok(false);
             }
-            let ended = end_pending(&mut tx, Ending::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
+            let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
             let thing = message.to_string();
             self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
             tx.commit().await?;
@@ -102,7 +102,7 @@ impl Store {
              RETURNING id";
             let mut tx = self.begin().await?;
             let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
-            let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+            let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;
             let happened = operational_event::of_unsent(&ended, now);
             let told = operational::tell(&self.inner, &mut tx, happened).await?;
             tx.commit().await?;
@@ -123,7 +123,7 @@ impl Store {
         self.repeated(|| async {
             let mut tx = self.begin().await?;
             let gone = without_content(&mut tx, messages).await?;
-            let ended = end_pending(&mut tx, Ending::Messages(&gone), DeadReason::ContentDeleted, now).await?;
+            let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;
             tx.commit().await?;
             dead::count(DeadReason::ContentDeleted, &ended);
             Ok(ended.len() as u64)
@@ -135,7 +135,7 @@ impl Store {
     pub const CONTENTS_STEP: u64 = STEP as u64;
 
     /// After the commit: counts the ended deliveries and signals the engine.
-    fn ended(&self, ended: &[Ended]) {
+    fn ended(&self, ended: &[EndedDelivery]) {
         dead::count(DeadReason::ContentDeleted, ended);
         self.withdraw(ended.iter().map(|one| (one.endpoint_id, one.message_id)).collect());
     }

@@ -7,7 +7,7 @@
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::rollup_compaction;
-use crate::store::queue::dead::Ended;
+use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Store, StoreError, Tx, on};
 
@@ -103,7 +103,7 @@ impl Step {
     }
 
     /// Deletes pending deliveries and returns them.
-    async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<Ended>, StoreError> {
+    async fn delete_pending(&self, tx: &mut Tx) -> Result<Vec<EndedDelivery>, StoreError> {
         let delete = sqlx::AssertSqlSafe(format!(
             "DELETE FROM due WHERE (message_id, endpoint_id) IN (SELECT message_id, endpoint_id {})
              RETURNING endpoint_id, message_id, app_id, attempts,

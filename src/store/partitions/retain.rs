@@ -14,7 +14,7 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{MessageId, Time};
 use crate::store::maintenance::retention::{Expired, MESSAGES, ROWS};
 use crate::store::maintenance::rollup_compaction;
-use crate::store::queue::dead::Ended;
+use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::{operational, operational_event, record};
 use crate::store::{Backend, Store, StoreError, Tx};
 
@@ -67,7 +67,7 @@ async fn delete_pending(
     connection: &mut PgConnection,
     horizon: MessageId,
     cutoff: Time,
-) -> Result<Vec<Ended>, StoreError> {
+) -> Result<Vec<EndedDelivery>, StoreError> {
     // Not a join: that could read all messages below the horizon, which are many until they are dropped.
     let sql = AssertSqlSafe(format!(
         "DELETE FROM due WHERE (message_id, endpoint_id) IN

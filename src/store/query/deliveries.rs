@@ -7,7 +7,7 @@ use crate::domain::access::audit::act;
 use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::Deed;
-use crate::store::queue::dead::{self, Ending};
+use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, RequeueTarget};
 use crate::store::{Backend, Order, Page, PageRequest, Store, StoreError, Tenant, on, read};
@@ -233,7 +233,7 @@ impl Store {
             let next: Option<EndpointId> = on!(tx, db => sqlx::query_scalar(next).fetch_optional(db).await)?;
             let ended = match next {
                 Some(endpoint) => {
-                    dead::end_pending(&mut tx, Ending::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
+                    dead::end_pending(&mut tx, PendingFilter::Endpoint(endpoint, limit), DeadReason::EndpointDeleted, now).await?
                 }
                 None => {
                     let done = sqlx::AssertSqlSafe(format!(

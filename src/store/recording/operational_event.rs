@@ -6,7 +6,7 @@
 
 use crate::domain::notifications::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
-use crate::store::queue::dead::Ended;
+use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::record::{Finished, Recorded};
 
 /// An operational event. It is stored only if the organization has an endpoint that subscribes to it.
@@ -90,8 +90,8 @@ pub(in crate::store) fn of_records(finished: &[Finished], recorded: &[Recorded])
 }
 
 /// The events of deliveries that ended unsent because their message or its content expired.
-pub(in crate::store) fn of_unsent(unsent: &[Ended], now: Time) -> Vec<Happening> {
-    let happening = |one: &Ended| {
+pub(in crate::store) fn of_unsent(unsent: &[EndedDelivery], now: Time) -> Vec<Happening> {
+    let happening = |one: &EndedDelivery| {
         let what = What::Expired { message: one.message_id, attempts: one.attempts };
         Happening { org: one.org.clone(), app: one.app_id, endpoint: one.endpoint_id, at: now, what }
     };
