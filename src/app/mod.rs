@@ -32,7 +32,7 @@ use url::Url;
 use crate::api::authn::authenticator::Authenticator;
 use crate::api::{BodyBudget, Origins};
 use crate::config::{Config, ConfigError};
-use crate::dashboard::Feeds;
+use crate::dashboard::TailFeeds;
 use crate::dashboard::sign_in::passwords::Passwords;
 use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
@@ -90,7 +90,7 @@ pub struct App {
     supervisor: Supervisor,
     store: Store,
     authenticator: Authenticator,
-    feeds: Feeds,
+    feeds: TailFeeds,
     handle: ServerHandle,
     server: JoinHandle<std::io::Result<()>>,
     drain: Duration,
@@ -115,7 +115,7 @@ impl App {
         };
         let egress = Egress::new(config.egress.clone())?;
         let draining = Arc::new(AtomicBool::new(false));
-        let feeds = Feeds::default();
+        let feeds = TailFeeds::default();
         let authenticator = Authenticator::new(opened.store.clone(), opened.tokens.clone(), config.http.traffic());
         let services = http::HttpServices {
             role: config.role,

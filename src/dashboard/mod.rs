@@ -47,7 +47,7 @@ use crate::dashboard::deliveries::{cancel, resend};
 use crate::dashboard::endpoints::{endpoint, endpoint_actions, endpoint_secret, polling, test_event};
 use crate::dashboard::event_types::event_type_form;
 use crate::dashboard::http::{assets, error, middleware, preferences};
-pub use crate::dashboard::live::feed::Feeds;
+pub use crate::dashboard::live::feed::TailFeeds;
 use crate::dashboard::live::tail;
 use crate::dashboard::messages::{message, send};
 use crate::dashboard::settings::{api_keys, audit, operational, operators, organization, outbox};
@@ -80,7 +80,7 @@ pub struct DashboardState {
     /// The key of CSRF tokens.
     pub secret: [u8; 32],
     /// Shared by the process, which closes them at shutdown.
-    pub feeds: Feeds,
+    pub feeds: TailFeeds,
     /// Verifies operators' passwords.
     pub passwords: Passwords,
     /// Rate limits.

@@ -7,7 +7,7 @@ use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use sendoff::dashboard::sign_in::passwords::Passwords;
-use sendoff::dashboard::{self, DashboardState, Feeds};
+use sendoff::dashboard::{self, DashboardState, TailFeeds};
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
@@ -41,7 +41,7 @@ pub struct House {
     pub now: Time,
     /// Of the database, for what a team does there by itself.
     pub database: String,
-    pub feeds: Feeds,
+    pub feeds: TailFeeds,
     leases: Leases,
     client: Client,
     _file: Option<SqliteFile>,
@@ -170,7 +170,7 @@ impl House {
         let port = free_port();
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();
         let public_url = public_url.map_or_else(|| url.clone(), |url| url.parse().unwrap());
-        let feeds = Feeds::default();
+        let feeds = TailFeeds::default();
         let policy = AddressPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
         let egress = Egress::new(policy).unwrap();
         let state = DashboardState {

@@ -4,35 +4,35 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{ConfirmPage, Field, Form, FormPage, number};
+use crate::dashboard::components::form::{ConfirmPage, FormField, Form, FormPage, number};
 use crate::dashboard::components::format::{Line, counted};
 use crate::dashboard::components::refused::{refused, settled, unchanged};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{AppContext, CurrentOperator, CurrentUser};
 use crate::domain::catalog::application::{Application, ApplicationSpec};
 use crate::domain::{AppId, Invalid, Uid};
 
 fn form(spec: &ApplicationSpec) -> Form {
     let metadata: Vec<String> = spec.metadata.iter().map(|(name, value)| format!("{name}={value}")).collect();
     Form::new(vec![
-        Field::text("name", "Name", &spec.name).required().help("Your name for this customer."),
-        Field::text("uid", "Uid", spec.uid.as_ref().map_or("", |uid| uid.as_str()))
+        FormField::text("name", "Name", &spec.name).required().help("Your name for this customer."),
+        FormField::text("uid", "Uid", spec.uid.as_ref().map_or("", |uid| uid.as_str()))
             .help("Your own identifier, accepted in place of the id. Letters, digits, '-', '_' and '.'."),
-        Field::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
+        FormField::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
             .help("Messages per second, for all its endpoints together. Leave empty for no limit."),
-        Field::text("contactEmail", "Contact", spec.contact_email.as_deref().unwrap_or_default())
+        FormField::text("contactEmail", "Contact", spec.contact_email.as_deref().unwrap_or_default())
             .kind("email")
             .help("Notified by email when an endpoint is disabled."),
-        Field::lines("metadata", "Metadata", &metadata).help("Your own name=value pairs, one per line."),
+        FormField::lines("metadata", "Metadata", &metadata).help("Your own name=value pairs, one per line."),
     ])
 }
 
 /// Parses the form, or returns all invalid fields.
-fn read(posted: &Posted) -> Result<ApplicationSpec, Vec<Invalid>> {
+fn read(posted: &VerifiedForm) -> Result<ApplicationSpec, Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut spec = ApplicationSpec { name: posted.get("name").trim().to_owned(), ..ApplicationSpec::default() };
     match posted.given("uid").map(|text| Uid::parse("uid", text, AppId::PREFIX)).transpose() {
@@ -54,9 +54,9 @@ fn read(posted: &Posted) -> Result<ApplicationSpec, Vec<Invalid>> {
     if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
 }
 
-fn new_page(viewer: &Viewer, form: Form) -> FormPage {
+fn new_page(viewer: &CurrentUser, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(viewer, Here::Applications),
+        frame: PageLayout::of(viewer, NavItem::Applications),
         title: Line::new("New application"),
         lead: "One per customer.",
         about: Line::default(),
@@ -68,9 +68,9 @@ fn new_page(viewer: &Viewer, form: Form) -> FormPage {
     }
 }
 
-fn edit_page(inside: &Inside, form: Form) -> FormPage {
+fn edit_page(inside: &AppContext, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        frame: PageLayout::of(inside, NavItem::Applications).below(inside, []),
         title: Line::new("Edit application"),
         lead: "",
         about: Line::new(&inside.app.name),
@@ -83,15 +83,15 @@ fn edit_page(inside: &Inside, form: Form) -> FormPage {
 }
 
 /// `GET /applications/new`.
-pub async fn new(signed: Signed) -> Result<HttpResponse, PageError> {
+pub async fn new(signed: CurrentOperator) -> Result<HttpResponse, PageError> {
     new_page(&signed, form(&ApplicationSpec::default())).answer()
 }
 
 /// `POST /applications/new`.
 pub async fn create(
     state: web::Data<DashboardState>,
-    signed: Signed,
-    posted: Posted,
+    signed: CurrentOperator,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let (store, now) = (signed.store(&state.store), state.clock.now());
     let made = match read(&posted) {
@@ -99,7 +99,7 @@ pub async fn create(
         Err(wrong) => Err(Ok(wrong)),
     };
     match made {
-        Ok(app) => Ok(done(Place::of_application(app.id).home(), Notice::Created)),
+        Ok(app) => Ok(done(AppPaths::of_application(app.id).home(), FlashNotice::Created)),
         Err(wrong) => new_page(&signed, form(&ApplicationSpec::default()).typed(&posted).blame(&wrong?)).answer(),
     }
 }
@@ -115,15 +115,15 @@ fn spec_of(app: &Application) -> ApplicationSpec {
 }
 
 /// `GET /applications/{app}/edit`.
-pub async fn edit(inside: Inside) -> Result<HttpResponse, PageError> {
+pub async fn edit(inside: AppContext) -> Result<HttpResponse, PageError> {
     edit_page(&inside, form(&spec_of(&inside.app)).of(inside.app.updated_at)).answer()
 }
 
 /// `POST /applications/{app}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let (store, now, id) = (inside.store(&state.store), state.clock.now(), inside.app.id);
     let work = |before: &Application| {
@@ -132,7 +132,7 @@ pub async fn change(
     };
     let changed = store.update_application(&inside.tenant(), id, work, now).await;
     match changed.map_err(|error| refused(error, "uid")).and_then(settled) {
-        Ok(_) => Ok(done(inside.place.home(), Notice::Changed)),
+        Ok(_) => Ok(done(inside.place.home(), FlashNotice::Changed)),
         Err(wrong) => {
             let form = form(&spec_of(&inside.app)).of(inside.app.updated_at);
             edit_page(&inside, form.typed(&posted).blame(&wrong?)).answer()
@@ -141,11 +141,11 @@ pub async fn change(
 }
 
 /// `GET /applications/{app}/delete`.
-pub async fn ask(state: web::Data<DashboardState>, inside: Inside) -> Result<HttpResponse, PageError> {
+pub async fn ask(state: web::Data<DashboardState>, inside: AppContext) -> Result<HttpResponse, PageError> {
     let id = inside.app.id;
     let endpoints = state.store.endpoints_in(&inside.tenant(), &[id]).await?.get(&id).copied().unwrap_or(0);
     let page = ConfirmPage {
-        frame: Frame::of(&inside, Here::Applications).below(&inside, []),
+        frame: PageLayout::of(&inside, NavItem::Applications).below(&inside, []),
         title: "Delete this application?",
         about: Line::new(&inside.app.name),
         consequences: vec![
@@ -164,12 +164,12 @@ pub async fn ask(state: web::Data<DashboardState>, inside: Inside) -> Result<Htt
 /// `POST /applications/{app}/delete`.
 pub async fn delete(
     state: web::Data<DashboardState>,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let (store, now) = (inside.store(&state.store), state.clock.now());
     match store.delete_application(&inside.tenant(), inside.app.id, now).await? {
-        true => Ok(done("/applications", Notice::Deleted)),
+        true => Ok(done("/applications", FlashNotice::Deleted)),
         false => Err(PageError::NotFound),
     }
 }

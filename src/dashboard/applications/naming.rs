@@ -8,22 +8,22 @@ const ALIKE: usize = 100;
 
 /// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
-    One(AppId),
+pub enum AppLookup {
+    Found(AppId),
     /// Not found, and why.
-    Nothing(&'static str),
+    NotFound(&'static str),
 }
 
 /// Looks up an application of the tenant. Names match case-insensitively; a unique prefix matches too.
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn application(store: &Store, tenant: &Tenant, text: &str) -> Result<Named, StoreError> {
-    const NONE: Named = Named::Nothing("No application has this name, id or uid.");
+pub async fn application(store: &Store, tenant: &Tenant, text: &str) -> Result<AppLookup, StoreError> {
+    const NONE: AppLookup = AppLookup::NotFound("No application has this name, id or uid.");
     if let Ok(named) = AppRef::parse(text)
         && let Some(app) = store.application(tenant, &named).await?
     {
-        return Ok(Named::One(app.id));
+        return Ok(AppLookup::Found(app.id));
     }
     if text.is_empty() {
         return Ok(NONE);
@@ -33,12 +33,12 @@ pub async fn application(store: &Store, tenant: &Tenant, text: &str) -> Result<N
     let same: Vec<AppId> =
         alike.data.iter().filter(|app| app.name.to_lowercase() == wanted).map(|app| app.id).collect();
     Ok(match (&same[..], &alike.data[..]) {
-        ([one], _) => Named::One(*one),
-        ([], [one]) if !alike.more => Named::One(one.id),
+        ([one], _) => AppLookup::Found(*one),
+        ([], [one]) if !alike.more => AppLookup::Found(one.id),
         ([], []) if alike.stopped.is_some() => {
-            Named::Nothing("Too many applications to search by name. Enter an id or uid.")
+            AppLookup::NotFound("Too many applications to search by name. Enter an id or uid.")
         }
         ([], []) => NONE,
-        _ => Named::Nothing("Several applications match this name. Enter more of it, or an id or uid."),
+        _ => AppLookup::NotFound("Several applications match this name. Enter more of it, or an id or uid."),
     })
 }

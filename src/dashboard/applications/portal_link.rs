@@ -7,12 +7,12 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{Choice, Field, Form, FormPage};
+use crate::dashboard::components::form::{SelectOption, FormField, Form, FormPage};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::posted::Posted;
-use crate::dashboard::http::viewer::{Inside, Signed};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::posted::VerifiedForm;
+use crate::dashboard::http::viewer::{AppContext, CurrentOperator};
 use crate::domain::Invalid;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::{Capability, PortalLink, PortalOptions};
@@ -25,7 +25,7 @@ const VISITS: [(&str, &str, u64); 3] = [("1h", "1 hour", 3_600), ("1d", "1 day",
 #[derive(Template)]
 #[template(path = "portal_link.html")]
 struct PortalLinkPage {
-    frame: Frame,
+    frame: PageLayout,
     name: Line,
     /// The URL to copy.
     url: Line,
@@ -37,16 +37,16 @@ struct PortalLinkPage {
 }
 
 fn form() -> Form {
-    let choices = VISITS.iter().map(|(word, name, _)| Choice::new(word, name, *word == "1h")).collect();
+    let choices = VISITS.iter().map(|(word, name, _)| SelectOption::new(word, name, *word == "1h")).collect();
     Form::new(vec![
-        Field::select("expiry", "Session lasts", choices).help("Starts when the link is opened."),
-        Field::tick("readOnly", "Read only", false).help("No changes, no resends, no secrets."),
+        FormField::select("expiry", "Session lasts", choices).help("Starts when the link is opened."),
+        FormField::tick("readOnly", "Read only", false).help("No changes, no resends, no secrets."),
     ])
 }
 
-fn form_page(inside: &Inside, form: Form) -> FormPage {
+fn form_page(inside: &AppContext, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        frame: PageLayout::of(inside, NavItem::Applications).below(inside, []),
         title: Line::new("Portal link"),
         lead: "Opens the portal as this customer sees it. Works once, within 15 minutes.",
         about: Line::new(&inside.app.name),
@@ -59,7 +59,7 @@ fn form_page(inside: &Inside, form: Form) -> FormPage {
 }
 
 /// `GET /applications/{app}/portal-link`.
-pub async fn ask(_: Signed, inside: Inside) -> Result<HttpResponse, PageError> {
+pub async fn ask(_: CurrentOperator, inside: AppContext) -> Result<HttpResponse, PageError> {
     if inside.operational {
         return Err(PageError::NotFound);
     }
@@ -69,9 +69,9 @@ pub async fn ask(_: Signed, inside: Inside) -> Result<HttpResponse, PageError> {
 /// `POST /applications/{app}/portal-link`: creates a link, which is shown once.
 pub async fn make(
     state: web::Data<DashboardState>,
-    signed: Signed,
-    inside: Inside,
-    posted: Posted,
+    signed: CurrentOperator,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     if inside.operational {
         return Err(PageError::NotFound);
@@ -95,7 +95,7 @@ pub async fn make(
     // If the portal shares the dashboard's origin, a relative link works under any host name.
     let href = if state.portal_url == state.public_url { path } else { url.to_string() };
     let page = PortalLinkPage {
-        frame: Frame::of(&inside, Here::Applications).below(&inside, []),
+        frame: PageLayout::of(&inside, NavItem::Applications).below(&inside, []),
         name: Line::new(&inside.app.name),
         url: Line::new(url.as_str()),
         href,

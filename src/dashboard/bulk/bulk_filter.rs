@@ -1,7 +1,7 @@
 //! The deliveries of a bulk resend, from a URL or a form: the filters of the list of deliveries, parsed by the same
 //! code. In addition, `status=missing`: messages that an endpoint subscribes to but was never sent.
 
-use crate::dashboard::components::filters::{Asked, Filters};
+use crate::dashboard::components::filters::{FilterParams, Filters};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
 use crate::domain::deliveries::background::{Kind, Scope};
@@ -13,7 +13,7 @@ use crate::store::{EndpointRef, Store, Tenant};
 
 /// The kind of selection.
 #[derive(Clone, Debug)]
-pub enum Which {
+pub enum BulkTarget {
     /// The deliveries that the list shows with this filter.
     Listed(Box<DeliveryFilter>),
     /// Messages that endpoints of the scope were never sent.
@@ -21,13 +21,13 @@ pub enum Which {
 }
 
 /// The deliveries to resend.
-pub struct Choice {
-    pub which: Which,
+pub struct BulkFilter {
+    pub which: BulkTarget,
     since: Time,
     until: Time,
 }
 
-impl Choice {
+impl BulkFilter {
     /// Interprets the filters. `now` ends every range: later messages are sent anyway. `None`: invalid fields, see
     /// [`Filters::wrong`].
     ///
@@ -38,7 +38,7 @@ impl Choice {
         tenant: &Tenant,
         filters: &mut Filters,
         now: Time,
-    ) -> Result<Option<Choice>, PageError> {
+    ) -> Result<Option<BulkFilter>, PageError> {
         let (since, until) = (filters.since.unwrap_or(Time::ZERO), filters.until.unwrap_or(now).min(now));
         if since >= until {
             filters.refuse("since", "Must be in the past and before Until.");
@@ -56,18 +56,18 @@ impl Choice {
         let which = match missing {
             Some(scope) => {
                 let event_types = filters.event_types.clone();
-                Which::Missing(scope, Box::new(SentFilter { since, until, event_types, ..SentFilter::default() }))
+                BulkTarget::Missing(scope, Box::new(SentFilter { since, until, event_types, ..SentFilter::default() }))
             }
-            None => Which::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
+            None => BulkTarget::Listed(Box::new(DeliveryFilter { since, until, ..filters.deliveries() })),
         };
-        Ok(Some(Choice { which, since, until }))
+        Ok(Some(BulkFilter { which, since, until }))
     }
 
     /// The background job.
     pub fn spec(&self, by: &str, total: Option<Total>) -> BackgroundSpec {
         let (kind, scope, filter, listed) = match &self.which {
-            Which::Missing(scope, filter) => (Kind::ReplayMissing, *scope, (**filter).clone(), None),
-            Which::Listed(filter) => {
+            BulkTarget::Missing(scope, filter) => (Kind::ReplayMissing, *scope, (**filter).clone(), None),
+            BulkTarget::Listed(filter) => {
                 let scope = match (filter.app, filter.endpoint) {
                     (Some(app), Some(endpoint)) => Scope::Endpoint(app, endpoint),
                     (Some(app), None) => Scope::Application(app),
@@ -82,14 +82,14 @@ impl Choice {
     /// The button's label before and after the number of deliveries.
     pub fn button(&self) -> (&'static str, &'static str) {
         match &self.which {
-            Which::Missing(..) => ("Send", ""),
-            Which::Listed(filter) if filter.status == Some(DeliveryStatus::Pending) => ("Send", " now"),
-            Which::Listed(_) => ("Resend", ""),
+            BulkTarget::Missing(..) => ("Send", ""),
+            BulkTarget::Listed(filter) if filter.status == Some(DeliveryStatus::Pending) => ("Send", " now"),
+            BulkTarget::Listed(_) => ("Resend", ""),
         }
     }
 
     /// Form fields that repeat the selection, with relative times resolved.
-    pub fn fields(&self, asked: &Asked) -> Vec<(&'static str, Line)> {
+    pub fn fields(&self, asked: &FilterParams) -> Vec<(&'static str, Line)> {
         let times = [("since", self.since), ("until", self.until)].into_iter().filter(|(_, time)| *time > Time::ZERO);
         let others = asked.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
         others

@@ -7,13 +7,13 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::{base, tally, utc};
 use crate::dashboard::components::filters::CLASSES;
-use crate::dashboard::components::format::{Line, Query, count, counted};
-use crate::dashboard::components::parts::{Badge, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count, counted};
+use crate::dashboard::components::parts::{Badge, RelativeTime};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Viewer, part};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{CurrentUser, part};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::deliveries::background::{Kind, Scope, Stage};
 use crate::domain::deliveries::delivery::Standing;
@@ -27,32 +27,32 @@ use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, T
 /// The length of the list.
 const LISTED: usize = 20;
 
-pub struct WorkRow {
+pub struct BulkJobRow {
     pub badge: Badge,
     pub href: String,
     pub what: &'static str,
     pub place: Line,
     pub sent: String,
     pub by: Line,
-    pub begun: When,
+    pub begun: RelativeTime,
 }
 
 /// The tenant's latest background jobs.
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Result<Vec<WorkRow>, StoreError> {
+pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Result<Vec<BulkJobRow>, StoreError> {
     let page = PageRequest::first(LISTED, Order::Descending);
     let mut rows = Vec::new();
     for work in store.backgrounds(tenant, &[], None, &page).await?.data {
-        rows.push(WorkRow {
+        rows.push(BulkJobRow {
             badge: badge(work.stage),
             href: format!("{base}/resend/{}", work.id),
             what: what(&work.spec),
             place: place(store, tenant, &work.spec).await?,
             sent: progress(&work),
             by: Line::cut(&work.spec.by, 60),
-            begun: When::new(work.created_at, now),
+            begun: RelativeTime::new(work.created_at, now),
         });
     }
     Ok(rows)
@@ -141,16 +141,16 @@ pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Res
 }
 
 /// The number of resent deliveries in a state, with a link to them.
-struct Outcome {
+struct OutcomeCount {
     text: String,
     kind: &'static str,
     /// `None`: the user has no list of deliveries.
     href: Option<String>,
 }
 
-impl Outcome {
+impl OutcomeCount {
     /// The outcome by state.
-    fn all(tally: &DeliveryTally, viewer: &Viewer, id: BackgroundId) -> Vec<Outcome> {
+    fn all(tally: &DeliveryTally, viewer: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
         let outcomes = [
             (tally.delivered, "delivered", DeliveryStatus::Delivered),
             (tally.retrying, "waiting or retrying", DeliveryStatus::Retrying),
@@ -158,7 +158,7 @@ impl Outcome {
             (tally.dead, "dead", DeliveryStatus::Dead),
             (tally.canceled, "canceled", DeliveryStatus::Canceled),
         ];
-        let outcome = |(n, name, status): (i64, &str, DeliveryStatus)| Outcome {
+        let outcome = |(n, name, status): (i64, &str, DeliveryStatus)| OutcomeCount {
             text: format!("{} {name}", count(n)),
             kind: status.word(),
             href: list(viewer, id, &format!("&status={}", status.word())),
@@ -168,14 +168,14 @@ impl Outcome {
 }
 
 /// The list of deliveries that the job queued.
-fn list(viewer: &Viewer, id: BackgroundId, more: &str) -> Option<String> {
+fn list(viewer: &CurrentUser, id: BackgroundId, more: &str) -> Option<String> {
     viewer.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(viewer)))
 }
 
 #[derive(Template)]
 #[template(path = "work.html")]
-struct WorkPage {
-    frame: Frame,
+struct BulkJobPage {
+    frame: PageLayout,
     base: &'static str,
     id: BackgroundId,
     badge: Badge,
@@ -184,7 +184,7 @@ struct WorkPage {
     /// The job is running or deliveries are due, so the page refreshes itself.
     live: bool,
     facts: Vec<Line>,
-    outcome: Vec<Outcome>,
+    outcome: Vec<OutcomeCount>,
     /// The list of all of them.
     all: Option<String>,
     /// The limit of the outcome, if it was reached.
@@ -195,8 +195,8 @@ struct WorkPage {
     rest: String,
     reason: Option<Line>,
     by: Line,
-    begun: When,
-    changed: When,
+    begun: RelativeTime,
+    changed: RelativeTime,
     may_cancel: bool,
 }
 
@@ -204,23 +204,23 @@ struct WorkPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
+    viewer: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
     let (tenant, now) = (viewer.tenant(), state.clock.now());
     let work = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
-    let query = Query::of(&request);
+    let query = UrlQuery::of(&request);
     let filter = DeliveryFilter { resent: Some(work.id), ..DeliveryFilter::default() };
     let tally = tally(&state.store, &tenant, &filter, now).await?;
     let running = work.stage == Stage::Running;
-    let page = WorkPage {
-        frame: Frame::of(&viewer, Here::Resends).noting(query.get("notice")),
+    let page = BulkJobPage {
+        frame: PageLayout::of(&viewer, NavItem::Resends).noting(query.get("notice")),
         base: base(&viewer),
         id: work.id,
         badge: badge(work.stage),
         title: title(&work),
         running,
         live: running || tally.due > 0,
-        outcome: Outcome::all(&tally, &viewer, work.id),
+        outcome: OutcomeCount::all(&tally, &viewer, work.id),
         all: list(&viewer, work.id, "").filter(|_| tally.found() > 0),
         followed: (work.sent > resent::MOST).then(|| count(resent::MOST)),
         facts: facts(&state.store, &tenant, &work.spec).await?,
@@ -229,8 +229,8 @@ pub async fn show(
         rest: rest(&work),
         reason: work.reason.as_deref().filter(|_| work.stage == Stage::Failed).map(|reason| Line::cut(reason, 400)),
         by: Line::cut(&work.spec.by, 120),
-        begun: When::new(work.created_at, now),
-        changed: When::new(work.updated_at, now),
+        begun: RelativeTime::new(work.created_at, now),
+        changed: RelativeTime::new(work.updated_at, now),
         may_cancel: viewer.can(Capability::CreateAttempts),
     };
     answer(StatusCode::OK, &page)
@@ -269,14 +269,14 @@ fn rest(work: &Background) -> String {
 pub async fn cancel(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
-    _: Posted,
+    viewer: CurrentUser,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     viewer.need(Capability::CreateAttempts)?;
     let (id, tenant) = (named(&request)?, viewer.tenant());
     let canceled = viewer.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;
     tracing::info!(org = %viewer.org, %id, canceled, "bulk resend canceled, from a page");
-    let notice = if canceled { Notice::ResendCanceled } else { Notice::ResendOver };
+    let notice = if canceled { FlashNotice::ResendCanceled } else { FlashNotice::ResendOver };
     Ok(done(&format!("{}/resend/{id}", base(&viewer)), notice))
 }
 

@@ -1,14 +1,14 @@
 //! Pagination shared by the lists.
 
-use crate::dashboard::components::filters::Asked;
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::filters::FilterParams;
+use crate::dashboard::components::parts::RelativeTime;
 use crate::domain::Time;
 
 /// Rows per page.
 pub const LINES: usize = 50;
 
 /// The links before and after a page.
-pub struct Rest {
+pub struct Pagination {
     /// Whether any filter is set; `clear` is the list without filters.
     pub filtered: bool,
     pub clear: String,
@@ -16,14 +16,14 @@ pub struct Rest {
     pub first: Option<String>,
     pub next: Option<String>,
     /// The search stopped early: where to continue, and how far back it went.
-    pub on: Option<(String, When)>,
+    pub on: Option<(String, RelativeTime)>,
 }
 
-impl Rest {
+impl Pagination {
     /// `last` is the cursor of the next page, `stopped` the cursor and time at which the search stopped early.
-    pub fn of(asked: &Asked, paged: bool, last: Option<String>, stopped: Option<(String, Time)>, now: Time) -> Rest {
-        let on = stopped.map(|(cursor, time)| (asked.after(&cursor), When::new(time, now)));
-        Rest {
+    pub fn of(asked: &FilterParams, paged: bool, last: Option<String>, stopped: Option<(String, Time)>, now: Time) -> Pagination {
+        let on = stopped.map(|(cursor, time)| (asked.after(&cursor), RelativeTime::new(time, now)));
+        Pagination {
             filtered: asked.any(),
             clear: asked.bare().to_owned(),
             first: paged.then(|| asked.first()),

@@ -76,16 +76,16 @@ impl Badge {
     ext = "html",
     source = r#"<time datetime="{{ self.iso() }}" title="{{ self.exact() }}">{{ self.relative() }}</time>"#
 )]
-pub struct When {
+pub struct RelativeTime {
     at: Time,
     now: Time,
 }
 
-impl HtmlSafe for When {}
+impl HtmlSafe for RelativeTime {}
 
-impl When {
-    pub fn new(at: Time, now: Time) -> When {
-        When { at, now }
+impl RelativeTime {
+    pub fn new(at: Time, now: Time) -> RelativeTime {
+        RelativeTime { at, now }
     }
 
     /// The machine-readable form.
@@ -100,8 +100,8 @@ impl When {
     }
 
     /// The absolute time.
-    pub fn clock(&self) -> ByTheClock {
-        ByTheClock(*self)
+    pub fn clock(&self) -> ClockTime {
+        ClockTime(*self)
     }
 
     pub fn relative(&self) -> String {
@@ -127,11 +127,11 @@ impl When {
     ext = "html",
     source = r#"<time datetime="{{ self.0.iso() }}" title="{{ self.0.exact() }}" data-as="clock">{{ self.text() }}</time>"#
 )]
-pub struct ByTheClock(When);
+pub struct ClockTime(RelativeTime);
 
-impl HtmlSafe for ByTheClock {}
+impl HtmlSafe for ClockTime {}
 
-impl ByTheClock {
+impl ClockTime {
     fn text(&self) -> String {
         let (text, today) = (self.0.at.to_string(), self.0.now.to_string());
         let time = text.get(11..19).unwrap_or_default();
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_time_is_relative_with_the_exact_one_behind_it() {
         let now = Time::parse("2026-11-22T14:30:00Z").unwrap();
-        let when = |text: &str| When::new(Time::parse(text).unwrap(), now);
+        let when = |text: &str| RelativeTime::new(Time::parse(text).unwrap(), now);
         assert_eq!(
             when("2026-11-22T14:27:00.5Z").to_string(),
             "<time datetime=\"2026-11-22T14:27:00.500000Z\" title=\"2026-11-22 14:27:00.500 UTC\">2 min ago</time>"

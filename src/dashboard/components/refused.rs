@@ -2,17 +2,17 @@
 
 use crate::dashboard::components::form::SEEN;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::posted::VerifiedForm;
 use crate::domain::{Invalid, Time};
 use crate::store::StoreError;
 use crate::store::catalog::change::Changed;
 use crate::store::ingest::accept::Rejection;
 
 /// Field errors, or a page error.
-pub type Refused = Result<Vec<Invalid>, PageError>;
+pub type FormRejection = Result<Vec<Invalid>, PageError>;
 
 /// Converts a store error into field errors; `unique` is the field with a uniqueness constraint.
-pub fn refused(error: StoreError, unique: &str) -> Refused {
+pub fn refused(error: StoreError, unique: &str) -> FormRejection {
     match error {
         StoreError::Taken(_) => Ok(vec![Invalid::new(unique, "is already taken")]),
         StoreError::Invalid(wrong) => Ok(wrong),
@@ -24,7 +24,7 @@ pub fn refused(error: StoreError, unique: &str) -> Refused {
 ///
 /// # Errors
 /// The object is gone, or concurrent changes prevented the update.
-pub fn settled<T>(changed: Changed<T, Refused>) -> Result<T, Refused> {
+pub fn settled<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection> {
     match changed {
         Changed::Done(thing) => Ok(thing),
         Changed::Gone => Err(Err(PageError::NotFound)),
@@ -38,7 +38,7 @@ pub fn settled<T>(changed: Changed<T, Refused>) -> Result<T, Refused> {
 ///
 /// # Errors
 /// The object was changed meanwhile.
-pub fn unchanged(posted: &Posted, updated_at: Time) -> Result<(), Refused> {
+pub fn unchanged(posted: &VerifiedForm, updated_at: Time) -> Result<(), FormRejection> {
     if posted.get(SEEN) == seen(updated_at) {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub fn seen(updated_at: Time) -> String {
 }
 
 /// Converts an ingest refusal into field errors.
-pub fn turned_away(refusal: Rejection) -> Refused {
+pub fn turned_away(refusal: Rejection) -> FormRejection {
     match refusal {
         Rejection::Invalid(wrong) => Ok(wrong),
         Rejection::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),

@@ -4,9 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{AppContext, part};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
@@ -14,8 +14,8 @@ use crate::domain::{EndpointId, MessageId};
 pub async fn cancel(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::CreateAttempts)?;
     let message: MessageId = part(&request, "message")?.parse().map_err(|_| PageError::NotFound)?;
@@ -24,5 +24,5 @@ pub async fn cancel(
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let ended = store.cancel(&inside.tenant(), inside.app.id, message, endpoint, now).await?;
     tracing::info!(org = %inside.org, %message, %endpoint, ended, "cancel, from a page");
-    Ok(done(&inside.place.message(message), if ended { Notice::Canceled } else { Notice::NotCanceled }))
+    Ok(done(&inside.place.message(message), if ended { FlashNotice::Canceled } else { FlashNotice::NotCanceled }))
 }

@@ -17,16 +17,16 @@ use askama::Template;
 
 use super::DashboardState;
 use super::bulk::base;
-use crate::dashboard::components::filters::{Asked, Filters, Form, OF_DELIVERIES};
+use crate::dashboard::components::filters::{FilterParams, Filters, FilterForm, OF_DELIVERIES};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query, counted};
+use crate::dashboard::components::format::{Line, UrlQuery, counted};
 use crate::dashboard::components::hints::in_words;
-use crate::dashboard::components::list::{LINES, Rest};
-use crate::dashboard::components::parts::{Address, Badge, Id, When};
+use crate::dashboard::components::list::{LINES, Pagination};
+use crate::dashboard::components::parts::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::viewer::{AppContext, CurrentOperator, CurrentUser};
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::delivery::{DeadReason, State};
 use crate::domain::{EndpointId, MessageId, Time};
@@ -44,8 +44,8 @@ struct Row {
     /// The last response or failure, or the reason why the delivery is dead.
     answer: Line,
     attempts: String,
-    next: Option<When>,
-    accepted: When,
+    next: Option<RelativeTime>,
+    accepted: RelativeTime,
     /// The action of the *Resend* button.
     resend: Option<String>,
 }
@@ -53,17 +53,17 @@ struct Row {
 #[derive(Template)]
 #[template(path = "deliveries.html")]
 struct DeliveriesPage {
-    frame: Frame,
+    frame: PageLayout,
     status: Option<DeliveryStatus>,
     /// There is no other filter.
     only_status: bool,
     /// The list covers one application.
     inside: bool,
-    form: Form,
+    form: FilterForm,
     good: bool,
     note: Option<&'static str>,
     rows: Vec<Row>,
-    rest: Rest,
+    rest: Pagination,
     /// The current page, to return to.
     back: String,
     /// Path and label of the bulk resend of this list.
@@ -74,7 +74,7 @@ struct DeliveriesPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     list(&state, &request, &signed, None).await
 }
@@ -83,7 +83,7 @@ pub async fn show(
 pub async fn inside(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     list(&state, &request, &inside, Some(&inside)).await
 }
@@ -91,16 +91,16 @@ pub async fn inside(
 async fn list(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    inside: Option<&Inside>,
+    viewer: &CurrentUser,
+    inside: Option<&AppContext>,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, store) = (Query::of(request), state.clock.now(), &state.store);
+    let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
     let path = inside.map_or_else(|| "/deliveries".to_owned(), |inside| inside.place.page("deliveries"));
     let names: Vec<&'static str> =
         OF_DELIVERIES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
-    let asked = Asked::of(path, &names, &query);
+    let asked = FilterParams::of(path, &names, &query);
     let filters = Filters::of(store, &viewer.tenant(), inside.map(|inside| inside.app.id), &asked, now).await?;
-    let form = Form::of(store, viewer, inside, &asked, &filters, &names).await?;
+    let form = FilterForm::of(store, viewer, inside, &asked, &filters, &names).await?;
     let after = query.get("after").and_then(cursor);
     let (good, status, note) = (filters.good(), filters.status, filters.note);
     let (rows, rest) = if good {
@@ -108,17 +108,17 @@ async fn list(
         let text = |(message, endpoint): DeliveryKey| format!("{message}.{endpoint}");
         let last = found.data.last().map(|row| text((row.message_id, row.endpoint_id)));
         let stopped = found.stopped.map(|key| (text(key), key.0.time()));
-        let rest = Rest::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
+        let rest = Pagination::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
         let row = |one: &ListedDelivery| Row::new(one, viewer, inside, now);
         (found.data.iter().map(row).collect(), rest)
     } else {
-        (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
+        (Vec::new(), Pagination::of(&asked, after.is_some(), None, None, now))
     };
     let resend_all = status
         .filter(|_| !rows.is_empty() && viewer.can(Capability::CreateAttempts))
         .and_then(|status| resend_all(viewer, inside, &asked, status));
     let page = DeliveriesPage {
-        frame: Frame::of(viewer, Here::Deliveries).noting(query.get("notice")),
+        frame: PageLayout::of(viewer, NavItem::Deliveries).noting(query.get("notice")),
         status,
         only_status: asked.only("status"),
         inside: inside.is_some(),
@@ -135,9 +135,9 @@ async fn list(
 
 /// The bulk resend of the list. `None`: operational webhooks cannot be resent in bulk.
 fn resend_all(
-    viewer: &Viewer,
-    inside: Option<&Inside>,
-    asked: &Asked,
+    viewer: &CurrentUser,
+    inside: Option<&AppContext>,
+    asked: &FilterParams,
     status: DeliveryStatus,
 ) -> Option<(String, &'static str)> {
     let name = if status == DeliveryStatus::Pending { "Send all now…" } else { "Resend all…" };
@@ -153,8 +153,8 @@ fn resend_all(
 }
 
 impl Row {
-    fn new(line: &ListedDelivery, viewer: &Viewer, inside: Option<&Inside>, now: Time) -> Row {
-        let place = inside.map_or_else(|| Place::of_application(line.app_id), |inside| inside.place.clone());
+    fn new(line: &ListedDelivery, viewer: &CurrentUser, inside: Option<&AppContext>, now: Time) -> Row {
+        let place = inside.map_or_else(|| AppPaths::of_application(line.app_id), |inside| inside.place.clone());
         let href = place.message(line.message_id);
         let failed = matches!(line.state, State::Retry | State::Dead);
         let resend = failed && line.sendable && viewer.can(Capability::CreateAttempts);
@@ -179,8 +179,8 @@ impl Row {
             } else {
                 String::new()
             },
-            next: (line.state.pending() && !line.endpoint_disabled).then(|| When::new(line.due_at, now)),
-            accepted: When::new(line.accepted_at, now),
+            next: (line.state.pending() && !line.endpoint_disabled).then(|| RelativeTime::new(line.due_at, now)),
+            accepted: RelativeTime::new(line.accepted_at, now),
         }
     }
 }

@@ -4,9 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done, own_path};
-use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done, own_path};
+use crate::dashboard::http::viewer::{AppContext, part};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
@@ -15,8 +15,8 @@ use crate::domain::{EndpointId, MessageId};
 pub async fn resend(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::CreateAttempts)?;
     let message: MessageId = part(&request, "message")?.parse().map_err(|_| PageError::NotFound)?;
@@ -26,5 +26,5 @@ pub async fn resend(
     let sent = store.resend(&inside.tenant(), inside.app.id, message, endpoint, now).await?;
     tracing::info!(org = %inside.org, %message, %endpoint, sent, "resend, from a page");
     let page = inside.place.message(message);
-    Ok(done(own_path(posted.get("back")).unwrap_or(&page), if sent { Notice::Resent } else { Notice::NotResent }))
+    Ok(done(own_path(posted.get("back")).unwrap_or(&page), if sent { FlashNotice::Resent } else { FlashNotice::NotResent }))
 }

@@ -6,14 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::form::{ConfirmPage, Form, FormPage};
 use crate::dashboard::components::format::{Line, count_up_to};
-use crate::dashboard::components::refused::{Refused, refused, settled, unchanged};
+use crate::dashboard::components::refused::{FormRejection, refused, settled, unchanged};
 use crate::dashboard::endpoints::endpoint_fields::{form, read};
 use crate::dashboard::event_types::catalog;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{AppContext, part};
 use crate::domain::Invalid;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
@@ -24,19 +24,19 @@ use crate::store::{EndpointRef, Store};
 ///
 /// # Errors
 /// Not found in the application.
-pub async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<Endpoint, PageError> {
+pub async fn named(store: &Store, request: &HttpRequest, inside: &AppContext) -> Result<Endpoint, PageError> {
     let named = EndpointRef::parse(part(request, "endpoint")?).map_err(|_| PageError::NotFound)?;
     store.endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
 }
 
-async fn names(store: &Store, inside: &Inside) -> Result<Vec<String>, PageError> {
+async fn names(store: &Store, inside: &AppContext) -> Result<Vec<String>, PageError> {
     let choices = catalog::choices(store, inside).await?;
     Ok(choices.into_iter().map(|event_type| event_type.spec.name).collect())
 }
 
-fn new_page(inside: &Inside, form: Form) -> FormPage {
+fn new_page(inside: &AppContext, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(inside, Here::Endpoints)
+        frame: PageLayout::of(inside, NavItem::Endpoints)
             .below(inside, [(inside.place.page("endpoints"), Line::new("Endpoints"))]),
         title: Line::new("New endpoint"),
         lead: "A URL that receives events.",
@@ -50,15 +50,15 @@ fn new_page(inside: &Inside, form: Form) -> FormPage {
 }
 
 /// The layout of a page below an endpoint.
-pub(in crate::dashboard) fn of_endpoint(inside: &Inside, endpoint: &Endpoint) -> Frame {
+pub(in crate::dashboard) fn of_endpoint(inside: &AppContext, endpoint: &Endpoint) -> PageLayout {
     let things = [
         (inside.place.page("endpoints"), Line::new("Endpoints")),
         (inside.place.endpoint(endpoint.id), Line::cut(&endpoint.spec.url, 60)),
     ];
-    Frame::of(inside, Here::Endpoints).below(inside, things)
+    PageLayout::of(inside, NavItem::Endpoints).below(inside, things)
 }
 
-fn edit_page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
+fn edit_page(inside: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
     let path = inside.place.endpoint(endpoint.id);
     FormPage {
         frame: of_endpoint(inside, endpoint),
@@ -79,7 +79,7 @@ fn blank(state: &DashboardState) -> EndpointSpec {
 }
 
 /// `GET {place}/endpoints/new`.
-pub async fn new(state: web::Data<DashboardState>, inside: Inside) -> Result<HttpResponse, PageError> {
+pub async fn new(state: web::Data<DashboardState>, inside: AppContext) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let names = names(&state.store, &inside).await?;
     new_page(&inside, form(&blank(&state), &names, true)).answer()
@@ -88,12 +88,12 @@ pub async fn new(state: web::Data<DashboardState>, inside: Inside) -> Result<Htt
 /// `POST {place}/endpoints/new`.
 pub async fn create(
     state: web::Data<DashboardState>,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     match make(&state, &inside, &posted).await {
-        Ok(endpoint) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Created)),
+        Ok(endpoint) => Ok(done(&inside.place.endpoint(endpoint.id), FlashNotice::Created)),
         Err(wrong) => {
             let (wrong, names) = (wrong?, names(&state.store, &inside).await?);
             new_page(&inside, form(&blank(&state), &names, true).typed(&posted).blame(&wrong)).answer()
@@ -101,7 +101,7 @@ pub async fn create(
     }
 }
 
-async fn make(state: &DashboardState, inside: &Inside, posted: &Posted) -> Result<Endpoint, Refused> {
+async fn make(state: &DashboardState, inside: &AppContext, posted: &VerifiedForm) -> Result<Endpoint, FormRejection> {
     let (spec, secret) = checked(state, inside, posted, &blank(state), true).await?;
     let secret = secret.unwrap_or_else(|| Secret::generate(spec.signature_type));
     let (store, now) = (inside.store(&state.store), state.clock.now());
@@ -112,11 +112,11 @@ async fn make(state: &DashboardState, inside: &Inside, posted: &Posted) -> Resul
 /// Parses and validates the form, including checks that need the store or DNS.
 async fn checked(
     state: &DashboardState,
-    inside: &Inside,
-    posted: &Posted,
+    inside: &AppContext,
+    posted: &VerifiedForm,
     before: &EndpointSpec,
     new: bool,
-) -> Result<(EndpointSpec, Option<Secret>), Refused> {
+) -> Result<(EndpointSpec, Option<Secret>), FormRejection> {
     let mut hidden = Vec::new();
     if inside.flags().is_some() {
         for name in before.event_types.iter().flatten() {
@@ -149,7 +149,7 @@ async fn checked(
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -157,7 +157,7 @@ pub async fn edit(
 }
 
 /// The form of an existing endpoint. Customers see only event types offered to them.
-async fn edit_form(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<Form, PageError> {
+async fn edit_form(store: &Store, inside: &AppContext, endpoint: &Endpoint) -> Result<Form, PageError> {
     let names = names(store, inside).await?;
     let mut spec = endpoint.spec.clone();
     if let (Some(types), Some(_)) = (&mut spec.event_types, inside.flags()) {
@@ -176,14 +176,14 @@ async fn edit_form(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Resul
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &inside).await?;
     let path = inside.place.endpoint(endpoint.id);
     match save(&state, &inside, &posted, endpoint.clone()).await {
-        Ok(()) => Ok(done(&path, Notice::Changed)),
+        Ok(()) => Ok(done(&path, FlashNotice::Changed)),
         Err(wrong) => {
             let (wrong, form) = (wrong?, edit_form(&state.store, &inside, &endpoint).await?);
             edit_page(&inside, &endpoint, form.typed(&posted).blame(&wrong)).answer()
@@ -191,7 +191,7 @@ pub async fn change(
     }
 }
 
-async fn save(state: &DashboardState, inside: &Inside, posted: &Posted, before: Endpoint) -> Result<(), Refused> {
+async fn save(state: &DashboardState, inside: &AppContext, posted: &VerifiedForm, before: Endpoint) -> Result<(), FormRejection> {
     let work = async |before: &Endpoint| {
         unchanged(posted, before.updated_at)?;
         Ok(checked(state, inside, posted, &before.spec, false).await?.0)
@@ -205,8 +205,8 @@ async fn save(state: &DashboardState, inside: &Inside, posted: &Posted, before: 
 pub async fn disable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     turn(&state, &request, &inside, true).await
 }
@@ -215,8 +215,8 @@ pub async fn disable(
 pub async fn enable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     turn(&state, &request, &inside, false).await
 }
@@ -224,7 +224,7 @@ pub async fn enable(
 async fn turn(
     state: &DashboardState,
     request: &HttpRequest,
-    inside: &Inside,
+    inside: &AppContext,
     disabled: bool,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
@@ -233,11 +233,11 @@ async fn turn(
     let id = before.id;
     let line = store.endpoint_line(&inside.tenant(), inside.app.id, id).await?;
     let disabled_at = line.and_then(|line| line.disabled_at).filter(|_| before.spec.disabled && !disabled);
-    let work = async |before: &Endpoint| Ok::<_, Refused>(EndpointSpec { disabled, ..before.spec.clone() });
+    let work = async |before: &Endpoint| Ok::<_, FormRejection>(EndpointSpec { disabled, ..before.spec.clone() });
     let changed = store.change_endpoint(&inside.tenant(), before, work, now).await?;
     match settled(changed) {
         Ok(_) => {
-            let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
+            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
             // The page then offers to replay messages since that time.
             let since = disabled_at.map(|at| format!("?since={at}")).unwrap_or_default();
             Ok(done(&format!("{}{since}", inside.place.endpoint(id)), notice))
@@ -250,7 +250,7 @@ async fn turn(
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -273,7 +273,7 @@ pub async fn ask(
     answer(StatusCode::OK, &page)
 }
 
-async fn waiting(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<String, PageError> {
+async fn waiting(store: &Store, inside: &AppContext, endpoint: &Endpoint) -> Result<String, PageError> {
     let most = crate::dashboard::endpoints::MOST;
     let waiting = store.backlogs(&inside.tenant(), &[endpoint.id], most).await?;
     Ok(count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), most))
@@ -283,14 +283,14 @@ async fn waiting(store: &Store, inside: &Inside, endpoint: &Endpoint) -> Result<
 pub async fn delete(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &inside).await?;
     match store.delete_endpoint(&inside.tenant(), inside.app.id, endpoint.id, now).await? {
-        true => Ok(done(&inside.place.page("endpoints"), Notice::Deleted)),
+        true => Ok(done(&inside.place.page("endpoints"), FlashNotice::Deleted)),
         false => Err(PageError::NotFound),
     }
 }

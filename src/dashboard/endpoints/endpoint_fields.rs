@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::dashboard::components::form::{Choice, Field, Form, lines, number};
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::components::form::{SelectOption, FormField, Form, lines, number};
+use crate::dashboard::http::posted::VerifiedForm;
 use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, moved};
 use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
@@ -22,55 +22,55 @@ pub fn form(spec: &EndpointSpec, catalog: &[String], new: bool) -> Form {
     let waits = spec.retry_schedule.as_ref().map(in_words).unwrap_or_default();
     let extras: Vec<String> = spec.extra_signatures.iter().map(extra_in_words).collect();
     let mut fields = vec![
-        Field::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
-        Field::text("description", "Description", &spec.description),
-        Field::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
+        FormField::text("url", "URL", &spec.url).kind("url").required().help("Events are sent here by POST."),
+        FormField::text("description", "Description", &spec.description),
+        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
         event_types(spec.event_types.as_deref().unwrap_or_default(), catalog),
-        Field::lines("channels", "Channels", spec.channels.iter().flatten())
+        FormField::lines("channels", "Channels", spec.channels.iter().flatten())
             .help("One per line. Leave empty for all messages."),
-        Field::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
+        FormField::number("throttleRate", "Rate limit", spec.throttle_rate.map(u64::from), 1, 65_535)
             .help("Messages per second. Leave empty for no limit."),
-        Field::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
+        FormField::number("requestTimeoutSeconds", "Timeout (seconds)", spec.timeout.map(|span| span.as_secs()), 1, 30)
             .help("Per attempt. Leave empty for the default."),
-        Field::text("retrySchedule", "Retry schedule", &waits).help(
+        FormField::text("retrySchedule", "Retry schedule", &waits).help(
             "Waits between attempts, such as 5s, 5m, 30m, 2h. Leave empty for the default, or enter none for a single attempt.",
         ),
-        Field::tick("ordered", "Ordered delivery", spec.ordered).help(
+        FormField::tick("ordered", "Ordered delivery", spec.ordered).help(
             "One message at a time, in order of acceptance. A failing message blocks the next until it is delivered or dead.",
         ),
-        Field::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
+        FormField::code("headers", "Headers", &headers_in_words(&spec.headers), 3).help(
             "Sent with each request, one name: value per line. Hidden values are kept unless you replace them; enter them \
              again when the URL's scheme, host or port changes.",
         ),
-        Field::lines("extraSignatures", "Extra signatures", &extras).help(
+        FormField::lines("extraSignatures", "Extra signatures", &extras).help(
             "For receivers that verify another format, one per line: svix; github X-Hub-Signature-256; \
              stripe Stripe-Signature. Append bytes to key the HMAC with the decoded secret instead of its text.",
         ),
     ];
     if new {
-        let kind = |kind: SignatureType, label| Choice::new(kind.word(), label, spec.signature_type == kind);
+        let kind = |kind: SignatureType, label| SelectOption::new(kind.word(), label, spec.signature_type == kind);
         let kinds = vec![
             kind(SignatureType::Hmac256, "hmac256: a shared secret"),
             kind(SignatureType::Ed25519, "ed25519: a key pair"),
         ];
         fields.push(
-            Field::select("signatureType", "Signature type", kinds)
+            FormField::select("signatureType", "Signature type", kinds)
                 .help("Can't be changed later; the secret can be rotated."),
         );
-        fields.push(Field::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
+        fields.push(FormField::text("secret", "Secret", "").help("whsec_… or whsk_…. Leave empty to generate one."));
     }
     Form::new(fields)
 }
 
-fn event_types(chosen: &[String], catalog: &[String]) -> Field {
+fn event_types(chosen: &[String], catalog: &[String]) -> FormField {
     const HELP: &str = "Leave empty for all current and future types.";
     if catalog.len() > TICKS || catalog.is_empty() {
-        return Field::lines("eventTypes", "Event types", chosen)
+        return FormField::lines("eventTypes", "Event types", chosen)
             .help("Names from the catalog, one per line. Leave empty for all current and future types.");
     }
     let gone = chosen.iter().filter(|name| !catalog.contains(name));
-    let choice = |name: &String| Choice::new(name, name, chosen.contains(name));
-    Field::ticks("eventTypes", "Event types", catalog.iter().chain(gone).map(choice).collect()).help(HELP)
+    let choice = |name: &String| SelectOption::new(name, name, chosen.contains(name));
+    FormField::ticks("eventTypes", "Event types", catalog.iter().chain(gone).map(choice).collect()).help(HELP)
 }
 
 /// `5s, 5m, 30m`.
@@ -102,7 +102,7 @@ fn extra_in_words(extra: &ExtraSignature) -> String {
 /// # Errors
 /// All invalid fields. Whether the URL is allowed is checked elsewhere.
 pub fn read(
-    posted: &Posted,
+    posted: &VerifiedForm,
     before: &EndpointSpec,
     hidden: &[String],
     new: bool,
@@ -141,7 +141,7 @@ fn put<T>(place: &mut T, read: Result<T, Invalid>, wrong: &mut Vec<Invalid>) {
 }
 
 /// The signature type and secret of a new endpoint.
-fn signing(posted: &Posted, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
+fn signing(posted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
     match posted.given("signatureType").map(SignatureType::from_word) {
         Some(None) => wrong.push(Invalid::new("signatureType", "must be hmac256 or ed25519")),
         Some(Some(kind)) => spec.signature_type = kind,

@@ -8,16 +8,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{Field, Form, FormPage};
+use crate::dashboard::components::form::{FormField, Form, FormPage};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::components::parts::Address;
 use crate::dashboard::components::refused::refused;
 use crate::dashboard::endpoints::endpoint_actions::{named, of_endpoint};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::frame::{PageLayout, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::AppContext;
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::Endpoint;
@@ -28,7 +28,7 @@ use crate::store::access::audit::Deed;
 #[derive(Template)]
 #[template(path = "secret.html")]
 struct SecretPage {
-    frame: Frame,
+    frame: PageLayout,
     address: Address,
     secret: Line,
     /// Whether `secret` is a public key.
@@ -40,8 +40,8 @@ struct SecretPage {
 pub async fn reveal(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need_any(Capability::SEE_SECRET)?;
     let (store, now) = (inside.store(&state.store), state.clock.now());
@@ -63,14 +63,14 @@ pub async fn reveal(
 
 fn form() -> Form {
     Form::new(vec![
-        Field::text("key", "New secret", "")
+        FormField::text("key", "New secret", "")
             .help("whsec_… or whsk_…, matching the signature type. Leave empty to generate one."),
-        Field::text("gracePeriod", "Keep the old secret valid for", &span::write(GRACE))
+        FormField::text("gracePeriod", "Keep the old secret valid for", &span::write(GRACE))
             .help("Gives receivers time to switch: 0s to 7d."),
     ])
 }
 
-fn page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
+fn page(inside: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
     let path = inside.place.endpoint(endpoint.id);
     FormPage {
         frame: of_endpoint(inside, endpoint),
@@ -89,7 +89,7 @@ fn page(inside: &Inside, endpoint: &Endpoint, form: Form) -> FormPage {
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     inside.need_any(Capability::ROTATE_SECRET)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -100,8 +100,8 @@ pub async fn ask(
 pub async fn rotate(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need_any(Capability::ROTATE_SECRET)?;
     let (store, now) = (inside.store(&state.store), state.clock.now());
@@ -112,13 +112,13 @@ pub async fn rotate(
         Err(wrong) => return again(&wrong),
     };
     match store.rotate_secret(&inside.tenant(), inside.app.id, endpoint.id, &secret, grace, now).await {
-        Ok(true) => Ok(done(&inside.place.endpoint(endpoint.id), Notice::Rotated)),
+        Ok(true) => Ok(done(&inside.place.endpoint(endpoint.id), FlashNotice::Rotated)),
         Ok(false) => Err(PageError::NotFound),
         Err(error) => again(&refused(error, "key")?),
     }
 }
 
-fn read(posted: &Posted, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {
+fn read(posted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {
     let given = posted.given("key").map(|text| Secret::parse("key", text));
     let secret = match given {
         None => Ok(Secret::generate(kind)),

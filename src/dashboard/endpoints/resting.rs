@@ -2,8 +2,8 @@
 //! deliveries wait.
 
 use crate::dashboard::components::format::{Line, count_up_to, counted};
-use crate::dashboard::components::parts::{Address, When};
-use crate::dashboard::http::place::Place;
+use crate::dashboard::components::parts::{Address, RelativeTime};
+use crate::dashboard::http::place::AppPaths;
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{Rest, RestingEndpoint};
 use crate::store::{Store, StoreError, Tenant};
@@ -16,46 +16,46 @@ const WAITING: i64 = 1_000;
 
 /// The next attempt at an endpoint that is backing off.
 #[derive(Clone, Copy, Debug)]
-pub struct Probe {
+pub struct NextProbe {
     /// `None`: in flight, or about to start.
-    pub next: Option<When>,
+    pub next: Option<RelativeTime>,
 }
 
-impl Probe {
-    pub fn new(rest: Rest, now: Time) -> Probe {
+impl NextProbe {
+    pub fn new(rest: Rest, now: Time) -> NextProbe {
         match rest {
-            Rest::Until(at) => Probe { next: Some(When::new(at, now)) },
-            Rest::Probing => Probe { next: None },
+            Rest::Until(at) => NextProbe { next: Some(RelativeTime::new(at, now)) },
+            Rest::Probing => NextProbe { next: None },
         }
     }
 }
 
 /// An endpoint that is backing off.
-pub struct RestingRow {
+pub struct BackoffRow {
     pub href: String,
     pub address: Address,
     pub app: Line,
-    pub probe: Probe,
+    pub probe: NextProbe,
 }
 
 /// All endpoints of a tenant that are backing off.
-pub struct Resting {
+pub struct BackoffSummary {
     /// `1 endpoint`, `20+ endpoints`.
     pub count: String,
     pub one: bool,
     /// The number of waiting deliveries.
     pub waiting: String,
-    pub rows: Vec<RestingRow>,
+    pub rows: Vec<BackoffRow>,
     /// The number of endpoints that are not named.
     pub more: Option<String>,
 }
 
-impl Resting {
+impl BackoffSummary {
     /// `None`: no endpoint is backing off.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn of(store: &Store, tenant: &Tenant, now: Time) -> Result<Option<Resting>, StoreError> {
+    pub async fn of(store: &Store, tenant: &Tenant, now: Time) -> Result<Option<BackoffSummary>, StoreError> {
         let found = store.resting(tenant, now, MOST).await?;
         if found.is_empty() {
             return Ok(None);
@@ -64,15 +64,15 @@ impl Resting {
         let backlogs = store.backlogs(tenant, &ids, WAITING).await?;
         let (waiting, cut) = (backlogs.values().sum::<i64>(), backlogs.values().any(|n| *n >= WAITING));
         let all = found.len() as i64;
-        let row = |one: &RestingEndpoint| RestingRow {
-            href: Place::of_application(one.app_id).endpoint(one.endpoint_id),
+        let row = |one: &RestingEndpoint| BackoffRow {
+            href: AppPaths::of_application(one.app_id).endpoint(one.endpoint_id),
             address: Address::new(&one.url),
             app: Line::cut(&one.app_name, 80),
-            probe: Probe::new(one.rest, now),
+            probe: NextProbe::new(one.rest, now),
         };
         let plus = if cut || all >= MOST { "+" } else { "" };
         let deliveries = counted(waiting, "delivery", "deliveries");
-        Ok(Some(Resting {
+        Ok(Some(BackoffSummary {
             count: match all {
                 1 => "1 endpoint".to_owned(),
                 n => format!("{} endpoints", count_up_to(n, MOST)),

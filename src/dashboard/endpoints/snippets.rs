@@ -4,7 +4,7 @@
 use crate::dashboard::components::format::Block;
 
 /// The code for one language.
-pub struct Snippet {
+pub struct VerifySnippet {
     /// Its value in the URL.
     pub word: &'static str,
     pub name: &'static str,
@@ -13,7 +13,7 @@ pub struct Snippet {
     code: &'static str,
 }
 
-impl Snippet {
+impl VerifySnippet {
     /// The code for display.
     pub fn shown(&self) -> Block {
         Block::new(self.code.as_bytes())
@@ -22,12 +22,12 @@ impl Snippet {
 
 macro_rules! snippet {
     ($word:literal, $name:literal, $file:literal, $needs:literal) => {
-        Snippet { word: $word, name: $name, needs: $needs, code: include_str!(concat!("../../../snippets/", $file)) }
+        VerifySnippet { word: $word, name: $name, needs: $needs, code: include_str!(concat!("../../../snippets/", $file)) }
     };
 }
 
 /// All languages; the first is the default.
-pub static ALL: [Snippet; 9] = [
+pub static ALL: [VerifySnippet; 9] = [
     snippet!("python", "Python", "verify.py", "Python 3.9 or newer, no dependencies."),
     snippet!("javascript", "JavaScript", "verify.mjs", "Node.js, no dependencies. Pass the raw body, before parsing."),
     snippet!("go", "Go", "verify.go", "Go's standard library."),
@@ -40,6 +40,6 @@ pub static ALL: [Snippet; 9] = [
 ];
 
 /// The language with this value.
-pub fn of(word: Option<&str>) -> &'static Snippet {
+pub fn of(word: Option<&str>) -> &'static VerifySnippet {
     word.and_then(|word| ALL.iter().find(|one| one.word == word)).unwrap_or(&ALL[0])
 }

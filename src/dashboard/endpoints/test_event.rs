@@ -9,9 +9,9 @@ use crate::dashboard::endpoints::endpoint;
 use crate::dashboard::endpoints::endpoint_actions::named;
 use crate::dashboard::event_types::catalog;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::AppContext;
 use crate::domain::Invalid;
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
@@ -21,8 +21,8 @@ use crate::store::access::audit::Deed;
 pub async fn send(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::CreateAttempts)?;
     let (store, now, tenant) = (inside.store(&state.store), state.clock.now(), inside.tenant());
@@ -48,7 +48,7 @@ pub async fn send(
                 detail: &detail,
             };
             store.note_look(deed, now).await?;
-            Ok(done(&inside.place.message(message.id), Notice::Sent))
+            Ok(done(&inside.place.message(message.id), FlashNotice::Sent))
         }
         Err(wrong) => endpoint::page_with(&state, &inside, &request, &endpoint, Some((name, &wrong))).await,
     }
@@ -58,7 +58,7 @@ pub async fn send(
 pub async fn elsewhere(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     let endpoint = named(&state.store, &request, &inside).await?;
     let path = format!("{}#test", inside.place.endpoint(endpoint.id));

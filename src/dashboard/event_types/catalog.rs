@@ -1,6 +1,6 @@
 //! The event types that a user can see: operators see all, customers those offered to them.
 
-use crate::dashboard::http::viewer::Viewer;
+use crate::dashboard::http::viewer::CurrentUser;
 use crate::domain::catalog::event_type::EventType;
 use crate::store::{Order, Page, PageRequest, Store, StoreError};
 
@@ -13,7 +13,7 @@ const MOST: usize = 250;
 /// The store is unavailable.
 pub async fn page(
     store: &Store,
-    viewer: &Viewer,
+    viewer: &CurrentUser,
     archived: bool,
     request: &PageRequest<String>,
 ) -> Result<Page<EventType>, StoreError> {
@@ -27,7 +27,7 @@ pub async fn page(
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn choices(store: &Store, viewer: &Viewer) -> Result<Vec<EventType>, StoreError> {
+pub async fn choices(store: &Store, viewer: &CurrentUser) -> Result<Vec<EventType>, StoreError> {
     Ok(page(store, viewer, false, &PageRequest::first(MOST, Order::Ascending)).await?.data)
 }
 
@@ -35,7 +35,7 @@ pub async fn choices(store: &Store, viewer: &Viewer) -> Result<Vec<EventType>, S
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn find(store: &Store, viewer: &Viewer, name: &str) -> Result<Option<EventType>, StoreError> {
+pub async fn find(store: &Store, viewer: &CurrentUser, name: &str) -> Result<Option<EventType>, StoreError> {
     let found = store.event_type(&viewer.tenant(), name).await?;
     Ok(found.filter(|found| viewer.flags().is_none_or(|flags| found.spec.offered(flags))))
 }

@@ -12,13 +12,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
-use crate::dashboard::components::payload::Payload;
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::parts::RelativeTime;
+use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer, part};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::viewer::{AppContext, CurrentOperator, CurrentUser, part};
 use crate::domain::Time;
 use crate::domain::catalog::event_type::{EventType, EventTypeSpec};
 use crate::store::{Order, PageRequest};
@@ -27,18 +27,18 @@ use crate::store::{Order, PageRequest};
 const LINES: usize = 100;
 
 /// Labels beside an event type's name.
-pub struct Marks {
+pub struct EventTypeLabels {
     pub archived: bool,
     pub deprecated: bool,
     pub flags: Vec<Line>,
     pub group: Option<Line>,
 }
 
-impl Marks {
+impl EventTypeLabels {
     /// Customers do not see feature flags.
-    fn new(spec: &EventTypeSpec, viewer: &Viewer) -> Marks {
+    fn new(spec: &EventTypeSpec, viewer: &CurrentUser) -> EventTypeLabels {
         let flags = if viewer.flags().is_none() { spec.feature_flags.as_slice() } else { &[] };
-        Marks {
+        EventTypeLabels {
             archived: spec.archived,
             deprecated: spec.deprecated,
             flags: flags.iter().map(|flag| Line::new(flag)).collect(),
@@ -51,13 +51,13 @@ struct Row {
     href: String,
     name: Line,
     description: Line,
-    marks: Marks,
+    marks: EventTypeLabels,
 }
 
 #[derive(Template)]
 #[template(path = "event_types.html")]
 struct EventTypesPage {
-    frame: Frame,
+    frame: PageLayout,
     path: String,
     /// Editable, for operators.
     whole: bool,
@@ -71,16 +71,16 @@ struct EventTypesPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    catalog_page(&state, &request, &signed, &Place::all()).await
+    catalog_page(&state, &request, &signed, &AppPaths::all()).await
 }
 
 /// `GET {place}/event-types?after=`.
 pub async fn list_inside(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     catalog_page(&state, &request, &inside, &inside.place).await
 }
@@ -88,11 +88,11 @@ pub async fn list_inside(
 async fn catalog_page(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    place: &Place,
+    viewer: &CurrentUser,
+    place: &AppPaths,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(request);
-    let whole = *place == Place::all();
+    let query = UrlQuery::of(request);
+    let whole = *place == AppPaths::all();
     let archived = whole && query.get("archived").is_some();
     let after = query.get("after").map(str::to_owned);
     let page = PageRequest { after, ..PageRequest::first(LINES, Order::Ascending) };
@@ -103,10 +103,10 @@ async fn catalog_page(
         href: place.event_type(&event_type.spec.name),
         name: Line::new(&event_type.spec.name),
         description: Line::cut(&event_type.spec.description, 200),
-        marks: Marks::new(&event_type.spec, viewer),
+        marks: EventTypeLabels::new(&event_type.spec, viewer),
     };
     let page = EventTypesPage {
-        frame: Frame::of(viewer, Here::EventTypes).noting(query.get("notice")),
+        frame: PageLayout::of(viewer, NavItem::EventTypes).noting(query.get("notice")),
         whole,
         archived,
         rows: found.data.iter().map(row).collect(),
@@ -118,39 +118,39 @@ async fn catalog_page(
 }
 
 /// The JSON Schema of a version.
-struct Schema {
+struct SchemaVersion {
     version: Line,
-    text: Payload,
+    text: PayloadView,
 }
 
 #[derive(Template)]
 #[template(path = "event_type.html")]
 struct EventTypePage {
-    frame: Frame,
+    frame: PageLayout,
     path: String,
     whole: bool,
     name: Line,
     description: Line,
-    marks: Marks,
-    changed: When,
-    schemas: Vec<Schema>,
-    example: Option<Payload>,
+    marks: EventTypeLabels,
+    changed: RelativeTime,
+    schemas: Vec<SchemaVersion>,
+    example: Option<PayloadView>,
 }
 
 /// `GET /event-types/{name}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    one(&state, &request, &signed, &Place::all()).await
+    one(&state, &request, &signed, &AppPaths::all()).await
 }
 
 /// `GET {place}/event-types/{name}`.
 pub async fn show_inside(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     one(&state, &request, &inside, &inside.place).await
 }
@@ -158,30 +158,30 @@ pub async fn show_inside(
 async fn one(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    place: &Place,
+    viewer: &CurrentUser,
+    place: &AppPaths,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now) = (Query::of(request), state.clock.now());
+    let (query, now) = (UrlQuery::of(request), state.clock.now());
     let found = catalog::find(&state.store, viewer, part(request, "name")?).await?.ok_or(PageError::NotFound)?;
     let page = EventTypePage::new(&found, viewer, place, query.get("notice"), now);
     answer(StatusCode::OK, &page)
 }
 
 impl EventTypePage {
-    fn new(found: &EventType, viewer: &Viewer, place: &Place, notice: Option<&str>, now: Time) -> EventTypePage {
+    fn new(found: &EventType, viewer: &CurrentUser, place: &AppPaths, notice: Option<&str>, now: Time) -> EventTypePage {
         let spec = &found.spec;
-        let shown = |value: &serde_json::Value| Payload::new(value.to_string().as_bytes());
+        let shown = |value: &serde_json::Value| PayloadView::new(value.to_string().as_bytes());
         let schemas = spec.schemas.iter().flatten();
         EventTypePage {
-            frame: Frame::of(viewer, Here::EventTypes).noting(notice),
+            frame: PageLayout::of(viewer, NavItem::EventTypes).noting(notice),
             path: place.event_type(&spec.name),
-            whole: *place == Place::all(),
+            whole: *place == AppPaths::all(),
             name: Line::new(&spec.name),
             description: Line::new(&spec.description),
-            marks: Marks::new(spec, viewer),
-            changed: When::new(found.updated_at, now),
+            marks: EventTypeLabels::new(spec, viewer),
+            changed: RelativeTime::new(found.updated_at, now),
             schemas: schemas
-                .map(|(version, schema)| Schema { version: Line::new(version), text: shown(schema) })
+                .map(|(version, schema)| SchemaVersion { version: Line::new(version), text: shown(schema) })
                 .collect(),
             example: spec.example(None).ok().map(|example| shown(&example)),
         }

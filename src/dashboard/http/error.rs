@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
-use crate::dashboard::http::frame::{Frame, answer};
+use crate::dashboard::http::frame::{PageLayout, answer};
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::Cookies;
 use crate::store::StoreError;
@@ -40,7 +40,7 @@ pub enum PageError {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
-    frame: Frame,
+    frame: PageLayout,
     title: &'static str,
     what: &'static str,
     todo: &'static str,
@@ -72,9 +72,9 @@ impl ResponseError for PageError {
 impl PageError {
     /// The error page, with the brand of the portal or of the dashboard.
     pub fn page(&self, whose: Cookies, prefs: Prefs, request_id: &str) -> HttpResponse {
-        let customer = whose == Cookies::Visit;
+        let customer = whose == Cookies::Portal;
         let (title, what, todo) = if customer { self.words_for_customers() } else { self.words() };
-        let frame = if customer { Frame::of_portal(prefs, None) } else { Frame::bare() };
+        let frame = if customer { PageLayout::of_portal(prefs, None) } else { PageLayout::bare() };
         let home = match (self, customer) {
             (PageError::NotSignedIn, _) => None,
             (_, true) => Some("/portal"),

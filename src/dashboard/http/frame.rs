@@ -8,10 +8,10 @@ use askama::Template;
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::assets;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::{Notice, Said};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::preferences::{ClockFace, Prefs, Theme};
-use crate::dashboard::http::viewer::{Inside, ORGS, Viewer, Who};
+use crate::dashboard::http::notice::{FlashNotice, FlashText};
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::preferences::{ClockFace, Prefs, ColorScheme};
+use crate::dashboard::http::viewer::{AppContext, ORGS, CurrentUser, Principal};
 use crate::dashboard::portal::looks::Brand;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
@@ -19,7 +19,7 @@ use crate::domain::{OrgId, Time};
 
 /// The active entry of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Here {
+pub enum NavItem {
     Overview,
     Deliveries,
     Messages,
@@ -38,14 +38,14 @@ pub enum Here {
 }
 
 /// A link in the navigation or the menu.
-pub struct Entry {
+pub struct NavEntry {
     pub name: &'static str,
     pub path: String,
     pub current: bool,
 }
 
 /// The signed-in user, as the layout shows it.
-pub struct Seen {
+pub struct UserMenu {
     /// The label of the menu: the organization; empty in the portal.
     pub name: String,
     pub customer: bool,
@@ -67,20 +67,20 @@ pub struct Seen {
 }
 
 /// The layout, available to templates as `layout`.
-pub struct Frame {
+pub struct PageLayout {
     /// `None`: not signed in.
-    pub seen: Option<Seen>,
+    pub seen: Option<UserMenu>,
     /// The CSRF token of all forms on the page.
     pub csrf: String,
-    pub notice: Option<Said>,
+    pub notice: Option<FlashText>,
     pub prefs: Prefs,
     /// The portal's brand. `None`: the dashboard, or a portal page outside a session.
     pub brand: Option<Brand>,
     /// The page is below `/portal`.
     pub portal: bool,
     /// The parents of the page, outermost first, without the page itself.
-    pub crumbs: Vec<Crumb>,
-    here: Here,
+    pub crumbs: Vec<Breadcrumb>,
+    here: NavItem,
     /// The portal pages in the navigation; `None`: all.
     pages: Option<Vec<PortalPage>>,
     /// The portal session has the live tail, and bulk resends.
@@ -88,21 +88,21 @@ pub struct Frame {
     resends: bool,
 }
 
-pub struct Crumb {
+pub struct Breadcrumb {
     pub href: String,
     pub name: Line,
 }
 
-impl Frame {
+impl PageLayout {
     /// The layout of a page for a signed-in user.
-    pub fn of(viewer: &Viewer, here: Here) -> Frame {
+    pub fn of(viewer: &CurrentUser, here: NavItem) -> PageLayout {
         let visit = match &viewer.who {
-            Who::Customer(visit) => Some(visit),
-            Who::Operator(_) => None,
+            Principal::Customer(visit) => Some(visit),
+            Principal::Operator(_) => None,
         };
         let customer = visit.is_some();
         let brand = visit.map(Brand::of_visit);
-        let seen = Seen {
+        let seen = UserMenu {
             name: if customer { String::new() } else { viewer.org.to_string() },
             customer,
             who: viewer.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
@@ -114,7 +114,7 @@ impl Frame {
             leave: if customer { "/portal/leave" } else { "/logout" },
             at: viewer.at.clone(),
         };
-        Frame {
+        PageLayout {
             seen: Some(seen),
             csrf: viewer.csrf.clone(),
             notice: None,
@@ -130,8 +130,8 @@ impl Frame {
     }
 
     /// Adds breadcrumbs: the application, then `parents` as paths and names.
-    pub fn below(mut self, inside: &Inside, things: impl IntoIterator<Item = (String, Line)>) -> Frame {
-        let crumb = |(href, name): (String, Line)| Crumb { href, name };
+    pub fn below(mut self, inside: &AppContext, things: impl IntoIterator<Item = (String, Line)>) -> PageLayout {
+        let crumb = |(href, name): (String, Line)| Breadcrumb { href, name };
         if !self.portal {
             let all = match inside.operational {
                 true => ("/operational".to_owned(), Line::new("Operational webhooks")),
@@ -147,8 +147,8 @@ impl Frame {
     }
 
     /// The layout of a page without a session.
-    pub fn bare() -> Frame {
-        Frame {
+    pub fn bare() -> PageLayout {
+        PageLayout {
             seen: None,
             csrf: String::new(),
             notice: None,
@@ -156,7 +156,7 @@ impl Frame {
             brand: None,
             portal: false,
             crumbs: Vec::new(),
-            here: Here::Elsewhere,
+            here: NavItem::Elsewhere,
             pages: None,
             live: false,
             resends: false,
@@ -164,20 +164,20 @@ impl Frame {
     }
 
     /// The layout of a portal page without a session.
-    pub fn of_portal(prefs: Prefs, brand: Option<Brand>) -> Frame {
+    pub fn of_portal(prefs: Prefs, brand: Option<Brand>) -> PageLayout {
         let prefs = brand.as_ref().map_or(prefs, |brand| brand.preferred(prefs));
-        Frame { prefs, brand, portal: true, ..Frame::bare() }
+        PageLayout { prefs, brand, portal: true, ..PageLayout::bare() }
     }
 
     /// Sets the CSRF token.
-    pub fn with_token(mut self, csrf: String) -> Frame {
+    pub fn with_token(mut self, csrf: String) -> PageLayout {
         self.csrf = csrf;
         self
     }
 
     /// Shows the notice named in the URL, if it is known.
-    pub fn noting(mut self, word: Option<&str>) -> Frame {
-        self.notice = word.and_then(Notice::from_word).map(Notice::said);
+    pub fn noting(mut self, word: Option<&str>) -> PageLayout {
+        self.notice = word.and_then(FlashNotice::from_word).map(FlashNotice::said);
         self
     }
 
@@ -196,8 +196,8 @@ impl Frame {
         assets::url(name)
     }
 
-    pub fn themes(&self) -> [Theme; 3] {
-        Theme::ALL
+    pub fn themes(&self) -> [ColorScheme; 3] {
+        ColorScheme::ALL
     }
 
     pub fn clocks(&self) -> [ClockFace; 2] {
@@ -205,71 +205,71 @@ impl Frame {
     }
 
     /// The entries of the navigation.
-    pub fn entries(&self) -> Vec<Entry> {
-        let places: &[(&'static str, &str, Here)] = if self.customer() {
+    pub fn entries(&self) -> Vec<NavEntry> {
+        let places: &[(&'static str, &str, NavItem)] = if self.customer() {
             &[
-                ("Overview", "", Here::Overview),
-                ("Endpoints", "endpoints", Here::Endpoints),
-                ("Polling", "polling", Here::Polling),
-                ("Messages", "messages", Here::Messages),
-                ("Deliveries", "deliveries", Here::Deliveries),
-                ("Event types", "event-types", Here::EventTypes),
-                ("Live", "tail", Here::Live),
+                ("Overview", "", NavItem::Overview),
+                ("Endpoints", "endpoints", NavItem::Endpoints),
+                ("Polling", "polling", NavItem::Polling),
+                ("Messages", "messages", NavItem::Messages),
+                ("Deliveries", "deliveries", NavItem::Deliveries),
+                ("Event types", "event-types", NavItem::EventTypes),
+                ("Live", "tail", NavItem::Live),
             ]
         } else {
             &[
-                ("Overview", "/", Here::Overview),
-                ("Deliveries", "/deliveries", Here::Deliveries),
-                ("Messages", "/messages", Here::Messages),
-                ("Endpoints", "/endpoints", Here::Endpoints),
-                ("Applications", "/applications", Here::Applications),
-                ("Event types", "/event-types", Here::EventTypes),
-                ("Live", "/tail", Here::Live),
+                ("Overview", "/", NavItem::Overview),
+                ("Deliveries", "/deliveries", NavItem::Deliveries),
+                ("Messages", "/messages", NavItem::Messages),
+                ("Endpoints", "/endpoints", NavItem::Endpoints),
+                ("Applications", "/applications", NavItem::Applications),
+                ("Event types", "/event-types", NavItem::EventTypes),
+                ("Live", "/tail", NavItem::Live),
             ]
         };
         self.listed(places)
     }
 
     /// The entries of the menu.
-    pub fn more(&self) -> Vec<Entry> {
+    pub fn more(&self) -> Vec<NavEntry> {
         match &self.seen {
             None => return Vec::new(),
-            Some(seen) if seen.customer => return self.listed(&[("Resends", "resend", Here::Resends)]),
+            Some(seen) if seen.customer => return self.listed(&[("Resends", "resend", NavItem::Resends)]),
             Some(_) => {}
         }
         let all = self.seen.as_ref().is_some_and(|seen| seen.all);
         self.listed(&[
-            ("Resends", "/resend", Here::Resends),
-            ("Outbox", "/outbox", Here::Outbox),
-            ("Operational webhooks", "/operational", Here::Operational),
-            ("API keys", "/keys", Here::Keys),
-            ("Audit log", "/audit", Here::Audit),
-            (if all { "Operators" } else { "Your account" }, "/operators", Here::Operators),
+            ("Resends", "/resend", NavItem::Resends),
+            ("Outbox", "/outbox", NavItem::Outbox),
+            ("Operational webhooks", "/operational", NavItem::Operational),
+            ("API keys", "/keys", NavItem::Keys),
+            ("Audit log", "/audit", NavItem::Audit),
+            (if all { "Operators" } else { "Your account" }, "/operators", NavItem::Operators),
         ])
     }
 
-    fn listed(&self, places: &[(&'static str, &str, Here)]) -> Vec<Entry> {
-        let portal = Place::portal();
+    fn listed(&self, places: &[(&'static str, &str, NavItem)]) -> Vec<NavEntry> {
+        let portal = AppPaths::portal();
         let path = |path: &str| match path {
             "" => portal.home().to_owned(),
             path if path.starts_with('/') => path.to_owned(),
             path => portal.page(path),
         };
         let entry =
-            |(name, at, here): &(&'static str, &str, Here)| Entry { name, path: path(at), current: self.here == *here };
+            |(name, at, here): &(&'static str, &str, NavItem)| NavEntry { name, path: path(at), current: self.here == *here };
         places.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
     }
 
     /// Whether a portal session includes the entry.
-    fn has(&self, here: Here) -> bool {
+    fn has(&self, here: NavItem) -> bool {
         let page = match here {
-            Here::Overview => PortalPage::Overview,
-            Here::Endpoints | Here::Polling => PortalPage::Endpoints,
-            Here::Messages => PortalPage::Messages,
-            Here::Deliveries => PortalPage::Deliveries,
-            Here::EventTypes => PortalPage::EventTypes,
-            Here::Live if self.customer() => return self.live,
-            Here::Resends if self.customer() => return self.resends,
+            NavItem::Overview => PortalPage::Overview,
+            NavItem::Endpoints | NavItem::Polling => PortalPage::Endpoints,
+            NavItem::Messages => PortalPage::Messages,
+            NavItem::Deliveries => PortalPage::Deliveries,
+            NavItem::EventTypes => PortalPage::EventTypes,
+            NavItem::Live if self.customer() => return self.live,
+            NavItem::Resends if self.customer() => return self.resends,
             _ => return true,
         };
         self.pages.as_ref().is_none_or(|pages| pages.contains(&page))

@@ -2,7 +2,7 @@
 
 /// The outcome of an action. [`FlashNotice::text`] has the wording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum FlashNotice {
     Resent,
     NotResent,
     ResendCanceled,
@@ -31,7 +31,7 @@ pub enum Notice {
 }
 
 /// The wording of a notice.
-pub struct Said {
+pub struct FlashText {
     /// The value of `notice` in the URL.
     pub word: &'static str,
     /// Success or failure.
@@ -40,104 +40,104 @@ pub struct Said {
     pub rest: &'static str,
 }
 
-impl Notice {
-    const ALL: &[Notice] = &[
-        Notice::Resent,
-        Notice::NotResent,
-        Notice::ResendCanceled,
-        Notice::ResendOver,
-        Notice::Canceled,
-        Notice::NotCanceled,
-        Notice::Created,
-        Notice::Changed,
-        Notice::Deleted,
-        Notice::Enabled,
-        Notice::Disabled,
-        Notice::Rotated,
-        Notice::Sent,
-        Notice::Archived,
-        Notice::KeyRevoked,
-        Notice::OperatorCreated,
-        Notice::OperatorRemoved,
-        Notice::PasswordChanged,
-        Notice::VisitEnded,
-        Notice::VisitOver,
-        Notice::NoOrganization,
-        Notice::RowRetried,
-        Notice::RowDiscarded,
-        Notice::RowGone,
-        Notice::RowAmbiguous,
+impl FlashNotice {
+    const ALL: &[FlashNotice] = &[
+        FlashNotice::Resent,
+        FlashNotice::NotResent,
+        FlashNotice::ResendCanceled,
+        FlashNotice::ResendOver,
+        FlashNotice::Canceled,
+        FlashNotice::NotCanceled,
+        FlashNotice::Created,
+        FlashNotice::Changed,
+        FlashNotice::Deleted,
+        FlashNotice::Enabled,
+        FlashNotice::Disabled,
+        FlashNotice::Rotated,
+        FlashNotice::Sent,
+        FlashNotice::Archived,
+        FlashNotice::KeyRevoked,
+        FlashNotice::OperatorCreated,
+        FlashNotice::OperatorRemoved,
+        FlashNotice::PasswordChanged,
+        FlashNotice::VisitEnded,
+        FlashNotice::VisitOver,
+        FlashNotice::NoOrganization,
+        FlashNotice::RowRetried,
+        FlashNotice::RowDiscarded,
+        FlashNotice::RowGone,
+        FlashNotice::RowAmbiguous,
     ];
 
-    pub fn said(self) -> Said {
-        let said = |word, good, first, rest| Said { word, good, first, rest };
+    pub fn said(self) -> FlashText {
+        let said = |word, good, first, rest| FlashText { word, good, first, rest };
         match self {
-            Notice::Resent => {
+            FlashNotice::Resent => {
                 said("resent", true, "Resent.", "It is due now, with a new retry schedule. Reload to see the result.")
             }
-            Notice::NotResent => said(
+            FlashNotice::NotResent => said(
                 "not-resent",
                 false,
                 "Not resent.",
                 "The endpoint, application, message or content no longer exists.",
             ),
-            Notice::ResendCanceled => said(
+            FlashNotice::ResendCanceled => said(
                 "resend-canceled",
                 true,
                 "Canceled.",
                 "No further deliveries are queued. Those already queued will be sent.",
             ),
-            Notice::ResendOver => said("resend-over", false, "Not canceled.", "It had already ended."),
-            Notice::Canceled => said(
+            FlashNotice::ResendOver => said("resend-over", false, "Not canceled.", "It had already ended."),
+            FlashNotice::Canceled => said(
                 "canceled",
                 true,
                 "Canceled.",
                 "It will not be sent; an attempt in flight may still arrive. You can resend it.",
             ),
-            Notice::NotCanceled => {
+            FlashNotice::NotCanceled => {
                 said("not-canceled", false, "Not canceled.", "It was no longer waiting. The result is below.")
             }
-            Notice::Created => said("created", true, "Created.", "It is in use now."),
-            Notice::Changed => said("changed", true, "Saved.", "The change applies from the next attempt."),
-            Notice::Deleted => said("deleted", true, "Deleted.", "Its pending deliveries will not be sent."),
-            Notice::Enabled => said("enabled", true, "Enabled.", "Pending deliveries are being sent."),
-            Notice::Disabled => {
+            FlashNotice::Created => said("created", true, "Created.", "It is in use now."),
+            FlashNotice::Changed => said("changed", true, "Saved.", "The change applies from the next attempt."),
+            FlashNotice::Deleted => said("deleted", true, "Deleted.", "Its pending deliveries will not be sent."),
+            FlashNotice::Enabled => said("enabled", true, "Enabled.", "Pending deliveries are being sent."),
+            FlashNotice::Disabled => {
                 said("disabled", true, "Disabled.", "Pending deliveries wait until it is enabled again.")
             }
-            Notice::Rotated => {
+            FlashNotice::Rotated => {
                 said("rotated", true, "Secret rotated.", "The old secret stays valid for the period you chose.")
             }
-            Notice::Sent => said("sent", true, "Sent.", "It is queued. Reload to see the result."),
-            Notice::Archived => {
+            FlashNotice::Sent => said("sent", true, "Sent.", "It is queued. Reload to see the result."),
+            FlashNotice::Archived => {
                 said("archived", true, "Archived.", "It is no longer offered; events of this type are still delivered.")
             }
-            Notice::KeyRevoked => {
+            FlashNotice::KeyRevoked => {
                 said("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")
             }
-            Notice::OperatorCreated => {
+            FlashNotice::OperatorCreated => {
                 said("operator-created", true, "Account created.", "They can sign in with this name and password.")
             }
-            Notice::OperatorRemoved => said("operator-removed", true, "Removed.", "Their sessions have ended."),
-            Notice::PasswordChanged => {
+            FlashNotice::OperatorRemoved => said("operator-removed", true, "Removed.", "Their sessions have ended."),
+            FlashNotice::PasswordChanged => {
                 said("password-changed", true, "Password changed.", "Your other sessions have ended.")
             }
-            Notice::VisitEnded => said("session-ended", true, "Session ended.", "Its pages no longer open."),
-            Notice::VisitOver => said("session-over", false, "Not ended.", "The session had already ended."),
-            Notice::RowRetried => said(
+            FlashNotice::VisitEnded => said("session-ended", true, "Session ended.", "Its pages no longer open."),
+            FlashNotice::VisitOver => said("session-over", false, "Not ended.", "The session had already ended."),
+            FlashNotice::RowRetried => said(
                 "row-retried",
                 true,
                 "Retried.",
                 "The relay is processing the row. If it is still stuck, it stays listed.",
             ),
-            Notice::RowDiscarded => said("row-discarded", true, "Discarded.", "The row is deleted."),
-            Notice::RowGone => said("row-gone", false, "Nothing changed.", "The row is no longer stuck."),
-            Notice::RowAmbiguous => said(
+            FlashNotice::RowDiscarded => said("row-discarded", true, "Discarded.", "The row is deleted."),
+            FlashNotice::RowGone => said("row-gone", false, "Nothing changed.", "The row is no longer stuck."),
+            FlashNotice::RowAmbiguous => said(
                 "row-ambiguous",
                 false,
                 "Nothing was done.",
                 "Several rows share this number. Edit or delete the row in the table itself.",
             ),
-            Notice::NoOrganization => said(
+            FlashNotice::NoOrganization => said(
                 "no-organization",
                 false,
                 "Not switched.",
@@ -151,7 +151,7 @@ impl Notice {
         self.said().word
     }
 
-    pub fn from_word(word: &str) -> Option<Notice> {
-        Notice::ALL.iter().copied().find(|notice| notice.word() == word)
+    pub fn from_word(word: &str) -> Option<FlashNotice> {
+        FlashNotice::ALL.iter().copied().find(|notice| notice.word() == word)
     }
 }

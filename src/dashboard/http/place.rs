@@ -4,22 +4,22 @@ use crate::domain::{AppId, EndpointId, MessageId};
 
 /// The prefix of the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(String);
+pub struct AppPaths(String);
 
-impl Place {
+impl AppPaths {
     /// An application, for operators.
-    pub fn of_application(app: AppId) -> Place {
-        Place(format!("/applications/{app}"))
+    pub fn of_application(app: AppId) -> AppPaths {
+        AppPaths(format!("/applications/{app}"))
     }
 
     /// All applications, for operators. Has lists, but no pages of its own.
-    pub fn all() -> Place {
-        Place(String::new())
+    pub fn all() -> AppPaths {
+        AppPaths(String::new())
     }
 
     /// The customer's own application.
-    pub fn portal() -> Place {
-        Place("/portal".to_owned())
+    pub fn portal() -> AppPaths {
+        AppPaths("/portal".to_owned())
     }
 
     /// The application's own page.

@@ -7,15 +7,15 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::Notice;
+use crate::dashboard::http::notice::FlashNotice;
 use crate::dashboard::http::session::same;
-use crate::dashboard::http::viewer::Viewer;
+use crate::dashboard::http::viewer::CurrentUser;
 
 /// The submitted fields, in order.
 #[derive(Debug)]
-pub struct Posted(Vec<(String, String)>);
+pub struct VerifiedForm(Vec<(String, String)>);
 
-impl Posted {
+impl VerifiedForm {
     /// A field's raw value; empty if missing.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
@@ -37,24 +37,24 @@ impl Posted {
     }
 }
 
-impl FromRequest for Posted {
+impl FromRequest for VerifiedForm {
     type Error = PageError;
-    type Future = LocalBoxFuture<'static, Result<Posted, PageError>>;
+    type Future = LocalBoxFuture<'static, Result<VerifiedForm, PageError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let viewer = Viewer::from_request(request, payload);
+        let viewer = CurrentUser::from_request(request, payload);
         let form = web::Form::<Vec<(String, String)>>::from_request(request, payload);
         Box::pin(async move {
             let viewer = viewer.await?;
             let form = form.await.map_err(|_| PageError::BadRequest("The form could not be read, or is too long."))?;
-            let posted = Posted(form.into_inner());
+            let posted = VerifiedForm(form.into_inner());
             if same(posted.get("csrf"), &viewer.csrf) { Ok(posted) } else { Err(PageError::WrongToken) }
         })
     }
 }
 
 /// Redirects after a successful form, with a notice.
-pub fn done(path: &str, notice: Notice) -> HttpResponse {
+pub fn done(path: &str, notice: FlashNotice) -> HttpResponse {
     let sign = if path.contains('?') { '&' } else { '?' };
     HttpResponse::SeeOther().insert_header((LOCATION, format!("{path}{sign}notice={}", notice.word()))).finish()
 }

@@ -16,7 +16,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::place::Place;
+use crate::dashboard::http::place::AppPaths;
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, form_token};
@@ -38,9 +38,9 @@ pub const ORGS: i64 = 100;
 
 /// An operator or a portal customer.
 #[derive(Clone)]
-pub struct Viewer {
+pub struct CurrentUser {
     pub org: OrgId,
-    pub who: Who,
+    pub who: Principal,
     /// The operator's organizations, up to [`ORGS`]. Empty for unsafe methods, which render no menu.
     pub orgs: Vec<OrgId>,
     /// The CSRF token.
@@ -54,18 +54,18 @@ pub struct Viewer {
 
 /// The kind of user.
 #[derive(Clone)]
-pub enum Who {
+pub enum Principal {
     /// With an account; `None`: by a one-time link.
     Operator(Option<Operator>),
     Customer(Visit),
 }
 
-impl Viewer {
+impl CurrentUser {
     /// The data that the user can see.
     pub fn tenant(&self) -> Tenant {
         let only = match &self.who {
-            Who::Operator(_) => None,
-            Who::Customer(visit) => Some(visit.app_id),
+            Principal::Operator(_) => None,
+            Principal::Customer(visit) => Some(visit.app_id),
         };
         Tenant { org: self.org.clone(), only }
     }
@@ -77,16 +77,16 @@ impl Viewer {
     pub async fn lasts(&self, state: &DashboardState) -> Result<bool, StoreError> {
         let now = state.clock.now();
         Ok(match &self.who {
-            Who::Operator(_) => state.store.session(&self.hash, now).await?.is_some(),
-            Who::Customer(_) => state.store.visit(&self.hash, now).await?.is_some(),
+            Principal::Operator(_) => state.store.session(&self.hash, now).await?.is_some(),
+            Principal::Customer(_) => state.store.visit(&self.hash, now).await?.is_some(),
         })
     }
 
     /// Whether the user has a capability. Operators have all.
     pub fn can(&self, capability: Capability) -> bool {
         match &self.who {
-            Who::Operator(_) => true,
-            Who::Customer(visit) => visit.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability)),
+            Principal::Operator(_) => true,
+            Principal::Customer(visit) => visit.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability)),
         }
     }
 
@@ -114,64 +114,64 @@ impl Viewer {
     /// The feature flags of a portal session; `None`: an operator, who sees everything.
     pub fn flags(&self) -> Option<&[String]> {
         match &self.who {
-            Who::Operator(_) => None,
-            Who::Customer(visit) => Some(&visit.options.feature_flags),
+            Principal::Operator(_) => None,
+            Principal::Customer(visit) => Some(&visit.options.feature_flags),
         }
     }
 
     /// Whether the operator sees all organizations, and so manages accounts.
     pub fn sees_all(&self) -> bool {
         match &self.who {
-            Who::Operator(operator) => operator.as_ref().is_none_or(|operator| operator.orgs.is_none()),
-            Who::Customer(_) => false,
+            Principal::Operator(operator) => operator.as_ref().is_none_or(|operator| operator.orgs.is_none()),
+            Principal::Customer(_) => false,
         }
     }
 
     /// The operator's account, if they signed in with one.
     pub fn account(&self) -> Option<&Operator> {
         match &self.who {
-            Who::Operator(operator) => operator.as_ref(),
-            Who::Customer(_) => None,
+            Principal::Operator(operator) => operator.as_ref(),
+            Principal::Customer(_) => None,
         }
     }
 
     /// Whether a part of the portal is enabled. Operators have all.
     pub fn shows(&self, page: PortalPage) -> bool {
         match &self.who {
-            Who::Operator(_) => true,
-            Who::Customer(visit) => visit.options.shows(page),
+            Principal::Operator(_) => true,
+            Principal::Customer(visit) => visit.options.shows(page),
         }
     }
 
     /// Whether the user may open the page at a path.
     pub fn opens(&self, path: &str) -> bool {
         match &self.who {
-            Who::Operator(_) => true,
-            Who::Customer(visit) => portal::opens(&visit.options, path),
+            Principal::Operator(_) => true,
+            Principal::Customer(visit) => portal::opens(&visit.options, path),
         }
     }
 
     /// The user's start page.
     pub fn first_page(&self) -> String {
         match &self.who {
-            Who::Operator(_) => "/".to_owned(),
-            Who::Customer(visit) => portal::first(&visit.options),
+            Principal::Operator(_) => "/".to_owned(),
+            Principal::Customer(visit) => portal::first(&visit.options),
         }
     }
 
     /// A store that records the user as the actor in the audit log.
     pub fn store(&self, store: &Store) -> Store {
         store.by(match &self.who {
-            Who::Operator(None) => Actor::new(ActorKind::Link, LINK),
-            Who::Operator(Some(operator)) => Actor::new(ActorKind::Operator, &operator.name),
-            Who::Customer(visit) => {
+            Principal::Operator(None) => Actor::new(ActorKind::Link, LINK),
+            Principal::Operator(Some(operator)) => Actor::new(ActorKind::Operator, &operator.name),
+            Principal::Customer(visit) => {
                 Actor::new(ActorKind::Customer, visit.options.session_id.as_deref().unwrap_or("a customer"))
             }
         })
     }
 
-    async fn of(request: HttpRequest) -> Result<Viewer, PageError> {
-        if let Some(viewer) = request.extensions().get::<Rc<Viewer>>() {
+    async fn of(request: HttpRequest) -> Result<CurrentUser, PageError> {
+        if let Some(viewer) = request.extensions().get::<Rc<CurrentUser>>() {
             return Ok((**viewer).clone());
         }
         let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
@@ -179,19 +179,19 @@ impl Viewer {
         let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
         let (hash, now) = (session::hash(cookie.value()), state.clock.now());
         let (org, who) = match cookies {
-            Cookies::Operator | Cookies::Door | Cookies::Device => match state.store.session(&hash, now).await? {
-                Some(session) => (session.org, Who::Operator(session.operator)),
+            Cookies::Operator | Cookies::SignIn | Cookies::Device => match state.store.session(&hash, now).await? {
+                Some(session) => (session.org, Principal::Operator(session.operator)),
                 None => return Err(PageError::NotSignedIn),
             },
-            Cookies::Visit => match state.store.visit(&hash, now).await? {
-                Some(visit) => (visit.org.clone(), Who::Customer(visit)),
+            Cookies::Portal => match state.store.visit(&hash, now).await? {
+                Some(visit) => (visit.org.clone(), Principal::Customer(visit)),
                 None => return Err(PageError::NotSignedIn),
             },
         };
         // From now on, requests count against the session, not the address.
         drop(state.traffic.limits.bucket(limited_by(hash), Instant::now()));
         let orgs = if request.method().is_safe() { organizations(&state.store, &org, &who).await? } else { Vec::new() };
-        let viewer = Viewer {
+        let viewer = CurrentUser {
             org,
             who,
             orgs,
@@ -203,7 +203,7 @@ impl Viewer {
         if !viewer.opens(request.path()) {
             return Err(PageError::NotFound);
         }
-        if let Who::Customer(visit) = &viewer.who {
+        if let Principal::Customer(visit) = &viewer.who {
             portal::looks::allow_logo(&request, visit.options.theme.as_ref());
         }
         request.extensions_mut().insert(Rc::new(viewer.clone()));
@@ -216,38 +216,38 @@ pub fn limited_by(hash: TokenHash) -> limits::CallerId {
     limits::CallerId::Session(hash)
 }
 
-impl FromRequest for Viewer {
+impl FromRequest for CurrentUser {
     type Error = PageError;
-    type Future = LocalBoxFuture<'static, Result<Viewer, PageError>>;
+    type Future = LocalBoxFuture<'static, Result<CurrentUser, PageError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        Box::pin(Viewer::of(request.clone()))
+        Box::pin(CurrentUser::of(request.clone()))
     }
 }
 
 /// A signed-in operator.
 #[derive(Clone)]
-pub struct Signed(Viewer);
+pub struct CurrentOperator(CurrentUser);
 
-impl Deref for Signed {
-    type Target = Viewer;
+impl Deref for CurrentOperator {
+    type Target = CurrentUser;
 
-    fn deref(&self) -> &Viewer {
+    fn deref(&self) -> &CurrentUser {
         &self.0
     }
 }
 
-impl FromRequest for Signed {
+impl FromRequest for CurrentOperator {
     type Error = PageError;
-    type Future = LocalBoxFuture<'static, Result<Signed, PageError>>;
+    type Future = LocalBoxFuture<'static, Result<CurrentOperator, PageError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let viewer = Viewer::of(request.clone());
+        let viewer = CurrentUser::of(request.clone());
         Box::pin(async move {
             let viewer = viewer.await?;
             match viewer.who {
-                Who::Operator(_) => Ok(Signed(viewer)),
-                Who::Customer(_) => Err(PageError::NotFound),
+                Principal::Operator(_) => Ok(CurrentOperator(viewer)),
+                Principal::Customer(_) => Err(PageError::NotFound),
             }
         })
     }
@@ -255,49 +255,49 @@ impl FromRequest for Signed {
 
 /// A user within one application.
 #[derive(Clone)]
-pub struct Inside {
-    pub viewer: Viewer,
+pub struct AppContext {
+    pub viewer: CurrentUser,
     pub app: Application,
-    pub place: Place,
+    pub place: AppPaths,
     /// The hidden application that carries operational webhooks.
     pub operational: bool,
 }
 
-impl Deref for Inside {
-    type Target = Viewer;
+impl Deref for AppContext {
+    type Target = CurrentUser;
 
-    fn deref(&self) -> &Viewer {
+    fn deref(&self) -> &CurrentUser {
         &self.viewer
     }
 }
 
-impl FromRequest for Inside {
+impl FromRequest for AppContext {
     type Error = PageError;
-    type Future = LocalBoxFuture<'static, Result<Inside, PageError>>;
+    type Future = LocalBoxFuture<'static, Result<AppContext, PageError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let viewer = Viewer::of(request.clone()).await?;
+            let viewer = CurrentUser::of(request.clone()).await?;
             let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
             let (named, place) = match &viewer.who {
-                Who::Operator(_) => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
-                Who::Customer(visit) => (AppRef::Id(visit.app_id), Some(Place::portal())),
+                Principal::Operator(_) => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
+                Principal::Customer(visit) => (AppRef::Id(visit.app_id), Some(AppPaths::portal())),
             };
             let (app, operational) =
                 application(&state.store, &viewer.tenant(), &named).await?.ok_or(PageError::NotFound)?;
-            let place = place.unwrap_or_else(|| Place::of_application(app.id));
-            Ok(Inside { viewer, app, place, operational })
+            let place = place.unwrap_or_else(|| AppPaths::of_application(app.id));
+            Ok(AppContext { viewer, app, place, operational })
         })
     }
 }
 
 /// The organizations that an operator can switch to.
-async fn organizations(store: &Store, org: &OrgId, who: &Who) -> Result<Vec<OrgId>, StoreError> {
+async fn organizations(store: &Store, org: &OrgId, who: &Principal) -> Result<Vec<OrgId>, StoreError> {
     let mut orgs = match who {
-        Who::Customer(_) => return Ok(Vec::new()),
-        Who::Operator(Some(Operator { orgs: Some(orgs), .. })) => orgs.clone(),
-        Who::Operator(_) => {
+        Principal::Customer(_) => return Ok(Vec::new()),
+        Principal::Operator(Some(Operator { orgs: Some(orgs), .. })) => orgs.clone(),
+        Principal::Operator(_) => {
             let mut found = store.organizations(ORGS).await?;
             // Neither needs to have data yet.
             found.extend([OrgId::default_org(), org.clone()]);

@@ -43,7 +43,7 @@ const BEHIND: usize = 16;
 
 /// New attempts of one poll, oldest first.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct AttemptBatch {
     pub lines: Vec<AttemptLine>,
     /// The poll hit [`MOST`].
     pub cut: bool,
@@ -51,57 +51,57 @@ pub struct Batch {
 
 /// The feeds of this process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Feeds {
+pub struct TailFeeds {
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    open: Mutex<Open>,
-    feeds: Mutex<HashMap<OrgId, Feed>>,
+    open: Mutex<OpenTails>,
+    feeds: Mutex<HashMap<OrgId, OrgFeed>>,
     closing: watch::Sender<bool>,
 }
 
 /// The number of open tails.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenTails {
     all: usize,
     by_viewer: HashMap<TokenHash, usize>,
 }
 
 /// The reason why no tail was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoTail {
+pub enum TailLimit {
     /// The session has [`OF_VIEWER`].
-    Yours,
+    Session,
     /// The process has [`OPEN`], or is stopping.
-    Full,
+    Process,
 }
 
 /// The shared feed of an organization.
 #[derive(Debug)]
-struct Feed {
-    sender: broadcast::Sender<Arc<Batch>>,
+struct OrgFeed {
+    sender: broadcast::Sender<Arc<AttemptBatch>>,
     recent: VecDeque<AttemptLine>,
 }
 
 /// An open tail.
-pub struct Tap {
+pub struct TailSubscription {
     /// Attempts before the first batch, oldest first.
     pub recent: Vec<AttemptLine>,
-    pub batches: broadcast::Receiver<Arc<Batch>>,
+    pub batches: broadcast::Receiver<Arc<AttemptBatch>>,
     /// Becomes true when the process stops.
     pub closing: watch::Receiver<bool>,
-    _place: Place,
+    _place: TailPermit,
 }
 
 /// Counts an open tail until it is dropped.
-struct Place {
+struct TailPermit {
     inner: Arc<Inner>,
     viewer: TokenHash,
 }
 
-impl Drop for Place {
+impl Drop for TailPermit {
     fn drop(&mut self) {
         let mut open = self.inner.open();
         open.all = open.all.saturating_sub(1);
@@ -114,14 +114,14 @@ impl Drop for Place {
     }
 }
 
-impl Default for Feeds {
-    fn default() -> Feeds {
+impl Default for TailFeeds {
+    fn default() -> TailFeeds {
         let closing = watch::Sender::new(false);
-        Feeds { inner: Arc::new(Inner { open: Mutex::default(), feeds: Mutex::default(), closing }) }
+        TailFeeds { inner: Arc::new(Inner { open: Mutex::default(), feeds: Mutex::default(), closing }) }
     }
 }
 
-impl Feeds {
+impl TailFeeds {
     /// Closes all tails and rejects new ones, so shutdown does not wait for them.
     pub fn close(&self) {
         self.inner.closing.send_replace(true);
@@ -131,45 +131,45 @@ impl Feeds {
     ///
     /// # Errors
     /// A limit is reached.
-    pub fn open(&self, store: &Store, clock: Clock, org: &OrgId, viewer: TokenHash) -> Result<Tap, NoTail> {
+    pub fn open(&self, store: &Store, clock: Clock, org: &OrgId, viewer: TokenHash) -> Result<TailSubscription, TailLimit> {
         let place = self.place(viewer)?;
         let mut feeds = self.inner.feeds();
         let feed = feeds.entry(org.clone()).or_insert_with(|| {
             let (sender, recent) = (broadcast::Sender::new(BEHIND), VecDeque::with_capacity(RECENT));
             tokio::spawn(poll(self.inner.clone(), store.clone(), clock, org.clone()));
-            Feed { sender, recent }
+            OrgFeed { sender, recent }
         });
         // Under one lock, so no batch falls between the two.
         let (recent, batches) = (feed.recent.iter().cloned().collect(), feed.sender.subscribe());
-        Ok(Tap { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
+        Ok(TailSubscription { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
     }
 
-    fn place(&self, viewer: TokenHash) -> Result<Place, NoTail> {
+    fn place(&self, viewer: TokenHash) -> Result<TailPermit, TailLimit> {
         let mut open = self.inner.open();
         let theirs = open.by_viewer.get(&viewer).copied().unwrap_or(0);
         if theirs >= OF_VIEWER {
-            return Err(NoTail::Yours);
+            return Err(TailLimit::Session);
         }
         if open.all >= OPEN || *self.inner.closing.borrow() {
-            return Err(NoTail::Full);
+            return Err(TailLimit::Process);
         }
         open.all += 1;
         open.by_viewer.insert(viewer, theirs + 1);
-        Ok(Place { inner: self.inner.clone(), viewer })
+        Ok(TailPermit { inner: self.inner.clone(), viewer })
     }
 }
 
 impl Inner {
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, OpenTails> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn feeds(&self) -> MutexGuard<'_, HashMap<OrgId, Feed>> {
+    fn feeds(&self) -> MutexGuard<'_, HashMap<OrgId, OrgFeed>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes a batch. `false`: the last tail was closed and the feed removed.
-    fn send(&self, org: &OrgId, batch: Batch) -> bool {
+    fn send(&self, org: &OrgId, batch: AttemptBatch) -> bool {
         let mut feeds = self.feeds();
         let Some(feed) = feeds.get_mut(org) else { return false };
         if feed.sender.receiver_count() == 0 || *self.closing.borrow() {
@@ -194,7 +194,7 @@ async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
     for round in 0_u32.. {
         let batch = look(&store, &tenant, round, &mut seen, clock.now()).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "the live tail waits for the store");
-            Batch::default()
+            AttemptBatch::default()
         });
         if !inner.send(&org, batch) {
             return;
@@ -210,7 +210,7 @@ async fn look(
     round: u32,
     seen: &mut BTreeSet<AttemptId>,
     now: Time,
-) -> Result<Batch, StoreError> {
+) -> Result<AttemptBatch, StoreError> {
     let mut lines = store.attempts_since(tenant, now.minus(SHORT), Duration::ZERO, MOST).await?;
     let cut = lines.len() as i64 >= MOST;
     if round.is_multiple_of(ROUNDS) {
@@ -224,7 +224,7 @@ async fn look(
     lines.retain(|line| seen.insert(line.id));
     lines.sort_by_key(|line| line.id);
     *seen = seen.split_off(&AttemptId::floor(now.minus(LONG * 2)));
-    Ok(Batch { lines, cut })
+    Ok(AttemptBatch { lines, cut })
 }
 
 fn ended(line: &AttemptLine) -> Time {
@@ -237,18 +237,18 @@ mod tests {
 
     #[test]
     fn a_viewer_has_a_few_places_and_gives_them_back() {
-        let feeds = Feeds::default();
-        let mut held: Vec<Place> = (0..OF_VIEWER).map(|_| feeds.place([1; 32]).unwrap()).collect();
-        assert_eq!(feeds.place([1; 32]).err(), Some(NoTail::Yours));
+        let feeds = TailFeeds::default();
+        let mut held: Vec<TailPermit> = (0..OF_VIEWER).map(|_| feeds.place([1; 32]).unwrap()).collect();
+        assert_eq!(feeds.place([1; 32]).err(), Some(TailLimit::Session));
         for viewer in 2..=8 {
             held.extend((0..OF_VIEWER).map(|_| feeds.place([viewer; 32]).unwrap()));
         }
-        assert_eq!(feeds.place([9; 32]).err(), Some(NoTail::Full));
+        assert_eq!(feeds.place([9; 32]).err(), Some(TailLimit::Process));
         drop(held.remove(0));
         assert!(feeds.place([9; 32]).is_ok());
         drop(held);
         assert!(feeds.inner.open().by_viewer.is_empty() && feeds.inner.open().all == 0);
         feeds.close();
-        assert_eq!(feeds.place([1; 32]).err(), Some(NoTail::Full));
+        assert_eq!(feeds.place([1; 32]).err(), Some(TailLimit::Process));
     }
 }

@@ -15,16 +15,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::Named;
+use crate::dashboard::applications::naming::AppLookup;
 use crate::dashboard::bulk::base;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::parts::RelativeTime;
 use crate::dashboard::components::picker::{Picker, owner};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Viewer, Who};
-use crate::dashboard::live::feed::{Batch, NoTail, POLL, Tap};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::viewer::{CurrentUser, Principal};
+use crate::dashboard::live::feed::{AttemptBatch, TailLimit, POLL, TailSubscription};
 use crate::dashboard::overview::AttemptRow;
 use crate::domain::{AttemptId, Time};
 use crate::store::query::attempts::AttemptLine;
@@ -49,7 +49,7 @@ const LATER: &str = "10";
 struct TailRow {
     id: AttemptId,
     row: AttemptRow,
-    at: When,
+    at: RelativeTime,
     /// Shows the application; customers have only one.
     across: bool,
 }
@@ -58,16 +58,16 @@ impl HtmlSafe for TailRow {}
 
 impl TailRow {
     fn new(line: &AttemptLine, customer: bool, now: Time) -> TailRow {
-        let place = if customer { Place::portal() } else { Place::of_application(line.app_id) };
+        let place = if customer { AppPaths::portal() } else { AppPaths::of_application(line.app_id) };
         let row = AttemptRow { href: place.message(line.message_id), ..AttemptRow::new(line, now) };
-        TailRow { id: line.id, row, at: When::new(line.at, now), across: !customer }
+        TailRow { id: line.id, row, at: RelativeTime::new(line.at, now), across: !customer }
     }
 }
 
 #[derive(Template)]
 #[template(path = "tail.html")]
 struct TailPage {
-    frame: Frame,
+    frame: PageLayout,
     base: &'static str,
     picker: Picker,
     event_type: Line,
@@ -81,14 +81,14 @@ struct TailPage {
 }
 
 /// The filters of a URL. `None`: an unknown application or endpoint, so nothing matches.
-struct Asked {
+struct TailParams {
     app: String,
     endpoint: String,
     filter: Option<TailFilter>,
 }
 
-impl Asked {
-    async fn of(state: &DashboardState, viewer: &Viewer, query: &Query) -> Result<Asked, StoreError> {
+impl TailParams {
+    async fn of(state: &DashboardState, viewer: &CurrentUser, query: &UrlQuery) -> Result<TailParams, StoreError> {
         let (store, tenant) = (&state.store, viewer.tenant());
         let word = |name| query.get(name).unwrap_or_default().trim().to_owned();
         let (app, endpoint) = (word("app"), word("endpoint"));
@@ -100,8 +100,8 @@ impl Asked {
         };
         if tenant.only.is_none() && !app.is_empty() {
             match naming::application(store, &tenant, &app).await? {
-                Named::One(id) => filter.app = Some(id),
-                Named::Nothing(_) => return Ok(Asked { app, endpoint, filter: None }),
+                AppLookup::Found(id) => filter.app = Some(id),
+                AppLookup::NotFound(_) => return Ok(TailParams { app, endpoint, filter: None }),
             }
         }
         if !endpoint.is_empty() {
@@ -114,10 +114,10 @@ impl Asked {
                 _ => None,
             };
             if filter.endpoint.is_none() {
-                return Ok(Asked { app, endpoint, filter: None });
+                return Ok(TailParams { app, endpoint, filter: None });
             }
         }
-        Ok(Asked { app, endpoint, filter: Some(filter) })
+        Ok(TailParams { app, endpoint, filter: Some(filter) })
     }
 
     /// The filters as a query.
@@ -142,10 +142,10 @@ impl Asked {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
+    viewer: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant) = (Query::of(&request), state.clock.now(), viewer.tenant());
-    let asked = Asked::of(&state, &viewer, &query).await?;
+    let (query, now, tenant) = (UrlQuery::of(&request), state.clock.now(), viewer.tenant());
+    let asked = TailParams::of(&state, &viewer, &query).await?;
     let lines = match &asked.filter {
         Some(filter) => state.store.tail(&tenant, filter, ROWS).await?,
         None => Vec::new(),
@@ -154,10 +154,10 @@ pub async fn show(
         (field == "app" && asked.filter.is_none()).then(|| Line::new("Application or endpoint not found."))
     };
     let (words, base) = (asked.query(), base(&viewer));
-    let customer = matches!(viewer.who, Who::Customer(_));
+    let customer = matches!(viewer.who, Principal::Customer(_));
     let filter = asked.filter.clone().unwrap_or_default();
     let page = TailPage {
-        frame: Frame::of(&viewer, Here::Live),
+        frame: PageLayout::of(&viewer, NavItem::Live),
         base,
         picker: Picker::of(&state.store, &tenant, (&asked.app, &asked.endpoint), wrong).await?,
         event_type: Line::new(filter.event_type.as_deref().unwrap_or_default()),
@@ -176,17 +176,17 @@ pub async fn show(
 pub async fn events(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: Viewer,
+    viewer: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
-    let asked = Asked::of(&state, &viewer, &query).await?;
+    let query = UrlQuery::of(&request);
+    let asked = TailParams::of(&state, &viewer, &query).await?;
     let Some(filter) = asked.filter else { return Err(PageError::NotFound) };
     let tap = match state.feeds.open(&state.store, state.clock, &viewer.org, viewer.hash) {
         Ok(tap) => tap,
         Err(why) => return Ok(no_tail(why)),
     };
     let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
-    let stream = Stream::new(state, viewer, filter, tap, hangup);
+    let stream = TailStream::new(state, viewer, filter, tap, hangup);
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         let event = stream.next().await?;
         Some((Ok::<Bytes, actix_web::Error>(event), stream))
@@ -198,13 +198,13 @@ pub async fn events(
         .streaming(Box::pin(events)))
 }
 
-fn no_tail(why: NoTail) -> HttpResponse {
+fn no_tail(why: TailLimit) -> HttpResponse {
     let (status, text) = match why {
-        NoTail::Yours => (
+        TailLimit::Session => (
             StatusCode::TOO_MANY_REQUESTS,
             "You have too many live pages open. Close one, or reload this one instead.\n",
         ),
-        NoTail::Full => (
+        TailLimit::Process => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many live pages are open, or Sendoff is stopping. Reload the page instead.\n",
         ),
@@ -213,21 +213,21 @@ fn no_tail(why: NoTail) -> HttpResponse {
 }
 
 /// The stream of one reader.
-struct Stream {
+struct TailStream {
     state: web::Data<DashboardState>,
-    viewer: Viewer,
+    viewer: CurrentUser,
     filter: TailFilter,
-    tap: Tap,
+    tap: TailSubscription,
     hangup: Hangup,
     ready: VecDeque<Bytes>,
     beat: Instant,
     check: Instant,
 }
 
-impl Stream {
-    fn new(state: web::Data<DashboardState>, viewer: Viewer, filter: TailFilter, tap: Tap, hangup: Hangup) -> Stream {
+impl TailStream {
+    fn new(state: web::Data<DashboardState>, viewer: CurrentUser, filter: TailFilter, tap: TailSubscription, hangup: Hangup) -> TailStream {
         let now = Instant::now();
-        let mut stream = Stream {
+        let mut stream = TailStream {
             state,
             viewer,
             filter,
@@ -239,7 +239,7 @@ impl Stream {
         };
         // Attempts since the page was rendered; the script skips rows that it already has.
         let recent = std::mem::take(&mut stream.tap.recent);
-        stream.send(&Batch { lines: recent, cut: false }, usize::MAX);
+        stream.send(&AttemptBatch { lines: recent, cut: false }, usize::MAX);
         stream
     }
 
@@ -274,17 +274,17 @@ impl Stream {
             };
             match batch {
                 Ok(batch) => self.send(&batch, per_batch()),
-                Err(RecvError::Lagged(_)) => self.send(&Batch { lines: Vec::new(), cut: true }, 0),
+                Err(RecvError::Lagged(_)) => self.send(&AttemptBatch { lines: Vec::new(), cut: true }, 0),
                 Err(RecvError::Closed) => return None,
             }
         }
     }
 
     /// Queues the newest `most` matching rows and the number of skipped ones.
-    fn send(&mut self, batch: &Batch, most: usize) {
+    fn send(&mut self, batch: &AttemptBatch, most: usize) {
         let wanted: Vec<&AttemptLine> = batch.lines.iter().filter(|line| self.filter.takes(line)).collect();
         let left_out = wanted.len().saturating_sub(most);
-        let customer = matches!(self.viewer.who, Who::Customer(_));
+        let customer = matches!(self.viewer.who, Principal::Customer(_));
         let now = self.state.clock.now();
         for line in wanted.into_iter().skip(left_out) {
             if let Ok(html) = TailRow::new(line, customer, now).render() {

@@ -10,15 +10,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::components::filters::{Asked, Filters, Form, OF_MESSAGES};
+use crate::dashboard::components::filters::{FilterParams, Filters, FilterForm, OF_MESSAGES};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query, count};
-use crate::dashboard::components::list::{LINES, Rest};
-use crate::dashboard::components::parts::{Badge, Id, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::list::{LINES, Pagination};
+use crate::dashboard::components::parts::{Badge, Id, RelativeTime};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::{Inside, Signed, Viewer};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::viewer::{AppContext, CurrentOperator, CurrentUser};
 use crate::domain::{MessageId, Time};
 use crate::store::query::endpoint_messages::Standings;
 use crate::store::query::message_list::{ListedMessage, MessageSearch};
@@ -34,27 +34,27 @@ struct Row {
     event_id: Line,
     deliveries: String,
     size: String,
-    accepted: When,
+    accepted: RelativeTime,
 }
 
 #[derive(Template)]
 #[template(path = "messages.html")]
 struct MessagesPage {
-    frame: Frame,
+    frame: PageLayout,
     /// The list covers one application.
     inside: bool,
-    form: Form,
+    form: FilterForm,
     good: bool,
     note: Option<&'static str>,
     rows: Vec<Row>,
-    rest: Rest,
+    rest: Pagination,
 }
 
 /// `GET /messages`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     list(&state, &request, &signed, None).await
 }
@@ -63,7 +63,7 @@ pub async fn show(
 pub async fn inside(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     list(&state, &request, &inside, Some(&inside)).await
 }
@@ -71,28 +71,28 @@ pub async fn inside(
 async fn list(
     state: &DashboardState,
     request: &HttpRequest,
-    viewer: &Viewer,
-    inside: Option<&Inside>,
+    viewer: &CurrentUser,
+    inside: Option<&AppContext>,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, store) = (Query::of(request), state.clock.now(), &state.store);
+    let (query, now, store) = (UrlQuery::of(request), state.clock.now(), &state.store);
     let path = inside.map_or_else(|| "/messages".to_owned(), |inside| inside.place.page("messages"));
     let names: Vec<&'static str> = OF_MESSAGES.into_iter().filter(|name| inside.is_none() || *name != "app").collect();
-    let asked = Asked::of(path, &names, &query);
+    let asked = FilterParams::of(path, &names, &query);
     let filters = Filters::of(store, &viewer.tenant(), inside.map(|inside| inside.app.id), &asked, now).await?;
-    let form = Form::of(store, viewer, inside, &asked, &filters, &names).await?;
+    let form = FilterForm::of(store, viewer, inside, &asked, &filters, &names).await?;
     let after: Option<MessageId> = query.get("after").and_then(|id| id.parse().ok());
     let (good, note) = (filters.good(), filters.note);
     let (rows, rest) = if good {
         let found = store.list_messages(&viewer.tenant(), &wanted(filters), after, LINES).await?;
         let last = found.data.last().map(|row| row.id.to_string());
         let stopped = found.stopped.map(|id| (id.to_string(), id.time()));
-        let rest = Rest::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
+        let rest = Pagination::of(&asked, after.is_some(), found.more.then_some(last).flatten(), stopped, now);
         (found.data.iter().map(|one| Row::new(one, inside, now)).collect(), rest)
     } else {
-        (Vec::new(), Rest::of(&asked, after.is_some(), None, None, now))
+        (Vec::new(), Pagination::of(&asked, after.is_some(), None, None, now))
     };
     let page = MessagesPage {
-        frame: Frame::of(viewer, Here::Messages).noting(query.get("notice")),
+        frame: PageLayout::of(viewer, NavItem::Messages).noting(query.get("notice")),
         inside: inside.is_some(),
         form,
         good,
@@ -117,8 +117,8 @@ fn wanted(filters: Filters) -> MessageSearch {
 }
 
 impl Row {
-    fn new(line: &ListedMessage, inside: Option<&Inside>, now: Time) -> Row {
-        let place = inside.map_or_else(|| Place::of_application(line.app_id), |inside| inside.place.clone());
+    fn new(line: &ListedMessage, inside: Option<&AppContext>, now: Time) -> Row {
+        let place = inside.map_or_else(|| AppPaths::of_application(line.app_id), |inside| inside.place.clone());
         Row {
             badge: worst(&line.standings),
             href: place.message(line.id),
@@ -129,7 +129,7 @@ impl Row {
             event_id: Line::new(line.event_id.as_deref().unwrap_or_default()),
             deliveries: in_short(&line.standings),
             size: line.size.map_or_else(|| "deleted".to_owned(), |size| format::size(size.max(0) as usize)),
-            accepted: When::new(line.accepted_at, now),
+            accepted: RelativeTime::new(line.accepted_at, now),
         }
     }
 }

@@ -4,15 +4,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{Field, Form, FormPage, Start, lines};
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::refused::{Refused, turned_away};
+use crate::dashboard::components::form::{FormField, Form, FormPage, ExampleLink, lines};
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::refused::{FormRejection, turned_away};
 use crate::dashboard::event_types::catalog;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::frame::{PageLayout, NavItem};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::AppContext;
 use crate::domain::access::audit::act;
 use crate::domain::catalog::event_type::EventType;
 use crate::domain::deliveries::message::{Message, MessageSpec};
@@ -27,31 +27,31 @@ pub const COPY_OF: &str = "edited-from/";
 fn form(types: &[EventType], name: &str, payload: &str, channels: &[String]) -> Form {
     let names = types.iter().map(|one| one.spec.name.as_str());
     Form::new(vec![
-        Field::text("eventType", "Event type", name)
+        FormField::text("eventType", "Event type", name)
             .required()
             .offering(names)
             .help("Endpoints that subscribe to it receive the message. It need not be in the catalog."),
-        Field::code("payload", "Payload", payload, 14).required().help("A JSON object, sent byte for byte as entered."),
-        Field::lines("channels", "Channels", channels)
+        FormField::code("payload", "Payload", payload, 14).required().help("A JSON object, sent byte for byte as entered."),
+        FormField::lines("channels", "Channels", channels)
             .help("One per line, at most 5. Endpoints with channels receive the message only if one matches."),
-        Field::text("eventId", "Event id", "").help("Your own id for the event. A second message with it is rejected."),
+        FormField::text("eventId", "Event id", "").help("Your own id for the event. A second message with it is rejected."),
     ])
 }
 
 /// The original in the URL.
-async fn origin(store: &Store, inside: &Inside, query: &Query) -> Result<Option<Message>, PageError> {
+async fn origin(store: &Store, inside: &AppContext, query: &UrlQuery) -> Result<Option<Message>, PageError> {
     let Some(text) = query.get("from") else { return Ok(None) };
     let id: MessageId = text.parse().map_err(|_| PageError::NotFound)?;
     store.message(&inside.tenant(), inside.app.id, &MessageRef::Id(id)).await?.ok_or(PageError::NotFound).map(Some)
 }
 
-fn page(inside: &Inside, types: &[EventType], form: Form, origin: Option<&Message>) -> FormPage {
+fn page(inside: &AppContext, types: &[EventType], form: Form, origin: Option<&Message>) -> FormPage {
     let path = inside.place.page("send");
     let start =
-        |one: &EventType| Start { name: Line::new(&one.spec.name), href: format!("{path}?type={}", one.spec.name) };
+        |one: &EventType| ExampleLink { name: Line::new(&one.spec.name), href: format!("{path}?type={}", one.spec.name) };
     let starts = types.iter().filter(|one| one.spec.newest_schema().is_some()).map(start).collect();
     FormPage {
-        frame: Frame::of(inside, Here::Applications).below(inside, []),
+        frame: PageLayout::of(inside, NavItem::Applications).below(inside, []),
         title: Line::new(if origin.is_some() { "Edit and resend" } else { "Send message" }),
         lead: "Sent to all endpoints that subscribe to it, signed and retried like any other message.",
         about: Line::new(&inside.app.name),
@@ -67,9 +67,9 @@ fn page(inside: &Inside, types: &[EventType], form: Form, origin: Option<&Messag
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
+    let query = UrlQuery::of(&request);
     let types = catalog::choices(&state.store, &inside).await?;
     if let Some(from) = origin(&state.store, &inside, &query).await? {
         let payload = String::from_utf8_lossy(from.payload.as_deref().unwrap_or(b"{}")).into_owned();
@@ -87,12 +87,12 @@ pub async fn show(
 pub async fn send(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let origin = origin(&state.store, &inside, &Query::of(&request)).await?;
+    let origin = origin(&state.store, &inside, &UrlQuery::of(&request)).await?;
     match accept(&state, &inside, &posted, origin.as_ref()).await {
-        Ok(id) => Ok(done(&inside.place.message(id), Notice::Sent)),
+        Ok(id) => Ok(done(&inside.place.message(id), FlashNotice::Sent)),
         Err(wrong) => {
             let (wrong, types) = (wrong?, catalog::choices(&state.store, &inside).await?);
             page(&inside, &types, form(&types, "", "", &[]).typed(&posted).blame(&wrong), origin.as_ref()).answer()
@@ -102,10 +102,10 @@ pub async fn send(
 
 async fn accept(
     state: &DashboardState,
-    inside: &Inside,
-    posted: &Posted,
+    inside: &AppContext,
+    posted: &VerifiedForm,
     origin: Option<&Message>,
-) -> Result<MessageId, Refused> {
+) -> Result<MessageId, FormRejection> {
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let event_id = posted.given("eventId").map(|text| Uid::parse("eventId", text, MessageId::PREFIX)).transpose();
     let spec = MessageSpec {

@@ -4,15 +4,15 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 
 use crate::dashboard::components::format::{Line, count, size};
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::parts::RelativeTime;
 use crate::domain::Time;
 use crate::store::queue::slots::SLOTS;
 use crate::store::{Store, StoreError};
 
 /// A process and its share of the slots.
-struct Process {
+struct ProcessRow {
     name: Line,
-    since: When,
+    since: RelativeTime,
     /// No heartbeat.
     silent: bool,
     slots: String,
@@ -20,30 +20,30 @@ struct Process {
 
 #[derive(Template)]
 #[template(path = "parts/health.html")]
-pub struct Health {
+pub struct HealthCard {
     store: &'static str,
     size: String,
-    processes: Vec<Process>,
+    processes: Vec<ProcessRow>,
     /// Slots without an owner.
     unowned: i64,
 }
 
-impl HtmlSafe for Health {}
+impl HtmlSafe for HealthCard {}
 
-impl Health {
+impl HealthCard {
     /// Reads the current health.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn of(store: &Store, now: Time) -> Result<Health, StoreError> {
+    pub async fn of(store: &Store, now: Time) -> Result<HealthCard, StoreError> {
         let processes = store.processes(now).await?;
-        let process = |one: &crate::store::queue::slots::ProcessView| Process {
+        let process = |one: &crate::store::queue::slots::ProcessView| ProcessRow {
             name: Line::cut(&one.name, 80),
-            since: When::new(one.started_at, now),
+            since: RelativeTime::new(one.started_at, now),
             silent: !one.alive,
             slots: count(one.slots),
         };
-        Ok(Health {
+        Ok(HealthCard {
             store: if store.shared() { "PostgreSQL" } else { "SQLite" },
             size: size(usize::try_from(store.size().await?).unwrap_or_default()),
             processes: processes.iter().map(process).collect(),

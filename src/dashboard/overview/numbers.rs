@@ -9,7 +9,7 @@ use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{Store, StoreError, Tenant};
 
 /// A number, its label and the list behind it.
-pub struct Number {
+pub struct SummaryNumber {
     pub text: String,
     pub word: &'static str,
     /// The CSS class.
@@ -19,17 +19,17 @@ pub struct Number {
 }
 
 /// The numbers of a page.
-pub struct Numbers {
+pub struct DeliverySummary {
     /// All deliveries.
-    pub total: Number,
+    pub total: SummaryNumber,
     /// By state; every delivery is in exactly one.
-    pub standing: Vec<Number>,
+    pub standing: Vec<SummaryNumber>,
     /// The share of attempted deliveries that were delivered. `None`: none was attempted.
     pub rate: Option<String>,
 }
 
 /// The deliveries to count, and their list.
-pub struct Counting<'a> {
+pub struct SummaryScope<'a> {
     /// Path and query of the list, to which filters are appended: `/deliveries?`. `None`: the user has none.
     pub list: Option<&'a str>,
     /// One application; otherwise the whole tenant.
@@ -40,12 +40,12 @@ pub struct Counting<'a> {
     pub since_text: &'a str,
 }
 
-impl Numbers {
+impl DeliverySummary {
     /// Counts the deliveries.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn of(store: &Store, tenant: &Tenant, counting: &Counting<'_>, now: Time) -> Result<Numbers, StoreError> {
+    pub async fn of(store: &Store, tenant: &Tenant, counting: &SummaryScope<'_>, now: Time) -> Result<DeliverySummary, StoreError> {
         let filter = DeliveryFilter { app: counting.app, since: counting.since, ..DeliveryFilter::default() };
         let all = tally(store, tenant, &filter, now).await?;
         let mut standing = Vec::new();
@@ -67,15 +67,15 @@ impl Numbers {
             }
         }
         let word = if all.found() == 1 { "delivery" } else { "deliveries" };
-        Ok(Numbers { total: counting.number(all.found(), all.more, word, None), standing, rate: rate(&all) })
+        Ok(DeliverySummary { total: counting.number(all.found(), all.more, word, None), standing, rate: rate(&all) })
     }
 }
 
-impl Counting<'_> {
-    fn number(&self, n: i64, more: bool, word: &'static str, status: Option<DeliveryStatus>) -> Number {
+impl SummaryScope<'_> {
+    fn number(&self, n: i64, more: bool, word: &'static str, status: Option<DeliveryStatus>) -> SummaryNumber {
         let status = status.map(DeliveryStatus::word);
         let filter = status.map(|word| format!("status={word}&")).unwrap_or_default();
-        Number {
+        SummaryNumber {
             text: format!("{}{}", count(n), if more { "+" } else { "" }),
             word,
             kind: if n > 0 { status.unwrap_or("sent") } else { "none" },

@@ -10,16 +10,16 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::chart::{Chart, second};
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::components::parts::{Address, Badge};
 use crate::dashboard::components::range;
 use crate::dashboard::components::range::RangeLink;
 use crate::dashboard::endpoints::rates;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::viewer::AppContext;
 use crate::dashboard::overview::AttemptRow;
-use crate::dashboard::overview::numbers::{Counting, Numbers};
+use crate::dashboard::overview::numbers::{SummaryScope, DeliverySummary};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
@@ -35,7 +35,7 @@ const FAILING: usize = 5;
 const FAILURES: i64 = 10;
 
 /// An endpoint and its attempts in the range.
-struct EndpointRow {
+struct PortalEndpointRow {
     badge: Badge,
     href: Option<String>,
     address: Address,
@@ -48,13 +48,13 @@ struct EndpointRow {
 #[derive(Template)]
 #[template(path = "portal/home.html")]
 struct Home {
-    frame: Frame,
+    frame: PageLayout,
     name: Line,
     ranges: Vec<RangeLink>,
     opening: &'static str,
-    numbers: Numbers,
+    numbers: DeliverySummary,
     chart: Option<Chart>,
-    endpoints: Vec<EndpointRow>,
+    endpoints: Vec<PortalEndpointRow>,
     /// The full list of endpoints.
     more: Option<String>,
     /// The form for a new endpoint, if the user may create one.
@@ -66,12 +66,12 @@ struct Home {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     if !inside.shows(PortalPage::Overview) {
         return Ok(HttpResponse::SeeOther().insert_header((LOCATION, inside.first_page())).finish());
     }
-    let (query, now, store) = (Query::of(&request), state.clock.now(), &state.store);
+    let (query, now, store) = (UrlQuery::of(&request), state.clock.now(), &state.store);
     let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
     let buckets = store.buckets(&inside.tenant(), Scope::Application(inside.app.id), range, now).await?;
     let of_app = LineFilter { app: Some(inside.app.id), ..LineFilter::default() };
@@ -81,7 +81,7 @@ pub async fn show(
     let at_each = store.endpoint_counts(&inside.tenant(), &ids, range, now).await?;
     let list = inside.place.page("deliveries?");
     let since = range.since(now);
-    let counting = Counting {
+    let counting = SummaryScope {
         list: inside.shows(PortalPage::Deliveries).then_some(list.as_str()),
         app: Some(inside.app.id),
         since,
@@ -91,16 +91,16 @@ pub async fn show(
     let charted = inside.shows(PortalPage::Deliveries) && total(&buckets).attempts() > 0;
     let may_add = inside.can(Capability::ManageEndpoint) && inside.shows(PortalPage::Endpoints);
     let page = Home {
-        frame: Frame::of(&inside, Here::Overview).noting(query.get("notice")),
+        frame: PageLayout::of(&inside, NavItem::Overview).noting(query.get("notice")),
         name: Line::new(&inside.app.name),
         ranges: range::links(range, |range| format!("{}?range={}", inside.place.home(), range::word(range))),
         opening: range::opening(range),
-        numbers: Numbers::of(store, &inside.tenant(), &counting, now).await?,
+        numbers: DeliverySummary::of(store, &inside.tenant(), &counting, now).await?,
         chart: charted.then(|| Chart::new(&buckets, range, &list)),
         endpoints: endpoints
             .data
             .iter()
-            .map(|one| EndpointRow::new(&inside, one, at_each.get(&one.endpoint.id)))
+            .map(|one| PortalEndpointRow::new(&inside, one, at_each.get(&one.endpoint.id)))
             .collect(),
         more: (endpoints.more && inside.shows(PortalPage::Endpoints)).then(|| inside.place.page("endpoints")),
         add: may_add.then(|| inside.place.page("endpoints/new")),
@@ -115,7 +115,7 @@ pub async fn show(
 /// The store is unavailable.
 pub async fn failures(
     store: &Store,
-    inside: &Inside,
+    inside: &AppContext,
     at_each: HashMap<EndpointId, Counts>,
     now: Time,
 ) -> Result<Vec<AttemptRow>, StoreError> {
@@ -135,12 +135,12 @@ pub async fn failures(
     Ok(lines.into_iter().map(row).collect())
 }
 
-impl EndpointRow {
-    fn new(inside: &Inside, line: &EndpointLine, counts: Option<&Counts>) -> EndpointRow {
+impl PortalEndpointRow {
+    fn new(inside: &AppContext, line: &EndpointLine, counts: Option<&Counts>) -> PortalEndpointRow {
         let EndpointLine { endpoint, .. } = line;
         let none = Counts::default();
         let counts = counts.unwrap_or(&none);
-        EndpointRow {
+        PortalEndpointRow {
             badge: Badge::of_health(line.health()),
             href: inside.shows(PortalPage::Endpoints).then(|| inside.place.endpoint(endpoint.id)),
             address: Address::new(&endpoint.spec.url),

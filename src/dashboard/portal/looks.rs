@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::PORTAL;
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
+use crate::dashboard::components::format::{Line, UrlQuery};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::middleware::Images;
+use crate::dashboard::http::middleware::ImageOrigin;
 use crate::dashboard::http::preferences::Prefs;
-use crate::dashboard::http::viewer::{Viewer, Who, part};
+use crate::dashboard::http::viewer::{CurrentUser, Principal, part};
 use crate::domain::access::api_key;
 use crate::domain::access::theme::{Mode, Theme};
 use crate::store::access::portal_sessions::{GoodLink, Visit};
@@ -56,11 +56,11 @@ impl Brand {
 
     /// The theme's mode, unless the user chose one.
     pub fn preferred(&self, prefs: Prefs) -> Prefs {
-        use crate::dashboard::http::preferences::Theme as Choice;
+        use crate::dashboard::http::preferences::ColorScheme;
         let theme = match self.mode {
-            Mode::Auto => Choice::Auto,
-            Mode::Light => Choice::Light,
-            Mode::Dark => Choice::Dark,
+            Mode::Auto => ColorScheme::Auto,
+            Mode::Light => ColorScheme::Light,
+            Mode::Dark => ColorScheme::Dark,
         };
         if prefs.chosen { prefs } else { Prefs { theme, ..prefs } }
     }
@@ -69,7 +69,7 @@ impl Brand {
 /// Allows the logo's origin in the Content-Security-Policy.
 pub fn allow_logo(request: &HttpRequest, theme: Option<&Theme>) {
     if let Some(origin) = theme.and_then(Theme::logo_origin) {
-        request.extensions_mut().insert(Images(origin));
+        request.extensions_mut().insert(ImageOrigin(origin));
     }
 }
 
@@ -91,10 +91,10 @@ fn version(sheet: &str) -> String {
 }
 
 /// `GET /portal/theme.css`: the session's sheet.
-pub async fn of_visit(request: HttpRequest, viewer: Viewer) -> Result<HttpResponse, PageError> {
-    let Who::Customer(visit) = &viewer.who else { return Err(PageError::NotFound) };
+pub async fn of_visit(request: HttpRequest, viewer: CurrentUser) -> Result<HttpResponse, PageError> {
+    let Principal::Customer(visit) = &viewer.who else { return Err(PageError::NotFound) };
     let sheet = visit.options.theme.as_ref().map(sheet).unwrap_or_default();
-    let current = Query::of(&request).get("v") == Some(&version(&sheet));
+    let current = UrlQuery::of(&request).get("v") == Some(&version(&sheet));
     Ok(styles(sheet, if current { "private, max-age=31536000, immutable" } else { "private, no-store" }))
 }
 

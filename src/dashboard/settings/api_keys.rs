@@ -8,14 +8,14 @@ use askama::Template;
 use zeroize::Zeroizing;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::parts::RelativeTime;
 use crate::dashboard::components::refused::refused;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, part};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{CurrentOperator, part};
 use crate::domain::access::api_key;
 use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
 use crate::domain::{Invalid, KeyId, Time};
@@ -39,22 +39,22 @@ struct Row {
     /// `sk_…3f9a`.
     text: String,
     scopes: String,
-    created: When,
-    used: Option<When>,
-    state: State,
+    created: RelativeTime,
+    used: Option<RelativeTime>,
+    state: KeyState,
     path: String,
 }
 
 /// The state of a key.
-enum State {
-    Good(Option<When>),
-    Expired(When),
-    Revoked(When),
+enum KeyState {
+    Active(Option<RelativeTime>),
+    Expired(RelativeTime),
+    Revoked(RelativeTime),
 }
 
 impl Row {
     fn new(key: &ApiKey, now: Time) -> Row {
-        let when = |at| When::new(at, now);
+        let when = |at| RelativeTime::new(at, now);
         Row {
             name: Line::new(&key.name),
             text: format!("{}…{}", api_key::KEY_PREFIX, key.hint),
@@ -62,29 +62,29 @@ impl Row {
             created: when(key.created_at),
             used: key.last_used_at.map(when),
             state: match (key.revoked_at, key.expires_at) {
-                (Some(at), _) => State::Revoked(when(at)),
-                (None, Some(at)) if now >= at => State::Expired(when(at)),
-                (None, at) => State::Good(at.map(when)),
+                (Some(at), _) => KeyState::Revoked(when(at)),
+                (None, Some(at)) if now >= at => KeyState::Expired(when(at)),
+                (None, at) => KeyState::Active(at.map(when)),
             },
             path: format!("/keys/{}", key.id),
         }
     }
 
     fn good(&self) -> bool {
-        matches!(self.state, State::Good(_))
+        matches!(self.state, KeyState::Active(_))
     }
 }
 
 /// The form for a new key: submitted values and errors.
 #[derive(Default)]
-struct Typed {
+struct NewKeyForm {
     name: String,
     scopes: Vec<String>,
     life: String,
     wrong: Vec<Invalid>,
 }
 
-impl Typed {
+impl NewKeyForm {
     fn name(&self) -> Line {
         Line::new(&self.name)
     }
@@ -101,11 +101,11 @@ impl Typed {
 #[derive(Template)]
 #[template(path = "keys.html")]
 struct KeysPage {
-    frame: Frame,
+    frame: PageLayout,
     rows: Vec<Row>,
     older: Option<String>,
     paged: bool,
-    typed: Typed,
+    typed: NewKeyForm,
 }
 
 impl KeysPage {
@@ -126,26 +126,26 @@ impl KeysPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let typed = Typed { scopes: vec![Scope::Write.word().to_owned()], life: "never".to_owned(), ..Typed::default() };
+    let typed = NewKeyForm { scopes: vec![Scope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
     page(&state, &request, &signed, typed, StatusCode::OK).await
 }
 
 async fn page(
     state: &DashboardState,
     request: &HttpRequest,
-    signed: &Signed,
-    typed: Typed,
+    signed: &CurrentOperator,
+    typed: NewKeyForm,
     status: StatusCode,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now) = (Query::of(request), state.clock.now());
+    let (query, now) = (UrlQuery::of(request), state.clock.now());
     let after: Option<KeyId> = query.get("after").and_then(|text| text.parse().ok());
     let wanted = PageRequest { after, ..PageRequest::first(ROWS, Order::Descending) };
     let keys = state.store.api_keys(&signed.tenant(), &wanted).await?;
     let older = keys.data.last().filter(|_| keys.more).map(|last| format!("/keys?after={}", last.id));
     let page = KeysPage {
-        frame: Frame::of(signed, Here::Keys).noting(query.get("notice")),
+        frame: PageLayout::of(signed, NavItem::Keys).noting(query.get("notice")),
         rows: keys.data.iter().map(|key| Row::new(key, now)).collect(),
         older,
         paged: after.is_some(),
@@ -157,10 +157,10 @@ async fn page(
 #[derive(Template)]
 #[template(path = "key_made.html")]
 struct MadePage<'a> {
-    frame: Frame,
+    frame: PageLayout,
     name: Line,
     scopes: String,
-    expires: Option<When>,
+    expires: Option<RelativeTime>,
     text: &'a str,
 }
 
@@ -168,11 +168,11 @@ struct MadePage<'a> {
 pub async fn create(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    signed: CurrentOperator,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let now = state.clock.now();
-    let mut typed = Typed {
+    let mut typed = NewKeyForm {
         name: posted.get("name").trim().to_owned(),
         scopes: posted.all("scope").map(str::to_owned).collect(),
         life: posted.get("life").to_owned(),
@@ -189,10 +189,10 @@ pub async fn create(
         Ok((key, text)) => {
             tracing::info!(org = %signed.org, key = %key.id, "an API key was made from a page");
             let page = MadePage {
-                frame: Frame::of(&signed, Here::Keys),
+                frame: PageLayout::of(&signed, NavItem::Keys),
                 name: Line::new(&key.name),
                 scopes: key.scopes.to_string(),
-                expires: key.expires_at.map(|at| When::new(at, now)),
+                expires: key.expires_at.map(|at| RelativeTime::new(at, now)),
                 text: &text,
             };
             answer(StatusCode::OK, &page)
@@ -204,7 +204,7 @@ pub async fn create(
     }
 }
 
-fn make(signed: &Signed, typed: &Typed, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
+fn make(signed: &CurrentOperator, typed: &NewKeyForm, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
     let mut wrong = Vec::new();
     let scopes = Scopes::of_words(typed.scopes.iter().map(String::as_str));
     if scopes.words().is_empty() {
@@ -229,7 +229,7 @@ fn make(signed: &Signed, typed: &Typed, now: Time) -> Result<(ApiKey, Zeroizing<
 #[derive(Template)]
 #[template(path = "key_revoke.html")]
 struct RevokePage {
-    frame: Frame,
+    frame: PageLayout,
     /// `billing (…3f9a)`.
     called: Line,
     row: Row,
@@ -239,20 +239,20 @@ struct RevokePage {
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
     let key = state.store.api_key(&signed.tenant(), id).await?.ok_or(PageError::NotFound)?;
     let row = Row::new(&key, state.clock.now());
-    answer(StatusCode::OK, &RevokePage { frame: Frame::of(&signed, Here::Keys), called: Line::new(&key.called()), row })
+    answer(StatusCode::OK, &RevokePage { frame: PageLayout::of(&signed, NavItem::Keys), called: Line::new(&key.called()), row })
 }
 
 /// `POST /keys/{key}/revoke`.
 pub async fn revoke(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    signed: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
     let store = signed.store(&state.store);
@@ -260,5 +260,5 @@ pub async fn revoke(
         return Err(PageError::NotFound);
     }
     tracing::info!(org = %signed.org, key = %id, "an API key was revoked from a page");
-    Ok(done("/keys", Notice::KeyRevoked))
+    Ok(done("/keys", FlashNotice::KeyRevoked))
 }

@@ -6,12 +6,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query};
-use crate::dashboard::components::parts::{Id, When};
+use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::components::parts::{Id, RelativeTime};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::place::Place;
-use crate::dashboard::http::viewer::Signed;
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::http::viewer::CurrentOperator;
 use crate::domain::access::audit::{ACTS, ActorKind, act};
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
 use crate::store::access::audit::{AuditFilter, Entry};
@@ -21,7 +21,7 @@ use crate::store::{Order, PageRequest};
 const ROWS: usize = 50;
 
 struct Row {
-    when: When,
+    when: RelativeTime,
     /// The kind of actor.
     kind: &'static str,
     who: Line,
@@ -29,12 +29,12 @@ struct Row {
     of_who: String,
     act: Line,
     loud: bool,
-    thing: Thing,
+    thing: AuditTarget,
     detail: Line,
 }
 
 /// The target of an action.
-enum Thing {
+enum AuditTarget {
     Id(Id, Option<String>),
     Name(Line),
 }
@@ -42,7 +42,7 @@ enum Thing {
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct AuditPage {
-    frame: Frame,
+    frame: PageLayout,
     rows: Vec<Row>,
     act: String,
     who: String,
@@ -88,9 +88,9 @@ fn path(act: &str, who: &str, more: Option<(&str, AuditId)>) -> String {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now) = (Query::of(&request), state.clock.now());
+    let (query, now) = (UrlQuery::of(&request), state.clock.now());
     let given = |name: &str| query.get(name).map(str::trim).filter(|text| !text.is_empty() && !text.contains('\0'));
     let filter = AuditFilter { act: given("act").map(str::to_owned), who: given("who").map(str::to_owned) };
     let cursor = |name: &str| query.get(name).and_then(|text| text.parse::<AuditId>().ok());
@@ -115,7 +115,7 @@ pub async fn show(
         ),
     };
     let page = AuditPage {
-        frame: Frame::of(&signed, Here::Audit),
+        frame: PageLayout::of(&signed, NavItem::Audit),
         rows: page.data.iter().map(|entry| Row::new(entry, &act, now)).collect(),
         without_act: path("", &who, None),
         without_who: path(&act, "", None),
@@ -133,23 +133,23 @@ pub async fn show(
 impl Row {
     fn new(entry: &Entry, act: &str, now: Time) -> Row {
         Row {
-            when: When::new(entry.at, now),
+            when: RelativeTime::new(entry.at, now),
             kind: in_words(entry.actor.kind),
             who: Line::cut(&entry.actor.who, 120),
             of_who: path(act, &entry.actor.who, None),
             act: Line::new(&entry.act),
             loud: entry.act == act::SIGN_IN_FAILED,
-            thing: Thing::of(entry),
+            thing: AuditTarget::of(entry),
             detail: Line::cut(&entry.detail, 200),
         }
     }
 }
 
-impl Thing {
+impl AuditTarget {
     /// Links to the target's page, if it has one. After a deletion, that page responds with 404.
-    fn of(entry: &Entry) -> Thing {
+    fn of(entry: &Entry) -> AuditTarget {
         let thing = entry.thing.as_str();
-        let place = entry.app.map(Place::of_application);
+        let place = entry.app.map(AppPaths::of_application);
         let path = place.and_then(|place| {
             let app = entry.app.map(|app| app.to_string());
             if app.as_deref() == Some(thing) {
@@ -162,8 +162,8 @@ impl Thing {
         });
         let is_id = thing.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && thing.is_ascii();
         match is_id {
-            true => Thing::Id(Id::new(thing), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
-            false => Thing::Name(Line::cut(thing, 120)),
+            true => AuditTarget::Id(Id::new(thing), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
+            false => AuditTarget::Name(Line::cut(thing, 120)),
         }
     }
 }
@@ -198,9 +198,9 @@ mod tests {
             thing,
             detail: String::new(),
         };
-        let link = |entry: &Entry| match Thing::of(entry) {
-            Thing::Id(_, link) => link,
-            Thing::Name(_) => None,
+        let link = |entry: &Entry| match AuditTarget::of(entry) {
+            AuditTarget::Id(_, link) => link,
+            AuditTarget::Name(_) => None,
         };
         let endpoint = EndpointId::new(Time::ZERO);
         assert_eq!(link(&entry(endpoint.to_string(), true)), Some(format!("/applications/{app}/endpoints/{endpoint}")));

@@ -11,8 +11,8 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, count};
 use crate::dashboard::components::parts::{Address, Badge, Id};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Signed;
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::viewer::CurrentOperator;
 use crate::dashboard::overview::AttemptRow;
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint};
@@ -27,7 +27,7 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 const SHOWN: (usize, usize) = (20, 20);
 
 /// An operational endpoint.
-struct Ear {
+struct OperationalEndpoint {
     address: Address,
     id: Id,
     description: Line,
@@ -39,15 +39,15 @@ struct Ear {
 #[derive(Template)]
 #[template(path = "operational.html")]
 struct OperationalPage {
-    frame: Frame,
+    frame: PageLayout,
     delivered: String,
     failed: String,
-    ears: Vec<Ear>,
+    ears: Vec<OperationalEndpoint>,
     attempts: Vec<AttemptRow>,
 }
 
 /// `GET /operational`.
-pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<HttpResponse, PageError> {
+pub async fn show(state: web::Data<DashboardState>, signed: CurrentOperator) -> Result<HttpResponse, PageError> {
     let (now, tenant, store) = (state.clock.now(), signed.tenant(), &state.store);
     let counts = total(&store.buckets(&tenant, Scope::Operational, Range::Day, now).await?);
     let (mut endpoints, mut attempts) = (Vec::new(), Vec::new());
@@ -57,10 +57,10 @@ pub async fn show(state: web::Data<DashboardState>, signed: Signed) -> Result<Ht
         attempts = newest(store, &tenant, &house, &endpoints, now).await?;
     }
     let page = OperationalPage {
-        frame: Frame::of(&signed, Here::Operational),
+        frame: PageLayout::of(&signed, NavItem::Operational),
         delivered: count(counts.delivered),
         failed: count(counts.failed),
-        ears: endpoints.iter().map(Ear::new).collect(),
+        ears: endpoints.iter().map(OperationalEndpoint::new).collect(),
         attempts,
     };
     answer(StatusCode::OK, &page)
@@ -103,8 +103,8 @@ async fn newest(
     Ok(attempts.into_iter().map(|attempt| AttemptRow::new(&line(attempt), now)).collect())
 }
 
-impl Ear {
-    fn new(endpoint: &Endpoint) -> Ear {
+impl OperationalEndpoint {
+    fn new(endpoint: &Endpoint) -> OperationalEndpoint {
         let spec = &endpoint.spec;
         let why = match endpoint.disabled_reason {
             Some(DisabledReason::Gone) => "by the receiver (410 Gone)",
@@ -112,7 +112,7 @@ impl Ear {
             Some(DisabledReason::Manual) | None => "manually",
         };
         let wants = spec.event_types.as_ref().map_or_else(|| "all events".to_owned(), |types| types.join(", "));
-        Ear {
+        OperationalEndpoint {
             address: Address::new(&spec.url),
             id: Id::new(endpoint.id),
             description: Line::cut(&spec.description, 200),

@@ -6,14 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query, roughly};
-use crate::dashboard::components::parts::When;
+use crate::dashboard::components::format::{Line, UrlQuery, roughly};
+use crate::dashboard::components::parts::RelativeTime;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, part};
-use crate::dashboard::sign_in::passwords::Visitor;
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{CurrentOperator, part};
+use crate::dashboard::sign_in::passwords::SignInRequest;
 use crate::domain::access::operator::{Operator, orgs_of};
 use crate::domain::access::password;
 use crate::domain::access::password::PasswordHash;
@@ -23,8 +23,8 @@ use crate::store::StoreError;
 struct Row {
     name: Line,
     sees: Line,
-    created: When,
-    seen: Option<When>,
+    created: RelativeTime,
+    seen: Option<RelativeTime>,
     /// The user's own account.
     own: bool,
     path: String,
@@ -39,8 +39,8 @@ impl Row {
         Row {
             name: Line::new(&operator.name),
             sees: Line::cut(&sees, 300),
-            created: When::new(operator.created_at, now),
-            seen: operator.seen_at.map(|at| When::new(at, now)),
+            created: RelativeTime::new(operator.created_at, now),
+            seen: operator.seen_at.map(|at| RelativeTime::new(at, now)),
             own: own == Some(operator.id),
             path: format!("/operators/{}", operator.id),
         }
@@ -49,16 +49,16 @@ impl Row {
 
 /// The form for a new account: submitted values and errors, also of the password form. Passwords are not kept.
 #[derive(Default)]
-struct Typed {
+struct NewAccountForm {
     name: String,
     some: bool,
     orgs: String,
     wrong: Vec<Invalid>,
 }
 
-impl Typed {
-    fn wrong_with(wrong: Vec<Invalid>) -> Typed {
-        Typed { wrong, ..Typed::default() }
+impl NewAccountForm {
+    fn wrong_with(wrong: Vec<Invalid>) -> NewAccountForm {
+        NewAccountForm { wrong, ..NewAccountForm::default() }
     }
 
     fn name(&self) -> Line {
@@ -77,13 +77,13 @@ impl Typed {
 #[derive(Template)]
 #[template(path = "operators.html")]
 struct OperatorsPage {
-    frame: Frame,
+    frame: PageLayout,
     /// Whether the user manages accounts; otherwise only their own is shown.
     all: bool,
     /// The user's own account name.
     own: Option<Line>,
     rows: Vec<Row>,
-    typed: Typed,
+    typed: NewAccountForm,
     shortest: usize,
 }
 
@@ -91,23 +91,23 @@ struct OperatorsPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    page(&state, &request, &signed, Typed::default(), StatusCode::OK).await
+    page(&state, &request, &signed, NewAccountForm::default(), StatusCode::OK).await
 }
 
 async fn page(
     state: &DashboardState,
     request: &HttpRequest,
-    signed: &Signed,
-    typed: Typed,
+    signed: &CurrentOperator,
+    typed: NewAccountForm,
     status: StatusCode,
 ) -> Result<HttpResponse, PageError> {
     let (now, own) = (state.clock.now(), signed.account().map(|one| one.id));
     let mut operators = state.store.operators().await?;
     operators.retain(|one| signed.sees_all() || Some(one.id) == own);
     let page = OperatorsPage {
-        frame: Frame::of(signed, Here::Operators).noting(Query::of(request).get("notice")),
+        frame: PageLayout::of(signed, NavItem::Operators).noting(UrlQuery::of(request).get("notice")),
         all: signed.sees_all(),
         own: signed.account().map(|one| Line::new(&one.name)),
         rows: operators.iter().map(|one| Row::new(one, own, now)).collect(),
@@ -118,7 +118,7 @@ async fn page(
 }
 
 /// Requires permission to manage accounts.
-fn need_all(signed: &Signed) -> Result<(), PageError> {
+fn need_all(signed: &CurrentOperator) -> Result<(), PageError> {
     if signed.sees_all() { Ok(()) } else { Err(PageError::NotAllowed) }
 }
 
@@ -126,12 +126,12 @@ fn need_all(signed: &Signed) -> Result<(), PageError> {
 pub async fn create(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    signed: CurrentOperator,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     need_all(&signed)?;
     let now = state.clock.now();
-    let mut typed = Typed {
+    let mut typed = NewAccountForm {
         name: posted.get("name").trim().to_owned(),
         some: posted.get("sees") == "some",
         orgs: posted.get("orgs").to_owned(),
@@ -142,7 +142,7 @@ pub async fn create(
         Err(wrong) => Err(wrong),
     };
     match made {
-        Ok(()) => Ok(done("/operators", Notice::OperatorCreated)),
+        Ok(()) => Ok(done("/operators", FlashNotice::OperatorCreated)),
         Err(wrong) => {
             typed.wrong = wrong;
             page(&state, &request, &signed, typed, StatusCode::UNPROCESSABLE_ENTITY).await
@@ -150,7 +150,7 @@ pub async fn create(
     }
 }
 
-fn read(typed: &Typed, posted: &Posted, now: Time) -> Result<Operator, Vec<Invalid>> {
+fn read(typed: &NewAccountForm, posted: &VerifiedForm, now: Time) -> Result<Operator, Vec<Invalid>> {
     let orgs = match typed.some {
         true => orgs_of(&typed.orgs).map(Some),
         false => Ok(None),
@@ -171,7 +171,7 @@ fn read(typed: &Typed, posted: &Posted, now: Time) -> Result<Operator, Vec<Inval
 
 async fn keep(
     state: &DashboardState,
-    signed: &Signed,
+    signed: &CurrentOperator,
     operator: &Operator,
     password: &str,
     now: Time,
@@ -192,14 +192,14 @@ async fn keep(
 pub async fn change_password(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    signed: CurrentOperator,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let operator = signed.account().ok_or(PageError::NotAllowed)?;
     match changed(&state, &signed, operator, &posted).await? {
-        Ok(()) => Ok(done("/operators", Notice::PasswordChanged)),
+        Ok(()) => Ok(done("/operators", FlashNotice::PasswordChanged)),
         Err(wrong) => {
-            let typed = Typed::wrong_with(vec![wrong]);
+            let typed = NewAccountForm::wrong_with(vec![wrong]);
             page(&state, &request, &signed, typed, StatusCode::UNPROCESSABLE_ENTITY).await
         }
     }
@@ -207,9 +207,9 @@ pub async fn change_password(
 
 async fn changed(
     state: &DashboardState,
-    signed: &Signed,
+    signed: &CurrentOperator,
     operator: &Operator,
-    posted: &Posted,
+    posted: &VerifiedForm,
 ) -> Result<Result<(), Invalid>, PageError> {
     let (now, new) = (state.clock.now(), posted.get("new"));
     if let Err(wrong) = password::check("new", new) {
@@ -221,7 +221,7 @@ async fn changed(
     // Limits guesses from an unattended browser. The session counts as its own device, so failed sign-ins elsewhere do
     // not block it.
     let session = hex::encode(signed.hash);
-    let visitor = Visitor { name: &operator.name, exists: true, from: None, device: Some(&session) };
+    let visitor = SignInRequest { name: &operator.name, exists: true, from: None, device: Some(&session) };
     if let Err(wait) = state.passwords.enter(visitor, now) {
         return Ok(Err(Invalid::new("current", format!("too many attempts; try again in {}", roughly(wait)))));
     }
@@ -245,7 +245,7 @@ async fn changed(
 #[derive(Template)]
 #[template(path = "operator_remove.html")]
 struct RemovePage {
-    frame: Frame,
+    frame: PageLayout,
     row: Row,
     /// The last account that manages accounts; afterwards only a one-time link can.
     last: bool,
@@ -259,7 +259,7 @@ fn named(request: &HttpRequest) -> Result<OperatorId, PageError> {
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     need_all(&signed)?;
     let id = named(&request)?;
@@ -267,20 +267,20 @@ pub async fn ask(
     let operator = operators.iter().find(|one| one.id == id).ok_or(PageError::NotFound)?;
     let last = operator.orgs.is_none() && !operators.iter().any(|one| one.id != id && one.orgs.is_none());
     let row = Row::new(operator, signed.account().map(|one| one.id), state.clock.now());
-    answer(StatusCode::OK, &RemovePage { frame: Frame::of(&signed, Here::Operators), row, last })
+    answer(StatusCode::OK, &RemovePage { frame: PageLayout::of(&signed, NavItem::Operators), row, last })
 }
 
 /// `POST /operators/{operator}/remove`. Removing one's own account ends the session.
 pub async fn remove(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    signed: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     need_all(&signed)?;
     let store = signed.store(&state.store);
     match store.remove_operator(&signed.org, named(&request)?, state.clock.now()).await? {
-        true => Ok(done("/operators", Notice::OperatorRemoved)),
+        true => Ok(done("/operators", FlashNotice::OperatorRemoved)),
         false => Err(PageError::NotFound),
     }
 }

@@ -5,23 +5,23 @@ use actix_web::{HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, Who};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{CurrentOperator, Principal};
 use crate::domain::OrgId;
 
 /// `POST /organization`. Fields: `other`, a typed id, or `org`, a selected one. Redirects to the start page, because
 /// the current page may not exist in the other organization.
 pub async fn choose(
     state: web::Data<DashboardState>,
-    signed: Signed,
-    posted: Posted,
+    signed: CurrentOperator,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let typed = posted.given("other").or_else(|| posted.given("org")).unwrap_or_default();
     let org: Option<OrgId> = typed.parse().ok();
     let org = match org {
         Some(org) if may_see(&state, &signed, &org).await? => org,
-        _ => return Ok(done("/", Notice::NoOrganization)),
+        _ => return Ok(done("/", FlashNotice::NoOrganization)),
     };
     state.store.move_session(&signed.hash, &org).await?;
     Ok(HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish())
@@ -29,9 +29,9 @@ pub async fn choose(
 
 /// Whether the operator may see an organization: one in their account or, with access to all, an existing or the
 /// default one.
-async fn may_see(state: &DashboardState, signed: &Signed, org: &OrgId) -> Result<bool, PageError> {
+async fn may_see(state: &DashboardState, signed: &CurrentOperator, org: &OrgId) -> Result<bool, PageError> {
     let named = match &signed.who {
-        Who::Operator(Some(operator)) => operator.orgs.as_ref().map(|orgs| orgs.contains(org)),
+        Principal::Operator(Some(operator)) => operator.orgs.as_ref().map(|orgs| orgs.contains(org)),
         _ => None,
     };
     match named {

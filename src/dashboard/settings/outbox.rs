@@ -6,14 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{ConfirmPage, Field, Form, FormPage};
-use crate::dashboard::components::format::{Line, Query, count_up_to};
-use crate::dashboard::components::parts::{Badge, When};
+use crate::dashboard::components::form::{ConfirmPage, FormField, Form, FormPage};
+use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
+use crate::dashboard::components::parts::{Badge, RelativeTime};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::{Signed, part};
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::{CurrentOperator, part};
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
 use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
@@ -30,14 +30,14 @@ struct Row {
     application: Option<Line>,
     event_type: Option<Line>,
     reason: Line,
-    since: When,
-    look: When,
+    since: RelativeTime,
+    look: RelativeTime,
 }
 
 #[derive(Template)]
 #[template(path = "outbox.html")]
 struct OutboxPage {
-    frame: Frame,
+    frame: PageLayout,
     badge: Badge,
     stuck: String,
     waiting: String,
@@ -52,14 +52,14 @@ struct OutboxPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
+    let query = UrlQuery::of(&request);
     let now = state.clock.now();
     let depth = state.store.outbox_depth().await?;
     let rows = state.store.outbox_stuck(ROWS).await?;
     let page = OutboxPage {
-        frame: Frame::of(&signed, Here::Outbox).noting(query.get("notice")),
+        frame: PageLayout::of(&signed, NavItem::Outbox).noting(query.get("notice")),
         may: signed.sees_all(),
         badge: Badge::Stuck,
         stuck: count_up_to(depth.stuck, MOST),
@@ -73,8 +73,8 @@ pub async fn show(
                 application: row.application.as_deref().map(|name| Line::cut(name, 120)),
                 event_type: row.event_type.as_deref().map(|name| Line::cut(name, 120)),
                 reason: Line::cut(&row.stuck_reason, 400),
-                since: When::new(row.stuck_since, now),
-                look: When::new(row.look_at, now),
+                since: RelativeTime::new(row.stuck_since, now),
+                look: RelativeTime::new(row.look_at, now),
             })
             .collect(),
     };
@@ -90,7 +90,7 @@ fn path(StuckKey { id, since }: StuckKey) -> String {
 }
 
 /// The row in the path. Requires access to all organizations, since a stuck row belongs to none.
-fn named(request: &HttpRequest, signed: &Signed) -> Result<StuckKey, PageError> {
+fn named(request: &HttpRequest, signed: &CurrentOperator) -> Result<StuckKey, PageError> {
     if !signed.sees_all() {
         return Err(PageError::NotAllowed);
     }
@@ -106,16 +106,16 @@ async fn stuck(state: &DashboardState, wanted: StuckKey) -> Result<StuckRow, Pag
 
 async fn act(
     state: &DashboardState,
-    signed: &Signed,
+    signed: &CurrentOperator,
     key: StuckKey,
     what: OutboxAction,
 ) -> Result<HttpResponse, PageError> {
     let (store, now) = (signed.store(&state.store), state.clock.now());
     let notice = match store.act_on_outbox(&signed.org, key, &what, now).await? {
-        OutboxActionResult::Done if what == OutboxAction::Discard => Notice::RowDiscarded,
-        OutboxActionResult::Done => Notice::RowRetried,
-        OutboxActionResult::Gone => Notice::RowGone,
-        OutboxActionResult::Ambiguous => Notice::RowAmbiguous,
+        OutboxActionResult::Done if what == OutboxAction::Discard => FlashNotice::RowDiscarded,
+        OutboxActionResult::Done => FlashNotice::RowRetried,
+        OutboxActionResult::Gone => FlashNotice::RowGone,
+        OutboxActionResult::Ambiguous => FlashNotice::RowAmbiguous,
     };
     Ok(done("/outbox", notice))
 }
@@ -124,8 +124,8 @@ async fn act(
 pub async fn retry(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    signed: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let key = named(&request, &signed)?;
     act(&state, &signed, key, OutboxAction::Retry).await
@@ -133,16 +133,16 @@ pub async fn retry(
 
 fn form(row: &StuckRow) -> Form {
     Form::new(vec![
-        Field::text("application", "Application", row.application.as_deref().unwrap_or_default())
+        FormField::text("application", "Application", row.application.as_deref().unwrap_or_default())
             .required()
             .help("The application's id or uid."),
-        Field::text("eventType", "Event type", row.event_type.as_deref().unwrap_or_default()).required(),
+        FormField::text("eventType", "Event type", row.event_type.as_deref().unwrap_or_default()).required(),
     ])
 }
 
-fn form_page(signed: &Signed, row: &StuckRow, form: Form) -> FormPage {
+fn form_page(signed: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
     FormPage {
-        frame: Frame::of(signed, Here::Outbox),
+        frame: PageLayout::of(signed, NavItem::Outbox),
         title: Line::new("Edit outbox row"),
         lead: "Saving retries the row. Its payload does not change.",
         about: Line::cut(&row.stuck_reason, 400),
@@ -158,7 +158,7 @@ fn form_page(signed: &Signed, row: &StuckRow, form: Form) -> FormPage {
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let row = stuck(&state, named(&request, &signed)?).await?;
     form_page(&signed, &row, form(&row)).answer()
@@ -168,8 +168,8 @@ pub async fn edit(
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    posted: Posted,
+    signed: CurrentOperator,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let row = stuck(&state, named(&request, &signed)?).await?;
     let (application, event_type) = (posted.get("application").trim(), posted.get("eventType").trim());
@@ -191,12 +191,12 @@ pub async fn change(
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
+    signed: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let row = stuck(&state, named(&request, &signed)?).await?;
     let event_type = row.event_type.as_deref().unwrap_or("an event without a type");
     let page = ConfirmPage {
-        frame: Frame::of(&signed, Here::Outbox),
+        frame: PageLayout::of(&signed, NavItem::Outbox),
         title: "Discard this outbox row?",
         about: Line::cut(&format!("{event_type} to {}", row.application.as_deref().unwrap_or("no application")), 300),
         consequences: vec![
@@ -214,8 +214,8 @@ pub async fn ask(
 pub async fn discard(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Signed,
-    _: Posted,
+    signed: CurrentOperator,
+    _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let key = named(&request, &signed)?;
     act(&state, &signed, key, OutboxAction::Discard).await

@@ -17,14 +17,14 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query, roughly};
+use crate::dashboard::components::format::{Line, UrlQuery, roughly};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::posted::Posted;
+use crate::dashboard::http::frame::{PageLayout, answer};
+use crate::dashboard::http::posted::VerifiedForm;
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
-use crate::dashboard::http::viewer::{LINK, Signed};
-use crate::dashboard::sign_in::passwords::{Entered, Visitor};
+use crate::dashboard::http::viewer::{LINK, CurrentOperator};
+use crate::dashboard::sign_in::passwords::{AttemptCheck, SignInRequest};
 use crate::domain::access::audit::{Actor, ActorKind, act};
 use crate::domain::access::operator::{Operator, name_of};
 use crate::domain::access::password::PasswordHash;
@@ -54,17 +54,17 @@ pub async fn new_link(store: &Store, org: &OrgId, public_url: &Url, now: Time) -
 
 /// The state of the login link in the URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum LinkState {
     /// Valid.
-    Open,
+    Valid,
     /// None in the URL.
-    NoLink,
+    Missing,
     /// Used, expired or unknown.
     Spent,
 }
 
 /// A failed sign-in by password.
-enum Refused {
+enum SignInFailure {
     Wrong,
     /// Rate limited: the time until the next attempt.
     TooMany(Duration),
@@ -73,8 +73,8 @@ enum Refused {
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
-    frame: Frame,
-    door: Door,
+    frame: PageLayout,
+    door: LinkState,
     token: &'a str,
     /// Whether accounts exist, so the page asks for name and password.
     accounts: bool,
@@ -94,10 +94,10 @@ fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageEr
 
 /// The page of a valid link.
 fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
-    let frame = Frame::bare().with_token(csrf);
+    let frame = PageLayout::bare().with_token(csrf);
     page(
         StatusCode::OK,
-        &LoginPage { frame, door: Door::Open, token, accounts: false, name: Line::default(), refused: None },
+        &LoginPage { frame, door: LinkState::Valid, token, accounts: false, name: Line::default(), refused: None },
     )
 }
 
@@ -106,38 +106,38 @@ fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
 async fn ask(
     state: &DashboardState,
     request: &HttpRequest,
-    door: Door,
+    door: LinkState,
     typed: &str,
-    refused: Option<Refused>,
+    refused: Option<SignInFailure>,
 ) -> Result<HttpResponse, PageError> {
     let accounts = state.store.any_operators().await?;
-    let (token, fresh) = match request.cookie(Cookies::Door.name(&state.public_url)) {
+    let (token, fresh) = match request.cookie(Cookies::SignIn.name(&state.public_url)) {
         Some(cookie) => (cookie.value().to_owned(), false),
         None => (session::new_token(), true),
     };
-    let frame = Frame::bare().with_token(form_token(&state.secret, Cookies::Door.form(), &token));
+    let frame = PageLayout::bare().with_token(form_token(&state.secret, Cookies::SignIn.form(), &token));
     let status = match &refused {
-        Some(Refused::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
-        None if accounts && door == Door::NoLink => StatusCode::OK,
+        Some(SignInFailure::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
+        None if accounts && door == LinkState::Missing => StatusCode::OK,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let words = refused.as_ref().map(Refused::words);
+    let words = refused.as_ref().map(SignInFailure::words);
     let made = LoginPage { frame, door, token: "", accounts, name: Line::new(typed), refused: words };
     let mut response = page(status, &made)?;
     if accounts && fresh {
-        set_cookie(&mut response, &Cookies::Door.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
+        set_cookie(&mut response, &Cookies::SignIn.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
     }
-    if let Some(Refused::TooMany(wait)) = refused {
+    if let Some(SignInFailure::TooMany(wait)) = refused {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
     }
     Ok(response)
 }
 
-impl Refused {
+impl SignInFailure {
     fn words(&self) -> String {
         match self {
-            Refused::Wrong => "Wrong name or password.".to_owned(),
-            Refused::TooMany(wait) => format!(
+            SignInFailure::Wrong => "Wrong name or password.".to_owned(),
+            SignInFailure::TooMany(wait) => format!(
                 "Too many attempts. Try again in {}, or use a one-time link.",
                 roughly(*wait + Duration::from_secs(1))
             ),
@@ -149,22 +149,22 @@ impl Refused {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Option<Signed>,
+    signed: Option<CurrentOperator>,
 ) -> Result<HttpResponse, PageError> {
-    let query = Query::of(&request);
+    let query = UrlQuery::of(&request);
     let Some(token) = query.get("token") else {
-        return if signed.is_some() { Ok(go("/")) } else { ask(&state, &request, Door::NoLink, "", None).await };
+        return if signed.is_some() { Ok(go("/")) } else { ask(&state, &request, LinkState::Missing, "", None).await };
     };
     if state.store.login_link_good(&session::hash(token), state.clock.now()).await? {
         open(form_token(&state.secret, "link", token), token)
     } else {
-        ask(&state, &request, Door::Spent, "", None).await
+        ask(&state, &request, LinkState::Spent, "", None).await
     }
 }
 
 /// The sign-in form: a login link's token, or name and password.
 #[derive(Deserialize)]
-pub struct SignIn {
+pub struct SignInForm {
     csrf: String,
     token: Option<String>,
     #[serde(default)]
@@ -177,22 +177,22 @@ pub struct SignIn {
 pub async fn sign_in(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    form: web::Form<SignIn>,
+    form: web::Form<SignInForm>,
 ) -> Result<HttpResponse, PageError> {
     let (session, now) = (session::new_token(), state.clock.now());
     let mut device = None;
     let opened = match &form.token {
         Some(token) => {
-            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((Door::Spent, None))
+            by_link(&state, &form.csrf, token, &session, now).await?.then_some(()).ok_or((LinkState::Spent, None))
         }
         None => {
-            let cookie = request.cookie(Cookies::Door.name(&state.public_url)).ok_or(PageError::WrongToken)?;
-            let expected = form_token(&state.secret, Cookies::Door.form(), cookie.value());
+            let cookie = request.cookie(Cookies::SignIn.name(&state.public_url)).ok_or(PageError::WrongToken)?;
+            let expected = form_token(&state.secret, Cookies::SignIn.form(), cookie.value());
             if !session::same(&form.csrf, &expected) {
                 return Err(PageError::WrongToken);
             }
             let opened = by_password(&state, &request, &form, &session, now).await?;
-            opened.map(|known| device = Some(known)).map_err(|why| (Door::NoLink, Some(why)))
+            opened.map(|known| device = Some(known)).map_err(|why| (LinkState::Missing, Some(why)))
         }
     };
     match opened {
@@ -229,10 +229,10 @@ async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str,
 async fn by_password(
     state: &DashboardState,
     request: &HttpRequest,
-    form: &SignIn,
+    form: &SignInForm,
     session: &str,
     now: Time,
-) -> Result<Result<String, Refused>, PageError> {
+) -> Result<Result<String, SignInFailure>, PageError> {
     // An invalid name is treated as unknown.
     let name = name_of(&form.name).unwrap_or_default();
     let (from, began) = (state.address(request), Instant::now());
@@ -242,17 +242,17 @@ async fn by_password(
         None => (None, PasswordHash::nobodys()),
     };
     let known = operator.as_ref().and_then(|operator| device(state, request, operator));
-    let visitor = Visitor { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
+    let visitor = SignInRequest { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
     match state.passwords.enter(visitor, now) {
-        Ok(Entered::Look) => {}
-        Ok(Entered::Pretend) => {
+        Ok(AttemptCheck::Verify) => {}
+        Ok(AttemptCheck::Simulate) => {
             tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
             state.passwords.pretend().await;
-            return Ok(Err(Refused::Wrong));
+            return Ok(Err(SignInFailure::Wrong));
         }
         Err(wait) => {
             tracing::warn!(?from, "a sign-in was not looked at: too many tries");
-            return Ok(Err(Refused::TooMany(wait)));
+            return Ok(Err(SignInFailure::TooMany(wait)));
         }
     }
     let fits = state.passwords.fit(&form.password, kept.clone()).await;
@@ -268,7 +268,7 @@ async fn by_password(
     }
     note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
     state.passwords.took(began.elapsed());
-    Ok(Err(Refused::Wrong))
+    Ok(Err(SignInFailure::Wrong))
 }
 
 /// The device token, if this browser signed in to the account before.
@@ -299,7 +299,7 @@ async fn note_failure(
 }
 
 /// `POST /logout`: ends the session.
-pub async fn sign_out(state: web::Data<DashboardState>, signed: Signed, _: Posted) -> Result<HttpResponse, PageError> {
+pub async fn sign_out(state: web::Data<DashboardState>, signed: CurrentOperator, _: VerifiedForm) -> Result<HttpResponse, PageError> {
     signed.store(&state.store).end_session(&signed.hash, state.clock.now()).await?;
     let mut response = go("/login");
     set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;

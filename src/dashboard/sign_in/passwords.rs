@@ -43,7 +43,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(40);
 
 /// A sign-in request.
 #[derive(Clone, Copy, Debug)]
-pub struct Visitor<'a> {
+pub struct SignInRequest<'a> {
     pub name: &'a str,
     /// There is an account with this name.
     pub exists: bool,
@@ -54,17 +54,17 @@ pub struct Visitor<'a> {
 
 /// How an admitted attempt is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entered {
+pub enum AttemptCheck {
     /// Verify the password.
-    Look,
+    Verify,
     /// Reject without verifying, after the same time: see [`Passwords::simulate`].
-    Pretend,
+    Simulate,
 }
 
 /// Verifies passwords. Cheap to clone; clones share their state.
 #[derive(Clone, Debug)]
 pub struct Passwords {
-    tries: Arc<Mutex<Tries>>,
+    tries: Arc<Mutex<SignInAttempts>>,
     room: Arc<Semaphore>,
     /// The recent duration of a failed verification, in microseconds.
     took: Arc<AtomicU64>,
@@ -82,13 +82,13 @@ impl Passwords {
     ///
     /// # Errors
     /// Rate limited: the time until the next attempt.
-    pub fn enter(&self, visitor: Visitor<'_>, now: Time) -> Result<Entered, Duration> {
+    pub fn enter(&self, visitor: SignInRequest<'_>, now: Time) -> Result<AttemptCheck, Duration> {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner).enter(visitor, now)
     }
 
     /// Forgets the attempts of this name, address and device after a successful one. Attempts from elsewhere still
     /// count.
-    pub fn forgive(&self, visitor: Visitor<'_>) {
+    pub fn forgive(&self, visitor: SignInRequest<'_>) {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(visitor);
     }
 
@@ -125,7 +125,7 @@ impl Passwords {
 
 /// An attempt. Names and devices are hashed with a key of this process: a typed name may be a password.
 #[derive(Clone, Copy, Debug)]
-struct Try {
+struct SignInAttempt {
     name: u64,
     from: Option<IpAddr>,
     device: Option<u64>,
@@ -136,18 +136,18 @@ struct Try {
 
 /// The attempts of the last 15 minutes, oldest first.
 #[derive(Debug, Default)]
-struct Tries {
-    tries: VecDeque<Try>,
+struct SignInAttempts {
+    tries: VecDeque<SignInAttempt>,
     hashes: RandomState,
 }
 
-impl Tries {
-    fn enter(&mut self, visitor: Visitor<'_>, now: Time) -> Result<Entered, Duration> {
+impl SignInAttempts {
+    fn enter(&mut self, visitor: SignInRequest<'_>, now: Time) -> Result<AttemptCheck, Duration> {
         while self.tries.front().is_some_and(|oldest| now.since(oldest.at) >= WINDOW) {
             self.tries.pop_front();
         }
         let mut one = self.of(visitor, now);
-        let by_name = |other: &Try| other.name == one.name && other.device.is_none();
+        let by_name = |other: &SignInAttempt| other.name == one.name && other.device.is_none();
         let waits = match one.device {
             Some(device) => [self.wait(OF_DEVICE, now, |other| other.device == Some(device)), None],
             None => [
@@ -158,7 +158,7 @@ impl Tries {
         if let Some(wait) = waits.into_iter().flatten().max() {
             return Err(wait);
         }
-        let spent = |most, counts: &dyn Fn(&Try) -> bool| {
+        let spent = |most, counts: &dyn Fn(&SignInAttempt) -> bool| {
             self.wait(most, now, |other| other.invented && counts(other)).is_some()
         };
         let far = one.from.is_some_and(|from| !is_near(from));
@@ -169,11 +169,11 @@ impl Tries {
             self.tries.pop_front();
         }
         self.tries.push_back(one);
-        Ok(if pretend { Entered::Pretend } else { Entered::Look })
+        Ok(if pretend { AttemptCheck::Simulate } else { AttemptCheck::Verify })
     }
 
-    fn of(&self, visitor: Visitor<'_>, now: Time) -> Try {
-        Try {
+    fn of(&self, visitor: SignInRequest<'_>, now: Time) -> SignInAttempt {
+        SignInAttempt {
             name: self.hashes.hash_one(visitor.name),
             from: visitor.from.map(network),
             device: visitor.device.map(|device| self.hashes.hash_one(device)),
@@ -183,14 +183,14 @@ impl Tries {
     }
 
     /// The time until fewer than `most` matching attempts count; `None`: already fewer.
-    fn wait(&self, most: usize, now: Time, counts: impl Fn(&Try) -> bool) -> Option<Duration> {
+    fn wait(&self, most: usize, now: Time, counts: impl Fn(&SignInAttempt) -> bool) -> Option<Duration> {
         let last = self.tries.iter().rev().filter(|one| counts(one)).nth(most - 1)?;
         Some(WINDOW.saturating_sub(now.since(last.at)))
     }
 
-    fn forgive(&mut self, visitor: Visitor<'_>) {
+    fn forgive(&mut self, visitor: SignInRequest<'_>) {
         let one = self.of(visitor, Time::ZERO);
-        let same = |other: &Try| (other.name, other.from, other.device) == (one.name, one.from, one.device);
+        let same = |other: &SignInAttempt| (other.name, other.from, other.device) == (one.name, one.from, one.device);
         self.tries.retain(|other| !same(other));
     }
 }
@@ -216,17 +216,17 @@ mod tests {
         NOW.plus(Duration::from_secs(seconds))
     }
 
-    fn at<'a>(name: &'a str, from: &str) -> Visitor<'a> {
-        Visitor { name, exists: true, from: from.parse().ok(), device: None }
+    fn at<'a>(name: &'a str, from: &str) -> SignInRequest<'a> {
+        SignInRequest { name, exists: true, from: from.parse().ok(), device: None }
     }
 
-    fn invented<'a>(name: &'a str, from: &str) -> Visitor<'a> {
-        Visitor { exists: false, ..at(name, from) }
+    fn invented<'a>(name: &'a str, from: &str) -> SignInRequest<'a> {
+        SignInRequest { exists: false, ..at(name, from) }
     }
 
     #[test]
     fn a_name_has_five_tries_from_an_address_in_a_quarter_of_an_hour() {
-        let mut tries = Tries::default();
+        let mut tries = SignInAttempts::default();
         for visitor in [at("anna", NEAR), invented("none", NEAR)] {
             let mut enter = |visitor, seconds| tries.enter(visitor, later(seconds)).map(drop);
             for second in 0..5 {
@@ -235,54 +235,54 @@ mod tests {
             assert_eq!(enter(visitor, 60), Err(Duration::from_secs(840)), "until the first counts no more");
             let other = if visitor.exists { at("bert", NEAR) } else { invented("bart", NEAR) };
             assert_eq!(enter(other, 60), Ok(()), "another name has its own");
-            assert_eq!(enter(Visitor { from: FAR.parse().ok(), ..visitor }, 60), Ok(()), "and another address");
+            assert_eq!(enter(SignInRequest { from: FAR.parse().ok(), ..visitor }, 60), Ok(()), "and another address");
             assert_eq!(enter(visitor, 899), Err(Duration::from_secs(1)));
             assert_eq!(enter(visitor, 900), Ok(()), "what was refused was not counted");
             assert_eq!(enter(visitor, 901), Err(Duration::from_secs(9)));
             tries.forgive(visitor);
             assert_eq!(tries.enter(visitor, later(901)).map(drop), Ok(()));
-            tries = Tries::default();
+            tries = SignInAttempts::default();
         }
     }
 
     #[test]
     fn a_name_has_fifty_from_all_addresses_and_a_known_device_has_its_own() {
-        let mut tries = Tries::default();
+        let mut tries = SignInAttempts::default();
         for n in 0..50 {
-            assert_eq!(tries.enter(at("anna", &format!("203.0.113.{n}")), NOW), Ok(Entered::Look));
+            assert_eq!(tries.enter(at("anna", &format!("203.0.113.{n}")), NOW), Ok(AttemptCheck::Verify));
         }
         assert_eq!(tries.enter(at("anna", "198.51.100.1"), NOW), Err(WINDOW));
-        let known = Visitor { device: Some("phone"), ..at("anna", "198.51.100.1") };
+        let known = SignInRequest { device: Some("phone"), ..at("anna", "198.51.100.1") };
         for _ in 0..5 {
-            assert_eq!(tries.enter(known, NOW), Ok(Entered::Look));
+            assert_eq!(tries.enter(known, NOW), Ok(AttemptCheck::Verify));
         }
         assert_eq!(tries.enter(known, NOW), Err(WINDOW), "not for ever either");
         tries.forgive(known);
-        assert_eq!(tries.enter(known, NOW), Ok(Entered::Look));
+        assert_eq!(tries.enter(known, NOW), Ok(AttemptCheck::Verify));
         assert_eq!(tries.enter(at("anna", "198.51.100.1"), NOW), Err(WINDOW), "others are not forgiven with it");
     }
 
     #[test]
     fn invented_names_take_nothing_from_accounts_and_are_soon_not_looked_at() {
         for (from, looked_at) in [(FAR, 20), (NEAR, 100)] {
-            let mut tries = Tries::default();
+            let mut tries = SignInAttempts::default();
             for n in 0..200 {
                 let entered = tries.enter(invented(&n.to_string(), from), later(n as u64)).unwrap();
-                assert_eq!(entered == Entered::Look, n < looked_at, "{from} {n}");
+                assert_eq!(entered == AttemptCheck::Verify, n < looked_at, "{from} {n}");
             }
-            assert_eq!(tries.enter(at("anna", from), later(200)), Ok(Entered::Look));
+            assert_eq!(tries.enter(at("anna", from), later(200)), Ok(AttemptCheck::Verify));
             let elsewhere = tries.enter(invented("x", "198.51.100.1"), later(200));
-            assert_eq!(elsewhere == Ok(Entered::Look), from == FAR, "all of them together have 100");
+            assert_eq!(elsewhere == Ok(AttemptCheck::Verify), from == FAR, "all of them together have 100");
         }
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut tries = Tries::default();
+        let mut tries = SignInAttempts::default();
         for n in 0..MOST + 100 {
             let _ = tries.enter(invented(&n.to_string(), FAR), NOW);
             assert!(tries.tries.len() <= MOST);
         }
-        assert_eq!(tries.enter(at("anna", FAR), NOW), Ok(Entered::Look));
+        assert_eq!(tries.enter(at("anna", FAR), NOW), Ok(AttemptCheck::Verify));
     }
 }

@@ -12,7 +12,7 @@ use crate::store::recording::rollups::{Bucket, Counts, total};
 const LEAST: f64 = 1.0;
 
 /// A part of a bar, with formatted SVG attributes.
-struct Part {
+struct BarPart {
     kind: &'static str,
     y: String,
     height: String,
@@ -22,7 +22,7 @@ struct Part {
 struct Bar {
     x: String,
     width: String,
-    parts: Vec<Part>,
+    parts: Vec<BarPart>,
     title: String,
     href: String,
 }
@@ -76,7 +76,7 @@ impl Chart {
 impl Bar {
     fn new(axis: &Axis<'_>, place: usize, bucket: &Bucket, top: i64) -> Bar {
         let parts = stack([bucket.counts.delivered, bucket.counts.retried, bucket.counts.dead], top);
-        let part = |(kind, (y, height)): (&'static str, (f64, f64))| Part {
+        let part = |(kind, (y, height)): (&'static str, (f64, f64))| BarPart {
             kind,
             y: format!("{y:.1}"),
             height: format!("{height:.1}"),

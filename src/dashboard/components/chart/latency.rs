@@ -20,7 +20,7 @@ const LINES: [&str; 3] = ["p50", "p95", "p99"];
 const STEP: f64 = 10.0;
 
 /// A line without gaps.
-struct Run {
+struct LineSegment {
     kind: &'static str,
     points: String,
 }
@@ -46,7 +46,7 @@ pub struct LatencyChart {
     slot: String,
     /// The width of all buckets in the coordinates of the lines.
     across: String,
-    runs: Vec<Run>,
+    runs: Vec<LineSegment>,
     spots: Vec<Spot>,
     labels: Vec<Label>,
     ticks: Vec<Tick>,
@@ -96,7 +96,7 @@ impl LatencyChart {
 }
 
 /// The segments of a line: one per run of consecutive buckets with a value. A single bucket becomes a dash.
-fn runs(kind: &'static str, values: &[Option<Duration>], y: impl Fn(Duration) -> f64) -> Vec<Run> {
+fn runs(kind: &'static str, values: &[Option<Duration>], y: impl Fn(Duration) -> f64) -> Vec<LineSegment> {
     let mut found = Vec::new();
     let mut place = 0;
     for stretch in values.chunk_by(|one, next| one.is_some() == next.is_some()) {
@@ -108,7 +108,7 @@ fn runs(kind: &'static str, values: &[Option<Duration>], y: impl Fn(Duration) ->
         };
         if !points.is_empty() {
             let texts: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-            found.push(Run { kind, points: texts.join(" ") });
+            found.push(LineSegment { kind, points: texts.join(" ") });
         }
         place += stretch.len();
     }

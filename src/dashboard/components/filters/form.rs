@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::dashboard::components::filters::{Asked, CLASSES, Filters, MISSING};
+use crate::dashboard::components::filters::{FilterParams, CLASSES, Filters, MISSING};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::viewer::{Inside, Viewer, Who};
+use crate::dashboard::http::viewer::{AppContext, CurrentUser, Principal};
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::event_type::EventType;
 use crate::store::query::delivery_list::DeliveryStatus;
@@ -15,14 +15,14 @@ use crate::store::{Order, PageRequest, Store, Tenant};
 const PROPOSED: usize = 100;
 
 /// An option of a select, or a suggestion of a text field.
-pub struct Choice {
+pub struct FilterOption {
     pub value: Line,
     pub name: Line,
     pub chosen: bool,
 }
 
 /// A field of the filter form.
-pub struct Field {
+pub struct FilterField {
     pub name: &'static str,
     pub label: &'static str,
     pub hint: &'static str,
@@ -30,37 +30,37 @@ pub struct Field {
     pub wrong: Option<Line>,
     /// A select; otherwise the options are suggestions.
     pub closed: bool,
-    pub choices: Vec<Choice>,
+    pub choices: Vec<FilterOption>,
 }
 
 /// An active filter.
-pub struct Chip {
+pub struct FilterChip {
     pub label: &'static str,
     pub value: Line,
     /// The list without this filter.
     pub without: String,
 }
 
-pub struct Form {
+pub struct FilterForm {
     pub action: String,
-    pub fields: Vec<Field>,
-    pub chips: Vec<Chip>,
+    pub fields: Vec<FilterField>,
+    pub chips: Vec<FilterChip>,
     pub button: &'static str,
 }
 
-impl Form {
+impl FilterForm {
     /// Builds the form for a list with the filters `names`. Within one application, `app` is not a filter.
     ///
     /// # Errors
     /// The store is unavailable.
     pub async fn of(
         store: &Store,
-        viewer: &Viewer,
-        inside: Option<&Inside>,
-        asked: &Asked,
+        viewer: &CurrentUser,
+        inside: Option<&AppContext>,
+        asked: &FilterParams,
         filters: &Filters,
         names: &[&'static str],
-    ) -> Result<Form, PageError> {
+    ) -> Result<FilterForm, PageError> {
         let mut fields = Vec::new();
         for name in names.iter().copied().filter(|name| *name != "app" || inside.is_none()) {
             let (label, hint) = words(name);
@@ -87,24 +87,24 @@ impl Form {
             };
             let closed = matches!(name, "status" | "class");
             let wrong = filters.wrong(name).map(Line::new);
-            fields.push(Field { name, label, hint, value: Line::new(&value), wrong, closed, choices });
+            fields.push(FilterField { name, label, hint, value: Line::new(&value), wrong, closed, choices });
         }
-        let chip = |(n, (name, value)): (usize, &(&'static str, String))| Chip {
+        let chip = |(n, (name, value)): (usize, &(&'static str, String))| FilterChip {
             label: words(name).0,
             value: Line::cut(value, 60),
             without: asked.href(Some(n), &[]),
         };
         let chips = asked.given.iter().enumerate().map(chip).collect();
-        Ok(Form { action: asked.path.clone(), fields, chips, button: "Filter" })
+        Ok(FilterForm { action: asked.path.clone(), fields, chips, button: "Filter" })
     }
 
     /// Replaces the button's label.
-    pub fn with_button(self, button: &'static str) -> Form {
-        Form { button, ..self }
+    pub fn with_button(self, button: &'static str) -> FilterForm {
+        FilterForm { button, ..self }
     }
 }
 
-impl Field {
+impl FilterField {
     /// A filter without a visible field: it comes from a link and is kept.
     pub fn hidden(&self) -> bool {
         self.name == "resend"
@@ -126,9 +126,9 @@ fn words(name: &str) -> (&'static str, &'static str) {
     }
 }
 
-fn closed<'w>(words: impl Iterator<Item = &'w str>, value: &str) -> Vec<Choice> {
+fn closed<'w>(words: impl Iterator<Item = &'w str>, value: &str) -> Vec<FilterOption> {
     words
-        .map(|word| Choice {
+        .map(|word| FilterOption {
             value: Line::new(word),
             name: Line::new(match word {
                 "none" => "no response",
@@ -140,11 +140,11 @@ fn closed<'w>(words: impl Iterator<Item = &'w str>, value: &str) -> Vec<Choice> 
         .collect()
 }
 
-fn proposed(value: String, name: &str) -> Choice {
-    Choice { value: Line::new(&value), name: Line::cut(name, 60), chosen: false }
+fn proposed(value: String, name: &str) -> FilterOption {
+    FilterOption { value: Line::new(&value), name: Line::cut(name, 60), chosen: false }
 }
 
-async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<Choice>, PageError> {
+async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<FilterOption>, PageError> {
     let apps = store.applications(tenant, &PageRequest::first(PROPOSED, Order::Descending)).await?.data;
     let mut names: HashMap<String, usize> = HashMap::new();
     for app in &apps {
@@ -161,7 +161,7 @@ async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<Choice>, Pag
     Ok(apps.into_iter().map(choice).collect())
 }
 
-async fn endpoints(store: &Store, inside: Option<&Inside>) -> Result<Vec<Choice>, PageError> {
+async fn endpoints(store: &Store, inside: Option<&AppContext>) -> Result<Vec<FilterOption>, PageError> {
     let Some(inside) = inside else { return Ok(Vec::new()) };
     let page = PageRequest::first(PROPOSED, Order::Descending);
     let endpoints = store.endpoints(&inside.tenant(), inside.app.id, &page).await?;
@@ -172,12 +172,12 @@ async fn endpoints(store: &Store, inside: Option<&Inside>) -> Result<Vec<Choice>
 }
 
 /// Customers see only event types whose feature flags they all have.
-async fn event_types(store: &Store, viewer: &Viewer) -> Result<Vec<Choice>, PageError> {
+async fn event_types(store: &Store, viewer: &CurrentUser) -> Result<Vec<FilterOption>, PageError> {
     let tenant = Tenant::org(viewer.org.clone());
     let all = store.event_types(&tenant, false, &PageRequest::first(PROPOSED, Order::Ascending)).await?;
     let shown = |one: &EventType| match &viewer.who {
-        Who::Operator(_) => true,
-        Who::Customer(visit) => one.spec.feature_flags.iter().all(|flag| visit.options.feature_flags.contains(flag)),
+        Principal::Operator(_) => true,
+        Principal::Customer(visit) => one.spec.feature_flags.iter().all(|flag| visit.options.feature_flags.contains(flag)),
     };
     Ok(all.data.into_iter().filter(shown).map(|one| proposed(one.spec.name, "")).collect())
 }

@@ -10,9 +10,9 @@ mod form;
 use std::time::Duration;
 
 use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::Named;
-pub use crate::dashboard::components::filters::form::Form;
-use crate::dashboard::components::format::Query;
+use crate::dashboard::applications::naming::AppLookup;
+pub use crate::dashboard::components::filters::form::FilterForm;
+use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::moment;
 use crate::dashboard::http::error::PageError;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
@@ -33,21 +33,21 @@ const MISSING: &str = "missing";
 pub const CLASSES: [(&str, u16); 5] = [("2xx", 200), ("3xx", 300), ("4xx", 400), ("5xx", 500), ("none", 0)];
 
 /// The raw filter parameters of a list.
-pub struct Asked {
+pub struct FilterParams {
     path: String,
     given: Vec<(&'static str, String)>,
     /// The status may be [`MISSING`].
     missing: bool,
 }
 
-impl Asked {
+impl FilterParams {
     /// Reads the parameters `names` of the list at `path`.
-    pub fn of(path: String, names: &[&'static str], query: &Query) -> Asked {
-        Asked::from(path, names, |name| query.all(name).collect())
+    pub fn of(path: String, names: &[&'static str], query: &UrlQuery) -> FilterParams {
+        FilterParams::from(path, names, |name| query.all(name).collect())
     }
 
     /// Reads the parameters by a lookup of their values.
-    pub fn from<'v>(path: String, names: &[&'static str], values: impl Fn(&'static str) -> Vec<&'v str>) -> Asked {
+    pub fn from<'v>(path: String, names: &[&'static str], values: impl Fn(&'static str) -> Vec<&'v str>) -> FilterParams {
         let mut given = Vec::new();
         for name in names {
             for value in values(name) {
@@ -61,12 +61,12 @@ impl Asked {
                 );
             }
         }
-        Asked { path, given, missing: false }
+        FilterParams { path, given, missing: false }
     }
 
     /// Allows the status [`MISSING`].
-    pub fn with_missing(self) -> Asked {
-        Asked { missing: true, ..self }
+    pub fn with_missing(self) -> FilterParams {
+        FilterParams { missing: true, ..self }
     }
 
     /// All filters: name and value.
@@ -105,7 +105,7 @@ impl Asked {
 
     /// Another path with the same filters and additional parameters.
     pub fn elsewhere(&self, path: &str, more: &[(&str, &str)]) -> String {
-        let kept = Asked { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
+        let kept = FilterParams { path: path.to_owned(), given: self.given.clone(), missing: self.missing };
         kept.href(None, more)
     }
 
@@ -154,15 +154,15 @@ impl Filters {
         store: &Store,
         tenant: &Tenant,
         inside: Option<AppId>,
-        asked: &Asked,
+        asked: &FilterParams,
         now: Time,
     ) -> Result<Filters, PageError> {
         let mut filters = Filters { app: inside, ..Filters::default() };
         filters.plain(asked, now);
         if let Some(text) = asked.get("app") {
             match naming::application(store, tenant, text).await? {
-                Named::One(app) => filters.app = Some(app),
-                Named::Nothing(why) => filters.refuse("app", why),
+                AppLookup::Found(app) => filters.app = Some(app),
+                AppLookup::NotFound(why) => filters.refuse("app", why),
             }
         }
         let tenant = Tenant { only: filters.app.or(tenant.only), ..tenant.clone() };
@@ -232,7 +232,7 @@ impl Filters {
     }
 
     /// Parses the filters that need no store.
-    fn plain(&mut self, asked: &Asked, now: Time) {
+    fn plain(&mut self, asked: &FilterParams, now: Time) {
         if let Some(word) = asked.get("status") {
             self.status = DeliveryStatus::from_word(word);
             self.missing = asked.missing && word == MISSING;

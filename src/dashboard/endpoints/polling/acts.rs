@@ -4,16 +4,16 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{ConfirmPage, Field, Form, FormPage, lines};
+use crate::dashboard::components::form::{ConfirmPage, FormField, Form, FormPage, lines};
 use crate::dashboard::components::format::{Line, counted};
-use crate::dashboard::components::refused::{Refused, refused, settled, unchanged};
+use crate::dashboard::components::refused::{FormRejection, refused, settled, unchanged};
 use crate::dashboard::endpoints::polling::{name_of, named, path_of, token};
 use crate::dashboard::event_types::catalog;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::frame::answer;
-use crate::dashboard::http::notice::Notice;
-use crate::dashboard::http::posted::{Posted, done};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::posted::{VerifiedForm, done};
+use crate::dashboard::http::viewer::AppContext;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::polling::{PollingEndpoint, PollingEndpointSpec};
 use crate::domain::feed::FeedFilter;
@@ -22,15 +22,15 @@ use crate::domain::{Invalid, PollingEndpointId, Uid};
 fn form(spec: &PollingEndpointSpec) -> Form {
     let uid = spec.uid.as_ref().map_or("", |uid| uid.as_str());
     Form::new(vec![
-        Field::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
-        Field::lines("eventTypes", "Event types", spec.filter.event_types.iter().flatten())
+        FormField::text("uid", "Uid", uid).help("Your own identifier, accepted in place of the id."),
+        FormField::lines("eventTypes", "Event types", spec.filter.event_types.iter().flatten())
             .help("Names from the catalog, one per line. Leave empty for all current and future types."),
-        Field::lines("channels", "Channels", spec.filter.channels.iter().flatten())
+        FormField::lines("channels", "Channels", spec.filter.channels.iter().flatten())
             .help("One per line. Leave empty for all messages."),
     ])
 }
 
-fn new_page(inside: &Inside, form: Form) -> FormPage {
+fn new_page(inside: &AppContext, form: Form) -> FormPage {
     FormPage {
         frame: crate::dashboard::endpoints::polling::frame(inside),
         title: Line::new("New polling endpoint"),
@@ -44,7 +44,7 @@ fn new_page(inside: &Inside, form: Form) -> FormPage {
     }
 }
 
-fn edit_page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPage {
+fn edit_page(inside: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
     let path = path_of(inside, endpoint);
     FormPage {
         frame: crate::dashboard::endpoints::polling::frame(inside),
@@ -60,7 +60,7 @@ fn edit_page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPag
 }
 
 /// Applies the form to `before`.
-fn read(posted: &Posted, before: &PollingEndpointSpec) -> Result<PollingEndpointSpec, Vec<Invalid>> {
+fn read(posted: &VerifiedForm, before: &PollingEndpointSpec) -> Result<PollingEndpointSpec, Vec<Invalid>> {
     let list = |name| Some(lines(posted.get(name))).filter(|list| !list.is_empty());
     let mut wrong = Vec::new();
     let uid = posted.given("uid").map(|text| Uid::parse("uid", text, PollingEndpointId::PREFIX)).transpose();
@@ -76,10 +76,10 @@ fn read(posted: &Posted, before: &PollingEndpointSpec) -> Result<PollingEndpoint
 /// [`read`], where event types that are hidden from a customer do not exist.
 async fn checked(
     state: &DashboardState,
-    inside: &Inside,
-    posted: &Posted,
+    inside: &AppContext,
+    posted: &VerifiedForm,
     before: &PollingEndpointSpec,
-) -> Result<PollingEndpointSpec, Refused> {
+) -> Result<PollingEndpointSpec, FormRejection> {
     let spec = read(posted, before).map_err(Ok)?;
     if inside.flags().is_none() {
         return Ok(spec);
@@ -95,7 +95,7 @@ async fn checked(
 }
 
 /// `GET {place}/polling/new`.
-pub async fn new(inside: Inside) -> Result<HttpResponse, PageError> {
+pub async fn new(inside: AppContext) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     new_page(&inside, form(&PollingEndpointSpec::default())).answer()
 }
@@ -103,8 +103,8 @@ pub async fn new(inside: Inside) -> Result<HttpResponse, PageError> {
 /// `POST {place}/polling/new`: the response shows its first token.
 pub async fn create(
     state: web::Data<DashboardState>,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let made = match checked(&state, &inside, &posted, &PollingEndpointSpec::default()).await {
@@ -126,7 +126,7 @@ pub async fn create(
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -137,8 +137,8 @@ pub async fn edit(
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -147,7 +147,7 @@ pub async fn change(
         Err(wrong) => Err(wrong),
     };
     match saved {
-        Ok(()) => Ok(done(&path_of(&inside, &endpoint), Notice::Changed)),
+        Ok(()) => Ok(done(&path_of(&inside, &endpoint), FlashNotice::Changed)),
         Err(wrong) => {
             let form = form(&endpoint.spec).of(endpoint.updated_at);
             edit_page(&inside, &endpoint, form.typed(&posted).blame(&wrong?)).answer()
@@ -158,16 +158,16 @@ pub async fn change(
 /// Updates the polling endpoint; with a form, only if it has not changed since the form was opened.
 async fn save(
     state: &DashboardState,
-    inside: &Inside,
+    inside: &AppContext,
     endpoint: &PollingEndpoint,
-    posted: Option<&Posted>,
+    posted: Option<&VerifiedForm>,
     what: impl Fn(&PollingEndpointSpec) -> PollingEndpointSpec,
-) -> Result<(), Refused> {
+) -> Result<(), FormRejection> {
     let work = |before: &PollingEndpoint| {
         if let Some(posted) = posted {
             unchanged(posted, before.updated_at)?;
         }
-        Ok::<_, Refused>(what(&before.spec))
+        Ok::<_, FormRejection>(what(&before.spec))
     };
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let changed = store.update_polling_endpoint(&inside.tenant(), inside.app.id, endpoint.id, work, now).await;
@@ -178,8 +178,8 @@ async fn save(
 pub async fn disable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     turn(&state, &request, &inside, true).await
 }
@@ -188,8 +188,8 @@ pub async fn disable(
 pub async fn enable(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     turn(&state, &request, &inside, false).await
 }
@@ -197,7 +197,7 @@ pub async fn enable(
 async fn turn(
     state: &DashboardState,
     request: &HttpRequest,
-    inside: &Inside,
+    inside: &AppContext,
     disabled: bool,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
@@ -205,7 +205,7 @@ async fn turn(
     let what = |before: &PollingEndpointSpec| PollingEndpointSpec { disabled, ..before.clone() };
     match save(state, inside, &endpoint, None, what).await {
         Ok(()) => {
-            let notice = if disabled { Notice::Disabled } else { Notice::Enabled };
+            let notice = if disabled { FlashNotice::Disabled } else { FlashNotice::Enabled };
             Ok(done(&path_of(inside, &endpoint), notice))
         }
         Err(wrong) => Err(wrong.err().unwrap_or(PageError::NotFound)),
@@ -216,7 +216,7 @@ async fn turn(
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -242,14 +242,14 @@ pub async fn ask(
 pub async fn delete(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    _posted: Posted,
+    inside: AppContext,
+    _posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need(Capability::ManageEndpoint)?;
     let (store, now) = (inside.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &inside).await?;
     match store.delete_polling_endpoint(&inside.tenant(), &endpoint, now).await? {
-        true => Ok(done(&inside.place.page("polling"), Notice::Deleted)),
+        true => Ok(done(&inside.place.page("polling"), FlashNotice::Deleted)),
         false => Err(PageError::NotFound),
     }
 }

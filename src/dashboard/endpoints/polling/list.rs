@@ -5,12 +5,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::format::{Line, Query, count};
-use crate::dashboard::components::parts::{Badge, When};
+use crate::dashboard::components::format::{Line, UrlQuery, count};
+use crate::dashboard::components::parts::{Badge, RelativeTime};
 use crate::dashboard::endpoints::polling::{filter_of, name_of, path_of};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::viewer::AppContext;
 use crate::domain::access::portal::Capability;
 use crate::domain::limits::POLLING_ENDPOINTS;
 use crate::store::{Order, PageRequest};
@@ -22,13 +22,13 @@ struct Row {
     filter: Line,
     consumers: String,
     /// The latest poll of any consumer.
-    polled: Option<When>,
+    polled: Option<RelativeTime>,
 }
 
 #[derive(Template)]
 #[template(path = "polling.html")]
 struct ListPage {
-    frame: Frame,
+    frame: PageLayout,
     rows: Vec<Row>,
     /// The form for a new one, if the user may create one.
     new: Option<String>,
@@ -38,7 +38,7 @@ struct ListPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     let (store, tenant, now) = (&state.store, inside.tenant(), state.clock.now());
     let all = PageRequest::first(POLLING_ENDPOINTS, Order::Ascending);
@@ -51,11 +51,11 @@ pub async fn show(
             state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
             filter: Line::new(&filter_of(&endpoint)),
             consumers: count(consumers.len() as i64),
-            polled: consumers.iter().map(|one| one.polled_at).max().map(|at| When::new(at, now)),
+            polled: consumers.iter().map(|one| one.polled_at).max().map(|at| RelativeTime::new(at, now)),
         });
     }
     let page = ListPage {
-        frame: Frame::of(&inside, Here::Polling).below(&inside, []).noting(Query::of(&request).get("notice")),
+        frame: PageLayout::of(&inside, NavItem::Polling).below(&inside, []).noting(UrlQuery::of(&request).get("notice")),
         rows,
         new: inside.can(Capability::ManageEndpoint).then(|| inside.place.page("polling/new")),
     };

@@ -16,8 +16,8 @@ use actix_web::{HttpRequest, web};
 
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here};
-use crate::dashboard::http::viewer::{Inside, part};
+use crate::dashboard::http::frame::{PageLayout, NavItem};
+use crate::dashboard::http::viewer::{AppContext, part};
 use crate::dashboard::{page, read};
 use crate::domain::catalog::polling::PollingEndpoint;
 use crate::store::{PollingEndpointRef, Store};
@@ -36,21 +36,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// The layout of a page below the list.
-fn frame(inside: &Inside) -> Frame {
-    Frame::of(inside, Here::Polling).below(inside, [(inside.place.page("polling"), Line::new("Polling endpoints"))])
+fn frame(inside: &AppContext) -> PageLayout {
+    PageLayout::of(inside, NavItem::Polling).below(inside, [(inside.place.page("polling"), Line::new("Polling endpoints"))])
 }
 
 /// The polling endpoint in the path.
 ///
 /// # Errors
 /// Not found in the application.
-async fn named(store: &Store, request: &HttpRequest, inside: &Inside) -> Result<PollingEndpoint, PageError> {
+async fn named(store: &Store, request: &HttpRequest, inside: &AppContext) -> Result<PollingEndpoint, PageError> {
     let named = PollingEndpointRef::parse(part(request, "poller")?).map_err(|_| PageError::NotFound)?;
     store.polling_endpoint(&inside.tenant(), inside.app.id, &named).await?.ok_or(PageError::NotFound)
 }
 
 /// The path of its page.
-fn path_of(inside: &Inside, endpoint: &PollingEndpoint) -> String {
+fn path_of(inside: &AppContext, endpoint: &PollingEndpoint) -> String {
     inside.place.page(&format!("polling/{}", endpoint.id))
 }
 

@@ -10,14 +10,14 @@ use crate::domain::catalog::polling::PollingEndpoint;
 const PLACE: &str = "https://hooks.example.com/api/v1/app/acme/poller/warehouse";
 
 /// The code for one language.
-pub struct Snippet {
+pub struct FetchSnippet {
     /// Its value in the URL.
     pub word: &'static str,
     pub name: &'static str,
     code: &'static str,
 }
 
-impl Snippet {
+impl FetchSnippet {
     /// The code with the polling endpoint's URL.
     pub fn code(&self, url: &str) -> String {
         self.code.replace(PLACE, url)
@@ -26,19 +26,19 @@ impl Snippet {
 
 macro_rules! snippet {
     ($word:literal, $name:literal, $file:literal) => {
-        Snippet { word: $word, name: $name, code: include_str!(concat!("../../../../snippets/", $file)) }
+        FetchSnippet { word: $word, name: $name, code: include_str!(concat!("../../../../snippets/", $file)) }
     };
 }
 
 /// All languages; the first is the default.
-pub static ALL: [Snippet; 3] = [
+pub static ALL: [FetchSnippet; 3] = [
     snippet!("curl", "curl", "poll.sh"),
     snippet!("python", "Python", "poll.py"),
     snippet!("javascript", "JavaScript", "poll.mjs"),
 ];
 
 /// The language with this value.
-pub fn of(word: Option<&str>) -> &'static Snippet {
+pub fn of(word: Option<&str>) -> &'static FetchSnippet {
     word.and_then(|word| ALL.iter().find(|one| one.word == word)).unwrap_or(&ALL[0])
 }
 

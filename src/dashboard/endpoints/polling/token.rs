@@ -7,13 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{Choice, Field, Form, FormPage};
+use crate::dashboard::components::form::{SelectOption, FormField, Form, FormPage};
 use crate::dashboard::components::format::{Block, Line};
 use crate::dashboard::endpoints::polling::{name_of, named, path_of, snippets};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, answer};
-use crate::dashboard::http::posted::Posted;
-use crate::dashboard::http::viewer::Inside;
+use crate::dashboard::http::frame::{PageLayout, answer};
+use crate::dashboard::http::posted::VerifiedForm;
+use crate::dashboard::http::viewer::AppContext;
 use crate::domain::Invalid;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::Capability;
@@ -32,14 +32,14 @@ const LIVES: [(&str, Option<u32>, &str); 4] = [
 #[derive(Template)]
 #[template(path = "polling_token.html")]
 struct TokenPage<'t> {
-    frame: Frame,
+    frame: PageLayout,
     name: Line,
     text: &'t str,
     code: Block,
     path: String,
 }
 
-fn page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPage {
+fn page(inside: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
     let path = path_of(inside, endpoint);
     FormPage {
         frame: crate::dashboard::endpoints::polling::frame(inside),
@@ -55,15 +55,15 @@ fn page(inside: &Inside, endpoint: &PollingEndpoint, form: Form) -> FormPage {
 }
 
 fn form() -> Form {
-    let choice = |(word, _, said): &(&str, Option<u32>, &str)| Choice::new(word, said, *word == "never");
-    Form::new(vec![Field::select("life", "Expires", LIVES.iter().map(choice).collect())])
+    let choice = |(word, _, said): &(&str, Option<u32>, &str)| SelectOption::new(word, said, *word == "never");
+    Form::new(vec![FormField::select("life", "Expires", LIVES.iter().map(choice).collect())])
 }
 
 /// `GET {place}/polling/{poller}/token`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
     inside.need_any(Capability::ROTATE_SECRET)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -74,8 +74,8 @@ pub async fn ask(
 pub async fn make(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
-    posted: Posted,
+    inside: AppContext,
+    posted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     inside.need_any(Capability::ROTATE_SECRET)?;
     let endpoint = named(&state.store, &request, &inside).await?;
@@ -93,7 +93,7 @@ pub async fn make(
 /// Creates and shows a token. `None`: the polling endpoint is gone.
 pub async fn show_new(
     state: &DashboardState,
-    inside: &Inside,
+    inside: &AppContext,
     endpoint: &PollingEndpoint,
     life: Option<Duration>,
 ) -> Result<Option<HttpResponse>, PageError> {

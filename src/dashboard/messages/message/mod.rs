@@ -16,15 +16,15 @@ use askama::Template;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format;
-use crate::dashboard::components::format::{Block, Line, Query};
+use crate::dashboard::components::format::{Block, Line, UrlQuery};
 use crate::dashboard::components::hints;
 use crate::dashboard::components::hints::in_words;
-use crate::dashboard::components::parts::{Address, Badge, Id, When};
-use crate::dashboard::components::payload::Payload;
+use crate::dashboard::components::parts::{Address, Badge, Id, RelativeTime};
+use crate::dashboard::components::payload::PayloadView;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{Frame, Here, answer};
-use crate::dashboard::http::viewer::{Inside, part};
-use crate::dashboard::messages::message::others::Others;
+use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
+use crate::dashboard::http::viewer::{AppContext, part};
+use crate::dashboard::messages::message::others::OtherEndpoints;
 use crate::dashboard::messages::send::COPY_OF;
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
@@ -46,7 +46,7 @@ const SOON: Duration = Duration::from_secs(60);
 const RATES: usize = 20;
 
 /// An attempt in a timeline.
-struct Step {
+struct TimelineStep {
     /// The anchor.
     id: String,
     badge: Badge,
@@ -54,11 +54,11 @@ struct Step {
     manual: bool,
     /// `503 Service Unavailable after 214 ms`.
     came_to: Line,
-    when: When,
+    when: RelativeTime,
     /// The failure, unless the status says it.
     detail: Option<Line>,
     hint: Option<&'static str>,
-    next: Option<When>,
+    next: Option<RelativeTime>,
     /// The URL of the attempt, if the endpoint's URL has changed since.
     elsewhere: Option<Address>,
     request_headers: Vec<(Line, Line)>,
@@ -70,7 +70,7 @@ struct Step {
 }
 
 /// A delivery with its timeline.
-struct Card {
+struct DeliveryCard {
     badge: Badge,
     endpoint: String,
     endpoint_id: Id,
@@ -80,20 +80,20 @@ struct Card {
     facts: String,
     /// The reason why the delivery waits or is dead.
     why: Option<Line>,
-    due: Option<When>,
+    due: Option<RelativeTime>,
     /// The label of the resend button; `None`: cannot be resent.
     button: Option<&'static str>,
     urgent: bool,
     /// Whether it can be canceled.
     cancel: bool,
-    steps: Vec<Step>,
-    earlier: Vec<Step>,
+    steps: Vec<TimelineStep>,
+    earlier: Vec<TimelineStep>,
 }
 
 #[derive(Template)]
 #[template(path = "message.html")]
 struct MessagePage {
-    frame: Frame,
+    frame: PageLayout,
     path: String,
     id: Id,
     event_type: Line,
@@ -109,15 +109,15 @@ struct MessagePage {
     edit: Option<String>,
     /// The content type of a raw payload.
     raw_type: Option<Line>,
-    accepted: When,
-    occurred: Option<When>,
+    accepted: RelativeTime,
+    occurred: Option<RelativeTime>,
     /// Scheduled delivery time.
-    deliver: Option<When>,
+    deliver: Option<RelativeTime>,
     size: String,
     /// `None`: deleted.
-    payload: Option<Payload>,
-    cards: Vec<Card>,
-    others: Others,
+    payload: Option<PayloadView>,
+    cards: Vec<DeliveryCard>,
+    others: OtherEndpoints,
     /// The latest attempt as a command, and the message as JSON.
     curl: Option<Block>,
     json: Option<Block>,
@@ -133,9 +133,9 @@ struct MessagePage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: Inside,
+    inside: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (Query::of(&request), state.clock.now(), inside.tenant(), &state.store);
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), inside.tenant(), &state.store);
     let app = &inside.app;
     let wanted = MessageRef::parse(part(&request, "message")?).map_err(|_| PageError::NotFound)?;
     let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
@@ -151,7 +151,7 @@ pub async fn show(
     let last = attempts.data.last().filter(|_| attempts.more);
     let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
 
-    let mut cards: Vec<Card> = views.iter().map(|view| Card::new(view, &attempts.data, &inside, now)).collect();
+    let mut cards: Vec<DeliveryCard> = views.iter().map(|view| DeliveryCard::new(view, &attempts.data, &inside, now)).collect();
     if message.payload.is_none() {
         cards.iter_mut().for_each(|card| card.button = None);
     }
@@ -161,8 +161,8 @@ pub async fn show(
     let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
     let others = match more {
         // The list of deliveries was cut off.
-        true => Others::default(),
-        false => Others::of(store, &inside, &message, &sent, now).await?,
+        true => OtherEndpoints::default(),
+        false => OtherEndpoints::of(store, &inside, &message, &sent, now).await?,
     };
     let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
     // Failures first.
@@ -173,7 +173,7 @@ pub async fn show(
         _ => 3,
     });
     let page = MessagePage {
-        frame: Frame::of(&inside, Here::Messages)
+        frame: PageLayout::of(&inside, NavItem::Messages)
             .below(&inside, [(inside.place.page("messages"), Line::new("Messages"))])
             .noting(query.get("notice")),
         path,
@@ -196,11 +196,11 @@ pub async fn show(
             && message.payload.is_some())
         .then(|| inside.place.page(&format!("send?from={}", message.id))),
         raw_type: message.raw_type.as_deref().map(Line::new),
-        accepted: When::new(message.accepted_at, now),
-        occurred: (message.occurred_at != message.accepted_at).then(|| When::new(message.occurred_at, now)),
-        deliver: message.deliver_at.map(|at| When::new(at, now)),
+        accepted: RelativeTime::new(message.accepted_at, now),
+        occurred: (message.occurred_at != message.accepted_at).then(|| RelativeTime::new(message.occurred_at, now)),
+        deliver: message.deliver_at.map(|at| RelativeTime::new(at, now)),
         size: format::size(message.size()),
-        payload: message.payload.as_deref().map(Payload::new),
+        payload: message.payload.as_deref().map(PayloadView::new),
         others,
         curl: attempts.data.first().and_then(|attempt| copies::curl(attempt, &message)),
         json: copies::json(&message),
@@ -218,10 +218,10 @@ fn copied(tag: &str) -> Option<MessageId> {
     tag.strip_prefix(COPY_OF)?.parse().ok()
 }
 
-impl Card {
-    fn new(view: &DeliveryView, attempts: &[Attempt], inside: &Inside, now: Time) -> Card {
+impl DeliveryCard {
+    fn new(view: &DeliveryView, attempts: &[Attempt], inside: &AppContext, now: Time) -> DeliveryCard {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
-        let mut steps: Vec<Step> = of_it.map(|attempt| Step::new(attempt, view, now)).collect();
+        let mut steps: Vec<TimelineStep> = of_it.map(|attempt| TimelineStep::new(attempt, view, now)).collect();
         // Only the latest attempt has advice and a next attempt.
         let latest = steps.first().is_some_and(|step| step.number == view.attempts);
         for step in steps.iter_mut().skip(usize::from(latest)) {
@@ -238,7 +238,7 @@ impl Card {
             State::Fresh if view.due_at > now => Some("Send now"),
             State::Fresh => None,
         };
-        Card {
+        DeliveryCard {
             badge: match view.reason {
                 _ if paused => Badge::Disabled,
                 Some(DeadReason::Canceled) if view.state == State::Dead => Badge::Canceled,
@@ -251,7 +251,7 @@ impl Card {
             description: Line::cut(&view.endpoint_description, 200),
             facts: facts(view),
             why,
-            due: (view.state.pending() && !paused).then(|| When::new(view.due_at, now)),
+            due: (view.state.pending() && !paused).then(|| RelativeTime::new(view.due_at, now)),
             button,
             urgent: view.state == State::Dead && view.reason != Some(DeadReason::Canceled),
             cancel: may && view.state.pending(),
@@ -274,8 +274,8 @@ fn facts(view: &DeliveryView) -> String {
     facts
 }
 
-impl Step {
-    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> Step {
+impl TimelineStep {
+    fn new(attempt: &Attempt, view: &DeliveryView, now: Time) -> TimelineStep {
         let outcome = &attempt.outcome;
         let badge = match (outcome.delivered(), attempt.next_at) {
             (true, _) => Badge::Delivered,
@@ -292,16 +292,16 @@ impl Step {
         let lines = |headers: &[(String, String)]| {
             headers.iter().map(|(name, value)| (Line::new(name), Line::new(value))).collect::<Vec<_>>()
         };
-        Step {
+        TimelineStep {
             id: attempt.id.to_string(),
             badge,
             number: attempt.number,
             manual: attempt.trigger == Trigger::Manual,
             came_to: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
-            when: When::new(attempt.at, now),
+            when: RelativeTime::new(attempt.at, now),
             detail: detail.then(|| Line::cut(&outcome.detail, 500)),
             hint: hints::hint(outcome),
-            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| When::new(at, now)),
+            next: attempt.next_at.filter(|_| view.state.pending()).map(|at| RelativeTime::new(at, now)),
             elsewhere: (attempt.url != view.url).then(|| Address::new(&attempt.url)),
             request_headers: lines(&attempt.request_headers),
             response_headers: lines(&outcome.response_headers),

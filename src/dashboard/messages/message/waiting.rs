@@ -2,8 +2,8 @@
 
 use crate::dashboard::components::format::{Line, roughly};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::viewer::Inside;
-use crate::dashboard::messages::message::Card;
+use crate::dashboard::http::viewer::AppContext;
+use crate::dashboard::messages::message::DeliveryCard;
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::State;
 use crate::domain::deliveries::message::Message;
@@ -11,12 +11,12 @@ use crate::store::Store;
 use crate::store::catalog::endpoint_list::Rest;
 use crate::store::query::deliveries::DeliveryView;
 
-impl Card {
+impl DeliveryCard {
     /// Sets the reason of a pending delivery.
     pub(super) async fn say_why(
         &mut self,
         store: &Store,
-        inside: &Inside,
+        inside: &AppContext,
         message: &Message,
         view: &DeliveryView,
         now: Time,
@@ -40,7 +40,7 @@ impl Card {
 /// The reason why a due delivery was not sent yet.
 async fn overdue(
     store: &Store,
-    inside: &Inside,
+    inside: &AppContext,
     message: &Message,
     view: &DeliveryView,
     now: Time,
