@@ -89,9 +89,9 @@ impl BulkFilter {
     }
 
     /// Form fields that repeat the selection, with relative times resolved.
-    pub fn fields(&self, asked: &FilterParams) -> Vec<(&'static str, Line)> {
+    pub fn fields(&self, params: &FilterParams) -> Vec<(&'static str, Line)> {
         let times = [("since", self.since), ("until", self.until)].into_iter().filter(|(_, time)| *time > Time::ZERO);
-        let others = asked.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
+        let others = params.given().filter(|(name, _)| !matches!(*name, "since" | "until"));
         others
             .map(|(name, value)| (name, Line::new(value)))
             .chain(times.map(|(name, time)| (name, Line::new(&time.to_string()))))

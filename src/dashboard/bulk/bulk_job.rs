@@ -8,12 +8,12 @@ use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::{base, tally, utc};
 use crate::dashboard::components::filters::CLASSES;
 use crate::dashboard::components::format::{Line, UrlQuery, count, counted};
-use crate::dashboard::components::parts::{Badge, RelativeTime};
+use crate::dashboard::components::widgets::{Badge, RelativeTime};
+use crate::dashboard::http::current_user::{CurrentUser, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::notice::FlashNotice;
-use crate::dashboard::http::posted::{VerifiedForm, done};
-use crate::dashboard::http::viewer::{CurrentUser, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::deliveries::background::{Kind, Scope, Stage};
 use crate::domain::deliveries::delivery::Standing;
@@ -31,7 +31,7 @@ pub struct BulkJobRow {
     pub badge: Badge,
     pub href: String,
     pub what: &'static str,
-    pub place: Line,
+    pub target: Line,
     pub sent: String,
     pub by: Line,
     pub begun: RelativeTime,
@@ -44,15 +44,15 @@ pub struct BulkJobRow {
 pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Result<Vec<BulkJobRow>, StoreError> {
     let page = PageRequest::first(LISTED, Order::Descending);
     let mut rows = Vec::new();
-    for work in store.backgrounds(tenant, &[], None, &page).await?.data {
+    for job in store.backgrounds(tenant, &[], None, &page).await?.data {
         rows.push(BulkJobRow {
-            badge: badge(work.stage),
-            href: format!("{base}/resend/{}", work.id),
-            what: what(&work.spec),
-            place: place(store, tenant, &work.spec).await?,
-            sent: progress(&work),
-            by: Line::cut(&work.spec.by, 60),
-            begun: RelativeTime::new(work.created_at, now),
+            badge: badge(job.stage),
+            href: format!("{base}/resend/{}", job.id),
+            what: what(&job.spec),
+            target: target(store, tenant, &job.spec).await?,
+            sent: progress(&job),
+            by: Line::cut(&job.spec.by, 60),
+            begun: RelativeTime::new(job.created_at, now),
         });
     }
     Ok(rows)
@@ -86,17 +86,17 @@ fn what(spec: &BackgroundSpec) -> &'static str {
 }
 
 /// `812 of about 4,812`; after the end, or above the estimate, the number alone.
-fn progress(work: &Background) -> String {
-    match work.spec.total {
-        Some(total) if work.stage != Stage::Finished && work.sent <= total.count => {
-            format!("{} of about {}{}", count(work.sent), count(total.count), if total.more { "+" } else { "" })
+fn progress(job: &Background) -> String {
+    match job.spec.total {
+        Some(total) if job.stage != Stage::Finished && job.sent <= total.count => {
+            format!("{} of about {}{}", count(job.sent), count(total.count), if total.more { "+" } else { "" })
         }
-        _ => count(work.sent),
+        _ => count(job.sent),
     }
 }
 
 /// The target: an endpoint's URL, an application or all of them.
-async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
+async fn target(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
     let listed = spec.listed.as_ref().and_then(|filter| filter.endpoint);
     let scope = match (spec.scope, listed) {
         (Scope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
@@ -124,7 +124,7 @@ async fn place(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<
 pub async fn facts(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Vec<Line>, StoreError> {
     let none = DeliveryFilter::default();
     let (filter, listed) = (&spec.filter, spec.listed.as_ref().unwrap_or(&none));
-    let mut facts = vec![Line::new(what(spec)), place(store, tenant, spec).await?];
+    let mut facts = vec![Line::new(what(spec)), target(store, tenant, spec).await?];
     let times = spec.listed.as_ref().map_or((filter.since, filter.until), |listed| (listed.since, listed.until));
     facts.push(Line::new(&match times {
         (Time::ZERO, until) => format!("accepted before {}", utc(until)),
@@ -150,7 +150,7 @@ struct OutcomeCount {
 
 impl OutcomeCount {
     /// The outcome by state.
-    fn all(tally: &DeliveryTally, viewer: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
+    fn all(tally: &DeliveryTally, user: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
         let outcomes = [
             (tally.delivered, "delivered", DeliveryStatus::Delivered),
             (tally.retrying, "waiting or retrying", DeliveryStatus::Retrying),
@@ -161,21 +161,21 @@ impl OutcomeCount {
         let outcome = |(n, name, status): (i64, &str, DeliveryStatus)| OutcomeCount {
             text: format!("{} {name}", count(n)),
             kind: status.word(),
-            href: list(viewer, id, &format!("&status={}", status.word())),
+            href: list(user, id, &format!("&status={}", status.word())),
         };
         outcomes.into_iter().filter(|(n, ..)| *n > 0).map(outcome).collect()
     }
 }
 
 /// The list of deliveries that the job queued.
-fn list(viewer: &CurrentUser, id: BackgroundId, more: &str) -> Option<String> {
-    viewer.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(viewer)))
+fn list(user: &CurrentUser, id: BackgroundId, more: &str) -> Option<String> {
+    user.shows(PortalPage::Deliveries).then(|| format!("{}/deliveries?resend={id}{more}", base(user)))
 }
 
 #[derive(Template)]
 #[template(path = "work.html")]
 struct BulkJobPage {
-    frame: PageLayout,
+    layout: PageLayout,
     base: &'static str,
     id: BackgroundId,
     badge: Badge,
@@ -200,45 +200,45 @@ struct BulkJobPage {
     may_cancel: bool,
 }
 
-/// `GET /resend/{work}`.
+/// `GET /resend/{job}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: CurrentUser,
+    user: CurrentUser,
 ) -> Result<HttpResponse, PageError> {
-    let (tenant, now) = (viewer.tenant(), state.clock.now());
-    let work = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
+    let (tenant, now) = (user.tenant(), state.clock.now());
+    let job = state.store.background(&tenant, named(&request)?).await?.ok_or(PageError::NotFound)?;
     let query = UrlQuery::of(&request);
-    let filter = DeliveryFilter { resent: Some(work.id), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { resent: Some(job.id), ..DeliveryFilter::default() };
     let tally = tally(&state.store, &tenant, &filter, now).await?;
-    let running = work.stage == Stage::Running;
+    let running = job.stage == Stage::Running;
     let page = BulkJobPage {
-        frame: PageLayout::of(&viewer, NavItem::Resends).noting(query.get("notice")),
-        base: base(&viewer),
-        id: work.id,
-        badge: badge(work.stage),
-        title: title(&work),
+        layout: PageLayout::of(&user, NavItem::Resends).with_notice(query.get("notice")),
+        base: base(&user),
+        id: job.id,
+        badge: badge(job.stage),
+        title: title(&job),
         running,
         live: running || tally.due > 0,
-        outcome: OutcomeCount::all(&tally, &viewer, work.id),
-        all: list(&viewer, work.id, "").filter(|_| tally.found() > 0),
-        followed: (work.sent > resent::MOST).then(|| count(resent::MOST)),
-        facts: facts(&state.store, &tenant, &work.spec).await?,
-        bar: bar(&work),
-        sent: progress(&work),
-        rest: rest(&work),
-        reason: work.reason.as_deref().filter(|_| work.stage == Stage::Failed).map(|reason| Line::cut(reason, 400)),
-        by: Line::cut(&work.spec.by, 120),
-        begun: RelativeTime::new(work.created_at, now),
-        changed: RelativeTime::new(work.updated_at, now),
-        may_cancel: viewer.can(Capability::CreateAttempts),
+        outcome: OutcomeCount::all(&tally, &user, job.id),
+        all: list(&user, job.id, "").filter(|_| tally.found() > 0),
+        followed: (job.sent > resent::MOST).then(|| count(resent::MOST)),
+        facts: facts(&state.store, &tenant, &job.spec).await?,
+        bar: bar(&job),
+        sent: progress(&job),
+        rest: rest(&job),
+        reason: job.reason.as_deref().filter(|_| job.stage == Stage::Failed).map(|reason| Line::cut(reason, 400)),
+        by: Line::cut(&job.spec.by, 120),
+        begun: RelativeTime::new(job.created_at, now),
+        changed: RelativeTime::new(job.updated_at, now),
+        may_cancel: user.can(Capability::CreateAttempts),
     };
     answer(StatusCode::OK, &page)
 }
 
-fn title(work: &Background) -> String {
-    let sent = counted(work.sent, "delivery", "deliveries");
-    match (work.stage, work.spec.total) {
+fn title(job: &Background) -> String {
+    let sent = counted(job.sent, "delivery", "deliveries");
+    match (job.stage, job.spec.total) {
         (Stage::Running, Some(total)) => {
             let all = counted(total.count, "delivery", "deliveries");
             format!("Resending {}{all}", if total.more { "more than " } else { "" })
@@ -250,34 +250,34 @@ fn title(work: &Background) -> String {
     }
 }
 
-fn bar(work: &Background) -> Option<(i64, i64)> {
-    let total = work.spec.total.filter(|total| !total.more && total.count >= work.sent.max(1))?;
-    (work.stage != Stage::Finished).then_some((work.sent.min(total.count), total.count))
+fn bar(job: &Background) -> Option<(i64, i64)> {
+    let total = job.spec.total.filter(|total| !total.more && total.count >= job.sent.max(1))?;
+    (job.stage != Stage::Finished).then_some((job.sent.min(total.count), total.count))
 }
 
 /// The label of the cancel button.
-fn rest(work: &Background) -> String {
-    match work.spec.total {
-        Some(total) if !total.more && total.count > work.sent => {
-            format!("Cancel remaining {}", count(total.count - work.sent))
+fn rest(job: &Background) -> String {
+    match job.spec.total {
+        Some(total) if !total.more && total.count > job.sent => {
+            format!("Cancel remaining {}", count(total.count - job.sent))
         }
         _ => "Cancel remaining".to_owned(),
     }
 }
 
-/// `POST /resend/{work}/cancel`.
+/// `POST /resend/{job}/cancel`.
 pub async fn cancel(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    viewer: CurrentUser,
+    user: CurrentUser,
     _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    viewer.need(Capability::CreateAttempts)?;
-    let (id, tenant) = (named(&request)?, viewer.tenant());
-    let canceled = viewer.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;
-    tracing::info!(org = %viewer.org, %id, canceled, "bulk resend canceled, from a page");
+    user.need(Capability::CreateAttempts)?;
+    let (id, tenant) = (named(&request)?, user.tenant());
+    let canceled = user.store(&state.store).cancel_background(&tenant, id, state.clock.now()).await?;
+    tracing::info!(org = %user.org, %id, canceled, "bulk resend canceled, from a page");
     let notice = if canceled { FlashNotice::ResendCanceled } else { FlashNotice::ResendOver };
-    Ok(done(&format!("{}/resend/{id}", base(&viewer)), notice))
+    Ok(done(&format!("{}/resend/{id}", base(&user)), notice))
 }
 
 fn named(request: &HttpRequest) -> Result<BackgroundId, PageError> {

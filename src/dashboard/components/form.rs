@@ -14,10 +14,10 @@ use actix_web::http::StatusCode;
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::dashboard::components::format::{Line, InputValue};
+use crate::dashboard::components::format::{InputValue, Line};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, answer};
-use crate::dashboard::http::posted::VerifiedForm;
+use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::{Invalid, Time};
 
 /// An option of a select or a checkbox group.
@@ -140,15 +140,15 @@ impl FormField {
         }
     }
 
-    fn fill(&mut self, posted: &VerifiedForm) {
+    fn fill(&mut self, submitted: &VerifiedForm) {
         match &mut self.control {
             Control::Select(choices) | Control::Ticks(choices) => {
                 for choice in choices {
-                    choice.chosen = posted.all(self.name).any(|value| value == choice.value.as_str());
+                    choice.chosen = submitted.all(self.name).any(|value| value == choice.value.as_str());
                 }
             }
-            Control::Tick => self.value = InputValue::new(if posted.has(self.name) { "on" } else { "" }),
-            _ => self.value = InputValue::new(posted.get(self.name)),
+            Control::Tick => self.value = InputValue::new(if submitted.has(self.name) { "on" } else { "" }),
+            _ => self.value = InputValue::new(submitted.get(self.name)),
         }
     }
 
@@ -167,14 +167,14 @@ impl FormField {
 }
 
 /// The hidden field with the revision that the form was filled in on.
-pub const SEEN: &str = "seen";
+pub const REVISION: &str = "seen";
 
 /// A form.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     pub fields: Vec<FormField>,
     /// The revision of the edited object; empty for a new one.
-    pub seen: String,
+    pub revision: String,
     /// Errors that belong to no field.
     pub elsewhere: Vec<Line>,
 }
@@ -191,22 +191,22 @@ impl HtmlSafe for ErrorSummary<'_> {}
 
 impl Form {
     pub fn new(fields: Vec<FormField>) -> Form {
-        Form { fields, seen: String::new(), elsewhere: Vec::new() }
+        Form { fields, revision: String::new(), elsewhere: Vec::new() }
     }
 
     /// Binds the form to the revision of the edited object.
-    pub fn of(self, updated_at: Time) -> Form {
-        Form { seen: crate::dashboard::components::refused::seen(updated_at), ..self }
+    pub fn at_revision(self, updated_at: Time) -> Form {
+        Form { revision: crate::dashboard::components::form_errors::revision(updated_at), ..self }
     }
 
     /// Restores the submitted values.
-    pub fn typed(mut self, posted: &VerifiedForm) -> Form {
-        self.fields.iter_mut().for_each(|field| field.fill(posted));
+    pub fn filled(mut self, submitted: &VerifiedForm) -> Form {
+        self.fields.iter_mut().for_each(|field| field.fill(submitted));
         self
     }
 
     /// Puts each error at its field.
-    pub fn blame(mut self, wrong: &[Invalid]) -> Form {
+    pub fn with_errors(mut self, wrong: &[Invalid]) -> Form {
         for one in wrong {
             match self.fields.iter_mut().find(|field| field.name == one.field) {
                 Some(field) if field.wrong.is_none() => field.wrong = Some(Line::new(&one.reason)),
@@ -237,8 +237,8 @@ pub fn lines(text: &str) -> Vec<String> {
 ///
 /// # Errors
 /// Not a whole number, or out of range for `N`.
-pub fn number<N: std::str::FromStr>(posted: &VerifiedForm, field: &str, what: &str) -> Result<Option<N>, Invalid> {
-    let Some(text) = posted.given(field) else { return Ok(None) };
+pub fn number<N: std::str::FromStr>(submitted: &VerifiedForm, field: &str, what: &str) -> Result<Option<N>, Invalid> {
+    let Some(text) = submitted.given(field) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| Invalid::new(field, format!("must be {what}")))
 }
 
@@ -252,7 +252,7 @@ pub struct ExampleLink {
 #[derive(Template)]
 #[template(path = "form.html")]
 pub struct FormPage {
-    pub frame: PageLayout,
+    pub layout: PageLayout,
     pub title: Line,
     /// The line below the title.
     pub lead: &'static str,
@@ -261,7 +261,7 @@ pub struct FormPage {
     pub action: String,
     pub form: Form,
     /// Links that prefill the form.
-    pub starts: Vec<ExampleLink>,
+    pub examples: Vec<ExampleLink>,
     pub button: &'static str,
     /// The target of *Cancel*.
     pub back: String,
@@ -282,7 +282,7 @@ impl FormPage {
 #[derive(Template)]
 #[template(path = "confirm.html")]
 pub struct ConfirmPage {
-    pub frame: PageLayout,
+    pub layout: PageLayout,
     pub title: &'static str,
     pub about: Line,
     /// The effects of the action.
@@ -298,14 +298,16 @@ mod tests {
 
     #[test]
     fn each_reason_stands_at_its_field_and_above() {
-        let fields =
-            vec![FormField::text("url", "URL", "x"), FormField::number("throttleRate", "Rate", None, 1, 9).help("A second.")];
+        let fields = vec![
+            FormField::text("url", "URL", "x"),
+            FormField::number("throttleRate", "Rate", None, 1, 9).help("A second."),
+        ];
         let wrong = [
             Invalid::new("url", "is <no> URL"),
             Invalid::new("throttleRate", "too much"),
             Invalid::new("other", "odd"),
         ];
-        let form = Form::new(fields).blame(&wrong);
+        let form = Form::new(fields).with_errors(&wrong);
         let html = form.fields[1].to_string();
         assert!(
             html.contains("aria-describedby=\"throttleRate-help throttleRate-wrong\"") && html.contains("aria-invalid")

@@ -3,8 +3,8 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 
-use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::AppLookup;
+use crate::dashboard::applications::app_lookup;
+use crate::dashboard::applications::app_lookup::AppLookup;
 use crate::dashboard::components::format::Line;
 use crate::domain::{AppId, EndpointId};
 use crate::store::{AppRef, Order, PageRequest, Store, StoreError, Tenant};
@@ -52,7 +52,7 @@ impl Picker {
         let chosen = match tenant.only {
             Some(only) => store.app_id(tenant, &AppRef::Id(only)).await?,
             None if app.is_empty() => owner(store, tenant, endpoint).await?,
-            None => match naming::application(store, tenant, app).await? {
+            None => match app_lookup::find(store, tenant, app).await? {
                 AppLookup::Found(id) => Some(id),
                 AppLookup::NotFound(_) => None,
             },
@@ -97,7 +97,12 @@ pub(in crate::dashboard) async fn owner(
     }
 }
 
-async fn endpoints(store: &Store, tenant: &Tenant, app: AppId, chosen: &str) -> Result<Option<Vec<PickerOption>>, StoreError> {
+async fn endpoints(
+    store: &Store,
+    tenant: &Tenant,
+    app: AppId,
+    chosen: &str,
+) -> Result<Option<Vec<PickerOption>>, StoreError> {
     let page = store.endpoints(tenant, app, &PageRequest::first(LISTED, Order::Ascending)).await?;
     let pick = |endpoint: crate::domain::catalog::endpoint::Endpoint| {
         let (id, spec) = (endpoint.id.to_string(), endpoint.spec);

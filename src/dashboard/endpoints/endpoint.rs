@@ -10,22 +10,22 @@ use askama::Template;
 use crate::dashboard::DashboardState;
 use crate::dashboard::bulk::{base, count_missing};
 use crate::dashboard::components::chart::Chart;
-use crate::dashboard::components::form::{SelectOption, FormField, Form};
+use crate::dashboard::components::form::{Form, FormField, SelectOption};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
-use crate::dashboard::components::parts::{Address, Badge, Id, RelativeTime};
+use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::endpoints::MOST;
 use crate::dashboard::endpoints::endpoint_actions::named;
+use crate::dashboard::endpoints::endpoint_backoff::NextProbe;
 use crate::dashboard::endpoints::endpoint_fields::in_words;
-use crate::dashboard::endpoints::rates;
-use crate::dashboard::endpoints::rates::ResponseTimes;
-use crate::dashboard::endpoints::resting::NextProbe;
-use crate::dashboard::endpoints::snippets;
-use crate::dashboard::endpoints::snippets::VerifySnippet;
-use crate::dashboard::event_types::catalog;
+use crate::dashboard::endpoints::endpoint_stats;
+use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
+use crate::dashboard::endpoints::verify_snippets;
+use crate::dashboard::endpoints::verify_snippets::VerifySnippet;
+use crate::dashboard::event_types::visible_event_types;
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::viewer::AppContext;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, masked_header};
 use crate::domain::deliveries::attempt::Attempt;
@@ -114,7 +114,7 @@ struct LanguageTab {
 #[derive(Template)]
 #[template(path = "endpoint.html")]
 struct EndpointPage {
-    frame: PageLayout,
+    layout: PageLayout,
     path: String,
     badge: Badge,
     address: Address,
@@ -123,7 +123,7 @@ struct EndpointPage {
     uid: Option<Line>,
     created: RelativeTime,
     disabled: bool,
-    strip: Option<StatusNotice>,
+    status_notice: Option<StatusNotice>,
     /// The consequence if failures continue.
     streak: Option<FailureStreak>,
     /// Set while the endpoint is backing off.
@@ -138,7 +138,7 @@ struct EndpointPage {
     failure: Option<FailureSummary>,
     chart: Option<Chart>,
     attempts: Vec<Row>,
-    may: EndpointActions,
+    allowed: EndpointActions,
     test: Form,
     public_key: bool,
     tabs: Vec<LanguageTab>,
@@ -146,14 +146,14 @@ struct EndpointPage {
     settings: Vec<SettingRow>,
 }
 
-/// `GET {place}/endpoints/{endpoint}?snippet=`.
+/// `GET {paths}/endpoints/{endpoint}?snippet=`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let endpoint = named(&state.store, &request, &inside).await?;
-    page_with(&state, &inside, &request, &endpoint, None).await
+    let endpoint = named(&state.store, &request, &context).await?;
+    page_with(&state, &context, &request, &endpoint, None).await
 }
 
 /// Renders the page; `refused` is a rejected test event and its errors.
@@ -162,30 +162,30 @@ pub async fn show(
 /// The endpoint is gone, or the store is unavailable.
 pub async fn page_with(
     state: &DashboardState,
-    inside: &AppContext,
+    context: &AppContext,
     request: &HttpRequest,
     endpoint: &Endpoint,
     refused: Option<(&str, &[Invalid])>,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (UrlQuery::of(request), state.clock.now(), inside.tenant(), &state.store);
-    let (app, id) = (inside.app.id, endpoint.id);
+    let (query, now, tenant, store) = (UrlQuery::of(request), state.clock.now(), context.tenant(), &state.store);
+    let (app, id) = (context.app.id, endpoint.id);
     let line = store.endpoint_line(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
     let buckets = store.buckets(&tenant, Scope::Endpoint(id), Range::Day, now).await?;
     let counts = total(&buckets);
-    let list = format!("{}?endpoint={id}&", inside.place.page("deliveries"));
+    let list = format!("{}?endpoint={id}&", context.paths.page("deliveries"));
     let waiting = store.backlogs(&tenant, &[id], MOST).await?.get(&id).copied().unwrap_or(0);
     let filter = AttemptFilter { endpoint: Some(id), ..AttemptFilter::default() };
     let newest = store.attempts(&tenant, app, &filter, &PageRequest::first(ATTEMPTS, Order::Descending)).await?;
-    let path = inside.place.endpoint(id);
-    let snippet = snippets::of(query.get("snippet"));
+    let path = context.paths.endpoint(id);
+    let snippet = verify_snippets::of(query.get("snippet"));
     let lines = store.newest_at(&tenant, app, id, ATTEMPTS as i64).await?;
     let event_types: HashMap<AttemptId, String> =
         lines.into_iter().filter_map(|line| Some((line.id, line.event_type?))).collect();
-    let links = EndpointLinks::new(inside, endpoint);
+    let links = EndpointLinks::new(context, endpoint);
     let page = EndpointPage {
-        frame: PageLayout::of(inside, NavItem::Endpoints)
-            .below(inside, [(inside.place.page("endpoints"), Line::new("Endpoints"))])
-            .noting(query.get("notice")),
+        layout: PageLayout::of(context, NavItem::Endpoints)
+            .below(context, [(context.paths.page("endpoints"), Line::new("Endpoints"))])
+            .with_notice(query.get("notice")),
         badge: Badge::of_health(line.health()),
         address: Address::new(&line.endpoint.spec.url),
         description: Line::new(&line.endpoint.spec.description),
@@ -193,46 +193,50 @@ pub async fn page_with(
         uid: line.endpoint.spec.uid.as_ref().map(|uid| Line::new(uid.as_str())),
         created: RelativeTime::new(line.endpoint.created_at, now),
         disabled: line.endpoint.spec.disabled,
-        strip: StatusNotice::of(&line, now),
+        status_notice: StatusNotice::of(&line, now),
         streak: FailureStreak::of(&line, state.disable_after, now),
         probe: line.rest(now).map(|rest| NextProbe::new(rest, now)),
-        missed: MissedMessages::read(store, inside, &line, &query, now).await?,
+        missed: MissedMessages::read(store, context, &line, &query, now).await?,
         links,
-        rate: rates::rate(&counts),
-        counts: rates::in_words(&counts),
+        rate: endpoint_stats::rate(&counts),
+        counts: endpoint_stats::in_words(&counts),
         response_times: ResponseTimes::of(&counts).map(|times| times.text()),
         throttle: line.endpoint.spec.throttle_rate,
         waiting: count_up_to(waiting, MOST),
-        failure: store.last_failure(&tenant, app, id).await?.map(|failure| FailureSummary::new(&failure, inside, now)),
+        failure: store.last_failure(&tenant, app, id).await?.map(|failure| FailureSummary::new(&failure, context, now)),
         chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, Range::Day, &list)),
-        attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, inside, now)).collect(),
-        may: EndpointActions {
-            edit: inside.can(Capability::ManageEndpoint),
-            test: inside.can(Capability::CreateAttempts),
-            see_secret: inside.can_any(Capability::SEE_SECRET),
-            rotate: inside.can_any(Capability::ROTATE_SECRET),
+        attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, context, now)).collect(),
+        allowed: EndpointActions {
+            edit: context.can(Capability::ManageEndpoint),
+            test: context.can(Capability::CreateAttempts),
+            see_secret: context.can_any(Capability::SEE_SECRET),
+            rotate: context.can_any(Capability::ROTATE_SECRET),
         },
-        test: test_form(store, inside, refused).await?,
+        test: test_form(store, context, refused).await?,
         public_key: line.endpoint.spec.signature_type == SignatureType::Ed25519,
-        tabs: snippets::ALL.iter().map(|one| LanguageTab::new(one, &path, snippet)).collect(),
+        tabs: verify_snippets::ALL.iter().map(|one| LanguageTab::new(one, &path, snippet)).collect(),
         snippet,
-        settings: settings(store, inside, &line.endpoint).await?,
+        settings: settings(store, context, &line.endpoint).await?,
         path,
     };
     let status = if refused.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     answer(status, &page)
 }
 
-async fn test_form(store: &Store, inside: &AppContext, refused: Option<(&str, &[Invalid])>) -> Result<Form, PageError> {
+async fn test_form(
+    store: &Store,
+    context: &AppContext,
+    refused: Option<(&str, &[Invalid])>,
+) -> Result<Form, PageError> {
     let (chosen, wrong) = refused.unwrap_or_default();
-    let types = catalog::choices(store, inside).await?;
+    let types = visible_event_types::choices(store, context).await?;
     let with_schema = types.iter().filter(|one| one.spec.newest_schema().is_some());
     let choices: Vec<SelectOption> =
         with_schema.map(|one| SelectOption::new(&one.spec.name, &one.spec.name, one.spec.name == chosen)).collect();
     if choices.is_empty() {
-        return Ok(Form::new(Vec::new()).blame(wrong));
+        return Ok(Form::new(Vec::new()).with_errors(wrong));
     }
-    Ok(Form::new(vec![FormField::select("eventType", "Event type", choices)]).blame(wrong))
+    Ok(Form::new(vec![FormField::select("eventType", "Event type", choices)]).with_errors(wrong))
 }
 
 impl StatusNotice {
@@ -240,7 +244,11 @@ impl StatusNotice {
         let when = |at| RelativeTime::new(at, now);
         if !line.endpoint.spec.disabled {
             let since = line.failing_since?;
-            return Some(StatusNotice { what: "Every attempt has failed. First failure", at: Some(when(since)), why: "" });
+            return Some(StatusNotice {
+                what: "Every attempt has failed. First failure",
+                at: Some(when(since)),
+                why: "",
+            });
         }
         let why = match line.endpoint.disabled_reason {
             Some(DisabledReason::Gone) => ": the receiver asked us to stop (410 Gone)",
@@ -252,15 +260,17 @@ impl StatusNotice {
 }
 
 impl EndpointLinks {
-    fn new(inside: &AppContext, endpoint: &Endpoint) -> EndpointLinks {
-        let base = base(inside);
-        let app = if base.is_empty() { format!("app={}&", inside.app.id) } else { String::new() };
-        let may = inside.can(Capability::CreateAttempts) && inside.opens("/portal/resend") && !inside.operational;
-        let resend = |status: &str| may.then(|| format!("{base}/resend?{app}endpoint={}&status={status}", endpoint.id));
+    fn new(context: &AppContext, endpoint: &Endpoint) -> EndpointLinks {
+        let base = base(context);
+        let app = if base.is_empty() { format!("app={}&", context.app.id) } else { String::new() };
+        let allowed =
+            context.can(Capability::CreateAttempts) && context.opens("/portal/resend") && !context.operational;
+        let resend =
+            |status: &str| allowed.then(|| format!("{base}/resend?{app}endpoint={}&status={status}", endpoint.id));
         EndpointLinks {
-            deliveries: inside
+            deliveries: context
                 .shows(PortalPage::Deliveries)
-                .then(|| format!("{}?endpoint={}", inside.place.page("deliveries"), endpoint.id)),
+                .then(|| format!("{}?endpoint={}", context.paths.page("deliveries"), endpoint.id)),
             recover: resend("failed"),
             // A replay to a disabled endpoint would only wait.
             replay: resend("missing").filter(|_| !endpoint.spec.disabled),
@@ -272,14 +282,14 @@ impl MissedMessages {
     /// After enabling, the URL has the time since which the endpoint was disabled. `None`: no messages since.
     async fn read(
         store: &Store,
-        inside: &AppContext,
+        context: &AppContext,
         line: &EndpointLine,
         query: &UrlQuery,
         now: Time,
     ) -> Result<Option<MissedMessages>, PageError> {
         let endpoint = &line.endpoint;
         let since = query.get("since").and_then(|text| Time::parse(text).ok()).filter(|since| *since < now);
-        let Some(since) = since.filter(|_| !endpoint.spec.disabled && !inside.operational) else { return Ok(None) };
+        let Some(since) = since.filter(|_| !endpoint.spec.disabled && !context.operational) else { return Ok(None) };
         let spec = BackgroundSpec {
             kind: Kind::ReplayMissing,
             scope: BackgroundScope::Endpoint(endpoint.app_id, endpoint.id),
@@ -288,9 +298,9 @@ impl MissedMessages {
             by: String::new(),
             total: None,
         };
-        let Total { count: n, more } = count_missing(store, &inside.tenant(), &spec).await?;
+        let Total { count: n, more } = count_missing(store, &context.tenant(), &spec).await?;
         let messages = if n == 1 && !more { "message" } else { "messages" };
-        let replay = EndpointLinks::new(inside, endpoint).replay;
+        let replay = EndpointLinks::new(context, endpoint).replay;
         Ok((n > 0).then(|| MissedMessages {
             count: format!("{}{} {messages}", format::count(n), if more { "+" } else { "" }),
             href: replay.map(|href| format!("{href}&since={since}&until={now}")),
@@ -302,23 +312,26 @@ impl FailureStreak {
     fn of(line: &EndpointLine, disable_after: Duration, now: Time) -> Option<FailureStreak> {
         let since = line.failing_since.filter(|_| !line.endpoint.spec.disabled)?;
         let ends = Some(since.plus(disable_after)).filter(|ends| *ends > now);
-        Some(FailureStreak { warned: line.warned_at.map(|at| RelativeTime::new(at, now)), ends: ends.map(|at| RelativeTime::new(at, now)) })
+        Some(FailureStreak {
+            warned: line.warned_at.map(|at| RelativeTime::new(at, now)),
+            ends: ends.map(|at| RelativeTime::new(at, now)),
+        })
     }
 }
 
 impl FailureSummary {
-    fn new(failure: &LastFailure, inside: &AppContext, now: Time) -> FailureSummary {
+    fn new(failure: &LastFailure, context: &AppContext, now: Time) -> FailureSummary {
         let status = failure.status.and_then(|status| u16::try_from(status).ok());
         FailureSummary {
             when: RelativeTime::new(failure.at, now),
-            href: inside.place.message(failure.message_id),
+            href: context.paths.message(failure.message_id),
             what: status.map_or_else(|| Line::cut(&failure.detail, 120), |status| Line::new(&format::status(status))),
         }
     }
 }
 
 impl Row {
-    fn new(attempt: &Attempt, event_types: &HashMap<AttemptId, String>, inside: &AppContext, now: Time) -> Row {
+    fn new(attempt: &Attempt, event_types: &HashMap<AttemptId, String>, context: &AppContext, now: Time) -> Row {
         let outcome = &attempt.outcome;
         Row {
             badge: match (outcome.delivered(), attempt.next_at) {
@@ -327,7 +340,7 @@ impl Row {
                 (false, None) => Badge::Dead,
             },
             number: attempt.number,
-            href: format!("{}#{}", inside.place.message(attempt.message_id), attempt.id),
+            href: format!("{}#{}", context.paths.message(attempt.message_id), attempt.id),
             event_type: event_types.get(&attempt.id).map(|name| Line::new(name)),
             answer: match outcome.status {
                 Some(status) => Line::new(&format::status(status)),
@@ -341,11 +354,15 @@ impl Row {
 
 impl LanguageTab {
     fn new(snippet: &'static VerifySnippet, path: &str, on: &VerifySnippet) -> LanguageTab {
-        LanguageTab { name: snippet.name, href: format!("{path}?snippet={}#verify", snippet.word), on: snippet.word == on.word }
+        LanguageTab {
+            name: snippet.name,
+            href: format!("{path}?snippet={}#verify", snippet.word),
+            on: snippet.word == on.word,
+        }
     }
 }
 
-async fn settings(store: &Store, inside: &AppContext, endpoint: &Endpoint) -> Result<Vec<SettingRow>, PageError> {
+async fn settings(store: &Store, context: &AppContext, endpoint: &Endpoint) -> Result<Vec<SettingRow>, PageError> {
     let spec = &endpoint.spec;
     let list = |list: Option<&Vec<String>>| match list {
         None => vec![Line::new("all")],
@@ -354,10 +371,10 @@ async fn settings(store: &Store, inside: &AppContext, endpoint: &Endpoint) -> Re
     let one = |text: String| vec![Line::new(&text)];
     let as_set = || vec![Line::new("default")];
     let mut event_types = spec.event_types.clone();
-    if let (Some(names), Some(_)) = (&mut event_types, inside.flags()) {
+    if let (Some(names), Some(_)) = (&mut event_types, context.flags()) {
         let mut seen = Vec::new();
         for name in std::mem::take(names) {
-            if catalog::find(store, inside, &name).await?.is_some() {
+            if visible_event_types::find(store, context, &name).await?.is_some() {
                 seen.push(name);
             }
         }

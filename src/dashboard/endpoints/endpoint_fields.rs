@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::dashboard::components::form::{SelectOption, FormField, Form, lines, number};
-use crate::dashboard::http::posted::VerifiedForm;
+use crate::dashboard::components::form::{Form, FormField, SelectOption, lines, number};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, moved};
 use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
@@ -102,33 +102,37 @@ fn extra_in_words(extra: &ExtraSignature) -> String {
 /// # Errors
 /// All invalid fields. Whether the URL is allowed is checked elsewhere.
 pub fn read(
-    posted: &VerifiedForm,
+    submitted: &VerifiedForm,
     before: &EndpointSpec,
     hidden: &[String],
     new: bool,
 ) -> Result<(EndpointSpec, Option<Secret>), Vec<Invalid>> {
     let mut wrong = Vec::new();
     let mut spec = before.clone();
-    spec.url = posted.get("url").trim().to_owned();
-    spec.description = posted.get("description").trim().to_owned();
+    spec.url = submitted.get("url").trim().to_owned();
+    spec.description = submitted.get("description").trim().to_owned();
     put(
         &mut spec.uid,
-        posted.given("uid").map(|text| Uid::parse("uid", text, EndpointId::PREFIX)).transpose(),
+        submitted.given("uid").map(|text| Uid::parse("uid", text, EndpointId::PREFIX)).transpose(),
         &mut wrong,
     );
-    let mut types: Vec<String> = posted.all("eventTypes").flat_map(lines).chain(hidden.iter().cloned()).collect();
+    let mut types: Vec<String> = submitted.all("eventTypes").flat_map(lines).chain(hidden.iter().cloned()).collect();
     types.sort();
     types.dedup();
     spec.event_types = Some(types).filter(|types| !types.is_empty());
-    spec.channels = Some(lines(posted.get("channels"))).filter(|channels| !channels.is_empty());
-    put(&mut spec.throttle_rate, number(posted, "throttleRate", "a whole number from 1 to 65535"), &mut wrong);
-    let timeout = number(posted, "requestTimeoutSeconds", "a whole number from 1 to 30");
+    spec.channels = Some(lines(submitted.get("channels"))).filter(|channels| !channels.is_empty());
+    put(&mut spec.throttle_rate, number(submitted, "throttleRate", "a whole number from 1 to 65535"), &mut wrong);
+    let timeout = number(submitted, "requestTimeoutSeconds", "a whole number from 1 to 30");
     put(&mut spec.timeout, timeout.map(|seconds| seconds.map(Duration::from_secs)), &mut wrong);
-    put(&mut spec.retry_schedule, posted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
-    spec.ordered = posted.has("ordered");
-    put(&mut spec.headers, headers(posted.get("headers"), &before.headers, moved(&before.url, &spec.url)), &mut wrong);
-    put(&mut spec.extra_signatures, extras(posted.get("extraSignatures")), &mut wrong);
-    let secret = if new { signing(posted, &mut spec, &mut wrong) } else { None };
+    put(&mut spec.retry_schedule, submitted.given("retrySchedule").map(schedule).transpose(), &mut wrong);
+    spec.ordered = submitted.has("ordered");
+    put(
+        &mut spec.headers,
+        headers(submitted.get("headers"), &before.headers, moved(&before.url, &spec.url)),
+        &mut wrong,
+    );
+    put(&mut spec.extra_signatures, extras(submitted.get("extraSignatures")), &mut wrong);
+    let secret = if new { signing(submitted, &mut spec, &mut wrong) } else { None };
     wrong.extend(spec.check().err().into_iter().flatten());
     if wrong.is_empty() { Ok((spec, secret)) } else { Err(wrong) }
 }
@@ -141,13 +145,13 @@ fn put<T>(place: &mut T, read: Result<T, Invalid>, wrong: &mut Vec<Invalid>) {
 }
 
 /// The signature type and secret of a new endpoint.
-fn signing(posted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
-    match posted.given("signatureType").map(SignatureType::from_word) {
+fn signing(submitted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<Invalid>) -> Option<Secret> {
+    match submitted.given("signatureType").map(SignatureType::from_word) {
         Some(None) => wrong.push(Invalid::new("signatureType", "must be hmac256 or ed25519")),
         Some(Some(kind)) => spec.signature_type = kind,
         None => {}
     }
-    let parsed = posted.given("secret").map(|text| Secret::parse("secret", text));
+    let parsed = submitted.given("secret").map(|text| Secret::parse("secret", text));
     let checked =
         parsed.map(|secret| secret.and_then(|one| one.check_kind("secret", spec.signature_type).map(|()| one)));
     match checked.transpose() {

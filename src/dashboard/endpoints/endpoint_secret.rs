@@ -8,16 +8,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{FormField, Form, FormPage};
+use crate::dashboard::components::form::{Form, FormField, FormPage};
+use crate::dashboard::components::form_errors::store_errors;
 use crate::dashboard::components::format::Line;
-use crate::dashboard::components::parts::Address;
-use crate::dashboard::components::refused::refused;
+use crate::dashboard::components::widgets::Address;
 use crate::dashboard::endpoints::endpoint_actions::{named, of_endpoint};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, answer};
-use crate::dashboard::http::notice::FlashNotice;
-use crate::dashboard::http::posted::{VerifiedForm, done};
-use crate::dashboard::http::viewer::AppContext;
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::Endpoint;
@@ -28,7 +28,7 @@ use crate::store::access::audit::Deed;
 #[derive(Template)]
 #[template(path = "secret.html")]
 struct SecretPage {
-    frame: PageLayout,
+    layout: PageLayout,
     address: Address,
     secret: Line,
     /// Whether `secret` is a public key.
@@ -36,27 +36,27 @@ struct SecretPage {
     path: String,
 }
 
-/// `POST {place}/endpoints/{endpoint}/secret`.
+/// `POST {paths}/endpoints/{endpoint}/secret`.
 pub async fn reveal(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
-    _posted: VerifiedForm,
+    context: AppContext,
+    _submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::SEE_SECRET)?;
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let endpoint = named(&store, &request, &inside).await?;
+    context.need_any(Capability::SEE_SECRET)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &context).await?;
     let thing = endpoint.id.to_string();
     let deed =
-        Deed { org: &inside.org, app: Some(inside.app.id), act: act::SECRET_REVEALED, thing: &thing, detail: "" };
+        Deed { org: &context.org, app: Some(context.app.id), act: act::SECRET_REVEALED, thing: &thing, detail: "" };
     store.note_look(deed, now).await?;
-    let secret = store.endpoint_secret(&inside.tenant(), inside.app.id, endpoint.id).await?;
+    let secret = store.endpoint_secret(&context.tenant(), context.app.id, endpoint.id).await?;
     let page = SecretPage {
-        frame: of_endpoint(&inside, &endpoint),
+        layout: of_endpoint(&context, &endpoint),
         address: Address::new(&endpoint.spec.url),
         secret: Line::new(&secret.ok_or(PageError::NotFound)?.shown()),
         public: endpoint.spec.signature_type == SignatureType::Ed25519,
-        path: inside.place.endpoint(endpoint.id),
+        path: context.paths.endpoint(endpoint.id),
     };
     answer(StatusCode::OK, &page)
 }
@@ -70,62 +70,62 @@ fn form() -> Form {
     ])
 }
 
-fn page(inside: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
-    let path = inside.place.endpoint(endpoint.id);
+fn page(context: &AppContext, endpoint: &Endpoint, form: Form) -> FormPage {
+    let path = context.paths.endpoint(endpoint.id);
     FormPage {
-        frame: of_endpoint(inside, endpoint),
+        layout: of_endpoint(context, endpoint),
         title: Line::new("Rotate secret"),
         lead: "Deliveries are signed with both secrets until the old one expires.",
         about: Line::new(&endpoint.spec.url),
         action: format!("{path}/rotate"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Rotate secret",
         back: path,
     }
 }
 
-/// `GET {place}/endpoints/{endpoint}/rotate`.
+/// `GET {paths}/endpoints/{endpoint}/rotate`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::ROTATE_SECRET)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    page(&inside, &endpoint, form()).answer()
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    page(&context, &endpoint, form()).answer()
 }
 
-/// `POST {place}/endpoints/{endpoint}/rotate`.
+/// `POST {paths}/endpoints/{endpoint}/rotate`.
 pub async fn rotate(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
-    posted: VerifiedForm,
+    context: AppContext,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::ROTATE_SECRET)?;
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let endpoint = named(&store, &request, &inside).await?;
-    let again = |wrong: &[Invalid]| page(&inside, &endpoint, form().typed(&posted).blame(wrong)).answer();
-    let (secret, grace) = match read(&posted, endpoint.spec.signature_type) {
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let endpoint = named(&store, &request, &context).await?;
+    let again = |wrong: &[Invalid]| page(&context, &endpoint, form().filled(&submitted).with_errors(wrong)).answer();
+    let (secret, grace) = match read(&submitted, endpoint.spec.signature_type) {
         Ok(read) => read,
         Err(wrong) => return again(&wrong),
     };
-    match store.rotate_secret(&inside.tenant(), inside.app.id, endpoint.id, &secret, grace, now).await {
-        Ok(true) => Ok(done(&inside.place.endpoint(endpoint.id), FlashNotice::Rotated)),
+    match store.rotate_secret(&context.tenant(), context.app.id, endpoint.id, &secret, grace, now).await {
+        Ok(true) => Ok(done(&context.paths.endpoint(endpoint.id), FlashNotice::Rotated)),
         Ok(false) => Err(PageError::NotFound),
-        Err(error) => again(&refused(error, "key")?),
+        Err(error) => again(&store_errors(error, "key")?),
     }
 }
 
-fn read(posted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {
-    let given = posted.given("key").map(|text| Secret::parse("key", text));
+fn read(submitted: &VerifiedForm, kind: SignatureType) -> Result<(Secret, Duration), Vec<Invalid>> {
+    let given = submitted.given("key").map(|text| Secret::parse("key", text));
     let secret = match given {
         None => Ok(Secret::generate(kind)),
         Some(secret) => secret.and_then(|secret| secret.check_kind("key", kind).map(|()| secret)),
     };
     let refused = |reason: String| Invalid::new("gracePeriod", reason);
-    let grace = match posted.given("gracePeriod").map(span::read) {
+    let grace = match submitted.given("gracePeriod").map(span::read) {
         None => Ok(GRACE),
         Some(Ok(grace)) if grace > GRACE_LIMIT => Err(refused(format!("must be 0s to {}", span::write(GRACE_LIMIT)))),
         Some(read) => read.map_err(|what| refused(format!("{what}; expected a span of time such as 24h"))),

@@ -13,27 +13,27 @@
 
 pub(in crate::dashboard) mod endpoint;
 pub(in crate::dashboard) mod endpoint_actions;
+pub(in crate::dashboard) mod endpoint_backoff;
 pub(in crate::dashboard) mod endpoint_fields;
 pub(in crate::dashboard) mod endpoint_secret;
+pub(in crate::dashboard) mod endpoint_stats;
 pub(in crate::dashboard) mod polling;
-pub(in crate::dashboard) mod rates;
-pub(in crate::dashboard) mod resting;
-pub(in crate::dashboard) mod snippets;
 pub(in crate::dashboard) mod test_event;
+pub(in crate::dashboard) mod verify_snippets;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::DashboardState;
-use crate::dashboard::applications::naming;
-use crate::dashboard::applications::naming::AppLookup;
-use crate::dashboard::components::format::{Line, UrlQuery, InputValue, count_up_to};
-use crate::dashboard::components::parts::{Address, Badge, RelativeTime};
+use crate::dashboard::applications::app_lookup;
+use crate::dashboard::applications::app_lookup::AppLookup;
+use crate::dashboard::components::format::{InputValue, Line, UrlQuery, count_up_to};
+use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::{AppContext, CurrentOperator, CurrentUser};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::place::AppPaths;
-use crate::dashboard::http::viewer::{AppContext, CurrentOperator, CurrentUser};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::{AppId, EndpointId, Time};
@@ -69,12 +69,12 @@ pub struct EndpointTableRow {
 pub async fn rows(
     store: &Store,
     tenant: &Tenant,
-    place: &AppPaths,
+    paths: &AppPaths,
     lines: &[EndpointLine],
     now: Time,
 ) -> Result<Vec<EndpointTableRow>, StoreError> {
     let ids: Vec<EndpointId> = lines.iter().map(|line| line.endpoint.id).collect();
-    let counts = rates::counts(store, tenant, &ids, now).await?;
+    let counts = endpoint_stats::counts(store, tenant, &ids, now).await?;
     let waiting = store.backlogs(tenant, &ids, MOST).await?;
     let mut rows = Vec::with_capacity(lines.len());
     for line in lines {
@@ -86,18 +86,18 @@ pub async fn rows(
             false => None,
         };
         // Across applications, each row links to its own.
-        let place = if *place == AppPaths::all() { AppPaths::of_application(endpoint.app_id) } else { place.clone() };
-        let failed = |failure: LastFailure| (RelativeTime::new(failure.at, now), place.message(failure.message_id));
+        let paths = if *paths == AppPaths::all() { AppPaths::of_application(endpoint.app_id) } else { paths.clone() };
+        let failed = |failure: LastFailure| (RelativeTime::new(failure.at, now), paths.message(failure.message_id));
         rows.push(EndpointTableRow {
             badge: Badge::of_health(line.health()),
-            href: place.endpoint(endpoint.id),
+            href: paths.endpoint(endpoint.id),
             address: Address::new(&spec.url),
             description: Line::cut(&spec.description, 120),
             app: Line::new(&line.app_name),
-            app_href: place.home().to_owned(),
-            rate: rates::rate(&own),
-            counts: rates::in_words(&own),
-            within: rates::p95(&own),
+            app_href: paths.home().to_owned(),
+            rate: endpoint_stats::rate(&own),
+            counts: endpoint_stats::in_words(&own),
+            within: endpoint_stats::p95(&own),
             throttle: spec.throttle_rate,
             waiting: count_up_to(waiting.get(&endpoint.id).copied().unwrap_or(0), MOST),
             failure: failure.map(failed),
@@ -128,7 +128,7 @@ struct StateChip {
 #[derive(Template)]
 #[template(path = "endpoints.html")]
 struct EndpointsPage {
-    frame: PageLayout,
+    layout: PageLayout,
     /// The list's own path.
     path: String,
     /// `None`: across applications.
@@ -155,35 +155,35 @@ const STATES: [(&str, Health); 3] =
 pub async fn across(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, tenant) = (UrlQuery::of(&request), signed.tenant());
+    let (query, tenant) = (UrlQuery::of(&request), user.tenant());
     let app = match query.get("app").map(str::trim) {
         None => None,
-        Some(text) => Some(match naming::application(&state.store, &tenant, text).await? {
+        Some(text) => Some(match app_lookup::find(&state.store, &tenant, text).await? {
             AppLookup::Found(app) => app,
             // The nil id matches nothing.
             AppLookup::NotFound(_) => AppId(uuid::Uuid::nil()),
         }),
     };
     let filter = LineFilter { app, ..filter(&query) };
-    let page = page(&state, &signed, &query, &AppPaths::all(), filter).await?;
+    let page = page(&state, &user, &query, &AppPaths::all(), filter).await?;
     answer(StatusCode::OK, &page)
 }
 
-/// `GET {place}/endpoints?status=&q=&after=`.
-pub async fn inside(
+/// `GET {paths}/endpoints?status=&q=&after=`.
+pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
     let query = UrlQuery::of(&request);
-    let filter = LineFilter { app: Some(inside.app.id), ..filter(&query) };
+    let filter = LineFilter { app: Some(context.app.id), ..filter(&query) };
     let page = EndpointsPage {
-        app: Some(Line::new(&inside.app.name)),
+        app: Some(Line::new(&context.app.name)),
         across: false,
-        new: inside.can(Capability::ManageEndpoint).then(|| inside.place.page("endpoints/new")),
-        ..page(&state, &inside, &query, &inside.place, filter).await?
+        new: context.can(Capability::ManageEndpoint).then(|| context.paths.page("endpoints/new")),
+        ..page(&state, &context, &query, &context.paths, filter).await?
     };
     answer(StatusCode::OK, &page)
 }
@@ -196,20 +196,20 @@ fn filter(query: &UrlQuery) -> LineFilter {
 
 async fn page(
     state: &DashboardState,
-    viewer: &CurrentUser,
+    user: &CurrentUser,
     query: &UrlQuery,
-    place: &AppPaths,
+    paths: &AppPaths,
     filter: LineFilter,
 ) -> Result<EndpointsPage, PageError> {
-    let (now, tenant, store) = (state.clock.now(), viewer.tenant(), &state.store);
+    let (now, tenant, store) = (state.clock.now(), user.tenant(), &state.store);
     let after: Option<EndpointId> = query.get("after").and_then(|id| id.parse().ok());
     let request = PageRequest { after, ..PageRequest::first(LINES, Order::Descending) };
     let found = store.endpoint_lines(&tenant, &filter, &request).await?;
     let last = found.stopped.or(found.data.last().map(|line| line.endpoint.id)).filter(|_| found.more);
-    let of = if *place == AppPaths::all() { query.get("app").unwrap_or_default() } else { "" };
+    let of = if *paths == AppPaths::all() { query.get("app").unwrap_or_default() } else { "" };
     let wanted = filter.url.clone().unwrap_or_default();
     let status = STATES.iter().find(|(_, health)| filter.health == Some(*health)).map_or("", |(word, _)| word);
-    let path = place.page("endpoints");
+    let path = paths.page("endpoints");
     let link = |status: &str, after: Option<EndpointId>| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let after = after.map(|id| id.to_string()).unwrap_or_default();
@@ -228,7 +228,7 @@ async fn page(
         StateChip { name: word, href: link(if on { "" } else { word }, None), on }
     };
     Ok(EndpointsPage {
-        frame: PageLayout::of(viewer, NavItem::Endpoints).noting(query.get("notice")),
+        layout: PageLayout::of(user, NavItem::Endpoints).with_notice(query.get("notice")),
         app: None,
         across: true,
         new: None,
@@ -236,7 +236,7 @@ async fn page(
         of: InputValue::new(of),
         chips: STATES.iter().map(chip).collect(),
         filtered: !wanted.is_empty() || !status.is_empty() || !of.is_empty(),
-        rows: rows(store, &tenant, place, &found.data, now).await?,
+        rows: rows(store, &tenant, paths, &found.data, now).await?,
         next: last.map(|id| link(status, Some(id))),
         wanted: InputValue::new(&wanted),
         stopped: found.stopped.is_some(),

@@ -15,10 +15,10 @@ use actix_web::{Error, HttpMessage, HttpResponse, web};
 use url::{Host, Url};
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::http::current_user::limited_by;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session::{Cookies, hash};
-use crate::dashboard::http::viewer::limited_by;
 use crate::store::StoreError;
 use crate::traffic::rate_limits::RateLimitExceeded;
 

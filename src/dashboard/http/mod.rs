@@ -14,13 +14,13 @@
 //! * A request below `/portal` never sees an operator's session, and no other request sees a portal session.
 //! * Notices come from a fixed list; text in a URL is never shown as a notice.
 
+pub(in crate::dashboard) mod app_paths;
 pub(in crate::dashboard) mod assets;
+pub(in crate::dashboard) mod current_user;
 pub(in crate::dashboard) mod error;
-pub(in crate::dashboard) mod frame;
+pub(in crate::dashboard) mod flash;
+pub(in crate::dashboard) mod layout;
 pub(in crate::dashboard) mod middleware;
-pub(in crate::dashboard) mod notice;
-pub(in crate::dashboard) mod place;
-pub(in crate::dashboard) mod posted;
 pub(in crate::dashboard) mod preferences;
 pub(in crate::dashboard) mod session;
-pub(in crate::dashboard) mod viewer;
+pub(in crate::dashboard) mod verified_form;

@@ -8,8 +8,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::posted::own_path;
 use crate::dashboard::http::session::set_cookie;
+use crate::dashboard::http::verified_form::own_path;
 
 const COOKIE: &str = "sendoff_prefs";
 

@@ -5,8 +5,8 @@
 //!
 //! Invariant: every number links to exactly the deliveries that it counts.
 
-pub(in crate::dashboard) mod health;
-pub(in crate::dashboard) mod numbers;
+pub(in crate::dashboard) mod delivery_summary;
+pub(in crate::dashboard) mod health_card;
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ use super::bulk::tally;
 use crate::dashboard::components::chart::{Chart, LatencyChart, second};
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Line, UrlQuery, count, count_up_to};
-use crate::dashboard::components::parts::{Address, Badge, RelativeTime};
 use crate::dashboard::components::range;
 use crate::dashboard::components::range::RangeLink;
-use crate::dashboard::endpoints::rates;
-use crate::dashboard::endpoints::rates::ResponseTimes;
-use crate::dashboard::endpoints::resting::BackoffSummary;
+use crate::dashboard::components::widgets::{Address, Badge, RelativeTime};
+use crate::dashboard::endpoints::endpoint_backoff::BackoffSummary;
+use crate::dashboard::endpoints::endpoint_stats;
+use crate::dashboard::endpoints::endpoint_stats::ResponseTimes;
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::place::AppPaths;
-use crate::dashboard::http::viewer::CurrentOperator;
-use crate::dashboard::overview::health::HealthCard;
-use crate::dashboard::overview::numbers::{SummaryScope, DeliverySummary};
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
+use crate::dashboard::overview::health_card::HealthCard;
 use crate::domain::deliveries::delivery::State;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::outbox::OutboxDepth;
@@ -43,7 +43,7 @@ use crate::store::{Order, PageRequest, Store, StoreError, Tenant};
 /// Attempts per page.
 const ATTEMPTS: i64 = 50;
 /// How many failing endpoints are listed.
-const WORST: i64 = 5;
+const FAILING: i64 = 5;
 /// The limit of counts.
 const MOST: i64 = 10_000;
 /// The minimum delay at which a due delivery is reported as late.
@@ -89,7 +89,7 @@ struct FailingEndpointRow {
 
 /// Deliveries and outbox rows that are waiting.
 struct BacklogSummary {
-    late: Option<OldestDue>,
+    oldest_due: Option<OldestDue>,
     /// Deliveries that wait for an attempt: all, not yet attempted, being retried.
     total: String,
     pending: String,
@@ -118,19 +118,19 @@ struct LatestAttempts {
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct Overview {
-    frame: PageLayout,
+    layout: PageLayout,
     ranges: Vec<RangeLink>,
     opening: &'static str,
-    numbers: DeliverySummary,
-    waits: BacklogSummary,
-    resting: Option<BackoffSummary>,
+    summary: DeliverySummary,
+    backlog: BacklogSummary,
+    backoff: Option<BackoffSummary>,
     response_times: Option<String>,
     /// The counts of operational webhooks in the range. `None`: there are none.
-    told: Option<String>,
+    operational: Option<String>,
     charts: Option<(Chart, LatencyChart)>,
-    worst: Vec<FailingEndpointRow>,
+    failing: Vec<FailingEndpointRow>,
     health: HealthCard,
-    newest: LatestAttempts,
+    latest: LatestAttempts,
 }
 
 fn link(range: Range, failed_only: bool) -> String {
@@ -141,37 +141,39 @@ fn link(range: Range, failed_only: bool) -> String {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), signed.tenant(), &state.store);
-    let frame = PageLayout::of(&signed, NavItem::Overview);
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), user.tenant(), &state.store);
+    let layout = PageLayout::of(&user, NavItem::Overview);
     let range = range::of(&query);
-    let newest = LatestAttempts::read(store, &tenant, &query, now).await?;
+    let latest = LatestAttempts::read(store, &tenant, &query, now).await?;
     let buckets = store.buckets(&tenant, Scope::Organization, range, now).await?;
-    let told = total(&store.buckets(&tenant, Scope::Operational, range, now).await?);
-    let listens = told.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
-    let worst = store.top_failing(&tenant, range, now, WORST).await?;
+    let operational = total(&store.buckets(&tenant, Scope::Operational, range, now).await?);
+    let listens = operational.attempts() > 0 || store.operational_application(&tenant).await?.is_some();
+    let failing = store.top_failing(&tenant, range, now, FAILING).await?;
     let counts = total(&buckets);
     let mut rows = Vec::new();
-    for one in &worst {
+    for one in &failing {
         rows.push(FailingEndpointRow::read(store, &tenant, one, range, now).await?);
     }
     let since = range.since(now);
-    let counting = SummaryScope { list: Some(LIST), app: None, since, since_text: &second(since) };
+    let scope = SummaryScope { list: Some(LIST), app: None, since, since_text: &second(since) };
     let chart = || (Chart::new(&buckets, range, LIST), LatencyChart::new(&buckets, range, LIST));
     let page = Overview {
-        frame,
-        ranges: range::links(range, |range| link(range, newest.failed_only)),
+        layout,
+        ranges: range::links(range, |range| link(range, latest.failed_only)),
         opening: range::opening(range),
-        numbers: DeliverySummary::of(store, &tenant, &counting, now).await?,
-        waits: BacklogSummary::read(store, &tenant, now).await?,
-        resting: BackoffSummary::of(store, &tenant, now).await?,
+        summary: DeliverySummary::of(store, &tenant, &scope, now).await?,
+        backlog: BacklogSummary::read(store, &tenant, now).await?,
+        backoff: BackoffSummary::of(store, &tenant, now).await?,
         response_times: ResponseTimes::of(&counts).map(|times| times.text()),
-        told: listens.then(|| format!("{} attempts delivered, {} failed", count(told.delivered), count(told.failed))),
+        operational: listens.then(|| {
+            format!("{} attempts delivered, {} failed", count(operational.delivered), count(operational.failed))
+        }),
         charts: (counts.attempts() > 0).then(chart),
-        worst: rows,
+        failing: rows,
         health: HealthCard::of(store, now).await?,
-        newest,
+        latest,
     };
     answer(StatusCode::OK, &page)
 }
@@ -199,14 +201,14 @@ impl FailingEndpointRow {
             app: Line::cut(&one.app_name, 80),
             failed: format!("{}{} failed", count(tally.found()), if tally.more { "+" } else { "" }),
             failures: format!("{LIST}status=failed&endpoint={endpoint_id}&since={}", second(since)),
-            rate: rates::rate(counts),
+            rate: endpoint_stats::rate(counts),
         })
     }
 }
 
 impl BacklogSummary {
     async fn read(store: &Store, tenant: &Tenant, now: Time) -> Result<BacklogSummary, StoreError> {
-        let late = store.oldest_due(tenant, now.minus(LATE)).await?;
+        let oldest_due = store.oldest_due(tenant, now.minus(LATE)).await?;
         let OutboxDepth { waiting, stuck } = store.outbox_depth().await?;
         let [pending, retrying, dead] = [
             store.count_in(tenant, State::Fresh, MOST).await?,
@@ -214,7 +216,7 @@ impl BacklogSummary {
             store.count_in(tenant, State::Dead, MOST).await?,
         ];
         Ok(BacklogSummary {
-            late: late.map(|line| OldestDue {
+            oldest_due: oldest_due.map(|line| OldestDue {
                 since: RelativeTime::new(line.due_at, now),
                 href: AppPaths::of_application(line.app_id).message(line.message_id),
                 what: line.event_type.as_deref().map_or_else(|| Line::new("a message"), |name| Line::cut(name, 80)),

@@ -8,14 +8,14 @@ use askama::Template;
 use zeroize::Zeroizing;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::form_errors::store_errors;
 use crate::dashboard::components::format::{Line, UrlQuery};
-use crate::dashboard::components::parts::RelativeTime;
-use crate::dashboard::components::refused::refused;
+use crate::dashboard::components::widgets::RelativeTime;
+use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::notice::FlashNotice;
-use crate::dashboard::http::posted::{VerifiedForm, done};
-use crate::dashboard::http::viewer::{CurrentOperator, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::api_key;
 use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
 use crate::domain::{Invalid, KeyId, Time};
@@ -101,11 +101,11 @@ impl NewKeyForm {
 #[derive(Template)]
 #[template(path = "keys.html")]
 struct KeysPage {
-    frame: PageLayout,
+    layout: PageLayout,
     rows: Vec<Row>,
     older: Option<String>,
     paged: bool,
-    typed: NewKeyForm,
+    form: NewKeyForm,
 }
 
 impl KeysPage {
@@ -126,30 +126,31 @@ impl KeysPage {
 pub async fn list(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let typed = NewKeyForm { scopes: vec![Scope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
-    page(&state, &request, &signed, typed, StatusCode::OK).await
+    let form =
+        NewKeyForm { scopes: vec![Scope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
+    page(&state, &request, &user, form, StatusCode::OK).await
 }
 
 async fn page(
     state: &DashboardState,
     request: &HttpRequest,
-    signed: &CurrentOperator,
-    typed: NewKeyForm,
+    user: &CurrentOperator,
+    form: NewKeyForm,
     status: StatusCode,
 ) -> Result<HttpResponse, PageError> {
     let (query, now) = (UrlQuery::of(request), state.clock.now());
     let after: Option<KeyId> = query.get("after").and_then(|text| text.parse().ok());
     let wanted = PageRequest { after, ..PageRequest::first(ROWS, Order::Descending) };
-    let keys = state.store.api_keys(&signed.tenant(), &wanted).await?;
+    let keys = state.store.api_keys(&user.tenant(), &wanted).await?;
     let older = keys.data.last().filter(|_| keys.more).map(|last| format!("/keys?after={}", last.id));
     let page = KeysPage {
-        frame: PageLayout::of(signed, NavItem::Keys).noting(query.get("notice")),
+        layout: PageLayout::of(user, NavItem::Keys).with_notice(query.get("notice")),
         rows: keys.data.iter().map(|key| Row::new(key, now)).collect(),
         older,
         paged: after.is_some(),
-        typed,
+        form,
     };
     answer(status, &page)
 }
@@ -157,7 +158,7 @@ async fn page(
 #[derive(Template)]
 #[template(path = "key_made.html")]
 struct MadePage<'a> {
-    frame: PageLayout,
+    layout: PageLayout,
     name: Line,
     scopes: String,
     expires: Option<RelativeTime>,
@@ -168,28 +169,28 @@ struct MadePage<'a> {
 pub async fn create(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
-    posted: VerifiedForm,
+    user: CurrentOperator,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let now = state.clock.now();
-    let mut typed = NewKeyForm {
-        name: posted.get("name").trim().to_owned(),
-        scopes: posted.all("scope").map(str::to_owned).collect(),
-        life: posted.get("life").to_owned(),
+    let mut form = NewKeyForm {
+        name: submitted.get("name").trim().to_owned(),
+        scopes: submitted.all("scope").map(str::to_owned).collect(),
+        life: submitted.get("life").to_owned(),
         wrong: Vec::new(),
     };
-    let made = match make(&signed, &typed, now) {
-        Ok((key, text)) => match signed.store(&state.store).add_api_key(&key, &api_key::hash(&text)).await {
+    let made = match make(&user, &form, now) {
+        Ok((key, text)) => match user.store(&state.store).add_api_key(&key, &api_key::hash(&text)).await {
             Ok(()) => Ok((key, text)),
-            Err(error) => Err(refused(error, "name")?),
+            Err(error) => Err(store_errors(error, "name")?),
         },
         Err(wrong) => Err(wrong),
     };
     match made {
         Ok((key, text)) => {
-            tracing::info!(org = %signed.org, key = %key.id, "an API key was made from a page");
+            tracing::info!(org = %user.org, key = %key.id, "an API key was made from a page");
             let page = MadePage {
-                frame: PageLayout::of(&signed, NavItem::Keys),
+                layout: PageLayout::of(&user, NavItem::Keys),
                 name: Line::new(&key.name),
                 scopes: key.scopes.to_string(),
                 expires: key.expires_at.map(|at| RelativeTime::new(at, now)),
@@ -198,19 +199,19 @@ pub async fn create(
             answer(StatusCode::OK, &page)
         }
         Err(wrong) => {
-            typed.wrong = wrong;
-            page(&state, &request, &signed, typed, StatusCode::UNPROCESSABLE_ENTITY).await
+            form.wrong = wrong;
+            page(&state, &request, &user, form, StatusCode::UNPROCESSABLE_ENTITY).await
         }
     }
 }
 
-fn make(signed: &CurrentOperator, typed: &NewKeyForm, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
+fn make(user: &CurrentOperator, form: &NewKeyForm, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
     let mut wrong = Vec::new();
-    let scopes = Scopes::of_words(typed.scopes.iter().map(String::as_str));
+    let scopes = Scopes::of_words(form.scopes.iter().map(String::as_str));
     if scopes.words().is_empty() {
         wrong.push(Invalid::new("scope", "choose at least one permission"));
     }
-    let life = LIVES.iter().find(|(word, ..)| *word == typed.life);
+    let life = LIVES.iter().find(|(word, ..)| *word == form.life);
     let days = life.map_or_else(
         || {
             wrong.push(Invalid::new("life", "choose one of the options"));
@@ -218,8 +219,8 @@ fn make(signed: &CurrentOperator, typed: &NewKeyForm, now: Time) -> Result<(ApiK
         },
         |(_, days, _)| *days,
     );
-    let spec = KeySpec { name: typed.name.clone(), scopes, expires_at: days.map(|days| now.plus(DAY * days)) };
-    match ApiKey::make(signed.org.clone(), spec, now) {
+    let spec = KeySpec { name: form.name.clone(), scopes, expires_at: days.map(|days| now.plus(DAY * days)) };
+    match ApiKey::make(user.org.clone(), spec, now) {
         Ok(made) if wrong.is_empty() => Ok(made),
         Ok(_) => Err(wrong),
         Err(more) => Err([wrong, more].concat()),
@@ -229,7 +230,7 @@ fn make(signed: &CurrentOperator, typed: &NewKeyForm, now: Time) -> Result<(ApiK
 #[derive(Template)]
 #[template(path = "key_revoke.html")]
 struct RevokePage {
-    frame: PageLayout,
+    layout: PageLayout,
     /// `billing (…3f9a)`.
     called: Line,
     row: Row,
@@ -239,26 +240,29 @@ struct RevokePage {
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
-    let key = state.store.api_key(&signed.tenant(), id).await?.ok_or(PageError::NotFound)?;
+    let key = state.store.api_key(&user.tenant(), id).await?.ok_or(PageError::NotFound)?;
     let row = Row::new(&key, state.clock.now());
-    answer(StatusCode::OK, &RevokePage { frame: PageLayout::of(&signed, NavItem::Keys), called: Line::new(&key.called()), row })
+    answer(
+        StatusCode::OK,
+        &RevokePage { layout: PageLayout::of(&user, NavItem::Keys), called: Line::new(&key.called()), row },
+    )
 }
 
 /// `POST /keys/{key}/revoke`.
 pub async fn revoke(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
     _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
     let id: KeyId = part(&request, "key")?.parse().map_err(|_| PageError::NotFound)?;
-    let store = signed.store(&state.store);
-    if !store.revoke_api_key(&signed.tenant(), id, state.clock.now()).await? {
+    let store = user.store(&state.store);
+    if !store.revoke_api_key(&user.tenant(), id, state.clock.now()).await? {
         return Err(PageError::NotFound);
     }
-    tracing::info!(org = %signed.org, key = %id, "an API key was revoked from a page");
+    tracing::info!(org = %user.org, key = %id, "an API key was revoked from a page");
     Ok(done("/keys", FlashNotice::KeyRevoked))
 }

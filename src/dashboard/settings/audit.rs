@@ -7,11 +7,11 @@ use askama::Template;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery};
-use crate::dashboard::components::parts::{Id, RelativeTime};
+use crate::dashboard::components::widgets::{Id, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
+use crate::dashboard::http::current_user::CurrentOperator;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::place::AppPaths;
-use crate::dashboard::http::viewer::CurrentOperator;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::audit::{ACTS, ActorKind, act};
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
 use crate::store::access::audit::{AuditFilter, Entry};
@@ -29,7 +29,7 @@ struct Row {
     of_who: String,
     act: Line,
     loud: bool,
-    thing: AuditTarget,
+    target: AuditTarget,
     detail: Line,
 }
 
@@ -42,7 +42,7 @@ enum AuditTarget {
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct AuditPage {
-    frame: PageLayout,
+    layout: PageLayout,
     rows: Vec<Row>,
     act: String,
     who: String,
@@ -88,7 +88,7 @@ fn path(act: &str, who: &str, more: Option<(&str, AuditId)>) -> String {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let (query, now) = (UrlQuery::of(&request), state.clock.now());
     let given = |name: &str| query.get(name).map(str::trim).filter(|text| !text.is_empty() && !text.contains('\0'));
@@ -100,7 +100,7 @@ pub async fn show(
         back: after.is_none() && before.is_some(),
         ..PageRequest::first(ROWS, Order::Descending)
     };
-    let page = state.store.audit_log(&signed.tenant(), &filter, &wanted).await?;
+    let page = state.store.audit_log(&user.tenant(), &filter, &wanted).await?;
     let (act, who) = (filter.act.unwrap_or_default(), filter.who.unwrap_or_default());
     let ends = (page.data.first().map(|one| one.id), page.data.last().map(|one| one.id));
     let link = |name, id| path(&act, &who, Some((name, id)));
@@ -115,7 +115,7 @@ pub async fn show(
         ),
     };
     let page = AuditPage {
-        frame: PageLayout::of(&signed, NavItem::Audit),
+        layout: PageLayout::of(&user, NavItem::Audit),
         rows: page.data.iter().map(|entry| Row::new(entry, &act, now)).collect(),
         without_act: path("", &who, None),
         without_who: path(&act, "", None),
@@ -139,7 +139,7 @@ impl Row {
             of_who: path(act, &entry.actor.who, None),
             act: Line::new(&entry.act),
             loud: entry.act == act::SIGN_IN_FAILED,
-            thing: AuditTarget::of(entry),
+            target: AuditTarget::of(entry),
             detail: Line::cut(&entry.detail, 200),
         }
     }
@@ -148,22 +148,22 @@ impl Row {
 impl AuditTarget {
     /// Links to the target's page, if it has one. After a deletion, that page responds with 404.
     fn of(entry: &Entry) -> AuditTarget {
-        let thing = entry.thing.as_str();
-        let place = entry.app.map(AppPaths::of_application);
-        let path = place.and_then(|place| {
+        let target = entry.thing.as_str();
+        let paths = entry.app.map(AppPaths::of_application);
+        let path = paths.and_then(|paths| {
             let app = entry.app.map(|app| app.to_string());
-            if app.as_deref() == Some(thing) {
-                Some(place.home().to_owned())
-            } else if let Ok(endpoint) = thing.parse::<EndpointId>() {
-                Some(place.endpoint(endpoint))
+            if app.as_deref() == Some(target) {
+                Some(paths.home().to_owned())
+            } else if let Ok(endpoint) = target.parse::<EndpointId>() {
+                Some(paths.endpoint(endpoint))
             } else {
-                thing.parse::<MessageId>().ok().map(|message| place.message(message))
+                target.parse::<MessageId>().ok().map(|message| paths.message(message))
             }
         });
-        let is_id = thing.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && thing.is_ascii();
+        let is_id = target.rsplit_once('_').is_some_and(|(_, digits)| digits.len() == 26) && target.is_ascii();
         match is_id {
-            true => AuditTarget::Id(Id::new(thing), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
-            false => AuditTarget::Name(Line::cut(thing, 120)),
+            true => AuditTarget::Id(Id::new(target), path.filter(|_| entry.act != act::APPLICATION_DELETED)),
+            false => AuditTarget::Name(Line::cut(target, 120)),
         }
     }
 }
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn a_thing_is_linked_where_it_has_a_page() {
         let app = AppId::new(Time::ZERO);
-        let entry = |thing: String, within: bool| Entry {
+        let entry = |target: String, within: bool| Entry {
             id: AuditId::new(Time::ZERO),
             at: Time::ZERO,
             actor: Actor::new(ActorKind::Link, "x"),
             act: act::ENDPOINT_CHANGED.to_owned(),
             app: within.then_some(app),
-            thing,
+            thing: target,
             detail: String::new(),
         };
         let link = |entry: &Entry| match AuditTarget::of(entry) {
@@ -205,8 +205,8 @@ mod tests {
         let endpoint = EndpointId::new(Time::ZERO);
         assert_eq!(link(&entry(endpoint.to_string(), true)), Some(format!("/applications/{app}/endpoints/{endpoint}")));
         assert_eq!(link(&entry(app.to_string(), true)), Some(format!("/applications/{app}")));
-        for (thing, within) in [(endpoint.to_string(), false), ("key_x".into(), true), ("ä_ö".into(), true)] {
-            assert_eq!(link(&entry(thing, within)), None);
+        for (target, within) in [(endpoint.to_string(), false), ("key_x".into(), true), ("ä_ö".into(), true)] {
+            assert_eq!(link(&entry(target, within)), None);
         }
     }
 

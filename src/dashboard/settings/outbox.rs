@@ -6,14 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{ConfirmPage, FormField, Form, FormPage};
+use crate::dashboard::components::form::{ConfirmPage, Form, FormField, FormPage};
 use crate::dashboard::components::format::{Line, UrlQuery, count_up_to};
-use crate::dashboard::components::parts::{Badge, RelativeTime};
+use crate::dashboard::components::widgets::{Badge, RelativeTime};
+use crate::dashboard::http::current_user::{CurrentOperator, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::notice::FlashNotice;
-use crate::dashboard::http::posted::{VerifiedForm, done};
-use crate::dashboard::http::viewer::{CurrentOperator, part};
+use crate::dashboard::http::flash::FlashNotice;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::{Invalid, Time, ids, limits};
 use crate::store::ingest::outbox::StuckRow;
 use crate::store::ingest::outbox::outbox_actions::{OutboxAction, OutboxActionResult, StuckKey};
@@ -37,7 +37,7 @@ struct Row {
 #[derive(Template)]
 #[template(path = "outbox.html")]
 struct OutboxPage {
-    frame: PageLayout,
+    layout: PageLayout,
     badge: Badge,
     stuck: String,
     waiting: String,
@@ -52,15 +52,15 @@ struct OutboxPage {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let query = UrlQuery::of(&request);
     let now = state.clock.now();
     let depth = state.store.outbox_depth().await?;
     let rows = state.store.outbox_stuck(ROWS).await?;
     let page = OutboxPage {
-        frame: PageLayout::of(&signed, NavItem::Outbox).noting(query.get("notice")),
-        may: signed.sees_all(),
+        layout: PageLayout::of(&user, NavItem::Outbox).with_notice(query.get("notice")),
+        may: user.sees_all(),
         badge: Badge::Stuck,
         stuck: count_up_to(depth.stuck, MOST),
         waiting: count_up_to(depth.waiting, MOST),
@@ -90,8 +90,8 @@ fn path(StuckKey { id, since }: StuckKey) -> String {
 }
 
 /// The row in the path. Requires access to all organizations, since a stuck row belongs to none.
-fn named(request: &HttpRequest, signed: &CurrentOperator) -> Result<StuckKey, PageError> {
-    if !signed.sees_all() {
+fn named(request: &HttpRequest, user: &CurrentOperator) -> Result<StuckKey, PageError> {
+    if !user.sees_all() {
         return Err(PageError::NotAllowed);
     }
     let number = |name| part(request, name)?.parse::<i64>().map_err(|_| PageError::NotFound);
@@ -106,12 +106,12 @@ async fn stuck(state: &DashboardState, wanted: StuckKey) -> Result<StuckRow, Pag
 
 async fn act(
     state: &DashboardState,
-    signed: &CurrentOperator,
+    user: &CurrentOperator,
     key: StuckKey,
     what: OutboxAction,
 ) -> Result<HttpResponse, PageError> {
-    let (store, now) = (signed.store(&state.store), state.clock.now());
-    let notice = match store.act_on_outbox(&signed.org, key, &what, now).await? {
+    let (store, now) = (user.store(&state.store), state.clock.now());
+    let notice = match store.act_on_outbox(&user.org, key, &what, now).await? {
         OutboxActionResult::Done if what == OutboxAction::Discard => FlashNotice::RowDiscarded,
         OutboxActionResult::Done => FlashNotice::RowRetried,
         OutboxActionResult::Gone => FlashNotice::RowGone,
@@ -124,11 +124,11 @@ async fn act(
 pub async fn retry(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
     _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let key = named(&request, &signed)?;
-    act(&state, &signed, key, OutboxAction::Retry).await
+    let key = named(&request, &user)?;
+    act(&state, &user, key, OutboxAction::Retry).await
 }
 
 fn form(row: &StuckRow) -> Form {
@@ -140,15 +140,15 @@ fn form(row: &StuckRow) -> Form {
     ])
 }
 
-fn form_page(signed: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
+fn form_page(user: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
     FormPage {
-        frame: PageLayout::of(signed, NavItem::Outbox),
+        layout: PageLayout::of(user, NavItem::Outbox),
         title: Line::new("Edit outbox row"),
         lead: "Saving retries the row. Its payload does not change.",
         about: Line::cut(&row.stuck_reason, 400),
         action: format!("{}/edit", path(key(row))),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Save and retry",
         back: "/outbox".to_owned(),
     }
@@ -158,21 +158,21 @@ fn form_page(signed: &CurrentOperator, row: &StuckRow, form: Form) -> FormPage {
 pub async fn edit(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let row = stuck(&state, named(&request, &signed)?).await?;
-    form_page(&signed, &row, form(&row)).answer()
+    let row = stuck(&state, named(&request, &user)?).await?;
+    form_page(&user, &row, form(&row)).answer()
 }
 
 /// `POST /outbox/{row}/{since}/edit`.
 pub async fn change(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
-    posted: VerifiedForm,
+    user: CurrentOperator,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let row = stuck(&state, named(&request, &signed)?).await?;
-    let (application, event_type) = (posted.get("application").trim(), posted.get("eventType").trim());
+    let row = stuck(&state, named(&request, &user)?).await?;
+    let (application, event_type) = (submitted.get("application").trim(), submitted.get("eventType").trim());
     let mut wrong = Vec::new();
     if application.is_empty() {
         wrong.push(Invalid::new("application", "must not be empty"));
@@ -181,22 +181,22 @@ pub async fn change(
         wrong.push(one);
     }
     if !wrong.is_empty() {
-        return form_page(&signed, &row, form(&row).typed(&posted).blame(&wrong)).answer();
+        return form_page(&user, &row, form(&row).filled(&submitted).with_errors(&wrong)).answer();
     }
     let what = OutboxAction::Change { application: application.to_owned(), event_type: event_type.to_owned() };
-    act(&state, &signed, key(&row), what).await
+    act(&state, &user, key(&row), what).await
 }
 
 /// `GET /outbox/{row}/{since}/discard`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
-    let row = stuck(&state, named(&request, &signed)?).await?;
+    let row = stuck(&state, named(&request, &user)?).await?;
     let event_type = row.event_type.as_deref().unwrap_or("an event without a type");
     let page = ConfirmPage {
-        frame: PageLayout::of(&signed, NavItem::Outbox),
+        layout: PageLayout::of(&user, NavItem::Outbox),
         title: "Discard this outbox row?",
         about: Line::cut(&format!("{event_type} to {}", row.application.as_deref().unwrap_or("no application")), 300),
         consequences: vec![
@@ -214,9 +214,9 @@ pub async fn ask(
 pub async fn discard(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: CurrentOperator,
+    user: CurrentOperator,
     _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    let key = named(&request, &signed)?;
-    act(&state, &signed, key, OutboxAction::Discard).await
+    let key = named(&request, &user)?;
+    act(&state, &user, key, OutboxAction::Discard).await
 }

@@ -18,12 +18,12 @@ use url::Url;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery, roughly};
+use crate::dashboard::http::current_user::{CurrentOperator, LINK};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, answer};
-use crate::dashboard::http::posted::VerifiedForm;
+use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, SESSION_HOURS, form_token, set_cookie};
-use crate::dashboard::http::viewer::{LINK, CurrentOperator};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::dashboard::sign_in::passwords::{AttemptCheck, SignInRequest};
 use crate::domain::access::audit::{Actor, ActorKind, act};
 use crate::domain::access::operator::{Operator, name_of};
@@ -73,8 +73,8 @@ enum SignInFailure {
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
-    frame: PageLayout,
-    door: LinkState,
+    layout: PageLayout,
+    link: LinkState,
     token: &'a str,
     /// Whether accounts exist, so the page asks for name and password.
     accounts: bool,
@@ -94,10 +94,10 @@ fn page(status: StatusCode, page: &LoginPage<'_>) -> Result<HttpResponse, PageEr
 
 /// The page of a valid link.
 fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
-    let frame = PageLayout::bare().with_token(csrf);
+    let layout = PageLayout::bare().with_token(csrf);
     page(
         StatusCode::OK,
-        &LoginPage { frame, door: LinkState::Valid, token, accounts: false, name: Line::default(), refused: None },
+        &LoginPage { layout, link: LinkState::Valid, token, accounts: false, name: Line::default(), refused: None },
     )
 }
 
@@ -106,7 +106,7 @@ fn open(csrf: String, token: &str) -> Result<HttpResponse, PageError> {
 async fn ask(
     state: &DashboardState,
     request: &HttpRequest,
-    door: LinkState,
+    link: LinkState,
     typed: &str,
     refused: Option<SignInFailure>,
 ) -> Result<HttpResponse, PageError> {
@@ -115,14 +115,14 @@ async fn ask(
         Some(cookie) => (cookie.value().to_owned(), false),
         None => (session::new_token(), true),
     };
-    let frame = PageLayout::bare().with_token(form_token(&state.secret, Cookies::SignIn.form(), &token));
+    let layout = PageLayout::bare().with_token(form_token(&state.secret, Cookies::SignIn.form(), &token));
     let status = match &refused {
         Some(SignInFailure::TooMany(_)) => StatusCode::TOO_MANY_REQUESTS,
-        None if accounts && door == LinkState::Missing => StatusCode::OK,
+        None if accounts && link == LinkState::Missing => StatusCode::OK,
         _ => StatusCode::UNAUTHORIZED,
     };
     let words = refused.as_ref().map(SignInFailure::words);
-    let made = LoginPage { frame, door, token: "", accounts, name: Line::new(typed), refused: words };
+    let made = LoginPage { layout, link, token: "", accounts, name: Line::new(typed), refused: words };
     let mut response = page(status, &made)?;
     if accounts && fresh {
         set_cookie(&mut response, &Cookies::SignIn.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
@@ -149,11 +149,11 @@ impl SignInFailure {
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    signed: Option<CurrentOperator>,
+    user: Option<CurrentOperator>,
 ) -> Result<HttpResponse, PageError> {
     let query = UrlQuery::of(&request);
     let Some(token) = query.get("token") else {
-        return if signed.is_some() { Ok(go("/")) } else { ask(&state, &request, LinkState::Missing, "", None).await };
+        return if user.is_some() { Ok(go("/")) } else { ask(&state, &request, LinkState::Missing, "", None).await };
     };
     if state.store.login_link_good(&session::hash(token), state.clock.now()).await? {
         open(form_token(&state.secret, "link", token), token)
@@ -208,7 +208,7 @@ pub async fn sign_in(
             }
             Ok(response)
         }
-        Err((door, refused)) => ask(&state, &request, door, &form.name, refused).await,
+        Err((link, refused)) => ask(&state, &request, link, &form.name, refused).await,
     }
 }
 
@@ -242,12 +242,12 @@ async fn by_password(
         None => (None, PasswordHash::nobodys()),
     };
     let known = operator.as_ref().and_then(|operator| device(state, request, operator));
-    let visitor = SignInRequest { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
-    match state.passwords.enter(visitor, now) {
+    let attempt = SignInRequest { name: &name, exists: operator.is_some(), from, device: known.as_deref() };
+    match state.passwords.admit(attempt, now) {
         Ok(AttemptCheck::Verify) => {}
         Ok(AttemptCheck::Simulate) => {
             tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
-            state.passwords.pretend().await;
+            state.passwords.simulate().await;
             return Ok(Err(SignInFailure::Wrong));
         }
         Err(wait) => {
@@ -255,19 +255,19 @@ async fn by_password(
             return Ok(Err(SignInFailure::TooMany(wait)));
         }
     }
-    let fits = state.passwords.fit(&form.password, kept.clone()).await;
+    let fits = state.passwords.verify(&form.password, kept.clone()).await;
     if let Some(operator) = operator.as_ref().filter(|_| fits) {
         let store = state.store.by(Actor::new(ActorKind::Operator, &operator.name));
         let until = now.plus(SESSION_LIFE);
         if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
-            state.passwords.forgive(visitor);
+            state.passwords.reset(attempt);
             tracing::info!(operator = operator.name, "an operator signed in");
             let token = known.unwrap_or_else(session::new_token);
-            return Ok(Ok(format!("{token}.{}", signed(state, operator, &token))));
+            return Ok(Ok(format!("{token}.{}", device_signature(state, operator, &token))));
         }
     }
     note_failure(&state.store, operator.as_ref(), from.map(|from| from.to_string()), now).await?;
-    state.passwords.took(began.elapsed());
+    state.passwords.record_duration(began.elapsed());
     Ok(Err(SignInFailure::Wrong))
 }
 
@@ -275,11 +275,11 @@ async fn by_password(
 fn device(state: &DashboardState, request: &HttpRequest, operator: &Operator) -> Option<String> {
     let cookie = request.cookie(Cookies::Device.name(&state.public_url))?;
     let (token, signature) = cookie.value().split_once('.')?;
-    session::same(signature, &signed(state, operator, token)).then(|| token.to_owned())
+    session::same(signature, &device_signature(state, operator, token)).then(|| token.to_owned())
 }
 
 /// Binds a device token to an account.
-fn signed(state: &DashboardState, operator: &Operator, token: &str) -> String {
+fn device_signature(state: &DashboardState, operator: &Operator, token: &str) -> String {
     form_token(&state.secret, Cookies::Device.form(), &format!("{} {token}", operator.id))
 }
 
@@ -299,8 +299,12 @@ async fn note_failure(
 }
 
 /// `POST /logout`: ends the session.
-pub async fn sign_out(state: web::Data<DashboardState>, signed: CurrentOperator, _: VerifiedForm) -> Result<HttpResponse, PageError> {
-    signed.store(&state.store).end_session(&signed.hash, state.clock.now()).await?;
+pub async fn sign_out(
+    state: web::Data<DashboardState>,
+    user: CurrentOperator,
+    _: VerifiedForm,
+) -> Result<HttpResponse, PageError> {
+    user.store(&state.store).end_session(&user.hash, state.clock.now()).await?;
     let mut response = go("/login");
     set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
     Ok(response)

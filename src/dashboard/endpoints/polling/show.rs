@@ -6,13 +6,13 @@ use askama::Template;
 
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Block, Line, UrlQuery, count_up_to};
-use crate::dashboard::components::parts::{Badge, Id, RelativeTime};
-use crate::dashboard::endpoints::polling::snippets;
-use crate::dashboard::endpoints::polling::snippets::FetchSnippet;
+use crate::dashboard::components::widgets::{Badge, Id, RelativeTime};
+use crate::dashboard::endpoints::polling::fetch_snippets;
+use crate::dashboard::endpoints::polling::fetch_snippets::FetchSnippet;
 use crate::dashboard::endpoints::polling::{filter_of, name_of, named, path_of};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, answer};
-use crate::dashboard::http::viewer::AppContext;
+use crate::dashboard::http::layout::{PageLayout, answer};
 use crate::domain::access::portal::Capability;
 use crate::store::feed::read::BEHIND;
 
@@ -33,7 +33,7 @@ struct ConsumerRow {
 #[derive(Template)]
 #[template(path = "polling_endpoint.html")]
 struct ShowPage {
-    frame: PageLayout,
+    layout: PageLayout,
     path: String,
     name: Line,
     id: Id,
@@ -51,17 +51,17 @@ struct ShowPage {
     code: Block,
 }
 
-/// `GET {place}/polling/{poller}`.
+/// `GET {paths}/polling/{poller}`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (store, tenant, now) = (&state.store, inside.tenant(), state.clock.now());
-    let endpoint = named(store, &request, &inside).await?;
+    let (store, tenant, now) = (&state.store, context.tenant(), state.clock.now());
+    let endpoint = named(store, &request, &context).await?;
     let mut readers = Vec::new();
     for consumer in store.consumers(&tenant, &endpoint).await? {
-        let behind = store.feed_behind(&tenant, inside.app.id, consumer.iterator.position, now).await?;
+        let behind = store.feed_behind(&tenant, context.app.id, consumer.iterator.position, now).await?;
         let held = consumer.leased_until.filter(|until| *until > now);
         readers.push(ConsumerRow {
             name: Line::new(&consumer.name),
@@ -73,11 +73,11 @@ pub async fn show(
         });
     }
     let token = store.polling_token(&tenant, &endpoint).await?;
-    let (query, path) = (UrlQuery::of(&request), path_of(&inside, &endpoint));
-    let chosen = snippets::of(query.get("code"));
-    let url = snippets::url(&state.api_url, &inside.app, &endpoint);
+    let (query, path) = (UrlQuery::of(&request), path_of(&context, &endpoint));
+    let chosen = fetch_snippets::of(query.get("code"));
+    let url = fetch_snippets::url(&state.api_url, &context.app, &endpoint);
     let page = ShowPage {
-        frame: crate::dashboard::endpoints::polling::frame(&inside).noting(query.get("notice")),
+        layout: crate::dashboard::endpoints::polling::layout(&context).with_notice(query.get("notice")),
         name: Line::new(&name_of(&endpoint)),
         id: Id::new(endpoint.id),
         state: if endpoint.spec.disabled { Badge::Disabled } else { Badge::Enabled },
@@ -86,9 +86,9 @@ pub async fn show(
         created: RelativeTime::new(endpoint.created_at, now),
         readers,
         token: token.map(|token| (token.censored(), token.expires_at.map(|at| RelativeTime::new(at, now)))),
-        manages: inside.can(Capability::ManageEndpoint),
-        rotates: inside.can_any(Capability::ROTATE_SECRET),
-        snippets: snippets::ALL.iter().map(|one| (one, format!("{path}?code={}#fetch", one.word))).collect(),
+        manages: context.can(Capability::ManageEndpoint),
+        rotates: context.can_any(Capability::ROTATE_SECRET),
+        snippets: fetch_snippets::ALL.iter().map(|one| (one, format!("{path}?code={}#fetch", one.word))).collect(),
         chosen: chosen.word,
         code: Block::new(chosen.code(&url).as_bytes()),
         path,

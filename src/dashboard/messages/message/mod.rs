@@ -4,8 +4,8 @@
 //!   [`copies`] – curl and JSON.
 
 mod copies;
-mod others;
-mod waiting;
+mod other_endpoints;
+mod waiting_reason;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::components::failure_hints;
+use crate::dashboard::components::failure_hints::in_words;
 use crate::dashboard::components::format;
 use crate::dashboard::components::format::{Block, Line, UrlQuery};
-use crate::dashboard::components::hints;
-use crate::dashboard::components::hints::in_words;
-use crate::dashboard::components::parts::{Address, Badge, Id, RelativeTime};
 use crate::dashboard::components::payload::PayloadView;
+use crate::dashboard::components::widgets::{Address, Badge, Id, RelativeTime};
+use crate::dashboard::http::current_user::{AppContext, part};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, NavItem, answer};
-use crate::dashboard::http::viewer::{AppContext, part};
-use crate::dashboard::messages::message::others::OtherEndpoints;
-use crate::dashboard::messages::send::COPY_OF;
+use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
+use crate::dashboard::messages::message::other_endpoints::OtherEndpoints;
+use crate::dashboard::messages::send_message::COPY_OF;
 use crate::domain::access::portal::Capability;
 use crate::domain::deliveries::attempt::{Attempt, Failure, RESPONSE_BODY_LIMIT, Trigger};
 use crate::domain::deliveries::delivery::{DeadReason, State};
@@ -93,7 +93,7 @@ struct DeliveryCard {
 #[derive(Template)]
 #[template(path = "message.html")]
 struct MessagePage {
-    frame: PageLayout,
+    layout: PageLayout,
     path: String,
     id: Id,
     event_type: Line,
@@ -129,40 +129,41 @@ struct MessagePage {
     paged: bool,
 }
 
-/// `GET {place}/messages/{message}`: a message id or an event id.
+/// `GET {paths}/messages/{message}`: a message id or an event id.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), inside.tenant(), &state.store);
-    let app = &inside.app;
+    let (query, now, tenant, store) = (UrlQuery::of(&request), state.clock.now(), context.tenant(), &state.store);
+    let app = &context.app;
     let wanted = MessageRef::parse(part(&request, "message")?).map_err(|_| PageError::NotFound)?;
     let message = store.message(&tenant, app.id, &wanted).await?.ok_or(PageError::NotFound)?;
     let before: Option<AttemptId> = query.get("before").and_then(|id| id.parse().ok());
 
     let shown = store.deliveries_of(&tenant, app.id, message.id).await?;
     let (views, more) = (shown.data, shown.more);
-    let all = more.then(|| inside.place.page(&format!("deliveries?q={}", message.id)));
+    let all = more.then(|| context.paths.page(&format!("deliveries?q={}", message.id)));
     let filter = AttemptFilter { message: Some(message.id), ..AttemptFilter::default() };
     let page = PageRequest { after: before, ..PageRequest::first(ATTEMPTS, Order::Descending) };
     let attempts = store.attempts(&tenant, app.id, &filter, &page).await?;
-    let path = inside.place.message(message.id);
+    let path = context.paths.message(message.id);
     let last = attempts.data.last().filter(|_| attempts.more);
     let older = last.map(|attempt| format!("{path}?before={}", attempt.id));
 
-    let mut cards: Vec<DeliveryCard> = views.iter().map(|view| DeliveryCard::new(view, &attempts.data, &inside, now)).collect();
+    let mut cards: Vec<DeliveryCard> =
+        views.iter().map(|view| DeliveryCard::new(view, &attempts.data, &context, now)).collect();
     if message.payload.is_none() {
         cards.iter_mut().for_each(|card| card.button = None);
     }
     for (card, view) in cards.iter_mut().zip(&views).filter(|(_, view)| view.state.pending()).take(RATES) {
-        card.say_why(store, &inside, &message, view, now).await?;
+        card.say_why(store, &context, &message, view, now).await?;
     }
     let sent: HashSet<EndpointId> = views.iter().map(|view| view.endpoint_id).collect();
     let others = match more {
         // The list of deliveries was cut off.
         true => OtherEndpoints::default(),
-        false => OtherEndpoints::of(store, &inside, &message, &sent, now).await?,
+        false => OtherEndpoints::of(store, &context, &message, &sent, now).await?,
     };
     let soon = |view: &DeliveryView| view.state.pending() && !view.endpoint_disabled && view.due_at <= now.plus(SOON);
     // Failures first.
@@ -173,15 +174,15 @@ pub async fn show(
         _ => 3,
     });
     let page = MessagePage {
-        frame: PageLayout::of(&inside, NavItem::Messages)
-            .below(&inside, [(inside.place.page("messages"), Line::new("Messages"))])
-            .noting(query.get("notice")),
+        layout: PageLayout::of(&context, NavItem::Messages)
+            .below(&context, [(context.paths.page("messages"), Line::new("Messages"))])
+            .with_notice(query.get("notice")),
         path,
         id: Id::new(message.id),
         event_type: Line::new(&message.event_type),
         app_name: Line::new(&app.name),
         app_id: Id::new(app.id),
-        app_href: inside.place.home().to_owned(),
+        app_href: context.paths.home().to_owned(),
         event_id: message.event_id.as_ref().map(|id| Line::new(id.as_str())),
         channels: message.channels.iter().map(|channel| Line::new(channel)).collect(),
         tags: message.tags.iter().filter(|tag| copied(tag).is_none()).map(|tag| Line::new(tag)).collect(),
@@ -189,12 +190,12 @@ pub async fn show(
             .tags
             .iter()
             .find_map(|tag| copied(tag))
-            .map(|from| (Id::new(from), inside.place.message(from))),
-        edit: (inside.flags().is_none()
-            && !inside.operational
+            .map(|from| (Id::new(from), context.paths.message(from))),
+        edit: (context.flags().is_none()
+            && !context.operational
             && message.raw_type.is_none()
             && message.payload.is_some())
-        .then(|| inside.place.page(&format!("send?from={}", message.id))),
+        .then(|| context.paths.page(&format!("send?from={}", message.id))),
         raw_type: message.raw_type.as_deref().map(Line::new),
         accepted: RelativeTime::new(message.accepted_at, now),
         occurred: (message.occurred_at != message.accepted_at).then(|| RelativeTime::new(message.occurred_at, now)),
@@ -219,7 +220,7 @@ fn copied(tag: &str) -> Option<MessageId> {
 }
 
 impl DeliveryCard {
-    fn new(view: &DeliveryView, attempts: &[Attempt], inside: &AppContext, now: Time) -> DeliveryCard {
+    fn new(view: &DeliveryView, attempts: &[Attempt], context: &AppContext, now: Time) -> DeliveryCard {
         let of_it = attempts.iter().filter(|attempt| attempt.endpoint_id == view.endpoint_id);
         let mut steps: Vec<TimelineStep> = of_it.map(|attempt| TimelineStep::new(attempt, view, now)).collect();
         // Only the latest attempt has advice and a next attempt.
@@ -230,7 +231,7 @@ impl DeliveryCard {
         let earlier = if steps.len() > OPEN + 1 { steps.split_off(OPEN) } else { Vec::new() };
         let paused = view.state.pending() && view.endpoint_disabled;
         let why = view.reason.filter(|_| view.state == State::Dead).map(|reason| Line::new(reason.sentence()));
-        let may = inside.can(Capability::CreateAttempts);
+        let may = context.can(Capability::CreateAttempts);
         let button = match view.state {
             _ if view.endpoint_deleted || !may => None,
             State::Retry => Some("Resend now"),
@@ -244,7 +245,7 @@ impl DeliveryCard {
                 Some(DeadReason::Canceled) if view.state == State::Dead => Badge::Canceled,
                 _ => Badge::of(view.state),
             },
-            endpoint_href: inside.place.endpoint(view.endpoint_id),
+            endpoint_href: context.paths.endpoint(view.endpoint_id),
             endpoint: view.endpoint_id.to_string(),
             endpoint_id: Id::new(view.endpoint_id),
             address: Address::new(&view.url),
@@ -300,7 +301,7 @@ impl TimelineStep {
             came_to: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
             when: RelativeTime::new(attempt.at, now),
             detail: detail.then(|| Line::cut(&outcome.detail, 500)),
-            hint: hints::hint(outcome),
+            hint: failure_hints::hint(outcome),
             next: attempt.next_at.filter(|_| view.state.pending()).map(|at| RelativeTime::new(at, now)),
             elsewhere: (attempt.url != view.url).then(|| Address::new(&attempt.url)),
             request_headers: lines(&attempt.request_headers),

@@ -15,8 +15,8 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
 use crate::dashboard::DashboardState;
+use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::place::AppPaths;
 use crate::dashboard::http::preferences::Prefs;
 use crate::dashboard::http::session;
 use crate::dashboard::http::session::{Cookies, form_token};
@@ -40,7 +40,7 @@ pub const ORGS: i64 = 100;
 #[derive(Clone)]
 pub struct CurrentUser {
     pub org: OrgId,
-    pub who: Principal,
+    pub principal: Principal,
     /// The operator's organizations, up to [`ORGS`]. Empty for unsafe methods, which render no menu.
     pub orgs: Vec<OrgId>,
     /// The CSRF token.
@@ -63,9 +63,9 @@ pub enum Principal {
 impl CurrentUser {
     /// The data that the user can see.
     pub fn tenant(&self) -> Tenant {
-        let only = match &self.who {
+        let only = match &self.principal {
             Principal::Operator(_) => None,
-            Principal::Customer(visit) => Some(visit.app_id),
+            Principal::Customer(session) => Some(session.app_id),
         };
         Tenant { org: self.org.clone(), only }
     }
@@ -76,7 +76,7 @@ impl CurrentUser {
     /// The store is unavailable.
     pub async fn lasts(&self, state: &DashboardState) -> Result<bool, StoreError> {
         let now = state.clock.now();
-        Ok(match &self.who {
+        Ok(match &self.principal {
             Principal::Operator(_) => state.store.session(&self.hash, now).await?.is_some(),
             Principal::Customer(_) => state.store.visit(&self.hash, now).await?.is_some(),
         })
@@ -84,9 +84,11 @@ impl CurrentUser {
 
     /// Whether the user has a capability. Operators have all.
     pub fn can(&self, capability: Capability) -> bool {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(_) => true,
-            Principal::Customer(visit) => visit.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability)),
+            Principal::Customer(session) => {
+                session.options.capabilities.as_ref().is_none_or(|list| list.contains(&capability))
+            }
         }
     }
 
@@ -113,15 +115,15 @@ impl CurrentUser {
 
     /// The feature flags of a portal session; `None`: an operator, who sees everything.
     pub fn flags(&self) -> Option<&[String]> {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(_) => None,
-            Principal::Customer(visit) => Some(&visit.options.feature_flags),
+            Principal::Customer(session) => Some(&session.options.feature_flags),
         }
     }
 
     /// Whether the operator sees all organizations, and so manages accounts.
     pub fn sees_all(&self) -> bool {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(operator) => operator.as_ref().is_none_or(|operator| operator.orgs.is_none()),
             Principal::Customer(_) => false,
         }
@@ -129,7 +131,7 @@ impl CurrentUser {
 
     /// The operator's account, if they signed in with one.
     pub fn account(&self) -> Option<&Operator> {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(operator) => operator.as_ref(),
             Principal::Customer(_) => None,
         }
@@ -137,77 +139,78 @@ impl CurrentUser {
 
     /// Whether a part of the portal is enabled. Operators have all.
     pub fn shows(&self, page: PortalPage) -> bool {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(_) => true,
-            Principal::Customer(visit) => visit.options.shows(page),
+            Principal::Customer(session) => session.options.shows(page),
         }
     }
 
     /// Whether the user may open the page at a path.
     pub fn opens(&self, path: &str) -> bool {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(_) => true,
-            Principal::Customer(visit) => portal::opens(&visit.options, path),
+            Principal::Customer(session) => portal::opens(&session.options, path),
         }
     }
 
     /// The user's start page.
     pub fn first_page(&self) -> String {
-        match &self.who {
+        match &self.principal {
             Principal::Operator(_) => "/".to_owned(),
-            Principal::Customer(visit) => portal::first(&visit.options),
+            Principal::Customer(session) => portal::first(&session.options),
         }
     }
 
     /// A store that records the user as the actor in the audit log.
     pub fn store(&self, store: &Store) -> Store {
-        store.by(match &self.who {
+        store.by(match &self.principal {
             Principal::Operator(None) => Actor::new(ActorKind::Link, LINK),
             Principal::Operator(Some(operator)) => Actor::new(ActorKind::Operator, &operator.name),
-            Principal::Customer(visit) => {
-                Actor::new(ActorKind::Customer, visit.options.session_id.as_deref().unwrap_or("a customer"))
+            Principal::Customer(session) => {
+                Actor::new(ActorKind::Customer, session.options.session_id.as_deref().unwrap_or("a customer"))
             }
         })
     }
 
     async fn of(request: HttpRequest) -> Result<CurrentUser, PageError> {
-        if let Some(viewer) = request.extensions().get::<Rc<CurrentUser>>() {
-            return Ok((**viewer).clone());
+        if let Some(user) = request.extensions().get::<Rc<CurrentUser>>() {
+            return Ok((**user).clone());
         }
         let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
         let cookies = Cookies::at(request.path());
         let cookie = request.cookie(cookies.name(&state.public_url)).ok_or(PageError::NotSignedIn)?;
         let (hash, now) = (session::hash(cookie.value()), state.clock.now());
-        let (org, who) = match cookies {
+        let (org, principal) = match cookies {
             Cookies::Operator | Cookies::SignIn | Cookies::Device => match state.store.session(&hash, now).await? {
                 Some(session) => (session.org, Principal::Operator(session.operator)),
                 None => return Err(PageError::NotSignedIn),
             },
             Cookies::Portal => match state.store.visit(&hash, now).await? {
-                Some(visit) => (visit.org.clone(), Principal::Customer(visit)),
+                Some(session) => (session.org.clone(), Principal::Customer(session)),
                 None => return Err(PageError::NotSignedIn),
             },
         };
         // From now on, requests count against the session, not the address.
         drop(state.traffic.limits.bucket(limited_by(hash), Instant::now()));
-        let orgs = if request.method().is_safe() { organizations(&state.store, &org, &who).await? } else { Vec::new() };
-        let viewer = CurrentUser {
+        let orgs =
+            if request.method().is_safe() { organizations(&state.store, &org, &principal).await? } else { Vec::new() };
+        let user = CurrentUser {
             org,
-            who,
+            principal,
             orgs,
             csrf: form_token(&state.secret, cookies.form(), cookie.value()),
             hash,
             prefs: Prefs::of(&request),
             at: request.uri().to_string(),
         };
-        if !viewer.opens(request.path()) {
+        if !user.opens(request.path()) {
             return Err(PageError::NotFound);
         }
-        if let Principal::Customer(visit) = &viewer.who {
-            portal::looks::allow_logo(&request, visit.options.theme.as_ref());
+        if let Principal::Customer(session) = &user.principal {
+            portal::branding::allow_logo(&request, session.options.theme.as_ref());
         }
-        request.extensions_mut().insert(Rc::new(viewer.clone()));
-        Ok(viewer)
+        request.extensions_mut().insert(Rc::new(user.clone()));
+        Ok(user)
     }
 }
 
@@ -242,11 +245,11 @@ impl FromRequest for CurrentOperator {
     type Future = LocalBoxFuture<'static, Result<CurrentOperator, PageError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let viewer = CurrentUser::of(request.clone());
+        let user = CurrentUser::of(request.clone());
         Box::pin(async move {
-            let viewer = viewer.await?;
-            match viewer.who {
-                Principal::Operator(_) => Ok(CurrentOperator(viewer)),
+            let user = user.await?;
+            match user.principal {
+                Principal::Operator(_) => Ok(CurrentOperator(user)),
                 Principal::Customer(_) => Err(PageError::NotFound),
             }
         })
@@ -256,9 +259,9 @@ impl FromRequest for CurrentOperator {
 /// A user within one application.
 #[derive(Clone)]
 pub struct AppContext {
-    pub viewer: CurrentUser,
+    pub user: CurrentUser,
     pub app: Application,
-    pub place: AppPaths,
+    pub paths: AppPaths,
     /// The hidden application that carries operational webhooks.
     pub operational: bool,
 }
@@ -267,7 +270,7 @@ impl Deref for AppContext {
     type Target = CurrentUser;
 
     fn deref(&self) -> &CurrentUser {
-        &self.viewer
+        &self.user
     }
 }
 
@@ -278,23 +281,25 @@ impl FromRequest for AppContext {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let viewer = CurrentUser::of(request.clone()).await?;
+            let user = CurrentUser::of(request.clone()).await?;
             let state = request.app_data::<web::Data<DashboardState>>().ok_or(PageError::NotSignedIn)?;
-            let (named, place) = match &viewer.who {
-                Principal::Operator(_) => (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None),
-                Principal::Customer(visit) => (AppRef::Id(visit.app_id), Some(AppPaths::portal())),
+            let (named, paths) = match &user.principal {
+                Principal::Operator(_) => {
+                    (AppRef::parse(part(&request, "app")?).map_err(|_| PageError::NotFound)?, None)
+                }
+                Principal::Customer(session) => (AppRef::Id(session.app_id), Some(AppPaths::portal())),
             };
             let (app, operational) =
-                application(&state.store, &viewer.tenant(), &named).await?.ok_or(PageError::NotFound)?;
-            let place = place.unwrap_or_else(|| AppPaths::of_application(app.id));
-            Ok(AppContext { viewer, app, place, operational })
+                application(&state.store, &user.tenant(), &named).await?.ok_or(PageError::NotFound)?;
+            let paths = paths.unwrap_or_else(|| AppPaths::of_application(app.id));
+            Ok(AppContext { user, app, paths, operational })
         })
     }
 }
 
 /// The organizations that an operator can switch to.
-async fn organizations(store: &Store, org: &OrgId, who: &Principal) -> Result<Vec<OrgId>, StoreError> {
-    let mut orgs = match who {
+async fn organizations(store: &Store, org: &OrgId, principal: &Principal) -> Result<Vec<OrgId>, StoreError> {
+    let mut orgs = match principal {
         Principal::Customer(_) => return Ok(Vec::new()),
         Principal::Operator(Some(Operator { orgs: Some(orgs), .. })) => orgs.clone(),
         Principal::Operator(_) => {

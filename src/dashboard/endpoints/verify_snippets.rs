@@ -22,7 +22,12 @@ impl VerifySnippet {
 
 macro_rules! snippet {
     ($word:literal, $name:literal, $file:literal, $needs:literal) => {
-        VerifySnippet { word: $word, name: $name, needs: $needs, code: include_str!(concat!("../../../snippets/", $file)) }
+        VerifySnippet {
+            word: $word,
+            name: $name,
+            needs: $needs,
+            code: include_str!(concat!("../../../snippets/", $file)),
+        }
     };
 }
 

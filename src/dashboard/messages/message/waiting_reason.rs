@@ -1,8 +1,8 @@
 //! The reason why a pending delivery waits.
 
 use crate::dashboard::components::format::{Line, roughly};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::viewer::AppContext;
 use crate::dashboard::messages::message::DeliveryCard;
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::State;
@@ -16,7 +16,7 @@ impl DeliveryCard {
     pub(super) async fn say_why(
         &mut self,
         store: &Store,
-        inside: &AppContext,
+        context: &AppContext,
         message: &Message,
         view: &DeliveryView,
         now: Time,
@@ -30,7 +30,7 @@ impl DeliveryCard {
         } else if view.due_at > now {
             None
         } else {
-            Some(overdue(store, inside, message, view, now).await?)
+            Some(overdue(store, context, message, view, now).await?)
         };
         self.why = why.map(|why| Line::new(&why));
         Ok(())
@@ -40,12 +40,12 @@ impl DeliveryCard {
 /// The reason why a due delivery was not sent yet.
 async fn overdue(
     store: &Store,
-    inside: &AppContext,
+    context: &AppContext,
     message: &Message,
     view: &DeliveryView,
     now: Time,
 ) -> Result<String, PageError> {
-    let (tenant, app) = (inside.tenant(), inside.app.id);
+    let (tenant, app) = (context.tenant(), context.app.id);
     let line = store.endpoint_line(&tenant, app, view.endpoint_id).await?;
     if let Some(rest) = line.as_ref().and_then(|line| line.rest(now)) {
         let next = match rest {
@@ -61,7 +61,7 @@ async fn overdue(
     {
         return Ok(format!("Ordered delivery: this waits until {head} is delivered or dead."));
     }
-    Ok(match (spec.and_then(|spec| spec.throttle_rate), inside.app.throttle_rate) {
+    Ok(match (spec.and_then(|spec| spec.throttle_rate), context.app.throttle_rate) {
         (Some(rate), _) => format!("Waiting for the endpoint's rate limit ({rate}/s)."),
         (_, Some(rate)) => {
             format!("Waiting for the application's rate limit ({rate}/s).")

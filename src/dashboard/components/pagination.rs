@@ -1,7 +1,7 @@
 //! Pagination shared by the lists.
 
 use crate::dashboard::components::filters::FilterParams;
-use crate::dashboard::components::parts::RelativeTime;
+use crate::dashboard::components::widgets::RelativeTime;
 use crate::domain::Time;
 
 /// Rows per page.
@@ -16,19 +16,25 @@ pub struct Pagination {
     pub first: Option<String>,
     pub next: Option<String>,
     /// The search stopped early: where to continue, and how far back it went.
-    pub on: Option<(String, RelativeTime)>,
+    pub resume: Option<(String, RelativeTime)>,
 }
 
 impl Pagination {
     /// `last` is the cursor of the next page, `stopped` the cursor and time at which the search stopped early.
-    pub fn of(asked: &FilterParams, paged: bool, last: Option<String>, stopped: Option<(String, Time)>, now: Time) -> Pagination {
-        let on = stopped.map(|(cursor, time)| (asked.after(&cursor), RelativeTime::new(time, now)));
+    pub fn of(
+        params: &FilterParams,
+        paged: bool,
+        last: Option<String>,
+        stopped: Option<(String, Time)>,
+        now: Time,
+    ) -> Pagination {
+        let resume = stopped.map(|(cursor, time)| (params.after(&cursor), RelativeTime::new(time, now)));
         Pagination {
-            filtered: asked.any(),
-            clear: asked.bare().to_owned(),
-            first: paged.then(|| asked.first()),
-            next: last.filter(|_| on.is_none()).map(|cursor| asked.after(&cursor)),
-            on,
+            filtered: params.any(),
+            clear: params.bare().to_owned(),
+            first: paged.then(|| params.first()),
+            next: last.filter(|_| resume.is_none()).map(|cursor| params.after(&cursor)),
+            resume,
         }
     }
 }

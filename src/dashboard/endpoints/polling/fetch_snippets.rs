@@ -50,7 +50,7 @@ pub fn url(public: &Url, app: &Application, endpoint: &PollingEndpoint) -> Strin
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::endpoints::polling::snippets::*;
+    use crate::dashboard::endpoints::polling::fetch_snippets::*;
 
     #[test]
     fn each_has_a_place_for_the_url() {

@@ -10,7 +10,7 @@ use askama::filters::HtmlSafe;
 
 use crate::dashboard::components::chart::{Axis, BASE, Label, ROOM, Tick};
 use crate::dashboard::components::format::count;
-use crate::dashboard::endpoints::rates::{ResponseTimes, about};
+use crate::dashboard::endpoints::endpoint_stats::{ResponseTimes, about};
 use crate::store::query::counts::Range;
 use crate::store::recording::rollups::{Bucket, total};
 
@@ -148,7 +148,7 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::components::chart::latency::*;
+    use crate::dashboard::components::chart::latency_chart::*;
     use crate::domain::Time;
     use crate::store::recording::rollups::Counts;
 

@@ -150,7 +150,7 @@ fn short(n: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::components::chart::attempts::*;
+    use crate::dashboard::components::chart::attempt_chart::*;
     use crate::domain::Time;
 
     fn bucket(at: &str, delivered: i64, retried: i64, dead: i64) -> Bucket {

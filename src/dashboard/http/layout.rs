@@ -6,13 +6,13 @@ use actix_web::http::header::ContentType;
 use askama::Template;
 
 use crate::dashboard::components::format::Line;
+use crate::dashboard::http::app_paths::AppPaths;
 use crate::dashboard::http::assets;
+use crate::dashboard::http::current_user::{AppContext, CurrentUser, ORGS, Principal};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::{FlashNotice, FlashText};
-use crate::dashboard::http::place::AppPaths;
-use crate::dashboard::http::preferences::{ClockFace, Prefs, ColorScheme};
-use crate::dashboard::http::viewer::{AppContext, ORGS, CurrentUser, Principal};
-use crate::dashboard::portal::looks::Brand;
+use crate::dashboard::http::flash::{FlashNotice, FlashText};
+use crate::dashboard::http::preferences::{ClockFace, ColorScheme, Prefs};
+use crate::dashboard::portal::branding::Brand;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::time::Clock;
 use crate::domain::{OrgId, Time};
@@ -50,7 +50,7 @@ pub struct UserMenu {
     pub name: String,
     pub customer: bool,
     /// The account's name; empty after a sign-in by link and in the portal.
-    pub who: Line,
+    pub account: Line,
     /// The organizations to switch to, including the current one; empty if there is only one.
     pub orgs: Vec<String>,
     /// The list was truncated.
@@ -69,7 +69,7 @@ pub struct UserMenu {
 /// The layout, available to templates as `layout`.
 pub struct PageLayout {
     /// `None`: not signed in.
-    pub seen: Option<UserMenu>,
+    pub menu: Option<UserMenu>,
     /// The CSRF token of all forms on the page.
     pub csrf: String,
     pub notice: Option<FlashText>,
@@ -79,7 +79,7 @@ pub struct PageLayout {
     /// The page is below `/portal`.
     pub portal: bool,
     /// The parents of the page, outermost first, without the page itself.
-    pub crumbs: Vec<Breadcrumb>,
+    pub breadcrumbs: Vec<Breadcrumb>,
     here: NavItem,
     /// The portal pages in the navigation; `None`: all.
     pages: Option<Vec<PortalPage>>,
@@ -95,67 +95,67 @@ pub struct Breadcrumb {
 
 impl PageLayout {
     /// The layout of a page for a signed-in user.
-    pub fn of(viewer: &CurrentUser, here: NavItem) -> PageLayout {
-        let visit = match &viewer.who {
-            Principal::Customer(visit) => Some(visit),
+    pub fn of(user: &CurrentUser, here: NavItem) -> PageLayout {
+        let session = match &user.principal {
+            Principal::Customer(session) => Some(session),
             Principal::Operator(_) => None,
         };
-        let customer = visit.is_some();
-        let brand = visit.map(Brand::of_visit);
-        let seen = UserMenu {
-            name: if customer { String::new() } else { viewer.org.to_string() },
+        let customer = session.is_some();
+        let brand = session.map(Brand::of_session);
+        let menu = UserMenu {
+            name: if customer { String::new() } else { user.org.to_string() },
             customer,
-            who: viewer.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
-            orgs: if viewer.orgs.len() > 1 { viewer.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
-            more_orgs: viewer.sees_all() && viewer.orgs.len() >= ORGS as usize,
-            all: viewer.sees_all(),
-            head: visit.is_none_or(|visit| visit.options.navigation),
+            account: user.account().map(|one| Line::new(&one.name)).unwrap_or_default(),
+            orgs: if user.orgs.len() > 1 { user.orgs.iter().map(OrgId::to_string).collect() } else { Vec::new() },
+            more_orgs: user.sees_all() && user.orgs.len() >= ORGS as usize,
+            all: user.sees_all(),
+            head: session.is_none_or(|session| session.options.navigation),
             preferences: if customer { "/portal/preferences" } else { "/preferences" },
             leave: if customer { "/portal/leave" } else { "/logout" },
-            at: viewer.at.clone(),
+            at: user.at.clone(),
         };
         PageLayout {
-            seen: Some(seen),
-            csrf: viewer.csrf.clone(),
+            menu: Some(menu),
+            csrf: user.csrf.clone(),
             notice: None,
-            prefs: brand.as_ref().map_or(viewer.prefs, |brand| brand.preferred(viewer.prefs)),
+            prefs: brand.as_ref().map_or(user.prefs, |brand| brand.preferred(user.prefs)),
             brand,
             portal: customer,
-            crumbs: Vec::new(),
+            breadcrumbs: Vec::new(),
             here,
-            pages: visit.and_then(|visit| visit.options.pages.clone()),
-            live: viewer.opens("/portal/tail"),
-            resends: viewer.opens("/portal/resend") && viewer.can(Capability::CreateAttempts),
+            pages: session.and_then(|session| session.options.pages.clone()),
+            live: user.opens("/portal/tail"),
+            resends: user.opens("/portal/resend") && user.can(Capability::CreateAttempts),
         }
     }
 
     /// Adds breadcrumbs: the application, then `parents` as paths and names.
-    pub fn below(mut self, inside: &AppContext, things: impl IntoIterator<Item = (String, Line)>) -> PageLayout {
+    pub fn below(mut self, context: &AppContext, parents: impl IntoIterator<Item = (String, Line)>) -> PageLayout {
         let crumb = |(href, name): (String, Line)| Breadcrumb { href, name };
         if !self.portal {
-            let all = match inside.operational {
+            let all = match context.operational {
                 true => ("/operational".to_owned(), Line::new("Operational webhooks")),
                 false => ("/applications".to_owned(), Line::new("Applications")),
             };
-            self.crumbs.push(crumb(all));
-            if !inside.operational {
-                self.crumbs.push(crumb((inside.place.home().to_owned(), Line::cut(&inside.app.name, 60))));
+            self.breadcrumbs.push(crumb(all));
+            if !context.operational {
+                self.breadcrumbs.push(crumb((context.paths.home().to_owned(), Line::cut(&context.app.name, 60))));
             }
         }
-        self.crumbs.extend(things.into_iter().map(crumb));
+        self.breadcrumbs.extend(parents.into_iter().map(crumb));
         self
     }
 
     /// The layout of a page without a session.
     pub fn bare() -> PageLayout {
         PageLayout {
-            seen: None,
+            menu: None,
             csrf: String::new(),
             notice: None,
             prefs: Prefs::default(),
             brand: None,
             portal: false,
-            crumbs: Vec::new(),
+            breadcrumbs: Vec::new(),
             here: NavItem::Elsewhere,
             pages: None,
             live: false,
@@ -176,8 +176,8 @@ impl PageLayout {
     }
 
     /// Shows the notice named in the URL, if it is known.
-    pub fn noting(mut self, word: Option<&str>) -> PageLayout {
-        self.notice = word.and_then(FlashNotice::from_word).map(FlashNotice::said);
+    pub fn with_notice(mut self, word: Option<&str>) -> PageLayout {
+        self.notice = word.and_then(FlashNotice::from_word).map(FlashNotice::text);
         self
     }
 
@@ -188,7 +188,7 @@ impl PageLayout {
 
     /// Whether the user is a portal customer.
     pub fn customer(&self) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.customer)
+        self.menu.as_ref().is_some_and(|menu| menu.customer)
     }
 
     /// The path of a static file.
@@ -206,7 +206,7 @@ impl PageLayout {
 
     /// The entries of the navigation.
     pub fn entries(&self) -> Vec<NavEntry> {
-        let places: &[(&'static str, &str, NavItem)] = if self.customer() {
+        let items: &[(&'static str, &str, NavItem)] = if self.customer() {
             &[
                 ("Overview", "", NavItem::Overview),
                 ("Endpoints", "endpoints", NavItem::Endpoints),
@@ -227,17 +227,17 @@ impl PageLayout {
                 ("Live", "/tail", NavItem::Live),
             ]
         };
-        self.listed(places)
+        self.listed(items)
     }
 
     /// The entries of the menu.
     pub fn more(&self) -> Vec<NavEntry> {
-        match &self.seen {
+        match &self.menu {
             None => return Vec::new(),
-            Some(seen) if seen.customer => return self.listed(&[("Resends", "resend", NavItem::Resends)]),
+            Some(menu) if menu.customer => return self.listed(&[("Resends", "resend", NavItem::Resends)]),
             Some(_) => {}
         }
-        let all = self.seen.as_ref().is_some_and(|seen| seen.all);
+        let all = self.menu.as_ref().is_some_and(|menu| menu.all);
         self.listed(&[
             ("Resends", "/resend", NavItem::Resends),
             ("Outbox", "/outbox", NavItem::Outbox),
@@ -248,16 +248,19 @@ impl PageLayout {
         ])
     }
 
-    fn listed(&self, places: &[(&'static str, &str, NavItem)]) -> Vec<NavEntry> {
+    fn listed(&self, items: &[(&'static str, &str, NavItem)]) -> Vec<NavEntry> {
         let portal = AppPaths::portal();
         let path = |path: &str| match path {
             "" => portal.home().to_owned(),
             path if path.starts_with('/') => path.to_owned(),
             path => portal.page(path),
         };
-        let entry =
-            |(name, at, here): &(&'static str, &str, NavItem)| NavEntry { name, path: path(at), current: self.here == *here };
-        places.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
+        let entry = |(name, at, here): &(&'static str, &str, NavItem)| NavEntry {
+            name,
+            path: path(at),
+            current: self.here == *here,
+        };
+        items.iter().filter(|(_, _, here)| self.has(*here)).map(entry).collect()
     }
 
     /// Whether a portal session includes the entry.

@@ -21,8 +21,8 @@ pub enum FlashNotice {
     OperatorCreated,
     OperatorRemoved,
     PasswordChanged,
-    VisitEnded,
-    VisitOver,
+    SessionEnded,
+    SessionAlreadyEnded,
     NoOrganization,
     RowRetried,
     RowDiscarded,
@@ -60,8 +60,8 @@ impl FlashNotice {
         FlashNotice::OperatorCreated,
         FlashNotice::OperatorRemoved,
         FlashNotice::PasswordChanged,
-        FlashNotice::VisitEnded,
-        FlashNotice::VisitOver,
+        FlashNotice::SessionEnded,
+        FlashNotice::SessionAlreadyEnded,
         FlashNotice::NoOrganization,
         FlashNotice::RowRetried,
         FlashNotice::RowDiscarded,
@@ -69,75 +69,77 @@ impl FlashNotice {
         FlashNotice::RowAmbiguous,
     ];
 
-    pub fn said(self) -> FlashText {
-        let said = |word, good, first, rest| FlashText { word, good, first, rest };
+    pub fn text(self) -> FlashText {
+        let text = |word, good, first, rest| FlashText { word, good, first, rest };
         match self {
             FlashNotice::Resent => {
-                said("resent", true, "Resent.", "It is due now, with a new retry schedule. Reload to see the result.")
+                text("resent", true, "Resent.", "It is due now, with a new retry schedule. Reload to see the result.")
             }
-            FlashNotice::NotResent => said(
+            FlashNotice::NotResent => text(
                 "not-resent",
                 false,
                 "Not resent.",
                 "The endpoint, application, message or content no longer exists.",
             ),
-            FlashNotice::ResendCanceled => said(
+            FlashNotice::ResendCanceled => text(
                 "resend-canceled",
                 true,
                 "Canceled.",
                 "No further deliveries are queued. Those already queued will be sent.",
             ),
-            FlashNotice::ResendOver => said("resend-over", false, "Not canceled.", "It had already ended."),
-            FlashNotice::Canceled => said(
+            FlashNotice::ResendOver => text("resend-over", false, "Not canceled.", "It had already ended."),
+            FlashNotice::Canceled => text(
                 "canceled",
                 true,
                 "Canceled.",
                 "It will not be sent; an attempt in flight may still arrive. You can resend it.",
             ),
             FlashNotice::NotCanceled => {
-                said("not-canceled", false, "Not canceled.", "It was no longer waiting. The result is below.")
+                text("not-canceled", false, "Not canceled.", "It was no longer waiting. The result is below.")
             }
-            FlashNotice::Created => said("created", true, "Created.", "It is in use now."),
-            FlashNotice::Changed => said("changed", true, "Saved.", "The change applies from the next attempt."),
-            FlashNotice::Deleted => said("deleted", true, "Deleted.", "Its pending deliveries will not be sent."),
-            FlashNotice::Enabled => said("enabled", true, "Enabled.", "Pending deliveries are being sent."),
+            FlashNotice::Created => text("created", true, "Created.", "It is in use now."),
+            FlashNotice::Changed => text("changed", true, "Saved.", "The change applies from the next attempt."),
+            FlashNotice::Deleted => text("deleted", true, "Deleted.", "Its pending deliveries will not be sent."),
+            FlashNotice::Enabled => text("enabled", true, "Enabled.", "Pending deliveries are being sent."),
             FlashNotice::Disabled => {
-                said("disabled", true, "Disabled.", "Pending deliveries wait until it is enabled again.")
+                text("disabled", true, "Disabled.", "Pending deliveries wait until it is enabled again.")
             }
             FlashNotice::Rotated => {
-                said("rotated", true, "Secret rotated.", "The old secret stays valid for the period you chose.")
+                text("rotated", true, "Secret rotated.", "The old secret stays valid for the period you chose.")
             }
-            FlashNotice::Sent => said("sent", true, "Sent.", "It is queued. Reload to see the result."),
+            FlashNotice::Sent => text("sent", true, "Sent.", "It is queued. Reload to see the result."),
             FlashNotice::Archived => {
-                said("archived", true, "Archived.", "It is no longer offered; events of this type are still delivered.")
+                text("archived", true, "Archived.", "It is no longer offered; events of this type are still delivered.")
             }
             FlashNotice::KeyRevoked => {
-                said("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")
+                text("key-revoked", true, "Revoked.", "Requests with this key are rejected within 3 seconds.")
             }
             FlashNotice::OperatorCreated => {
-                said("operator-created", true, "Account created.", "They can sign in with this name and password.")
+                text("operator-created", true, "Account created.", "They can sign in with this name and password.")
             }
-            FlashNotice::OperatorRemoved => said("operator-removed", true, "Removed.", "Their sessions have ended."),
+            FlashNotice::OperatorRemoved => text("operator-removed", true, "Removed.", "Their sessions have ended."),
             FlashNotice::PasswordChanged => {
-                said("password-changed", true, "Password changed.", "Your other sessions have ended.")
+                text("password-changed", true, "Password changed.", "Your other sessions have ended.")
             }
-            FlashNotice::VisitEnded => said("session-ended", true, "Session ended.", "Its pages no longer open."),
-            FlashNotice::VisitOver => said("session-over", false, "Not ended.", "The session had already ended."),
-            FlashNotice::RowRetried => said(
+            FlashNotice::SessionEnded => text("session-ended", true, "Session ended.", "Its pages no longer open."),
+            FlashNotice::SessionAlreadyEnded => {
+                text("session-over", false, "Not ended.", "The session had already ended.")
+            }
+            FlashNotice::RowRetried => text(
                 "row-retried",
                 true,
                 "Retried.",
                 "The relay is processing the row. If it is still stuck, it stays listed.",
             ),
-            FlashNotice::RowDiscarded => said("row-discarded", true, "Discarded.", "The row is deleted."),
-            FlashNotice::RowGone => said("row-gone", false, "Nothing changed.", "The row is no longer stuck."),
-            FlashNotice::RowAmbiguous => said(
+            FlashNotice::RowDiscarded => text("row-discarded", true, "Discarded.", "The row is deleted."),
+            FlashNotice::RowGone => text("row-gone", false, "Nothing changed.", "The row is no longer stuck."),
+            FlashNotice::RowAmbiguous => text(
                 "row-ambiguous",
                 false,
                 "Nothing was done.",
                 "Several rows share this number. Edit or delete the row in the table itself.",
             ),
-            FlashNotice::NoOrganization => said(
+            FlashNotice::NoOrganization => text(
                 "no-organization",
                 false,
                 "Not switched.",
@@ -148,7 +150,7 @@ impl FlashNotice {
 
     /// The value of `notice` in the URL.
     pub fn word(self) -> &'static str {
-        self.said().word
+        self.text().word
     }
 
     pub fn from_word(word: &str) -> Option<FlashNotice> {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::dashboard::components::filters::{FilterParams, CLASSES, Filters, MISSING};
+use crate::dashboard::components::filters::{CLASSES, FilterParams, Filters, MISSING};
 use crate::dashboard::components::format::Line;
+use crate::dashboard::http::current_user::{AppContext, CurrentUser, Principal};
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::viewer::{AppContext, CurrentUser, Principal};
 use crate::domain::catalog::application::Application;
 use crate::domain::catalog::event_type::EventType;
 use crate::store::query::delivery_list::DeliveryStatus;
@@ -55,34 +55,34 @@ impl FilterForm {
     /// The store is unavailable.
     pub async fn of(
         store: &Store,
-        viewer: &CurrentUser,
-        inside: Option<&AppContext>,
-        asked: &FilterParams,
+        user: &CurrentUser,
+        context: Option<&AppContext>,
+        params: &FilterParams,
         filters: &Filters,
         names: &[&'static str],
     ) -> Result<FilterForm, PageError> {
         let mut fields = Vec::new();
-        for name in names.iter().copied().filter(|name| *name != "app" || inside.is_none()) {
+        for name in names.iter().copied().filter(|name| *name != "app" || context.is_none()) {
             let (label, hint) = words(name);
             let value = match name {
-                "type" => asked
+                "type" => params
                     .given
                     .iter()
                     .filter(|(key, _)| *key == name)
                     .map(|(_, v)| v.as_str())
                     .collect::<Vec<_>>()
                     .join(" "),
-                _ => asked.get(name).unwrap_or_default().to_owned(),
+                _ => params.get(name).unwrap_or_default().to_owned(),
             };
             let choices = match name {
                 "status" => {
-                    let missing = asked.missing.then_some(MISSING);
+                    let missing = params.missing.then_some(MISSING);
                     closed(DeliveryStatus::ALL.into_iter().map(DeliveryStatus::word).chain(missing), &value)
                 }
                 "class" => closed(CLASSES.into_iter().map(|(word, _)| word), &value),
-                "app" => applications(store, &viewer.tenant()).await?,
-                "endpoint" => endpoints(store, inside).await?,
-                "type" => event_types(store, viewer).await?,
+                "app" => applications(store, &user.tenant()).await?,
+                "endpoint" => endpoints(store, context).await?,
+                "type" => event_types(store, user).await?,
                 _ => Vec::new(),
             };
             let closed = matches!(name, "status" | "class");
@@ -92,10 +92,10 @@ impl FilterForm {
         let chip = |(n, (name, value)): (usize, &(&'static str, String))| FilterChip {
             label: words(name).0,
             value: Line::cut(value, 60),
-            without: asked.href(Some(n), &[]),
+            without: params.href(Some(n), &[]),
         };
-        let chips = asked.given.iter().enumerate().map(chip).collect();
-        Ok(FilterForm { action: asked.path.clone(), fields, chips, button: "Filter" })
+        let chips = params.given.iter().enumerate().map(chip).collect();
+        Ok(FilterForm { action: params.path.clone(), fields, chips, button: "Filter" })
     }
 
     /// Replaces the button's label.
@@ -161,10 +161,10 @@ async fn applications(store: &Store, tenant: &Tenant) -> Result<Vec<FilterOption
     Ok(apps.into_iter().map(choice).collect())
 }
 
-async fn endpoints(store: &Store, inside: Option<&AppContext>) -> Result<Vec<FilterOption>, PageError> {
-    let Some(inside) = inside else { return Ok(Vec::new()) };
+async fn endpoints(store: &Store, context: Option<&AppContext>) -> Result<Vec<FilterOption>, PageError> {
+    let Some(context) = context else { return Ok(Vec::new()) };
     let page = PageRequest::first(PROPOSED, Order::Descending);
-    let endpoints = store.endpoints(&inside.tenant(), inside.app.id, &page).await?;
+    let endpoints = store.endpoints(&context.tenant(), context.app.id, &page).await?;
     let choice = |one: crate::domain::catalog::endpoint::Endpoint| {
         proposed(one.spec.uid.map_or_else(|| one.id.to_string(), |uid| uid.to_string()), &one.spec.url)
     };
@@ -172,12 +172,14 @@ async fn endpoints(store: &Store, inside: Option<&AppContext>) -> Result<Vec<Fil
 }
 
 /// Customers see only event types whose feature flags they all have.
-async fn event_types(store: &Store, viewer: &CurrentUser) -> Result<Vec<FilterOption>, PageError> {
-    let tenant = Tenant::org(viewer.org.clone());
+async fn event_types(store: &Store, user: &CurrentUser) -> Result<Vec<FilterOption>, PageError> {
+    let tenant = Tenant::org(user.org.clone());
     let all = store.event_types(&tenant, false, &PageRequest::first(PROPOSED, Order::Ascending)).await?;
-    let shown = |one: &EventType| match &viewer.who {
+    let shown = |one: &EventType| match &user.principal {
         Principal::Operator(_) => true,
-        Principal::Customer(visit) => one.spec.feature_flags.iter().all(|flag| visit.options.feature_flags.contains(flag)),
+        Principal::Customer(session) => {
+            one.spec.feature_flags.iter().all(|flag| session.options.feature_flags.contains(flag))
+        }
     };
     Ok(all.data.into_iter().filter(shown).map(|one| proposed(one.spec.name, "")).collect())
 }

@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError, Tenant};
 /// The maximum number of open tails per process.
 const OPEN: usize = 32;
 /// The maximum number of open tails per session.
-const OF_VIEWER: usize = 4;
+const PER_SESSION: usize = 4;
 /// The polling interval.
 pub const POLL: Duration = Duration::from_millis(500);
 /// How far back each poll reads: longer than a usual attempt and its recording take, and than clock skew between
@@ -66,13 +66,13 @@ struct Inner {
 #[derive(Debug, Default)]
 struct OpenTails {
     all: usize,
-    by_viewer: HashMap<TokenHash, usize>,
+    by_session: HashMap<TokenHash, usize>,
 }
 
 /// The reason why no tail was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TailLimit {
-    /// The session has [`OF_VIEWER`].
+    /// The session has [`PER_SESSION`].
     Session,
     /// The process has [`OPEN`], or is stopping.
     Process,
@@ -92,23 +92,23 @@ pub struct TailSubscription {
     pub batches: broadcast::Receiver<Arc<AttemptBatch>>,
     /// Becomes true when the process stops.
     pub closing: watch::Receiver<bool>,
-    _place: TailPermit,
+    _permit: TailPermit,
 }
 
 /// Counts an open tail until it is dropped.
 struct TailPermit {
     inner: Arc<Inner>,
-    viewer: TokenHash,
+    session: TokenHash,
 }
 
 impl Drop for TailPermit {
     fn drop(&mut self) {
         let mut open = self.inner.open();
         open.all = open.all.saturating_sub(1);
-        if let Some(theirs) = open.by_viewer.get_mut(&self.viewer) {
+        if let Some(theirs) = open.by_session.get_mut(&self.session) {
             *theirs -= 1;
             if *theirs == 0 {
-                open.by_viewer.remove(&self.viewer);
+                open.by_session.remove(&self.session);
             }
         }
     }
@@ -131,8 +131,14 @@ impl TailFeeds {
     ///
     /// # Errors
     /// A limit is reached.
-    pub fn open(&self, store: &Store, clock: Clock, org: &OrgId, viewer: TokenHash) -> Result<TailSubscription, TailLimit> {
-        let place = self.place(viewer)?;
+    pub fn open(
+        &self,
+        store: &Store,
+        clock: Clock,
+        org: &OrgId,
+        session: TokenHash,
+    ) -> Result<TailSubscription, TailLimit> {
+        let permit = self.permit(session)?;
         let mut feeds = self.inner.feeds();
         let feed = feeds.entry(org.clone()).or_insert_with(|| {
             let (sender, recent) = (broadcast::Sender::new(BEHIND), VecDeque::with_capacity(RECENT));
@@ -141,21 +147,21 @@ impl TailFeeds {
         });
         // Under one lock, so no batch falls between the two.
         let (recent, batches) = (feed.recent.iter().cloned().collect(), feed.sender.subscribe());
-        Ok(TailSubscription { recent, batches, closing: self.inner.closing.subscribe(), _place: place })
+        Ok(TailSubscription { recent, batches, closing: self.inner.closing.subscribe(), _permit: permit })
     }
 
-    fn place(&self, viewer: TokenHash) -> Result<TailPermit, TailLimit> {
+    fn permit(&self, session: TokenHash) -> Result<TailPermit, TailLimit> {
         let mut open = self.inner.open();
-        let theirs = open.by_viewer.get(&viewer).copied().unwrap_or(0);
-        if theirs >= OF_VIEWER {
+        let theirs = open.by_session.get(&session).copied().unwrap_or(0);
+        if theirs >= PER_SESSION {
             return Err(TailLimit::Session);
         }
         if open.all >= OPEN || *self.inner.closing.borrow() {
             return Err(TailLimit::Process);
         }
         open.all += 1;
-        open.by_viewer.insert(viewer, theirs + 1);
-        Ok(TailPermit { inner: self.inner.clone(), viewer })
+        open.by_session.insert(session, theirs + 1);
+        Ok(TailPermit { inner: self.inner.clone(), session })
     }
 }
 
@@ -192,7 +198,7 @@ async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
     let tenant = Tenant::org(org.clone());
     let mut seen = BTreeSet::new();
     for round in 0_u32.. {
-        let batch = look(&store, &tenant, round, &mut seen, clock.now()).await.unwrap_or_else(|error| {
+        let batch = poll_once(&store, &tenant, round, &mut seen, clock.now()).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "the live tail waits for the store");
             AttemptBatch::default()
         });
@@ -204,7 +210,7 @@ async fn poll(inner: Arc<Inner>, store: Store, clock: Clock, org: OrgId) {
 }
 
 /// Reads attempts that were not seen before.
-async fn look(
+async fn poll_once(
     store: &Store,
     tenant: &Tenant,
     round: u32,
@@ -233,22 +239,22 @@ fn ended(line: &AttemptLine) -> Time {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::live::feed::*;
+    use crate::dashboard::live::tail_feed::*;
 
     #[test]
     fn a_viewer_has_a_few_places_and_gives_them_back() {
         let feeds = TailFeeds::default();
-        let mut held: Vec<TailPermit> = (0..OF_VIEWER).map(|_| feeds.place([1; 32]).unwrap()).collect();
-        assert_eq!(feeds.place([1; 32]).err(), Some(TailLimit::Session));
-        for viewer in 2..=8 {
-            held.extend((0..OF_VIEWER).map(|_| feeds.place([viewer; 32]).unwrap()));
+        let mut held: Vec<TailPermit> = (0..PER_SESSION).map(|_| feeds.permit([1; 32]).unwrap()).collect();
+        assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Session));
+        for session in 2..=8 {
+            held.extend((0..PER_SESSION).map(|_| feeds.permit([session; 32]).unwrap()));
         }
-        assert_eq!(feeds.place([9; 32]).err(), Some(TailLimit::Process));
+        assert_eq!(feeds.permit([9; 32]).err(), Some(TailLimit::Process));
         drop(held.remove(0));
-        assert!(feeds.place([9; 32]).is_ok());
+        assert!(feeds.permit([9; 32]).is_ok());
         drop(held);
-        assert!(feeds.inner.open().by_viewer.is_empty() && feeds.inner.open().all == 0);
+        assert!(feeds.inner.open().by_session.is_empty() && feeds.inner.open().all == 0);
         feeds.close();
-        assert_eq!(feeds.place([1; 32]).err(), Some(TailLimit::Process));
+        assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Process));
     }
 }

@@ -84,7 +84,7 @@ pub fn in_words(failure: Failure) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use crate::dashboard::components::hints::*;
+    use crate::dashboard::components::failure_hints::*;
 
     #[test]
     fn every_kind_of_failure_has_its_words() {

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use crate::dashboard::components::format::Line;
-use crate::dashboard::components::parts::{Address, RelativeTime};
+use crate::dashboard::components::widgets::{Address, RelativeTime};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::viewer::AppContext;
 use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::EndpointSpec;
 use crate::domain::deliveries::message::Message;
@@ -44,17 +44,17 @@ impl OtherEndpoints {
     /// The store is unavailable.
     pub async fn of(
         store: &Store,
-        inside: &AppContext,
+        context: &AppContext,
         message: &Message,
         sent: &HashSet<EndpointId>,
         now: Time,
     ) -> Result<OtherEndpoints, PageError> {
-        let filter = LineFilter { app: Some(inside.app.id), ..LineFilter::default() };
+        let filter = LineFilter { app: Some(context.app.id), ..LineFilter::default() };
         let first = PageRequest::first(MOST, Order::Descending);
-        let lines = store.endpoint_lines(&inside.tenant(), &filter, &first).await?.data;
+        let lines = store.endpoint_lines(&context.tenant(), &filter, &first).await?.data;
         let others: Vec<&EndpointLine> = lines.iter().filter(|line| !sent.contains(&line.endpoint.id)).collect();
-        let unsent = others.iter().filter_map(|line| SkippedEndpoint::new(line, inside, message, now)).collect();
-        let may = inside.can(Capability::CreateAttempts) && message.payload.is_some();
+        let unsent = others.iter().filter_map(|line| SkippedEndpoint::new(line, context, message, now)).collect();
+        let may = context.can(Capability::CreateAttempts) && message.payload.is_some();
         let target =
             |line: &&EndpointLine| ResendTarget { id: line.endpoint.id, name: Line::cut(&line.endpoint.spec.url, 80) };
         let enabled = others.iter().filter(|line| may && !line.endpoint.spec.disabled);
@@ -63,14 +63,14 @@ impl OtherEndpoints {
 }
 
 impl SkippedEndpoint {
-    fn new(line: &EndpointLine, inside: &AppContext, message: &Message, now: Time) -> Option<SkippedEndpoint> {
+    fn new(line: &EndpointLine, context: &AppContext, message: &Message, now: Time) -> Option<SkippedEndpoint> {
         let endpoint = &line.endpoint;
         let enabled = EndpointSpec { disabled: false, ..endpoint.spec.clone() };
         let wants = enabled.wants(&message.event_type, &message.channels) && endpoint.created_at <= message.accepted_at;
         let since = line.disabled_at.filter(|at| wants && endpoint.spec.disabled && *at <= message.accepted_at)?;
         Some(SkippedEndpoint {
             address: Address::new(&endpoint.spec.url),
-            href: inside.place.endpoint(endpoint.id),
+            href: context.paths.endpoint(endpoint.id),
             since: RelativeTime::new(since, now),
         })
     }

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::PORTAL;
 use crate::dashboard::DashboardState;
 use crate::dashboard::components::format::{Line, UrlQuery};
+use crate::dashboard::http::current_user::{CurrentUser, Principal, part};
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::middleware::ImageOrigin;
 use crate::dashboard::http::preferences::Prefs;
-use crate::dashboard::http::viewer::{CurrentUser, Principal, part};
 use crate::domain::access::api_key;
 use crate::domain::access::theme::{Mode, Theme};
 use crate::store::access::portal_sessions::{GoodLink, Visit};
@@ -33,9 +33,9 @@ pub struct Brand {
 
 impl Brand {
     /// The brand of a portal session.
-    pub fn of_visit(visit: &Visit) -> Brand {
+    pub fn of_session(session: &Visit) -> Brand {
         let sheet = |theme: &Theme| format!("{PORTAL}/theme.css?v={}", version(&sheet(theme)));
-        Brand::new(&visit.app_name, visit.options.theme.as_ref(), sheet)
+        Brand::new(&session.app_name, session.options.theme.as_ref(), sheet)
     }
 
     /// The brand of the page behind a portal link.
@@ -91,9 +91,9 @@ fn version(sheet: &str) -> String {
 }
 
 /// `GET /portal/theme.css`: the session's sheet.
-pub async fn of_visit(request: HttpRequest, viewer: CurrentUser) -> Result<HttpResponse, PageError> {
-    let Principal::Customer(visit) = &viewer.who else { return Err(PageError::NotFound) };
-    let sheet = visit.options.theme.as_ref().map(sheet).unwrap_or_default();
+pub async fn of_session(request: HttpRequest, user: CurrentUser) -> Result<HttpResponse, PageError> {
+    let Principal::Customer(session) = &user.principal else { return Err(PageError::NotFound) };
+    let sheet = session.options.theme.as_ref().map(sheet).unwrap_or_default();
     let current = UrlQuery::of(&request).get("v") == Some(&version(&sheet));
     Ok(styles(sheet, if current { "private, max-age=31536000, immutable" } else { "private, no-store" }))
 }

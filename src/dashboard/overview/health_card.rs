@@ -4,7 +4,7 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 
 use crate::dashboard::components::format::{Line, count, size};
-use crate::dashboard::components::parts::RelativeTime;
+use crate::dashboard::components::widgets::RelativeTime;
 use crate::domain::Time;
 use crate::store::queue::slots::SLOTS;
 use crate::store::{Store, StoreError};

@@ -6,10 +6,10 @@ use actix_web::http::header::LOCATION;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 
+use crate::dashboard::http::current_user::CurrentUser;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::notice::FlashNotice;
+use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::session::same;
-use crate::dashboard::http::viewer::CurrentUser;
 
 /// The submitted fields, in order.
 #[derive(Debug)]
@@ -42,13 +42,13 @@ impl FromRequest for VerifiedForm {
     type Future = LocalBoxFuture<'static, Result<VerifiedForm, PageError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let viewer = CurrentUser::from_request(request, payload);
+        let user = CurrentUser::from_request(request, payload);
         let form = web::Form::<Vec<(String, String)>>::from_request(request, payload);
         Box::pin(async move {
-            let viewer = viewer.await?;
+            let user = user.await?;
             let form = form.await.map_err(|_| PageError::BadRequest("The form could not be read, or is too long."))?;
-            let posted = VerifiedForm(form.into_inner());
-            if same(posted.get("csrf"), &viewer.csrf) { Ok(posted) } else { Err(PageError::WrongToken) }
+            let submitted = VerifiedForm(form.into_inner());
+            if same(submitted.get("csrf"), &user.csrf) { Ok(submitted) } else { Err(PageError::WrongToken) }
         })
     }
 }
@@ -68,7 +68,7 @@ pub fn own_path(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::http::posted::*;
+    use crate::dashboard::http::verified_form::*;
 
     #[test]
     fn one_is_sent_back_to_this_site_and_nowhere_else() {

@@ -213,7 +213,7 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::components::parts::*;
+    use crate::dashboard::components::widgets::*;
 
     #[test]
     fn a_time_is_relative_with_the_exact_one_behind_it() {

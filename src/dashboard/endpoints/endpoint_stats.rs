@@ -86,7 +86,7 @@ pub fn in_words(counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::endpoints::rates::*;
+    use crate::dashboard::endpoints::endpoint_stats::*;
 
     #[test]
     fn rates_are_not_prettier_than_they_are() {

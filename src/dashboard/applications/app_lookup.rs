@@ -18,7 +18,7 @@ pub enum AppLookup {
 ///
 /// # Errors
 /// The store is unavailable.
-pub async fn application(store: &Store, tenant: &Tenant, text: &str) -> Result<AppLookup, StoreError> {
+pub async fn find(store: &Store, tenant: &Tenant, text: &str) -> Result<AppLookup, StoreError> {
     const NONE: AppLookup = AppLookup::NotFound("No application has this name, id or uid.");
     if let Ok(named) = AppRef::parse(text)
         && let Some(app) = store.application(tenant, &named).await?

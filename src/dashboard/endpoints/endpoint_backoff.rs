@@ -2,8 +2,8 @@
 //! deliveries wait.
 
 use crate::dashboard::components::format::{Line, count_up_to, counted};
-use crate::dashboard::components::parts::{Address, RelativeTime};
-use crate::dashboard::http::place::AppPaths;
+use crate::dashboard::components::widgets::{Address, RelativeTime};
+use crate::dashboard::http::app_paths::AppPaths;
 use crate::domain::{EndpointId, Time};
 use crate::store::catalog::endpoint_list::{Rest, RestingEndpoint};
 use crate::store::{Store, StoreError, Tenant};

@@ -7,13 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use crate::dashboard::DashboardState;
-use crate::dashboard::components::form::{SelectOption, FormField, Form, FormPage};
+use crate::dashboard::components::form::{Form, FormField, FormPage, SelectOption};
 use crate::dashboard::components::format::{Block, Line};
-use crate::dashboard::endpoints::polling::{name_of, named, path_of, snippets};
+use crate::dashboard::endpoints::polling::{fetch_snippets, name_of, named, path_of};
+use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::frame::{PageLayout, answer};
-use crate::dashboard::http::posted::VerifiedForm;
-use crate::dashboard::http::viewer::AppContext;
+use crate::dashboard::http::layout::{PageLayout, answer};
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::Invalid;
 use crate::domain::access::api_key;
 use crate::domain::access::portal::Capability;
@@ -32,23 +32,23 @@ const LIVES: [(&str, Option<u32>, &str); 4] = [
 #[derive(Template)]
 #[template(path = "polling_token.html")]
 struct TokenPage<'t> {
-    frame: PageLayout,
+    layout: PageLayout,
     name: Line,
     text: &'t str,
     code: Block,
     path: String,
 }
 
-fn page(inside: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
-    let path = path_of(inside, endpoint);
+fn page(context: &AppContext, endpoint: &PollingEndpoint, form: Form) -> FormPage {
+    let path = path_of(context, endpoint);
     FormPage {
-        frame: crate::dashboard::endpoints::polling::frame(inside),
+        layout: crate::dashboard::endpoints::polling::layout(context),
         title: Line::new("Create token"),
         lead: "Gives access to this polling endpoint only. Older tokens stay valid for 5 minutes.",
         about: Line::new(&name_of(endpoint)),
         action: format!("{path}/token"),
         form,
-        starts: Vec::new(),
+        examples: Vec::new(),
         button: "Create token",
         back: path,
     }
@@ -59,32 +59,32 @@ fn form() -> Form {
     Form::new(vec![FormField::select("life", "Expires", LIVES.iter().map(choice).collect())])
 }
 
-/// `GET {place}/polling/{poller}/token`.
+/// `GET {paths}/polling/{poller}/token`.
 pub async fn ask(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
+    context: AppContext,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::ROTATE_SECRET)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    page(&inside, &endpoint, form()).answer()
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    page(&context, &endpoint, form()).answer()
 }
 
-/// `POST {place}/polling/{poller}/token`.
+/// `POST {paths}/polling/{poller}/token`.
 pub async fn make(
     state: web::Data<DashboardState>,
     request: HttpRequest,
-    inside: AppContext,
-    posted: VerifiedForm,
+    context: AppContext,
+    submitted: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    inside.need_any(Capability::ROTATE_SECRET)?;
-    let endpoint = named(&state.store, &request, &inside).await?;
-    let Some((_, days, _)) = LIVES.iter().find(|(word, ..)| *word == posted.get("life")) else {
+    context.need_any(Capability::ROTATE_SECRET)?;
+    let endpoint = named(&state.store, &request, &context).await?;
+    let Some((_, days, _)) = LIVES.iter().find(|(word, ..)| *word == submitted.get("life")) else {
         let wrong = [Invalid::new("life", "choose one of the options")];
-        return page(&inside, &endpoint, form().typed(&posted).blame(&wrong)).answer();
+        return page(&context, &endpoint, form().filled(&submitted).with_errors(&wrong)).answer();
     };
     let life = days.map(|days| Duration::from_secs((days * DAY).into()));
-    match show_new(&state, &inside, &endpoint, life).await? {
+    match show_new(&state, &context, &endpoint, life).await? {
         Some(shown) => Ok(shown),
         None => Err(PageError::NotFound),
     }
@@ -93,24 +93,24 @@ pub async fn make(
 /// Creates and shows a token. `None`: the polling endpoint is gone.
 pub async fn show_new(
     state: &DashboardState,
-    inside: &AppContext,
+    context: &AppContext,
     endpoint: &PollingEndpoint,
     life: Option<Duration>,
 ) -> Result<Option<HttpResponse>, PageError> {
-    let (store, now) = (inside.store(&state.store), state.clock.now());
-    let (token, text) = PollingToken::make(inside.org.clone(), endpoint, life, now);
+    let (store, now) = (context.store(&state.store), state.clock.now());
+    let (token, text) = PollingToken::make(context.org.clone(), endpoint, life, now);
     let made: Result<bool, StoreError> =
-        store.rotate_polling_token(&inside.tenant(), endpoint, &token, &api_key::hash(&text), OVERLAP).await;
+        store.rotate_polling_token(&context.tenant(), endpoint, &token, &api_key::hash(&text), OVERLAP).await;
     if !made? {
         return Ok(None);
     }
-    let url = snippets::url(&state.api_url, &inside.app, endpoint);
+    let url = fetch_snippets::url(&state.api_url, &context.app, endpoint);
     let page = TokenPage {
-        frame: crate::dashboard::endpoints::polling::frame(inside),
+        layout: crate::dashboard::endpoints::polling::layout(context),
         name: Line::new(&name_of(endpoint)),
         text: &text,
-        code: Block::new(snippets::of(None).code(&url).as_bytes()),
-        path: path_of(inside, endpoint),
+        code: Block::new(fetch_snippets::of(None).code(&url).as_bytes()),
+        path: path_of(context, endpoint),
     };
     answer(StatusCode::OK, &page).map(Some)
 }

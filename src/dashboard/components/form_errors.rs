@@ -1,8 +1,8 @@
 //! Store and ingest errors as errors of form fields.
 
-use crate::dashboard::components::form::SEEN;
+use crate::dashboard::components::form::REVISION;
 use crate::dashboard::http::error::PageError;
-use crate::dashboard::http::posted::VerifiedForm;
+use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::{Invalid, Time};
 use crate::store::StoreError;
 use crate::store::catalog::change::Changed;
@@ -12,7 +12,7 @@ use crate::store::ingest::accept::Rejection;
 pub type FormRejection = Result<Vec<Invalid>, PageError>;
 
 /// Converts a store error into field errors; `unique` is the field with a uniqueness constraint.
-pub fn refused(error: StoreError, unique: &str) -> FormRejection {
+pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
     match error {
         StoreError::Taken(_) => Ok(vec![Invalid::new(unique, "is already taken")]),
         StoreError::Invalid(wrong) => Ok(wrong),
@@ -24,7 +24,7 @@ pub fn refused(error: StoreError, unique: &str) -> FormRejection {
 ///
 /// # Errors
 /// The object is gone, or concurrent changes prevented the update.
-pub fn settled<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection> {
+pub fn change_result<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection> {
     match changed {
         Changed::Done(thing) => Ok(thing),
         Changed::Gone => Err(Err(PageError::NotFound)),
@@ -38,8 +38,8 @@ pub fn settled<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection
 ///
 /// # Errors
 /// The object was changed meanwhile.
-pub fn unchanged(posted: &VerifiedForm, updated_at: Time) -> Result<(), FormRejection> {
-    if posted.get(SEEN) == seen(updated_at) {
+pub fn check_revision(submitted: &VerifiedForm, updated_at: Time) -> Result<(), FormRejection> {
+    if submitted.get(REVISION) == revision(updated_at) {
         return Ok(());
     }
     let reason = "someone else changed it since you opened this form. Compare your entries with the current values, then save again";
@@ -47,12 +47,12 @@ pub fn unchanged(posted: &VerifiedForm, updated_at: Time) -> Result<(), FormReje
 }
 
 /// The revision of an object, as the form carries it.
-pub fn seen(updated_at: Time) -> String {
+pub fn revision(updated_at: Time) -> String {
     updated_at.micros().to_string()
 }
 
 /// Converts an ingest refusal into field errors.
-pub fn turned_away(refusal: Rejection) -> FormRejection {
+pub fn accept_errors(refusal: Rejection) -> FormRejection {
     match refusal {
         Rejection::Invalid(wrong) => Ok(wrong),
         Rejection::Duplicate(_) => Ok(vec![Invalid::new("eventId", "is already used by another message")]),

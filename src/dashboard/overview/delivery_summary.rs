@@ -23,7 +23,7 @@ pub struct DeliverySummary {
     /// All deliveries.
     pub total: SummaryNumber,
     /// By state; every delivery is in exactly one.
-    pub standing: Vec<SummaryNumber>,
+    pub by_state: Vec<SummaryNumber>,
     /// The share of attempted deliveries that were delivered. `None`: none was attempted.
     pub rate: Option<String>,
 }
@@ -45,10 +45,15 @@ impl DeliverySummary {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn of(store: &Store, tenant: &Tenant, counting: &SummaryScope<'_>, now: Time) -> Result<DeliverySummary, StoreError> {
-        let filter = DeliveryFilter { app: counting.app, since: counting.since, ..DeliveryFilter::default() };
+    pub async fn of(
+        store: &Store,
+        tenant: &Tenant,
+        scope: &SummaryScope<'_>,
+        now: Time,
+    ) -> Result<DeliverySummary, StoreError> {
+        let filter = DeliveryFilter { app: scope.app, since: scope.since, ..DeliveryFilter::default() };
         let all = tally(store, tenant, &filter, now).await?;
-        let mut standing = Vec::new();
+        let mut by_state = Vec::new();
         for (status, word, always) in [
             (DeliveryStatus::Delivered, "delivered", true),
             (DeliveryStatus::Retrying, "being retried", true),
@@ -63,11 +68,11 @@ impl DeliverySummary {
             };
             let n = of(&of_status, status);
             if always || n > 0 {
-                standing.push(counting.number(n, of_status.more, word, Some(status)));
+                by_state.push(scope.number(n, of_status.more, word, Some(status)));
             }
         }
         let word = if all.found() == 1 { "delivery" } else { "deliveries" };
-        Ok(DeliverySummary { total: counting.number(all.found(), all.more, word, None), standing, rate: rate(&all) })
+        Ok(DeliverySummary { total: scope.number(all.found(), all.more, word, None), by_state, rate: rate(&all) })
     }
 }
 
@@ -109,7 +114,7 @@ fn rate(tally: &DeliveryTally) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::dashboard::overview::numbers::*;
+    use crate::dashboard::overview::delivery_summary::*;
 
     #[test]
     fn a_rate_is_of_what_was_tried_and_no_prettier_than_it_is() {
