@@ -11,7 +11,7 @@ use sendoff::store::Store;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
-use sendoff::store::queue::in_order::InOrder;
+use sendoff::store::queue::ordered_heads::OrderedHead;
 use sendoff::store::queue::signals::{Admission, Signal, Told};
 use sendoff::store::queue::waiting::Waiting;
 use sqlx::{AssertSqlSafe, Executor};
@@ -25,8 +25,8 @@ fn ordered() -> EndpointSpec {
     EndpointSpec { ordered: true, ..endpoint_spec() }
 }
 
-async fn read(store: &Store, endpoint: EndpointId, now: Time) -> InOrder {
-    let mut found = store.in_order(&[endpoint], 1_000, now).await.expect("the store");
+async fn read(store: &Store, endpoint: EndpointId, now: Time) -> OrderedHead {
+    let mut found = store.ordered_heads(&[endpoint], 1_000, now).await.expect("the store");
     assert_eq!(found.len(), 1);
     found.remove(0)
 }
@@ -115,7 +115,7 @@ on_both! {
         }
         let found = read(store, first.id, NOW).await;
         assert_eq!((found.up_to, found.more, found.unnumbered, found.scheduled), (4, false, false, None));
-        let two = store.in_order(&[free.id, first.id], 2, NOW).await.unwrap();
+        let two = store.ordered_heads(&[free.id, first.id], 2, NOW).await.unwrap();
         assert_eq!((two[0].waiting.len(), two[0].up_to), (0, 0), "it has no order");
         assert_eq!((two[1].waiting.len(), two[1].up_to, two[1].more), (2, 2, true), "nothing is known of what is behind");
         assert_eq!(waiting(store, free.id).await.len(), 4);

@@ -16,7 +16,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ),
     (
         "the order of ordered endpoints, which the model's are not: tests/store/ordering.rs, and the property of their lanes",
-        &["in_order", "head", "number_pending"],
+        &["ordered_heads", "head", "number_pending"],
     ),
     (
         "who signs in to the dashboard: nothing of it touches messages",

@@ -11,7 +11,7 @@ use crate::domain::deliveries::attempt::OwnFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::Told;
 use crate::store::queue::slots::Leases;
@@ -83,7 +83,7 @@ pub struct ReadResult {
     pub wants: Vec<LaneWants>,
     pub waiting: Vec<Waiting>,
     /// Of ordered endpoints.
-    pub in_order: Vec<InOrder>,
+    pub in_order: Vec<OrderedHead>,
     /// The messages within the byte budget. Others are read again.
     pub messages: HashMap<MessageId, Arc<Message>>,
 }

@@ -282,7 +282,7 @@ async fn read(
     let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = reading.wants.iter().partition(|want| want.ordered);
     reading.waiting = store.waiting(&free).await?;
     let ordered: Vec<EndpointId> = ordered.iter().map(|want| want.endpoint).collect();
-    reading.in_order = store.in_order(&ordered, QUEUE as i64, now).await?;
+    reading.in_order = store.ordered_heads(&ordered, QUEUE as i64, now).await?;
     let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
     let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
     let mut places: HashMap<EndpointId, usize> = HashMap::new();

@@ -11,7 +11,7 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::slots::{LEASE, Leases, Rank};
 use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
 use crate::store::recording::record::{Finished, Recorded};
@@ -139,7 +139,7 @@ impl ModelStore {
     }
 
     /// A read for an ordered endpoint.
-    pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> InOrder {
+    pub fn in_order(&self, endpoint: EndpointId, most: usize, now: Time) -> OrderedHead {
         let pending = || self.of(endpoint).filter(|(_, row)| row.state.pending());
         let mut rows: Vec<(&RowKey, &Row)> = pending().filter(|(_, row)| row.seq > 0).collect();
         rows.sort_by_key(|(_, row)| row.seq);
@@ -147,7 +147,7 @@ impl ModelStore {
         let more = rows.len() == most;
         let last = rows.last().map_or(0, |(_, row)| row.seq);
         let scheduled = pending().filter(|(_, row)| row.seq == 0).map(|(_, row)| row.due).min();
-        InOrder {
+        OrderedHead {
             endpoint,
             up_to: if more { last } else { self.numbers.get(&endpoint).copied().unwrap_or(0) },
             more,

@@ -13,7 +13,7 @@ use crate::engine::core::event::{CoreEvent, LoadResult, ReadResult, RecordResult
 use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::engine::core::scanning::ScanPosition;
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::waiting::LaneWants;
 use crate::store::recording::record::{Finished, Recorded};
 
@@ -106,7 +106,7 @@ impl World {
     fn read(&self, wants: Vec<LaneWants>, clocks: ClockReading) -> StoreReply {
         let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = wants.iter().partition(|want| want.ordered);
         let waiting = self.store.waiting(&free);
-        let in_order: Vec<InOrder> =
+        let in_order: Vec<OrderedHead> =
             ordered.iter().map(|want| self.store.in_order(want.endpoint, QUEUE, clocks.time)).collect();
         let all = in_order.iter().flat_map(|order| &order.waiting).chain(&waiting);
         let due = all.filter(|one| one.is_due(clocks.time));

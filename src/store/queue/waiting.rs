@@ -56,7 +56,7 @@ pub struct LaneWants {
     /// Minimum due times. They skip index entries of deleted rows that an open snapshot keeps from being vacuumed.
     pub fresh_from: Time,
     pub retries_from: Time,
-    /// The endpoint is ordered: read up to `fresh` deliveries with [`Store::in_order`] instead.
+    /// The endpoint is ordered: read up to `fresh` deliveries with [`Store::ordered_heads`] instead.
     pub ordered: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::concurrency::fair_queue::FairQueue;
 use crate::engine::core::event::ReadResult;
 use crate::engine::core::lane::QueuedDelivery;
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
 /// The most lanes per read.
@@ -35,7 +35,7 @@ pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct ReadRows {
     lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
-    in_order: VecDeque<InOrder>,
+    in_order: VecDeque<OrderedHead>,
     messages: HashMap<MessageId, Arc<Message>>,
 }
 
@@ -44,7 +44,7 @@ pub struct ReadRows {
 pub struct ReadPortion {
     pub wants: Vec<LaneWants>,
     pub waiting: Vec<Waiting>,
-    pub in_order: Vec<InOrder>,
+    pub in_order: Vec<OrderedHead>,
 }
 
 /// The rows of one kind that a read returned for one lane.
@@ -73,7 +73,7 @@ impl ReadRows {
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
         }
-        // Ordered lanes have rows of their own, in `in_order`.
+        // Ordered lanes have rows of their own, in `ordered_heads`.
         let wants = reading.wants.into_iter().filter(|want| !want.ordered);
         let lanes = wants.map(|want| (want, by_lane.remove(&want.endpoint).unwrap_or_default())).collect();
         ReadRows { lanes, in_order: reading.in_order.into(), messages: reading.messages }

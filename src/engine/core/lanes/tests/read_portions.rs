@@ -6,7 +6,7 @@ use super::super::reading::{ROWS_PER_STEP, ReadRows};
 use super::super::*;
 use super::world::{LanesWorld, SignalTiming};
 use crate::engine::core::event::ReadResult;
-use crate::store::queue::in_order::InOrder;
+use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::waiting::{LaneWants, Waiting};
 
 fn row(endpoint: EndpointId, number: u128) -> Waiting {
@@ -35,7 +35,7 @@ fn a_large_read_is_applied_in_portions_of_whole_lanes() {
         retries_from: Time::ZERO,
         ordered,
     };
-    let order = |n: usize| InOrder {
+    let order = |n: usize| OrderedHead {
         endpoint: id(n),
         waiting: (0..128).map(|number| row(id(n), number)).collect(),
         up_to: 128,

@@ -32,7 +32,7 @@ pub(super) struct OrderedWorld {
     pub(super) in_flight: Vec<(Dispatch, bool)>,
     /// Whether the attempt succeeded, and whether it was sent under an ended lease.
     pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
-    pub(super) reading: Option<(Vec<LaneWants>, Vec<InOrder>)>,
+    pub(super) reading: Option<(Vec<LaneWants>, Vec<OrderedHead>)>,
     pub(super) numbering: bool,
     pub(super) late: Vec<Admission>,
     pub(super) now: ClockReading,
@@ -184,7 +184,7 @@ impl OrderedWorld {
             due_at: row.due,
             progress: row.progress,
         };
-        let order = InOrder {
+        let order = OrderedHead {
             endpoint: self.id(),
             waiting: rows.iter().map(waiting).collect(),
             up_to: if more { last } else { self.next_seq - 1 },

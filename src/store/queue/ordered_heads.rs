@@ -10,7 +10,7 @@ use crate::store::{Backend, Store, StoreError, Tenant, read};
 
 /// The head of an ordered endpoint's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InOrder {
+pub struct OrderedHead {
     pub endpoint: EndpointId,
     /// The first pending deliveries by sequence number, due or not.
     pub waiting: Vec<Waiting>,
@@ -39,7 +39,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn in_order(&self, endpoints: &[EndpointId], most: i64, now: Time) -> Result<Vec<InOrder>, StoreError> {
+    pub async fn ordered_heads(&self, endpoints: &[EndpointId], most: i64, now: Time) -> Result<Vec<OrderedHead>, StoreError> {
         if endpoints.is_empty() {
             return Ok(Vec::new());
         }
@@ -51,14 +51,14 @@ impl Store {
         for row in self.numbered(endpoints, most).await? {
             rows.entry(row.waiting.endpoint_id).or_default().push(row);
         }
-        let in_order = |endpoint: &EndpointId| {
+        let head = |endpoint: &EndpointId| {
             let (_, next, number_at, scheduled) = numbers.remove(endpoint).unwrap_or((*endpoint, 1, None, None));
             let mut rows = rows.remove(endpoint).unwrap_or_default();
             rows.sort_unstable_by_key(|row| row.seq);
             let more = rows.len() as i64 >= most;
             let last = rows.last().map_or(0, |row| row.seq);
             let due = |at: Time| at <= now || at > now.plus(LONGEST_SCHEDULE);
-            InOrder {
+            OrderedHead {
                 endpoint: *endpoint,
                 up_to: if more { last } else { last.max(next - 1) },
                 more,
@@ -67,7 +67,7 @@ impl Store {
                 waiting: rows.into_iter().map(|row| Waiting::from(row.waiting)).collect(),
             }
         };
-        Ok(endpoints.iter().map(in_order).collect())
+        Ok(endpoints.iter().map(head).collect())
     }
 
     /// The first pending message of an ordered endpoint, which blocks all others.
