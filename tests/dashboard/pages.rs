@@ -336,7 +336,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
         let acme = house.app("Acme").await;
         house.endpoint(&acme, "https://a.example/hook").await;
         let slot = house.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
-        let wants = sendoff::store::queue::waiting::LaneWants {
+        let wants = sendoff::store::queue::pending_deliveries::LaneRequest {
             endpoint: ears.id,
             slot,
             fresh: 9,

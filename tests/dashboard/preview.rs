@@ -7,7 +7,7 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::catalog::event_type::EventTypeSpec;
 use sendoff::domain::deliveries::attempt::Failure;
 use sendoff::domain::deliveries::delivery::{DeadReason, Next};
-use sendoff::store::queue::waiting::LaneWants;
+use sendoff::store::queue::pending_deliveries::LaneRequest;
 
 use crate::house::{House, MINUTE, Try, at, dead, execute, retry};
 
@@ -98,7 +98,7 @@ async fn listen(house: &House) {
         house.endpoint(&new, &format!("https://initech.example/{n}")).await;
     }
     let slot = house.store.slot_of_endpoint(ops.id).await.unwrap() as u8;
-    let wants = LaneWants {
+    let wants = LaneRequest {
         endpoint: ops.id,
         slot,
         fresh: 9,

@@ -36,7 +36,7 @@ on_both! {
             }
         }
         let all: Vec<_> = {
-            store.waiting(&[wants(store, made.id, 5_000, 1).await]).await.unwrap()
+            store.pending_deliveries(&[wants(store, made.id, 5_000, 1).await]).await.unwrap()
         };
         assert_eq!(all.len(), 1_210);
         let done = all.iter().map(|one| {

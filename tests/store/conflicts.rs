@@ -4,7 +4,7 @@ use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::domain::deliveries::delivery::{Next, State};
 use sendoff::store::StoreError;
 use sendoff::store::db::repeat::TRIES;
-use sendoff::store::queue::waiting::Waiting;
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::Recorded;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
@@ -71,7 +71,7 @@ async fn a_change_that_ends_in_a_deadlock_is_made_nevertheless() {
 async fn a_batch_of_the_writer_that_ends_in_a_deadlock_is_stored_nevertheless() {
     let home = Home::postgres().await;
     let (app, made) = customer(&home.store, "acme").await;
-    let failed = |one: &Waiting| {
+    let failed = |one: &PendingDelivery| {
         finished(
             app.id,
             one,

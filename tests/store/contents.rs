@@ -28,7 +28,7 @@ on_both! {
         let (store, (app, made)) = (&home.store, customer(&home.store, "acme").await);
         let second = endpoint(store, app.id, endpoint_spec()).await;
         let (message, other) = (accept(store, app.id).await, accept(store, app.id).await);
-        let of_it = |all: Vec<sendoff::store::queue::waiting::Waiting>| {
+        let of_it = |all: Vec<sendoff::store::queue::pending_deliveries::PendingDelivery>| {
             all.into_iter().find(|one| one.message_id == message.id).expect("it waits")
         };
         let (delivered, in_flight) = (of_it(waiting(store, made.id).await), of_it(waiting(store, second.id).await));

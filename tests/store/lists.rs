@@ -50,7 +50,7 @@ pub async fn two_customers(store: &Store) -> Customers {
     }
     let silent = Outcome::failed(Failure::Timeout, "", Duration::ZERO);
     let (first, second) = (waiting(store, one.id).await, waiting(store, two.id).await);
-    let of = |all: &[sendoff::store::queue::waiting::Waiting], n: usize| {
+    let of = |all: &[sendoff::store::queue::pending_deliveries::PendingDelivery], n: usize| {
         *all.iter().find(|w| w.message_id == ids[n]).unwrap()
     };
     let dead = Next::Dead(DeadReason::Exhausted);

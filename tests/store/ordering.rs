@@ -13,7 +13,7 @@ use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::queue::ordered_heads::OrderedHead;
 use sendoff::store::queue::signals::{Admission, Signal, Told};
-use sendoff::store::queue::waiting::Waiting;
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ async fn line(store: &Store, endpoint: EndpointId) -> Vec<MessageId> {
     read(store, endpoint, NOW).await.waiting.iter().map(|one| one.message_id).collect()
 }
 
-async fn first_of(store: &Store, endpoint: EndpointId) -> Waiting {
+async fn first_of(store: &Store, endpoint: EndpointId) -> PendingDelivery {
     read(store, endpoint, NOW).await.waiting.remove(0)
 }
 

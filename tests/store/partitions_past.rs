@@ -10,7 +10,7 @@ use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::maintenance::retention::Expired;
 use sendoff::store::query::endpoint_messages::SentFilter;
-use sendoff::store::queue::waiting::Waiting;
+use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::{Finished, Recorded};
 use sendoff::store::{Location, Store};
 use sqlx::{Connection, Executor, PgConnection};
@@ -58,12 +58,12 @@ async fn open_snapshot(home: &Home) -> PgConnection {
     reader
 }
 
-fn delivered(app: AppId, one: &Waiting) -> Finished {
+fn delivered(app: AppId, one: &PendingDelivery) -> Finished {
     finished(app, one, answered(200), Next::Delivered)
 }
 
 /// What waits because somebody wanted it sent again, by its message.
-async fn resent(store: &Store, endpoint: EndpointId) -> Vec<Waiting> {
+async fn resent(store: &Store, endpoint: EndpointId) -> Vec<PendingDelivery> {
     let mut waiting = waiting(store, endpoint).await;
     waiting.retain(|one| one.progress.trigger == Trigger::Manual);
     waiting.sort_by_key(|one| one.message_id);
@@ -142,7 +142,7 @@ async fn the_first_partition_and_those_that_stay_are_emptied_in_steps() {
     scheduled(store, app.id, at(DAY), at(30 * DAY)).await;
     let offers = (0..1_200).map(|_| accept_at(store, app.id, at(DAY + 1)));
     futures_util::future::join_all(offers).await;
-    let usual = store.waiting(&[wants(store, made.id, 2_000, 1).await]).await.unwrap();
+    let usual = store.pending_deliveries(&[wants(store, made.id, 2_000, 1).await]).await.unwrap();
     let usual: Vec<Finished> =
         usual.iter().filter(|one| one.due_at < at(2 * DAY)).map(|one| delivered(app.id, one)).collect();
     assert_eq!(usual.len(), 1_200);

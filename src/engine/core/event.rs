@@ -15,7 +15,7 @@ use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::notify::Heard;
 use crate::store::queue::signals::Told;
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 use crate::store::recording::record::{Finished, Recorded};
 
 /// An input of the core.
@@ -32,7 +32,7 @@ pub enum CoreEvent {
     /// An attempt was not made for a local reason. It is not recorded.
     NotSent(UnsentAttempt),
     Recorded(Vec<RecordResult>),
-    Read(Result<ReadResult, Vec<LaneWants>>),
+    Read(Result<ReadResult, Vec<LaneRequest>>),
     /// The deliveries without a number at an ordered endpoint were numbered; `false`: the store was unavailable.
     Numbered(EndpointId, bool),
     Loaded(LoadResult),
@@ -53,7 +53,7 @@ pub enum CoreAction {
     Record(Box<Finished>),
     /// Read due deliveries for these lanes, and load their messages except those already held. Loads at most this many
     /// payload bytes, but always at least one message.
-    Read(Vec<LaneWants>, HashSet<(EndpointId, MessageId)>, usize),
+    Read(Vec<LaneRequest>, HashSet<(EndpointId, MessageId)>, usize),
     /// Assign sequence numbers to the pending deliveries of this ordered endpoint.
     Number(EndpointId),
     /// Read the next page of endpoints with pending deliveries.
@@ -80,8 +80,8 @@ pub struct UnsentAttempt {
 /// The result of one read.
 #[derive(Debug)]
 pub struct ReadResult {
-    pub wants: Vec<LaneWants>,
-    pub waiting: Vec<Waiting>,
+    pub wants: Vec<LaneRequest>,
+    pub waiting: Vec<PendingDelivery>,
     /// Of ordered endpoints.
     pub in_order: Vec<OrderedHead>,
     /// The messages within the byte budget. Others are read again.

@@ -22,7 +22,7 @@ use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED, ScanPosition};
 use crate::engine::core::step::Core;
-use crate::store::queue::waiting::{LaneWants, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 use crate::store::recording::record::Finished;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Pulse, SupervisedTask};
@@ -204,7 +204,7 @@ impl EventLoop {
         });
     }
 
-    fn read(&self, wants: Vec<LaneWants>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
+    fn read(&self, wants: Vec<LaneRequest>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
         let store = self.store.clone();
         let unread = wants.clone();
         self.report(SupervisedTask::Read, || CoreEvent::Read(Err(unread)), async move {
@@ -279,11 +279,11 @@ async fn read(
     budget: usize,
     now: Time,
 ) -> Result<(), StoreError> {
-    let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = reading.wants.iter().partition(|want| want.ordered);
-    reading.waiting = store.waiting(&free).await?;
+    let (ordered, free): (Vec<LaneRequest>, Vec<LaneRequest>) = reading.wants.iter().partition(|want| want.ordered);
+    reading.waiting = store.pending_deliveries(&free).await?;
     let ordered: Vec<EndpointId> = ordered.iter().map(|want| want.endpoint).collect();
     reading.in_order = store.ordered_heads(&ordered, QUEUE as i64, now).await?;
-    let lacking = |one: &&Waiting| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
+    let lacking = |one: &&PendingDelivery| one.is_due(now) && !held.contains(&(one.endpoint_id, one.message_id));
     let all = reading.in_order.iter().flat_map(|order| &order.waiting).chain(&reading.waiting);
     let mut places: HashMap<EndpointId, usize> = HashMap::new();
     let mut turns: Vec<(usize, MessageId)> = Vec::new();

@@ -13,7 +13,7 @@ use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::slots::{LEASE, Leases, Rank};
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
 use crate::store::recording::record::{Finished, Recorded};
 
 /// The number of slots in the simulation.
@@ -38,8 +38,8 @@ pub struct Row {
 }
 
 impl Row {
-    fn waiting(&self, (endpoint_id, message_id): RowKey) -> Waiting {
-        Waiting { message_id, endpoint_id, state: self.state, due_at: self.due, progress: self.progress }
+    fn waiting(&self, (endpoint_id, message_id): RowKey) -> PendingDelivery {
+        PendingDelivery { message_id, endpoint_id, state: self.state, due_at: self.due, progress: self.progress }
     }
 }
 
@@ -168,13 +168,13 @@ impl ModelStore {
         }
     }
 
-    pub fn waiting(&self, wants: &[LaneWants]) -> Vec<Waiting> {
+    pub fn waiting(&self, wants: &[LaneRequest]) -> Vec<PendingDelivery> {
         let mut all = Vec::new();
         for want in wants {
             let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
             for (state, most, from) in kinds {
                 let of_kind = self.of(want.endpoint).filter(|(_, row)| row.state == state && row.due >= from);
-                let mut some: Vec<Waiting> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
+                let mut some: Vec<PendingDelivery> = of_kind.map(|(key, row)| row.waiting(*key)).collect();
                 some.sort_by_key(|one| one.due_at);
                 some.truncate(most as usize);
                 all.extend(some);

@@ -14,7 +14,7 @@ use crate::engine::core::lane::QUEUE;
 use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::engine::core::scanning::ScanPosition;
 use crate::store::queue::ordered_heads::OrderedHead;
-use crate::store::queue::waiting::LaneWants;
+use crate::store::queue::pending_deliveries::LaneRequest;
 use crate::store::recording::record::{Finished, Recorded};
 
 /// The recorder's backoff.
@@ -22,7 +22,7 @@ const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration
 
 /// A call to the store.
 pub enum StoreCall {
-    Read(Vec<LaneWants>, ClockReading),
+    Read(Vec<LaneRequest>, ClockReading),
     Scan(ScanPosition),
     Number(EndpointId, Time),
     Load(EndpointLoad),
@@ -103,8 +103,8 @@ impl World {
         Ok(())
     }
 
-    fn read(&self, wants: Vec<LaneWants>, clocks: ClockReading) -> StoreReply {
-        let (ordered, free): (Vec<LaneWants>, Vec<LaneWants>) = wants.iter().partition(|want| want.ordered);
+    fn read(&self, wants: Vec<LaneRequest>, clocks: ClockReading) -> StoreReply {
+        let (ordered, free): (Vec<LaneRequest>, Vec<LaneRequest>) = wants.iter().partition(|want| want.ordered);
         let waiting = self.store.waiting(&free);
         let in_order: Vec<OrderedHead> =
             ordered.iter().map(|want| self.store.in_order(want.endpoint, QUEUE, clocks.time)).collect();

@@ -1,5 +1,5 @@
 //! Deliveries of a message, and operations on them: resend, and ending those of deleted endpoints. The engine reads its
-//! lanes from [`waiting`](crate::store::queue::waiting) instead.
+//! lanes from [`pending_deliveries`](crate::store::queue::pending_deliveries) instead.
 
 use std::time::Duration;
 

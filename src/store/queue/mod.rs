@@ -1,7 +1,7 @@
 //! The queue of what still has to be sent: the rows of `due`, the slots and their leases, the order of ordered
 //! endpoints, and the signals that tell engines of new work.
 //!
-//! - [`waiting`] and [`ordered_heads`]: what the lanes read. [`ordering`]: the numbers of ordered deliveries.
+//! - [`pending_deliveries`] and [`ordered_heads`]: what the lanes read. [`ordering`]: the numbers of ordered deliveries.
 //! - [`slots`]: who sends for which endpoints.
 //! - [`requeue`], [`cancel`], [`dead`]: how deliveries enter and leave the queue other than by an attempt.
 //! - [`signals`] within a process, [`notify`] between processes.
@@ -18,4 +18,4 @@ pub(in crate::store) mod ordering;
 pub(in crate::store) mod requeue;
 pub mod signals;
 pub mod slots;
-pub mod waiting;
+pub mod pending_deliveries;

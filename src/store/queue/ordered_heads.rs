@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
-use crate::store::queue::waiting::{LONGEST_SCHEDULE, Waiting, WaitingRow};
+use crate::store::queue::pending_deliveries::{LONGEST_SCHEDULE, PendingDelivery, PendingDeliveryRow};
 use crate::store::{Backend, Store, StoreError, Tenant, read};
 
 /// The head of an ordered endpoint's queue.
@@ -13,8 +13,8 @@ use crate::store::{Backend, Store, StoreError, Tenant, read};
 pub struct OrderedHead {
     pub endpoint: EndpointId,
     /// The first pending deliveries by sequence number, due or not.
-    pub waiting: Vec<Waiting>,
-    /// `waiting` has all pending deliveries with sequence numbers up to this one.
+    pub waiting: Vec<PendingDelivery>,
+    /// `pending_deliveries` has all pending deliveries with sequence numbers up to this one.
     pub up_to: i64,
     /// There may be more than were asked for.
     pub more: bool,
@@ -28,7 +28,7 @@ pub struct OrderedHead {
 struct NumberedRow {
     seq: i64,
     #[sqlx(flatten)]
-    waiting: WaitingRow,
+    waiting: PendingDeliveryRow,
 }
 
 /// Endpoint, next sequence number, when to look for unnumbered deliveries, when the next scheduled delivery is due.
@@ -64,7 +64,7 @@ impl Store {
                 more,
                 unnumbered: [number_at, scheduled].into_iter().flatten().any(due),
                 scheduled,
-                waiting: rows.into_iter().map(|row| Waiting::from(row.waiting)).collect(),
+                waiting: rows.into_iter().map(|row| PendingDelivery::from(row.waiting)).collect(),
             }
         };
         Ok(endpoints.iter().map(head).collect())

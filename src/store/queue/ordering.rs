@@ -23,7 +23,7 @@ use crate::store::db::{codec, error, sqlite};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::query::deliveries::LATE_DELIVERIES;
 use crate::store::queue::signals::Admission;
-use crate::store::queue::waiting::LONGEST_SCHEDULE;
+use crate::store::queue::pending_deliveries::LONGEST_SCHEDULE;
 use crate::store::{Store, StoreError, Tx, on};
 
 /// The size of the range reserved for deliveries that are pending when an endpoint becomes ordered.

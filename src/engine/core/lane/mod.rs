@@ -21,7 +21,7 @@ use crate::engine::core::concurrency::responsiveness::ResponseHistory;
 use crate::engine::core::rate_limit::RateLimit;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::slot_of;
-use crate::store::queue::waiting::LaneWants;
+use crate::store::queue::pending_deliveries::LaneRequest;
 pub use index_positions::IndexPositions;
 use read_watermarks::ReadWatermarks;
 
@@ -275,7 +275,7 @@ impl Lane {
 
     /// Starts a read. It requests as many rows of each kind as there is room for, at most `most_new`, plus as many as
     /// it will return although they are held.
-    pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneWants {
+    pub fn begin_read(&mut self, now: ClockReading, most_new: usize) -> LaneRequest {
         self.reading = true;
         self.read_due = None;
         self.settled_meanwhile.clear();
@@ -283,7 +283,7 @@ impl Lane {
         let (endpoint, slot, ordered) = (self.live.endpoint.id, self.slot, self.ordered());
         if ordered {
             let (from, fresh) = (Time::ZERO, QUEUE as i64);
-            return LaneWants { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
+            return LaneRequest { endpoint, slot, fresh, fresh_from: from, retries: 0, retries_from: from, ordered };
         }
         let most = self.queue_limit();
         let wants = |kind, queue: &VecDeque<QueuedDelivery>| {
@@ -293,7 +293,7 @@ impl Lane {
         };
         let (fresh, fresh_from) = wants(State::Fresh, &self.fresh);
         let (retries, retries_from) = wants(State::Retry, &self.retries);
-        LaneWants { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
+        LaneRequest { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
     }
 
     /// Every delivery of this kind due before `known` is held or has ended. It need not be read again.

@@ -38,7 +38,7 @@ use crate::engine::core::rate_limit::AppRateLimits;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::signals::Admission;
 use crate::store::queue::slots::SLOTS;
-use crate::store::queue::waiting::PendingLane;
+use crate::store::queue::pending_deliveries::PendingLane;
 use slot_leases::SlotLanes;
 use table::LaneTable;
 

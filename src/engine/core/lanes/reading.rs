@@ -13,7 +13,7 @@ use crate::engine::core::concurrency::fair_queue::FairQueue;
 use crate::engine::core::event::ReadResult;
 use crate::engine::core::lane::QueuedDelivery;
 use crate::store::queue::ordered_heads::OrderedHead;
-use crate::store::queue::waiting::{LaneWants, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
 /// The most lanes per read.
 const LANES_PER_READING: usize = 512;
@@ -34,7 +34,7 @@ pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
 /// deliveries are noted and win over the rows.
 #[derive(Debug)]
 pub struct ReadRows {
-    lanes: VecDeque<(LaneWants, Vec<Waiting>)>,
+    lanes: VecDeque<(LaneRequest, Vec<PendingDelivery>)>,
     in_order: VecDeque<OrderedHead>,
     messages: HashMap<MessageId, Arc<Message>>,
 }
@@ -42,8 +42,8 @@ pub struct ReadRows {
 /// The lanes of a read that one step applies.
 #[derive(Debug, Default)]
 pub struct ReadPortion {
-    pub wants: Vec<LaneWants>,
-    pub waiting: Vec<Waiting>,
+    pub wants: Vec<LaneRequest>,
+    pub waiting: Vec<PendingDelivery>,
     pub in_order: Vec<OrderedHead>,
 }
 
@@ -69,7 +69,7 @@ impl RowCoverage {
 
 impl ReadRows {
     pub fn new(reading: ReadResult) -> ReadRows {
-        let mut by_lane: HashMap<EndpointId, Vec<Waiting>> = HashMap::with_capacity(reading.wants.len());
+        let mut by_lane: HashMap<EndpointId, Vec<PendingDelivery>> = HashMap::with_capacity(reading.wants.len());
         for one in reading.waiting {
             by_lane.entry(one.endpoint_id).or_default().push(one);
         }
@@ -125,7 +125,7 @@ impl Lanes {
 
     /// The lanes to read for, and their held deliveries, which need not be loaded. The lanes count as being read until
     /// [`Lanes::read`] or [`Lanes::read_failed`].
-    pub fn begin_read(&mut self, now: ClockReading) -> (Vec<LaneWants>, HashSet<(EndpointId, MessageId)>) {
+    pub fn begin_read(&mut self, now: ClockReading) -> (Vec<LaneRequest>, HashSet<(EndpointId, MessageId)>) {
         let (mut wants, mut held) = (Vec::new(), HashSet::new());
         self.enqueue_due_reads(now);
         let lanes = self.to_read.iter().map(FairQueue::len).sum::<usize>().clamp(1, LANES_PER_READING);
@@ -175,12 +175,12 @@ impl Lanes {
         Some(id)
     }
 
-    /// Applies the rows of endpoints without ordered delivery: `waiting`, sorted by lane and due time, and their
+    /// Applies the rows of endpoints without ordered delivery: `pending_deliveries`, sorted by lane and due time, and their
     /// messages.
     pub fn read(
         &mut self,
-        wants: &[LaneWants],
-        waiting: &[Waiting],
+        wants: &[LaneRequest],
+        waiting: &[PendingDelivery],
         messages: &HashMap<MessageId, Arc<Message>>,
         now: ClockReading,
     ) {
@@ -273,7 +273,7 @@ impl Lanes {
     }
 
     /// A read failed. Its lanes are read again after a wait.
-    pub fn read_failed(&mut self, wants: &[LaneWants], now: ClockReading) {
+    pub fn read_failed(&mut self, wants: &[LaneRequest], now: ClockReading) {
         for want in wants {
             self.renew(want.endpoint);
             if let Some(lane) = self.lanes.get_mut(&want.endpoint) {

@@ -17,7 +17,7 @@ use crate::engine::runtime::sender::finished;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
 use crate::store::recording::record::Finished;
 
 /// The number of lanes, and the most lookups in one step: a few per lane in each portion, far from one per lane.
@@ -193,7 +193,7 @@ fn single_events(crowd: &mut Crowd) {
     crowd.step("look", [CoreEvent::Signal(Signal::Look(vec![ids[7]]).into())]);
     crowd.step("announced", [CoreEvent::Notified(Heard::Due(ids[..200].to_vec()))]);
     crowd.step("announced, of any", [CoreEvent::Notified(Heard::Anything)]);
-    let wants = |id: &EndpointId| LaneWants {
+    let wants = |id: &EndpointId| LaneRequest {
         endpoint: *id,
         slot: 0,
         fresh: 1,
@@ -277,7 +277,7 @@ fn small_reads_are_spaced_and_large_ones_are_not() {
     let answer = |crowd: &mut Crowd, rows: usize| {
         let reading = crowd.asked.drain(..).find(|asked| matches!(asked, CoreAction::Read(..)));
         let Some(CoreAction::Read(wants, ..)) = reading else { panic!("no read was requested") };
-        let waiting = |number| Waiting {
+        let waiting = |number| PendingDelivery {
             message_id: MessageId(uuid::Uuid::from_u128(number as u128)),
             endpoint_id: wants[0].endpoint,
             state: State::Fresh,

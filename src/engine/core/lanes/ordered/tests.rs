@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::deliveries::attempt::{Failure, Outcome};
 use crate::domain::deliveries::delivery::State;
 use crate::engine::core::lanes::tests::world::{START, live, scheduled};
-use crate::store::queue::waiting::Waiting;
+use crate::store::queue::pending_deliveries::PendingDelivery;
 use world::OrderedWorld;
 
 proptest! {
@@ -157,7 +157,7 @@ fn a_read_from_before_the_endpoint_became_ordered_is_dropped() {
     assert!(!wants[0].ordered);
     world.lanes.update_endpoints(&[world.live.clone()], world.now);
     let message = scheduled(7, None);
-    let waiting = Waiting {
+    let waiting = PendingDelivery {
         message_id: message.id,
         endpoint_id: id,
         state: State::Fresh,

@@ -2,7 +2,7 @@
 
 use super::super::super::lane::QUEUE;
 use super::*;
-use crate::store::queue::waiting::LaneWants;
+use crate::store::queue::pending_deliveries::LaneRequest;
 
 /// A one-second-old backlog of a lane, with a millisecond between deliveries.
 fn backlog(count: usize) -> LanesWorld {
@@ -19,7 +19,7 @@ fn backlog(count: usize) -> LanesWorld {
 }
 
 /// The request of the read that follows a scan.
-fn read(world: &mut LanesWorld) -> LaneWants {
+fn read(world: &mut LanesWorld) -> LaneRequest {
     world.scan();
     world.begin_read();
     let want = world.reading.as_ref().expect("a reading").0[0];

@@ -11,7 +11,7 @@ use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::Signing;
 use crate::engine::core::event::UnsentAttempt;
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 
@@ -79,7 +79,7 @@ pub(super) struct LanesWorld {
     pub(super) pending: BTreeMap<(EndpointId, MessageId), (State, Time, Progress)>,
     pub(super) in_flight: Vec<Dispatch>,
     pub(super) unrecorded: Vec<(EndpointId, MessageId, Progress, bool)>,
-    pub(super) reading: Option<(Vec<LaneWants>, Vec<Waiting>)>,
+    pub(super) reading: Option<(Vec<LaneRequest>, Vec<PendingDelivery>)>,
     /// Signals that arrive after their commit is visible.
     pub(super) late: Vec<Admission>,
     pub(super) now: ClockReading,
@@ -241,11 +241,11 @@ impl LanesWorld {
         for want in &wants {
             let kinds = [(State::Fresh, want.fresh, want.fresh_from), (State::Retry, want.retries, want.retries_from)];
             for (state, most, from) in kinds {
-                let mut rows: Vec<Waiting> = self
+                let mut rows: Vec<PendingDelivery> = self
                     .pending
                     .iter()
                     .filter(|((endpoint, _), row)| *endpoint == want.endpoint && row.0 == state && row.1 >= from)
-                    .map(|((endpoint_id, message_id), (state, due_at, progress))| Waiting {
+                    .map(|((endpoint_id, message_id), (state, due_at, progress))| PendingDelivery {
                         message_id: *message_id,
                         endpoint_id: *endpoint_id,
                         state: *state,

@@ -10,7 +10,7 @@ use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::slots::Leases;
-use crate::store::queue::waiting::{LaneWants, PendingLane, Waiting};
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
 
 /// A pending delivery: sequence number, due time, progress.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct OrderedWorld {
     pub(super) in_flight: Vec<(Dispatch, bool)>,
     /// Whether the attempt succeeded, and whether it was sent under an ended lease.
     pub(super) unrecorded: Vec<(MessageId, Progress, bool, bool)>,
-    pub(super) reading: Option<(Vec<LaneWants>, Vec<OrderedHead>)>,
+    pub(super) reading: Option<(Vec<LaneRequest>, Vec<OrderedHead>)>,
     pub(super) numbering: bool,
     pub(super) late: Vec<Admission>,
     pub(super) now: ClockReading,
@@ -177,7 +177,7 @@ impl OrderedWorld {
         rows.truncate(wants[0].fresh as usize);
         let more = rows.len() as i64 == wants[0].fresh;
         let last = rows.last().map_or(0, |(_, row)| row.seq);
-        let waiting = |(message_id, row): &(MessageId, Row)| Waiting {
+        let waiting = |(message_id, row): &(MessageId, Row)| PendingDelivery {
             message_id: *message_id,
             endpoint_id: self.id(),
             state: State::Fresh,

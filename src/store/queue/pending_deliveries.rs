@@ -20,7 +20,7 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// A pending delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct PendingDelivery {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
     pub state: State,
@@ -28,7 +28,7 @@ pub struct Waiting {
     pub progress: Progress,
 }
 
-impl Waiting {
+impl PendingDelivery {
     /// Whether it may be sent at `now`.
     ///
     /// A delivery that was due when accepted or resent is due regardless of the clock: the accepting process's clock
@@ -47,7 +47,7 @@ impl Waiting {
 
 /// A lane's request for pending deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneWants {
+pub struct LaneRequest {
     pub endpoint: EndpointId,
     pub slot: u8,
     /// Maximum fresh deliveries and maximum retries; separate limits, so neither kind crowds out the other.
@@ -70,7 +70,7 @@ pub struct PendingLane {
 }
 
 impl PendingLane {
-    /// When to read the lane. Fresh deliveries may be due regardless of their due time ([`Waiting::is_due`]), so they
+    /// When to read the lane. Fresh deliveries may be due regardless of their due time ([`PendingDelivery::is_due`]), so they
     /// are read within a minute.
     pub fn look_at(&self, now: Time) -> Time {
         let fresh = self.fresh_due.map(|due| due.min(now.plus(LOOK_ANYWAY)));
@@ -80,7 +80,7 @@ impl PendingLane {
 }
 
 #[derive(sqlx::FromRow)]
-pub(in crate::store) struct WaitingRow {
+pub(in crate::store) struct PendingDeliveryRow {
     message_id: MessageId,
     pub(in crate::store) endpoint_id: EndpointId,
     kind: i16,
@@ -91,15 +91,15 @@ pub(in crate::store) struct WaitingRow {
     trigger: i16,
 }
 
-impl From<WaitingRow> for Waiting {
-    fn from(row: WaitingRow) -> Waiting {
+impl From<PendingDeliveryRow> for PendingDelivery {
+    fn from(row: PendingDeliveryRow) -> PendingDelivery {
         let progress = Progress {
             attempts: row.attempts,
             step: row.step,
             generation: row.generation,
             trigger: Trigger::from_code(row.trigger),
         };
-        Waiting {
+        PendingDelivery {
             message_id: row.message_id,
             endpoint_id: row.endpoint_id,
             state: State::from_code(row.kind),
@@ -131,11 +131,11 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn waiting(&self, lanes: &[LaneWants]) -> Result<Vec<Waiting>, StoreError> {
+    pub async fn pending_deliveries(&self, lanes: &[LaneRequest]) -> Result<Vec<PendingDelivery>, StoreError> {
         if lanes.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<WaitingRow> = match &self.inner.backend {
+        let rows: Vec<PendingDeliveryRow> = match &self.inner.backend {
             Backend::Sqlite(backend) => {
                 // LIMIT cannot differ per lane: lanes are grouped by their limit, rounded up to a power of two.
                 let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
@@ -149,7 +149,7 @@ impl Store {
                         }
                     }
                 }
-                let mut rows: Vec<WaitingRow> = Vec::new();
+                let mut rows: Vec<PendingDeliveryRow> = Vec::new();
                 for ((kind, most), packed) in asked {
                     let (ids, list) = packed.values()?;
                     let query = sqlx::query_as(SQLITE_LANES).bind(ids).bind(list).bind(kind).bind(most as i64);
@@ -180,7 +180,7 @@ impl Store {
                 .await?
             }
         };
-        let mut waiting: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
+        let mut waiting: Vec<PendingDelivery> = rows.into_iter().map(PendingDelivery::from).collect();
         waiting.sort_by_key(|one| (one.endpoint_id, one.due_at, one.message_id));
         if matches!(&self.inner.backend, Backend::Sqlite(_)) {
             // Apply the exact limits.
@@ -289,7 +289,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let due = |state, due_at, now| {
             let endpoint_id = EndpointId(uuid::Uuid::nil());
-            Waiting { message_id, endpoint_id, state, due_at, progress: Progress::default() }.is_due(now)
+            PendingDelivery { message_id, endpoint_id, state, due_at, progress: Progress::default() }.is_due(now)
         };
         let behind = accepted.minus(Duration::from_secs(3_600));
         assert!(due(State::Fresh, accepted, accepted) && due(State::Fresh, accepted, behind));
