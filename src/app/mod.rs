@@ -38,7 +38,7 @@ use crate::egress::smtp::Smtp;
 use crate::egress::{Egress, EgressError};
 use crate::engine::{Engine, EngineOptions, Mailer};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{SupervisedTask, Supervisor};
+use crate::supervisor::{Component, Supervisor};
 use crate::telemetry;
 pub use http::Listeners;
 pub use key_files::existing_token_key;
@@ -248,7 +248,7 @@ fn engine_options(config: &Config) -> Result<EngineOptions, AppError> {
 fn metrics(supervisor: &Supervisor) -> Result<http::RenderMetrics, AppError> {
     let handle = telemetry::count().map_err(|error| AppError::Start(format!("can't set up metrics: {error}")))?;
     let upkeep = handle.clone();
-    supervisor.restarting(SupervisedTask::Metrics, move || {
+    supervisor.restarting(Component::Metrics, move || {
         let upkeep = upkeep.clone();
         async move {
             let mut interval = tokio::time::interval(METRICS_UPKEEP_INTERVAL);

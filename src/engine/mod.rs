@@ -54,7 +54,7 @@ use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
 use crate::store::queue::slots::{LEASE, Leases, Process};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
 use runtime::fleet::{Fleet, FleetWatch};
@@ -146,37 +146,37 @@ impl Engine {
         };
         let supervisor = store.supervisor();
         let began = Instant::now().into_std();
-        let loop_pulse = supervisor.pulse(SupervisedTask::EventLoop, STALLED, began);
-        let lease_pulse = supervisor.pulse(SupervisedTask::LeaseKeeper, LEASE, began);
+        let loop_pulse = supervisor.pulse(Component::EventLoop, STALLED, began);
+        let lease_pulse = supervisor.pulse(Component::LeaseKeeper, LEASE, began);
         let keeper = LeaseKeeper::new(store.clone(), process, clocks);
         let lease_keeper = lease_keeper::run(keeper, events.clone(), fleet, Arc::clone(&freed), phases, lease_pulse);
         let mut tasks = vec![
-            supervisor.essential(SupervisedTask::EventLoop, event_loop.run(inbox, loop_pulse)),
-            supervisor.essential(SupervisedTask::Recorder, recorder::run(store.clone(), results, events.clone())),
+            supervisor.essential(Component::EventLoop, event_loop.run(inbox, loop_pulse)),
+            supervisor.essential(Component::Recorder, recorder::run(store.clone(), results, events.clone())),
         ];
         tasks.extend(start_workers(&store, clock, &fleet_watch, &stopped, options.mail));
         tasks.extend([
-            supervisor.restarting(SupervisedTask::Listener, {
+            supervisor.restarting(Component::Listener, {
                 let (store, events, stopped, id) = (store.clone(), events.clone(), stopped.clone(), id);
                 move || {
                     notification_listener::run(store.clone(), id, events.clone(), Arc::clone(&freed), stopped.clone())
                 }
             }),
-            supervisor.restarting(SupervisedTask::Maintenance, {
+            supervisor.restarting(Component::Maintenance, {
                 let (store, fleet_watch, stopped) = (store.clone(), fleet_watch.clone(), stopped.clone());
                 move || maintenance.run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
             }),
-            supervisor.restarting(SupervisedTask::LocalUpkeep, {
+            supervisor.restarting(Component::LocalUpkeep, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || local_upkeep::run(store.clone(), clock, stopped.clone())
             }),
         ]);
         Engine {
-            relay: supervisor.restarting(SupervisedTask::Relay, {
+            relay: supervisor.restarting(Component::Relay, {
                 let (store, stopped) = (store.clone(), stopped.clone());
                 move || relay_loop::run(store.clone(), clock, fleet_watch.clone(), stopped.clone())
             }),
-            lease_keeper: supervisor.essential(SupervisedTask::LeaseKeeper, lease_keeper),
+            lease_keeper: supervisor.essential(Component::LeaseKeeper, lease_keeper),
             tasks,
             store,
             process: id,
@@ -246,13 +246,13 @@ fn start_workers(
     let supervisor = store.supervisor();
     let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
     let background = move || background_worker::run(ours.clone(), clock, fleet_watch.clone(), until.clone());
-    let mut started = vec![supervisor.restarting(SupervisedTask::Background, background)];
+    let mut started = vec![supervisor.restarting(Component::Background, background)];
     if let Some(mailer) = mail {
         // Before the first record, or failing endpoints are missed.
         store.write_mails();
         let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
         let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
-        started.push(supervisor.restarting(SupervisedTask::Mail, mail));
+        started.push(supervisor.restarting(Component::Mail, mail));
     }
     started
 }

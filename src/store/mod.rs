@@ -36,7 +36,7 @@ use std::time::Duration;
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
 use crate::domain::signing::secret::MasterKey;
-use crate::supervisor::{SupervisedTask, Supervisor};
+use crate::supervisor::{Component, Supervisor};
 use tokio::sync::Mutex;
 
 use crate::store::ingest::outbox::outbox_watermark;
@@ -167,7 +167,7 @@ impl Store {
         };
         let scans = db::scans::ScanLimiter::new(scans);
         let (queues, takers) = writer::queues(matches!(backend, Backend::Sqlite(_)), options.queue);
-        let (signals, announcements) = signals::Signals::new(matches!(backend, Backend::Postgres(_)));
+        let (signals, notification_queue) = signals::Signals::new(matches!(backend, Backend::Postgres(_)));
         let supervisor = Supervisor::default();
         let inner = Inner {
             backend,
@@ -190,7 +190,7 @@ impl Store {
         };
         let store = Store { inner: Arc::new(inner), idempotency_key: None, actor: None };
         for taker in takers {
-            supervisor.essential(SupervisedTask::Writer, writer::run(Arc::downgrade(&store.inner), taker));
+            supervisor.essential(Component::Writer, writer::run(Arc::downgrade(&store.inner), taker));
         }
         if let Backend::Postgres(backend) = &store.inner.backend {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
@@ -198,9 +198,9 @@ impl Store {
                 tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
             }
         }
-        if let Some(announcements) = announcements {
-            let (inner, announcements) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(announcements)));
-            supervisor.restarting(SupervisedTask::Announcer, move || notify::run(inner.clone(), announcements.clone()));
+        if let Some(notification_queue) = notification_queue {
+            let (inner, notification_queue) = (Arc::downgrade(&store.inner), Arc::new(Mutex::new(notification_queue)));
+            supervisor.restarting(Component::Announcer, move || notify::run(inner.clone(), notification_queue.clone()));
         }
         Ok(store)
     }

@@ -11,22 +11,22 @@ use crate::domain::deliveries::attempt::OwnFailure;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::notify::Notification;
 use crate::store::queue::ordered_heads::OrderedHead;
-use crate::store::queue::notify::Heard;
-use crate::store::queue::signals::Told;
-use crate::store::queue::slots::Leases;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
+use crate::store::queue::signals::QueuedSignal;
+use crate::store::queue::slots::Leases;
 use crate::store::recording::record::{Finished, Recorded};
 
 /// An input of the core.
 #[derive(Debug)]
 pub enum CoreEvent {
     /// A signal from the store of this process.
-    Signal(Told),
+    Signal(QueuedSignal),
     /// A signal was lost. Scans and reloads recover its content.
     SignalLost,
     /// A notification from another process.
-    Notified(Heard),
+    Notified(Notification),
     /// An attempt has ended.
     Sent(Box<Finished>),
     /// An attempt was not made for a local reason. It is not recorded.

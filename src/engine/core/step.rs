@@ -13,7 +13,7 @@ use super::lanes::{Lanes, Ownership};
 use super::scanning::{ScanPage, ScanSchedule};
 use super::signal_queue::{Portion, SignalQueue};
 use crate::domain::{EndpointId, Time};
-use crate::store::queue::notify::Heard;
+use crate::store::queue::notify::Notification;
 
 /// After each scan of a shared store, the endpoints of every fourth slot are loaded again: other processes change
 /// them, and their signals do not reach us. Loading all of them each time would be most of the cost of a scan.
@@ -170,9 +170,9 @@ impl Core {
                 self.apply_signals(now);
             }
             // The lease keeper handles freed slots.
-            CoreEvent::Notified(Heard::Freed) => {}
-            CoreEvent::Notified(Heard::Anything) => self.scanning.soon(now.mono),
-            CoreEvent::Notified(Heard::Due(endpoints)) => {
+            CoreEvent::Notified(Notification::SlotsReleased) => {}
+            CoreEvent::Notified(Notification::AnyEndpoint) => self.scanning.soon(now.mono),
+            CoreEvent::Notified(Notification::Due(endpoints)) => {
                 let unknown = |id: &EndpointId| self.lanes.note_due(*id, Time::ZERO) == Ownership::Unknown;
                 let unknown: Vec<EndpointId> = endpoints.into_iter().filter(unknown).collect();
                 self.loads.add_unknown(unknown);

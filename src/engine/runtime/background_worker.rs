@@ -9,7 +9,7 @@ use super::periodic::{self, PollSettings};
 use crate::domain::time::Clock;
 use crate::store::jobs::job_lease::Stepped;
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_millis(250);
@@ -30,7 +30,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, stop: watch::Rec
 /// Runs one turn. Returns `false` if there was no work.
 async fn turn(store: &Store, clock: Clock, stop: &watch::Receiver<bool>) -> Result<bool, StoreError> {
     let Some(mut turn) = store.take_turn(clock.now()).await? else { return Ok(false) };
-    SupervisedTask::Background.panic_point();
+    Component::Background.panic_point();
     for _ in 0..STEPS {
         match store.step_background(turn, clock.now()).await? {
             Stepped::More(next) => turn = next,

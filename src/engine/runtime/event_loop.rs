@@ -25,7 +25,7 @@ use crate::engine::core::step::Core;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 use crate::store::recording::record::Finished;
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, SupervisedTask};
+use crate::supervisor::{Component, Pulse};
 
 /// The most events per step.
 const EVENTS: usize = 256;
@@ -79,7 +79,7 @@ impl EventLoop {
         let mut batch = Vec::with_capacity(EVENTS);
         loop {
             pulse.beat(std::time::Instant::now());
-            SupervisedTask::EventLoop.panic_point();
+            Component::EventLoop.panic_point();
             let nap = self.core.nap(self.clocks.read());
             // While the core has signals left, more stay in the store's bounded queue.
             let listens = !self.core.has_signals();
@@ -150,7 +150,7 @@ impl EventLoop {
             CoreAction::Read(wants, held, budget) => self.read(wants, held, budget, now),
             CoreAction::Scan(scan) => self.scan(scan, now),
             CoreAction::Load(load) => self.load(load),
-            CoreAction::Announce(endpoints) => self.store.signals().announce(endpoints),
+            CoreAction::Announce(endpoints) => self.store.signals().notify_processes(endpoints),
             CoreAction::Quiet(slots) => {
                 if let Some(released) = &self.released {
                     let _ = released.send(slots);
@@ -168,7 +168,7 @@ impl EventLoop {
     /// request would stay set forever.
     fn report(
         &self,
-        name: SupervisedTask,
+        name: Component,
         failed: impl FnOnce() -> CoreEvent + Send + 'static,
         work: impl Future<Output = CoreEvent> + Send + 'static,
     ) {
@@ -193,7 +193,7 @@ impl EventLoop {
         let (sending, clock) = (self.sending.clone(), self.clocks.clock());
         let (copy, ours) = (start.clone(), self.sending.clone());
         let failed = move || CoreEvent::NotSent(ours.local_failure(&copy, OwnFailure::Panic));
-        self.report(SupervisedTask::Send, failed, async move {
+        self.report(Component::Send, failed, async move {
             if !later.is_zero() {
                 tokio::time::sleep(later).await;
             }
@@ -207,7 +207,7 @@ impl EventLoop {
     fn read(&self, wants: Vec<LaneRequest>, held: HashSet<(EndpointId, MessageId)>, budget: usize, now: ClockReading) {
         let store = self.store.clone();
         let unread = wants.clone();
-        self.report(SupervisedTask::Read, || CoreEvent::Read(Err(unread)), async move {
+        self.report(Component::Read, || CoreEvent::Read(Err(unread)), async move {
             let mut reading = ReadResult { wants, waiting: Vec::new(), in_order: Vec::new(), messages: HashMap::new() };
             let done = read(&store, &mut reading, &held, budget, now.time).await;
             CoreEvent::Read(match done {
@@ -223,7 +223,7 @@ impl EventLoop {
     /// Separate from reads, so a large backlog without sequence numbers does not delay other lanes.
     fn number(&self, id: EndpointId, now: ClockReading) {
         let store = self.store.clone();
-        self.report(SupervisedTask::Number, move || CoreEvent::Numbered(id, false), async move {
+        self.report(Component::Number, move || CoreEvent::Numbered(id, false), async move {
             let done = store.number_pending(id, now.time).await;
             if let Err(error) = &done {
                 tracing::debug!(%error, endpoint = %id, "assigning sequence numbers failed and will be retried");
@@ -234,7 +234,7 @@ impl EventLoop {
 
     fn scan(&self, scan: ScanPosition, now: ClockReading) {
         let store = self.store.clone();
-        self.report(SupervisedTask::Scan, || CoreEvent::Scanned(None), async move {
+        self.report(Component::Scan, || CoreEvent::Scanned(None), async move {
             CoreEvent::Scanned(match store.pending_lanes(&scan.places(), PAGE).await {
                 Ok(lanes) => {
                     let page = scan.page(lanes, PAGE);
@@ -256,7 +256,7 @@ impl EventLoop {
         let store = self.store.clone();
         let unloaded = load.clone();
         let failed = || CoreEvent::Loaded(LoadResult { load: unloaded, lives: None });
-        self.report(SupervisedTask::Load, failed, async move {
+        self.report(Component::Load, failed, async move {
             let lives = match store.live_endpoints(&load.endpoints).await {
                 Ok(lives) => Some(lives),
                 Err(error) => {

@@ -12,7 +12,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::lease_policy::{HEARTBEAT_SOON, HeartbeatMode, HeartbeatOutcome, LeasePolicy};
 use crate::store::queue::slots::{MAINTENANCE, Process, Rank};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Pulse, SupervisedTask};
+use crate::supervisor::{Component, Pulse};
 
 /// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub async fn run(
             keeper.policy.depart();
         }
         let began = Instant::now();
-        SupervisedTask::LeaseKeeper.panic_point();
+        Component::LeaseKeeper.panic_point();
         match keeper.heartbeat(began).await {
             Ok((outcome, rank)) => {
                 pulse.beat(began.into_std());
@@ -154,7 +154,7 @@ mod tests {
         let (events, mut heard) = mpsc::unbounded_channel();
         let (phase, phases) = watch::channel(Phase::Running);
         let freed = Arc::new(Notify::new());
-        let pulse = Supervisor::default().pulse(SupervisedTask::LeaseKeeper, LEASE, Instant::now().into_std());
+        let pulse = Supervisor::default().pulse(Component::LeaseKeeper, LEASE, Instant::now().into_std());
         let keeper = LeaseKeeper::new(store, process, Clocks::start(Clock));
         let (fleet, seen) = watch::channel(Fleet::default());
         let beating = tokio::spawn(run(keeper, events, fleet, Arc::clone(&freed), phases, pulse));

@@ -15,7 +15,7 @@ use crate::domain::time::Clock;
 use crate::egress::smtp::{OutgoingMail, Smtp};
 use crate::store::recording::mail::{Mail, Tried};
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The poll interval of an idle fleet.
 const POLL: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ impl Mailer {
     /// Sends the next due mail. Returns `false` if there is none.
     async fn next(&self, store: &Store, clock: Clock) -> Result<bool, StoreError> {
         let Some(mail) = store.take_mail(clock.now()).await? else { return Ok(false) };
-        SupervisedTask::Mail.panic_point();
+        Component::Mail.panic_point();
         let (subject, text) = (subject(&mail), text(&mail, self.portal_url.as_ref()));
         let id = mail.id.to_string();
         let written = UNIX_EPOCH + Duration::from_micros(mail.created_at.micros().max(0) as u64);

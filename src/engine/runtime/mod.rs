@@ -8,7 +8,7 @@
 //!   to contacts.
 //! * [`lease_keeper`]: heartbeats that keep this process's slots. [`fleet`]: what they report to the other tasks.
 //! * [`maintenance`]: retention, rollups, failing endpoints, in one process of the fleet, scheduled by
-//!   [`task_schedule`]. [`local_upkeep`]: upkeep that every process does for itself.
+//!   [`maintenance_schedule`]. [`local_upkeep`]: upkeep that every process does for itself.
 //! * [`notification_listener`]: notifications from other processes.
 //! * [`clocks`]: the time. [`periodic`]: a polling loop with backoff.
 //!
@@ -26,9 +26,9 @@ pub mod lease_keeper;
 pub mod local_upkeep;
 pub mod mailer;
 pub mod maintenance;
+pub mod maintenance_schedule;
 pub mod notification_listener;
 pub mod periodic;
 pub mod recorder;
 pub mod relay_loop;
 pub mod sender;
-pub mod task_schedule;

@@ -12,7 +12,7 @@ use crate::engine::LoopInput;
 use crate::engine::core::event::{CoreEvent, RecordResult};
 use crate::store::recording::record::{Finished, Recorded};
 use crate::store::{Store, StoreError};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The most results per transaction.
 const BATCH: usize = 512;
@@ -36,7 +36,7 @@ pub async fn run(
     let mut small_again = Instant::now();
     while !pending.is_empty() || finished.recv_many(&mut pending, BATCH).await > 0 {
         fill_batch(&mut finished, &mut pending, small_again).await;
-        SupervisedTask::Recorder.panic_point();
+        Component::Recorder.panic_point();
         let batch: Arc<[Finished]> = pending.drain(..fitting(&pending)).collect();
         metrics::histogram!("sendoff_batch_size", "kind" => "record").record(batch.len() as f64);
         let results = record(&store, &batch).await;

@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
 use crate::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use crate::store::queue::slots::Rank;
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// The poll interval of the fleet, whose processes poll in turns: an outbox row is noticed within this time.
 const POLL: Duration = Duration::from_millis(25);
@@ -37,7 +37,7 @@ pub async fn run(store: Store, clock: Clock, fleet: FleetWatch, mut stop: watch:
     let (mut turns, mut failing, mut fan_out_at) = (FanOutScheduler::default(), false, Instant::now());
     let mut last_row = Instant::now();
     while !*stop.borrow() {
-        SupervisedTask::Relay.panic_point();
+        Component::Relay.panic_point();
         let wide = store.take_packed_flag() || Instant::now() >= fan_out_at;
         let more = wide && fan_out(&store, clock, &mut turns, &mut failing).await;
         if wide {

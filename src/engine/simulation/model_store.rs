@@ -12,8 +12,8 @@ use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::ordered_heads::OrderedHead;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::{LEASE, Leases, Rank};
-use crate::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
 use crate::store::recording::record::{Finished, Recorded};
 
 /// The number of slots in the simulation.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::{CheckResult, Checks};
-use super::process::{LeaseTask, SimProcess};
+use super::process::{LeaseOperation, SimProcess};
 use super::receivers::SimReceiver;
 use super::store_calls::StoreCall;
 use super::world::{API_MACHINE, MAX_NAMED_ENDPOINTS, SimEvent, World, note, short, short_of};
@@ -13,7 +13,7 @@ use crate::engine::core::event::CoreEvent;
 use crate::engine::core::lanes::tests::world::accepted;
 use crate::engine::core::step::Core;
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::notify::Heard;
+use crate::store::queue::notify::Notification;
 use crate::store::queue::signals::{Admission, Signal};
 
 /// A scheduled event, such as a fault.
@@ -160,7 +160,7 @@ impl World {
         let core = Core::new(self.case.shared, self.case.scan_every, self.case.caps, Duration::ZERO);
         self.processes.insert(id, SimProcess::new(machine, core, self.wall_clocks[machine], self.now));
         note!(self, "process {id} starts on machine {machine}");
-        self.after(Duration::ZERO, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
+        self.after(Duration::ZERO, SimEvent::LeaseOperation(id, LeaseOperation::Heartbeat));
         self.after(Duration::ZERO, SimEvent::Wake(id, 0));
     }
 
@@ -222,7 +222,7 @@ impl World {
             for _ in 0..self.rng.pick(&[0, 1, 1, 2]) {
                 let delay = self.latency();
                 let named = endpoints.len() <= MAX_NAMED_ENDPOINTS;
-                let heard = if named { Heard::Due(endpoints.to_vec()) } else { Heard::Anything };
+                let heard = if named { Notification::Due(endpoints.to_vec()) } else { Notification::AnyEndpoint };
                 self.after(delay, SimEvent::Deliver(id, Box::new(CoreEvent::Notified(heard))));
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checks::CheckResult;
 use super::model_store::HeartbeatReply;
-use super::process::LeaseTask;
+use super::process::LeaseOperation;
 use super::world::{SimEvent, World, note, short, short_of};
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -172,8 +172,8 @@ impl World {
                 process.policy.failed(began);
                 let took = process.mono(now).saturating_sub(began);
                 let pause = process.policy.pause(took);
-                self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
-                self.next_lease_task(id);
+                self.after(pause, SimEvent::LeaseOperation(id, LeaseOperation::Heartbeat));
+                self.next_lease_operation(id);
             }
             StoreReply::Heartbeat(began, Some(outcome)) => {
                 let outcome = process.policy.succeeded(began, outcome.leases, outcome.share);
@@ -182,8 +182,8 @@ impl World {
                 }
                 let took = process.mono(now).saturating_sub(began);
                 let pause = process.policy.pause(took);
-                self.after(pause, SimEvent::LeaseTask(id, LeaseTask::Heartbeat));
-                self.next_lease_task(id);
+                self.after(pause, SimEvent::LeaseOperation(id, LeaseOperation::Heartbeat));
+                self.next_lease_operation(id);
                 self.core(id, Some(CoreEvent::Leases(outcome.leases, outcome.until)))?;
                 return self.core(id, Some(CoreEvent::Release(outcome.surplus)));
             }
@@ -191,9 +191,9 @@ impl World {
                 process.policy.returned(slots, done);
                 if let Some(again) = process.policy.return_retry() {
                     let slots = process.policy.take_unreturned();
-                    self.after(again, SimEvent::LeaseTask(id, LeaseTask::HandBack(slots)));
+                    self.after(again, SimEvent::LeaseOperation(id, LeaseOperation::HandBack(slots)));
                 }
-                self.next_lease_task(id);
+                self.next_lease_operation(id);
             }
             StoreReply::Departed => {
                 note!(self, "process {id} exited at {:?}", now);

@@ -20,8 +20,8 @@ use crate::engine::core::concurrency::circuit_breaker::CircuitBreaker;
 use crate::engine::core::concurrency::responsiveness::ResponseHistory;
 use crate::engine::core::rate_limit::RateLimit;
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::slots::slot_of;
 use crate::store::queue::pending_deliveries::LaneRequest;
+use crate::store::queue::slots::slot_of;
 pub use index_positions::IndexPositions;
 use read_watermarks::ReadWatermarks;
 

@@ -36,9 +36,9 @@ use crate::engine::core::headroom::Headroom;
 use crate::engine::core::lane::{Lane, QueuedDelivery};
 use crate::engine::core::rate_limit::AppRateLimits;
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::PendingLane;
 use crate::store::queue::signals::Admission;
 use crate::store::queue::slots::SLOTS;
-use crate::store::queue::pending_deliveries::PendingLane;
 use slot_leases::SlotLanes;
 use table::LaneTable;
 

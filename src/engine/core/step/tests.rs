@@ -15,9 +15,9 @@ use crate::engine::core::lanes::tests::world::{START, accepted, all_slots};
 use crate::engine::core::scanning::{PAGE, SCAN_SHARED};
 use crate::engine::runtime::sender::finished;
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
 use crate::store::recording::record::Finished;
 
 /// The number of lanes, and the most lookups in one step: a few per lane in each portion, far from one per lane.
@@ -191,8 +191,8 @@ fn single_events(crowd: &mut Crowd) {
     let one = Admission::new(message, crowd.lives[..1].to_vec());
     crowd.step("accepted for one", [CoreEvent::Signal(Signal::Accepted(vec![one]).into())]);
     crowd.step("look", [CoreEvent::Signal(Signal::Look(vec![ids[7]]).into())]);
-    crowd.step("announced", [CoreEvent::Notified(Heard::Due(ids[..200].to_vec()))]);
-    crowd.step("announced, of any", [CoreEvent::Notified(Heard::Anything)]);
+    crowd.step("announced", [CoreEvent::Notified(Notification::Due(ids[..200].to_vec()))]);
+    crowd.step("announced, of any", [CoreEvent::Notified(Notification::AnyEndpoint)]);
     let wants = |id: &EndpointId| LaneRequest {
         endpoint: *id,
         slot: 0,
@@ -273,7 +273,7 @@ fn no_event_looks_up_all_lanes_while_they_idle_and_are_dropped() {
 fn small_reads_are_spaced_and_large_ones_are_not() {
     let mut crowd = Crowd::of(2);
     let ids: Vec<EndpointId> = crowd.lives.iter().map(|live| live.endpoint.id).collect();
-    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [CoreEvent::Notified(Heard::Due(vec![id]))]);
+    let announce = |crowd: &mut Crowd, id| crowd.step("announced", [CoreEvent::Notified(Notification::Due(vec![id]))]);
     let answer = |crowd: &mut Crowd, rows: usize| {
         let reading = crowd.asked.drain(..).find(|asked| matches!(asked, CoreAction::Read(..)));
         let Some(CoreAction::Read(wants, ..)) = reading else { panic!("no read was requested") };

@@ -29,7 +29,7 @@ use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
 use crate::store::recording::record::{Care, Finished, Recorded, record_in};
 use crate::store::{Backend, Inner, StoreError, Tx};
-use crate::supervisor::SupervisedTask;
+use crate::supervisor::Component;
 
 /// SQLite's lock is left free between two transactions when more is waiting, so that the team's own writers get their
 /// turn: they poll for it, up to 100 ms apart, so what counts is the share of the time for which it is free. That is
@@ -67,7 +67,7 @@ pub(in crate::store) async fn run(store: Weak<Inner>, mut queue: mpsc::Receiver<
         let Some(inner) = store.upgrade() else { return };
         let begun = Instant::now();
         let batch = gather(std::mem::take(&mut left), &mut queue);
-        SupervisedTask::Writer.panic_point();
+        Component::Writer.panic_point();
         metrics::histogram!("sendoff_batch_size", "kind" => "write").record(batch.len() as f64);
         let settled = settle(&inner, batch, &mut pace).await;
         left = settled.left;

@@ -102,7 +102,8 @@ fn deliveries_recorded_between_portions_are_not_sent_again() {
     for want in wants.chunks(1) {
         world.finish(0, true);
         world.record(1);
-        let rows: Vec<PendingDelivery> = waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
+        let rows: Vec<PendingDelivery> =
+            waiting.iter().filter(|one| one.endpoint_id == want[0].endpoint).copied().collect();
         world.lanes.read(want, &rows, &world.messages, world.now);
         // `LanesWorld::start` fails if it is sent although it is not pending.
         world.start();

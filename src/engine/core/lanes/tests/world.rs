@@ -10,8 +10,8 @@ use crate::domain::deliveries::message::Message;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::Signing;
 use crate::engine::core::event::UnsentAttempt;
-use crate::store::queue::slots::Leases;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
+use crate::store::queue::slots::Leases;
 
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
 

@@ -9,8 +9,8 @@ use crate::domain::deliveries::delivery::State;
 use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::lanes::tests::world::{START, all_slots, live, scheduled};
 use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::Leases;
-use crate::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
 
 /// A pending delivery: sequence number, due time, progress.
 #[derive(Clone, Copy, Debug)]
