@@ -12,8 +12,8 @@ mod home;
 
 #[path = "store/accept.rs"]
 mod accept;
-#[path = "store/announce.rs"]
-mod announce;
+#[path = "store/notify.rs"]
+mod notify;
 #[path = "store/api_keys.rs"]
 mod api_keys;
 #[path = "store/applications.rs"]

@@ -28,7 +28,7 @@ async fn told(world: &World, listener: &str) -> Vec<String> {
     let slot = world.store.slot_of_endpoint(endpoint).await.expect("the store") as u8;
     let waiting = world
         .store
-        .waiting(&[LaneRequest {
+        .pending_deliveries(&[LaneRequest {
             endpoint,
             slot,
             fresh: 100,

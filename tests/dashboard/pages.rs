@@ -345,7 +345,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
             retries_from: sendoff::domain::Time::ZERO,
             ordered: false,
         };
-        let id = house.store.waiting(&[wants]).await.unwrap()[0].message_id;
+        let id = house.store.pending_deliveries(&[wants]).await.unwrap()[0].message_id;
         let message = house.store.load_messages(&[id]).await.unwrap().remove(0);
         let at = house.ago(MINUTE * 5);
         house

@@ -12,7 +12,7 @@ use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::queue::ordered_heads::OrderedHead;
-use sendoff::store::queue::signals::{Admission, Signal, Told};
+use sendoff::store::queue::signals::{Admission, Signal, QueuedSignal};
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ async fn switch(store: &Store, endpoint: &Endpoint, ordered: bool, now: Time) ->
 }
 
 /// What the engine is told of the next accepted batch.
-async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<Told>) -> Vec<Admission> {
+async fn admitted(signals: &mut tokio::sync::mpsc::Receiver<QueuedSignal>) -> Vec<Admission> {
     loop {
         if let Signal::Accepted(admissions) = Signal::from(signals.recv().await.expect("a signal")) {
             return admissions;

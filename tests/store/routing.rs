@@ -10,7 +10,7 @@ use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
 use sendoff::store::ingest::routing::LiveEndpoint;
-use sendoff::store::queue::signals::{Signal, Told};
+use sendoff::store::queue::signals::{Signal, QueuedSignal};
 use sendoff::store::{EndpointRef, Store};
 
 use sqlx::Executor as _;
@@ -21,7 +21,7 @@ use crate::home::*;
 const MANY: usize = 500;
 
 /// Accepts a message, and gives back the endpoints as this process then knows them.
-async fn accepted_for(store: &Store, signals: &mut Receiver<Told>, app: AppId) -> Vec<Arc<LiveEndpoint>> {
+async fn accepted_for(store: &Store, signals: &mut Receiver<QueuedSignal>, app: AppId) -> Vec<Arc<LiveEndpoint>> {
     accept(store, app).await;
     loop {
         if let Signal::Accepted(admitted) = Signal::from(signals.recv().await.expect("a signal")) {

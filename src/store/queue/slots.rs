@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
 use crate::store::ingest::routing::LiveEndpoint;
-use crate::store::queue::notify::freed;
+use crate::store::queue::notify::notify_slots_released;
 use crate::store::{DATABASE_CLOCK, Backend, Store, StoreError, Tx, on, read};
 
 /// The number of slots.
@@ -186,7 +186,7 @@ impl Store {
             let sql = sqlx::AssertSqlSafe(sql);
             if !slots.is_empty() {
                 on!(tx, db => sqlx::query(sql).persistent(false).bind(process).execute(db).await.map(drop))?;
-                freed(&mut tx, process).await?;
+                notify_slots_released(&mut tx, process).await?;
             }
             tx.commit().await
         })
@@ -204,7 +204,7 @@ impl Store {
             on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
             const PROCESS: &str = "DELETE FROM process WHERE id = $1";
             on!(tx, db => sqlx::query(PROCESS).bind(process).execute(db).await.map(drop))?;
-            freed(&mut tx, process).await?;
+            notify_slots_released(&mut tx, process).await?;
             tx.commit().await
         })
         .await
