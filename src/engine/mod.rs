@@ -53,7 +53,7 @@ use crate::domain::deliveries::backoff::Schedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
-use crate::store::queue::slots::{LEASE, Leases, Process};
+use crate::store::queue::slots::{LEASE, Leases, EngineProcess};
 use crate::supervisor::Component;
 use runtime::clocks::Clocks;
 use runtime::event_loop::EventLoop;
@@ -129,7 +129,7 @@ impl Engine {
         let (phase, phases) = watch::channel(Phase::Running);
         let (fleet, fleet_watch) = watch::channel(Fleet::default());
         let freed = Arc::new(Notify::new());
-        let process = Process { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
+        let process = EngineProcess { id: Uuid::now_v7(), name: options.process.clone(), started_at: clock.now() };
         let id = process.id;
         let sender = AttemptSender {
             egress,
@@ -226,7 +226,7 @@ impl Engine {
         let last = until.max(Instant::now() + MIN_RETURN_TIME);
         let by = |longest: Duration| last.min(Instant::now() + longest);
         let _ = tokio::time::timeout_at(by(Duration::from_secs(2)), self.lease_keeper).await;
-        match tokio::time::timeout_at(by(Duration::from_secs(3)), self.store.depart(self.process)).await {
+        match tokio::time::timeout_at(by(Duration::from_secs(3)), self.store.deregister(self.process)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "returning the slots failed; their leases will expire"),
             Err(_) => tracing::warn!("returning the slots failed; their leases will expire"),

@@ -24,7 +24,7 @@ use sendoff::domain::signing::secret::{MasterKey, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
-use sendoff::store::queue::slots::{Process, slot_of};
+use sendoff::store::queue::slots::{EngineProcess, slot_of};
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{Location, Store, StoreOptions};
 use sendoff::traffic::Traffic;
@@ -281,7 +281,7 @@ impl World {
         let endpoint_id: EndpointId = endpoint.parse().expect("an endpoint's id");
         let app_id: AppId = app.parse().expect("an application's id");
         let message_id: MessageId = message.parse().expect("a message's id");
-        let process = Process { id: app_id.0, name: "test".into(), started_at: now };
+        let process = EngineProcess { id: app_id.0, name: "test".into(), started_at: now };
         let leases = self.store.heartbeat(&process, now).await.expect("leases").leases;
         let live = self.store.live_endpoints(&[endpoint_id]).await.expect("an endpoint").remove(0);
         let slot = slot_of(&live);

@@ -20,7 +20,7 @@ use sendoff::domain::time::Clock;
 use sendoff::domain::{AttemptId, OrgId, Time};
 use sendoff::egress::Egress;
 use sendoff::store::ingest::accept::AcceptItem;
-use sendoff::store::queue::slots::{Leases, Process};
+use sendoff::store::queue::slots::{Leases, EngineProcess};
 use sendoff::store::recording::record::Finished;
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
 use sendoff::traffic::Traffic;
@@ -165,7 +165,7 @@ impl House {
         let store = Store::open(options).await.unwrap();
         store.migrate().await.unwrap();
         let now = Clock.now();
-        let process = Process { id: Uuid::now_v7(), name: "test".into(), started_at: now };
+        let process = EngineProcess { id: Uuid::now_v7(), name: "test".into(), started_at: now };
         let leases = store.heartbeat(&process, now).await.unwrap().leases;
         let port = free_port();
         let url: Url = format!("http://127.0.0.1:{port}/").parse().unwrap();

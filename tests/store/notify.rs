@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::{EndpointId, Time};
 use sendoff::store::queue::notify::{Notification, NotificationListener};
-use sendoff::store::queue::slots::Process;
+use sendoff::store::queue::slots::EngineProcess;
 use uuid::Uuid;
 
 use crate::home::*;
@@ -14,8 +14,8 @@ async fn next(listener: &mut NotificationListener) -> Notification {
     tokio::time::timeout(Duration::from_secs(20), listener.next()).await.expect("something is heard").expect("it hears")
 }
 
-fn process(id: u128) -> Process {
-    Process { id: Uuid::from_u128(id), name: format!("process {id}"), started_at: Time::ZERO }
+fn process(id: u128) -> EngineProcess {
+    EngineProcess { id: Uuid::from_u128(id), name: format!("process {id}"), started_at: Time::ZERO }
 }
 
 on_both! {
@@ -37,9 +37,9 @@ on_both! {
         other.signals().notify_processes(many);
         assert_eq!(next(&mut listener).await, Notification::AnyEndpoint, "too many to name, and nothing of its own before");
         let another = store.slot_of_endpoint(endpoint.id).await.unwrap() as u8 ^ 1;
-        store.hand_back(owner.id, &[another]).await.unwrap();
+        store.release_slots(owner.id, &[another]).await.unwrap();
         assert_eq!(next(&mut bystander).await, Notification::SlotsReleased, "all that one without slots hears is that there are some");
-        other.depart(idle.id).await.unwrap();
+        other.deregister(idle.id).await.unwrap();
         assert_eq!(next(&mut listener).await, Notification::SlotsReleased, "all of them were handed back");
         let channel = format!("sendoff_due_{}", owner.id.simple());
         home.execute(&format!("SELECT pg_notify('{channel}', 'whoever it was')")).await;

@@ -236,7 +236,7 @@ impl Model {
         own.map(|(number, slot)| (number as u8, slot.epoch)).collect()
     }
 
-    pub fn hand_back(&mut self, process: u8, slots: &[u8]) {
+    pub fn release_slots(&mut self, process: u8, slots: &[u8]) {
         for slot in slots {
             let slot = &mut self.slots[usize::from(*slot)];
             if slot.owner == Some(process) {
@@ -245,9 +245,9 @@ impl Model {
         }
     }
 
-    pub fn depart(&mut self, process: u8) {
+    pub fn deregister(&mut self, process: u8) {
         let all: Vec<u8> = (0..=255).collect();
-        self.hand_back(process, &all);
+        self.release_slots(process, &all);
         self.processes.remove(&process);
     }
 

@@ -332,7 +332,7 @@ impl ModelStore {
         !self.shared || living.is_empty() || fair
     }
 
-    pub fn hand_back(&mut self, process: u64, slots: &[u8]) {
+    pub fn release_slots(&mut self, process: u64, slots: &[u8]) {
         for number in slots {
             let slot = &mut self.slots[usize::from(*number)];
             if slot.owner == Some(process) {
@@ -342,7 +342,7 @@ impl ModelStore {
     }
 
     pub fn depart(&mut self, process: u64) {
-        self.hand_back(process, &(0..SLOTS as u8).collect::<Vec<u8>>());
+        self.release_slots(process, &(0..SLOTS as u8).collect::<Vec<u8>>());
         self.alive.remove(&process);
     }
 }

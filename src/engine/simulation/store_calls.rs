@@ -86,7 +86,7 @@ impl World {
             StoreCall::HandBack(slots) => {
                 if !away {
                     self.checks.slots_returned(id, &slots)?;
-                    self.store.hand_back(id, &slots);
+                    self.store.release_slots(id, &slots);
                 }
                 StoreReply::HandedBack(slots, !reply_lost)
             }

@@ -71,7 +71,7 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
                  CASE WHEN $8 THEN $4 ELSE NULL END, (SELECT version FROM application WHERE id = $2))";
             self.write_endpoint(&mut tx, SQL, &endpoint, Some(slot)).await?;
-            ordering::set_up(&mut tx, &endpoint, None).await?;
+            ordering::prepare_endpoint(&mut tx, &endpoint, None).await?;
             self.add_secret(&mut tx, endpoint.id, secret, now).await?;
             let created = What::Endpoint { kind: Kind::EndpointCreated, uid: endpoint.spec.uid.clone() };
             self.note_to(&mut tx, tenant, &endpoint, act::ENDPOINT_CREATED, "", now).await?;
@@ -130,7 +130,7 @@ impl Store {
                      version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
                  WHERE id = $1 AND app_id = $2 AND deleted_at IS NULL";
             self.write_endpoint(&mut tx, SQL, &endpoint, None).await?;
-            ordering::set_up(&mut tx, &endpoint, Some(ordered)).await?;
+            ordering::prepare_endpoint(&mut tx, &endpoint, Some(ordered)).await?;
             self.note_to(&mut tx, tenant, &endpoint, act, "", now).await?;
             let told = self.tell_of(&mut tx, tenant, &endpoint, now, what).await?;
             tx.commit().await?;

@@ -136,7 +136,7 @@ impl Store {
                 if !done.is_empty() {
                     woken.push(endpoint);
                 }
-                ordering::to_the_end(&mut tx, endpoint, done, now).await?;
+                ordering::number_at_end(&mut tx, endpoint, done, now).await?;
             }
             data.looked += rows.len() as i64;
             data.listed = Some(ListedData { cursor, ..work.listed.clone() });

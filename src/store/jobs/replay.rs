@@ -130,7 +130,7 @@ impl Step<'_> {
     ) -> Result<Vec<MessageId>, StoreError> {
         let found: Vec<DeliverySnapshot> = chosen.iter().map(|row| row.snapshot()).collect();
         let done = requeue::requeue(tx, self.to(), &found, self.now).await?;
-        ordering::to_the_end(tx, self.endpoint.id, done.clone(), self.now).await?;
+        ordering::number_at_end(tx, self.endpoint.id, done.clone(), self.now).await?;
         Ok(done)
     }
 
@@ -192,7 +192,7 @@ impl Step<'_> {
         messages: &[MessageId],
     ) -> Result<Vec<MessageId>, StoreError> {
         let given = requeue::create_missing(tx, self.to(), messages, self.now).await?;
-        ordering::to_the_end(tx, self.endpoint.id, given.clone(), self.now).await?;
+        ordering::number_at_end(tx, self.endpoint.id, given.clone(), self.now).await?;
         Ok(given)
     }
 }

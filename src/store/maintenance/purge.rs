@@ -37,7 +37,7 @@ impl Store {
         most = most.max(self.purge_applications(deleted, now).await?);
         most = most.max(self.remove_endpoints(history).await?);
         most = most.max(self.remove_applications(history).await?);
-        ordering::forget_turns(self).await?;
+        ordering::remove_relay_lock(self).await?;
         Ok(most >= STEP.unsigned_abs())
     }
 

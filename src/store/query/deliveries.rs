@@ -205,7 +205,7 @@ impl Store {
             if !requeue::resend(&mut tx, RequeueTarget { endpoint, app, slot: slot as u8 }, message, now).await? {
                 return Ok(false);
             }
-            ordering::to_the_end(&mut tx, endpoint, vec![message], now).await?;
+            ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
             let (thing, to) = (message.to_string(), endpoint.to_string());
             let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
             self.note(&mut tx, resent, now).await?;

@@ -9,7 +9,7 @@ use sendoff::store::Tenant;
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};
 use sendoff::store::jobs::job_lease::Stepped;
 use sendoff::store::query::endpoint_messages::SentFilter;
-use sendoff::store::queue::slots::Process;
+use sendoff::store::queue::slots::EngineProcess;
 use uuid::Uuid;
 
 use super::things::TYPES;
@@ -19,8 +19,8 @@ use crate::home::NOW;
 use crate::model::{Model, Work, one_of};
 use crate::work::May;
 
-pub fn process(number: u8) -> Process {
-    Process { id: Uuid::from_u128(u128::from(number) + 1), name: format!("host-{number}"), started_at: NOW }
+pub fn process(number: u8) -> EngineProcess {
+    EngineProcess { id: Uuid::from_u128(u128::from(number) + 1), name: format!("host-{number}"), started_at: NOW }
 }
 
 /// A filter with what its bits say, around a message.
@@ -142,19 +142,19 @@ impl House {
         match act {
             Act::Heartbeat { process: number, sparing, leaving } => {
                 let found = match (leaving, sparing) {
-                    (true, _) => self.store().last_heartbeat(&process(*number), now).await,
-                    (false, true) => self.store().sparing_heartbeat(&process(*number), now).await,
+                    (true, _) => self.store().final_heartbeat(&process(*number), now).await,
+                    (false, true) => self.store().heartbeat_after_outage(&process(*number), now).await,
                     (false, false) => self.store().heartbeat(&process(*number), now).await,
                 };
                 same("heartbeat", told(found), Ok(self.model.beat(*number, *sparing, *leaving, now)))?;
             }
             Act::HandBack { process: number, slots } => {
-                self.model.hand_back(*number, slots);
-                same("hand_back", told(self.store().hand_back(process(*number).id, slots).await), Ok(()))?;
+                self.model.release_slots(*number, slots);
+                same("release_slots", told(self.store().release_slots(process(*number).id, slots).await), Ok(()))?;
             }
             Act::Depart { process: number } => {
-                self.model.depart(*number);
-                same("depart", told(self.store().depart(process(*number).id).await), Ok(()))?;
+                self.model.deregister(*number);
+                same("deregister", told(self.store().deregister(process(*number).id).await), Ok(()))?;
             }
             Act::Lapse { process: number } => {
                 self.model.lapse(*number);

@@ -143,7 +143,7 @@ pub(in crate::store) async fn relay_in(
     request: &RelayRequest,
     budget: &mut Budget,
 ) -> Result<(RelayReport, Vec<Admission>, Vec<AppId>), StoreError> {
-    ordering::turn_of_relay(tx).await?;
+    ordering::lock_relay_order(tx).await?;
     let rows = take(tx, inner, request).await?;
     let mut relayed = RelayReport::default();
     let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
