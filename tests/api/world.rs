@@ -25,7 +25,7 @@ use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
 use sendoff::egress::Egress;
 use sendoff::store::queue::slots::{EngineProcess, slot_of};
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Location, Store, StoreOptions};
 use sendoff::traffic::Traffic;
 use serde_json::{Value, json};
@@ -311,7 +311,7 @@ impl World {
             outcome,
             next_at: (!delivered).then_some(due),
         };
-        let finished = Finished {
+        let finished = FinishedAttempt {
             org: self.org(),
             attempt,
             before: Progress { attempts: number - 1, step: number - 1, generation: 0, trigger: Trigger::Scheduled },

@@ -21,7 +21,7 @@ use sendoff::domain::{AttemptId, OrgId, Time};
 use sendoff::egress::Egress;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::queue::slots::{Leases, EngineProcess};
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{Location, Store, StoreOptions, Tenant};
 use sendoff::traffic::Traffic;
 use sha2::Digest as _;
@@ -271,7 +271,7 @@ impl House {
                 outcome: one.outcome,
             };
             let progress = Progress { attempts, step: attempts, generation: 0, trigger: Trigger::Scheduled };
-            let finished = Finished {
+            let finished = FinishedAttempt {
                 org: self.org.clone(),
                 attempt,
                 before: progress,

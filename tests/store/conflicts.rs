@@ -5,7 +5,7 @@ use sendoff::domain::deliveries::delivery::{Next, State};
 use sendoff::store::StoreError;
 use sendoff::store::db::repeat::TRIES;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::record::RecordOutcome;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::home::*;
@@ -89,7 +89,7 @@ async fn a_batch_of_the_writer_that_ends_in_a_deadlock_is_stored_nevertheless() 
         ("SELECT 1 FROM due FOR UPDATE", "SELECT 1 FROM endpoint FOR UPDATE", "SELECT 1 FROM rollup FOR UPDATE");
     let store = home.store.clone();
     let recorded = in_a_deadlock(&home, locks, async move { store.record(vec![again]).await }).await;
-    assert_eq!(recorded.unwrap(), [Recorded::Applied]);
+    assert_eq!(recorded.unwrap(), [RecordOutcome::Applied]);
     assert_eq!(home.number("SELECT count(*) FROM attempt").await, 2);
 }
 

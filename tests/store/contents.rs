@@ -6,7 +6,7 @@ use sendoff::domain::deliveries::attempt::{Outcome, Trigger};
 use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
 use sendoff::domain::{AppId, AttemptId, MessageId, Time};
 use sendoff::store::queue::signals::Signal;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::record::RecordOutcome;
 use sendoff::store::{Store, Tenant};
 
 use crate::home::*;
@@ -58,7 +58,7 @@ on_both! {
 
         // What was in flight is recorded and changes nothing; nobody sends it again.
         let done = store.record(vec![finished(app.id, &in_flight, answered(500), retry(60, 1))]).await.unwrap();
-        assert_eq!(done, [Recorded::Superseded]);
+        assert_eq!(done, [RecordOutcome::Superseded]);
         assert_eq!(stands(second.id).await, dead);
         for endpoint in [made.id, second.id] {
             assert!(!store.resend(&tenant(), app.id, message.id, endpoint, NOW).await.unwrap());

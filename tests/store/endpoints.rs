@@ -12,7 +12,7 @@ use sendoff::domain::invalid::TOO_MANY;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::signing::signature::{ExtraSignature, Signing};
 use sendoff::store::catalog::endpoints::Updated;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{EndpointRef, Store, StoreError, Tenant};
 
 use crate::home::*;
@@ -48,7 +48,7 @@ on_both! {
         accept(store, app.id).await;
         // While somebody works out a change, the receiver answers 410, and the engine disables the endpoint.
         let refused = finished(app.id, &only_waiting(store, made.id).await, answered(410), Next::Dead(DeadReason::Gone));
-        store.record(vec![Finished { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
+        store.record(vec![FinishedAttempt { disable: Some(DisabledReason::Gone), ..refused }]).await.unwrap();
         let described = EndpointSpec { description: "new".into(), ..made.spec.clone() };
         assert_eq!(store.update_endpoint(&tenant(), &made, described, later(1)).await.unwrap(), Updated::Stale);
         let stands = store.endpoint(&tenant(), app.id, &made.id.into()).await.unwrap().unwrap();

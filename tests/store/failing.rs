@@ -10,7 +10,7 @@ use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::access::audit::AuditFilter;
 use sendoff::store::recording::failing::Judged;
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::record::RecordOutcome;
 use serde_json::json;
 
 use crate::home::*;
@@ -31,7 +31,7 @@ pub async fn attempt(store: &Store, app: AppId, endpoint: EndpointId, status: u1
     let next = if status == 200 { Next::Delivered } else { Next::Dead(DeadReason::Exhausted) };
     let mut done = finished(app, &one, answered(status), next);
     done.attempt.at = hour(at);
-    assert_eq!(store.record(vec![done]).await.unwrap(), [Recorded::Applied]);
+    assert_eq!(store.record(vec![done]).await.unwrap(), [RecordOutcome::Applied]);
 }
 
 pub async fn judge(store: &Store, at: u64) -> Judged {

@@ -22,7 +22,7 @@ use sendoff::store::catalog::endpoints::Updated;
 use sendoff::store::ingest::accept::{AcceptItem, AcceptResult};
 use sendoff::store::query::deliveries::DeliveryView;
 use sendoff::store::queue::pending_deliveries::{LaneRequest, PendingLane, PendingDelivery};
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, StoreOptions, Tenant, Tuning};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
@@ -328,7 +328,7 @@ pub fn retry(seconds: u64, step: i32) -> Next {
 }
 
 /// An attempt of `one` that came to `outcome` and then `next`, under the first epoch of the endpoint's slot.
-pub fn finished(app: AppId, one: &PendingDelivery, outcome: Outcome, next: Next) -> Finished {
+pub fn finished(app: AppId, one: &PendingDelivery, outcome: Outcome, next: Next) -> FinishedAttempt {
     let attempt = Attempt {
         id: AttemptId::new(NOW),
         app_id: app,
@@ -342,7 +342,7 @@ pub fn finished(app: AppId, one: &PendingDelivery, outcome: Outcome, next: Next)
         outcome,
         next_at: next.due(),
     };
-    Finished {
+    FinishedAttempt {
         org: OrgId::default_org(),
         attempt,
         before: one.progress,

@@ -8,7 +8,7 @@ use sendoff::domain::notifications::mail::{LISTED, What};
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Store;
 use sendoff::store::recording::mail::{Mail, Tried};
-use sendoff::store::recording::record::Recorded;
+use sendoff::store::recording::record::RecordOutcome;
 
 use crate::failing::{attempt, failing, hour, judge};
 use crate::home::*;
@@ -87,8 +87,8 @@ on_both! {
         home.execute("UPDATE application SET contact_email = 'ops@example.com'").await;
         accept(store, app.id).await;
         let one = gone(store, app.id, made.id).await;
-        assert_eq!(store.record(vec![one.clone()]).await.unwrap(), [Recorded::Applied]);
-        assert_eq!(store.record(vec![one]).await.unwrap(), [Recorded::Superseded]);
+        assert_eq!(store.record(vec![one.clone()]).await.unwrap(), [RecordOutcome::Applied]);
+        assert_eq!(store.record(vec![one]).await.unwrap(), [RecordOutcome::Superseded]);
         let mail = take(store, later(60)).await;
         assert_eq!((mail.letter.len(), mail.letter.notices[0].what), (1, What::Gone));
         assert_eq!(count(home).await, 1);

@@ -8,7 +8,7 @@ use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::ingest::accept::Rejection;
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::query::delivery_list::DeliveryFilter;
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use sendoff::store::{AppRef, EndpointRef, Store, StoreError, Tenant};
 use serde_json::{Value, json};
 
@@ -36,30 +36,30 @@ pub fn payload(message: &Message) -> Value {
     serde_json::from_slice(message.payload.as_deref().expect("a payload")).expect("JSON")
 }
 
-async fn record(store: &Store, one: &Finished) -> Recorded {
+async fn record(store: &Store, one: &FinishedAttempt) -> RecordOutcome {
     store.record(vec![one.clone()]).await.expect("the store")[0]
 }
 
 /// The next attempt of what waits for `endpoint`, failed; the last one of its schedule, if `last`.
-async fn fail(store: &Store, app: AppId, endpoint: EndpointId, last: bool) -> Finished {
+async fn fail(store: &Store, app: AppId, endpoint: EndpointId, last: bool) -> FinishedAttempt {
     let one = only_waiting(store, endpoint).await;
     let next = if last { Next::Dead(DeadReason::Exhausted) } else { retry(60, one.progress.step + 1) };
     let done = finished(app, &one, answered(503), next);
-    assert_eq!(record(store, &done).await, Recorded::Applied);
+    assert_eq!(record(store, &done).await, RecordOutcome::Applied);
     done
 }
 
-async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
+async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAttempt {
     let done = finished(app, &only_waiting(store, endpoint).await, answered(200), Next::Delivered);
-    assert_eq!(record(store, &done).await, Recorded::Applied);
+    assert_eq!(record(store, &done).await, RecordOutcome::Applied);
     done
 }
 
 /// The next attempt of what waits for `endpoint`, answered with 410.
-pub async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> Finished {
+pub async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAttempt {
     let one = waiting(store, endpoint).await.remove(0);
     let next = Next::Dead(DeadReason::Gone);
-    Finished { disable: Some(DisabledReason::Gone), ..finished(app, &one, answered(410), next) }
+    FinishedAttempt { disable: Some(DisabledReason::Gone), ..finished(app, &one, answered(410), next) }
 }
 
 /// Has the database refuse rows of `table` for which `condition` holds, until [`allow`].
@@ -124,19 +124,19 @@ on_both! {
         assert!(told(store, ears.id).await.is_empty(), "not before the fourth failure");
         let fourth = fail(store, app.id, made.id, false).await;
         assert_eq!(kinds(store, ears.id).await, ["message.attempt.failing"]);
-        assert_eq!(record(store, &fourth).await, Recorded::Superseded, "recorded before");
+        assert_eq!(record(store, &fourth).await, RecordOutcome::Superseded, "recorded before");
         fail(store, app.id, made.id, false).await;
         let recovery = deliver(store, app.id, made.id).await;
-        assert_eq!(record(store, &recovery).await, Recorded::Superseded);
+        assert_eq!(record(store, &recovery).await, RecordOutcome::Superseded);
 
         let other = accept(store, app.id).await.id;
         let mut last = fail(store, app.id, made.id, true).await;
-        assert_eq!(record(store, &last).await, Recorded::Superseded);
+        assert_eq!(record(store, &last).await, RecordOutcome::Superseded);
         last.attempt.id = sendoff::domain::AttemptId::new(NOW);
-        assert_eq!(record(store, &Finished { epoch: 7, ..last.clone() }).await, Recorded::Fenced);
+        assert_eq!(record(store, &FinishedAttempt { epoch: 7, ..last.clone() }).await, RecordOutcome::Fenced);
 
         let told = told(store, ears.id).await;
-        let data = |of: &Finished, message: MessageId, event_id: Value, status: u16| {
+        let data = |of: &FinishedAttempt, message: MessageId, event_id: Value, status: u16| {
             json!({"appId": app.id.to_string(), "appUid": "acme", "endpointId": made.id.to_string(),
                    "msgId": message.to_string(), "msgEventId": event_id,
                    "lastAttempt": {"id": of.attempt.id.to_string(), "responseStatusCode": status,
@@ -183,7 +183,7 @@ on_both! {
         accept(store, app.id).await;
         let (one, mut two) = (gone(store, app.id, made.id).await, gone(store, app.id, made.id).await);
         two.attempt.message_id = waiting(store, made.id).await[1].message_id;
-        assert_eq!(store.record(vec![one, two]).await.unwrap(), [Recorded::Applied; 2]);
+        assert_eq!(store.record(vec![one, two]).await.unwrap(), [RecordOutcome::Applied; 2]);
         let told = told(store, ears.id).await;
         let exhausted = "message.attempt.exhausted";
         let kinds: Vec<&str> = told.iter().map(|message| message.event_type.as_str()).collect();
@@ -210,7 +210,7 @@ on_both! {
         let acme = store.application(&tenant(), &named("acme")).await.unwrap().unwrap().id;
         endpoint(store, acme, endpoint_spec()).await;
         let last = gone(store, house, other.id).await;
-        assert_eq!(record(store, &last).await, Recorded::Applied);
+        assert_eq!(record(store, &last).await, RecordOutcome::Applied);
         let now = store.endpoint(&tenant(), house, &other.id.into()).await.unwrap().unwrap();
         assert_eq!(now.disabled_reason, Some(DisabledReason::Gone), "disabled as any");
         endpoint(store, acme, endpoint_spec()).await;
@@ -232,7 +232,7 @@ on_both! {
         let stored = "SELECT (SELECT count(*) FROM attempt) + (SELECT count(*) FROM message)";
         assert_eq!((home.number(stored).await, waiting(store, ears.id).await.len()), (1, 0));
         allow(home, "rollup").await;
-        assert_eq!(record(store, &last).await, Recorded::Applied);
+        assert_eq!(record(store, &last).await, RecordOutcome::Applied);
         assert_eq!(kinds(store, ears.id).await, ["message.attempt.exhausted"]);
         assert_eq!(delivery(store, app.id, message, made.id).await.reason, Some(DeadReason::Exhausted));
 
@@ -368,8 +368,8 @@ on_both! {
         let records = async {
             for some in dying.chunks(5) {
                 let last = |one| finished(acme.id, one, answered(503), Next::Dead(DeadReason::Exhausted));
-                let batch: Vec<Finished> = some.iter().map(last).collect();
-                assert_eq!(two.record(batch).await.unwrap(), [Recorded::Applied; 5]);
+                let batch: Vec<FinishedAttempt> = some.iter().map(last).collect();
+                assert_eq!(two.record(batch).await.unwrap(), [RecordOutcome::Applied; 5]);
             }
         };
         let make = async |store: &Store, app| {
@@ -396,17 +396,17 @@ on_both! {
         let ears = listener(store, endpoint_spec()).await;
         accept(store, app.id).await;
         fail(store, app.id, made.id, true).await;
-        use sendoff::store::query::counts::{Range, Scope};
+        use sendoff::store::query::counts::{ChartRange, CountScope};
         use sendoff::store::recording::rollups::total;
-        let counted = async |who: &_, scope| total(&store.buckets(who, scope, Range::Hour, later(60)).await.unwrap());
-        let before = counted(&tenant(), Scope::Organization).await;
+        let counted = async |who: &_, scope| total(&store.buckets(who, scope, ChartRange::Hour, later(60)).await.unwrap());
+        let before = counted(&tenant(), CountScope::Organization).await;
         assert_eq!(before.failed, 1);
         fail(store, ears.app_id, ears.id, false).await;
-        assert_eq!(counted(&tenant(), Scope::Organization).await, before);
-        assert_eq!(counted(&tenant(), Scope::Operational).await.failed, 1);
-        assert_eq!(counted(&stranger(), Scope::Operational).await.failed, 0);
-        assert_eq!(counted(&tenant(), Scope::Endpoint(ears.id)).await.failed, 1, "counted all the same");
-        let worst = store.top_failing(&tenant(), Range::Hour, later(60), 9).await.unwrap();
+        assert_eq!(counted(&tenant(), CountScope::Organization).await, before);
+        assert_eq!(counted(&tenant(), CountScope::Operational).await.failed, 1);
+        assert_eq!(counted(&stranger(), CountScope::Operational).await.failed, 0);
+        assert_eq!(counted(&tenant(), CountScope::Endpoint(ears.id)).await.failed, 1, "counted all the same");
+        let worst = store.top_failing(&tenant(), ChartRange::Hour, later(60), 9).await.unwrap();
         assert_eq!(worst.iter().map(|one| one.endpoint_id).collect::<Vec<_>>(), [made.id]);
         assert_eq!(store.newest_attempts(&tenant(), false, None, 9).await.unwrap().len(), 1);
         let list = async |filter| store.list_deliveries(&tenant(), &filter, None, 9).await.unwrap().data.len();

@@ -7,7 +7,7 @@ use sendoff::domain::deliveries::delivery::Next;
 use sendoff::domain::{AppId, EndpointId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::catalog::endpoint_list::Rest;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 
 use crate::home::*;
 
@@ -29,7 +29,7 @@ on_both! {
             let message = accept(store, app.id).await;
             let one = *waiting(store, made.id).await.iter().find(|one| one.message_id == message.id).unwrap();
             let next = retry(9_000, 1);
-            store.record(vec![Finished { rests_until, ..finished(app.id, &one, refused(), next) }]).await.unwrap();
+            store.record(vec![FinishedAttempt { rests_until, ..finished(app.id, &one, refused(), next) }]).await.unwrap();
         };
         fail(None).await;
         assert_eq!(rest(home, app.id, made.id, NOW).await, None, "one failure is no outage");

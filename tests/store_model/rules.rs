@@ -14,7 +14,7 @@ use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::idempotency::{IDEMPOTENCY_TTL, IdempotencyKey};
 use sendoff::store::recording::failing::Judged;
-use sendoff::store::recording::record::{Finished, Recorded};
+use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use uuid::Uuid;
 
 use super::model::{Counted, Delivery, Model};
@@ -108,9 +108,9 @@ impl Model {
     }
 
     /// Records a batch. Of several attempts of one delivery, each is a step, in their order.
-    pub fn record(&mut self, finished: &[Finished]) -> Vec<Recorded> {
-        let current = |model: &Model, one: &Finished| model.slots[usize::from(one.slot)].epoch == one.epoch;
-        let mut order: Vec<&Finished> = finished.iter().filter(|one| current(self, one)).collect();
+    pub fn record(&mut self, finished: &[FinishedAttempt]) -> Vec<RecordOutcome> {
+        let current = |model: &Model, one: &FinishedAttempt| model.slots[usize::from(one.slot)].epoch == one.epoch;
+        let mut order: Vec<&FinishedAttempt> = finished.iter().filter(|one| current(self, one)).collect();
         order.sort_by_key(|one| (one.attempt.message_id, one.attempt.endpoint_id, one.before.attempts));
         let mut applied: BTreeSet<AttemptId> = BTreeSet::new();
         for one in order {
@@ -118,13 +118,13 @@ impl Model {
                 applied.insert(one.attempt.id);
             }
         }
-        let became = |one: &Finished| match () {
-            () if applied.contains(&one.attempt.id) => Recorded::Applied,
-            () if current(self, one) => Recorded::Superseded,
-            () => Recorded::Fenced,
+        let became = |one: &FinishedAttempt| match () {
+            () if applied.contains(&one.attempt.id) => RecordOutcome::Applied,
+            () if current(self, one) => RecordOutcome::Superseded,
+            () => RecordOutcome::Fenced,
         };
-        let recorded: Vec<Recorded> = finished.iter().map(became).collect();
-        for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == Recorded::Superseded) {
+        let recorded: Vec<RecordOutcome> = finished.iter().map(became).collect();
+        for (one, _) in finished.iter().zip(&recorded).filter(|(_, what)| **what == RecordOutcome::Superseded) {
             // What others did stands, but the attempt was made: the next one gets the next number.
             if let Some(delivery) = self.deliveries.get_mut(&(one.attempt.message_id, one.attempt.endpoint_id)) {
                 delivery.progress.attempts = delivery.progress.attempts.max(one.before.attempts + 1);
@@ -141,7 +141,7 @@ impl Model {
     }
 
     /// Moves a delivery on, if it is where the attempt began and nobody else changed it.
-    fn advance(&mut self, one: &Finished) -> bool {
+    fn advance(&mut self, one: &FinishedAttempt) -> bool {
         let Some(delivery) = self.deliveries.get_mut(&(one.attempt.message_id, one.attempt.endpoint_id)) else {
             return false;
         };
@@ -162,7 +162,7 @@ impl Model {
     }
 
     /// Keeps the attempts, each once, whatever became of their deliveries; counts them, and notes how their endpoints do.
-    fn append(&mut self, finished: &[Finished]) {
+    fn append(&mut self, finished: &[FinishedAttempt]) {
         let mut health: BTreeMap<EndpointId, Option<Time>> = BTreeMap::new();
         for one in finished {
             if self.attempts.contains_key(&one.attempt.id) {

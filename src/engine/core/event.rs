@@ -16,7 +16,7 @@ use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
 use crate::store::queue::signals::QueuedSignal;
 use crate::store::queue::slots::Leases;
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// An input of the core.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub enum CoreEvent {
     /// A notification from another process.
     Notified(Notification),
     /// An attempt has ended.
-    Sent(Box<Finished>),
+    Sent(Box<FinishedAttempt>),
     /// An attempt was not made for a local reason. It is not recorded.
     NotSent(UnsentAttempt),
     Recorded(Vec<RecordResult>),
@@ -50,7 +50,7 @@ pub enum CoreEvent {
 #[derive(Debug)]
 pub enum CoreAction {
     Send(Dispatch),
-    Record(Box<Finished>),
+    Record(Box<FinishedAttempt>),
     /// Read due deliveries for these lanes, and load their messages except those already held. Loads at most this many
     /// payload bytes, but always at least one message.
     Read(Vec<LaneRequest>, HashSet<(EndpointId, MessageId)>, usize),
@@ -108,13 +108,13 @@ pub struct RecordResult {
 
 impl RecordResult {
     /// The effect of recording `one` with this result.
-    pub fn of(one: &Finished, result: Recorded) -> RecordResult {
+    pub fn of(one: &FinishedAttempt, result: RecordOutcome) -> RecordResult {
         let due = match result {
-            Recorded::Applied => one.next.due(),
+            RecordOutcome::Applied => one.next.due(),
             // The delivery changed meanwhile or its slot has another owner. The store has its state.
-            Recorded::Superseded | Recorded::Fenced => Some(Time::ZERO),
+            RecordOutcome::Superseded | RecordOutcome::Fenced => Some(Time::ZERO),
         };
-        let disabled = one.disable.filter(|_| result == Recorded::Applied).map(|_| one.attempt.app_id);
+        let disabled = one.disable.filter(|_| result == RecordOutcome::Applied).map(|_| one.attempt.app_id);
         RecordResult { endpoint: one.attempt.endpoint_id, message: one.attempt.message_id, due, disabled }
     }
 }

@@ -23,7 +23,7 @@ use crate::engine::core::lanes::Dispatch;
 use crate::engine::core::scanning::{PAGE, SCAN_OWN, SCAN_SHARED, ScanPosition};
 use crate::engine::core::step::Core;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery};
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Component, Pulse};
 
@@ -39,7 +39,7 @@ pub struct EventLoop {
     sending: Arc<AttemptSender>,
     clocks: Clocks,
     events: mpsc::UnboundedSender<LoopInput>,
-    finished: mpsc::UnboundedSender<Finished>,
+    finished: mpsc::UnboundedSender<FinishedAttempt>,
     core: Core,
     /// The reply channels of a release and of the drain.
     released: Option<mpsc::UnboundedSender<Vec<u8>>>,
@@ -54,7 +54,7 @@ impl EventLoop {
         clocks: Clocks,
         caps: (usize, usize),
         events: mpsc::UnboundedSender<LoopInput>,
-        finished: mpsc::UnboundedSender<Finished>,
+        finished: mpsc::UnboundedSender<FinishedAttempt>,
     ) -> EventLoop {
         let scan_every = if store.shared() { SCAN_SHARED } else { SCAN_OWN };
         EventLoop {

@@ -14,7 +14,7 @@ use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::slots::{LEASE, Leases, Rank};
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// The number of slots in the simulation.
 pub const SLOTS: usize = 8;
@@ -226,10 +226,10 @@ impl ModelStore {
     }
 
     /// Records as the real store does. The true time limits when retries may start.
-    pub fn record(&mut self, batch: &[(Finished, Duration)]) -> Vec<Recorded> {
+    pub fn record(&mut self, batch: &[(FinishedAttempt, Duration)]) -> Vec<RecordOutcome> {
         let mut order: Vec<usize> = (0..batch.len()).collect();
         order.sort_by_key(|at| batch[*at].0.before.attempts);
-        let mut recorded = vec![Recorded::Fenced; batch.len()];
+        let mut recorded = vec![RecordOutcome::Fenced; batch.len()];
         for at in order {
             let (one, not_before) = &batch[at];
             if self.slots[usize::from(one.slot)].epoch != one.epoch {
@@ -239,10 +239,10 @@ impl ModelStore {
             let (now, before) = (row.progress, one.before);
             if (now.generation, now.attempts) != (before.generation, before.attempts) || !row.state.pending() {
                 row.progress.attempts = now.attempts.max(before.attempts + 1);
-                recorded[at] = Recorded::Superseded;
+                recorded[at] = RecordOutcome::Superseded;
                 continue;
             }
-            recorded[at] = Recorded::Applied;
+            recorded[at] = RecordOutcome::Applied;
             row.state = one.next.state();
             row.progress = Progress { attempts: before.attempts + 1, trigger: Trigger::Scheduled, ..before };
             match one.next {

@@ -10,7 +10,7 @@ use crate::domain::{EndpointId, Time};
 use crate::engine::core::clock_reading::ClockReading;
 use crate::engine::core::lease_policy::LeasePolicy;
 use crate::engine::core::step::Core;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 
 /// The start of the simulation, by a correct clock.
 pub const START: Time = Time::from_micros(1_763_800_000_000_000);
@@ -61,7 +61,7 @@ pub struct SimProcess {
     /// It is draining.
     pub leaving: bool,
     /// Results to record, each with the true time before which its retry must not start.
-    pub unrecorded: Vec<(Finished, Duration)>,
+    pub unrecorded: Vec<(FinishedAttempt, Duration)>,
     pub recording: bool,
     pub record_backoff: Duration,
     /// Requests in flight, per endpoint and in total.

@@ -15,7 +15,7 @@ use crate::engine::core::lease_policy::HeartbeatMode;
 use crate::engine::core::scanning::ScanPosition;
 use crate::store::queue::ordered_heads::OrderedHead;
 use crate::store::queue::pending_deliveries::LaneRequest;
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// The recorder's backoff.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -26,7 +26,7 @@ pub enum StoreCall {
     Scan(ScanPosition),
     Number(EndpointId, Time),
     Load(EndpointLoad),
-    Record(Vec<(Finished, Duration)>),
+    Record(Vec<(FinishedAttempt, Duration)>),
     Heartbeat(HeartbeatMode, Duration),
     HandBack(Vec<u8>),
     Depart,
@@ -35,7 +35,7 @@ pub enum StoreCall {
 /// A reply of the store.
 pub enum StoreReply {
     Event(Box<CoreEvent>),
-    Recorded(Vec<(Finished, Duration)>, Option<Vec<Recorded>>),
+    Recorded(Vec<(FinishedAttempt, Duration)>, Option<Vec<RecordOutcome>>),
     Heartbeat(Duration, Option<HeartbeatReply>),
     HandedBack(Vec<u8>, bool),
     Departed,
@@ -115,12 +115,12 @@ impl World {
         StoreReply::Event(Box::new(CoreEvent::Read(Ok(ReadResult { wants, waiting, in_order, messages }))))
     }
 
-    fn recorded(&mut self, id: u64, batch: &[(Finished, Duration)]) -> Result<Vec<Recorded>, String> {
-        let key = |one: &Finished| (one.attempt.endpoint_id, one.attempt.message_id);
-        let state = |world: &World, one: &Finished| {
+    fn recorded(&mut self, id: u64, batch: &[(FinishedAttempt, Duration)]) -> Result<Vec<RecordOutcome>, String> {
+        let key = |one: &FinishedAttempt| (one.attempt.endpoint_id, one.attempt.message_id);
+        let state = |world: &World, one: &FinishedAttempt| {
             world.store.rows.get(&key(one)).map(|row| (row.state, row.due, row.progress))
         };
-        let fenced = |world: &World, one: &Finished| world.store.slots[usize::from(one.slot)].epoch != one.epoch;
+        let fenced = |world: &World, one: &FinishedAttempt| world.store.slots[usize::from(one.slot)].epoch != one.epoch;
         let stale: Vec<_> = batch.iter().map(|(one, _)| fenced(self, one).then(|| state(self, one))).collect();
         let results = self.store.record(batch);
         for (((one, _), before), result) in batch.iter().zip(stale).zip(&results) {

@@ -10,18 +10,18 @@ use uuid::Uuid;
 use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::sqlite;
-use crate::store::recording::record::{Finished, count_dead};
+use crate::store::recording::record::{FinishedAttempt, count_dead};
 use crate::store::{StoreError, Tx};
 
 /// A delivery that was ended by its last attempt.
 pub(in crate::store) struct NewDead<'f> {
-    finished: &'f Finished,
+    finished: &'f FinishedAttempt,
     reason: DeadReason,
 }
 
 impl<'f> NewDead<'f> {
     /// `None` if the delivery is not dead.
-    pub(in crate::store) fn of(finished: &'f Finished) -> Option<NewDead<'f>> {
+    pub(in crate::store) fn of(finished: &'f FinishedAttempt) -> Option<NewDead<'f>> {
         match finished.next {
             Next::Dead(reason) => Some(NewDead { finished, reason }),
             Next::Delivered | Next::Retry { .. } => None,

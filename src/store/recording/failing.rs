@@ -21,7 +21,7 @@ use crate::store::access::audit::{self, Deed};
 use crate::store::catalog::applications;
 use crate::store::queue::signals::Signal;
 use crate::store::recording::operational_event::{self, Happening, What};
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::recording::{mail, operational};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
@@ -155,13 +155,13 @@ async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<Wha
     Ok(Some(What::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
 }
 
-/// Disables the endpoints of `records` that are marked with [`Finished::disable`], and returns the events. The caller
+/// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The caller
 /// has [touched](applications::touch) their applications. Endpoints that were already disabled or deleted are
 /// skipped.
 pub(in crate::store) async fn disable_gone<'f>(
     inner: &Inner,
     tx: &mut Tx,
-    records: impl Iterator<Item = &'f Finished>,
+    records: impl Iterator<Item = &'f FinishedAttempt>,
 ) -> Result<Vec<Happening>, StoreError> {
     let (mut happened, mut notices) = (Vec::new(), Notices::new());
     let mut latest = Time::ZERO;

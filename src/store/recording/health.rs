@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::{EndpointId, Time};
 use crate::store::db::{codec, sqlite};
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::{StoreError, Tx};
 
 /// Updates the failure streaks after a batch.
@@ -13,7 +13,7 @@ use crate::store::{StoreError, Tx};
 /// both reset the [warnings](crate::store::recording::failing). A batch with both ends the streak.
 ///
 /// `rests_until` is written by each failure that opens the endpoint's circuit breaker, and is never cleared by time.
-pub(in crate::store) async fn note(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
+pub(in crate::store) async fn note(tx: &mut Tx, finished: &[&FinishedAttempt]) -> Result<(), StoreError> {
     let mut health: BTreeMap<EndpointId, Option<Streak>> = BTreeMap::new();
     for one in finished {
         let failed = (!one.attempt.outcome.delivered())

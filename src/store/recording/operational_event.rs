@@ -7,7 +7,7 @@
 use crate::domain::notifications::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::queue::dead::EndedDelivery;
-use crate::store::recording::record::{Finished, Recorded};
+use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
 
 /// An operational event. It is stored only if the organization has an endpoint that subscribes to it.
 #[derive(Clone, Debug)]
@@ -74,9 +74,9 @@ impl Happening {
 }
 
 /// The events of a batch of recorded attempts. Records that were not applied emit none.
-pub(in crate::store) fn of_records(finished: &[Finished], recorded: &[Recorded]) -> Vec<Happening> {
-    let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == Recorded::Applied);
-    let happening = |(one, _): (&Finished, &Recorded)| {
+pub(in crate::store) fn of_records(finished: &[FinishedAttempt], recorded: &[RecordOutcome]) -> Vec<Happening> {
+    let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == RecordOutcome::Applied);
+    let happening = |(one, _): (&FinishedAttempt, &RecordOutcome)| {
         let (worth, attempt) = (of_attempt(&one.before, &one.next)?, &one.attempt);
         let last = LastAttempt {
             id: attempt.id,
@@ -99,7 +99,7 @@ pub(in crate::store) fn of_unsent(unsent: &[EndedDelivery], now: Time) -> Vec<Ha
 }
 
 /// An event caused by the record of `one`.
-pub(in crate::store) fn of_record(one: &Finished, what: What) -> Happening {
+pub(in crate::store) fn of_record(one: &FinishedAttempt, what: What) -> Happening {
     Happening {
         org: one.org.clone(),
         app: one.attempt.app_id,

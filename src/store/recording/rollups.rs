@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::Next;
 use crate::store::db::sqlite;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 use crate::store::{StoreError, Tx};
 
 /// The upper bounds of the latency histogram; a last bucket counts longer attempts.
@@ -63,7 +63,7 @@ pub struct Bucket {
 }
 
 impl Counts {
-    fn add(&mut self, one: &Finished) {
+    fn add(&mut self, one: &FinishedAttempt) {
         match one.next {
             Next::Delivered => self.delivered += 1,
             Next::Retry { .. } => self.retried += 1,
@@ -150,7 +150,7 @@ static POSTGRES: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Adds a batch of attempts to the rollups of their minutes.
-pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&Finished]) -> Result<(), StoreError> {
+pub(in crate::store) async fn add(tx: &mut Tx, finished: &[&FinishedAttempt]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(&str, Uuid, Time), Counts> = BTreeMap::new();
     for one in finished {
         let minute = one.attempt.at.floor(MINUTES.span);

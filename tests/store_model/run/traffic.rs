@@ -13,7 +13,7 @@ use sendoff::store::ingest::accept::{AcceptItem, Rejection, AcceptResult};
 use sendoff::store::ingest::fan_out_scheduler::FanOutScheduler;
 use sendoff::store::ingest::outbox::{RelayRequest, RelayReport};
 use sendoff::store::query::messages::MessageFilter;
-use sendoff::store::recording::record::Finished;
+use sendoff::store::recording::record::FinishedAttempt;
 use sendoff::store::{AppRef, Order, PageRequest};
 
 use super::things::{CHANNELS, TYPES, names};
@@ -317,7 +317,7 @@ impl House {
         Ok(batch.iter().map(|one| (one.attempt.app_id, one.attempt.message_id)).collect())
     }
 
-    fn finished(&self, flight: Flight, end: &End) -> Finished {
+    fn finished(&self, flight: Flight, end: &End) -> FinishedAttempt {
         let due = self.now.plus(Duration::from_secs(30 + 100 * u64::from(end.took)));
         let retry = Next::Retry { due, step: flight.before.step + 1 };
         let (status, failure, next) = match end.came {
@@ -349,7 +349,7 @@ impl House {
             outcome,
             next_at: next.due(),
         };
-        Finished {
+        FinishedAttempt {
             org: flight.org,
             attempt,
             before: flight.before,

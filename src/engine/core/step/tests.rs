@@ -18,7 +18,7 @@ use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::queue::pending_deliveries::{LaneRequest, PendingDelivery, PendingLane};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::Leases;
-use crate::store::recording::record::Finished;
+use crate::store::recording::record::FinishedAttempt;
 
 /// The number of lanes, and the most lookups in one step: a few per lane in each portion, far from one per lane.
 const LANES: u128 = 50_000;
@@ -31,7 +31,7 @@ struct Crowd {
     lives: Vec<Arc<LiveEndpoint>>,
     messages: u128,
     in_flight: Vec<Dispatch>,
-    unrecorded: Vec<Finished>,
+    unrecorded: Vec<FinishedAttempt>,
     asked: Vec<CoreAction>,
     /// The most lookups in one step, and its name.
     worst: (u64, &'static str),

@@ -27,7 +27,7 @@ use crate::store::db::sqlite::Sqlite;
 use crate::store::ingest::outbox::relay::relay_in;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational;
-use crate::store::recording::record::{Care, Finished, Recorded, record_in};
+use crate::store::recording::record::{RowCheck, FinishedAttempt, RecordOutcome, record_in};
 use crate::store::{Backend, Inner, StoreError, Tx};
 use crate::supervisor::Component;
 
@@ -192,10 +192,10 @@ async fn settle(inner: &Inner, mut batch: Vec<Write>, pace: &mut Pace) -> Settle
 /// Stores what of `batch` fits into one transaction; gives back how many rows that was. `None`: not even after each
 /// statement had told what it wrote.
 async fn store(inner: &Inner, batch: &[Write], pace: &Pace) -> Result<Option<(Stored, usize)>, Failed> {
-    for care in [Care::Expecting, Care::Telling] {
+    for check in [RowCheck::Counted, RowCheck::Returned] {
         let mut budget = pace.budget();
         let mut tx = inner.begin().await.map_err(Failed::Beginning)?;
-        match write(inner, &mut tx, batch, care, &mut budget).await {
+        match write(inner, &mut tx, batch, check, &mut budget).await {
             Ok(Some(stored)) => {
                 tx.commit_of(&places(batch)).await.map_err(Failed::Within)?;
                 return Ok(Some((stored, budget.spent())));
@@ -222,7 +222,7 @@ async fn refuse(inner: &Inner, write: Write, error: &StoreError) {
 }
 
 /// Records a refused batch one by one; what still is refused is recorded without what the receiver sent.
-async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Recorded>, StoreError> {
+async fn record_apart(inner: &Inner, finished: &[FinishedAttempt]) -> Result<Vec<RecordOutcome>, StoreError> {
     let mut recorded = Vec::with_capacity(finished.len());
     for one in finished {
         let mut done = repeated(|| record_one(inner, one)).await;
@@ -239,11 +239,11 @@ async fn record_apart(inner: &Inner, finished: &[Finished]) -> Result<Vec<Record
     Ok(recorded)
 }
 
-async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreError> {
+async fn record_one(inner: &Inner, one: &FinishedAttempt) -> Result<RecordOutcome, StoreError> {
     let mut tx = inner.begin().await?;
     let nothing = || StoreError::Refused("nothing was recorded".into());
     let finished = std::slice::from_ref(one);
-    let (recorded, told) = record_in(inner, &mut tx, finished, Care::Telling).await?.ok_or_else(nothing)?;
+    let (recorded, told) = record_in(inner, &mut tx, finished, RowCheck::Returned).await?.ok_or_else(nothing)?;
     tx.commit_of(&[CrashPoint::Record]).await?;
     operational::admit(inner, told);
     recorded.into_iter().next().ok_or_else(nothing)
@@ -252,19 +252,19 @@ async fn record_one(inner: &Inner, one: &Finished) -> Result<Recorded, StoreErro
 /// What a transaction stored, in the order of its batch's kinds.
 struct Stored {
     accepted: Option<AcceptedBatch>,
-    recorded: Vec<Vec<Recorded>>,
+    recorded: Vec<Vec<RecordOutcome>>,
     /// What the records make the engine tell the organizations.
     told: Vec<Admission>,
     relayed: Vec<(RelayReport, Vec<Admission>, Vec<AppId>)>,
 }
 
-/// Writes what of `batch` fits. `None`: something of it was not as [expected](Care::Expecting), and nothing is to be
+/// Writes what of `batch` fits. `None`: something of it was not as [expected](RowCheck::Counted), and nothing is to be
 /// committed.
 async fn write(
     inner: &Inner,
     tx: &mut Tx,
     batch: &[Write],
-    care: Care,
+    check: RowCheck,
     budget: &mut Budget,
 ) -> Result<Option<Stored>, StoreError> {
     let items: Vec<&AcceptItem> = batch
@@ -287,7 +287,7 @@ async fn write(
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            let Some((recorded, told)) = record_in(inner, tx, finished, care).await? else {
+            let Some((recorded, told)) = record_in(inner, tx, finished, check).await? else {
                 return Ok(None);
             };
             stored.recorded.push(recorded);
