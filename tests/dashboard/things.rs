@@ -265,7 +265,7 @@ async fn an_endpoint_that_fails_says_what_comes_of_it() {
         fail(&idle, &[8]).await;
         let ended = house.endpoint(&acme, "https://ended.example/").await;
         fail(&ended, &[6, 0]).await;
-        let judged = house.store.judge_failing(DAY * 5, house.now).await.unwrap();
+        let judged = house.store.check_failing_endpoints(DAY * 5, house.now).await.unwrap();
         assert_eq!((judged.warned, judged.disabled), (vec![(failing.id, 1)], vec![ended.id]));
         let page = async |endpoint: &Endpoint| {
             browser.page(&format!("/applications/{}/endpoints/{}", acme.id, endpoint.id)).await

@@ -6,14 +6,14 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::DisabledReason;
 use sendoff::domain::deliveries::attempt::EXPUNGED;
 use sendoff::domain::deliveries::attempt::Trigger;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress, State};
-use sendoff::domain::deliveries::failing::{Due, due};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, Progress, DeliveryState};
+use sendoff::domain::deliveries::failing::{StreakAction, due};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::idempotency::{IDEMPOTENCY_TTL, IdempotencyKey};
-use sendoff::store::recording::failing::Judged;
+use sendoff::store::recording::failing_endpoints::FailingReport;
 use sendoff::store::recording::record::{FinishedAttempt, RecordOutcome};
 use uuid::Uuid;
 
@@ -97,7 +97,7 @@ impl Model {
         for end in ends {
             let delivery = Delivery {
                 app: message.app_id,
-                state: State::Fresh,
+                state: DeliveryState::Fresh,
                 due: message.first_due(),
                 progress: Progress::default(),
                 reason: None,
@@ -151,9 +151,9 @@ impl Model {
             return false;
         }
         let (due, step, reason) = match one.next {
-            Next::Retry { due, step } => (due, step, None),
-            Next::Delivered => (one.attempt.at, one.before.step, None),
-            Next::Dead(reason) => (one.attempt.at, one.before.step, Some(reason)),
+            Transition::Retry { due, step } => (due, step, None),
+            Transition::Delivered => (one.attempt.at, one.before.step, None),
+            Transition::Dead(reason) => (one.attempt.at, one.before.step, Some(reason)),
         };
         delivery.progress =
             Progress { attempts: one.before.attempts + 1, step, trigger: Trigger::Scheduled, ..progress };
@@ -204,8 +204,8 @@ impl Model {
     }
 
     /// Warns of what does nothing but fail, and disables what has done so for long: up to its newest failure, not to now.
-    pub fn judge_failing(&mut self, disable_after: Duration, now: Time) -> Judged {
-        let mut judged = Judged::default();
+    pub fn check_failing_endpoints(&mut self, disable_after: Duration, now: Time) -> FailingReport {
+        let mut judged = FailingReport::default();
         let ids: Vec<EndpointId> = self.ends.keys().copied().collect();
         for id in ids {
             let newest = self.attempts.values().rev().find(|one| one.endpoint_id == id);
@@ -215,11 +215,11 @@ impl Model {
             };
             let Some((since, failed_at)) = end.failing_since.zip(failed_at) else { continue };
             match due(failed_at.since(since), end.warned, disable_after) {
-                Some(Due::Warning(number)) => {
+                Some(StreakAction::Warning(number)) => {
                     (end.warned, end.warned_at) = (number, Some(now));
                     judged.warned.push((id, number));
                 }
-                Some(Due::Disabling) => {
+                Some(StreakAction::Disabling) => {
                     self.disable(id, DisabledReason::Failing, now);
                     judged.disabled.push(id);
                 }
@@ -237,13 +237,13 @@ impl Model {
     pub fn resend(&mut self, tenant: &Tenant, app: AppId, message: MessageId, endpoint: EndpointId, now: Time) -> bool {
         let can = self.can_resend(tenant, app, message, endpoint);
         if can {
-            self.send_again(app, (message, endpoint), State::Fresh, now);
+            self.send_again(app, (message, endpoint), DeliveryState::Fresh, now);
         }
         can
     }
 
     /// Makes a delivery pending (again): the schedule begins anew, and its attempts are numbered on.
-    pub fn send_again(&mut self, app: AppId, key: (MessageId, EndpointId), state: State, due: Time) {
+    pub fn send_again(&mut self, app: AppId, key: (MessageId, EndpointId), state: DeliveryState, due: Time) {
         let before = self.deliveries.get(&key).map(|delivery| delivery.progress);
         let progress = before.map_or(Progress::default(), |before| Progress {
             attempts: before.attempts,
@@ -264,7 +264,7 @@ impl Model {
         let Some(delivery) = self.deliveries.get_mut(&key).filter(|delivery| delivery.state.pending()) else {
             return false;
         };
-        delivery.state = State::Dead;
+        delivery.state = DeliveryState::Dead;
         delivery.reason = Some(reason);
         delivery.progress.generation += 1;
         delivery.due = at.unwrap_or(delivery.due);

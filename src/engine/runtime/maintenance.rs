@@ -268,7 +268,7 @@ impl Maintenance {
     }
 
     async fn check_failing(&self, store: &Store, now: Time) -> Result<bool, StoreError> {
-        let judged = store.judge_failing(self.disable_after, now).await?;
+        let judged = store.check_failing_endpoints(self.disable_after, now).await?;
         for (endpoint, warning) in judged.warned {
             tracing::warn!(%endpoint, warning, "every attempt to endpoint {endpoint} fails");
         }

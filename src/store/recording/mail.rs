@@ -11,7 +11,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::domain::notifications::mail::{APART, Letter, Notice, line};
+use crate::domain::notifications::mail::{APART, MailContent, MailNotice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
@@ -33,7 +33,7 @@ pub struct Mail {
     /// Without line breaks.
     pub app_name: String,
     pub recipient: String,
-    pub letter: Letter,
+    pub letter: MailContent,
     pub created_at: Time,
     /// Including this one. Identifies the lease.
     pub attempts: i32,
@@ -68,7 +68,7 @@ impl Inner {
 pub(in crate::store) async fn write(
     tx: &mut Tx,
     app: AppId,
-    notices: Vec<Notice>,
+    notices: Vec<MailNotice>,
     now: Time,
 ) -> Result<(), StoreError> {
     const CONTACT: &str =
@@ -78,7 +78,7 @@ pub(in crate::store) async fn write(
     let Some((org, name, recipient)) = contact else { return Ok(()) };
     if let Some((id, text)) = unsent(tx, app, &recipient).await? {
         const ADD: &str = "UPDATE mail SET letter = $2 WHERE id = $1";
-        let mut letter: Letter = codec::from_json(&text)?;
+        let mut letter: MailContent = codec::from_json(&text)?;
         letter.add(notices);
         let text = codec::json(&letter)?;
         on!(tx, db => sqlx::query(ADD).bind(id).bind(text).execute(db).await.map(drop))?;
@@ -87,7 +87,7 @@ pub(in crate::store) async fn write(
     const LAST: &str = "SELECT MAX(planned_at) FROM mail WHERE app_id = $1";
     let last: Option<Time> = on!(tx, db => sqlx::query_scalar(LAST).bind(app).fetch_one(db).await)?;
     let planned = last.map_or(now, |last| last.plus(APART).max(now));
-    let mut letter = Letter::default();
+    let mut letter = MailContent::default();
     letter.add(notices);
     const SQL: &str = "INSERT INTO mail (id, org, app_id, app_name, recipient, letter, state, created_at, planned_at,
              due_at, attempts, leased_until)

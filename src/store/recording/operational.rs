@@ -18,7 +18,7 @@ use crate::domain::catalog::application::Application;
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
-    AttemptData, Data, EndpointData, Event, ExpiredData, Past, Worth, told_of_failure,
+    AttemptData, OperationalData, EndpointData, OperationalPayload, ExpiredData, PastAttempt, AttemptEvent, told_of_failure,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
@@ -126,7 +126,7 @@ async fn store(inner: &Inner, tx: &mut Tx, happened: &[(AppId, Happening)]) -> R
             event_id: None,
             channels,
             tags: Vec::new(),
-            payload: Some(codec::json(&Event::new(kind, known.data(one)))?.into()),
+            payload: Some(codec::json(&OperationalPayload::new(kind, known.data(one)))?.into()),
             raw_type: None,
             deliver_at: None,
             content_until: None,
@@ -147,7 +147,7 @@ struct Known {
     app_uids: HashMap<Uuid, Option<Uid>>,
     event_ids: HashMap<Uuid, Option<Uid>>,
     /// The attempts of resent deliveries with their numbers, in order.
-    past: HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>,
+    past: HashMap<(MessageId, EndpointId), Vec<(i32, PastAttempt)>>,
 }
 
 impl Known {
@@ -155,7 +155,7 @@ impl Known {
         let apps = happened.iter().map(|(_, one)| one.app.0).collect();
         let messages = happened.iter().filter_map(|(_, one)| Some(one.delivery()?.0.0)).collect();
         let resent = |(_, one): &(AppId, Happening)| match one.what {
-            What::Attempt { worth: Worth::Recovery, .. } => one.delivery(),
+            What::Attempt { worth: AttemptEvent::Recovery, .. } => one.delivery(),
             _ => None,
         };
         Ok(Known {
@@ -177,14 +177,14 @@ impl Known {
 
     /// Whether the event is emitted, considering earlier attempts of its delivery.
     fn worth(&self, one: &Happening) -> bool {
-        let What::Attempt { worth: Worth::Recovery, message, number, .. } = &one.what else { return true };
+        let What::Attempt { worth: AttemptEvent::Recovery, message, number, .. } = &one.what else { return true };
         let past = self.past.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
         told_of_failure(past.iter().filter(|(earlier, _)| earlier < number).map(|(_, past)| *past))
     }
 
-    fn data<'a>(&'a self, one: &'a Happening) -> Data<'a> {
+    fn data<'a>(&'a self, one: &'a Happening) -> OperationalData<'a> {
         let endpoint = |endpoint_uid, fail_since, trigger, warning| {
-            Data::Endpoint(EndpointData {
+            OperationalData::Endpoint(EndpointData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
                 endpoint_id: one.endpoint,
@@ -200,7 +200,7 @@ impl Known {
             What::Failing { uid, fail_since, warning } => {
                 endpoint(uid.as_ref(), Some(*fail_since), None, Some(*warning))
             }
-            What::Expired { message, attempts } => Data::Expired(ExpiredData {
+            What::Expired { message, attempts } => OperationalData::Expired(ExpiredData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
                 endpoint_id: one.endpoint,
@@ -208,7 +208,7 @@ impl Known {
                 msg_event_id: self.event_ids.get(&message.0).and_then(Option::as_ref),
                 attempts: *attempts,
             }),
-            What::Attempt { message, last, .. } => Data::Attempt(AttemptData {
+            What::Attempt { message, last, .. } => OperationalData::Attempt(AttemptData {
                 app_id: one.app,
                 app_uid: self.app_uid(one.app),
                 endpoint_id: one.endpoint,
@@ -253,7 +253,7 @@ struct PastRow {
 async fn past(
     tx: &mut Tx,
     deliveries: BTreeSet<(MessageId, EndpointId)>,
-) -> Result<HashMap<(MessageId, EndpointId), Vec<(i32, Past)>>, StoreError> {
+) -> Result<HashMap<(MessageId, EndpointId), Vec<(i32, PastAttempt)>>, StoreError> {
     if deliveries.is_empty() {
         return Ok(HashMap::new());
     }
@@ -280,9 +280,9 @@ async fn past(
             query.bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     };
-    let mut past: HashMap<_, Vec<(i32, Past)>> = HashMap::new();
+    let mut past: HashMap<_, Vec<(i32, PastAttempt)>> = HashMap::new();
     for row in rows {
-        let one = Past {
+        let one = PastAttempt {
             resent: Trigger::from_code(row.trigger) == Trigger::Manual,
             delivered: row.failure.is_none(),
             went_on: row.next_at.is_some(),

@@ -4,7 +4,7 @@
 //! * [`of_records`]: the events of a batch of recorded attempts.
 //! * [`of_unsent`]: the events of deliveries that expired.
 
-use crate::domain::notifications::operational::{DisabledBy, Kind, LastAttempt, Warning, Worth, of_attempt};
+use crate::domain::notifications::operational::{DisabledBy, OperationalKind, LastAttemptData, Warning, AttemptEvent, of_attempt};
 use crate::domain::{AppId, EndpointId, MessageId, OrgId, Time, Uid};
 use crate::store::queue::dead::EndedDelivery;
 use crate::store::recording::record::{FinishedAttempt, RecordOutcome};
@@ -23,7 +23,7 @@ pub(in crate::store) struct Happening {
 pub(in crate::store) enum What {
     /// The endpoint was created, changed or deleted; its UID before the deletion.
     Endpoint {
-        kind: Kind,
+        kind: OperationalKind,
         uid: Option<Uid>,
     },
     Disabled {
@@ -44,23 +44,23 @@ pub(in crate::store) enum What {
     },
     /// An attempt to the endpoint, with its number.
     Attempt {
-        worth: Worth,
+        worth: AttemptEvent,
         message: MessageId,
         number: i32,
-        last: LastAttempt,
+        last: LastAttemptData,
     },
 }
 
 impl Happening {
-    /// The event's kind. A [`Worth::Recovery`] may turn out to be no event once earlier attempts are read.
-    pub(in crate::store) fn kind(&self) -> Kind {
+    /// The event's kind. A [`AttemptEvent::Recovery`] may turn out to be no event once earlier attempts are read.
+    pub(in crate::store) fn kind(&self) -> OperationalKind {
         match &self.what {
             What::Endpoint { kind, .. } => *kind,
-            What::Disabled { .. } => Kind::EndpointDisabled,
-            What::Failing { .. } => Kind::EndpointFailing,
-            What::Expired { .. } => Kind::MessageExpired,
-            What::Attempt { worth: Worth::Telling(kind), .. } => *kind,
-            What::Attempt { worth: Worth::Recovery, .. } => Kind::AttemptRecovered,
+            What::Disabled { .. } => OperationalKind::EndpointDisabled,
+            What::Failing { .. } => OperationalKind::EndpointFailing,
+            What::Expired { .. } => OperationalKind::MessageExpired,
+            What::Attempt { worth: AttemptEvent::Telling(kind), .. } => *kind,
+            What::Attempt { worth: AttemptEvent::Recovery, .. } => OperationalKind::AttemptRecovered,
         }
     }
 
@@ -78,7 +78,7 @@ pub(in crate::store) fn of_records(finished: &[FinishedAttempt], recorded: &[Rec
     let applied = finished.iter().zip(recorded).filter(|(_, what)| **what == RecordOutcome::Applied);
     let happening = |(one, _): (&FinishedAttempt, &RecordOutcome)| {
         let (worth, attempt) = (of_attempt(&one.before, &one.next)?, &one.attempt);
-        let last = LastAttempt {
+        let last = LastAttemptData {
             id: attempt.id,
             response_status_code: attempt.outcome.status.unwrap_or(0),
             timestamp: attempt.at,

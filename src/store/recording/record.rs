@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::Attempt;
-use crate::domain::deliveries::delivery::{DeadReason, Next, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Transition, Progress};
 use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 use crate::store::catalog::applications;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::dead;
 use crate::store::queue::signals::Admission;
-use crate::store::recording::{attempt_insert, failing, health, operational, operational_event, rollups};
+use crate::store::recording::{attempt_insert, failing_endpoints, failure_streaks, operational, operational_event, rollups};
 use crate::store::{Inner, Store, StoreError, Tx, on};
 
 /// A finished attempt, and the next state of its delivery.
@@ -31,7 +31,7 @@ pub struct FinishedAttempt {
     pub attempt: Attempt,
     /// The delivery's progress when the attempt began.
     pub before: Progress,
-    pub next: Next,
+    pub next: Transition,
     /// The slot whose lease the sender held, and the epoch of that lease.
     pub slot: u8,
     pub epoch: i64,
@@ -104,16 +104,16 @@ pub(in crate::store) async fn record_in(
         count_attempt(tx, one).await?;
     }
     // Attempts that had been recorded already (after a commit with unknown outcome) are not counted again.
-    let settled = |one: &FinishedAttempt| one.next == Next::Delivered && applied.contains(&one.attempt.id);
+    let settled = |one: &FinishedAttempt| one.next == Transition::Delivered && applied.contains(&one.attempt.id);
     let Some(mut new) = attempt_insert::append(tx, finished, settled, check).await? else { return Ok(None) };
     let new: Vec<&FinishedAttempt> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
     let gone = |one: &&FinishedAttempt| one.disable.is_some() && applied.contains(&one.attempt.id);
     let disabled: BTreeMap<EndpointId, &FinishedAttempt> =
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
-    health::note(tx, &new).await?;
+    failure_streaks::update_streaks(tx, &new).await?;
     let mut happened = operational_event::of_records(finished, &recorded);
-    happened.extend(failing::disable_gone(inner, tx, disabled.into_values()).await?);
+    happened.extend(failing_endpoints::disable_gone(inner, tx, disabled.into_values()).await?);
     let told = operational::tell(inner, tx, happened).await?;
     rollups::add(tx, &new).await?;
     Ok(Some((recorded, told)))
@@ -169,7 +169,7 @@ type Moved = HashSet<(MessageId, EndpointId)>;
 /// delivery that has ended leaves `due`: a dead one moves to `dead`, a delivered one is represented by its attempt,
 /// which is inserted next.
 async fn advance(tx: &mut Tx, finished: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
-    let is_retry = |one: &&&FinishedAttempt| matches!(one.next, Next::Retry { .. });
+    let is_retry = |one: &&&FinishedAttempt| matches!(one.next, Transition::Retry { .. });
     let (retries, ended): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) = finished.iter().partition(|one| is_retry(one));
     let Some(mut moved) = reschedule(tx, &retries, check).await? else { return Ok(None) };
     let Some(left) = dequeue(tx, &ended, check).await? else { return Ok(None) };
@@ -186,8 +186,8 @@ async fn advance(tx: &mut Tx, finished: &[&FinishedAttempt], check: RowCheck) ->
 /// Reschedules deliveries as retries.
 async fn reschedule(tx: &mut Tx, retries: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
     let next = |one: &FinishedAttempt| match one.next {
-        Next::Retry { due, step } => (due.micros(), step),
-        Next::Delivered | Next::Dead(_) => (one.attempt.at.micros(), one.before.step),
+        Transition::Retry { due, step } => (due.micros(), step),
+        Transition::Delivered | Transition::Dead(_) => (one.attempt.at.micros(), one.before.step),
     };
     match tx {
         _ if retries.is_empty() => Ok(Some(Moved::new())),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::Standing;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::DeliveryStatus;
 use sendoff::domain::{BackgroundId, MessageId, Time};
 use sendoff::store::Tenant;
 use sendoff::store::jobs::background::{BackgroundSpec, Begun};
@@ -27,7 +27,7 @@ pub fn process(number: u8) -> EngineProcess {
 pub fn sent_filter(model: &Model, bits: u8, message: MessageId) -> SentFilter {
     let bit = |n: u8| bits >> n & 1 == 1;
     let around = model.messages.get(&message).map_or(Time::ZERO, |message| message.accepted_at);
-    let all = [Standing::Dead, Standing::Delivered, Standing::Pending, Standing::Canceled];
+    let all = [DeliveryStatus::Dead, DeliveryStatus::Delivered, DeliveryStatus::Pending, DeliveryStatus::Canceled];
     SentFilter {
         since: if bit(0) { around } else { Time::ZERO },
         until: if bit(0) && bit(1) { around.plus(Duration::from_secs(3_600)) } else { Time::MAX },
@@ -44,10 +44,10 @@ impl House {
     pub(super) async fn act_behind(&mut self, act: &Act) -> Checked {
         match act {
             Act::Begin { who, kind, scope, endpoint, filter, message } => {
-                let kind = [Kind::Recover, Kind::ReplayMissing, Kind::BulkReplay][usize::from(*kind)];
+                let kind = [TaskKind::Recover, TaskKind::ReplayMissing, TaskKind::BulkReplay][usize::from(*kind)];
                 let (app, end) = self.model.end(*endpoint);
                 let scope =
-                    [Scope::Endpoint(app, end), Scope::Application(app), Scope::Organization][usize::from(*scope)];
+                    [TaskScope::Endpoint(app, end), TaskScope::Application(app), TaskScope::Organization][usize::from(*scope)];
                 let filter = sent_filter(&self.model, *filter, self.model.message(*message).1);
                 let spec = BackgroundSpec { kind, scope, filter, by: "somebody".to_owned(), listed: None, total: None };
                 self.begin(&self.model.tenant(*who, app), spec).await
@@ -200,8 +200,8 @@ impl House {
             }
             Act::JudgeFailing { hours } => {
                 let after = Duration::from_secs(3_600 * u64::from(*hours));
-                let found = told(self.store().judge_failing(after, now).await);
-                same("judge_failing", found, Ok(self.model.judge_failing(after, now)))
+                let found = told(self.store().check_failing_endpoints(after, now).await);
+                same("judge_failing", found, Ok(self.model.check_failing_endpoints(after, now)))
             }
             Act::WidenCounts => same("widen_counts", told(self.store().widen_counts(now).await).map(drop), Ok(())),
             Act::Forget => {

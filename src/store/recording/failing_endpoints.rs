@@ -2,7 +2,7 @@
 //! entry are written in the transaction that updates the endpoint, so each is sent exactly once per streak even with
 //! several processes or a crash.
 //!
-//! * [`Store::judge_failing`]: a step of the maintenance. [`domain::failing`](crate::domain::deliveries::failing) has
+//! * [`Store::check_failing_endpoints`]: a step of the maintenance. [`domain::failing`](crate::domain::deliveries::failing) has
 //!   the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
@@ -12,9 +12,9 @@ use std::time::Duration;
 use crate::domain::access::audit::{Actor, ActorKind, ENGINE, act};
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::Failure;
-use crate::domain::deliveries::failing::{Due, due, next};
+use crate::domain::deliveries::failing::{StreakAction, due, next};
 use crate::domain::notifications::mail as words;
-use crate::domain::notifications::mail::Notice;
+use crate::domain::notifications::mail::MailNotice;
 use crate::domain::notifications::operational::{DisabledBy, Warning};
 use crate::domain::{AppId, EndpointId, OrgId, Time, Uid};
 use crate::store::access::audit::{self, Deed};
@@ -28,9 +28,9 @@ use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 /// Maximum endpoints per transaction.
 const STEP: i64 = 100;
 
-/// The result of a step of [`Store::judge_failing`].
+/// The result of a step of [`Store::check_failing_endpoints`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Judged {
+pub struct FailingReport {
     /// Endpoints with the number of their warning, from 1.
     pub warned: Vec<(EndpointId, i16)>,
     pub disabled: Vec<EndpointId>,
@@ -52,32 +52,32 @@ struct Row {
 }
 
 /// Notices by application: one mail lists all notices of an application.
-type Notices = BTreeMap<AppId, Vec<Notice>>;
+type Notices = BTreeMap<AppId, Vec<MailNotice>>;
 
 impl Store {
     /// Warns about endpoints that only fail, and disables those that have only failed for `disable_after`. Handles a
-    /// limited number of endpoints, see [`Judged::more`].
+    /// limited number of endpoints, see [`FailingReport::more`].
     ///
     /// # Errors
     /// The store is unavailable; nothing was changed.
-    pub async fn judge_failing(&self, disable_after: Duration, now: Time) -> Result<Judged, StoreError> {
+    pub async fn check_failing_endpoints(&self, disable_after: Duration, now: Time) -> Result<FailingReport, StoreError> {
         self.repeated(|| async {
             let mut rows = self.failing(disable_after, now).await?;
-            let mut judged = Judged { more: rows.len() as i64 == STEP, ..Judged::default() };
+            let mut judged = FailingReport { more: rows.len() as i64 == STEP, ..FailingReport::default() };
             if rows.is_empty() {
                 return Ok(judged);
             }
             rows.sort_unstable_by_key(|row| row.id);
             let what = |row: &Row| due(row.failed_at.since(row.failing_since), row.warned, disable_after);
             let ends: Vec<AppId> =
-                rows.iter().filter(|row| what(row) == Some(Due::Disabling)).map(|row| row.app_id).collect();
+                rows.iter().filter(|row| what(row) == Some(StreakAction::Disabling)).map(|row| row.app_id).collect();
             let mut tx = self.begin().await?;
             applications::touch(&mut tx, ends.iter().copied()).await?;
             let (mut happened, mut notices) = (Vec::new(), Notices::new());
             for row in &rows {
                 let told = match what(row) {
-                    Some(Due::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
-                    Some(Due::Disabling) => disable_failing(&mut tx, row, now).await?,
+                    Some(StreakAction::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
+                    Some(StreakAction::Disabling) => disable_failing(&mut tx, row, now).await?,
                     None => None,
                 };
                 let Some(what) = told else { continue };
@@ -178,7 +178,7 @@ pub(in crate::store) async fn disable_gone<'f>(
             let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
             let what = if reason == DisabledReason::Gone { words::What::Gone } else { words::What::Disabled };
             let (address, since) = (words::address(&found.url), found.failing_since);
-            let notice = Notice { endpoint: attempt.endpoint_id, address, what, since, last };
+            let notice = MailNotice { endpoint: attempt.endpoint_id, address, what, since, last };
             notices.entry(attempt.app_id).or_default().push(notice);
         }
         happened.push(told);
@@ -189,7 +189,7 @@ pub(in crate::store) async fn disable_gone<'f>(
 
 /// An endpoint that was just disabled.
 #[derive(sqlx::FromRow)]
-struct Found {
+struct DisabledEndpoint {
     uid: Option<Uid>,
     url: String,
     failing_since: Option<Time>,
@@ -203,7 +203,7 @@ async fn disable(
     reason: DisabledReason,
     since: Option<Time>,
     at: Time,
-) -> Result<Option<Found>, StoreError> {
+) -> Result<Option<DisabledEndpoint>, StoreError> {
     const SQL: &str = "UPDATE endpoint SET disabled = TRUE, disabled_reason = $2, disabled_at = $3, updated_at = $3,
              version = (SELECT p.version FROM application p WHERE p.id = endpoint.app_id)
          WHERE id = $1 AND disabled = FALSE AND deleted_at IS NULL AND ($4 IS NULL OR failing_since = $4)
@@ -228,13 +228,13 @@ async fn write_audit_entry(
     audit::write(tx, &Actor::new(ActorKind::Engine, ENGINE), deed, now).await
 }
 
-async fn notice_of(tx: &mut Tx, row: &Row, what: &What) -> Result<Notice, StoreError> {
+async fn notice_of(tx: &mut Tx, row: &Row, what: &What) -> Result<MailNotice, StoreError> {
     const SQL: &str = "SELECT failure, status FROM attempt WHERE endpoint_id = $1 ORDER BY id DESC LIMIT 1";
     type Last = (Option<String>, Option<i32>);
     let last: Option<Last> = on!(tx, db => sqlx::query_as(SQL).bind(row.id).fetch_optional(db).await)?;
     let (failure, status) = last.unwrap_or_default();
     let status = status.and_then(|status| u16::try_from(status).ok());
-    Ok(Notice {
+    Ok(MailNotice {
         endpoint: row.id,
         address: words::address(&row.url),
         what: match what {
