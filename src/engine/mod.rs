@@ -49,7 +49,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::time::Clock;
 use crate::egress::Egress;
 use crate::store::Store;
@@ -68,7 +68,7 @@ use runtime::{background_worker, local_upkeep, mailer, notification_listener, re
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// For endpoints without a schedule of their own.
-    pub schedule: Schedule,
+    pub schedule: RetrySchedule,
     pub timeout: Duration,
     /// The concurrency limits: all requests of this process, and requests to one endpoint.
     pub max_in_flight: usize,
@@ -249,7 +249,7 @@ fn start_workers(
     let mut started = vec![supervisor.restarting(Component::Background, background)];
     if let Some(mailer) = mail {
         // Before the first record, or failing endpoints are missed.
-        store.write_mails();
+        store.enable_mail();
         let (ours, fleet_watch, until) = (store.clone(), fleet.clone(), stopped.clone());
         let mail = move || mailer::run(mailer.clone(), ours.clone(), clock, fleet_watch.clone(), until.clone());
         started.push(supervisor.restarting(Component::Mail, mail));

@@ -185,7 +185,7 @@ on_both! {
 
     async fn all_of_it_is_noted_or_nothing(home) {
         let store = &home.store;
-        store.write_mails();
+        store.enable_mail();
         let (app, id) = failing(store, "acme", 24).await;
         home.execute("UPDATE application SET contact_email = 'ops@example.com'").await;
         let ears = listener(store, endpoint_spec()).await;
@@ -250,7 +250,7 @@ on_both! {
 
     async fn an_operational_endpoint_is_disabled_too_and_nobody_is_told(home) {
         let store = &home.store;
-        store.write_mails();
+        store.enable_mail();
         let ears = listener(store, endpoint_spec()).await;
         for at in [0, 120] {
             customer(store, &format!("acme-{at}")).await;

@@ -12,7 +12,7 @@ const NOT_MODELLED: [(&str, &[&str]); 22] = [
     ),
     (
         "mail about endpoints, and a figure of all organizations for the metrics",
-        &["take_mail", "settle_mail", "forget_mails", "dead_within_a_day"],
+        &["lease_mail", "record_mail_outcome", "delete_old_mails", "dead_within_a_day"],
     ),
     (
         "the order of ordered endpoints, which the model's are not: tests/store/ordering.rs, and the property of their lanes",

@@ -252,7 +252,7 @@ impl Maintenance {
             }
             MaintenanceKind::Idempotency => all_rows(store.delete_expired_idempotency_keys(now, DELETE_BATCH).await?),
             MaintenanceKind::Audit => all_rows(store.forget_audit(now.minus(AUDIT_RETENTION), DELETE_BATCH).await?),
-            MaintenanceKind::Mails => all_rows(store.forget_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
+            MaintenanceKind::Mails => all_rows(store.delete_old_mails(now.minus(MAIL_RETENTION), DELETE_BATCH).await?),
             MaintenanceKind::Background => {
                 store.forget_background(now.minus(HISTORY_RETENTION)).await?;
                 false

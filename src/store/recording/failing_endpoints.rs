@@ -85,7 +85,7 @@ impl Store {
                     What::Failing { warning, .. } => judged.warned.push((row.id, warning.warning)),
                     _ => judged.disabled.push(row.id),
                 }
-                if self.inner.writes_mail() {
+                if self.inner.mail_enabled() {
                     let notice = notice_of(&mut tx, row, &what).await?;
                     notices.entry(row.app_id).or_default().push(notice);
                 }
@@ -174,7 +174,7 @@ pub(in crate::store) async fn disable_gone<'f>(
         let what = What::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
         let told = operational_event::of_record(one, what);
         latest = latest.max(told.at);
-        if inner.writes_mail() {
+        if inner.mail_enabled() {
             let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
             let what = if reason == DisabledReason::Gone { words::What::Gone } else { words::What::Disabled };
             let (address, since) = (words::address(&found.url), found.failing_since);
