@@ -28,7 +28,7 @@ use crate::api::openapi::document;
 /// The design tokens and frame of the dashboard, and the styles of this page.
 const STYLE: &str = concat!(
     include_str!("../../../static/tokens.css"),
-    include_str!("../../../static/frame.css"),
+    include_str!("../../../static/base.css"),
     include_str!("../../../static/docs.css")
 );
 const ICON: &str = include_str!("../../../static/favicon.svg");

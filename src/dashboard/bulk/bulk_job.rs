@@ -15,12 +15,12 @@ use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::{Capability, PortalPage};
-use crate::domain::deliveries::background::{Kind, Scope, Stage};
-use crate::domain::deliveries::delivery::Standing;
+use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{BackgroundId, Time};
 use crate::store::jobs::background::{Background, BackgroundSpec};
 use crate::store::jobs::resent;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{AppRef, EndpointRef, Order, PageRequest, Store, StoreError, Tenant};
 
@@ -58,12 +58,12 @@ pub async fn latest(store: &Store, tenant: &Tenant, base: &str, now: Time) -> Re
     Ok(rows)
 }
 
-fn badge(stage: Stage) -> Badge {
+fn badge(stage: TaskStage) -> Badge {
     match stage {
-        Stage::Running => Badge::Running,
-        Stage::Finished => Badge::Finished,
-        Stage::Failed => Badge::Failed,
-        Stage::Canceled => Badge::Canceled,
+        TaskStage::Running => Badge::Running,
+        TaskStage::Finished => Badge::Finished,
+        TaskStage::Failed => Badge::Failed,
+        TaskStage::Canceled => Badge::Canceled,
     }
 }
 
@@ -71,24 +71,24 @@ fn badge(stage: Stage) -> Badge {
 fn what(spec: &BackgroundSpec) -> &'static str {
     let listed = spec.listed.as_ref().and_then(|filter| filter.status);
     match (spec.kind, listed) {
-        (Kind::ReplayMissing, _) => "never-sent deliveries",
-        (Kind::Recover, _) => "dead deliveries",
-        (_, Some(DeliveryStatus::Pending)) => "pending deliveries",
-        (_, Some(DeliveryStatus::Retrying)) => "deliveries being retried",
-        (_, Some(DeliveryStatus::Delivered)) => "delivered deliveries",
-        (_, Some(DeliveryStatus::Dead)) => "dead deliveries",
-        (_, Some(DeliveryStatus::Failed)) => "failed deliveries",
-        (_, Some(DeliveryStatus::Canceled)) => "canceled deliveries",
-        (Kind::BulkReplay, None) if spec.filter.standings == [Standing::Dead] => "dead deliveries",
-        (Kind::BulkReplay, None) => "filtered deliveries",
-        (Kind::Reconcile, None) => "deliveries missing at the receiver",
+        (TaskKind::ReplayMissing, _) => "never-sent deliveries",
+        (TaskKind::Recover, _) => "dead deliveries",
+        (_, Some(DeliveryStatusFilter::Pending)) => "pending deliveries",
+        (_, Some(DeliveryStatusFilter::Retrying)) => "deliveries being retried",
+        (_, Some(DeliveryStatusFilter::Delivered)) => "delivered deliveries",
+        (_, Some(DeliveryStatusFilter::Dead)) => "dead deliveries",
+        (_, Some(DeliveryStatusFilter::Failed)) => "failed deliveries",
+        (_, Some(DeliveryStatusFilter::Canceled)) => "canceled deliveries",
+        (TaskKind::BulkReplay, None) if spec.filter.standings == [DeliveryStatus::Dead] => "dead deliveries",
+        (TaskKind::BulkReplay, None) => "filtered deliveries",
+        (TaskKind::Reconcile, None) => "deliveries missing at the receiver",
     }
 }
 
 /// `812 of about 4,812`; after the end, or above the estimate, the number alone.
 fn progress(job: &Background) -> String {
     match job.spec.total {
-        Some(total) if job.stage != Stage::Finished && job.sent <= total.count => {
+        Some(total) if job.stage != TaskStage::Finished && job.sent <= total.count => {
             format!("{} of about {}{}", count(job.sent), count(total.count), if total.more { "+" } else { "" })
         }
         _ => count(job.sent),
@@ -99,8 +99,8 @@ fn progress(job: &Background) -> String {
 async fn target(store: &Store, tenant: &Tenant, spec: &BackgroundSpec) -> Result<Line, StoreError> {
     let listed = spec.listed.as_ref().and_then(|filter| filter.endpoint);
     let scope = match (spec.scope, listed) {
-        (Scope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
-            Some(app) => Scope::Endpoint(app, endpoint),
+        (TaskScope::Organization, Some(endpoint)) => match store.application_of(tenant, endpoint).await? {
+            Some(app) => TaskScope::Endpoint(app, endpoint),
             None => return Ok(Line::new(&endpoint.to_string())),
         },
         (scope, _) => scope,
@@ -152,13 +152,13 @@ impl OutcomeCount {
     /// The outcome by state.
     fn all(tally: &DeliveryTally, user: &CurrentUser, id: BackgroundId) -> Vec<OutcomeCount> {
         let outcomes = [
-            (tally.delivered, "delivered", DeliveryStatus::Delivered),
-            (tally.retrying, "waiting or retrying", DeliveryStatus::Retrying),
-            (tally.pending, "pending", DeliveryStatus::Pending),
-            (tally.dead, "dead", DeliveryStatus::Dead),
-            (tally.canceled, "canceled", DeliveryStatus::Canceled),
+            (tally.delivered, "delivered", DeliveryStatusFilter::Delivered),
+            (tally.retrying, "waiting or retrying", DeliveryStatusFilter::Retrying),
+            (tally.pending, "pending", DeliveryStatusFilter::Pending),
+            (tally.dead, "dead", DeliveryStatusFilter::Dead),
+            (tally.canceled, "canceled", DeliveryStatusFilter::Canceled),
         ];
-        let outcome = |(n, name, status): (i64, &str, DeliveryStatus)| OutcomeCount {
+        let outcome = |(n, name, status): (i64, &str, DeliveryStatusFilter)| OutcomeCount {
             text: format!("{} {name}", count(n)),
             kind: status.word(),
             href: list(user, id, &format!("&status={}", status.word())),
@@ -173,7 +173,7 @@ fn list(user: &CurrentUser, id: BackgroundId, more: &str) -> Option<String> {
 }
 
 #[derive(Template)]
-#[template(path = "work.html")]
+#[template(path = "bulk_job.html")]
 struct BulkJobPage {
     layout: PageLayout,
     base: &'static str,
@@ -211,7 +211,7 @@ pub async fn show(
     let query = UrlQuery::of(&request);
     let filter = DeliveryFilter { resent: Some(job.id), ..DeliveryFilter::default() };
     let tally = tally(&state.store, &tenant, &filter, now).await?;
-    let running = job.stage == Stage::Running;
+    let running = job.stage == TaskStage::Running;
     let page = BulkJobPage {
         layout: PageLayout::of(&user, NavItem::Resends).with_notice(query.get("notice")),
         base: base(&user),
@@ -227,7 +227,7 @@ pub async fn show(
         bar: bar(&job),
         sent: progress(&job),
         rest: rest(&job),
-        reason: job.reason.as_deref().filter(|_| job.stage == Stage::Failed).map(|reason| Line::cut(reason, 400)),
+        reason: job.reason.as_deref().filter(|_| job.stage == TaskStage::Failed).map(|reason| Line::cut(reason, 400)),
         by: Line::cut(&job.spec.by, 120),
         begun: RelativeTime::new(job.created_at, now),
         changed: RelativeTime::new(job.updated_at, now),
@@ -239,20 +239,20 @@ pub async fn show(
 fn title(job: &Background) -> String {
     let sent = counted(job.sent, "delivery", "deliveries");
     match (job.stage, job.spec.total) {
-        (Stage::Running, Some(total)) => {
+        (TaskStage::Running, Some(total)) => {
             let all = counted(total.count, "delivery", "deliveries");
             format!("Resending {}{all}", if total.more { "more than " } else { "" })
         }
-        (Stage::Running, None) => "Resending".to_owned(),
-        (Stage::Finished, _) => format!("Resent {sent}"),
-        (Stage::Failed, _) => format!("Stopped after {sent}"),
-        (Stage::Canceled, _) => format!("Canceled after {sent}"),
+        (TaskStage::Running, None) => "Resending".to_owned(),
+        (TaskStage::Finished, _) => format!("Resent {sent}"),
+        (TaskStage::Failed, _) => format!("Stopped after {sent}"),
+        (TaskStage::Canceled, _) => format!("Canceled after {sent}"),
     }
 }
 
 fn bar(job: &Background) -> Option<(i64, i64)> {
     let total = job.spec.total.filter(|total| !total.more && total.count >= job.sent.max(1))?;
-    (job.stage != Stage::Finished).then_some((job.sent.min(total.count), total.count))
+    (job.stage != TaskStage::Finished).then_some((job.sent.min(total.count), total.count))
 }
 
 /// The label of the cancel button.

@@ -181,7 +181,7 @@ pub struct Form {
 
 /// The errors of a rejected form, with links to their fields.
 #[derive(Template)]
-#[template(path = "parts/summary.html")]
+#[template(path = "parts/error_summary.html")]
 pub struct ErrorSummary<'f> {
     wrong: Vec<(&'f FormField, &'f Line)>,
     elsewhere: &'f [Line],

@@ -26,7 +26,7 @@ use crate::domain::{Invalid, span};
 use crate::store::access::audit::Deed;
 
 #[derive(Template)]
-#[template(path = "secret.html")]
+#[template(path = "endpoint_secret.html")]
 struct SecretPage {
     layout: PageLayout,
     address: Address,

@@ -19,7 +19,7 @@ struct ProcessRow {
 }
 
 #[derive(Template)]
-#[template(path = "parts/health.html")]
+#[template(path = "parts/health_card.html")]
 pub struct HealthCard {
     store: &'static str,
     size: String,

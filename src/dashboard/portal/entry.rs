@@ -49,7 +49,7 @@ struct EnterPage {
 }
 
 #[derive(Template)]
-#[template(path = "portal/left.html")]
+#[template(path = "portal/session_ended.html")]
 struct LeftPage {
     layout: PageLayout,
 }

@@ -17,7 +17,7 @@ use crate::dashboard::http::flash::FlashNotice;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::api_key;
-use crate::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use crate::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
 use crate::domain::{Invalid, KeyId, Time};
 use crate::store::{Order, PageRequest};
 
@@ -99,7 +99,7 @@ impl NewKeyForm {
 }
 
 #[derive(Template)]
-#[template(path = "keys.html")]
+#[template(path = "api_keys.html")]
 struct KeysPage {
     layout: PageLayout,
     rows: Vec<Row>,
@@ -111,9 +111,9 @@ struct KeysPage {
 impl KeysPage {
     fn scopes(&self) -> [(&'static str, &'static str); 3] {
         [
-            (Scope::Write.word(), "full access"),
-            (Scope::Send.word(), "create messages"),
-            (Scope::Read.word(), "read everything except endpoint secrets"),
+            (KeyScope::Write.word(), "full access"),
+            (KeyScope::Send.word(), "create messages"),
+            (KeyScope::Read.word(), "read everything except endpoint secrets"),
         ]
     }
 
@@ -129,7 +129,7 @@ pub async fn list(
     user: CurrentOperator,
 ) -> Result<HttpResponse, PageError> {
     let form =
-        NewKeyForm { scopes: vec![Scope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
+        NewKeyForm { scopes: vec![KeyScope::Write.word().to_owned()], life: "never".to_owned(), ..NewKeyForm::default() };
     page(&state, &request, &user, form, StatusCode::OK).await
 }
 
@@ -156,7 +156,7 @@ async fn page(
 }
 
 #[derive(Template)]
-#[template(path = "key_made.html")]
+#[template(path = "api_key_created.html")]
 struct MadePage<'a> {
     layout: PageLayout,
     name: Line,
@@ -207,7 +207,7 @@ pub async fn create(
 
 fn make(user: &CurrentOperator, form: &NewKeyForm, now: Time) -> Result<(ApiKey, Zeroizing<String>), Vec<Invalid>> {
     let mut wrong = Vec::new();
-    let scopes = Scopes::of_words(form.scopes.iter().map(String::as_str));
+    let scopes = KeyScopes::of_words(form.scopes.iter().map(String::as_str));
     if scopes.words().is_empty() {
         wrong.push(Invalid::new("scope", "choose at least one permission"));
     }
@@ -228,7 +228,7 @@ fn make(user: &CurrentOperator, form: &NewKeyForm, now: Time) -> Result<(ApiKey,
 }
 
 #[derive(Template)]
-#[template(path = "key_revoke.html")]
+#[template(path = "api_key_revoke.html")]
 struct RevokePage {
     layout: PageLayout,
     /// `billing (…3f9a)`.

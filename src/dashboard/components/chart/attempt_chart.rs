@@ -5,7 +5,7 @@ use askama::filters::HtmlSafe;
 
 use crate::dashboard::components::chart::{Axis, BASE, Label, ROOM, TOP, Tick};
 use crate::dashboard::components::format::count;
-use crate::store::query::counts::Range;
+use crate::store::query::counts::ChartRange;
 use crate::store::recording::rollups::{Bucket, Counts, total};
 
 /// The minimum height of a part that is not zero, in pixels. Larger parts are in proportion to their counts.
@@ -36,7 +36,7 @@ struct Row {
 }
 
 #[derive(Template)]
-#[template(path = "parts/chart.html")]
+#[template(path = "parts/attempt_chart.html")]
 pub struct Chart {
     /// The length of a bucket: `minute`, `3 hours`.
     per: &'static str,
@@ -54,7 +54,7 @@ impl HtmlSafe for Chart {}
 impl Chart {
     /// Draws the buckets of a range, in order. Bars link to `list`, the path and query of a list of deliveries, to
     /// which `since` and `until` are appended: `/deliveries?`, `/deliveries?app=app_…&`.
-    pub fn new(buckets: &[Bucket], range: Range, list: &str) -> Chart {
+    pub fn new(buckets: &[Bucket], range: ChartRange, list: &str) -> Chart {
         let axis = Axis { buckets, range, list };
         let most = buckets.iter().map(|bucket| bucket.counts.attempts()).max().unwrap_or(0);
         let top = round_up(most);
@@ -165,7 +165,7 @@ mod tests {
             bucket("2026-11-22T01:00:00Z", 0, 0, 0),
             bucket("2026-11-22T02:00:00Z", 1_500, 0, 0),
         ];
-        let html = Chart::new(&buckets, Range::Day, "/deliveries?app=app_1&").to_string();
+        let html = Chart::new(&buckets, ChartRange::Day, "/deliveries?app=app_1&").to_string();
         assert!(html.contains("Attempts per hour: 1,510 delivered, 1 failed and retried, 1 failed for good"), "{html}");
         assert!(
             html.contains("22 Nov 00:00–01:00 UTC: 10 delivered, 1 failed and retried, 1 failed for good"),
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_a_chart_too() {
-        let html = Chart::new(&[], Range::Hour, "/?").to_string();
+        let html = Chart::new(&[], ChartRange::Hour, "/?").to_string();
         assert!(!html.contains("<rect"), "{html}");
     }
 

@@ -11,7 +11,7 @@ use askama::filters::HtmlSafe;
 use crate::dashboard::components::chart::{Axis, BASE, Label, ROOM, Tick};
 use crate::dashboard::components::format::count;
 use crate::dashboard::endpoints::endpoint_stats::{ResponseTimes, about};
-use crate::store::query::counts::Range;
+use crate::store::query::counts::ChartRange;
 use crate::store::recording::rollups::{Bucket, total};
 
 /// The CSS class and name of each line, in the order of [`ResponseTimes::all`].
@@ -40,7 +40,7 @@ struct Row {
 }
 
 #[derive(Template)]
-#[template(path = "parts/latency.html")]
+#[template(path = "parts/latency_chart.html")]
 pub struct LatencyChart {
     per: &'static str,
     slot: String,
@@ -59,7 +59,7 @@ impl HtmlSafe for LatencyChart {}
 impl LatencyChart {
     /// Draws the buckets of a range, in order; `list` as for
     /// [`Chart`](crate::dashboard::components::chart::Chart::new).
-    pub fn new(buckets: &[Bucket], range: Range, list: &str) -> LatencyChart {
+    pub fn new(buckets: &[Bucket], range: ChartRange, list: &str) -> LatencyChart {
         let axis = Axis { buckets, range, list };
         let values: Vec<Option<ResponseTimes>> =
             buckets.iter().map(|bucket| ResponseTimes::of(&bucket.counts)).collect();
@@ -161,7 +161,7 @@ mod tests {
                 *one = *count;
                 counts.delivered = *count;
             }
-            Bucket { at: start.plus(Range::Hour.width() * n as u32), counts }
+            Bucket { at: start.plus(ChartRange::Hour.width() * n as u32), counts }
         };
         of.iter().enumerate().map(bucket).collect()
     }
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn lines_end_where_nothing_was_sent() {
         let buckets = minutes(&[(3, 10), (3, 20), (99, 0), (8, 1)]);
-        let html = LatencyChart::new(&buckets, Range::Hour, "/list?").to_string();
+        let html = LatencyChart::new(&buckets, ChartRange::Hour, "/list?").to_string();
         let lines = ["p50", "p95", "p99"].map(|kind| html.matches(&format!("<polyline class=\"{kind}\"")).count());
         assert_eq!(lines, [2, 1, 0], "p95 of 20 attempts, and p99 of none: {html}");
         assert_eq!(html.matches("<tr>").count(), 4, "a head and three rows: {html}");

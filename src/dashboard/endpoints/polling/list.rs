@@ -26,7 +26,7 @@ struct Row {
 }
 
 #[derive(Template)]
-#[template(path = "polling.html")]
+#[template(path = "polling_endpoints.html")]
 struct ListPage {
     layout: PageLayout,
     rows: Vec<Row>,
