@@ -16,10 +16,10 @@ use sendoff::api::http::probes;
 use sendoff::api::http::probes::Probes;
 use sendoff::api::{self, ApiState, BodyBudget, Origins};
 use sendoff::domain::access::api_key;
-use sendoff::domain::access::api_key::{ApiKey, KeySpec, Scope, Scopes};
+use sendoff::domain::access::api_key::{ApiKey, KeySpec, KeyScope, KeyScopes};
 use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{Next, Progress};
+use sendoff::domain::deliveries::delivery::{Transition, Progress};
 use sendoff::domain::signing::secret::{MasterKey, SignatureType};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{AppId, AttemptId, EndpointId, MessageId, OrgId, Time};
@@ -241,8 +241,8 @@ impl World {
     }
 
     /// A new API key of the default organization, and its text.
-    pub async fn key(&self, scopes: &[Scope], expires_at: Option<Time>) -> (ApiKey, String) {
-        let spec = KeySpec { name: "test".into(), scopes: Scopes::of(scopes.iter().copied()), expires_at };
+    pub async fn key(&self, scopes: &[KeyScope], expires_at: Option<Time>) -> (ApiKey, String) {
+        let spec = KeySpec { name: "test".into(), scopes: KeyScopes::of(scopes.iter().copied()), expires_at };
         let (key, text) = ApiKey::make(self.org(), spec, self.now()).expect("a key");
         self.store.add_api_key(&key, &api_key::hash(&text)).await.expect("the store");
         (key, text.to_string())
@@ -315,7 +315,7 @@ impl World {
             org: self.org(),
             attempt,
             before: Progress { attempts: number - 1, step: number - 1, generation: 0, trigger: Trigger::Scheduled },
-            next: if delivered { Next::Delivered } else { Next::Retry { due, step: number } },
+            next: if delivered { Transition::Delivered } else { Transition::Retry { due, step: number } },
             slot,
             epoch: leases[&slot],
             disable: None,

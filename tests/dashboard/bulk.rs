@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use sendoff::domain::OrgId;
 use sendoff::domain::catalog::application::Application;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::background::Stage;
+use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
@@ -28,7 +28,7 @@ async fn failing(house: &House, name: &str, count: u32) -> (Application, Endpoin
 
 /// The hidden fields of the button that states the count.
 fn button(page: &str) -> Vec<(&str, String)> {
-    let section = page.split("<section class=\"counted\"").nth(1).expect("a count").split("</form>").next().unwrap();
+    let section = page.split("<section class=\"match-count\"").nth(1).expect("a count").split("</form>").next().unwrap();
     let hidden = section.split("<input type=\"hidden\" name=\"").skip(1);
     hidden
         .map(|rest| {
@@ -69,7 +69,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
         house.tries(&message, &acmes, [Try::answered(house.ago(MINUTE * 2), 503, "", retry(due, 1))]).await;
         let browser = house.sign_in().await;
         let empty = browser.page("/resend").await;
-        assert!(empty.contains("No resends yet") && !empty.contains("class=\"counted\""));
+        assert!(empty.contains("No resends yet") && !empty.contains("class=\"match-count\""));
         let (app, endpoint) = (acme.id, acmes.id);
         let since = house.ago(MINUTE * 5).to_string();
         for (query, wanted) in [
@@ -111,7 +111,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             assert!(running.contains(part), "{part}: {running}");
         }
         let before = pending(&house).await;
-        assert!(matches!(step(&house).await, Stepped::Ended(Stage::Finished)));
+        assert!(matches!(step(&house).await, Stepped::Ended(TaskStage::Finished)));
         assert_eq!(pending(&house).await - before, 3);
         let done = browser.page(&path).await;
         assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
@@ -139,7 +139,7 @@ async fn what_is_missing_is_sent_within_an_application() {
         let page = browser.page(&format!("/resend?status=missing&app={}&since=24h", acme.id)).await;
         assert!(page.contains(">Send 4 deliveries</button>") && page.contains("for the first time"));
         press(&browser, &page).await;
-        assert!(matches!(step(&house).await, Stepped::Ended(Stage::Finished)));
+        assert!(matches!(step(&house).await, Stepped::Ended(TaskStage::Finished)));
         assert_eq!(pending(&house).await, 4);
     }
 }
@@ -222,9 +222,9 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
         let strangers = Tenant::org("org_strangers".parse::<OrgId>().unwrap());
         let theirs = house.app_of(&strangers, "Theirs").await;
         house.endpoint(&theirs, "https://theirs.example/").await;
-        let scope = sendoff::domain::deliveries::background::Scope::Application(theirs.id);
+        let scope = sendoff::domain::deliveries::background::TaskScope::Application(theirs.id);
         let spec = sendoff::store::jobs::background::BackgroundSpec {
-            kind: sendoff::domain::deliveries::background::Kind::Recover,
+            kind: sendoff::domain::deliveries::background::TaskKind::Recover,
             scope,
             filter: Default::default(),
             by: "a stranger".into(),
@@ -240,7 +240,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
         let csrf = crate::house::field(&page, "csrf");
         browser.post(&format!("/resend/{}/cancel", work.id), &[("csrf", csrf)]).await;
         let still = house.store.background(&strangers, work.id).await.unwrap().unwrap();
-        assert_eq!(still.stage, Stage::Running);
+        assert_eq!(still.stage, TaskStage::Running);
     }
 }
 
@@ -314,7 +314,7 @@ async fn a_list_and_its_resend_are_one_query() {
         let page = operator.page("/resend?status=dead&type=a&type=b&since=1h").await;
         assert!(page.contains(">Resend 3 deliveries</button>"), "{}", words(&page));
         let path = press(&operator, &page).await;
-        assert!(matches!(step(&house).await, Stepped::Ended(Stage::Finished)));
+        assert!(matches!(step(&house).await, Stepped::Ended(TaskStage::Finished)));
         let done = operator.page(&path).await;
         assert!(words(&done).contains("Outcome 3 waiting or retrying"), "{}", words(&done));
         let all = link(&done, "View deliveries").unwrap();

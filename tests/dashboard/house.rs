@@ -13,7 +13,7 @@ use sendoff::domain::address::AddressPolicy;
 use sendoff::domain::catalog::application::{Application, ApplicationSpec};
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, Progress};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, Progress};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::signing::secret::{MasterKey, Secret, SignatureType};
 use sendoff::domain::time::Clock;
@@ -52,7 +52,7 @@ pub struct House {
 pub struct Try {
     pub at: Time,
     pub outcome: Outcome,
-    pub next: Next,
+    pub next: Transition,
     /// Until when the endpoint rests after it.
     pub rests_until: Option<Time>,
 }
@@ -70,10 +70,10 @@ impl Try {
             response_body: Bytes::from_static(b"ok"),
             ..Outcome::failed(Failure::Status, "", Duration::from_millis(millis))
         };
-        Try { at, outcome, next: Next::Delivered, rests_until: None }
+        Try { at, outcome, next: Transition::Delivered, rests_until: None }
     }
 
-    pub fn answered(at: Time, status: u16, body: impl Into<Bytes>, next: Next) -> Try {
+    pub fn answered(at: Time, status: u16, body: impl Into<Bytes>, next: Transition) -> Try {
         let outcome = Outcome {
             status: Some(status),
             response_headers: vec![("content-type".into(), "text/html; charset=utf-8".into())],
@@ -83,17 +83,17 @@ impl Try {
         Try { at, outcome, next, rests_until: None }
     }
 
-    pub fn failed(at: Time, failure: Failure, detail: &str, millis: u64, next: Next) -> Try {
+    pub fn failed(at: Time, failure: Failure, detail: &str, millis: u64, next: Transition) -> Try {
         Try { at, outcome: Outcome::failed(failure, detail, Duration::from_millis(millis)), next, rests_until: None }
     }
 }
 
-pub fn retry(due: Time, step: i32) -> Next {
-    Next::Retry { due, step }
+pub fn retry(due: Time, step: i32) -> Transition {
+    Transition::Retry { due, step }
 }
 
-pub fn dead() -> Next {
-    Next::Dead(DeadReason::Exhausted)
+pub fn dead() -> Transition {
+    Transition::Dead(DeadReason::Exhausted)
 }
 
 /// One house on each store.

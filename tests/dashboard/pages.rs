@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
@@ -179,7 +179,7 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
             let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
             (views[0].state, views[0].attempts)
         };
-        assert_eq!(state().await, (State::Dead, 1));
+        assert_eq!(state().await, (DeliveryState::Dead, 1));
 
         let browser = house.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
@@ -193,21 +193,21 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
         let without = browser.post(&post, &[("endpoint", named.clone())]).await;
         assert_eq!(without.status(), StatusCode::FORBIDDEN);
         assert_eq!(browser.get(&post).await.0, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(state().await, (State::Dead, 1), "nothing of that did anything");
+        assert_eq!(state().await, (DeliveryState::Dead, 1), "nothing of that did anything");
 
         let response = browser.post(&post, &[("csrf", csrf.clone()), ("endpoint", named.clone())]).await;
         assert_eq!(
             (response.status(), location(&response)),
             (StatusCode::SEE_OTHER, &*format!("{path}?notice=resent"))
         );
-        assert_eq!(state().await, (State::Fresh, 1));
+        assert_eq!(state().await, (DeliveryState::Fresh, 1));
         let page = browser.page(&format!("{path}?notice=resent")).await;
         assert!(page.contains("Resent.") && page.contains("badge pending") && page.contains("due now"));
 
         // From the list of dead ones, back to it.
         house.tries(&message, &endpoint, []).await;
         let other = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        house.tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Next::Dead(DeadReason::Gone))]).await;
+        house.tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Transition::Dead(DeadReason::Gone))]).await;
         let page = browser.page("/deliveries?status=dead").await;
         let mut actions = page.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next());
         let action = actions.find(|action| action.ends_with("/resend")).unwrap().to_owned();
@@ -291,7 +291,7 @@ async fn nothing_of_another_organization_is_seen_or_resent() {
         let response = browser.post(&format!("{path}/resend"), &form).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         let views = house.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
-        assert_eq!(views[0].state, State::Dead);
+        assert_eq!(views[0].state, DeliveryState::Dead);
     }
 }
 
@@ -434,7 +434,7 @@ fn a_template_with_buttons_has_their_stylesheet() {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         if text.contains("class=\"button") {
             with_buttons += 1;
-            assert!(text.contains("acts.css"), "{} has a button and no acts.css", path.display());
+            assert!(text.contains("actions.css"), "{} has a button and no actions.css", path.display());
         }
     }
     assert!(with_buttons > 10, "{with_buttons}");

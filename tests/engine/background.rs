@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::background::{Kind as Work, Scope, Stage};
-use sendoff::domain::deliveries::backoff::Schedule;
-use sendoff::domain::deliveries::delivery::{Standing, State};
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
+use sendoff::domain::deliveries::backoff::RetrySchedule;
+use sendoff::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
 use sendoff::domain::signing::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
 use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::query::endpoint_messages::{SentFilter, Standings};
+use sendoff::store::query::endpoint_messages::{SentFilter, DeliveryStatusCounts};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::house::{House, Kind, on_both};
@@ -27,14 +27,14 @@ on_both! {
 
 /// An endpoint that is tried once and no more.
 fn once(url: String) -> EndpointSpec {
-    let never = Some(Schedule::new("retrySchedule", vec![]).unwrap());
+    let never = Some(RetrySchedule::new("retrySchedule", vec![]).unwrap());
     EndpointSpec { url, retry_schedule: never, ..EndpointSpec::default() }
 }
 
-async fn begin(house: &House, endpoint: &Endpoint, work: Work) -> BackgroundId {
-    let standings = if work == Work::Recover { vec![Standing::Dead] } else { Vec::new() };
+async fn begin(house: &House, endpoint: &Endpoint, work: TaskKind) -> BackgroundId {
+    let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
     let filter = SentFilter { standings, since: house.app.created_at, until: Clock.now(), ..SentFilter::default() };
-    let scope = Scope::Endpoint(house.app.id, endpoint.id);
+    let scope = TaskScope::Endpoint(house.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
     match house.store.begin_background(&house.tenant, spec, Clock.now()).await {
         Ok(Begun::Begun(work)) => work.id,
@@ -49,13 +49,13 @@ async fn look(house: &House, id: BackgroundId) -> Background {
 async fn until_finished(house: &House, id: BackgroundId) -> Background {
     eventually("the work is finished", SOON, async || {
         let work = look(house, id).await;
-        assert_ne!(work.stage, Stage::Failed, "{work:?}");
-        (work.stage == Stage::Finished).then_some(work)
+        assert_ne!(work.stage, TaskStage::Failed, "{work:?}");
+        (work.stage == TaskStage::Finished).then_some(work)
     })
     .await
 }
 
-async fn until_standing(house: &House, endpoint: &Endpoint, wanted: impl Fn(&Standings) -> bool) {
+async fn until_standing(house: &House, endpoint: &Endpoint, wanted: impl Fn(&DeliveryStatusCounts) -> bool) {
     eventually("how the deliveries stand", 3 * SOON, async || {
         let all = house.store.standings(&house.tenant, house.app.id, endpoint.id, Time::ZERO, Time::MAX).await.unwrap();
         wanted(&all).then_some(())
@@ -69,18 +69,18 @@ async fn what_died_is_sent_again_and_what_was_missed_is_sent(kind: Kind) {
     let receiver = Receiver::start(|_| Answer::status(500));
     let (endpoint, _) = house.endpoint_with(once(receiver.url("/"))).await;
     let dead = house.send("{\"n\": 1}").await;
-    house.until(dead.id, State::Dead).await;
+    house.until(dead.id, DeliveryState::Dead).await;
     receiver.answer_with(|_| Answer::ok());
 
-    let work = until_finished(&house, begin(&house, &endpoint, Work::Recover).await).await;
+    let work = until_finished(&house, begin(&house, &endpoint, TaskKind::Recover).await).await;
     assert_eq!((work.looked, work.sent), (1, 1));
-    house.until(dead.id, State::Delivered).await;
+    house.until(dead.id, DeliveryState::Delivered).await;
     let attempts = house.attempts(dead.id).await;
     assert_eq!(attempts.iter().map(|a| (a.number, a.trigger.code())).collect::<Vec<_>>(), [(1, 0), (2, 1)]);
     assert!(house.deliveries(missed.id).await.is_empty());
-    let work = until_finished(&house, begin(&house, &endpoint, Work::ReplayMissing).await).await;
+    let work = until_finished(&house, begin(&house, &endpoint, TaskKind::ReplayMissing).await).await;
     assert_eq!((work.looked, work.sent), (2, 1));
-    house.until(missed.id, State::Delivered).await;
+    house.until(missed.id, DeliveryState::Delivered).await;
     let received: Vec<String> = receiver.received().iter().map(|one| one.text()).collect();
     assert_eq!(received, ["{\"n\": 1}", "{\"n\": 1}", "{\"n\": 0}"]);
 }
@@ -94,10 +94,10 @@ async fn what_is_new_does_not_wait_behind_what_is_sent_again(kind: Kind) {
     let receiver = Receiver::ok();
     let spec = EndpointSpec { throttle_rate: Some(50), ..once(receiver.url("/")) };
     let (endpoint, _) = house.endpoint_with(spec).await;
-    let work = until_finished(&house, begin(&house, &endpoint, Work::ReplayMissing).await).await;
+    let work = until_finished(&house, begin(&house, &endpoint, TaskKind::ReplayMissing).await).await;
     assert_eq!(work.sent, COUNT as i64);
     let new = house.send("{\"new\": true}").await;
-    house.until(new.id, State::Delivered).await;
+    house.until(new.id, DeliveryState::Delivered).await;
     let all = receiver.wait_for(COUNT + 1, SOON).await;
     let place = all.iter().position(|one| one.text().contains("new")).unwrap();
     assert!(place < COUNT / 2, "it came as number {place} of {}", all.len());
@@ -124,11 +124,11 @@ async fn a_kill_loses_nothing_and_does_nothing_twice(kind: Kind) {
     until_standing(&house, &endpoint, |all| all.dead == COUNT).await;
 
     receiver.answer_with(|_| Answer::ok());
-    let id = begin(&house, &endpoint, Work::Recover).await;
+    let id = begin(&house, &endpoint, TaskKind::Recover).await;
     eventually("a step", SOON, async || (look(&house, id).await.sent > 0).then_some(())).await;
     let binary = server.kill();
     let work = look(&house, id).await;
-    assert!(work.stage == Stage::Running && (1..COUNT).contains(&work.sent), "killed in the middle: {work:?}");
+    assert!(work.stage == TaskStage::Running && (1..COUNT).contains(&work.sent), "killed in the middle: {work:?}");
     assert_eq!(
         number(&url, "SELECT count(*) FROM delivery WHERE generation = 1").await,
         work.sent,

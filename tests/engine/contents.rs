@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::delivery::{DeadReason, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use sendoff::domain::deliveries::message::{Message, MessageSpec};
 use sendoff::domain::time::Clock;
 use sendoff::domain::{MessageId, Time};
@@ -41,7 +41,7 @@ async fn accept(house: &House, change: impl FnOnce(&mut MessageSpec)) -> std::sy
 }
 
 async fn in_time(house: &House, message: MessageId, due: Time) {
-    house.until(message, State::Delivered).await;
+    house.until(message, DeliveryState::Delivered).await;
     let sent = house.attempts(message).await.remove(0).at;
     assert!(sent >= due, "{:?} early", due.since(sent));
     assert!(sent.since(due) < Duration::from_secs(2), "{:?} late", sent.since(due));
@@ -59,7 +59,7 @@ async fn what_is_scheduled_goes_at_its_time_and_holds_nothing_up(kind: Kind) {
     let due = Clock.now().plus(AHEAD);
     let scheduled = accept(&house, |spec| spec.deliver_at = Some(due)).await;
     let usual = accept(&house, |_| {}).await;
-    house.until(usual.id, State::Delivered).await;
+    house.until(usual.id, DeliveryState::Delivered).await;
     assert!(Clock.now() < due, "nothing waited for what is scheduled");
     in_time(&house, scheduled.id, due).await;
     assert_eq!(receiver.count(), 2);
@@ -85,7 +85,7 @@ async fn a_raw_payload_arrives_as_it_was_written(kind: Kind) {
         (spec.payload, spec.raw_type) = ("a=1&b=\u{fc} \n".into(), Some("text/plain; charset=utf-8".into()));
     })
     .await;
-    house.until(raw.id, State::Delivered).await;
+    house.until(raw.id, DeliveryState::Delivered).await;
     let got = receiver.received().remove(0);
     assert_eq!(got.body, "a=1&b=\u{fc} \n".as_bytes());
     assert_eq!(got.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -109,11 +109,11 @@ async fn what_waits_without_content_is_never_sent(kind: Kind) {
         assert!(house.store.delete_content(&house.tenant, house.app.id, message.id, Clock.now()).await.unwrap());
     }
     let last = accept(&house, |spec| spec.deliver_at = third.deliver_at).await;
-    house.until(last.id, State::Delivered).await;
+    house.until(last.id, DeliveryState::Delivered).await;
     let ids: Vec<_> = receiver.received().iter().map(|got| got.header("webhook-id").unwrap().to_owned()).collect();
     assert_eq!(ids, [first.id.to_string(), last.id.to_string()]);
     for message in [first, second, &third] {
-        let view = house.until(message.id, State::Dead).await;
+        let view = house.until(message.id, DeliveryState::Dead).await;
         assert_eq!(view.reason, Some(DeadReason::ContentDeleted));
     }
     assert_eq!(house.attempts(first.id).await.len(), 1, "what was in flight is recorded all the same");
@@ -139,9 +139,9 @@ async fn pending_without_content_holds_up_nobody(kind: Kind) {
     number(&url, "UPDATE message SET payload = NULL RETURNING CAST(1 AS BIGINT)").await;
     let last = accept(&house, |_| {}).await;
     house.start(options());
-    house.until(last.id, State::Delivered).await;
+    house.until(last.id, DeliveryState::Delivered).await;
     for message in without {
-        assert_eq!(house.until(message, State::Dead).await.reason, Some(DeadReason::ContentDeleted));
+        assert_eq!(house.until(message, DeliveryState::Dead).await.reason, Some(DeadReason::ContentDeleted));
     }
     assert_eq!(receiver.count(), 1);
 }
@@ -153,5 +153,5 @@ async fn a_content_that_is_kept_no_longer_goes_by_itself(kind: Kind) {
     let short = accept(&house, |spec| spec.keep_content = Some(Duration::from_millis(1))).await;
     eventually("the sweep has come by", SOON, async || house.message(short.id).await.payload.is_none().then_some(()))
         .await;
-    house.until(short.id, State::Dead).await;
+    house.until(short.id, DeliveryState::Dead).await;
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sendoff::domain::Time;
-use sendoff::domain::deliveries::delivery::Next;
+use sendoff::domain::deliveries::delivery::Transition;
 use sendoff::store::maintenance::retention::Expired;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -40,7 +40,7 @@ on_both! {
         };
         assert_eq!(all.len(), 1_210);
         let done = all.iter().map(|one| {
-            let mut done = finished(app.id, one, answered(200), Next::Delivered);
+            let mut done = finished(app.id, one, answered(200), Transition::Delivered);
             done.attempt.at = one.due_at;
             done
         });
@@ -176,7 +176,7 @@ on_both! {
         (own.spec.event_id, own.at) = (Some(uid("invoice-7")), at(0));
         let message = offer(store, own).await.unwrap().id;
         let well = waiting(store, made.id).await.remove(0);
-        store.record(vec![finished(app.id, &well, answered(200), Next::Delivered)]).await.unwrap();
+        store.record(vec![finished(app.id, &well, answered(200), Transition::Delivered)]).await.unwrap();
         assert_eq!(store.expire(at(0), at(1)).await.unwrap(), Expired::default());
         assert!(waiting(store, ears).await.is_empty(), "not too old yet");
         while store.expire(at(10), at(20)).await.unwrap().more {}

@@ -2,7 +2,7 @@
 //! listen; and the application that they travel by is nobody's to see.
 
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::Message;
 use sendoff::domain::{AppId, EndpointId, MessageId};
 use sendoff::store::ingest::accept::Rejection;
@@ -43,14 +43,14 @@ async fn record(store: &Store, one: &FinishedAttempt) -> RecordOutcome {
 /// The next attempt of what waits for `endpoint`, failed; the last one of its schedule, if `last`.
 async fn fail(store: &Store, app: AppId, endpoint: EndpointId, last: bool) -> FinishedAttempt {
     let one = only_waiting(store, endpoint).await;
-    let next = if last { Next::Dead(DeadReason::Exhausted) } else { retry(60, one.progress.step + 1) };
+    let next = if last { Transition::Dead(DeadReason::Exhausted) } else { retry(60, one.progress.step + 1) };
     let done = finished(app, &one, answered(503), next);
     assert_eq!(record(store, &done).await, RecordOutcome::Applied);
     done
 }
 
 async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAttempt {
-    let done = finished(app, &only_waiting(store, endpoint).await, answered(200), Next::Delivered);
+    let done = finished(app, &only_waiting(store, endpoint).await, answered(200), Transition::Delivered);
     assert_eq!(record(store, &done).await, RecordOutcome::Applied);
     done
 }
@@ -58,7 +58,7 @@ async fn deliver(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAtt
 /// The next attempt of what waits for `endpoint`, answered with 410.
 pub async fn gone(store: &Store, app: AppId, endpoint: EndpointId) -> FinishedAttempt {
     let one = waiting(store, endpoint).await.remove(0);
-    let next = Next::Dead(DeadReason::Gone);
+    let next = Transition::Dead(DeadReason::Gone);
     FinishedAttempt { disable: Some(DisabledReason::Gone), ..finished(app, &one, answered(410), next) }
 }
 
@@ -206,7 +206,7 @@ on_both! {
             let one = waiting(store, other.id).await.remove(0);
             record(store, &finished(house, &one, answered(500), retry(60, step))).await;
         }
-        record(store, &finished(house, &waiting(store, other.id).await.remove(0), answered(200), Next::Delivered)).await;
+        record(store, &finished(house, &waiting(store, other.id).await.remove(0), answered(200), Transition::Delivered)).await;
         let acme = store.application(&tenant(), &named("acme")).await.unwrap().unwrap().id;
         endpoint(store, acme, endpoint_spec()).await;
         let last = gone(store, house, other.id).await;
@@ -225,7 +225,7 @@ on_both! {
         let ears = listener(store, endpoint_spec()).await;
         let message = accept(store, app.id).await.id;
         let one = only_waiting(store, made.id).await;
-        let last = finished(app.id, &one, answered(503), Next::Dead(DeadReason::Exhausted));
+        let last = finished(app.id, &one, answered(503), Transition::Dead(DeadReason::Exhausted));
         // The counts come last in the transaction.
         refuse(home, "rollup", "{row}.failed > 0").await;
         assert!(matches!(store.record(vec![last.clone()]).await, Err(StoreError::Refused(_))));
@@ -266,7 +266,7 @@ on_both! {
         let house = ears.app_id;
         endpoint(store, app.id, endpoint_spec()).await;
         accept(store, app.id).await;
-        let last = finished(app.id, &only_waiting(store, made.id).await, answered(503), Next::Dead(DeadReason::Exhausted));
+        let last = finished(app.id, &only_waiting(store, made.id).await, answered(503), Transition::Dead(DeadReason::Exhausted));
         let batch = vec![gone(store, house, ears.id).await, last];
         refuse(home, "rollup", "{row}.failed > 0").await;
         assert!(store.record(batch).await.is_err());
@@ -367,7 +367,7 @@ on_both! {
         let dying = waiting(&one, made.id).await;
         let records = async {
             for some in dying.chunks(5) {
-                let last = |one| finished(acme.id, one, answered(503), Next::Dead(DeadReason::Exhausted));
+                let last = |one| finished(acme.id, one, answered(503), Transition::Dead(DeadReason::Exhausted));
                 let batch: Vec<FinishedAttempt> = some.iter().map(last).collect();
                 assert_eq!(two.record(batch).await.unwrap(), [RecordOutcome::Applied; 5]);
             }
@@ -413,8 +413,8 @@ on_both! {
         let hidden = DeliveryFilter { app: Some(ears.app_id), ..DeliveryFilter::default() };
         let customers = list(DeliveryFilter::default()).await;
         let count = async |state| store.count_in(&tenant(), state, 9).await.unwrap();
-        use sendoff::domain::deliveries::delivery::State;
-        assert_eq!((count(State::Retry).await, count(State::Dead).await), (0, 1));
+        use sendoff::domain::deliveries::delivery::DeliveryState;
+        assert_eq!((count(DeliveryState::Retry).await, count(DeliveryState::Dead).await), (0, 1));
         assert!(store.oldest_due(&tenant(), later(1_000)).await.unwrap().is_none());
         fail(store, ears.app_id, ears.id, true).await;
         assert_eq!(list(DeliveryFilter::default()).await, customers);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::Trigger;
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
 use sendoff::domain::{AppId, EndpointId, MessageId, Time};
 use sendoff::store::jobs::background::BackgroundSpec;
 use sendoff::store::jobs::job_lease::Stepped;
@@ -59,7 +59,7 @@ async fn open_snapshot(home: &Home) -> PgConnection {
 }
 
 fn delivered(app: AppId, one: &PendingDelivery) -> FinishedAttempt {
-    finished(app, one, answered(200), Next::Delivered)
+    finished(app, one, answered(200), Transition::Delivered)
 }
 
 /// What waits because somebody wanted it sent again, by its message.
@@ -94,7 +94,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     let dead = offer(store, known.clone()).await.unwrap().id;
     let keep = accept_at(store, app.id, at(4 * DAY)).await.id;
     for one in waiting(store, made.id).await {
-        let next = if one.message_id == dead { Next::Dead(DeadReason::Exhausted) } else { Next::Delivered };
+        let next = if one.message_id == dead { Transition::Dead(DeadReason::Exhausted) } else { Transition::Delivered };
         let outcome = answered(if one.message_id == dead { 500 } else { 200 });
         if one.message_id != late {
             store.record(vec![finished(app.id, &one, outcome, next)]).await.unwrap();
@@ -126,7 +126,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
 
     // What is scheduled is delivered in its time, and only then goes.
     let pending = waiting(store, made.id).await.into_iter().find(|one| one.message_id == late).expect("pending");
-    assert_eq!((pending.state, pending.due_at), (State::Fresh, at(30 * DAY)));
+    assert_eq!((pending.state, pending.due_at), (DeliveryState::Fresh, at(30 * DAY)));
     assert_eq!(store.load_messages(&[late]).await.unwrap().len(), 1);
     assert_eq!(store.record(vec![delivered(app.id, &pending)]).await.unwrap(), [RecordOutcome::Applied]);
     assert!(forget(store, at(5 * DAY), now).await >= 1);

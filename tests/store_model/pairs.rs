@@ -12,7 +12,7 @@ use std::time::Duration;
 use sendoff::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec};
 use sendoff::domain::deliveries::attempt::{Attempt, Failure, Outcome};
 use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, OrgId, Time, Uid};
 use sendoff::store::catalog::endpoints::Updated;
@@ -130,9 +130,9 @@ impl Scene {
     fn finished(&self, by: usize, deed: Deed) -> FinishedAttempt {
         let due = self.now.plus(Duration::from_secs(60));
         let (status, failure, next) = match deed {
-            Deed::Deliver => (200, None, Next::Delivered),
-            Deed::Fail => (503, Some(Failure::Status), Next::Retry { due, step: 1 }),
-            _ => (410, Some(Failure::Status), Next::Dead(DeadReason::Gone)),
+            Deed::Deliver => (200, None, Transition::Delivered),
+            Deed::Fail => (503, Some(Failure::Status), Transition::Retry { due, step: 1 }),
+            _ => (410, Some(Failure::Status), Transition::Dead(DeadReason::Gone)),
         };
         let outcome = Outcome::failed(Failure::Status, "", Duration::from_millis(5));
         let outcome = Outcome { failure, status: Some(status), ..outcome };

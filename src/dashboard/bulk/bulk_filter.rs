@@ -4,10 +4,10 @@
 use crate::dashboard::components::filters::{FilterParams, Filters};
 use crate::dashboard::components::format::Line;
 use crate::dashboard::http::error::PageError;
-use crate::domain::deliveries::background::{Kind, Scope};
+use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::{AppId, Time};
 use crate::store::jobs::background::{BackgroundSpec, Total};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::{EndpointRef, Store, Tenant};
 
@@ -17,7 +17,7 @@ pub enum BulkTarget {
     /// The deliveries that the list shows with this filter.
     Listed(Box<DeliveryFilter>),
     /// Messages that endpoints of the scope were never sent.
-    Missing(Scope, Box<SentFilter>),
+    Missing(TaskScope, Box<SentFilter>),
 }
 
 /// The deliveries to resend.
@@ -66,14 +66,14 @@ impl BulkFilter {
     /// The background job.
     pub fn spec(&self, by: &str, total: Option<Total>) -> BackgroundSpec {
         let (kind, scope, filter, listed) = match &self.which {
-            BulkTarget::Missing(scope, filter) => (Kind::ReplayMissing, *scope, (**filter).clone(), None),
+            BulkTarget::Missing(scope, filter) => (TaskKind::ReplayMissing, *scope, (**filter).clone(), None),
             BulkTarget::Listed(filter) => {
                 let scope = match (filter.app, filter.endpoint) {
-                    (Some(app), Some(endpoint)) => Scope::Endpoint(app, endpoint),
-                    (Some(app), None) => Scope::Application(app),
-                    (None, _) => Scope::Organization,
+                    (Some(app), Some(endpoint)) => TaskScope::Endpoint(app, endpoint),
+                    (Some(app), None) => TaskScope::Application(app),
+                    (None, _) => TaskScope::Organization,
                 };
-                (Kind::BulkReplay, scope, SentFilter::default(), Some((**filter).clone()))
+                (TaskKind::BulkReplay, scope, SentFilter::default(), Some((**filter).clone()))
             }
         };
         BackgroundSpec { kind, scope, filter, listed, by: by.to_owned(), total }
@@ -83,7 +83,7 @@ impl BulkFilter {
     pub fn button(&self) -> (&'static str, &'static str) {
         match &self.which {
             BulkTarget::Missing(..) => ("Send", ""),
-            BulkTarget::Listed(filter) if filter.status == Some(DeliveryStatus::Pending) => ("Send", " now"),
+            BulkTarget::Listed(filter) if filter.status == Some(DeliveryStatusFilter::Pending) => ("Send", " now"),
             BulkTarget::Listed(_) => ("Resend", ""),
         }
     }
@@ -101,7 +101,7 @@ impl BulkFilter {
 
 /// The scope of a search for missing messages. It needs an application, because its endpoints' filters decide what is
 /// missing.
-async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<Scope>, PageError> {
+async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) -> Result<Option<TaskScope>, PageError> {
     for (name, given, why) in [
         ("class", filters.class.is_some(), "Does not apply to messages that were never sent."),
         ("q", filters.searches(), "Search does not cover messages that were never sent."),
@@ -120,13 +120,13 @@ async fn missing_scope(store: &Store, tenant: &Tenant, filters: &mut Filters) ->
         }
         return Ok(None);
     };
-    let Some(id) = filters.endpoint else { return Ok(Some(Scope::Application(app))) };
+    let Some(id) = filters.endpoint else { return Ok(Some(TaskScope::Application(app))) };
     match store.endpoint(tenant, app, &EndpointRef::Id(id)).await? {
         None => filters.refuse("endpoint", "This endpoint belongs to another application."),
         Some(endpoint) if endpoint.spec.disabled => {
             filters.refuse("endpoint", "This endpoint is disabled. Enable it first.");
         }
-        Some(_) => return Ok(Some(Scope::Endpoint(app, id))),
+        Some(_) => return Ok(Some(TaskScope::Endpoint(app, id))),
     }
     Ok(None)
 }

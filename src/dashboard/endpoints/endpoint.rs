@@ -29,13 +29,13 @@ use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, masked_header};
 use crate::domain::deliveries::attempt::Attempt;
-use crate::domain::deliveries::background::{Kind, Scope as BackgroundScope};
+use crate::domain::deliveries::background::{TaskKind, TaskScope};
 use crate::domain::signing::secret::SignatureType;
 use crate::domain::{AttemptId, Invalid, Time};
 use crate::store::catalog::endpoint_list::{EndpointLine, LastFailure};
 use crate::store::jobs::background::{BackgroundSpec, Total};
 use crate::store::query::attempts::AttemptFilter;
-use crate::store::query::counts::{Range, Scope};
+use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::query::endpoint_messages::SentFilter;
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Store};
@@ -170,7 +170,7 @@ pub async fn page_with(
     let (query, now, tenant, store) = (UrlQuery::of(request), state.clock.now(), context.tenant(), &state.store);
     let (app, id) = (context.app.id, endpoint.id);
     let line = store.endpoint_line(&tenant, app, id).await?.ok_or(PageError::NotFound)?;
-    let buckets = store.buckets(&tenant, Scope::Endpoint(id), Range::Day, now).await?;
+    let buckets = store.buckets(&tenant, CountScope::Endpoint(id), ChartRange::Day, now).await?;
     let counts = total(&buckets);
     let list = format!("{}?endpoint={id}&", context.paths.page("deliveries"));
     let waiting = store.backlogs(&tenant, &[id], MOST).await?.get(&id).copied().unwrap_or(0);
@@ -204,7 +204,7 @@ pub async fn page_with(
         throttle: line.endpoint.spec.throttle_rate,
         waiting: count_up_to(waiting, MOST),
         failure: store.last_failure(&tenant, app, id).await?.map(|failure| FailureSummary::new(&failure, context, now)),
-        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, Range::Day, &list)),
+        chart: (counts.attempts() > 0).then(|| Chart::new(&buckets, ChartRange::Day, &list)),
         attempts: newest.data.iter().map(|attempt| Row::new(attempt, &event_types, context, now)).collect(),
         allowed: EndpointActions {
             edit: context.can(Capability::ManageEndpoint),
@@ -291,8 +291,8 @@ impl MissedMessages {
         let since = query.get("since").and_then(|text| Time::parse(text).ok()).filter(|since| *since < now);
         let Some(since) = since.filter(|_| !endpoint.spec.disabled && !context.operational) else { return Ok(None) };
         let spec = BackgroundSpec {
-            kind: Kind::ReplayMissing,
-            scope: BackgroundScope::Endpoint(endpoint.app_id, endpoint.id),
+            kind: TaskKind::ReplayMissing,
+            scope: TaskScope::Endpoint(endpoint.app_id, endpoint.id),
             filter: SentFilter { since, until: now, ..SentFilter::default() },
             listed: None,
             by: String::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::dashboard::components::form::{Form, FormField, SelectOption, lines, number};
 use crate::dashboard::http::verified_form::VerifiedForm;
 use crate::domain::catalog::endpoint::{EndpointSpec, Headers, masked_header, moved};
-use crate::domain::deliveries::backoff::Schedule;
+use crate::domain::deliveries::backoff::RetrySchedule;
 use crate::domain::signing::secret::{Secret, SignatureType};
 use crate::domain::signing::signature::{ExtraSignature, KeyForm};
 use crate::domain::{EndpointId, Invalid, Uid, span};
@@ -74,7 +74,7 @@ fn event_types(chosen: &[String], catalog: &[String]) -> FormField {
 }
 
 /// `5s, 5m, 30m`.
-pub fn in_words(schedule: &Schedule) -> String {
+pub fn in_words(schedule: &RetrySchedule) -> String {
     match schedule.waits() {
         [] => "none".to_owned(),
         waits => waits.iter().map(|wait| span::write(*wait)).collect::<Vec<_>>().join(", "),
@@ -163,17 +163,17 @@ fn signing(submitted: &VerifiedForm, spec: &mut EndpointSpec, wrong: &mut Vec<In
     }
 }
 
-fn schedule(text: &str) -> Result<Schedule, Invalid> {
+fn schedule(text: &str) -> Result<RetrySchedule, Invalid> {
     const FIELD: &str = "retrySchedule";
     if text == "none" {
-        return Schedule::new(FIELD, Vec::new());
+        return RetrySchedule::new(FIELD, Vec::new());
     }
     let mut waits = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let wait = span::read(part);
         waits.push(wait.map_err(|what| Invalid::new(FIELD, format!("holds {part:?}, which {what}")))?);
     }
-    Schedule::new(FIELD, waits)
+    RetrySchedule::new(FIELD, waits)
 }
 
 /// Parses headers, one per line. An empty or masked value keeps the old one, unless the endpoint has `moved` to another

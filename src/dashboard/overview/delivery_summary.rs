@@ -4,7 +4,7 @@
 use crate::dashboard::bulk::tally;
 use crate::dashboard::components::format::count;
 use crate::domain::{AppId, Time};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::delivery_tally::DeliveryTally;
 use crate::store::{Store, StoreError, Tenant};
 
@@ -55,15 +55,15 @@ impl DeliverySummary {
         let all = tally(store, tenant, &filter, now).await?;
         let mut by_state = Vec::new();
         for (status, word, always) in [
-            (DeliveryStatus::Delivered, "delivered", true),
-            (DeliveryStatus::Retrying, "being retried", true),
-            (DeliveryStatus::Dead, "dead", true),
-            (DeliveryStatus::Pending, "pending", false),
-            (DeliveryStatus::Canceled, "canceled", false),
+            (DeliveryStatusFilter::Delivered, "delivered", true),
+            (DeliveryStatusFilter::Retrying, "being retried", true),
+            (DeliveryStatusFilter::Dead, "dead", true),
+            (DeliveryStatusFilter::Pending, "pending", false),
+            (DeliveryStatusFilter::Canceled, "canceled", false),
         ] {
             // If the total was cut off, count rare states by their own index.
             let of_status = match (all.more, status) {
-                (false, _) | (true, DeliveryStatus::Delivered) => all,
+                (false, _) | (true, DeliveryStatusFilter::Delivered) => all,
                 _ => tally(store, tenant, &DeliveryFilter { status: Some(status), ..filter.clone() }, now).await?,
             };
             let n = of(&of_status, status);
@@ -77,8 +77,8 @@ impl DeliverySummary {
 }
 
 impl SummaryScope<'_> {
-    fn number(&self, n: i64, more: bool, word: &'static str, status: Option<DeliveryStatus>) -> SummaryNumber {
-        let status = status.map(DeliveryStatus::word);
+    fn number(&self, n: i64, more: bool, word: &'static str, status: Option<DeliveryStatusFilter>) -> SummaryNumber {
+        let status = status.map(DeliveryStatusFilter::word);
         let filter = status.map(|word| format!("status={word}&")).unwrap_or_default();
         SummaryNumber {
             text: format!("{}{}", count(n), if more { "+" } else { "" }),
@@ -89,14 +89,14 @@ impl SummaryScope<'_> {
     }
 }
 
-fn of(tally: &DeliveryTally, status: DeliveryStatus) -> i64 {
+fn of(tally: &DeliveryTally, status: DeliveryStatusFilter) -> i64 {
     match status {
-        DeliveryStatus::Pending => tally.pending,
-        DeliveryStatus::Retrying => tally.retrying,
-        DeliveryStatus::Delivered => tally.delivered,
-        DeliveryStatus::Dead => tally.dead,
-        DeliveryStatus::Failed => tally.retrying + tally.dead,
-        DeliveryStatus::Canceled => tally.canceled,
+        DeliveryStatusFilter::Pending => tally.pending,
+        DeliveryStatusFilter::Retrying => tally.retrying,
+        DeliveryStatusFilter::Delivered => tally.delivered,
+        DeliveryStatusFilter::Dead => tally.dead,
+        DeliveryStatusFilter::Failed => tally.retrying + tally.dead,
+        DeliveryStatusFilter::Canceled => tally.canceled,
     }
 }
 

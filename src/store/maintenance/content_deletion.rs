@@ -103,11 +103,11 @@ impl Store {
             let mut tx = self.begin().await?;
             let gone: Vec<MessageId> = on!(tx, db => sqlx::query_scalar(SQL).bind(now).bind(STEP).fetch_all(db).await)?;
             let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;
-            let happened = operational_event::of_unsent(&ended, now);
-            let told = operational::tell(&self.inner, &mut tx, happened).await?;
+            let events = operational_event::of_unsent(&ended, now);
+            let emitted = operational::emit(&self.inner, &mut tx, events).await?;
             tx.commit().await?;
             self.ended(&ended);
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(gone.len() as u64)
         })
         .await

@@ -38,7 +38,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let step = Step::plan(&mut tx, cutoff).await?;
             let unsent = step.delete_pending(&mut tx).await?;
-            let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+            let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
             let mut expired = Expired { messages: 0, rows: unsent.len() as u64, more: step.more };
             for table in ["dead", "attempt"] {
                 let gone = step.delete_rows(&mut tx, table).await?;
@@ -54,7 +54,7 @@ impl Store {
             rollup_compaction::forget(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(expired)
         })
         .await

@@ -99,7 +99,7 @@ impl Partitions {
 
     /// Passes on the result of an insert. If its partition was missing, drops the cached layout, so the next attempt
     /// reads it again.
-    pub(in crate::store) fn told<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    pub(in crate::store) fn check_insert<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         if done.as_ref().is_err_and(is_no_partition) {
             self.learn(Layout::default());
         }

@@ -46,7 +46,7 @@ impl Store {
                 Tx::Postgres(tx) => delete_pending(tx, horizon, cutoff).await?,
                 Tx::Sqlite(_) => Vec::new(),
             };
-            let told = operational::tell(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
+            let emitted = operational::emit(&self.inner, &mut tx, operational_event::of_unsent(&unsent, now)).await?;
             let mut expired = Expired { rows: unsent.len() as u64, more: unsent.len() as i64 >= ROWS, messages: 0 };
             if let (Tx::Postgres(tx), false) = (&mut tx, expired.more) {
                 // Deliveries still queued below the horizon are scheduled and keep their message.
@@ -55,7 +55,7 @@ impl Store {
             rollup_compaction::forget(&mut tx, cutoff).await?;
             tx.commit().await?;
             record::count_dead(DeadReason::Expired, unsent.len() as u64);
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(expired)
         })
         .await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{Progress, DeliveryState};
 use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
@@ -23,7 +23,7 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 pub struct PendingDelivery {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
-    pub state: State,
+    pub state: DeliveryState,
     pub due_at: Time,
     pub progress: Progress,
 }
@@ -39,7 +39,7 @@ impl PendingDelivery {
         let at_once = resent || self.due_at.millis() <= self.message_id.time().millis();
         match self.state {
             _ if self.due_at <= now => true,
-            State::Fresh => at_once || self.due_at > now.plus(LONGEST_SCHEDULE),
+            DeliveryState::Fresh => at_once || self.due_at > now.plus(LONGEST_SCHEDULE),
             _ => self.due_at > now.plus(LONGEST_WAIT),
         }
     }
@@ -102,7 +102,7 @@ impl From<PendingDeliveryRow> for PendingDelivery {
         PendingDelivery {
             message_id: row.message_id,
             endpoint_id: row.endpoint_id,
-            state: State::from_code(row.kind),
+            state: DeliveryState::from_code(row.kind),
             due_at: row.due_at,
             progress,
         }
@@ -141,7 +141,7 @@ impl Store {
                 let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
                     let kinds =
-                        [(State::Fresh, lane.fresh, lane.fresh_from), (State::Retry, lane.retries, lane.retries_from)];
+                        [(DeliveryState::Fresh, lane.fresh, lane.fresh_from), (DeliveryState::Retry, lane.retries, lane.retries_from)];
                     for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
                             let packed = asked.entry((state.code(), most.next_power_of_two())).or_default();
@@ -168,7 +168,7 @@ impl Store {
                 )
                 .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
                 .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
-                .bind(lanes.iter().flat_map(|_| [State::Fresh.code(), State::Retry.code()]).collect::<Vec<i16>>())
+                .bind(lanes.iter().flat_map(|_| [DeliveryState::Fresh.code(), DeliveryState::Retry.code()]).collect::<Vec<i16>>())
                 .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
                 .bind(
                     lanes
@@ -186,8 +186,8 @@ impl Store {
             // Apply the exact limits.
             let mut left: HashMap<(EndpointId, i16), i64> = HashMap::with_capacity(2 * lanes.len());
             for lane in lanes {
-                left.insert((lane.endpoint, State::Fresh.code()), lane.fresh);
-                left.insert((lane.endpoint, State::Retry.code()), lane.retries);
+                left.insert((lane.endpoint, DeliveryState::Fresh.code()), lane.fresh);
+                left.insert((lane.endpoint, DeliveryState::Retry.code()), lane.retries);
             }
             waiting.retain(|one| {
                 left.get_mut(&(one.endpoint_id, one.state.code())).is_some_and(|left| {
@@ -292,10 +292,10 @@ mod tests {
             PendingDelivery { message_id, endpoint_id, state, due_at, progress: Progress::default() }.is_due(now)
         };
         let behind = accepted.minus(Duration::from_secs(3_600));
-        assert!(due(State::Fresh, accepted, accepted) && due(State::Fresh, accepted, behind));
-        assert!(!due(State::Fresh, accepted.plus(minute), behind), "this one is scheduled");
-        assert!(due(State::Fresh, accepted.plus(minute), accepted.plus(minute)));
-        assert!(!due(State::Retry, accepted.plus(minute), accepted) && !due(State::Retry, accepted, behind));
-        assert!(due(State::Retry, accepted.plus(WAIT_LIMIT * 3), accepted), "no retry waits so long");
+        assert!(due(DeliveryState::Fresh, accepted, accepted) && due(DeliveryState::Fresh, accepted, behind));
+        assert!(!due(DeliveryState::Fresh, accepted.plus(minute), behind), "this one is scheduled");
+        assert!(due(DeliveryState::Fresh, accepted.plus(minute), accepted.plus(minute)));
+        assert!(!due(DeliveryState::Retry, accepted.plus(minute), accepted) && !due(DeliveryState::Retry, accepted, behind));
+        assert!(due(DeliveryState::Retry, accepted.plus(WAIT_LIMIT * 3), accepted), "no retry waits so long");
     }
 }

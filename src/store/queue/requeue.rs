@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::domain::deliveries::attempt::Trigger;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
 use crate::store::{StoreError, Tx, on, partitions};
@@ -33,7 +33,7 @@ pub(in crate::store) struct RequeueTarget {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct DeliverySnapshot {
     pub message: MessageId,
-    pub state: State,
+    pub state: DeliveryState,
     pub generation: i32,
 }
 
@@ -68,7 +68,7 @@ pub(in crate::store) async fn resend(
     on!(tx, db => {
         sqlx::query(SQL)
             .bind(message).bind(to.endpoint).bind(to.app).bind(i16::from(to.slot))
-            .bind(State::Fresh.code()).bind(now).bind(Trigger::Manual.code())
+            .bind(DeliveryState::Fresh.code()).bind(now).bind(Trigger::Manual.code())
             .execute(db).await.map(drop)
     })?;
     let past = take_ended(tx, to.endpoint, &[message]).await?;
@@ -127,7 +127,7 @@ async fn send_pending_again(
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
     const SET: &str = "UPDATE due SET kind = $1, due_at = $2, step = 0, generation = due.generation + 1, trigger = $3";
-    let (kind, trigger) = (State::Retry.code(), Trigger::Manual.code());
+    let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
         _ if found.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
@@ -185,7 +185,7 @@ async fn insert_retries(
          SELECT id, $1, app_id, $2, $3,";
     const ROWS: &str = ", 0, 0, 0, $5 FROM message WHERE id";
     const CONFLICT: &str = "ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id";
-    let (kind, trigger) = (State::Retry.code(), Trigger::Manual.code());
+    let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
         _ if messages.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {

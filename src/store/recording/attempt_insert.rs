@@ -9,7 +9,7 @@ use crate::domain::{AttemptId, Time};
 use crate::store::db::tx::PgTx;
 use crate::store::db::{codec, sqlite};
 use crate::store::partitions::Table;
-use crate::store::recording::record::{RowCheck, FinishedAttempt};
+use crate::store::recording::record::{FinishedAttempt, RowCheck};
 use crate::store::{StoreError, Tx};
 
 const ATTEMPT_INSERT: &str = "INSERT INTO attempt (id, message_id, endpoint_id, app_id, org, number, generation, \
@@ -118,7 +118,8 @@ async fn append_postgres(
     let (partitions, ids) = (tx.partitions(), finished.iter().map(|one| one.attempt.message_id.0).collect::<Vec<_>>());
     let gone = partitions.cover(Table::Attempt, &ids).await?;
     // Attempts in flight when their message's partition was dropped by the retention are discarded.
-    let finished: Vec<&FinishedAttempt> = finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();
+    let finished: Vec<&FinishedAttempt> =
+        finished.iter().filter(|one| !gone.contains(&one.attempt.message_id.0)).collect();
     let finished = &finished[..];
     const TAIL: &str =
         "SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::integer[], $7::integer[],
@@ -148,5 +149,5 @@ async fn append_postgres(
             .bind(column(finished, |a| a.next_at.map(Time::micros)))
             .fetch_all(&mut **tx)
             .await;
-    Ok(partitions.told(appended)?.into_iter().collect())
+    Ok(partitions.check_insert(appended)?.into_iter().collect())
 }

@@ -20,7 +20,7 @@ use crate::domain::{AppId, EndpointId, OrgId, Time, Uid};
 use crate::store::access::audit::{self, Deed};
 use crate::store::catalog::applications;
 use crate::store::queue::signals::Signal;
-use crate::store::recording::operational_event::{self, Happening, What};
+use crate::store::recording::operational_event::{self, EventDetail, OperationalEvent};
 use crate::store::recording::record::FinishedAttempt;
 use crate::store::recording::{mail, operational};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
@@ -60,7 +60,11 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable; nothing was changed.
-    pub async fn check_failing_endpoints(&self, disable_after: Duration, now: Time) -> Result<FailingReport, StoreError> {
+    pub async fn check_failing_endpoints(
+        &self,
+        disable_after: Duration,
+        now: Time,
+    ) -> Result<FailingReport, StoreError> {
         self.repeated(|| async {
             let mut rows = self.failing(disable_after, now).await?;
             let mut judged = FailingReport { more: rows.len() as i64 == STEP, ..FailingReport::default() };
@@ -73,31 +77,37 @@ impl Store {
                 rows.iter().filter(|row| what(row) == Some(StreakAction::Disabling)).map(|row| row.app_id).collect();
             let mut tx = self.begin().await?;
             applications::touch(&mut tx, ends.iter().copied()).await?;
-            let (mut happened, mut notices) = (Vec::new(), Notices::new());
+            let (mut events, mut notices) = (Vec::new(), Notices::new());
             for row in &rows {
-                let told = match what(row) {
+                let emitted = match what(row) {
                     Some(StreakAction::Warning(number)) => warn(&mut tx, row, number, disable_after, now).await?,
                     Some(StreakAction::Disabling) => disable_failing(&mut tx, row, now).await?,
                     None => None,
                 };
-                let Some(what) = told else { continue };
+                let Some(what) = emitted else { continue };
                 match &what {
-                    What::Failing { warning, .. } => judged.warned.push((row.id, warning.warning)),
+                    EventDetail::Failing { warning, .. } => judged.warned.push((row.id, warning.warning)),
                     _ => judged.disabled.push(row.id),
                 }
                 if self.inner.mail_enabled() {
                     let notice = notice_of(&mut tx, row, &what).await?;
                     notices.entry(row.app_id).or_default().push(notice);
                 }
-                happened.push(Happening { org: row.org.clone(), app: row.app_id, endpoint: row.id, at: now, what });
+                events.push(OperationalEvent {
+                    org: row.org.clone(),
+                    app: row.app_id,
+                    endpoint: row.id,
+                    at: now,
+                    what,
+                });
             }
-            let told = operational::tell(&self.inner, &mut tx, happened).await?;
+            let emitted = operational::emit(&self.inner, &mut tx, events).await?;
             write_mails(&mut tx, notices, now).await?;
             tx.commit().await?;
             for app in ends {
                 self.inner.signals.send(Signal::Changed(app));
             }
-            operational::admit(&self.inner, told);
+            operational::signal_emitted(&self.inner, emitted);
             Ok(judged)
         })
         .await
@@ -132,7 +142,7 @@ async fn warn(
     number: i16,
     disable_after: Duration,
     now: Time,
-) -> Result<Option<What>, StoreError> {
+) -> Result<Option<EventDetail>, StoreError> {
     const SQL: &str = "UPDATE endpoint SET warned = $2, warned_at = $3
          WHERE id = $1 AND failing_since = $4 AND warned = $5 AND disabled = FALSE AND deleted_at IS NULL";
     let noted = on!(tx, db => {
@@ -141,18 +151,18 @@ async fn warn(
             .execute(db).await.map(|done| done.rows_affected())
     })?;
     let warning = Warning { warning: number, disable_at: row.failing_since.plus(disable_after) };
-    Ok((noted > 0).then(|| What::Failing { uid: row.uid.clone(), fail_since: row.failing_since, warning }))
+    Ok((noted > 0).then(|| EventDetail::Failing { uid: row.uid.clone(), fail_since: row.failing_since, warning }))
 }
 
 /// Disables the endpoint. `None` if the streak has ended or another process was first.
-async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<What>, StoreError> {
+async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<EventDetail>, StoreError> {
     let done = disable(tx, row.id, DisabledReason::Failing, Some(row.failing_since), now).await?;
     if done.is_none() {
         return Ok(None);
     }
     write_audit_entry(tx, &row.org, row.app_id, row.id, &row.url, "every attempt failed for too long", now).await?;
     let uid = row.uid.clone();
-    Ok(Some(What::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
+    Ok(Some(EventDetail::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
 }
 
 /// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The caller
@@ -162,8 +172,8 @@ pub(in crate::store) async fn disable_gone<'f>(
     inner: &Inner,
     tx: &mut Tx,
     records: impl Iterator<Item = &'f FinishedAttempt>,
-) -> Result<Vec<Happening>, StoreError> {
-    let (mut happened, mut notices) = (Vec::new(), Notices::new());
+) -> Result<Vec<OperationalEvent>, StoreError> {
+    let (mut events, mut notices) = (Vec::new(), Notices::new());
     let mut latest = Time::ZERO;
     for one in records {
         let attempt = &one.attempt;
@@ -171,9 +181,9 @@ pub(in crate::store) async fn disable_gone<'f>(
         let Some(found) = disable(tx, attempt.endpoint_id, reason, None, attempt.at).await? else { continue };
         write_audit_entry(tx, &one.org, attempt.app_id, attempt.endpoint_id, &found.url, "410 Gone", attempt.at)
             .await?;
-        let what = What::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
-        let told = operational_event::of_record(one, what);
-        latest = latest.max(told.at);
+        let what = EventDetail::Disabled { by: DisabledBy::Automatic, uid: found.uid, fail_since: found.failing_since };
+        let emitted = operational_event::of_record(one, what);
+        latest = latest.max(emitted.at);
         if inner.mail_enabled() {
             let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
             let what = if reason == DisabledReason::Gone { words::What::Gone } else { words::What::Disabled };
@@ -181,10 +191,10 @@ pub(in crate::store) async fn disable_gone<'f>(
             let notice = MailNotice { endpoint: attempt.endpoint_id, address, what, since, last };
             notices.entry(attempt.app_id).or_default().push(notice);
         }
-        happened.push(told);
+        events.push(emitted);
     }
     write_mails(tx, notices, latest).await?;
-    Ok(happened)
+    Ok(events)
 }
 
 /// An endpoint that was just disabled.
@@ -228,7 +238,7 @@ async fn write_audit_entry(
     audit::write(tx, &Actor::new(ActorKind::Engine, ENGINE), deed, now).await
 }
 
-async fn notice_of(tx: &mut Tx, row: &Row, what: &What) -> Result<MailNotice, StoreError> {
+async fn notice_of(tx: &mut Tx, row: &Row, what: &EventDetail) -> Result<MailNotice, StoreError> {
     const SQL: &str = "SELECT failure, status FROM attempt WHERE endpoint_id = $1 ORDER BY id DESC LIMIT 1";
     type Last = (Option<String>, Option<i32>);
     let last: Option<Last> = on!(tx, db => sqlx::query_as(SQL).bind(row.id).fetch_optional(db).await)?;
@@ -238,7 +248,7 @@ async fn notice_of(tx: &mut Tx, row: &Row, what: &What) -> Result<MailNotice, St
         endpoint: row.id,
         address: words::address(&row.url),
         what: match what {
-            What::Failing { warning, .. } => words::What::Failing { disable_at: warning.disable_at },
+            EventDetail::Failing { warning, .. } => words::What::Failing { disable_at: warning.disable_at },
             _ => words::What::Disabled,
         },
         since: Some(row.failing_since),

@@ -15,13 +15,15 @@ use uuid::Uuid;
 
 use crate::domain::catalog::endpoint::DisabledReason;
 use crate::domain::deliveries::attempt::Attempt;
-use crate::domain::deliveries::delivery::{DeadReason, Transition, Progress};
+use crate::domain::deliveries::delivery::{DeadReason, Progress, Transition};
 use crate::domain::{AttemptId, EndpointId, MessageId, OrgId, Time};
 use crate::store::catalog::applications;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::dead;
 use crate::store::queue::signals::Admission;
-use crate::store::recording::{attempt_insert, failing_endpoints, failure_streaks, operational, operational_event, rollups};
+use crate::store::recording::{
+    attempt_insert, failing_endpoints, failure_streaks, operational, operational_event, rollups,
+};
 use crate::store::{Inner, Store, StoreError, Tx, on};
 
 /// A finished attempt, and the next state of its delivery.
@@ -112,11 +114,11 @@ pub(in crate::store) async fn record_in(
         finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
     applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
     failure_streaks::update_streaks(tx, &new).await?;
-    let mut happened = operational_event::of_records(finished, &recorded);
-    happened.extend(failing_endpoints::disable_gone(inner, tx, disabled.into_values()).await?);
-    let told = operational::tell(inner, tx, happened).await?;
+    let mut events = operational_event::of_records(finished, &recorded);
+    events.extend(failing_endpoints::disable_gone(inner, tx, disabled.into_values()).await?);
+    let emitted = operational::emit(inner, tx, events).await?;
     rollups::add(tx, &new).await?;
-    Ok(Some((recorded, told)))
+    Ok(Some((recorded, emitted)))
 }
 
 /// Splits a batch into rounds with at most one attempt per delivery. After an outage of the store, a batch may hold
@@ -170,7 +172,8 @@ type Moved = HashSet<(MessageId, EndpointId)>;
 /// which is inserted next.
 async fn advance(tx: &mut Tx, finished: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
     let is_retry = |one: &&&FinishedAttempt| matches!(one.next, Transition::Retry { .. });
-    let (retries, ended): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) = finished.iter().partition(|one| is_retry(one));
+    let (retries, ended): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) =
+        finished.iter().partition(|one| is_retry(one));
     let Some(mut moved) = reschedule(tx, &retries, check).await? else { return Ok(None) };
     let Some(left) = dequeue(tx, &ended, check).await? else { return Ok(None) };
     let dead: Vec<dead::NewDead> = ended
@@ -279,7 +282,10 @@ fn bound_keys<'q>(query: KeysQuery<'q>, finished: &[&FinishedAttempt]) -> KeysQu
 }
 
 /// The keys of the deliveries with one number each, packed for SQLite.
-fn packed(finished: &[&FinishedAttempt], number: impl Fn(&FinishedAttempt) -> i64) -> Result<(Vec<u8>, String), StoreError> {
+fn packed(
+    finished: &[&FinishedAttempt],
+    number: impl Fn(&FinishedAttempt) -> i64,
+) -> Result<(Vec<u8>, String), StoreError> {
     let mut packed = sqlite::Packed::default();
     for one in finished {
         let ids = [one.attempt.message_id.0.as_bytes(), one.attempt.endpoint_id.0.as_bytes()];

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sendoff::domain::catalog::application::ApplicationSpec;
 use sendoff::domain::catalog::endpoint::EndpointSpec;
-use sendoff::domain::deliveries::background::{Kind, Scope};
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::background::{TaskKind, TaskScope};
+use sendoff::domain::deliveries::delivery::DeliveryState;
 use sendoff::domain::signing::secret::{Secret, SignatureType};
 use sendoff::domain::{AppId, EndpointId, Uid};
 use sendoff::store::catalog::endpoints::Updated;
@@ -78,10 +78,10 @@ fn a_turn_a_row_and_a_slot_have_one_taker() {
         for _ in 0..ROUNDS * 2 {
             let (tenant, app, endpoint, now) = furnish(house).await?;
             let (first, second) = two(house);
-            let scope = Scope::Endpoint(app, endpoint);
+            let scope = TaskScope::Endpoint(app, endpoint);
             let filter = SentFilter::default();
             let work =
-                BackgroundSpec { kind: Kind::Recover, scope, filter, by: String::new(), listed: None, total: None };
+                BackgroundSpec { kind: TaskKind::Recover, scope, filter, by: String::new(), listed: None, total: None };
             said(first.begin_background(&tenant, work, now).await)?;
             let two = futures_util::join!(first.take_turn(now), second.take_turn(now));
             let two = [said(two.0)?, said(two.1)?];
@@ -98,7 +98,7 @@ fn a_turn_a_row_and_a_slot_have_one_taker() {
                 relayed += said(two.0)?.accepted + said(two.1)?.accepted;
             }
             while said(first.fan_out(&mut FanOutScheduler::default(), now).await)?.is_some() {}
-            let count = said(first.count_in(&tenant, State::Fresh, 100).await)?;
+            let count = said(first.count_in(&tenant, DeliveryState::Fresh, 100).await)?;
             check((relayed, count) == (items.len(), items.len() as i64), format!("rows: {relayed}, {count}"))?;
 
             if first.shared() {

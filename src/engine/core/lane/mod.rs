@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{Progress, DeliveryState};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -59,7 +59,7 @@ pub struct Lane {
     fresh: VecDeque<QueuedDelivery>,
     retries: VecDeque<QueuedDelivery>,
     /// Deliveries queued, in flight, or sent and not yet recorded, each with its state and due time in the store.
-    held: HashMap<MessageId, (State, Time)>,
+    held: HashMap<MessageId, (DeliveryState, Time)>,
     watermarks: ReadWatermarks,
     pub in_flight: usize,
     responses: ResponseHistory,
@@ -216,9 +216,9 @@ impl Lane {
     }
 
     /// Queues a delivery unless it is held already. Returns `false` if the queue is full; it then waits in the store.
-    pub fn push(&mut self, work: QueuedDelivery, kind: State) -> bool {
+    pub fn push(&mut self, work: QueuedDelivery, kind: DeliveryState) -> bool {
         let most = self.queue_limit();
-        let queue = if kind == State::Retry { &mut self.retries } else { &mut self.fresh };
+        let queue = if kind == DeliveryState::Retry { &mut self.retries } else { &mut self.fresh };
         if queue.len() >= most {
             return false;
         }
@@ -291,13 +291,13 @@ impl Lane {
             let shown = self.held.values().filter(|(held, due_at)| *held == kind && *due_at >= from).count();
             ((most.saturating_sub(queue.len()).min(most_new) + shown) as i64, from)
         };
-        let (fresh, fresh_from) = wants(State::Fresh, &self.fresh);
-        let (retries, retries_from) = wants(State::Retry, &self.retries);
+        let (fresh, fresh_from) = wants(DeliveryState::Fresh, &self.fresh);
+        let (retries, retries_from) = wants(DeliveryState::Retry, &self.retries);
         LaneRequest { endpoint, slot, fresh, fresh_from, retries, retries_from, ordered }
     }
 
     /// Every delivery of this kind due before `known` is held or has ended. It need not be read again.
-    pub fn raise_watermark(&mut self, kind: State, known: Time) {
+    pub fn raise_watermark(&mut self, kind: DeliveryState, known: Time) {
         self.watermarks.raise(kind, known);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Lanes, PER_STEP, QUEUED_BYTES, READ_BYTES};
-use crate::domain::deliveries::delivery::{Progress, State};
+use crate::domain::deliveries::delivery::{Progress, DeliveryState};
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::engine::core::clock_reading::ClockReading;
@@ -187,7 +187,7 @@ impl Lanes {
         self.forget_recently_read(now);
         let mut settled: HashMap<EndpointId, HashSet<MessageId>> = HashMap::new();
         let mut left_out: HashSet<EndpointId> = HashSet::new();
-        let mut kinds: HashMap<(EndpointId, State), RowCoverage> = HashMap::new();
+        let mut kinds: HashMap<(EndpointId, DeliveryState), RowCoverage> = HashMap::new();
         let wants = || wants.iter().filter(|want| !want.ordered);
         for want in wants() {
             self.renew(want.endpoint);
@@ -230,7 +230,7 @@ impl Lanes {
         }
         for want in wants().filter(|want| settled.contains_key(&want.endpoint)) {
             let Some(lane) = self.lanes.get_mut(&want.endpoint) else { continue };
-            for state in [State::Fresh, State::Retry] {
+            for state in [DeliveryState::Fresh, DeliveryState::Retry] {
                 if let Some(known) = kinds.get(&(want.endpoint, state)).and_then(|kind| kind.known_to) {
                     lane.raise_watermark(state, known);
                 }
@@ -244,7 +244,7 @@ impl Lanes {
                 continue;
             }
             let full = |state, most| kinds.get(&(want.endpoint, state)).is_some_and(|kind| kind.due >= most);
-            if full(State::Fresh, want.fresh) || full(State::Retry, want.retries) {
+            if full(DeliveryState::Fresh, want.fresh) || full(DeliveryState::Retry, want.retries) {
                 self.mark_backlogged(want.endpoint);
                 self.schedule_read(want.endpoint, now.time);
             } else {

@@ -243,9 +243,9 @@ async fn record_one(inner: &Inner, one: &FinishedAttempt) -> Result<RecordOutcom
     let mut tx = inner.begin().await?;
     let nothing = || StoreError::Refused("nothing was recorded".into());
     let finished = std::slice::from_ref(one);
-    let (recorded, told) = record_in(inner, &mut tx, finished, RowCheck::Returned).await?.ok_or_else(nothing)?;
+    let (recorded, emitted) = record_in(inner, &mut tx, finished, RowCheck::Returned).await?.ok_or_else(nothing)?;
     tx.commit_of(&[CrashPoint::Record]).await?;
-    operational::admit(inner, told);
+    operational::signal_emitted(inner, emitted);
     recorded.into_iter().next().ok_or_else(nothing)
 }
 
@@ -254,7 +254,7 @@ struct Stored {
     accepted: Option<AcceptedBatch>,
     recorded: Vec<Vec<RecordOutcome>>,
     /// What the records make the engine tell the organizations.
-    told: Vec<Admission>,
+    emitted: Vec<Admission>,
     relayed: Vec<(RelayReport, Vec<Admission>, Vec<AppId>)>,
 }
 
@@ -274,7 +274,7 @@ async fn write(
             _ => None,
         })
         .collect();
-    let mut stored = Stored { accepted: None, recorded: Vec::new(), told: Vec::new(), relayed: Vec::new() };
+    let mut stored = Stored { accepted: None, recorded: Vec::new(), emitted: Vec::new(), relayed: Vec::new() };
     if !items.is_empty() {
         stored.accepted = Some(accept_in(tx, inner, &items, budget).await?);
     }
@@ -287,11 +287,11 @@ async fn write(
     }
     for write in batch {
         if let Write::Record(finished, _) = write {
-            let Some((recorded, told)) = record_in(inner, tx, finished, check).await? else {
+            let Some((recorded, emitted)) = record_in(inner, tx, finished, check).await? else {
                 return Ok(None);
             };
             stored.recorded.push(recorded);
-            stored.told.extend(told);
+            stored.emitted.extend(emitted);
         }
     }
     Ok(Some(stored))
@@ -342,7 +342,7 @@ impl Stored {
         if !due.is_empty() {
             inner.signals.send(Signal::Accepted(due));
         }
-        operational::admit(inner, self.told);
+        operational::signal_emitted(inner, self.emitted);
         let mut settled = Settled::default();
         for write in batch {
             match write {
