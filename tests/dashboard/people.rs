@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::store::Tenant;
-use sendoff::store::access::audit::Deed;
+use sendoff::store::access::audit::NewAuditEntry;
 
 use crate::house::{Browser, both, field, location};
 use crate::passwords::{account, signed_in};
@@ -200,7 +200,7 @@ async fn the_log_is_filtered_and_turned_over() {
             let who = if n % 40 == 0 { "<script>alert(1)</script>\u{202e}" } else { "ci (…3f9a)" };
             let store = house.store.by(Actor::new(ActorKind::Key, who));
             let (act, thing) = (if n == 7 { "secret revealed" } else { "endpoint changed" }, format!("thing{n:03}"));
-            store.note_look(Deed::of(&house.org, act, &thing), house.now).await.unwrap();
+            store.write_audit_entry(NewAuditEntry::of(&house.org, act, &thing), house.now).await.unwrap();
         }
         let browser = house.sign_in().await;
         let things = |page: &str| -> Vec<String> {

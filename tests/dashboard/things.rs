@@ -23,7 +23,7 @@ async fn read(house: &House, endpoint: &Endpoint) -> Option<Endpoint> {
 async fn acts(house: &House) -> Vec<(String, String, String)> {
     let page = PageRequest::first(50, Order::Descending);
     let log = house.store.audit_log(&house.tenant(), &AuditFilter::default(), &page).await.unwrap();
-    log.data.into_iter().map(|entry| (entry.actor.who, entry.act, entry.thing)).collect()
+    log.data.into_iter().map(|entry| (entry.actor.who, entry.act, entry.target)).collect()
 }
 
 async fn event_type(house: &House, name: &str, flags: &[&str], schema: Option<serde_json::Value>) {

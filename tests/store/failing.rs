@@ -241,7 +241,7 @@ on_both! {
         let (app, id) = failing(store, "acme", 120).await;
         judge(store, 120).await;
         let log = store.audit_log(&tenant(), &AuditFilter::default(), &first()).await.unwrap();
-        let lines: Vec<_> = log.data.iter().map(|line| (line.actor.kind, line.act.as_str(), line.thing.clone(), line.detail.as_str())).collect();
+        let lines: Vec<_> = log.data.iter().map(|line| (line.actor.kind, line.act.as_str(), line.target.clone(), line.detail.as_str())).collect();
         let detail = "every attempt failed for too long, example.com";
         assert_eq!(lines, [(ActorKind::Engine, "endpoint disabled", id.to_string(), detail)]);
         assert_eq!(log.data[0].app, Some(app));

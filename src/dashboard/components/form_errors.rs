@@ -26,7 +26,7 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
 /// The object is gone, or concurrent changes prevented the update.
 pub fn change_result<T>(changed: Changed<T, FormRejection>) -> Result<T, FormRejection> {
     match changed {
-        Changed::Done(thing) => Ok(thing),
+        Changed::Done(target) => Ok(target),
         Changed::Gone => Err(Err(PageError::NotFound)),
         Changed::Refused(refused) => Err(refused),
         Changed::Busy => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),

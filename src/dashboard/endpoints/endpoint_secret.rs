@@ -23,7 +23,7 @@ use crate::domain::access::portal::Capability;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::signing::secret::{GRACE, GRACE_LIMIT, Secret, SignatureType};
 use crate::domain::{Invalid, span};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 
 #[derive(Template)]
 #[template(path = "endpoint_secret.html")]
@@ -46,10 +46,10 @@ pub async fn reveal(
     context.need_any(Capability::SEE_SECRET)?;
     let (store, now) = (context.store(&state.store), state.clock.now());
     let endpoint = named(&store, &request, &context).await?;
-    let thing = endpoint.id.to_string();
-    let deed =
-        Deed { org: &context.org, app: Some(context.app.id), act: act::SECRET_REVEALED, thing: &thing, detail: "" };
-    store.note_look(deed, now).await?;
+    let target = endpoint.id.to_string();
+    let entry =
+        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: act::SECRET_REVEALED, target: &target, detail: "" };
+    store.write_audit_entry(entry, now).await?;
     let secret = store.endpoint_secret(&context.tenant(), context.app.id, endpoint.id).await?;
     let page = SecretPage {
         layout: of_endpoint(&context, &endpoint),

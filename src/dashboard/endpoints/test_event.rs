@@ -15,7 +15,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::Invalid;
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::Capability;
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 
 /// `POST {paths}/endpoints/{endpoint}/test`. Field: `eventType`. Redirects to the message.
 pub async fn send(
@@ -39,15 +39,15 @@ pub async fn send(
     };
     match sent {
         Ok(message) => {
-            let (thing, detail) = (message.id.to_string(), format!("to {}", endpoint.id));
-            let deed = Deed {
+            let (target, detail) = (message.id.to_string(), format!("to {}", endpoint.id));
+            let entry = NewAuditEntry {
                 org: &context.org,
                 app: Some(context.app.id),
                 act: act::TEST_EVENT_SENT,
-                thing: &thing,
+                target: &target,
                 detail: &detail,
             };
-            store.note_look(deed, now).await?;
+            store.write_audit_entry(entry, now).await?;
             Ok(done(&context.paths.message(message.id), FlashNotice::Sent))
         }
         Err(wrong) => endpoint::page_with(&state, &context, &request, &endpoint, Some((name, &wrong))).await,

@@ -17,7 +17,7 @@ use crate::domain::access::audit::act;
 use crate::domain::catalog::event_type::EventType;
 use crate::domain::deliveries::message::{Message, MessageSpec};
 use crate::domain::{Invalid, MessageId, Uid};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::ingest::accept::AcceptItem;
 use crate::store::{MessageRef, Store};
 
@@ -137,9 +137,9 @@ async fn accept(
     };
     let accepted = store.accept(item).await.map_err(|error| Err(error.into()))?;
     let message = accepted.map_err(accept_errors)?;
-    let (thing, detail) = (message.id.to_string(), message.event_type.clone());
-    let deed =
-        Deed { org: &context.org, app: Some(context.app.id), act: act::MESSAGE_SENT, thing: &thing, detail: &detail };
-    store.note_look(deed, now).await.map_err(|error| Err(error.into()))?;
+    let (target, detail) = (message.id.to_string(), message.event_type.clone());
+    let entry =
+        NewAuditEntry { org: &context.org, app: Some(context.app.id), act: act::MESSAGE_SENT, target: &target, detail: &detail };
+    store.write_audit_entry(entry, now).await.map_err(|error| Err(error.into()))?;
     Ok(message.id)
 }

@@ -14,7 +14,7 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::layout::{NavItem, PageLayout, answer};
 use crate::domain::access::audit::{ACTS, ActorKind, act};
 use crate::domain::{AuditId, EndpointId, MessageId, Time};
-use crate::store::access::audit::{AuditFilter, Entry};
+use crate::store::access::audit::{AuditFilter, AuditEntry};
 use crate::store::{Order, PageRequest};
 
 /// Entries per page.
@@ -131,7 +131,7 @@ pub async fn show(
 }
 
 impl Row {
-    fn new(entry: &Entry, act: &str, now: Time) -> Row {
+    fn new(entry: &AuditEntry, act: &str, now: Time) -> Row {
         Row {
             when: RelativeTime::new(entry.at, now),
             kind: in_words(entry.actor.kind),
@@ -147,8 +147,8 @@ impl Row {
 
 impl AuditTarget {
     /// Links to the target's page, if it has one. After a deletion, that page responds with 404.
-    fn of(entry: &Entry) -> AuditTarget {
-        let target = entry.thing.as_str();
+    fn of(entry: &AuditEntry) -> AuditTarget {
+        let target = entry.target.as_str();
         let paths = entry.app.map(AppPaths::of_application);
         let path = paths.and_then(|paths| {
             let app = entry.app.map(|app| app.to_string());
@@ -189,16 +189,16 @@ mod tests {
     #[test]
     fn a_thing_is_linked_where_it_has_a_page() {
         let app = AppId::new(Time::ZERO);
-        let entry = |target: String, within: bool| Entry {
+        let entry = |target: String, within: bool| AuditEntry {
             id: AuditId::new(Time::ZERO),
             at: Time::ZERO,
             actor: Actor::new(ActorKind::Link, "x"),
             act: act::ENDPOINT_CHANGED.to_owned(),
             app: within.then_some(app),
-            thing: target,
+            target,
             detail: String::new(),
         };
-        let link = |entry: &Entry| match AuditTarget::of(entry) {
+        let link = |entry: &AuditEntry| match AuditTarget::of(entry) {
             AuditTarget::Id(_, link) => link,
             AuditTarget::Name(_) => None,
         };

@@ -29,7 +29,7 @@ use crate::domain::access::audit::{Actor, ActorKind, act};
 use crate::domain::access::operator::{Operator, name_of};
 use crate::domain::access::password::PasswordHash;
 use crate::domain::{OrgId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError};
 
 /// The lifetime of a login link.
@@ -295,7 +295,7 @@ async fn note_failure(
     let from = from.map(|from| format!("from {from}")).unwrap_or_default();
     let store = store.by(Actor::new(ActorKind::Operator, who));
     tracing::warn!(operator = who, from, "a sign-in failed");
-    store.note_look(Deed::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
+    store.write_audit_entry(NewAuditEntry::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
 }
 
 /// `POST /logout`: ends the session.

@@ -3,7 +3,7 @@
 use crate::domain::access::audit::act;
 use crate::domain::access::portal::PortalOptions;
 use crate::domain::{AppId, OrgId, Time, limits};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::db::codec;
 use crate::store::{Store, StoreError, Tenant, on, read, read_vital};
@@ -48,7 +48,7 @@ impl Store {
         visit: &TokenHash,
         now: Time,
     ) -> Result<Option<Visit>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const USE: &str =
                 "DELETE FROM portal_link WHERE hash = $1 AND expires_at > $2 RETURNING org, app_id, options";
             const OPEN: &str = "INSERT INTO visit (hash, org, app_id, options, created_at, expires_at)
@@ -145,7 +145,7 @@ impl Store {
         hash: &TokenHash,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1 AND app_id = $2 AND org = $3 RETURNING options";
             if !tenant.sees(app) {
                 return Ok(false);
@@ -157,7 +157,7 @@ impl Store {
             let Some(options) = found else { return Ok(false) };
             let options: PortalOptions = codec::from_json(&options)?;
             let session = options.session_id.unwrap_or_default();
-            self.note(&mut tx, Deed::of(&tenant.org, act::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::PORTAL_SESSION_ENDED, &session).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })
@@ -169,7 +169,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn end_visit(&self, hash: &TokenHash) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM visit WHERE hash = $1";
             let mut tx = self.begin().await?;
             on!(tx, db => sqlx::query(SQL).bind(&hash[..]).execute(db).await.map(drop))?;

@@ -7,10 +7,10 @@ use crate::domain::catalog::endpoint::{DisabledReason, Endpoint, EndpointSpec, H
 use crate::domain::notifications::operational::{DisabledBy, OperationalKind};
 use crate::domain::signing::secret::Secret;
 use crate::domain::{AppId, EndpointId, Invalid, OrgId, Time, limits};
-use crate::store::access::audit::{self, Deed};
+use crate::store::access::audit::{self, NewAuditEntry};
 use crate::store::catalog::applications;
 use crate::store::db::codec::{self, ENDPOINT, EndpointRow};
-use crate::store::db::error::is_taken;
+use crate::store::db::store_error::is_taken;
 use crate::store::queue::ordering;
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::queue::slots::slot_for;
@@ -48,7 +48,7 @@ impl Store {
         secret: &Secret,
         now: Time,
     ) -> Result<Endpoint, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let endpoint = Endpoint {
                 id: EndpointId::new(now),
                 app_id: app,
@@ -95,7 +95,7 @@ impl Store {
         spec: EndpointSpec,
         now: Time,
     ) -> Result<Updated, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let app = before.app_id;
             let mut tx = self.begin().await?;
             let Some(found) = self.held(&mut tx, tenant, app, before.id).await? else { return Ok(Updated::Gone) };
@@ -153,7 +153,7 @@ impl Store {
         change: &HeaderChange,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             let headers = change.apply(&before.spec.headers);
@@ -186,8 +186,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let host = audit::host(&endpoint.spec.url);
         let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
-        let thing = endpoint.id.to_string();
-        self.note(tx, Deed::of(&tenant.org, act, &thing).within(endpoint.app_id).with(&detail), now).await
+        let target = endpoint.id.to_string();
+        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
     }
 
     /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::signal_emitted) after
@@ -356,7 +356,7 @@ impl Store {
         id: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let Some(before) = self.held(&mut tx, tenant, app, id).await? else { return Ok(false) };
             const SQL: &str = "UPDATE endpoint SET deleted_at = $3, uid = NULL, pending_cleanup = 1,

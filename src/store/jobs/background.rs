@@ -10,7 +10,7 @@ use crate::domain::access::audit::act;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::deliveries::delivery::DeliveryStatus;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::codec;
 use crate::store::jobs::endpoint_cursor::Place;
 use crate::store::jobs::listed::ListedData;
@@ -244,7 +244,7 @@ impl Store {
         reconciles: Option<&ReconcileSpec<'_>>,
         now: Time,
     ) -> Result<Begun, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let id = BackgroundId::new(now);
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, &id.to_string()).await?;
@@ -282,8 +282,8 @@ impl Store {
                     .bind(row.id).bind(&tenant.org).bind(app).bind(&row.kind).bind(&row.state).bind(&row.data).bind(now)
                     .execute(db).await.map(drop)
             })?;
-            let (thing, detail) = (id.to_string(), spec.kind.word());
-            self.note(&mut tx, Deed { org: &tenant.org, app, act: act::RESEND_BEGUN, thing: &thing, detail }, now)
+            let (target, detail) = (id.to_string(), spec.kind.word());
+            self.note(&mut tx, NewAuditEntry { org: &tenant.org, app, act: act::RESEND_BEGUN, target: &target, detail }, now)
                 .await?;
             tx.commit().await?;
             Ok(Begun::Begun(Box::new(row.background()?)))
@@ -297,7 +297,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn cancel_background(&self, tenant: &Tenant, id: BackgroundId, now: Time) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             // A step locks the row until it commits, so this runs before or after it.
             const END: &str = "UPDATE background SET state = 'canceled', updated_at = $3
@@ -311,10 +311,10 @@ impl Store {
             data.reason = Some("canceled".to_owned());
             let data = codec::json(&data)?;
             on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
-            let thing = id.to_string();
+            let target = id.to_string();
             self.note(
                 &mut tx,
-                Deed { org: &tenant.org, app, act: act::RESEND_CANCELED, thing: &thing, detail: "" },
+                NewAuditEntry { org: &tenant.org, app, act: act::RESEND_CANCELED, target: &target, detail: "" },
                 now,
             )
             .await?;
@@ -369,13 +369,13 @@ impl Store {
     /// # Errors
     /// The store is unavailable. Committed deletions stay.
     pub async fn forget_background(&self, before: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             reconcile::forget_received(&mut tx).await?;
             tx.commit().await
         })
         .await?;
-        while self.repeated(|| self.forget_one(before)).await? {}
+        while self.retry_conflicts(|| self.forget_one(before)).await? {}
         Ok(())
     }
 

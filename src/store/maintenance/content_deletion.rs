@@ -7,7 +7,7 @@ use crate::domain::access::audit::act;
 use crate::domain::deliveries::attempt::EXPUNGED;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, AttemptId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::db::{codec, sqlite};
 use crate::store::queue::dead::{self, EndedDelivery, PendingFilter, end_pending};
 use crate::store::queue::signals::Signal;
@@ -30,7 +30,7 @@ impl Store {
         message: MessageId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -44,8 +44,8 @@ impl Store {
                 return Ok(false);
             }
             let ended = end_pending(&mut tx, PendingFilter::Messages(&[message]), DeadReason::ContentDeleted, now).await?;
-            let thing = message.to_string();
-            self.note(&mut tx, Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app), now).await?;
+            let target = message.to_string();
+            self.note(&mut tx, NewAuditEntry::of(&tenant.org, act::CONTENT_DELETED, &target).within(app), now).await?;
             tx.commit().await?;
             self.ended(&ended);
             Ok(true)
@@ -65,7 +65,7 @@ impl Store {
         attempt: AttemptId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -79,8 +79,8 @@ impl Store {
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
             if changed > 0 {
-                let (thing, detail) = (message.to_string(), format!("of {attempt}"));
-                let deleted = Deed::of(&tenant.org, act::CONTENT_DELETED, &thing).within(app).with(&detail);
+                let (target, detail) = (message.to_string(), format!("of {attempt}"));
+                let deleted = NewAuditEntry::of(&tenant.org, act::CONTENT_DELETED, &target).within(app).with(&detail);
                 self.note(&mut tx, deleted, now).await?;
             }
             tx.commit().await?;
@@ -95,7 +95,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn expire_contents(&self, now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE message SET payload = NULL, content_until = NULL
              WHERE content_until <= $1 AND id IN
                  (SELECT id FROM message WHERE content_until <= $1 ORDER BY content_until LIMIT $2)
@@ -120,7 +120,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn end_without_content(&self, messages: &[MessageId], now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let gone = without_content(&mut tx, messages).await?;
             let ended = end_pending(&mut tx, PendingFilter::Messages(&gone), DeadReason::ContentDeleted, now).await?;

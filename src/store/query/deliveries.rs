@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::domain::access::audit::act;
-use crate::domain::deliveries::delivery::{DeadReason, State};
+use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, EndpointId, MessageId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::queue::dead::{self, PendingFilter};
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, RequeueTarget};
@@ -18,7 +18,7 @@ pub struct DeliveryView {
     pub message_id: MessageId,
     pub endpoint_id: EndpointId,
     pub app_id: AppId,
-    pub state: State,
+    pub state: DeliveryState,
     /// The time of the next attempt, while pending.
     pub due_at: Time,
     pub attempts: i32,
@@ -96,7 +96,7 @@ impl Store {
                 message_id: message,
                 endpoint_id,
                 app_id: app,
-                state: State::from_code(state),
+                state: DeliveryState::from_code(state),
                 due_at,
                 attempts,
                 reason: reason.as_deref().and_then(DeadReason::from_word),
@@ -150,12 +150,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn count_in(&self, tenant: &Tenant, state: State, most: i64) -> Result<i64, StoreError> {
+    pub async fn count_in(&self, tenant: &Tenant, state: DeliveryState, most: i64) -> Result<i64, StoreError> {
         let rows = match state {
-            State::Fresh => "due d WHERE d.kind = 0",
-            State::Retry => "due d WHERE d.kind = 1",
-            State::Dead => "dead d WHERE d.org = $1 AND d.reason <> 'canceled'",
-            State::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
+            DeliveryState::Fresh => "due d WHERE d.kind = 0",
+            DeliveryState::Retry => "due d WHERE d.kind = 1",
+            DeliveryState::Dead => "dead d WHERE d.org = $1 AND d.reason <> 'canceled'",
+            DeliveryState::Delivered => "attempt d WHERE d.org = $1 AND d.settles IS NOT NULL",
         };
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT 1 FROM {rows} AND EXISTS
@@ -182,7 +182,7 @@ impl Store {
         endpoint: EndpointId,
         now: Time,
     ) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             if !tenant.sees(app) {
                 return Ok(false);
             }
@@ -206,8 +206,8 @@ impl Store {
                 return Ok(false);
             }
             ordering::number_at_end(&mut tx, endpoint, vec![message], now).await?;
-            let (thing, to) = (message.to_string(), endpoint.to_string());
-            let resent = Deed::of(&tenant.org, act::DELIVERY_RESENT, &thing).within(app).with(&to);
+            let (target, to) = (message.to_string(), endpoint.to_string());
+            let resent = NewAuditEntry::of(&tenant.org, act::DELIVERY_RESENT, &target).within(app).with(&to);
             self.note(&mut tx, resent, now).await?;
             tx.commit().await?;
             self.inner.signals.send(crate::store::queue::signals::Signal::Look(vec![endpoint]));
@@ -224,7 +224,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn cancel_pending_of_deleted(&self, limit: i64, now: Time) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const PENDING: &str =
                 "EXISTS (SELECT 1 FROM due WHERE due.slot = endpoint.slot AND due.endpoint_id = endpoint.id)";
             let next =

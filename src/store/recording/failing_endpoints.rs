@@ -17,7 +17,7 @@ use crate::domain::notifications::mail as words;
 use crate::domain::notifications::mail::MailNotice;
 use crate::domain::notifications::operational::{DisabledBy, Warning};
 use crate::domain::{AppId, EndpointId, OrgId, Time, Uid};
-use crate::store::access::audit::{self, Deed};
+use crate::store::access::audit::{self, NewAuditEntry};
 use crate::store::catalog::applications;
 use crate::store::queue::signals::Signal;
 use crate::store::recording::operational_event::{self, EventDetail, OperationalEvent};
@@ -65,7 +65,7 @@ impl Store {
         disable_after: Duration,
         now: Time,
     ) -> Result<FailingReport, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut rows = self.failing(disable_after, now).await?;
             let mut judged = FailingReport { more: rows.len() as i64 == STEP, ..FailingReport::default() };
             if rows.is_empty() {
@@ -233,9 +233,9 @@ async fn write_audit_entry(
     why: &str,
     now: Time,
 ) -> Result<(), StoreError> {
-    let (thing, detail) = (endpoint.to_string(), format!("{why}, {}", audit::host(url)));
-    let deed = Deed::of(org, act::ENDPOINT_DISABLED, &thing).within(app).with(&detail);
-    audit::write(tx, &Actor::new(ActorKind::Engine, ENGINE), deed, now).await
+    let (target, detail) = (endpoint.to_string(), format!("{why}, {}", audit::host(url)));
+    let entry = NewAuditEntry::of(org, act::ENDPOINT_DISABLED, &target).within(app).with(&detail);
+    audit::write(tx, &Actor::new(ActorKind::Engine, ENGINE), entry, now).await
 }
 
 async fn notice_of(tx: &mut Tx, row: &Row, what: &EventDetail) -> Result<MailNotice, StoreError> {

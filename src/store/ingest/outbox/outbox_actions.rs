@@ -5,7 +5,7 @@
 
 use crate::domain::access::audit::act;
 use crate::domain::{OrgId, Time};
-use crate::store::access::audit::Deed;
+use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError, Tx, on};
 
 /// Identifies a stuck row.
@@ -51,7 +51,7 @@ impl Store {
         what: &OutboxAction,
         now: Time,
     ) -> Result<OutboxActionResult, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let row = row(&tx);
             let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM outbox WHERE {row}"));
@@ -89,7 +89,7 @@ impl Store {
             if changed == 0 {
                 return Ok(OutboxActionResult::Gone);
             }
-            self.note(&mut tx, Deed::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now).await?;
             tx.commit().await?;
             self.reset_outbox_watermark();
             Ok(OutboxActionResult::Done)
