@@ -33,9 +33,9 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::catalog::application::Application;
 use crate::domain::{AppId, EndpointId, Time};
-use crate::store::access::portal_sessions::OpenVisit;
+use crate::store::access::portal_sessions::OpenPortalSession;
 use crate::store::catalog::endpoint_list::LineFilter;
-use crate::store::query::counts::{Range, Scope};
+use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::total;
 use crate::store::{Order, PageRequest, Tenant};
 
@@ -173,16 +173,16 @@ pub async fn show(
     let filter = LineFilter { app: Some(app.id), ..LineFilter::default() };
     let first = PageRequest::<EndpointId>::first(ENDPOINTS, Order::Descending);
     let lines = store.endpoint_lines(&tenant, &filter, &first).await?;
-    let range = query.get("range").map_or(Range::Day, |_| range::of(&query));
+    let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));
     let own = Tenant { only: Some(app.id), ..tenant.clone() };
-    let buckets = store.buckets(&tenant, Scope::Application(app.id), range, now).await?;
+    let buckets = store.buckets(&tenant, CountScope::Application(app.id), range, now).await?;
     let counts = total(&buckets);
     let list = context.paths.page("deliveries?");
     let since = range.since(now);
     let scope = SummaryScope { list: Some(&list), app: Some(app.id), since, since_text: &second(since) };
     let ids: Vec<EndpointId> = lines.data.iter().map(|line| line.endpoint.id).collect();
     let at_each = store.endpoint_counts(&tenant, &ids, range, now).await?;
-    let sessions = store.open_visits(&tenant, app.id, SESSIONS, now).await?;
+    let sessions = store.open_portal_sessions(&tenant, app.id, SESSIONS, now).await?;
     let page = ApplicationPage {
         layout: PageLayout::of(&context, NavItem::Applications).with_notice(query.get("notice")),
         live: format!("/tail?app={}", app.id),
@@ -211,7 +211,7 @@ pub async fn show(
 }
 
 impl PortalSessionRow {
-    fn new(session: &OpenVisit, paths: &AppPaths, now: Time) -> PortalSessionRow {
+    fn new(session: &OpenPortalSession, paths: &AppPaths, now: Time) -> PortalSessionRow {
         PortalSessionRow {
             name: session.session_id.as_deref().map(Line::new),
             since: RelativeTime::new(session.since, now),
@@ -232,6 +232,6 @@ pub async fn end_session(
     let mut hash = [0; 32];
     hex::decode_to_slice(part(&request, "visit")?, &mut hash).map_err(|_| PageError::NotFound)?;
     let (store, now) = (user.store(&state.store), state.clock.now());
-    let ended = store.end_open_visit(&context.tenant(), context.app.id, &hash, now).await?;
+    let ended = store.revoke_portal_session(&context.tenant(), context.app.id, &hash, now).await?;
     Ok(done(context.paths.home(), if ended { FlashNotice::SessionEnded } else { FlashNotice::SessionAlreadyEnded }))
 }

@@ -26,7 +26,7 @@ use crate::domain::access::audit::{Actor, ActorKind};
 use crate::domain::access::operator::Operator;
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::catalog::application::Application;
-use crate::store::access::portal_sessions::Visit;
+use crate::store::access::portal_sessions::PortalSession;
 use crate::store::access::sign_in_links::TokenHash;
 use crate::store::{AppRef, Store, StoreError, Tenant};
 use crate::traffic::rate_limits as limits;
@@ -57,7 +57,7 @@ pub struct CurrentUser {
 pub enum Principal {
     /// With an account; `None`: by a one-time link.
     Operator(Option<Operator>),
-    Customer(Visit),
+    Customer(PortalSession),
 }
 
 impl CurrentUser {
@@ -78,7 +78,7 @@ impl CurrentUser {
         let now = state.clock.now();
         Ok(match &self.principal {
             Principal::Operator(_) => state.store.session(&self.hash, now).await?.is_some(),
-            Principal::Customer(_) => state.store.visit(&self.hash, now).await?.is_some(),
+            Principal::Customer(_) => state.store.portal_session(&self.hash, now).await?.is_some(),
         })
     }
 
@@ -185,7 +185,7 @@ impl CurrentUser {
                 Some(session) => (session.org, Principal::Operator(session.operator)),
                 None => return Err(PageError::NotSignedIn),
             },
-            Cookies::Portal => match state.store.visit(&hash, now).await? {
+            Cookies::Portal => match state.store.portal_session(&hash, now).await? {
                 Some(session) => (session.org.clone(), Principal::Customer(session)),
                 None => return Err(PageError::NotSignedIn),
             },

@@ -16,8 +16,8 @@ use crate::dashboard::http::error::PageError;
 use crate::dashboard::http::middleware::ImageOrigin;
 use crate::dashboard::http::preferences::Prefs;
 use crate::domain::access::api_key;
-use crate::domain::access::theme::{Mode, Theme};
-use crate::store::access::portal_sessions::{GoodLink, Visit};
+use crate::domain::access::theme::{ThemeMode, Theme};
+use crate::store::access::portal_sessions::{GoodLink, PortalSession};
 
 /// The brand in the header.
 #[derive(Clone)]
@@ -28,12 +28,12 @@ pub struct Brand {
     pub logo: Option<String>,
     /// The path of the style sheet, unless it is empty.
     pub sheet: Option<String>,
-    mode: Mode,
+    mode: ThemeMode,
 }
 
 impl Brand {
     /// The brand of a portal session.
-    pub fn of_session(session: &Visit) -> Brand {
+    pub fn of_session(session: &PortalSession) -> Brand {
         let sheet = |theme: &Theme| format!("{PORTAL}/theme.css?v={}", version(&sheet(theme)));
         Brand::new(&session.app_name, session.options.theme.as_ref(), sheet)
     }
@@ -58,9 +58,9 @@ impl Brand {
     pub fn preferred(&self, prefs: Prefs) -> Prefs {
         use crate::dashboard::http::preferences::ColorScheme;
         let theme = match self.mode {
-            Mode::Auto => ColorScheme::Auto,
-            Mode::Light => ColorScheme::Light,
-            Mode::Dark => ColorScheme::Dark,
+            ThemeMode::Auto => ColorScheme::Auto,
+            ThemeMode::Light => ColorScheme::Light,
+            ThemeMode::Dark => ColorScheme::Dark,
         };
         if prefs.chosen { prefs } else { Prefs { theme, ..prefs } }
     }

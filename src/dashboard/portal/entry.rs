@@ -131,7 +131,7 @@ pub async fn leave(
     user: CurrentUser,
     _: VerifiedForm,
 ) -> Result<HttpResponse, PageError> {
-    state.store.end_visit(&user.hash).await?;
+    state.store.end_portal_session(&user.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
     set_cookie(&mut response, &Cookies::Portal.gone(&state.public_url))?;
     Ok(response)
