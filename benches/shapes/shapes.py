@@ -425,7 +425,7 @@ class RollupOnly(Shape):
 
 
 class RollupFill(RollupOnly):
-    """Like Base, with free space in the rollups' pages."""
+    """Like RollupOnly, with free space in the rollups' pages."""
 
     rollup_fill = 50
 
