@@ -42,7 +42,7 @@ use tokio::sync::Mutex;
 use crate::store::ingest::outbox::outbox_watermark;
 pub use access::tenant::{AppRef, EndpointRef, MessageRef, PollingEndpointRef, Tenant};
 use catalog::change::Turns;
-pub use db::error::StoreError;
+pub use db::store_error::StoreError;
 pub use db::location::Location;
 #[cfg(test)]
 use db::migrations::SQLITE_MIGRATIONS;
@@ -281,7 +281,7 @@ impl Store {
 
     /// Verifies the master key with sealed data in `meta`, which the first start writes.
     async fn check_master_key(&self) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let sealed = self.inner.master.seal(MASTER_KEY_CHECK.as_bytes(), b"sendoff");
             // If several processes start with different keys, the first insert wins and the others fail to open it.

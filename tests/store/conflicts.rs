@@ -1,9 +1,9 @@
 //! Transactions that PostgreSQL undoes for the sake of others are repeated, a bounded number of times.
 
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
-use sendoff::domain::deliveries::delivery::{Next, State};
+use sendoff::domain::deliveries::delivery::{Transition, DeliveryState};
 use sendoff::store::StoreError;
-use sendoff::store::db::repeat::TRIES;
+use sendoff::store::db::retry::TRIES;
 use sendoff::store::queue::pending_deliveries::PendingDelivery;
 use sendoff::store::recording::record::RecordOutcome;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
@@ -63,7 +63,7 @@ async fn a_change_that_ends_in_a_deadlock_is_made_nevertheless() {
     let deleting = async move { store.delete_content(&tenant(), app.id, id, NOW).await };
     assert!(in_a_deadlock(&home, locks, deleting).await.unwrap());
     for endpoint in [first, second] {
-        assert_eq!(delivery(&home.store, app.id, message.id, endpoint.id).await.state, State::Dead);
+        assert_eq!(delivery(&home.store, app.id, message.id, endpoint.id).await.state, DeliveryState::Dead);
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_batch_of_the_writer_that_ends_in_a_deadlock_is_stored_nevertheless() 
             app.id,
             one,
             Outcome::failed(Failure::Refused, "", Default::default()),
-            Next::Retry { due: later(9), step: 1 },
+            Transition::Retry { due: later(9), step: 1 },
         )
     };
     accept(&home.store, app.id).await;

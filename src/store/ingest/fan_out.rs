@@ -127,7 +127,7 @@ impl Store {
                 continue;
             }
             let packs = scheduler.packs(app, PACKS);
-            match self.repeated(|| self.move_packs(app, packs, now)).await {
+            match self.retry_conflicts(|| self.move_packs(app, packs, now)).await {
                 Ok(None) => {}
                 Ok(Some(moved)) => {
                     scheduler.succeeded(app, packs, PACKS, now);

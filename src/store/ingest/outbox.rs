@@ -131,7 +131,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn mark_first_row_stuck(&self, now: Time, reason: &str) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             for row in relay::take(&mut tx, &self.inner, &RelayRequest { limit: 1, now }).await? {
                 relay::mark(&mut tx, &row, &format!("the database rejected it: {reason}"), now).await?;
@@ -176,7 +176,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn outbox_retry_all(&self) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SQL: &str = "UPDATE outbox SET look_at = 0 WHERE stuck_reason IS NOT NULL";
             on!(tx, db => sqlx::query(SQL).execute(db).await.map(drop))?;

@@ -47,7 +47,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn take_turn(&self, now: Time) -> Result<Option<Turn>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             // Usually there is none; a read avoids blocking the writer.
             const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
             let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).fetch_optional(db).await)?;
@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable. The lease expires by itself.
     pub async fn end_turn(&self, turn: Turn, now: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
@@ -101,7 +101,7 @@ impl Store {
         if let Some(work) = self.listed_work(turn.id).await? {
             return self.step_listed(turn, &work, now).await;
         }
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, row) = renew(&mut tx, turn, now).await?;
             let Some(Renewed { org, app, kind: word, mut data }) = row else { return ended(&mut tx, turn.id).await };

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::deliveries::background::Stage;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::background::TaskStage;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, OrgId, Time};
 use crate::store::db::codec;
 use crate::store::db::statement::query_of;
 use crate::store::jobs::background::Data;
 use crate::store::jobs::job_lease::{Renewed, Stepped, Turn, ended, renew};
 use crate::store::jobs::resent;
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatus, Reading};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryKey, DeliveryStatusFilter, Reading};
 use crate::store::query::delivery_tally::Passed;
 use crate::store::queue::ordering;
 use crate::store::queue::requeue::{self, DeliverySnapshot, RequeueTarget};
@@ -59,7 +59,7 @@ impl ListedData {
     /// The list's filter; `app` is the task's application.
     pub fn filter(&self, app: Option<AppId>) -> DeliveryFilter {
         DeliveryFilter {
-            status: self.status.as_deref().and_then(DeliveryStatus::from_word),
+            status: self.status.as_deref().and_then(DeliveryStatusFilter::from_word),
             app,
             endpoint: self.endpoint,
             event_types: self.event_types.clone(),
@@ -100,7 +100,7 @@ impl Row {
     }
 
     fn snapshot(&self) -> DeliverySnapshot {
-        DeliverySnapshot { message: self.message_id, state: State::from_code(self.state), generation: self.generation }
+        DeliverySnapshot { message: self.message_id, state: DeliveryState::from_code(self.state), generation: self.generation }
     }
 }
 
@@ -118,7 +118,7 @@ impl Store {
     /// Runs a step of the task and renews its lease.
     pub(super) async fn step_listed(&self, turn: Turn, work: &ListedWork, now: Time) -> Result<Stepped, StoreError> {
         let (rows, cursor) = self.to_resend(work, now).await?;
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let (next, renewed) = renew(&mut tx, turn, now).await?;
             let Some(Renewed { mut data, .. }) = renewed else { return ended(&mut tx, turn.id).await };
@@ -140,7 +140,7 @@ impl Store {
             }
             data.looked += rows.len() as i64;
             data.listed = Some(ListedData { cursor, ..work.listed.clone() });
-            let stage = if cursor.is_some() { Stage::Running } else { Stage::Finished };
+            let stage = if cursor.is_some() { TaskStage::Running } else { TaskStage::Finished };
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
         .await

@@ -34,7 +34,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn expire(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let step = Step::plan(&mut tx, cutoff).await?;
             let unsent = step.delete_pending(&mut tx).await?;

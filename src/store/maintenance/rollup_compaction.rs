@@ -13,7 +13,8 @@ use crate::store::{Store, StoreError, Tx, on};
 const STEP: i64 = 2_000;
 
 /// Source, target, and the chart range that needs the source: rows move when they are older than it.
-const MOVES: [(RollupLevel, RollupLevel, ChartRange); 2] = [(MINUTES, HOURS, ChartRange::Hour), (HOURS, DAYS, ChartRange::Week)];
+const MOVES: [(RollupLevel, RollupLevel, ChartRange); 2] =
+    [(MINUTES, HOURS, ChartRange::Hour), (HOURS, DAYS, ChartRange::Week)];
 
 impl Store {
     /// Moves one step of rollups: minutes of hours that ended more than an hour before `now` into hours, and hours of
@@ -26,7 +27,7 @@ impl Store {
         let mut moved = 0;
         for (from, to, read) in MOVES {
             let before = now.minus(read.span()).floor(to.span);
-            let step = self.repeated(|| async {
+            let step = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 let rows = move_rows(&mut tx, from, to, before).await?;
                 tx.commit().await?;

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 pub(in crate::store) use self::catalog::{Layout, Partition, Table};
 use crate::domain::{MessageId, Time};
-use crate::store::db::error::is_no_partition;
+use crate::store::db::store_error::is_no_partition;
 use crate::store::db::postgres::servers::Servers;
 use crate::store::{Backend, Store, StoreError, Tx};
 

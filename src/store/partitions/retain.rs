@@ -26,7 +26,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn retain(&self, cutoff: Time, now: Time) -> Result<Expired, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let Backend::Postgres(backend) = &self.inner.backend else { return self.expire(cutoff, now).await };
             let layout = Layout::read(&backend.engine).await?;
             let Some(horizon) = layout.past(cutoff) else {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::deliveries::attempt::Failure;
 use crate::domain::deliveries::delivery::{DeadReason, DeliveryState};
 use crate::domain::{AppId, AttemptId, BackgroundId, EndpointId, MessageId, Time};
-use crate::store::db::statement::{Statement, Value, query_of};
+use crate::store::db::statement::{Statement, SqlValue, query_of};
 use crate::store::query::list_scan::{Stretch, Walk, push_contents, push_tenant, push_times};
 use crate::store::query::messages::ceiling;
 use crate::store::query::page::SCAN;
@@ -150,7 +150,7 @@ impl DeliveryFilter {
             sql.push(" AND d.endpoint_id = ").bind(endpoint);
         }
         if let (Some(ids), false) = (&self.messages, matches!(walk, Walk::Messages(_))) {
-            sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| Value::from(*id)));
+            sql.push(" AND d.message_id IN ").list(ids.iter().map(|id| SqlValue::from(*id)));
         }
         sql.push(self.status.map_or("", DeliveryStatusFilter::condition));
         if self.status == Some(DeliveryStatusFilter::Failed) {
@@ -316,8 +316,8 @@ impl Store {
             "SELECT a.message_id, a.endpoint_id, a.number, a.id, a.at, a.status, a.failure FROM attempt a ",
         );
         sql.push(of_message(self.kind())).push(" WHERE a.message_id IN ");
-        sql.list(rows.iter().map(|row| Value::from(row.message_id))).push(" AND a.endpoint_id IN ");
-        sql.list(rows.iter().map(|row| Value::from(row.endpoint_id))).push(" ORDER BY a.id");
+        sql.list(rows.iter().map(|row| SqlValue::from(row.message_id))).push(" AND a.endpoint_id IN ");
+        sql.list(rows.iter().map(|row| SqlValue::from(row.endpoint_id))).push(" ORDER BY a.id");
         type Found = (MessageId, EndpointId, i32, AttemptId, Time, Option<i32>, Option<String>);
         let found: Vec<Found> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let attempt = |(message, endpoint, number, id, at, status, failure): Found| {

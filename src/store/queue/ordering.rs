@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
-use crate::store::db::{codec, error, sqlite};
+use crate::store::db::{codec, sqlite, store_error};
 use crate::store::ingest::routing::LiveEndpoint;
 use crate::store::query::deliveries::LATE_DELIVERIES;
 use crate::store::queue::pending_deliveries::LONGEST_SCHEDULE;
@@ -90,7 +90,7 @@ pub(in crate::store) async fn lock_relay_order(tx: &mut Tx) -> Result<(), StoreE
 /// Removes the row that serializes relay steps, if there is no ordered endpoint any more.
 pub(in crate::store) async fn remove_relay_lock(store: &Store) -> Result<(), StoreError> {
     store
-        .repeated(|| async {
+        .retry_conflicts(|| async {
             const NEEDLESS: &str = "SELECT count(*) FROM ordering WHERE endpoint_id = $1
              AND NOT EXISTS (SELECT 1 FROM endpoint WHERE ordered AND deleted_at IS NULL)";
             const FORGET: &str = "DELETE FROM ordering WHERE endpoint_id = $1
@@ -105,7 +105,7 @@ pub(in crate::store) async fn remove_relay_lock(store: &Store) -> Result<(), Sto
                 // a timeout the row is removed another time.
                 sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut **tx).await?;
                 let locked = sqlx::query("LOCK TABLE ordering IN SHARE ROW EXCLUSIVE MODE").execute(&mut **tx).await;
-                if locked.as_ref().is_err_and(error::is_lock_timeout) {
+                if locked.as_ref().is_err_and(store_error::is_lock_timeout) {
                     return Ok(());
                 }
                 locked?;
@@ -304,7 +304,7 @@ impl Store {
             self.number_in_steps(endpoint, &early, Unnumbered::Never, SequenceRange::Early, now).await?;
             const LOOKED: &str = "UPDATE ordering SET number_at = CASE WHEN ordered_at < $2 THEN NULL ELSE $3 END
                  WHERE endpoint_id = $1";
-            let looked = self.repeated(|| async {
+            let looked = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 on!(tx, db => {
                     sqlx::query(LOOKED)
@@ -343,7 +343,7 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         for chunk in messages.chunks(STEP) {
-            let step = self.repeated(|| async {
+            let step = self.retry_conflicts(|| async {
                 let mut tx = self.begin().await?;
                 number(&mut tx, endpoint, chunk, lacking, range, now).await?;
                 tx.commit().await

@@ -143,7 +143,7 @@ impl Store {
     }
 
     async fn beat(&self, process: &EngineProcess, now: Time, what: Acquire) -> Result<Heartbeat, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             let clock = Store::lease_clock(&mut tx, now).await?;
             let until = clock.plus(LEASE);
@@ -178,7 +178,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn release_slots(&self, process: Uuid, slots: &[u8]) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             // Formatted into the text, because SQLite has no arrays: at most 256 numbers.
             let list = slots.iter().map(u8::to_string).collect::<Vec<String>>().join(", ");
@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn deregister(&self, process: Uuid) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SLOTS: &str = "UPDATE slot SET owner = NULL, expires_at = 0 WHERE owner = $1";
             on!(tx, db => sqlx::query(SLOTS).bind(process).execute(db).await.map(drop))?;
@@ -215,7 +215,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn forget_processes(&self, before: Time) -> Result<(), StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             const SQL: &str = "DELETE FROM process WHERE expires_at < $1";
             on!(tx, db => sqlx::query(SQL).bind(before).execute(db).await.map(drop))?;

@@ -128,7 +128,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn lease_mail(&self, now: Time) -> Result<Option<Mail>, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             // Nearly always none is due: do not wait for the write lock.
             const ANY: &str = "SELECT 1 FROM mail WHERE state = 0 AND due_at <= $1 LIMIT 1";
             let any: Option<i32> = read_vital!(self, db => sqlx::query_scalar(ANY).bind(now).fetch_optional(db).await)?;
@@ -166,7 +166,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable: the mail will be sent again after its lease.
     pub async fn record_mail_outcome(&self, mail: &Mail, tried: &MailOutcome) -> Result<bool, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str =
                 "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
              WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
@@ -193,7 +193,7 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_old_mails(&self, before: Time, limit: i64) -> Result<u64, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str = "DELETE FROM mail WHERE id IN
                  (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
             let mut tx = self.begin().await?;

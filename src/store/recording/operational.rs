@@ -328,7 +328,7 @@ impl Store {
     /// # Errors
     /// The tenant is limited to one application, or the store is unavailable.
     pub async fn make_operational_application(&self, tenant: &Tenant, now: Time) -> Result<Application, StoreError> {
-        self.repeated(|| async {
+        self.retry_conflicts(|| async {
             const SQL: &str =
                 "INSERT INTO application (id, org, name, metadata, operational, version, created_at, updated_at)
                  VALUES ($1, $2, $3, '{}', TRUE, 1, $4, $4) ON CONFLICT DO NOTHING";

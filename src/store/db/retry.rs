@@ -15,12 +15,12 @@ pub const TRIES: u32 = 4;
 const BACKOFF: Duration = Duration::from_millis(10);
 
 /// An error that may be a conflict with another transaction.
-pub(in crate::store) trait Undone {
-    fn undone(&self) -> bool;
+pub(in crate::store) trait ConflictError {
+    fn is_conflict(&self) -> bool;
 }
 
-impl Undone for StoreError {
-    fn undone(&self) -> bool {
+impl ConflictError for StoreError {
+    fn is_conflict(&self) -> bool {
         matches!(self, StoreError::Conflict(_))
     }
 }
@@ -29,13 +29,13 @@ impl Undone for StoreError {
 ///
 /// # Errors
 /// Those of `transaction`.
-pub(in crate::store) async fn repeated<T, E: Undone, F: Future<Output = Result<T, E>>>(
+pub(in crate::store) async fn retry_conflicts<T, E: ConflictError, F: Future<Output = Result<T, E>>>(
     transaction: impl Fn() -> F,
 ) -> Result<T, E> {
     let mut backoff = BACKOFF;
     for tries in 1..TRIES {
         match transaction().await {
-            Err(error) if error.undone() => tracing::debug!(tries, "retrying a transaction after a conflict"),
+            Err(error) if error.is_conflict() => tracing::debug!(tries, "retrying a transaction after a conflict"),
             done => return done,
         }
         tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -47,10 +47,10 @@ pub(in crate::store) async fn repeated<T, E: Undone, F: Future<Output = Result<T
 impl Store {
     /// Runs the body of a method, which begins and commits one transaction, up to [`TRIES`] times while it ends with
     /// a conflict.
-    pub(in crate::store) async fn repeated<T, F: Future<Output = Result<T, StoreError>>>(
+    pub(in crate::store) async fn retry_conflicts<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         transaction: impl Fn() -> F,
     ) -> Result<T, StoreError> {
-        repeated(transaction).await
+        retry_conflicts(transaction).await
     }
 }

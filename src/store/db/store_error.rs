@@ -13,7 +13,7 @@ pub enum StoreError {
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// PostgreSQL rolled the transaction back in favor of another one, on each of its
-    /// [tries](crate::store::db::repeat). Nothing was changed; a retry may succeed. HTTP 503.
+    /// [tries](crate::store::db::retry). Nothing was changed; a retry may succeed. HTTP 503.
     #[error("the store is not available: {0}")]
     Conflict(String),
     /// The queue of writes is full. Nothing was changed. HTTP 503.
