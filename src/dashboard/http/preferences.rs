@@ -15,7 +15,7 @@ const COOKIE: &str = "sendoff_prefs";
 
 /// The theme.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ColorScheme {
+pub enum ThemePreference {
     /// Follows the operating system.
     #[default]
     Auto,
@@ -35,25 +35,25 @@ pub enum ClockFace {
 /// Display preferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefs {
-    pub theme: ColorScheme,
+    pub theme: ThemePreference,
     pub clock: ClockFace,
     /// The user chose the theme; otherwise the portal's theme applies.
     pub chosen: bool,
 }
 
-impl ColorScheme {
-    pub const ALL: [ColorScheme; 3] = [ColorScheme::Auto, ColorScheme::Light, ColorScheme::Dark];
+impl ThemePreference {
+    pub const ALL: [ThemePreference; 3] = [ThemePreference::Auto, ThemePreference::Light, ThemePreference::Dark];
 
     pub fn word(&self) -> &'static str {
         match self {
-            ColorScheme::Auto => "auto",
-            ColorScheme::Light => "light",
-            ColorScheme::Dark => "dark",
+            ThemePreference::Auto => "auto",
+            ThemePreference::Light => "light",
+            ThemePreference::Dark => "dark",
         }
     }
 
-    fn from_word(word: &str) -> Option<ColorScheme> {
-        ColorScheme::ALL.into_iter().find(|one| one.word() == word)
+    fn from_word(word: &str) -> Option<ThemePreference> {
+        ThemePreference::ALL.into_iter().find(|one| one.word() == word)
     }
 }
 
@@ -77,7 +77,7 @@ impl Prefs {
     pub fn of(request: &HttpRequest) -> Prefs {
         let cookie = request.cookie(COOKIE);
         let (theme, clock) = cookie.as_ref().and_then(|cookie| cookie.value().split_once('.')).unwrap_or_default();
-        let theme = ColorScheme::from_word(theme);
+        let theme = ThemePreference::from_word(theme);
         Prefs {
             theme: theme.unwrap_or_default(),
             clock: ClockFace::from_word(clock).unwrap_or_default(),
@@ -115,7 +115,7 @@ pub async fn choose(
     form: web::Form<PreferencesForm>,
 ) -> Result<HttpResponse, PageError> {
     let before = Prefs::of(&request);
-    let theme = form.theme.as_deref().and_then(ColorScheme::from_word);
+    let theme = form.theme.as_deref().and_then(ThemePreference::from_word);
     let prefs = Prefs {
         theme: theme.unwrap_or(before.theme),
         clock: form.clock.as_deref().and_then(ClockFace::from_word).unwrap_or(before.clock),

@@ -56,11 +56,11 @@ impl Brand {
 
     /// The theme's mode, unless the user chose one.
     pub fn preferred(&self, prefs: Prefs) -> Prefs {
-        use crate::dashboard::http::preferences::ColorScheme;
+        use crate::dashboard::http::preferences::ThemePreference;
         let theme = match self.mode {
-            ThemeMode::Auto => ColorScheme::Auto,
-            ThemeMode::Light => ColorScheme::Light,
-            ThemeMode::Dark => ColorScheme::Dark,
+            ThemeMode::Auto => ThemePreference::Auto,
+            ThemeMode::Light => ThemePreference::Light,
+            ThemeMode::Dark => ThemePreference::Dark,
         };
         if prefs.chosen { prefs } else { Prefs { theme, ..prefs } }
     }
