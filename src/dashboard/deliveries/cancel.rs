@@ -10,7 +10,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
-/// `POST {paths}/messages/{message}/cancel`. Field: `endpoint`.
+/// `POST {base}/messages/{message}/cancel`. Field: `endpoint`.
 pub async fn cancel(
     state: web::Data<DashboardState>,
     request: HttpRequest,

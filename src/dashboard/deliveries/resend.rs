@@ -10,7 +10,7 @@ use crate::dashboard::http::verified_form::{VerifiedForm, done, own_path};
 use crate::domain::access::portal::Capability;
 use crate::domain::{EndpointId, MessageId};
 
-/// `POST {paths}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to return to, by default the
+/// `POST {base}/messages/{message}/resend`. Fields: `endpoint`; `back`: the page to return to, by default the
 /// message's.
 pub async fn resend(
     state: web::Data<DashboardState>,

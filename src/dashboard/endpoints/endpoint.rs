@@ -146,7 +146,7 @@ struct EndpointPage {
     settings: Vec<SettingRow>,
 }
 
-/// `GET {paths}/endpoints/{endpoint}?snippet=`.
+/// `GET {base}/endpoints/{endpoint}?snippet=`.
 pub async fn show(
     state: web::Data<DashboardState>,
     request: HttpRequest,

@@ -171,7 +171,7 @@ pub async fn across(
     answer(StatusCode::OK, &page)
 }
 
-/// `GET {paths}/endpoints?status=&q=&after=`.
+/// `GET {base}/endpoints?status=&q=&after=`.
 pub async fn in_application(
     state: web::Data<DashboardState>,
     request: HttpRequest,

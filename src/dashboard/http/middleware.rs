@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_may_frame_and_only_a_logos_site_is_asked() {
+    fn policy_allows_configured_frames_and_the_logo() {
         let usual = policy(None, &[]);
         assert!(usual.contains("img-src 'self';") && usual.contains("frame-ancestors 'none';"), "{usual}");
         let framed = policy(Some("https://cdn.example"), &["https://a.example".into(), "https://b.example".into()]);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_hosts_are_answered() {
+    fn rejects_foreign_hosts() {
         let public = "https://hooks.example.com";
         for (public, host, wanted) in [
             (public, "hooks.example.com", true),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_pages_change_something() {
+    fn rejects_cross_site_writes() {
         let (public, host) = ("https://hooks.example.com", ("host", "hooks.example.com"));
         let origin = |value: &'static str| ("origin", value);
         let site = |value: &'static str| ("sec-fetch-site", value);

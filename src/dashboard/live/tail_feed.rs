@@ -242,7 +242,7 @@ mod tests {
     use crate::dashboard::live::tail_feed::*;
 
     #[test]
-    fn a_viewer_has_a_few_places_and_gives_them_back() {
+    fn tail_permits_are_limited_and_returned() {
         let feeds = TailFeeds::default();
         let mut held: Vec<TailPermit> = (0..PER_SESSION).map(|_| feeds.permit([1; 32]).unwrap()).collect();
         assert_eq!(feeds.permit([1; 32]).err(), Some(TailLimit::Session));

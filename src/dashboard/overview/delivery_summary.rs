@@ -117,7 +117,7 @@ mod tests {
     use crate::dashboard::overview::delivery_summary::*;
 
     #[test]
-    fn a_rate_is_of_what_was_tried_and_no_prettier_than_it_is() {
+    fn success_rate_is_rounded_down() {
         let of = |delivered, retrying, dead, pending| {
             rate(&DeliveryTally { delivered, retrying, dead, pending, ..DeliveryTally::default() })
         };

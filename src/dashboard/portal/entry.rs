@@ -148,7 +148,7 @@ mod tests {
     use crate::domain::access::portal::PortalPage;
 
     #[test]
-    fn a_link_goes_on_to_pages_of_its_visit_and_to_nothing_else() {
+    fn next_page_stays_in_the_session() {
         let public: Url = "https://hooks.example.com".parse().unwrap();
         let options =
             PortalOptions { pages: Some(vec![PortalPage::Endpoints, PortalPage::Messages]), ..PortalOptions::all(0) };

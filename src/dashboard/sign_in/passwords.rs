@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_five_tries_from_an_address_in_a_quarter_of_an_hour() {
+    fn five_attempts_per_name_and_address() {
         let mut tries = SignInAttempts::default();
         for attempt in [at("anna", NEAR), unknown("none", NEAR)] {
             let mut enter = |attempt, seconds| tries.admit(attempt, later(seconds)).map(drop);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_fifty_from_all_addresses_and_a_known_device_has_its_own() {
+    fn fifty_attempts_per_name_and_a_limit_per_known_device() {
         let mut tries = SignInAttempts::default();
         for n in 0..50 {
             assert_eq!(tries.admit(at("anna", &format!("203.0.113.{n}")), NOW), Ok(AttemptCheck::Verify));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn invented_names_take_nothing_from_accounts_and_are_soon_not_looked_at() {
+    fn unknown_names_do_not_count_against_accounts() {
         for (from, looked_at) in [(FAR, 20), (NEAR, 100)] {
             let mut tries = SignInAttempts::default();
             for n in 0..200 {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_attempts_are_bounded() {
         let mut tries = SignInAttempts::default();
         for n in 0..MOST + 100 {
             let _ = tries.admit(unknown(&n.to_string(), FAR), NOW);
