@@ -174,7 +174,7 @@ impl Row {
             app_href: paths.home().to_owned(),
             address: Address::new(&line.url),
             endpoint: line.endpoint_id.to_string(),
-            answer: Line::new(&came_to(line)),
+            answer: Line::new(&result(line)),
             attempts: if line.attempts > 1 {
                 counted(line.attempts.into(), "attempt", "attempts")
             } else {
@@ -187,7 +187,7 @@ impl Row {
 }
 
 /// The result of a delivery in two or three words.
-fn came_to(line: &ListedDelivery) -> String {
+fn result(line: &ListedDelivery) -> String {
     match line.reason {
         Some(DeadReason::EndpointDeleted) => return "Endpoint deleted".to_owned(),
         Some(DeadReason::Expired) => return "Older than retention".to_owned(),

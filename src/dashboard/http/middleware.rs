@@ -60,7 +60,7 @@ pub async fn pass(
     let admitted = limit(&state, &request).and_then(|()| admit(&request, &state.public_url));
     let mut response = match admitted {
         // Handler errors arrive as responses. Nothing here may hold on to the request: the router still mutates it.
-        Ok(()) => worded(next.call(request).await?, &id),
+        Ok(()) => render_error(next.call(request).await?, &id),
         Err(refusal) => request.into_response(refusal.answer(&id)),
     };
     // Only the portal may be embedded, and only by the configured origins.
@@ -111,7 +111,7 @@ fn request_id() -> String {
 }
 
 /// Replaces an error by its page, or by a redirect to the sign-in page.
-fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+fn render_error(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, response) = response.into_parts();
     let Some(error) = response.error() else { return ServiceResponse::new(request, response) };
     let whose = Cookies::at(request.path());
@@ -122,7 +122,7 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
             HttpResponse::SeeOther().insert_header((header::LOCATION, "/login")).finish()
         }
         Some(error) => {
-            if error_is_ours(error) {
+            if is_internal(error) {
                 tracing::error!(request_id = id, path = request.path(), %error, "a page could not be made");
             }
             words(error)
@@ -133,7 +133,7 @@ fn worded(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
     ServiceResponse::new(request, page)
 }
 
-fn error_is_ours(error: &PageError) -> bool {
+fn is_internal(error: &PageError) -> bool {
     let crowded = matches!(error, PageError::Store(StoreError::Crowded));
     !crowded && matches!(error, PageError::Store(_) | PageError::Template(_))
 }

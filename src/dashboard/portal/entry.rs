@@ -110,7 +110,7 @@ pub async fn enter(
     let next = next_page(&state.public_url, &form.next, &session.options).unwrap_or_else(|| first(&session.options));
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, next)).finish();
     let seconds = session.expires_at.since(now).as_secs() as i64;
-    set_cookie(&mut response, &Cookies::Portal.made(&state.public_url, token, seconds))?;
+    set_cookie(&mut response, &Cookies::Portal.create(&state.public_url, token, seconds))?;
     Ok(response)
 }
 
@@ -133,7 +133,7 @@ pub async fn leave(
 ) -> Result<HttpResponse, PageError> {
     state.store.end_portal_session(&user.hash).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, "/portal/left")).finish();
-    set_cookie(&mut response, &Cookies::Portal.gone(&state.public_url))?;
+    set_cookie(&mut response, &Cookies::Portal.removal(&state.public_url))?;
     Ok(response)
 }
 

@@ -125,7 +125,7 @@ async fn ask(
     let made = LoginPage { layout, link, token: "", accounts, name: Line::new(typed), refused: words };
     let mut response = page(status, &made)?;
     if accounts && fresh {
-        set_cookie(&mut response, &Cookies::SignIn.made(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
+        set_cookie(&mut response, &Cookies::SignIn.create(&state.public_url, token, SESSION_LIFE.as_secs() as i64))?;
     }
     if let Some(SignInFailure::TooMany(wait)) = refused {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
@@ -198,12 +198,12 @@ pub async fn sign_in(
     match opened {
         Ok(()) => {
             let mut response = go("/");
-            let cookie = Cookies::Operator.made(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
+            let cookie = Cookies::Operator.create(&state.public_url, session, SESSION_LIFE.as_secs() as i64);
             set_cookie(&mut response, &cookie)?;
             if let Some(device) = device {
                 set_cookie(
                     &mut response,
-                    &Cookies::Device.made(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
+                    &Cookies::Device.create(&state.public_url, device, DEVICE_LIFE.as_secs() as i64),
                 )?;
             }
             Ok(response)
@@ -306,7 +306,7 @@ pub async fn sign_out(
 ) -> Result<HttpResponse, PageError> {
     user.store(&state.store).end_session(&user.hash, state.clock.now()).await?;
     let mut response = go("/login");
-    set_cookie(&mut response, &Cookies::Operator.gone(&state.public_url))?;
+    set_cookie(&mut response, &Cookies::Operator.removal(&state.public_url))?;
     Ok(response)
 }
 

@@ -53,7 +53,7 @@ struct TimelineStep {
     number: i32,
     manual: bool,
     /// `503 Service Unavailable after 214 ms`.
-    came_to: Line,
+    result: Line,
     when: RelativeTime,
     /// The failure, unless the status says it.
     detail: Option<Line>,
@@ -298,7 +298,7 @@ impl TimelineStep {
             badge,
             number: attempt.number,
             manual: attempt.trigger == Trigger::Manual,
-            came_to: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
+            result: Line::new(&format!("{what} after {}", format::took(outcome.duration))),
             when: RelativeTime::new(attempt.at, now),
             detail: detail.then(|| Line::cut(&outcome.detail, 500)),
             hint: failure_hints::hint(outcome),
