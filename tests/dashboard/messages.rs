@@ -1,7 +1,7 @@
 //! What can be done with a message on its page, beside resending a delivery.
 
 use reqwest::StatusCode;
-use sendoff::domain::deliveries::delivery::State;
+use sendoff::domain::deliveries::delivery::DeliveryState;
 
 use crate::house::{MINUTE, Try, both, dead, field, location, retry};
 use crate::pages::{link, words};
@@ -69,7 +69,7 @@ async fn a_message_is_sent_to_another_endpoint_and_copied() {
             }
         }
         let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
-        assert_eq!(views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state), Some(State::Fresh));
+        assert_eq!(views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state), Some(DeliveryState::Fresh));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sendoff::domain::deliveries::attempt::{Outcome, Trigger};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
 use sendoff::domain::{AppId, AttemptId, MessageId, Time};
 use sendoff::store::queue::signals::Signal;
 use sendoff::store::recording::record::RecordOutcome;
@@ -32,7 +32,7 @@ on_both! {
             all.into_iter().find(|one| one.message_id == message.id).expect("it waits")
         };
         let (delivered, in_flight) = (of_it(waiting(store, made.id).await), of_it(waiting(store, second.id).await));
-        store.record(vec![finished(app.id, &delivered, answered(200), Next::Delivered)]).await.unwrap();
+        store.record(vec![finished(app.id, &delivered, answered(200), Transition::Delivered)]).await.unwrap();
         let mut signals = store.signals().listen().unwrap();
 
         for (who, app) in [(stranger(), app.id), (Tenant { only: Some(AppId::new(NOW)), ..tenant() }, app.id)] {
@@ -51,8 +51,8 @@ on_both! {
             let view = delivery(store, app.id, message.id, endpoint).await;
             (view.state, view.reason, view.due_at)
         };
-        let dead = (State::Dead, Some(DeadReason::ContentDeleted), later(9));
-        assert_eq!((stands(made.id).await, stands(second.id).await), ((State::Delivered, None, NOW), dead));
+        let dead = (DeliveryState::Dead, Some(DeadReason::ContentDeleted), later(9));
+        assert_eq!((stands(made.id).await, stands(second.id).await), ((DeliveryState::Delivered, None, NOW), dead));
         let left: Vec<MessageId> = waiting(store, second.id).await.into_iter().map(|one| one.message_id).collect();
         assert_eq!(left, [other.id]);
 
@@ -80,7 +80,7 @@ on_both! {
             let (resends, deleted) = tokio::join!(futures_util::future::join_all(resends), deletes);
             assert!(deleted.unwrap() && resends.iter().all(Result::is_ok));
             let view = delivery(&home.store, app.id, message, made.id).await;
-            assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+            assert_eq!((view.state, view.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
         }
     }
 
@@ -94,7 +94,7 @@ on_both! {
         assert_eq!(store.end_without_content(&[whole, gone], later(1)).await.unwrap(), 1);
         assert_eq!(store.end_without_content(&[whole, gone], later(1)).await.unwrap(), 0, "once");
         let view = delivery(store, app.id, gone, made.id).await;
-        assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        assert_eq!((view.state, view.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
         assert_eq!(only_waiting(store, made.id).await.message_id, whole);
     }
 
@@ -108,7 +108,7 @@ on_both! {
         assert_eq!(content(store, app.id, short).await, None);
         assert!(content(store, app.id, long).await.is_some());
         let view = delivery(store, app.id, short, made.id).await;
-        assert_eq!((view.state, view.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+        assert_eq!((view.state, view.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
         assert_eq!((expire(Time::MAX).await, expire(Time::MAX).await), (1, 0));
         assert!(content(store, app.id, usual).await.is_some(), "nobody asked for an end");
         assert_eq!(waiting(store, made.id).await.len(), 1);

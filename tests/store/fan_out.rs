@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use sendoff::domain::catalog::endpoint::{Endpoint, EndpointSpec};
-use sendoff::domain::deliveries::delivery::{DeadReason, Next, State};
+use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
 use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::Store;
 use sendoff::store::ingest::fan_out::{FanOutStep, PACK, STEP};
@@ -81,7 +81,7 @@ on_both! {
         endpoints.push(ordered);
         for endpoint in &endpoints {
             let one = delivery(&home.store, app, message.id, endpoint.id).await;
-            assert_eq!((one.state, one.due_at, one.attempts), (State::Fresh, NOW, 0));
+            assert_eq!((one.state, one.due_at, one.attempts), (DeliveryState::Fresh, NOW, 0));
         }
         // Not more endpoints than it takes at once.
         endpoint(&packing, app, EndpointSpec { disabled: true, ..endpoint_spec() }).await;
@@ -131,12 +131,12 @@ on_both! {
         .await;
         home.execute("UPDATE due SET slot = (SELECT slot FROM endpoint WHERE id = endpoint_id)").await;
         let one = only_waiting(store, sent.id).await;
-        store.record(vec![finished(app, &one, answered(200), Next::Delivered)]).await.unwrap();
+        store.record(vec![finished(app, &one, answered(200), Transition::Delivered)]).await.unwrap();
 
         assert_eq!(fan_out(store).await, Some(FanOutStep { app, due: 3, dead: 1 }));
         let states = join_all(endpoints.iter().map(|endpoint| delivery(store, app, message.id, endpoint.id))).await;
-        let states: Vec<State> = states.into_iter().map(|one| one.state).collect();
-        assert_eq!(states, [State::Dead, State::Fresh, State::Fresh, State::Fresh, State::Delivered]);
+        let states: Vec<DeliveryState> = states.into_iter().map(|one| one.state).collect();
+        assert_eq!(states, [DeliveryState::Dead, DeliveryState::Fresh, DeliveryState::Fresh, DeliveryState::Fresh, DeliveryState::Delivered]);
         let dead = delivery(store, app, message.id, deleted.id).await;
         assert_eq!(dead.reason, Some(DeadReason::EndpointDeleted));
         assert!(waiting(store, created.id).await.is_empty());
@@ -152,7 +152,7 @@ on_both! {
         fan_out(&home.store).await.unwrap();
         for endpoint in &endpoints {
             let one = delivery(&home.store, app, message.id, endpoint.id).await;
-            assert_eq!((one.state, one.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+            assert_eq!((one.state, one.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
         }
     }
 
@@ -168,7 +168,7 @@ on_both! {
         while fan_out(&home.store).await.is_some() {}
         for endpoint in &endpoints {
             let one = delivery(&home.store, app, message.id, endpoint.id).await;
-            assert_eq!((one.state, one.reason), (State::Dead, Some(DeadReason::ContentDeleted)));
+            assert_eq!((one.state, one.reason), (DeliveryState::Dead, Some(DeadReason::ContentDeleted)));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::dashboard::components::format::UrlQuery;
 use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::error::PageError;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
-use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatus};
+use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::query::search_terms::Sought;
 use crate::store::{EndpointRef, Store, Tenant};
 
@@ -131,7 +131,7 @@ impl FilterParams {
 /// Parsed filters.
 #[derive(Default)]
 pub struct Filters {
-    pub status: Option<DeliveryStatus>,
+    pub status: Option<DeliveryStatusFilter>,
     /// Messages that were never sent: not a status of a delivery.
     pub missing: bool,
     pub app: Option<AppId>,
@@ -238,7 +238,7 @@ impl Filters {
     /// Parses the filters that need no store.
     fn plain(&mut self, params: &FilterParams, now: Time) {
         if let Some(word) = params.get("status") {
-            self.status = DeliveryStatus::from_word(word);
+            self.status = DeliveryStatusFilter::from_word(word);
             self.missing = params.missing && word == MISSING;
             if self.status.is_none() && !self.missing {
                 self.refuse("status", "Unknown status.");

@@ -5,7 +5,7 @@ use crate::dashboard::http::current_user::AppContext;
 use crate::dashboard::http::error::PageError;
 use crate::dashboard::messages::message::DeliveryCard;
 use crate::domain::Time;
-use crate::domain::deliveries::delivery::State;
+use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::deliveries::message::Message;
 use crate::store::Store;
 use crate::store::catalog::endpoint_list::Rest;
@@ -22,7 +22,7 @@ impl DeliveryCard {
         now: Time,
     ) -> Result<(), PageError> {
         let scheduled =
-            message.deliver_at.is_some_and(|at| at > now) && view.state == State::Fresh && view.attempts == 0;
+            message.deliver_at.is_some_and(|at| at > now) && view.state == DeliveryState::Fresh && view.attempts == 0;
         let why = if view.endpoint_disabled {
             Some("The endpoint is disabled. Delivery resumes when it is enabled.".to_owned())
         } else if scheduled {
