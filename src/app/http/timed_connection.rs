@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_never_ends_is_cut_off() {
+    async fn an_endless_request_is_cut_off() {
         let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
         theirs.write_all(b"POST").await.unwrap();
         let mut buffer = [0; 64];
@@ -337,13 +337,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_nobody_reads_is_cut_off() {
+    async fn an_unread_response_is_cut_off() {
         let (mut ours, _theirs) = pair(16, NEVER, SOON);
         timed_out(ours.write_all(&[0; 64]).await);
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_read_is_sent() {
+    async fn a_response_that_is_read_is_sent() {
         let (mut ours, mut theirs) = pair(16, NEVER, SOON);
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();

@@ -114,7 +114,7 @@ impl DemoSetup {
             settings.override_with("log", "warn");
         }
         let config = super::load_config(&settings)?;
-        let listener = if usual_port { listen_nearby(&config)? } else { Listeners::at(config.http.listen)? };
+        let listener = if usual_port { listen_nearby(&config)? } else { Listeners::single(config.http.listen)? };
         let receiver = DemoReceiver::start()
             .await
             .map_err(|error| CliError::Failed(format!("the demo's receiver can't listen: {error}")))?;
@@ -129,13 +129,13 @@ impl DemoSetup {
 /// Listens on the default port, or on a following one if it is in use.
 fn listen_nearby(config: &Config) -> Result<Listeners, AppError> {
     let mut address = config.http.listen;
-    let first = Listeners::at(address);
+    let first = Listeners::single(address);
     for port in (address.port()..).skip(1).take(MORE_PORTS.into()) {
         if first.is_ok() {
             break;
         }
         address.set_port(port);
-        if let Ok(listener) = Listeners::at(address) {
+        if let Ok(listener) = Listeners::single(address) {
             return Ok(listener);
         }
     }
