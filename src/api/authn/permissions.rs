@@ -50,7 +50,7 @@ pub(in crate::api) enum Permissions {
     /// An API key.
     Key(KeyScopes),
     /// An application token; `None`: all capabilities of a customer.
-    Visit(Option<Vec<Capability>>),
+    Application(Option<Vec<Capability>>),
     /// A token of this polling endpoint, valid for nothing else.
     Poller(PollingEndpointId),
     /// A token of this autoconfig subscription, valid for it and the endpoints created with it.
