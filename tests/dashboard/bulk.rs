@@ -8,7 +8,7 @@ use sendoff::domain::deliveries::background::TaskStage;
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::ingest::accept::AcceptItem;
-use sendoff::store::jobs::job_lease::Stepped;
+use sendoff::store::jobs::job_lease::StepResult;
 use sendoff::store::{Order, PageRequest, Tenant};
 
 use crate::house::{Browser, House, MINUTE, Try, both, dead, location, retry};
@@ -39,10 +39,10 @@ fn button(page: &str) -> Vec<(&str, String)> {
 }
 
 /// One step of the background work, as an engine takes it.
-async fn step(house: &House) -> Stepped {
+async fn step(house: &House) -> StepResult {
     let turn = house.store.take_turn(Clock.now()).await.unwrap().expect("a turn");
     let stepped = house.store.step_background(turn, Clock.now()).await.unwrap();
-    if let Stepped::More(turn) = stepped {
+    if let StepResult::More(turn) = stepped {
         house.store.end_turn(turn, Clock.now()).await.unwrap();
     }
     stepped
@@ -111,7 +111,7 @@ async fn what_is_chosen_is_counted_and_sent_and_nothing_else() {
             assert!(running.contains(part), "{part}: {running}");
         }
         let before = pending(&house).await;
-        assert!(matches!(step(&house).await, Stepped::Ended(TaskStage::Finished)));
+        assert!(matches!(step(&house).await, StepResult::Ended(TaskStage::Finished)));
         assert_eq!(pending(&house).await - before, 3);
         let done = browser.page(&path).await;
         assert!(words(&done).contains("Resent 3 deliveries"), "{}", words(&done));
@@ -139,7 +139,7 @@ async fn what_is_missing_is_sent_within_an_application() {
         let page = browser.page(&format!("/resend?status=missing&app={}&since=24h", acme.id)).await;
         assert!(page.contains(">Send 4 deliveries</button>") && page.contains("for the first time"));
         press(&browser, &page).await;
-        assert!(matches!(step(&house).await, Stepped::Ended(TaskStage::Finished)));
+        assert!(matches!(step(&house).await, StepResult::Ended(TaskStage::Finished)));
         assert_eq!(pending(&house).await, 4);
     }
 }
@@ -152,7 +152,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
         let page = browser.page(&format!("/resend?status=dead&app={}&since=24h", acme.id)).await;
         assert!(page.contains("Resend 210 deliveries"));
         let path = press(&browser, &page).await;
-        assert!(matches!(step(&house).await, Stepped::More(_)));
+        assert!(matches!(step(&house).await, StepResult::More(_)));
         let page = browser.page(&path).await;
         assert!(page.contains(">Cancel remaining other 10</button>") && page.contains("<progress value=\"200\" max=\"210\""));
         let cancel = format!("{path}/cancel");
@@ -232,7 +232,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
             total: None,
         };
         let begun = house.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
-        let sendoff::store::jobs::background::Begun::Begun(work) = begun else { panic!("{begun:?}") };
+        let sendoff::store::jobs::background::StartResult::Begun(work) = begun else { panic!("{begun:?}") };
         assert_eq!(browser.get(&format!("/resend/{}", work.id)).await.0, StatusCode::NOT_FOUND);
         assert!(!browser.page("/resend").await.contains("a stranger"));
         let (status, page) = browser.get(&format!("/resend?status=dead&app={}", theirs.id)).await;
@@ -314,7 +314,7 @@ async fn a_list_and_its_resend_are_one_query() {
         let page = operator.page("/resend?status=dead&type=a&type=b&since=1h").await;
         assert!(page.contains(">Resend 3 deliveries</button>"), "{}", words(&page));
         let path = press(&operator, &page).await;
-        assert!(matches!(step(&house).await, Stepped::Ended(TaskStage::Finished)));
+        assert!(matches!(step(&house).await, StepResult::Ended(TaskStage::Finished)));
         let done = operator.page(&path).await;
         assert!(words(&done).contains("Outcome 3 waiting or retrying"), "{}", words(&done));
         let all = link(&done, "View deliveries").unwrap();

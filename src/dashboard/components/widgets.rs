@@ -6,7 +6,7 @@ use askama::filters::HtmlSafe;
 use crate::dashboard::components::format::{Line, roughly};
 use crate::domain::Time;
 use crate::domain::deliveries::delivery::DeliveryState;
-use crate::store::catalog::endpoint_list::Health;
+use crate::store::catalog::endpoint_list::EndpointHealth;
 
 /// A state: a word, a shape, a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Template)]
@@ -43,11 +43,11 @@ impl Badge {
     }
 
     /// The badge of an endpoint.
-    pub fn of_health(health: Health) -> Badge {
+    pub fn of_health(health: EndpointHealth) -> Badge {
         match health {
-            Health::Enabled => Badge::Enabled,
-            Health::Failing => Badge::Failing,
-            Health::Disabled => Badge::Disabled,
+            EndpointHealth::Enabled => Badge::Enabled,
+            EndpointHealth::Failing => Badge::Failing,
+            EndpointHealth::Disabled => Badge::Disabled,
         }
     }
 

@@ -123,7 +123,7 @@ fn render_error(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse
         }
         Some(error) => {
             if is_internal(error) {
-                tracing::error!(request_id = id, path = request.path(), %error, "a page could not be made");
+                tracing::error!(request_id = id, path = request.path(), %error, "page could not be rendered");
             }
             words(error)
         }
@@ -177,7 +177,7 @@ impl BlockedRequest {
                     answer.insert_header(header);
                 }
             }
-            _ => tracing::warn!(request_id = id, refusal = ?self, "a request to the dashboard was refused"),
+            _ => tracing::warn!(request_id = id, reason = ?self, "dashboard request rejected"),
         }
         answer.content_type("text/plain; charset=utf-8").body(format!("{text}\nRequest id: {id}\n"))
     }

@@ -34,7 +34,7 @@ use crate::dashboard::overview::health_card::HealthCard;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AttemptId, Time};
 use crate::store::ingest::outbox::OutboxDepth;
-use crate::store::query::attempts::AttemptLine;
+use crate::store::query::attempts::ListedAttempt;
 use crate::store::query::counts::{FailingEndpoint, ChartRange, CountScope};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
 use crate::store::recording::rollups::total;
@@ -264,7 +264,7 @@ impl LatestAttempts {
 }
 
 impl AttemptRow {
-    pub(super) fn new(line: &AttemptLine, now: Time) -> AttemptRow {
+    pub(super) fn new(line: &ListedAttempt, now: Time) -> AttemptRow {
         let badge = match (&line.failure, line.next_at) {
             (None, _) => Badge::Delivered,
             (Some(_), Some(_)) => Badge::Failed,

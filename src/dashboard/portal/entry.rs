@@ -106,7 +106,7 @@ pub async fn enter(
     let (token, now) = (session::new_token(), state.clock.now());
     let opened = state.store.redeem_portal_link(&api_key::hash(code), &session::hash(&token), now).await?;
     let Some(session) = opened else { return spent(Prefs::of(&request), user.is_some()) };
-    tracing::info!(org = %session.org, app = %session.app_id, "a customer entered the portal");
+    tracing::info!(org = %session.org, app = %session.app_id, "portal session opened");
     let next = next_page(&state.public_url, &form.next, &session.options).unwrap_or_else(|| first(&session.options));
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, next)).finish();
     let seconds = session.expires_at.since(now).as_secs() as i64;

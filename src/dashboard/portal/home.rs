@@ -22,7 +22,7 @@ use crate::dashboard::overview::AttemptRow;
 use crate::dashboard::overview::delivery_summary::{DeliverySummary, SummaryScope};
 use crate::domain::access::portal::{Capability, PortalPage};
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoint_list::{EndpointLine, LineFilter};
+use crate::store::catalog::endpoint_list::{ListedEndpoint, EndpointListFilter};
 use crate::store::query::counts::{ChartRange, CountScope};
 use crate::store::recording::rollups::{Counts, total};
 use crate::store::{Order, PageRequest, Store, StoreError};
@@ -74,7 +74,7 @@ pub async fn show(
     let (query, now, store) = (UrlQuery::of(&request), state.clock.now(), &state.store);
     let range = query.get("range").map_or(ChartRange::Day, |_| range::of(&query));
     let buckets = store.buckets(&context.tenant(), CountScope::Application(context.app.id), range, now).await?;
-    let of_app = LineFilter { app: Some(context.app.id), ..LineFilter::default() };
+    let of_app = EndpointListFilter { app: Some(context.app.id), ..EndpointListFilter::default() };
     let first = PageRequest::first(ENDPOINTS, Order::Descending);
     let endpoints = store.endpoint_lines(&context.tenant(), &of_app, &first).await?;
     let ids: Vec<EndpointId> = endpoints.data.iter().map(|line| line.endpoint.id).collect();
@@ -136,8 +136,8 @@ pub async fn failures(
 }
 
 impl PortalEndpointRow {
-    fn new(context: &AppContext, line: &EndpointLine, counts: Option<&Counts>) -> PortalEndpointRow {
-        let EndpointLine { endpoint, .. } = line;
+    fn new(context: &AppContext, line: &ListedEndpoint, counts: Option<&Counts>) -> PortalEndpointRow {
+        let ListedEndpoint { endpoint, .. } = line;
         let none = Counts::default();
         let counts = counts.unwrap_or(&none);
         PortalEndpointRow {

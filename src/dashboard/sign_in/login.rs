@@ -220,7 +220,7 @@ async fn by_link(state: &DashboardState, csrf: &str, token: &str, session: &str,
     let (link, session) = (session::hash(token), session::hash(session));
     let org = store.redeem_login_link(&link, &session, now, now.plus(SESSION_LIFE)).await?;
     if let Some(org) = &org {
-        tracing::info!(%org, "an operator signed in by a link");
+        tracing::info!(%org, "operator signed in by link");
     }
     Ok(org.is_some())
 }
@@ -246,12 +246,12 @@ async fn by_password(
     match state.passwords.admit(attempt, now) {
         Ok(AttemptCheck::Verify) => {}
         Ok(AttemptCheck::Simulate) => {
-            tracing::debug!(?from, "a sign-in under an invented name was not looked at: too many tries");
+            tracing::debug!(?from, "sign-in with an unknown name not verified: too many attempts");
             state.passwords.simulate().await;
             return Ok(Err(SignInFailure::Wrong));
         }
         Err(wait) => {
-            tracing::warn!(?from, "a sign-in was not looked at: too many tries");
+            tracing::warn!(?from, "sign-in rejected: too many attempts");
             return Ok(Err(SignInFailure::TooMany(wait)));
         }
     }
@@ -261,7 +261,7 @@ async fn by_password(
         let until = now.plus(SESSION_LIFE);
         if store.open_session(operator, &kept, &session::hash(session), now, until).await? {
             state.passwords.reset(attempt);
-            tracing::info!(operator = operator.name, "an operator signed in");
+            tracing::info!(operator = operator.name, "operator signed in");
             let token = known.unwrap_or_else(session::new_token);
             return Ok(Ok(format!("{token}.{}", device_signature(state, operator, &token))));
         }
@@ -294,7 +294,7 @@ async fn note_failure(
     let who = operator.map_or("an unknown name", |operator| operator.name.as_str());
     let from = from.map(|from| format!("from {from}")).unwrap_or_default();
     let store = store.by(Actor::new(ActorKind::Operator, who));
-    tracing::warn!(operator = who, from, "a sign-in failed");
+    tracing::warn!(operator = who, from, "sign-in failed");
     store.write_audit_entry(NewAuditEntry::of(&org, act::SIGN_IN_FAILED, "dashboard").with(&from), now).await
 }
 

@@ -17,7 +17,7 @@ use crate::dashboard::components::time_input::parse_time;
 use crate::dashboard::http::error::PageError;
 use crate::domain::{AppId, BackgroundId, EndpointId, MessageId, Time, ids};
 use crate::store::query::delivery_list::{DeliveryFilter, DeliveryStatusFilter};
-use crate::store::query::search_terms::Sought;
+use crate::store::query::search_terms::SearchTarget;
 use crate::store::{EndpointRef, Store, Tenant};
 
 /// The default time range of payload searches.
@@ -277,15 +277,15 @@ impl Filters {
         }
     }
 
-    fn seek(&mut self, sought: Sought, now: Time) {
+    fn seek(&mut self, sought: SearchTarget, now: Time) {
         match sought {
-            Sought::Messages(ids) => self.messages = Some(ids),
-            Sought::Application(app) => self.app = Some(app),
-            Sought::Endpoint(endpoint) if self.endpoint.is_none_or(|one| one == endpoint) => {
+            SearchTarget::Messages(ids) => self.messages = Some(ids),
+            SearchTarget::Application(app) => self.app = Some(app),
+            SearchTarget::Endpoint(endpoint) if self.endpoint.is_none_or(|one| one == endpoint) => {
                 self.endpoint = Some(endpoint);
             }
-            Sought::Endpoint(_) => self.messages = Some(Vec::new()),
-            Sought::Text(text) => {
+            SearchTarget::Endpoint(_) => self.messages = Some(Vec::new()),
+            SearchTarget::Text(text) => {
                 if self.since.is_none() {
                     self.since = Some(self.until.unwrap_or(now).minus(TEXT_SPAN));
                     self.note = Some(match self.until {

@@ -8,7 +8,7 @@ use crate::domain::Time;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::deliveries::message::Message;
 use crate::store::Store;
-use crate::store::catalog::endpoint_list::Rest;
+use crate::store::catalog::endpoint_list::BreakerPause;
 use crate::store::query::deliveries::DeliveryView;
 
 impl DeliveryCard {
@@ -49,8 +49,8 @@ async fn overdue(
     let line = store.endpoint_line(&tenant, app, view.endpoint_id).await?;
     if let Some(rest) = line.as_ref().and_then(|line| line.rest(now)) {
         let next = match rest {
-            Rest::Until(at) => format!("The next one is in {}.", roughly(at.since(now).max(SECOND))),
-            Rest::Probing => "One is in flight.".to_owned(),
+            BreakerPause::Until(at) => format!("The next one is in {}.", roughly(at.since(now).max(SECOND))),
+            BreakerPause::Probing => "One is in flight.".to_owned(),
         };
         return Ok(format!("The endpoint is backing off: one attempt at a time until one succeeds. {next}"));
     }
