@@ -79,11 +79,8 @@ mod tests {
         let egress = guarded(Vec::new(), move || Some((port, None)), guard);
         let listening = listener.local_addr().unwrap().port();
         for (host, detail) in [
-            ("8.8.8.8", "8.8.8.8 is an address of this machine, which Sendoff does not connect to"),
-            (
-                "a.example",
-                "the name resolves to 8.8.8.8 is an address of this machine, which Sendoff does not connect to",
-            ),
+            ("8.8.8.8", "the address is blocked: 8.8.8.8 is an address of this machine"),
+            ("a.example", "the name resolves to a blocked address: 8.8.8.8 is an address of this machine"),
         ] {
             // An open and a closed port.
             for port in [listening, 1] {

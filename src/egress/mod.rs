@@ -148,7 +148,7 @@ impl Egress {
             return Ok(blocked(fault, start.elapsed()));
         }
         let Some(uri) = request_uri(post.url) else {
-            return Ok(Outcome::failed(Failure::Request, "the URL can't be made into a request", start.elapsed()));
+            return Ok(Outcome::failed(Failure::Request, "the URL can't be requested", start.elapsed()));
         };
         let mut request = Request::new(Full::new(post.body));
         *request.method_mut() = Method::POST;
@@ -245,10 +245,8 @@ fn request_uri(url: &Url) -> Option<Uri> {
 
 fn blocked(fault: UrlError, duration: Duration) -> Outcome {
     match fault {
-        UrlError::Address(why) => {
-            Outcome::failed(Failure::Blocked, format!("{why}, which Sendoff does not connect to"), duration)
-        }
-        UrlError::Form(why) => Outcome::failed(Failure::Request, format!("the URL {why}"), duration),
+        UrlError::Address(why) => Outcome::failed(Failure::Blocked, format!("the address is blocked: {why}"), duration),
+        UrlError::Invalid(why) => Outcome::failed(Failure::Request, format!("the URL {why}"), duration),
     }
 }
 

@@ -47,10 +47,10 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// Every address of the name is refused; this is the first.
-    #[error("the name resolves to {0}, which Sendoff does not connect to")]
+    #[error("the name resolves to a blocked address: {0}")]
     Blocked(BlockedAddress),
     /// The host is an address, and it is refused.
-    #[error("{0}, which Sendoff does not connect to")]
+    #[error("the address is blocked: {0}")]
     BlockedAddress(BlockedAddress),
     /// DNS returned no address; a sentence says why.
     #[error("{0}")]

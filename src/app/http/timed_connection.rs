@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(times(), 0);
         assert!(write(&mut ours, &mut nobody).is_ready());
         assert_eq!(times(), 1);
-        // It reads what comes then.
+        // The next read sees new bytes.
         assert!(Pin::new(&mut ours).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
         theirs.write_all(b"GET").await.unwrap();
         assert_eq!(times(), 2);
@@ -304,7 +304,7 @@ mod tests {
     async fn a_trickle_of_bytes_does_not_extend_the_deadline() {
         let (mut ours, mut theirs) = pair(1_024, SOON, NEVER);
         let peer = tokio::spawn(async move {
-            // As fast as they are taken, so that only the count of bytes can be what is short.
+            // Written as fast as they are read, so only the byte count limits the time.
             let mut tick = tokio::time::interval(Duration::from_millis(10));
             while theirs.write_all(b"x").await.is_ok() {
                 tick.tick().await;
