@@ -8,7 +8,6 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -183,7 +182,7 @@ struct Session {
 
 impl Session {
     fn start(mut command: Command) -> Session {
-        let mut shell = command.process_group(0).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut shell = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a shell");
         let printed = Arc::new(Mutex::new(String::new()));
         let (lines, into) = (BufReader::new(shell.stdout.take().expect("piped")).lines(), printed.clone());
         std::thread::spawn(move || {
@@ -236,7 +235,9 @@ impl World {
         let mut command = self.bash(start);
         command.envs(settings.iter().copied());
         self.serve = Some(Session::start(command));
-        eventually_blocking("sendoff serve", SOON, || TcpStream::connect(&self.address).ok());
+        let ready =
+            || self.bash("curl -s http://127.0.0.1:8071/readyz").output().is_ok_and(|answer| answer.status.success());
+        eventually_blocking("sendoff serve", SOON, || ready().then_some(()));
     }
 
     /// Nothing of the caller's environment but the PATH.
@@ -385,7 +386,10 @@ fn the_sql_works_on_postgres() {
     assert!(made, "{answer}");
     psql(&url, &format!("CREATE ROLE {writer} LOGIN PASSWORD 'secret'"));
     psql(&store, &named(block("docs/operations.md", "GRANT USAGE")));
-    psql(&url, &format!("CREATE TABLE invoices (id text, paid boolean); GRANT ALL ON invoices TO {writer}"));
+    psql(
+        &url,
+        &format!("CREATE TABLE public.invoices (id text, paid boolean); GRANT ALL ON public.invoices TO {writer}"),
+    );
     psql(&role(&writer), &block("README.md", "BEGIN;"));
     let is_message = |world: &World| api(world, "/app/acme/msg/inv-3-paid", "").0;
     eventually_blocking("the outbox row is a message", SOON, || is_message(&world).then_some(()));
