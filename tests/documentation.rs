@@ -48,7 +48,7 @@ static RUN: [(&str, &str, &str); 23] = [
 /// Page, start of the block, and why no test runs it.
 static NOT_RUN: [(&str, &str, &str); 1] = [("docs/performance.md", "cargo bench", "takes minutes to hours")];
 
-/// Languages of blocks that somebody may run.
+/// Languages of command blocks.
 const COMMANDS: [&str; 7] = ["sh", "bash", "console", "sql", "python", "js", "javascript"];
 
 struct Block {
@@ -100,7 +100,7 @@ fn block(page: &str, start: &str) -> String {
 }
 
 #[test]
-fn every_block_of_commands_is_run_or_says_why_not() {
+fn every_command_block_is_run_or_has_a_reason_against_it() {
     let listed = || RUN.iter().chain(&NOT_RUN);
     for block in blocks() {
         assert!(!block.language.is_empty(), "{}: a block states no language:\n{}", block.page, block.text);
@@ -122,7 +122,7 @@ fn every_block_of_commands_is_run_or_says_why_not() {
 }
 
 #[test]
-fn what_the_pages_name_exists() {
+fn files_links_settings_and_metrics_that_pages_name_exist() {
     let sources = support::sources::texts("src");
     let mut missing = BTreeSet::new();
     let pages = pages();
@@ -174,7 +174,7 @@ fn anchor_of(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// A shell that runs in the background, with its children and what they print.
+/// A background shell with its children and their standard output.
 struct Session {
     shell: Child,
     printed: Arc<Mutex<String>>,
@@ -206,7 +206,7 @@ impl Drop for Session {
     }
 }
 
-/// A folder with a Sendoff that serves from it, as somebody has it who follows the pages.
+/// A folder with a running Sendoff, as a reader has it who follows the pages.
 struct World {
     folder: TempDir,
     address: String,
@@ -240,7 +240,7 @@ impl World {
         eventually_blocking("sendoff serve", SOON, || ready().then_some(()));
     }
 
-    /// Nothing of the caller's environment but the PATH.
+    /// With nothing of the caller's environment but the PATH.
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let path = format!("{}/bin:{}", self.folder.path().display(), std::env::var("PATH").expect("a PATH"));
         let mut command = Command::new(program);
@@ -266,7 +266,7 @@ impl World {
     }
 }
 
-/// Runs it to its good end, and gives what it prints.
+/// Runs it and returns its standard output. Panics unless it succeeds.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
