@@ -42,7 +42,6 @@ pub struct BackoffRow {
 pub struct BackoffSummary {
     /// `1 endpoint`, `20+ endpoints`.
     pub count: String,
-    pub one: bool,
     /// The number of waiting deliveries.
     pub waiting: String,
     pub rows: Vec<BackoffRow>,
@@ -77,7 +76,6 @@ impl BackoffSummary {
                 1 => "1 endpoint".to_owned(),
                 n => format!("{} endpoints", count_up_to(n, MOST)),
             },
-            one: all == 1,
             waiting: match deliveries.split_once(' ') {
                 Some((number, word)) => format!("{number}{plus} {word}"),
                 None => deliveries,
