@@ -26,10 +26,11 @@ use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
+use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
 use crate::store::ingest::routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
-use crate::store::queue::dead::{self, PendingFilter, end_pending};
+use crate::store::queue::dead::{self, INSERT_DEAD, PendingFilter, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::record;
 use crate::store::{AppRef, Store, StoreError, Tx, on};
@@ -266,8 +267,7 @@ fn columns(deliveries: &[Delivery]) -> (Vec<Uuid>, Vec<Uuid>) {
 async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, StoreError> {
     let sql = |new: &str| {
         format!(
-            "INSERT INTO due
-                 (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger, seq)
+            "{INSERT_DUE}
              SELECT message.id, endpoint.id, message.app_id, endpoint.slot, 0,
                  CASE WHEN message.deliver_at > message.accepted_at THEN message.deliver_at
                       ELSE message.accepted_at END,
@@ -293,7 +293,7 @@ async fn insert_due(tx: &mut Tx, taken: &[Delivery]) -> Result<Vec<Delivery>, St
 async fn end_deleted(tx: &mut Tx, taken: &[Delivery], now: Time) -> Result<usize, StoreError> {
     let sql = |new: &str| {
         format!(
-            "INSERT INTO dead (message_id, endpoint_id, app_id, org, reason, at, attempts, step, generation)
+            "{INSERT_DEAD}
              SELECT message.id, endpoint.id, message.app_id, message.org, $3, $4, 0, 0, 0
              FROM {new} JOIN endpoint ON endpoint.id = new.e JOIN message ON message.id = new.m
              WHERE endpoint.deleted_at IS NOT NULL AND {IS_NEW} AND NOT EXISTS

@@ -39,7 +39,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn ordered_heads(&self, endpoints: &[EndpointId], most: i64, now: Time) -> Result<Vec<OrderedHead>, StoreError> {
+    pub async fn ordered_heads(
+        &self,
+        endpoints: &[EndpointId],
+        most: i64,
+        now: Time,
+    ) -> Result<Vec<OrderedHead>, StoreError> {
         if endpoints.is_empty() {
             return Ok(Vec::new());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::backoff::WAIT_LIMIT;
-use crate::domain::deliveries::delivery::{Progress, DeliveryState};
+use crate::domain::deliveries::delivery::{DeliveryState, Progress};
 use crate::domain::deliveries::message::SCHEDULE_LIMIT;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
@@ -140,8 +140,10 @@ impl Store {
                 // LIMIT cannot differ per lane: lanes are grouped by their limit, rounded up to a power of two.
                 let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
-                    let kinds =
-                        [(DeliveryState::Fresh, lane.fresh, lane.fresh_from), (DeliveryState::Retry, lane.retries, lane.retries_from)];
+                    let kinds = [
+                        (DeliveryState::Fresh, lane.fresh, lane.fresh_from),
+                        (DeliveryState::Retry, lane.retries, lane.retries_from),
+                    ];
                     for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
                             let packed = asked.entry((state.code(), most.next_power_of_two())).or_default();
@@ -168,7 +170,12 @@ impl Store {
                 )
                 .bind(lanes.iter().flat_map(|lane| [i16::from(lane.slot); 2]).collect::<Vec<i16>>())
                 .bind(lanes.iter().flat_map(|lane| [lane.endpoint.0; 2]).collect::<Vec<_>>())
-                .bind(lanes.iter().flat_map(|_| [DeliveryState::Fresh.code(), DeliveryState::Retry.code()]).collect::<Vec<i16>>())
+                .bind(
+                    lanes
+                        .iter()
+                        .flat_map(|_| [DeliveryState::Fresh.code(), DeliveryState::Retry.code()])
+                        .collect::<Vec<i16>>(),
+                )
                 .bind(lanes.iter().flat_map(|lane| [lane.fresh, lane.retries]).collect::<Vec<i64>>())
                 .bind(
                     lanes
@@ -295,7 +302,9 @@ mod tests {
         assert!(due(DeliveryState::Fresh, accepted, accepted) && due(DeliveryState::Fresh, accepted, behind));
         assert!(!due(DeliveryState::Fresh, accepted.plus(minute), behind), "this one is scheduled");
         assert!(due(DeliveryState::Fresh, accepted.plus(minute), accepted.plus(minute)));
-        assert!(!due(DeliveryState::Retry, accepted.plus(minute), accepted) && !due(DeliveryState::Retry, accepted, behind));
+        assert!(
+            !due(DeliveryState::Retry, accepted.plus(minute), accepted) && !due(DeliveryState::Retry, accepted, behind)
+        );
         assert!(due(DeliveryState::Retry, accepted.plus(WAIT_LIMIT * 3), accepted), "no retry waits so long");
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::delivery::DeliveryState;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite};
+use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::{StoreError, Tx, on, partitions};
 
 /// The endpoint whose deliveries are requeued.
@@ -57,16 +58,15 @@ pub(in crate::store) async fn resend(
     message: MessageId,
     now: Time,
 ) -> Result<bool, StoreError> {
-    const SQL: &str = "INSERT INTO due
-             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
-         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7)
+    const ROW: &str = "VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, $7, NULL)
          ON CONFLICT (message_id, endpoint_id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, step = 0,
              generation = due.generation + 1, trigger = excluded.trigger";
     if message < partitions::hold_horizon(tx).await? {
         return Ok(false);
     }
+    let sql = sqlx::AssertSqlSafe(format!("{INSERT_DUE} {ROW}"));
     on!(tx, db => {
-        sqlx::query(SQL)
+        sqlx::query(sql)
             .bind(message).bind(to.endpoint).bind(to.app).bind(i16::from(to.slot))
             .bind(DeliveryState::Fresh.code()).bind(now).bind(Trigger::Manual.code())
             .execute(db).await.map(drop)
@@ -180,16 +180,15 @@ async fn insert_retries(
     due_at: &'static str,
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
-    const INSERT: &str = "INSERT INTO due
-             (message_id, endpoint_id, app_id, slot, kind, due_at, attempts, step, generation, trigger)
-         SELECT id, $1, app_id, $2, $3,";
-    const ROWS: &str = ", 0, 0, 0, $5 FROM message WHERE id";
+    const SELECT: &str = "SELECT id, $1, app_id, $2, $3,";
+    const ROWS: &str = ", 0, 0, 0, $5, NULL FROM message WHERE id";
     const CONFLICT: &str = "ORDER BY id ON CONFLICT DO NOTHING RETURNING message_id";
     let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
         _ if messages.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
-            let sql = format!("{INSERT} {due_at}{ROWS} IN (SELECT unhex(value) FROM json_each($6)) {CONFLICT}");
+            let sql =
+                format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} IN (SELECT unhex(value) FROM json_each($6)) {CONFLICT}");
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(to.endpoint)
                 .bind(i16::from(to.slot))
@@ -201,7 +200,7 @@ async fn insert_retries(
                 .await?
         }
         Tx::Postgres(tx) => {
-            let sql = format!("{INSERT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
+            let sql = format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
             let (messages, least, greatest) = codec::bounded(messages);
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(to.endpoint)

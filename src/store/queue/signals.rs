@@ -175,7 +175,8 @@ impl Signals {
     pub(in crate::store) fn send(&self, signal: Signal) {
         match (self.sender.get(), signal) {
             (Some(sender), signal) => {
-                let queued = SignalReservation::take(&self.held, signal.bytes()).map(|held| QueuedSignal { signal, held });
+                let queued =
+                    SignalReservation::take(&self.held, signal.bytes()).map(|held| QueuedSignal { signal, held });
                 if queued.is_none_or(|queued| sender.try_send(queued).is_err()) {
                     self.missed.store(true, Ordering::Release);
                 }

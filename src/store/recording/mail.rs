@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::domain::notifications::mail::{APART, MailContent, MailNotice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
-use crate::store::db::codec;
+use crate::store::db::{codec, lease};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// The lease of a mail being sent; longer than the timeout of an attempt to send it.
@@ -139,14 +139,8 @@ impl Store {
             let clock = Store::lease_clock(&mut tx, now).await?;
             const NEXT: &str = "SELECT id FROM mail WHERE state = 0 AND due_at <= $1 AND leased_until <= $2
              ORDER BY due_at, id LIMIT 1";
-            let next: Option<MailId> = match &mut tx {
-                Tx::Sqlite(tx) => sqlx::query_scalar(NEXT).bind(now).bind(clock).fetch_optional(&mut **tx).await?,
-                Tx::Postgres(tx) => {
-                    let sql = sqlx::AssertSqlSafe(format!("{NEXT} FOR UPDATE SKIP LOCKED"));
-                    sqlx::query_scalar(sql).bind(now).bind(clock).fetch_optional(&mut **tx).await?
-                }
-            };
-            let Some(id) = next else { return Ok(None) };
+            let next = lease::next_unlocked(&mut tx, NEXT, [now, clock]).await?;
+            let Some(id) = next.map(MailId) else { return Ok(None) };
             const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
              RETURNING app_id, app_name, recipient, letter, created_at, attempts";
             type MailRow = (AppId, String, String, String, Time, i32);
