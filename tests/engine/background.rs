@@ -11,8 +11,8 @@ use sendoff::domain::deliveries::delivery::{DeliveryStatus, DeliveryState};
 use sendoff::domain::signing::secret::MasterKey;
 use sendoff::domain::time::Clock;
 use sendoff::domain::{BackgroundId, Time};
-use sendoff::store::jobs::background::{Background, BackgroundSpec, Begun};
-use sendoff::store::query::endpoint_messages::{SentFilter, DeliveryStatusCounts};
+use sendoff::store::jobs::background::{Background, BackgroundSpec, StartResult};
+use sendoff::store::query::endpoint_messages::{EndpointMessageFilter, DeliveryStatusCounts};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::house::{House, Kind, on_both};
@@ -33,11 +33,11 @@ fn once(url: String) -> EndpointSpec {
 
 async fn begin(house: &House, endpoint: &Endpoint, work: TaskKind) -> BackgroundId {
     let standings = if work == TaskKind::Recover { vec![DeliveryStatus::Dead] } else { Vec::new() };
-    let filter = SentFilter { standings, since: house.app.created_at, until: Clock.now(), ..SentFilter::default() };
+    let filter = EndpointMessageFilter { standings, since: house.app.created_at, until: Clock.now(), ..EndpointMessageFilter::default() };
     let scope = TaskScope::Endpoint(house.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
     match house.store.begin_background(&house.tenant, spec, Clock.now()).await {
-        Ok(Begun::Begun(work)) => work.id,
+        Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),
     }
 }

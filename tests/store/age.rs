@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sendoff::domain::Time;
 use sendoff::domain::deliveries::delivery::Transition;
-use sendoff::store::maintenance::retention::Expired;
+use sendoff::store::maintenance::retention::RetentionStep;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::home::*;
@@ -47,7 +47,7 @@ on_both! {
         store.record(done.collect::<Vec<_>>()).await.unwrap();
 
         let mut steps = Vec::new();
-        while steps.last().is_none_or(|last: &Expired| last.more) {
+        while steps.last().is_none_or(|last: &RetentionStep| last.more) {
             steps.push(store.expire(at(120), at(120)).await.unwrap());
         }
         let messages: Vec<u64> = steps.iter().map(|step| step.messages).collect();
@@ -119,7 +119,7 @@ on_both! {
             home.execute(&sql).await;
         }
         let mut steps = Vec::new();
-        while steps.last().is_none_or(|last: &Expired| last.more) {
+        while steps.last().is_none_or(|last: &RetentionStep| last.more) {
             steps.push(store.expire(at(10), at(10)).await.unwrap());
         }
         let rows: Vec<u64> = steps.iter().map(|step| step.rows).collect();
@@ -177,7 +177,7 @@ on_both! {
         let message = offer(store, own).await.unwrap().id;
         let well = waiting(store, made.id).await.remove(0);
         store.record(vec![finished(app.id, &well, answered(200), Transition::Delivered)]).await.unwrap();
-        assert_eq!(store.expire(at(0), at(1)).await.unwrap(), Expired::default());
+        assert_eq!(store.expire(at(0), at(1)).await.unwrap(), RetentionStep::default());
         assert!(waiting(store, ears).await.is_empty(), "not too old yet");
         while store.expire(at(10), at(20)).await.unwrap().more {}
         assert!(waiting(store, paused).await.is_empty(), "it is gone");

@@ -262,12 +262,12 @@ pub async fn begin(
     };
     let spec = selection.spec(by, total(&submitted));
     match user.store(&state.store).begin_background(&user.tenant(), spec, request.now).await? {
-        StartResult::Begun(job) => {
+        StartResult::Started(job) => {
             tracing::info!(org = %user.org, id = %job.id, "bulk resend started from the dashboard");
             let path = format!("{}/resend/{}", base(&user), job.id);
             Ok(HttpResponse::SeeOther().insert_header((LOCATION, path)).finish())
         }
-        StartResult::NotThere => Err(PageError::NotFound),
+        StartResult::NotFound => Err(PageError::NotFound),
         StartResult::TooMany(running) => {
             let not_started = format!("{running} resends are already running. Wait for one to finish, or cancel one.");
             answer(StatusCode::CONFLICT, &request.page(&filters, Some(&selection), Some(not_started)).await?)

@@ -26,10 +26,10 @@ pub fn store_errors(error: StoreError, unique: &str) -> FormRejection {
 /// The object is gone, or concurrent changes prevented the update.
 pub fn change_result<T>(changed: UpdateResult<T, FormRejection>) -> Result<T, FormRejection> {
     match changed {
-        UpdateResult::Done(target) => Ok(target),
-        UpdateResult::Gone => Err(Err(PageError::NotFound)),
-        UpdateResult::Refused(refused) => Err(refused),
-        UpdateResult::Busy => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),
+        UpdateResult::Updated(target) => Ok(target),
+        UpdateResult::NotFound => Err(Err(PageError::NotFound)),
+        UpdateResult::Aborted(refused) => Err(refused),
+        UpdateResult::Conflict => Err(Err(PageError::BadRequest("Concurrent changes prevented this. Try again in a moment."))),
     }
 }
 
