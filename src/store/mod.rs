@@ -195,7 +195,7 @@ impl Store {
         if let Backend::Postgres(backend) = &store.inner.backend {
             tokio::spawn(postgres::close_idle(Arc::downgrade(&store.inner)));
             if backend.servers.several() {
-                tokio::spawn(db::postgres::servers::follow(Arc::downgrade(&store.inner)));
+                tokio::spawn(db::postgres::servers::follow_primary(Arc::downgrade(&store.inner)));
             }
         }
         if let Some(notification_queue) = notification_queue {

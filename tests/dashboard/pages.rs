@@ -330,7 +330,7 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
         let browser = house.sign_in().await;
         assert!(!browser.page("/").await.contains("<strong>Operational webhooks"), "nobody listens");
         assert!(words(&browser.page("/operational").await).contains("No operational endpoints"));
-        let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
+        let told = house.store.ensure_operational_application(&house.tenant(), house.now).await.unwrap();
         let ears = house.endpoint(&told, "https://ops.example/hook").await;
         assert!(words(&browser.page("/operational").await).contains("New events appear here"));
         let acme = house.app("Acme").await;

@@ -384,7 +384,7 @@ async fn an_operator_makes_a_link_that_is_good_once() {
         let again = house.request(Method::GET, &path).send().await.unwrap();
         assert_ne!(again.status(), StatusCode::OK, "once");
         assert!(browser.page("/audit").await.contains("portal link made"));
-        let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
+        let told = house.store.ensure_operational_application(&house.tenant(), house.now).await.unwrap();
         assert_eq!(browser.get(&format!("/applications/{}/portal-link", told.id)).await.0, StatusCode::NOT_FOUND);
     }
 }

@@ -83,7 +83,7 @@ const PAYLOAD: &str = r#"{"id":"in_1PqZ7e2eZvKYlo2C","object":"invoice","amount_
 
 /// What the organization is told: two operational endpoints, one of them gone.
 async fn listen(house: &House) {
-    let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
+    let told = house.store.ensure_operational_application(&house.tenant(), house.now).await.unwrap();
     let ops = house.endpoint(&told, "https://ops.acme.example/sendoff/told").await;
     let spec = EndpointSpec {
         url: "https://pager.acme.example/".into(),

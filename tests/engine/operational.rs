@@ -37,7 +37,7 @@ fn hard_of_hearing() -> Receiver {
 
 /// An operational endpoint at `receiver`.
 async fn listener(house: &House, receiver: &Receiver) -> (AppId, EndpointId, Secret) {
-    let app = house.store.make_operational_application(&house.tenant, Clock.now()).await.unwrap().id;
+    let app = house.store.ensure_operational_application(&house.tenant, Clock.now()).await.unwrap().id;
     let secret = Secret::generate(SignatureType::Hmac256);
     let spec = EndpointSpec { url: receiver.url("/ops"), ..Default::default() };
     let made = house.store.create_endpoint(&house.tenant, app, spec, &secret, Clock.now()).await.unwrap();

@@ -169,7 +169,7 @@ on_both! {
         let store = &home.store;
         let (app, made) = customer(store, "acme").await;
         let paused = endpoint(store, app.id, endpoint_spec()).await.id;
-        let house = store.make_operational_application(&tenant(), NOW).await.unwrap().id;
+        let house = store.ensure_operational_application(&tenant(), NOW).await.unwrap().id;
         let ears = endpoint(store, house, endpoint_spec()).await.id;
         let (_alone, at) = day().await;
         let mut own = item(app.id);

@@ -81,7 +81,7 @@ async fn whole_partitions_go_and_what_is_scheduled_stays() {
     let store = &home.store;
     let (_alone, at) = decade().await;
     let (app, made) = customer(store, "acme").await;
-    let house = store.make_operational_application(&tenant(), NOW).await.unwrap().id;
+    let house = store.ensure_operational_application(&tenant(), NOW).await.unwrap().id;
     let ears = endpoint(store, house, endpoint_spec()).await.id;
     // A day with nothing but delivered ones, one with something scheduled, one of each kind of end, and one that is not past yet.
     for n in 0..3 {

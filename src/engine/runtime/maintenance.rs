@@ -261,7 +261,7 @@ impl Maintenance {
                 all_rows(store.forget_api_keys(now.minus(HISTORY_RETENTION), DELETE_BATCH).await?)
             }
             MaintenanceKind::Processes => {
-                store.forget_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
+                store.delete_dead_processes(now.minus(DEAD_PROCESS_RETENTION)).await?;
                 false
             }
         })

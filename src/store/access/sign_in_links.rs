@@ -127,7 +127,7 @@ impl Store {
         let Some((org, id, name, orgs, created_at, seen_at)) = row else { return Ok(None) };
         let Some(id) = id else { return Ok(Some(OperatorSession { org, operator: None })) };
         let (Some(name), Some(created_at)) = (name, created_at) else { return Ok(None) };
-        let operator = Operator { id, name, orgs: codec::orgs(orgs.as_deref())?, created_at, seen_at };
+        let operator = Operator { id, name, orgs: codec::operator_orgs(orgs.as_deref())?, created_at, seen_at };
         Ok(operator.may_see(&org).then_some(OperatorSession { org, operator: Some(operator) }))
     }
 

@@ -17,7 +17,6 @@
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod codec;
-pub(in crate::store) mod store_error;
 pub(in crate::store) mod lease;
 pub(in crate::store) mod location;
 pub mod migrations;
@@ -26,5 +25,6 @@ pub mod retry;
 pub(in crate::store) mod scans;
 pub(in crate::store) mod sqlite;
 pub(in crate::store) mod statement;
+pub(in crate::store) mod store_error;
 pub(in crate::store) mod tx;
 pub(in crate::store) mod writable;

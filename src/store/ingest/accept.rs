@@ -40,7 +40,7 @@ pub struct AcceptItem {
 
 impl AcceptItem {
     /// Whether [`AcceptItem::only_endpoint`], if set, exists and is enabled.
-    fn reaches(&self, view: &AppView) -> bool {
+    fn has_enabled_recipient(&self, view: &AppView) -> bool {
         let enabled = |only| view.endpoint(only).is_some_and(|live| !live.endpoint.spec.disabled);
         self.only_endpoint.is_none_or(enabled)
     }
@@ -214,7 +214,7 @@ pub(in crate::store) async fn accept_in(
         drafts.push(match views.get(&(item.tenant.clone(), item.app.clone())) {
             // The operational application is hidden: only `operational` creates messages for it.
             Some(Resolved::View(view)) if view.operational => Err(Rejection::UnknownApplication(item.app.to_string())),
-            Some(Resolved::View(view)) if !item.reaches(view) => Err(Rejection::Unreachable),
+            Some(Resolved::View(view)) if !item.has_enabled_recipient(view) => Err(Rejection::Unreachable),
             Some(Resolved::View(view)) => match Draft::new(item, view, inner.wide, &mut order, budget) {
                 Some(draft) => Ok(draft),
                 None => break,
@@ -231,7 +231,7 @@ pub(in crate::store) async fn accept_in(
     }
     let items = &drafted[..];
     idempotency::insert_batch_keys(tx, items, &mut drafts, |draft| draft.message.id.to_string()).await?;
-    refuse_repeats(tx, &mut drafts).await?;
+    reject_duplicates(tx, &mut drafts).await?;
     idempotency::release_rejected_keys(tx, items, &drafts).await?;
 
     let mut accepted =
@@ -281,7 +281,7 @@ fn message(item: &AcceptItem, app_id: AppId, id: MessageId) -> Message {
 }
 
 /// Inserts the event ids, and rejects drafts whose event id is in the store or earlier in the batch.
-async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) -> Result<(), StoreError> {
+async fn reject_duplicates(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) -> Result<(), StoreError> {
     // Sorted, so two processes that insert the same ids cannot deadlock.
     let mut keys: Vec<(AppId, String, MessageId)> = Vec::new();
     for Draft { message, .. } in drafts.iter().flatten() {
@@ -294,7 +294,7 @@ async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) ->
     }
     keys.sort();
     keys.dedup_by(|later, first| (later.0, &later.1) == (first.0, &first.1));
-    let entered: HashSet<MessageId> = enter_keys(tx, &keys).await?;
+    let entered: HashSet<MessageId> = insert_event_ids(tx, &keys).await?;
     for draft in drafts {
         let repeat = match draft {
             Ok(draft) if !entered.contains(&draft.message.id) => draft.message.event_id.as_ref(),
@@ -307,7 +307,7 @@ async fn refuse_repeats(tx: &mut Tx, drafts: &mut [Result<Draft, Rejection>]) ->
     Ok(())
 }
 
-async fn enter_keys(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
+async fn insert_event_ids(tx: &mut Tx, keys: &[(AppId, String, MessageId)]) -> Result<HashSet<MessageId>, StoreError> {
     match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "INSERT INTO message_key (app_id, event_id, message_id)

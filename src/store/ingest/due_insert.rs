@@ -29,7 +29,7 @@ struct NewDelivery<'m> {
 pub(in crate::store) async fn insert(tx: &mut Tx, admissions: &mut [Admission]) -> Result<(), StoreError> {
     let is_ordered = |live: &LiveEndpoint| live.endpoint.spec.ordered;
     if admissions.iter().any(|admission| admission.endpoints.iter().any(|live| is_ordered(live))) {
-        ordering::number_new(tx, admissions).await?;
+        ordering::number_accepted(tx, admissions).await?;
     }
     let deliveries = admissions.iter().flat_map(|admission| {
         admission.endpoints.iter().map(|live| NewDelivery {

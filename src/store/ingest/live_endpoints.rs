@@ -51,7 +51,7 @@ const LISTED: &str = "SELECT id, app_id, version, FALSE AS deleted FROM endpoint
 
 /// The endpoints of these applications, sorted by id.
 pub(in crate::store) async fn of_apps(tx: &mut Tx, apps: Vec<Uuid>) -> Result<Vec<EndpointVersion>, StoreError> {
-    among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
+    select_among(tx, &format!("{LISTED} app_id"), apps, "ORDER BY id").await
 }
 
 /// The endpoints that changed since the given version of their application, including deleted ones; at most `limit`.
@@ -123,9 +123,10 @@ async fn read(
     const COLUMNS: &str = codec::ENDPOINT;
     const SECRETS: &str = "SELECT endpoint_id, made_at, sealed, expires_at FROM endpoint_secret WHERE endpoint_id";
     let rows: Vec<EndpointRow> =
-        among(tx, &format!("SELECT {COLUMNS} FROM endpoint WHERE deleted_at IS NULL AND id"), ids.to_vec(), "").await?;
+        select_among(tx, &format!("SELECT {COLUMNS} FROM endpoint WHERE deleted_at IS NULL AND id"), ids.to_vec(), "")
+            .await?;
     let sealed: Vec<(EndpointId, Time, Vec<u8>, Option<Time>)> =
-        among(tx, SECRETS, ids.to_vec(), "ORDER BY made_at DESC").await?;
+        select_among(tx, SECRETS, ids.to_vec(), "ORDER BY made_at DESC").await?;
     let mut secrets: HashMap<EndpointId, Vec<OpenedSecret>> = HashMap::new();
     for (endpoint, made_at, sealed, expires) in sealed {
         secrets.entry(endpoint).or_default().push((open_secret(master, endpoint, made_at, &sealed), expires));
@@ -135,13 +136,13 @@ async fn read(
         let (endpoint, fault) = row.read(master);
         let app = apps.get(&endpoint.app_id)?;
         let keys = secrets.remove(&endpoint.id).unwrap_or_default();
-        Some(Arc::new(live(app, endpoint, slot, fault, keys)))
+        Some(Arc::new(live_endpoint(app, endpoint, slot, fault, keys)))
     };
     Ok(rows.into_iter().filter_map(live).collect())
 }
 
 /// Completes `sql`, which ends with a column name, by the condition that the column is one of `ids`.
-async fn among<T>(tx: &mut Tx, sql: &str, ids: Vec<Uuid>, order: &str) -> Result<Vec<T>, StoreError>
+async fn select_among<T>(tx: &mut Tx, sql: &str, ids: Vec<Uuid>, order: &str) -> Result<Vec<T>, StoreError>
 where
     T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
 {
@@ -162,7 +163,13 @@ type OpenedSecret = (Result<Secret, StoreError>, Option<Time>);
 
 /// `secrets` are sorted newest first. Unreadable secrets in their grace period are ignored: the current one still
 /// signs.
-fn live(app: &AppRow, endpoint: Endpoint, slot: u8, fault: Option<StoreError>, secrets: Vec<OpenedSecret>) -> LiveEndpoint {
+fn live_endpoint(
+    app: &AppRow,
+    endpoint: Endpoint,
+    slot: u8,
+    fault: Option<StoreError>,
+    secrets: Vec<OpenedSecret>,
+) -> LiveEndpoint {
     let missing = || StoreError::Damaged("the endpoint has no secret".into());
     let current = secrets.iter().find(|(_, expires)| expires.is_none()).map(|(secret, _)| secret.as_ref());
     let signing = match (fault.as_ref(), current) {
@@ -196,7 +203,7 @@ pub(in crate::store) fn open_secret(
     made_at: Time,
     sealed: &[u8],
 ) -> Result<Secret, StoreError> {
-    let plain = master.open(&codec::secret_row(endpoint, made_at), sealed)?;
+    let plain = master.open(&codec::secret_aad(endpoint, made_at), sealed)?;
     let text = std::str::from_utf8(&plain).map_err(|_| StoreError::Damaged("a secret is not UTF-8".into()))?;
     Secret::parse("secret", text).map_err(|Invalid { reason, .. }| StoreError::Damaged(format!("a secret {reason}")))
 }
@@ -214,11 +221,11 @@ impl Store {
         let (cache, master) = (&self.inner.routing_cache, &self.inner.master);
         let mut tx = self.inner.snapshot().await?;
         let named: Vec<(AppId,)> =
-            among(&mut tx, "SELECT DISTINCT app_id FROM endpoint WHERE id", ids.clone(), "").await?;
+            select_among(&mut tx, "SELECT DISTINCT app_id FROM endpoint WHERE id", ids.clone(), "").await?;
         let keys: Vec<_> = named.into_iter().map(|(app,)| (None, AppRef::Id(app))).collect();
         let found = apps(&mut tx, &keys).await?;
         let by_id: HashMap<AppId, &AppRow> = found.by_id.iter().map(|(id, row)| (*id, row)).collect();
-        let listed: Vec<EndpointVersion> = among(&mut tx, &format!("{LISTED} id"), ids, "").await?;
+        let listed: Vec<EndpointVersion> = select_among(&mut tx, &format!("{LISTED} id"), ids, "").await?;
         let loaded = load(&mut tx, cache, master, &by_id, &listed).await?;
         cache_fresh(cache, &by_id, loaded.fresh);
         Ok(loaded.all)

@@ -15,7 +15,7 @@
 //! Invariants:
 //! - An acknowledged message is committed, with all of its deliveries.
 //! - No cached view is used unless its version is verified inside the accepting transaction.
-//! - A message is rejected as overloaded before it is queued, never after.
+//! - Overload is reported before a message is queued, or while its application is loaded; never after a timeout.
 //! - Nothing here sends anything or waits for the engine.
 
 pub mod accept;

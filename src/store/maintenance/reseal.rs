@@ -71,7 +71,7 @@ impl Store {
         let last = rows.last().map(|(endpoint, made_at, _)| (*endpoint, *made_at));
         let (mut done, full) = (ResealCounts::default(), rows.len() as i64 == STEP);
         for (endpoint, made_at, sealed) in rows {
-            if let Some(again) = self.sealed_again(&codec::secret_row(endpoint, made_at), &sealed, &mut done) {
+            if let Some(again) = self.sealed_again(&codec::secret_aad(endpoint, made_at), &sealed, &mut done) {
                 on!(tx, db => {
                     sqlx::query(SEAL).bind(endpoint).bind(made_at).bind(again).bind(sealed).execute(db).await.map(drop)
                 })?;
@@ -92,7 +92,7 @@ impl Store {
         let last = rows.last().map(|(endpoint, _)| *endpoint);
         let (mut done, full) = (ResealCounts::default(), rows.len() as i64 == STEP);
         for (endpoint, sealed) in rows.into_iter().filter_map(|(endpoint, sealed)| Some((endpoint, sealed?))) {
-            if let Some(again) = self.sealed_again(&codec::headers_row(endpoint), &sealed, &mut done) {
+            if let Some(again) = self.sealed_again(&codec::headers_aad(endpoint), &sealed, &mut done) {
                 on!(tx, db => sqlx::query(SEAL).bind(endpoint).bind(again).bind(sealed).execute(db).await.map(drop))?;
             }
         }

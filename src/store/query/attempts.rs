@@ -62,7 +62,7 @@ impl From<Row> for Attempt {
             detail: row.detail,
             status: row.status.and_then(|status| u16::try_from(status).ok()),
             duration: Duration::from_micros(row.duration_us.max(0) as u64),
-            response_headers: codec::from_lines(&row.response_headers),
+            response_headers: codec::parse_header_lines(&row.response_headers),
             response_body: row.response_body.into(),
             retry_after: None,
         };
@@ -75,7 +75,7 @@ impl From<Row> for Attempt {
             trigger: Trigger::from_code(row.trigger),
             at: row.at,
             url: row.url,
-            request_headers: codec::from_lines(&row.request_headers),
+            request_headers: codec::parse_header_lines(&row.request_headers),
             outcome,
             next_at: row.next_at,
         }

@@ -7,9 +7,9 @@
 //! - [`requeue`], [`cancel`], [`dead`]: deliveries enter and leave the queue other than by an attempt.
 //! - [`signals`] within a process, [`notify`] between processes.
 //!
-//! Nouns: a *pending* delivery is a row of `due`, either *fresh* or a *retry*; a *dead* one is a row of `dead`. A *slot*
-//! is a share of the endpoints, leased by one process; each change of owner starts a new *epoch*. A *generation* counts
-//! resends and cancels of a delivery.
+//! Nouns: a *pending* delivery is a row of `due`, either *fresh* or a *retry*; a *dead* one is a row of `dead`. A
+//! *slot* is a share of the endpoints, leased by one process; each change of owner starts a new *epoch*. A
+//! *generation* counts resends and cancels of a delivery.
 //!
 //! Invariants:
 //! - A delivery is in one place: `due`, `dead`, or the attempt that delivered it.

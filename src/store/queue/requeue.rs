@@ -71,7 +71,7 @@ pub(in crate::store) async fn resend(
             .bind(DeliveryState::Fresh.code()).bind(now).bind(Trigger::Manual.code())
             .execute(db).await.map(drop)
     })?;
-    let past = take_ended(tx, to.endpoint, &[message]).await?;
+    let past = remove_ended(tx, to.endpoint, &[message]).await?;
     continue_numbers(tx, to.endpoint, &past).await?;
     Ok(true)
 }
@@ -87,7 +87,7 @@ pub(in crate::store) async fn requeue(
     let horizon = partitions::hold_horizon(tx).await?;
     let kept = found.iter().filter(|one| one.message >= horizon);
     let (pending, ended): (Vec<DeliverySnapshot>, Vec<DeliverySnapshot>) = kept.partition(|one| one.state.pending());
-    let mut done = send_pending_again(tx, to, &pending, now).await?;
+    let mut done = requeue_pending(tx, to, &pending, now).await?;
     let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
     let inserted = insert_retries(tx, to, &codec::uuids(ended.keys()), AT_ONCE, now).await?;
     // Between the read and the lock, a delivery may have been resent and ended again, or deleted.
@@ -95,7 +95,7 @@ pub(in crate::store) async fn requeue(
     let (same, moved_on): (Vec<MessageId>, Vec<MessageId>) =
         inserted.into_iter().partition(|message| places.get(message) == ended.get(message));
     delete_due(tx, to.endpoint, &moved_on).await?;
-    let past = take_ended(tx, to.endpoint, &same).await?;
+    let past = remove_ended(tx, to.endpoint, &same).await?;
     continue_numbers(tx, to.endpoint, &past).await?;
     done.extend(same);
     Ok(done)
@@ -120,7 +120,7 @@ pub(in crate::store) async fn create_missing(
     Ok(given)
 }
 
-async fn send_pending_again(
+async fn requeue_pending(
     tx: &mut Tx,
     to: RequeueTarget,
     found: &[DeliverySnapshot],
@@ -201,7 +201,7 @@ async fn insert_retries(
         }
         Tx::Postgres(tx) => {
             let sql = format!("{INSERT_DUE} {SELECT} {due_at}{ROWS} = ANY($6) AND id BETWEEN $7 AND $8 {CONFLICT}");
-            let (messages, least, greatest) = codec::bounded(messages);
+            let (messages, least, greatest) = codec::with_bounds(messages);
             sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(to.endpoint)
                 .bind(i16::from(to.slot))
@@ -219,7 +219,7 @@ async fn insert_retries(
 
 /// Removes ended deliveries from their old place: dead ones from `dead`; delivered ones by clearing `settles` of
 /// their attempt.
-async fn take_ended(
+async fn remove_ended(
     tx: &mut Tx,
     endpoint: EndpointId,
     messages: &[MessageId],
@@ -234,9 +234,9 @@ async fn take_ended(
         Tx::Postgres(_) => "ORDER BY message_id FOR UPDATE",
     };
     let mut past: Vec<EndedCounters> =
-        among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
-    past.extend(among::<EndedCounters>(tx, DELIVERED, endpoint, messages, lock).await?);
-    among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
+        select_among(tx, DEAD, endpoint, messages, "RETURNING message_id, generation, attempts").await?;
+    past.extend(select_among::<EndedCounters>(tx, DELIVERED, endpoint, messages, lock).await?);
+    select_among::<(MessageId,)>(tx, UNSETTLE, endpoint, messages, "RETURNING message_id").await?;
     Ok(past)
 }
 
@@ -248,18 +248,20 @@ async fn ended_among(
 ) -> Result<HashMap<MessageId, i32>, StoreError> {
     const DEAD: &str = "SELECT message_id, generation FROM dead WHERE";
     const DELIVERED: &str = "SELECT message_id, generation FROM attempt WHERE settles IS NOT NULL AND";
-    let mut ended: Vec<(MessageId, i32)> = among(tx, DEAD, endpoint, messages, "").await?;
-    ended.extend(among::<(MessageId, i32)>(tx, DELIVERED, endpoint, messages, "").await?);
+    let mut ended: Vec<(MessageId, i32)> = select_among(tx, DEAD, endpoint, messages, "").await?;
+    ended.extend(select_among::<(MessageId, i32)>(tx, DELIVERED, endpoint, messages, "").await?);
     Ok(ended.into_iter().collect())
 }
 
 async fn delete_due(tx: &mut Tx, endpoint: EndpointId, messages: &[MessageId]) -> Result<(), StoreError> {
-    among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id").await.map(drop)
+    select_among::<(MessageId,)>(tx, "DELETE FROM due WHERE", endpoint, messages, "RETURNING message_id")
+        .await
+        .map(drop)
 }
 
 /// Completes `sql`, which ends with `WHERE` or `AND`, by the condition on these messages and the endpoint, and
 /// appends `rest`.
-async fn among<T>(
+async fn select_among<T>(
     tx: &mut Tx,
     sql: &str,
     endpoint: EndpointId,
@@ -283,7 +285,7 @@ where
         Tx::Postgres(tx) => {
             const MESSAGES: &str = "message_id = ANY($2) AND message_id BETWEEN $3 AND $4";
             let sql = sqlx::AssertSqlSafe(format!("{sql} endpoint_id = $1 AND {MESSAGES} {rest}"));
-            let (ids, least, greatest) = codec::bounded(messages);
+            let (ids, least, greatest) = codec::with_bounds(messages);
             sqlx::query_as(sql).bind(endpoint).bind(ids).bind(least).bind(greatest).fetch_all(&mut **tx).await?
         }
     })

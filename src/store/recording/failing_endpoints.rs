@@ -2,8 +2,8 @@
 //! entry are written in the transaction that updates the endpoint, so each is sent exactly once per streak even with
 //! several processes or a crash.
 //!
-//! * [`Store::check_failing_endpoints`]: a step of the maintenance. [`domain::failing`](crate::domain::deliveries::failing) has
-//!   the rule.
+//! * [`Store::check_failing_endpoints`]: a step of the maintenance.
+//!   [`domain::due_endpoints`](crate::domain::deliveries::due_endpoints) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ impl Store {
         now: Time,
     ) -> Result<FailingReport, StoreError> {
         self.retry_conflicts(|| async {
-            let mut rows = self.failing(disable_after, now).await?;
+            let mut rows = self.due_endpoints(disable_after, now).await?;
             let mut judged = FailingReport { more: rows.len() as i64 == STEP, ..FailingReport::default() };
             if rows.is_empty() {
                 return Ok(judged);
@@ -115,7 +115,7 @@ impl Store {
 
     /// The endpoints that are due, longest streak first. The query filters out endpoints without a failure since
     /// their last warning.
-    async fn failing(&self, disable_after: Duration, now: Time) -> Result<Vec<Row>, StoreError> {
+    async fn due_endpoints(&self, disable_after: Duration, now: Time) -> Result<Vec<Row>, StoreError> {
         const SQL: &str = "SELECT * FROM (
                  SELECT e.id, e.app_id, p.org, e.uid, e.url, e.failing_since, e.warned,
                      (SELECT CASE WHEN a.failure IS NOT NULL THEN a.at END FROM attempt a
@@ -165,8 +165,8 @@ async fn disable_failing(tx: &mut Tx, row: &Row, now: Time) -> Result<Option<Eve
     Ok(Some(EventDetail::Disabled { by: DisabledBy::Automatic, uid, fail_since: Some(row.failing_since) }))
 }
 
-/// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The caller
-/// has [touched](applications::touch) their applications. Endpoints that were already disabled or deleted are
+/// Disables the endpoints of `records` that are marked with [`FinishedAttempt::disable`], and returns the events. The
+/// caller has [touched](applications::touch) their applications. Endpoints that were already disabled or deleted are
 /// skipped.
 pub(in crate::store) async fn disable_gone<'f>(
     inner: &Inner,
@@ -186,7 +186,8 @@ pub(in crate::store) async fn disable_gone<'f>(
         latest = latest.max(emitted.at);
         if inner.mail_enabled() {
             let last = words::in_words(attempt.outcome.failure, attempt.outcome.status);
-            let what = if reason == DisabledReason::Gone { words::NoticeKind::Gone } else { words::NoticeKind::Disabled };
+            let what =
+                if reason == DisabledReason::Gone { words::NoticeKind::Gone } else { words::NoticeKind::Disabled };
             let (address, since) = (words::address(&found.url), found.failing_since);
             let notice = MailNotice { endpoint: attempt.endpoint_id, address, what, since, last };
             notices.entry(attempt.app_id).or_default().push(notice);

@@ -164,7 +164,7 @@ impl Store {
             const SQL: &str =
                 "UPDATE mail SET state = $3, due_at = COALESCE($4, due_at), failure = $5, leased_until = 0
              WHERE id = $1 AND state = 0 AND (attempts = $2 OR $3 = 1)";
-            let said = |failure: &str| Some(codec::plain(failure).chars().take(FAILURE).collect::<String>());
+            let said = |failure: &str| Some(codec::without_nul(failure).chars().take(FAILURE).collect::<String>());
             let (state, due, failure) = match tried {
                 MailOutcome::Sent => (SENT, None, None),
                 MailOutcome::Retry { due, failure } => (WAITS, Some(*due), said(failure)),

@@ -90,7 +90,7 @@ pub(in crate::store) async fn record_in(
     let current = |one: &FinishedAttempt| epochs.get(&i16::from(one.slot)) == Some(&one.epoch);
     let mut applied: HashSet<AttemptId> = HashSet::with_capacity(finished.len());
     for round in rounds(finished.iter().filter(|one| current(one))) {
-        let Some(moved) = advance(tx, &round, check).await? else { return Ok(None) };
+        let Some(moved) = apply_transitions(tx, &round, check).await? else { return Ok(None) };
         let moved = round.iter().filter(|one| moved.contains(&(one.attempt.message_id, one.attempt.endpoint_id)));
         applied.extend(moved.map(|one| one.attempt.id));
     }
@@ -170,7 +170,11 @@ type Moved = HashSet<(MessageId, EndpointId)>;
 /// Applies the next states. Returns the deliveries that were in the state from which their attempt started. A
 /// delivery that has ended leaves `due`: a dead one moves to `dead`, a delivered one is represented by its attempt,
 /// which is inserted next.
-async fn advance(tx: &mut Tx, finished: &[&FinishedAttempt], check: RowCheck) -> Result<Option<Moved>, StoreError> {
+async fn apply_transitions(
+    tx: &mut Tx,
+    finished: &[&FinishedAttempt],
+    check: RowCheck,
+) -> Result<Option<Moved>, StoreError> {
     let is_retry = |one: &&&FinishedAttempt| matches!(one.next, Transition::Retry { .. });
     let (retries, ended): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) =
         finished.iter().partition(|one| is_retry(one));

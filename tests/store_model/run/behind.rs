@@ -206,7 +206,7 @@ impl House {
             Act::WidenCounts => same("widen_counts", told(self.store().widen_counts(now).await).map(drop), Ok(())),
             Act::Forget => {
                 let old = Time::from_micros(2);
-                said(self.store().forget_processes(old).await)?;
+                said(self.store().delete_dead_processes(old).await)?;
                 self.model.processes.retain(|_, until| *until >= old);
                 said(self.store().forget_background(now.minus(Duration::from_secs(86_400))).await)?;
                 same("delete_expired_idempotency_keys", told(self.store().delete_expired_idempotency_keys(now, 100).await), Ok(self.model.forget(now)))

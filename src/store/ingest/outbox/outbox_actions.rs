@@ -53,7 +53,7 @@ impl Store {
     ) -> Result<OutboxActionResult, StoreError> {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
-            let row = row(&tx);
+            let row = row_condition(&tx);
             let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM outbox WHERE {row}"));
             let found: i64 = on!(tx, db => sqlx::query_scalar(count).bind(key.id).bind(key.since).fetch_one(db).await)?;
             match found {
@@ -89,7 +89,8 @@ impl Store {
             if changed == 0 {
                 return Ok(OutboxActionResult::Gone);
             }
-            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now).await?;
+            self.note(&mut tx, NewAuditEntry::of(org, name, &format!("outbox row {}", key.id)).with(&detail), now)
+                .await?;
             tx.commit().await?;
             self.reset_outbox_watermark();
             Ok(OutboxActionResult::Done)
@@ -99,7 +100,7 @@ impl Store {
 }
 
 /// The SQL condition for a [`StuckKey`] bound as $1 and $2.
-fn row(tx: &Tx) -> &'static str {
+fn row_condition(tx: &Tx) -> &'static str {
     match tx {
         Tx::Sqlite(_) => "rowid = $1 AND stuck_since = $2 AND stuck_reason IS NOT NULL",
         Tx::Postgres(_) => "coalesce(id, 0) = $1 AND stuck_since = $2 AND stuck_reason IS NOT NULL",
