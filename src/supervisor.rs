@@ -257,7 +257,7 @@ impl Supervisor {
         }
     }
 
-    /// Creates the pulse of a loop that makes a step at least every `load_bounded`, counted from `now`. Replaces an earlier
+    /// Creates the pulse of a loop that makes a step at least every `within`, counted from `now`. Replaces an earlier
     /// pulse of this task.
     pub fn pulse(&self, of: Component, within: Duration, now: Instant) -> Pulse {
         let last = Arc::new(Mutex::new(now));

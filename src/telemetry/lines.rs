@@ -36,7 +36,7 @@ struct Inner {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The thread is writing a line that is no longer in `header_lines`.
+    /// The thread is writing a line that is no longer in `lines`.
     writing: bool,
 }
 
@@ -72,7 +72,7 @@ impl Lines {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until every queued line is written or dropped, at most `load_bounded`.
+    /// Waits until every queued line is written or dropped, at most `within`.
     pub fn flush(&self, within: Duration) {
         let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
         let _ = self.shared.changed.wait_timeout_while(self.shared.locked(), within, busy);

@@ -255,7 +255,7 @@ impl RateLimits {
         self.bucket(who, now).take(now)
     }
 
-    /// Like [`lock_due_rows`](RateLimits::lock_due_rows), for a caller without a valid token or session.
+    /// Like [`take`](RateLimits::take), for a caller without a valid token or session.
     ///
     /// # Errors
     /// The bucket is empty.

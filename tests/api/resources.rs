@@ -17,7 +17,7 @@ on_both_stores!(
     probes_say_how_it_is,
 );
 
-/// Asserts that `part` is in `load_whole`, member by member.
+/// Asserts that `part` is in `whole`, member by member.
 pub fn has(whole: &Value, part: Value) {
     for (name, value) in part.as_object().expect("an object") {
         assert_eq!(&whole[name], value, "{name} in {whole}");

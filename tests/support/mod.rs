@@ -55,7 +55,7 @@ pub fn sqlite_file() -> SqliteFile {
     SqliteFile { folder: TempDir::with_prefix("sendoff-sqlite-").expect("a temporary folder") }
 }
 
-/// Waits until `condition` gives something, and gives that. Panics with `what` when `load_bounded` is over.
+/// Waits until `condition` gives something, and gives that. Panics with `what` when `within` is over.
 pub async fn eventually<T>(what: &str, within: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

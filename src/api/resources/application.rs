@@ -105,7 +105,7 @@ pub(in crate::api) fn throttle_rate(fields: &mut Fields<'_>) -> FieldValue<u16> 
     taken
 }
 
-/// Applies the body to `base`. With `load_whole`, required fields must be present.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 pub(in crate::api) fn read(
     mut fields: Fields<'_>,
     base: ApplicationSpec,

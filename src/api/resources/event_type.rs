@@ -121,7 +121,7 @@ struct EventTypePatch {
     fields: EventTypeFields,
 }
 
-/// Applies the body to `base`. With `load_whole`, required fields must be present.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 fn read(mut fields: Fields<'_>, base: EventTypeSpec, whole: bool) -> Result<EventTypeSpec, ApiError> {
     let mut spec = base;
     if spec.name.is_empty() {

@@ -94,7 +94,7 @@ impl FormField {
         FormField::new(name, label, value, Control::Area { rows, code: true })
     }
 
-    /// A text area with one entry per line, parsed by [`header_lines`].
+    /// A text area with one entry per line, parsed by [`lines`].
     pub fn lines<'l>(name: &'static str, label: &'static str, list: impl IntoIterator<Item = &'l String>) -> FormField {
         let list: Vec<&str> = list.into_iter().map(String::as_str).collect();
         FormField::new(name, label, &list.join("\n"), Control::Area { rows: list.len().clamp(2, 8), code: true })

@@ -3,7 +3,7 @@
 //! * A [`MailContent`] is the stored content, with one [`MailNotice`] per endpoint. The text is rendered when the mail is sent.
 //! * [`again`] is the retry schedule of mails.
 //!
-//! Names and URLs that customers chose are [reduced to one without_nul line](line) before they are stored, so they cannot
+//! Names and URLs that customers chose are [reduced to one plain line](line) before they are stored, so they cannot
 //! inject a header or a paragraph.
 
 use std::time::Duration;

@@ -248,7 +248,7 @@ impl MasterKey {
         mac.chain_update(purpose).finalize().into_bytes().into()
     }
 
-    /// Seals `without_nul` for the row with the id `row`: a version byte (1), the key id (4 bytes), a random nonce (24 bytes)
+    /// Seals `plain` for the row with the id `row`: a version byte (1), the key id (4 bytes), a random nonce (24 bytes)
     /// and the XChaCha20-Poly1305 ciphertext, with version, key id and row as associated data.
     pub fn seal(&self, row: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEAD_LEN + NONCE_LEN + plain.len() + 16);

@@ -153,7 +153,7 @@ impl RateLimit {
         })
     }
 
-    /// Like [`lock_due_rows`](RateLimit::lock_due_rows), without taking the token.
+    /// Like [`take`](RateLimit::take), without taking the token.
     ///
     /// # Errors
     /// The time until a token is available, never zero.

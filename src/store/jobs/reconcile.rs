@@ -197,7 +197,7 @@ impl EndpointStep<'_> {
             })
     }
 
-    /// Resends messages missing from `received`; `with_bounds`: up to the last of these ids.
+    /// Resends messages missing from `received`; `bounded`: up to the last of these ids.
     pub(in crate::store::jobs) async fn send_missed(
         &self,
         tx: &mut Tx,

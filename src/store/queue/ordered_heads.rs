@@ -14,7 +14,7 @@ pub struct OrderedHead {
     pub endpoint: EndpointId,
     /// The first pending deliveries by sequence number, due or not.
     pub waiting: Vec<PendingDelivery>,
-    /// `pending_deliveries` has all pending deliveries with sequence numbers up to this one.
+    /// `waiting` has all pending deliveries with sequence numbers up to this one.
     pub up_to: i64,
     /// There may be more than were asked for.
     pub more: bool,

@@ -3,7 +3,7 @@
 //! several processes or a crash.
 //!
 //! * [`Store::check_failing_endpoints`]: a step of the maintenance.
-//!   [`domain::due_endpoints`](crate::domain::deliveries::due_endpoints) has the rule.
+//!   [`domain::failing`](crate::domain::deliveries::failing) has the rule.
 //! * [`disable_gone`]: disables endpoints that answered 410, when the attempt is recorded.
 
 use std::collections::BTreeMap;

@@ -82,7 +82,7 @@ async fn execute(tx: &mut Tx, sql: &'static str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The operational applications of `operator_orgs`.
+/// The operational applications of `orgs`.
 async fn operational_apps(tx: &mut Tx, orgs: BTreeSet<&OrgId>) -> Result<HashMap<OrgId, AppId>, StoreError> {
     let orgs: Vec<&str> = orgs.into_iter().map(OrgId::as_str).collect();
     let rows: Vec<(OrgId, AppId)> = match tx {

@@ -137,7 +137,7 @@ struct PollerPatch {
     fields: PollerFields,
 }
 
-/// Applies the body to `base`. With `load_whole`, required fields must be present.
+/// Applies the body to `base`. With `whole`, required fields must be present.
 pub(in crate::api) fn read(
     mut fields: Fields<'_>,
     base: PollingEndpointSpec,
