@@ -151,7 +151,7 @@ impl Store {
             return Ok(None);
         }
         let of_taken: Vec<MessageId> = taken.iter().map(|one| one.0).collect::<BTreeSet<_>>().into_iter().collect();
-        let without = content_deletion::without_content(&mut tx, &of_taken).await?;
+        let without = content_deletion::missing_content(&mut tx, &of_taken).await?;
         // `insert_due` first: if the endpoint is deleted between the two statements, its delivery is in `due` and is
         // cleaned up from there.
         let mut due = insert_due(&mut tx, &taken).await?;

@@ -1,7 +1,7 @@
 //! Idempotency keys: a call that is repeated under the same key (`idempotency-key` over REST) takes effect once.
 //!
 //! * [`IdempotencyKey`]: the key of a call, and the hash of its body.
-//! * A handle [with a key](Store::idempotency_key) inserts the key in the transaction that creates the object. The
+//! * A handle [with a key](Store::with_idempotency_key) inserts the key in the transaction that creates the object. The
 //!   row refers to the object and never holds the response, which may contain secrets.
 //! * [`PriorRequest`]: the earlier call with the same key. Keys expire after [`IDEMPOTENCY_TTL`].
 //! * [`InFlightGuard`]: a guard against two concurrent calls with the same key in one process.

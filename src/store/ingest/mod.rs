@@ -15,7 +15,8 @@
 //! Invariants:
 //! - An acknowledged message is committed, with all of its deliveries.
 //! - No cached view is used unless its version is verified inside the accepting transaction.
-//! - Overload is reported before a message is queued, or while its application is loaded; never after a timeout.
+//! - A full queue rejects a message at once. A queued message is not rejected for overload, unless its application has
+//!   to be loaded.
 //! - Nothing here sends anything or waits for the engine.
 
 pub mod accept;

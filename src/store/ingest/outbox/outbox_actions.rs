@@ -3,7 +3,7 @@
 //! Rows have no primary key, and on PostgreSQL a writer may set any `id`. An action identifies its row by id and
 //! `stuck_since`, and fails as ambiguous if another row has both.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::{OrgId, Time};
 use crate::store::access::audit::NewAuditEntry;
 use crate::store::{Store, StoreError, Tx, on};
@@ -70,10 +70,10 @@ impl Store {
             };
             let query = sqlx::AssertSqlSafe(change);
             let (name, detail) = match what {
-                OutboxAction::Retry => (act::OUTBOX_ROW_RETRIED, String::new()),
-                OutboxAction::Discard => (act::OUTBOX_ROW_DISCARDED, String::new()),
+                OutboxAction::Retry => (action::OUTBOX_ROW_RETRIED, String::new()),
+                OutboxAction::Discard => (action::OUTBOX_ROW_DISCARDED, String::new()),
                 OutboxAction::Change { application, event_type } => {
-                    (act::OUTBOX_ROW_CHANGED, format!("{event_type} to {application}"))
+                    (action::OUTBOX_ROW_CHANGED, format!("{event_type} to {application}"))
                 }
             };
             let changed = match what {
