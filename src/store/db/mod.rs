@@ -3,7 +3,7 @@
 //!
 //! - [`sqlite`] and [`checkpoint`]; [`postgres`]. [`location`]: the setting that selects one.
 //! - [`tx`]: transactions, and the macros `on!` and `read!` that run one statement on either database.
-//! - [`retry`]: conflicts. [`budget`]: the size of a transaction. [`lease`]: rows that other processes have not locked.
+//! - [`retry`]: conflicts. [`budget`]: the size of a transaction. [`skip_locked`]: rows that other processes have not locked.
 //! - [`statement`]: SQL with bound values. [`codec`]: columns. [`scans`]: the concurrency limit of expensive reads.
 //! - [`migrations`]: the schema. [`writable`]: the health check. [`store_error`]: errors by how callers react.
 //!
@@ -17,7 +17,7 @@
 pub(in crate::store) mod budget;
 pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod codec;
-pub(in crate::store) mod lease;
+pub(in crate::store) mod skip_locked;
 pub(in crate::store) mod location;
 pub mod migrations;
 pub(in crate::store) mod postgres;

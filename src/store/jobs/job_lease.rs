@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::crash;
 use crate::domain::deliveries::background::{TaskKind, TaskScope, TaskStage};
 use crate::domain::{AppId, BackgroundId, EndpointId, OrgId, Time};
-use crate::store::db::{codec, lease};
+use crate::store::db::{codec, skip_locked};
 use crate::store::jobs::background::{TaskData, kind};
 use crate::store::jobs::endpoint_cursor::{ScopedEndpoint, TaskPosition};
 use crate::store::jobs::reconcile;
 use crate::store::jobs::replay::{EndpointStep, ReplayBudget};
-use crate::store::jobs::resent;
+use crate::store::jobs::resent_deliveries;
 use crate::store::queue::signals::Signal;
 use crate::store::{Store, StoreError, Tx, on, read_vital};
 
@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn take_turn(&self, now: Time) -> Result<Option<TaskLease>, StoreError> {
+    pub async fn lease_background(&self, now: Time) -> Result<Option<TaskLease>, StoreError> {
         self.retry_conflicts(|| async {
             // Usually there is none; a read avoids blocking the writer.
             const ANY: &str = "SELECT 1 FROM background WHERE state = 'running' LIMIT 1";
@@ -62,7 +62,7 @@ impl Store {
                 "SELECT id FROM background WHERE state = 'running' AND (leased_until <= $1 OR leased_until > $2)
              ORDER BY leased_until, id LIMIT 1";
             const TAKE: &str = "UPDATE background SET leased_until = $2 WHERE id = $1";
-            let next = lease::next_unlocked(&mut tx, NEXT, [clock, longest]).await?;
+            let next = skip_locked::next_unlocked(&mut tx, NEXT, [clock, longest]).await?;
             let Some(id) = next.map(BackgroundId) else { return Ok(None) };
             on!(tx, db => sqlx::query(TAKE).bind(id).bind(until).execute(db).await.map(drop))?;
             tx.commit_of(&[crash::CrashPoint::Lease]).await?;
@@ -75,7 +75,7 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable. The lease expires by itself.
-    pub async fn end_turn(&self, turn: TaskLease, now: Time) -> Result<(), StoreError> {
+    pub async fn release_background(&self, turn: TaskLease, now: Time) -> Result<(), StoreError> {
         self.retry_conflicts(|| async {
             const SQL: &str = "UPDATE background SET leased_until = $3 WHERE id = $1 AND leased_until = $2";
             let mut tx = self.begin().await?;
@@ -91,8 +91,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or the stored task is damaged. Nothing was changed.
     pub async fn step_background(&self, turn: TaskLease, now: Time) -> Result<StepResult, StoreError> {
-        if let Some(work) = self.listed_work(turn.id).await? {
-            return self.step_listed(turn, &work, now).await;
+        if let Some(work) = self.list_resend_task(turn.id).await? {
+            return self.step_list_resend(turn, &work, now).await;
         }
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
@@ -103,7 +103,7 @@ impl Store {
             let work = StepTask { id: turn.id, org, kind: kind(&word)?, scope: data.scope(app)?, now };
             let (stage, woken) = self.step(&mut tx, &work, &mut data).await?;
             if stage != TaskStage::Running && work.kind == TaskKind::Reconcile {
-                reconcile::drop_received(&mut tx, work.id).await?;
+                reconcile::drop_received_ids(&mut tx, work.id).await?;
             }
             self.end_step(tx, next, (&data, stage), woken, now).await
         })
@@ -142,7 +142,7 @@ impl Store {
         let (filter, mut room, mut woken) = (data.filter(), ReplayBudget::STEP, Vec::new());
         let mut place = data.place(work.scope)?;
         for _ in 0..ENDPOINTS {
-            let Some((reached, at)) = self.endpoint_at(tx, work, place).await? else {
+            let Some((reached, at)) = self.current_endpoint(tx, work, place).await? else {
                 if let TaskScope::Endpoint(..) = work.scope {
                     data.reason = Some("the endpoint was deleted".to_owned());
                     return Ok((TaskStage::Failed, woken));
@@ -159,14 +159,14 @@ impl Store {
                 now: work.now,
             };
             let done = match work.kind {
-                TaskKind::Recover | TaskKind::BulkReplay => step.send_again(tx, at.message).await?,
-                TaskKind::ReplayMissing => step.send_missing(tx, at.message).await?,
+                TaskKind::Recover | TaskKind::BulkReplay => step.requeue_sent(tx, at.message).await?,
+                TaskKind::ReplayMissing => step.queue_missing(tx, at.message).await?,
                 TaskKind::Reconcile => {
-                    let received = reconcile::received_of(tx, work.id).await?;
-                    step.send_missed(tx, at.message, &received, data.bounded).await?
+                    let received = reconcile::received_ids_of(tx, work.id).await?;
+                    step.resend_missing(tx, at.message, &received, data.bounded).await?
                 }
             };
-            resent::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
+            resent_deliveries::note(tx, work.id, reached.endpoint.id, &done.sent, data.sent).await?;
             data.looked += done.looked as i64;
             data.sent += done.sent.len() as i64;
             if !done.sent.is_empty() {
@@ -193,7 +193,7 @@ impl Store {
     }
 
     /// The current or next endpoint, and the position there. `None`: no more endpoints.
-    async fn endpoint_at(
+    async fn current_endpoint(
         &self,
         tx: &mut Tx,
         work: &StepTask,

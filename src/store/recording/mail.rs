@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::domain::notifications::mail::{APART, MailContent, MailNotice, line};
 use crate::domain::{AppId, MailId, OrgId, Time};
-use crate::store::db::{codec, lease};
+use crate::store::db::{codec, skip_locked};
 use crate::store::{Inner, Store, StoreError, Tx, on, read_vital};
 
 /// The lease of a mail being sent; longer than the timeout of an attempt to send it.
@@ -139,7 +139,7 @@ impl Store {
             let clock = Store::lease_clock(&mut tx, now).await?;
             const NEXT: &str = "SELECT id FROM mail WHERE state = 0 AND due_at <= $1 AND leased_until <= $2
              ORDER BY due_at, id LIMIT 1";
-            let next = lease::next_unlocked(&mut tx, NEXT, [now, clock]).await?;
+            let next = skip_locked::next_unlocked(&mut tx, NEXT, [now, clock]).await?;
             let Some(id) = next.map(MailId) else { return Ok(None) };
             const TAKE: &str = "UPDATE mail SET leased_until = $2, attempts = attempts + 1 WHERE id = $1
              RETURNING app_id, app_name, recipient, letter, created_at, attempts";
