@@ -18,7 +18,7 @@ use crate::store::db::{codec, sqlite};
 use crate::store::feed::feed_order::FeedOrder;
 use crate::store::ingest::idempotency::{self, IdempotencyKey};
 use crate::store::ingest::message_insert::{self, NewMessage};
-use crate::store::ingest::routing::{self, AppView, LiveEndpoint, Resolved};
+use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint, Resolved};
 use crate::store::ingest::{due_insert, fan_out};
 use crate::store::queue::signals::Admission;
 use crate::store::{AppRef, Inner, Store, StoreError, Tenant, Tx};
@@ -197,8 +197,9 @@ pub(in crate::store) async fn accept_in(
     items: &[&AcceptItem],
     budget: &mut Budget,
 ) -> Result<AcceptedBatch, StoreError> {
-    let keys: HashSet<routing::AppKey> = items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
-    let views = routing::resolve(tx, &inner.routing_cache, &inner.master, keys).await?;
+    let keys: HashSet<message_routing::AppKey> =
+        items.iter().map(|item| (item.tenant.clone(), item.app.clone())).collect();
+    let views = message_routing::resolve(tx, &inner.routing_cache, &inner.master, keys).await?;
     let apps = views.values().filter_map(|found| match found {
         Resolved::View(view) if !view.operational => Some(view.id),
         _ => None,
@@ -225,7 +226,7 @@ struct DraftBatch<'i> {
 
 fn draft_batch<'i>(
     items: &[&'i AcceptItem],
-    views: &HashMap<routing::AppKey, Resolved>,
+    views: &HashMap<message_routing::AppKey, Resolved>,
     wide: usize,
     order: &mut FeedOrder,
     budget: &mut Budget,

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::domain::deliveries::message::Message;
 use crate::store::db::sqlite;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::ordering;
 use crate::store::queue::signals::Admission;
 use crate::store::{StoreError, Tx};

@@ -28,7 +28,7 @@ use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert::INSERT_DUE;
 use crate::store::ingest::fan_out_scheduler::FanOutScheduler;
-use crate::store::ingest::routing::{self, AppView};
+use crate::store::ingest::message_routing::{self, AppView};
 use crate::store::maintenance::content_deletion;
 use crate::store::queue::dead::{self, INSERT_DEAD, PendingFilter, end_pending};
 use crate::store::queue::signals::{Admission, Signal};
@@ -339,6 +339,6 @@ async fn renumber(tx: &mut Tx, due: &[Delivery]) -> Result<(), StoreError> {
 
 /// The application's view, if its current version is cached.
 async fn cached_view(tx: &mut Tx, store: &Store, app: AppId) -> Result<Option<Arc<AppView>>, StoreError> {
-    let apps = routing::apps(tx, &[(None, AppRef::Id(app))]).await?;
+    let apps = message_routing::apps(tx, &[(None, AppRef::Id(app))]).await?;
     Ok(apps.by_id.get(&app).and_then(|row| store.inner.routing_cache.get(app, row.version)))
 }

@@ -18,7 +18,7 @@ use crate::domain::signing::signature::Signing;
 use crate::domain::{AppId, EndpointId, Invalid, Time};
 use crate::store::db::codec::{self, EndpointRow};
 use crate::store::db::sqlite;
-use crate::store::ingest::routing::{AppRow, LiveEndpoint, apps};
+use crate::store::ingest::message_routing::{AppRow, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Store, StoreError, Tx};
 

@@ -5,7 +5,7 @@
 //! - [`message_insert`], [`due_insert`]: the statements that insert messages and pending deliveries.
 //! - [`fan_out`]: messages to very many endpoints, in bounded steps. [`fan_out_scheduler`]: which application is next.
 //! - [`outbox`]: the transactional outbox and its relay.
-//! - [`routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
+//! - [`message_routing`]: from an application to its endpoints. [`routing_cache`] caches them, [`routing_load`] and
 //!   [`live_endpoints`] load them.
 //! - [`idempotency`]: idempotency keys.
 //!
@@ -27,7 +27,7 @@ pub mod idempotency;
 pub(in crate::store) mod live_endpoints;
 pub(in crate::store) mod message_insert;
 pub mod outbox;
-pub mod routing;
+pub mod message_routing;
 pub(in crate::store) mod routing_cache;
 pub(in crate::store) mod routing_load;
 pub(in crate::store) mod writer;

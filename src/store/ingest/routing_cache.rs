@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use crate::domain::AppId;
-use crate::store::ingest::routing::AppView;
+use crate::store::ingest::message_routing::AppView;
 
 /// Maximum cached applications, and maximum cached endpoints of all of them together (about 1 KiB each).
 const APPS: usize = 50_000;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::domain::signing::secret::MasterKey;
 use crate::domain::{AppId, EndpointId};
 use crate::store::ingest::live_endpoints::{self, EndpointVersion};
-use crate::store::ingest::routing::{AppRow, AppView, LiveEndpoint, apps};
+use crate::store::ingest::message_routing::{AppRow, AppView, LiveEndpoint, apps};
 use crate::store::ingest::routing_cache::{PARTIAL, RoutingCache};
 use crate::store::{AppRef, Inner, StoreError, Tx};
 
