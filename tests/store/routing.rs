@@ -9,7 +9,7 @@ use sendoff::domain::{AppId, EndpointId};
 use sendoff::store::ingest::accept::{AcceptItem, Rejection};
 use sendoff::store::ingest::outbox::RelayRequest;
 use sendoff::store::ingest::outbox::relay_batch_size::{RelayBatchSize, RelayStep};
-use sendoff::store::ingest::routing::LiveEndpoint;
+use sendoff::store::ingest::message_routing::LiveEndpoint;
 use sendoff::store::queue::signals::{Signal, QueuedSignal};
 use sendoff::store::{EndpointRef, Store};
 

@@ -20,7 +20,7 @@ use crate::domain::catalog::endpoint::Endpoint;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{EndpointId, MessageId, Time};
 use crate::store::db::{codec, sqlite, store_error};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::query::deliveries::LATE_DELIVERIES;
 use crate::store::queue::pending_deliveries::LONGEST_SCHEDULE;
 use crate::store::queue::signals::Admission;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::domain::deliveries::message::Message;
 use crate::domain::{AppId, EndpointId, MessageId, OrgId};
 use crate::store::ingest::message_insert::NewMessage;
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify;
 
 /// Capacity of the engine's queue and of the notification queue. One signal carries a whole batch.

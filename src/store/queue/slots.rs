@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::crash::CrashPoint;
 use crate::domain::{AppId, Time};
-use crate::store::ingest::routing::LiveEndpoint;
+use crate::store::ingest::message_routing::LiveEndpoint;
 use crate::store::queue::notify::notify_slots_released;
 use crate::store::{Backend, DATABASE_CLOCK, Store, StoreError, Tx, on, read};
 

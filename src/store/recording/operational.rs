@@ -19,14 +19,14 @@ use crate::domain::deliveries::attempt::Trigger;
 use crate::domain::deliveries::message::Message;
 use crate::domain::notifications::operational::{
     AttemptData, AttemptEvent, EndpointData, ExpiredData, OperationalData, OperationalPayload, PastAttempt,
-    told_of_failure,
+    failure_reported,
 };
 use crate::domain::{AppId, EndpointId, Invalid, MessageId, OrgId, Time, Uid, limits};
 use crate::store::db::codec::{self, APPLICATION, ApplicationRow};
 use crate::store::db::sqlite;
 use crate::store::ingest::due_insert;
 use crate::store::ingest::message_insert::{self, NewMessage};
-use crate::store::ingest::routing::{self, AppView, LiveEndpoint};
+use crate::store::ingest::message_routing::{self, AppView, LiveEndpoint};
 use crate::store::queue::signals::{Admission, Signal};
 use crate::store::recording::operational_event::{EventDetail, OperationalEvent};
 use crate::store::{Inner, Store, StoreError, Tenant, Tx, on, read};
@@ -111,7 +111,7 @@ async fn store(inner: &Inner, tx: &mut Tx, events: &[(AppId, OperationalEvent)])
         if !views.contains_key(operational_app) {
             views.insert(
                 *operational_app,
-                routing::view_in_transaction(tx, &inner.routing_cache, &inner.master, *operational_app).await?,
+                message_routing::view_in_transaction(tx, &inner.routing_cache, &inner.master, *operational_app).await?,
             );
         }
     }
@@ -188,7 +188,7 @@ impl EventContext {
         };
         let earlier_attempts =
             self.earlier_attempts.get(&(*message, one.endpoint)).map(Vec::as_slice).unwrap_or_default();
-        told_of_failure(
+        failure_reported(
             earlier_attempts
                 .iter()
                 .filter(|(earlier, _)| earlier < number)
