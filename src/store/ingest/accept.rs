@@ -246,7 +246,7 @@ fn draft_batch<'i>(
                 Some(draft) => Ok(draft),
                 None => break,
             },
-            Some(Resolved::Refused(rejection)) => Err(rejection.clone()),
+            Some(Resolved::Rejected(rejection)) => Err(rejection.clone()),
             Some(Resolved::NotLoaded(app)) => {
                 batch.not_loaded.push(Some(*app));
                 continue;

@@ -95,11 +95,11 @@ impl Store {
                 "DELETE FROM once WHERE hash IN (SELECT hash FROM once WHERE at <= $1 ORDER BY at LIMIT $2)";
             let cutoff = now.minus(IDEMPOTENCY_TTL);
             let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
+            let deleted = on!(tx, db => {
                 sqlx::query(SQL).bind(cutoff).bind(limit).execute(db).await.map(|done| done.rows_affected())
             })?;
             tx.commit().await?;
-            Ok(gone)
+            Ok(deleted)
         })
         .await
     }

@@ -93,20 +93,20 @@ pub(in crate::store) async fn load(
     apps: &HashMap<AppId, &AppRow>,
     listed: &[EndpointVersion],
 ) -> Result<LoadedEndpoints, StoreError> {
-    let known: HashMap<AppId, _> = apps.keys().filter_map(|id| Some((*id, cache.get_any_version(*id)?))).collect();
+    let cached: HashMap<AppId, _> = apps.keys().filter_map(|id| Some((*id, cache.get_any_version(*id)?))).collect();
     let mut found: BTreeMap<EndpointId, Arc<LiveEndpoint>> = BTreeMap::new();
-    let mut lacking: Vec<Uuid> = Vec::new();
+    let mut missing: Vec<Uuid> = Vec::new();
     for one in listed {
         let Some(app) = apps.get(&one.app_id) else { continue };
         let present =
             |live: &&Arc<LiveEndpoint>| live.version >= one.version && live.agrees_with(app) && live.signing.is_ok();
-        match known.get(&one.app_id).and_then(|view| view.endpoint(one.id)).filter(present) {
+        match cached.get(&one.app_id).and_then(|view| view.endpoint(one.id)).filter(present) {
             Some(live) => drop(found.insert(one.id, live.clone())),
-            None => lacking.push(one.id.0),
+            None => missing.push(one.id.0),
         }
     }
-    let mut fresh = Vec::with_capacity(lacking.len());
-    for chunk in lacking.chunks(CHUNK) {
+    let mut fresh = Vec::with_capacity(missing.len());
+    for chunk in missing.chunks(CHUNK) {
         fresh.extend(read(tx, master, apps, chunk).await?);
     }
     found.extend(fresh.iter().map(|live| (live.endpoint.id, live.clone())));
@@ -241,14 +241,14 @@ fn cache_fresh(cache: &RoutingCache, apps: &HashMap<AppId, &AppRow>, fresh: Vec<
     }
     for (id, mut endpoints) in by_app {
         let Some(app) = apps.get(&id) else { continue };
-        let known = cache.get_any_version(id);
-        for live in known.iter().flat_map(|view| &view.endpoints) {
+        let cached = cache.get_any_version(id);
+        for live in cached.iter().flat_map(|view| &view.endpoints) {
             let newest = endpoints.entry(live.endpoint.id).or_insert_with(|| live.clone());
             if newest.version < live.version {
                 *newest = live.clone();
             }
         }
-        let version = known.map_or(PARTIAL, |view| view.version);
+        let version = cached.map_or(PARTIAL, |view| view.version);
         cache.insert(&Arc::new(app.view(version, endpoints.into_values().collect())));
     }
 }

@@ -83,7 +83,7 @@ pub type AppKey = (Option<Tenant>, AppRef);
 /// The result of [`resolve`] for a key.
 pub(in crate::store) enum Resolved {
     View(Arc<AppView>),
-    Refused(Rejection),
+    Rejected(Rejection),
     /// An accepting transaction may not read that many endpoints: [load](crate::store::ingest::routing_load::load)
     /// the application first.
     NotLoaded(AppId),
@@ -120,18 +120,18 @@ pub(in crate::store) async fn resolve(
         cache.insert(&view);
         views.insert(view.id, view);
     }
-    let found = |(key, app): (AppKey, Result<AppId, Rejection>)| {
+    let outcome = |(key, app): (AppKey, Result<AppId, Rejection>)| {
         let resolved = match app {
             Ok(id) => match views.get(&id) {
                 Some(view) => Resolved::View(view.clone()),
                 None if loaded.not_loaded.contains(&id) => Resolved::NotLoaded(id),
-                None => Resolved::Refused(Rejection::UnknownApplication(key.1.to_string())),
+                None => Resolved::Rejected(Rejection::UnknownApplication(key.1.to_string())),
             },
-            Err(refusal) => Resolved::Refused(refusal),
+            Err(rejection) => Resolved::Rejected(rejection),
         };
         (key, resolved)
     };
-    Ok(chosen.into_iter().map(found).collect())
+    Ok(chosen.into_iter().map(outcome).collect())
 }
 
 /// The view of `app` inside `tx`, which may have changed it, so the view is not cached. Reading from the cache is

@@ -120,7 +120,7 @@ impl Store {
     /// One step of the relay: processes up to `limit` rows that are due.
     ///
     /// # Errors
-    /// The store is unavailable, or the database rejected a value ([`StoreError::Refused`]): retry with a smaller
+    /// The store is unavailable, or the database rejected a value ([`StoreError::Rejected`]): retry with a smaller
     /// limit.
     pub async fn relay(&self, request: RelayRequest) -> Result<RelayReport, StoreError> {
         self.inner.queues.relay(request).await

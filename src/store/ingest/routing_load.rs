@@ -39,8 +39,8 @@ pub(in crate::store) async fn load_bounded(
     let mut room = MAX_ENDPOINTS_READ;
     let (mut few, mut changed): (Vec<&AppRow>, Vec<(&AppRow, Arc<AppView>)>) = (Vec::new(), Vec::new());
     for app in apps {
-        let known = cache.get_any_version(app.id).filter(|view| view.version != PARTIAL);
-        match known.filter(|view| app.can_list_changes_since(view.version)) {
+        let cached = cache.get_any_version(app.id).filter(|view| view.version != PARTIAL);
+        match cached.filter(|view| app.can_list_changes_since(view.version)) {
             Some(view) => changed.push((app, view)),
             None => plan_whole(app, &mut room, &mut few, &mut loaded),
         }

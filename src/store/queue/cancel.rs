@@ -1,6 +1,6 @@
 //! Canceling a pending delivery on request.
 
-use crate::domain::access::audit::act;
+use crate::domain::access::audit::action;
 use crate::domain::deliveries::delivery::DeadReason;
 use crate::domain::{AppId, EndpointId, MessageId, Time};
 use crate::store::access::audit::NewAuditEntry;
@@ -43,7 +43,7 @@ impl Store {
             let entry = NewAuditEntry {
                 org: &tenant.org,
                 app: Some(app),
-                act: act::DELIVERY_CANCELED,
+                act: action::DELIVERY_CANCELED,
                 target: &target,
                 detail: &detail,
             };

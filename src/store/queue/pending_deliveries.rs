@@ -138,7 +138,7 @@ impl Store {
         let rows: Vec<PendingDeliveryRow> = match &self.inner.backend {
             Backend::Sqlite(backend) => {
                 // LIMIT cannot differ per lane: lanes are grouped by their limit, rounded up to a power of two.
-                let mut asked: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
+                let mut groups: BTreeMap<(i16, u64), sqlite::Packed> = BTreeMap::new();
                 for lane in lanes {
                     let kinds = [
                         (DeliveryState::Fresh, lane.fresh, lane.fresh_from),
@@ -146,13 +146,13 @@ impl Store {
                     ];
                     for (state, most, from) in kinds {
                         if let Some(most) = u64::try_from(most).ok().filter(|most| *most > 0) {
-                            let packed = asked.entry((state.code(), most.next_power_of_two())).or_default();
+                            let packed = groups.entry((state.code(), most.next_power_of_two())).or_default();
                             packed.push(&[&lane.endpoint.0.as_bytes()[..]], &pack_lane(lane.slot, from))?;
                         }
                     }
                 }
                 let mut rows: Vec<PendingDeliveryRow> = Vec::new();
-                for ((kind, most), packed) in asked {
+                for ((kind, most), packed) in groups {
                     let (ids, list) = packed.values()?;
                     let query = sqlx::query_as(SQLITE_LANES).bind(ids).bind(list).bind(kind).bind(most as i64);
                     rows.extend(query.fetch_all(&backend.vital).await?);

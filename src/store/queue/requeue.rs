@@ -77,15 +77,15 @@ pub(in crate::store) async fn resend(
 }
 
 /// Makes deliveries of one endpoint pending again, as retries, so they do not delay new messages. Deliveries that
-/// changed since they were `found`, or are past the retention period, are skipped. Returns the requeued ones.
+/// changed since they were `snapshots`, or are past the retention period, are skipped. Returns the requeued ones.
 pub(in crate::store) async fn requeue(
     tx: &mut Tx,
     to: RequeueTarget,
-    found: &[DeliverySnapshot],
+    snapshots: &[DeliverySnapshot],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
     let horizon = partitions::hold_horizon(tx).await?;
-    let kept = found.iter().filter(|one| one.message >= horizon);
+    let kept = snapshots.iter().filter(|one| one.message >= horizon);
     let (pending, ended): (Vec<DeliverySnapshot>, Vec<DeliverySnapshot>) = kept.partition(|one| one.state.pending());
     let mut done = requeue_pending(tx, to, &pending, now).await?;
     let ended: HashMap<MessageId, i32> = ended.iter().map(|one| (one.message, one.generation)).collect();
@@ -123,13 +123,13 @@ pub(in crate::store) async fn create_missing(
 async fn requeue_pending(
     tx: &mut Tx,
     to: RequeueTarget,
-    found: &[DeliverySnapshot],
+    snapshots: &[DeliverySnapshot],
     now: Time,
 ) -> Result<Vec<MessageId>, StoreError> {
     const SET: &str = "UPDATE due SET kind = $1, due_at = $2, step = 0, generation = due.generation + 1, trigger = $3";
     let (kind, trigger) = (DeliveryState::Retry.code(), Trigger::Manual.code());
     Ok(match tx {
-        _ if found.is_empty() => Vec::new(),
+        _ if snapshots.is_empty() => Vec::new(),
         Tx::Sqlite(tx) => {
             // The deliveries may have been read before this transaction: compare their state.
             let sql = format!(
@@ -138,7 +138,7 @@ async fn requeue_pending(
                  WHERE due.endpoint_id = $4 AND due.message_id = read.message_id AND due.kind = read.kind
                      AND due.generation = read.generation RETURNING message_id"
             );
-            let read: Vec<(String, i16, i32)> = found
+            let read: Vec<(String, i16, i32)> = snapshots
                 .iter()
                 .map(|one| (one.message.0.simple().to_string(), one.state.code(), one.generation))
                 .collect();
@@ -162,9 +162,9 @@ async fn requeue_pending(
                 .bind(now)
                 .bind(trigger)
                 .bind(to.endpoint)
-                .bind(found.iter().map(|one| one.message.0).collect::<Vec<Uuid>>())
-                .bind(found.iter().map(|one| one.state.code()).collect::<Vec<i16>>())
-                .bind(found.iter().map(|one| one.generation).collect::<Vec<i32>>())
+                .bind(snapshots.iter().map(|one| one.message.0).collect::<Vec<Uuid>>())
+                .bind(snapshots.iter().map(|one| one.state.code()).collect::<Vec<i16>>())
+                .bind(snapshots.iter().map(|one| one.generation).collect::<Vec<i32>>())
                 .fetch_all(&mut **tx)
                 .await?
         }

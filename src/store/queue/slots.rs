@@ -257,7 +257,7 @@ fn leases(rows: Vec<(i16, i64)>) -> Leases {
 /// Acquires up to `most` slots without an owner or whose lease expired before `expired_before`. On SQLite all slots:
 /// the file lock guarantees that their previous owner has ended.
 async fn acquire(tx: &mut Tx, owner: Uuid, expired_before: Time, until: Time, most: i64) -> Result<Leases, StoreError> {
-    let taken = match tx {
+    let acquired = match tx {
         Tx::Sqlite(tx) => {
             const SQL: &str = "UPDATE slot SET owner = $1, epoch = epoch + 1, expires_at = $2 WHERE owner IS NOT $1
                  RETURNING slot, epoch";
@@ -278,7 +278,7 @@ async fn acquire(tx: &mut Tx, owner: Uuid, expired_before: Time, until: Time, mo
             .await?
         }
     };
-    Ok(leases(taken))
+    Ok(leases(acquired))
 }
 
 impl Store {

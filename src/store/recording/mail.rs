@@ -191,13 +191,13 @@ impl Store {
             const SQL: &str = "DELETE FROM mail WHERE id IN
                  (SELECT id FROM mail WHERE id < $1 AND state <> 0 ORDER BY id LIMIT $2)";
             let mut tx = self.begin().await?;
-            let gone = on!(tx, db => {
+            let deleted = on!(tx, db => {
                 sqlx::query(SQL)
                     .bind(MailId::floor(before)).bind(limit)
                     .execute(db).await.map(|done| done.rows_affected())
             })?;
             tx.commit().await?;
-            Ok(gone)
+            Ok(deleted)
         })
         .await
     }

@@ -109,10 +109,10 @@ pub(in crate::store) async fn record_in(
     let settled = |one: &FinishedAttempt| one.next == Transition::Delivered && applied.contains(&one.attempt.id);
     let Some(mut new) = attempt_insert::append(tx, finished, settled, check).await? else { return Ok(None) };
     let new: Vec<&FinishedAttempt> = finished.iter().filter(|one| new.remove(&one.attempt.id)).collect();
-    let gone = |one: &&FinishedAttempt| one.disable.is_some() && applied.contains(&one.attempt.id);
+    let to_disable = |one: &&FinishedAttempt| one.disable.is_some() && applied.contains(&one.attempt.id);
     let disabled: BTreeMap<EndpointId, &FinishedAttempt> =
-        finished.iter().filter(gone).map(|one| (one.attempt.endpoint_id, one)).collect();
-    applications::touch(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
+        finished.iter().filter(to_disable).map(|one| (one.attempt.endpoint_id, one)).collect();
+    applications::bump_versions(tx, disabled.values().map(|one| one.attempt.app_id)).await?;
     failure_streaks::update_streaks(tx, &new).await?;
     let mut events = operational_event::of_records(finished, &recorded);
     events.extend(failing_endpoints::disable_gone(inner, tx, disabled.into_values()).await?);

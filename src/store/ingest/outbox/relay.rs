@@ -146,13 +146,13 @@ pub(in crate::store) async fn relay_in(
     ordering::lock_relay_order(tx).await?;
     let rows = lock_due_rows(tx, inner, request).await?;
     let mut relayed = RelayReport::default();
-    let (mut items, mut brought, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut items, mut valid_rows, mut done) = (Vec::new(), Vec::new(), Vec::new());
     let mut stuck: Vec<(&OutboxRow, String)> = Vec::new();
     for row in &rows {
         match row.item(inner.max_payload, request.now) {
             Ok(item) => {
                 items.push(item);
-                brought.push(row);
+                valid_rows.push(row);
             }
             Err(wrong) => stuck.push((row, wrong.to_string())),
         }
@@ -160,12 +160,12 @@ pub(in crate::store) async fn relay_in(
     let accepted = accept_in(tx, inner, &items.iter().collect::<Vec<_>>(), budget).await?;
     relayed.left = items.len() - accepted.outcomes.len();
     let apps = if inner.wakeups.is_idle() { Vec::new() } else { accepted.apps().collect() };
-    for (row, outcome) in brought.into_iter().zip(accepted.outcomes) {
+    for (row, outcome) in valid_rows.into_iter().zip(accepted.outcomes) {
         match outcome {
             ItemOutcome::Decided(Ok(_)) => relayed.accepted += 1,
             ItemOutcome::Decided(Err(Rejection::Duplicate(_))) => relayed.duplicates += 1,
-            ItemOutcome::Decided(Err(refusal)) => {
-                stuck.push((row, refusal.to_string()));
+            ItemOutcome::Decided(Err(rejection)) => {
+                stuck.push((row, rejection.to_string()));
                 continue;
             }
             ItemOutcome::NotLoaded(app) => {
