@@ -5,7 +5,7 @@ use std::fmt;
 use crate::source::{Path, declarations, paths, tokens, without_tests};
 
 /// Who stands where. A floor may use itself and what is listed here, and nothing else.
-pub const FLOORS: [(&str, &[&str]); 13] = [
+pub const FLOORS: [(&str, &[&str]); 14] = [
     ("crash", &[]),
     ("supervisor", &["crash"]),
     ("domain", &[]),
@@ -13,8 +13,9 @@ pub const FLOORS: [(&str, &[&str]); 13] = [
     ("egress", &["domain"]),
     ("store", &["domain", "crash", "supervisor"]),
     ("engine", &["domain", "store", "egress", "crash", "supervisor"]),
-    ("api", &["domain", "store", "egress", "traffic", "supervisor"]),
-    ("dashboard", &["domain", "store", "egress", "traffic"]),
+    ("service", &["domain", "store", "egress"]),
+    ("api", &["domain", "store", "egress", "service", "traffic", "supervisor"]),
+    ("dashboard", &["domain", "store", "egress", "service", "traffic"]),
     ("config", &["domain", "store", "traffic"]),
     ("telemetry", &["domain", "config"]),
     (
