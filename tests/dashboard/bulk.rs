@@ -40,10 +40,10 @@ fn button(page: &str) -> Vec<(&str, String)> {
 
 /// One step of the background work, as an engine takes it.
 async fn step(house: &House) -> StepResult {
-    let turn = house.store.take_turn(Clock.now()).await.unwrap().expect("a turn");
+    let turn = house.store.lease_background(Clock.now()).await.unwrap().expect("a turn");
     let stepped = house.store.step_background(turn, Clock.now()).await.unwrap();
     if let StepResult::More(turn) = stepped {
-        house.store.end_turn(turn, Clock.now()).await.unwrap();
+        house.store.release_background(turn, Clock.now()).await.unwrap();
     }
     stepped
 }
@@ -166,7 +166,7 @@ async fn a_resend_is_canceled_once_and_what_it_did_stands() {
         );
         let response = browser.post(&cancel, &[("csrf", csrf)]).await;
         assert!(words(&browser.page(location(&response)).await).contains("It had already ended"));
-        assert!(house.store.take_turn(Clock.now()).await.unwrap().is_none());
+        assert!(house.store.lease_background(Clock.now()).await.unwrap().is_none());
         assert_eq!(pending(&house).await, 200);
     }
 }
@@ -231,7 +231,7 @@ async fn only_so_many_run_at_once_and_others_work_is_not_seen() {
             listed: None,
             total: None,
         };
-        let begun = house.store.begin_background(&strangers, spec, Clock.now()).await.unwrap();
+        let begun = house.store.start_background(&strangers, spec, Clock.now()).await.unwrap();
         let sendoff::store::jobs::background::StartResult::Started(work) = begun else { panic!("{begun:?}") };
         assert_eq!(browser.get(&format!("/resend/{}", work.id)).await.0, StatusCode::NOT_FOUND);
         assert!(!browser.page("/resend").await.contains("a stranger"));

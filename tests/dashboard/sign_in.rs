@@ -181,5 +181,5 @@ async fn a_link_is_made_for_the_public_address() {
         sendoff::dashboard::sign_in::login::new_link(&house.store, &house.org, &public, house.now).await.unwrap();
     let token = link.strip_prefix("https://hooks.example.com/login?token=").expect("an address of ours");
     assert_eq!(token.len(), 43);
-    assert!(house.store.login_link_good(&hash(token), house.now).await.unwrap(), "only its hash is kept");
+    assert!(house.store.is_login_link_valid(&hash(token), house.now).await.unwrap(), "only its hash is kept");
 }

@@ -36,7 +36,7 @@ async fn begin(house: &House, endpoint: &Endpoint, work: TaskKind) -> Background
     let filter = EndpointMessageFilter { standings, since: house.app.created_at, until: Clock.now(), ..EndpointMessageFilter::default() };
     let scope = TaskScope::Endpoint(house.app.id, endpoint.id);
     let spec = BackgroundSpec { kind: work, scope, filter, by: "a test".into(), listed: None, total: None };
-    match house.store.begin_background(&house.tenant, spec, Clock.now()).await {
+    match house.store.start_background(&house.tenant, spec, Clock.now()).await {
         Ok(StartResult::Started(work)) => work.id,
         other => panic!("{other:?}"),
     }

@@ -25,7 +25,7 @@ on_both! {
         let (made, secret, hash) = make(store, app).await;
         let read = async || store.autoconfig(&tenant(), app, made.id).await.unwrap();
         assert_eq!(read().await.as_ref(), Some(&made));
-        assert_eq!(store.autoconfig_of(&hash).await.unwrap().as_ref(), Some(&made));
+        assert_eq!(store.autoconfig_by_hash(&hash).await.unwrap().as_ref(), Some(&made));
         assert_eq!(store.autoconfig(&stranger(), app, made.id).await.unwrap(), None);
         assert_eq!(store.autoconfig_secret(&made).await.unwrap().unwrap().text(), secret.text());
         assert!(!home.bytes("SELECT secret FROM autoconfig").await.windows(16).any(|part| part == &secret.text().as_bytes()[6..22]));
@@ -47,13 +47,13 @@ on_both! {
         let new = (&api_key::hash(&token), &*autoconfig::hint(&token));
         assert!(!store.rotate_autoconfig(&stranger(), &made, &other, new, NOW).await.unwrap());
         assert!(store.rotate_autoconfig(&tenant(), &made, &other, new, NOW).await.unwrap());
-        assert_eq!(store.autoconfig_of(&hash).await.unwrap(), None);
-        assert_eq!(store.autoconfig_of(new.0).await.unwrap().unwrap().hint, new.1);
+        assert_eq!(store.autoconfig_by_hash(&hash).await.unwrap(), None);
+        assert_eq!(store.autoconfig_by_hash(new.0).await.unwrap().unwrap().hint, new.1);
         assert_eq!(store.autoconfig_secret(&made).await.unwrap().unwrap().text(), other.text());
         assert!(!store.delete_autoconfig(&stranger(), &made, NOW).await.unwrap());
         assert!(store.delete_autoconfig(&tenant(), &made, NOW).await.unwrap());
         assert!(!store.delete_autoconfig(&tenant(), &made, NOW).await.unwrap());
-        assert_eq!(store.autoconfig_of(new.0).await.unwrap(), None);
+        assert_eq!(store.autoconfig_by_hash(new.0).await.unwrap(), None);
     }
 
     async fn an_application_has_so_many_and_takes_them_with_it(home) {

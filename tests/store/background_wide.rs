@@ -16,7 +16,7 @@ use crate::home::*;
 pub async fn count(store: &Store, who: &Tenant, spec: &BackgroundSpec) -> i64 {
     let (mut found, mut from) = (0, None);
     loop {
-        let tally = store.tally(who, spec, from).await.unwrap();
+        let tally = store.estimate(who, spec, from).await.unwrap();
         found += tally.found;
         match tally.next {
             Some(next) => from = Some(next),
@@ -110,10 +110,10 @@ on_both! {
         assert_eq!((done.stage, done.reason.as_deref(), done.sent), (TaskStage::Canceled, Some("canceled"), 200));
         assert_eq!((waiting(store, endpoints[0]).await.len(), waiting(store, endpoints[1]).await.len()), (150, 50));
         home.execute("UPDATE background SET leased_until = 0").await;
-        assert!(store.take_turn(later(9_000)).await.unwrap().is_none());
+        assert!(store.lease_background(later(9_000)).await.unwrap().is_none());
         let theirs = begin_at(store, TaskScope::Application(acme), TaskKind::Recover, failed(0, 900)).await;
         assert!(store.cancel_background(&mine, theirs.id, NOW).await.unwrap(), "an application's own can be canceled with its token");
-        store.forget_background(later(9_000)).await.unwrap();
+        store.delete_old_background(later(9_000)).await.unwrap();
         assert_eq!(store.background(&tenant(), work.id).await.unwrap(), None);
     }
 
@@ -139,7 +139,7 @@ on_both! {
         let of_400 = spec(scope, TaskKind::BulkReplay, EndpointMessageFilter { status_class: Some(400), ..failing() });
         assert_eq!(count(store, &tenant(), &of_400).await, 0);
         let with_total = BackgroundSpec { total: Some(ExpectedCount { count: 4, more: false }), ..asked.clone() };
-        let StartResult::Started(work) = store.begin_background(&tenant(), with_total.clone(), NOW).await.unwrap() else { panic!() };
+        let StartResult::Started(work) = store.start_background(&tenant(), with_total.clone(), NOW).await.unwrap() else { panic!() };
         assert_eq!(work_off(store).await, (1, TaskStage::Finished));
         let done = found(store, work.id).await;
         assert_eq!((done.sent, &done.spec), (4, &with_total), "what is asked for is kept");
@@ -196,11 +196,11 @@ on_both! {
             (&tenant(), TaskScope::Endpoint(globex, endpoints[0])),
         ] {
             assert_eq!(count(store, who, &of(scope)).await, 0, "{who:?} {scope:?}");
-            let begun = store.begin_background(who, of(scope), NOW).await.unwrap();
+            let begun = store.start_background(who, of(scope), NOW).await.unwrap();
             assert_eq!(begun, StartResult::NotFound, "{who:?} {scope:?}");
         }
         assert_eq!(count(store, &stranger(), &of(TaskScope::Organization)).await, 0, "they have nothing");
-        assert!(matches!(store.begin_background(&stranger(), of(TaskScope::Organization), NOW).await, Ok(StartResult::Started(_))));
+        assert!(matches!(store.start_background(&stranger(), of(TaskScope::Organization), NOW).await, Ok(StartResult::Started(_))));
         assert_eq!(work_off(store).await.1, TaskStage::Finished);
         assert_eq!(home.number("SELECT count(*) FROM delivery WHERE generation > 0").await, 0);
         assert_eq!(count(store, &mine, &of(TaskScope::Application(acme))).await, 300);
@@ -214,7 +214,7 @@ on_both! {
         let of = |scope| spec(scope, TaskKind::Recover, failed(0, 900));
         assert_eq!(count(store, &tenant(), &of(TaskScope::Organization)).await, 0);
         assert_eq!(count(store, &tenant(), &of(TaskScope::Application(house.id))).await, 0);
-        let begun = store.begin_background(&tenant(), of(TaskScope::Application(house.id)), NOW).await.unwrap();
+        let begun = store.start_background(&tenant(), of(TaskScope::Application(house.id)), NOW).await.unwrap();
         assert_eq!(begun, StartResult::NotFound);
     }
 }

@@ -65,8 +65,8 @@ impl Home {
         let store = open(&location, &master).await;
         store.migrate().await.expect("the schema");
         // For rows of about NOW that tests write by themselves.
-        store.keep_for(RETENTION);
-        store.make_partitions(NOW).await.expect("partitions");
+        store.set_retention(RETENTION);
+        store.create_partitions(NOW).await.expect("partitions");
         let home = Home { location, master, store, _file: file };
         home.execute(&delivery_writes(home.is_sqlite())).await;
         home

@@ -75,7 +75,7 @@ on_both! {
             }
             false => there.lock().unwrap(),
         }
-        home.store.tidy().await.unwrap();
+        home.store.checkpoint().await.unwrap();
     }
 }
 

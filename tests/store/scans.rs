@@ -89,7 +89,7 @@ on_both! {
                 (key, api_key::hash(&text))
             };
             store.add_api_key(&key, &hash).await.unwrap();
-            assert!(store.api_key_of(&hash).await.unwrap().is_some());
+            assert!(store.api_key_by_hash(&hash).await.unwrap().is_some());
             assert_eq!(store.messages(&of(app.id), app.id, &MessageFilter::default(), &first()).await.unwrap().data, []);
             for _ in 0..20 {
                 for (name, result) in scan_all(home, &of(other.id), &others).await {
