@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::domain::Time;
 use crate::domain::access::audit::Actor;
-use crate::domain::signing::secret::MasterKey;
+use crate::domain::signing::master_key::MasterKey;
 use crate::supervisor::{Component, Supervisor};
 use tokio::sync::Mutex;
 

@@ -53,7 +53,7 @@ impl Store {
         self.retry_conflicts(|| async {
             let mut tx = self.begin().await?;
             self.insert_idempotency_key(&mut tx, "").await?;
-            if !applications::hold(&mut tx, tenant, app).await? {
+            if !applications::lock_application(&mut tx, tenant, app).await? {
                 return Ok(false);
             }
             forget(&mut tx, app, end.issued).await?;

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::domain::catalog::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::{EndpointId, Time};
-use crate::store::catalog::endpoints::OptimisticUpdate;
+use crate::store::catalog::endpoint_update::OptimisticUpdate;
 use crate::store::{Store, StoreError, Tenant};
 
 /// The most attempts at an optimistic endpoint update.
