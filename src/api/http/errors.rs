@@ -133,7 +133,7 @@ impl FieldError {
 
     /// Cuts all texts to [`limits::ERROR_TEXT`]: names and reasons may quote the request.
     fn within_limits(self) -> FieldError {
-        let cut = |text| limits::cut(text, limits::ERROR_TEXT);
+        let cut = |text| limits::truncate(text, limits::ERROR_TEXT);
         FieldError { loc: self.loc.into_iter().map(cut).collect(), msg: cut(self.msg), kind: self.kind }
     }
 
@@ -153,7 +153,7 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
         ApiError {
             status,
-            body: ErrorBody::Message { code, detail: limits::cut(detail.into(), limits::ERROR_TEXT) },
+            body: ErrorBody::Message { code, detail: limits::truncate(detail.into(), limits::ERROR_TEXT) },
             limited: None,
         }
     }

@@ -68,7 +68,7 @@ impl Store {
             }
             within_bounds(&mut tx, app).await?;
             end_sessions(&mut tx, app, end, now).await?;
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
+            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::PORTAL_EXPIRED, &app.to_string()).within(app), now).await?;
             tx.commit().await?;
             Ok(true)
         })

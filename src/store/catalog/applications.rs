@@ -146,7 +146,7 @@ impl Store {
         name: &str,
         now: Time,
     ) -> Result<(), StoreError> {
-        self.note(tx, NewAuditEntry::of(org, act, &app.to_string()).within(app).with(name), now).await
+        self.audit(tx, NewAuditEntry::of(org, act, &app.to_string()).within(app).with(name), now).await
     }
 
     /// Deletes the application and its endpoints; their pending deliveries become dead. Messages stay until retention

@@ -84,7 +84,7 @@ impl Store {
                 OptimisticUpdate::NotFound => return Ok(UpdateResult::NotFound),
                 OptimisticUpdate::Stale => {
                     if turn.is_none() {
-                        turn = self.inner.turns.of(endpoint.id).await;
+                        turn = self.inner.change_locks.of(endpoint.id).await;
                     }
                     match self.endpoint(tenant, endpoint.app_id, &endpoint.id.into()).await? {
                         Some(found) => endpoint = found,

@@ -99,7 +99,7 @@ impl Store {
             let kind = secret.kind().word();
             on!(tx, db => sqlx::query(CHANGED).bind(id).bind(kind).execute(db).await.map(drop))?;
             let target = id.to_string();
-            self.note(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now)
+            self.audit(&mut tx, NewAuditEntry::of(&tenant.org, action::SECRET_ROTATED, &target).within(app), now)
                 .await?;
             let changed =
                 EventDetail::Endpoint { kind: OperationalKind::EndpointUpdated, uid: endpoint.spec.uid.clone() };

@@ -21,7 +21,7 @@ use crate::store::{AppRef, EndpointRef, Page, PageRequest, Store, StoreError, Te
 impl Store {
     /// Sets the limit of endpoints per application. Applications that exceed it keep their endpoints.
     pub fn limit_endpoints(&self, most: usize) {
-        self.inner.most_endpoints.store(most, Ordering::Relaxed);
+        self.inner.max_endpoints.store(most, Ordering::Relaxed);
     }
 
     /// Creates an endpoint of `app` with `secret`.
@@ -52,7 +52,7 @@ impl Store {
                 return Err(StoreError::Invalid(vec![Invalid::new("app_id", "there is no such application")]));
             }
             check_event_types(&mut tx, &tenant.org, app, endpoint.spec.event_types.as_deref()).await?;
-            let slot = next_slot(&mut tx, app, self.inner.most_endpoints.load(Ordering::Relaxed)).await?;
+            let slot = next_slot(&mut tx, app, self.inner.max_endpoints.load(Ordering::Relaxed)).await?;
             const SQL: &str =
                 "INSERT INTO endpoint (id, app_id, created_at, updated_at, uid, url, description, disabled,
                  disabled_reason, event_types, channels, throttle_rate, timeout_s, retry_schedule, signature_type,
@@ -87,7 +87,7 @@ impl Store {
         let host = audit::host(&endpoint.spec.url);
         let detail = if what.is_empty() { host.to_owned() } else { format!("{what}, {host}") };
         let target = endpoint.id.to_string();
-        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
+        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(&detail), now).await
     }
 
     /// Emits operational events about an endpoint inside `tx`. The result must be [admitted](operational::signal_emitted) after
@@ -316,7 +316,7 @@ pub(in crate::store) async fn check_event_types(
     if operational::is_operational(tx, org, app).await? {
         let unknown: Vec<&str> =
             wanted.iter().map(String::as_str).filter(|name| !OperationalKind::known(name)).collect();
-        let reason = || format!("these are not operational event types: {}", limits::shown(&unknown));
+        let reason = || format!("these are not operational event types: {}", limits::join_first(&unknown));
         return match unknown.is_empty() {
             true => Ok(()),
             false => Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason())])),
@@ -337,6 +337,6 @@ pub(in crate::store) async fn check_event_types(
     if missing.is_empty() {
         return Ok(());
     }
-    let reason = format!("these event types are not in the catalog: {}", limits::shown(&missing));
+    let reason = format!("these event types are not in the catalog: {}", limits::join_first(&missing));
     Err(StoreError::Invalid(vec![Invalid::new("eventTypes", reason)]))
 }

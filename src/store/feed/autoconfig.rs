@@ -92,7 +92,7 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         let target = of.id.to_string();
-        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
+        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(of.app_id), now).await
     }
 
     /// The subscription, if the tenant's application has it.

@@ -168,7 +168,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let target = endpoint.id.to_string();
         let uid = endpoint.spec.uid.as_ref().map_or("", |uid| uid.as_str());
-        self.note(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(uid), now).await
+        self.audit(tx, NewAuditEntry::of(&tenant.org, act, &target).within(endpoint.app_id).with(uid), now).await
     }
 
     /// The polling endpoint, if the tenant's application has it.

@@ -189,7 +189,7 @@ impl Store {
                     .execute(db).await.map(drop)
             })?;
             let (target, detail) = (id.to_string(), spec.kind.word());
-            self.note(
+            self.audit(
                 &mut tx,
                 NewAuditEntry { org: &tenant.org, app, act: action::RESEND_BEGUN, target: &target, detail },
                 now,
@@ -222,7 +222,7 @@ impl Store {
             let data = codec::json(&data)?;
             on!(tx, db => sqlx::query(NOTE).bind(id).bind(data).execute(db).await.map(drop))?;
             let target = id.to_string();
-            self.note(
+            self.audit(
                 &mut tx,
                 NewAuditEntry { org: &tenant.org, app, act: action::RESEND_CANCELED, target: &target, detail: "" },
                 now,

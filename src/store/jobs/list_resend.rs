@@ -167,16 +167,16 @@ impl Store {
         if filter.is_empty_result(tenant) {
             return Ok((Vec::new(), None));
         }
-        let walk = self.choose_scan(tenant, &filter).await?;
-        let mut stretch = filter.stretch(Order::Ascending, listed.cursor);
-        stretch.end = self.scan_end(&walk, &stretch, LOOKS, filter.text.is_some()).await?;
+        let scan = self.choose_scan(tenant, &filter).await?;
+        let mut range = filter.scan_range(Order::Ascending, listed.cursor);
+        range.end = self.scan_end(&scan, &range, LOOKS, filter.text.is_some()).await?;
         let and = format!(" AND {} = 0", SkipReason::sql(now));
         let reading = Selection { columns: COLUMNS, and: &and, limit: SENDS };
-        let sql = filter.statement(self, tenant, (&walk, &stretch), reading);
+        let sql = filter.statement(self, tenant, (&scan, &range), reading);
         let rows: Vec<Row> = read!(self, db => query_of!(query_as, &sql).fetch_all(db).await)?;
         let cursor = match rows.last() {
             Some(last) if rows.len() >= SENDS => Some(last.key()),
-            _ => stretch.end,
+            _ => range.end,
         };
         Ok((rows, cursor))
     }
