@@ -28,7 +28,8 @@ async fn failing(house: &House, name: &str, count: u32) -> (Application, Endpoin
 
 /// The hidden fields of the button that states the count.
 fn button(page: &str) -> Vec<(&str, String)> {
-    let section = page.split("<section class=\"match-count\"").nth(1).expect("a count").split("</form>").next().unwrap();
+    let section =
+        page.split("<section class=\"match-count\"").nth(1).expect("a count").split("</form>").next().unwrap();
     let hidden = section.split("<input type=\"hidden\" name=\"").skip(1);
     hidden
         .map(|rest| {

@@ -33,13 +33,12 @@ async fn enabling_says_what_was_never_sent_meanwhile() {
             }
             let last = last.unwrap();
             let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
-            assert!(
-                message.contains("Never sent to https://a.example/hook Endpoint disabled"),
-                "{message}"
-            );
+            assert!(message.contains("Never sent to https://a.example/hook Endpoint disabled"), "{message}");
             let (said, page) = turn("enable").await;
             assert!(
-                said.contains("3 messages accepted while this endpoint was disabled were never sent to it. Replay them…"),
+                said.contains(
+                    "3 messages accepted while this endpoint was disabled were never sent to it. Replay them…"
+                ),
                 "{said}"
             );
             let message = words(&browser.page(&format!("{place}/messages/{}", last.id)).await);
@@ -104,7 +103,12 @@ async fn an_endpoint_that_rests_says_so_everywhere() {
             "{page}"
         );
         let page = said(format!("{place}/messages/{}", waits.id)).await;
-        assert!(page.contains("The endpoint is backing off: one attempt at a time until one succeeds. The next one is in 1 min."), "{page}");
+        assert!(
+            page.contains(
+                "The endpoint is backing off: one attempt at a time until one succeeds. The next one is in 1 min."
+            ),
+            "{page}"
+        );
         assert!(!page.contains("An attempt is in flight"), "{page}");
         let page = said("/".to_owned()).await;
         assert!(page.contains("1 endpoint backing off: one attempt at a time; 2 deliveries waiting. https://a.example/hook of Acme: next attempt in 1 min"), "{page}");

@@ -52,8 +52,14 @@ async fn seeded(house: &House) -> (AppId, AppId, Endpoint) {
         ..MessageSpec::default()
     };
     let at = ago(10);
-    let item =
-        AcceptItem { tenant: Some(house.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, idempotency_key: None };
+    let item = AcceptItem {
+        tenant: Some(house.tenant()),
+        app: globex.id.into(),
+        only_endpoint: None,
+        spec,
+        at,
+        idempotency_key: None,
+    };
     house.store.accept(item).await.unwrap().unwrap();
     (acme.id, globex.id, endpoint)
 }
@@ -311,14 +317,21 @@ async fn a_pending_delivery_can_be_canceled_and_resent() {
         let browser = house.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let page = browser.page(&path).await;
-        assert!(page.contains("An attempt is in flight") && page.contains(&format!("action=\"{path}/cancel\"")), "{page}");
+        assert!(
+            page.contains("An attempt is in flight") && page.contains(&format!("action=\"{path}/cancel\"")),
+            "{page}"
+        );
         let form = [("csrf", field(&page, "csrf")), ("endpoint", endpoint.id.to_string())];
         let without = browser.post(&format!("{path}/cancel"), &form[1..]).await;
         assert_eq!(without.status(), StatusCode::FORBIDDEN);
         let done = browser.post(&format!("{path}/cancel"), &form).await;
         assert_eq!(location(&done), format!("{path}?notice=canceled"));
         let page = browser.page(&format!("{path}?notice=canceled")).await;
-        assert!(page.contains("badge canceled") && page.contains("The delivery was canceled.") && !page.contains("/cancel\""));
+        assert!(
+            page.contains("badge canceled")
+                && page.contains("The delivery was canceled.")
+                && !page.contains("/cancel\"")
+        );
         let again = browser.post(&format!("{path}/cancel"), &form).await;
         assert_eq!(location(&again), format!("{path}?notice=not-canceled"));
 

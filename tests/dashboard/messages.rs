@@ -69,7 +69,10 @@ async fn a_message_is_sent_to_another_endpoint_and_copied() {
             }
         }
         let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
-        assert_eq!(views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state), Some(DeliveryState::Fresh));
+        assert_eq!(
+            views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state),
+            Some(DeliveryState::Fresh)
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use sendoff::domain::deliveries::attempt::Failure;
-use sendoff::domain::deliveries::delivery::{DeadReason, Transition, DeliveryState};
+use sendoff::domain::deliveries::delivery::{DeadReason, DeliveryState, Transition};
 use sendoff::domain::deliveries::message::MessageSpec;
 use sendoff::domain::time::Clock;
 use sendoff::store::Tenant;
@@ -52,7 +52,9 @@ async fn the_overview_counts_what_was_recorded() {
         assert_eq!(bars, 4 * 6, "a bar and a row of each chart lead to their minute");
         let worst = words(page.split("id=\"failing-title\">").nth(1).unwrap().split("</section>").next().unwrap());
         assert!(
-            worst.starts_with("Most failures https://a.example/hook Acme 1 failed 60.0 % of attempts delivered https://b"),
+            worst.starts_with(
+                "Most failures https://a.example/hook Acme 1 failed 60.0 % of attempts delivered https://b"
+            ),
             "{worst}"
         );
         assert!(worst.ends_with("Acme 1 failed 0.0 % of attempts delivered"), "{worst}");
@@ -207,7 +209,9 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
         // From the list of dead ones, back to it.
         house.tries(&message, &endpoint, []).await;
         let other = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        house.tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Transition::Dead(DeadReason::Gone))]).await;
+        house
+            .tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Transition::Dead(DeadReason::Gone))])
+            .await;
         let page = browser.page("/deliveries?status=dead").await;
         let mut actions = page.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next());
         let action = actions.find(|action| action.ends_with("/resend")).unwrap().to_owned();
@@ -258,7 +262,7 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so() {
 
         assert!(house.store.delete_content(&house.tenant(), acme.id, message.id, house.now).await.unwrap());
         let page = browser.page(&path).await;
-        assert!(page.contains("Its content was deleted") && page.contains("badge dead"), "{page}");
+        assert!(page.contains("The content was deleted") && page.contains("badge dead"), "{page}");
         assert!(!page.contains("raw") && !page.contains(&format!("{path}/resend")), "{page}");
         let list = browser.page("/deliveries?status=dead").await;
         assert!(list.contains("Content deleted") && !list.contains(&format!("{path}/resend")), "{list}");
@@ -355,14 +359,16 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
         let page = words(&browser.page("/").await);
         assert!(page.contains("In the last hour 0 deliveries: 0 delivered, 0 being retried, 0 dead."), "{page}");
         assert!(
-            page.contains("Operational webhooks 0 attempts delivered, 2 failed")
-                && page.contains("No attempts yet")
+            page.contains("Operational webhooks 0 attempts delivered, 2 failed") && page.contains("No attempts yet")
         );
         assert_eq!(rows(&browser.page("/deliveries?status=dead").await), 0);
         let page = browser.page("/operational").await;
         assert_eq!(rows(&page), 2);
         let text = words(&page);
-        assert!(text.contains("0 attempts were delivered and 2 failed") && text.contains("receives all events"), "{text}");
+        assert!(
+            text.contains("0 attempts were delivered and 2 failed") && text.contains("receives all events"),
+            "{text}"
+        );
         let path = format!("/applications/{}/messages/{id}", told.id);
         assert!(page.contains(&path));
         let message = browser.page(&path).await;

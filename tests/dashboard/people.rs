@@ -184,7 +184,9 @@ async fn a_key_is_shown_once() {
         assert_eq!(house.store.api_key(&house.tenant(), made.id).await.unwrap().unwrap().revoked_at, None);
         assert_eq!(location(&browser.post(&revoke, std::slice::from_ref(&csrf)).await), "/keys?notice=key-revoked");
         assert!(house.store.api_key(&house.tenant(), made.id).await.unwrap().unwrap().revoked_at.is_some());
-        assert!(browser.page(&ask).await.contains("is no longer valid") && browser.page("/keys").await.contains("revoked"));
+        assert!(
+            browser.page(&ask).await.contains("is no longer valid") && browser.page("/keys").await.contains("revoked")
+        );
 
         house.app_of(&Tenant::org("org_b".parse().unwrap()), "theirs").await;
         browser.post("/organization", &[csrf.clone(), ("org", "org_b".into())]).await;

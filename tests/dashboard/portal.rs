@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use sendoff::domain::access::api_key;
 use sendoff::domain::access::portal::{Capability, PortalLink, PortalOptions, PortalPage};
-use sendoff::domain::access::theme::{ThemeMode, Theme};
+use sendoff::domain::access::theme::{Theme, ThemeMode};
 use sendoff::domain::catalog::application::Application;
 
 use crate::house::{Browser, House, MINUTE, Try, at, both, dead, field, framed, location, set_cookie};

@@ -107,7 +107,8 @@ async fn listen(house: &House) {
         retries_from: sendoff::domain::Time::ZERO,
         ordered: false,
     };
-    let ids: Vec<_> = house.store.pending_deliveries(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
+    let ids: Vec<_> =
+        house.store.pending_deliveries(&[wants]).await.unwrap().iter().map(|one| one.message_id).collect();
     for (n, message) in house.store.load_messages(&ids).await.unwrap().iter().enumerate() {
         let ago = |minutes: u32| house.ago(MINUTE * (40 - minutes - n as u32 * 5));
         let failed = |at, next| Try::answered(at, 503, "try again", next);
