@@ -19,7 +19,7 @@ use support::{Postgres, SOON, eventually_blocking, free_port, npm, python};
 use tempfile::TempDir;
 
 /// Page, start of the block, and the test that runs it.
-static RUN: [(&str, &str, &str); 23] = [
+static RUN: [(&str, &str, &str); 26] = [
     ("README.md", "cargo run --release -- demo", "it_delivers_within_five_seconds_and_leaves_nothing_behind"),
     ("README.md", "cargo install", "the_readme_delivers_to_a_receiver"),
     ("README.md", "export SECRET=", "the_readme_delivers_to_a_receiver"),
@@ -40,6 +40,9 @@ static RUN: [(&str, &str, &str); 23] = [
     ("docs/operations.md", "GRANT USAGE", "the_sql_works_on_postgres"),
     ("docs/operations.md", "pg_dump", "the_sql_works_on_postgres"),
     ("docs/operations.md", "BEGIN;", "the_sql_works_on_postgres"),
+    ("docs/relay.md", "sendoff outbox init", "the_page_works_from_top_to_bottom"),
+    ("docs/relay.md", "sendoff relay", "the_page_works_from_top_to_bottom"),
+    ("docs/relay.md", "INSERT INTO", "the_page_works_from_top_to_bottom"),
     ("docs/development.md", "$ sendoff listen", "events_are_forwarded_as_they_are_delivered"),
     ("docs/development.md", "$ sendoff trigger", "events_are_forwarded_as_they_are_delivered"),
     ("docs/development.md", "$ sendoff tail", "attempts_are_followed"),
