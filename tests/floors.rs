@@ -138,13 +138,13 @@ mod samples {
             ("src/dashboard/mod.rs", "super::engine::Engine"),
             ("src/egress/mod.rs", "crate::store::Store"),
             ("src/domain/ids.rs", "crate::store::Store"),
-            ("src/engine/runtime/sender.rs", "crate::config::Config"),
+            ("src/engine/runtime/attempt_sender.rs", "crate::config::Config"),
             ("src/app.rs", "crate::cli::serve"),
         ] {
             assert_eq!(arrows(file, &format!("use {path};")).len(), 1, "{file} {path}");
         }
         for (file, path) in [
-            ("src/engine/runtime/sender.rs", "crate::egress::Client"),
+            ("src/engine/runtime/attempt_sender.rs", "crate::egress::Client"),
             ("src/api/resources/endpoint/mod.rs", "crate::egress::vet"),
             ("src/app.rs", "crate::telemetry::start"),
             ("src/cli/serve.rs", "sendoff::app::run"),
