@@ -489,7 +489,7 @@ async fn long_lists_go_on_where_they_ended() {
                 let spec = EndpointSpec { url: format!("http://127.0.0.1:9/n{n:02}"), ..EndpointSpec::default() };
                 house.endpoint_with(&acme, spec).await;
             }
-            store.endpoints_in(&house.tenant(), &[acme.id]).await.unwrap()[&acme.id]
+            store.endpoint_counts_by_app(&house.tenant(), &[acme.id]).await.unwrap()[&acme.id]
         };
         assert_eq!(fill(&house.store).await, 51);
         let first = browser.page("/endpoints?q=/n").await;

@@ -57,7 +57,7 @@ async fn until_finished(house: &House, id: BackgroundId) -> Background {
 
 async fn until_standing(house: &House, endpoint: &Endpoint, wanted: impl Fn(&DeliveryStatusCounts) -> bool) {
     eventually("how the deliveries stand", 3 * SOON, async || {
-        let all = house.store.standings(&house.tenant, house.app.id, endpoint.id, Time::ZERO, Time::MAX).await.unwrap();
+        let all = house.store.delivery_status_counts(&house.tenant, house.app.id, endpoint.id, Time::ZERO, Time::MAX).await.unwrap();
         wanted(&all).then_some(())
     })
     .await

@@ -19,7 +19,7 @@ use crate::api::resources::polling::poll::{
 };
 use crate::domain::Invalid;
 use crate::domain::catalog::polling::PollingEndpoint;
-use crate::domain::feed::lease::{CommitOutcome, LEASE, MAX_LEASE};
+use crate::domain::feed::lease::{CommitOutcome, DEFAULT_LEASE, MAX_LEASE};
 use crate::domain::feed::{FeedIterator, Position};
 use crate::store::feed::leases::{LeaseResult, LeaseState};
 
@@ -132,7 +132,7 @@ pub(in crate::api) async fn receive(call: ApiCall) -> ApiResult {
 fn lease(call: &ApiCall) -> Result<Duration, ApiError> {
     let most = MAX_LEASE.as_millis();
     match call.query().one("lease_duration_ms")?.map(str::parse::<u32>) {
-        None => Ok(LEASE),
+        None => Ok(DEFAULT_LEASE),
         Some(Ok(millis)) if millis > 0 && u128::from(millis) <= most => Ok(Duration::from_millis(millis.into())),
         Some(_) => Err(ApiError::query("lease_duration_ms", format!("must be 1 to {most}"))),
     }
