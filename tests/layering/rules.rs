@@ -1,11 +1,12 @@
-//! The house's rules as functions from a file to its violations, so that each can be shown to fail on a bad sample.
+//! The rules about layers, clocks, names and migrations: functions from a file to its violations, so that each can be
+//! shown to fail on a bad sample.
 
 use std::fmt;
 
 use crate::source::{Path, declarations, paths, tokens, without_tests};
 
-/// Who stands where. A floor may use itself and what is listed here, and nothing else.
-pub const FLOORS: [(&str, &[&str]); 13] = [
+/// The layers of the crate. A layer may use itself and the layers that are listed beside it.
+pub const LAYERS: [(&str, &[&str]); 13] = [
     ("crash", &[]),
     ("supervisor", &["crash"]),
     ("domain", &[]),
@@ -24,14 +25,14 @@ pub const FLOORS: [(&str, &[&str]); 13] = [
     ("cli", &["domain", "store", "egress", "engine", "api", "dashboard", "config", "telemetry", "app"]),
 ];
 
-/// What the domain may not touch: it has no I/O, and is told everything that the world knows.
-const OUTSIDE_OF_DOMAIN: [&str; 9] =
+/// The domain does no I/O: these paths are not for it.
+const IO_PATHS: [&str; 9] =
     ["tokio", "actix_web", "reqwest", "hickory_resolver", "metrics", "clap", "std::fs", "std::env", "std::process"];
 
-/// The one file below the engine that asks a clock: it is the clock.
+/// The only file below the engine that may read the system's clock.
 const CLOCK: &str = "src/domain/time/clock.rs";
 
-/// A rule broken at a place.
+/// A broken rule, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     pub file: String,
@@ -45,7 +46,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The module path of a file: `src/store/ingest/accept.rs` is `["store", "ingest", "accept"]`, the library's root is empty, binaries are `["main"]`.
+/// The module path of a file: `["store", "ingest", "accept"]` for `src/store/ingest/accept.rs`, empty for the library's
+/// root, `["main"]` for binaries.
 pub fn module_of(file: &str) -> Vec<String> {
     let inner = file.strip_prefix("src/").unwrap_or(file).trim_end_matches(".rs");
     let mut segments: Vec<String> = inner.split('/').map(str::to_owned).collect();
@@ -66,41 +68,41 @@ pub fn test_modules(file: &str, source: &str) -> Vec<Vec<String>> {
     names.into_iter().map(|name| [module_of(file), vec![name]].concat()).collect()
 }
 
-/// Arrows that run upward or sideways.
-pub fn arrows(file: &str, source: &str) -> Vec<Violation> {
+/// Dependencies that lead to a layer above or beside.
+pub fn dependencies(file: &str, source: &str) -> Vec<Violation> {
     let module = module_of(file);
     let violation = |line, what| Violation { file: file.to_owned(), line, what };
-    let Some(floor) = module.first().filter(|first| *first != "main") else {
+    let Some(layer) = module.first().filter(|first| *first != "main") else {
         return Vec::new(); // The roots may name everything.
     };
-    let Some((_, below)) = FLOORS.iter().find(|(name, _)| name == floor) else {
-        let names = FLOORS.map(|(name, _)| name).join(", ");
-        return vec![violation(1, format!("`{floor}` is no floor of the house ({names}); see tests/floors/rules.rs"))];
+    let Some((_, below)) = LAYERS.iter().find(|(name, _)| name == layer) else {
+        let names = LAYERS.map(|(name, _)| name).join(", ");
+        return vec![violation(1, format!("`{layer}` is not a layer ({names}); see tests/layering/rules.rs"))];
     };
     let kept = without_tests(&tokens(source)).0;
     let refused = |path: &Path| {
         let target = resolve(&module, path)?;
         match target.first().map(String::as_str) {
-            Some(to) if to == floor || below.contains(&to) => None,
-            Some(to) if FLOORS.iter().any(|(name, _)| *name == to) => Some(format!(
-                "`{}` leads from `{floor}` to `{to}`; {floor} may use {}",
+            Some(to) if to == layer || below.contains(&to) => None,
+            Some(to) if LAYERS.iter().any(|(name, _)| *name == to) => Some(format!(
+                "`{}` leads from `{layer}` to `{to}`; {layer} may use {}",
                 path.segments.join("::"),
-                if below.is_empty() { "no other floor".to_owned() } else { format!("only {}", below.join(", ")) },
+                if below.is_empty() { "no other layer".to_owned() } else { format!("only {}", below.join(", ")) },
             )),
             Some(_) if path.call_of_macro => None,
             Some(_) => Some(format!(
-                "`{}` names something at the crate's root; name it by its floor",
+                "`{}` names something at the crate's root; name it by its layer",
                 path.segments.join("::")
             )),
             None => Some(
-                "the crate's root is taken as a whole, which hides where the arrows lead; name the floor".to_owned(),
+                "the crate's root as a whole hides the dependency; name the layer".to_owned(),
             ),
         }
     };
     paths(&kept).iter().filter_map(|path| Some(violation(path.line, refused(path)?))).collect()
 }
 
-/// Where a path leads, seen from the crate's root; `None` if it leads out of the crate (or nowhere).
+/// The target of a path, seen from the crate's root; `None` outside of the crate.
 fn resolve(module: &[String], path: &Path) -> Option<Vec<String>> {
     let first = path.segments.first()?.as_str();
     let mut place = match first {
@@ -118,11 +120,11 @@ fn resolve(module: &[String], path: &Path) -> Option<Vec<String>> {
     Some(place)
 }
 
-/// I/O and clocks where there must be none: time is an argument below the engine's loops and the HTTP handlers.
+/// I/O in the domain, and clocks below the engine: there, time is an argument.
 pub fn purity(file: &str, source: &str) -> Vec<Violation> {
     let module = module_of(file);
-    let floor = module.first().map_or("", String::as_str);
-    if !matches!(floor, "domain" | "store") || file == CLOCK {
+    let layer = module.first().map_or("", String::as_str);
+    if !matches!(layer, "domain" | "store") || file == CLOCK {
         return Vec::new();
     }
     let kept = without_tests(&tokens(source)).0;
@@ -130,24 +132,24 @@ pub fn purity(file: &str, source: &str) -> Vec<Violation> {
     for path in paths(&kept) {
         let written = path.segments.join("::");
         let outside = |name: &&&str| written == **name || written.starts_with(&format!("{name}::"));
-        if let Some(name) = OUTSIDE_OF_DOMAIN.iter().find(outside).filter(|_| floor == "domain") {
-            found.push((path.line, format!("`{written}`: the domain does without `{name}`")));
+        if let Some(name) = IO_PATHS.iter().find(outside).filter(|_| layer == "domain") {
+            found.push((path.line, format!("`{written}`: the domain does no I/O and does not use `{name}`")));
         }
-        // A span that is measured for a metric is no decision, so the store may read the monotonic clock.
-        let measured = floor == "store" && written.ends_with("Instant::now");
+        // The store may read the monotonic clock, to measure durations for metrics.
+        let measured = layer == "store" && written.ends_with("Instant::now");
         if path.segments.last().is_some_and(|last| last == "now") && !measured {
-            found.push((path.line, format!("`{written}` asks a clock; `{floor}` is told the time by its caller")));
+            found.push((path.line, format!("`{written}` reads a clock; in `{layer}` the time is an argument")));
         }
     }
     for three in kept.windows(3) {
         if three[0].text == "." && three[1].text == "now" && three[2].text == "(" {
-            found.push((three[1].line, format!("`.now()` asks a clock; `{floor}` is told the time by its caller")));
+            found.push((three[1].line, format!("`.now()` reads a clock; in `{layer}` the time is an argument")));
         }
     }
     found.into_iter().map(|(line, what)| Violation { file: file.to_owned(), line, what }).collect()
 }
 
-/// Words that the house does not use (`docs/GLOSSARY.md`), as names of things that `file` declares.
+/// Declarations in `file` whose names contain a word that the project does not use (`docs/GLOSSARY.md`).
 pub fn words(file: &str, source: &str) -> Vec<Violation> {
     let kept = tokens(source);
     let found = declarations(&kept).into_iter().filter_map(|(kind, name, line)| {
@@ -161,7 +163,7 @@ pub fn words(file: &str, source: &str) -> Vec<Violation> {
 fn unused_word(file: &str, kind: &str, words: &[String], i: usize, word: &str) -> Option<&'static str> {
     let after_background = i > 0 && words[i - 1] == "background";
     match word {
-        // A job is background work that an organization asked for.
+        // A job is background work that an organization requested.
         "job" | "jobs" if file.starts_with("src/store/jobs/") || file == "src/store/mod.rs" => None,
         "job" | "jobs" => Some("we say delivery (the unit of work) or name what it does"),
         // The REST dialect has a model of this name.
@@ -170,14 +172,14 @@ fn unused_word(file: &str, kind: &str, words: &[String], i: usize, word: &str) -
         "destination" | "destinations" => Some("we say endpoint"),
         "manager" | "managers" => Some("name what it does: it sends, records, leases …"),
         "util" | "utils" | "helper" | "helpers" => Some("name what it is for, and put it there"),
-        "process" if kind == "fn" && i == 0 && (words.len() == 1 || is_noun_of_ours(&words[1])) => {
+        "process" if kind == "fn" && i == 0 && (words.len() == 1 || is_domain_noun(&words[1])) => {
             Some("not a verb here: accept, fan out, admit, sign, send, record, view, resend")
         }
         _ => None,
     }
 }
 
-fn is_noun_of_ours(word: &str) -> bool {
+fn is_domain_noun(word: &str) -> bool {
     const NOUNS: &str = "message delivery deliveries attempt event batch batches row outbox endpoint request item";
     NOUNS.split(' ').any(|noun| word == noun || word.strip_suffix('s') == Some(noun))
 }
@@ -199,16 +201,16 @@ fn words_of(name: &str) -> Vec<String> {
     words
 }
 
-/// A file opens with its module doc.
+/// A file opens with its module documentation.
 pub fn opening(file: &str, source: &str) -> Option<Violation> {
     let first = source.lines().position(|line| !line.trim().is_empty()).unwrap_or(0);
     let doc = source.lines().nth(first).and_then(|line| line.trim_start().strip_prefix("//!"));
     let said = doc.is_some_and(|doc| !doc.trim().is_empty());
-    let what = "the file does not open with a `//!` line that says what it is for".to_owned();
+    let what = "the file does not open with a `//!` line about its purpose".to_owned();
     (!said).then(|| Violation { file: file.to_owned(), line: first + 1, what })
 }
 
-/// Migration files of the two stores, by name: the same names, `NNNN_name.sql`, numbered 1, 2, 3 … without a gap.
+/// Migration files of the two stores: the same names on both, `NNNN_name.sql`, numbered 1, 2, 3 … without a gap.
 pub fn migrations(sqlite: &[String], postgres: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let only = |these: &[String], those: &[String], here: &str, there: &str| -> Vec<String> {

@@ -1,5 +1,6 @@
-//! Just enough of a Rust reader for the house's rules: tokens with their lines, what is only there for tests taken out,
-//! and the paths that are left. It knows strings, comments, lifetimes and nested `use` groups; it does not expand macros.
+//! A Rust reader that is just good enough for the rules: tokens and comments with their lines, the paths and the
+//! declarations of production code. It knows strings, comments, lifetimes and nested `use` groups; it does not expand
+//! macros.
 
 /// An identifier, a `::`, any other single character, or `"` in the place of a literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +27,25 @@ pub struct Path {
     pub inside: Vec<String>,
 }
 
-/// Takes `source` apart. Comments vanish, doc comments with them.
+/// The tokens of `source`, without comments and doc comments.
 pub fn tokens(source: &str) -> Vec<Token> {
+    read(source).0
+}
+
+/// The comments and doc comments of `source`, line by line, without their slashes.
+pub fn comments(source: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (line, text) in read(source).1 {
+        let inner = |text: &str| text.trim().trim_start_matches(['/', '!', '*']).trim_end_matches("*/").trim().to_owned();
+        found.extend(text.lines().enumerate().map(|(i, text)| (line + i, inner(text))));
+    }
+    found
+}
+
+fn read(source: &str) -> (Vec<Token>, Vec<(usize, String)>) {
     let text: Vec<char> = source.chars().collect();
     let at = |i: usize| text.get(i).copied().unwrap_or('\0');
-    let (mut found, mut i, mut line) = (Vec::new(), 0, 1);
+    let (mut found, mut comments, mut i, mut line) = (Vec::new(), Vec::new(), 0, 1);
     while i < text.len() {
         let (start, first_line) = (i, line);
         let mut token = String::new();
@@ -62,9 +77,11 @@ pub fn tokens(source: &str) -> Vec<Token> {
         line += text[start..i.min(text.len())].iter().filter(|c| **c == '\n').count();
         if !token.is_empty() {
             found.push(Token { text: token, line: first_line });
+        } else if text[start] == '/' {
+            comments.push((first_line, text[start..i.min(text.len())].iter().collect()));
         }
     }
-    found
+    (found, comments)
 }
 
 fn end_of(text: &[char], from: usize, ends: impl Fn(&[char], usize) -> bool) -> usize {
@@ -259,7 +276,26 @@ fn read_path(tokens: &[Token], mut i: usize, prefix: &[String], found: &mut Vec<
     i
 }
 
-/// What is named here: (`struct`, its name, its line) for structs, enums, functions, modules, traits, types and constants.
+/// The types that are declared here, with their lines: structs, enums, unions, traits and aliases, but not the associated
+/// types of traits.
+pub fn types(tokens: &[Token]) -> Vec<(&str, usize)> {
+    const KINDS: [&str; 5] = ["struct", "enum", "union", "trait", "type"];
+    let (mut found, mut associated_until) = (Vec::new(), 0);
+    for i in 0..tokens.len() {
+        let begins_item = i == 0 || [";", "{", "}", "]", "unsafe", "pub", ")"].contains(&text(tokens, i - 1));
+        if begins_item && ["impl", "trait"].contains(&text(tokens, i)) {
+            let body = (i..tokens.len()).find(|j| ["{", ";"].contains(&text(tokens, *j))).unwrap_or(tokens.len());
+            associated_until = associated_until.max(end_of_group(tokens, body));
+        }
+        let named = tokens.get(i + 1).is_some_and(Token::is_name);
+        if named && KINDS.contains(&text(tokens, i)) && !(text(tokens, i) == "type" && i < associated_until) {
+            found.push((text(tokens, i + 1), tokens[i + 1].line));
+        }
+    }
+    found
+}
+
+/// The declarations: (`struct`, its name, its line) for structs, enums, functions, modules, traits, types and constants.
 pub fn declarations(tokens: &[Token]) -> Vec<(&str, &str, usize)> {
     const KINDS: [&str; 9] = ["struct", "enum", "union", "fn", "mod", "trait", "type", "const", "static"];
     let pairs = tokens.windows(2).filter(|pair| KINDS.contains(&pair[0].text.as_str()) && pair[1].is_name());
