@@ -6,7 +6,7 @@ use sendoff::domain::catalog::endpoint::EndpointSpec;
 use sendoff::domain::deliveries::attempt::{Failure, Outcome};
 use sendoff::store::ingest::outbox::RelayRequest;
 
-use crate::house::{MINUTE, Try, both, dead, execute, retry};
+use crate::world::{MINUTE, Try, both, dead, execute, retry};
 
 /// What people try, and what happens by itself.
 const TEXTS: [&str; 42] = [
@@ -56,19 +56,19 @@ const TEXTS: [&str; 42] = [
 
 #[tokio::test]
 async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         for (n, text) in TEXTS.iter().enumerate() {
-            let app = house.app(text).await;
+            let app = world.app(text).await;
             let spec = EndpointSpec {
                 url: format!("https://{n}.example/{text}"),
                 description: (*text).to_owned(),
                 ..EndpointSpec::default()
             };
             let (endpoint, other) =
-                (house.endpoint_with(&app, spec.clone()).await, house.endpoint_with(&app, spec).await);
+                (world.endpoint_with(&app, spec.clone()).await, world.endpoint_with(&app, spec).await);
             let payload = serde_json::json!({ *text: [text], "nested": { "x": text } }).to_string();
-            let message = house.message(&app, "a.b", payload, house.ago(MINUTE * 3)).await;
+            let message = world.message(&app, "a.b", payload, world.ago(MINUTE * 3)).await;
             let outcome = Outcome {
                 status: Some(500),
                 detail: (*text).to_owned(),
@@ -76,10 +76,10 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
                 response_body: [text.as_bytes(), b"\xff\xfe\x00", text.as_bytes()].concat().into(),
                 ..Outcome::failed(Failure::Protocol, "", MINUTE / 100)
             };
-            let next = if n % 2 == 0 { dead() } else { retry(house.now.plus(MINUTE), 1) };
-            house.tries(&message, &endpoint, [Try { at: house.ago(MINUTE), outcome, next, rests_until: None }]).await;
-            let failed = Try::failed(house.ago(MINUTE), Failure::Dns, text, 3, next);
-            house.tries(&message, &other, [failed]).await;
+            let next = if n % 2 == 0 { dead() } else { retry(world.now.plus(MINUTE), 1) };
+            world.tries(&message, &endpoint, [Try { at: world.ago(MINUTE), outcome, next, rests_until: None }]).await;
+            let failed = Try::failed(world.ago(MINUTE), Failure::Dns, text, 3, next);
+            world.tries(&message, &other, [failed]).await;
             let page = browser.page(&format!("/applications/{}/messages/{}", app.id, message.id)).await;
             let place = format!("/applications/{}", app.id);
             let of_it = format!("{place}/endpoints/{}", endpoint.id);
@@ -103,9 +103,9 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
             }
             let column = if n % 2 == 0 { "application" } else { "event_type" };
             let quoted = text.replace('\'', "''");
-            execute(&house, &format!("INSERT INTO outbox ({column}, payload) VALUES ('{quoted}', '{quoted}')")).await;
+            execute(&world, &format!("INSERT INTO outbox ({column}, payload) VALUES ('{quoted}', '{quoted}')")).await;
         }
-        house.store.relay(RelayRequest { limit: 100, now: house.ago(MINUTE) }).await.unwrap();
+        world.store.relay(RelayRequest { limit: 100, now: world.ago(MINUTE) }).await.unwrap();
         for path in [
             "/",
             "/?show=failed&range=24h",
@@ -124,8 +124,8 @@ async fn foreign_text_is_shown_as_text_wherever_it_comes_from() {
 
 #[tokio::test]
 async fn what_a_url_carries_is_not_written_into_a_page() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         for text in TEXTS {
             let odd: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
             for path in [
@@ -155,8 +155,8 @@ async fn what_a_url_carries_is_not_written_into_a_page() {
 /// What is typed into a filter stands there as text, and in links that keep it.
 #[tokio::test]
 async fn what_is_typed_into_a_filter_stays_text() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         for text in TEXTS {
             let odd: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
             for path in ["/deliveries", "/messages"] {
@@ -180,15 +180,15 @@ async fn what_is_typed_into_a_filter_stays_text() {
 
 #[tokio::test]
 async fn a_payload_of_any_shape_is_shown_within_bounds() {
-    for house in both().await {
-        let browser = house.sign_in().await;
-        let acme = house.app("Acme").await;
-        house.endpoint(&acme, "https://a.example/").await;
+    for world in both().await {
+        let browser = world.sign_in().await;
+        let acme = world.app("Acme").await;
+        world.endpoint(&acme, "https://a.example/").await;
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(900_000));
         let wide = format!("{{\"a\":[{}0]}}", "0,".repeat(100_000));
         for (payload, most) in [(deep, 100_000), (long, 700_000), (wide, 3_000_000)] {
-            let message = house.message(&acme, "a.b", payload, house.ago(MINUTE)).await;
+            let message = world.message(&acme, "a.b", payload, world.ago(MINUTE)).await;
             let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
             assert!(page.len() < most, "{} bytes", page.len());
         }

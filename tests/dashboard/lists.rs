@@ -13,37 +13,37 @@ use sendoff::store::access::sign_in_links::TokenHash;
 use sendoff::store::ingest::accept::AcceptItem;
 use sha2::{Digest, Sha256};
 
-use crate::house::{Browser, House, MINUTE, Try, both, dead, execute, field, location, retry};
+use crate::world::{Browser, World, MINUTE, Try, both, dead, execute, field, location, retry};
 use crate::pages::{link, rows, words};
 
 /// A customer on a visit to the portal.
-async fn visitor<'h>(house: &'h House, app: AppId, capabilities: Option<Vec<Capability>>) -> Browser<'h> {
+async fn visitor<'h>(world: &'h World, app: AppId, capabilities: Option<Vec<Capability>>) -> Browser<'h> {
     let hash = |text: &str| -> TokenHash { Sha256::digest(text.as_bytes()).into() };
     let (link, visit) = (format!("link-{app}-{capabilities:?}"), format!("visit-{app}-{capabilities:?}"));
     let visit: String = visit.chars().filter(char::is_ascii_alphanumeric).collect();
-    let until = house.now.plus(MINUTE * 60);
+    let until = world.now.plus(MINUTE * 60);
     let options = PortalOptions { capabilities, ..PortalOptions::all(until.micros()) };
-    let stored = PortalLink { org: house.org.clone(), app_id: app, options, expires_at: until };
-    house.store.add_portal_link(&hash(&link), &stored, house.now).await.unwrap();
-    house.store.redeem_portal_link(&hash(&link), &hash(&visit), house.now).await.unwrap().unwrap();
-    Browser { house, cookie: format!("sendoff_visit={visit}") }
+    let stored = PortalLink { org: world.org.clone(), app_id: app, options, expires_at: until };
+    world.store.add_portal_link(&hash(&link), &stored, world.now).await.unwrap();
+    world.store.redeem_portal_link(&hash(&link), &hash(&visit), world.now).await.unwrap().unwrap();
+    Browser { world, cookie: format!("sendoff_visit={visit}") }
 }
 
 /// Acme: `a.1` delivered, `b.2` retrying with 503, `a.3` dead with 404, `c.4` not answered. Globex: `a.5` pending.
-async fn seeded(house: &House) -> (AppId, AppId, Endpoint) {
-    let (acme, globex) = (house.app("Acme").await, house.app("Globex").await);
-    let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-    house.endpoint(&globex, "https://g.example/hook").await;
-    let ago = |minutes| house.ago(MINUTE * minutes);
-    let due = house.now.plus(MINUTE * 5);
+async fn seeded(world: &World) -> (AppId, AppId, Endpoint) {
+    let (acme, globex) = (world.app("Acme").await, world.app("Globex").await);
+    let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+    world.endpoint(&globex, "https://g.example/hook").await;
+    let ago = |minutes| world.ago(MINUTE * minutes);
+    let due = world.now.plus(MINUTE * 5);
     for (name, minutes, one) in [
         ("a.1", 50, Try::delivered(ago(50), 9)),
         ("b.2", 40, Try::answered(ago(40), 503, "", retry(due, 1))),
         ("a.3", 30, Try::answered(ago(30), 404, "", dead())),
         ("c.4", 20, Try::failed(ago(20), Failure::Timeout, "no whole answer within 15 s", 15_000, retry(due, 1))),
     ] {
-        let message = house.message(&acme, name, format!("{{\"name\":\"{name}\"}}"), ago(minutes)).await;
-        house.tries(&message, &endpoint, [one]).await;
+        let message = world.message(&acme, name, format!("{{\"name\":\"{name}\"}}"), ago(minutes)).await;
+        world.tries(&message, &endpoint, [one]).await;
     }
     let spec = MessageSpec {
         event_type: "a.5".into(),
@@ -53,8 +53,8 @@ async fn seeded(house: &House) -> (AppId, AppId, Endpoint) {
     };
     let at = ago(10);
     let item =
-        AcceptItem { tenant: Some(house.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, once: None };
-    house.store.accept(item).await.unwrap().unwrap();
+        AcceptItem { tenant: Some(world.tenant()), app: globex.id.into(), only_endpoint: None, spec, at, once: None };
+    world.store.accept(item).await.unwrap().unwrap();
     (acme.id, globex.id, endpoint)
 }
 
@@ -67,10 +67,10 @@ fn listed(page: &str) -> String {
 
 #[tokio::test]
 async fn each_filter_in_the_url_narrows_the_list() {
-    for house in both().await {
-        let (acme, globex, endpoint) = seeded(&house).await;
-        let browser = house.sign_in().await;
-        let since = house.ago(MINUTE * 35).to_string().replace('+', "%2B");
+    for world in both().await {
+        let (acme, globex, endpoint) = seeded(&world).await;
+        let browser = world.sign_in().await;
+        let since = world.ago(MINUTE * 35).to_string().replace('+', "%2B");
         for (query, wanted) in [
             ("".to_owned(), "a.5 c.4 a.3 b.2 a.1"),
             ("status=".to_owned(), "a.5 c.4 a.3 b.2 a.1"),
@@ -123,9 +123,9 @@ async fn each_filter_in_the_url_narrows_the_list() {
 
 #[tokio::test]
 async fn a_chip_takes_its_own_filter_away_and_keeps_the_others() {
-    for house in both().await {
-        seeded(&house).await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        seeded(&world).await;
+        let browser = world.sign_in().await;
         let page = browser.page("/deliveries?status=failed&type=a.3&type=b.2&since=2h&after=x").await;
         let chips: Vec<(String, String)> = page
             .split("<a class=\"chip on\" href=\"")
@@ -154,9 +154,9 @@ async fn a_chip_takes_its_own_filter_away_and_keeps_the_others() {
 
 #[tokio::test]
 async fn what_is_typed_wrong_is_said_at_its_field() {
-    for house in both().await {
-        seeded(&house).await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        seeded(&world).await;
+        let browser = world.sign_in().await;
         for (query, name, why) in [
             ("app=nobody", "app", "No application has this name, id or uid."),
             ("app=%C3%BC", "app", "No application has this name, id or uid."),
@@ -180,11 +180,11 @@ async fn what_is_typed_wrong_is_said_at_its_field() {
 /// An application is found by its name, wherever one is filtered by.
 #[tokio::test]
 async fn an_application_is_named_as_people_call_it() {
-    for house in both().await {
-        let (_, _, endpoint) = seeded(&house).await;
-        let (one, two) = (house.app("Initech").await, house.app("initech").await);
-        house.app("Initech Europe").await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let (_, _, endpoint) = seeded(&world).await;
+        let (one, two) = (world.app("Initech").await, world.app("initech").await);
+        world.app("Initech Europe").await;
+        let browser = world.sign_in().await;
         for list in ["/deliveries", "/messages"] {
             let (status, page) = browser.get(&format!("{list}?app=INITECH")).await;
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -211,18 +211,18 @@ async fn an_application_is_named_as_people_call_it() {
 
 #[tokio::test]
 async fn pages_show_each_row_once() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
         let (dying, waiting) =
-            (house.endpoint(&acme, "https://a.example/").await, house.endpoint(&acme, "https://b.example/").await);
+            (world.endpoint(&acme, "https://a.example/").await, world.endpoint(&acme, "https://b.example/").await);
         for n in 0..60u64 {
-            let at = house.ago(Duration::from_secs(900 - n));
-            let message = house.message(&acme, &format!("n.{n}"), "{}", at).await;
-            house.tries(&message, &dying, [Try::answered(at, 500, "", dead())]).await;
-            let due = house.now.plus(Duration::from_secs(60 + n / 40));
-            house.tries(&message, &waiting, [Try::answered(at, 500, "", retry(due, 1))]).await;
+            let at = world.ago(Duration::from_secs(900 - n));
+            let message = world.message(&acme, &format!("n.{n}"), "{}", at).await;
+            world.tries(&message, &dying, [Try::answered(at, 500, "", dead())]).await;
+            let due = world.now.plus(Duration::from_secs(60 + n / 40));
+            world.tries(&message, &waiting, [Try::answered(at, 500, "", retry(due, 1))]).await;
         }
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let once: Vec<u64> = (0..60).rev().collect();
         let twice: Vec<u64> = once.iter().flat_map(|n| [*n, *n]).collect();
         for (list, wanted) in [
@@ -255,21 +255,21 @@ async fn pages_show_each_row_once() {
 
 #[tokio::test]
 async fn a_search_that_stops_says_how_far_it_came_and_goes_on() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        house.endpoint(&acme, "https://a.example/").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        world.endpoint(&acme, "https://a.example/").await;
         for n in 0..3u32 {
-            house.message(&acme, "a.b", "{\"word\": 1}", house.ago(MINUTE * (10 - n))).await;
+            world.message(&acme, "a.b", "{\"word\": 1}", world.ago(MINUTE * (10 - n))).await;
         }
         // Payloads so large that a page does not look at all of them.
-        let large = if house.database.starts_with("sqlite:") {
+        let large = if world.database.starts_with("sqlite:") {
             "zeroblob(17000000)"
         } else {
             "decode(repeat('00', 17000000), 'hex')"
         };
-        let newer = house.ago(Duration::from_secs(595)).micros();
-        execute(&house, &format!("UPDATE message SET payload = {large} WHERE accepted_at > {newer}")).await;
-        let browser = house.sign_in().await;
+        let newer = world.ago(Duration::from_secs(595)).micros();
+        execute(&world, &format!("UPDATE message SET payload = {large} WHERE accepted_at > {newer}")).await;
+        let browser = world.sign_in().await;
         for list in ["/deliveries", "/messages"] {
             let page = browser.page(&format!("{list}?q=word&since=1h")).await;
             assert!(words(&page).contains("No match so far Searched back to"), "{page}");
@@ -284,8 +284,8 @@ async fn a_search_that_stops_says_how_far_it_came_and_goes_on() {
 
 #[tokio::test]
 async fn a_list_without_rows_says_why() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         for (path, wanted) in [
             ("/deliveries", "No deliveries yet"),
             ("/messages", "No messages yet"),
@@ -304,11 +304,11 @@ async fn a_list_without_rows_says_why() {
 
 #[tokio::test]
 async fn a_pending_delivery_can_be_canceled_and_resent() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
+        let browser = world.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let page = browser.page(&path).await;
         assert!(page.contains("An attempt is in flight") && page.contains(&format!("action=\"{path}/cancel\"")), "{page}");
@@ -327,23 +327,23 @@ async fn a_pending_delivery_can_be_canceled_and_resent() {
         let form = [("csrf", form[0].1.clone()), ("endpoint", field(&list, "endpoint")), ("back", back)];
         let resent = browser.post(&format!("{path}/resend"), &form).await;
         assert_eq!(location(&resent), "/deliveries?status=canceled&notice=resent");
-        let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
+        let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
         assert_eq!(views[0].state, State::Fresh);
     }
 }
 
 #[tokio::test]
 async fn what_waits_says_why() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
         let spec = |url: &str| EndpointSpec { url: url.into(), ..EndpointSpec::default() };
         let slow = EndpointSpec { throttle_rate: Some(2), ..spec("https://slow.example/") };
-        let paused = house.endpoint_with(&acme, spec("https://paused.example/")).await;
-        house.endpoint_with(&acme, slow).await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
+        let paused = world.endpoint_with(&acme, spec("https://paused.example/")).await;
+        world.endpoint_with(&acme, slow).await;
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
         let off = EndpointSpec { disabled: true, ..paused.spec.clone() };
-        house.store.update_endpoint(&house.tenant(), &paused, off, house.now).await.unwrap();
-        let browser = house.sign_in().await;
+        world.store.update_endpoint(&world.tenant(), &paused, off, world.now).await.unwrap();
+        let browser = world.sign_in().await;
         let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
         assert!(page.contains("The endpoint is disabled. Delivery resumes when it is enabled."), "{page}");
         assert!(page.contains("Waiting for the endpoint's rate limit (2/s)."), "{page}");
@@ -353,9 +353,9 @@ async fn what_waits_says_why() {
 
 #[tokio::test]
 async fn a_customer_sees_their_own_and_does_what_they_may() {
-    for house in both().await {
-        let (acme, globex, endpoint) = seeded(&house).await;
-        let all = visitor(&house, acme, None).await;
+    for world in both().await {
+        let (acme, globex, endpoint) = seeded(&world).await;
+        let all = visitor(&world, acme, None).await;
         for (path, wanted) in [
             ("/portal/deliveries".to_owned(), "c.4 a.3 b.2 a.1"),
             ("/portal/messages".to_owned(), "c.4 a.3 b.2 a.1"),
@@ -386,7 +386,7 @@ async fn a_customer_sees_their_own_and_does_what_they_may() {
         assert!(all.page(message).await.contains(&format!("{message}/cancel")));
 
         // Who may only look has no buttons, and is refused without them.
-        let looks = visitor(&house, acme, Some(vec![Capability::ViewBase])).await;
+        let looks = visitor(&world, acme, Some(vec![Capability::ViewBase])).await;
         let page = looks.page("/portal/deliveries?status=failed").await;
         assert!(rows(&page) == 2 && !page.contains("/resend\""), "{page}");
         let own = looks.page(message).await;

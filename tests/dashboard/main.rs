@@ -7,7 +7,7 @@ mod support;
 mod bulk;
 mod endpoint_pages;
 mod hostile;
-mod house;
+mod world;
 
 mod html;
 mod limits;

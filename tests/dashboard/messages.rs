@@ -3,16 +3,16 @@
 use reqwest::StatusCode;
 use sendoff::domain::deliveries::delivery::State;
 
-use crate::house::{MINUTE, Try, both, dead, field, location, retry};
+use crate::world::{MINUTE, Try, both, dead, field, location, retry};
 use crate::pages::{link, words};
 
 #[tokio::test]
 async fn a_message_is_edited_and_sent_as_a_new_one() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "invoice.paid", "{\"amount\": 1}", house.ago(MINUTE)).await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        world.endpoint(&acme, "https://a.example/hook").await;
+        let message = world.message(&acme, "invoice.paid", "{\"amount\": 1}", world.ago(MINUTE)).await;
+        let browser = world.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let edit = link(&browser.page(&path).await, "Edit and resend").unwrap();
         let form = browser.page(&edit).await;
@@ -27,22 +27,22 @@ async fn a_message_is_edited_and_sent_as_a_new_one() {
             let path = format!("/applications/{}/send?from={odd}", acme.id);
             assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
         }
-        let visitor = house.visit(&acme, None, &[]).await;
+        let visitor = world.visit(&acme, None, &[]).await;
         assert!(!visitor.page(&format!("/portal/messages/{}", message.id)).await.contains("Edit and resend"));
     }
 }
 
 #[tokio::test]
 async fn a_message_is_sent_to_another_endpoint_and_copied() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let one = house.endpoint(&acme, "https://a.example/hook").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let one = world.endpoint(&acme, "https://a.example/hook").await;
         let payload = "{\"it\": \"it's\", \"n\": 1.0}";
-        let message = house.message(&acme, "a.b", payload, house.ago(MINUTE)).await;
-        house.tries(&message, &one, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        let other = house.endpoint(&acme, "https://b.example/hook").await;
+        let message = world.message(&acme, "a.b", payload, world.ago(MINUTE)).await;
+        world.tries(&message, &one, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
+        let other = world.endpoint(&acme, "https://b.example/hook").await;
         for (portal, place) in [(false, format!("/applications/{}", acme.id)), (true, "/portal".to_owned())] {
-            let browser = if portal { house.visit(&acme, None, &[]).await } else { house.sign_in().await };
+            let browser = if portal { world.visit(&acme, None, &[]).await } else { world.sign_in().await };
             let path = format!("{place}/messages/{}", message.id);
             let page = browser.page(&path).await;
             let curl = words(page.split("id=\"payload-curl\"").nth(1).unwrap().split("</pre>").next().unwrap());
@@ -68,7 +68,7 @@ async fn a_message_is_sent_to_another_endpoint_and_copied() {
                 assert!(!page.contains("Resend to"), "each endpoint has it by now: {page}");
             }
         }
-        let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
+        let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
         assert_eq!(views.iter().find(|view| view.endpoint_id == other.id).map(|view| view.state), Some(State::Fresh));
     }
 }
@@ -76,21 +76,21 @@ async fn a_message_is_sent_to_another_endpoint_and_copied() {
 /// The page refreshes itself only while something is about to be sent.
 #[tokio::test]
 async fn a_message_refreshes_itself_while_something_is_about_to_be_sent() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+        let browser = world.sign_in().await;
         let live = async |next: Option<Try>| {
-            let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
-            house.tries(&message, &endpoint, next).await;
+            let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
+            world.tries(&message, &endpoint, next).await;
             let page = browser.page(&format!("/applications/{}/messages/{}", acme.id, message.id)).await;
             assert_eq!(page.contains("hx-get"), page.contains("http-equiv=\"refresh\""), "with a script and without");
             page.contains("hx-get")
         };
-        let at = house.ago(MINUTE);
+        let at = world.ago(MINUTE);
         assert!(live(None).await, "due now");
-        assert!(live(Some(Try::answered(at, 500, "", retry(house.now.plus(MINUTE / 2), 1)))).await, "soon");
-        assert!(!live(Some(Try::answered(at, 500, "", retry(house.now.plus(MINUTE * 9), 1)))).await);
+        assert!(live(Some(Try::answered(at, 500, "", retry(world.now.plus(MINUTE / 2), 1)))).await, "soon");
+        assert!(!live(Some(Try::answered(at, 500, "", retry(world.now.plus(MINUTE * 9), 1)))).await);
         assert!(!live(Some(Try::answered(at, 500, "", dead()))).await && !live(Some(Try::delivered(at, 9))).await);
     }
 }

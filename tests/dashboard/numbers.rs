@@ -1,6 +1,6 @@
 //! The numbers that pages begin with: each is what its link lists, and two of one page agree.
 
-use crate::house::{MINUTE, Try, both, dead, retry};
+use crate::world::{MINUTE, Try, both, dead, retry};
 use crate::pages::{rows, words};
 
 /// The numbers of a page with the lists that they lead to.
@@ -21,11 +21,11 @@ fn numbers(page: &str) -> Vec<(usize, String)> {
 /// A store that is filled by chance: every number of the first page is the number of rows behind its link.
 #[tokio::test]
 async fn every_number_is_what_its_link_lists() {
-    for house in both().await {
-        let (acme, globex) = (house.app("Acme").await, house.app("Globex").await);
+    for world in both().await {
+        let (acme, globex) = (world.app("Acme").await, world.app("Globex").await);
         let mut endpoints = Vec::new();
         for (app, host) in [(&acme, "a"), (&acme, "b"), (&globex, "c")] {
-            endpoints.push((app, house.endpoint(app, &format!("https://{host}.example/")).await));
+            endpoints.push((app, world.endpoint(app, &format!("https://{host}.example/")).await));
         }
         let mut seed = 7u64;
         let mut random = |below: u64| {
@@ -33,11 +33,11 @@ async fn every_number_is_what_its_link_lists() {
             (seed >> 33) % below
         };
         for _ in 0..14 {
-            let at = house.ago(MINUTE * (1 + random(100) as u32));
+            let at = world.ago(MINUTE * (1 + random(100) as u32));
             let app = if random(2) == 0 { &acme } else { &globex };
-            let message = house.message(app, "a.b", "{}", at).await;
+            let message = world.message(app, "a.b", "{}", at).await;
             for (_, endpoint) in endpoints.iter().filter(|(of, _)| of.id == app.id) {
-                let due = house.now.plus(MINUTE * 9);
+                let due = world.now.plus(MINUTE * 9);
                 let tries = match random(6) {
                     0 => Vec::new(),
                     1 | 2 => vec![Try::delivered(at, 9)],
@@ -46,13 +46,13 @@ async fn every_number_is_what_its_link_lists() {
                     _ => vec![Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())],
                 };
                 let untried = tries.is_empty();
-                house.tries(&message, endpoint, tries).await;
+                world.tries(&message, endpoint, tries).await;
                 if untried && random(2) == 0 {
-                    house.store.cancel(&house.tenant(), app.id, message.id, endpoint.id, house.now).await.unwrap();
+                    world.store.cancel(&world.tenant(), app.id, message.id, endpoint.id, world.now).await.unwrap();
                 }
             }
         }
-        let (operator, customer) = (house.sign_in().await, house.visit(&acme, None, &[]).await);
+        let (operator, customer) = (world.sign_in().await, world.visit(&acme, None, &[]).await);
         let place = format!("/applications/{}", acme.id);
         for (browser, path, least) in [
             (&operator, "/".to_owned(), 9),
@@ -77,18 +77,18 @@ async fn every_number_is_what_its_link_lists() {
 /// A number that is said twice on a page is the same twice; one of few attempts is not said.
 #[tokio::test]
 async fn response_times_of_a_page_agree() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+        let browser = world.sign_in().await;
         let place = format!("/applications/{}/endpoints/{}", acme.id, endpoint.id);
         let mut sent = 0;
         for (count, wanted) in
             [(3, "p50 37 ms"), (20, "p50 37 ms · p95 48 ms"), (100, "p50 37 ms · p95 48 ms · p99 49 ms")]
         {
             while sent < count {
-                let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE)).await;
-                house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE), 30)]).await;
+                let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE)).await;
+                world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE), 30)]).await;
                 sent += 1;
             }
             for path in ["/", &place] {

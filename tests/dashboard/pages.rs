@@ -11,34 +11,34 @@ use sendoff::store::Tenant;
 use sendoff::store::ingest::accept::AcceptItem;
 use sendoff::store::ingest::outbox::RelayRequest;
 
-use crate::house::{House, MINUTE, Try, both, dead, field, location, retry};
+use crate::world::{World, MINUTE, Try, both, dead, field, location, retry};
 
 #[tokio::test]
 async fn the_overview_counts_what_was_recorded() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let fifth = house.endpoint(&acme, "https://b.example/hook").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+        let fifth = world.endpoint(&acme, "https://b.example/hook").await;
         // Within the hour: 3 delivered (one of them after a failure), 1 dead, 1 being retried. Before: 1 delivered, 1 dead.
-        let soon = house.now.plus(MINUTE * 5);
+        let soon = world.now.plus(MINUTE * 5);
         for minutes in [2, 3] {
-            let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * minutes)).await;
-            house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * minutes), 20)]).await;
+            let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * minutes)).await;
+            world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE * minutes), 20)]).await;
         }
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
         let tries = [
-            Try::answered(house.ago(MINUTE * 9), 500, "", retry(house.ago(MINUTE * 8), 1)),
-            Try::delivered(house.ago(MINUTE * 8), 20),
+            Try::answered(world.ago(MINUTE * 9), 500, "", retry(world.ago(MINUTE * 8), 1)),
+            Try::delivered(world.ago(MINUTE * 8), 20),
         ];
-        house.tries(&message, &endpoint, tries).await;
-        house.tries(&message, &fifth, [Try::answered(house.ago(MINUTE * 7), 500, "", dead())]).await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 5)).await;
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE * 5), 503, "", retry(soon, 1))]).await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 120)).await;
-        house.tries(&message, &endpoint, [Try::delivered(house.ago(MINUTE * 120), 20)]).await;
-        house.tries(&message, &fifth, [Try::answered(house.ago(MINUTE * 119), 500, "", dead())]).await;
+        world.tries(&message, &endpoint, tries).await;
+        world.tries(&message, &fifth, [Try::answered(world.ago(MINUTE * 7), 500, "", dead())]).await;
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 5)).await;
+        world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE * 5), 503, "", retry(soon, 1))]).await;
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 120)).await;
+        world.tries(&message, &endpoint, [Try::delivered(world.ago(MINUTE * 120), 20)]).await;
+        world.tries(&message, &fifth, [Try::answered(world.ago(MINUTE * 119), 500, "", dead())]).await;
 
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let said = |page: &str| words(page.split("<h1").nth(1).unwrap().split("</h1>").next().unwrap());
         let page = browser.page("/").await;
         let wanted = "In the last hour 8 deliveries: 3 delivered, 1 being retried, 1 dead, 3 pending.";
@@ -59,7 +59,7 @@ async fn the_overview_counts_what_was_recorded() {
         let place = format!("href=\"/applications/{}/endpoints/{}\"", acme.id, fifth.id);
         assert!(page.contains(&place), "{page}");
         let health = words(page.split("id=\"health-title\">").nth(1).unwrap().split("</section>").next().unwrap());
-        let store = if house.store.shared() { "PostgreSQL" } else { "SQLite" };
+        let store = if world.store.shared() { "PostgreSQL" } else { "SQLite" };
         assert!(health.starts_with(&format!("Health Database {store}, ")), "{health}");
         assert!(health.contains("test 256 of 256 slots; started"), "{health}");
         let page = browser.page("/?range=24h").await;
@@ -82,12 +82,12 @@ async fn the_overview_counts_what_was_recorded() {
 
 #[tokio::test]
 async fn an_empty_house_says_how_to_begin() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         let page = browser.page("/").await;
         assert!(page.contains("No attempts yet"));
         assert_eq!(link(&page, "Create application").as_deref(), Some("/applications/new"), "{page}");
-        let app = house.app("Acme").await;
+        let app = world.app("Acme").await;
         let page = browser.page("/").await;
         assert_eq!(link(&page, "Add an endpoint"), Some(format!("/applications/{}/endpoints/new", app.id)), "{page}");
         for path in ["/deliveries", "/messages"] {
@@ -102,15 +102,15 @@ async fn an_empty_house_says_how_to_begin() {
 
 #[tokio::test]
 async fn attempts_go_on_from_page_to_page() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
         for n in 0..120u32 {
-            let at = house.ago(Duration::from_secs(u64::from(500 - n)));
-            let message = house.message(&acme, &format!("n.{n}"), "{}", at).await;
-            house.tries(&message, &endpoint, [Try::delivered(at, 5)]).await;
+            let at = world.ago(Duration::from_secs(u64::from(500 - n)));
+            let message = world.message(&acme, &format!("n.{n}"), "{}", at).await;
+            world.tries(&message, &endpoint, [Try::delivered(at, 5)]).await;
         }
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let (mut path, mut seen) = ("/".to_owned(), Vec::new());
         loop {
             let page = browser.page(&path).await;
@@ -127,19 +127,19 @@ async fn attempts_go_on_from_page_to_page() {
 
 #[tokio::test]
 async fn a_message_tells_its_story() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "invoice.paid", r#"{"n":1.0,"n":2}"#, house.ago(MINUTE * 9)).await;
-        let at = |minutes| house.ago(MINUTE * minutes);
-        let due = house.now.plus(Duration::from_secs(250));
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+        let message = world.message(&acme, "invoice.paid", r#"{"n":1.0,"n":2}"#, world.ago(MINUTE * 9)).await;
+        let at = |minutes| world.ago(MINUTE * minutes);
+        let due = world.now.plus(Duration::from_secs(250));
         let tries = [
             Try::failed(at(8), Failure::Tls, "the certificate expired on 2026-01-02", 83, retry(at(7), 1)),
             Try::failed(at(7), Failure::Timeout, "no whole answer within 15 s", 15_000, retry(at(3), 2)),
             Try::answered(at(3), 503, r#"{"error":"database is locked"}"#, retry(due, 3)),
         ];
-        house.tries(&message, &endpoint, tries).await;
-        let browser = house.sign_in().await;
+        world.tries(&message, &endpoint, tries).await;
+        let browser = world.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let page = browser.page(&path).await;
         let text = words(&page);
@@ -170,23 +170,23 @@ async fn a_message_tells_its_story() {
 
 #[tokio::test]
 async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
-        let message = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
+        let message = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
+        world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
         let state = async || {
-            let views = house.store.deliveries_of(&house.tenant(), acme.id, message.id).await.unwrap().data;
+            let views = world.store.deliveries_of(&world.tenant(), acme.id, message.id).await.unwrap().data;
             (views[0].state, views[0].attempts)
         };
         assert_eq!(state().await, (State::Dead, 1));
 
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let (post, page) = (format!("{path}/resend"), browser.page(&path).await);
         let (csrf, named) = (field(&page, "csrf"), field(&page, "endpoint"));
         assert_eq!(named, endpoint.id.to_string());
-        for wrong in [String::new(), "x".into(), field(&house.sign_in().await.page("/").await, "csrf")] {
+        for wrong in [String::new(), "x".into(), field(&world.sign_in().await.page("/").await, "csrf")] {
             let response = browser.post(&post, &[("csrf", wrong), ("endpoint", named.clone())]).await;
             assert_eq!(response.status(), StatusCode::FORBIDDEN);
         }
@@ -205,9 +205,9 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
         assert!(page.contains("Resent.") && page.contains("badge pending") && page.contains("due now"));
 
         // From the list of dead ones, back to it.
-        house.tries(&message, &endpoint, []).await;
-        let other = house.message(&acme, "a.b", "{}", house.ago(MINUTE * 9)).await;
-        house.tries(&other, &endpoint, [Try::answered(house.ago(MINUTE), 410, "", Next::Dead(DeadReason::Gone))]).await;
+        world.tries(&message, &endpoint, []).await;
+        let other = world.message(&acme, "a.b", "{}", world.ago(MINUTE * 9)).await;
+        world.tries(&other, &endpoint, [Try::answered(world.ago(MINUTE), 410, "", Next::Dead(DeadReason::Gone))]).await;
         let page = browser.page("/deliveries?status=dead").await;
         let mut actions = page.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next());
         let action = actions.find(|action| action.ends_with("/resend")).unwrap().to_owned();
@@ -218,7 +218,7 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
         assert!(browser.page("/deliveries?status=dead").await.contains("No dead deliveries"));
 
         // What is gone is not sent.
-        house.store.delete_endpoint(&house.tenant(), acme.id, endpoint.id, house.now).await.unwrap();
+        world.store.delete_endpoint(&world.tenant(), acme.id, endpoint.id, world.now).await.unwrap();
         let response = browser.post(&action, &form[..2]).await;
         assert!(location(&response).ends_with("?notice=not-resent"));
         let foreign = format!("{action}?x=1");
@@ -230,33 +230,33 @@ async fn resend_puts_a_delivery_back_and_needs_the_forms_token() {
 
 #[tokio::test]
 async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so() {
-    for house in both().await {
-        let acme = house.app("Acme").await;
-        let endpoint = house.endpoint(&acme, "https://a.example/hook").await;
+    for world in both().await {
+        let acme = world.app("Acme").await;
+        let endpoint = world.endpoint(&acme, "https://a.example/hook").await;
         let spec = MessageSpec {
             event_type: "a.b".into(),
             payload: "<b>raw</b>".into(),
             raw_type: Some("text/html".into()),
-            deliver_at: Some(house.now.plus(MINUTE * 180)),
+            deliver_at: Some(world.now.plus(MINUTE * 180)),
             ..MessageSpec::default()
         };
         let item = AcceptItem {
-            tenant: Some(house.tenant()),
+            tenant: Some(world.tenant()),
             app: acme.id.into(),
             only_endpoint: None,
             spec,
-            at: house.now,
+            at: world.now,
             once: None,
         };
-        let message = house.store.accept(item).await.unwrap().unwrap();
-        let browser = house.sign_in().await;
+        let message = world.store.accept(item).await.unwrap().unwrap();
+        let browser = world.sign_in().await;
         let path = format!("/applications/{}/messages/{}", acme.id, message.id);
         let page = browser.page(&path).await;
         assert!(page.contains("scheduled for ") && page.contains("badge pending"), "{page}");
         assert!(page.contains("no attempt yet") && words(&page).contains("next in "), "{page}");
         assert!(page.contains("Send now") && page.contains("raw") && !page.contains("<b>raw"), "{page}");
 
-        assert!(house.store.delete_content(&house.tenant(), acme.id, message.id, house.now).await.unwrap());
+        assert!(world.store.delete_content(&world.tenant(), acme.id, message.id, world.now).await.unwrap());
         let page = browser.page(&path).await;
         assert!(page.contains("Its content was deleted") && page.contains("badge dead"), "{page}");
         assert!(!page.contains("raw") && !page.contains(&format!("{path}/resend")), "{page}");
@@ -271,15 +271,15 @@ async fn what_is_scheduled_says_when_and_what_lost_its_content_says_so() {
 
 #[tokio::test]
 async fn nothing_of_another_organization_is_seen_or_resent() {
-    for mut house in both().await {
+    for mut world in both().await {
         let theirs = Tenant::org("org_other".parse().unwrap());
-        let app = house.app_of(&theirs, "Their customer").await;
-        let endpoint = house.endpoint(&app, "https://their.example/hook").await;
-        let message = house.message(&app, "their.event", "{\"their\":1}", house.ago(MINUTE * 9)).await;
-        house.org = theirs.org.clone();
-        house.tries(&message, &endpoint, [Try::answered(house.ago(MINUTE), 500, "", dead())]).await;
-        house.org = sendoff::domain::OrgId::default_org();
-        let browser = house.sign_in().await;
+        let app = world.app_of(&theirs, "Their customer").await;
+        let endpoint = world.endpoint(&app, "https://their.example/hook").await;
+        let message = world.message(&app, "their.event", "{\"their\":1}", world.ago(MINUTE * 9)).await;
+        world.org = theirs.org.clone();
+        world.tries(&message, &endpoint, [Try::answered(world.ago(MINUTE), 500, "", dead())]).await;
+        world.org = sendoff::domain::OrgId::default_org();
+        let browser = world.sign_in().await;
         let path = format!("/applications/{}/messages/{}", app.id, message.id);
         assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
         for path in ["/", "/?range=24h&show=failed", "/deliveries?status=dead", "/deliveries?status=retrying"] {
@@ -290,26 +290,26 @@ async fn nothing_of_another_organization_is_seen_or_resent() {
         let form = [("csrf", csrf), ("endpoint", endpoint.id.to_string())];
         let response = browser.post(&format!("{path}/resend"), &form).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        let views = house.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
+        let views = world.store.deliveries_of(&theirs, app.id, message.id).await.unwrap().data;
         assert_eq!(views[0].state, State::Dead);
     }
 }
 
 #[tokio::test]
 async fn stuck_rows_are_shown_with_their_reason() {
-    for house in both().await {
-        insert_into_outbox(&house).await;
-        house.store.relay(RelayRequest { limit: 10, now: house.ago(MINUTE) }).await.unwrap();
-        if house.store.kind() == "sqlite" {
+    for world in both().await {
+        insert_into_outbox(&world).await;
+        world.store.relay(RelayRequest { limit: 10, now: world.ago(MINUTE) }).await.unwrap();
+        if world.store.kind() == "sqlite" {
             // SQLite's columns take anything.
             let odd = "INSERT INTO outbox (application, event_type, payload) VALUES (X'ff00', 7.5, X'fe'), (CAST(X'ff' AS TEXT), '', 1)";
-            crate::house::execute(&house, odd).await;
-            house.store.relay(RelayRequest { limit: 10, now: house.ago(MINUTE) }).await.unwrap();
-            let browser = house.sign_in().await;
+            crate::world::execute(&world, odd).await;
+            world.store.relay(RelayRequest { limit: 10, now: world.ago(MINUTE) }).await.unwrap();
+            let browser = world.sign_in().await;
             assert!(words(&browser.page("/outbox").await).contains("4 stuck outbox rows"));
-            crate::house::execute(&house, "DELETE FROM outbox WHERE rowid > 2").await;
+            crate::world::execute(&world, "DELETE FROM outbox WHERE rowid > 2").await;
         }
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let strip = words(&browser.page("/").await);
         assert!(strip.contains("2 outbox rows could not be routed"), "{strip}");
         let page = words(&browser.page("/outbox").await);
@@ -318,24 +318,24 @@ async fn stuck_rows_are_shown_with_their_reason() {
     }
 }
 
-async fn insert_into_outbox(house: &House) {
+async fn insert_into_outbox(world: &World) {
     let rows =
         "INSERT INTO outbox (application, event_type, payload) VALUES ('nobody', 'a.b', '{}'), (NULL, NULL, NULL)";
-    crate::house::execute(house, rows).await;
+    crate::world::execute(world, rows).await;
 }
 
 #[tokio::test]
 async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         assert!(!browser.page("/").await.contains("<strong>Operational webhooks"), "nobody listens");
         assert!(words(&browser.page("/operational").await).contains("No operational endpoints"));
-        let told = house.store.make_operational_application(&house.tenant(), house.now).await.unwrap();
-        let ears = house.endpoint(&told, "https://ops.example/hook").await;
+        let told = world.store.make_operational_application(&world.tenant(), world.now).await.unwrap();
+        let ears = world.endpoint(&told, "https://ops.example/hook").await;
         assert!(words(&browser.page("/operational").await).contains("New events appear here"));
-        let acme = house.app("Acme").await;
-        house.endpoint(&acme, "https://a.example/hook").await;
-        let slot = house.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
+        let acme = world.app("Acme").await;
+        world.endpoint(&acme, "https://a.example/hook").await;
+        let slot = world.store.slot_of_endpoint(ears.id).await.unwrap() as u8;
         let wants = sendoff::store::queue::waiting::LaneWants {
             endpoint: ears.id,
             slot,
@@ -345,10 +345,10 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
             retries_from: sendoff::domain::Time::ZERO,
             ordered: false,
         };
-        let id = house.store.waiting(&[wants]).await.unwrap()[0].message_id;
-        let message = house.store.load_messages(&[id]).await.unwrap().remove(0);
-        let at = house.ago(MINUTE * 5);
-        house
+        let id = world.store.waiting(&[wants]).await.unwrap()[0].message_id;
+        let message = world.store.load_messages(&[id]).await.unwrap().remove(0);
+        let at = world.ago(MINUTE * 5);
+        world
             .tries(&message, &ears, [Try::answered(at, 500, "", retry(at, 1)), Try::answered(at, 500, "", dead())])
             .await;
 
@@ -375,10 +375,10 @@ async fn what_the_organization_is_told_has_a_page_of_its_own_and_is_in_no_other(
 
 #[tokio::test]
 async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         for path in ["/nowhere", "/applications/a/nothing", "/static/x/none.css", "/apiary", "/login/x", "/%ff"] {
-            let response = house.request(Method::GET, path).send().await.unwrap();
+            let response = world.request(Method::GET, path).send().await.unwrap();
             let (status, id) = (response.status(), response.headers()["x-request-id"].to_str().unwrap().to_owned());
             let page = response.text().await.unwrap();
             assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
@@ -387,7 +387,7 @@ async fn what_is_not_there_has_a_page_and_what_is_not_ours_is_left_alone() {
         }
         assert_eq!(browser.post("/outbox", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
         for (path, wanted) in [("/api/v1/health", "the api"), ("/metrics", "the metrics")] {
-            let response = house.request(Method::GET, path).header("host", "any.example").send().await.unwrap();
+            let response = world.request(Method::GET, path).header("host", "any.example").send().await.unwrap();
             assert!(response.headers().get("content-security-policy").is_none());
             assert_eq!(response.text().await.unwrap(), wanted);
         }

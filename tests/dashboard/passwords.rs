@@ -7,20 +7,20 @@ use sendoff::domain::access::password::PasswordHash;
 use sendoff::traffic::Traffic;
 use sendoff::traffic::proxies::Proxies;
 
-use crate::house::{Browser, House, both, field, location, set_cookie, with_traffic};
+use crate::world::{Browser, World, both, field, location, set_cookie, with_traffic};
 
 const PASSWORD: &str = "correct horse battery";
 
 /// A browser that was shown the sign-in form.
 struct Visitor<'h> {
-    house: &'h House,
+    world: &'h World,
     cookie: String,
     csrf: String,
 }
 
 impl<'h> Visitor<'h> {
-    async fn at(house: &'h House) -> Visitor<'h> {
-        let response = house.request(Method::GET, "/login").send().await.unwrap();
+    async fn at(world: &'h World) -> Visitor<'h> {
+        let response = world.request(Method::GET, "/login").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let cookie = set_cookie(&response);
         for part in ["HttpOnly", "SameSite=Lax", "Path=/"] {
@@ -29,40 +29,40 @@ impl<'h> Visitor<'h> {
         let page = response.text().await.unwrap();
         crate::html::check(&page, "/login");
         let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-        Visitor { house, cookie, csrf: field(&page, "csrf") }
+        Visitor { world, cookie, csrf: field(&page, "csrf") }
     }
 
     async fn types(&self, name: &str, password: &str) -> Response {
         let form = [("csrf", self.csrf.clone()), ("name", name.to_owned()), ("password", password.to_owned())];
-        self.house.post("/login", &form).header("cookie", &self.cookie).send().await.unwrap()
+        self.world.post("/login", &form).header("cookie", &self.cookie).send().await.unwrap()
     }
 }
 
-pub async fn account(house: &House, name: &str, orgs: Option<&[&str]>) -> Operator {
+pub async fn account(world: &World, name: &str, orgs: Option<&[&str]>) -> Operator {
     let orgs = orgs.map(|orgs| orgs.iter().map(|org| org.parse().unwrap()).collect());
-    let operator = Operator::new(name, orgs, house.now).unwrap();
+    let operator = Operator::new(name, orgs, world.now).unwrap();
     let hash = PasswordHash::make("password", PASSWORD).unwrap();
-    house.store.create_operator(&house.org, &operator, &hash, house.now).await.unwrap();
+    world.store.create_operator(&world.org, &operator, &hash, world.now).await.unwrap();
     operator
 }
 
 /// Signs in with an account.
-pub async fn signed_in<'h>(house: &'h House, name: &str) -> Browser<'h> {
-    let response = Visitor::at(house).await.types(name, PASSWORD).await;
+pub async fn signed_in<'h>(world: &'h World, name: &str) -> Browser<'h> {
+    let response = Visitor::at(world).await.types(name, PASSWORD).await;
     assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/"));
     let cookie = set_cookie(&response);
-    Browser { house, cookie: cookie.split(';').next().unwrap_or_default().to_owned() }
+    Browser { world, cookie: cookie.split(';').next().unwrap_or_default().to_owned() }
 }
 
 #[tokio::test]
 async fn the_right_password_lets_in_and_nothing_else_does() {
-    for house in both().await {
-        let before = house.request(Method::GET, "/login").send().await.unwrap();
+    for world in both().await {
+        let before = world.request(Method::GET, "/login").send().await.unwrap();
         assert_eq!((before.status(), set_cookie(&before)), (StatusCode::UNAUTHORIZED, String::new()));
         assert!(!before.text().await.unwrap().contains("<form"), "nobody has an account");
 
-        account(&house, "anna", None).await;
-        let visitor = Visitor::at(&house).await;
+        account(&world, "anna", None).await;
+        let visitor = Visitor::at(&world).await;
         let mut said = Vec::new();
         for (name, password) in [("anna", "correct horse batter"), ("bert", PASSWORD), ("", ""), ("anna", "")] {
             let response = visitor.types(name, password).await;
@@ -77,7 +77,7 @@ async fn the_right_password_lets_in_and_nothing_else_does() {
         let response = visitor.types(" Anna ", PASSWORD).await;
         assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/"));
         let cookie = set_cookie(&response).split(';').next().unwrap().to_owned();
-        let browser = Browser { house: &house, cookie };
+        let browser = Browser { world: &world, cookie };
         assert!(browser.page("/").await.contains("Sign out <bdi>anna</bdi>"));
         let log = browser.page("/audit").await;
         assert_eq!(log.matches("<td class=\"c-act loud\">sign-in failed</td>").count(), 4, "{log}");
@@ -87,9 +87,9 @@ async fn the_right_password_lets_in_and_nothing_else_does() {
 
 #[tokio::test]
 async fn a_session_is_a_new_one_whatever_the_browser_brings() {
-    for house in both().await {
-        account(&house, "anna", None).await;
-        let visitor = Visitor::at(&house).await;
+    for world in both().await {
+        account(&world, "anna", None).await;
+        let visitor = Visitor::at(&world).await;
         let planted = Visitor { cookie: format!("{}; sendoff_session=planted", visitor.cookie), ..visitor };
         let mut sessions = Vec::new();
         for _ in 0..2 {
@@ -103,9 +103,9 @@ async fn a_session_is_a_new_one_whatever_the_browser_brings() {
 
 #[tokio::test]
 async fn the_form_belongs_to_the_browser_that_was_shown_it() {
-    for house in both().await {
-        account(&house, "anna", None).await;
-        let (mine, other) = (Visitor::at(&house).await, Visitor::at(&house).await);
+    for world in both().await {
+        account(&world, "anna", None).await;
+        let (mine, other) = (Visitor::at(&world).await, Visitor::at(&world).await);
         assert_ne!(mine.csrf, other.csrf);
         for (cookie, csrf) in [
             (mine.cookie.as_str(), other.csrf.as_str()),
@@ -114,7 +114,7 @@ async fn the_form_belongs_to_the_browser_that_was_shown_it() {
             (mine.cookie.as_str(), ""),
         ] {
             let form = [("csrf", csrf.to_owned()), ("name", "anna".into()), ("password", PASSWORD.into())];
-            let response = house.post("/login", &form).header("cookie", cookie).send().await.unwrap();
+            let response = world.post("/login", &form).header("cookie", cookie).send().await.unwrap();
             assert_eq!((response.status(), set_cookie(&response)), (StatusCode::FORBIDDEN, String::new()));
         }
         assert_eq!(mine.types("anna", PASSWORD).await.status(), StatusCode::SEE_OTHER);
@@ -123,10 +123,10 @@ async fn the_form_belongs_to_the_browser_that_was_shown_it() {
 
 #[tokio::test]
 async fn too_many_tries_are_not_looked_at() {
-    for house in both().await {
-        account(&house, "anna", None).await;
-        account(&house, "bert", None).await;
-        let visitor = Visitor::at(&house).await;
+    for world in both().await {
+        account(&world, "anna", None).await;
+        account(&world, "bert", None).await;
+        let visitor = Visitor::at(&world).await;
         for _ in 0..5 {
             assert_eq!(visitor.types("anna", "wrong").await.status(), StatusCode::UNAUTHORIZED);
         }
@@ -138,7 +138,7 @@ async fn too_many_tries_are_not_looked_at() {
         crate::html::check(&page, "/login");
         assert!(page.contains("Too many attempts") && page.contains("one-time link"), "{page}");
         assert_eq!(visitor.types("bert", PASSWORD).await.status(), StatusCode::SEE_OTHER, "another name");
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let log = browser.page("/audit?act=sign-in+failed").await;
         assert_eq!(log.matches(">sign-in failed</td>").count(), 5, "what was not looked at is not in the log");
     }
@@ -152,9 +152,9 @@ fn cookies(response: &Response) -> Vec<String> {
 
 #[tokio::test]
 async fn wrong_passwords_under_invented_names_lock_nobody_out() {
-    for house in both().await {
-        account(&house, "anna", None).await;
-        let visitor = Visitor::at(&house).await;
+    for world in both().await {
+        account(&world, "anna", None).await;
+        let visitor = Visitor::at(&world).await;
         for n in 0..120 {
             let response = visitor.types(&format!("nobody{n}"), "wrong").await;
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{n}");
@@ -171,13 +171,13 @@ async fn wrong_passwords_under_invented_names_lock_nobody_out() {
 
 #[tokio::test]
 async fn a_browser_that_has_signed_in_before_has_tries_of_its_own() {
-    for house in both().await {
-        account(&house, "anna", None).await;
-        account(&house, "bert", None).await;
-        let visitor = Visitor::at(&house).await;
+    for world in both().await {
+        account(&world, "anna", None).await;
+        account(&world, "bert", None).await;
+        let visitor = Visitor::at(&world).await;
         let signed_in = visitor.types("anna", PASSWORD).await;
         let device = cookies(&signed_in).into_iter().find(|cookie| cookie.starts_with("sendoff_device=")).unwrap();
-        let other = Visitor::at(&house).await;
+        let other = Visitor::at(&world).await;
         for name in ["anna", "bert"] {
             for _ in 0..5 {
                 assert_eq!(other.types(name, "wrong").await.status(), StatusCode::UNAUTHORIZED);
@@ -186,7 +186,7 @@ async fn a_browser_that_has_signed_in_before_has_tries_of_its_own() {
         let with = |device: &str| Visitor {
             cookie: format!("{}; {device}", visitor.cookie),
             csrf: visitor.csrf.clone(),
-            house: &house,
+            world: &world,
         };
         let (token, signature) = device.split_once('.').unwrap();
         let forged =
@@ -210,12 +210,12 @@ async fn a_browser_that_has_signed_in_before_has_tries_of_its_own() {
 async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
     for (trusted, wanted) in [("127.0.0.1/32", StatusCode::SEE_OTHER), ("10.0.0.0/8", StatusCode::TOO_MANY_REQUESTS)] {
         let proxies = Proxies::new(vec![trusted.parse().unwrap()]);
-        let house = with_traffic(Traffic { proxies, ..Traffic::default() }).await;
-        account(&house, "anna", None).await;
-        let visitor = Visitor::at(&house).await;
+        let world = with_traffic(Traffic { proxies, ..Traffic::default() }).await;
+        account(&world, "anna", None).await;
+        let visitor = Visitor::at(&world).await;
         let types = async |from: &str, password: &str| {
             let form = [("csrf", visitor.csrf.clone()), ("name", "anna".to_owned()), ("password", password.to_owned())];
-            let request = house.post("/login", &form).header("cookie", &visitor.cookie);
+            let request = world.post("/login", &form).header("cookie", &visitor.cookie);
             request.header("x-forwarded-for", from).send().await.unwrap().status()
         };
         for n in 0..5 {
@@ -229,10 +229,10 @@ async fn behind_a_trusted_proxy_each_caller_has_tries_of_its_own() {
 
 #[tokio::test]
 async fn a_new_password_ends_the_other_sessions_and_no_more() {
-    for house in both().await {
-        account(&house, "anna", None).await;
+    for world in both().await {
+        account(&world, "anna", None).await;
         let (one, other, link) =
-            (signed_in(&house, "anna").await, signed_in(&house, "anna").await, house.sign_in().await);
+            (signed_in(&world, "anna").await, signed_in(&world, "anna").await, world.sign_in().await);
         let page = one.page("/operators").await;
         let new = "a better one, much longer";
         let change = async |current: &str, new: &str, again: &str| {
@@ -261,7 +261,7 @@ async fn a_new_password_ends_the_other_sessions_and_no_more() {
         assert_eq!(one.get("/").await.0, StatusCode::OK);
         assert_eq!(other.get("/").await.0, StatusCode::SEE_OTHER);
         assert_eq!(link.get("/").await.0, StatusCode::OK, "others' go on");
-        let visitor = Visitor::at(&house).await;
+        let visitor = Visitor::at(&world).await;
         assert_eq!(visitor.types("anna", PASSWORD).await.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(visitor.types("anna", new).await.status(), StatusCode::SEE_OTHER);
         let form =

@@ -6,7 +6,7 @@ use sendoff::domain::access::audit::{Actor, ActorKind};
 use sendoff::store::Tenant;
 use sendoff::store::access::audit::Deed;
 
-use crate::house::{Browser, both, field, location};
+use crate::world::{Browser, both, field, location};
 use crate::passwords::{account, signed_in};
 
 const GOOD: &str = "correct horse battery";
@@ -17,8 +17,8 @@ async fn csrf(browser: &Browser<'_>, path: &str) -> (&'static str, String) {
 
 #[tokio::test]
 async fn accounts_are_made_and_removed() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         let page = browser.page("/operators").await;
         assert!(page.contains("No accounts yet") && page.contains("autocomplete=\"new-password\""));
         let make = async |name: &str, password: &str, again: &str, sees: &str, orgs: &str| {
@@ -57,10 +57,10 @@ async fn accounts_are_made_and_removed() {
             assert!(!page.contains(GOOD), "a password does not come back");
         }
         assert_eq!(make("bert", GOOD, GOOD, "some", "org_default org_b").await.status(), StatusCode::SEE_OTHER);
-        let operators = house.store.operators().await.unwrap();
+        let operators = world.store.operators().await.unwrap();
         assert_eq!(operators.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["anna", "bert"]);
 
-        let anna = signed_in(&house, "anna").await;
+        let anna = signed_in(&world, "anna").await;
         let ask = format!("/operators/{}", operators[0].id);
         assert!(browser.page(&ask).await.contains("No other account sees all organizations"));
         assert!(!browser.page(&format!("/operators/{}", operators[1].id)).await.contains("No other account"));
@@ -77,13 +77,13 @@ async fn accounts_are_made_and_removed() {
 
 #[tokio::test]
 async fn an_account_of_some_organizations_sees_those_and_looks_after_nobody() {
-    for house in both().await {
-        let anna = account(&house, "anna", None).await;
-        account(&house, "bert", Some(&["org_b", "org_c"])).await;
+    for world in both().await {
+        let anna = account(&world, "anna", None).await;
+        account(&world, "bert", Some(&["org_b", "org_c"])).await;
         let other = Tenant::org("org_b".parse().unwrap());
-        house.app(" mine").await;
-        house.app_of(&other, "theirs").await;
-        let bert = signed_in(&house, "bert").await;
+        world.app(" mine").await;
+        world.app_of(&other, "theirs").await;
+        let bert = signed_in(&world, "bert").await;
         let page = bert.page("/operators").await;
         assert!(
             page.contains("<h1>Your account</h1>") && !page.contains("anna") && !page.contains("New account"),
@@ -95,7 +95,7 @@ async fn an_account_of_some_organizations_sees_those_and_looks_after_nobody() {
         assert_eq!(bert.post("/operators", &form).await.status(), StatusCode::FORBIDDEN);
         let remove = format!("/operators/{}/remove", anna.id);
         assert_eq!(bert.post(&remove, std::slice::from_ref(&csrf)).await.status(), StatusCode::FORBIDDEN);
-        assert_eq!(house.store.operators().await.unwrap().len(), 2);
+        assert_eq!(world.store.operators().await.unwrap().len(), 2);
 
         let menu = bert.page("/").await;
         let options: Vec<_> =
@@ -113,13 +113,13 @@ async fn an_account_of_some_organizations_sees_those_and_looks_after_nobody() {
 
 #[tokio::test]
 async fn the_switch_leads_to_another_organization_and_to_nothing_of_the_one_before() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         assert!(!browser.page("/").await.contains("action=\"/organization\""), "there is one organization");
         let other = Tenant::org("org_b".parse().unwrap());
-        house.app_of(&other, "theirs").await;
-        let app = house.app("ours").await;
-        let message = house.message(&app, "invoice.paid", "{}", house.now).await;
+        world.app_of(&other, "theirs").await;
+        let app = world.app("ours").await;
+        let message = world.message(&app, "invoice.paid", "{}", world.now).await;
         let path = format!("/applications/{}/messages/{}", app.id, message.id);
         assert_eq!(browser.get(&path).await.0, StatusCode::OK);
         let csrf = csrf(&browser, "/").await;
@@ -143,8 +143,8 @@ async fn the_switch_leads_to_another_organization_and_to_nothing_of_the_one_befo
 
 #[tokio::test]
 async fn a_key_is_shown_once() {
-    for house in both().await {
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let browser = world.sign_in().await;
         assert!(browser.page("/keys").await.contains("No API keys yet"));
         let csrf = csrf(&browser, "/keys").await;
         let form = |name: &str, scopes: &[&str], life: &str| {
@@ -170,9 +170,9 @@ async fn a_key_is_shown_once() {
         let page = response.text().await.unwrap();
         crate::html::check(&page, "/keys");
         let text = page.split("data-copy").nth(1).unwrap().split('>').nth(1).unwrap().split('<').next().unwrap();
-        let made = house.store.api_key_of(&api_key::hash(text)).await.unwrap().expect("the key that is shown");
+        let made = world.store.api_key_of(&api_key::hash(text)).await.unwrap().expect("the key that is shown");
         assert_eq!((made.name.as_str(), made.scopes.to_string()), ("billing", "read, send".to_owned()));
-        assert!(made.expires_at.is_some_and(|at| at > house.now));
+        assert!(made.expires_at.is_some_and(|at| at > world.now));
 
         let list = browser.page("/keys").await;
         assert!(list.contains(&format!("sk_…{}", made.hint)) && !list.contains(text) && list.contains("read, send"));
@@ -181,12 +181,12 @@ async fn a_key_is_shown_once() {
         assert!(browser.page(&ask).await.contains(&button));
         let revoke = format!("{ask}/revoke");
         assert_eq!(browser.post(&revoke, &[("csrf", "A".repeat(43))]).await.status(), StatusCode::FORBIDDEN);
-        assert_eq!(house.store.api_key(&house.tenant(), made.id).await.unwrap().unwrap().revoked_at, None);
+        assert_eq!(world.store.api_key(&world.tenant(), made.id).await.unwrap().unwrap().revoked_at, None);
         assert_eq!(location(&browser.post(&revoke, std::slice::from_ref(&csrf)).await), "/keys?notice=key-revoked");
-        assert!(house.store.api_key(&house.tenant(), made.id).await.unwrap().unwrap().revoked_at.is_some());
+        assert!(world.store.api_key(&world.tenant(), made.id).await.unwrap().unwrap().revoked_at.is_some());
         assert!(browser.page(&ask).await.contains("is no longer valid") && browser.page("/keys").await.contains("revoked"));
 
-        house.app_of(&Tenant::org("org_b".parse().unwrap()), "theirs").await;
+        world.app_of(&Tenant::org("org_b".parse().unwrap()), "theirs").await;
         browser.post("/organization", &[csrf.clone(), ("org", "org_b".into())]).await;
         assert_eq!(browser.get(&ask).await.0, StatusCode::NOT_FOUND);
         assert_eq!(browser.post(&revoke, std::slice::from_ref(&csrf)).await.status(), StatusCode::NOT_FOUND);
@@ -195,14 +195,14 @@ async fn a_key_is_shown_once() {
 
 #[tokio::test]
 async fn the_log_is_filtered_and_turned_over() {
-    for house in both().await {
+    for world in both().await {
         for n in 0..120 {
             let who = if n % 40 == 0 { "<script>alert(1)</script>\u{202e}" } else { "ci (…3f9a)" };
-            let store = house.store.by(Actor::new(ActorKind::Key, who));
+            let store = world.store.by(Actor::new(ActorKind::Key, who));
             let (act, thing) = (if n == 7 { "secret revealed" } else { "endpoint changed" }, format!("thing{n:03}"));
-            store.note_look(Deed::of(&house.org, act, &thing), house.now).await.unwrap();
+            store.note_look(Deed::of(&world.org, act, &thing), world.now).await.unwrap();
         }
-        let browser = house.sign_in().await;
+        let browser = world.sign_in().await;
         let things = |page: &str| -> Vec<String> {
             page.split("thing")
                 .skip(1)

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 
 use reqwest::{Method, StatusCode};
 
-use crate::house::both;
+use crate::world::both;
 
 const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 #[tokio::test]
 async fn every_answer_carries_the_headers() {
-    for house in both().await {
-        let link = house.link().await;
-        let browser = house.sign_in().await;
+    for world in both().await {
+        let link = world.link().await;
+        let browser = world.sign_in().await;
         for path in ["/", "/deliveries", "/outbox", "/nowhere", "/login", &link, "/static/x/app.css"] {
             for (cookie, host) in [(browser.cookie.as_str(), None), ("", None), ("", Some("evil.example"))] {
-                let mut request = house.request(Method::GET, path).header("cookie", cookie);
+                let mut request = world.request(Method::GET, path).header("cookie", cookie);
                 if let Some(host) = host {
                     request = request.header("host", host);
                 }
@@ -37,12 +37,12 @@ async fn every_answer_carries_the_headers() {
 
 #[tokio::test]
 async fn static_files_are_kept_for_good_under_their_hash() {
-    for house in both().await {
-        let page = house.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
+    for world in both().await {
+        let page = world.request(Method::GET, "/login").send().await.unwrap().text().await.unwrap();
         let files: Vec<&str> = page.split('"').filter(|url| url.starts_with("/static/")).collect();
         assert_eq!(files.len(), 7, "{page}");
         for file in files {
-            let response = house.request(Method::GET, file).send().await.unwrap();
+            let response = world.request(Method::GET, file).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{file}");
             assert_eq!(response.headers()["cache-control"], "public, max-age=31536000, immutable");
             let kind = response.headers()["content-type"].to_str().unwrap().to_owned();

@@ -1,10 +1,9 @@
-//! What the stories stand on.
+//! The world of the store's tests.
 //!
-//! * A [`Home`] – a fresh database on one of the two engines, with its schema, its master key and a first [`Store`]. Another
-//!   handle to it ([`Home::another`]) is what another process would have: caches and writers of its own.
-//! * [`on_both!`] – makes of one story a test on SQLite and one on PostgreSQL.
-//! * Short words for what the stories bring along: applications, endpoints, messages, attempts. Their time is [`NOW`] and what is
-//!   a little later ([`later`]): nothing here asks a clock.
+//! A [`Home`] is a fresh database on one of the engines, with its schema, its master key and a first [`Store`]. Another
+//! handle to it ([`Home::another`]) has caches and writers of its own, like another process. The functions make
+//! applications, endpoints, messages and attempts with few words. Their time is [`NOW`] or a little [`later`]; nothing here
+//! reads a clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,8 @@ use sendoff::store::{AppRef, Location, Order, PageRequest, Store, StoreError, St
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::support::delivery_writes::delivery_writes;
-use crate::support::{Postgres, SqliteFile, sqlite_file};
+use crate::support::kind::OnStore;
+use crate::support::{Kind, Postgres, SqliteFile, sqlite_file};
 
 /// A Sunday morning.
 pub const NOW: Time = Time::from_micros(1_795_338_000_000_000);
@@ -47,6 +47,15 @@ pub struct Home {
     pub master: MasterKey,
     pub store: Store,
     _file: Option<SqliteFile>,
+}
+
+impl OnStore for Home {
+    async fn on(kind: Kind) -> Home {
+        match kind {
+            Kind::Sqlite => Home::sqlite().await,
+            Kind::Postgres => Home::postgres().await,
+        }
+    }
 }
 
 impl Home {
@@ -163,31 +172,6 @@ async fn open_with(location: &Location, master: &MasterKey, wide: usize) -> Stor
         wide,
     };
     Store::open_with(options, Tuning::default()).await.expect("a store")
-}
-
-/// A test of each story for each engine: `story::sqlite`, `story::postgres`.
-macro_rules! on_both {
-    ($($(#[$doc:meta])* async fn $name:ident($home:ident) $body:block)*) => {
-        $(
-            $(#[$doc])*
-            mod $name {
-                #[allow(unused_imports)]
-                use super::*;
-
-                async fn story($home: &crate::home::Home) $body
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn sqlite() {
-                    story(&crate::home::Home::sqlite().await).await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn postgres() {
-                    story(&crate::home::Home::postgres().await).await;
-                }
-            }
-        )*
-    };
 }
 
 pub fn org(text: &str) -> OrgId {

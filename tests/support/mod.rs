@@ -8,6 +8,7 @@ pub mod backlog;
 pub mod delivery_writes;
 pub mod kind;
 pub mod mail_server;
+pub mod own_process;
 pub mod postgres;
 pub mod receiver;
 pub mod routes;
@@ -23,8 +24,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub use kind::Kind;
-pub(crate) use kind::on_both;
+pub(crate) use kind::{on_both, on_both_alone};
 pub use mail_server::{MailServer, Manner, Taken};
+pub(crate) use own_process::alone;
 pub use postgres::{Durability, Postgres};
 pub use receiver::{Answer, Received, Receiver};
 pub use server::{Binary, Finished, Prints, Server, complaint};

@@ -98,6 +98,11 @@ impl Postgres {
         url.to_string()
     }
 
+    /// The URL of the server's first database.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
     /// Runs `sql` in the server's first database, as the owner of everything.
     pub fn execute(&self, sql: &str) {
         let (url, sql) = (self.url.to_string(), sql.to_owned());

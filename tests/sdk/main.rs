@@ -1,0 +1,11 @@
+//! Code of others against the real binary: the official SDKs, schemathesis, the examples, and the snippets of the
+//! dashboard. They need Python, Node.js and Rust.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod examples;
+mod fuzz;
+mod operational;
+mod sdks;
+mod snippets;
