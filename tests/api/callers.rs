@@ -14,18 +14,18 @@ use sendoff::store::{Order, PageRequest, Tenant};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::support::{Durability, Postgres, SOON, eventually, sqlite_file};
 use crate::world::{HOUR, World};
 
-on_both_stores!(
-    a_key_is_as_good_as_a_token_of_its_organization,
-    a_key_does_what_its_scopes_say,
-    a_revoked_key_is_refused_within_seconds_of_another_process,
-    when_a_key_was_used_is_noted_behind_the_answer,
-    a_logged_out_token_is_refused,
-    what_a_caller_changes_or_reveals_is_in_the_audit_log,
-);
+on_both! {
+    a_key_is_as_good_as_a_token_of_its_organization
+    a_key_does_what_its_scopes_say
+    a_revoked_key_is_refused_within_seconds_of_another_process
+    when_a_key_was_used_is_noted_behind_the_answer
+    a_logged_out_token_is_refused
+    what_a_caller_changes_or_reveals_is_in_the_audit_log
+}
 
 async fn a_key_is_as_good_as_a_token_of_its_organization(world: World) {
     let (_, text) = world.key(&[Scope::Write], None).await;

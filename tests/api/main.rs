@@ -35,23 +35,3 @@ mod routes;
 mod tenants;
 mod traffic;
 mod world;
-
-/// Makes two tests of each function that takes a [`world::World`]: one on each store.
-macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(crate::world::World::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(crate::world::World::postgres().await).await;
-            })*
-        }
-    };
-}
-
-pub(crate) use on_both_stores;

@@ -9,20 +9,20 @@ use sendoff::domain::deliveries::message::Message;
 use sendoff::store::Tenant;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::resources::has;
 use crate::world::{HOUR, MAX_PAYLOAD, World};
 
-on_both_stores!(
-    tags_are_kept_and_filter_lists,
-    scheduled_messages,
-    raw_payloads,
-    applications_that_come_along,
-    a_new_application_for_many_at_once,
-    how_long_contents_are_kept,
-    contents_are_deleted,
-    answers_are_deleted,
-);
+on_both! {
+    tags_are_kept_and_filter_lists
+    scheduled_messages
+    raw_payloads
+    applications_that_come_along
+    a_new_application_for_many_at_once
+    how_long_contents_are_kept
+    contents_are_deleted
+    answers_are_deleted
+}
 
 fn with(field: &str, value: Value) -> Value {
     json!({"eventType": "t", "payload": {}, field: value})

@@ -8,18 +8,18 @@ use sendoff::domain::access::portal::{Capability, PortalOptions, PortalPage};
 use sendoff::domain::access::theme::{Mode, Palette};
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::world::World;
 
-on_both_stores!(
-    a_customer_gets_a_token_and_a_link,
-    an_application_is_made_on_the_way,
-    a_visit_does_what_its_options_say,
-    event_types_behind_flags,
-    bad_options,
-    the_portal_looks_as_the_team_says,
-    expiring_a_customer_s_access,
-);
+on_both! {
+    a_customer_gets_a_token_and_a_link
+    an_application_is_made_on_the_way
+    a_visit_does_what_its_options_say
+    event_types_behind_flags
+    bad_options
+    the_portal_looks_as_the_team_says
+    expiring_a_customer_s_access
+}
 
 async fn access(world: &World, app: &str, body: Value) -> Value {
     let answer = world.call("POST", &format!("/auth/app-portal-access/{app}"), body).await;

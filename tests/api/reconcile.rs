@@ -4,11 +4,16 @@ use sendoff::domain::access::api_key::Scope;
 use sendoff::store::jobs::job_lease::Stepped;
 use serde_json::{Value, json};
 
-use crate::on_both_stores;
+use crate::support::on_both;
 use crate::resources::has;
 use crate::world::{HOUR, World, said};
 
-on_both_stores!(what_a_receiver_misses, what_it_misses_is_sent_again, bad_reconciliations, who_may_reconcile);
+on_both! {
+    what_a_receiver_misses
+    what_it_misses_is_sent_again
+    bad_reconciliations
+    who_may_reconcile
+}
 
 /// Three messages at an endpoint of application `a`: delivered, delivered, and waiting for a retry; the endpoint, and their ids.
 async fn three(world: &World) -> (String, Vec<String>) {

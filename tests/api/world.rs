@@ -31,7 +31,8 @@ use sendoff::traffic::Traffic;
 use serde_json::{Value, json};
 
 use crate::conformance;
-use crate::support::{Postgres, SqliteFile, sqlite_file};
+use crate::support::kind::OnStore;
+use crate::support::{Kind, Postgres, SqliteFile, sqlite_file};
 
 /// The most bytes that a payload may have in these tests.
 pub const MAX_PAYLOAD: usize = 4_096;
@@ -87,6 +88,15 @@ impl Said {
             loc.join(".")
         };
         items.iter().map(loc).collect()
+    }
+}
+
+impl OnStore for World {
+    async fn on(kind: Kind) -> World {
+        match kind {
+            Kind::Sqlite => World::sqlite().await,
+            Kind::Postgres => World::postgres().await,
+        }
     }
 }
 

@@ -7,7 +7,12 @@ use sendoff::store::Tenant;
 use sendoff::traffic::Traffic;
 use sendoff::traffic::rate_limits::{RateLimits, Rates};
 
-use crate::world::{Browser, World, both, with_traffic};
+use crate::support::on_both;
+use crate::world::{Browser, World, with_traffic};
+
+on_both! {
+    a_customer_s_third_search_is_refused_with_a_page
+}
 
 async fn get(world: &World, path: &str, cookie: &str) -> Response {
     world.request(Method::GET, path).header("cookie", cookie).send().await.unwrap()
@@ -61,22 +66,19 @@ async fn without_a_session_the_address_is_limited_and_invented_sessions_are_none
     }
 }
 
-#[tokio::test]
-async fn a_customer_s_third_search_is_refused_with_a_page() {
-    for world in both().await {
-        let acme = world.app("Acme").await;
-        let visit = world.visit(&acme, None, &[]).await;
-        let tenant = Tenant { only: Some(acme.id), ..world.tenant() };
-        let held = [world.store.scan(&tenant).await.unwrap(), world.store.scan(&tenant).await.unwrap()];
-        let refused = get(&world, "/portal/messages?type=none", &visit.cookie).await;
-        assert_eq!(
-            (refused.status(), &refused.headers()["retry-after"]),
-            (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
-        );
-        let page = refused.text().await.unwrap();
-        crate::html::check(&page, "/portal/messages");
-        assert!(page.contains("Too many searches"), "{page}");
-        drop(held);
-        assert_eq!(get(&world, "/portal/messages?type=none", &visit.cookie).await.status(), StatusCode::OK);
-    }
+async fn a_customer_s_third_search_is_refused_with_a_page(world: World) {
+    let acme = world.app("Acme").await;
+    let visit = world.visit(&acme, None, &[]).await;
+    let tenant = Tenant { only: Some(acme.id), ..world.tenant() };
+    let held = [world.store.scan(&tenant).await.unwrap(), world.store.scan(&tenant).await.unwrap()];
+    let refused = get(&world, "/portal/messages?type=none", &visit.cookie).await;
+    assert_eq!(
+        (refused.status(), &refused.headers()["retry-after"]),
+        (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
+    );
+    let page = refused.text().await.unwrap();
+    crate::html::check(&page, "/portal/messages");
+    assert!(page.contains("Too many searches"), "{page}");
+    drop(held);
+    assert_eq!(get(&world, "/portal/messages?type=none", &visit.cookie).await.status(), StatusCode::OK);
 }

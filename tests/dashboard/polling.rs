@@ -10,7 +10,13 @@ use sendoff::domain::catalog::polling::PollingEndpoint;
 use sendoff::domain::feed::{FeedIterator, Position};
 use sendoff::store::{Order, PageRequest};
 
-use crate::world::{Browser, World, MINUTE, both, field, location};
+use crate::support::on_both;
+use crate::world::{Browser, World, MINUTE, field, location};
+
+on_both! {
+    a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike
+    a_visit_does_what_its_capabilities_say
+}
 
 async fn all(world: &World, app: &sendoff::domain::catalog::application::Application) -> Vec<PollingEndpoint> {
     let page = PageRequest::first(20, Order::Ascending);
@@ -27,17 +33,14 @@ async fn shown(world: &World, endpoint: &PollingEndpoint, html: &str) -> String 
     token
 }
 
-#[tokio::test]
-async fn a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike() {
-    for world in both().await {
-        let (acme, other) = (world.app("Acme").await, world.app("Other").await);
-        let spec = EventTypeSpec { name: "a.b".into(), ..EventTypeSpec::default() };
-        world.store.put_event_type(&world.tenant(), spec, world.now).await.unwrap();
-        let place = format!("/applications/{}", acme.id);
-        goes_through(&world, &world.sign_in().await, &place, &acme).await;
-        goes_through(&world, &world.visit(&acme, None, &[]).await, "/portal", &acme).await;
-        assert!(all(&world, &other).await.is_empty());
-    }
+async fn a_polling_endpoint_is_made_changed_and_deleted_by_operators_and_customers_alike(world: World) {
+    let (acme, other) = (world.app("Acme").await, world.app("Other").await);
+    let spec = EventTypeSpec { name: "a.b".into(), ..EventTypeSpec::default() };
+    world.store.put_event_type(&world.tenant(), spec, world.now).await.unwrap();
+    let place = format!("/applications/{}", acme.id);
+    goes_through(&world, &world.sign_in().await, &place, &acme).await;
+    goes_through(&world, &world.visit(&acme, None, &[]).await, "/portal", &acme).await;
+    assert!(all(&world, &other).await.is_empty());
 }
 
 async fn goes_through(
@@ -112,38 +115,35 @@ async fn goes_through(
     assert_eq!(browser.get(&path).await.0, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
-async fn a_visit_does_what_its_capabilities_say() {
-    for world in both().await {
-        let (acme, other) = (world.app("Acme").await, world.app("Other").await);
-        let make = async |app: &sendoff::domain::catalog::application::Application| {
-            world.store.create_polling_endpoint(&world.tenant(), app.id, Default::default(), world.now).await.unwrap()
-        };
-        let (own, foreign) = (make(&acme).await, make(&other).await);
-        let looker = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
-        let path = format!("/portal/polling/{}", own.id);
-        let page = looker.page(&path).await;
-        assert!(!looker.page("/portal/polling").await.contains("polling/new"));
-        for act in ["token", "edit", "disable", "enable", "delete"] {
-            assert!(!page.contains(&format!("{path}/{act}\"")), "{act} is offered: {page}");
-            let form = [("csrf", field(&page, "csrf")), ("life", "never".to_owned())];
-            assert_eq!(looker.post(&format!("{path}/{act}"), &form).await.status(), StatusCode::FORBIDDEN, "{act}");
-        }
-        let form = [("csrf", field(&page, "csrf"))];
-        assert_eq!(looker.post("/portal/polling/new", &form).await.status(), StatusCode::FORBIDDEN);
-        let manager = world.visit(&acme, Some(&[Capability::ViewBase, Capability::ManageEndpoint]), &[]).await;
-        let new = "/portal/polling/new";
-        let made = manager.submit(new, new, &[("uid", "x"), ("eventTypes", ""), ("channels", "")]).await;
-        assert_eq!(made.status(), StatusCode::OK);
-        let theirs = format!("/portal/polling/{}", foreign.id);
-        assert_eq!(manager.get(&theirs).await.0, StatusCode::NOT_FOUND);
-        let form = [("csrf", field(&manager.page(&path).await, "csrf"))];
-        assert_eq!(manager.post(&format!("{theirs}/delete"), &form).await.status(), StatusCode::NOT_FOUND);
-        // The pages go with those of endpoints.
-        let until = world.now.plus(Duration::from_secs(3_600)).micros();
-        let options = PortalOptions { pages: Some(vec![PortalPage::Messages]), ..PortalOptions::all(until) };
-        let reader = world.visit_with(&acme, options).await;
-        assert_eq!(reader.get("/portal/polling").await.0, StatusCode::NOT_FOUND);
-        assert!(!reader.page("/portal/messages").await.contains("/portal/polling"));
+async fn a_visit_does_what_its_capabilities_say(world: World) {
+    let (acme, other) = (world.app("Acme").await, world.app("Other").await);
+    let make = async |app: &sendoff::domain::catalog::application::Application| {
+        world.store.create_polling_endpoint(&world.tenant(), app.id, Default::default(), world.now).await.unwrap()
+    };
+    let (own, foreign) = (make(&acme).await, make(&other).await);
+    let looker = world.visit(&acme, Some(&[Capability::ViewBase]), &[]).await;
+    let path = format!("/portal/polling/{}", own.id);
+    let page = looker.page(&path).await;
+    assert!(!looker.page("/portal/polling").await.contains("polling/new"));
+    for act in ["token", "edit", "disable", "enable", "delete"] {
+        assert!(!page.contains(&format!("{path}/{act}\"")), "{act} is offered: {page}");
+        let form = [("csrf", field(&page, "csrf")), ("life", "never".to_owned())];
+        assert_eq!(looker.post(&format!("{path}/{act}"), &form).await.status(), StatusCode::FORBIDDEN, "{act}");
     }
+    let form = [("csrf", field(&page, "csrf"))];
+    assert_eq!(looker.post("/portal/polling/new", &form).await.status(), StatusCode::FORBIDDEN);
+    let manager = world.visit(&acme, Some(&[Capability::ViewBase, Capability::ManageEndpoint]), &[]).await;
+    let new = "/portal/polling/new";
+    let made = manager.submit(new, new, &[("uid", "x"), ("eventTypes", ""), ("channels", "")]).await;
+    assert_eq!(made.status(), StatusCode::OK);
+    let theirs = format!("/portal/polling/{}", foreign.id);
+    assert_eq!(manager.get(&theirs).await.0, StatusCode::NOT_FOUND);
+    let form = [("csrf", field(&manager.page(&path).await, "csrf"))];
+    assert_eq!(manager.post(&format!("{theirs}/delete"), &form).await.status(), StatusCode::NOT_FOUND);
+    // The pages go with those of endpoints.
+    let until = world.now.plus(Duration::from_secs(3_600)).micros();
+    let options = PortalOptions { pages: Some(vec![PortalPage::Messages]), ..PortalOptions::all(until) };
+    let reader = world.visit_with(&acme, options).await;
+    assert_eq!(reader.get("/portal/polling").await.0, StatusCode::NOT_FOUND);
+    assert!(!reader.page("/portal/messages").await.contains("/portal/polling"));
 }

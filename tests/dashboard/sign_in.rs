@@ -6,100 +6,98 @@ use reqwest::{Method, StatusCode};
 use sendoff::domain::Time;
 use sha2::{Digest, Sha256};
 
-use crate::world::{Browser, at, both, field, location, set_cookie};
+use crate::support::on_both;
+use crate::world::{Browser, World, at, field, location, set_cookie};
+
+on_both! {
+    a_link_is_used_up_by_its_button_and_by_nothing_else
+    what_is_too_old_opens_nothing
+    a_session_is_asked_for_everywhere_and_ends_when_its_owner_says
+}
 
 fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-#[tokio::test]
-async fn a_link_is_used_up_by_its_button_and_by_nothing_else() {
-    for world in both().await {
-        let link = world.link().await;
-        for method in [Method::GET, Method::HEAD, Method::GET] {
-            let response = world.request(method, &link).send().await.unwrap();
-            assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
-        }
-        let page = world.request(Method::GET, &link).send().await.unwrap().text().await.unwrap();
-        crate::html::check(&page, &link);
-        let form = [("token", field(&page, "token")), ("csrf", field(&page, "csrf"))];
-
-        let wrong = [("token", form[0].1.clone()), ("csrf", "A".repeat(43))];
-        assert_eq!(world.post("/login", &wrong).send().await.unwrap().status(), StatusCode::FORBIDDEN);
-
-        let response = world.post("/login", &form).send().await.unwrap();
-        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/"));
-        let cookie = set_cookie(&response);
-        let browser = Browser { world: &world, cookie: cookie.split(';').next().unwrap().to_owned() };
-        assert!(browser.page("/").await.contains("In the last hour"));
-
-        let again = world.post("/login", &form).send().await.unwrap();
-        assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
-        assert!(again.text().await.unwrap().contains("This link is no longer valid"));
-        assert_eq!(world.request(Method::GET, &link).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+async fn a_link_is_used_up_by_its_button_and_by_nothing_else(world: World) {
+    let link = world.link().await;
+    for method in [Method::GET, Method::HEAD, Method::GET] {
+        let response = world.request(method, &link).send().await.unwrap();
+        assert_eq!((response.status(), set_cookie(&response)), (StatusCode::OK, String::new()));
     }
+    let page = world.request(Method::GET, &link).send().await.unwrap().text().await.unwrap();
+    crate::html::check(&page, &link);
+    let form = [("token", field(&page, "token")), ("csrf", field(&page, "csrf"))];
+
+    let wrong = [("token", form[0].1.clone()), ("csrf", "A".repeat(43))];
+    assert_eq!(world.post("/login", &wrong).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+
+    let response = world.post("/login", &form).send().await.unwrap();
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/"));
+    let cookie = set_cookie(&response);
+    let browser = Browser { world: &world, cookie: cookie.split(';').next().unwrap().to_owned() };
+    assert!(browser.page("/").await.contains("In the last hour"));
+
+    let again = world.post("/login", &form).send().await.unwrap();
+    assert_eq!((again.status(), set_cookie(&again)), (StatusCode::UNAUTHORIZED, String::new()));
+    assert!(again.text().await.unwrap().contains("This link is no longer valid"));
+    assert_eq!(world.request(Method::GET, &link).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }
 
-#[tokio::test]
-async fn what_is_too_old_opens_nothing() {
-    for world in both().await {
-        let old = world.ago(Duration::from_secs(16 * 60));
-        let link =
-            sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &world.url, old).await.unwrap();
-        let response = world.request(Method::GET, &link).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        let page = response.text().await.unwrap();
-        assert!(page.contains("sendoff login-link") && !page.contains("<form"), "{page}");
+async fn what_is_too_old_opens_nothing(world: World) {
+    let old = world.ago(Duration::from_secs(16 * 60));
+    let link =
+        sendoff::dashboard::sign_in::login::new_link(&world.store, &world.org, &world.url, old).await.unwrap();
+    let response = world.request(Method::GET, &link).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let page = response.text().await.unwrap();
+    assert!(page.contains("sendoff login-link") && !page.contains("<form"), "{page}");
 
-        // Old, but with a form that was right when it was made.
-        let token = link.split("token=").nth(1).unwrap().to_owned();
-        let fresh = world.link().await;
-        let page = world.request(Method::GET, &fresh).send().await.unwrap().text().await.unwrap();
-        let form = [("token", token), ("csrf", field(&page, "csrf"))];
-        assert_eq!(world.post("/login", &form).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    // Old, but with a form that was right when it was made.
+    let token = link.split("token=").nth(1).unwrap().to_owned();
+    let fresh = world.link().await;
+    let page = world.request(Method::GET, &fresh).send().await.unwrap().text().await.unwrap();
+    let form = [("token", token), ("csrf", field(&page, "csrf"))];
+    assert_eq!(world.post("/login", &form).send().await.unwrap().status(), StatusCode::FORBIDDEN);
 
-        // A session that ended a moment ago.
-        let ended = Time::from_micros(world.now.micros() - 1);
-        world.store.add_login_link(&hash("l"), &world.org, world.now.plus(Duration::from_secs(60))).await.unwrap();
-        let (link, session) = (hash("l"), hash("s"));
-        let opened = world.store.redeem_login_link(&link, &session, world.ago(Duration::from_secs(9)), ended);
-        assert!(opened.await.unwrap().is_some());
-        let browser = Browser { world: &world, cookie: "sendoff_session=s".into() };
-        assert_eq!(browser.get("/").await.0, StatusCode::SEE_OTHER);
-    }
+    // A session that ended a moment ago.
+    let ended = Time::from_micros(world.now.micros() - 1);
+    world.store.add_login_link(&hash("l"), &world.org, world.now.plus(Duration::from_secs(60))).await.unwrap();
+    let (link, session) = (hash("l"), hash("s"));
+    let opened = world.store.redeem_login_link(&link, &session, world.ago(Duration::from_secs(9)), ended);
+    assert!(opened.await.unwrap().is_some());
+    let browser = Browser { world: &world, cookie: "sendoff_session=s".into() };
+    assert_eq!(browser.get("/").await.0, StatusCode::SEE_OTHER);
 }
 
-#[tokio::test]
-async fn a_session_is_asked_for_everywhere_and_ends_when_its_owner_says() {
-    for world in both().await {
-        for path in ["/", "/deliveries", "/outbox", "/applications/a/messages/b"] {
-            let response = world.request(Method::GET, path).send().await.unwrap();
-            assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");
-            for cookie in ["sendoff_session=", "sendoff_session=x", "__Host-sendoff_session=x"] {
-                let response = world.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
-                assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path} {cookie}");
-            }
+async fn a_session_is_asked_for_everywhere_and_ends_when_its_owner_says(world: World) {
+    for path in ["/", "/deliveries", "/outbox", "/applications/a/messages/b"] {
+        let response = world.request(Method::GET, path).send().await.unwrap();
+        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"), "{path}");
+        for cookie in ["sendoff_session=", "sendoff_session=x", "__Host-sendoff_session=x"] {
+            let response = world.request(Method::GET, path).header("cookie", cookie).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path} {cookie}");
         }
-        let path = "/applications/a/messages/b/resend";
-        let form = [("csrf", String::new()), ("endpoint", String::new())];
-        assert_eq!(world.post(path, &form).send().await.unwrap().status(), StatusCode::SEE_OTHER);
-        let login = world.request(Method::GET, "/login").send().await.unwrap();
-        assert_eq!(login.status(), StatusCode::UNAUTHORIZED);
-        assert!(login.text().await.unwrap().contains("sendoff login-link"));
-
-        let (one, two) = (world.sign_in().await, world.sign_in().await);
-        assert_ne!(one.cookie, two.cookie);
-        assert_eq!(one.get("/login").await.0, StatusCode::SEE_OTHER);
-        let csrf = field(&one.page("/").await, "csrf");
-        assert_ne!(csrf, field(&two.page("/").await, "csrf"), "each session has a token of its own");
-        assert_eq!(two.post("/logout", &[("csrf", csrf.clone())]).await.status(), StatusCode::FORBIDDEN);
-        assert_eq!(two.get("/").await.0, StatusCode::OK, "another session's token ends nothing");
-        let response = one.post("/logout", &[("csrf", csrf)]).await;
-        assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));
-        assert!(set_cookie(&response).contains("Max-Age=0"), "{}", set_cookie(&response));
-        assert_eq!(one.get("/").await.0, StatusCode::SEE_OTHER, "the session is over, whatever the browser keeps");
-        assert_eq!(two.get("/").await.0, StatusCode::OK);
     }
+    let path = "/applications/a/messages/b/resend";
+    let form = [("csrf", String::new()), ("endpoint", String::new())];
+    assert_eq!(world.post(path, &form).send().await.unwrap().status(), StatusCode::SEE_OTHER);
+    let login = world.request(Method::GET, "/login").send().await.unwrap();
+    assert_eq!(login.status(), StatusCode::UNAUTHORIZED);
+    assert!(login.text().await.unwrap().contains("sendoff login-link"));
+
+    let (one, two) = (world.sign_in().await, world.sign_in().await);
+    assert_ne!(one.cookie, two.cookie);
+    assert_eq!(one.get("/login").await.0, StatusCode::SEE_OTHER);
+    let csrf = field(&one.page("/").await, "csrf");
+    assert_ne!(csrf, field(&two.page("/").await, "csrf"), "each session has a token of its own");
+    assert_eq!(two.post("/logout", &[("csrf", csrf.clone())]).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(two.get("/").await.0, StatusCode::OK, "another session's token ends nothing");
+    let response = one.post("/logout", &[("csrf", csrf)]).await;
+    assert_eq!((response.status(), location(&response)), (StatusCode::SEE_OTHER, "/login"));
+    assert!(set_cookie(&response).contains("Max-Age=0"), "{}", set_cookie(&response));
+    assert_eq!(one.get("/").await.0, StatusCode::SEE_OTHER, "the session is over, whatever the browser keeps");
+    assert_eq!(two.get("/").await.0, StatusCode::OK);
 }
 
 #[tokio::test]

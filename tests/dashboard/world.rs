@@ -29,7 +29,8 @@ use sqlx::{Connection, Executor};
 use url::Url;
 use uuid::Uuid;
 
-use crate::support::{Postgres, SqliteFile, free_port, sqlite_file};
+use crate::support::kind::OnStore;
+use crate::support::{Kind, Postgres, SqliteFile, free_port, sqlite_file};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
@@ -96,16 +97,17 @@ pub fn dead() -> Next {
     Next::Dead(DeadReason::Exhausted)
 }
 
-/// One world on each store.
-pub async fn both() -> Vec<World> {
-    let file = sqlite_file();
-    let postgres = Postgres::shared().fresh_database();
-    let locations = [(Location::Sqlite(file.path()), Some(file)), (Location::parse(&postgres).unwrap(), None)];
-    let mut worlds = Vec::new();
-    for (location, file) in locations {
-        worlds.push(World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256).await);
+impl OnStore for World {
+    async fn on(kind: Kind) -> World {
+        let (location, file) = match kind {
+            Kind::Sqlite => {
+                let file = sqlite_file();
+                (Location::Sqlite(file.path()), Some(file))
+            }
+            Kind::Postgres => (Location::parse(&Postgres::shared().fresh_database()).unwrap(), None),
+        };
+        World::open(location, file, None, Vec::new(), Traffic::default(), SignatureType::Hmac256).await
     }
-    worlds
 }
 
 /// A world on SQLite that answers as `public_url`.
